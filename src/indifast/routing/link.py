@@ -1,0 +1,47 @@
+"""What a driver sees of the world, whatever carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+    from indifast.protocol.message import Routable
+
+
+class Demand(NamedTuple):
+    """Which forms of a BLOB somebody wants at this moment."""
+
+    inline: bool
+    attached: bool
+
+
+class Link(Protocol):
+    """The two directions between one driver and its peer: stdin/stdout, one TCP client, or a server in this process."""
+
+    closed: bool
+
+    def demand(self, device: str, name: str) -> Demand:
+        """Who wants the content of this BLOB property now; neither: it need not be encoded at all."""
+        ...
+
+    def send(self, message: Routable) -> None:
+        """Queue a message behind those sent before. Never blocks; dropped silently when the link is closed."""
+        ...
+
+    async def paced(self, device: str, name: str) -> None:
+        """Wait until the fastest interested reader has taken this BLOB, at most 100 ms."""
+        ...
+
+    def receive(self) -> Element | None:
+        """The next waiting message for the driver, None when there is none."""
+        ...
+
+    def on_receive(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` whenever `receive` may have something after it had nothing, and when the link closes."""
+        ...
+
+    def close(self) -> None:
+        """Say nothing more and hear nothing more."""
+        ...
