@@ -1,0 +1,41 @@
+"""What every test may ask for: the C++ programs and the Python peers it talks to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ("d31", "d22", "d12")
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Gives the full path of an installed program; a test that needs one which is missing fails."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            pytest.fail(f"{name} is not installed: the README names the packages that the tests need (indi-bin)")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def peers() -> dict[str, Path]:
+    """The Python interpreters of the peers' environments, by name.
+
+    d31: indipydriver 3.1.2, indipyserver 0.0.6, indipyclient 0.9.4; d22: indipydriver 2.2.0; d12: indipydriver 1.2.2.
+    `make peers` creates them below .venv-peers; the variable INDIFAST_PEERS names another place.
+    """
+    home = Path(os.environ.get("INDIFAST_PEERS") or ROOT / ".venv-peers")
+    found = {name: home / name / "bin" / "python" for name in PEERS}
+    missing = [str(python) for python in found.values() if not python.exists()]
+    if missing:
+        pytest.fail(f"not found: {', '.join(missing)}: run `make peers`, or set INDIFAST_PEERS")
+    return found
