@@ -1,0 +1,101 @@
+/* What the codec and those who drive it share: the one definition of the alphabet and of white space, and the states
+ * that are carried from one chunk of text to the next.
+ *
+ * Text is read by the rules of RFC 4648, section 4 (standard alphabet, padding required, nothing but white space after
+ * it), with white space allowed anywhere, as INDI wraps it.  Unused low bits of the last character are ignored.
+ */
+#ifndef INDIFAST_BASE64_STATE_H
+#define INDIFAST_BASE64_STATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Classes of a byte.  Values 0..63 are the sextets of the alphabet. */
+#define B64_PAD 64      /* '=' */
+#define B64_WHITE 65    /* space, tab, carriage return, line feed */
+#define B64_FOREIGN 255 /* anything else */
+
+#define F16 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255
+static const uint8_t b64_class[256] = {
+    /* 00 */ 255, 255, 255, 255, 255, 255, 255, 255, 255, 65, 65, 255, 255, 65, 255, 255,
+    /* 10 */ F16,
+    /* 20 */ 65, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 62, 255, 255, 255, 63,
+    /* 30 */ 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 255, 255, 255, 64, 255, 255,
+    /* 40 */ 255, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+    /* 50 */ 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 255, 255, 255, 255, 255,
+    /* 60 */ 255, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40,
+    /* 70 */ 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 255, 255, 255, 255, 255,
+    F16, F16, F16, F16, F16, F16, F16, F16,
+};
+#undef F16
+
+/* Why a step stopped. */
+enum b64_stop {
+    B64_STOP_END = 0,     /* all input is consumed */
+    B64_STOP_FOREIGN = 1, /* the next byte is neither base64 nor white space */
+    B64_STOP_FULL = 2,    /* the next group has no room in the output */
+    B64_STOP_ERROR = 3    /* the padding is wrong: see `error`; the next byte is the offending one */
+};
+
+/* What is wrong with the padding. */
+enum b64_error {
+    B64_OK = 0,
+    B64_ERROR_EARLY_PAD = 1,  /* '=' as the first or second character of a group of four */
+    B64_ERROR_AFTER_PAD = 2,  /* a character where the padding has ended the text */
+    B64_ERROR_MISSING_PAD = 3 /* the text ends within a group of four, or a character stands where '=' must */
+};
+
+/* Resumable decoding.  `sextets` holds the `carry` characters of the unfinished group. */
+typedef struct {
+    uint64_t position; /* bytes of text consumed so far */
+    uint32_t sextets;
+    uint32_t column;   /* characters on this line */
+    uint32_t width;    /* characters on the line before; 0: none yet */
+    uint8_t carry;     /* 0..3 */
+    uint8_t pads;      /* '=' seen, 0..2 */
+    uint8_t closed;    /* the padding is complete: only white space may follow */
+    uint8_t stop;      /* enum b64_stop of the last step */
+    uint8_t error;     /* enum b64_error */
+} b64_decode_state;
+
+/* Resumable scanning: the same rules, but nothing is decoded. */
+typedef struct {
+    uint64_t position; /* bytes of text consumed so far */
+    uint64_t chars;    /* base64 characters so far, padding included */
+    uint64_t last;     /* bytes of text up to and including the last base64 character */
+    uint32_t column;   /* characters on this line */
+    uint8_t pads;      /* '=' seen, 0..2 */
+    uint8_t closed;    /* the padding is complete */
+    uint8_t white;     /* white space stands behind the last character */
+    uint8_t ended;     /* the line breaks allow no further line in a 72-column text */
+    uint8_t wrapped72; /* so far every line but the last has exactly 72 characters and ends in one line feed.  White
+                        * space in front of the text and behind it does not count */
+    uint8_t unwrapped; /* so far there is no white space between the characters */
+    uint8_t stop;      /* enum b64_stop of the last step, never B64_STOP_FULL */
+    uint8_t error;     /* enum b64_error */
+} b64_scan_state;
+
+#define B64_LINE 72 /* the line length of libindi */
+
+static inline void b64_state_init_decode(b64_decode_state *st) { memset(st, 0, sizeof *st); }
+
+static inline void b64_state_init_scan(b64_scan_state *st)
+{
+    memset(st, 0, sizeof *st);
+    st->wrapped72 = 1;
+    st->unwrapped = 1;
+}
+
+/* The verdict at the end of the text: enum b64_error. */
+static inline int b64_state_end_decode(const b64_decode_state *st)
+{
+    return st->error ? st->error : st->carry ? B64_ERROR_MISSING_PAD : B64_OK;
+}
+
+static inline int b64_state_end_scan(const b64_scan_state *st)
+{
+    return st->error ? st->error : (st->chars & 3) ? B64_ERROR_MISSING_PAD : B64_OK;
+}
+
+#endif
