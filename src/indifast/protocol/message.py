@@ -49,3 +49,47 @@ class Routable(Protocol):
     def element(self) -> Element:
         """The message as a parsed element, for those who read its members."""
         ...
+
+
+_NONE_CARRIED: frozenset[str] = frozenset()
+
+
+class Wire:
+    """A message of our own without BLOB content, already serialised."""
+
+    __slots__ = ("_element", "data", "device", "name", "size", "tag")
+
+    blob = False
+    formats: tuple[str, ...] = ()
+    carried = _NONE_CARRIED
+
+    def __init__(self, tag: str, device: str | None, name: str | None, data: bytes) -> None:
+        self.tag = tag
+        self.device = device
+        self.name = name
+        self.data = data
+        self.size = len(data)
+        self._element: Element | None = None
+
+    def __repr__(self) -> str:
+        return f"<Wire {self.data[:80]!r}>"
+
+    def parts(self, attached: bool) -> Sequence[Buffer]:
+        """The one piece that there is, whatever the form."""
+        return (self.data,)
+
+    def fds(self) -> Sequence[int]:
+        """No descriptors."""
+        return ()
+
+    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+        """Never needed: both forms are there from the start."""
+        raise RuntimeError("this message is ready")
+
+    def element(self) -> Element:
+        """The message as a parsed element, parsed once."""
+        if self._element is None:
+            from indifast._parser import Tokenizer
+
+            (self._element,) = Tokenizer(relay=True).feed(self.data)
+        return self._element

@@ -1,0 +1,26 @@
+"""A received element as an element of `xml.etree.ElementTree`, for programs that look at the XML itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element as TreeElement
+from xml.etree.ElementTree import SubElement
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+
+
+def to_tree(element: Element) -> TreeElement:
+    """The same element as a tree. BLOB content stands in it as one unwrapped run of base64."""
+    root = TreeElement(element.tag, element.attrs)
+    if element.text:
+        root.text = element.text
+    for member in element.members:
+        child = SubElement(root, member.tag, member.attrs)
+        if member.data is not None:
+            from indifast._base64 import encode
+
+            child.text = encode(member.data).decode("ascii")
+        elif member.text:
+            child.text = member.text
+    return root

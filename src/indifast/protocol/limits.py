@@ -1,0 +1,53 @@
+"""The bounds on everything that can grow. Every one is a keyword; zero or less is never "unlimited" by accident."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes unless said otherwise."""
+
+    attribute: int = 64 * KIB
+    """One attribute value, as it stands in the input."""
+    element: int = 16 * MIB
+    """One element without its BLOB content."""
+    blob: int = GIB
+    """One BLOB, decoded."""
+    depth: int = 8
+    """Levels of nested elements."""
+    members: int = 100_000
+    """Members of one vector."""
+    junk: int = MIB
+    """How far an open comment, CDATA section or attribute value is followed before it is abandoned."""
+    queue: int = 128 * MIB
+    """BLOB bytes that wait for one peer before the oldest unstarted BLOB is dropped."""
+    stream: int = 5 * MIB
+    """Bytes that wait for one peer before streamed BLOBs are replaced by newer ones; 0: never."""
+    small_queue: int = 16 * MIB
+    """Bytes of messages without BLOBs that wait for one peer before it is disconnected."""
+    partial_memory: float = 0.25
+    """Share of the machine's memory that all unfinished elements of a server may take together."""
+    stall: float = 60.0
+    """Seconds without progress after which an unfinished element goes, with its connection."""
+    connections: int | None = 5
+    """Clients at a time; None: any number."""
+
+    def tokenizer(self) -> dict[str, int]:
+        """The keywords for `Tokenizer`."""
+        return {
+            "attribute": self.attribute,
+            "element": self.element,
+            "blob": self.blob,
+            "depth": self.depth,
+            "members": self.members,
+            "junk": self.junk,
+        }
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,110 @@
+"""Numbers as INDI writes them: decimal, scientific or sexagesimal text."""
+
+from __future__ import annotations
+
+_SEPARATORS = (" ", ":", ";")
+
+
+def getfloat(value: object) -> float:
+    """The float that a number, or the text of one, stands for.
+
+    Text is decimal, scientific, or up to three parts separated by spaces, colons or semicolons: degrees (or hours),
+    minutes and seconds. A leading minus applies to the whole value; an empty text or part is zero. Any object that
+    can be taken as a float (`Decimal`, NumPy scalars) is.
+
+    Raises:
+        TypeError: the value is not a number.
+    """
+    if isinstance(value, float):
+        return value
+    try:
+        if isinstance(value, str):
+            return _text_to_float(value)
+        if hasattr(type(value), "__float__"):
+            return float(value)  # type: ignore[arg-type]
+    except (ValueError, OverflowError) as error:
+        raise TypeError(f"{value!r} is not a number: {error}") from None
+    raise TypeError(f"{value!r} is not a number")
+
+
+def _text_to_float(text: str) -> float:
+    text = text.strip()
+    negative = text.startswith("-")
+    text = text.lstrip("-")
+    for separator in _SEPARATORS:
+        if separator in text:
+            parts = text.split(separator)
+            break
+    else:
+        parts = [text]
+    if len(parts) > 3:
+        raise ValueError("more than three parts")
+    total = 0.0
+    for part, divisor in zip(parts, (1, 60, 3600), strict=False):
+        if part:
+            total += float(part) / divisor
+    return -total if negative else total
+
+
+def plain_decimal(text: str) -> str:
+    """The number text to put into a set message: sexagesimal text becomes plain decimal, all else stays as it is.
+
+    libindi clients read sexagesimal numbers in definitions only; in a set message they take `3:30:00` for 3.
+    """
+    stripped = text.strip()
+    if not any(separator in stripped for separator in _SEPARATORS):
+        return text
+    try:
+        return repr(_text_to_float(stripped))
+    except ValueError:
+        return text
+
+
+def format_number(value: float, form: str) -> str:
+    """A number for display in an INDI number format.
+
+    `form` is a printf format for one number, or `%<w>.<f>m` for sexagesimal: total width w, and f for the shape:
+    3 `d:mm`, 5 `d:mm.m`, 6 `d:mm:ss`, 8 `d:mm:ss.s`, 9 and all others `d:mm:ss.ss` (INDI 1.7, number formats).
+    Sixty minutes or seconds carry into the next unit.
+
+    Raises:
+        TypeError, ValueError: the format is neither.
+    """
+    if form.startswith("%") and form.endswith("m"):
+        width, shape = _sexagesimal_format(form)
+        return _sexagesimal(value, shape).rjust(width)
+    return form % value
+
+
+def _sexagesimal_format(form: str) -> tuple[int, str]:
+    width, dot, shape = form[1:-1].partition(".")
+    if not dot or "." in shape:
+        raise ValueError(f"{form!r} is no sexagesimal format of the form %<w>.<f>m")
+    return int(width), shape
+
+
+def _sexagesimal(value: float, shape: str) -> str:
+    magnitude = abs(value)
+    if magnitude != magnitude or magnitude == float("inf"):
+        return str(value)
+    sign = "-" if value < 0 else ""
+    degrees = int(magnitude)
+    minutes = (magnitude - degrees) * 60
+    if shape in ("3", "5"):
+        last = f"{minutes:02.0f}" if shape == "3" else f"{minutes:04.1f}"
+        if last.startswith("60"):
+            degrees, last = degrees + 1, "00" + last[2:]
+        return f"{sign}{degrees}:{last}"
+    whole = int(minutes)
+    seconds = (minutes - whole) * 60
+    if shape == "6":
+        last = f"{seconds:02.0f}"
+    elif shape == "8":
+        last = f"{seconds:04.1f}"
+    else:
+        last = f"{seconds:05.2f}"
+    if last.startswith("60"):
+        whole, last = whole + 1, "00" + last[2:]
+    if whole == 60:
+        degrees, whole = degrees + 1, 0
+    return f"{sign}{degrees}:{whole:02d}:{last}"

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from indifast.protocol.timestamps import parse_timestamp, timestamp_text
+
+
+def test_written_without_zone_and_without_a_zero_fraction() -> None:
+    assert timestamp_text(datetime(2024, 1, 2, 3, 4, 5)) == "2024-01-02T03:04:05"
+    assert timestamp_text(datetime(2024, 1, 2, 3, 4, 5, 678, UTC)) == "2024-01-02T03:04:05.000678"
+
+
+def test_none_is_now() -> None:
+    sent = datetime.fromisoformat(timestamp_text()).replace(tzinfo=UTC)
+    assert abs(datetime.now(UTC) - sent) < timedelta(minutes=1)
+
+
+def test_other_zones_and_types_are_refused() -> None:
+    with pytest.raises(ValueError):
+        timestamp_text(datetime(2024, 1, 2, tzinfo=timezone(timedelta(hours=1))))
+    with pytest.raises(TypeError):
+        timestamp_text("2024-01-02")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-01-02T03:04:05", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
+        ("2024-01-02T03:04:05.5", datetime(2024, 1, 2, 3, 4, 5, 500000, UTC)),
+        ("2024-01-02T03:04:05.1234567", datetime(2024, 1, 2, 3, 4, 5, 123456, UTC)),
+        ("2024-01-02", datetime(2024, 1, 2, 0, 0, 0, 0, UTC)),
+        ("20240102T030405", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
+        ("2024-01-02T03:04:05Z", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
+        ("2024-01-02T03:04:05+02:00", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
+        ("2024-01-02T03:04:05.5Z", None),
+        ("2024-01-02T03:04:05.", None),
+        ("yesterday", None),
+    ],
+)
+def test_read(text: str, expected: datetime | None) -> None:
+    assert parse_timestamp(text) == expected
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_absent_is_now(text: str | None) -> None:
+    read = parse_timestamp(text)
+    assert read is not None
+    assert abs(datetime.now(UTC) - read) < timedelta(minutes=1)
