@@ -1,0 +1,135 @@
+"""`pytest --benchmark` in a small project of its own: a real pytest, the repository's conftest and plugin."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# So far apart that no noise of a busy machine can be taken for the change, nor hide it.
+SLOWER_BY = 100
+LIMIT = ("--benchmark-regression", "900")
+
+
+class Project:
+    """A directory with the conftest, the plugin, one test and one benchmark."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        shutil.copy(ROOT / "conftest.py", home)
+        (home / "benchmarks").mkdir()
+        for name in ("__init__.py", "plugin.py", "baseline.py"):
+            shutil.copy(ROOT / "benchmarks" / name, home / "benchmarks")
+        (home / "tests").mkdir()
+        (home / "tests/test_plain.py").write_text("def test_plain():\n    pass\n")
+        (home / "pyproject.toml").write_text(
+            '[tool.pytest.ini_options]\ntestpaths = ["tests"]\npython_files = ["test_*.py", "bench_*.py"]\n'
+        )
+        self.benchmark("work", 1)
+
+    def benchmark(self, name: str, work: int) -> None:
+        """Write a benchmark that does `work` times 20 µs of work or so."""
+        (self.home / f"benchmarks/bench_{name}.py").write_text(
+            f"def test_{name}(benchmark):\n    benchmark(lambda: sum(range({1000 * work})))\n"
+        )
+
+    @property
+    def baseline(self) -> Path:
+        return self.home / ".benchmarks/baseline.json"
+
+    def pinned(self) -> set[str]:
+        (section,) = json.loads(self.baseline.read_text())["machines"].values()
+        return set(section["benchmarks"])
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Exit status and output of pytest."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "--benchmark-max-time", "0.05", *arguments],
+            cwd=self.home,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=100,
+        )
+        return done.returncode, done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_without_the_flag_benchmarks_are_not_collected(project: Project) -> None:
+    status, output = project.run()
+    assert status == 0
+    assert "1 passed" in output
+    for named in ("benchmarks", "benchmarks/bench_work.py", "."):
+        _, output = project.run("-v", named)
+        assert "test_work" not in output
+
+
+def test_with_the_flag_only_benchmarks_run_and_the_run_is_stored(project: Project) -> None:
+    status, output = project.run("--benchmark")
+    assert status == 0, output
+    assert "1 passed" in output
+    assert "1 without a baseline" in output
+    assert not project.baseline.exists()
+    (stored,) = project.home.glob(".benchmarks/local/*/*.json")
+    (entry,) = json.loads(stored.read_text())["benchmarks"]
+    assert entry["extra_info"]["normalised"] == pytest.approx(
+        entry["stats"]["min"] / entry["extra_info"]["calibration"]
+    )
+
+
+def test_a_slowed_function_fails_twice_in_a_row_until_it_is_accepted(project: Project) -> None:
+    status, output = project.run("--benchmark", "--benchmark-accept")
+    assert status == 0, output
+    pinned = project.baseline.read_text()
+
+    status, output = project.run("--benchmark", *LIMIT)
+    assert status == 0, output
+
+    project.benchmark("work", SLOWER_BY)
+    for _ in range(2):
+        status, output = project.run("--benchmark", *LIMIT)
+        assert status == 1, output
+        assert "REGRESSED" in output
+        assert "1 failed" in output
+        assert project.baseline.read_text() == pinned
+
+    status, output = project.run("--benchmark", "--benchmark-accept")
+    assert status == 0, output
+    assert project.baseline.read_text() != pinned
+    status, output = project.run("--benchmark", *LIMIT)
+    assert status == 0, output
+
+
+def test_a_new_benchmark_is_reported_and_does_not_fail(project: Project) -> None:
+    project.run("--benchmark", "--benchmark-accept")
+    project.benchmark("other", 1)
+    status, output = project.run("--benchmark", *LIMIT)
+    assert status == 0, output
+    assert "test_other" in output
+    assert "1 without a baseline" in output
+    assert project.pinned() == {"benchmarks/bench_work.py::test_work"}
+
+
+def test_a_run_with_a_failing_benchmark_is_not_accepted(project: Project) -> None:
+    (project.home / "benchmarks/bench_broken.py").write_text("def test_broken(benchmark):\n    assert False\n")
+    status, output = project.run("--benchmark", "--benchmark-accept")
+    assert status == 1
+    assert "not accepted" in output
+    assert not project.baseline.exists()
+
+
+def test_accepting_needs_a_measurement(project: Project) -> None:
+    status, output = project.run("--benchmark-accept")
+    assert status == 4
+    assert "give both" in output
