@@ -1,0 +1,471 @@
+"""Byte streams under an event loop: what they have in common, and the one over a socket.
+
+A stream moves bytes between the kernel and two objects that belong to its owner: a `Receiver`, told what arrives, and
+an outbox, asked for what to write next. It knows nothing of messages. All methods are for the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from indifast.protocol.message import Buffer
+
+logger = logging.getLogger(__name__)
+
+MAX_FDS = 16
+"""Descriptors per message of a Unix socket that every INDI peer has room for."""
+
+CLOSE_GRACE = 2.0
+"""Seconds that `close` gives a peer to read what is queued."""
+
+_ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
+_IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
+_WRITE_CHUNK = 1 << 20  # bytes per system call: larger ones gain nothing and hold up the loop
+_WRITE_BUDGET = 4 << 20  # bytes per turn of the loop for one stream, so that the others have their turn
+_DISCARDS = 64  # reads at most of input that nobody wants any more
+_MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
+
+_SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+_RECV_FLAGS = socket.MSG_DONTWAIT
+_RECVMSG_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN})
+
+
+class Receiver(Protocol):
+    """The reading side's owner.
+
+    It may also have a method `eof_received() -> bool`: True keeps the stream open for writing after the peer has said
+    its last word (`connection_lost` then comes with the end of the other direction).
+    """
+
+    def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
+        """`data[start:end]` has arrived and is never changed any more; `fds` belong to the receiver from now on."""
+        ...
+
+    def connection_lost(self, exc: Exception | None, /) -> None:
+        """The stream is over, called once; None: the peer closed it, or the owner did."""
+        ...
+
+
+class Queue(Protocol):
+    """What a stream needs of an outbox."""
+
+    @property
+    def pending(self) -> bool:
+        """Something could be written now."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait."""
+        ...
+
+    def take(self, max_bytes: int, max_parts: int, /) -> tuple[Sequence[Buffer], Sequence[int]]:
+        """What to write next, and the descriptors that go with its first byte; nothing is removed."""
+        ...
+
+    def sent(self, nbytes: int, now: float, /) -> None:
+        """So many bytes of what `take` gave were written."""
+        ...
+
+
+class _ReadBuffer(threading.local):
+    """The receive block that all streams of a thread fill one after the other.
+
+    What one read leaves free serves the next read, of whichever stream: idle streams hold no memory, and small messages
+    do not cost a block each.
+    """
+
+    def __init__(self) -> None:
+        from indifast._parser import BlockPool
+
+        self._pool = BlockPool()
+        self._block: Any = None
+        self._view: memoryview | None = None
+        self.start = 0
+
+    def room(self) -> tuple[Any, memoryview]:
+        """The block and its free part, which begins at `start`."""
+        if self._view is None:
+            self._block = self._pool.get()
+            self._view = memoryview(self._block).cast("B")
+            self.start = 0
+        return self._block, self._view[self.start :]
+
+    def fill(self, nbytes: int) -> int:
+        """So many bytes of the free part are taken; returns where they end."""
+        end = self.start + nbytes
+        assert self._view is not None
+        if len(self._view) - end < _MIN_ROOM:
+            self._view = self._block = None
+        self.start = end
+        return end
+
+
+_read_buffer: _ReadBuffer | None = None
+
+
+def read_buffer() -> _ReadBuffer:
+    """This process's receive buffers (one per thread behind one object)."""
+    global _read_buffer
+    if _read_buffer is None:
+        _read_buffer = _ReadBuffer()
+    return _read_buffer
+
+
+class Stream:
+    """A connection in both directions; see `SocketStream`, `FileStream` and `TLSStream` for what carries it.
+
+    `peername` is for logs; `local` says that the peer is on an AF_UNIX socket, where descriptors can travel.
+    """
+
+    def __init__(self, peername: str, local: bool) -> None:
+        self.peername = peername
+        self.local = local
+        self._loop = asyncio.get_running_loop()
+        self._receiver: Receiver | None = None
+        self._outbox: Queue | None = None
+        self._reading = False  # the loop watches for input
+        self._paused = False
+        self._input_over = False
+        self._write_blocked = False  # a writability event will come
+        self._wake_due = False
+        self._closing = False
+        self._closed = False
+        self._lost_told = False
+        self._grace: asyncio.TimerHandle | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # -- for the owner
+
+    def start(self, receiver: Receiver, outbox: Queue) -> None:
+        """Begin to read and write. An outbox whose `on_pending` nobody has set wakes this stream by itself."""
+        self._receiver = receiver
+        self._outbox = outbox
+        if getattr(outbox, "on_pending", self) is None:
+            outbox.on_pending = self.wake_soon  # type: ignore[attr-defined]
+        if self._closed:  # closed before it began
+            self._loop.call_soon(self._tell_lost, None)
+            return
+        self._watch_input()
+        if outbox.pending:
+            self.wake()
+
+    def wake(self) -> None:
+        """The outbox has something: write what the kernel takes now, the rest when it takes more."""
+        if not (self._write_blocked or self._closed) and self._outbox is not None:
+            self._write()
+
+    def wake_soon(self) -> None:
+        """As `wake`, once the code that runs now has returned to the loop: many calls cost one write."""
+        if not (self._wake_due or self._write_blocked or self._closed):
+            self._wake_due = True
+            self._loop.call_soon(self._wake_now)
+
+    def pause_reading(self) -> None:
+        """Leave what arrives in the kernel, so that the peer has to wait."""
+        self._paused = True
+        if self._reading:
+            self._unwatch_input()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._watch_input()
+
+    def close(self, grace: float = CLOSE_GRACE) -> None:
+        """Read no more, write what is queued, for at most `grace` seconds, then close."""
+        if self._closing or self._closed:
+            return
+        self._closing = True
+        if self._reading:
+            self._unwatch_input()
+        if self._outbox is None:
+            self._end(None)
+            return
+        self._grace = self._loop.call_later(grace, self.abort)
+        self._finish_if_flushed()
+        if not self._closed and not self._write_blocked:
+            self.wake_soon()
+
+    def abort(self) -> None:
+        """Close now; what is queued is lost."""
+        self._end(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until the stream has ended, by whichever side."""
+        if not self._closed:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    @property
+    def closed(self) -> bool:
+        return self._closed or self._closing
+
+    # -- for the kinds of stream
+
+    def _wake_now(self) -> None:
+        self._wake_due = False
+        self.wake()
+
+    def _watch_input(self) -> None:
+        if self._reading or self._paused or self._input_over or self._closing or self._closed or self._receiver is None:
+            return
+        self._reading = True
+        self._open_input()
+
+    def _unwatch_input(self) -> None:
+        self._reading = False
+        self._shut_input()
+
+    def _deliver(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
+        """Hand on what was read; an exception in the receiver ends this stream and no other."""
+        assert self._receiver is not None
+        try:
+            self._receiver.data_received(data, start, end, fds)
+        except Exception as exc:
+            logger.exception("%s: closed after an internal error", self.peername)
+            self._end(exc, at_once=True)
+
+    def _end_of_input(self) -> None:
+        self._input_over = True
+        if self._reading:
+            self._unwatch_input()
+        eof_received = getattr(self._receiver, "eof_received", None)
+        if eof_received is None or self._closing or not eof_received():
+            self._end(None, at_once=True)
+
+    def _finish_if_flushed(self) -> None:
+        if self._closing and not self._closed and self._flushed():
+            self._end(None)
+
+    def _flushed(self) -> bool:
+        outbox = self._outbox
+        return outbox is None or not (outbox.pending or outbox.queued)
+
+    def _end(self, exc: Exception | None, at_once: bool = False) -> None:
+        """Release everything; the receiver hears of it now or from the loop, where the caller may be the receiver."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._reading:
+            self._unwatch_input()
+        if self._grace is not None:
+            self._grace.cancel()
+        self._release()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if at_once:
+            self._tell_lost(exc)
+        else:
+            self._loop.call_soon(self._tell_lost, exc)
+
+    def _tell_lost(self, exc: Exception | None) -> None:
+        if self._receiver is None or self._lost_told:
+            return
+        self._lost_told = True
+        try:
+            self._receiver.connection_lost(exc)
+        except Exception:
+            logger.exception("%s: error in connection_lost", self.peername)
+
+    def _open_input(self) -> None:
+        raise NotImplementedError
+
+    def _shut_input(self) -> None:
+        raise NotImplementedError
+
+    def _write(self) -> None:
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        raise NotImplementedError
+
+
+class SocketStream(Stream):
+    """A stream over a connected TCP or AF_UNIX stream socket, which it owns.
+
+    Every call says MSG_DONTWAIT, so the flags of a description that is shared with other processes stay as they are.
+    """
+
+    def __init__(self, sock: socket.socket, peername: str = "") -> None:
+        local = sock.family == socket.AF_UNIX
+        super().__init__(peername or peer_name(sock), local)
+        self.socket = sock
+        self._fd = sock.fileno()
+        self._more_fds: Sequence[int] = ()
+        self._write_error: Exception | None = None
+        self._watching_output = False
+        self._buffer = read_buffer()
+        self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
+        if not local:
+            _tune_tcp(sock)
+
+    def _open_input(self) -> None:
+        self._loop.add_reader(self._fd, self._readable)
+
+    def _shut_input(self) -> None:
+        self._loop.remove_reader(self._fd)
+
+    # One read per readiness event: a stream that always has more does not keep the others waiting.
+
+    def _read_tcp(self) -> None:
+        block, room = self._buffer.room()
+        start = self._buffer.start
+        try:
+            nbytes = self.socket.recv_into(room, 0, _RECV_FLAGS)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._end(exc, at_once=True)
+            return
+        if nbytes:
+            self._deliver(block, start, self._buffer.fill(nbytes), [])
+        else:
+            self._end_of_input()
+
+    def _read_unix(self) -> None:
+        block, room = self._buffer.room()
+        start = self._buffer.start
+        try:
+            nbytes, ancillary, flags, _ = self.socket.recvmsg_into([room], _ANCILLARY, _RECVMSG_FLAGS)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._end(exc, at_once=True)
+            return
+        fds = _descriptors(ancillary) if ancillary else []
+        if flags & socket.MSG_CTRUNC:
+            # Which of the descriptors are missing can't be known, so none can be told to belong to a message.
+            for fd in fds:
+                os.close(fd)
+            self._end(OSError(errno.EMFILE, "descriptors were lost: too many in one message, or none free here"), True)
+        elif nbytes:
+            self._deliver(block, start, self._buffer.fill(nbytes), fds)
+        else:
+            self._end_of_input()
+
+    def _write(self) -> None:
+        outbox = self._outbox
+        assert outbox is not None
+        if self._write_error is not None:
+            return
+        budget = _WRITE_BUDGET
+        while outbox.pending:
+            parts, fds = outbox.take(_WRITE_CHUNK, _IOV_MAX)
+            if not parts:
+                break
+            try:
+                nbytes, asked = self._send(parts, fds)
+            except (BlockingIOError, InterruptedError):
+                self._await_writable()
+                return
+            except OSError as exc:
+                self._write_failed(exc)
+                return
+            outbox.sent(nbytes, time.monotonic())
+            budget -= nbytes
+            if nbytes < asked or budget <= 0:
+                self._await_writable()
+                return
+        if self._closing:
+            self._finish_if_flushed()
+
+    def _send(self, parts: Sequence[Buffer], fds: Sequence[int]) -> tuple[int, int]:
+        """One system call; returns the bytes written and the bytes offered."""
+        fds = fds or self._more_fds
+        if not fds:
+            if len(parts) == 1:
+                return self.socket.send(parts[0], _SEND_FLAGS), len(parts[0])
+            return self.socket.sendmsg(parts, (), _SEND_FLAGS), sum(map(len, parts))
+        now, later = fds[:MAX_FDS], fds[MAX_FDS:]
+        if later:  # each further batch needs a byte of its own to travel with
+            parts = [memoryview(parts[0])[:1]]
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", now))]
+        nbytes = self.socket.sendmsg(parts, rights, _SEND_FLAGS)
+        self._more_fds = later
+        return nbytes, sum(map(len, parts))
+
+    def _await_writable(self) -> None:
+        self._write_blocked = True
+        if not self._watching_output:
+            self._watching_output = True
+            self._loop.add_writer(self._fd, self._writable)
+
+    def _writable(self) -> None:
+        self._write_blocked = False
+        self._write()
+        if not self._write_blocked:
+            self._unwatch_output()
+
+    def _unwatch_output(self) -> None:
+        if self._watching_output:
+            self._watching_output = False
+            self._loop.remove_writer(self._fd)
+
+    def _write_failed(self, exc: OSError) -> None:
+        self._write_error = exc
+        if exc.errno in _PEER_GONE and self._reading:
+            return  # what the peer said before it left is still to be read; its end of file comes behind that
+        self._end(exc)
+
+    def _release(self) -> None:
+        self._write_blocked = False
+        self._unwatch_output()
+        with contextlib.suppress(OSError):
+            # Unread input would make the kernel reset the connection, and the peer would lose what we said last.
+            self.socket.shutdown(socket.SHUT_WR)
+            for _ in range(_DISCARDS):
+                if not self.socket.recv(1 << 16, _RECV_FLAGS):
+                    break
+        self.socket.close()
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return fds.tolist()
+
+
+def _tune_tcp(sock: socket.socket) -> None:
+    """Small messages leave at once; a peer whose machine vanished is noticed in about two minutes."""
+    with contextlib.suppress(OSError):  # a socket that is already dead says so when it is read
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def peer_name(sock: socket.socket) -> str:
+    """The peer's address for people: `127.0.0.1:7624`, `[::1]:7624`, or `local pid 17 (user: 0:0)`."""
+    try:
+        if sock.family == socket.AF_UNIX:
+            if not hasattr(socket, "SO_PEERCRED"):
+                return "local"
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            pid, uid, gid = struct.unpack("3i", credentials)
+            return f"local pid {pid} (user: {uid}:{gid})"
+        return address_name(sock.getpeername())
+    except OSError:
+        return "unknown"
+
+
+def address_name(address: tuple[Any, ...]) -> str:
+    """`host:port` of a socket address of the Internet families."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

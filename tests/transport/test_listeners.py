@@ -1,0 +1,195 @@
+"""Listening sockets: addresses, stale and living Unix sockets, a system out of descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import subprocess
+import sys
+
+import pytest
+from transport_support import Pieces, Recorder, no_fd_leak, until
+
+from indifast.transport.connect import listen_tcp, listen_unix, open_tcp, open_unix
+
+
+def test_localhost_is_both_families_on_one_port():
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener = await listen_tcp("localhost", 0, accepted.append)
+            assert {sock.family for sock in listener.sockets} == {socket.AF_INET, socket.AF_INET6}
+            assert {sock.getsockname()[1] for sock in listener.sockets} == {listener.port}
+            assert f"127.0.0.1:{listener.port}" in listener.addresses
+            assert f"[::1]:{listener.port}" in listener.addresses
+            streams = [await open_tcp(host, listener.port) for host in ("127.0.0.1", "::1", "localhost")]
+            await until(lambda: len(accepted) == 3)
+            for stream in streams + accepted:
+                stream.abort()
+            listener.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("host", [None, ""])
+def test_all_interfaces(host):
+    async def scenario():
+        listener = await listen_tcp(host, 0, lambda stream: stream.abort())
+        assert sorted(sock.getsockname()[0] for sock in listener.sockets) == ["0.0.0.0", "::"]
+        listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_several_hosts_and_a_repeated_one():
+    async def scenario():
+        listener = await listen_tcp(["127.0.0.1", "127.0.0.2", "127.0.0.1"], 0, lambda stream: stream.abort())
+        assert sorted(sock.getsockname()[0] for sock in listener.sockets) == ["127.0.0.1", "127.0.0.2"]
+        listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_port_in_use_is_an_error_with_a_remedy():
+    async def scenario():
+        async with no_fd_leak():
+            listener = await listen_tcp("localhost", 0, lambda stream: stream.abort())
+            with pytest.raises(OSError, match=rf"port {listener.port} .* in use .* choose another port"):
+                await listen_tcp("localhost", listener.port, lambda stream: stream.abort())
+            listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_unknown_host_is_an_error():
+    async def scenario():
+        with pytest.raises(OSError, match=r"no-such-host\.invalid"):
+            await listen_tcp("no-such-host.invalid", 0, lambda stream: stream.abort())
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_inherited_by_children():
+    async def scenario():
+        listener = await listen_tcp("localhost", 0, lambda stream: stream.abort())
+        assert not any(os.get_inheritable(sock.fileno()) for sock in listener.sockets)
+        listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_the_listener_leaves_its_streams():
+    async def scenario():
+        accepted: list = []
+        listener = await listen_tcp("127.0.0.1", 0, accepted.append)
+        stream = await open_tcp("127.0.0.1", listener.port)
+        await until(lambda: accepted)
+        port = listener.port
+        listener.close()
+        with pytest.raises(ConnectionRefusedError):
+            await open_tcp("127.0.0.1", port)
+        got = Recorder()
+        accepted[0].start(got, Pieces())
+        out = Pieces()
+        stream.start(Recorder(), out)
+        out.put(b"still here")
+        await until(lambda: got.data == b"still here")
+        stream.abort()
+        await until(lambda: got.lost)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("abstract", [True, False])
+def test_unix_sockets(tmp_path, abstract):
+    async def scenario():
+        async with no_fd_leak():
+            path = f"\0indifast-test-{os.getpid()}" if abstract else str(tmp_path / "socket")
+            accepted: list = []
+            listener = await listen_unix(path, accepted.append)
+            assert listener.port is None
+            assert listener.addresses == [path.replace("\0", "@")]
+            stream = await open_unix(path)
+            await until(lambda: accepted)
+            assert stream.local
+            assert accepted[0].local
+            assert accepted[0].peername == f"local pid {os.getpid()} (user: {os.getuid()}:{os.getgid()})"
+            with pytest.raises(OSError, match="in use"):
+                await listen_unix(path, accepted.append)
+            stream.abort()
+            accepted[0].abort()
+            listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_socket_file_of_a_dead_server_is_replaced(tmp_path):
+    path = str(tmp_path / "socket")
+    subprocess.run(
+        [sys.executable, "-c", "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", path], check=True
+    )
+    assert os.path.exists(path)
+
+    async def scenario():
+        accepted: list = []
+        listener = await listen_unix(path, accepted.append)
+        stream = await open_unix(path)
+        await until(lambda: accepted)
+        stream.abort()
+        accepted[0].abort()
+        listener.close()
+
+    asyncio.run(scenario())
+    assert not os.path.exists(path), "and a server that ends removes its own"
+
+
+def test_a_plain_file_in_the_way_is_left_alone(tmp_path):
+    path = tmp_path / "notes"
+    path.write_text("important")
+
+    async def scenario():
+        with pytest.raises(OSError, match="in use"):
+            await listen_unix(str(path), lambda stream: stream.abort())
+
+    asyncio.run(scenario())
+    assert path.read_text() == "important"
+
+
+def test_a_system_out_of_descriptors_is_survived(caplog):
+    async def scenario():
+        accepted: list = []
+        listener = await listen_tcp("127.0.0.1", 0, accepted.append)
+        clients: list = []
+        fillers: list[int] = []
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        try:
+            for _ in range(6):
+                sock = socket.socket()
+                sock.setblocking(False)
+                clients.append(sock)
+            highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+            with pytest.raises(OSError, match="Too many open files"):  # the gaps below as well
+                while True:
+                    fillers.append(os.open("/dev/null", os.O_RDONLY))
+            for sock in clients:
+                await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", listener.port))
+            await until(lambda: "cannot accept" in caplog.text)
+            cpu = os.times().user
+            await asyncio.sleep(0.3)
+            assert os.times().user - cpu < 0.2, "waits, does not spin"
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in fillers:
+                os.close(fd)
+        await until(lambda: len(accepted) == 6)
+        for stream in accepted:
+            stream.abort()
+        for sock in clients:
+            sock.close()
+        listener.close()
+
+    asyncio.run(scenario())
+    assert caplog.text.count("cannot accept") == 1

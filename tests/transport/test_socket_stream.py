@@ -1,0 +1,427 @@
+"""SocketStream over TCP and Unix sockets, against plain sockets of the operating system."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+import threading
+
+import pytest
+from transport_support import Pieces, Recorder, no_fd_leak, until
+
+from indifast.transport.connect import listen_tcp, open_tcp
+from indifast.transport.stream import MAX_FDS, SocketStream
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        server, _ = listening.accept()
+    return client, server
+
+
+def unix_pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair()
+
+
+pairs = pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
+
+
+@pairs
+def test_bytes_travel_both_ways(pair):
+    async def scenario():
+        ours, theirs = pair()
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        stream.start(got, out)
+        assert stream.local == (pair is unix_pair)
+        theirs.sendall(b"hello")
+        await until(lambda: got.data == b"hello")
+        out.put(b"wor")
+        out.put(b"ld")
+        assert await asyncio.to_thread(theirs.recv, 100) == b"world", "both in one write"
+        stream.abort()
+        await stream.wait_closed()
+        await until(lambda: got.lost == [None])
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+@pairs
+def test_a_large_message_arrives_whole_while_the_reader_is_slow(pair):
+    payload = os.urandom(1 << 20) * 9 + b"tail"
+
+    async def scenario():
+        ours, theirs = pair()
+        stream, out = SocketStream(ours), Pieces()
+        out.put(payload)  # waits already when the stream starts
+        stream.start(Recorder(), out)
+        received = bytearray()
+
+        def read() -> None:
+            while chunk := theirs.recv(1 << 16):
+                received.extend(chunk)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        await until(lambda: not out.pending)
+        stream.close()
+        await stream.wait_closed()
+        await asyncio.to_thread(reader.join)
+        assert received == payload
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+@pairs
+def test_close_flushes_what_is_queued(pair):
+    async def scenario():
+        ours, theirs = pair()
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        stream.start(got, out)
+        out.put(b"x" * (6 << 20))
+        stream.close()
+        assert stream.closed
+        length = await asyncio.to_thread(lambda: sum(iter(lambda: len(theirs.recv(1 << 18)), 0)))
+        assert length == 6 << 20
+        await until(lambda: got.lost == [None])
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+@pairs
+def test_close_does_not_wait_for_ever(pair):
+    async def scenario():
+        ours, theirs = pair()
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        stream.start(got, out)
+        out.put(b"x" * (64 << 20))
+        stream.close(grace=0.05)
+        await stream.wait_closed()
+        await until(lambda: got.lost == [None])
+        assert out.queued > 0
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_last_words_reach_a_peer_whose_own_were_not_read():
+    """Closing a TCP socket with unread input would reset the connection and destroy what is on its way."""
+
+    async def scenario():
+        ours, theirs = tcp_pair()
+        stream, out = SocketStream(ours), Pieces()
+        stream.start(Recorder(), out)
+        stream.pause_reading()
+        theirs.sendall(b"nobody reads this")
+        out.put(b"good bye")
+        stream.close()
+        await stream.wait_closed()
+        assert await asyncio.to_thread(theirs.recv, 100) == b"good bye"
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+@pairs
+def test_end_of_file_is_told_at_once_and_once(pair):
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = pair()
+            stream, got = SocketStream(ours), Recorder()
+            stream.start(got, Pieces())
+            theirs.sendall(b"last")
+            theirs.close()
+            await until(lambda: got.lost)
+            assert got.data == b"last"
+            assert got.lost == [None]
+            assert stream.closed
+            stream.close()
+            stream.abort()
+            await asyncio.sleep(0)
+            assert got.lost == [None]
+
+    asyncio.run(scenario())
+
+
+@pairs
+def test_a_half_closed_peer_still_gets_its_answer(pair):
+    async def scenario():
+        ours, theirs = pair()
+        stream, got, out = SocketStream(ours), Recorder(half_open=True), Pieces()
+        stream.start(got, out)
+        theirs.sendall(b"question")
+        theirs.shutdown(socket.SHUT_WR)
+        await until(lambda: got.eof)
+        assert got.lost == []
+        out.put(b"answer")
+        assert await asyncio.to_thread(theirs.recv, 100) == b"answer"
+        stream.close()
+        await stream.wait_closed()
+        await until(lambda: got.lost == [None])
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_reset_is_told_as_an_error():
+    async def scenario():
+        ours, theirs = tcp_pair()
+        stream, got = SocketStream(ours), Recorder()
+        stream.start(got, Pieces())
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        theirs.close()
+        await until(lambda: got.lost)
+        assert isinstance(got.lost[0], ConnectionResetError)
+
+    asyncio.run(scenario())
+
+
+def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails():
+    async def scenario():
+        ours, theirs = unix_pair()
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        theirs.sendall(b"m" * 100_000)
+        theirs.close()
+        out.put(b"too late")
+        stream.start(got, out)  # the write fails here, before anything was read
+        await until(lambda: got.lost)
+        assert got.data == b"m" * 100_000
+        assert got.lost == [None]
+
+    asyncio.run(scenario())
+
+
+@pairs
+def test_pause_leaves_the_bytes_with_the_peer(pair):
+    async def scenario():
+        ours, theirs = pair()
+        theirs.setblocking(False)
+        stream, got = SocketStream(ours), Recorder()
+        stream.start(got, Pieces())
+        stream.pause_reading()
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while sent < 1 << 30:
+                sent += theirs.send(b"x" * 65536)
+        assert not got.data
+        stream.resume_reading()
+        await until(lambda: len(got.data) == sent)
+        stream.abort()
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_busy_stream_does_not_keep_another_waiting():
+    async def scenario():
+        busy_ours, busy_theirs = unix_pair()
+        quiet_ours, quiet_theirs = unix_pair()
+        busy, quiet = Recorder(), Recorder()
+        streams = [SocketStream(busy_ours), SocketStream(quiet_ours)]
+        for stream, got in zip(streams, (busy, quiet), strict=True):
+            stream.start(got, Pieces())
+        stop = threading.Event()
+
+        def flood() -> None:
+            chunk = b"x" * (1 << 18)
+            while not stop.is_set():
+                try:
+                    busy_theirs.sendall(chunk)
+                except OSError:
+                    return
+
+        writer = threading.Thread(target=flood)
+        writer.start()
+        await until(lambda: len(busy.data) > 1 << 20)
+        quiet_theirs.sendall(b"ping")
+        await until(lambda: quiet.data == b"ping")
+        stop.set()
+        streams[0].abort()
+        streams[1].abort()
+        await asyncio.to_thread(writer.join)
+        assert max(map(len, busy.chunks)) <= 256 << 10, "bounded work per event"
+        busy_theirs.close()
+        quiet_theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_received_bytes_are_never_overwritten():
+    """Receivers keep slices of the buffers: what comes later must go elsewhere."""
+
+    class Slices(Recorder):
+        def __init__(self):
+            super().__init__()
+            self.kept = []
+
+        def data_received(self, data, start, end, fds):
+            super().data_received(data, start, end, fds)
+            self.kept.append(memoryview(data)[start:end])
+
+    async def scenario():
+        ours, theirs = unix_pair()
+        stream, got = SocketStream(ours), Slices()
+        stream.start(got, Pieces())
+        for number in range(200):
+            piece = bytes([number]) * 5000
+            theirs.sendall(piece)
+            await until(lambda number=number: len(got.data) == 5000 * (number + 1))
+        assert b"".join(got.kept) == got.data
+        stream.abort()
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_descriptors_travel_with_the_first_byte_of_their_message():
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = unix_pair()
+            stream, got, out = SocketStream(ours), Recorder(), Pieces()
+            stream.start(got, out)
+            files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS * 2 + 3)]
+            out.put(b"plain ")
+            out.put(b"<message with descriptors/>", files)
+            data, fds = b"", []
+            while len(data) < 33:
+                piece, more, flags, _ = await asyncio.to_thread(socket.recv_fds, theirs, 1000, MAX_FDS)
+                assert not flags & socket.MSG_CTRUNC, "never more than a peer has room for"
+                data += piece
+                fds += more
+            assert data == b"plain <message with descriptors/>"
+            assert [os.readlink(f"/proc/self/fd/{fd}") for fd in fds] == [
+                f"/memfd:m{number} (deleted)" for number in range(len(files))
+            ]
+            for fd in fds + files:
+                os.close(fd)
+            stream.abort()
+            theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_received_descriptors_are_handed_over_and_close_on_exec():
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = unix_pair()
+            stream, got = SocketStream(ours), Recorder()
+            stream.start(got, Pieces())
+            files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS)]
+            socket.send_fds(theirs, [b"here"], files)
+            await until(lambda: got.data == b"here")
+            assert len(got.fds) == MAX_FDS
+            assert all(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC for fd in got.fds)
+            for fd in got.fds + files:
+                os.close(fd)
+            stream.abort()
+            theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak():
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = unix_pair()
+            stream, got = SocketStream(ours), Recorder()
+            stream.start(got, Pieces())
+            files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS + 4)]
+            socket.send_fds(theirs, [b"here"], files)
+            await until(lambda: got.lost)
+            assert isinstance(got.lost[0], OSError)
+            assert not got.fds
+            for fd in files:
+                os.close(fd)
+            theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_shared_flags_stay_as_they_are():
+    async def scenario():
+        ours, theirs = unix_pair()
+        flags = fcntl.fcntl(ours, fcntl.F_GETFL)
+        stream, got, out = SocketStream(ours), Recorder(), Pieces()
+        stream.start(got, out)
+        out.put(b"x" * (8 << 20))
+        theirs.sendall(b"y")
+        await until(lambda: got.data == b"y")
+        assert fcntl.fcntl(ours, fcntl.F_GETFL) == flags
+        stream.abort()
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_error_in_the_receiver_ends_only_its_stream(caplog):
+    class Faulty(Recorder):
+        def data_received(self, data, start, end, fds):
+            raise RuntimeError("bug")
+
+    async def scenario():
+        ours, theirs = unix_pair()
+        stream, got = SocketStream(ours), Faulty()
+        stream.start(got, Pieces())
+        theirs.sendall(b"x")
+        await until(lambda: got.lost)
+        assert isinstance(got.lost[0], RuntimeError)
+        theirs.close()
+
+    asyncio.run(scenario())
+    assert "internal error" in caplog.text
+
+
+def test_small_messages_are_not_held_back_and_dead_peers_are_probed():
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list[SocketStream] = []
+            listener = await listen_tcp("localhost", 0, accepted.append)
+            stream = await open_tcp("127.0.0.1", listener.port)
+            await until(lambda: accepted)
+            for end in (stream, accepted[0]):
+                assert end.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert end.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert not os.get_inheritable(end.socket.fileno())
+                end.abort()
+            assert stream.peername == f"127.0.0.1:{listener.port}"
+            listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_connecting_in_vain_says_where():
+    async def scenario():
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError, match=f"127.0.0.1:{port}"):
+            await open_tcp("127.0.0.1", port)
+        with pytest.raises(OSError, match="cannot resolve"):
+            await open_tcp("no-such-host.invalid", 7624)
+
+    asyncio.run(scenario())
+
+
+def test_one_silent_address_is_given_up():
+    async def scenario():
+        # A listener that never accepts, with a full backlog, answers no more connection requests.
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            held = []
+            for _ in range(3):
+                sock = socket.socket()
+                sock.setblocking(False)
+                assert sock.connect_ex(full.getsockname()) in (0, errno.EINPROGRESS)
+                held.append(sock)
+            with pytest.raises(TimeoutError, match="no answer"):
+                await open_tcp("127.0.0.1", full.getsockname()[1], within=0.2)
+            for sock in held:
+                sock.close()
+
+    asyncio.run(scenario())

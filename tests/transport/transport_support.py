@@ -1,0 +1,103 @@
+"""What the transport tests share: a receiver that remembers, an outbox that holds bytes, and a way to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+LIMIT = 20.0  # seconds; generous, so that a loaded machine does not fail a test
+
+
+class Recorder:
+    """A receiver that keeps everything; `half_open` answers eof_received."""
+
+    def __init__(self, half_open: bool = False) -> None:
+        self.data = bytearray()
+        self.chunks: list[bytes] = []
+        self.fds: list[int] = []
+        self.eof = False
+        self.lost: list[Exception | None] = []
+        self.half_open = half_open
+
+    def data_received(self, data, start: int, end: int, fds: list[int]) -> None:
+        chunk = bytes(memoryview(data)[start:end])
+        self.data += chunk
+        self.chunks.append(chunk)
+        self.fds += fds
+
+    def eof_received(self) -> bool:
+        self.eof = True
+        return self.half_open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.append(exc)
+
+
+class Pieces:
+    """An outbox of byte strings, each perhaps with descriptors."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[memoryview, Sequence[int]]] = deque()
+        self.on_pending: Callable[[], None] | None = None
+        self.written = 0
+
+    def put(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        was_empty = not self.waiting
+        self.waiting.append((memoryview(data), fds))
+        if was_empty and self.on_pending is not None:
+            self.on_pending()
+
+    @property
+    def pending(self) -> bool:
+        return bool(self.waiting)
+
+    @property
+    def queued(self) -> int:
+        return sum(len(data) for data, _ in self.waiting)
+
+    def take(self, max_bytes: int, max_parts: int) -> tuple[list[memoryview], Sequence[int]]:
+        parts: list[memoryview] = []
+        room = max_bytes
+        for data, fds in self.waiting:
+            if (parts and fds) or len(parts) == max_parts or not room:
+                break
+            parts.append(data[:room])
+            room -= len(parts[-1])
+        return parts, self.waiting[0][1]
+
+    def sent(self, nbytes: int, now: float) -> None:
+        self.written += nbytes
+        while nbytes:
+            data, _ = self.waiting.popleft()
+            if nbytes < len(data):
+                self.waiting.appendleft((data[nbytes:], ()))
+                return
+            nbytes -= len(data)
+
+
+async def until(condition: Callable[[], object], what: str = "condition") -> None:
+    """Wait for a condition, in vain for at most LIMIT seconds."""
+    deadline = asyncio.get_running_loop().time() + LIMIT
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.005)
+
+
+def open_fds() -> set[str]:
+    """The descriptors of this process, as `number -> what it is`."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+    return found
+
+
+@contextlib.asynccontextmanager
+async def no_fd_leak() -> AsyncIterator[None]:
+    """What the block opens is closed when it ends (or a moment later)."""
+    before = open_fds()
+    yield
+    await until(lambda: not open_fds() - before, f"descriptors to be closed: {open_fds() - before}")
