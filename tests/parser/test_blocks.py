@@ -1,0 +1,46 @@
+"""Receive buffers go back to their pool when the last view of them is gone, and not before."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+
+from indifast._parser import BlockPool
+
+
+def address(buffer: object) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # type: ignore[arg-type]
+
+
+def test_a_block_is_reused() -> None:
+    pool = BlockPool(size=4096, keep=2)
+    block = pool.get()
+    assert len(block) == block.size == 4096
+    first = address(block)
+    del block
+    assert address(pool.get()) == first
+
+
+def test_a_view_keeps_the_memory() -> None:
+    pool = BlockPool(size=4096)
+    block = pool.get()
+    memoryview(block)[:5] = b"hello"
+    view = memoryview(block)[:5].toreadonly()
+    del block
+    others = [pool.get() for _ in range(20)]
+    for other in others:
+        memoryview(other)[:5] = b"xxxxx"
+    assert bytes(view) == b"hello"
+
+
+def test_a_block_outlives_its_pool() -> None:
+    block = BlockPool(size=100).get()
+    memoryview(block)[:] = b"a" * 100
+    assert bytes(block) == b"a" * 100
+
+
+@pytest.mark.parametrize("arguments", [(0, 1), (-1, 1), (10, -1)])
+def test_wrong_arguments(arguments: tuple[int, int]) -> None:
+    with pytest.raises(ValueError):
+        BlockPool(*arguments)

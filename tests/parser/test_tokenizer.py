@@ -1,0 +1,127 @@
+"""What comes out of well-formed streams, in any chunking and both modes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+
+import pytest
+
+from indifast._parser import Element, Tokenizer
+
+RAW = bytes(range(256)) * 30
+
+LIBINDI = b"""<?xml version='1.0'?>
+<setNumberVector
+  device='CCD Simulator'
+  name='POLLING_PERIOD'
+  state='Ok'
+  timeout='0'
+  timestamp='2026-11-20T15:30:16'
+>
+  <oneNumber name='PERIOD_MS'>
+      1000
+  </oneNumber>
+  <oneNumber name='OTHER'>
+      12.5
+  </oneNumber>
+</setNumberVector>
+"""
+
+RELAYED = b"""<setNumberVector device="CCD Simulator" name="POLLING_PERIOD" state="Ok" timeout="0" \
+timestamp="2026-11-20T15:30:16">
+    <oneNumber name="PERIOD_MS">
+1000
+    </oneNumber>
+    <oneNumber name="OTHER">
+12.5
+    </oneNumber>
+</setNumberVector>
+"""
+
+
+def wrapped(data: bytes, columns: int = 72) -> bytes:
+    text = base64.b64encode(data)
+    return b"".join(text[i : i + columns] + b"\n" for i in range(0, len(text), columns))
+
+
+def blob_vector(text: bytes, attributes: bytes = b"size='7680' format='.fits'") -> bytes:
+    return (
+        b"<setBLOBVector\n  device='CCD'\n  name='CCD1'\n  state='Ok'\n>\n  <oneBLOB\n    name='CCD1' "
+        + attributes + b">\n" + text + b"  </oneBLOB>\n</setBLOBVector>\n"
+    )  # fmt: skip
+
+
+def chunks(data: bytes, size: int) -> Iterator[bytes]:
+    for i in range(0, len(data), size):
+        yield data[i : i + size]
+
+
+def read(data: bytes, size: int = 1 << 30, *, relay: bool = False) -> list[Element]:
+    tokenizer = Tokenizer(relay=relay)
+    found = [element for chunk in chunks(data, size) for element in tokenizer.feed(chunk)]
+    tokenizer.close()
+    assert tokenizer.skipped == {}
+    return found
+
+
+def written(element: Element) -> bytes:
+    parts = element.parts(False)
+    assert parts is not None
+    return b"".join(bytes(part) for part in parts)
+
+
+@pytest.mark.parametrize("relay", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_number_vector(relay: bool, size: int) -> None:
+    (element,) = read(LIBINDI, size, relay=relay)
+    assert element.tag == "setNumberVector"
+    assert (element.device, element.name) == ("CCD Simulator", "POLLING_PERIOD")
+    assert list(element.attrs) == ["device", "name", "state", "timeout", "timestamp"]
+    assert element.values() == {"PERIOD_MS": "1000", "OTHER": "12.5"}
+    assert [member.text for member in element.members] == ["\n      1000\n  ", "\n      12.5\n  "]
+    assert written(element) == RELAYED
+    assert element.size == len(RELAYED)
+    assert not element.blob and element.formats == () and element.carried == frozenset()
+
+
+@pytest.mark.parametrize("size", [1, 3, 72, 73, 5000, 100000])
+@pytest.mark.parametrize("relay", [False, True])
+@pytest.mark.parametrize("text", [wrapped(RAW), base64.b64encode(RAW), b"\n  \n" + wrapped(RAW, 60) + b"\n \n"])
+def test_blob(size: int, relay: bool, text: bytes) -> None:
+    before, element, after = read(LIBINDI + blob_vector(text) + LIBINDI, size, relay=relay)
+    assert element.blob and element.formats == (".fits",) and element.carried == {"CCD1"}
+    (member,) = element.members
+    assert member.data == RAW and member.blob_size == len(RAW) and member.format == ".fits"
+    assert before.values() == after.values()
+    assert element.parts(True) is None
+    if relay:
+        out = written(element)
+        assert out.endswith(text.strip() + b"\n    </oneBLOB>\n</setBLOBVector>\n")
+        assert element.size == len(out)
+        assert out.startswith(
+            b'<setBLOBVector device="CCD" name="CCD1" state="Ok">\n'
+            b'    <oneBLOB name="CCD1" size="7680" format=".fits">\n'
+        )
+    else:
+        assert element.parts(False) is None
+
+
+def test_envelope_forms() -> None:
+    (element,) = read(blob_vector(wrapped(RAW)), relay=True)
+    assert element.envelope(True) == (
+        b'<setBLOBVector device="CCD" name="CCD1" state="Ok">\n'
+        b'    <oneBLOB name="CCD1" size="7680" format=".fits" len="7680" attached="true"/>\n</setBLOBVector>\n',
+    )
+    (element,) = read(blob_vector(b"", b"size='7680' format='.fits' len='7000' attached='true'"), relay=True)
+    assert element.attached == 1 and element.blob and element.carried == {"CCD1"} and element.members[0].attached
+    assert element.parts(False) is None and element.parts(True) is None
+    assert element.envelope(False) == (
+        b'<setBLOBVector device="CCD" name="CCD1" state="Ok">\n'
+        b'    <oneBLOB name="CCD1" size="7680" format=".fits" len="7000">\n',
+        b"\n    </oneBLOB>\n</setBLOBVector>\n",
+    )
+    assert element.envelope(True) == (
+        b'<setBLOBVector device="CCD" name="CCD1" state="Ok">\n'
+        b'    <oneBLOB name="CCD1" size="7680" format=".fits" len="7000" attached="true"/>\n</setBLOBVector>\n',
+    )
