@@ -1,18 +1,208 @@
-/* The codec: chooses the fastest path that this processor has, and drives it over chunks of text. */
+/* The codec: chooses the fastest path that this processor has, and drives it over chunks of text.
+ *
+ * A path only ever does the easy middle: whole blocks without padding, without surprises.  What it leaves (the ends, an
+ * open group, odd white space, errors) goes through the scalar code, so that there is one definition of the rules.
+ */
 #ifndef INDIFAST_BASE64_CODEC_H
 #define INDIFAST_BASE64_CODEC_H
 
 #include "base64_scalar.h"
 
-static void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst) { b64_scalar_encode(src, n, dst); }
+#include "base64_avx512.h"
 
+#include "base64_avx2.h"
+
+#include "base64_neon.h"
+
+typedef struct {
+    const char *name;
+    int (*usable)(void);
+    /* Encodes the beginning of `src`: returns the bytes consumed, a multiple of 3, and writes 4/3 of that. */
+    size_t (*encode)(const uint8_t *src, size_t n, uint8_t *dst);
+    /* Decodes the beginning of `src`, where no group is open and st->column characters stand before it on the line:
+     * whole groups of 4, skipping line feeds behind lines of st->width characters.  Returns the bytes consumed, sets
+     * *written, keeps st->column.  Writes anywhere in dst[0:cap]. */
+    size_t (*decode)(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written);
+    /* The length of a beginning of `src` that consists of characters of the alphabet, but for single line feeds at
+     * `feed`, feed + 73, feed + 146, ... (SIZE_MAX: none). */
+    size_t (*scan_lines)(const uint8_t *src, size_t n, size_t feed);
+    /* The length of a beginning of `src` that consists of characters of the alphabet and of white space; adds the
+     * characters to *chars. */
+    size_t (*scan_mixed)(const uint8_t *src, size_t n, uint64_t *chars);
+} b64_path;
+
+static int b64_always(void) { return 1; }
+static size_t b64_encode_nothing(const uint8_t *src, size_t n, uint8_t *dst)
+{
+    (void)src, (void)n, (void)dst;
+    return 0;
+}
+static size_t b64_decode_nothing(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
+                                 size_t *written)
+{
+    (void)st, (void)src, (void)n, (void)dst, (void)cap;
+    *written = 0;
+    return 0;
+}
+static size_t b64_scan_lines_nothing(const uint8_t *src, size_t n, size_t feed)
+{
+    (void)src, (void)n, (void)feed;
+    return 0;
+}
+static size_t b64_scan_mixed_nothing(const uint8_t *src, size_t n, uint64_t *chars)
+{
+    (void)src, (void)n, (void)chars;
+    return 0;
+}
+
+/* Best first. */
+static const b64_path b64_all_paths[] = {
+#ifdef B64_HAVE_AVX512
+    {"avx512vbmi", b64_avx512_usable, b64_avx512_encode, b64_avx512_decode, b64_avx512_scan_lines,
+     b64_avx512_scan_mixed},
+#endif
+#ifdef B64_HAVE_AVX2
+    {"avx2", b64_avx2_usable, b64_avx2_encode, b64_avx2_decode, b64_avx2_scan_lines, b64_avx2_scan_mixed},
+#endif
+#ifdef B64_HAVE_NEON
+    {"neon", b64_neon_usable, b64_neon_encode, b64_neon_decode, b64_neon_scan_lines, b64_neon_scan_mixed},
+#endif
+    {"scalar", b64_always, b64_encode_nothing, b64_decode_nothing, b64_scan_lines_nothing, b64_scan_mixed_nothing},
+};
+#define B64_PATHS ((int)(sizeof b64_all_paths / sizeof b64_all_paths[0]))
+
+static const b64_path *b64_active = &b64_all_paths[B64_PATHS - 1];
+
+static const char *b64_path_name(int index) { return b64_all_paths[index].name; }
+static int b64_path_usable(int index) { return b64_all_paths[index].usable(); }
+static int b64_path_current(void) { return (int)(b64_active - b64_all_paths); }
+static void b64_path_select(int index) { b64_active = &b64_all_paths[index]; }
+
+static void b64_codec_setup(void)
+{
+    int i = 0;
+    while (!b64_path_usable(i))
+        i++;
+    b64_path_select(i);
+}
+
+/* ---------------------------------------------------------------- encoding */
+
+static void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst)
+{
+    size_t done = b64_active->encode(src, n, dst);
+    b64_scalar_encode(src + done, n - done, dst + done / 3 * 4);
+}
+
+/* ---------------------------------------------------------------- decoding */
+
+/* How much goes through the scalar code before the fast path is tried again. */
+#define B64_RETRY 64
+
+/* At least as many bytes as the text can decode to; exactly as many for unwrapped text that is right. */
+static size_t b64_decoded_bound(const uint8_t *src, size_t n)
+{
+    size_t pads = 0;
+    while (n && b64_class[src[n - 1]] == B64_WHITE)
+        n--;
+    while (pads < 2 && pads < n && src[n - 1 - pads] == '=')
+        pads++;
+    n = n / 4 * 3 + (n % 4 ? 3 : 0);
+    return n - (pads < n ? pads : n);
+}
+
+/* Decodes until the input ends or something stops it (st->stop).  Returns the bytes consumed, sets *written. */
 static size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
                                size_t *written)
 {
-    *written = 0;
-    return b64_scalar_decode(st, src, n, n, dst, cap, written);
+    const b64_path *path = b64_active;
+    size_t i = 0, o = 0;
+    st->stop = B64_STOP_END;
+    while (i < n) {
+        size_t want = n - i < B64_RETRY ? n - i : B64_RETRY;
+        if (!st->carry && !st->closed && n - i >= B64_RETRY) {
+            size_t made;
+            size_t used = path->decode(st, src + i, n - i, dst + o, cap - o, &made);
+            st->position += used;
+            i += used;
+            o += made;
+            want = n - i < B64_RETRY ? n - i : B64_RETRY;
+        }
+        i += b64_scalar_decode(st, src + i, n - i, want, dst + o, cap - o, &o);
+        if (st->stop != B64_STOP_END)
+            break;
+    }
+    *written = o;
+    return i;
 }
 
-static size_t b64_codec_scan(b64_scan_state *st, const uint8_t *src, size_t n) { return b64_scalar_scan(st, src, n, n); }
+/* ---------------------------------------------------------------- scanning */
+
+/* Takes account of `used` bytes in which the only line feeds are at feed, feed + 73, ...; every line is whole. */
+static void b64_scanned_lines(b64_scan_state *st, size_t used, size_t feed)
+{
+    size_t feeds = used > feed ? 1 + (used - 1 - feed) / (B64_LINE + 1) : 0;
+    if (!used)
+        return;
+    if (feeds) {
+        size_t after = used - 1 - (feed + (feeds - 1) * (B64_LINE + 1)); /* characters behind the last line feed */
+        if (feeds > 1 || after)
+            st->unwrapped = 0;
+        st->column = (uint32_t)after;
+        st->white = !after;
+    } else {
+        st->column += (uint32_t)used;
+        st->white = 0;
+    }
+    st->position += used;
+    st->last = st->position - st->white;
+    st->chars += used - feeds;
+}
+
+/* Scans until the input ends or something stops it (st->stop).  Returns the bytes consumed. */
+static size_t b64_codec_scan(b64_scan_state *st, const uint8_t *src, size_t n)
+{
+    const b64_path *path = b64_active;
+    size_t i = 0;
+    st->stop = B64_STOP_END;
+    while (i < n) {
+        if (!st->pads && n - i >= B64_RETRY && st->chars) {
+            size_t used;
+            if (st->wrapped72 && !st->ended) {
+                size_t feed = B64_LINE - st->column;
+                if (!(st->white && st->column)) {
+                    used = path->scan_lines(src + i, n - i, feed);
+                    if (used && st->white)
+                        st->unwrapped = 0;
+                    b64_scanned_lines(st, used, feed);
+                    i += used;
+                }
+            } else if (st->unwrapped && !st->white) {
+                used = path->scan_lines(src + i, n - i, SIZE_MAX);
+                st->position += used;
+                st->chars += used;
+                st->last = used ? st->position : st->last;
+                i += used;
+            } else if (!st->unwrapped && !st->wrapped72) {
+                uint64_t before = st->chars;
+                used = path->scan_mixed(src + i, n - i, &st->chars);
+                i += used;
+                st->position += used;
+                if (used) {
+                    size_t back = 0;
+                    while (back < used && b64_class[src[i - 1 - back]] == B64_WHITE)
+                        back++;
+                    if (st->chars > before)
+                        st->last = st->position - back;
+                    st->white = back > 0;
+                }
+            }
+        }
+        i += b64_scalar_scan(st, src + i, n - i, B64_RETRY + 16);
+        if (st->stop != B64_STOP_END)
+            break;
+    }
+    return i;
+}
 
 #endif

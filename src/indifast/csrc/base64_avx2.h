@@ -1,0 +1,192 @@
+/* The AVX2 path: 24 bytes <-> 32 characters at a time.  The arithmetic is that of W. Mula and D. Lemire, "Faster Base64
+ * Encoding and Decoding using AVX2 Instructions" (2018). */
+#ifndef INDIFAST_BASE64_AVX2_H
+#define INDIFAST_BASE64_AVX2_H
+
+#include "base64_scalar.h"
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define B64_HAVE_AVX2 1
+
+#include <immintrin.h>
+
+#define B64_AVX2 __attribute__((target("avx2,popcnt")))
+#define B64_AVX2_INLINE static inline __attribute__((always_inline, target("avx2,popcnt")))
+
+static int b64_avx2_usable(void)
+{
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+}
+
+B64_AVX2_INLINE __m256i b64_avx2_twice(char a, char b, char c, char d, char e, char f, char g, char h, char i, char j,
+                                       char k, char l, char m, char n, char o, char p)
+{
+    return _mm256_setr_epi8(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o,
+                            p);
+}
+
+/* 24 bytes, 12 in each half, to 32 characters. */
+B64_AVX2_INLINE __m256i b64_avx2_encode_block(__m256i in)
+{
+    in = _mm256_shuffle_epi8(in, b64_avx2_twice(1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10));
+    __m256i ac = _mm256_mulhi_epu16(_mm256_and_si256(in, _mm256_set1_epi32(0x0FC0FC00)), _mm256_set1_epi32(0x04000040));
+    __m256i bd = _mm256_mullo_epi16(_mm256_and_si256(in, _mm256_set1_epi32(0x003F03F0)), _mm256_set1_epi32(0x01000010));
+    __m256i sextets = _mm256_or_si256(ac, bd);
+    /* the distance of a character from its sextet: by range 0..25 (13), 26..51 (0), 52..61 (1..10), 62 (11), 63 (12) */
+    __m256i range = _mm256_subs_epu8(sextets, _mm256_set1_epi8(51));
+    __m256i upper = _mm256_cmpgt_epi8(_mm256_set1_epi8(26), sextets);
+    range = _mm256_or_si256(range, _mm256_and_si256(upper, _mm256_set1_epi8(13)));
+    __m256i distance = b64_avx2_twice('a' - 26, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52, '0' - 52,
+                                      '0' - 52, '0' - 52, '0' - 52, '+' - 62, '/' - 63, 'A', 0, 0);
+    return _mm256_add_epi8(sextets, _mm256_shuffle_epi8(distance, range));
+}
+
+B64_AVX2 static size_t b64_avx2_encode(const uint8_t *src, size_t n, uint8_t *dst)
+{
+    size_t i = 0;
+    for (; n - i >= 28; i += 24, dst += 32) {
+        __m128i low = _mm_loadu_si128((const __m128i *)(src + i));
+        __m128i high = _mm_loadu_si128((const __m128i *)(src + i + 12));
+        __m256i in = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+        _mm256_storeu_si256((__m256i *)dst, b64_avx2_encode_block(in));
+    }
+    return i;
+}
+
+/* Sextets of 32 characters; *bad is nonzero in every byte that is not of the alphabet. */
+B64_AVX2_INLINE __m256i b64_avx2_classify(__m256i in, __m256i *bad)
+{
+    const __m256i low_kinds = b64_avx2_twice(0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1A, 0x1B,
+                                             0x1B, 0x1B, 0x1A);
+    const __m256i high_kinds = b64_avx2_twice(0x10, 0x10, 0x01, 0x02, 0x04, 0x08, 0x04, 0x08, 0x10, 0x10, 0x10, 0x10, 0x10,
+                                              0x10, 0x10, 0x10);
+    const __m256i rolls = b64_avx2_twice(0, 16, 19, 4, -65, -65, -71, -71, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m256i slash = _mm256_set1_epi8(0x2F);
+    __m256i high = _mm256_and_si256(_mm256_srli_epi32(in, 4), slash);
+    __m256i low = _mm256_and_si256(in, slash);
+    *bad = _mm256_and_si256(_mm256_shuffle_epi8(low_kinds, low), _mm256_shuffle_epi8(high_kinds, high));
+    __m256i roll = _mm256_shuffle_epi8(rolls, _mm256_add_epi8(_mm256_cmpeq_epi8(in, slash), high));
+    return _mm256_add_epi8(in, roll);
+}
+
+/* 32 sextets to 24 bytes, in the low bytes. */
+B64_AVX2_INLINE __m256i b64_avx2_join(__m256i sextets)
+{
+    __m256i pairs = _mm256_maddubs_epi16(sextets, _mm256_set1_epi32(0x01400140));
+    __m256i words = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x00011000));
+    words = _mm256_shuffle_epi8(words, b64_avx2_twice(2, 1, 0, 6, 5, 4, 10, 9, 8, 14, 13, 12, -1, -1, -1, -1));
+    return _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7));
+}
+
+B64_AVX2_INLINE size_t b64_avx2_decode_run(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
+{
+    size_t i = 0, o = 0;
+    while (n - i >= 32 && cap - o >= 32) {
+        __m256i bad, sextets = b64_avx2_classify(_mm256_loadu_si256((const __m256i *)(src + i)), &bad);
+        if (!_mm256_testz_si256(bad, bad))
+            break;
+        _mm256_storeu_si256((__m256i *)(dst + o), b64_avx2_join(sextets));
+        i += 32;
+        o += 24;
+    }
+    *written = o;
+    return i;
+}
+
+/* 32 zeroes, then 32 ones: from offset 32 - k, the mask of the bytes from k on. */
+static const uint8_t b64_avx2_from[64] = {
+    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
+    0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+    255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+
+/* Lines of at least 32 characters: a block of 32 holds at most one line feed, `rem` characters ahead.  What lies behind
+ * it is loaded from one byte further on. */
+B64_AVX2_INLINE size_t b64_avx2_decode_lines(const uint8_t *src, size_t n, size_t width, size_t *column, uint8_t *dst,
+                                             size_t cap, size_t *written)
+{
+    size_t i = 0, o = 0, rem = width - *column;
+    while (n - i >= 33 && cap - o >= 32) {
+        size_t cut = rem < 32, before = cut ? rem : 32;
+        __m256i behind = _mm256_loadu_si256((const __m256i *)(b64_avx2_from + 32 - before));
+        __m256i in = _mm256_blendv_epi8(_mm256_loadu_si256((const __m256i *)(src + i)),
+                                        _mm256_loadu_si256((const __m256i *)(src + i + 1)), behind);
+        __m256i bad, sextets = b64_avx2_classify(in, &bad);
+        if (!_mm256_testz_si256(bad, bad) || (cut & (src[i + before] != '\n')))
+            break;
+        _mm256_storeu_si256((__m256i *)(dst + o), b64_avx2_join(sextets));
+        i += 32 + cut;
+        o += 24;
+        rem = rem - 32 + (cut ? width : 0);
+    }
+    *column = width - rem;
+    *written = o;
+    return i;
+}
+
+B64_AVX2 static size_t b64_avx2_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
+                                       size_t *written)
+{
+    size_t used;
+    if (st->width >= 32 && st->column <= st->width) {
+        size_t column = st->column;
+        used = b64_avx2_decode_lines(src, n, st->width, &column, dst, cap, written);
+        st->column = (uint32_t)column;
+    } else {
+        used = b64_avx2_decode_run(src, n, dst, cap, written);
+        st->column += (uint32_t)used;
+    }
+    return used;
+}
+
+/* One bit for each of 32 bytes that is not of the alphabet. */
+B64_AVX2_INLINE uint32_t b64_avx2_special(__m256i in)
+{
+    __m256i bad;
+    b64_avx2_classify(in, &bad);
+    return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bad, _mm256_setzero_si256()));
+}
+
+B64_AVX2 static size_t b64_avx2_scan_lines(const uint8_t *src, size_t n, size_t feed)
+{
+    const __m256i newline = _mm256_set1_epi8('\n');
+    size_t i = 0;
+    while (n - i >= 64) {
+        size_t cut = feed < 64;
+        uint64_t expected = (uint64_t)cut << (feed & 63);
+        __m256i a = _mm256_loadu_si256((const __m256i *)(src + i));
+        __m256i b = _mm256_loadu_si256((const __m256i *)(src + i + 32));
+        uint64_t special = b64_avx2_special(a) | (uint64_t)b64_avx2_special(b) << 32;
+        uint64_t feeds = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, newline)) |
+                         (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(b, newline)) << 32;
+        if ((special ^ expected) | (feeds ^ expected))
+            break;
+        i += 64;
+        feed = feed - 64 + (cut ? B64_LINE + 1 : 0);
+    }
+    return i;
+}
+
+B64_AVX2 static size_t b64_avx2_scan_mixed(const uint8_t *src, size_t n, uint64_t *chars)
+{
+    /* by its low four bits, the one white space character that a byte can be */
+    const __m256i white_by_low = b64_avx2_twice(' ', -1, -1, -1, -1, -1, -1, -1, -1, '\t', '\n', -1, -1, '\r', -1, -1);
+    size_t i = 0;
+    uint64_t whites = 0;
+    while (n - i >= 32) {
+        __m256i in = _mm256_loadu_si256((const __m256i *)(src + i));
+        uint32_t special = b64_avx2_special(in);
+        if (special) {
+            __m256i white = _mm256_cmpeq_epi8(in, _mm256_shuffle_epi8(white_by_low, in));
+            if ((uint32_t)_mm256_movemask_epi8(white) != special)
+                break;
+            whites += (uint64_t)__builtin_popcount(special);
+        }
+        i += 32;
+    }
+    *chars += i - whites;
+    return i;
+}
+
+#endif
+#endif
