@@ -370,6 +370,7 @@ class SocketStream(Stream):
             try:
                 nbytes, asked = self._send(parts, fds)
             except (BlockingIOError, InterruptedError):
+                outbox.sent(0, time.monotonic())
                 self._await_writable()
                 return
             except OSError as exc:

@@ -1,0 +1,87 @@
+"""Messages with the face of a Routable, whose form can be held back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+
+class Fake:
+    """A message whose bytes are given; `ready=False` holds its form back until `make_ready`."""
+
+    def __init__(
+        self,
+        tag: str,
+        device: str | None,
+        name: str | None,
+        data: bytes,
+        *,
+        formats: tuple[str, ...] = (),
+        carried: frozenset[str] = frozenset(),
+        pieces: int = 1,
+        fds: Sequence[int] = (),
+        ready: bool = True,
+        text: str = "",
+    ) -> None:
+        self.tag, self.device, self.name = tag, device, name
+        self.blob = bool(formats)
+        self.formats, self.carried = formats, carried
+        self.size = len(data)
+        self.data = data
+        self.pieces = pieces
+        self.ready = ready
+        self.asked = 0
+        self.text = text
+        self.attrs: dict[str, str] = {}
+        self._fds = fds
+        self._callbacks: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.tag} {self.device}.{self.name} {self.size} bytes>"
+
+    def parts(self, attached: bool) -> Sequence[bytes] | None:
+        if not self.ready:
+            return None
+        step = max(1, -(-len(self.data) // self.pieces))
+        return [self.data[i : i + step] for i in range(0, len(self.data), step)]
+
+    def fds(self) -> Sequence[int]:
+        return self._fds
+
+    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+        assert not self.ready
+        self.asked += 1
+        self._callbacks.append(callback)
+
+    def make_ready(self) -> None:
+        self.ready = True
+        for callback in self._callbacks:
+            callback()
+
+    def element(self) -> Fake:
+        return self
+
+
+def small(name: str = "P", data: bytes = b"<s/>", tag: str = "setNumberVector", device: str = "D") -> Fake:
+    return Fake(tag, device, name, data)
+
+
+def frame(
+    name: str = "B",
+    size: int = 10,
+    *,
+    format: str = ".fits",
+    members: str = "m",
+    fill: bytes = b"f",
+    tag: str = "setBLOBVector",
+    device: str = "D",
+    **more: object,
+) -> Fake:
+    return Fake(
+        tag,
+        device,
+        name,
+        (fill * size)[:size],
+        formats=tuple(format for _ in members),
+        carried=frozenset(members),
+        **more,  # type: ignore[arg-type]
+    )

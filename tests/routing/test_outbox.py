@@ -1,0 +1,415 @@
+"""The outgoing queues, rule by rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from routing_fakes import Fake, frame, small
+
+from indifast.protocol.limits import DEFAULT_LIMITS
+from indifast.routing.outbox import ByteQueue, DriverOutbox, Outbox
+
+LIMITS = replace(DEFAULT_LIMITS, queue=100, stream=20, small_queue=1000)
+
+
+def drain(box: ByteQueue, chunk: int = 1 << 20) -> bytes:
+    """Everything that the queue gives, as a peer that takes `chunk` bytes at a time sees it."""
+    out = b""
+    while box.pending:
+        parts, _ = box.take(1 << 20, 1024)
+        data = b"".join(map(bytes, parts))
+        if not data:
+            break
+        box.sent(min(chunk, len(data)), 0.0)
+        out += data[:chunk]
+    return out
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
+def test_order_is_kept(chunk: int) -> None:
+    box = Outbox(LIMITS)
+    messages = [small(data=b"<1/>"), frame(size=30), small(data=b"<2/>"), frame("C", size=7, pieces=3)]
+    messages.append(small(data=b"<3/>"))
+    for message in messages:
+        box.append(message, 0.0)
+    assert box.queued == sum(message.size for message in messages)
+    assert drain(box, chunk) == b"".join(message.data for message in messages)
+    assert not box.pending and box.queued == box.small == box.blobs == box.messages == 0
+    assert box.sent_messages == len(messages) and box.sent_bytes == sum(message.size for message in messages)
+
+
+def test_large_pieces_are_not_copied_and_small_ones_are_joined() -> None:
+    box = ByteQueue()
+    big = bytes(100_000)
+    for _ in range(300):
+        box.append(small(), 0.0)
+    box.append(Fake("setBLOBVector", "D", "B", big, formats=(".f",), carried=frozenset("m")), 0.0)
+    parts, fds = box.take(1 << 20, 1024)
+    assert [len(part) for part in parts] == [300 * 4, 100_000] and fds == ()
+
+
+def test_take_obeys_its_bounds() -> None:
+    box = ByteQueue()
+    box.append(frame(size=2_000_000, pieces=100), 0.0)
+    parts, _ = box.take(1 << 20, 10)
+    assert 1 <= len(parts) <= 10
+    parts, _ = box.take(100_000, 1024)
+    assert sum(map(len, parts)) < 140_000
+    assert len(drain(box)) == 2_000_000
+
+
+def test_nothing_is_removed_until_it_is_sent() -> None:
+    box = Outbox(LIMITS)
+    box.append(small(data=b"<one/>"), 0.0)
+    assert box.take(100, 10) == box.take(100, 10)
+    box.sent(0, 0.0)
+    assert drain(box) == b"<one/>"
+
+
+def test_on_pending_is_called_once_per_filling() -> None:
+    calls: list[int] = []
+    box = ByteQueue(on_pending=lambda: calls.append(1))
+    box.append(small(), 0.0)
+    box.append(small(), 0.0)
+    assert len(calls) == 1
+    drain(box)
+    box.append(small(), 0.0)
+    assert len(calls) == 2
+
+
+def test_a_message_that_is_not_ready_holds_up_those_behind_it() -> None:
+    calls: list[int] = []
+    box = ByteQueue(on_pending=lambda: calls.append(1))
+    late = frame(ready=False)
+    box.append(small(data=b"<1/>"), 0.0)
+    box.append(late, 0.0)
+    box.append(small(data=b"<2/>"), 0.0)
+    assert late.asked == 1
+    assert drain(box) == b"<1/>"
+    assert not box.pending and box.queued
+    late.make_ready()
+    assert box.pending and len(calls) == 2
+    assert drain(box) == late.data + b"<2/>"
+
+
+def test_forms_are_asked_for_two_frames_ahead() -> None:
+    box = ByteQueue()
+    frames = [frame(fill=bytes([65 + i]), ready=False) for i in range(4)]
+    for message in frames:
+        box.append(message, 0.0)
+    assert [message.asked for message in frames] == [1, 1, 0, 0]
+    frames[0].make_ready()
+    assert drain(box) == frames[0].data
+    frames[1].make_ready()
+    assert drain(box) == frames[1].data
+    assert frames[2].asked == 1
+    for message in frames[2:]:
+        message.make_ready()
+    assert drain(box) == frames[2].data + frames[3].data
+
+
+def test_an_urgent_message_overtakes_what_waits_but_splits_nothing() -> None:
+    box = Outbox(LIMITS)
+    box.append(frame(size=30, fill=b"a"), 0.0)
+    box.append(frame("C", size=30, fill=b"b"), 0.0)
+    box.take(100, 10)
+    box.sent(10, 0.0)
+    box.expedite(small(data=b"<pong/>", tag="pingReply"), 0.0)
+    assert drain(box, 7) == b"a" * 20 + b"<pong/>" + b"b" * 30
+
+
+def test_an_urgent_message_passes_one_that_is_not_ready() -> None:
+    calls: list[int] = []
+    box = Outbox(LIMITS, on_pending=lambda: calls.append(1))
+    late = frame(ready=False)
+    box.append(late, 0.0)
+    assert drain(box) == b""
+    box.expedite(small(data=b"<pong/>", tag="pingReply"), 0.0)
+    assert box.pending and len(calls) == 2
+    assert drain(box) == b"<pong/>"
+    late.make_ready()
+    assert drain(box) == late.data
+
+
+def test_descriptors_go_with_the_first_byte_of_their_message() -> None:
+    box = Outbox(LIMITS, attached=True)
+    box.append(small(data=b"<1/>"), 0.0)
+    box.append(frame(size=10, fds=(7, 8)), 0.0)
+    box.append(small(data=b"<2/>"), 0.0)
+    box.append(frame("C", size=10, fds=(9,)), 0.0)
+    parts, fds = box.take(1000, 10)
+    assert b"".join(parts) == b"<1/>" and fds == ()
+    box.sent(4, 0.0)
+    parts, fds = box.take(1000, 10)
+    assert b"".join(parts) == b"f" * 10 + b"<2/>" and fds == (7, 8)
+    box.sent(3, 0.0)
+    parts, fds = box.take(1000, 10)
+    assert b"".join(map(bytes, parts)) == b"f" * 7 + b"<2/>" and fds == ()
+    box.sent(11, 0.0)
+    assert box.take(1000, 10)[1] == (9,)
+
+
+def test_stream_frames_are_replaced_beyond_the_stream_limit() -> None:
+    box = Outbox(LIMITS)
+    for fill in (b"1", b"2"):
+        box.append(frame(format=".stream", fill=fill), 0.0)
+    box.append(small(data=b"<s/>"), 0.0)
+    box.append(frame(format=".stream_jpg", fill=b"3"), 0.0)
+    assert drain(box) == b"<s/>" + b"3" * 10
+    assert box.replaced == {("D", "B"): 2} and not box.dropped
+
+
+def test_the_frame_that_was_begun_is_finished() -> None:
+    box = Outbox(LIMITS)
+    box.append(frame(format=".stream", size=30, fill=b"1"), 0.0)
+    box.take(1000, 10)
+    box.sent(1, 0.0)
+    for fill in (b"2", b"3"):
+        box.append(frame(format=".stream", size=30, fill=fill), 0.0)
+    assert drain(box) == b"1" * 29 + b"3" * 30
+
+
+def test_what_was_offered_is_not_replaced_while_a_thread_may_write_it() -> None:
+    box = Outbox(LIMITS)
+    box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)
+    offered = b"".join(box.take(1000, 10)[0])
+    box.append(frame(format=".stream", size=15, fill=b"2"), 0.0)
+    box.sent(15, 0.0)
+    assert offered == b"1" * 15 and drain(box) == b"2" * 15
+
+
+def test_science_frames_wait_where_stream_frames_are_replaced() -> None:
+    box = Outbox(LIMITS)
+    for fill in (b"1", b"2", b"3"):
+        box.append(frame(format=".fits", size=20, fill=fill), 0.0)
+    assert drain(box) == b"1" * 20 + b"2" * 20 + b"3" * 20
+    assert not box.replaced
+
+
+@pytest.mark.parametrize("of_property", [False, True])
+def test_newest_wins_extends_the_stream_rule(of_property: bool) -> None:
+    box = Outbox(LIMITS, newest_wins=not of_property)
+    if of_property:
+        box.newest_wins_of = frozenset({("D", "B")})
+    for fill in (b"1", b"2", b"3"):
+        box.append(frame(size=15, fill=fill), 0.0)
+        box.append(frame("Other", size=6, fill=fill), 0.0)
+    assert drain(box).count(b"3" * 15) == 1 and box.replaced[("D", "B")] == 2
+    assert box.replaced[("D", "Other")] == (0 if of_property else 2)
+
+
+def test_a_stream_limit_of_zero_replaces_nothing() -> None:
+    box = Outbox(replace(LIMITS, stream=0))
+    for fill in (b"1", b"2", b"3"):
+        box.append(frame(format=".stream", size=30, fill=fill), 0.0)
+    assert len(drain(box)) == 90
+
+
+def test_only_a_frame_with_all_the_older_members_replaces_it() -> None:
+    box = Outbox(LIMITS)
+    box.append(frame(format=".stream", size=15, members="ab", fill=b"1"), 0.0)
+    box.append(frame(format=".stream", size=15, members="a", fill=b"2"), 0.0)
+    box.append(frame(format=".stream", size=15, members="ab", fill=b"3"), 0.0)
+    assert drain(box) == b"3" * 15
+    assert box.replaced == {("D", "B"): 2}
+    box.append(frame(format=".stream", size=15, members="b", fill=b"1"), 0.0)
+    box.append(frame(format=".stream", size=15, members="a", fill=b"2"), 0.0)
+    assert drain(box) == b"1" * 15 + b"2" * 15
+
+
+def test_sets_without_content_are_never_dropped_and_replace_nothing() -> None:
+    box = Outbox(LIMITS)
+    states = [small("B", f"<state{i}/>".encode(), tag="setBLOBVector") for i in range(20)]
+    for i, state in enumerate(states):
+        box.append(frame(format=".stream", size=15, fill=bytes([65 + i])), 0.0)
+        box.append(state, 0.0)
+    out = drain(box)
+    assert [out.index(state.data) for state in states] == sorted(out.index(state.data) for state in states)
+    assert out.endswith(b"T" * 15 + states[-1].data)
+    assert sum(box.replaced.values()) >= 17
+
+
+def test_a_property_replaced_twice_keeps_its_place() -> None:
+    box = Outbox(LIMITS)
+    box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)
+    box.append(small(data=b"<1/>"), 0.0)
+    box.append(frame(format=".stream", size=15, fill=b"2"), 0.0)
+    box.append(small(data=b"<2/>"), 0.0)
+    box.append(frame(format=".stream", size=15, fill=b"3"), 0.0)
+    box.append(small(data=b"<3/>"), 0.0)
+    box.append(frame(format=".stream", size=15, fill=b"4"), 0.0)
+    assert drain(box) == b"<1/>" + b"4" * 15 + b"<2/><3/>"
+
+
+def test_a_deletion_ends_replacement() -> None:
+    box = Outbox(LIMITS)
+    box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)
+    box.append(small("B", b"<del/>", tag="delProperty"), 0.0)
+    box.append(frame(format=".stream", size=15, fill=b"2"), 0.0)
+    assert drain(box) == b"1" * 15 + b"<del/>" + b"2" * 15
+
+
+def test_the_oldest_frame_is_dropped_beyond_the_queue_limit_and_named_in_one_message() -> None:
+    dropped: list[Fake] = []
+    box = Outbox(LIMITS)
+    box.on_drop = dropped.append  # type: ignore[assignment]
+    frames = [frame(size=40, fill=bytes([65 + i])) for i in range(6)]
+    for message in frames:
+        box.append(message, 0.0)
+    assert dropped == frames[:4] and box.dropped == {("D", "B"): 4} and box.blobs == 80
+    out = drain(box)
+    note, rest = out.split(b"/>", 1)
+    assert note.startswith(b'<message device="D"') and b"4 BLOBs of B dropped" in note
+    assert rest == b"E" * 40 + b"F" * 40
+    assert box.queued == box.messages == box.small == box.blobs == 0
+
+
+def test_a_note_that_is_being_written_counts_no_further() -> None:
+    box = Outbox(LIMITS)
+    for i in range(3):
+        box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
+    box.take(1 << 20, 1024)
+    box.sent(5, 0.0)
+    for i in range(3, 6):
+        box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
+    out = drain(box)
+    assert b"1 BLOB of B" in out and b"3 BLOBs of B" in out
+    assert box.dropped[("D", "B")] == 4
+
+
+def test_a_note_of_which_nothing_was_written_counts_on() -> None:
+    box = Outbox(LIMITS)
+    for i in range(3):
+        box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
+    box.take(1 << 20, 1024)
+    box.sent(0, 0.0)
+    for i in range(3, 6):
+        box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
+    assert b"4 BLOBs of B" in drain(box)
+
+
+def test_one_frame_beyond_the_limit_passes() -> None:
+    box = Outbox(LIMITS)
+    box.append(frame(size=500), 0.0)
+    assert len(drain(box)) == 500
+
+
+def test_a_command_with_content_is_never_dropped() -> None:
+    box = Outbox(LIMITS)
+    commands = [frame(size=90, tag="newBLOBVector", fill=bytes([65 + i])) for i in range(3)]
+    for message in commands:
+        box.append(message, 0.0)
+    assert box.full
+    assert drain(box) == b"".join(message.data for message in commands)
+
+
+def test_too_many_small_bytes_are_told_once() -> None:
+    told: list[int] = []
+    box = Outbox(LIMITS)
+    box.on_overflow = lambda: told.append(1)
+    for _ in range(400):
+        box.append(small(), 0.0)
+    assert told == [1]
+    box = Outbox(LIMITS)
+    box.on_overflow = lambda: told.append(1)
+    for _ in range(50):
+        box.append(frame(size=90), 0.0)
+    assert told == [1]
+
+
+def test_a_peer_that_takes_nothing_is_stalled() -> None:
+    box = Outbox(LIMITS)
+    assert not box.stalled(1000.0, 60.0)
+    box.append(small(), 1000.0)
+    assert not box.stalled(1050.0, 60.0) and box.stalled(1061.0, 60.0)
+    box.take(100, 10)
+    box.sent(1, 1061.0)
+    assert not box.stalled(1100.0, 60.0) and box.stalled(1200.0, 60.0)
+    drain(box)
+    assert not box.stalled(2000.0, 60.0)
+
+
+def test_begun_is_told_when_the_first_byte_leaves() -> None:
+    begun: list[int] = []
+    box = Outbox(LIMITS)
+    box.append(small(), 0.0)
+    box.append(frame(size=10), 0.0, lambda: begun.append(1))
+    box.take(100, 10)
+    box.sent(4, 0.0)
+    assert not begun
+    box.take(100, 10)
+    box.sent(1, 0.0)
+    box.take(100, 10)
+    box.sent(9, 0.0)
+    assert begun == [1]
+
+
+def test_a_terminator_follows_each_message() -> None:
+    box = ByteQueue(terminator=b"\n")
+    box.append(small(data=b"<1/>"), 0.0)
+    box.append(frame(size=3), 0.0)
+    box.append(small(data=b"<2/>"), 0.0)
+    assert drain(box, 1) == b"<1/>\nfff\n<2/>\n"
+
+
+def test_pop_gives_whole_messages() -> None:
+    box = DriverOutbox()
+    one, two, ping = small(), frame(ready=False), small(tag="pingReply")
+    begun: list[int] = []
+    box.append(one, 0.0)
+    box.append_snooped(two, 0.0, lambda: begun.append(1))
+    box.expedite(ping, 0.0)
+    assert [box.pop(), box.pop(), box.pop(), box.pop()] == [ping, one, two, None]
+    assert begun == [1] and box.queued == box.messages == 0
+
+
+def test_a_full_driver_outbox_asks_to_wait_and_drops_no_command() -> None:
+    room: list[int] = []
+    box = DriverOutbox(100)
+    box.on_room = lambda: room.append(1)
+    commands = [small(data=b"<new%02d/>" % i, tag="newTextVector") for i in range(20)]
+    for command in commands:
+        box.append(command, 0.0)
+    assert box.full
+    out = b""
+    while not room:
+        parts, _ = box.take(1, 10)
+        data = b"".join(map(bytes, parts))
+        box.sent(len(data), 0.0)
+        out += data
+    assert not box.full and box.queued <= 50
+    assert out + drain(box) == b"".join(command.data + b"\n" for command in commands)
+    assert room == [1]
+
+
+def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
+    box = DriverOutbox(50, terminator=b"")
+    for i in range(10):
+        box.append_snooped(small("Temp", b"<temp%d/>" % i), 0.0)
+        box.append_snooped(small("Wind", b"<wind%d/>" % i), 0.0)
+        box.append(small(data=b"<new%d/>" % i, tag="newTextVector"), 0.0)
+    out = drain(box)
+    assert all(b"<new%d/>" % i in out for i in range(10))
+    assert b"<temp9/>" in out and b"<wind9/>" in out
+    assert out.count(b"<temp") + box.replaced[("D", "Temp")] == 10
+    assert box.replaced[("D", "Temp")] > 5
+    assert box.queued == box.messages == 0
+
+
+def test_clear_forgets_everything() -> None:
+    box = Outbox(LIMITS)
+    for message in (small(), frame(), frame(format=".stream")):
+        box.append(message, 0.0)
+    box.take(1000, 10)
+    box.sent(5, 0.0)
+    box.clear()
+    assert not box.pending and box.queued == 0 and box.take(100, 10) == ([], ())
+
+
+def test_waiting_lists_what_is_not_begun() -> None:
+    box = Outbox(LIMITS)
+    one, two = small(), frame()
+    box.append(one, 0.0)
+    box.append(two, 0.0)
+    assert list(box.waiting()) == [one, two]

@@ -1,0 +1,183 @@
+"""The outbox against a model of its rules as naive as possible: a plain list, walked from end to end each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from routing_fakes import Fake, frame, small
+
+from indifast.protocol.limits import DEFAULT_LIMITS
+from indifast.routing.outbox import DropNote, Outbox
+
+QUEUE, STREAM = 100, 30
+LIMITS = replace(DEFAULT_LIMITS, queue=QUEUE, stream=STREAM)
+
+
+@dataclass
+class Slot:
+    message: Fake | None
+    missed: tuple[str, int] | None = None  # a note about so many dropped frames of a property
+    moved: bool = False
+    sealed: bool = False
+    pinned: bool = False
+    final: bool = False  # a definition or deletion of the property follows
+
+    @property
+    def data(self) -> bytes:
+        if self.missed is not None:
+            note = DropNote("D", self.missed[0])
+            note.count = self.missed[1]
+            return bytes(note.parts(False)[0])
+        return b"" if self.message is None else self.message.data
+
+
+class Model:
+    """What the peer is to see, one byte at a time."""
+
+    def __init__(self, newest_wins: bool) -> None:
+        self.slots: list[Slot] = []
+        self.urgent: list[bytes] = []
+        self.left = b""  # of the message that was begun
+        self.newest_wins = newest_wins
+        self.replaced = 0
+        self.dropped = 0
+
+    def frames(self, name: str | None = None) -> list[Slot]:
+        return [
+            slot
+            for slot in self.slots
+            if slot.message is not None and slot.message.blob and name in (None, slot.message.name)
+        ]
+
+    def waiting(self) -> int:
+        return sum(slot.message.size for slot in self.frames() if slot.message is not None)
+
+    def append(self, message: Fake) -> None:
+        if not message.blob:
+            for slot in self.slots:
+                if slot.message is None or not slot.message.blob:
+                    continue
+                if message.tag == "setBLOBVector" and message.name == slot.message.name:
+                    slot.sealed = True
+                if message.tag == "delProperty" and message.name in (None, slot.message.name):
+                    slot.final = True
+            self.slots.append(Slot(message))
+            return
+        new = Slot(message)
+        if self.waiting() + message.size > STREAM:
+            for slot in self.frames(message.name):
+                older = slot.message
+                assert older is not None
+                if slot.final or not older.carried <= message.carried:
+                    continue
+                if not self.newest_wins and "stream" not in older.formats[0]:
+                    continue
+                pinned = any(other.pinned and not other.final for other in self.frames(message.name))
+                if slot.moved and slot.sealed and not pinned:
+                    slot.pinned = True
+                if slot.pinned:
+                    continue
+                self.replaced += 1
+                slot.message = None
+                new.moved = True
+                if slot.moved and not slot.sealed and new not in self.slots:
+                    self.slots[self.slots.index(slot)] = new
+        if new not in self.slots:
+            self.slots.append(new)
+        for slot in self.oldest_first(new):
+            if self.waiting() <= QUEUE:
+                break
+            message_ = slot.message
+            assert message_ is not None
+            self.dropped += 1
+            name = message_.name
+            slot.message = None
+            note = next((other for other in self.slots if other.missed is not None and other.missed[0] == name), None)
+            if note is None:
+                slot.missed = (name or "", 1)
+            else:
+                note.missed = (name or "", (note.missed or ("", 0))[1] + 1)
+
+    def oldest_first(self, newest: Slot) -> list[Slot]:
+        """By age, not by place: what took the place of an older one is young."""
+        frames = [slot for slot in self.frames() if slot is not newest]
+        return sorted(frames, key=lambda slot: slot.message.age)  # type: ignore[union-attr]
+
+    def send(self, nbytes: int) -> bytes:
+        out = b""
+        while len(out) < nbytes:
+            if not self.left:
+                if self.urgent:
+                    self.left = self.urgent.pop(0)
+                elif self.slots:
+                    self.left = self.slots.pop(0).data
+                    continue
+                else:
+                    break
+            out += self.left[:1]
+            self.left = self.left[1:]
+        return out
+
+
+def blobs() -> st.SearchStrategy[tuple[str, ...]]:
+    return st.tuples(
+        st.just("blob"),
+        st.sampled_from(["A", "B"]),
+        st.sampled_from([".fits", ".stream"]),
+        st.sampled_from(["a", "b", "ab"]),
+        st.integers(1, 60),
+    )
+
+
+def others() -> st.SearchStrategy[tuple[object, ...]]:
+    return st.one_of(
+        st.tuples(st.sampled_from(["small", "state", "del"]), st.sampled_from(["A", "B"])),
+        st.tuples(st.just("ping")),
+        st.tuples(st.just("send"), st.integers(0, 90), st.integers(1, 100), st.integers(3, 20)),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.booleans(), st.lists(st.one_of(blobs(), others()), max_size=60))
+def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tuple]) -> None:  # type: ignore[type-arg]
+    box = Outbox(LIMITS, newest_wins=newest_wins)
+    model = Model(newest_wins)
+    got = expected = b""
+
+    def send(nbytes: int, max_bytes: int, max_parts: int) -> int:
+        nonlocal got, expected
+        parts, _ = box.take(max_bytes, max_parts)
+        data = b"".join(map(bytes, parts))[:nbytes]
+        box.sent(len(data), 0.0)
+        got += data
+        expected += model.send(len(data))
+        assert got == expected
+        return len(data)
+
+    for number, (kind, *rest) in enumerate(actions):
+        if kind == "blob":
+            name, format, members, size = rest
+            fill = b"%s%d," % (name.encode(), number)
+            message = frame(name, size, format=format, members=members, fill=fill, pieces=1 + size % 3)
+            message.age = number  # type: ignore[attr-defined]
+            box.append(message, 0.0)
+            model.append(message)
+        elif kind == "send":
+            send(*rest)
+        elif kind == "ping":
+            box.expedite(small(data=b"<pong%d/>" % number, tag="pingReply"), 0.0)
+            model.urgent.append(b"<pong%d/>" % number)
+        else:
+            tag = {"small": "setNumberVector", "state": "setBLOBVector", "del": "delProperty"}[kind]
+            message = small(rest[0], b"<%s%d/>" % (kind.encode(), number), tag=tag)
+            box.append(message, 0.0)
+            model.append(message)
+        assert box.blobs == model.waiting()
+        assert box.blobs <= QUEUE or len(model.frames()) == 1
+    while send(1000, 500, 10):
+        pass
+    assert not model.send(1) and not box.pending
+    assert box.queued == box.messages == box.blobs == box.small == 0
+    assert sum(box.replaced.values()) == model.replaced and sum(box.dropped.values()) == model.dropped
