@@ -19,17 +19,34 @@ class Routable(Protocol):
     beside the XML on a Unix socket. A form may have to be made first: see `when_ready`.
     """
 
-    tag: str
-    device: str | None
-    name: str | None
-    blob: bool
-    """Carries content of at least one BLOB member."""
-    formats: tuple[str, ...]
-    """`format` of each member with content."""
-    carried: frozenset[str]
-    """Names of the members with content."""
-    size: int
-    """Bytes on the wire in the inline form; an estimate while that form does not exist."""
+    @property
+    def tag(self) -> str: ...
+
+    @property
+    def device(self) -> str | None: ...
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def blob(self) -> bool:
+        """Carries content of at least one BLOB member."""
+        ...
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """`format` of each member with content."""
+        ...
+
+    @property
+    def carried(self) -> frozenset[str]:
+        """Names of the members with content."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire in the inline form; an estimate while that form does not exist."""
+        ...
 
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
         """The pieces of the form that is asked for, or None when it is not ready."""

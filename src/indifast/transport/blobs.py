@@ -1,0 +1,371 @@
+"""BLOB messages, whose wire forms are made when somebody wants them, once for all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from indifast._base64 import decode, encode, encoded_length
+from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.wire import start_tag
+from indifast.transport import shm
+from indifast.transport.shm import DescriptorError, DescriptorQueue
+
+if TYPE_CHECKING:
+    from indifast._parser import Element, Member
+
+logger = logging.getLogger(__name__)
+
+LARGE = 64 << 10
+"""Bytes of content from which on a form is made in a thread."""
+
+_BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in the cache
+_LARGEST = 1 << 40  # bytes; a `size` from here on is a lie
+_REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class BlobMember:
+    """One member of a BLOB vector to be written."""
+
+    name: str
+    format: str
+    data: Buffer
+    """Any contiguous bytes; empty: the member is named without content."""
+    size: int | None = None
+    """The `size` attribute (bytes after decompression); None: the number of bytes in `data`."""
+
+
+class _Content(Protocol):
+    """The content of one member."""
+
+    length: int
+    size: int
+    """As announced: the bytes after decompression."""
+    shared: bool
+    """It is in a file already, large enough for everybody."""
+
+    def text(self) -> list[Buffer]:
+        """The base64, in pieces."""
+        ...
+
+    def file(self) -> int:
+        """A descriptor of a file that begins with the content."""
+        ...
+
+
+class _Memory:
+    """Content in a buffer of the user's."""
+
+    shared = False
+
+    def __init__(self, data: memoryview, size: int) -> None:
+        self.data = data
+        self.length = len(data)
+        self.size = size
+
+    def text(self) -> list[Buffer]:
+        return [encode(self.data[start : start + _BLOCK]) for start in range(0, self.length, _BLOCK)]
+
+    def file(self) -> int:
+        return shm.share(self.data, self.size)
+
+
+class _File:
+    """Content in a file, ours or a peer's; the descriptor is closed with this object."""
+
+    def __init__(self, fd: int, length: int, size: int) -> None:
+        self.fd = fd
+        self.length = length
+        self.size = size
+        try:
+            self.shared = shm.check(fd, length) >= size
+        except DescriptorError:
+            shm.close_all((fd,))
+            raise
+
+    def text(self) -> list[Buffer]:
+        return [encode(block) for block in shm.read_blocks(self.fd, self.length, _BLOCK)]
+
+    def file(self) -> int:
+        if self.shared:
+            return shm.reopen_read_only(self.fd)
+        return shm.share_copy(self.fd, self.length, self.size)
+
+    def __del__(self) -> None:
+        if hasattr(self, "shared"):
+            shm.close_all((self.fd,))
+
+
+class _Encoded:
+    """Content in base64 of our own, each piece of which can be decoded by itself."""
+
+    shared = False
+
+    def __init__(self, pieces: list[Buffer], length: int, size: int) -> None:
+        self.pieces = pieces
+        self.length = length
+        self.size = size
+
+    def text(self) -> list[Buffer]:
+        return self.pieces
+
+    def file(self) -> int:
+        return shm.share_blocks(map(decode, self.pieces), max(self.length, self.size))
+
+
+class _Text:
+    """Content in base64 as it came."""
+
+    shared = False
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self.length = sum(map(len, member.slices)) // 4 * 3
+        self.size = member.blob_size or 0
+
+    def text(self) -> list[Buffer]:
+        return list(self._member.slices)
+
+    def file(self) -> int:
+        return shm.share(self._member.data or b"", self.size if self.size < _LARGEST else 0)
+
+
+class BlobMessage:
+    """A vector with BLOB content: a `Routable` with an inline form (base64) and an attached one (descriptors).
+
+    Each form is made at most once, when it is first asked for, in a thread when it is large. `routable` makes such
+    messages of what was received, `from_members` of a driver's buffers. Its descriptors are closed with it.
+    """
+
+    blob = True
+
+    def __init__(
+        self,
+        tag: str,
+        device: str | None,
+        name: str | None,
+        formats: tuple[str, ...],
+        carried: frozenset[str],
+        contents: Sequence[_Content],
+        envelope: Callable[[bool], Sequence[bytes]],
+    ) -> None:
+        """`envelope(False)` gives the pieces around the contents, `envelope(True)` the attached form."""
+        self.tag = tag
+        self.device = device
+        self.name = name
+        self.formats = formats
+        self.carried = carried
+        self.size = 256 + sum(100 + encoded_length(content.length) for content in contents)
+        self._length = sum(content.length for content in contents)
+        self._contents: Sequence[_Content] = contents
+        self._envelope = envelope
+        self._inline: Sequence[Buffer] | None = None
+        self._attached: Sequence[Buffer] | None = None
+        self._texts: Sequence[list[Buffer]] | None = None  # the contents within the inline form
+        self._files: Sequence[_File] = ()
+        self._making: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])  # who waits for which form
+        self._element: Element | None = None
+
+    def __repr__(self) -> str:
+        return f"<BlobMessage {self.tag} {self.device}.{self.name} {self._length} bytes>"
+
+    @classmethod
+    def from_members(cls, tag: str, attributes: Mapping[str, str | None], members: Sequence[BlobMember]) -> BlobMessage:
+        """A message from buffers, which must not change until `prepare` has returned.
+
+        `attributes` are those of the vector in the order in which they are written (None: left out); members are
+        written with name, format and size.
+        """
+        contents = []
+        inline, attached = [f"{start_tag(tag, attributes)}>"], f"{start_tag(tag, attributes)}>"
+        for member in members:
+            data = memoryview(member.data).cast("B")
+            size = len(data) if member.size is None else member.size
+            start = start_tag("oneBLOB", {"name": member.name, "format": member.format, "size": str(size)})
+            if not len(data):
+                inline[-1] += f"{start} />"
+                attached += f"{start} />"
+                continue
+            contents.append(_Memory(data, size))
+            inline[-1] += f"{start}>"
+            inline.append("</oneBLOB>")
+            attached += f'{start} len="{len(data)}" attached="true" />'
+        end = f"</{tag}>"
+        inline[-1] += end
+        pieces = tuple(piece.encode() for piece in inline)
+        whole = ((attached + end).encode(),)
+        formats = tuple(member.format for member in members if len(member.data))
+        carried = frozenset(member.name for member in members if len(member.data))
+        device, name = attributes.get("device"), attributes.get("name")
+        return cls(tag, device, name, formats, carried, contents, lambda attach: whole if attach else pieces)
+
+    @classmethod
+    def of(cls, element: Element, fds: Sequence[int] = ()) -> BlobMessage:
+        """A message from a received element (relay mode) with `element.attached` descriptors, which it takes over.
+
+        DescriptorError when one of them is not what the element says; then all of them are closed.
+        """
+        contents: list[_Content] = []
+        left = iter(fds)
+        try:
+            for member in element.blobs:
+                if member.attached:
+                    length, size = _lengths(member)
+                    contents.append(_File(next(left), length, size))
+                else:
+                    contents.append(_Text(member))
+        except DescriptorError:
+            shm.close_all(left)
+            raise
+        message = cls(
+            element.tag, element.device, element.name, element.formats, element.carried, contents, element.envelope
+        )
+        message.size = element.size
+        if not element.attached:
+            message._inline = element.parts(False)
+            message._element = element
+        return message
+
+    # -- the face of a Routable
+
+    def parts(self, attached: bool) -> Sequence[Buffer] | None:
+        """The pieces of a form; a small one is made here and now, a large one is None until it is there."""
+        made = self._attached if attached else self._inline
+        if made is None and self._quick(attached) and not self._making[attached]:
+            self._make(attached)
+            made = self._attached if attached else self._inline
+        return made
+
+    def fds(self) -> Sequence[int]:
+        """One descriptor per BLOB, once the attached form is there."""
+        return [file.fd for file in self._files]
+
+    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+        """See `Routable.when_ready`."""
+        waiting = self._making[attached]
+        waiting.append(callback)
+        if len(waiting) == 1:
+            job = asyncio.get_running_loop().run_in_executor(None, self._make, attached)
+            job.add_done_callback(lambda job: self._made(attached, job))
+
+    def element(self) -> Element:
+        """The message parsed, its content inline."""
+        if self._element is None:
+            from indifast._parser import Tokenizer
+
+            if self._inline is None:
+                self._make(False)
+            pieces = self._inline
+            if pieces is None or pieces is _REFUSED:  # say what there is to say, without the content
+                pieces = self._envelope(False)
+            tokenizer = Tokenizer(relay=True)
+            (self._element,) = [element for piece in pieces for element in tokenizer.feed(piece)]
+        return self._element
+
+    # -- making the forms
+
+    async def prepare(self, inline: bool, attached: bool) -> None:
+        """Make the forms that are wanted now, and let go of the driver's buffers.
+
+        A form that is wanted later is made from the one that there is, so at least one of the two is made.
+        """
+        if self._length < LARGE:
+            if inline or not attached:
+                self._make(False)
+            if attached:
+                self._make(True)
+        else:
+            loop = asyncio.get_running_loop()
+            wanted = [form for form, want in ((False, inline or not attached), (True, attached)) if want]
+            await asyncio.gather(*(loop.run_in_executor(None, self._make, form) for form in wanted))
+        self._release_memory()
+
+    def _quick(self, attached: bool) -> bool:
+        """Making this form is no work worth a thread."""
+        return self._length < LARGE or (attached and all(content.shared for content in self._contents))
+
+    def _release_memory(self) -> None:
+        if not self._files and self._texts is not None:
+            pairs = zip(self._texts, self._contents, strict=True)
+            self._contents = [_Encoded(text, old.length, old.size) for text, old in pairs]
+
+    def _make(self, attached: bool) -> None:
+        """Make one form (in any thread)."""
+        try:
+            if attached and self._attached is None:
+                self._make_attached()
+            elif not attached and self._inline is None:
+                self._make_inline()
+        except (OSError, OverflowError) as exc:
+            if attached:  # no shared file to be had: every receiver takes the other form as well
+                logger.warning("BLOB of %s.%s is sent inline: %s", self.device, self.name, str(exc))
+                self._make(False)
+                self._attached = self._inline
+            else:
+                self._refuse(attached, exc)
+        except DescriptorError as exc:
+            self._refuse(attached, exc)
+
+    def _make_inline(self) -> None:
+        texts = [content.text() for content in self._contents]
+        first, *others = self._envelope(False)
+        made: list[Buffer] = [first]
+        for text, piece in zip(texts, others, strict=True):
+            made += text
+            made.append(piece)
+        self._texts = texts
+        self._inline = made
+
+    def _make_attached(self) -> None:
+        files = []
+        for content in self._contents:
+            files.append(_File(content.file(), content.length, content.size))
+        self._contents = self._files = files
+        self._attached = self._envelope(True)
+
+    def _refuse(self, attached: bool, exc: BaseException) -> None:
+        logger.error("BLOB of %s.%s is lost: %s", self.device, self.name, str(exc))
+        if attached:
+            self._attached = _REFUSED
+        else:
+            self._inline = _REFUSED
+
+    def _made(self, attached: bool, job: asyncio.Future[None]) -> None:
+        waiting = self._making[attached]
+        callbacks = waiting.copy()
+        waiting.clear()
+        if not job.cancelled() and (exc := job.exception()) is not None:
+            self._refuse(attached, exc)
+        for callback in callbacks:
+            callback()
+
+
+def _lengths(member: Member) -> tuple[int, int]:
+    """Bytes stored and bytes announced. DescriptorError when a size is missing or no number."""
+    size = member.blob_size
+    if size is None:
+        raise DescriptorError("an attached BLOB without a valid size")
+    try:
+        length = int(member.attrs.get("len", size))
+    except ValueError:
+        raise DescriptorError("an attached BLOB without a valid len") from None
+    if not (0 <= length < _LARGEST and 0 <= size < _LARGEST):
+        raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
+    return length, size
+
+
+def routable(element: Element, descriptors: DescriptorQueue | None = None) -> Routable:
+    """What goes through the router for a received element (relay mode): the element itself unless it carries BLOBs.
+
+    The BLOBs that it announces as attached take the oldest of the waiting `descriptors`. DescriptorError when there are
+    too few, or when one is not what the element says: a libindi server ends that connection.
+    """
+    if element.attached:
+        if descriptors is None:
+            raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
+        return BlobMessage.of(element, descriptors.take(element.attached))
+    return BlobMessage.of(element) if element.blob else element

@@ -1,0 +1,396 @@
+"""BLOB messages: both forms, made from what was received and from a driver's buffers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import re
+import socket
+from base64 import b64encode
+
+import pytest
+from transport_support import no_fd_leak, open_fds, until
+
+from indifast._parser import Tokenizer
+from indifast.transport import shm
+from indifast.transport.blobs import LARGE, BlobMember, BlobMessage, routable
+from indifast.transport.shm import DescriptorError, DescriptorQueue
+
+SMALL = os.urandom(1000)
+BIG = os.urandom(5 * LARGE + 17)
+VECTOR = {"device": "Cam", "name": "CCD1", "state": "Ok", "timestamp": "2026-01-01T00:00:00", "message": None}
+
+
+def memfd(data: bytes) -> int:
+    fd = os.memfd_create("shm_anon", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    os.ftruncate(fd, -(-len(data) // (1 << 20)) << 20)
+    return fd
+
+
+def parse(text: bytes | str):
+    (element,) = Tokenizer(relay=True).feed(text if isinstance(text, bytes) else text.encode())
+    return element
+
+
+def attached_vector(*members: str) -> str:
+    inner = "".join(f"  <oneBLOB\n    {member}\n    attached='true'>\n  </oneBLOB>\n" for member in members)
+    return f"<setBLOBVector\n  device='Cam'\n  name='CCD1'\n  state='Ok'\n>\n{inner}</setBLOBVector>\n"
+
+
+def received(text: str, *fds: int) -> BlobMessage:
+    descriptors = DescriptorQueue()
+    descriptors.put(fds)
+    message = routable(parse(text), descriptors)
+    assert isinstance(message, BlobMessage)
+    assert not len(descriptors)
+    return message
+
+
+async def form(message, attached: bool) -> bytes:
+    """The bytes of a form, waiting for it as an outbox does."""
+    if message.parts(attached) is None:
+        ready: list[bool] = []
+        message.when_ready(attached, lambda: ready.append(True))
+        await until(lambda: ready)
+        assert ready == [True]
+    return b"".join(message.parts(attached))
+
+
+def contents(inline: bytes) -> dict[str, bytes]:
+    return {member.name: member.data for member in parse(inline).members if member.data is not None}
+
+
+def content_of(fd: int, length: int) -> bytes:
+    return os.pread(fd, length, 0)
+
+
+@pytest.mark.parametrize("data", [SMALL, BIG, BIG * 9])
+def test_a_drivers_buffer_in_both_forms(data):
+    async def scenario():
+        async with no_fd_leak():
+            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobMember("CCD1", ".fits", data)])
+            await message.prepare(True, True)
+            assert (message.tag, message.device, message.name) == ("setBLOBVector", "Cam", "CCD1")
+            assert message.formats == (".fits",)
+            assert message.carried == {"CCD1"}
+            inline = await form(message, False)
+            assert inline == (
+                b'<setBLOBVector device="Cam" name="CCD1" state="Ok" timestamp="2026-01-01T00:00:00">'
+                b'<oneBLOB name="CCD1" format=".fits" size="%d">%s</oneBLOB></setBLOBVector>'
+                % (len(data), b64encode(data))
+            )
+            assert abs(message.size - len(inline)) < 1000
+            attached = await form(message, True)
+            assert b'attached="true"' in attached
+            assert f'len="{len(data)}"'.encode() in attached
+            (fd,) = message.fds()
+            assert content_of(fd, len(data)) == data
+            assert os.fstat(fd).st_size % (1 << 20) == 0
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("data", [SMALL, BIG * 9])
+def test_the_buffer_is_free_after_prepare_and_the_other_form_can_still_be_made(first, data):
+    async def scenario():
+        async with no_fd_leak():
+            buffer = bytearray(data)
+            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobMember("CCD1", ".z", buffer, size=10**7)])
+            await message.prepare(inline=not first, attached=first)
+            buffer.clear()  # nobody holds it any more, or this would fail
+            inline, attached = await form(message, False), await form(message, True)
+            assert contents(inline) == {"CCD1": data}
+            assert b'size="10000000"' in inline
+            assert b'size="10000000"' in attached
+            (fd,) = message.fds()
+            assert content_of(fd, len(data)) == data
+            assert os.fstat(fd).st_size >= 10**7, "libindi's clients map as much as `size` says"
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_members_without_content_and_odd_names():
+    async def scenario():
+        members = [BlobMember("empty", "", b""), BlobMember('a"&<b', ".bin", SMALL), BlobMember("c", ".bin", b"x")]
+        message = BlobMessage.from_members("setBLOBVector", VECTOR, members)
+        assert message.carried == {'a"&<b', "c"}
+        await message.prepare(True, True)
+        inline, attached = await form(message, False), await form(message, True)
+        assert contents(inline) == {'a"&<b': SMALL, "c": b"x"}
+        assert [member.name for member in parse(attached).members] == ["empty", 'a"&<b', "c"]
+        assert parse(attached).attached == 2
+        assert [content_of(fd, 1000)[:1] for fd in message.fds()] == [SMALL[:1], b"x"]
+        assert [member.data for member in message.element().members] == [None, SMALL, b"x"]
+
+    asyncio.run(scenario())
+
+
+def test_a_relayed_inline_message_keeps_its_text_and_can_be_attached():
+    async def scenario():
+        async with no_fd_leak():
+            lines = re.sub(rb"(.{72})", rb"\1\n", b64encode(BIG))
+            text = b"<setBLOBVector device='Cam' name='CCD1' state='Ok'><oneBLOB name='a' size='%d' format='.fits'>\n"
+            text = text % len(BIG) + lines + b"\n</oneBLOB></setBLOBVector>"
+            message = routable(parse(text))
+            assert isinstance(message, BlobMessage)
+            assert contents(await form(message, False)) == {"a": BIG}
+            attached = await form(message, True)
+            assert b64encode(BIG)[:70] not in attached
+            assert parse(attached).attached == 1
+            assert parse(attached).members[0].attrs["format"] == ".fits"
+            (fd,) = message.fds()
+            assert content_of(fd, len(BIG)) == BIG
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("data", [SMALL, BIG * 9])
+def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, monkeypatch):
+    async def scenario():
+        async with no_fd_leak():
+            message = received(attached_vector(f"name='a' size='{len(data)}' format='.fits'"), memfd(data))
+            made: list[bool] = []
+            make = message._make_inline
+            monkeypatch.setattr(
+                message, "_make_inline", functools.partial(lambda make: (made.append(True), make()), make)
+            )
+            told: list[int] = []
+            if message.parts(False) is None:
+                for number in range(5):
+                    message.when_ready(False, lambda number=number: told.append(number))
+                await until(lambda: len(told) == 5)
+            inline = b"".join(message.parts(False))
+            assert sum(encoded) == len(data)
+            assert contents(inline) == {"a": data}
+            assert b"attached" not in inline
+            assert b"enclen" not in inline
+            assert b64encode(data) in inline, "one unwrapped run"
+            assert message.element().members[0].data == data
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_only_the_stored_bytes_of_a_compressed_blob_are_encoded():
+    """A libindi server sends the whole file, as `size` says (1 MiB for 700 kB), and its clients die of SIGBUS."""
+
+    async def scenario():
+        async with no_fd_leak():
+            vector = attached_vector(f"name='a' size='9000000' format='.fits.fz' len='{len(BIG)}'")
+            message = received(vector, memfd(BIG))
+            inline = await form(message, False)
+            assert contents(inline) == {"a": BIG}
+            assert f'len="{len(BIG)}"'.encode() in inline
+            assert b'size="9000000"' in inline
+            await form(message, True)
+            (fd,) = message.fds()
+            assert content_of(fd, len(BIG)) == BIG
+            assert os.fstat(fd).st_size >= 9_000_000
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_the_file_of_a_peer_is_never_extended():
+    async def scenario():
+        ours = memfd(SMALL)
+        message = received(attached_vector("name='a' size='9000000' format='.z' len='1000'"), os.dup(ours))
+        await form(message, True)
+        assert os.fstat(ours).st_size == 1 << 20
+        assert os.fstat(message.fds()[0]).st_ino != os.fstat(ours).st_ino
+        os.close(ours)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_passed_on_is_the_same_memory_and_read_only():
+    async def scenario():
+        async with no_fd_leak():
+            ours = memfd(BIG)
+            message = received(attached_vector(f"name='a' size='{len(BIG)}' format='.fits'"), os.dup(ours))
+            assert message.parts(True) is not None, "at once, whatever its size"
+            (fd,) = message.fds()
+            assert os.fstat(fd).st_ino == os.fstat(ours).st_ino
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.write(fd, b"x")
+            view = shm.view(fd, len(BIG))
+            assert view == BIG
+            assert view.readonly
+            os.close(ours)
+            del message, view
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_what_we_share_can_not_be_changed_by_anybody():
+    fd = shm.share(SMALL)
+    with pytest.raises(OSError):
+        os.truncate(f"/proc/self/fd/{fd}", 0)
+    writable = os.open(f"/proc/self/fd/{fd}", os.O_RDWR)
+    with pytest.raises(OSError):
+        os.write(writable, b"x")
+    assert os.pread(fd, 1000, 0) == SMALL
+    os.close(writable)
+    os.close(fd)
+
+
+def test_several_blobs_inline_attached_and_empty_in_one_vector():
+    async def scenario():
+        async with no_fd_leak():
+            text = (
+                "<setBLOBVector device='Cam' name='CCD1' state='Ok'>"
+                f"<oneBLOB name='a' size='{len(BIG)}' format='.1' attached='true'/>"
+                f"<oneBLOB name='b' size='1000' format='.2'>{b64encode(SMALL).decode()}</oneBLOB>"
+                "<oneBLOB name='c' size='0' format='.3' enclen='0'/>"
+                "<oneBLOB name='d' size='1000' format='.4' len='999' attached='true'></oneBLOB>"
+                "</setBLOBVector>"
+            )
+            message = received(text, memfd(BIG), memfd(SMALL))
+            assert message.formats == (".1", ".2", ".4")
+            assert message.carried == {"a", "b", "d"}
+            assert contents(await form(message, False)) == {"a": BIG, "b": SMALL, "d": SMALL[:999]}
+            attached = parse(await form(message, True))
+            assert attached.attached == 3
+            assert [content_of(fd, 5) for fd in message.fds()] == [BIG[:5], SMALL[:5], SMALL[:5]]
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def make_fifo(tmp_path) -> int:
+    os.mkfifo(tmp_path / "fifo")
+    return os.open(tmp_path / "fifo", os.O_RDWR)
+
+
+def make_directory(tmp_path) -> int:
+    return os.open(tmp_path, os.O_RDONLY)
+
+
+def make_socket(tmp_path) -> int:
+    return socket.socket().detach()
+
+
+def make_device(tmp_path) -> int:
+    return os.open("/dev/zero", os.O_RDONLY)
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_directory, make_socket, make_device])
+def test_descriptors_that_are_no_files_are_refused_without_a_leak(make, tmp_path):
+    before = open_fds()
+    with pytest.raises(DescriptorError, match="no regular file"):
+        received(
+            attached_vector("name='a' size='5' format=''", "name='b' size='5' format=''"),
+            make(tmp_path),
+            memfd(SMALL),
+        )
+    gc.collect()
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "size='2000000' format=''",
+        "size='10' format='' len='1048577'",
+        "format=''",
+        "size='big' format=''",
+        "size='10' len='-1' format=''",
+        "size='10' len='x' format=''",
+        "size='99999999999999999999' format=''",
+        "size='1000000000000000000' len='10' format=''",
+    ],
+)
+def test_sizes_that_lie_are_refused_without_a_leak(attributes):
+    before = open_fds()
+    element = parse(attached_vector(f"name='a' {attributes}"))
+    descriptors = DescriptorQueue()
+    descriptors.put([memfd(SMALL)])
+    if element.attached:
+        with pytest.raises(DescriptorError):
+            routable(element, descriptors)
+    descriptors.close()
+    gc.collect()
+    assert open_fds() == before
+
+
+def test_a_file_truncated_after_sending_costs_its_message_only(caplog):
+    async def scenario():
+        async with no_fd_leak():
+            ours = memfd(BIG * 9)
+            message = received(attached_vector(f"name='a' size='{9 * len(BIG)}' format=''"), os.dup(ours))
+            os.ftruncate(ours, LARGE)
+            assert await form(message, False) == b"\n", "white space between messages: nothing half said"
+            assert "ends after" in caplog.text
+            assert message.element().members[0].data is None
+            os.close(ours)
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_missing_descriptors_are_an_error_and_those_that_came_are_closed():
+    before = open_fds()
+    with pytest.raises(DescriptorError, match=r"2 BLOBs .* with 1 descriptors"):
+        received(attached_vector("name='a' size='5' format=''", "name='b' size='5' format=''"), memfd(SMALL))
+    with pytest.raises(DescriptorError, match="carries no descriptors"):
+        routable(parse(attached_vector("name='a' size='5' format=''")), None)
+    assert open_fds() == before
+
+
+def test_descriptors_without_elements_are_bounded():
+    before = open_fds()
+    descriptors = DescriptorQueue()
+    with pytest.raises(DescriptorError, match="more than"):
+        for _ in range(shm.MAX_WAITING + 1):
+            descriptors.put([os.dup(0)])
+    assert open_fds() == before
+
+
+def test_the_nth_announced_blob_takes_the_nth_descriptor():
+    files = [memfd(bytes([number]) * 10) for number in range(3)]
+    descriptors = DescriptorQueue()
+    descriptors.put(files[:2])
+    descriptors.put(files[2:])
+    first = routable(parse(attached_vector("name='a' size='10' format=''")), descriptors)
+    both = routable(parse(attached_vector("name='a' size='10' format=''", "name='b' size='10' format=''")), descriptors)
+    assert contents(b"".join(first.parts(False))) == {"a": b"\0" * 10}
+    assert contents(b"".join(both.parts(False))) == {"a": b"\1" * 10, "b": b"\2" * 10}
+
+
+def test_without_shared_memory_the_content_goes_inline(monkeypatch, caplog):
+    def refuse(*args):
+        raise OSError(24, "Too many open files")
+
+    async def scenario():
+        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobMember("CCD1", ".fits", SMALL)])
+        monkeypatch.setattr(os, "memfd_create", refuse)
+        await message.prepare(False, True)
+        assert contents(await form(message, True)) == {"CCD1": SMALL}
+        assert message.fds() == []
+
+    asyncio.run(scenario())
+    assert "sent inline" in caplog.text
+
+
+def test_other_elements_travel_as_they_are():
+    for text in (
+        "<setBLOBVector device='Cam' name='CCD1' state='Ok'><oneBLOB name='a' size='0' format=''/></setBLOBVector>",
+        "<getProperties version='1.7'/>",
+        "<setBLOBVector device='Cam' name='CCD1' state='Busy'/>",
+    ):
+        element = parse(text)
+        assert routable(element, DescriptorQueue()) is element
