@@ -12,8 +12,9 @@ from base64 import b64encode
 import pytest
 from transport_support import no_fd_leak, open_fds, until
 
+from indifast._base64 import encode
 from indifast._parser import Tokenizer
-from indifast.transport import shm
+from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobMember, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 
@@ -158,11 +159,13 @@ def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, mo
     async def scenario():
         async with no_fd_leak():
             message = received(attached_vector(f"name='a' size='{len(data)}' format='.fits'"), memfd(data))
-            made: list[bool] = []
-            make = message._make_inline
-            monkeypatch.setattr(
-                message, "_make_inline", functools.partial(lambda make: (made.append(True), make()), make)
-            )
+            encoded: list[int] = []
+
+            def count(data: memoryview) -> bytes:
+                encoded.append(len(data))
+                return encode(data)
+
+            monkeypatch.setattr(blobs, "encode", count)
             told: list[int] = []
             if message.parts(False) is None:
                 for number in range(5):

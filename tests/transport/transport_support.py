@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -88,6 +89,7 @@ async def until(condition: Callable[[], object], what: str = "condition") -> Non
 
 def open_fds() -> set[str]:
     """The descriptors of this process, as `number -> what it is`."""
+    gc.collect()  # those of other tests' remains
     found = set()
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):
