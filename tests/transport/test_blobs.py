@@ -15,7 +15,7 @@ from transport_support import no_fd_leak, open_fds, until
 from indifast._base64 import encode
 from indifast._parser import Tokenizer
 from indifast.transport import blobs, shm
-from indifast.transport.blobs import LARGE, BlobMember, BlobMessage, routable
+from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 
 SMALL = os.urandom(1000)
@@ -59,6 +59,14 @@ async def form(message, attached: bool) -> bytes:
     return b"".join(message.parts(attached))
 
 
+async def prepare(message: BlobMessage, inline: bool, attached: bool) -> None:
+    """Make forms and let go of the buffers, as a driver does."""
+    for wanted, which in ((inline, False), (attached, True)):
+        if wanted:
+            await form(message, which)
+    message.release()
+
+
 def contents(inline: bytes) -> dict[str, bytes]:
     return {member.name: member.data for member in parse(inline).members if member.data is not None}
 
@@ -71,8 +79,8 @@ def content_of(fd: int, length: int) -> bytes:
 def test_a_drivers_buffer_in_both_forms(data):
     async def scenario():
         async with no_fd_leak():
-            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobMember("CCD1", ".fits", data)])
-            await message.prepare(True, True)
+            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", data)])
+            await prepare(message, True, True)
             assert (message.tag, message.device, message.name) == ("setBLOBVector", "Cam", "CCD1")
             assert message.formats == (".fits",)
             assert message.carried == {"CCD1"}
@@ -101,8 +109,8 @@ def test_the_buffer_is_free_after_prepare_and_the_other_form_can_still_be_made(f
     async def scenario():
         async with no_fd_leak():
             buffer = bytearray(data)
-            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobMember("CCD1", ".z", buffer, size=10**7)])
-            await message.prepare(inline=not first, attached=first)
+            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".z", buffer, size=10**7)])
+            await prepare(message, inline=not first, attached=first)
             buffer.clear()  # nobody holds it any more, or this would fail
             inline, attached = await form(message, False), await form(message, True)
             assert contents(inline) == {"CCD1": data}
@@ -119,10 +127,10 @@ def test_the_buffer_is_free_after_prepare_and_the_other_form_can_still_be_made(f
 
 def test_members_without_content_and_odd_names():
     async def scenario():
-        members = [BlobMember("empty", "", b""), BlobMember('a"&<b', ".bin", SMALL), BlobMember("c", ".bin", b"x")]
+        members = [BlobContent("empty", "", b""), BlobContent('a"&<b', ".bin", SMALL), BlobContent("c", ".bin", b"x")]
         message = BlobMessage.from_members("setBLOBVector", VECTOR, members)
         assert message.carried == {'a"&<b', "c"}
-        await message.prepare(True, True)
+        await prepare(message, True, True)
         inline, attached = await form(message, False), await form(message, True)
         assert contents(inline) == {'a"&<b': SMALL, "c": b"x"}
         assert [member.name for member in parse(attached).members] == ["empty", 'a"&<b', "c"]
@@ -379,9 +387,9 @@ def test_without_shared_memory_the_content_goes_inline(monkeypatch, caplog):
         raise OSError(24, "Too many open files")
 
     async def scenario():
-        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobMember("CCD1", ".fits", SMALL)])
+        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", SMALL)])
         monkeypatch.setattr(os, "memfd_create", refuse)
-        await message.prepare(False, True)
+        await prepare(message, False, True)
         assert contents(await form(message, True)) == {"CCD1": SMALL}
         assert message.fds() == []
 

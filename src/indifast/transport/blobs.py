@@ -28,7 +28,7 @@ _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a messa
 
 
 @dataclass(frozen=True, slots=True)
-class BlobMember:
+class BlobContent:
     """One member of a BLOB vector to be written."""
 
     name: str
@@ -174,8 +174,10 @@ class BlobMessage:
         return f"<BlobMessage {self.tag} {self.device}.{self.name} {self._length} bytes>"
 
     @classmethod
-    def from_members(cls, tag: str, attributes: Mapping[str, str | None], members: Sequence[BlobMember]) -> BlobMessage:
-        """A message from buffers, which must not change until `prepare` has returned.
+    def from_members(
+        cls, tag: str, attributes: Mapping[str, str | None], members: Sequence[BlobContent]
+    ) -> BlobMessage:
+        """A message from buffers, which must not change until `release` was called.
 
         `attributes` are those of the vector in the order in which they are written (None: left out); members are
         written with name, format and size.
@@ -268,27 +270,17 @@ class BlobMessage:
 
     # -- making the forms
 
-    async def prepare(self, inline: bool, attached: bool) -> None:
-        """Make the forms that are wanted now, and let go of the driver's buffers.
-
-        A form that is wanted later is made from the one that there is, so at least one of the two is made.
-        """
-        if self._length < LARGE:
-            if inline or not attached:
-                self._make(False)
-            if attached:
-                self._make(True)
-        else:
-            loop = asyncio.get_running_loop()
-            wanted = [form for form, want in ((False, inline or not attached), (True, attached)) if want]
-            await asyncio.gather(*(loop.run_in_executor(None, self._make, form) for form in wanted))
-        self._release_memory()
-
     def _quick(self, attached: bool) -> bool:
         """Making this form is no work worth a thread."""
         return self._length < LARGE or (attached and all(content.shared for content in self._contents))
 
-    def _release_memory(self) -> None:
+    def release(self) -> None:
+        """Let go of the driver's buffers; forms that are wanted later are made from one that there is.
+
+        To be called once the forms that are wanted are there; with none at all, the inline one is made at once.
+        """
+        if self._inline is None and not self._files:
+            self._make(False)
         if not self._files and self._texts is not None:
             pairs = zip(self._texts, self._contents, strict=True)
             self._contents = [_Encoded(text, old.length, old.size) for text, old in pairs]

@@ -76,7 +76,7 @@ class Queue(Protocol):
         ...
 
     def sent(self, nbytes: int, now: float, /) -> None:
-        """So many bytes of what `take` gave were written."""
+        """So many bytes of what `take` gave were written; said once for each `take`, also when there were none."""
         ...
 
 
