@@ -39,7 +39,6 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *)
     object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
     char *PyBytes_AS "PyBytes_AS_STRING"(PyObject *)
-    void PyErr_WriteUnraisable(object)
 
 
 cdef extern from "rewrite.h" nogil:
@@ -458,7 +457,7 @@ cdef class Content:
         if not begun:  # a slice starts right at the first base64 character
             while first < k and tz_class[src[first]] & TC_SPACE:
                 first += 1
-        if self.scan.chars // 4 * 3 > self.limit + 2:
+        if self.scan.chars // 4 * 3 > self.limit + 2 or self.kept > self.limit * 3 + NOGIL:  # or mere white space
             return TZ_R_BLOB + 100
         if first < k:
             self.keep(src + first, k - first, owner, owner_size, offset + first)
@@ -1175,11 +1174,11 @@ cdef class Tokenizer:
         word = <str>REASONS[reason]
         self.skipped[word] = self.skipped.get(word, 0) + 1
         if self.on_skip is not None:
-            try:
-                self.on_skip(word, nbytes, excerpt)
-            except Exception:
-                PyErr_WriteUnraisable(self.on_skip)
+            self.call_on_skip(word, nbytes, excerpt)
         return 0
+
+    cdef void call_on_skip(self, str word, uint64_t nbytes, bytes excerpt) noexcept:
+        self.on_skip(word, nbytes, excerpt)  # what it raises goes to sys.unraisablehook
 
     cdef int excerpt_refuse(self, const uint8_t *b) except -1:
         self.tell_refused(self.s.reason, self.s.resume, PyBytes_FromStringAndSize(<char *>b, min(self.s.resume, <size_t>EXCERPT)))
@@ -1204,14 +1203,17 @@ cdef class Tokenizer:
     cdef int junk(self, const uint8_t *b, size_t n) except -1:
         """Bytes between roots that are skipped; white space is nothing to speak of."""
         cdef size_t i = 0
+        cdef Py_ssize_t shown
         if not self.junk_run:
             while i < n and tz_class[b[i]] & TC_SPACE:
                 i += 1
         if i == n:
             return 0
         n -= i
-        if self.junk_excerpt is None:
-            self.junk_excerpt = PyBytes_FromStringAndSize(<char *>b + i, min(n, <size_t>EXCERPT))
+        shown = 0 if self.junk_excerpt is None else len(self.junk_excerpt)
+        if shown < EXCERPT:
+            excerpt = PyBytes_FromStringAndSize(<char *>b + i, min(n, <size_t>(EXCERPT - shown)))
+            self.junk_excerpt = excerpt if shown == 0 else self.junk_excerpt + excerpt
         self.junk_run += n
         self.skipped_bytes += n
         if self.junk_run - self.junk_reported >= self.limit_junk:

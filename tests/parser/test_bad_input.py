@@ -1,0 +1,415 @@
+"""Damaged, oversized and hostile input: each costs one message, is counted, and the next one comes out."""
+
+from __future__ import annotations
+
+import base64
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import pytest
+
+from indifast._parser import Element, Tokenizer
+
+GOOD = b'<setTextVector device="D" name="good"><oneText name="t">fine</oneText></setTextVector>\n'
+BOTH = pytest.mark.parametrize("relay", [False, True])
+CHUNKS = pytest.mark.parametrize("size", [1, 13, 1 << 30])
+
+
+class Reader:
+    """A tokenizer, what came out of it, and what it said it skipped."""
+
+    def __init__(self, **arguments: int) -> None:
+        self.skips: list[tuple[str, int, bytes]] = []
+        self.most_held = 0
+        self.elements: list[Element] = []
+        self.tokenizer = Tokenizer(on_skip=lambda *skip: self.skips.append(skip), **arguments)  # type: ignore[arg-type]
+
+    def feed(self, data: bytes, size: int = 1 << 30) -> Reader:
+        for i in range(0, len(data), size):
+            self.elements += self.tokenizer.feed(data[i : i + size])
+            self.most_held = max(self.most_held, self.tokenizer.held)
+        return self
+
+    @property
+    def names(self) -> list[str | None]:
+        return [element.name for element in self.elements]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for reason, _, _ in self.skips]
+
+
+def written(element: Element) -> bytes:
+    parts = element.parts(False)
+    assert parts is not None
+    return b"".join(bytes(part) for part in parts)
+
+
+@CHUNKS
+@BOTH
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (b"<setNumberVector device='D' name='x'><oneNumber name='a'>1", "truncated"),
+        (b"<setNumberVector device='D' name='x'><oneNumber name='a'>1</oneNumber>", "truncated"),
+        (b"<setNumberVector device='D' name='x", "truncated"),
+        (b"<setNumberVector device='D' name='x'><oneNumber name=", "syntax"),
+        (b"<setNumberVector device='D' name='x'", "syntax"),
+        (b"<setNumberVector device='D'><?pi ", "truncated"),
+        (b"<setNumberVector device='D'><!DOCTYPE a [", "truncated"),
+        (b"<setNumberVector name='x'><oneNumber name='a'>1</oneText></setNumberVector>", "mismatched end tag"),
+        (b"<setNumberVector device='D' name='x'></setTextVector>", "mismatched end tag"),
+        (b"<setNumberVector device='D' name='x'>a < b</setNumberVector>", "syntax"),
+        (b"<setNumberVector device=D name='x'/>", "syntax"),
+        (b"<setNumberVector device/>", "syntax"),
+        (b"<setNumberVector device='D' & />", "syntax"),
+        (b"<setNumberVector device='D' device='E'/>", "duplicate attribute"),
+        (b"<setNumberVector device='D'><one-number/></setNumberVector>", "syntax"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QU", "truncated"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QU*D</oneBLOB></setBLOBVector>", "base64"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QU\0D</oneBLOB></setBLOBVector>", "base64"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QUI</oneBLOB></setBLOBVector>", "base64"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QUI==</oneBLOB></setBLOBVector>", "base64"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QU==QUJD</oneBLOB></setBLOBVector>", "base64"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'>QU<![CDATA[JD]]></oneBLOB></setBLOBVector>", "base64"),
+        (b"<setBLOBVector device='D'><oneBLOB name='b' size='3'><a/>QUJD</oneBLOB></setBLOBVector>", "base64"),
+        (
+            b"<setBLOBVector device='D'><oneBLOB name='b' size='3' attached='true'>QUJD</oneBLOB></setBLOBVector>",
+            "attached blob with content",
+        ),
+    ],
+)
+def test_damage_costs_one_element(bad: bytes, reason: str, relay: bool, size: int) -> None:
+    reader = Reader(relay=relay).feed(GOOD + bad + GOOD + GOOD, size)
+    assert reader.names == ["good"] * 3
+    assert reader.reasons == [reason] and reader.tokenizer.skipped == {reason: 1}
+    assert reader.skips[0][2].startswith(bad[:20]) and len(reader.skips[0][2]) <= 80
+    assert reader.tokenizer.skipped_bytes >= len(bad) - 1
+    assert reader.tokenizer.held == 0
+
+
+@CHUNKS
+@BOTH
+@pytest.mark.parametrize(
+    "opening", [b'<message a="', b"<message a='b' c='", b"<message><!-- ", b"<message><![CDATA[", b"<!--"]
+)
+def test_what_stays_open_is_given_up_at_its_limit(opening: bytes, relay: bool, size: int) -> None:
+    hides = not opening.endswith((b'"', b"'"))
+    reader = Reader(relay=relay, attribute=200).feed(opening + b"x" * 50 + GOOD + b"y" * 200 + GOOD, size)
+    assert reader.names == ["good", "good"]
+    if hides:  # nothing inside a comment is seen before the comment is given up
+        early = Reader(relay=relay, attribute=200).feed(opening + b"x" * 50 + GOOD, size)
+        assert early.names == []
+    assert reader.most_held < 200 + 100 + 10 * 20 + (1024 if size > 1 else 0) + len(GOOD)
+
+
+def test_a_comment_or_cdata_hides_roots_while_it_closes_in_time() -> None:
+    reader = Reader().feed(b"<!-- " + GOOD + b" -->" + GOOD + b"<message><![CDATA[" + GOOD + b"]]></message>")
+    assert [element.tag for element in reader.elements] == ["setTextVector", "message"]
+    assert reader.skips == []
+
+
+def test_a_known_root_inside_an_unknown_wrapper_comes_out() -> None:
+    reader = Reader().feed(b"<stream from='x'>\n" + GOOD + b"<foo>" + GOOD + b"</foo></stream>")
+    assert reader.names == ["good", "good"]
+    assert set(reader.reasons) == {"junk"}
+
+
+def test_a_bare_member_is_junk() -> None:
+    """It is what libindi's parser leaves behind after an error; forwarding it would break the driver."""
+    reader = Reader().feed(b"<oneNumber name='a'>1</oneNumber>" + GOOD)
+    assert reader.names == ["good"] and reader.skips == [("junk", 33, b"<oneNumber name='a'>1</oneNumber>")]
+
+
+@CHUNKS
+def test_declarations_anywhere(size: int) -> None:
+    doctype = b"""<!DOCTYPE x SYSTEM "a>b" [ <!ENTITY a "<b>]>"> <!ELEMENT c (#PCDATA)> ]>"""
+    head = b"<?xml version='1.0'?>\n"
+    lax = b"<?xml version='1.0'>\n"  # ended by the root that follows
+    inside = GOOD.replace(b"<oneText", head + doctype + b"<oneText")
+    reader = Reader().feed(head + GOOD + head + doctype + head + inside + lax + GOOD, size)
+    assert reader.names == ["good"] * 3
+    assert [element.values() for element in reader.elements] == [{"t": "fine"}] * 3
+    assert set(reader.reasons) <= {"junk"}
+
+
+def test_entities_are_not_expanded() -> None:
+    bomb = b'<!DOCTYPE a [<!ENTITY b "bbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]><message message="&c;"/>'
+    (element,) = Reader().feed(bomb).elements
+    assert element.attrs == {"message": "&c;"}
+    assert written(element) == b'<message message="&amp;c;"/>\n'
+
+
+@CHUNKS
+@BOTH
+def test_latin1_bytes(relay: bool, size: int) -> None:
+    bad = b"<setTextVector device='Caf\xe9' name='\xc3\xa9'><oneText name='t'>\xb0C</oneText></setTextVector>"
+    (element,) = Reader(relay=relay).feed(bad, size).elements
+    assert (element.device, element.name, element.values()) == ("Café", "é", {"t": "°C"})
+    root = ET.fromstring(written(element))
+    assert root.attrib == {"device": "Café", "name": "é"} and root[0].text == "°C"
+
+
+@pytest.mark.parametrize("text", [b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xff"])
+def test_what_is_no_utf8_is_latin1(text: bytes) -> None:
+    (element,) = Reader().feed(b"<message message='" + text + b"'/>").elements
+    assert element.attrs["message"] == text.decode("latin-1")
+    ET.fromstring(written(element))
+
+
+@CHUNKS
+@BOTH
+def test_nuls_and_control_characters(relay: bool, size: int) -> None:
+    reader = Reader(relay=relay)
+    reader.feed(b"\0\0" + GOOD + b"\0<message message='a\0b&#1;c&#xD800;d\xef\xbf\xbf'/>\0\0", size)
+    assert [element.tag for element in reader.elements] == ["setTextVector", "message"]
+    assert reader.elements[1].attrs["message"] == "a\ufffdb\ufffdc\ufffdd\ufffd"
+    assert reader.tokenizer.replaced == 4
+    ET.fromstring(written(reader.elements[1]))
+    assert reader.reasons == ["junk", "junk"]
+
+
+@CHUNKS
+@BOTH
+def test_a_ten_megabyte_attribute(relay: bool, size: int) -> None:
+    if size == 1:
+        size = 4096
+    reader = Reader(relay=relay).feed(GOOD + b"<message message='" + b"x" * 10_000_000 + b"'/>" + GOOD, size)
+    assert reader.names == ["good", "good"] and reader.reasons[0] == "attribute too long"
+    assert reader.most_held < 200_000
+
+
+@BOTH
+def test_the_longest_attribute(relay: bool) -> None:
+    for size in (1, 1000):
+        reader = Reader(relay=relay, attribute=100).feed(b"<message a='" + b"x" * 100 + b"'/>", size)
+        assert len(reader.elements) == 1
+        reader = Reader(relay=relay, attribute=100).feed(b"<message a='" + b"x" * 101 + b"'/>", size)
+        assert reader.elements == [] and reader.reasons[0] == "attribute too long"
+
+
+@CHUNKS
+@BOTH
+def test_an_element_without_end(relay: bool, size: int) -> None:
+    reader = Reader(relay=relay, element=5000)
+    reader.feed(GOOD + b"<defTextVector><defText name='a'>" + b"x" * 20000 + b"</defText></defTextVector>" + GOOD, size)
+    assert reader.names == ["good", "good"] and reader.reasons == ["element too large"]
+    assert reader.most_held < 6000 + 1024
+
+
+def test_the_largest_element() -> None:
+    for size in (1, 1 << 20):
+        assert Reader(element=len(GOOD) - 1).feed(GOOD, size).names == ["good"]
+        assert Reader(element=len(GOOD) - 2).feed(GOOD, size).reasons == ["element too large"]
+
+
+@pytest.mark.parametrize("relay", [False, True])
+def test_depth_and_members(relay: bool) -> None:
+    assert Reader(depth=3, relay=relay).feed(b"<message><a><b/></a></message>").skips == []
+    assert Reader(depth=2, relay=relay).feed(b"<message><a><b/></a></message>" + GOOD).reasons == ["too deep"]
+    assert Reader(members=2, relay=relay).feed(b"<message><a/><a/></message>").skips == []
+    assert Reader(members=2, relay=relay).feed(b"<message><a/><a/><a/></message>").reasons == ["too many members"]
+
+
+@BOTH
+def test_many_attributes(relay: bool) -> None:
+    many = b"".join(b" a%d='x'" % i for i in range(200))
+    reader = Reader(relay=relay).feed(b"<message" + many + b"/>" + GOOD)
+    assert reader.names == ["good"] and reader.reasons == ["syntax"]
+
+
+@CHUNKS
+@BOTH
+@pytest.mark.parametrize("enclen", [b"-1", b"4", b"99999999999999999999", b"10239", b"x", b""])
+def test_an_enclen_that_lies_is_ignored_and_never_passed_on(enclen: bytes, relay: bool, size: int) -> None:
+    raw = bytes(range(256)) * 30
+    text = base64.b64encode(raw)
+    lines = b"".join(text[i : i + 72] + b"\n" for i in range(0, len(text), 72))
+    bad = b"<setBLOBVector device='D' name='b'><oneBLOB name='b' size='7680' format='.x' enclen='" + enclen + b"'>\n"
+    reader = Reader(relay=relay).feed(bad + lines + b"</oneBLOB></setBLOBVector>" + GOOD, size)
+    assert reader.names == ["b", "good"] and reader.skips == []
+    assert reader.elements[0].members[0].data == raw
+    if relay:
+        assert b"enclen" not in written(reader.elements[0])
+
+
+@pytest.mark.parametrize("columns", [71, 76, 10240])
+def test_a_right_enclen_goes_unless_the_text_is_wrapped_at_72(columns: int) -> None:
+    text = base64.b64encode(bytes(7680))
+    for width, kept in ((columns, False), (72, True)):
+        lines = b"\n".join(text[i : i + width] for i in range(0, len(text), width))
+        blob = b"<setBLOBVector><oneBLOB name='b' size='7680' enclen='10240'>\n" + lines
+        (element,) = Reader(relay=True).feed(blob + b"\n</oneBLOB></setBLOBVector>").elements
+        assert (b'enclen="10240"' in written(element)) is kept
+
+
+@CHUNKS
+@BOTH
+@pytest.mark.parametrize("announced", [b"-5", b"1", b"1000000000000", b"1000000000", b"abc", b"9" * 30, b""])
+def test_a_size_that_lies(announced: bytes, relay: bool, size: int) -> None:
+    reader = Reader(relay=relay)
+    reader.feed(b"<setBLOBVector name='b'><oneBLOB name='b' format='.x' size='" + announced + b"'>QUJDREVG", size)
+    assert reader.most_held < 1_200_000  # an announced size reserves a mebibyte at most
+    reader.feed(b"</oneBLOB></setBLOBVector>", size)
+    (element,) = reader.elements
+    assert element.members[0].data == b"ABCDEF"
+    if relay:
+        size_out = ET.fromstring(written(element))[0].attrib["size"]
+        assert size_out == (announced.decode() if announced.isdigit() and len(announced) < 19 else "6")
+
+
+def test_a_missing_size_is_supplied() -> None:
+    """libindi servers close the connection of who omits it."""
+    blob = b"<setBLOBVector><oneBLOB name='b'>QUI=</oneBLOB><oneBLOB name='c'/></setBLOBVector>"
+    (element,) = Reader(relay=True).feed(blob).elements
+    assert written(element) == (
+        b'<setBLOBVector>\n    <oneBLOB name="b" size="2">\nQUI=\n    </oneBLOB>\n    <oneBLOB name="c" size="0"/>\n'
+        b"</setBLOBVector>\n"
+    )
+
+
+@CHUNKS
+@BOTH
+@pytest.mark.parametrize("filler", [b"A", b"\n", b"AAAA\n"])
+def test_a_blob_beyond_its_limit(relay: bool, size: int, filler: bytes) -> None:
+    text = filler * (2_000_000 // len(filler))
+    if size < 1000:
+        text = text[:500_000]
+    reader = Reader(relay=relay, blob=30_000)
+    reader.feed(b"<setBLOBVector><oneBLOB name='b' size='3'>" + text, max(size, 100))
+    assert reader.most_held < 30_000 * 3 + (1 << 16) + 10_000 + (max(size, 100) if size < 1000 else len(text)) * relay
+    if filler != b"\n":
+        assert reader.reasons[0] == "blob too large" and reader.tokenizer.held == 0
+    reader.feed(b"</oneBLOB></setBLOBVector>" + GOOD)
+    assert reader.elements[-1].name == "good"
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 20])
+@BOTH
+def test_the_largest_blob(relay: bool, size: int) -> None:
+    for n, fits in ((3000, True), (3001, False), (3002, False), (3003, False)):
+        text = base64.b64encode(bytes(n))
+        reader = Reader(relay=relay, blob=3000)
+        reader.feed(b"<setBLOBVector><oneBLOB name='b' size='3'>" + text + b"</oneBLOB></setBLOBVector>", size)
+        assert (len(reader.elements) == 1) is fits
+        assert reader.reasons == ([] if fits else ["blob too large"])
+
+
+def test_attached_blobs_of_refused_elements_are_counted() -> None:
+    """Their descriptors must not be taken for those of the next message."""
+    one = b"<oneBLOB name='b' size='3' len='3' attached='true'/>"
+    reader = Reader(relay=True).feed(b"<setBLOBVector>" + one + one + b"<message/>")
+    assert reader.tokenizer.lost_attached == 2
+    reader.feed(b"<setBLOBVector>" + one + b"</setBLOBVector>")
+    assert reader.elements[-1].attached == 1 and reader.tokenizer.lost_attached == 2
+
+
+def test_state_only_blob_updates() -> None:
+    blob = (
+        b"<setBLOBVector><oneBLOB name='a' size='0' enclen='0' format='.x' attached='true'> </oneBLOB>"
+        b"<oneBLOB name='b' size='0' format=''></oneBLOB></setBLOBVector>"
+    )
+    for relay in (False, True):
+        (element,) = Reader(relay=relay).feed(blob).elements
+        assert not element.blob and element.attached == 0 and element.carried == frozenset() and element.formats == ()
+        assert [member.data for member in element.members] == [None, None]
+        assert element.parts(True) == element.parts(False)
+        assert written(element) == (
+            b'<setBLOBVector>\n    <oneBLOB name="a" size="0" format=".x"/>\n'
+            b'    <oneBLOB name="b" size="0" format=""/>\n</setBLOBVector>\n'
+        )
+
+
+def test_attribute_names_that_libindi_cannot_read_do_not_leave() -> None:
+    (element,) = Reader().feed(b"<message xml:lang='en' data-x='1' message='m'/>").elements
+    assert element.attrs == {"xml:lang": "en", "data-x": "1", "message": "m"}
+    assert written(element) == b'<message message="m"/>\n'
+
+
+def test_white_space_in_attributes() -> None:
+    (element,) = Reader().feed(b"<message message='a\tb\nc\r\nd&#10;e&#9;f&#13;'/>").elements
+    assert element.attrs["message"] == "a b c d\ne\tf\r"
+    assert written(element) == b'<message message="a b c d&#10;e&#09;f&#13;"/>\n'
+
+
+def test_text_members_gain_no_white_space() -> None:
+    (element,) = Reader().feed(
+        b"<setTextVector><oneText name='a'> x\n y </oneText><oneText name='b'> </oneText><oneText name='c'></oneText>"
+        b"<oneText name='d'>\n\"q\" &apos; &#62; &amp;lt; &unknown; & b\n</oneText></setTextVector>"
+    ).elements
+    assert written(element) == (
+        b'<setTextVector>\n    <oneText name="a"> x\n y </oneText>\n    <oneText name="b"> </oneText>\n'
+        b'    <oneText name="c"/>\n'
+        b"    <oneText name=\"d\">\n\"q\" ' &gt; &amp;lt; &amp;unknown; &amp; b\n</oneText>\n</setTextVector>\n"
+    )
+
+
+def test_abandon_and_close() -> None:
+    reader = Reader()
+    reader.feed(b"<setTextVector name='x'><oneText name='t'>abc")
+    assert reader.tokenizer.held > 0
+    reader.tokenizer.abandon()
+    assert reader.tokenizer.held == 0 and reader.reasons == ["abandoned"]
+    reader.feed(b"def</oneText></setTextVector>" + GOOD)
+    assert reader.names == ["good"] and reader.reasons == ["abandoned"]
+    reader.feed(b"<setBLOBVector><oneBLOB name='a' size='100'>QUJD")
+    reader.tokenizer.close()
+    assert reader.reasons == ["abandoned", "truncated"] and reader.tokenizer.held == 0
+    reader.tokenizer.close()
+    assert len(reader.skips) == 2
+
+
+def test_junk_is_reported_in_bounded_portions() -> None:
+    reader = Reader(junk=1000)
+    for _ in range(50):
+        reader.feed(b"x" * 99)
+    assert [reason for reason, _, _ in reader.skips] == ["junk"] * 4
+    assert all(nbytes >= 1000 and excerpt == b"x" * 80 for _, nbytes, excerpt in reader.skips)
+    assert reader.tokenizer.held == 0
+
+
+def test_an_exception_in_on_skip_does_not_stop_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(reason: str, nbytes: int, excerpt: bytes) -> None:
+        raise ZeroDivisionError
+
+    caught: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: caught.append(unraisable.exc_type))
+    assert len(Tokenizer(on_skip=fail).feed(b"<message" + GOOD)) == 1
+    assert caught == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Tokenizer(element=0),
+        lambda: Tokenizer(blob=-1),
+        lambda: Tokenizer().feed(b"abc", 2, 1),
+        lambda: Tokenizer().feed(b"abc", 0, 4),
+        lambda: Tokenizer().feed(b"abc", -1),
+    ],
+)
+def test_wrong_values(call: Callable[[], object]) -> None:
+    with pytest.raises(ValueError):
+        call()
+
+
+def test_wrong_types() -> None:
+    with pytest.raises(TypeError):
+        Tokenizer().feed("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Tokenizer(True)  # type: ignore[call-arg]
+
+
+def test_feeding_from_on_skip_is_refused() -> None:
+    problems: list[type[BaseException]] = []
+
+    def again(reason: str, nbytes: int, excerpt: bytes) -> None:
+        for call in (lambda: tokenizer.feed(GOOD), tokenizer.abandon, tokenizer.close):
+            try:
+                call()
+            except RuntimeError as problem:
+                problems.append(type(problem))
+
+    tokenizer = Tokenizer(on_skip=again)
+    assert len(tokenizer.feed(b"<message" + GOOD)) == 1
+    assert problems == [RuntimeError] * 3
