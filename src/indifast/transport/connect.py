@@ -6,8 +6,10 @@ import asyncio
 import errno
 import os
 import socket
+import stat
 from collections.abc import Callable, Sequence
 
+from indifast.transport.files import FileStream, enlarge_pipe, private
 from indifast.transport.listener import Listener, bind_tcp, bind_unix
 from indifast.transport.stream import SocketStream, Stream, address_name
 
@@ -55,6 +57,24 @@ async def open_unix(path: str) -> Stream:
     except BaseException:
         sock.close()
         raise
+
+
+def open_stdio() -> Stream:
+    """Standard input and output as one stream; descriptors 0 and 1 themselves stay open and as they are.
+
+    A server that starts a driver may put both on one AF_UNIX socket (as indiserver since libindi 1.9.7): then it is one
+    socket here as well, `local`, which can carry BLOBs as descriptors.
+    """
+    name = "standard input and output"
+    if _same_socket(0, 1):
+        return SocketStream(socket.socket(fileno=os.dup(0)), name)
+    enlarge_pipe(1)
+    return FileStream(private(0), private(1), name)
+
+
+def _same_socket(first: int, second: int) -> bool:
+    status, other = os.fstat(first), os.fstat(second)
+    return stat.S_ISSOCK(status.st_mode) and (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
 
 
 async def listen_tcp(host: str | Sequence[str] | None, port: int, on_stream: Callable[[Stream], None]) -> Listener:

@@ -1,0 +1,248 @@
+"""A stream over descriptors that are no sockets: pipes and terminals, regular files and devices such as /dev/null."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import select
+import stat
+import threading
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from indifast.protocol.message import Buffer
+from indifast.transport.stream import Stream, read_buffer
+
+_IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
+_CHUNK = 1 << 20
+_WRITE_BUDGET = 4 << 20
+_PIPE_SIZE = 1 << 20  # what an unprivileged process may have
+
+
+class _Worker:
+    """One thread that does blocking calls in order; a daemon, as a call that never returns must not keep us alive."""
+
+    def __init__(self, loop: AbstractEventLoop, name: str) -> None:
+        self._loop = loop
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None] | None]] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Do `job` in the thread, then call `done` on the loop with its result or with the OSError it raised."""
+        self._jobs.put((job, done))
+
+    def finish(self, job: Callable[[], Any]) -> None:
+        """Do a last `job` after those before it; the thread ends."""
+        self._jobs.put((job, None))
+
+    def _run(self) -> None:
+        while True:
+            job, done = self._jobs.get()
+            try:
+                result = job()
+            except OSError as exc:
+                result = exc
+            if done is None:
+                return
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(done, result)
+
+
+class FileStream(Stream):
+    """A stream that reads one descriptor and writes another, both of which it owns.
+
+    What epoll can watch is non-blocking; the rest is read and written by a thread. Descriptors that other processes
+    share must be given by `private`, so that their flags stay as they are.
+    """
+
+    def __init__(self, source: int, sink: int, name: str) -> None:
+        super().__init__(name, False)
+        self._source = source
+        self._sink = sink
+        self._reader = None if _can_poll(source) else _Worker(self._loop, f"read {name}")
+        self._writer = None if _can_poll(sink) else _Worker(self._loop, f"write {name}")
+        self._buffer = read_buffer()
+        self._block = bytearray()
+        self._read_asked = False
+        self._watching_output = False
+
+    def _open_input(self) -> None:
+        if self._reader is None:
+            self._loop.add_reader(self._source, self._readable)
+        else:
+            self._ask_reader()
+
+    def _shut_input(self) -> None:
+        if self._reader is None:
+            self._loop.remove_reader(self._source)
+
+    def _readable(self) -> None:
+        block, room = self._buffer.room()
+        start = self._buffer.start
+        try:
+            nbytes = os.readv(self._source, [room])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._input_failed(exc)
+            return
+        if nbytes:
+            self._deliver(block, start, self._buffer.fill(nbytes), [])
+        else:
+            self._end_of_input()
+
+    def _input_failed(self, exc: OSError) -> None:
+        if os.isatty(self._source):
+            self._end_of_input()  # EIO: the terminal was closed
+        else:
+            self._end(exc, at_once=True)
+
+    # in the thread: one read at a time, into a buffer that is new each time, as receivers may keep it
+
+    def _ask_reader(self) -> None:
+        if self._reader is not None and not self._read_asked:
+            self._read_asked = True
+            self._reader.submit(lambda: os.read(self._source, _CHUNK), self._was_read)
+
+    def _was_read(self, result: bytes | OSError) -> None:
+        self._read_asked = False
+        if self._closed:
+            return
+        if isinstance(result, OSError):
+            self._input_failed(result)
+        elif not result:
+            self._end_of_input()
+        else:
+            self._deliver(result, 0, len(result), [])
+            if self._reading:
+                self._ask_reader()
+
+    # writing
+
+    def _write(self) -> None:
+        if self._writer is not None:
+            self._ask_writer()
+            return
+        outbox = self._outbox
+        assert outbox is not None
+        budget = _WRITE_BUDGET
+        while outbox.pending:
+            parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+            nbytes = 0
+            try:
+                nbytes = os.writev(self._sink, parts) if parts else 0
+            except (BlockingIOError, InterruptedError):
+                self._write_blocked = True
+            except OSError as exc:
+                outbox.sent(0, time.monotonic())
+                self._end(exc)
+                return
+            outbox.sent(nbytes, time.monotonic())
+            budget -= nbytes
+            if budget <= 0:
+                self._write_blocked = True
+            if not parts:
+                break
+            if self._write_blocked:
+                self._watch_output()
+                return
+        if self._closing:
+            self._finish_if_flushed()
+
+    def _watch_output(self) -> None:
+        if not self._watching_output:
+            self._watching_output = True
+            self._loop.add_writer(self._sink, self._writable)
+
+    def _unwatch_output(self) -> None:
+        if self._watching_output:
+            self._watching_output = False
+            self._loop.remove_writer(self._sink)
+
+    def _writable(self) -> None:
+        self._write_blocked = False
+        self._write()
+        if not self._write_blocked:
+            self._unwatch_output()
+
+    def _ask_writer(self) -> None:
+        outbox = self._outbox
+        assert outbox is not None
+        assert self._writer is not None
+        if outbox.pending:
+            parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+            if parts:
+                self._write_blocked = True
+                self._writer.submit(lambda: _write_whole(self._sink, parts), self._was_written)
+                return
+            outbox.sent(0, time.monotonic())
+        if self._closing:
+            self._finish_if_flushed()
+
+    def _was_written(self, result: int | OSError) -> None:
+        if self._closed:
+            return
+        self._write_blocked = False
+        assert self._outbox is not None
+        if isinstance(result, OSError):
+            self._outbox.sent(0, time.monotonic())
+            self._end(result)
+            return
+        self._outbox.sent(result, time.monotonic())
+        self._write()
+
+    def _release(self) -> None:
+        self._unwatch_output()
+        for worker, fd in ((self._reader, self._source), (self._writer, self._sink)):
+            if worker is None:
+                os.close(fd)
+            else:  # not while the thread uses it: the number could be another file's by then
+                worker.finish(lambda fd=fd: os.close(fd))  # type: ignore[misc]
+
+
+def _write_whole(fd: int, parts: Sequence[Buffer]) -> int:
+    total = 0
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            written = os.write(fd, view)
+            view = view[written:]
+            total += written
+    return total
+
+
+def _can_poll(fd: int) -> bool:
+    """Whether epoll takes it (not regular files, nor devices such as /dev/null), and calls do not block."""
+    if os.get_blocking(fd):
+        return False
+    with select.epoll() as probe:
+        try:
+            probe.register(fd)
+        except PermissionError:
+            return False
+    return True
+
+
+def private(fd: int) -> int:
+    """A descriptor of our own for what `fd` reads or writes.
+
+    Pipes and terminals are opened anew, so that O_NONBLOCK does not hit the other processes that have them open (a
+    shell would see its terminal fail). What can't be opened anew keeps its flags and is used by a thread.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode) or os.isatty(fd):
+        access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{fd}", access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    return os.dup(fd)
+
+
+def enlarge_pipe(fd: int) -> None:
+    """More room in a pipe: a BLOB takes fewer turns of writer and reader."""
+    with contextlib.suppress(OSError, AttributeError):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)  # type: ignore[attr-defined,unused-ignore]

@@ -1,0 +1,221 @@
+"""Child processes that speak on their standard input and output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+
+from indifast.transport.files import FileStream, enlarge_pipe
+from indifast.transport.stream import SocketStream, Stream
+
+SOCKET_BUFFER = 4 << 20
+"""Bytes that a socket between us and a child may hold, as far as the system allows."""
+
+LONGEST_LINE = 16 << 10
+"""A line on standard error that is longer is told in pieces."""
+
+_READ = 64 << 10
+
+
+class Child:
+    """A running child: `stream` to its standard input and output, and the means to end it.
+
+    `on_stderr` of `spawn` gets its standard error; `wait` reaps it. Whoever starts a child must see to its end with
+    `stop`, whatever became of the stream.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], stream: Stream, lines: _Lines) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.stream = stream
+        self._lines = lines
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[int] = self._loop.create_future()
+        self._stopping = False
+        self._pidfd = -1
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except (OSError, AttributeError):
+            self._loop.run_in_executor(None, self._wait_in_thread)
+        else:
+            self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def returncode(self) -> int | None:
+        """As of `subprocess`: None while it runs, negative for a signal."""
+        return self._over.result() if self._over.done() else None
+
+    async def wait(self) -> int:
+        """Wait for its end; returns the exit status."""
+        return await asyncio.shield(self._over)
+
+    async def stop(self, grace: float) -> int:
+        """End it: SIGTERM to its process group, and SIGKILL if it lives `grace` seconds longer. Returns its status."""
+        self._stopping = True
+        if not self._over.done():
+            self._signal(signal.SIGTERM)
+            await asyncio.wait((self._over,), timeout=grace)
+            if not self._over.done():
+                self._signal(signal.SIGKILL)
+        return await self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL to its process group."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        # Not reaped before we know it, so the process group can't be somebody else's.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def _wait_in_thread(self) -> None:
+        self.process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._reap)
+
+    def _reap(self) -> None:
+        if self._pidfd >= 0:  # not reaped yet: what it has left behind in its process group goes with it
+            self._signal(signal.SIGKILL if self._stopping else signal.SIGTERM)
+        status = self.process.poll()
+        if status is None:
+            return
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self._lines.drain()
+        if not self._over.done():
+            self._over.set_result(status)
+
+
+class _Lines:
+    """Reads a pipe and tells its lines, whatever bytes they are."""
+
+    def __init__(self, fd: int, on_line: Callable[[str], None]) -> None:
+        os.set_blocking(fd, False)  # ours alone: the child has the other end
+        self._fd = fd
+        self._on_line = on_line
+        self._rest = b""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(fd, self._read)
+
+    def drain(self) -> None:
+        """Tell what is there (a bounded amount of it), then read no more: grandchildren may keep the pipe open."""
+        for _ in range(16):
+            if self._fd < 0 or not self._read():
+                break
+        self._close()
+
+    def _read(self) -> bool:
+        """One read; whether there may be more."""
+        try:
+            data = os.read(self._fd, _READ)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._close()
+            return False
+        *lines, rest = (self._rest + data).split(b"\n")
+        while len(rest) > LONGEST_LINE:
+            lines.append(rest[:LONGEST_LINE])
+            rest = rest[LONGEST_LINE:]
+        self._rest = rest
+        for line in lines:
+            self._tell(line)
+        return True
+
+    def _tell(self, line: bytes) -> None:
+        for start in range(0, max(len(line), 1), LONGEST_LINE):
+            piece = line[start : start + LONGEST_LINE].rstrip(b"\r")
+            self._on_line(piece.decode("utf-8", "backslashreplace"))
+
+    def _close(self) -> None:
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        if self._rest:
+            self._tell(self._rest)
+
+
+def spawn(
+    program: str,
+    args: Sequence[str] = (),
+    *,
+    on_stderr: Callable[[str], None],
+    env: Mapping[str, str] | None = None,
+    pipes: bool = False,
+) -> Child:
+    """Start a child whose standard input and output are one AF_UNIX socket, as those of a driver under indiserver.
+
+    `pipes`: two pipes instead; a driver then sends its BLOBs inline. `on_stderr` gets each line of its standard error.
+    `env`: the whole environment, None for ours. The child is the leader of its own process group, so that an interrupt
+    from the terminal reaches us alone; should we die without ending it, the system kills it (Linux with `setpriv`).
+
+    Raises FileNotFoundError or PermissionError, with what to do about it, when there is no such program.
+    """
+    _must_exist(program, env)
+    command = [program, *args]
+    if setpriv := shutil.which("setpriv"):
+        # It sets what only the child itself can set, then becomes the program: no code of ours runs after the fork.
+        command = [setpriv, "--pdeathsig", "KILL", "--", *command]
+    child_ends, our_ends = _pipe_ends() if pipes else _socket_ends()
+    stderr_read, stderr_write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=child_ends[0],
+            stdout=child_ends[-1],
+            stderr=stderr_write,
+            env=env,
+            process_group=0,
+        )
+    except BaseException:
+        for fd in {*our_ends, stderr_read}:
+            os.close(fd)
+        raise
+    finally:
+        for fd in {*child_ends, stderr_write}:
+            os.close(fd)
+    stream: Stream
+    if pipes:
+        stream = FileStream(our_ends[0], our_ends[1], program)
+    else:
+        stream = SocketStream(socket.socket(fileno=our_ends[0]), program)
+    return Child(process, stream, _Lines(stderr_read, on_stderr))
+
+
+def _must_exist(program: str, env: Mapping[str, str] | None) -> None:
+    if shutil.which(program, path=None if env is None else env.get("PATH")) is not None:
+        return
+    if os.sep in program and os.path.exists(program):
+        raise PermissionError(errno.EACCES, f"{program} can't be executed: make it executable, or name another program")
+    remedy = "install it, correct the name or PATH, or give a full path"
+    raise FileNotFoundError(errno.ENOENT, f"no program {program!r} is to be found: {remedy}")
+
+
+def _socket_ends() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+    return (theirs.detach(),), (ours.detach(),)
+
+
+def _pipe_ends() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(child's input, child's output), (what we read, what we write)."""
+    child_in, our_out = os.pipe()
+    our_in, child_out = os.pipe()
+    for fd in (our_in, our_out):
+        os.set_blocking(fd, False)  # ends of a pipe have flags of their own
+        enlarge_pipe(fd)
+    return (child_in, child_out), (our_in, our_out)

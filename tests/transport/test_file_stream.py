@@ -1,0 +1,203 @@
+"""FileStream and the standard input and output: pipes, terminals, files, /dev/null, and one socket for both."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pty
+import socket
+import subprocess
+import sys
+
+import pytest
+from transport_support import Pieces, Recorder, no_fd_leak, until
+
+from indifast.transport.files import FileStream, private
+
+ECHO = """
+import asyncio, sys
+from indifast.routing.outbox import ByteQueue
+from indifast.protocol.message import Wire
+from indifast.transport.connect import open_stdio
+
+class Echo:
+    def __init__(self):
+        self.stream = open_stdio()
+        self.queue = ByteQueue()
+        self.stream.start(self, self.queue)
+        print("local" if self.stream.local else "not local", file=sys.stderr, flush=True)
+    def data_received(self, data, start, end, fds):
+        self.queue.append(Wire("message", None, None, bytes(memoryview(data)[start:end])), 0.0)
+    def eof_received(self):
+        self.stream.close()
+        return True
+    def connection_lost(self, exc):
+        print("lost", exc, file=sys.stderr, flush=True)
+
+async def main():
+    await Echo().stream.wait_closed()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+asyncio.run(main())
+"""
+
+
+def echo(**keywords) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", ECHO], stderr=subprocess.PIPE, **keywords)
+
+
+def ended(process: subprocess.Popen) -> str:
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    return errors.decode()
+
+
+def test_files_in_and_out(tmp_path):
+    payload = os.urandom(1 << 20) * 5 + b"end"
+    (tmp_path / "in").write_bytes(payload)
+    with open(tmp_path / "in", "rb") as source, open(tmp_path / "out", "wb") as sink:
+        assert "lost None" in ended(echo(stdin=source, stdout=sink))
+    assert (tmp_path / "out").read_bytes() == payload
+
+
+def test_output_is_appended_where_the_shell_says_so(tmp_path):
+    (tmp_path / "in").write_bytes(b"second")
+    (tmp_path / "out").write_bytes(b"first ")
+    with open(tmp_path / "in", "rb") as source, open(tmp_path / "out", "ab") as sink:
+        ended(echo(stdin=source, stdout=sink))
+    assert (tmp_path / "out").read_bytes() == b"first second"
+
+
+def test_dev_null_as_input_is_an_end_of_file():
+    assert "lost None" in ended(echo(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+
+
+def test_pipes():
+    payload = os.urandom(1 << 20) * 3
+    process = echo(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    output, errors = process.communicate(payload, timeout=20)
+    assert output == payload
+    assert errors == b"not local\nlost None\n"
+
+
+def test_a_pipe_that_others_share_stays_blocking(tmp_path):
+    reading, writing = os.pipe()
+    process = echo(stdin=subprocess.PIPE, stdout=writing)
+    process.stdin.write(b"hello")
+    process.stdin.flush()
+    assert os.read(reading, 100) == b"hello"
+    assert os.get_blocking(writing)
+    assert os.get_blocking(reading)
+    ended(process)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_reader_that_goes_away_is_noticed():
+    reading, writing = os.pipe()
+    process = echo(stdin=subprocess.PIPE, stdout=writing)
+    os.close(writing)
+    assert process.stderr.readline() == b"not local\n"
+    os.close(reading)
+    process.stdin.write(b"to nobody")
+    process.stdin.flush()
+    assert "Broken pipe" in ended(process)
+
+
+def test_a_terminal_is_left_as_it_was():
+    master, terminal = pty.openpty()
+    flags = fcntl.fcntl(terminal, fcntl.F_GETFL)
+    process = echo(stdin=terminal, stdout=terminal)
+    os.write(master, b"hello\n")
+    seen = b""
+    while seen.count(b"hello") < 2:  # what the terminal shows, and what comes back
+        seen += os.read(master, 100)
+    assert fcntl.fcntl(terminal, fcntl.F_GETFL) == flags
+    os.write(master, b"\x04")
+    ended(process)
+    assert fcntl.fcntl(terminal, fcntl.F_GETFL) == flags
+    os.close(master)
+    os.close(terminal)
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_one_socket_for_both(family):
+    if family == socket.AF_UNIX:
+        ours, theirs = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            ours = socket.create_connection(listening.getsockname())
+            theirs, _ = listening.accept()
+    flags = fcntl.fcntl(theirs, fcntl.F_GETFL)
+    process = echo(stdin=theirs, stdout=theirs)
+    ours.sendall(b"hello")
+    assert ours.recv(100) == b"hello"
+    assert fcntl.fcntl(theirs, fcntl.F_GETFL) == flags
+    theirs.close()
+    ours.shutdown(socket.SHUT_WR)
+    assert ours.recv(100) == b""
+    name = "local" if family == socket.AF_UNIX else "not local"
+    assert ended(process) == f"{name}\nlost None\n"
+    ours.close()
+
+
+def test_two_sockets():
+    """As some programs give their children; node.js does."""
+    (first, child_in), (second, child_out) = socket.socketpair(), socket.socketpair()
+    process = echo(stdin=child_in, stdout=child_out)
+    first.sendall(b"hello")
+    assert second.recv(100) == b"hello"
+    first.close()
+    ended(process)
+    for sock in (child_in, child_out, second):
+        sock.close()
+
+
+def test_pause_and_abort_of_a_thread_that_reads(tmp_path):
+    (tmp_path / "in").write_bytes(b"x" * (5 << 20))
+
+    async def scenario():
+        async with no_fd_leak():
+            sink = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+            stream, got = FileStream(os.open(tmp_path / "in", os.O_RDONLY), sink, "files"), Recorder(half_open=True)
+            stream.pause_reading()
+            out = Pieces()
+            stream.start(got, out)
+            out.put(b"written")
+            await until(lambda: not out.queued)
+            assert not got.data
+            stream.resume_reading()
+            await until(lambda: got.eof)
+            assert len(got.data) == 5 << 20
+            stream.abort()
+            await until(lambda: got.lost == [None])
+
+    asyncio.run(scenario())
+    assert (tmp_path / "out").read_bytes() == b"written"
+
+
+def test_a_full_disk_is_told():
+    async def scenario():
+        stream, got, out = (
+            FileStream(os.open("/dev/null", 0), os.open("/dev/full", 1), "full"),
+            Recorder(True),
+            Pieces(),
+        )
+        stream.start(got, out)
+        out.put(b"x")
+        await until(lambda: got.lost)
+        assert isinstance(got.lost[0], OSError)
+        assert "No space" in str(got.lost[0])
+
+    asyncio.run(scenario())
+
+
+def test_private_descriptors_are_not_inherited():
+    reading, writing = os.pipe()
+    own = private(reading)
+    assert not os.get_inheritable(own)
+    assert not os.get_blocking(own)
+    for fd in (reading, writing, own):
+        os.close(fd)

@@ -1,0 +1,214 @@
+"""Child processes: their streams, standard error, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from transport_support import LIMIT, Pieces, Recorder, no_fd_leak, until
+
+from indifast.transport.process import LONGEST_LINE, Child, spawn
+
+
+def python(code: str, lines: list[str] | None = None, **keywords) -> Child:
+    on_stderr = ([] if lines is None else lines).append
+    return spawn(sys.executable, ["-c", code], on_stderr=on_stderr, **keywords)
+
+
+async def finish(child: Child) -> None:
+    child.stream.abort()
+    await child.stop(grace=0.0)
+
+
+@pytest.mark.parametrize("pipes", [False, True])
+def test_a_child_speaks_on_its_standard_input_and_output(pipes):
+    code = (
+        "import os, socket, stat\n"
+        "is_socket = stat.S_ISSOCK(os.fstat(0).st_mode) and os.fstat(0).st_ino == os.fstat(1).st_ino\n"
+        "os.write(1, b'socket ' if is_socket else b'pipes ')\n"
+        "os.write(1, os.read(0, 100))\n"
+    )
+
+    async def scenario():
+        async with no_fd_leak():
+            child = python(code, pipes=pipes)
+            got, out = Recorder(), Pieces()
+            child.stream.start(got, out)
+            assert child.stream.local is not pipes
+            out.put(b"question")
+            await until(lambda: got.lost == [None])
+            assert got.data == (b"pipes question" if pipes else b"socket question")
+            assert await child.wait() == 0
+            assert child.returncode == 0
+
+    asyncio.run(scenario())
+
+
+def test_nothing_else_is_inherited():
+    code = "import os; os.write(1, ' '.join(sorted(os.listdir('/proc/self/fd'))).encode())"
+
+    async def scenario():
+        extra = os.open("/dev/null", os.O_RDONLY)
+        child = python(code)
+        got = Recorder()
+        child.stream.start(got, Pieces())
+        await until(lambda: got.lost)
+        await child.wait()
+        assert got.data == b"0 1 2 3"  # 3: the listing itself
+        os.close(extra)
+
+    asyncio.run(scenario())
+
+
+def test_standard_error_line_by_line_whatever_it_is():
+    code = (
+        "import os\n"
+        "os.write(2, b'first\\nsecond')\n"
+        "os.write(2, b' half\\r\\n\\n\\xff\\x00latin \\xe9\\n')\n"
+        f"os.write(2, b'x' * {LONGEST_LINE * 3 + 5} + b'\\nend without newline')\n"
+    )
+
+    async def scenario():
+        lines: list[str] = []
+        child = python(code, lines)
+        await child.wait()
+        assert lines[:4] == ["first", "second half", "", "\\xff\x00latin \\xe9"]
+        assert [len(line) for line in lines[4:-1]] == [LONGEST_LINE] * 3 + [5]
+        assert lines[-1] == "end without newline"
+        await finish(child)
+
+    asyncio.run(scenario())
+
+
+def test_a_child_that_closes_its_standard_error_lives_on():
+    async def scenario():
+        child = python("import os; os.close(2); os.write(1, b'still here'); os.read(0, 1)")
+        got = Recorder()
+        child.stream.start(got, Pieces())
+        await until(lambda: got.data == b"still here")
+        await asyncio.sleep(0.05)
+        assert child.returncode is None
+        await finish(child)
+
+    asyncio.run(scenario())
+
+
+def test_terminate_and_kill():
+    stubborn = "import signal, os; signal.signal(15, signal.SIG_IGN); os.write(1, b'x'); signal.pause()"
+
+    async def scenario():
+        async with no_fd_leak():
+            child = python("import signal, os; os.write(1, b'x'); signal.pause()")
+            got = Recorder()
+            child.stream.start(got, Pieces())
+            await until(lambda: got.data)
+            assert await child.stop(grace=LIMIT) == -signal.SIGTERM
+            child = python(stubborn)
+            got = Recorder()
+            child.stream.start(got, Pieces())
+            await until(lambda: got.data)
+            assert await child.stop(grace=0.1) == -signal.SIGKILL
+            assert not psutil.pid_exists(child.pid), "reaped"
+
+    asyncio.run(scenario())
+
+
+def test_what_a_child_leaves_behind_goes_with_it():
+    code = (
+        "import subprocess, os\n"
+        "left = subprocess.Popen(['sleep', '1000'])\n"
+        "os.write(1, str(left.pid).encode() + b'\\n')\n"
+        "os.read(0, 1)\n"
+    )
+
+    async def scenario():
+        child = python(code)
+        got, out = Recorder(half_open=True), Pieces()
+        child.stream.start(got, out)
+        await until(lambda: b"\n" in got.data)
+        out.put(b"x")
+        await child.wait()
+        pid = int(got.data)
+        await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        child.stream.abort()
+
+    asyncio.run(scenario())
+
+
+def test_environment():
+    async def scenario():
+        child = python("import os; os.write(1, os.environ['INDIDEV'].encode())", env=os.environ | {"INDIDEV": "My CCD"})
+        got = Recorder()
+        child.stream.start(got, Pieces())
+        await until(lambda: got.lost)
+        assert got.data == b"My CCD"
+        await child.wait()
+
+    asyncio.run(scenario())
+
+
+def test_a_missing_program_is_an_error_with_a_remedy(tmp_path):
+    async def scenario():
+        async with no_fd_leak():
+            with pytest.raises(FileNotFoundError, match=r"no program 'indi_no_such_driver' .* install it"):
+                spawn("indi_no_such_driver", on_stderr=print)
+            with pytest.raises(FileNotFoundError):
+                spawn(str(tmp_path / "missing"), on_stderr=print)
+            (tmp_path / "notes").write_text("not a program")
+            with pytest.raises(PermissionError, match="make it executable"):
+                spawn(str(tmp_path / "notes"), on_stderr=print)
+
+    asyncio.run(scenario())
+
+
+def test_a_program_that_is_none_ends_with_a_line(tmp_path):
+    (tmp_path / "broken").write_bytes(b"\x7fELF nonsense")
+    (tmp_path / "broken").chmod(0o755)
+
+    async def scenario():
+        async with no_fd_leak():
+            lines: list[str] = []
+            try:
+                child = spawn(str(tmp_path / "broken"), on_stderr=lines.append)
+            except OSError:
+                return
+            assert await child.wait() != 0
+            assert lines
+            await finish(child)
+
+    asyncio.run(scenario())
+
+
+def test_no_orphan_when_the_parent_is_killed():
+    """Even a child that ignores the end of its input and every signal that can be ignored."""
+    code = (
+        "import asyncio, sys, os\n"
+        "from indifast.transport.process import spawn\n"
+        "stubborn = 'import signal\\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\\n"
+        'print("up", flush=True)\\nsignal.pause()\'\n'
+        "async def main():\n"
+        "    child = spawn(sys.executable, ['-c', stubborn], on_stderr=print, pipes=True)\n"
+        "    class Tell:\n"
+        "        def data_received(self, *args): print(child.pid, flush=True)\n"
+        "        def connection_lost(self, exc): pass\n"
+        "    from indifast.routing.outbox import ByteQueue\n"
+        "    child.stream.start(Tell(), ByteQueue())\n"
+        "    await child.wait()\n"
+        "asyncio.run(main())\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    pid = int(parent.stdout.readline())
+    assert psutil.pid_exists(pid)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + LIMIT
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "orphan"
+        time.sleep(0.01)
+    parent.stdout.close()
