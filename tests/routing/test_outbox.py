@@ -297,7 +297,7 @@ def test_one_frame_beyond_the_limit_passes() -> None:
 
 def test_a_command_with_content_is_never_dropped() -> None:
     box = Outbox(LIMITS)
-    commands = [frame(size=90, tag="newBLOBVector", fill=bytes([65 + i])) for i in range(3)]
+    commands = [frame(size=90, tag="newBLOBVector", fill=bytes([65 + i])) for i in range(4)]
     for message in commands:
         box.append(message, 0.0)
     assert box.full
@@ -358,7 +358,7 @@ def test_pop_gives_whole_messages() -> None:
     one, two, ping = small(), frame(ready=False), small(tag="pingReply")
     begun: list[int] = []
     box.append(one, 0.0)
-    box.append_snooped(two, 0.0, lambda: begun.append(1))
+    box.append_replaceable(two, 0.0, lambda: begun.append(1))
     box.expedite(ping, 0.0)
     assert [box.pop(), box.pop(), box.pop(), box.pop()] == [ping, one, two, None]
     assert begun == [1] and box.queued == box.messages == 0
@@ -386,8 +386,8 @@ def test_a_full_driver_outbox_asks_to_wait_and_drops_no_command() -> None:
 def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
     box = DriverOutbox(50, terminator=b"")
     for i in range(10):
-        box.append_snooped(small("Temp", b"<temp%d/>" % i), 0.0)
-        box.append_snooped(small("Wind", b"<wind%d/>" % i), 0.0)
+        box.append_replaceable(small("Temp", b"<temp%d/>" % i), 0.0)
+        box.append_replaceable(small("Wind", b"<wind%d/>" % i), 0.0)
         box.append(small(data=b"<new%d/>" % i, tag="newTextVector"), 0.0)
     out = drain(box)
     assert all(b"<new%d/>" % i in out for i in range(10))

@@ -471,7 +471,7 @@ class Outbox(ByteQueue):
         newest_wins: bool = False,
         on_pending: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(attached=attached, terminator=terminator, full_at=limits.queue, on_pending=on_pending)
+        super().__init__(attached=attached, terminator=terminator, full_at=2 * limits.queue, on_pending=on_pending)
         self.on_overflow: Callable[[], None] | None = None
         self.on_drop: Callable[[Routable], None] | None = None
         """Called with each frame that was dropped or replaced."""
@@ -486,6 +486,8 @@ class Outbox(ByteQueue):
         """Frames that were dropped because too much waited, by property."""
         self.replaced: Counter[Property] = Counter()
         """Frames that a newer one took the place of, by property."""
+        self.frames_sent: Counter[Property] = Counter()
+        """Frames that were begun, by property; each is finished unless the connection ends."""
         self._limits = limits
         self._overflown = False
         self._current: dict[Property, deque[Frame]] = {}  # waiting sets that a newer one may replace
@@ -616,6 +618,11 @@ class Outbox(ByteQueue):
         if self.on_drop is not None:
             self.on_drop(message)
 
+    def _begin(self, message: Routable | Frame) -> None:
+        if isinstance(message, Frame) and (inner := message.message) is not None and inner.blob:
+            self.frames_sent[(inner.device, inner.name)] += 1
+        super()._begin(message)
+
     def _leave(self, frame: Frame) -> None:
         message = frame.message
         assert message is not None
@@ -652,7 +659,7 @@ class DriverOutbox(ByteQueue):
     """Messages towards a driver: commands always fit, and whoever sends them is asked to wait while it is `full`.
 
     What a driver hears of other drivers' devices gives way instead: while the queue is full, a newer update of a
-    property replaces an older one that is not begun.
+    property replaces an older one that is not begun. The same holds for requests for definitions.
     """
 
     def __init__(
@@ -666,20 +673,20 @@ class DriverOutbox(ByteQueue):
         super().__init__(attached=attached, terminator=terminator, full_at=full_at, on_pending=on_pending)
         self.on_drop: Callable[[Routable], None] | None = None
         self.replaced: Counter[Property] = Counter()
-        """Snooped updates that a newer one took the place of, by property."""
-        self._snooped: dict[tuple[str, Property], Frame] = {}
+        """Messages that a newer one took the place of, by property."""
+        self._latest: dict[tuple[str, Property], Frame] = {}
 
-    def append_snooped(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue something about another driver's device."""
+    def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """Queue something about another driver's device, or a request for definitions."""
         key = (message.tag, (message.device, message.name))
         if self._full_at is not None and self.queued + message.size > self._full_at:
-            older = self._snooped.get(key)
+            older = self._latest.get(key)
             if older is not None and not older.offered:
                 self._give_up(key, older)
         frame = Frame(message, begun)
         self._items.append(frame)
         self._enlist(frame)
-        self._snooped[key] = frame
+        self._latest[key] = frame
         self.messages += 1
         if not self._notified:
             self._notify(now)
@@ -700,8 +707,8 @@ class DriverOutbox(ByteQueue):
         if isinstance(message, Frame) and message.message is not None:
             inner = message.message
             key = (inner.tag, (inner.device, inner.name))
-            if self._snooped.get(key) is message:
-                del self._snooped[key]
+            if self._latest.get(key) is message:
+                del self._latest[key]
             if not inner.blob:  # wrapped only to be replaceable
                 self._frames.remove(message)
         super()._begin(message)

@@ -1,0 +1,119 @@
+"""What one peer wants to hear: devices, properties, everything; and of BLOBs, which."""
+
+from __future__ import annotations
+
+from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
+
+MAX_ENTRIES = 10_000
+"""Devices and properties that one peer may name; what it names beyond is refused and counted."""
+
+
+class Interests:
+    """Devices and properties that a peer has named. A wider request widens, a narrower one changes nothing."""
+
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self.everything = False
+        self._devices: set[str] = set()
+        self._properties: dict[str, set[str]] = {}
+        self._count = 0
+        self._max = max_entries
+
+    def add(self, device: str | None, name: str | None) -> bool:
+        """Remember an interest: in everything without device, in the whole device without name. False: no room."""
+        if device is None:
+            self.everything = True
+            return True
+        if self.everything or device in self._devices:
+            return True
+        if name is not None and name in self._properties.get(device, ()):
+            return True
+        if self._count >= self._max:
+            return False
+        if name is None:
+            self._count += 1 - len(self._properties.pop(device, ()))
+            self._devices.add(device)
+        else:
+            self._count += 1
+            self._properties.setdefault(device, set()).add(name)
+        return True
+
+    def wants(self, device: str, name: str | None) -> bool:
+        """What is about the whole device concerns only those who asked for the whole device."""
+        if self.everything or device in self._devices:
+            return True
+        return name is not None and name in self._properties.get(device, ())
+
+    def touches(self, device: str) -> bool:
+        """The device or any property of it."""
+        return self.everything or device in self._devices or device in self._properties
+
+    def exactly(self, device: str, name: str | None) -> bool:
+        """This very device or property was named."""
+        return device in self._devices or (name is not None and name in self._properties.get(device, ()))
+
+    def __bool__(self) -> bool:
+        return self.everything or bool(self._devices or self._properties)
+
+    def clear(self) -> None:
+        """Want nothing."""
+        self.everything = False
+        self._devices.clear()
+        self._properties.clear()
+        self._count = 0
+
+
+class BlobPolicies:
+    """The enableBLOB settings of one connection: per device, with exceptions per property; `default` where none is set.
+
+    A setting for a device clears those of its properties. "Only" for a property means "Also".
+    """
+
+    def __init__(self, default: str = NEVER, max_entries: int = MAX_ENTRIES) -> None:
+        self._default = default
+        self._devices: dict[str, str] = {}
+        self._properties: dict[str, dict[str, str]] = {}
+        self._count = 0
+        self._max = max_entries
+
+    def set(self, device: str, name: str | None, policy: str) -> bool:
+        """Remember a setting; a policy that is no such word changes nothing. False: no room for it."""
+        if policy not in BLOB_POLICIES:
+            return True
+        if name is None:
+            if device not in self._devices and policy == self._default and device not in self._properties:
+                return True  # as it is
+            self._count -= len(self._properties.pop(device, ()))
+            if device not in self._devices:
+                if self._count >= self._max:
+                    return False
+                self._count += 1
+            self._devices[device] = policy
+            return True
+        properties = self._properties.get(device)
+        if properties is None or name not in properties:
+            if (policy == NEVER) == (self._of_device(device) == NEVER):
+                return True  # as it is
+            if self._count >= self._max:
+                return False
+            self._count += 1
+            properties = self._properties.setdefault(device, {})
+        properties[name] = policy
+        return True
+
+    def content(self, device: str, name: str | None) -> bool:
+        """Content of this BLOB property is wanted."""
+        policy = self._properties.get(device, {}).get(name or "") or self._of_device(device)
+        return policy in (ALSO, ONLY)
+
+    def silent(self, device: str) -> bool:
+        """Only BLOBs of this device are wanted."""
+        return self._devices.get(device) == ONLY
+
+    def _of_device(self, device: str) -> str:
+        return self._devices.get(device, self._default)
+
+    def clear(self) -> None:
+        """As at the beginning."""
+        self._devices.clear()
+        self._properties.clear()
+        self._count = 0

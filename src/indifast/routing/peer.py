@@ -1,0 +1,139 @@
+"""What the router knows of one connection, driver or link."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from itertools import count
+from typing import TypeAlias
+
+from indifast.protocol.message import Routable
+from indifast.protocol.vocabulary import ALSO, NEVER
+from indifast.routing.interest import BlobPolicies, Interests
+from indifast.routing.outbox import DriverOutbox, Outbox
+
+RouteKey: TypeAlias = tuple[str, str | None, str | None]
+"""Tag, device, name."""
+
+_numbers = count(1)
+
+
+class Kind(Enum):
+    """On which side of the server a peer stands."""
+
+    CLIENT = "client"
+    """It connected to us. It may be a server that shares its devices with us."""
+    DRIVER = "driver"
+    """In this process or a child process."""
+    REMOTE = "remote"
+    """A server that we connected to."""
+
+
+class Pace:
+    """Whether any reader has begun to take the newest frame of a producer."""
+
+    __slots__ = ("begun", "on_begun")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.on_begun: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        """A reader has taken its first byte."""
+        if not self.begun:
+            self.begun = True
+            if self.on_begun is not None:
+                self.on_begun()
+
+
+class Route:
+    """Where messages of one kind about one property go, until something changes."""
+
+    __slots__ = ("appends", "count", "readers", "version")
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.appends: tuple[Callable[[Routable, float], None], ...] = ()
+        self.readers: tuple[Outbox, ...] = ()
+        """The outboxes of the clients and links among the receivers."""
+        self.count = 0
+
+
+class Peer:
+    """One connection, driver or link; `outbox` holds what it is to be told.
+
+    `limit_to` restricts a link to one device; `blob_enable` says whether BLOBs may cross it; `blobs_by_default` is for
+    drivers that get the BLOBs they snoop on without asking for them by enableBLOB.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        label: str,
+        outbox: Outbox | DriverOutbox,
+        *,
+        blob_enable: bool = True,
+        blobs_by_default: bool = False,
+        limit_to: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.label = label
+        self.number = next(_numbers)
+        self.outbox = outbox
+        self.blob_enable = blob_enable
+        self.limit_to = limit_to
+        self.interests = Interests()
+        """What it asked for by getProperties; of a driver, what it snoops on."""
+        self.blobs = BlobPolicies(ALSO if blobs_by_default else NEVER)
+        self.devices: dict[str, None] = {}
+        """The devices that it owns, in the order of their definition."""
+        self.link = kind is Kind.REMOTE
+        """It is a server: it shares devices with us, and messages without a device do not cross from link to link."""
+        self.chained = False
+        """A libindi server that reads from us: it hears the snoop requests of our drivers."""
+        self.conflicts: dict[str, None] = {}
+        """Devices that it offered although they have an owner: nothing about them crosses this link."""
+        self.blob_names: dict[str, set[str]] = {}
+        """BLOB properties of its devices, known where BLOBs have to be asked for."""
+        self.asked_blobs: set[tuple[str, str]] = set()
+        """BLOB properties that it was asked for by enableBLOB."""
+        self.routes: dict[RouteKey, Route] = {}
+        self.last_route: Route | None = None
+        self.pace: Pace | None = None
+        """Of the newest frame that somebody else was to get."""
+        self.waits_for: set[Peer] = set()
+        """Drivers that have no room for its commands; it is not read meanwhile."""
+        self.waiters: set[Peer] = set()
+        """Peers that wait for room in its outbox."""
+        self.received = 0
+        """Messages."""
+        self.refused: Counter[str] = Counter()
+        """Messages that were not obeyed, by reason."""
+        self.logged: set[tuple[str, str | None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<{self.kind.value} {self.label}>"
+
+    @property
+    def local(self) -> bool:
+        """It is not a server that speaks for others."""
+        return not self.link
+
+    def wants(self, message: Routable) -> bool:
+        """Whether to tell this peer something about a device (the filter of enableBLOB and getProperties)."""
+        tag, device, name = message.tag, message.device, message.name
+        assert device is not None
+        if tag == "delProperty":
+            return self.interests.wants(device, name) if name is not None else self.interests.touches(device)
+        if not self.interests.wants(device, name):
+            return False
+        if message.blob:
+            return self.wants_content(device, name)
+        return tag.startswith("def") or tag == "setBLOBVector" or not self.blobs.silent(device)
+
+    def wants_content(self, device: str, name: str | None) -> bool:
+        """Whether this peer wants the content of a BLOB property."""
+        if self.link and not self.blob_enable:
+            return False
+        return device not in self.conflicts and self.interests.wants(device, name) and self.blobs.content(device, name)

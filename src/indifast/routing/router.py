@@ -1,0 +1,554 @@
+"""Who gets what: devices and their owners, interests, BLOB policies, snoops, links between servers.
+
+The router takes messages from peers and puts them into the outboxes of other peers. It knows no socket and no clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+
+from indifast.protocol import wire
+from indifast.protocol.message import Routable
+from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
+from indifast.routing.link import Demand
+from indifast.routing.outbox import DriverOutbox, Outbox
+from indifast.routing.peer import Kind, Pace, Peer, Route, RouteKey
+
+logger = logging.getLogger(__name__)
+
+MAX_DEVICES = 10_000
+"""Devices that one peer may own."""
+
+_MAX_ROUTES = 20_000  # kinds of message remembered per peer
+_MAX_LOGGED = 1000  # refusals remembered per peer, so that each is logged once
+_RECENT = 256  # messages without device remembered, so that none circulates
+_RECENT_SECONDS = 60.0
+_SMALL_BACKLOG = 1 << 20  # bytes of messages without BLOBs at which a reader counts as outrun
+_REPLY_BACKLOG = 1 << 20  # bytes at which a peer gets no more refusals in writing
+
+
+class Router:
+    """Takes messages from peers, decides who gets them.
+
+    `accept_links` lets those who connect to us own devices (a link between servers works in both directions).
+    `on_pause` and `on_resume` are told which peers should not be read for a while, because a driver has no room for
+    their commands.
+    """
+
+    def __init__(
+        self,
+        *,
+        accept_links: bool = True,
+        on_pause: Callable[[Peer], None] = lambda peer: None,
+        on_resume: Callable[[Peer], None] = lambda peer: None,
+        on_dirty: Callable[[], None] | None = None,
+    ) -> None:
+        self.accept_links = accept_links
+        self.on_pause = on_pause
+        self.on_resume = on_resume
+        self.on_dirty = on_dirty
+        """Called when a peer has something new after none had."""
+        self.owners: dict[str, Peer] = {}
+        self.peers: dict[Peer, None] = {}
+        self.refused: Counter[str] = Counter()
+        """Messages that were not obeyed, by reason."""
+        self._clients: dict[Peer, None] = {}
+        self._drivers: dict[Peer, None] = {}
+        self._remotes: dict[Peer, None] = {}
+        self._dirty: dict[Peer, None] = {}
+        self._version = 0
+        self._demand: dict[tuple[str, str], Demand] = {}
+        self._demand_version = -1
+        self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
+        self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
+            "getProperties": self._get_properties,
+            "enableBLOB": self._enable_blob,
+            "message": self._message,
+            "delProperty": self._del_property,
+            "pingRequest": self._ping,
+            "pingReply": lambda peer, message, now: None,
+        }
+        self._handlers |= dict.fromkeys(DEF_VECTORS, self._definition)
+        self._handlers |= dict.fromkeys(SET_VECTORS, self._update)
+        self._handlers |= dict.fromkeys(NEW_VECTORS, self._command)
+
+    # -- peers
+
+    def attach(self, peer: Peer) -> None:
+        """A new peer; it is told nothing yet."""
+        self.peers[peer] = None
+        self._side(peer)[peer] = None
+        peer.outbox.on_pending = lambda: self._mark_dirty(peer)
+        peer.outbox.on_room = lambda: self._room(peer)
+        if peer.outbox.pending:
+            self._mark_dirty(peer)
+        self._version += 1
+
+    def detach(self, peer: Peer, now: float) -> None:
+        """A peer is gone for good: its devices vanish with it."""
+        if peer not in self.peers:
+            return
+        del self.peers[peer]
+        del self._side(peer)[peer]
+        peer.interests.clear()
+        peer.blobs.clear()
+        self.lose(peer, now)
+        self._dirty.pop(peer, None)
+        peer.outbox.on_pending = peer.outbox.on_room = None
+
+    def lose(self, peer: Peer, now: float) -> None:
+        """A driver or link is gone but may come back: its devices vanish, what it snoops on is remembered."""
+        for device in list(peer.devices):
+            self._announce(peer, wire.del_property(device), now)
+            self._release(peer, device, now)
+        peer.outbox.clear()
+        peer.conflicts.clear()
+        peer.blob_names.clear()
+        peer.asked_blobs.clear()
+        peer.routes.clear()
+        peer.last_route = peer.pace = None
+        for driver in list(peer.waits_for):
+            driver.waiters.discard(peer)
+        peer.waits_for.clear()
+        self._room(peer)
+        if peer.kind is Kind.REMOTE:
+            peer.interests.clear()
+            peer.blobs.clear()
+        self._version += 1
+        self._update_all_demand(now)
+
+    def start(self, peer: Peer, now: float) -> None:
+        """A driver or link is there (again): ask for its devices, and tell a link of ours."""
+        if peer.kind is Kind.REMOTE:
+            peer.outbox.append(wire.get_properties(peer.limit_to), now)
+            if peer.limit_to is None:
+                self._widen(peer, None, None)
+                self._ask_everybody(peer, now)
+        else:
+            self._ask(peer, None, None, now)
+
+    def claim(self, peer: Peer, device: str) -> bool:
+        """Make a peer the owner of a device, from before its definition on. False when somebody else has it."""
+        owner = self.owners.setdefault(device, peer)
+        if owner is peer:
+            peer.devices[device] = None
+            self._version += 1
+        return owner is peer
+
+    def take_dirty(self) -> list[Peer]:
+        """The peers that have had something new to be told since the last call."""
+        dirty = list(self._dirty)
+        self._dirty.clear()
+        return dirty
+
+    def demand(self, device: str, name: str) -> Demand:
+        """Which forms of a BLOB anybody wants now."""
+        if self._demand_version != self._version:
+            self._demand.clear()
+            self._demand_version = self._version
+        key = (device, name)
+        demand = self._demand.get(key)
+        if demand is None:
+            if len(self._demand) >= _MAX_ROUTES:
+                self._demand.clear()
+            inline = attached = False
+            owner = self.owners.get(device)
+            for peer in self.peers:
+                if peer is not owner and peer.wants_content(device, name):
+                    attached = attached or peer.outbox.attached
+                    inline = inline or not peer.outbox.attached
+            demand = self._demand[key] = Demand(inline, attached)
+        return demand
+
+    def tell_clients(self, text: str, now: float, timestamp: str | None = None) -> None:
+        """A message from the server itself to everybody who is connected."""
+        self._to_clients(wire.message(text, timestamp), now)
+
+    def traffic(self) -> Counter[tuple[str | None, str | None]]:
+        """How many updates without BLOB content were passed on, by device and name."""
+        total: Counter[tuple[str | None, str | None]] = Counter()
+        for peer in self.peers:
+            for (_, device, name), route in peer.routes.items():
+                total[(device, name)] += route.count
+        return total
+
+    def outrun(self, peer: Peer) -> bool:
+        """All who read this producer's small messages are far behind."""
+        route = peer.last_route
+        if route is None or route.version != self._version or not route.readers:
+            return False
+        return all(outbox.small > _SMALL_BACKLOG for outbox in route.readers)
+
+    # -- messages
+
+    def receive(self, peer: Peer, message: Routable, now: float) -> None:
+        """One message from a peer."""
+        peer.received += 1
+        tag = message.tag
+        route = peer.routes.get((tag, message.device, message.name))
+        if route is not None and route.version == self._version and not message.blob:
+            route.count += 1
+            peer.last_route = route
+            for append in route.appends:
+                append(message, now)
+            return
+        handler = self._handlers.get(tag)
+        if handler is not None:
+            handler(peer, message, now)
+
+    def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
+        device, name = message.device, message.name
+        if device is not None and device.startswith("*"):
+            device, peer.chained, peer.link = None, True, True
+        if not self._widen(peer, device, name if device is not None else None):
+            return
+        if device is None:
+            peer.conflicts.clear()
+            self._ask_everybody(peer, now)
+            return
+        if device in peer.conflicts:
+            del peer.conflicts[device]
+            self._version += 1
+        owner = self.owners.get(device)
+        if owner is not None:
+            if owner is not peer:
+                self._ask(owner, device, name, now)
+        elif peer.kind is Kind.DRIVER:
+            for chained in self._clients:
+                if chained.chained:
+                    chained.outbox.append(wire.get_properties(device, name), now)
+
+    def _widen(self, peer: Peer, device: str | None, name: str | None) -> bool:
+        """Remember what a peer wants to hear; False when it has asked for too much."""
+        if not peer.interests.add(device, name):
+            self._refuse(peer, "too many interests", device, f"more than {MAX_DEVICES} devices and properties")
+            return False
+        self._version += 1
+        return True
+
+    def _ask_everybody(self, asking: Peer, now: float) -> None:
+        """Ask all drivers for all they have, and links for each device of theirs that we know."""
+        for driver in self._drivers:
+            if driver is not asking:
+                self._ask(driver, None, None, now)
+        for device, owner in list(self.owners.items()):
+            if owner.kind is not Kind.DRIVER and owner is not asking:
+                self._ask(owner, device, None, now)
+
+    def _ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
+        request = wire.get_properties(device, name)
+        if isinstance(owner.outbox, DriverOutbox):
+            owner.outbox.append_replaceable(request, now)
+        else:
+            owner.outbox.append(request, now)
+
+    def _enable_blob(self, peer: Peer, message: Routable, now: float) -> None:
+        device, name = message.device, message.name
+        if device is None:
+            return
+        if peer.kind is Kind.DRIVER:
+            if not peer.interests.exactly(device, name) and not peer.interests.everything:
+                return  # nothing that it snoops on (libindi)
+        elif not self._widen(peer, device, name):
+            return
+        if not peer.blobs.set(device, name, message.element().text):
+            self._refuse(peer, "too many interests", device, f"more than {MAX_DEVICES} enableBLOB settings")
+            return
+        self._version += 1
+        self._update_demand(device, name, now)
+
+    def _definition(self, peer: Peer, message: Routable, now: float) -> None:
+        device = message.device
+        if device is None or message.name is None:
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
+            return
+        if not self._own(peer, device, now, defined=True):
+            return
+        self._announce(peer, message, now)
+        if message.tag == "defBLOBVector" and peer.kind is not Kind.DRIVER:
+            names = peer.blob_names.setdefault(device, set())
+            if len(names) < MAX_DEVICES:
+                names.add(message.name)
+            peer.asked_blobs.discard((device, message.name))  # a new definition knows of no earlier request
+            self._update_demand(device, message.name, now)
+
+    def _update(self, peer: Peer, message: Routable, now: float) -> None:
+        device = message.device
+        if device is None or message.name is None:
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
+            return
+        if not self._own(peer, device, now, defined=False):
+            return
+        if message.blob:
+            self._frame(peer, message, now)
+            return
+        route = self._route(peer, message)
+        route.count += 1
+        peer.last_route = route
+        for append in route.appends:
+            append(message, now)
+
+    def _frame(self, peer: Peer, message: Routable, now: float) -> None:
+        """A set with BLOB content; it is kept apart as its readers set the pace of its producer."""
+        if peer.link and not peer.blob_enable:
+            self._refuse(peer, "BLOB not enabled", message.device, "a BLOB over a link without blob_enable")
+            return
+        pace: Pace | None = None
+        for reader, append in self._receivers(peer, message):
+            if reader.kind is Kind.DRIVER:
+                append(message, now)
+                continue
+            if pace is None:
+                pace = Pace()
+            reader.outbox.append(message, now, pace.begin)
+        if pace is not None:
+            peer.pace = pace
+
+    def _message(self, peer: Peer, message: Routable, now: float) -> None:
+        device = message.device
+        if device is not None:
+            owner = self.owners.get(device)
+            if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
+                self._announce(peer, message, now)
+            else:
+                self._refuse(peer, "not the owner", device, f"a message of {device}, which is not its device")
+            return
+        if peer.kind is Kind.CLIENT and not self.accept_links:
+            self._refuse(peer, "not the owner", None, "a message although links are not accepted")
+            return
+        if not self._is_new(peer, message, now):
+            return
+        if peer.kind is Kind.CLIENT:
+            peer.link = True
+        self._to_clients(message, now, source=peer)
+        for driver in self._drivers:
+            if driver is not peer and driver.interests.everything:
+                self._replaceable(driver)(message, now)
+
+    def _is_new(self, peer: Peer, message: Routable, now: float) -> bool:
+        """False for a message without device that a link brings although it has been here already."""
+        attrs = message.element().attrs
+        key = (attrs.get("timestamp"), attrs.get("message"))
+        recent = self._recent
+        seen = recent.pop(key, None)
+        recent[key] = now
+        if len(recent) > _RECENT:
+            recent.popitem(last=False)
+        if peer.kind is Kind.DRIVER or seen is None or now - seen > _RECENT_SECONDS:
+            return True
+        self.refused["circulating message"] += 1
+        return False
+
+    def _to_clients(self, message: Routable, now: float, source: Peer | None = None) -> None:
+        """A message without device: for all clients; what a link brings does not go on to a link."""
+        linked = source is not None and source.link
+        for client in self._clients:
+            if client is not source and not (linked and client.link):
+                client.outbox.append(message, now)
+
+    def _del_property(self, peer: Peer, message: Routable, now: float) -> None:
+        device = message.device
+        if device is None:
+            self._refuse(peer, "no device or name", None, "a delProperty without device")
+            return
+        owner = self.owners.get(device)
+        if owner is not peer:
+            if owner is None and peer.kind is not Kind.CLIENT:
+                return  # gone already
+            self._refuse(peer, "not the owner", device, f"a delProperty of {device}, which is not its device")
+            return
+        self._announce(peer, message, now)
+        if message.name is None:
+            self._release(peer, device, now)
+        elif (names := peer.blob_names.get(device)) is not None:
+            names.discard(message.name)
+            peer.asked_blobs.discard((device, message.name))
+
+    def _command(self, peer: Peer, message: Routable, now: float) -> None:
+        device = message.device
+        if device is None or message.name is None:
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
+            return
+        owner = self.owners.get(device)
+        if owner is peer:
+            return  # a libindi server echoes the commands of its other clients
+        if owner is None:
+            self._refuse(peer, "unknown device", device, f"a command for {device}, which is not here", tell_at=now)
+            return
+        if owner.link and message.blob and not owner.blob_enable:
+            text = f"a BLOB for {device}, which is behind a link without blob_enable"
+            self._refuse(peer, "BLOB not enabled", device, text, tell_at=now)
+            return
+        if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
+            self._widen(peer, device, message.name)  # who commands a property hears what becomes of it
+        owner.outbox.append(message, now)
+        if peer.kind is not Kind.DRIVER and owner.outbox.full:
+            self._wait(peer, owner)
+
+    def _ping(self, peer: Peer, message: Routable, now: float) -> None:
+        peer.outbox.expedite(wire.ping_reply(message.element().attrs.get("uid", "")), now)
+
+    # -- owners
+
+    def _own(self, peer: Peer, device: str, now: float, *, defined: bool) -> bool:
+        """Whether a peer may speak for a device; the first who defines one owns it."""
+        owner = self.owners.get(device)
+        if owner is peer:
+            return True
+        if owner is not None:
+            self._conflict(peer, owner, device, now, defined)
+            return False
+        if peer.kind is Kind.CLIENT and not (self.accept_links and defined):
+            self._refuse(peer, "not the owner", device, f"something of {device}, which is not its device")
+            return False
+        if peer.kind is Kind.REMOTE and not defined:
+            self.refused["not yet defined"] += 1
+            return False
+        if peer.limit_to is not None and peer.limit_to != device:
+            self.refused["another device than the link is for"] += 1
+            return False
+        if len(peer.devices) >= MAX_DEVICES:
+            self._refuse(peer, "too many devices", device, f"more than {MAX_DEVICES} devices")
+            return False
+        if peer.kind is Kind.CLIENT:
+            peer.link = True
+        return self.claim(peer, device)
+
+    def _conflict(self, peer: Peer, owner: Peer, device: str, now: float, defined: bool) -> None:
+        """A device has one owner. A link that offers it as well is cut for this device, which ends every ring."""
+        self._refuse(peer, "not the owner", device, f"something of {device}, which belongs to {owner.label}")
+        if not defined or device in peer.conflicts:
+            return
+        if peer.kind is not Kind.DRIVER:
+            if peer.kind is Kind.CLIENT and not self.accept_links:
+                return
+            if len(peer.conflicts) < MAX_DEVICES:
+                peer.conflicts[device] = None
+            peer.link = True
+            self._version += 1
+        elif len(peer.conflicts) < MAX_DEVICES:
+            peer.conflicts[device] = None
+        self.tell_clients(f"{peer.label} offers {device}, which {owner.label} has already: ignored there", now)
+
+    def _release(self, peer: Peer, device: str, now: float) -> None:
+        """A device has no owner any more; links that offered it as well are asked for it."""
+        if self.owners.get(device) is not peer:
+            return
+        del self.owners[device]
+        peer.devices.pop(device, None)
+        for name in peer.blob_names.pop(device, ()):
+            peer.asked_blobs.discard((device, name))
+        self._version += 1
+        for other in self.peers:
+            if other is not peer and device in other.conflicts:
+                del other.conflicts[device]
+                self._ask(other, device, None, now)
+
+    # -- receivers
+
+    def _receivers(self, peer: Peer, message: Routable) -> Iterator[tuple[Peer, Callable[[Routable, float], None]]]:
+        """Who is told what a peer says about its device, and how."""
+        device = message.device
+        assert device is not None
+        for others in (self._clients, self._remotes):
+            for other in others:
+                if other is not peer and device not in other.conflicts and other.wants(message):
+                    yield other, other.outbox.append
+        for driver in self._drivers:
+            if driver is not peer and driver.wants(message):
+                yield driver, self._replaceable(driver)
+
+    @staticmethod
+    def _replaceable(driver: Peer) -> Callable[[Routable, float], None]:
+        outbox = driver.outbox
+        return outbox.append_replaceable if isinstance(outbox, DriverOutbox) else outbox.append
+
+    def _announce(self, peer: Peer, message: Routable, now: float) -> None:
+        """A rare message about a device: straight to all who want it."""
+        for _, append in self._receivers(peer, message):
+            append(message, now)
+
+    def _route(self, peer: Peer, message: Routable) -> Route:
+        """Find out where updates like this one go, and remember it."""
+        key: RouteKey = (message.tag, message.device, message.name)
+        route = peer.routes.get(key)
+        if route is None:
+            if len(peer.routes) >= _MAX_ROUTES:
+                peer.routes.clear()
+            route = peer.routes[key] = Route()
+        receivers = list(self._receivers(peer, message))
+        route.appends = tuple(append for _, append in receivers)
+        route.readers = tuple(other.outbox for other, _ in receivers if isinstance(other.outbox, Outbox))
+        route.version = self._version
+        return route
+
+    # -- BLOBs over links
+
+    def _update_demand(self, device: str, name: str | None, now: float) -> None:
+        """Ask the link that has a device for its BLOBs when the first one wants them, and no more after the last one.
+
+        Always with device and name: a libindi server takes anything less for the whole connection.
+        """
+        owner = self.owners.get(device)
+        if owner is None or owner.kind is Kind.DRIVER or not owner.blob_enable:
+            return
+        known = owner.blob_names.get(device, ())
+        names: Iterable[str] = known if name is None else [name] if name in known else []
+        for each in names:
+            wanted = any(self.demand(device, each))
+            asked = (device, each) in owner.asked_blobs
+            if wanted and not asked:
+                owner.asked_blobs.add((device, each))
+                owner.outbox.append(wire.enable_blob(device, each, ALSO), now)
+            elif asked and not wanted:
+                owner.asked_blobs.discard((device, each))
+                owner.outbox.append(wire.enable_blob(device, each, NEVER), now)
+
+    def _update_all_demand(self, now: float) -> None:
+        for peer in [*self._remotes, *self._clients]:
+            for device in list(peer.blob_names):
+                self._update_demand(device, None, now)
+
+    # -- waiting for room
+
+    def _wait(self, peer: Peer, driver: Peer) -> None:
+        driver.waiters.add(peer)
+        if not peer.waits_for:
+            peer.waits_for.add(driver)
+            self.on_pause(peer)
+        else:
+            peer.waits_for.add(driver)
+
+    def _room(self, driver: Peer) -> None:
+        waiters, driver.waiters = driver.waiters, set()
+        for peer in waiters:
+            peer.waits_for.discard(driver)
+            if not peer.waits_for:
+                self.on_resume(peer)
+
+    # -- refusals
+
+    def _refuse(
+        self, peer: Peer, reason: str, device: str | None, text: str, *, tell_at: float | None = None
+    ) -> None:
+        """Count what is not obeyed, log it once per peer and device; at `tell_at` tell the sender as well."""
+        self.refused[reason] += 1
+        peer.refused[reason] += 1
+        key = (reason, device)
+        if key not in peer.logged and len(peer.logged) < _MAX_LOGGED:
+            peer.logged.add(key)
+            logger.warning("%s sent %s: refused", peer.label, text)
+        if tell_at is not None and peer.outbox.queued < _REPLY_BACKLOG:
+            peer.outbox.append(wire.message(f"refused: {text}", None, device), tell_at)
+
+    def _side(self, peer: Peer) -> dict[Peer, None]:
+        return {Kind.CLIENT: self._clients, Kind.DRIVER: self._drivers, Kind.REMOTE: self._remotes}[peer.kind]
+
+    def _mark_dirty(self, peer: Peer) -> None:
+        if not self._dirty and self.on_dirty is not None:
+            self._dirty[peer] = None
+            self.on_dirty()
+        else:
+            self._dirty[peer] = None

@@ -1,0 +1,640 @@
+"""The router's rules, one by one, with no socket."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from indifast._parser import Tokenizer
+from indifast.protocol.message import Routable
+from indifast.routing.link import Demand
+from indifast.routing.outbox import DriverOutbox, Outbox
+from indifast.routing.peer import Kind, Peer
+from indifast.routing.router import Router
+
+
+def parse(xml: str) -> list[Any]:
+    return Tokenizer(relay=True).feed(xml.encode())
+
+
+class World:
+    """A router and its peers, spoken to in XML."""
+
+    def __init__(self, **options: Any) -> None:
+        self.paused: list[str] = []
+        self.router = Router(
+            on_pause=lambda peer: self.paused.append(peer.label),
+            on_resume=lambda peer: self.paused.remove(peer.label),
+            **options,
+        )
+        self.peers: dict[str, Peer] = {}
+        self.now = 1000.0
+
+    def add(self, label: str, kind: Kind, *, full_at: int = 1 << 20, attached: bool = False, **options: Any) -> Peer:
+        outbox = DriverOutbox(full_at) if kind is Kind.DRIVER else Outbox(attached=attached)
+        peer = self.peers[label] = Peer(kind, label, outbox, **options)
+        self.router.attach(peer)
+        return peer
+
+    def client(self, label: str, *, asks: bool = True, **options: Any) -> Peer:
+        peer = self.add(label, Kind.CLIENT, **options)
+        if asks:
+            self.say(label, "<getProperties version='1.7'/>")
+        return peer
+
+    def driver(self, label: str, *devices: str, **options: Any) -> Peer:
+        peer = self.add(label, Kind.DRIVER, **options)
+        for device in devices:
+            self.say(label, define(device))
+        return peer
+
+    def remote(self, label: str, **options: Any) -> Peer:
+        peer = self.add(label, Kind.REMOTE, **options)
+        self.router.start(peer, self.now)
+        return peer
+
+    def say(self, label: str, xml: str) -> None:
+        for element in parse(xml):
+            self.router.receive(self.peers[label], element, self.now)
+
+    def heard(self, label: str) -> list[str]:
+        """What a peer was told since the last time, in short."""
+        heard = []
+        while (message := self.peers[label].outbox.pop()) is not None:
+            heard.append(short(message))
+        return heard
+
+    def forget(self) -> None:
+        for label in self.peers:
+            self.heard(label)
+
+
+def short(message: Routable) -> str:
+    words = [message.tag, message.device, message.name]
+    if message.tag in ("enableBLOB", "message", "pingReply"):
+        element = message.element()
+        words.append(element.text or element.attrs.get("message") or element.attrs.get("uid"))
+    return " ".join(word for word in words if word)
+
+
+def define(device: str, name: str = "P", kind: str = "Number") -> str:
+    return f"<def{kind}Vector device='{device}' name='{name}'><def{kind} name='m'/></def{kind}Vector>"
+
+
+def update(device: str, name: str = "P") -> str:
+    start = f"<setNumberVector device='{device}' name='{name}' state='Ok'>"
+    return start + "<oneNumber name='m'>1</oneNumber></setNumberVector>"
+
+
+def command(device: str, name: str = "P") -> str:
+    return f"<newNumberVector device='{device}' name='{name}'><oneNumber name='m'>1</oneNumber></newNumberVector>"
+
+
+def blob(device: str, name: str = "B", tag: str = "setBLOBVector") -> str:
+    return (
+        f"<{tag} device='{device}' name='{name}' state='Ok'>"
+        f"<oneBLOB name='m' size='3' format='.f'>QUJD</oneBLOB></{tag}>"
+    )
+
+
+STATE_ONLY = "<setBLOBVector device='D' name='B' state='Busy'/>"
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.driver("driver", "D", "E")
+    world.client("all")
+    world.client("silent", asks=False)
+    world.client("only E", asks=False)
+    world.say("only E", "<getProperties version='1.7' device='E'/>")
+    world.client("only D.P", asks=False)
+    world.say("only D.P", "<getProperties version='1.7' device='D' name='P'/>")
+    world.forget()
+    return world
+
+
+def who(world: World, xml: str, source: str = "driver") -> set[str]:
+    world.forget()
+    world.say(source, xml)
+    return {label for label in world.peers if world.heard(label)}
+
+
+# interests
+
+
+def test_updates_go_to_those_who_asked(world: World) -> None:
+    assert who(world, update("D")) == {"all", "only D.P"}
+    assert who(world, update("D", "Q")) == {"all"}
+    assert who(world, update("E")) == {"all", "only E"}
+    assert who(world, "<message device='D' message='x'/>") == {"all"}
+    assert who(world, "<message device='E' message='x'/>") == {"all", "only E"}
+
+
+def test_a_message_without_device_goes_to_every_client(world: World) -> None:
+    assert who(world, "<message message='x'/>") == {"all", "silent", "only E", "only D.P"}
+
+
+def test_a_wider_request_widens_and_a_narrower_one_does_not_narrow(world: World) -> None:
+    world.say("only E", "<getProperties version='1.7'/>")
+    world.say("all", "<getProperties version='1.7' device='E'/>")
+    assert who(world, update("D")) == {"all", "only D.P", "only E"}
+    world.say("only D.P", "<getProperties version='1.7' device='D'/>")
+    assert who(world, update("D", "Q")) == {"all", "only D.P", "only E"}
+
+
+def test_who_commands_or_enables_a_property_hears_of_it(world: World) -> None:
+    world.say("silent", command("D"))
+    assert who(world, update("D")) == {"all", "only D.P", "silent"}
+    assert who(world, update("D", "Q")) == {"all"}
+    world.say("only E", "<enableBLOB device='D' name='B'>Also</enableBLOB>")
+    assert who(world, blob("D")) == {"only E"}
+
+
+def test_interests_are_bounded() -> None:
+    world = World()
+    world.driver("driver", "D")
+    client = world.client("c", asks=False)
+    for i in range(30_000):
+        world.say("c", f"<enableBLOB device='D{i}' name='B'>Also</enableBLOB>")
+    assert client.refused["too many interests"] == 20_000
+    assert world.heard("c") == []
+    world.say("c", "<getProperties version='1.7'/>")
+    assert who(world, update("D")) == {"c"}
+
+
+# getProperties
+
+
+def test_get_properties_goes_to_the_owner_with_the_version_that_drivers_bear() -> None:
+    world = World()
+    world.driver("one", "D")
+    world.driver("two", "E")
+    world.client("c", asks=False)
+    world.forget()
+    world.say("c", "<getProperties version='9.9' device='D' name='P'/>")
+    message = world.peers["one"].outbox.pop()
+    assert message is not None
+    assert message.parts(False) == (b'<getProperties version="1.7" device="D" name="P" />',)
+    assert world.heard("two") == []
+    world.say("c", "<getProperties/>")
+    for label in ("one", "two"):
+        message = world.peers[label].outbox.pop()
+        assert message is not None and message.parts(False) == (b'<getProperties version="1.7" />',)
+    world.say("c", "<getProperties version='1.7' device='unknown'/>")
+    assert world.heard("one") == world.heard("two") == []
+
+
+def test_clients_do_not_hear_each_other(world: World) -> None:
+    assert who(world, command("D"), "all") == {"driver"}
+    assert who(world, "<getProperties version='1.7'/>", "all") == {"driver"}
+
+
+def test_a_starting_driver_is_asked() -> None:
+    world = World()
+    peer = world.add("driver", Kind.DRIVER)
+    world.router.start(peer, 0.0)
+    assert world.heard("driver") == ["getProperties"]
+
+
+# BLOBs: the table of enableBLOB
+
+
+@pytest.mark.parametrize(
+    ("settings", "content", "others"),
+    [
+        ("", False, True),
+        ("<enableBLOB device='D'>Never</enableBLOB>", False, True),
+        ("<enableBLOB device='D'>Also</enableBLOB>", True, True),
+        ("<enableBLOB device='D'> Also\n</enableBLOB>", True, True),
+        ("<enableBLOB device='D'>Only</enableBLOB>", True, False),
+        ("<enableBLOB device='D' name='B'>Also</enableBLOB>", True, True),
+        ("<enableBLOB device='D' name='B'>Only</enableBLOB>", True, True),
+        ("<enableBLOB device='D' name='Other'>Also</enableBLOB>", False, True),
+        ("<enableBLOB device='E'>Also</enableBLOB>", False, True),
+        ("<enableBLOB device='D'>Also</enableBLOB><enableBLOB device='D' name='B'>Never</enableBLOB>", False, True),
+        ("<enableBLOB device='D'>Only</enableBLOB><enableBLOB device='D' name='B'>Never</enableBLOB>", False, False),
+        ("<enableBLOB device='D' name='B'>Never</enableBLOB><enableBLOB device='D'>Also</enableBLOB>", True, True),
+        ("<enableBLOB device='D' name='B'>Also</enableBLOB><enableBLOB device='D'>Never</enableBLOB>", False, True),
+        ("<enableBLOB device='D'>Also</enableBLOB><enableBLOB device='D'/>", True, True),
+        ("<enableBLOB device='D'>Also</enableBLOB><enableBLOB device='D'>also</enableBLOB>", True, True),
+        ("<enableBLOB>Also</enableBLOB>", False, True),
+    ],
+)
+def test_enable_blob(settings: str, content: bool, others: bool) -> None:
+    world = World()
+    world.driver("driver", "D", "E")
+    world.client("c")
+    world.say("c", settings)
+
+    def hears(xml: str) -> bool:
+        return "c" in who(world, xml)
+
+    assert hears(blob("D")) is content
+    assert hears(update("D")) is others
+    assert hears("<message device='D' message='x'/>") is others
+    assert hears(update("E"))
+    assert hears(STATE_ONLY) and hears(define("D", "B", "BLOB")) and hears(define("D", "P2"))
+    assert hears("<message message='x'/>")
+    assert hears("<delProperty device='D' name='P'/>")
+
+
+def test_each_connection_has_its_own_settings() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.client("a")
+    world.client("b")
+    world.say("a", "<enableBLOB device='D'>Also</enableBLOB>")
+    assert who(world, blob("D")) == {"a"}
+    world.router.detach(world.peers.pop("a"), 0.0)
+    world.client("a")
+    assert who(world, blob("D")) == set()
+
+
+def test_demand_tells_which_forms_are_wanted() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.client("tcp")
+    world.client("unix", attached=True)
+    demand = world.router.demand
+    assert demand("D", "B") == Demand(False, False)
+    world.say("unix", "<enableBLOB device='D'>Also</enableBLOB>")
+    assert demand("D", "B") == Demand(False, True)
+    world.say("tcp", "<enableBLOB device='D' name='B'>Only</enableBLOB>")
+    assert demand("D", "B") == Demand(True, True) and demand("D", "C") == Demand(False, True)
+    world.router.detach(world.peers.pop("unix"), 0.0)
+    assert demand("D", "B") == Demand(True, False)
+
+
+# owners
+
+
+def test_a_stranger_may_not_speak_for_a_device(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    hostile = define("D") + update("D") + blob("D") + "<delProperty device='D'/><message device='D' message='x'/>"
+    with caplog.at_level(logging.WARNING):
+        assert who(world, hostile * 10, "silent") <= {"all", "silent", "only E", "only D.P"}
+        heard = {label: world.heard(label) for label in world.peers}
+        assert not any(heard.values())
+    assert world.peers["silent"].refused["not the owner"] == 50
+    assert sum("silent" in record.getMessage() for record in caplog.records) == 1
+    assert world.router.owners["D"] is world.peers["driver"]
+
+
+def test_two_drivers_with_one_device() -> None:
+    world = World()
+    world.client("c")
+    world.driver("one", "D")
+    world.driver("two")
+    assert who(world, define("D"), "two") == {"c"}  # told of the conflict
+    assert who(world, update("D"), "two") == set()
+    world.router.detach(world.peers.pop("one"), 0.0)
+    assert "getProperties D" in world.heard("two")
+    assert who(world, define("D"), "two") == {"c"}
+    assert who(world, update("D"), "two") == {"c"}
+
+
+def test_a_connection_may_own_new_devices_only_where_links_are_accepted() -> None:
+    world = World()
+    world.client("c")
+    world.client("link")
+    assert who(world, define("X"), "link") == {"c"}
+    assert who(world, update("X"), "link") == {"c"}
+    assert who(world, command("X"), "c") == {"link"}
+    closed = World(accept_links=False)
+    closed.client("c")
+    closed.client("link")
+    assert who(closed, define("X") + update("X") + "<message message='m'/>", "link") == set()
+    assert who(closed, command("X"), "c") == {"c"}  # refused
+
+
+def test_a_command_for_an_unknown_device_is_refused_with_a_message(world: World) -> None:
+    world.say("all", command("X"))
+    assert world.heard("driver") == []
+    (heard,) = world.heard("all")
+    assert heard.startswith("message X refused: a command for X")
+
+
+def test_a_deleted_device_is_free(world: World) -> None:
+    assert who(world, "<delProperty device='D' name='P'/>") == {"all", "only D.P"}
+    assert world.router.owners["D"] is world.peers["driver"]
+    assert who(world, "<delProperty device='D'/>") == {"all", "only D.P"}
+    assert "D" not in world.router.owners
+    world.driver("new", "D")
+    assert world.router.owners["D"] is world.peers["new"]
+
+
+def test_the_devices_of_a_dead_driver_vanish(world: World) -> None:
+    world.driver("snooper", "S")
+    world.say("snooper", "<getProperties version='1.7' device='D' name='P'/>")
+    world.forget()
+    world.router.lose(world.peers["driver"], 0.0)
+    assert world.heard("all") == ["delProperty D", "delProperty E"]
+    assert world.heard("only E") == ["delProperty E"]
+    assert world.heard("only D.P") == ["delProperty D"]
+    assert world.heard("snooper") == ["delProperty D"]
+    assert world.heard("silent") == []
+    assert list(world.router.owners) == ["S"]
+
+
+def test_an_executable_may_speak_before_it_defines() -> None:
+    world = World()
+    world.client("c")
+    world.driver("d")
+    assert who(world, "<message device='D' message='x'/>", "d") == {"c"}
+    assert who(world, update("D"), "d") == {"c"}
+
+
+# snooping
+
+
+def test_snoops_by_property_device_and_everything(world: World) -> None:
+    for label, request in [
+        ("s1", "<getProperties version='1.7' device='D' name='P'/>"),
+        ("s2", "<getProperties version='1.7' device='D'/>"),
+        ("s3", "<getProperties version='1.7'/>"),
+    ]:
+        world.driver(label, f"own {label}")
+        world.say(label, request)
+    clients = {"all"}
+    assert who(world, update("D")) == clients | {"only D.P", "s1", "s2", "s3"}
+    assert who(world, update("D", "Q")) == clients | {"s2", "s3"}
+    assert who(world, update("E")) == clients | {"only E", "s3"}
+    assert "s3" in who(world, "<message message='x'/>")
+    assert who(world, update("own s3"), "s3") == clients
+
+
+def test_a_snoop_request_is_passed_to_the_owner(world: World) -> None:
+    world.driver("s", "S")
+    world.forget()
+    world.say("s", "<getProperties version='1.7' device='D'/>")
+    assert world.heard("driver") == ["getProperties D"]
+    assert world.heard("s") == []
+
+
+def test_snoops_are_remembered_over_a_restart(world: World) -> None:
+    world.driver("s", "S")
+    world.say("s", "<getProperties version='1.7' device='D'/>")
+    world.router.lose(world.peers["s"], 0.0)
+    world.router.start(world.peers["s"], 0.0)
+    assert who(world, update("D")) == {"all", "only D.P", "s"}
+    world.router.lose(world.peers["driver"], 0.0)
+    assert "s" in who(world, define("D"))
+    assert "s" in who(world, update("D"))
+
+
+def test_a_driver_gets_snooped_blobs_once_it_enables_them(world: World) -> None:
+    world.driver("s", "S")
+    world.driver("python", "T", blobs_by_default=True)
+    world.say("s", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.say("s", "<getProperties version='1.7' device='D'/>")
+    world.say("python", "<getProperties version='1.7' device='D'/>")
+    assert who(world, blob("D")) == {"python"}
+    world.say("s", "<enableBLOB device='D'>Also</enableBLOB>")
+    assert who(world, blob("D")) == {"python", "s"}
+    assert world.router.demand("D", "B") == Demand(True, False)
+
+
+# pings, pauses
+
+
+def test_a_ping_is_answered_ahead_of_everything(world: World) -> None:
+    world.say("all", command("D"))
+    world.say("driver", "<pingRequest uid='SetBLOB/1'/>")
+    assert world.heard("driver")[0] == "pingReply SetBLOB/1"
+
+
+def test_a_client_waits_for_a_full_driver_and_another_client_does_not() -> None:
+    world = World()
+    world.driver("stuck", "D", full_at=300)
+    world.driver("fine", "E")
+    world.client("a")
+    world.client("b")
+    world.heard("stuck")
+    for _ in range(10):
+        world.say("a", command("D"))
+    world.say("b", command("E"))
+    assert world.paused == ["a"]
+    assert len(world.heard("stuck")) == 10
+    assert world.paused == []
+
+
+def test_requests_for_definitions_pause_nobody() -> None:
+    world = World()
+    world.driver("stuck", "D", full_at=300)
+    world.client("a")
+    for _ in range(1000):
+        world.say("a", "<getProperties version='1.7'/>")
+    assert world.paused == [] and len(world.heard("stuck")) < 20
+
+
+def test_the_death_of_a_full_driver_ends_the_pause() -> None:
+    world = World()
+    world.driver("stuck", "D", full_at=10)
+    world.client("a")
+    world.say("a", command("D"))
+    assert world.paused == ["a"]
+    world.router.lose(world.peers["stuck"], 0.0)
+    assert world.paused == []
+
+
+def test_a_frame_sets_a_pace_until_any_reader_begins_it(world: World) -> None:
+    driver = world.peers["driver"]
+    world.say("driver", blob("D"))
+    assert driver.pace is None
+    for label in ("all", "only E"):
+        world.say(label, "<enableBLOB device='D'>Also</enableBLOB>")
+    world.forget()
+    world.say("driver", blob("D"))
+    assert driver.pace is not None and not driver.pace.begun
+    world.peers["only E"].outbox.take(1000, 10)
+    world.peers["only E"].outbox.sent(1, 0.0)
+    assert driver.pace.begun
+
+
+def test_a_producer_outruns_its_readers_when_all_are_far_behind(world: World) -> None:
+    driver = world.peers["driver"]
+    assert not world.router.outrun(driver)
+    for _ in range(20_000):
+        world.say("driver", update("E"))
+    assert world.router.outrun(driver)
+    world.heard("all")
+    assert not world.router.outrun(driver)
+
+
+def test_dirty_peers_are_named_once(world: World) -> None:
+    world.router.take_dirty()
+    for _ in range(3):
+        world.say("driver", update("D"))
+    assert {peer.label for peer in world.router.take_dirty()} == {"all", "only D.P"}
+    assert world.router.take_dirty() == []
+
+
+# links
+
+
+def test_a_link_is_asked_once_for_everything_and_later_for_its_devices() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.remote("link")
+    assert world.heard("link") == ["getProperties"]
+    assert "getProperties" in world.heard("driver")  # so that the other side learns what is here
+    world.say("link", define("X"))
+    world.client("c")
+    assert world.heard("link") == ["getProperties X"]
+    world.say("c", "<getProperties version='1.7' device='X' name='P'/>")
+    assert world.heard("link") == ["getProperties X P"]
+    world.say("c", "<getProperties version='1.7' device='D'/>")
+    assert world.heard("link") == []
+
+
+def test_a_link_carries_both_directions() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.client("c")
+    world.remote("link")
+    assert who(world, define("X"), "link") == {"c"}
+    assert who(world, command("X"), "c") == {"link"}
+    assert who(world, command("D"), "link") == {"driver"}
+    assert who(world, update("D")) == {"c", "link"}
+    assert who(world, update("X"), "link") == {"c"}
+
+
+def test_a_link_for_one_device() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.client("c")
+    world.remote("link", limit_to="X")
+    assert world.heard("link") == ["getProperties X"]
+    assert who(world, define("X"), "link") == {"c"} and who(world, define("Y"), "link") == set()
+    assert who(world, update("D")) == {"c"}
+
+
+def test_messages_without_device_do_not_cross_from_link_to_link() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.client("c")
+    world.remote("link")
+    world.client("inbound")
+    world.say("inbound", define("Y"))
+    assert who(world, "<message message='m1'/>", "link") == {"c"}
+    assert who(world, "<message message='m2'/>", "inbound") == {"c"}
+    assert who(world, "<message message='m3'/>", "driver") == {"c", "inbound"}
+    assert who(world, "<message message='m3'/>", "link") == set()  # it has come round
+
+
+def test_a_second_way_to_a_device_is_cut_and_used_when_the_first_is_gone() -> None:
+    world = World()
+    world.client("c")
+    world.remote("one")
+    world.remote("two")
+    world.say("one", define("X"))
+    world.forget()
+    world.say("two", define("X") * 3)
+    assert len(world.heard("c")) == 1  # one message, no definition
+    assert who(world, update("X"), "two") == set()
+    assert who(world, update("X"), "one") == {"c"}  # and not back to "two"
+    world.router.lose(world.peers["one"], 0.0)
+    assert "delProperty X" in world.heard("c")
+    assert world.heard("two") == ["getProperties X"]
+    assert who(world, define("X"), "two") == {"c"}
+
+
+def test_blobs_cross_a_link_only_while_somebody_wants_them() -> None:
+    world = World()
+    world.remote("link")
+    world.client("a")
+    world.client("b")
+    world.say("link", define("X") + define("X", "B", "BLOB"))
+    world.forget()
+    world.say("a", "<enableBLOB device='X'>Also</enableBLOB>")
+    assert world.heard("link") == ["enableBLOB X B Also"]
+    world.say("b", "<enableBLOB device='X' name='B'>Only</enableBLOB>")
+    assert world.heard("link") == []
+    world.say("a", "<enableBLOB device='X'>Never</enableBLOB>")
+    assert world.heard("link") == []
+    world.router.detach(world.peers.pop("b"), 0.0)
+    assert world.heard("link") == ["enableBLOB X B Never"]
+    world.say("a", "<enableBLOB device='X'>Only</enableBLOB>")
+    world.say("link", define("X", "B2", "BLOB"))
+    assert world.heard("link") == ["enableBLOB X B Also", "enableBLOB X B2 Also"]
+
+
+def test_blobs_do_not_cross_a_link_without_blob_enable() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.remote("link", blob_enable=False)
+    world.client("a")
+    world.say("link", define("X", "B", "BLOB") + "<enableBLOB device='D'>Also</enableBLOB>")
+    world.forget()
+    world.say("a", "<enableBLOB device='X'>Also</enableBLOB>")
+    assert world.heard("link") == []
+    assert who(world, blob("X"), "link") == set()
+    assert who(world, blob("D")) == set()
+    assert who(world, blob("X", tag="newBLOBVector"), "a") == {"a"}
+
+
+def test_the_other_side_of_a_link_gets_blobs_it_asks_for() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.remote("link")
+    world.remote("second")
+    world.say("driver", define("D", "B", "BLOB"))
+    assert who(world, blob("D")) == set()
+    world.say("link", "<enableBLOB device='D' name='B'>Also</enableBLOB>")
+    assert who(world, blob("D")) == {"link"}
+    world.say("second", define("X", "B", "BLOB"))
+    world.forget()
+    world.say("link", "<enableBLOB device='X' name='B'>Also</enableBLOB>")
+    assert world.heard("second") == ["enableBLOB X B Also"]
+    world.router.lose(world.peers["link"], 0.0)
+    assert world.heard("second") == ["enableBLOB X B Never"]
+
+
+def test_a_lost_link_is_told_everything_again_when_it_returns() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.client("c")
+    link = world.remote("link")
+    world.say("link", define("X", "B", "BLOB"))
+    world.say("c", "<enableBLOB device='X'>Also</enableBLOB>")
+    world.forget()
+    world.router.lose(link, 0.0)
+    assert world.heard("c") == ["delProperty X"] and world.heard("link") == []
+    world.router.start(link, 0.0)
+    assert world.heard("link") == ["getProperties"] and world.heard("driver") == ["getProperties"]
+    world.say("link", define("X", "B", "BLOB"))
+    assert world.heard("link") == ["enableBLOB X B Also"]
+    assert who(world, update("D")) == {"c", "link"}
+
+
+def test_a_libindi_server_that_reads_from_us_hears_snoop_requests() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.client("chained", asks=False)
+    world.say("chained", "<getProperties version='1.7' device='*'/>")
+    assert world.heard("driver") == ["getProperties"]
+    assert who(world, update("D")) == {"chained"}
+    world.say("driver", "<getProperties version='1.7' device='Far'/>")
+    assert world.heard("chained") == ["getProperties Far"]
+    world.say("chained", define("Far"))
+    assert world.heard("driver") == ["defNumberVector Far P"]
+
+
+def test_the_echo_of_a_libindi_server_is_no_command() -> None:
+    world = World()
+    world.remote("link")
+    world.say("link", define("X"))
+    assert who(world, command("X"), "link") == set()
+
+
+def test_a_device_that_was_claimed_is_known_before_its_definition() -> None:
+    world = World()
+    peer = world.driver("driver")
+    assert world.router.claim(peer, "D")
+    other = world.driver("other")
+    assert not world.router.claim(other, "D")
+    world.client("c")
+    world.forget()
+    assert who(world, command("D"), "c") == {"driver"}
