@@ -1,1 +1,37 @@
+"""The INDI client library: `IPyClient`, its events, and the awaitable face on top of them."""
 
+from __future__ import annotations
+
+from indifast.client.events import (
+    ConnectionLost,
+    ConnectionMade,
+    Message,
+    VectorTimeOut,
+    defBLOBVector,
+    defLightVector,
+    defNumberVector,
+    defSwitchVector,
+    defTextVector,
+    delProperty,
+    getProperties,
+    setBLOBVector,
+    setLightVector,
+    setNumberVector,
+    setSwitchVector,
+    setTextVector,
+)
+from indifast.client.frames import Frame
+from indifast.client.ipyclient import IPyClient
+from indifast.client.propertymembers import getfloat
+from indifast.client.propertyvectors import ClientEvent
+from indifast.client.waiting import INDIAlert, INDICheckError
+
+version = "0.9.4"
+"""The version of the client interface that programs written for indipyclient find here."""
+
+__all__ = [
+    "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "IPyClient", "Message",
+    "VectorTimeOut", "defBLOBVector", "defLightVector", "defNumberVector", "defSwitchVector", "defTextVector",
+    "delProperty", "getProperties", "getfloat", "setBLOBVector", "setLightVector", "setNumberVector",
+    "setSwitchVector", "setTextVector", "version",
+]  # fmt: skip

@@ -1,0 +1,122 @@
+"""BLOBs that are being saved or inflated, and what has to wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indifast.client.blobsaver import InflateError, inflate, save
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+    from indifast.client.events import setBLOBVector
+    from indifast.client.ipyclient import IPyClient
+
+logger = logging.getLogger("indifast.client.ipyclient")
+
+MOST_BLOBS = 4
+"""BLOB messages being worked on or waiting for another of their vector before no more is taken from the server."""
+MOST_ELEMENTS = 1000
+"""Elements of all kinds that wait for a BLOB of their vector."""
+
+_Key = tuple[str | None, str | None]
+
+
+class BlobJobs:
+    """At most one job per vector at a time; what comes for the same vector meanwhile waits, all else goes on."""
+
+    def __init__(self, client: IPyClient) -> None:
+        self._client = client
+        self.running: dict[_Key, deque[Element]] = {}
+        """The vectors with a job, and the elements that wait for it."""
+        self.finished: deque[tuple[setBLOBVector, list[str]]] = deque()
+        """What is done and not yet taken: the event, and what went wrong."""
+        self._waiting = 0
+        self._blobs = 0
+        self._barrier = False
+        self._epoch = 0
+
+    @property
+    def full(self) -> bool:
+        """No more elements should be taken before a job is done."""
+        return self._barrier or self._blobs >= MOST_BLOBS or self._waiting >= MOST_ELEMENTS
+
+    def start(self, event: setBLOBVector) -> None:
+        """Save and inflate, in a thread."""
+        self.running[event.devicename, event.vectorname] = deque()
+        self._blobs += 1
+        client = self._client
+        loop = asyncio.get_running_loop()
+        arguments = (event, client.BLOBfolder, client.inflate_blobs, client.limits.blob)
+        future = loop.run_in_executor(None, _work, *arguments)
+        epoch = self._epoch
+        future.add_done_callback(lambda done: self._done(event, done, epoch))
+
+    def _done(self, event: setBLOBVector, future: asyncio.Future[list[str]], epoch: int) -> None:
+        if epoch != self._epoch or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            logger.error("a BLOB of %s could not be handled", event.vectorname, exc_info=error)
+        self.finished.append((event, [str(error)] if error else future.result()))
+        if self._client._connection is not None:
+            self._client._connection.wake()
+
+    def defer(self, element: Element, elements: deque[Element]) -> bool:
+        """True if an element must wait for a job; it has been put aside."""
+        waiting = self.running.get((element.device, element.name))
+        if waiting is not None:
+            waiting.append(element)
+            self._waiting += 1
+            self._blobs += element.tag == "setBLOBVector"
+            return True
+        if element.tag == "delProperty" and not element.name and any(key[0] == element.device for key in self.running):
+            self._barrier = True
+            elements.appendleft(element)
+            return True
+        return False
+
+    async def take(self, elements: deque[Element]) -> setBLOBVector | None:
+        """The event of a finished job, the model being up to date with it; what waited for it comes next."""
+        event, faults = self.finished.popleft()
+        waiting = self.running.pop((event.devicename, event.vectorname))
+        elements.extendleft(reversed(waiting))
+        self._waiting -= len(waiting)
+        self._blobs -= 1 + sum(element.tag == "setBLOBVector" for element in waiting)
+        self._barrier = False
+        for fault in faults:
+            await self._client.warning(f"{event.devicename} {event.vectorname}: {fault}")
+        if not event.data or not event.vector.enable:
+            return None
+        event.vector._update(event)
+        return event
+
+    def clear(self) -> None:
+        """Forget everything: the connection is gone. Files being written are still finished."""
+        self._epoch += 1
+        self.running.clear()
+        self.finished.clear()
+        self._waiting = self._blobs = 0
+        self._barrier = False
+
+
+def _work(event: setBLOBVector, folder: Path | None, inflating: bool, limit: int) -> list[str]:
+    """Inflate and save the BLOBs of an event, which nobody else sees yet; returns what went wrong."""
+    faults = []
+    for name, (size, form) in list(event.sizeformat.items()):
+        if inflating and form.endswith(".z"):
+            try:
+                event.data[name] = inflate(event.data[name], size, limit)
+                form = form.removesuffix(".z")
+                event.sizeformat[name] = (size, form)
+            except InflateError as error:
+                faults.append(f"the BLOB {name} cannot be inflated: {error}")
+        if folder is not None:
+            try:
+                event._filenames[name] = save(folder, name, event.timestamp, form, event.data[name])
+            except OSError as error:
+                faults.append(f"the BLOB {name} cannot be saved: {error}")
+    return faults

@@ -1,0 +1,104 @@
+"""What a client sends, written from the model and a program's values."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from indifast._base64 import encode_into, encoded_length
+from indifast.client.propertymembers import SWITCH_VALUES, BLOBMember, suffixes
+from indifast.protocol import wire
+from indifast.protocol.message import Wire
+from indifast.protocol.timestamps import timestamp_text
+
+if TYPE_CHECKING:
+    from indifast.client.propertyvectors import BLOBVector, NumberVector, SwitchVector, TextVector
+
+logger = logging.getLogger("indifast.client.ipyclient")
+
+
+def stamp_text(timestamp: Any, name: str) -> str | None:
+    """The timestamp of a command, by default now; None, with a log line, for what is no time."""
+    if timestamp is None:
+        return timestamp_text(datetime.now(UTC))
+    if not isinstance(timestamp, datetime):
+        logger.warning("%s: nothing was sent, %r is no datetime", name, timestamp)
+        return None
+    if timestamp.tzinfo is not None:
+        timestamp = timestamp.astimezone(UTC)
+    return timestamp_text(timestamp)
+
+
+def new_vector(tag: str, device: str, name: str, stamp: str, members: str) -> Wire:
+    """A new…Vector around members that are XML already."""
+    return wire.vector(tag, {"device": device, "name": name, "timestamp": stamp}, members)
+
+
+def switches(vector: SwitchVector, members: Mapping[str, str]) -> str:
+    """The switches given that exist and have a valid value; those to be Off first, so that a rule is never broken."""
+    known = [(name, members[name]) for name in vector.data if name in members and members[name] in SWITCH_VALUES]
+    known.sort(key=lambda item: item[1] == "On")
+    return "".join(wire.text_element("oneSwitch", {"name": name}, value) for name, value in known)
+
+
+def texts(vector: TextVector, members: Mapping[str, str]) -> str:
+    """All texts, those not given as they stand."""
+    parts = []
+    for name, member in vector.data.items():
+        value = members.get(name, member.membervalue)
+        if not isinstance(value, str):
+            raise TypeError(f"{vector.name}: the text {name} must be a str, not {type(value).__name__}")
+        parts.append(wire.text_element("oneText", {"name": name}, value))
+    return "".join(parts)
+
+
+def numbers(vector: NumberVector, members: Mapping[str, Any]) -> str:
+    """All numbers, those not given as they stand."""
+    parts = []
+    for name, member in vector.data.items():
+        value = members.get(name, member.membervalue)
+        parts.append(wire.text_element("oneNumber", {"name": name}, value if isinstance(value, str) else str(value)))
+    return "".join(parts)
+
+
+async def new_blobs(vector: BLOBVector, stamp: str, members: Mapping[str, Any]) -> Wire:
+    """A newBLOBVector; files are read and content is encoded in a thread."""
+    given = [(vector.data[name], value) for name, value in members.items() if name in vector.data]
+    attributes: dict[str, str | None] = {"device": vector.devicename, "name": vector.name, "timestamp": stamp}
+    loop = asyncio.get_running_loop()
+    data = await loop.run_in_executor(None, _encode_blobs, attributes, given)
+    return Wire("newBLOBVector", vector.devicename, vector.name, data)  # type: ignore[arg-type] # any buffer will do
+
+
+def _encode_blobs(attributes: dict[str, str | None], given: list[tuple[BLOBMember, Any]]) -> bytearray | bytes:
+    parts = []
+    for member, value in given:
+        content, size, form = value
+        data = BLOBMember.getbytes(content)
+        details = {
+            "name": member.name,
+            "format": form or suffixes(content) or member.blobformat or None,
+            "size": str(size or len(data)),
+        }
+        parts.append((wire.start_tag("oneBLOB", details).encode() + b">", data))
+    if not parts:
+        return wire.element("newBLOBVector", attributes).encode()
+    head = wire.start_tag("newBLOBVector", attributes).encode() + b">"
+    tail = b"</newBLOBVector>"
+    inner = sum(len(start) + encoded_length(len(data)) + len(b"</oneBLOB>") for start, data in parts)
+    # One buffer for the whole message: the content is read once and written once.
+    out = bytearray(len(head) + inner + len(tail))
+    view = memoryview(out)
+    position = len(head)
+    view[:position] = head
+    for start, data in parts:
+        view[position : position + len(start)] = start
+        position += len(start)
+        position += encode_into(data, view[position : position + encoded_length(len(data))])
+        view[position : position + len(b"</oneBLOB>")] = b"</oneBLOB>"
+        position += len(b"</oneBLOB>")
+    view[position:] = tail
+    return out

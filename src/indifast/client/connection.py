@@ -1,0 +1,197 @@
+"""One connection of a client: bytes in, elements out in order; messages in, bytes out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl as ssl_module
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from indifast._parser import Element, Tokenizer
+from indifast.protocol.message import Buffer, Routable
+from indifast.routing.outbox import ByteQueue
+from indifast.transport import connect, shm
+
+if TYPE_CHECKING:
+    from indifast.protocol.limits import Limits
+    from indifast.transport.stream import Stream
+
+SEND_LIMIT = 4 << 20
+"""Bytes that may wait to be sent before those who send more are asked to wait."""
+
+DEFAULT_SOCKET = "/tmp/indiserver"
+"""Where an INDI server on this machine listens unless told otherwise."""
+
+
+def unix_path(host: str) -> str | None:
+    """The Unix socket that a host stands for: a path, `unix:PATH`, `localhost:PATH`, or None for a TCP host.
+
+    Without a path after the colon it is the usual place. Servers on Linux listen under abstract names: those are taken
+    where no file of that name exists, or where the path begins with @.
+    """
+    scheme, colon, path = host.partition(":")
+    if colon and scheme in ("localhost", "unix"):
+        path = path or DEFAULT_SOCKET
+    elif host.startswith(("/", "@")):
+        path = host
+    else:
+        return None
+    if path.startswith("@"):
+        return "\0" + path[1:]
+    return path if os.path.exists(path) else "\0" + path
+
+
+async def open_stream(host: str, port: int | str, within: float, ssl: ssl_module.SSLContext | bool | None) -> Stream:
+    """Connect; OSError when that fails. `within`: seconds for each address of a TCP host."""
+    path = unix_path(host)
+    if path is not None:
+        return await connect.open_unix(path)
+    if ssl:
+        context = ssl if isinstance(ssl, ssl_module.SSLContext) else ssl_module.create_default_context()
+        return await connect.open_tcp(host, int(port), within=within, ssl=context)
+    return await connect.open_tcp(host, int(port), within=within)
+
+
+class Connection:
+    """A stream with a tokenizer on one side and a queue on the other.
+
+    Reading pauses while elements wait that nobody has taken: the server is read at the pace of the program.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        limits: Limits,
+        on_receive: Callable[[], None],
+        on_skip: Callable[[str, int, bytes], None],
+    ) -> None:
+        self.stream = stream
+        self.elements: deque[Element] = deque()
+        self.lost = False
+        self.reason = "closed by the server"
+        self.queue = ByteQueue(full_at=SEND_LIMIT)
+        self._tokenizer = Tokenizer(relay=False, on_skip=on_skip, **limits.tokenizer())
+        self._on_receive = on_receive
+        self._waiter: asyncio.Future[None] | None = None
+        self._paused = False
+        self._fds = shm.DescriptorQueue()
+        self._attachments: deque[list[int]] = deque()
+        self._room: list[asyncio.Future[None]] = []
+        self.queue.on_room = self._make_room
+
+    def start(self) -> None:
+        """Begin to read and write."""
+        self.stream.start(self, self.queue)
+
+    # -- in
+
+    def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
+        """Bytes have come."""
+        self._on_receive()
+        elements = self._tokenizer.feed(data, start, end)
+        if self.stream.local:
+            self._fds.put(fds)
+            for element in elements:
+                if element.attached:
+                    self._attachments.append(self._fds.take(element.attached))
+        if elements:
+            self.elements.extend(elements)
+            if not self.wake():
+                self._paused = True
+                self.stream.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The stream has ended."""
+        self.lost = True
+        if exc is not None:
+            self.reason = str(exc)
+        self.wake()
+        self._make_room()
+
+    def wake(self) -> bool:
+        """Let `wait` return; False if nobody waits."""
+        waiter = self._waiter
+        if waiter is None:
+            return False
+        if not waiter.done():
+            waiter.set_result(None)
+        return True
+
+    async def wait(self) -> None:
+        """Wait until something has been received, the connection has ended, or `wake` was called."""
+        if self._paused:
+            self._paused = False
+            self.stream.resume_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def hold(self) -> None:
+        """Wait until `wake` is called; until `wait` comes, no more is read."""
+        self._paused = True
+        self.stream.pause_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def take_attachments(self) -> list[int]:
+        """The descriptors of the next element that announced some; the caller closes them."""
+        return self._attachments.popleft() if self._attachments else []
+
+    # -- out
+
+    def send(self, message: Routable) -> None:
+        """Queue a message."""
+        if not self.lost:
+            self.queue.append(message, time.monotonic())
+
+    async def room(self) -> None:
+        """Wait while more is queued than a server should have to wait for."""
+        while self.queue.full and not self.lost:
+            waiter = asyncio.get_running_loop().create_future()
+            self._room.append(waiter)
+            await waiter
+
+    def _make_room(self) -> None:
+        waiters, self._room = self._room, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- the end
+
+    def fail(self, reason: str) -> None:
+        """Give the connection up."""
+        self.lost = True
+        self.reason = reason
+        self.stream.abort()
+        self.wake()
+        self._make_room()
+
+    def close(self) -> None:
+        """Send what is queued, close, and let go of everything received."""
+        self.lost = True
+        self.stream.close()
+        self.elements.clear()
+        self._fds.close()
+        while self._attachments:
+            shm.close_all(self._attachments.popleft())
+        self._make_room()
+
+
+def view_of(fd: int, length: int) -> memoryview:
+    """A read-only view of the first `length` bytes of shared memory, or of as many as there are. Closes `fd`.
+
+    The memory goes when the last view of it goes. OSError or ValueError when it cannot be mapped.
+    """
+    try:
+        return shm.view(fd, min(os.fstat(fd).st_size, length))
+    finally:
+        os.close(fd)

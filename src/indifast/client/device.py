@@ -1,0 +1,111 @@
+"""A device of the client's model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from indifast.client._watched import MessageDeque, watched
+from indifast.client.propertyvectors import (
+    BLOBVector,
+    LightVector,
+    NumberVector,
+    PropertyVector,
+    SwitchVector,
+    TextVector,
+    VectorRecord,
+)
+from indifast.client.snapshot import DeviceRecord, SnapDevice, _ParentDevice
+
+if TYPE_CHECKING:
+    from indifast.client.events import defVector
+    from indifast.client.ipyclient import IPyClient
+
+VECTORS: dict[str, type[PropertyVector]] = {
+    "defSwitchVector": SwitchVector,
+    "defLightVector": LightVector,
+    "defTextVector": TextVector,
+    "defNumberVector": NumberVector,
+    "defBLOBVector": BLOBVector,
+}
+
+
+class Device(_ParentDevice):
+    """A device of the server: a mapping of vector names to live vectors.
+
+    Vectors that the server deleted stay, with `enable` False; defined again, the same objects are revived.
+    """
+
+    user_string = watched("user_string", "Free text of the program that uses the client.")
+    itemid = watched("itemid", "The identification that `create_itemid` gave.")
+
+    def __init__(self, devicename: str, client: IPyClient) -> None:
+        self.devicename = devicename
+        self.data: dict[str, Any] = {}
+        self._client = client
+        self._user_string = ""
+        self._itemid: Any = None
+        self._enableBLOB = client._initial_blob_choice(devicename)
+        self._record: DeviceRecord | None = None
+        self._stale: set[str] = set()
+        self.messages = MessageDeque(self._touch)
+
+    def __setitem__(self, propertyname: str, propertyvector: Any) -> None:
+        raise KeyError("the vectors of a device come from the server")
+
+    def __delitem__(self, propertyname: str) -> None:
+        del self.data[propertyname]
+        self._vector_records = {}
+        self._touch()
+
+    def _define(self, event: defVector, tag: str) -> PropertyVector:
+        """Create, renew or revive the vector that a definition describes."""
+        name = event.vectorname
+        assert name is not None
+        cls = VECTORS[tag]
+        vector: PropertyVector | None = self.data.get(name)
+        if vector is not None and type(vector) is cls:
+            if isinstance(vector, BLOBVector) and not vector._enable:
+                vector._enableBLOB = self._client._initial_blob_choice(self.devicename, name, self._enableBLOB)
+            vector._adopt(event)
+            return vector
+        # A vector that comes back as another type is another vector.
+        vector = cls(event)
+        if isinstance(vector, BLOBVector):
+            vector._enableBLOB = self._client._initial_blob_choice(self.devicename, name, self._enableBLOB)
+        vector._introduce()
+        self.data[name] = vector
+        self._touch_vector(name)
+        return vector
+
+    # -- snapshots
+
+    def _touch(self) -> None:
+        if self._record is not None:
+            self._record = None
+            self._client._stale.add(self.devicename)
+
+    def _touch_vector(self, name: str) -> None:
+        self._stale.add(name)
+        self._touch()
+
+    def _frozen(self) -> DeviceRecord:
+        """The record of the present state; only what changed is made anew."""
+        record = self._record
+        if record is None or len(record.vectors) != len(self.data):
+            vectors = self._vector_records.copy()
+            for name in self._stale:
+                if name in self.data:
+                    vectors[name] = self.data[name]._frozen()
+            if len(vectors) != len(self.data):  # vectors were taken out
+                vectors = {name: vector._frozen() for name, vector in self.data.items()}
+            self._stale.clear()
+            self._vector_records = vectors
+            record = DeviceRecord(self.devicename, tuple(self.messages), self._user_string, self._itemid, vectors)
+            self._record = record
+        return record
+
+    _vector_records: dict[str, VectorRecord] = {}  # noqa: RUF012 - replaced, never changed
+
+    def snapshot(self) -> SnapDevice:
+        """The device as it stands now, safe to hand to another thread."""
+        return SnapDevice._of(self._frozen())

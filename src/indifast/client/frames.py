@@ -1,0 +1,293 @@
+"""Camera frames: as a stream, one exposure at a time, and as arrays."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from indifast.client import events, waiting
+from indifast.client.blobsaver import inflate
+
+if TYPE_CHECKING:
+    import numpy
+
+    from indifast.client.ipyclient import IPyClient
+
+
+class Frame:
+    """One BLOB that was received.
+
+    `data` is a read-only memoryview of the content, `format` the file suffix it was sent with, `timestamp` the UTC
+    time of the update, `size` the bytes announced, `state` the vector's state.
+    """
+
+    def __init__(self, event: events.setBLOBVector, member: str, shape: RawShape) -> None:
+        self.devicename: str = event.devicename or ""
+        self.vectorname: str = event.vectorname or ""
+        self.membername = member
+        self.size, self.format = event.sizeformat[member]
+        self.timestamp: datetime = event.timestamp
+        self.state = event.vector.state
+        self._content: Any = event.data[member]
+        self._shape = shape
+
+    @property
+    def data(self) -> memoryview:
+        """The content. ValueError once it was released, see `FrameStream`."""
+        if self._content is None:
+            raise ValueError("this frame was released: take what you need of it before asking for the next one")
+        return memoryview(self._content).toreadonly()
+
+    def array(self) -> numpy.ndarray[Any, Any]:
+        """The picture: of FITS the first image (this needs astropy: `pip install indifast[fits]`), of raw streams an
+        array by the frame properties of the camera, a view without a copy unless it was compressed.
+
+        Colour comes as (height, width, 3). ValueError for formats that are neither.
+        """
+        form = self.format.lower()
+        if form.endswith((".fits", ".fit", ".fits.fz", ".fits.z", ".fit.z")):
+            return _fits_array(self._inflated())  # type: ignore[no-any-return] # astropy has no types
+        if form in (".stream", ".stream.z"):
+            return self._shape.array(self._inflated())
+        raise ValueError(f"frames of format {self.format!r} have no known array form; see `data`")
+
+    def _inflated(self) -> Any:
+        if not self.format.endswith(".z"):
+            return self.data
+        return inflate(self.data, self.size, max(self.size, 1 << 30))
+
+    def release(self) -> None:
+        """Let go of the content. Arrays and views made of it stay valid and keep it alive."""
+        self._content = None
+
+
+class RawShape:
+    """Width and height of raw frames, as the camera's own properties gave them when a frame came."""
+
+    def __init__(self, device: Any) -> None:
+        self.sizes = [size for size in (_stream_size(device), _frame_size(device), _sensor_size(device)) if size]
+
+    def array(self, content: Any) -> numpy.ndarray[Any, Any]:
+        """The frame: 8 or 16 bits per pixel (little-endian), or 8 bits of each colour. ValueError if nothing fits."""
+        import numpy
+
+        length = len(content)
+        for width, height in self.sizes:
+            pixels = width * height
+            if length == pixels:
+                return numpy.frombuffer(content, numpy.uint8).reshape(height, width)
+            if length == 2 * pixels:
+                return numpy.frombuffer(content, "<u2").reshape(height, width)
+            if length == 3 * pixels:
+                return numpy.frombuffer(content, numpy.uint8).reshape(height, width, 3)
+        raise ValueError(f"{length} bytes fit none of the camera's frame sizes {self.sizes}")
+
+
+def _numbers(device: Any, vectorname: str) -> dict[str, float]:
+    vector = device.data.get(vectorname) if device is not None else None
+    if vector is None or not vector.enable or vector.vectortype != "NumberVector":
+        return {}
+    return {name: member.getfloatvalue() for name, member in vector.data.items()}
+
+
+def _stream_size(device: Any) -> tuple[int, int] | None:
+    frame = _numbers(device, "CCD_STREAM_FRAME")
+    return _size(frame.get("WIDTH"), frame.get("HEIGHT"), device)
+
+
+def _frame_size(device: Any) -> tuple[int, int] | None:
+    frame = _numbers(device, "CCD_FRAME")
+    return _size(frame.get("WIDTH"), frame.get("HEIGHT"), device)
+
+
+def _sensor_size(device: Any) -> tuple[int, int] | None:
+    info = _numbers(device, "CCD_INFO")
+    return _size(info.get("CCD_MAX_X"), info.get("CCD_MAX_Y"), device)
+
+
+def _size(width: float | None, height: float | None, device: Any) -> tuple[int, int] | None:
+    """Pixels of a region that the camera's properties give in unbinned pixels."""
+    if not width or not height:
+        return None
+    binning = _numbers(device, "CCD_BINNING")
+    return int(width // (binning.get("HOR_BIN") or 1)), int(height // (binning.get("VER_BIN") or 1))
+
+
+def _fits_array(content: Any) -> Any:
+    try:
+        from astropy.io import fits
+    except ImportError:
+        raise ImportError("FITS frames need astropy: pip install indifast[fits]") from None
+    with fits.HDUList.fromstring(bytes(content)) as units:
+        for unit in units:
+            if unit.data is not None and getattr(unit, "is_image", False):
+                return unit.data
+    raise ValueError("this FITS file holds no image")
+
+
+class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
+    """The BLOBs of a device, or of one vector of it, as an asynchronous iterator, from the moment it was made.
+
+    The device is told that BLOBs are wanted (`Also`), now or as soon as it is defined, again after a restart of its
+    driver or a reconnection. The iterator ends when the client stops.
+
+    `newest=False`, every frame: when `queue` frames wait, no more is received, and so the driver's server has to wait,
+    until one was taken. `newest=True`: of the waiting frames of a member only the newest is kept, and nobody waits.
+
+    `keep=False` for least memory: neither the model nor the iterator keeps a frame; the one handed out is released
+    when the next is asked for, and until then no more is received. An array or view made of it stays valid.
+
+    While somebody waits for an answer (`wait_for`, `send_newVector(wait=True)`, `ping`), receiving goes on in any case.
+    """
+
+    def __init__(
+        self, client: IPyClient, device: str, vector: str | None, *, keep: bool, newest: bool, queue: int
+    ) -> None:
+        self._client = client
+        self._device = device
+        self._vector = vector
+        self._keep = keep
+        self._newest = newest
+        self._most = max(1, queue)
+        self._frames: deque[Frame] = deque()
+        self._out: Frame | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._open = True
+        waiting.attach(client, self)
+        if not keep:
+            client._not_kept[device, vector] = client._not_kept.get((device, vector), 0) + 1
+        known = client.data.get(device)
+        if known is not None:
+            for blobs in known.data.values():
+                self._want(blobs)
+
+    def _want(self, vector: Any) -> None:
+        if vector.vectortype == "BLOBVector" and vector.enable and self._vector in (None, vector.name):
+            self._client._want_blobs(vector)
+
+    @property
+    def holding(self) -> bool:  # type: ignore[override]
+        """No more should be received before a frame was taken."""
+        if not self._keep:
+            return bool(self._frames) or self._out is not None
+        return not self._newest and len(self._frames) >= self._most
+
+    def notify(self, event: Any) -> None:
+        if event is None:
+            if self._client.stop:
+                self._open = False
+                self._wake()
+            return
+        if event.devicename != self._device or self._vector not in (None, event.vectorname):
+            return
+        if isinstance(event, events.defBLOBVector):
+            self._want(event.vector)
+        elif isinstance(event, events.setBLOBVector) and event.data:
+            shape = RawShape(event.device)
+            for name in event.data:
+                self._add(Frame(event, name, shape))
+            self._wake()
+
+    def _add(self, frame: Frame) -> None:
+        if self._newest:
+            key = frame.vectorname, frame.membername
+            self._frames = deque(old for old in self._frames if (old.vectorname, old.membername) != key)
+        self._frames.append(frame)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def __anext__(self) -> Frame:
+        out, self._out = self._out, None
+        if out is not None:
+            out.release()
+            out = None
+            waiting.wake(self._client)
+        while not self._frames:
+            if not self._open:
+                self.close()
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        frame = self._frames.popleft()
+        if not self._keep:
+            self._out = frame
+        else:
+            waiting.wake(self._client)
+        return frame
+
+    def close(self) -> None:
+        """Take no more frames. What the server was told of BLOBs stays as it is."""
+        if not self._open and not self._attached:
+            return
+        self._open = False
+        self._frames.clear()
+        self._detach()
+        waiting.wake(self._client)
+        self._wake()
+
+    _attached = True
+
+    def _detach(self) -> None:
+        if self._attached:
+            self._attached = False
+            waiting.detach(self._client, self)
+            if not self._keep:
+                key = self._device, self._vector
+                self._client._not_kept[key] -= 1
+                if not self._client._not_kept[key]:
+                    del self._client._not_kept[key]
+
+    async def aclose(self) -> None:
+        """The same, for `contextlib.aclosing`."""
+        self.close()
+
+    def __del__(self) -> None:
+        self._detach()
+
+
+async def expose(
+    client: IPyClient,
+    device: str,
+    seconds: float,
+    *,
+    vector: str = "CCD1",
+    exposure: str = "CCD_EXPOSURE",
+    timeout: float = 60.0,
+) -> Frame:
+    """Take one exposure of `seconds` and return its frame.
+
+    `vector` is the BLOB vector that brings it, `exposure` the number vector whose first member takes the seconds. The
+    camera must be connected. Raises waiting.INDIAlert if the exposure fails, TimeoutError `timeout` seconds after the
+    exposure should have ended, KeyError if the device has no such vectors.
+    """
+    await client.wait_for(device, exposure, timeout=timeout)
+    await client.wait_for(device, vector, timeout=timeout)
+    numbers = client.data[device].data[exposure]
+    alerted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    stream = FrameStream(client, device, vector, keep=True, newest=False, queue=2)
+    watch = waiting.AlertWatch(client, device, exposure, alerted)
+    began = time.monotonic()
+    taken = asyncio.ensure_future(stream.__anext__())
+    try:
+        await client.send_newVector(device, exposure, members={next(iter(numbers)): seconds})
+        limit = seconds + timeout - (time.monotonic() - began)
+        await asyncio.wait((taken, alerted), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if taken.done():
+            return taken.result()
+        if alerted.done():
+            alerted.result()
+        raise TimeoutError(f"{device}: no frame {timeout:g} s after an exposure of {seconds:g} s")
+    finally:
+        taken.cancel()
+        watch.close()
+        alerted.cancel()
+        stream.close()

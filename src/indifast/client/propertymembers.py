@@ -1,0 +1,364 @@
+"""The members of vectors, as they stand in the client's model and in its snapshots."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import pathlib
+from typing import Any, ClassVar
+from xml.etree import ElementTree
+
+from indifast.client._watched import watched
+from indifast.client.display import format_number
+from indifast.protocol.numbers import getfloat
+from indifast.protocol.vocabulary import STATES as STATE_WORDS
+from indifast.protocol.vocabulary import SWITCH_STATES
+
+__all__ = [
+    "BLOBMember", "LightMember", "Member", "NumberMember", "ParentBLOBMember", "ParentNumberMember",
+    "ParseException", "SnapBLOBMember", "SnapMember", "SnapNumberMember", "SwitchMember", "TextMember", "getfloat",
+]  # fmt: skip
+
+STATES = frozenset(STATE_WORDS)
+SWITCH_VALUES = frozenset(SWITCH_STATES)
+
+
+class ParseException(Exception):
+    """A value or a message that INDI does not allow."""
+
+
+class Member:
+    """What all members have: a name, a label, a value, and the two marks a program may set on it."""
+
+    _vector: Any = None
+    """The live vector this member belongs to; None in snapshots."""
+
+    name = watched("name", "The member's name.")
+    label = watched("label", "Text for people; the name when the definition gave none.")
+    user_string = watched("user_string", "Free text of the program that uses the client.")
+    itemid = watched("itemid", "The identification that `create_itemid` gave; 0 until then.")
+
+    def __init__(self, name: str, label: str | None = None, membervalue: Any = None) -> None:
+        self._name = name
+        self._label = label or name
+        self._membervalue = membervalue
+        self._user_string = ""
+        self._itemid: Any = 0
+
+    def _touch(self) -> None:
+        vector = self._vector
+        if vector is not None:
+            vector._touch()
+
+    @property
+    def membervalue(self) -> Any:
+        """The value: On/Off, a state, text, the number's text, or BLOB content."""
+        return self._membervalue
+
+    @membervalue.setter
+    def membervalue(self, value: Any) -> None:
+        self._membervalue = value
+        self._touch()
+
+    def checkvalue(self, value: Any, allowed: Any) -> Any:
+        """Give `value` back if it is one of `allowed`, else raise ParseException."""
+        if value not in allowed:
+            raise ParseException(f"{value!r} is not one of {', '.join(sorted(allowed))}")
+        return value
+
+    def _record(self) -> dict[str, Any]:
+        """All attributes, for a snapshot; the dictionary is never changed afterwards."""
+        record = self.__dict__.copy()
+        record.pop("_vector", None)
+        return record
+
+    def _snapshot(self) -> Member:
+        return snapped(self._snap_class, self._record())
+
+    _snap_class: ClassVar[type[Member]]
+
+
+def snapped(cls: type[Member], record: dict[str, Any]) -> Member:
+    """A snapshot member from what `Member._record` gave."""
+    member = cls.__new__(cls)
+    member.__dict__.update(record)
+    return member
+
+
+def _marks(member: Member, inc_user_string: bool, inc_itemid: bool) -> dict[str, Any]:
+    marks = {}
+    if inc_user_string:
+        marks["user_string"] = member.user_string
+    if inc_itemid:
+        marks["itemid"] = member.itemid
+    return marks
+
+
+class SnapMember(Member):
+    """A switch, light or text member of a snapshot."""
+
+    def dictdump(
+        self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
+    ) -> dict[str, Any]:
+        """The member as plain data."""
+        return {"label": self.label, "value": self.membervalue, **_marks(self, inc_user_string, inc_itemid)}
+
+
+class SwitchMember(Member):
+    """On or Off."""
+
+    _snap_class = SnapMember
+
+    def __init__(self, name: str, label: str | None = None, membervalue: str = "Off") -> None:
+        super().__init__(name, label, self.checkvalue(membervalue, SWITCH_VALUES))
+
+    @property
+    def membervalue(self) -> str:
+        """On or Off; anything else raises ParseException."""
+        value: str = self._membervalue
+        return value
+
+    @membervalue.setter
+    def membervalue(self, value: str) -> None:
+        self._membervalue = self.checkvalue(value, SWITCH_VALUES)
+        self._touch()
+
+    def oneswitch(self, newvalue: str) -> ElementTree.Element:
+        """The `oneSwitch` that asks for `newvalue`."""
+        return _one("oneSwitch", self.name, self.checkvalue(newvalue, SWITCH_VALUES))
+
+
+class LightMember(Member):
+    """One of the four states."""
+
+    _snap_class = SnapMember
+
+    def __init__(self, name: str, label: str | None = None, membervalue: str = "Idle") -> None:
+        super().__init__(name, label, self.checkvalue(membervalue, STATES))
+
+    @property
+    def membervalue(self) -> str:
+        """Idle, Ok, Busy or Alert; anything else raises ParseException."""
+        value: str = self._membervalue
+        return value
+
+    @membervalue.setter
+    def membervalue(self, value: str) -> None:
+        self._membervalue = self.checkvalue(value, STATES)
+        self._touch()
+
+
+class TextMember(Member):
+    """Text without outer white space."""
+
+    _snap_class = SnapMember
+
+    def __init__(self, name: str, label: str | None = None, membervalue: str = "") -> None:
+        super().__init__(name, label, membervalue)
+
+    def onetext(self, newvalue: str) -> ElementTree.Element:
+        """The `oneText` that asks for `newvalue`."""
+        return _one("oneText", self.name, newvalue)
+
+
+class ParentNumberMember(Member):
+    """A number as text, with what is needed to read and show it."""
+
+    format = watched("format", "printf format, or `%<w>.<f>m` for sexagesimal display.")
+    min = watched("min", "Least value, as text.")
+    max = watched("max", "Largest value, as text; both limits equal: no limits.")
+    step = watched("step", "Increment, as text; 0: none.")
+
+    def __init__(
+        self,
+        name: str,
+        label: str | None = None,
+        format: str = "",
+        min: str = "0",
+        max: str = "0",
+        step: str = "0",
+        membervalue: Any = "0",
+    ) -> None:
+        super().__init__(name, label)
+        self._format = format
+        self._min = min
+        self._max = max
+        self._step = step
+        self._set_value(membervalue)
+
+    def _set_value(self, value: Any) -> None:
+        text = value if isinstance(value, str) else str(value)
+        try:
+            self._float = getfloat(text)
+        except TypeError as error:
+            raise ParseException(f"{self._name}: {error}") from None
+        self._membervalue = text
+
+    @property
+    def membervalue(self) -> str:
+        """The number's text as received; what is no number raises ParseException."""
+        value: str = self._membervalue
+        return value
+
+    @membervalue.setter
+    def membervalue(self, value: Any) -> None:
+        self._set_value(value)
+        self._touch()
+
+    def getfloat(self, value: Any) -> float:
+        """The float of a number or of its text, see `getfloat`."""
+        return getfloat(value)
+
+    def getfloatvalue(self) -> float:
+        """The value as a float."""
+        return self._float
+
+    def getformattedvalue(self) -> str:
+        """The value as the member's format shows it; TypeError if that cannot show a number."""
+        return format_number(self._format, self._float)
+
+    def getformattedstring(self, value: Any) -> str:
+        """Any number, or its text, as the member's format shows it; TypeError if that cannot be."""
+        return format_number(self._format, getfloat(value))
+
+
+class SnapNumberMember(ParentNumberMember):
+    """A number member of a snapshot."""
+
+    def dictdump(
+        self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
+    ) -> dict[str, Any]:
+        """The member as plain data; where the format cannot show a number, `formattedvalue` is the text as received."""
+        try:
+            formatted = self.getformattedvalue()
+        except TypeError:
+            formatted = self.membervalue
+        return {
+            "label": self.label,
+            "format": self.format,
+            "min": self.min,
+            "max": self.max,
+            "step": self.step,
+            "value": self.membervalue,
+            "floatvalue": self.getfloatvalue(),
+            "formattedvalue": formatted,
+            **_marks(self, inc_user_string, inc_itemid),
+        }
+
+
+class NumberMember(ParentNumberMember):
+    """A number of a live vector."""
+
+    _snap_class = SnapNumberMember
+
+    def onenumber(self, newvalue: Any) -> ElementTree.Element:
+        """The `oneNumber` that asks for `newvalue`; what is not text is written with `str`."""
+        return _one("oneNumber", self.name, newvalue if isinstance(newvalue, str) else str(newvalue))
+
+
+class ParentBLOBMember(Member):
+    """Content of any kind: a camera frame, a file."""
+
+    blobsize = watched("blobsize", "Bytes of the content, inflated, as announced.")
+    blobformat = watched("blobformat", "A file suffix such as `.fits`.")
+    filename = watched("filename", "Bare name of the file the content was saved to, empty when it was not.")
+
+    def __init__(
+        self,
+        name: str,
+        label: str | None = None,
+        blobsize: int = 0,
+        blobformat: str = "",
+        membervalue: Any = None,
+    ) -> None:
+        super().__init__(name, label, membervalue)
+        self._blobsize = blobsize
+        self._blobformat = blobformat
+        self._filename = ""
+
+
+class SnapBLOBMember(ParentBLOBMember):
+    """A BLOB member of a snapshot; it shares the content with the model."""
+
+    def dictdump(
+        self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
+    ) -> dict[str, Any]:
+        """The member as plain data; the content (bytes) only with `inc_blob`."""
+        return {
+            "label": self.label,
+            "filename": self.filename,
+            "blobsize": self.blobsize,
+            "blobformat": self.blobformat,
+            "value": self.membervalue if inc_blob else None,
+            **_marks(self, inc_user_string, inc_itemid),
+        }
+
+
+class BLOBMember(ParentBLOBMember):
+    """A BLOB of a live vector; the value is None until the first one came."""
+
+    _snap_class = SnapBLOBMember
+
+    @property
+    def membervalue(self) -> Any:
+        """The last content received: bytes, or a read-only memoryview of memory shared with a local server."""
+        return self._membervalue
+
+    @membervalue.setter
+    def membervalue(self, value: Any) -> None:
+        if not value:
+            raise ParseException(f"{self._name}: empty BLOB")
+        self._membervalue = value
+        self._touch()
+
+    def oneblob(self, newvalue: Any, newsize: int = 0, newformat: str = "") -> ElementTree.Element:
+        """The `oneBLOB` that sends `newvalue` (see `getbytes`)."""
+        content = self.getbytes(newvalue)
+        form = newformat or suffixes(newvalue) or self._blobformat
+        attributes = {"name": self.name}
+        if form:
+            attributes["format"] = form
+        attributes["size"] = str(newsize or len(content))
+        element = ElementTree.Element("oneBLOB", attributes)
+        element.text = base64.b64encode(content).decode("ascii")
+        return element
+
+    @staticmethod
+    def getbytes(value: Any) -> Any:
+        """The bytes of what may be sent as a BLOB: a bytes-like object, a path, or a binary file (read from its start).
+
+        A file that the caller opened stays open. Raises ValueError when there is nothing to send or it cannot be read.
+        """
+        if isinstance(value, (str, os.PathLike)):
+            try:
+                content: Any = pathlib.Path(value).read_bytes()
+            except OSError as error:
+                raise ValueError(f"the BLOB cannot be read: {error}") from error
+        elif isinstance(value, io.IOBase) or (hasattr(value, "read") and hasattr(value, "seek")):
+            try:
+                value.seek(0)
+                content = value.read()
+            except (OSError, ValueError) as error:
+                raise ValueError(f"the BLOB cannot be read: {error}") from error
+        else:
+            content = value
+        try:
+            view = memoryview(content)
+            content = content if isinstance(content, bytes) else view.cast("B")
+        except TypeError:
+            raise ValueError(f"a BLOB is made of bytes, not of {type(value).__name__}") from None
+        if not len(content):
+            raise ValueError("a BLOB without content cannot be sent")
+        return content
+
+
+def suffixes(value: Any) -> str:
+    """All suffixes of a path, such as `.tar.gz`; empty for what is no path."""
+    return "".join(pathlib.Path(value).suffixes) if isinstance(value, (str, os.PathLike)) else ""
+
+
+def _one(tag: str, name: str, text: str) -> ElementTree.Element:
+    element = ElementTree.Element(tag, {"name": name})
+    element.text = text
+    return element

@@ -1,0 +1,290 @@
+"""A client that is used through two queues, from another thread or another part of the program."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from indifast.client.ipyclient import IPyClient
+
+__all__ = ["EventItem", "QueClient", "WakingDeque", "runqueclient"]
+
+logger = logging.getLogger("indifast.client.ipyclient")
+
+WAITING_ITEMS = 10_000
+"""Items that may wait for room in the program's queue before no more is received."""
+
+DEQUE_POLL = 0.02
+"""Seconds between two looks into a plain deque, which cannot tell that something was put into it."""
+
+
+class EventItem(NamedTuple):
+    """What the program finds in its queue: what happened, and everything as it stood then."""
+
+    eventtype: str
+    devicename: str | None
+    vectorname: str | None
+    timestamp: datetime | None
+    snapshot: Any
+
+
+class WakingDeque(collections.deque[Any]):
+    """A deque that tells its reader when something is put into it: as `txque`, it spares the client looking into it."""
+
+    on_put: Callable[[], Any] | None = None
+
+    def append(self, item: Any) -> None:
+        """Add an item on the right."""
+        super().append(item)
+        self._put()
+
+    def appendleft(self, item: Any) -> None:
+        """Add an item on the left."""
+        super().appendleft(item)
+        self._put()
+
+    def extend(self, items: Any) -> None:
+        """Add items on the right."""
+        super().extend(items)
+        self._put()
+
+    def _put(self) -> None:
+        if self.on_put is not None:
+            self.on_put()
+
+
+class QueClient(IPyClient):
+    """Takes requests from `txque` and puts an `EventItem` into `rxque` for every event.
+
+    Requests are None to stop, or (devicename, vectorname, value) with value "snapshot", "Get", "Never", "Also", "Only",
+    or a dictionary of member names and values to send. Each queue is a `queue.Queue`, an `asyncio.Queue` of the
+    client's own loop, or a `collections.deque`. Nothing polls, but for a plain deque of requests; see `WakingDeque`.
+    """
+
+    def __init__(
+        self,
+        txque: Any,
+        rxque: Any,
+        indihost: str = "localhost",
+        indiport: int | str = 7624,
+        blobfolder: Any = None,
+    ) -> None:
+        super().__init__(indihost, indiport, txque=txque, rxque=rxque)
+        self.BLOBfolder = blobfolder
+        self._overflow: collections.deque[EventItem] = collections.deque()
+        self._room: asyncio.Event | None = None
+        self._drainer: asyncio.Task[None] | None = None
+
+    async def rxevent(self, event: Any) -> None:
+        """Hand the event on, with a snapshot."""
+        await self._put(
+            EventItem(event.eventtype, event.devicename, event.vectorname, event.timestamp, self.snapshot())
+        )
+
+    async def hardware(self) -> None:
+        """Serve the requests."""
+        try:
+            await self._serve()
+        finally:
+            if self._drainer is not None:
+                self._drainer.cancel()
+
+    # -- requests
+
+    async def _serve(self) -> None:
+        take = self._taker(self.clientdata["txque"])
+        assert self._stop_asked is not None
+        stop = asyncio.ensure_future(self._stop_asked.wait())
+        try:
+            while not self._stop:
+                request = asyncio.ensure_future(take())
+                await asyncio.wait((request, stop), return_when=asyncio.FIRST_COMPLETED)
+                if not request.done():
+                    request.cancel()
+                    await asyncio.wait((request,))
+                    return
+                item = request.result()
+                if item is None:
+                    self.shutdown()
+                    return
+                try:
+                    await self._handle(item)
+                except Exception as error:
+                    logger.error("the request %.200r failed: %s", item, error)
+        finally:
+            stop.cancel()
+
+    async def _handle(self, item: Any) -> None:
+        devicename, vectorname, value = item
+        if isinstance(value, dict):
+            timestamp = datetime.now(UTC)
+            await self.send_newVector(devicename, vectorname, timestamp, value)
+            await self._put(EventItem("State", devicename, vectorname, timestamp, self.snapshot()))
+        elif value == "snapshot":
+            snapshot = self._part(devicename, vectorname)
+            await self._put(EventItem("snapshot", devicename, vectorname, None, snapshot))
+        elif value == "Get":
+            await self.send_getProperties(devicename, vectorname)
+        elif value in ("Never", "Also", "Only"):
+            await self.send_enableBLOB(value, devicename, vectorname)
+
+    def _part(self, devicename: str | None, vectorname: str | None) -> Any:
+        if not devicename:
+            return self.snapshot()
+        device = self[devicename]
+        return device.data[vectorname].snapshot() if vectorname else device.snapshot()
+
+    def _taker(self, txque: Any) -> Callable[[], Any]:
+        if isinstance(txque, asyncio.Queue):
+            return txque.get
+        if isinstance(txque, queue.Queue):
+            return _QueueReader(txque).get
+        if isinstance(txque, WakingDeque):
+            return _WakingReader(txque).get
+        if isinstance(txque, collections.deque):
+            return _PollingReader(txque).get
+        raise TypeError(f"requests cannot be taken from a {type(txque).__name__}")
+
+    # -- events
+
+    async def _put(self, item: EventItem) -> None:
+        """Hand an item on. What finds no room waits in order, and only a long line of it holds up receiving."""
+        if self._overflow or not self._try_put(item):
+            self._overflow.append(item)
+            if self._room is None:
+                self._room = asyncio.Event()
+            if self._drainer is None or self._drainer.done():
+                self._drainer = asyncio.get_running_loop().create_task(self._drain())
+            while len(self._overflow) > WAITING_ITEMS and not self._stop:
+                self._room.clear()
+                await self._room.wait()
+
+    def _try_put(self, item: EventItem) -> bool:
+        rxque = self.clientdata["rxque"]
+        try:
+            if isinstance(rxque, (queue.Queue, asyncio.Queue)):
+                rxque.put_nowait(item)
+            elif isinstance(rxque, collections.deque):
+                rxque.append(item)
+            else:
+                raise TypeError(f"events cannot be put into a {type(rxque).__name__}")
+        except (queue.Full, asyncio.QueueFull):
+            return False
+        return True
+
+    async def _drain(self) -> None:
+        """Hand on what waits, as room comes."""
+        rxque = self.clientdata["rxque"]
+        room = _QueueRoom(rxque).wait if isinstance(rxque, queue.Queue) else None
+        while self._overflow:
+            if room is not None:
+                if not self._try_put(self._overflow[0]):
+                    await room()
+                    continue
+            else:
+                await rxque.put(self._overflow[0])
+            self._overflow.popleft()
+            if self._room is not None:
+                self._room.set()
+
+    def _stop_now(self) -> None:
+        super()._stop_now()
+        if self._room is not None:
+            self._room.set()
+
+
+class _Blocking:
+    """Runs a function that blocks on a condition in a thread that ends when the waiting task is cancelled."""
+
+    def __init__(self, condition: threading.Condition, ready: Callable[[], bool]) -> None:
+        self._condition = condition
+        self._ready = ready
+        self._over = False
+
+    async def wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._over = False
+
+        def tell() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def block() -> None:
+            with self._condition:
+                while not self._ready() and not self._over:
+                    self._condition.wait()
+            if not self._over:
+                loop.call_soon_threadsafe(tell)
+
+        threading.Thread(target=block, name="indifast queue", daemon=True).start()
+        try:
+            await future
+        finally:
+            with self._condition:
+                self._over = True
+                self._condition.notify_all()
+
+
+class _QueueReader:
+    """Takes items from a `queue.Queue`; a thread sleeps on the queue's own condition while it is empty."""
+
+    def __init__(self, txque: queue.Queue[Any]) -> None:
+        self._queue = txque
+        self._blocking = _Blocking(txque.not_empty, lambda: bool(txque._qsize()))
+
+    async def get(self) -> Any:
+        while True:
+            try:
+                return self._queue.get_nowait()
+            except queue.Empty:
+                await self._blocking.wait()
+
+
+class _QueueRoom:
+    """Waits for room in a `queue.Queue`."""
+
+    def __init__(self, rxque: queue.Queue[Any]) -> None:
+        self.wait = _Blocking(rxque.not_full, lambda: rxque._qsize() < rxque.maxsize).wait
+
+
+class _WakingReader:
+    """Takes items from a deque that tells when something is put into it."""
+
+    def __init__(self, txque: WakingDeque) -> None:
+        self._queue = txque
+        self._event = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        txque.on_put = lambda: None if loop.is_closed() else loop.call_soon_threadsafe(self._event.set)
+
+    async def get(self) -> Any:
+        while not self._queue:
+            self._event.clear()
+            if not self._queue:
+                await self._event.wait()
+        return self._queue.popleft()
+
+
+class _PollingReader:
+    """Takes items from a plain deque, looking into it now and then."""
+
+    def __init__(self, txque: collections.deque[Any]) -> None:
+        self._queue = txque
+
+    async def get(self) -> Any:
+        while not self._queue:  # noqa: ASYNC110 - a deque cannot tell
+            await asyncio.sleep(DEQUE_POLL)
+        return self._queue.popleft()
+
+
+def runqueclient(
+    txque: Any, rxque: Any, indihost: str = "localhost", indiport: int | str = 7624, blobfolder: Any = None
+) -> None:
+    """Run a QueClient until None is found in `txque`: the target of a thread."""
+    asyncio.run(QueClient(txque, rxque, indihost, indiport, blobfolder).asyncrun())

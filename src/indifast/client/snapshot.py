@@ -1,0 +1,195 @@
+"""Snapshots of devices and of the whole client: frozen, cheap to take, filled in when somebody looks.
+
+A vector's record is made once per change and shared by all snapshots; so a snapshot costs what changed since the last
+one, and a snapshot's own objects are made from the records where they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from indifast.client.propertyvectors import Dumping, SnapVector, VectorRecord
+
+
+class DeviceRecord(NamedTuple):
+    """A device as it stood at one moment; never changed once made."""
+
+    devicename: str
+    messages: tuple[tuple[datetime, str], ...]
+    user_string: str
+    itemid: Any
+    vectors: dict[str, VectorRecord]
+
+
+class _LazyMapping(UserDict[str, Any]):
+    """A mapping made from records item by item, when they are asked for."""
+
+    _records: dict[str, Any]
+    _built: dict[str, Any]
+    _full: dict[str, Any] | None
+
+    def _build(self, record: Any) -> Any:
+        raise NotImplementedError
+
+    def _item(self, name: str) -> Any:
+        item = self._built.get(name)
+        if item is None:
+            # Of two threads that come here at once, both must get the same object.
+            item = self._built.setdefault(name, self._build(self._records[name]))
+        return item
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All items."""
+        full = self._full
+        if full is None:
+            full = self.__dict__.setdefault("_items", {name: self._item(name) for name in self._records})
+            self._full = full
+        return full
+
+    @data.setter
+    def data(self, value: dict[str, Any]) -> None:
+        self._full = value
+
+    def __getitem__(self, key: str) -> Any:
+        return self._item(key) if self._full is None else self._full[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in (self._records if self._full is None else self._full)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records if self._full is None else self._full)
+
+    def __len__(self) -> int:
+        return len(self._records if self._full is None else self._full)
+
+
+class _ParentDevice(UserDict[str, Any]):
+    """What a device and its snapshot have in common: a mapping of vector names to vectors."""
+
+    devicename: str
+
+    @property
+    def enable(self) -> bool:
+        """True if any vector of the device is enabled."""
+        return any(vector.enable for vector in self.values())
+
+    def disable(self) -> None:
+        """Disable all vectors."""
+        for vector in self.values():
+            vector.enable = False
+
+
+class SnapDevice(Dumping, _LazyMapping, _ParentDevice):
+    """A device as it stood at one moment."""
+
+    @classmethod
+    def _of(cls, record: DeviceRecord) -> SnapDevice:
+        snap = cls.__new__(cls)
+        snap.devicename = record.devicename
+        snap.messages = list(record.messages)
+        snap.user_string = record.user_string
+        snap.itemid = record.itemid
+        snap._records = record.vectors
+        snap._built = {}
+        snap._full = None
+        return snap
+
+    messages: list[tuple[datetime, str]]
+    user_string: str
+    itemid: Any
+
+    def _build(self, record: VectorRecord) -> SnapVector:
+        return SnapVector._of(record)
+
+    def dictdump(
+        self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
+    ) -> dict[str, Any]:
+        """The device as plain data."""
+        plain: dict[str, Any] = {
+            "devicename": self.devicename,
+            "enable": self.enable,
+            "messages": _plain_messages(self.messages),
+            "vectors": {
+                name: vector.dictdump(inc_blob, inc_user_string, inc_itemid) for name, vector in self.items()
+            },
+        }
+        if inc_user_string:
+            plain["user_string"] = self.user_string
+        if inc_itemid:
+            plain["itemid"] = self.itemid
+        return plain
+
+
+class Snap(Dumping, _LazyMapping):
+    """A client, with all it knows, as it stood at one moment: a mapping of device names to device snapshots."""
+
+    indihost: str
+    indiport: int | str
+    connected: bool
+    messages: list[tuple[datetime, str]]
+    user_string: str
+
+    @classmethod
+    def _of(
+        cls,
+        indihost: str,
+        indiport: int | str,
+        connected: bool,
+        messages: list[tuple[datetime, str]],
+        user_string: str,
+        records: dict[str, DeviceRecord],
+    ) -> Snap:
+        snap = cls.__new__(cls)
+        snap.indihost = indihost
+        snap.indiport = indiport
+        snap.connected = connected
+        snap.messages = messages
+        snap.user_string = user_string
+        snap._records = records
+        snap._built = {}
+        snap._full = None
+        return snap
+
+    def _build(self, record: DeviceRecord) -> SnapDevice:
+        return SnapDevice._of(record)
+
+    def enabledlen(self) -> int:
+        """Number of devices that have an enabled vector."""
+        return sum(device.enable for device in self.values())
+
+    def get_vector_state(self, devicename: str, vectorname: str) -> str | None:
+        """The state of a vector, also of one that was deleted; None if there is none of these names."""
+        return vector_state(self, devicename, vectorname)
+
+    def dictdump(
+        self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
+    ) -> dict[str, Any]:
+        """Everything as plain data. A client has no item id; its devices have."""
+        plain: dict[str, Any] = {
+            "indihost": self.indihost,
+            "indiport": self.indiport,
+            "connected": self.connected,
+            "messages": _plain_messages(self.messages),
+            "devices": {
+                name: device.dictdump(inc_blob, inc_user_string, inc_itemid) for name, device in self.items()
+            },
+        }
+        if inc_user_string:
+            plain["user_string"] = self.user_string
+        return plain
+
+
+def vector_state(devices: Any, devicename: str, vectorname: str) -> str | None:
+    """The state of a vector in a client or its snapshot, None if it is not known."""
+    if devicename not in devices or vectorname not in devices[devicename]:
+        return None
+    state: str = devices[devicename][vectorname].state
+    return state
+
+
+def _plain_messages(messages: list[tuple[datetime, str]]) -> list[list[str]]:
+    return [[timestamp.isoformat(sep="T"), text] for timestamp, text in messages]

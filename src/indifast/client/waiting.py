@@ -1,0 +1,458 @@
+"""Waiting for what a server does: definitions, states, answers, streams of events."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from indifast.client import events
+from indifast.protocol import wire
+from indifast.protocol.message import Wire
+from indifast.protocol.numbers import getfloat
+
+if TYPE_CHECKING:
+    from indifast.client.ipyclient import IPyClient
+
+Until: TypeAlias = "Mapping[str, Any] | Callable[[Any], bool] | None"
+"""What an update must fulfil besides its state: values of members (numbers within half a step, or
+(value, tolerance)), or a function of the vector."""
+
+
+class INDIAlert(Exception):
+    """The driver answered with the state Alert; `message` is the last one of the vector or its device."""
+
+    def __init__(self, devicename: str, vectorname: str, message: str) -> None:
+        super().__init__(f"{devicename} {vectorname} went to Alert: {message or 'the driver gave no reason'}")
+        self.devicename = devicename
+        self.vectorname = vectorname
+        self.message = message
+
+
+class INDICheckError(ValueError):
+    """A command that the vector, as it is defined, cannot take."""
+
+
+class PingReply:
+    """An answer to a ping, seen by watchers only."""
+
+    eventtype = "PingReply"
+    devicename = vectorname = None
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+
+
+class Watcher:
+    """Sees every event right after the model took it in, before `rxevent` does; None: the connection is gone."""
+
+    holding = False
+    """No more should be received until this watcher says so (by waking the connection)."""
+    urgent = False
+    """Something is waited for, so that nobody may hold up what is received."""
+
+    def notify(self, event: Any) -> None:
+        """An event."""
+        raise NotImplementedError
+
+
+class _Condition(Watcher):
+    """Calls a function with every event until it gives a result or raises."""
+
+    urgent = True
+
+    def __init__(self, client: IPyClient, test: Callable[[Any], Any]) -> None:
+        self._client = client
+        self._test = test
+        self._future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def notify(self, event: Any) -> None:
+        if self._future.done():
+            return
+        try:
+            result = self._test(event)
+        except Exception as error:
+            self._future.set_exception(error)
+        else:
+            if result is not None:
+                self._future.set_result(result)
+
+    async def wait(self, timeout: float | None, what: Callable[[], str]) -> Any:
+        """The result; TimeoutError, saying what was waited for, after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._future
+        except TimeoutError:
+            raise TimeoutError(f"{what()} (waited {timeout:g} s)") from None
+
+    def __enter__(self) -> _Condition:
+        attach(self._client, self)
+        wake(self._client)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        detach(self._client, self)
+        self._future.cancel()
+
+
+def attach(client: IPyClient, watcher: Watcher) -> None:
+    """Let a watcher see every event while it lives: an iterator that nobody holds any more holds nobody up."""
+    watchers = client._watchers
+
+    def gone(reference: weakref.ref[Watcher]) -> None:
+        if reference in watchers:
+            watchers.remove(reference)
+        wake(client)
+
+    watchers.append(weakref.ref(watcher, gone))
+
+
+def detach(client: IPyClient, watcher: Watcher) -> None:
+    """Let it see no more."""
+    client._watchers[:] = [reference for reference in client._watchers if reference() is not watcher]
+
+
+def wake(client: IPyClient) -> None:
+    """Let a client that is held up look again."""
+    if client._connection is not None:
+        client._connection.wake()
+
+
+async def ready(client: IPyClient, timeout: float | None, names: Iterable[Any], quiet: float) -> None:
+    """Wait until the server's devices are known.
+
+    Without names: until there is at least one device and no new definition came for `quiet` seconds. With names: until
+    all of them are defined, each a device name or a pair (device name, vector name). An answered ping would not tell:
+    servers answer pings themselves. TimeoutError, saying what is missing, after `timeout` seconds.
+    """
+    wanted = [(name, None) if isinstance(name, str) else tuple(name) for name in names]
+    if wanted:
+
+        def missing() -> list[Any]:
+            return [name for name in wanted if _defined(client, *name) is None]
+
+        with _Condition(client, lambda _: None if missing() else True) as condition:
+            condition.notify(None)
+            await condition.wait(timeout, lambda: f"not defined: {missing()}")
+        return
+    last = time.monotonic()
+
+    def definition(event: Any) -> None:
+        nonlocal last
+        if isinstance(event, events.defVector):
+            last = time.monotonic()
+
+    with _Condition(client, definition):
+        try:
+            async with asyncio.timeout(timeout):
+                while (rest := last + quiet - time.monotonic()) > 0 or not client.enabledlen():  # noqa: ASYNC110
+                    await asyncio.sleep(rest if rest > 0 else quiet)
+        except TimeoutError:
+            state = "no device was defined" if client.connected else f"not connected to {client.indihost}"
+            raise TimeoutError(f"{state} (waited {timeout:g} s)") from None
+
+
+def _defined(client: IPyClient, devicename: str, vectorname: str | None) -> Any:
+    device = client.data.get(devicename)
+    if device is None or not device.enable:
+        return None
+    if vectorname is None:
+        return device
+    vector = device.data.get(vectorname)
+    return vector if vector is not None and vector.enable else None
+
+
+async def wait_for(
+    client: IPyClient,
+    devicename: str,
+    vectorname: str | None,
+    state: str | Iterable[str] | None,
+    timeout: float | None,
+) -> Any:
+    """Wait until a device, or a vector, is defined and, if `state` is given, has that state or one of those.
+
+    Returns the device or vector, at once if all that is so already. TimeoutError after `timeout` seconds.
+    """
+    states = None if state is None else {state} if isinstance(state, str) else set(state)
+
+    def test(_: Any) -> Any:
+        found = _defined(client, devicename, vectorname)
+        if found is None or (states is not None and vectorname is not None and found.state not in states):
+            return None
+        return _Box(found)
+
+    def what() -> str:
+        found = _defined(client, devicename, vectorname)
+        name = " ".join(part for part in (devicename, vectorname) if part)
+        return f"{name} is not defined" if found is None else f"{name} is {found.state}, not {sorted(states or ())}"
+
+    with _Condition(client, test) as condition:
+        condition.notify(None)
+        box = await condition.wait(timeout, what)
+        return box.content
+
+
+class _Box:
+    """A result that may be an empty mapping."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = content
+
+
+async def command(
+    client: IPyClient,
+    devicename: str,
+    vectorname: str,
+    timestamp: datetime | None,
+    members: Mapping[str, Any],
+    timeout: float | None,
+    accept: Iterable[str],
+    until: Until,
+) -> Any:
+    """Send a command and wait for its effect.
+
+    Returns the vector at the first update of it, received after sending, that leaves it in a state of `accept` and
+    fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command an update
+    answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
+
+    Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, ConnectionError if
+    the connection is lost, KeyError for a vector that is not defined.
+    """
+    vector = _defined(client, devicename, vectorname)
+    if vector is None:
+        raise KeyError(f"{devicename} {vectorname} is not defined")
+    if not client._can_send:
+        raise ConnectionError("not connected")
+    accepted = {accept} if isinstance(accept, str) else set(accept)
+    sent = False
+
+    def test(event: Any) -> Any:
+        if event is None:
+            raise ConnectionError(f"the connection was lost before {devicename} {vectorname} answered")
+        if not sent or event.vectorname != vectorname or event.devicename != devicename:
+            return None
+        if isinstance(event, events.delProperty):
+            raise ConnectionError(f"{devicename} {vectorname} was deleted")
+        if not isinstance(event, events.setVector):
+            return None
+        if vector.state in accepted and _fulfilled(vector, until):
+            return _Box(vector)
+        if vector.state == "Alert" and "Alert" not in accepted:
+            raise INDIAlert(devicename, vectorname, event.message or _last_message(vector))
+        return None
+
+    with _Condition(client, test) as condition:
+        sent = True
+        await client._send_members(vector, timestamp, members)
+        box = await condition.wait(
+            timeout, lambda: f"{devicename} {vectorname} is {vector.state}, last message: {_last_message(vector)!r}"
+        )
+        return box.content
+
+
+def _last_message(vector: Any) -> str:
+    messages = vector.device.messages
+    return vector.message or (messages[0][1] if messages else "")
+
+
+def _fulfilled(vector: Any, until: Until) -> bool:
+    if until is None:
+        return True
+    if callable(until):
+        return bool(until(vector))
+    return all(_has(vector, name, target) for name, target in until.items())
+
+
+def _has(vector: Any, name: str, target: Any) -> bool:
+    member = vector.data[name]
+    if vector.vectortype != "NumberVector":
+        return bool(member.membervalue == target)
+    if isinstance(target, tuple):
+        value, tolerance = (getfloat(part) for part in target)
+    else:
+        value = getfloat(target)
+        tolerance = max(abs(_limit(member.step)) / 2, 1e-6 * abs(value), 1e-9)
+    return bool(abs(member.getfloatvalue() - value) <= tolerance)
+
+
+def _limit(text: Any) -> float:
+    try:
+        return getfloat(text)
+    except TypeError:
+        return 0.0
+
+
+def check_command(devicename: str, vectorname: str, vector: Any, members: Mapping[str, Any]) -> None:
+    """Raise INDICheckError for a command that the vector, as it is defined, cannot take."""
+    name = f"{devicename} {vectorname}"
+    if vector is None or not vector.enable:
+        raise INDICheckError(f"{name} is not defined")
+    if vector.perm == "ro":
+        raise INDICheckError(f"{name} is read-only")
+    for member in members:
+        if member not in vector.data:
+            raise INDICheckError(f"{name} has no member {member}, only {', '.join(vector.data)}")
+    check = {"NumberVector": _check_numbers, "SwitchVector": _check_switches, "TextVector": _check_texts}
+    if vector.vectortype in check:
+        check[vector.vectortype](name, vector, members)
+
+
+def _check_numbers(name: str, vector: Any, members: Mapping[str, Any]) -> None:
+    for key, value in members.items():
+        try:
+            number = getfloat(value)
+        except TypeError:
+            raise INDICheckError(f"{name}: {value!r} for {key} is no number") from None
+        low, high = _limit(vector.data[key].min), _limit(vector.data[key].max)
+        # Equal limits mean that there are none.
+        if low < high and not low <= number <= high:
+            raise INDICheckError(f"{name}: {number:g} for {key} is outside {low:g} to {high:g}")
+
+
+def _check_switches(name: str, vector: Any, members: Mapping[str, Any]) -> None:
+    for key, value in members.items():
+        if value not in ("On", "Off"):
+            raise INDICheckError(f"{name}: {value!r} for {key} is neither On nor Off")
+    on = sum(value == "On" for value in members.values())
+    if vector.rule in ("OneOfMany", "AtMostOne") and on > 1:
+        raise INDICheckError(f"{name}: {vector.rule} allows one switch On, not {on}")
+    if vector.rule == "OneOfMany" and not on:
+        raise INDICheckError(f"{name}: OneOfMany needs one switch On")
+
+
+def _check_texts(name: str, vector: Any, members: Mapping[str, Any]) -> None:
+    for key, value in members.items():
+        if not isinstance(value, str):
+            raise INDICheckError(f"{name}: the text {key} must be a str, not {type(value).__name__}")
+
+
+_uids = itertools.count(1)
+
+
+async def ping(client: IPyClient, timeout: float | None) -> float:
+    """Seconds until the server answers a pingRequest."""
+    if not client._can_send:
+        raise ConnectionError("not connected")
+    uid = f"indifast/{next(_uids)}"
+
+    def test(event: Any) -> Any:
+        if event is None:
+            raise ConnectionError("the connection was lost")
+        return True if isinstance(event, PingReply) and event.uid == uid else None
+
+    with _Condition(client, test) as condition:
+        began = time.monotonic()
+        data = wire.element("pingRequest", {"uid": uid}).encode()
+        await client._transmit(Wire("pingRequest", None, None, data))
+        await condition.wait(timeout, lambda: "the server does not answer pings")
+        return time.monotonic() - began
+
+
+class EventStream(Watcher, AsyncIterator[Any]):
+    """Events as an asynchronous iterator, from the moment it was made.
+
+    Filtered by device name, vector name and event class (one, or a tuple of them). It ends when the client stops. When
+    `queue` events wait, no more is received until some were taken, except while somebody waits for an answer.
+    """
+
+    def __init__(
+        self,
+        client: IPyClient,
+        device: str | None,
+        vector: str | None,
+        types: type | tuple[type, ...] | None,
+        queue: int,
+    ) -> None:
+        self._client = client
+        self._device = device
+        self._vector = vector
+        self._types = types
+        self._most = queue
+        self._events: deque[Any] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._open = True
+        attach(client, self)
+
+    @property
+    def holding(self) -> bool:  # type: ignore[override]
+        """So many events wait that no more should be received."""
+        return len(self._events) >= self._most
+
+    def notify(self, event: Any) -> None:
+        if event is None:
+            if self._client.stop:
+                self._open = False
+                self._wake()
+            return
+        if isinstance(event, PingReply) or (self._types is not None and not isinstance(event, self._types)):
+            return
+        if (self._device is None or event.devicename == self._device) and (
+            self._vector is None or event.vectorname == self._vector
+        ):
+            self._events.append(event)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def __anext__(self) -> Any:
+        while not self._events:
+            if not self._open:
+                self.close()
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        held = self.holding
+        event = self._events.popleft()
+        if held:
+            wake(self._client)
+        return event
+
+    def close(self) -> None:
+        """Take no more events."""
+        self._open = False
+        self._events.clear()
+        detach(self._client, self)
+        wake(self._client)
+        self._wake()
+
+    async def aclose(self) -> None:
+        """The same, for `contextlib.aclosing`."""
+        self.close()
+
+
+class AlertWatch(Watcher):
+    """Makes a future fail with INDIAlert once a vector goes to Alert, or with ConnectionError once it is gone."""
+
+    urgent = True
+
+    def __init__(self, client: IPyClient, devicename: str, vectorname: str, future: asyncio.Future[None]) -> None:
+        self._client = client
+        self._names = devicename, vectorname
+        self._future = future
+        attach(client, self)
+
+    def notify(self, event: Any) -> None:
+        if self._future.done():
+            return
+        if event is None:
+            self._future.set_exception(ConnectionError(f"the connection was lost before {self._names[0]} answered"))
+        elif (
+            isinstance(event, events.setVector)
+            and (event.devicename, event.vectorname) == self._names
+            and event.vector.state == "Alert"
+        ):
+            self._future.set_exception(INDIAlert(*self._names, event.message or _last_message(event.vector)))
+
+    def close(self) -> None:
+        """Watch no more."""
+        detach(self._client, self)

@@ -1,0 +1,118 @@
+"""The client against real servers: what a program sees from connecting to a picture."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import numpy
+import pytest
+from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, indiserver, session
+
+from indifast.client import IPyClient
+
+
+@pytest.mark.parametrize("carrier", ["tcp", "unix"])
+def test_camera_frame_from_indiserver(program: Callable[[str], str], carrier: str) -> None:
+    with indiserver(program, "indi_simulator_ccd") as (port, local):
+
+        async def scenario() -> None:
+            client = IPyClient("127.0.0.1", port) if carrier == "tcp" else IPyClient(local)
+            async with client:
+                await client.ready(LIMIT, ("CCD Simulator", "CONNECTION"))
+                await client.send_newVector(
+                    "CCD Simulator", "CONNECTION", members={"CONNECT": "On"}, wait=True, timeout=LIMIT
+                )
+                frame = await client.expose("CCD Simulator", 0.2)
+                assert frame.format == ".fits"
+                picture = frame.array()
+                assert picture.shape == (1024, 1280)
+                assert numpy.ptp(picture) > 0
+                content = client["CCD Simulator"]["CCD1"]["CCD1"]
+                assert isinstance(content, bytes if carrier == "tcp" else memoryview)
+                assert memoryview(content).readonly
+                assert await client.ping() < LIMIT
+
+        asyncio.run(scenario())
+
+
+def test_model_and_events_of_all_kinds() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, TEXTS, SWITCHES, LIGHTS, BLOBS) as (server, client):
+            assert client.types()[:4] == ["Message", "Message", "ConnectionMade", "Message"]
+            assert client.types()[4:] == ["Define"] * 4 + ["DefineBLOB"]
+            device = client["D"]
+            assert list(device) == ["N", "T", "S", "L", "B"]
+            assert dict(device["N"]) == {"a": "1", "b": "-0:30:15"}
+            assert device["N"].getfloatvalue("b") == pytest.approx(-0.5041666)
+            assert device["N"].getformattedvalue("b") == " -0:30:15"
+            assert dict(device["T"]) == {"x": "hello", "y": ""}
+            assert dict(device["S"]) == {"on": "Off", "off": "On"}
+            assert (device["L"].perm, device["L"].timeout) == ("ro", None)
+            assert device["B"].timeout == 60.0
+            assert device["B"]["img"] is None
+            await server.expect('<enableBLOB device="D" name="B">Never</enableBLOB>')
+
+            await server.send(
+                '<setNumberVector device="D" name="N" state="Busy" message="hm"><oneNumber name="a">\n2.5\n'
+                "</oneNumber></setNumberVector>",
+                '<setSwitchVector device="D" name="S"><oneSwitch name="on">On</oneSwitch></setSwitchVector>',
+                '<setTextVector device="D" name="T" state="Ok"><oneText name="x">a &amp; b</oneText></setTextVector>',
+                '<setLightVector device="D" name="L" state="Alert"><oneLight name="l">Alert</oneLight>'
+                "</setLightVector>",
+                blob(b"content"),
+            )
+            event = await client.got("SetBLOB")
+            number, switch, text, light = client.of("Set")
+            assert (dict(number), number.state, number.message) == ({"a": "2.5"}, "Busy", "hm")
+            assert (device["N"].state, device["N"]["a"], device["N"].message) == ("Busy", "2.5", "hm")
+            assert (dict(switch), switch.state, device["S"].state) == ({"on": "On"}, None, "Idle")
+            assert (dict(text), device["T"]["x"]) == ({"x": "a & b"}, "a & b")
+            assert (dict(light), device["L"]["l"]) == ({"l": "Alert"}, "Alert")
+            assert (dict(event), event.sizeformat) == ({"img": b"content"}, {"img": (7, ".bin")})
+            member = device["B"].member("img")
+            assert (member.membervalue, member.blobsize, member.blobformat) == (b"content", 7, ".bin")
+
+    asyncio.run(scenario())
+
+
+def test_what_is_sent() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, TEXTS, SWITCHES, BLOBS) as (server, client):
+            await server.expect('<getProperties version="1.7" />')
+            await client.send_newVector("D", "S", members={"on": "On", "off": "Off", "what": "On"})
+            await server.expect('"><oneSwitch name="off">Off</oneSwitch><oneSwitch name="on">On</oneSwitch></newSw')
+            assert client["D"]["S"].state == "Busy"
+            await client.send_newVector("D", "N", members={"a": 3.25})
+            await server.expect('<oneNumber name="a">3.25</oneNumber><oneNumber name="b">-0:30:15</oneNumber>')
+            await client.send_newVector("D", "T", members={"x": '<é&">'})
+            await server.expect('<oneText name="x">&lt;é&amp;"&gt;</oneText><oneText name="y" /></newTextVector>')
+            await client.send_enableBLOB("Also", "D")
+            await server.expect('<enableBLOB device="D">Also</enableBLOB>')
+            await client.send_newVector("D", "B", members={"img": (b"hello world", 99, ".txt")})
+            await server.expect('<oneBLOB name="img" format=".txt" size="99">aGVsbG8gd29ybGQ=</oneBLOB></newBLOBV')
+
+    asyncio.run(scenario())
+
+
+def test_leaving_stops_at_once() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (_, client):
+            pass
+        assert client.stopped.is_set()
+        assert not client.connected
+        assert not client
+        assert client.types()[-2:] == ["Message", "ConnectionLost"]
+
+    asyncio.run(scenario())
+
+
+def test_shutdown_while_nobody_answers() -> None:
+    async def scenario() -> None:
+        client = Recorder("127.0.0.1", 1)
+        async with asyncio.timeout(LIMIT):
+            async with client:
+                await client.got("Message", 2)
+        assert client.types() == ["Message"] * len(client.seen)
+
+    asyncio.run(scenario())
