@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from indifast._parser import Element
 
 
-def to_tree(element: Element) -> TreeElement:
-    """The same element as a tree. BLOB content stands in it as one unwrapped run of base64."""
+def to_tree(element: Element, *, content: bool = True) -> TreeElement:
+    """The same element as a tree. BLOB content stands in it as one unwrapped run of base64, or is left out."""
     root = TreeElement(element.tag, element.attrs)
     if element.text:
         root.text = element.text
     for member in element.members:
         child = SubElement(root, member.tag, member.attrs)
-        if member.data is not None:
+        if member.tag == "oneBLOB":
+            if not content or member.data is None:
+                continue
             from indifast._base64 import encode
 
             child.text = encode(member.data).decode("ascii")

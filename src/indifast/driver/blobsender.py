@@ -1,0 +1,115 @@
+"""How BLOBs leave a driver: read, compressed and encoded only if somebody wants them, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from indifast.driver.propertymembers import BLOBMember, buffer_of, read_content
+from indifast.protocol import wire
+
+if TYPE_CHECKING:
+    from indifast.driver.propertyvectors import BLOBVector
+    from indifast.routing.link import Link
+    from indifast.transport.blobs import BlobContent, BlobMessage
+
+logger = logging.getLogger("indifast.driver.propertyvectors")
+
+COMPRESSION_LEVEL = 4
+"""zlib level for `.z` content, the one that libindi streams with: higher ones cost far more time than they save."""
+
+_T = TypeVar("_T")
+
+
+class BLOBSender:
+    """Sends the contents of one vector, one message after the other."""
+
+    def __init__(self, vector: BLOBVector) -> None:
+        self._vector = vector
+        self._turn = asyncio.Lock()
+
+    async def send(
+        self, attributes: Mapping[str, str | None], contents: Sequence[tuple[BLOBMember, Any]], compress: bool | None
+    ) -> None:
+        """Send one setBLOBVector; returns when the values are no longer read and the fastest reader keeps up.
+
+        Nothing is read or encoded when nobody wants it. Without any readable member the message goes out empty.
+        """
+        driver = self._vector.driver
+        if driver is None:
+            raise TypeError(f"the BLOBVector {self._vector.name} is not part of a driver")
+        device, name = attributes["device"], attributes["name"]
+        assert device is not None
+        assert name is not None
+        async with self._turn:
+            link = driver._runtime.sending_link()
+            if link is None:
+                return
+            if not any(link.demand(device, name)):
+                driver._runtime.count("blobs_not_wanted")
+                return
+            loaded = [await self._load(member, value, compress) for member, value in contents]
+            present = [content for content in loaded if content is not None]
+            if not present:
+                await driver._runtime.transmit(wire.vector("setBLOBVector", attributes, ""))
+                return
+            from indifast.transport.blobs import BlobMessage
+
+            message = BlobMessage.from_members("setBLOBVector", attributes, present)
+            await _take_over(message, link, device, name)
+            driver._runtime.send_blob(message)
+            await link.paced(device, name)
+
+    async def _load(self, member: BLOBMember, value: Any, compress: bool | None) -> BlobContent | None:
+        """The content to send for a member, None when it can't be read."""
+        from indifast.transport.blobs import BlobContent
+
+        try:
+            data = buffer_of(value)
+            if data is None:
+                data = await _in_thread(partial(read_content, value))
+            elif not len(data):
+                raise ValueError("the BLOB value is empty")
+        except ValueError as error:
+            logger.error("%s.%s left out: %s", self._vector._where(), member.name, error)
+            return None
+        size = member.blobsize or len(data)
+        form = member.format_of(value)
+        if member.compress if compress is None else compress:
+            data = memoryview(await _in_thread(partial(zlib.compress, data, COMPRESSION_LEVEL)))
+            form += ".z"
+        return BlobContent(member.name, form, data, size)
+
+
+async def _take_over(message: BlobMessage, link: Link, device: str, name: str) -> None:
+    """Make every form that somebody wants, so that the user's buffers are needed no longer.
+
+    Who wants what may change while a form is being made, hence the loop.
+    """
+    while True:
+        demand = link.demand(device, name)
+        wanted = [attached for attached in (False, True) if (demand.attached if attached else demand.inline)]
+        missing = [attached for attached in wanted if message.parts(attached) is None]
+        if not missing:
+            message.release()
+            return
+        await _made(message, missing[0])
+
+
+async def _made(message: BlobMessage, attached: bool) -> None:
+    made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    message.when_ready(attached, partial(_resolve, made))
+    await made
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _in_thread(function: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(None, function)

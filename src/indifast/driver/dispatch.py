@@ -1,0 +1,214 @@
+"""From received elements to events: which vector is meant, in which order user code hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from indifast.driver import events
+from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SNOOPED, VERSION
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+    from indifast.driver.propertyvectors import PropertyVector
+    from indifast.driver.runtime import Runtime
+
+logger = logging.getLogger("indifast.driver.ipydriver")
+
+WAITING = 256
+"""Events that may wait for user code before no more messages are taken in."""
+WAITING_BYTES = 64 << 20
+"""Bytes of the messages behind these events."""
+LARGE = 256 << 10
+"""Messages from this many bytes on are decoded in a thread."""
+
+_Job = tuple[Callable[[], Any], Callable[[Any], Awaitable[None]], int, str]
+
+
+class Dispatcher:
+    """Turns elements into events and brings them to user code: one at a time for a vector, in order of arrival; side
+    by side for different vectors. Snoop events are one such sequence of their own.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._queues: dict[Hashable, deque[_Job]] = {}
+        self._waiting = 0
+        self._bytes = 0
+        self._room: asyncio.Event | None = None
+
+    def clear(self) -> None:
+        """Forget what waits: the driver has stopped."""
+        self._queues.clear()
+        self._waiting = self._bytes = 0
+        self._room = None
+
+    async def dispatch(self, element: Element) -> None:
+        """Handle one received message. Waits only while too many events wait for user code."""
+        driver = self._runtime.driver
+        if driver.debug_enable and logger.isEnabledFor(logging.DEBUG):
+            logger.debug("RX:: %s", _shown(element))
+        tag = element.tag
+        if tag == "getProperties":
+            await self._get_properties(element)
+        elif tag in NEW_VECTORS:
+            self._new(element)
+        elif tag in SNOOPED:
+            self._snooped(element)
+        elif tag == "enableBLOB":
+            self._enable_blob(element)
+        while self._waiting > WAITING or self._bytes > WAITING_BYTES:
+            await self._changed()
+
+    async def idle(self, within: float) -> None:
+        """Wait until user code has been told everything, but not for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._waiting and self._runtime.fault is None:
+                    await self._changed()
+
+    async def _changed(self) -> None:
+        """Wait until less waits for user code than now."""
+        if self._room is None:
+            self._room = asyncio.Event()
+        await self._room.wait()
+
+    async def _get_properties(self, element: Element) -> None:
+        runtime = self._runtime
+        if element.attrs.get("version") != VERSION:
+            text = "getProperties for %s refused: version %s instead of 1.7"
+            runtime.refuse("version", text, element.device or "all devices", element.attrs.get("version"))
+            return
+        for vector in list(self._meant(element)):
+            if not runtime.driver.auto_send_def:
+                self._post(vector, events.getProperties, element, 0)
+                continue
+            try:
+                await vector.send_defVector()
+            except Exception as error:
+                runtime.user_fault(error, f"the definition of {vector._where()}", vector.devicename)
+
+    def _meant(self, element: Element) -> Iterator[PropertyVector]:
+        """The enabled vectors that a getProperties asks for."""
+        devices = self._runtime.driver.data
+        if element.device is not None:
+            device = devices.get(element.device)
+            chosen = [] if device is None else [device]
+        else:
+            chosen = list(devices.values())
+        for device in chosen:
+            if not device.enable:
+                continue
+            if element.device is not None and element.name is not None:
+                vector = device.data.get(element.name)
+                vectors = [] if vector is None else [vector]
+            else:
+                vectors = list(device.data.values())
+            yield from (vector for vector in vectors if vector.enable)
+
+    def _own(self, element: Element) -> PropertyVector | None:
+        """The enabled vector of this driver that an element names."""
+        device = self._runtime.driver.data.get(element.device)
+        if device is None or not device.enable:
+            return None
+        vector: PropertyVector | None = device.data.get(element.name)
+        return vector if vector is not None and vector.enable else None
+
+    def _new(self, element: Element) -> None:
+        vector = self._own(element)
+        if vector is None:
+            return
+        where = f"{element.device}.{element.name}"
+        if element.tag != f"new{vector.kind}Vector":
+            text = "%s for %s refused: that is a %s"
+            self._runtime.refuse((element.tag, where), text, element.tag, where, vector.vectortype)
+        elif getattr(vector, "perm", None) == "ro":
+            self._runtime.refuse(("ro", where), "%s for %s refused: it is read-only", element.tag, where)
+        else:
+            build = events.NEW_EVENTS[element.tag]
+            self._post(vector, build, element, element.size)
+
+    def _enable_blob(self, element: Element) -> None:
+        """Only a driver that serves its one client itself hears of this."""
+        for vector in self._meant(element):
+            if vector.kind == "BLOB":
+                self._post(vector, events.enableBLOB, element, 0)
+
+    def _snooped(self, element: Element) -> None:
+        driver = self._runtime.driver
+        device, name = element.device, element.name
+        if device in driver.data:
+            text = "%s for %s refused: this device is the driver's own"
+            self._runtime.refuse(("own", device, element.tag), text, element.tag, device)
+            return
+        if device is None and element.tag in DEF_VECTORS:
+            return
+        wanted = driver.snoopall or device in driver.snoopdevices or (device, name) in driver.snoopvectors
+        if not wanted:
+            return
+        if device is not None and name is not None:
+            self._runtime.snoops.heard((device, name))
+        build = events.SNOOP_EVENTS[element.tag]
+        what = f"snoopevent for {device}.{name}"
+        self._queue("snoop", partial(build, element), driver.snoopevent, element.size, what)
+
+    def _post(self, vector: PropertyVector, event: type[events.Event], element: Element, size: int) -> None:
+        key = (vector._devicename(), vector.name)
+        build = partial(event, *key, vector, element)
+        self._queue(key, build, self._runtime.driver.rxevent, size, f"rxevent for {key[0]}.{key[1]}")
+
+    def _queue(
+        self, key: Hashable, build: Callable[[], Any], handle: Callable[[Any], Awaitable[None]], size: int, what: str
+    ) -> None:
+        self._waiting += 1
+        self._bytes += size
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.append((build, handle, size, what))
+            return
+        self._queues[key] = queue = deque([(build, handle, size, what)])
+        self._runtime.start(self._work(key, queue), what)
+
+    async def _work(self, key: Hashable, queue: deque[_Job]) -> None:
+        """Bring the events of one queue to user code until there are no more."""
+        while queue and self._runtime.fault is None:
+            build, handle, size, what = queue[0]
+            try:
+                event = await self._build(build, size, what)
+                if event is not None:
+                    await handle(event)
+            except Exception as error:
+                device = key[0] if isinstance(key, tuple) else None
+                self._runtime.user_fault(error, what, device)
+            finally:
+                queue.popleft()
+                self._waiting -= 1
+                self._bytes -= size
+                if self._room is not None:
+                    self._room.set()
+                    self._room = None
+        self._queues.pop(key, None)
+
+    async def _build(self, build: Callable[[], Any], size: int, what: str) -> Any:
+        """The event, decoded off the event loop if it is large; None when the message makes no event."""
+        try:
+            if size < LARGE:
+                return build()
+            return await asyncio.get_running_loop().run_in_executor(None, build)
+        except events.EventException as error:
+            self._runtime.refuse(what, "%s refused: %s", what, error)
+            return None
+
+
+def _shown(element: Element) -> str:
+    """The XML of a received element, for the log; BLOB content is left out."""
+    from xml.etree.ElementTree import tostring
+
+    from indifast.protocol.etree import to_tree
+
+    return tostring(to_tree(element, content=False), encoding="unicode")

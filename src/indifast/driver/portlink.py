@@ -1,0 +1,143 @@
+"""A driver's link to the clients of its own port, one at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+from indifast.driver.streamlink import Refuse, StreamLink
+from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
+from indifast.routing.link import Demand
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+    from indifast.protocol.message import Routable
+    from indifast.transport.listener import Listener
+    from indifast.transport.stream import Stream
+
+logger = logging.getLogger("indifast.driver.comms")
+
+_POLICIES = 10_000  # remembered per client
+
+
+class PortLink:
+    """A `Link` to whoever is connected: a second client is turned away, the next one served when the first has gone.
+
+    Without a client, what the driver sends is dropped. Each client begins with BLOBs off.
+    """
+
+    def __init__(self, refuse: Refuse) -> None:
+        self.closed = False
+        self.port: int | None = None
+        self._refuse = refuse
+        self._listener: Listener | None = None
+        self._client: StreamLink | None = None
+        self._callback: Callable[[], None] | None = None
+        self._policies: dict[tuple[str, str | None], str] = {}
+
+    @classmethod
+    async def open(cls, host: str, port: int, refuse: Refuse) -> Self:
+        """Listen. Raises OSError when the port can't be had."""
+        from indifast.transport.connect import listen_tcp
+
+        link = cls(refuse)
+        link._listener = await listen_tcp(host, port, link._accept)
+        link.port = link._listener.port
+        logger.info("listening on %s", ", ".join(link._listener.addresses))
+        return link
+
+    def _accept(self, stream: Stream) -> None:
+        if self._client is not None:
+            logger.info("connection from %s turned away: there is one already", stream.peername)
+            stream.abort()
+            return
+        logger.info("connection from %s", stream.peername)
+        self._policies.clear()
+        self._client = client = StreamLink(stream, self._refuse)
+        client.on_receive(self._callback)
+        client.start(lambda: self._lost(client))
+
+    def _lost(self, client: StreamLink) -> None:
+        if self._client is client:
+            logger.info("connection from %s closed", client.peername)
+            self._client = None
+
+    # for the driver
+
+    def demand(self, device: str, name: str) -> Demand:
+        """What the client has enabled."""
+        client = self._client
+        if client is None or self._policy(device, name) == NEVER:
+            return Demand(False, False)
+        return client.demand(device, name)
+
+    def send(self, message: Routable) -> None:
+        """See `Link.send`; what the client's enableBLOB excludes is dropped."""
+        if self._client is not None and self._passes(message):
+            self._client.send(message)
+
+    async def paced(self, device: str, name: str) -> None:
+        """See `Link.paced`."""
+        if self._client is not None:
+            await self._client.paced(device, name)
+
+    async def not_full(self) -> None:
+        """Wait while the client is very far behind."""
+        if self._client is not None:
+            await self._client.not_full()
+
+    def receive(self) -> Element | None:
+        """See `Link.receive`. A client that says no more is let go."""
+        client = self._client
+        if client is None:
+            return None
+        element = client.receive()
+        if element is None:
+            if client.ended:
+                client.close()
+        elif element.tag == "enableBLOB":
+            self._enable(element)
+        return element
+
+    def on_receive(self, callback: Callable[[], None] | None) -> None:
+        """See `Link.on_receive`."""
+        self._callback = callback
+        if self._client is not None:
+            self._client.on_receive(callback)
+
+    def close(self) -> None:
+        """Listen no more, let the client go."""
+        self.closed = True
+        if self._listener is not None:
+            self._listener.close()
+        if self._client is not None:
+            self._client.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until what was queued for the client is written, or given up."""
+        if self._client is not None:
+            await self._client.wait_closed()
+
+    # enableBLOB
+
+    def _enable(self, element: Element) -> None:
+        policy = element.text.strip()
+        device, name = element.device, element.name
+        if device is None or policy not in BLOB_POLICIES or len(self._policies) >= _POLICIES:
+            return
+        if name is None:
+            for key in [key for key in self._policies if key[0] == device]:
+                del self._policies[key]
+        self._policies[(device, name)] = policy
+
+    def _policy(self, device: str, name: str | None) -> str:
+        by_device = self._policies.get((device, None), NEVER)
+        return self._policies.get((device, name), by_device)
+
+    def _passes(self, message: Routable) -> bool:
+        if message.device is None or message.tag in ("getProperties", "delProperty") or message.tag[:3] == "def":
+            return True
+        if message.blob:
+            return self._policy(message.device, message.name) in (ALSO, ONLY)
+        return message.tag == "setBLOBVector" or self._policies.get((message.device, None)) != ONLY

@@ -1,0 +1,216 @@
+"""A driver's link over one byte stream: stdin and stdout, or the connection of one client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from indifast._parser import Tokenizer
+from indifast.protocol import wire
+from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.routing.link import Demand
+from indifast.routing.outbox import Outbox
+from indifast.transport.blobs import routable
+from indifast.transport.shm import DescriptorError, DescriptorQueue
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+    from indifast.protocol.message import Buffer, Routable
+    from indifast.transport.stream import Stream
+
+PACE = 0.1
+"""Seconds for which a frame waits at most for its reader."""
+
+_INBOX = 1024  # messages taken in ahead of the driver
+_INBOX_BYTES = 32 << 20
+
+Refuse = Callable[..., None]
+"""Counts and logs something that is not accepted: kind, text, arguments of the text."""
+
+
+class _LinkOutbox(Outbox):
+    """An outbox for those who can wait: it says when the messages without BLOBs have become few again."""
+
+    def __init__(self, limits: Limits, *, attached: bool, terminator: bytes) -> None:
+        super().__init__(limits, attached=attached, terminator=terminator)
+        self._high = limits.small_queue // 2
+        self._room: asyncio.Future[None] | None = None
+
+    def sent(self, nbytes: int, now: float) -> None:
+        super().sent(nbytes, now)
+        if self._room is not None and self.small <= self._high // 2:
+            self.open()
+
+    def open(self) -> None:
+        """Let those go on who wait."""
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._room = None
+
+    async def not_full(self) -> None:
+        while self.small > self._high:
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
+
+
+class StreamLink:
+    """A `Link` to the one peer of a stream.
+
+    Everything is wanted by the peer; BLOBs go as descriptors when it is on a Unix socket. What the driver says while
+    the peer is slow waits within the limits of an `Outbox`. Pings are answered here.
+    """
+
+    def __init__(
+        self, stream: Stream, refuse: Refuse, *, terminator: bytes = b"", limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.closed = False
+        self.ended = False
+        """The peer has said its last word and the driver has heard it."""
+        self.peername = stream.peername
+        self._stream = stream
+        self._refuse = refuse
+        self._callback: Callable[[], None] | None = None
+        self._on_lost: Callable[[], None] | None = None
+        self._descriptors = DescriptorQueue()
+        self._tokenizer = Tokenizer(relay=stream.local, on_skip=self._skipped, **limits.tokenizer())
+        self._lost_attached = 0
+        self._inbox: deque[Element] = deque()
+        self._inbox_bytes = 0
+        self._reading_paused = False
+        self._eof = False
+        self._frame: asyncio.Future[None] | None = None
+        self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator)
+
+    def start(self, on_lost: Callable[[], None] | None = None) -> None:
+        """Begin; `on_lost` is called when the stream is over."""
+        self._on_lost = on_lost
+        self._stream.start(self, self._outbox)
+
+    # for the driver
+
+    def demand(self, device: str, name: str) -> Demand:
+        """The peer takes everything, in the one form that suits it."""
+        return Demand(inline=not self._stream.local, attached=self._stream.local)
+
+    def send(self, message: Routable) -> None:
+        """See `Link.send`."""
+        if self.closed:
+            return
+        if message.blob:
+            self._frame = frame = asyncio.get_running_loop().create_future()
+            self._outbox.append(message, time.monotonic(), partial(_resolve, frame))
+        else:
+            self._outbox.append(message, time.monotonic())
+
+    async def paced(self, device: str, name: str) -> None:
+        """Wait until the frame sent last is being written, at most 100 ms."""
+        if self._frame is not None and not self.closed:
+            await asyncio.wait((self._frame,), timeout=PACE)
+
+    async def not_full(self) -> None:
+        """Wait while the peer is very far behind with messages that must not be dropped."""
+        await self._outbox.not_full()
+
+    def receive(self) -> Element | None:
+        """See `Link.receive`."""
+        if not self._inbox:
+            if self._eof:
+                self.ended = True
+            return None
+        element = self._inbox.popleft()
+        self._inbox_bytes -= element.size
+        if self._reading_paused and len(self._inbox) < _INBOX // 2 and self._inbox_bytes < _INBOX_BYTES // 2:
+            self._reading_paused = False
+            self._stream.resume_reading()
+        return element
+
+    def on_receive(self, callback: Callable[[], None] | None) -> None:
+        """See `Link.on_receive`."""
+        self._callback = callback
+
+    def close(self) -> None:
+        """Hear nothing more; what is queued is still written, for a while."""
+        if not self.closed:
+            self.closed = True
+            self._inbox.clear()
+            self._stream.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until what was queued is written, or given up."""
+        await self._stream.wait_closed()
+
+    # for the stream
+
+    def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
+        """See `Receiver`."""
+        if fds:
+            self._descriptors.put(fds)
+        for element in self._tokenizer.feed(data, start, end):
+            self._take(element)
+        if self._tokenizer.lost_attached != self._lost_attached:  # nobody knows which ones these were
+            self._lost_attached = self._tokenizer.lost_attached
+            self._descriptors.close()
+        if not self._reading_paused and (len(self._inbox) >= _INBOX or self._inbox_bytes >= _INBOX_BYTES):
+            self._reading_paused = True
+            self._stream.pause_reading()
+        self._notify()
+
+    def eof_received(self) -> bool:
+        """The peer says nothing more, but may go on listening."""
+        self._tokenizer.close()
+        self._eof = True
+        self._notify()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `Receiver`."""
+        self._eof = True
+        self.closed = True
+        self._descriptors.close()
+        self._outbox.clear()
+        self._outbox.open()
+        if self._on_lost is not None:
+            self._on_lost()
+        self._notify()
+
+    def _take(self, element: Element) -> None:
+        if element.tag == "pingRequest":
+            if (uid := element.attrs.get("uid")) is not None:
+                self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
+            return
+        if element.attached:
+            try:
+                element = routable(element, self._descriptors).element()
+            except DescriptorError as error:
+                where = f"{element.tag} for {element.device}.{element.name}"
+                self._refuse(("descriptor", self.peername), "%s from %s refused: %s", where, self.peername, error)
+                return
+        self._inbox.append(element)
+        self._inbox_bytes += element.size
+
+    def _skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
+        text = "%d bytes from %s skipped (%s): %r"
+        self._refuse(("skipped", reason), text, nbytes, self.peername, reason, excerpt)
+
+    def _notify(self) -> None:
+        if self._callback is not None:
+            self._callback()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def open_stdio_link(refuse: Refuse) -> StreamLink:
+    """A link over stdin and stdout: one message per line or more, never two on a line."""
+    from indifast.transport.connect import open_stdio
+
+    link = StreamLink(await open_stdio(), refuse, terminator=b"\n")
+    link.start()
+    return link
