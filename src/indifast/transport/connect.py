@@ -8,7 +8,9 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
+from ssl import SSLContext, SSLError
 
+from indifast.transport import tls
 from indifast.transport.files import FileStream, enlarge_pipe, private
 from indifast.transport.listener import Listener, bind_tcp, bind_unix
 from indifast.transport.stream import SocketStream, Stream, address_name
@@ -17,10 +19,11 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for one address of a peer to answer."""
 
 
-async def open_tcp(host: str, port: int, *, within: float = CONNECT_TIMEOUT) -> Stream:
-    """Connect to the first address of `host` that answers.
+async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, within: float = CONNECT_TIMEOUT) -> Stream:
+    """Connect to the first address of `host` that answers, with TLS when a context is given.
 
-    Raises OSError (also for a name that can't be resolved, and for a time-out), with host and port in its text.
+    Raises OSError, with host and port in its text; also for a name that can't be resolved, for a time-out, and for a
+    certificate that is not trusted.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -33,6 +36,8 @@ async def open_tcp(host: str, port: int, *, within: float = CONNECT_TIMEOUT) -> 
         try:
             sock.setblocking(False)
             await asyncio.wait_for(loop.sock_connect(sock, address), within)
+            if ssl is not None:
+                return await tls.connect(sock, ssl, host, address_name(address))
             return SocketStream(sock, address_name(address))
         except OSError as exc:  # TimeoutError is one
             sock.close()
@@ -43,6 +48,8 @@ async def open_tcp(host: str, port: int, *, within: float = CONNECT_TIMEOUT) -> 
     assert failure is not None
     if isinstance(failure, TimeoutError):
         raise TimeoutError(errno.ETIMEDOUT, f"no answer from {host}:{port} within {within:g} s") from failure
+    if isinstance(failure, SSLError):
+        raise OSError(failure.errno, f"no TLS with {host}:{port}: {failure}") from failure
     reason = os.strerror(failure.errno) if failure.errno else str(failure)
     raise type(failure)(failure.errno, f"cannot connect to {host}:{port}: {reason}") from failure
 
@@ -77,10 +84,17 @@ def _same_socket(first: int, second: int) -> bool:
     return stat.S_ISSOCK(status.st_mode) and (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
 
 
-async def listen_tcp(host: str | Sequence[str] | None, port: int, on_stream: Callable[[Stream], None]) -> Listener:
+async def listen_tcp(
+    host: str | Sequence[str] | None,
+    port: int,
+    on_stream: Callable[[Stream], None],
+    *,
+    ssl: SSLContext | None = None,
+) -> Listener:
     """Listen on every address of `host`, IPv4 and IPv6; None or "" means all interfaces.
 
-    Port 0 takes one that is free on all of them (`Listener.port`). A port in use is an OSError that says what to do.
+    With TLS when a context is given. Port 0 takes one that is free on all of them (`Listener.port`). A port in use is an
+    OSError that says what to do.
     """
     loop = asyncio.get_running_loop()
     addresses: dict[tuple[int, str], None] = {}
@@ -96,7 +110,8 @@ async def listen_tcp(host: str | Sequence[str] | None, port: int, on_stream: Cal
         if name == "localhost":  # some systems list only one of the two
             addresses |= {(socket.AF_INET, "127.0.0.1"): None, (socket.AF_INET6, "::1"): None}
     try:
-        return Listener(bind_tcp(addresses, port), on_stream)
+        acceptor = None if ssl is None else tls.Acceptor(ssl, on_stream)
+        return Listener(bind_tcp(addresses, port), on_stream, acceptor)
     except OSError as exc:
         where = f"port {port} of {host or 'all interfaces'}"
         if exc.errno == errno.EADDRINUSE:

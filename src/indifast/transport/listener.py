@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterable
 
 from indifast.transport.stream import SocketStream, Stream, address_name, peer_name
+from indifast.transport.tls import Acceptor
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +28,19 @@ _NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 class Listener:
     """Turns connections to some bound sockets into streams, until it is closed.
 
-    `on_stream` is called with each new stream, before anything was read from it; `wrap`, when given, is called with
-    each accepted socket instead and decides alone what becomes of it (TLS).
+    `on_stream` is called with each new stream, before anything was read from it; an `acceptor` gets the accepted
+    sockets instead and makes the streams.
     """
 
     def __init__(
         self,
         sockets: Iterable[socket.socket],
         on_stream: Callable[[Stream], None],
-        wrap: Callable[[socket.socket], None] | None = None,
+        acceptor: Acceptor | None = None,
     ) -> None:
         self.sockets = tuple(sockets)
         self._on_stream = on_stream
-        self._wrap = wrap
+        self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
         self._pause = _FIRST_PAUSE
         self._resume: asyncio.TimerHandle | None = None
@@ -73,6 +74,8 @@ class Listener:
         if self._closed:
             return
         self._closed = True
+        if self._acceptor is not None:
+            self._acceptor.close()
         if self._resume is not None:
             self._resume.cancel()
         else:
@@ -110,8 +113,8 @@ class Listener:
     def _take(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         try:
-            if self._wrap is not None:
-                self._wrap(sock)
+            if self._acceptor is not None:
+                self._acceptor.take(sock)
             else:
                 self._on_stream(SocketStream(sock))
         except Exception:

@@ -311,7 +311,7 @@ class SocketStream(Stream):
         self._buffer = read_buffer()
         self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
         if not local:
-            _tune_tcp(sock)
+            tune_tcp(sock)
 
     def _open_input(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
@@ -442,7 +442,7 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return fds.tolist()
 
 
-def _tune_tcp(sock: socket.socket) -> None:
+def tune_tcp(sock: socket.socket) -> None:
     """Small messages leave at once; a peer whose machine vanished is noticed in about two minutes."""
     with contextlib.suppress(OSError):  # a socket that is already dead says so when it is read
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

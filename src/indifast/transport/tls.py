@@ -1,0 +1,184 @@
+"""A stream over TLS, carried by asyncio's transport (which copies, but knows TLS)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+from indifast.transport.stream import Stream, peer_name, read_buffer, tune_tcp
+
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT = 10.0
+"""Seconds that a peer has for its handshake."""
+
+_EARLY = 4096
+_IOV_MAX = 256
+_CHUNK = 256 << 10
+_HIGH_WATER = 512 << 10  # bytes in the transport at which it takes no more
+
+
+class _Protocol(asyncio.BufferedProtocol):
+    """What asyncio calls; hands on to the stream, which may come later than the first bytes.
+
+    It must not pause reading from the start: asyncio would then keep the end of its own handshake to itself.
+    """
+
+    def __init__(self) -> None:
+        self.stream: TLSStream | None = None
+        self.early = b""  # what came with the handshake
+        self._buffer = memoryview(bytearray(_EARLY))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer if self.stream is None else self.stream._room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.stream is None:
+            self.early += bytes(self._buffer[:nbytes])
+        else:
+            self.stream._received(nbytes)
+
+    def eof_received(self) -> None:
+        if self.stream is not None:
+            self.stream._end_of_input()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.stream is not None:
+            self.stream._lost(exc)
+
+    def pause_writing(self) -> None:
+        if self.stream is not None:
+            self.stream._write_blocked = True
+
+    def resume_writing(self) -> None:
+        if self.stream is not None:
+            self.stream._write_blocked = False
+            self.stream.wake()
+
+
+class TLSStream(Stream):
+    """A stream over a TCP connection with TLS. `connect` and `accept` make it, after the handshake."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: _Protocol, peername: str) -> None:
+        super().__init__(peername, False)
+        self._transport = transport
+        self._buffer = read_buffer()
+        self._block: Any = None
+        self._start = 0
+        self._protocol = protocol
+        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        transport.pause_reading()
+        protocol.stream = self
+
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """The certificate that the peer has shown and we have checked (as of `ssl.SSLSocket.getpeercert`)."""
+        found = self._transport.get_extra_info("peercert")
+        return found or None
+
+    def _open_input(self) -> None:
+        if self._protocol.early:
+            self._loop.call_soon(self._deliver_early)
+        else:
+            self._transport.resume_reading()
+
+    def _shut_input(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _deliver_early(self) -> None:
+        if self._reading:
+            early, self._protocol.early = self._protocol.early, b""
+            self._deliver(early, 0, len(early), [])
+        if self._reading:
+            self._transport.resume_reading()
+
+    def _room(self) -> memoryview:
+        self._block, room = self._buffer.room()
+        self._start = self._buffer.start
+        return room
+
+    def _received(self, nbytes: int) -> None:
+        block, self._block = self._block, None
+        end = self._buffer.fill(nbytes)
+        if not (self._closing or self._closed):
+            self._deliver(block, self._start, end, [])
+
+    def _write(self) -> None:
+        outbox = self._outbox
+        assert outbox is not None
+        while outbox.pending and not (self._write_blocked or self._closed):
+            parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+            total = sum(map(len, parts))
+            if total:
+                # The transport keeps what it can't write at once; `pause_writing` says when that is enough.
+                self._transport.writelines(parts)
+            outbox.sent(total, time.monotonic())
+            if not total:
+                break
+        if self._closing:
+            self._finish_if_flushed()
+
+    def _lost(self, exc: Exception | None) -> None:
+        self._end(exc, at_once=True)
+
+    def _release(self) -> None:
+        if self._closing:
+            self._transport.close()  # writes what it has first
+            self._loop.call_later(HANDSHAKE_TIMEOUT, self._transport.abort)
+        else:
+            self._transport.abort()
+
+
+async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, peername: str) -> TLSStream:
+    """Shake hands as the client of a connected socket, which is taken over. Raises OSError (ssl.SSLError is one)."""
+    tune_tcp(sock)
+    protocol = _Protocol()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(
+        lambda: protocol, sock=sock, ssl=context, server_hostname=hostname, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+    )
+    return TLSStream(transport, protocol, peername)
+
+
+class Acceptor:
+    """Shakes hands with those who connect to us, all at the same time."""
+
+    def __init__(self, context: ssl.SSLContext, on_stream: Callable[[Stream], None]) -> None:
+        self._context = context
+        self._on_stream = on_stream
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, sock: socket.socket) -> None:
+        """See to an accepted socket."""
+        task = asyncio.get_running_loop().create_task(self._shake_hands(sock))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Break off the handshakes that go on."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _shake_hands(self, sock: socket.socket) -> None:
+        name = peer_name(sock)
+        tune_tcp(sock)
+        protocol = _Protocol()
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+            )
+        except (OSError, asyncio.CancelledError) as exc:
+            with contextlib.suppress(OSError):
+                sock.close()
+            if isinstance(exc, asyncio.CancelledError):
+                raise
+            logger.warning("no TLS with %s: %s", name, exc)
+            return
+        self._on_stream(TLSStream(transport, protocol, name))

@@ -1,0 +1,147 @@
+"""TLS: both sides with one keyword, certificates of clients, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+
+import pytest
+from transport_support import Pieces, Recorder, no_fd_leak, until
+
+from indifast.transport.connect import listen_tcp, open_tcp
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A certificate authority with a certificate for localhost and one for a client, and one that nobody trusts."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*args: str) -> None:
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-days", "2")
+    for name in ("server", "client"):
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+        openssl("x509", "-req", "-in", f"{name}.csr", *ca, "-out", f"{name}.pem", "-days", "2", "-extfile", "names")
+    openssl("req", "-x509", *key, "-keyout", "rogue.key", "-out", "rogue.pem", "-subj", "/CN=rogue", "-days", "2")
+    return folder
+
+
+def server_context(folder, mutual: bool = False) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.pem"))
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    if mutual:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(folder, certificate: str | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    if certificate is not None:
+        context.load_cert_chain(folder / f"{certificate}.pem", folder / f"{certificate}.key")
+    return context
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_bytes_travel_both_ways(authority, mutual):
+    payload = os.urandom(1 << 20) * 7
+
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener = await listen_tcp("localhost", 0, accepted.append, ssl=server_context(authority, mutual))
+            stream = await open_tcp("localhost", listener.port, ssl=client_context(authority, "client"))
+            await until(lambda: accepted)
+            (other,) = accepted
+            assert not stream.local
+            ours, theirs, out, back = Recorder(), Recorder(), Pieces(), Pieces()
+            stream.start(ours, out)
+            other.start(theirs, back)
+            out.put(b"question")
+            await until(lambda: theirs.data == b"question")
+            back.put(payload)
+            await until(lambda: len(ours.data) == len(payload))
+            assert ours.data == payload
+            if mutual:
+                assert (("commonName", "client"),) in other.peer_certificate()["subject"]
+            out.put(payload)
+            stream.close()
+            await until(lambda: theirs.lost)
+            assert theirs.data == b"question" + payload, "flushed before it closed"
+            assert ours.lost == theirs.lost == [None]
+            listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_reader_holds_up_the_writer_and_pausing_works(authority):
+    async def scenario():
+        accepted: list = []
+        listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+        stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
+        await until(lambda: accepted)
+        got, out = Recorder(), Pieces()
+        stream.start(Recorder(), out)
+        accepted[0].start(got, Pieces())
+        accepted[0].pause_reading()
+        for _ in range(64):
+            out.put(b"x" * (1 << 20))
+        await until(lambda: out.written > 0)
+        await asyncio.sleep(0.2)
+        assert out.queued > 32 << 20, "what the peer does not read stays in the outbox"
+        accepted[0].resume_reading()
+        await until(lambda: len(got.data) == 64 << 20)
+        stream.abort()
+        await until(lambda: got.lost)
+        listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_who_is_not_trusted_gets_no_stream(authority, caplog):
+    async def scenario():
+        accepted: list = []
+        listener = await listen_tcp("localhost", 0, accepted.append, ssl=server_context(authority, mutual=True))
+        stream = None
+        try:  # with TLS 1.3 the client learns of its refusal with its first read
+            stream = await open_tcp("localhost", listener.port, ssl=client_context(authority))
+        except OSError:
+            pass
+        else:
+            got = Recorder()
+            stream.start(got, Pieces())
+            await until(lambda: got.lost)
+        await until(lambda: "no TLS with" in caplog.text)
+        assert not accepted
+        with pytest.raises(OSError, match=f"no TLS with localhost:{listener.port}"):
+            await open_tcp("localhost", listener.port, ssl=ssl.create_default_context())
+        listener.close()
+
+    asyncio.run(scenario())
+
+
+def test_plain_text_and_silence_on_a_tls_port(authority, caplog):
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+            silent = socket.create_connection(("127.0.0.1", listener.port))
+            plain = socket.create_connection(("127.0.0.1", listener.port))
+            plain.sendall(b"<getProperties version='1.7'/>\n")
+            await until(lambda: "no TLS with" in caplog.text)
+            stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
+            await until(lambda: accepted)
+            stream.abort()
+            accepted[0].abort()
+            listener.close()
+            await asyncio.sleep(0)
+            silent.close()
+            plain.close()
+
+    asyncio.run(scenario())
