@@ -39,7 +39,7 @@ cdef extern from "Python.h":
     char *PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject *o)
     Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject *o)
 
-__all__ = ["Base64Error", "Decoder", "decode", "encode", "encode_into", "encoded_length", "paths", "use_path"]
+__all__ = ["Base64Error", "Decoder", "decode", "decode_into", "encode", "encode_into", "encoded_length", "paths", "use_path"]
 
 cdef enum:
     GIL_BYTES = 8 << 10      # from here on it is worth releasing the GIL
@@ -197,6 +197,39 @@ def decode(data, /) -> bytes:
     finally:
         Py_XDECREF(out)
         PyBuffer_Release(&src)
+
+
+def decode_into(data, out, /) -> int:
+    """Decodes a whole base64 text to the beginning of the writable buffer `out`; returns the number of bytes.
+
+    What lies behind them in `out` is left alone.  The two must not overlap.  Base64Error as in `decode`, ValueError
+    when `out` is too small; then `out` holds what was decoded so far.
+    """
+    cdef Py_buffer src, dst
+    cdef b64_decode_state st
+    cdef size_t used, written
+    PyObject_GetBuffer(data, &src, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(out, &dst, PyBUF_WRITABLE)
+        try:
+            b64_state_init_decode(&st)
+            if src.len < GIL_BYTES:
+                used = b64_codec_decode(&st, <const uint8_t *>src.buf, src.len, <uint8_t *>dst.buf, dst.len, &written)
+            else:
+                with nogil:
+                    used = b64_codec_decode(&st, <const uint8_t *>src.buf, src.len, <uint8_t *>dst.buf, dst.len,
+                                            &written)
+            if st.stop == B64_STOP_FULL:
+                raise ValueError(f"the output buffer has {dst.len} bytes, which the text exceeds")
+            if used < <size_t>src.len:
+                raise stopped(&st, (<const uint8_t *>src.buf)[used])
+            if b64_state_end_decode(&st):
+                raise stopped(&st, -1)
+        finally:
+            PyBuffer_Release(&dst)
+    finally:
+        PyBuffer_Release(&src)
+    return written
 
 
 cdef class Filled:

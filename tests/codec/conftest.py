@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -36,7 +37,8 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             out = tmp_path_factory.mktemp("harness") / "harness"
             command = [compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", *flags]
             command += ["-I", str(ROOT / "src/indifast/csrc"), str(HARNESS), "-o", str(out)]
-            done = subprocess.run(command, capture_output=True, text=True)
+            environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
             assert done.returncode == 0, done.stderr
             built[key] = out
         return built[key]

@@ -82,6 +82,7 @@ static void check_decode(const uint8_t *text, size_t n, const size_t *cuts, size
     size_t cap = n / 4 * 3 + 3, expected_n = 0, used, written, total = 0, at = 0;
     uint8_t *expected = exact(cap), *out = exact(cap);
     b64_decode_state good, st;
+    memset(out, 0xEE, cap);
     b64_state_init_decode(&good);
     used = b64_scalar_decode(&good, text, n, n, expected, cap, &expected_n);
     b64_state_init_decode(&st);
@@ -102,6 +103,9 @@ static void check_decode(const uint8_t *text, size_t n, const size_t *cuts, size
         differs("decode: verdict", st.stop, good.stop);
     if (total != expected_n || memcmp(out, expected, total))
         differs("decode: output", total, expected_n);
+    for (size_t i = total; i < cap; i++)
+        if (out[i] != 0xEE)
+            differs("decode: what lies behind the output", i, total);
     free(out);
     free(expected);
 }
@@ -231,11 +235,12 @@ static void check_splits(size_t n)
     free(data);
 }
 
-/* A wrong byte at every place: foreign ones near the edges of the alphabet, padding, white space, a sign bit. */
-static void check_wrong(size_t n)
+/* Another byte at every place: foreign ones near the edges of the alphabet, padding, white space, sign bits, and a
+ * character where a line should end. */
+static void check_wrong(size_t n, size_t kinds)
 {
-    static const uint8_t wrong[] = {'<', '=', ' ', '\n', '\r', '\t', '\v', '\f', 0, '-', '_', '@', '[', '`', '{', ':',
-                                    ',', '.', '*', 127, 128, 0x8A, 0xA0, 0xAB, 0xC1, 255};
+    static const uint8_t wrong[] = {'<', '\n', 'A', '=', 0x8A, ' ', '\r', '\t', '\v', '\f', 0, '-', '_', '@',
+                                    '[', '`', '{', ':', ',', '.', '*', 127, 128, 0xA0, 0xAB, 0xC1, 255};
     size_t length = (n + 2) / 3 * 4;
     uint8_t *data = random_bytes(n), *text = exact(length);
     b64_scalar_encode(data, n, text);
@@ -243,7 +248,7 @@ static void check_wrong(size_t n)
         size_t m;
         uint8_t *t = laid_out(text, length, layout, &m);
         for (size_t at = 0; at < m; at++)
-            for (size_t k = 0; k < sizeof wrong; k++) {
+            for (size_t k = 0; k < kinds && k < sizeof wrong; k++) {
                 uint8_t kept = t[at];
                 t[at] = wrong[k];
                 check_text(t, m, NULL, 0);
@@ -251,6 +256,23 @@ static void check_wrong(size_t n)
             }
         free(t);
     }
+    free(text);
+    free(data);
+}
+
+/* A long text with a few bytes changed, in pieces. */
+static void check_changed(void)
+{
+    size_t n = 1500 + rnd(4000), length = (n + 2) / 3 * 4, m, cuts[2];
+    uint8_t *data = random_bytes(n), *text = exact(length);
+    b64_scalar_encode(data, n, text);
+    uint8_t *t = laid_out(text, length, (int)rnd(LAYOUTS), &m);
+    for (unsigned k = rnd(3); k; k--)
+        t[rnd((uint32_t)m)] = (uint8_t)"\n\n A"[rnd(4)];
+    cuts[0] = rnd((uint32_t)m + 1);
+    cuts[1] = cuts[0] + rnd((uint32_t)(m - cuts[0]) + 1);
+    check_text(t, m, cuts, 2);
+    free(t);
     free(text);
     free(data);
 }
@@ -281,9 +303,12 @@ static int check(void)
             check_length(2000 + rnd(20000));
         check_splits(300 + rnd(3));
         check_splits(433 + rnd(3));
-        check_wrong(250 + rnd(3));
+        check_wrong(250 + rnd(3), 99);
+        check_wrong(900 + rnd(3), 5);
         for (int k = 0; k < 20000; k++)
             check_noise();
+        for (int k = 0; k < 1000; k++)
+            check_changed();
         printf("%s%s", b64_path_name(path), path == SCALAR ? "\n" : " ");
     }
     return 0;

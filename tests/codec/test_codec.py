@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from indifast import _base64
-from indifast._base64 import Base64Error, Decoder, decode, encode, encode_into, encoded_length
+from indifast._base64 import Base64Error, Decoder, decode, decode_into, encode, encode_into, encoded_length
 
 WHITE = b" \t\r\n"
 
@@ -192,6 +192,27 @@ def test_decoding_into_a_buffer(path: str) -> None:
     assert view[1] == data[1] ^ 1
 
 
+def test_decoding_a_whole_text_into_a_buffer(path: str) -> None:
+    rng = random.Random(5)
+    for size in (0, 1, 2, 3, 47, 48, 49, 1000, 3001, 40_000):
+        data = rng.randbytes(size)
+        text = base64.b64encode(data)
+        for variant in (text, lines(text, 72), sprinkled(rng, text)):
+            for room in (size, size + 1, size + 200):
+                out = bytearray(b"\xaa" * room)
+                assert decode_into(variant, out) == size
+                assert out == data + b"\xaa" * (room - size)
+            for room in {0, size // 2, max(size - 1, 0)} - {size}:
+                out = bytearray(room)
+                with pytest.raises(ValueError, match=f"has {room} bytes"):
+                    decode_into(variant, out)
+        with pytest.raises(Base64Error) as caught:
+            decode_into(text + b"!", bytearray(size))
+        assert caught.value.offset == len(text)
+        with pytest.raises(Base64Error, match="within a group"):
+            decode_into(base64.b64encode(bytes(size // 3 * 3)) + b"AA", bytearray(size + 3))
+
+
 def test_size_hints_may_lie(path: str) -> None:
     data = random.Random(3).randbytes(100_000)
     text = base64.b64encode(data)
@@ -239,7 +260,7 @@ def test_results_are_independent_of_the_decoder() -> None:
     view = decoder.finish()
     del decoder
     assert isinstance(view, memoryview)
-    assert view == b"ABC"
+    assert bytes(view) == b"ABC"
     with pytest.raises(BufferError):
         out.extend(b"x")  # the view still holds the buffer
     view.release()

@@ -79,14 +79,44 @@ B64_AVX2_INLINE __m256i b64_avx2_join(__m256i sextets)
     return _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7));
 }
 
+/* Nothing is ever written behind the decoded bytes: where the next block does not cover the 8 bytes that a whole store
+ * writes too many, 24 bytes are stored. */
+B64_AVX2_INLINE void b64_avx2_store(uint8_t *dst, __m256i sextets)
+{
+    _mm256_storeu_si256((__m256i *)dst, b64_avx2_join(sextets));
+}
+
+B64_AVX2_INLINE void b64_avx2_store_last(uint8_t *dst, __m256i sextets)
+{
+    __m256i bytes = b64_avx2_join(sextets);
+    _mm_storeu_si128((__m128i *)dst, _mm256_castsi256_si128(bytes));
+    _mm_storel_epi64((__m128i *)(dst + 16), _mm256_extracti128_si256(bytes, 1));
+}
+
+B64_AVX2_INLINE __m256i b64_avx2_load(const uint8_t *src) { return _mm256_loadu_si256((const __m256i *)src); }
+
 B64_AVX2_INLINE size_t b64_avx2_decode_run(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
 {
     size_t i = 0, o = 0;
-    while (n - i >= 32 && cap - o >= 32) {
-        __m256i bad, sextets = b64_avx2_classify(_mm256_loadu_si256((const __m256i *)(src + i)), &bad);
-        if (!_mm256_testz_si256(bad, bad))
+    __m256i x, y, z;
+    while (n - i >= 96 && cap - o >= 72) {
+        __m256i a = b64_avx2_classify(b64_avx2_load(src + i), &x);
+        __m256i b = b64_avx2_classify(b64_avx2_load(src + i + 32), &y);
+        __m256i c = b64_avx2_classify(b64_avx2_load(src + i + 64), &z);
+        x = _mm256_or_si256(x, _mm256_or_si256(y, z));
+        if (!_mm256_testz_si256(x, x))
             break;
-        _mm256_storeu_si256((__m256i *)(dst + o), b64_avx2_join(sextets));
+        b64_avx2_store(dst + o, a);
+        b64_avx2_store(dst + o + 24, b);
+        b64_avx2_store_last(dst + o + 48, c);
+        i += 96;
+        o += 72;
+    }
+    while (n - i >= 32 && cap - o >= 24) {
+        __m256i a = b64_avx2_classify(b64_avx2_load(src + i), &x);
+        if (!_mm256_testz_si256(x, x))
+            break;
+        b64_avx2_store_last(dst + o, a);
         i += 32;
         o += 24;
     }
@@ -100,21 +130,71 @@ static const uint8_t b64_avx2_from[64] = {
     0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
 
-/* Lines of at least 32 characters: a block of 32 holds at most one line feed, `rem` characters ahead.  What lies behind
- * it is loaded from one byte further on. */
+/* 32 characters with a line feed behind the first `before`: what lies behind it is loaded from one byte further on. */
+B64_AVX2_INLINE __m256i b64_avx2_load_around(const uint8_t *src, size_t before)
+{
+    return _mm256_blendv_epi8(b64_avx2_load(src), b64_avx2_load(src + 1), b64_avx2_load(b64_avx2_from + 32 - before));
+}
+
+/* The same where `before` is a multiple of 8. */
+#define B64_AVX2_AROUND(src, before) \
+    _mm256_blend_epi32(b64_avx2_load(src), b64_avx2_load((src) + 1), 0xFF & (0xFF << ((before) / 4)))
+
+/* Four lines of 72 characters from a line's beginning on: three times three blocks of 32 characters. */
+B64_AVX2_INLINE size_t b64_avx2_decode_72(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
+{
+    size_t i = 0, o = 0;
+    __m256i a, b, c, x, y, z;
+    while (n - i >= 4 * 73 && cap - o >= 9 * 24) {
+        const uint8_t *s = src + i;
+        uint8_t *d = dst + o;
+        if ((s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n'))
+            break;
+        a = b64_avx2_classify(b64_avx2_load(s), &x);
+        b = b64_avx2_classify(b64_avx2_load(s + 32), &y);
+        c = b64_avx2_classify(B64_AVX2_AROUND(s + 64, 8), &z);
+        x = _mm256_or_si256(x, _mm256_or_si256(y, z));
+        if (!_mm256_testz_si256(x, x))
+            break;
+        b64_avx2_store(d, a);
+        b64_avx2_store(d + 24, b);
+        b64_avx2_store_last(d + 48, c);
+        a = b64_avx2_classify(b64_avx2_load(s + 97), &x);
+        b = b64_avx2_classify(B64_AVX2_AROUND(s + 129, 16), &y);
+        c = b64_avx2_classify(b64_avx2_load(s + 162), &z);
+        x = _mm256_or_si256(x, _mm256_or_si256(y, z));
+        if (!_mm256_testz_si256(x, x))
+            break;
+        b64_avx2_store(d + 72, a);
+        b64_avx2_store(d + 96, b);
+        b64_avx2_store_last(d + 120, c);
+        a = b64_avx2_classify(B64_AVX2_AROUND(s + 194, 24), &x);
+        b = b64_avx2_classify(b64_avx2_load(s + 227), &y);
+        c = b64_avx2_classify(b64_avx2_load(s + 259), &z);
+        x = _mm256_or_si256(x, _mm256_or_si256(y, z));
+        if (!_mm256_testz_si256(x, x))
+            break;
+        b64_avx2_store(d + 144, a);
+        b64_avx2_store(d + 168, b);
+        b64_avx2_store_last(d + 192, c);
+        i += 4 * 73;
+        o += 9 * 24;
+    }
+    *written = o;
+    return i;
+}
+
+/* Lines of any one length from 32 characters on: a block of 32 holds at most one line feed, `rem` characters ahead. */
 B64_AVX2_INLINE size_t b64_avx2_decode_lines(const uint8_t *src, size_t n, size_t width, size_t *column, uint8_t *dst,
                                              size_t cap, size_t *written)
 {
     size_t i = 0, o = 0, rem = width - *column;
-    while (n - i >= 33 && cap - o >= 32) {
+    while (n - i >= 33 && cap - o >= 24) {
         size_t cut = rem < 32, before = cut ? rem : 32;
-        __m256i behind = _mm256_loadu_si256((const __m256i *)(b64_avx2_from + 32 - before));
-        __m256i in = _mm256_blendv_epi8(_mm256_loadu_si256((const __m256i *)(src + i)),
-                                        _mm256_loadu_si256((const __m256i *)(src + i + 1)), behind);
-        __m256i bad, sextets = b64_avx2_classify(in, &bad);
+        __m256i bad, sextets = b64_avx2_classify(b64_avx2_load_around(src + i, before), &bad);
         if (!_mm256_testz_si256(bad, bad) || (cut & (src[i + before] != '\n')))
             break;
-        _mm256_storeu_si256((__m256i *)(dst + o), b64_avx2_join(sextets));
+        b64_avx2_store_last(dst + o, sextets);
         i += 32 + cut;
         o += 24;
         rem = rem - 32 + (cut ? width : 0);
@@ -127,15 +207,17 @@ B64_AVX2_INLINE size_t b64_avx2_decode_lines(const uint8_t *src, size_t n, size_
 B64_AVX2 static size_t b64_avx2_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
                                        size_t *written)
 {
-    size_t used;
-    if (st->width >= 32 && st->column <= st->width) {
-        size_t column = st->column;
-        used = b64_avx2_decode_lines(src, n, st->width, &column, dst, cap, written);
-        st->column = (uint32_t)column;
-    } else {
+    size_t used = 0, made = 0, column = st->column;
+    if (st->width < 32 || st->column > st->width) {
         used = b64_avx2_decode_run(src, n, dst, cap, written);
         st->column += (uint32_t)used;
+        return used;
     }
+    if (st->width == B64_LINE && st->column == 0)
+        used = b64_avx2_decode_72(src, n, dst, cap, &made);
+    used += b64_avx2_decode_lines(src + used, n - used, st->width, &column, dst + made, cap - made, written);
+    *written += made;
+    st->column = (uint32_t)column;
     return used;
 }
 

@@ -82,35 +82,48 @@ B64_AVX512_INLINE __m512i b64_avx512_join(__m512i sextets, __m512i pack)
     return _mm512_permutexvar_epi8(pack, _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00011000)));
 }
 
+/* The looked-up characters of one block, and the sign bits of all that is not of the alphabet. */
+#define B64_AVX512_LOOK(in)                                  \
+    do {                                                     \
+        __m512i text = (in);                                 \
+        __asm__("" : "+v"(text)); /* or the compiler loads it twice */ \
+        in = _mm512_permutex2var_epi8(t.low, text, t.high);  \
+        bad = _mm512_ternarylogic_epi64(bad, text, in, 0xFE); \
+    } while (0)
+
+/* Nothing is ever written behind the decoded bytes: where the next block does not cover the 16 bytes that a whole store
+ * writes too many, 48 bytes are stored. */
+#define B64_AVX512_STORE(k, sextets) _mm512_storeu_si512(dst + o + 48 * (k), b64_avx512_join(sextets, t.pack))
+#define B64_AVX512_STORE_LAST(k, sextets) \
+    _mm512_mask_storeu_epi8(dst + o + 48 * (k), B64_48, b64_avx512_join(sextets, t.pack))
+
 B64_AVX512_INLINE size_t b64_avx512_decode_run(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
 {
     const b64_avx512_tables t = b64_avx512_load_tables();
     size_t i = 0, o = 0;
-    while (n - i >= 256 && cap - o >= 208) { /* the last of four stores reaches to 144 + 64 */
+    while (n - i >= 256 && cap - o >= 192) {
         __m512i a = _mm512_loadu_si512(src + i), b = _mm512_loadu_si512(src + i + 64);
         __m512i c = _mm512_loadu_si512(src + i + 128), d = _mm512_loadu_si512(src + i + 192);
-        __m512i bad = _mm512_ternarylogic_epi64(_mm512_or_si512(a, b), c, d, 0xFE);
-        a = _mm512_permutex2var_epi8(t.low, a, t.high);
-        b = _mm512_permutex2var_epi8(t.low, b, t.high);
-        c = _mm512_permutex2var_epi8(t.low, c, t.high);
-        d = _mm512_permutex2var_epi8(t.low, d, t.high);
-        bad = _mm512_ternarylogic_epi64(bad, a, b, 0xFE);
-        bad = _mm512_ternarylogic_epi64(bad, c, d, 0xFE);
+        __m512i bad = _mm512_setzero_si512();
+        B64_AVX512_LOOK(a);
+        B64_AVX512_LOOK(b);
+        B64_AVX512_LOOK(c);
+        B64_AVX512_LOOK(d);
         if (_mm512_movepi8_mask(bad))
             break;
-        _mm512_storeu_si512(dst + o, b64_avx512_join(a, t.pack));
-        _mm512_storeu_si512(dst + o + 48, b64_avx512_join(b, t.pack));
-        _mm512_storeu_si512(dst + o + 96, b64_avx512_join(c, t.pack));
-        _mm512_storeu_si512(dst + o + 144, b64_avx512_join(d, t.pack));
+        B64_AVX512_STORE(0, a);
+        B64_AVX512_STORE(1, b);
+        B64_AVX512_STORE(2, c);
+        B64_AVX512_STORE_LAST(3, d);
         i += 256;
         o += 192;
     }
     while (n - i >= 64 && cap - o >= 48) {
-        __m512i in = _mm512_loadu_si512(src + i);
-        __m512i sextets = _mm512_permutex2var_epi8(t.low, in, t.high);
-        if (_mm512_movepi8_mask(_mm512_or_si512(in, sextets)))
+        __m512i a = _mm512_loadu_si512(src + i), bad = _mm512_setzero_si512();
+        B64_AVX512_LOOK(a);
+        if (_mm512_movepi8_mask(bad))
             break;
-        _mm512_mask_storeu_epi8(dst + o, B64_48, b64_avx512_join(sextets, t.pack));
+        B64_AVX512_STORE_LAST(0, a);
         i += 64;
         o += 48;
     }
@@ -118,21 +131,65 @@ B64_AVX512_INLINE size_t b64_avx512_decode_run(const uint8_t *src, size_t n, uin
     return i;
 }
 
-/* Lines of at least 64 characters: a block of 64 holds at most one line feed, `rem` characters ahead.  What lies behind
- * it is loaded from one byte further on. */
+/* Eight lines of 72 characters from a line's beginning on: nine blocks of 64 characters, the k-th of which has a line
+ * feed behind its first 8 k characters.  What lies behind that is loaded from one byte further on. */
+B64_AVX512_INLINE size_t b64_avx512_decode_72(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
+{
+    const b64_avx512_tables t = b64_avx512_load_tables();
+    size_t i = 0, o = 0;
+#define B64_BLOCK(k)                                                               \
+    _mm512_mask_loadu_epi64(_mm512_loadu_si512(s + 64 * (k) + (k)-1), (uint8_t)(0xFF << (k)), \
+                            s + 64 * (k) + (k))
+    while (n - i >= 8 * 73 && cap - o >= 9 * 48) {
+        const uint8_t *s = src + i;
+        __m512i bad = _mm512_setzero_si512();
+        __m512i b0 = _mm512_loadu_si512(s), b1 = B64_BLOCK(1), b2 = B64_BLOCK(2), b3 = B64_BLOCK(3), b4 = B64_BLOCK(4);
+        __m512i b5 = B64_BLOCK(5), b6 = B64_BLOCK(6), b7 = B64_BLOCK(7), b8 = _mm512_loadu_si512(s + 519);
+        int feeds = (s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n') | (s[364] ^ '\n') |
+                    (s[437] ^ '\n') | (s[510] ^ '\n') | (s[583] ^ '\n');
+        B64_AVX512_LOOK(b0);
+        B64_AVX512_LOOK(b1);
+        B64_AVX512_LOOK(b2);
+        B64_AVX512_LOOK(b3);
+        B64_AVX512_LOOK(b4);
+        B64_AVX512_LOOK(b5);
+        B64_AVX512_LOOK(b6);
+        B64_AVX512_LOOK(b7);
+        B64_AVX512_LOOK(b8);
+        if (feeds || _mm512_movepi8_mask(bad))
+            break;
+        B64_AVX512_STORE(0, b0);
+        B64_AVX512_STORE(1, b1);
+        B64_AVX512_STORE(2, b2);
+        B64_AVX512_STORE(3, b3);
+        B64_AVX512_STORE(4, b4);
+        B64_AVX512_STORE(5, b5);
+        B64_AVX512_STORE(6, b6);
+        B64_AVX512_STORE(7, b7);
+        B64_AVX512_STORE_LAST(8, b8);
+        i += 8 * 73;
+        o += 9 * 48;
+    }
+#undef B64_BLOCK
+    *written = o;
+    return i;
+}
+
+/* Lines of any one length from 64 characters on: a block of 64 holds at most one line feed, `rem` characters ahead. */
 B64_AVX512_INLINE size_t b64_avx512_decode_lines(const uint8_t *src, size_t n, size_t width, size_t *column, uint8_t *dst,
                                                  size_t cap, size_t *written)
 {
     const b64_avx512_tables t = b64_avx512_load_tables();
     size_t i = 0, o = 0, rem = width - *column;
-    while (n - i >= 65 && cap - o >= 64) {
+    while (n - i >= 65 && cap - o >= 48) {
         size_t cut = rem < 64;
         uint64_t behind = cut ? ~0ull << rem : 0;
-        __m512i in = _mm512_mask_loadu_epi8(_mm512_loadu_si512(src + i), behind, src + i + 1);
-        __m512i sextets = _mm512_permutex2var_epi8(t.low, in, t.high);
-        if (_mm512_movepi8_mask(_mm512_or_si512(in, sextets)) || (cut & (src[i + (rem & 63)] != '\n')))
+        __m512i a = _mm512_mask_loadu_epi8(_mm512_loadu_si512(src + i), behind, src + i + 1);
+        __m512i bad = _mm512_setzero_si512();
+        B64_AVX512_LOOK(a);
+        if (_mm512_movepi8_mask(bad) | (cut * (size_t)(src[i + (rem & 63)] ^ '\n')))
             break;
-        _mm512_storeu_si512(dst + o, b64_avx512_join(sextets, t.pack));
+        B64_AVX512_STORE_LAST(0, a);
         i += 64 + cut;
         o += 48;
         rem = rem - 64 + (cut ? width : 0);
@@ -145,16 +202,71 @@ B64_AVX512_INLINE size_t b64_avx512_decode_lines(const uint8_t *src, size_t n, s
 B64_AVX512 static size_t b64_avx512_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
                                            size_t *written)
 {
-    size_t used;
-    if (st->width >= 64 && st->column <= st->width) {
-        size_t column = st->column;
-        used = b64_avx512_decode_lines(src, n, st->width, &column, dst, cap, written);
-        st->column = (uint32_t)column;
-    } else {
+    size_t used = 0, made = 0, column = st->column;
+    if (st->width < 64 || st->column > st->width) {
         used = b64_avx512_decode_run(src, n, dst, cap, written);
         st->column += (uint32_t)used;
+        return used;
     }
+    if (st->width == B64_LINE && st->column == 0)
+        used = b64_avx512_decode_72(src, n, dst, cap, &made);
+    used += b64_avx512_decode_lines(src + used, n - used, st->width, &column, dst + made, cap - made, written);
+    *written += made;
+    st->column = (uint32_t)column;
     return used;
+}
+
+/* Eight lines of 72 characters: nine blocks of 64 bytes, and one more that ends with the last line.  The places of the
+ * line feeds are not loaded into the registers, which hold the character A there. */
+B64_AVX512_INLINE size_t b64_avx512_scan_72(const uint8_t *src, size_t n)
+{
+    const b64_avx512_tables t = b64_avx512_load_tables();
+    const __m512i fill = _mm512_set1_epi8('A');
+    size_t i = 0;
+#define B64_BLOCK(k, feed) _mm512_mask_loadu_epi8(fill, ~(1ull << ((feed) - (k))), s + (k))
+    while (n - i >= 8 * 73) {
+        const uint8_t *s = src + i;
+        __m512i bad = _mm512_setzero_si512();
+        __m512i b0 = _mm512_loadu_si512(s), b1 = B64_BLOCK(64, 72), b2 = B64_BLOCK(128, 145), b3 = B64_BLOCK(192, 218);
+        __m512i b4 = B64_BLOCK(256, 291), b5 = B64_BLOCK(320, 364), b6 = B64_BLOCK(384, 437), b7 = B64_BLOCK(448, 510);
+        __m512i b8 = _mm512_loadu_si512(s + 512), b9 = B64_BLOCK(520, 583);
+        int feeds = (s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n') | (s[364] ^ '\n') |
+                    (s[437] ^ '\n') | (s[510] ^ '\n') | (s[583] ^ '\n');
+        B64_AVX512_LOOK(b0);
+        B64_AVX512_LOOK(b1);
+        B64_AVX512_LOOK(b2);
+        B64_AVX512_LOOK(b3);
+        B64_AVX512_LOOK(b4);
+        B64_AVX512_LOOK(b5);
+        B64_AVX512_LOOK(b6);
+        B64_AVX512_LOOK(b7);
+        B64_AVX512_LOOK(b8);
+        B64_AVX512_LOOK(b9);
+        if (feeds || _mm512_movepi8_mask(bad))
+            break;
+        i += 8 * 73;
+    }
+#undef B64_BLOCK
+    return i;
+}
+
+B64_AVX512_INLINE size_t b64_avx512_scan_run(const uint8_t *src, size_t n)
+{
+    const b64_avx512_tables t = b64_avx512_load_tables();
+    size_t i = 0;
+    while (n - i >= 256) {
+        __m512i a = _mm512_loadu_si512(src + i), b = _mm512_loadu_si512(src + i + 64);
+        __m512i c = _mm512_loadu_si512(src + i + 128), d = _mm512_loadu_si512(src + i + 192);
+        __m512i bad = _mm512_setzero_si512();
+        B64_AVX512_LOOK(a);
+        B64_AVX512_LOOK(b);
+        B64_AVX512_LOOK(c);
+        B64_AVX512_LOOK(d);
+        if (_mm512_movepi8_mask(bad))
+            break;
+        i += 256;
+    }
+    return i;
 }
 
 B64_AVX512 static size_t b64_avx512_scan_lines(const uint8_t *src, size_t n, size_t feed)
@@ -162,6 +274,12 @@ B64_AVX512 static size_t b64_avx512_scan_lines(const uint8_t *src, size_t n, siz
     const b64_avx512_tables t = b64_avx512_load_tables();
     const __m512i newline = _mm512_set1_epi8('\n');
     size_t i = 0;
+    if (feed == B64_LINE) {
+        i = b64_avx512_scan_72(src, n);
+    } else if (feed == SIZE_MAX) {
+        i = b64_avx512_scan_run(src, n);
+        feed -= i;
+    }
     while (n - i >= 64) {
         size_t cut = feed < 64;
         uint64_t expected = (uint64_t)cut << (feed & 63);

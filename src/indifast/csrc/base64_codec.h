@@ -21,7 +21,7 @@ typedef struct {
     size_t (*encode)(const uint8_t *src, size_t n, uint8_t *dst);
     /* Decodes the beginning of `src`, where no group is open and st->column characters stand before it on the line:
      * whole groups of 4, skipping line feeds behind lines of st->width characters.  Returns the bytes consumed, sets
-     * *written, keeps st->column.  Writes anywhere in dst[0:cap]. */
+     * *written, keeps st->column.  Writes nothing behind the decoded bytes. */
     size_t (*decode)(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written);
     /* The length of a beginning of `src` that consists of characters of the alphabet, but for single line feeds at
      * `feed`, feed + 73, feed + 146, ... (SIZE_MAX: none). */
@@ -99,6 +99,11 @@ static void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst)
 /* How much goes through the scalar code before the fast path is tried again. */
 #define B64_RETRY 64
 
+#define B64_FIRST_LINE 256
+
+/* From how much text on it pays to go to the beginning of a line of 72 characters first. */
+#define B64_ALIGN 2048
+
 /* At least as many bytes as the text can decode to; exactly as many for unwrapped text that is right. */
 static size_t b64_decoded_bound(const uint8_t *src, size_t n)
 {
@@ -111,6 +116,13 @@ static size_t b64_decoded_bound(const uint8_t *src, size_t n)
     return n - (pads < n ? pads : n);
 }
 
+/* The length of the first line of a text, 0 when it is longer than any that is worth knowing. */
+static uint32_t b64_first_line(const uint8_t *src, size_t n)
+{
+    const uint8_t *feed = memchr(src, '\n', n < B64_FIRST_LINE ? n : B64_FIRST_LINE);
+    return feed ? (uint32_t)(feed - src) : 0;
+}
+
 /* Decodes until the input ends or something stops it (st->stop).  Returns the bytes consumed, sets *written. */
 static size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
                                size_t *written)
@@ -118,8 +130,21 @@ static size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t 
     const b64_path *path = b64_active;
     size_t i = 0, o = 0;
     st->stop = B64_STOP_END;
+    if (!st->column && !st->carry) { /* mostly the beginning of the text */
+        while (i < n && b64_class[src[i]] == B64_WHITE)
+            i++;
+        st->position += i;
+        if (!st->width)
+            st->width = b64_first_line(src + i, n - i);
+    }
     while (i < n) {
         size_t want = n - i < B64_RETRY ? n - i : B64_RETRY;
+        if (st->width == B64_LINE && st->column && st->column <= B64_LINE && n - i >= B64_ALIGN) {
+            /* to the next line first, where the fastest loop begins */
+            i += b64_scalar_decode(st, src + i, n - i, B64_LINE - st->column + 1, dst + o, cap - o, &o);
+            if (st->stop != B64_STOP_END)
+                break;
+        }
         if (!st->carry && !st->closed && n - i >= B64_RETRY) {
             size_t made;
             size_t used = path->decode(st, src + i, n - i, dst + o, cap - o, &made);
@@ -165,18 +190,28 @@ static size_t b64_codec_scan(b64_scan_state *st, const uint8_t *src, size_t n)
     const b64_path *path = b64_active;
     size_t i = 0;
     st->stop = B64_STOP_END;
+    if (!st->chars) {
+        while (i < n && b64_class[src[i]] == B64_WHITE)
+            i++;
+        st->position += i;
+    }
     while (i < n) {
-        if (!st->pads && n - i >= B64_RETRY && st->chars) {
+        if (!st->pads && n - i >= B64_RETRY) {
             size_t used;
             if (st->wrapped72 && !st->ended) {
-                size_t feed = B64_LINE - st->column;
-                if (!(st->white && st->column)) {
-                    used = path->scan_lines(src + i, n - i, feed);
-                    if (used && st->white)
-                        st->unwrapped = 0;
-                    b64_scanned_lines(st, used, feed);
-                    i += used;
+                size_t feed = B64_LINE - st->column; /* behind white space the column is 0 */
+                if (feed && feed < B64_LINE && n - i >= B64_ALIGN) {
+                    /* to the next line first, where the fastest loop begins */
+                    i += b64_scalar_scan(st, src + i, n - i, feed + 1);
+                    if (st->stop != B64_STOP_END)
+                        break;
+                    continue;
                 }
+                used = path->scan_lines(src + i, n - i, feed);
+                if (used && st->white)
+                    st->unwrapped = 0;
+                b64_scanned_lines(st, used, feed);
+                i += used;
             } else if (st->unwrapped && !st->white) {
                 used = path->scan_lines(src + i, n - i, SIZE_MAX);
                 st->position += used;
