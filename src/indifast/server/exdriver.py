@@ -1,0 +1,201 @@
+"""Drivers that are programs: started, listened to, started again when they die, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from indifast.routing.outbox import DriverOutbox
+from indifast.routing.peer import Kind, Peer
+from indifast.transport.process import Child, spawn
+from indifast.transport.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE = 0.25
+"""Seconds before the first restart; doubled for each further one."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds between restarts at most."""
+
+HEALTHY = 60.0
+"""A driver that has lived for so many seconds starts with a clean record."""
+
+STOP_GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+_LAST_WORDS = 1.0  # seconds to read what a dead driver has left in its socket, if something still holds that open
+
+
+class Host(Protocol):
+    """What an executable driver needs of its server."""
+
+    def carry(
+        self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool
+    ) -> None:
+        """Attach the peer unless it is already, ask it for its devices, and move bytes between it and the stream.
+
+        `on_lost` is called once, when the stream has ended. `forgiving`: a BLOB that comes without its descriptor costs
+        that message, not the connection.
+        """
+        ...
+
+    def lose(self, peer: Peer) -> None:
+        """The driver died: its devices vanish, what it snoops on is remembered."""
+        ...
+
+    def remove(self, peer: Peer) -> None:
+        """The driver is gone for good."""
+        ...
+
+
+class ExDriver:
+    """One executable driver of a server.
+
+    It speaks on its standard input and output, which are one AF_UNIX socket: libindi's drivers then send their BLOBs as
+    descriptors. `pipes` gives it two pipes instead, and BLOBs come inline. Its standard error is logged line by line.
+
+    A driver that dies is started again, after a pause that grows with each time; `max_restarts` is how often in a row
+    (None: for ever). `environment` is added to ours (INDIDEV, INDICONFIG, INDISKEL, INDIPREFIX). `forgiving`: when a
+    BLOB comes without its descriptor, drop that message instead of restarting the driver (libindi's drivers lose all
+    descriptors but one of a vector with several BLOBs).
+    """
+
+    def __init__(
+        self,
+        program: str,
+        *args: str,
+        debug_enable: bool = False,
+        pipes: bool = False,
+        forgiving: bool = False,
+        max_restarts: int | None = None,
+        environment: Mapping[str, str] | None = None,
+        grace: float = STOP_GRACE,
+    ) -> None:
+        self.program = program
+        self.args = args
+        self.debug_enable = debug_enable
+        self.max_restarts = max_restarts
+        self.restarts = 0
+        """Restarts in a row."""
+        self.on_terminated: Callable[[ExDriver], None] | None = None
+        """Called when it died and is not started again."""
+        self.name = os.path.basename(program) or program
+        self.peer = Peer(Kind.DRIVER, f"Driver {self.name}", DriverOutbox(terminator=b"\n"))
+        self._pipes = pipes
+        self._forgiving = forgiving
+        self._environment = environment
+        self._grace = grace
+        self._host: Host | None = None
+        self._child: Child | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Event | None = None
+
+    def __repr__(self) -> str:
+        return f"<ExDriver {' '.join((self.program, *self.args))}>"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running program; None while there is none."""
+        child = self._child
+        return child.pid if child is not None and child.returncode is None else None
+
+    def start(self, host: Host) -> None:
+        """Start the program and look after it until `stop`. FileNotFoundError or PermissionError: it can't be."""
+        self._host = host
+        self._stopping = asyncio.Event()
+        child = self._spawn()
+        self._task = asyncio.get_running_loop().create_task(self._look_after(child), name=f"driver {self.name}")
+
+    async def stop(self) -> None:
+        """SIGTERM, then SIGKILL; returns when the program has ended and is gone from the server."""
+        if self._task is None or self._stopping is None:
+            return
+        self._stopping.set()
+        await asyncio.wait((self._task,))
+
+    def _spawn(self) -> Child:
+        env = None if self._environment is None else os.environ | self._environment
+        child = spawn(self.program, self.args, on_stderr=self._log_line, env=env, pipes=self._pipes)
+        logger.info("Driver %s: pid=%d", self.name, child.pid)
+        self._child = child
+        return child
+
+    def _log_line(self, line: str) -> None:
+        logger.error("Driver %s: %s", self.name, line)
+
+    async def _look_after(self, child: Child | None) -> None:
+        assert self._host is not None
+        assert self._stopping is not None
+        try:
+            while True:
+                born = time.monotonic()
+                if child is not None:
+                    await self._live(child)
+                if self._stopping.is_set():
+                    return
+                if time.monotonic() - born >= HEALTHY:
+                    self.restarts = 0
+                if self.max_restarts is not None and self.restarts >= self.max_restarts:
+                    logger.error("Driver %s: Terminated after #%d restarts.", self.name, self.restarts)
+                    return
+                child = await self._restart()
+        finally:
+            self._host.remove(self.peer)
+            if not self._stopping.is_set() and self.on_terminated is not None:
+                self.on_terminated(self)
+
+    async def _restart(self) -> Child | None:
+        """Wait and start it again; None when that is not possible now, or no longer wanted."""
+        assert self._stopping is not None
+        logger.error("Driver %s: restart #%d", self.name, self.restarts)
+        pause = pause_before(self.restarts)
+        self.restarts += 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), pause)
+            return None
+        try:
+            return self._spawn()
+        except OSError as exc:
+            logger.error("Driver %s: cannot be started: %s", self.name, exc)
+            return None
+
+    async def _live(self, child: Child) -> None:
+        """From the start of a child to its end, by itself or by us."""
+        assert self._host is not None
+        assert self._stopping is not None
+        lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        over = asyncio.ensure_future(child.wait())
+        stop = asyncio.ensure_future(self._stopping.wait())
+        try:
+            self._host.carry(self.peer, child.stream, lost.set_result, forgiving=self._forgiving)
+            await asyncio.wait((lost, over, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():
+                if over.done():  # what it said last may still be on its way
+                    await asyncio.wait((lost, stop), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
+                if lost.done() and (exc := lost.result()) is not None:
+                    logger.error("Driver %s: %s", self.name, exc)
+                self._host.lose(self.peer)
+            status = await child.stop(self._grace)
+            logger.info("Driver %s: ended with %s", self.name, _describe(status))
+        finally:
+            child.stream.abort()
+            if child.returncode is None:  # torn down without the time to be polite
+                child.kill()
+            over.cancel()
+            stop.cancel()
+            self._child = None
+
+
+def pause_before(restart: int) -> float:
+    """Seconds to wait before a restart, counted from 0."""
+    return min(FIRST_PAUSE * 2.0 ** min(restart, 30), LONGEST_PAUSE)
+
+
+def _describe(status: int) -> str:
+    return f"status {status}" if status >= 0 else f"signal {-status}"
