@@ -21,6 +21,7 @@ Property: TypeAlias = tuple[str | None, str | None]
 """Device and name."""
 
 _JOIN = 8 << 10  # pieces up to this size are copied together: cheaper than an entry of the scatter-gather list
+_LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
 _JOINED = 256 << 10  # bytes copied per take at most, as what the kernel refuses is copied again
 
 
@@ -473,6 +474,8 @@ class Outbox(ByteQueue):
     ) -> None:
         super().__init__(attached=attached, terminator=terminator, full_at=2 * limits.queue, on_pending=on_pending)
         self.on_overflow: Callable[[], None] | None = None
+        self.on_low: Callable[[], None] | None = None
+        """Called, once, when little is left of the messages without content."""
         self.on_drop: Callable[[Routable], None] | None = None
         """Called with each frame that was dropped or replaced."""
         self.newest_wins = newest_wins
@@ -510,6 +513,12 @@ class Outbox(ByteQueue):
                     self.on_overflow()
         if not self._notified:
             self._notify(now)
+
+    def _after_removal(self) -> None:
+        super()._after_removal()
+        if self.on_low is not None and self.small < _LOW:
+            on_low, self.on_low = self.on_low, None
+            on_low()
 
     def expedite(self, message: Routable, now: float) -> None:
         """Queue ahead of everything that is not begun; see `ByteQueue.expedite`."""

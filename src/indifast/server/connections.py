@@ -1,0 +1,195 @@
+"""One stream of the server: bytes in, messages to the router, and the reading pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from indifast._parser import Tokenizer
+from indifast.protocol.message import Buffer, Routable
+from indifast.routing.peer import Peer
+from indifast.transport.blobs import routable
+from indifast.transport.shm import DescriptorError, DescriptorQueue
+from indifast.transport.stream import Stream
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+    from indifast.server.core import Core
+
+logger = logging.getLogger(__name__)
+
+FRAME_PAUSE = 0.1
+"""Seconds for which a producer is not read at most, per frame, while none of its readers has begun to take it."""
+
+_LOGGED_SKIPS = 10  # per connection; the counters tell the rest
+_EXCERPT = 80
+
+
+class Connection:
+    """The receiving side of one stream, from its first byte to its last."""
+
+    def __init__(
+        self,
+        core: Core,
+        peer: Peer,
+        stream: Stream,
+        on_lost: Callable[[Exception | None], None],
+        *,
+        forgiving: bool,
+    ) -> None:
+        self.core = core
+        self.peer = peer
+        self.stream = stream
+        self.tokenizer = Tokenizer(relay=True, on_skip=self._skipped, **core.limits.tokenizer())
+        self.held = 0
+        """Bytes of the unfinished element."""
+        self.last_read = 0.0
+        self.paused: set[str] = set()
+        """Why the stream is not read at the moment."""
+        self.pauses = 0
+        """Times that it was paused for the sake of its readers."""
+        self._on_lost = on_lost
+        self._forgiving = forgiving
+        self._descriptors: DescriptorQueue | None = None
+        self._pace_timer: asyncio.TimerHandle | None = None
+        self._skips = 0
+        self._lost = False
+
+    # -- the stream
+
+    def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
+        """Cut what was read into messages and route them."""
+        if fds and not self._take_descriptors(fds):
+            return
+        elements = self.tokenizer.feed(data, start, end)
+        self._count_held()
+        if elements:
+            messages = self._messages(elements)
+            if messages is None:
+                return
+            self.core.receive(self.peer, messages)
+            self._keep_pace()
+
+    def connection_lost(self, exc: Exception | None, /) -> None:
+        """The stream is over."""
+        if self._lost:
+            return
+        self._lost = True
+        self.tokenizer.close()
+        self._count_held()
+        self._end_pace()
+        if self._descriptors is not None:
+            self._descriptors.close()
+        if self.core.connections.get(self.peer) is self:
+            del self.core.connections[self.peer]
+        self._on_lost(exc)
+
+    def end(self, why: str) -> None:
+        """Close the connection for a fault of the peer."""
+        logger.warning("%s %s: disconnected", self.peer.label, why)
+        self.stream.abort()
+
+    def overflow(self) -> None:
+        """The peer is too far behind to be helped."""
+        self.end(f"is {self.peer.outbox.queued} bytes behind")
+
+    def abandon(self) -> None:
+        """Give up the unfinished element."""
+        self.tokenizer.abandon()
+        self._count_held()
+
+    # -- what arrives
+
+    def _take_descriptors(self, fds: list[int]) -> bool:
+        if self._descriptors is None:
+            self._descriptors = DescriptorQueue()
+        try:
+            self._descriptors.put(fds)
+        except DescriptorError as exc:
+            self.end(f"sent {exc}")
+            return False
+        return True
+
+    def _messages(self, elements: list[Element]) -> list[Routable] | None:
+        """What goes to the router; None when the connection had to be closed."""
+        messages: list[Routable] = []
+        for element in elements:
+            if not (element.blob or element.attached):
+                messages.append(element)
+                continue
+            try:
+                messages.append(routable(element, self._descriptors))
+            except DescriptorError as exc:
+                if not self._forgiving:
+                    self.end(f"sent a BLOB of {element.device}.{element.name} that can't be read ({exc})")
+                    return None
+                logger.warning(
+                    "%s: a BLOB of %s.%s is lost: %s", self.peer.label, element.device, element.name, exc
+                )
+        return messages
+
+    def _count_held(self) -> None:
+        held = self.tokenizer.held
+        change = held - self.held
+        self.held = held
+        if held:
+            self.last_read = time.monotonic()
+        if change:
+            self.core.hold(change)
+            if held == change:
+                self.core.watch()
+
+    def _skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
+        self._skips += 1
+        if self._skips <= _LOGGED_SKIPS:
+            last = "; more are counted only" if self._skips == _LOGGED_SKIPS else ""
+            shown = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
+            logger.warning("%s: %d bytes skipped (%s): %r%s", self.peer.label, nbytes, reason, shown, last)
+
+    # -- pauses
+
+    def pause(self, why: str) -> None:
+        """Read no more until `resume` is called for the same reason."""
+        if not self.paused:
+            self.stream.pause_reading()
+        self.paused.add(why)
+
+    def resume(self, why: str) -> None:
+        """Read again unless there is another reason not to."""
+        if why in self.paused:
+            self.paused.discard(why)
+            if not self.paused and not self._lost:
+                self.last_read = time.monotonic()
+                self.stream.resume_reading()
+
+    def _keep_pace(self) -> None:
+        """Stop reading a producer while all of its readers are behind, for a bounded time.
+
+        Everything that was read is routed and written by now, answers to pings included.
+        """
+        if self._pace_timer is not None:
+            return
+        pace = self.peer.pace
+        if pace is not None and not pace.begun:
+            pace.on_begun = self._end_pace
+        elif self.core.router.outrun(self.peer):
+            route = self.peer.last_route
+            assert route is not None
+            for outbox in route.readers:
+                outbox.on_low = self._end_pace
+        else:
+            return
+        self.pauses += 1
+        self._pace_timer = self.core.loop.call_later(FRAME_PAUSE, self._end_pace)
+        self.pause("pace")
+
+    def _end_pace(self) -> None:
+        if self._pace_timer is not None:
+            self._pace_timer.cancel()
+            self._pace_timer = None
+            if self.peer.pace is not None:
+                self.peer.pace.on_begun = None
+            self.resume("pace")

@@ -1,0 +1,237 @@
+"""The running server: the router, the streams and drivers around it, and the few timers they need."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from indifast.protocol.limits import Limits
+from indifast.protocol.message import Routable
+from indifast.routing.outbox import Outbox, Property
+from indifast.routing.peer import Kind, Peer
+from indifast.routing.router import Router
+from indifast.server.connections import Connection
+from indifast.transport.stream import Stream
+
+logger = logging.getLogger(__name__)
+
+READ_TIMEOUT = 120.0
+"""Seconds for which a peer may take nothing of what waits for it."""
+
+COMMAND_TIMEOUT = 30.0
+"""Seconds for which a client whose command does not fit into a driver's queue is kept waiting."""
+
+_CHECKS_PER_TIMEOUT = 4
+
+
+class Core:
+    """Connects streams and drivers in this process with the router, for as long as the server runs.
+
+    Everything happens on the event loop's thread. What a batch of received messages causes is written once the whole
+    batch is routed: one wake-up and one write per peer.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        accept_links: bool = True,
+        newest_wins: bool = False,
+        read_timeout: float = READ_TIMEOUT,
+        command_timeout: float = COMMAND_TIMEOUT,
+    ) -> None:
+        self.limits = limits
+        self.newest_wins = newest_wins
+        self.newest_wins_of: frozenset[Property] = frozenset()
+        self.read_timeout = read_timeout
+        self.command_timeout = command_timeout
+        self.loop = asyncio.get_running_loop()
+        self.router = Router(
+            accept_links=accept_links, on_pause=self._pause, on_resume=self._resume, on_dirty=self._on_dirty
+        )
+        self.connections: dict[Peer, Connection] = {}
+        self.tap: Callable[[str, Peer, Routable], None] | None = None
+        """Told "from" or "to", the peer, and each message that it says or is told. To be set before any peer comes."""
+        self.held = 0
+        """Bytes of all unfinished elements."""
+        self.max_held = max(int(limits.partial_memory * _memory()), 1 << 20)
+        self._wakes: dict[Peer, Callable[[], None]] = {}
+        self._in_batch = False
+        self._flush_due = False
+        self._check: asyncio.TimerHandle | None = None
+        self._waiting_since: dict[Peer, float] = {}
+        self._closed = False
+
+    # -- peers
+
+    def carry(
+        self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool = False
+    ) -> None:
+        """Attach the peer unless it is already, ask it for its devices, and move bytes between it and the stream.
+
+        `on_lost` is called once, when the stream has ended. `forgiving`: a BLOB that comes without its descriptor costs
+        that message, not the connection.
+        """
+        connection = Connection(self, peer, stream, on_lost, forgiving=forgiving)
+        self.connections[peer] = connection
+        self.attach(peer, stream.wake)
+        if isinstance(peer.outbox, Outbox):
+            peer.outbox.on_overflow = connection.overflow
+        if peer.kind is not Kind.CLIENT:
+            self.router.start(peer, time.monotonic())
+        stream.start(connection, peer.outbox)
+
+    def attach(self, peer: Peer, wake: Callable[[], None]) -> None:
+        """A peer takes part; `wake` tells it that its outbox has something."""
+        self._wakes[peer] = wake
+        if peer not in self.router.peers:
+            if self.tap is not None:
+                self._tap_outbox(peer, self.tap)
+            self.router.attach(peer)
+
+    def lose(self, peer: Peer) -> None:
+        """A driver or link is gone but may come back: its devices vanish, what it snoops on is remembered."""
+        self._forget(peer)
+        self.router.lose(peer, time.monotonic())
+
+    def remove(self, peer: Peer) -> None:
+        """A peer is gone for good."""
+        self._forget(peer)
+        self._waiting_since.pop(peer, None)
+        self.router.detach(peer, time.monotonic())
+
+    def _forget(self, peer: Peer) -> None:
+        self._wakes.pop(peer, None)
+        connection = self.connections.pop(peer, None)
+        if connection is not None:
+            connection.stream.abort()
+
+    def new_outbox(self, *, attached: bool = False) -> Outbox:
+        """An outbox towards a client or a link, with this server's limits."""
+        outbox = Outbox(self.limits, attached=attached, newest_wins=self.newest_wins)
+        outbox.newest_wins_of = self.newest_wins_of
+        return outbox
+
+    def _tap_outbox(self, peer: Peer, tap: Callable[[str, Peer, Routable], None]) -> None:
+        """Have everything reported that is put into the outbox of a peer."""
+        for method in ("append", "append_replaceable", "expedite"):
+            put = getattr(peer.outbox, method, None)
+            if put is not None:
+
+                def put_and_tell(message: Routable, *args: object, put: Callable[..., None] = put) -> None:
+                    tap("to", peer, message)
+                    put(message, *args)
+
+                setattr(peer.outbox, method, put_and_tell)
+
+    # -- batches
+
+    def receive(self, peer: Peer, messages: list[Routable]) -> None:
+        """Route what one read brought, then write what came of it."""
+        now = time.monotonic()
+        receive = self.router.receive
+        outermost = not self._in_batch
+        self._in_batch = True
+        try:
+            for message in messages:
+                if self.tap is not None:
+                    self.tap("from", peer, message)
+                receive(peer, message, now)
+        finally:
+            if outermost:
+                self._in_batch = False
+                self.flush()
+
+    def flush(self) -> None:
+        """Wake those who have something new to be told."""
+        self._flush_due = False
+        for peer in self.router.take_dirty():
+            wake = self._wakes.get(peer)
+            if wake is not None:
+                wake()
+        if self._check is None and not self._closed:
+            self._schedule_check()
+
+    def _on_dirty(self) -> None:
+        if not (self._in_batch or self._flush_due):
+            self._flush_due = True
+            self.loop.call_soon(self.flush)
+
+    # -- what takes too long
+
+    def watch(self) -> None:
+        """Something has begun that should not take for ever."""
+        if self._check is None and not self._closed:
+            self._schedule_check()
+
+    def _schedule_check(self) -> None:
+        interval = min(self.read_timeout, self.command_timeout, self.limits.stall) / _CHECKS_PER_TIMEOUT
+        self._check = self.loop.call_later(interval, self._check_all)
+
+    def _check_all(self) -> None:
+        """End the connections that have stood still for too long; look again later if any might."""
+        self._check = None
+        now = time.monotonic()
+        again = False
+        for peer, connection in list(self.connections.items()):
+            if peer.outbox.queued:
+                again = True
+                if peer.kind is not Kind.DRIVER and peer.outbox.stalled(now, self.read_timeout):
+                    connection.end(f"has read nothing for {self.read_timeout:g} s, {peer.outbox.queued} bytes behind")
+                    continue
+            if connection.held:
+                again = True
+                if not connection.paused and now - connection.last_read > self.limits.stall:
+                    connection.end(f"has not finished its element within {self.limits.stall:g} s")
+                    continue
+            since = self._waiting_since.get(peer)
+            if since is not None:
+                again = True
+                if now - since > self.command_timeout:
+                    names = ", ".join(driver.label for driver in peer.waits_for)
+                    connection.end(f"has sent more commands than {names} took in {self.command_timeout:g} s")
+        if again and not self._closed:
+            self._schedule_check()
+
+    def hold(self, change: int) -> None:
+        """Unfinished elements have grown by so many bytes; the largest is refused when they take too much together."""
+        self.held += change
+        while self.held > self.max_held:
+            largest = max(self.connections.values(), key=lambda connection: connection.held, default=None)
+            if largest is None or not largest.held:
+                return
+            logger.warning("%s: unfinished element of %d bytes refused", largest.peer.label, largest.held)
+            largest.abandon()
+
+    # -- pauses
+
+    def _pause(self, peer: Peer) -> None:
+        self._waiting_since[peer] = time.monotonic()
+        self.watch()
+        connection = self.connections.get(peer)
+        if connection is not None:
+            connection.pause("command")
+
+    def _resume(self, peer: Peer) -> None:
+        self._waiting_since.pop(peer, None)
+        connection = self.connections.get(peer)
+        if connection is not None:
+            connection.resume("command")
+
+    def close(self) -> None:
+        """No more timers."""
+        self._closed = True
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 4 << 30

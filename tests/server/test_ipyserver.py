@@ -1,0 +1,316 @@
+"""IPyServer as a class: construction, start, stop, clients, drivers in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from typing import Any
+
+import pytest
+from server_tools import Client, Echo, blob_vector, eventually
+
+from indifast.driver.device import Device
+from indifast.driver.ipydriver import IPyDriver
+from indifast.server import IPyServer
+
+
+def test_the_constructor_takes_drivers_or_one_list_of_them() -> None:
+    async def run() -> None:
+        one, two = Echo("A"), Echo("B")
+        server = IPyServer(one, two)
+        assert server.drivers == [one, two] and list(server.devices) == ["A", "B"]
+        assert (server.host, server.port, server.maxconnections) == ("localhost", 7624, 5)
+        assert server.remotes == server.exdrivers == server.connectionpool == [] and server.server is None
+        assert not server.stop and not server.stopped.is_set() and server.debug_enable and server.keepalive == 30
+        assert len(IPyServer([Echo("A"), Echo("B")]).drivers) == 2
+        assert IPyServer().drivers == []
+
+    asyncio.run(run())
+
+
+def test_wrong_arguments_are_refused_at_once() -> None:
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match="maxconnections"):
+            IPyServer(maxconnections=wrong)
+    with pytest.raises(TypeError, match="maxconnections"):
+        IPyServer(maxconnections="5")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="IPyDriver"):
+        IPyServer(17)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        IPyServer(no_such_limit=17)
+    with pytest.raises(ValueError, match="A.*rename"):
+        IPyServer(Echo("A"), Echo("A"))
+    driver = Echo("A")
+    IPyServer(driver)
+    with pytest.raises(RuntimeError):
+        IPyServer(driver)
+    assert IPyServer(maxconnections=1000).maxconnections == 1000
+    assert IPyServer(maxconnections=None, blob=1 << 20).limits.blob == 1 << 20
+
+
+def test_a_client_is_served() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            await server.ready()
+            client = await Client.to(server)
+            await client.hears("defNumberVector", "Echo", "P")
+            client.say("<newNumberVector device='Echo' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>")
+            await client.hears("setNumberVector", "Echo", "P", state="Busy")
+            element = await client.hears("setNumberVector", "Echo", "P", state="Ok")
+            assert element.values() == {"m": "7"}
+            await client.close()
+        assert server.stop and server.stopped.is_set()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_localhost_is_both_families(family: int) -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            address = "127.0.0.1" if family == socket.AF_INET else "::1"
+            client = Client(*await asyncio.open_connection(address, server.port))
+            client.say("<getProperties version='1.7'/>")
+            await client.hears("defNumberVector", "Echo")
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_port_in_use_is_an_error_with_port_and_remedy() -> None:
+    async def run() -> None:
+        async with IPyServer(port=0) as server:
+            second = IPyServer(Echo(), port=server.port)
+            with pytest.raises(OSError, match=f"{server.port}.*in use.*choose another port"):
+                await second.asyncrun()
+            assert second.stopped.is_set()
+
+    asyncio.run(run())
+
+
+def test_a_missing_program_is_an_error_and_leaves_nothing_behind() -> None:
+    async def run() -> None:
+        server = IPyServer(Echo(), port=0)
+        server.add_exdriver("no_such_program_anywhere")
+        with pytest.raises(FileNotFoundError, match="no_such_program_anywhere"):
+            await server.asyncrun()
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", server.port)
+
+    asyncio.run(run())
+
+
+def test_shutdown_returns_while_a_client_reads_nothing_and_hardware_never_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stubborn(Echo):
+        async def hardware(self) -> None:
+            while True:
+                await asyncio.sleep(3600)
+
+    async def run() -> None:
+        driver = Stubborn()
+        server = IPyServer(driver, port=0, grace=0.3)
+        task = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.sendall(b"<getProperties version='1.7'/><enableBLOB device='Echo'>Also</enableBLOB>")
+        await eventually(lambda: any(p["received"] == 2 for p in server.stats()["peers"]))
+        for _ in range(3):
+            driver["Echo"]["B"]["m"] = bytes(8 << 20)
+            await driver["Echo"]["B"].send_setVectorMembers(members=["m"])
+        server.shutdown("that is all")
+        async with asyncio.timeout(20):
+            await task
+        client.close()
+        assert server.stopped.is_set()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(run())
+    assert "that is all" in caplog.text
+
+
+def test_shutdown_from_another_thread_and_before_the_start() -> None:
+    async def run() -> None:
+        server = IPyServer(Echo(), port=0)
+        task = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        threading.Thread(target=server.shutdown).start()
+        async with asyncio.timeout(20):
+            await task
+        early = IPyServer(Echo("B"), port=0)
+        early.shutdown()
+        async with asyncio.timeout(20):
+            await early.asyncrun()
+
+    asyncio.run(run())
+
+
+def test_surplus_connections_are_accepted_and_closed() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, maxconnections=2) as server:
+            clients = [await Client.to(server) for _ in range(2)]
+            for client in clients:
+                await client.hears("defNumberVector")
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            assert await reader.read() == b""
+            writer.close()
+            assert server.stats()["surplus"] == 1 and len(server.connectionpool) == 2
+            await clients[0].close()
+            await eventually(lambda: len(server.connectionpool) == 1)
+            client = await Client.to(server)
+            await client.hears("defNumberVector")
+            for each in (client, clients[1]):
+                await each.close()
+
+    asyncio.run(run())
+
+
+def test_a_thousand_clients_at_once() -> None:
+    async def run() -> None:
+        driver = Echo()
+        async with IPyServer(driver, port=0, maxconnections=None) as server:
+            clients = [await Client.to(server, asks=False) for _ in range(1000)]
+            await eventually(lambda: len(server.connectionpool) == 1000)
+            await driver.send_message("to all")
+            for client in clients:
+                await client.hears("message", message="to all")
+            await asyncio.gather(*(client.close() for client in clients))
+            await eventually(lambda: not server.connectionpool)
+
+    asyncio.run(run())
+
+
+def test_a_failing_driver_does_not_take_the_server_along(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(Echo):
+        async def rxevent(self, event: Any) -> None:
+            raise ZeroDivisionError("on purpose")
+
+        async def hardware(self) -> None:
+            raise KeyError("on purpose too")
+
+    async def run() -> None:
+        async with IPyServer(Faulty("Bad"), Echo("Good"), port=0) as server:
+            client = await Client.to(server)
+            await client.hears("defNumberVector", "Good")
+            new = "<newNumberVector device='{}' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>"
+            client.say(new.format("Bad"))
+            client.say(new.format("Good"))
+            await client.hears("setNumberVector", "Good", state="Ok")
+            await eventually(lambda: "on purpose too" in caplog.text and "ZeroDivisionError" in caplog.text)
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_drivers_come_and_go_while_the_server_runs() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo("A"), port=0) as server:
+            client = await Client.to(server)
+            await client.hears("defNumberVector", "A")
+            driver = Echo("B")
+            server.add_driver(driver)
+            with pytest.raises(ValueError, match="B"):
+                server.add_driver(Echo("B"))
+            await client.hears("defNumberVector", "B")
+            await server.remove_driver(driver)
+            await client.hears("delProperty", "B")
+            assert list(server.devices) == ["A"]
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_send_message_reaches_every_client() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            clients = [await Client.to(server, asks=False) for _ in range(3)]
+            await eventually(lambda: len(server.connectionpool) == 3)
+            await server.send_message("hello & good-bye")
+            await server.send_message("never seen", timestamp="yesterday")  # type: ignore[arg-type]
+            for client in clients:
+                element = await client.hears("message", message="hello & good-bye")
+                assert list(element.attrs) == ["timestamp", "message"]
+                assert await client.settle() == []
+                await client.close()
+        await server.send_message("nobody is there")
+
+    asyncio.run(run())
+
+
+def test_keepalive_messages() -> None:
+    async def run() -> None:
+        server = IPyServer(Echo(), port=0)
+        server.keepalive = 0.05
+        async with server:
+            client = await Client.to(server, asks=False)
+            for _ in range(3):
+                element = await client.hears("message", message="Keep alive message")
+                assert list(element.attrs) == ["timestamp", "message"]
+            server.keepalive = 0
+            await client.settle()
+            await asyncio.sleep(0.2)
+            assert await client.settle() == []
+            with pytest.raises(TypeError):
+                server.keepalive = "often"  # type: ignore[assignment]
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_drivers_snoop_on_each_other() -> None:
+    async def run() -> None:
+        a, b = Echo("A"), Echo("B")
+        async with IPyServer(a, b, port=0):
+            await a.send_getProperties("B", "P")
+            await eventually(lambda: a.snooped)
+            await b["B"]["P"].send_setVector(state="Alert")
+            await eventually(lambda: any(type(e).__name__ == "setNumberVector" for e in a.snooped))
+
+    asyncio.run(run())
+
+
+def test_blobs_reach_those_who_enable_them_intact() -> None:
+    async def run() -> None:
+        driver = IPyDriver(Device("Cam", [blob_vector()]))
+        async with IPyServer(driver, port=0) as server:
+            wants, silent = await Client.to(server), await Client.to(server)
+            for client in (wants, silent):
+                await client.hears("defBLOBVector", "Cam", "B")
+            wants.say("<enableBLOB device='Cam' name='B'>Also</enableBLOB>")
+            await wants.settle()
+            for size in (1, 1000, 1 << 20, 5 << 20):
+                data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+                driver["Cam"]["B"]["m"] = data
+                await driver["Cam"]["B"].send_setVectorMembers(members=["m"])
+                element = await wants.hears("setBLOBVector", "Cam", "B")
+                assert element.members[0].data == data
+            assert not any(element.tag == "setBLOBVector" for element in await silent.settle())
+            peers = {peer["name"]: peer for peer in server.stats()["peers"]}
+            assert sum(peer.get("frames_sent", {}).get("Cam.B", 0) for peer in peers.values()) == 4
+            await wants.close()
+            await silent.close()
+
+    asyncio.run(run())
+
+
+def test_the_1_2_style() -> None:
+    class Old(IPyDriver):
+        async def clientevent(self, event: Any) -> None:
+            if type(event).__name__ == "getProperties":
+                await event.vector.send_defVector()
+
+    async def run() -> None:
+        driver = Old(devices=[Device("D", [blob_vector()])], tasks=[])
+        server = IPyServer([driver], port=0)
+        task = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        client = await Client.to(server)
+        await client.hears("defBLOBVector", "D", "B")
+        await client.close()
+        server.shutdown()
+        await task
+
+    asyncio.run(run())
