@@ -211,6 +211,6 @@ async def open_stdio_link(refuse: Refuse) -> StreamLink:
     """A link over stdin and stdout: one message per line or more, never two on a line."""
     from indifast.transport.connect import open_stdio
 
-    link = StreamLink(await open_stdio(), refuse, terminator=b"\n")
+    link = StreamLink(open_stdio(), refuse, terminator=b"\n")
     link.start()
     return link
