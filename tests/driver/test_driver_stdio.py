@@ -89,8 +89,8 @@ def test_pipes_end_of_file_ends_the_driver() -> None:
 
 def test_what_was_asked_before_the_end_of_file_is_answered(tmp_path: Path) -> None:
     source, sink = tmp_path / "in.xml", tmp_path / "out.xml"
-    command = b'<newNumberVector device="Child" name="number"><oneNumber name="value">%d</oneNumber></newNumberVector>\n'
-    commands = b"".join(command % number for number in range(50))
+    command = b'<newNumberVector device="Child" name="number"><oneNumber name="value">%d</oneNumber></newNumberVector>'
+    commands = b"\n".join(command % number for number in range(50))
     source.write_bytes(b"<?xml version='1.0'?>\n" + GET + commands)
     with source.open("rb") as stdin, sink.open("wb") as stdout, started(stdin=stdin, stdout=stdout) as child:
         assert child.wait(timeout=LIMIT) == 0

@@ -4,71 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from wire_client import fence_device, listening
+from wire_client import full_driver, listening, messages
 
-from indifast import (
-    BLOBMember,
-    BLOBVector,
-    Device,
-    IPyDriver,
-    LightMember,
-    LightVector,
-    NumberMember,
-    NumberVector,
-    SwitchMember,
-    SwitchVector,
-    TextMember,
-    TextVector,
-)
+from indifast import IPyDriver
 
 STAMP = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-Send = Callable[[IPyDriver], Awaitable[None]]
-
-
-def full_driver() -> IPyDriver:
-    switches = [SwitchMember("a", membervalue="On"), SwitchMember("b", "Bee")]
-    texts = [TextMember("t", "T", 'a<b>&"c" é'), TextMember("e", None, "")]
-    vectors = [
-        SwitchVector("sw", "SwL", "G", "rw", "OneOfMany", "Ok", switches),
-        NumberVector("nu", "NuL", "G", "wo", "Busy", [NumberMember("n", None, "%9.6m", -5, 10.5, 0, 1.25)]),
-        TextVector("tx", "TxL", "G", "ro", "Idle", texts),
-        LightVector("li", "LiL", "G", "Alert", [LightMember("l", None, "Busy")]),
-        BLOBVector("bl", "BlL", "G", "ro", "Ok", [BLOBMember("b1")]),
-    ]
-    return IPyDriver(Device("Dev", vectors), fence_device())
-
-
-def messages(*sends: Send) -> list[str]:
-    """What a driver writes for these calls, split into messages."""
-
-    async def run() -> str:
-        driver = full_driver()
-        async with listening(driver) as client:
-            await client.answers('<enableBLOB device="Dev">Also</enableBLOB>')
-            before = len(client.raw)
-            for send in sends:
-                await send(driver)
-            await driver.send_message("the end")
-            await client.until(lambda: client.raw.endswith(b'message="the end" />'))
-            return client.raw[before:].decode()
-
-    text = asyncio.run(run())
-    found = []
-    while text:
-        match = re.match(r"<(\w+)[^<>]* />|<(\w+)[^<>]*>.*?</\2>", text, re.DOTALL)
-        assert match, text
-        found.append(match.group())
-        text = text[match.end() :]
-    return found[:-1]
-
 
 def test_definitions() -> None:
     async def send(driver: IPyDriver) -> None:

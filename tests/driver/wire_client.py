@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-from indifast import Device, IPyDriver, TextMember, TextVector
+from indifast import (
+    BLOBMember,
+    BLOBVector,
+    Device,
+    IPyDriver,
+    LightMember,
+    LightVector,
+    NumberMember,
+    NumberVector,
+    SwitchMember,
+    SwitchVector,
+    TextMember,
+    TextVector,
+)
 from indifast._parser import Element, Tokenizer
 
 LIMIT = 20.0
@@ -101,3 +115,44 @@ async def listening(driver: IPyDriver) -> AsyncIterator[WireClient]:
             yield client
         finally:
             await client.close()
+
+
+Send = Callable[[IPyDriver], Awaitable[None]]
+
+
+def full_driver() -> IPyDriver:
+    """A driver with a vector of each kind."""
+    switches = [SwitchMember("a", membervalue="On"), SwitchMember("b", "Bee")]
+    texts = [TextMember("t", "T", 'a<b>&"c" é'), TextMember("e", None, "")]
+    vectors = [
+        SwitchVector("sw", "SwL", "G", "rw", "OneOfMany", "Ok", switches),
+        NumberVector("nu", "NuL", "G", "wo", "Busy", [NumberMember("n", None, "%9.6m", -5, 10.5, 0, 1.25)]),
+        TextVector("tx", "TxL", "G", "ro", "Idle", texts),
+        LightVector("li", "LiL", "G", "Alert", [LightMember("l", None, "Busy")]),
+        BLOBVector("bl", "BlL", "G", "ro", "Ok", [BLOBMember("b1")]),
+    ]
+    return IPyDriver(Device("Dev", vectors), fence_device())
+
+
+def messages(*sends: Send, driver: IPyDriver | None = None) -> list[str]:
+    """What a driver (`full_driver` unless given) writes for these calls, split into messages."""
+    driver = driver or full_driver()
+
+    async def run() -> str:
+        async with listening(driver) as client:
+            await client.answers('<enableBLOB device="Dev">Also</enableBLOB>')
+            before = len(client.raw)
+            for send in sends:
+                await send(driver)
+            await driver.send_message("the end")
+            await client.until(lambda: client.raw.endswith(b'message="the end" />'))
+            return client.raw[before:].decode()
+
+    text = asyncio.run(run())
+    found = []
+    while text:
+        match = re.match(r"<(\w+)[^<>]* />|<(\w+)[^<>]*>.*?</\2>", text, re.DOTALL)
+        assert match, text
+        found.append(match.group())
+        text = text[match.end() :]
+    return found[:-1]
