@@ -280,7 +280,7 @@ static inline void tz_write_text(tz_writer *w, const uint8_t *p, size_t n, int m
 
 static inline void tz_indent(tz_out *o, int level) {
     size_t n = (size_t)level * 4;
-    if (tz_reserve(o, n)) { memset(o->p + o->n, ' ', n); o->n += n; }
+    if (n && tz_reserve(o, n)) { memset(o->p + o->n, ' ', n); o->n += n; }
 }
 
 /* Write the element at token i; returns the token behind it.  verbatim: no white space may be added. */
