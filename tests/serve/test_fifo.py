@@ -21,6 +21,10 @@ async def until(condition, what: str = "condition") -> None:
         await asyncio.sleep(0.005)
 
 
+async def shell(command: str) -> None:
+    await asyncio.to_thread(subprocess.run, ["sh", "-c", command], check=True)
+
+
 @pytest.mark.parametrize(
     ("line", "command"),
     [
@@ -81,19 +85,20 @@ def test_writers_come_and_go(tmp_path):
         errors: list[str] = []
         fifo = Fifo(path, lines.append, errors.append)
         for number in range(20):  # each opens, writes and closes it, as the shell does
-            subprocess.run(["sh", "-c", f"echo start driver{number} > {path}"], check=True)
+            await shell(f"echo start driver{number} > {path}")
             await until(lambda number=number: len(lines) == number + 1)
         assert lines == [f"start driver{number}" for number in range(20)]
         lines.clear()
-        subprocess.run(["sh", "-c", f"printf 'one\\n\\r\\n\\ntwo without end' > {path}"], check=True)
+        await shell(f"printf 'one\\n\\r\\n\\ntwo without end' > {path}")
         await until(lambda: len(lines) == 2)
         assert lines == ["one", "two without end"]
         lines.clear()
-        with open(path, "wb", buffering=0) as writer:
-            for piece in (b"sta", b"rt a\nsto", b"p b\n", b"x" * LONGEST_LINE, b"y" * 5, b"\nnext\n", b"\xff\xfe\n"):
-                writer.write(piece)
-                await asyncio.sleep(0.01)
-            await until(lambda: len(lines) == 4)
+        writer = os.open(path, os.O_WRONLY)
+        for piece in (b"sta", b"rt a\nsto", b"p b\n", b"x" * LONGEST_LINE, b"y" * 5, b"\nnext\n", b"\xff\xfe\n"):
+            os.write(writer, piece)
+            await asyncio.sleep(0.01)
+        await until(lambda: len(lines) == 4)
+        os.close(writer)
         assert lines == ["start a", "stop b", "next", "\\xff\\xfe"]
         assert errors == [f"a line of more than {LONGEST_LINE} bytes"]
         fifo.close()
@@ -109,7 +114,7 @@ def test_an_idle_fifo_costs_nothing(tmp_path):
     async def scenario():
         lines: list[str] = []
         fifo = Fifo(path, lines.append, lines.append)
-        subprocess.run(["sh", "-c", f"echo one > {path}"], check=True)
+        await shell(f"echo one > {path}")
         await until(lambda: lines)
         before = os.times()
         await asyncio.sleep(0.5)
@@ -140,7 +145,7 @@ def test_a_fifo_that_is_removed_ends_quietly(tmp_path):
         errors: list[str] = []
         fifo = Fifo(path, lines.append, errors.append)
         code = "import os, sys; f = open(sys.argv[1], 'w'); os.unlink(sys.argv[1]); f.write('last\\n')"
-        subprocess.run([sys.executable, "-c", code, path], check=True)
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, path], check=True)
         await until(lambda: errors)
         assert lines == ["last"]
         fifo.close()

@@ -45,8 +45,8 @@ class Command:
 def parse(line: str) -> Command:
     """Read one line; whatever is no command is a CommandError.
 
-    `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"]`, `stop program [-n "device"]`, or
-    either verb with `[device]@host[:port]`.
+    `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"]`, `stop program [-n "device"]`,
+    or either verb with `[device]@host[:port]`.
     """
     match = _LINE.fullmatch(line.strip())
     if match is None:
@@ -59,7 +59,7 @@ def parse(line: str) -> Command:
         if options:
             raise CommandError("a driver on another server takes no options")
         return Command(verb, target.replace('"', "").strip())
-    if not target or '"' in target or len(target.split()) != 1:
+    if not target or target.startswith("-") or '"' in target or len(target.split()) != 1:
         raise CommandError(f"{target!r} is not the name of one driver")
     return Command(verb, target, options)
 
