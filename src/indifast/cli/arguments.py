@@ -1,0 +1,44 @@
+"""Command-line arguments: mistakes are answered by one sentence and status 2."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that does not bury its error message below the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
+
+
+def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
+    """A type for `add_argument`: an int or a float within limits, both included."""
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+        return value
+
+    return convert
+
+
+def image_size(low: int, high: int) -> Callable[[str], tuple[int, int]]:
+    """A type for `add_argument`: WIDTHxHEIGHT in pixels, both within limits."""
+
+    def convert(text: str) -> tuple[int, int]:
+        parts = text.lower().split("x")
+        if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+            raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, for example 1920x1080")
+        width, height = int(parts[0]), int(parts[1])
+        if not (low <= width <= high and low <= height <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} is not between {low}x{low} and {high}x{high}")
+        return width, height
+
+    return convert
