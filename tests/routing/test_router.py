@@ -638,3 +638,45 @@ def test_a_device_that_was_claimed_is_known_before_its_definition() -> None:
     world.client("c")
     world.forget()
     assert who(world, command("D"), "c") == {"driver"}
+
+
+def test_a_ring_through_a_libindi_server_is_found_and_cut() -> None:
+    world = World()
+    world.driver("driver", "D")
+    world.remote("link")
+    world.client("chained", asks=False)
+    world.client("other link")
+    world.client("c")
+    world.say("other link", define("Y"))
+    world.say("chained", "<getProperties device='*' version='1.7'/>")
+    world.forget()
+    world.say("link", define("X"))
+    heard = []
+    while (message := world.peers["chained"].outbox.pop()) is not None:
+        heard.append(message)
+    assert [message.tag for message in heard] == ["defNumberVector", "delProperty"]
+    (check,) = heard[1].parts(False) or ()
+    world.forget()
+    world.say("link", bytes(check).decode())
+    assert "leads back" in world.heard("c")[0]
+    assert who(world, update("X"), "link") == {"c", "other link"}
+    assert who(world, update("D"), "driver") == {"c", "chained", "other link", "link"}
+    assert who(world, update("Y"), "other link") == {"c", "chained", "link"}
+    assert who(world, command("X"), "chained") == set()
+    assert who(world, "<getProperties version='1.7' device='X'/>", "chained") == set()
+    world.router.lose(world.peers["link"], 0.0)
+    world.router.start(world.peers["link"], 0.0)
+    world.now += 1
+    assert "chained" in who(world, define("X"), "link")
+
+
+def test_another_servers_ring_check_is_passed_on_once() -> None:
+    world = World()
+    world.remote("link")
+    world.client("other link")
+    world.say("other link", define("Y"))
+    world.client("c")
+    check = "<delProperty device='indifast ring check' name='abc'/>"
+    assert who(world, check, "link") == {"other link"}
+    assert who(world, check, "link") == set()
+    assert who(world, check, "c") == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
@@ -91,7 +92,11 @@ class Peer:
         self.link = kind is Kind.REMOTE
         """It is a server: it shares devices with us, and messages without a device do not cross from link to link."""
         self.chained = False
-        """A libindi server that reads from us: it hears the snoop requests of our drivers."""
+        """A libindi server that reads from us: it hears the snoop requests of our drivers, and knows no owners."""
+        self.rings: set[Peer] = set()
+        """Links that lead back to this libindi server: it is told nothing of what they own."""
+        self.probed = -math.inf
+        """When it was last checked for rings."""
         self.conflicts: dict[str, None] = {}
         """Devices that it offered although they have an owner: nothing about them crosses this link."""
         self.blob_names: dict[str, set[str]] = {}

@@ -6,6 +6,7 @@ The router takes messages from peers and puts them into the outboxes of other pe
 from __future__ import annotations
 
 import logging
+import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,6 +19,9 @@ from indifast.routing.peer import Kind, Pace, Peer, Route, RouteKey
 
 logger = logging.getLogger(__name__)
 
+RING_CHECK = "indifast ring check"
+"""The device of the deletions by which a server finds out whether what it tells a libindi server comes back to it."""
+
 MAX_DEVICES = 10_000
 """Devices that one peer may own."""
 
@@ -25,6 +29,7 @@ _MAX_ROUTES = 20_000  # kinds of message remembered per peer
 _MAX_LOGGED = 1000  # refusals remembered per peer, so that each is logged once
 _RECENT = 256  # messages without device remembered, so that none circulates
 _RECENT_SECONDS = 60.0
+_PROBE_INTERVAL = 0.5  # seconds between ring checks of one libindi server
 _SMALL_BACKLOG = 1 << 20  # bytes of messages without BLOBs at which a reader counts as outrun
 _REPLY_BACKLOG = 1 << 20  # bytes at which a peer gets no more refusals in writing
 
@@ -61,6 +66,7 @@ class Router:
         self._version = 0
         self._demand: dict[tuple[str, str], Demand] = {}
         self._demand_version = -1
+        self._probes: OrderedDict[str, Peer | None] = OrderedDict()
         self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
             "getProperties": self._get_properties,
@@ -113,6 +119,8 @@ class Router:
             driver.waiters.discard(peer)
         peer.waits_for.clear()
         self._room(peer)
+        for other in self._clients:
+            other.rings.discard(peer)
         if peer.kind is Kind.REMOTE:
             peer.interests.clear()
             peer.blobs.clear()
@@ -200,8 +208,10 @@ class Router:
 
     def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = message.device, message.name
+        if peer.kind is Kind.CLIENT and not peer.interests and _is_libindi_server(message):
+            peer.chained = peer.link = True
         if device is not None and device.startswith("*"):
-            device, peer.chained, peer.link = None, True, True
+            device = None
         if not self._widen(peer, device, name if device is not None else None):
             return
         if device is None:
@@ -213,7 +223,7 @@ class Router:
             self._version += 1
         owner = self.owners.get(device)
         if owner is not None:
-            if owner is not peer:
+            if owner is not peer and owner not in peer.rings:
                 self._ask(owner, device, name, now)
         elif peer.kind is Kind.DRIVER:
             for chained in self._clients:
@@ -234,7 +244,7 @@ class Router:
             if driver is not asking:
                 self._ask(driver, None, None, now)
         for device, owner in list(self.owners.items()):
-            if owner.kind is not Kind.DRIVER and owner is not asking:
+            if owner.kind is not Kind.DRIVER and owner is not asking and owner not in asking.rings:
                 self._ask(owner, device, None, now)
 
     def _ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
@@ -273,6 +283,8 @@ class Router:
                 names.add(message.name)
             peer.asked_blobs.discard((device, message.name))  # a new definition knows of no earlier request
             self._update_demand(device, message.name, now)
+        if peer.kind is not Kind.DRIVER:
+            self._check_rings(now)
 
     def _update(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
@@ -353,6 +365,9 @@ class Router:
         if device is None:
             self._refuse(peer, "no device or name", None, "a delProperty without device")
             return
+        if device == RING_CHECK:
+            self._ring_check(peer, message, now)
+            return
         owner = self.owners.get(device)
         if owner is not peer:
             if owner is None and peer.kind is not Kind.CLIENT:
@@ -372,7 +387,7 @@ class Router:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
             return
         owner = self.owners.get(device)
-        if owner is peer:
+        if owner is peer or owner in peer.rings:
             return  # a libindi server echoes the commands of its other clients
         if owner is None:
             self._refuse(peer, "unknown device", device, f"a command for {device}, which is not here", tell_at=now)
@@ -446,6 +461,41 @@ class Router:
                 del other.conflicts[device]
                 self._ask(other, device, None, now)
 
+    # -- rings with libindi servers, which know no owners
+
+    def _check_rings(self, now: float) -> None:
+        """Ask, by a deletion of what nobody has, whether what libindi servers are told comes back by a link."""
+        for peer in self._clients:
+            if peer.chained and now - peer.probed >= _PROBE_INTERVAL:
+                peer.probed = now
+                token = secrets.token_hex(8)
+                self._remember_probe(token, peer)
+                peer.outbox.append(wire.del_property(RING_CHECK, token), now)
+
+    def _remember_probe(self, token: str, peer: Peer | None) -> None:
+        self._probes[token] = peer
+        if len(self._probes) > _RECENT:
+            self._probes.popitem(last=False)
+
+    def _ring_check(self, peer: Peer, message: Routable, now: float) -> None:
+        """A check has arrived: one of ours shows a ring, which is cut; another server's goes on, once."""
+        token = message.name or ""
+        if token not in self._probes:
+            if peer.link:
+                self._remember_probe(token, None)
+                for other in (*self._clients, *self._remotes):
+                    if other.link and other is not peer:
+                        other.outbox.append(message, now)
+            return
+        origin = self._probes[token]
+        if origin is None or origin not in self.peers or origin is peer or peer in origin.rings:
+            return
+        origin.rings.add(peer)
+        self._version += 1
+        text = f"{peer.label} leads back to {origin.label}: what is behind the one is not shown to the other"
+        logger.warning("%s", text)
+        self.tell_clients(text, now)
+
     # -- receivers
 
     def _receivers(self, peer: Peer, message: Routable) -> Iterator[tuple[Peer, Callable[[Routable, float], None]]]:
@@ -454,7 +504,9 @@ class Router:
         assert device is not None
         for others in (self._clients, self._remotes):
             for other in others:
-                if other is not peer and device not in other.conflicts and other.wants(message):
+                if other is peer or device in other.conflicts or peer in other.rings:
+                    continue
+                if other.wants(message):
                     yield other, other.outbox.append
         for driver in self._drivers:
             if driver is not peer and driver.wants(message):
@@ -552,3 +604,12 @@ class Router:
             self.on_dirty()
         else:
             self._dirty[peer] = None
+
+
+def _is_libindi_server(message: Routable) -> bool:
+    """A libindi server that reads from us begins with a getProperties whose device stands before the version.
+
+    Libindi's clients write them the other way round, and never ask for the device "*".
+    """
+    device = message.device
+    return device is not None and (device.startswith("*") or next(iter(message.element().attrs)) == "device")

@@ -61,9 +61,10 @@ class ExDriver:
     descriptors. `pipes` gives it two pipes instead, and BLOBs come inline. Its standard error is logged line by line.
 
     A driver that dies is started again, after a pause that grows with each time; `max_restarts` is how often in a row
-    (None: for ever). `environment` is added to ours (INDIDEV, INDICONFIG, INDISKEL, INDIPREFIX). `forgiving`: when a
-    BLOB comes without its descriptor, drop that message instead of restarting the driver (libindi's drivers lose all
-    descriptors but one of a vector with several BLOBs).
+    (None: for ever). `environment` is added to ours (INDIDEV, INDICONFIG, INDISKEL, INDIPREFIX; None takes a variable
+    away). `name` is what logs call it, `program` unless given. `forgiving`: when a BLOB comes without its descriptor,
+    drop that message instead of restarting the driver (libindi's drivers lose all descriptors but one of a vector with
+    several BLOBs).
     """
 
     def __init__(
@@ -74,22 +75,23 @@ class ExDriver:
         pipes: bool = False,
         forgiving: bool = False,
         max_restarts: int | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
+        name: str | None = None,
         grace: float = STOP_GRACE,
     ) -> None:
         self.program = program
         self.args = args
         self.debug_enable = debug_enable
+        self.environment = dict(environment or {})
         self.max_restarts = max_restarts
         self.restarts = 0
         """Restarts in a row."""
         self.on_terminated: Callable[[ExDriver], None] | None = None
         """Called when it died and is not started again."""
-        self.name = os.path.basename(program) or program
+        self.name = program if name is None else name
         self.peer = Peer(Kind.DRIVER, f"Driver {self.name}", DriverOutbox(terminator=b"\n"))
         self._pipes = pipes
         self._forgiving = forgiving
-        self._environment = environment
         self._grace = grace
         self._host: Host | None = None
         self._child: Child | None = None
@@ -120,7 +122,10 @@ class ExDriver:
         await asyncio.wait((self._task,))
 
     def _spawn(self) -> Child:
-        env = None if self._environment is None else os.environ | self._environment
+        env = None
+        if self.environment:
+            changed = os.environ | self.environment
+            env = {name: value for name, value in changed.items() if value is not None}
         child = spawn(self.program, self.args, on_stderr=self._log_line, env=env, pipes=self._pipes)
         logger.info("Driver %s: pid=%d", self.name, child.pid)
         self._child = child

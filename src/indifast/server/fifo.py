@@ -1,0 +1,151 @@
+"""Commands over a FIFO: start and stop drivers while the server runs, as KStars and INDI Web Manager do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+LONGEST_LINE = 1023
+"""Bytes of a line without its end (libindi's indiserver)."""
+
+LONGEST_VALUE = 511
+
+_VERBS = ("start", "stop")
+_OPTIONS = {"n": "INDIDEV", "c": "INDICONFIG", "s": "INDISKEL", "p": "INDIPREFIX"}
+_LINE = re.compile(r"(?P<verb>\S+)\s+(?P<target>.*?)(?P<options>(?:\s+-\S.*)?)")
+_OPTION = re.compile(r'\s+-(?P<letter>\S+)\s+"(?P<value>[^"]*)"')
+
+
+class CommandError(ValueError):
+    """A line that is no command; its text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line.
+
+    `target` is a program, or `[device]@host[:port]`; `options` hold the environment of the program: INDIDEV (its
+    device), INDICONFIG, INDISKEL and INDIPREFIX.
+    """
+
+    verb: str
+    target: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def remote(self) -> bool:
+        """A server elsewhere is meant, not a program."""
+        return "@" in self.target
+
+
+def parse(line: str) -> Command:
+    """Read one line; whatever is no command is a CommandError.
+
+    `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"]`, `stop program [-n "device"]`,
+    or either verb with `[device]@host[:port]`.
+    """
+    match = _LINE.fullmatch(line.strip())
+    if match is None:
+        raise CommandError("a command is `start` or `stop`, and the name of a driver")
+    verb, target = match["verb"], match["target"]
+    if verb not in _VERBS:
+        raise CommandError(f"there is no command {verb!r}, only start and stop")
+    options = _parse_options(match["options"])
+    if "@" in target:
+        if options:
+            raise CommandError("a driver on another server takes no options")
+        return Command(verb, target.replace('"', "").strip())
+    if not target or target.startswith("-") or '"' in target or len(target.split()) != 1:
+        raise CommandError(f"{target!r} is not the name of one driver")
+    return Command(verb, target, options)
+
+
+def _parse_options(text: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    end = 0
+    while end < len(text):
+        match = _OPTION.match(text, end)
+        if match is None:
+            raise CommandError(f"{text[end:].strip()!r} is not an option with its value in double quotes")
+        letter, value = match["letter"], match["value"]
+        if letter not in _OPTIONS:
+            raise CommandError(f"there is no option -{letter}, only -n, -c, -s and -p")
+        if not value or len(value) > LONGEST_VALUE:
+            raise CommandError(f"the value of -{letter} has {len(value)} characters instead of 1 to {LONGEST_VALUE}")
+        if _OPTIONS[letter] in options:
+            raise CommandError(f"-{letter} is given twice")
+        options[_OPTIONS[letter]] = value
+        end = match.end()
+    return options
+
+
+class Fifo:
+    """Reads lines from a FIFO for as long as the server runs, whoever opens and closes it at the other end.
+
+    `on_line` gets each line, without its end; a last one without end counts when the writer closes. A line that is too
+    long is told to `on_error` and left out. Raises OSError when `path` can't be opened or is no FIFO.
+    """
+
+    def __init__(self, path: str, on_line: Callable[[str], None], on_error: Callable[[str], None]) -> None:
+        self.path = path
+        self._on_line = on_line
+        self._on_error = on_error
+        self._rest = b""
+        self._too_long = False
+        self._loop = asyncio.get_running_loop()
+        self._fd = self._open()
+        self._loop.add_reader(self._fd, self._read)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> int:
+        fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(f"{self.path} is no FIFO: make one with mkfifo")
+        return fd
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, 1 << 16)
+        except (BlockingIOError, InterruptedError):
+            return
+        if data:
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._line(line)
+            if len(self._rest) > LONGEST_LINE:
+                self._rest, self._too_long = b"", True
+            return
+        rest, self._rest = self._rest, b""
+        if rest or self._too_long:
+            self._line(rest)
+        self._reopen()
+
+    def _reopen(self) -> None:
+        """The last writer has left, which the descriptor would report for ever. The new one first: no line is lost."""
+        self._loop.remove_reader(self._fd)
+        old = self._fd
+        try:
+            self._fd = self._open()
+        except OSError as exc:
+            self._fd = -1
+            self._on_error(f"no more commands are read: {exc}")
+        else:
+            self._loop.add_reader(self._fd, self._read)
+        os.close(old)
+
+    def _line(self, line: bytes) -> None:
+        if self._too_long or len(line) > LONGEST_LINE:
+            self._too_long = False
+            self._on_error(f"a line of more than {LONGEST_LINE} bytes")
+        elif text := line.decode("utf-8", "backslashreplace").strip():
+            self._on_line(text)

@@ -1,0 +1,153 @@
+"""The FIFO of the server: its grammar, and a real FIFO with writers that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+
+from indifast.server.fifo import LONGEST_LINE, Command, CommandError, Fifo, parse
+
+LIMIT = 20.0
+
+
+async def until(condition, what: str = "condition") -> None:
+    deadline = asyncio.get_running_loop().time() + LIMIT
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.005)
+
+
+async def shell(command: str) -> None:
+    await asyncio.to_thread(subprocess.run, ["sh", "-c", command], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("start indi_simulator_ccd", Command("start", "indi_simulator_ccd")),
+        ("  stop\tindi_simulator_ccd \r", Command("stop", "indi_simulator_ccd")),
+        (
+            'start indi_simulator_ccd -n "CCD 2" -s "/tmp/a b.xml"',
+            Command("start", "indi_simulator_ccd", {"INDIDEV": "CCD 2", "INDISKEL": "/tmp/a b.xml"}),
+        ),
+        (
+            'start ./my-driver -p "/opt/indi"  -c "-x @ y"',
+            Command("start", "./my-driver", {"INDIPREFIX": "/opt/indi", "INDICONFIG": "-x @ y"}),
+        ),
+        ('start toy -n "a@b"', Command("start", "toy", {"INDIDEV": "a@b"})),
+        ("start @observatory", Command("start", "@observatory")),
+        ("start My CCD@observatory:7625", Command("start", "My CCD@observatory:7625")),
+        ('stop "My CCD"@observatory:7625', Command("stop", "My CCD@observatory:7625")),
+    ],
+)
+def test_commands(line, command):
+    assert parse(line) == command
+    assert command.remote == ("@" in command.target)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "start",
+        "stop ",
+        "bogus indi_simulator_ccd",
+        "indi_simulator_ccd",
+        "start a b",
+        'start "a b"',
+        "start toy -n NoQuotes",
+        'start toy -n ""',
+        'start toy -n "unclosed',
+        'start toy -n "a" trailing',
+        'start toy -x "a"',
+        'start toy -n "a" -n "b"',
+        f'start toy -n "{"x" * 512}"',
+        'start @host -n "a"',
+        "start -n",
+        "start toy -",
+    ],
+)
+def test_malformed_lines_are_errors(line):
+    with pytest.raises(CommandError):
+        parse(line)
+
+
+def test_writers_come_and_go(tmp_path):
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+
+    async def scenario():
+        lines: list[str] = []
+        errors: list[str] = []
+        fifo = Fifo(path, lines.append, errors.append)
+        for number in range(20):  # each opens, writes and closes it, as the shell does
+            await shell(f"echo start driver{number} > {path}")
+            await until(lambda number=number: len(lines) == number + 1)
+        assert lines == [f"start driver{number}" for number in range(20)]
+        lines.clear()
+        await shell(f"printf 'one\\n\\r\\n\\ntwo without end' > {path}")
+        await until(lambda: len(lines) == 2)
+        assert lines == ["one", "two without end"]
+        lines.clear()
+        writer = os.open(path, os.O_WRONLY)
+        for piece in (b"sta", b"rt a\nsto", b"p b\n", b"x" * LONGEST_LINE, b"y" * 5, b"\nnext\n", b"\xff\xfe\n"):
+            os.write(writer, piece)
+            await asyncio.sleep(0.01)
+        await until(lambda: len(lines) == 4)
+        os.close(writer)
+        assert lines == ["start a", "stop b", "next", "\\xff\\xfe"]
+        assert errors == [f"a line of more than {LONGEST_LINE} bytes"]
+        fifo.close()
+        fifo.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_fifo_costs_nothing(tmp_path):
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+
+    async def scenario():
+        lines: list[str] = []
+        fifo = Fifo(path, lines.append, lines.append)
+        await shell(f"echo one > {path}")
+        await until(lambda: lines)
+        before = os.times()
+        await asyncio.sleep(0.5)
+        after = os.times()
+        assert after.user + after.system - before.user - before.system < 0.2
+        fifo.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_fifo_that_is_none_is_an_error(tmp_path):
+    async def scenario():
+        with pytest.raises(FileNotFoundError):
+            Fifo(str(tmp_path / "missing"), print, print)
+        (tmp_path / "file").write_text("start a\n")
+        with pytest.raises(OSError, match="is no FIFO: make one with mkfifo"):
+            Fifo(str(tmp_path / "file"), print, print)
+
+    asyncio.run(scenario())
+
+
+def test_a_fifo_that_is_removed_ends_quietly(tmp_path):
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+
+    async def scenario():
+        lines: list[str] = []
+        errors: list[str] = []
+        fifo = Fifo(path, lines.append, errors.append)
+        code = "import os, sys; f = open(sys.argv[1], 'w'); os.unlink(sys.argv[1]); f.write('last\\n')"
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, path], check=True)
+        await until(lambda: errors)
+        assert lines == ["last"]
+        fifo.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,412 @@
+"""Executable drivers under the server's core: life, death and BLOBs of real programs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import psutil
+import pytest
+
+from indifast._parser import Tokenizer
+from indifast.protocol.limits import Limits
+from indifast.routing.peer import Kind, Peer
+from indifast.server import exdriver
+from indifast.server.core import Core
+from indifast.server.exdriver import ExDriver
+from indifast.transport import shm
+from indifast.transport.stream import SocketStream
+
+LIMIT = 30.0
+
+HELLO = """
+import os, sys, time
+def say(text): os.write(1, text.encode())
+def line():
+    data = b""
+    while not data.endswith(b"\\n"):
+        more = os.read(0, 1)
+        if not more: sys.exit(0)
+        data += more
+    return data.decode()
+def define(device="Toy", name="T", text="hi"):
+    say(f"<defTextVector device='{device}' name='{name}' state='Ok' perm='rw'>"
+        f"<defText name='m'>{text}</defText></defTextVector>\\n")
+"""
+
+
+async def until(condition: Callable[[], object], what: str = "condition") -> None:
+    deadline = asyncio.get_running_loop().time() + LIMIT
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.01)
+
+
+def fds() -> set[str]:
+    gc.collect()
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+    return found
+
+
+class Client:
+    """A client on a plain socket: what it was told, as elements."""
+
+    def __init__(self, core: Core, local: bool = False) -> None:
+        if local:
+            ours, self.sock = socket.socketpair()
+        else:
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                self.sock = socket.create_connection(listening.getsockname())
+                ours, _ = listening.accept()
+        self.local = local
+        self.sock.setblocking(False)
+        self.tokenizer = Tokenizer()
+        self.elements: list = []
+        self.fds: list[int] = []
+        peer = Peer(Kind.CLIENT, "client", core.new_outbox(attached=local))
+        core.carry(peer, SocketStream(ours), lambda exc: core.remove(peer))
+
+    def say(self, text: str) -> None:
+        self.sock.send(text.encode())
+
+    def look(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, fds, _, _ = socket.recv_fds(self.sock, 1 << 20, 16)
+                self.fds += fds
+                if not data:
+                    return
+                self.elements += self.tokenizer.feed(data)
+
+    def seen(self, tag: str, device: str, name: str | None = None) -> list:
+        self.look()
+        return [e for e in self.elements if e.tag == tag and e.device == device and name in (None, e.name)]
+
+    async def get(self, tag: str, device: str, name: str | None = None, count: int = 1):
+        await until(lambda: len(self.seen(tag, device, name)) >= count, f"{tag} {device} {name}")
+        return self.seen(tag, device, name)[-1]
+
+    def close(self) -> None:
+        self.sock.close()
+        shm.close_all(self.fds)
+
+
+@contextlib.asynccontextmanager
+async def serving(*drivers: ExDriver) -> AsyncIterator[Core]:
+    """A core with drivers; afterwards no process and no descriptor is left."""
+    await asyncio.sleep(0)
+    before = fds()
+    core = Core(Limits())
+    try:
+        for driver in drivers:
+            driver.start(core)
+        yield core
+    finally:
+        await asyncio.gather(*(driver.stop() for driver in drivers))
+        for connection in list(core.connections.values()):
+            connection.stream.abort()
+        core.close()
+    await until(lambda: not fds() - before, f"descriptors {fds() - before}")
+    assert not psutil.Process().children(), "a child is left"
+
+
+def python(code: str, **keywords) -> ExDriver:
+    return ExDriver(sys.executable, "-c", HELLO + code, **keywords)
+
+
+ONE_PROPERTY = "line(); define()\nwhile True: line()\n"
+
+
+def test_a_simulator_is_asked_and_commanded():
+    async def scenario():
+        async with serving(ExDriver("indi_simulator_telescope")) as core:
+            client = Client(core)
+            client.say("<getProperties version='1.7'/>")
+            await client.get("defSwitchVector", "Telescope Simulator", "CONNECTION")
+            client.say(
+                "<newSwitchVector device='Telescope Simulator' name='CONNECTION'>"
+                "<oneSwitch name='CONNECT'>On</oneSwitch></newSwitchVector>"
+            )
+            await client.get("defNumberVector", "Telescope Simulator", "EQUATORIAL_EOD_COORD")
+            client.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("pipes", [False, True], ids=["socket", "pipes"])
+def test_camera_frames_reach_tcp_and_local_clients(pipes):
+    """Over the socket the simulator attaches its frames, over pipes it sends them in lines of 72 characters."""
+
+    async def scenario():
+        async with serving(ExDriver("indi_simulator_ccd", pipes=pipes)) as core:
+            remote, local = Client(core), Client(core, local=True)
+            for client in (remote, local):
+                client.say("<getProperties version='1.7'/><enableBLOB device='CCD Simulator'>Also</enableBLOB>")
+            await remote.get("defSwitchVector", "CCD Simulator", "CONNECTION")
+            remote.say(
+                "<newSwitchVector device='CCD Simulator' name='CONNECTION'>"
+                "<oneSwitch name='CONNECT'>On</oneSwitch></newSwitchVector>"
+            )
+            for frame in (1, 2, 3):  # more than one: the driver waits for the answer to its ping
+                await remote.get("defNumberVector", "CCD Simulator", "CCD_EXPOSURE")
+                remote.say(
+                    "<newNumberVector device='CCD Simulator' name='CCD_EXPOSURE'>"
+                    "<oneNumber name='CCD_EXPOSURE_VALUE'>0.05</oneNumber></newNumberVector>"
+                )
+
+                def with_content(client: Client) -> list:
+                    return [e for e in client.seen("setBLOBVector", "CCD Simulator", "CCD1") if e.blob]
+
+                await until(lambda: min(len(with_content(c)) for c in (remote, local)) >= frame, f"frame {frame}")  # noqa: B023
+                inline = with_content(remote)[-1].members[0]
+                attached = with_content(local)[-1].members[0]
+                assert inline.data.startswith(b"SIMPLE  =")
+                assert len(inline.data) == inline.blob_size
+                assert attached.attrs["attached"] == "true"
+                await until(lambda: len(local.fds) == frame)  # noqa: B023
+                assert shm.read_all(local.fds[-1], int(attached.attrs["len"])) == inline.data
+                with pytest.raises(OSError):
+                    os.write(local.fds[-1], b"x")
+            remote.close()
+            local.close()
+
+    asyncio.run(scenario())
+
+
+def test_death_and_return(caplog):
+    async def scenario():
+        driver = python("print('to the log', file=sys.stderr, flush=True)\n" + ONE_PROPERTY)
+        async with serving(driver) as core:
+            client = Client(core)
+            client.say("<getProperties version='1.7'/>")
+            await client.get("defTextVector", "Toy")
+            assert core.router.owners["Toy"] is driver.peer
+            first = driver.pid
+            os.kill(first, signal.SIGKILL)
+            await client.get("delProperty", "Toy")
+            await client.get("defTextVector", "Toy", count=2)
+            assert driver.pid != first
+            assert driver.restarts == 1
+            client.close()
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(scenario())
+    name = sys.executable
+    assert f"Driver {name}: to the log" in caplog.text
+    assert f"Driver {name}: restart #0" in caplog.text
+    assert f"Driver {name}: ended with signal 9" in caplog.text
+
+
+def test_what_a_driver_snoops_on_is_remembered():
+    async def scenario():
+        watcher = python(
+            "line(); define('Watcher', 'W')\n"
+            "if not os.path.exists(sys.argv[1]):\n"
+            "    open(sys.argv[1], 'w').close()\n"
+            "    say(\"<getProperties version='1.7' device='Toy'/>\")\n"
+            "while True:\n"
+            "    text = line()\n"
+            "    if 'defTextVector' in text: define('Watcher', 'Heard')\n"
+        )
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            watcher.args = (*watcher.args, os.path.join(folder, "asked"))
+            async with serving(watcher, python("while True: line(); define()\n")) as core:
+                client = Client(core)
+                client.say("<getProperties version='1.7'/>")
+                await client.get("defTextVector", "Watcher", "Heard")
+                os.kill(watcher.pid, signal.SIGKILL)
+                await client.get("delProperty", "Watcher")
+                seen = len(client.seen("defTextVector", "Watcher", "Heard"))
+                await client.get("defTextVector", "Watcher", "W", count=2)
+                client.say("<getProperties version='1.7' device='Toy'/>")  # it has not asked again
+                await client.get("defTextVector", "Watcher", "Heard", count=seen + 1)
+                client.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_restarts_end_and_are_told_in_the_words_that_others_look_for(caplog, monkeypatch):
+    monkeypatch.setattr(exdriver, "FIRST_PAUSE", 0.01)
+
+    async def scenario(driver: ExDriver):
+        ended: list = []
+        driver.on_terminated = ended.append
+        async with serving(driver) as core:
+            await until(lambda: ended)
+            assert ended == [driver]
+            assert driver.peer not in core.router.peers
+
+    asyncio.run(scenario(ExDriver("false", max_restarts=0)))
+    assert "Driver false: Terminated after #0 restarts." in caplog.text.splitlines()[-1]
+    asyncio.run(scenario(ExDriver("false", max_restarts=3)))
+    for number in range(3):
+        assert f"Driver false: restart #{number}" in caplog.text
+    assert "Driver false: Terminated after #3 restarts." in caplog.text
+
+
+def test_pauses_double_up_to_a_limit():
+    pauses = [exdriver.pause_before(number) for number in range(2000)]
+    assert pauses[:8] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+    assert set(pauses[8:]) == {30.0}
+
+
+def test_a_healthy_driver_starts_with_a_clean_record(monkeypatch):
+    monkeypatch.setattr(exdriver, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(exdriver, "HEALTHY", 0.0)
+
+    async def scenario():
+        driver = ExDriver("false", max_restarts=1)
+        pids: set[int | None] = set()
+        async with serving(driver):
+            await until(lambda: pids.add(driver.pid) or len(pids) > 5)
+
+    asyncio.run(scenario())
+
+
+def test_half_an_element_of_a_dying_driver_reaches_nobody():
+    async def scenario():
+        code = (
+            "line(); define()\n"
+            "say(\"<setTextVector device='Toy' name='T' state='Ok'><oneText name='m'>half\")\n"
+            "os.kill(os.getpid(), 9)\n"
+        )
+        async with serving(python(code, max_restarts=0)) as core:
+            client = Client(core)
+            client.say("<getProperties version='1.7'/>")
+            await client.get("delProperty", "Toy")
+            assert not client.seen("setTextVector", "Toy")
+            client.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_driver_that_ignores_sigterm_is_killed():
+    async def scenario():
+        code = "import signal; signal.signal(15, signal.SIG_IGN); line(); define()\nwhile True: time.sleep(100)\n"
+        driver = python(code, grace=0.1)
+        async with serving(driver) as core:
+            await until(lambda: "Toy" in core.router.owners)
+
+    asyncio.run(scenario())
+
+
+def test_a_driver_that_closes_its_output_is_started_again():
+    async def scenario():
+        code = "line(); define()\nos.close(1); os.close(0); time.sleep(1000)\n"
+        driver = python(code, grace=0.1)
+        async with serving(driver) as core:
+            client = Client(core)
+            client.say("<getProperties version='1.7'/>")
+            await client.get("defTextVector", "Toy", count=2)
+            client.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_missing_program_raises_at_the_start():
+    async def scenario():
+        core = Core(Limits())
+        with pytest.raises(FileNotFoundError, match="indi_no_such_driver"):
+            ExDriver("indi_no_such_driver").start(core)
+        assert not core.router.peers
+        core.close()
+
+    asyncio.run(scenario())
+
+
+def test_environment_is_added_to_ours():
+    async def scenario():
+        code = (
+            "line(); assert 'PATH' in os.environ and 'HOME' not in os.environ\n"
+            "define(os.environ['INDIDEV'])\nwhile True: line()\n"
+        )
+        async with serving(python(code, environment={"INDIDEV": "My Camera", "HOME": None})) as core:
+            await until(lambda: "My Camera" in core.router.owners)
+
+    asyncio.run(scenario())
+
+
+def test_a_program_that_vanishes_counts_as_a_failed_restart(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(exdriver, "FIRST_PAUSE", 0.01)
+    program = tmp_path / "toy"
+    program.write_text(f"#!/bin/sh\nrm {program}\n")
+    program.chmod(0o755)
+
+    async def scenario():
+        ended: list = []
+        driver = ExDriver(str(program), max_restarts=2)
+        driver.on_terminated = ended.append
+        async with serving(driver):
+            await until(lambda: ended)
+
+    asyncio.run(scenario())
+    assert "cannot be started" in caplog.text
+    assert f"Driver {program}: Terminated after #2 restarts." in caplog.text
+
+
+TWO_BLOBS_ONE_DESCRIPTOR = (
+    "import socket\n"
+    "line(); define()\n"
+    "sock = socket.socket(fileno=os.dup(1))\n"
+    "fd = os.memfd_create('x'); os.write(fd, b'12345')\n"
+    "one = \"<oneBLOB name='%s' size='5' format='' attached='true'/>\"\n"
+    "both = \"<setBLOBVector device='Toy' name='B' state='Ok'>\" + one % 'a' + one % 'b' + '</setBLOBVector>'\n"
+    "socket.send_fds(sock, [both.encode()], [fd])\n"
+    "define(name='After')\n"
+    "while True: line()\n"
+)
+
+
+@pytest.mark.parametrize("forgiving", [False, True])
+def test_a_blob_without_its_descriptor(forgiving, caplog):
+    """libindi's drivers send one descriptor only for a vector with several BLOBs."""
+
+    async def scenario():
+        driver = python(TWO_BLOBS_ONE_DESCRIPTOR, forgiving=forgiving)
+        async with serving(driver) as core:
+            client = Client(core)
+            client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
+            if forgiving:
+                await client.get("defTextVector", "Toy", "After")
+                assert driver.restarts == 0
+            else:
+                await client.get("delProperty", "Toy")
+                await until(lambda: driver.restarts)
+            assert not client.seen("setBLOBVector", "Toy")
+            client.close()
+
+    asyncio.run(scenario())
+    assert "2 BLOBs were announced" in caplog.text
+
+
+def test_pings_are_answered_at_once():
+    async def scenario():
+        code = (
+            "define()\n"
+            "for uid in range(50):\n"
+            "    say(f\"<pingRequest uid='{uid}'/>\")\n"
+            "    while f'uid=\"{uid}\"' not in line(): pass\n"
+            "define(name='Done')\n"
+            "while True: line()\n"
+        )
+        async with serving(python(code)) as core:
+            client = Client(core)
+            client.say("<getProperties version='1.7'/>")
+            await until(lambda: "Toy" in core.router.owners)
+            client.say("<getProperties version='1.7'/>")
+            await until(lambda: "Done" in [e.name for e in client.seen("defTextVector", "Toy")])
+            client.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,309 @@
+"""Links between servers, over real sockets: both directions, loss and return, rings, and the C++ server on either side."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from server_tools import Client, Echo, eventually
+
+from indifast.server import IPyServer
+from indifast.server import remote as remote_module
+
+NEW = "<newNumberVector device='{}' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>"
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_module, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(remote_module, "LONGEST_PAUSE", 0.2)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def owned(server: IPyServer) -> set[str]:
+    return set(server.stats()["devices"])
+
+
+@contextlib.asynccontextmanager
+async def served(*names: str, port: int = 0) -> AsyncIterator[IPyServer]:
+    async with IPyServer(Echo(*names), port=port, maxconnections=None) as server:
+        yield server
+
+
+def test_clients_and_drivers_of_both_sides_see_each_other() -> None:
+    async def run() -> None:
+        async with served("A") as a, served("B") as b:
+            remote = a.add_remote("localhost", b.port, blob_enable=True)
+            at_a, at_b = await Client.to(a), await Client.to(b)
+            await at_a.hears("defNumberVector", "B", "P")
+            await at_b.hears("defNumberVector", "A", "P")
+            assert remote.connected and remote.devicenames == {"B"} and "B" in remote
+            for client, far in ((at_a, "B"), (at_b, "A")):
+                client.say(NEW.format(far))
+                await client.hears("setNumberVector", far, "P", state="Busy")
+                await client.hears("setNumberVector", far, "P", state="Ok")
+            driver = a.drivers[0]
+            await driver.send_getProperties("B", "P")
+            await eventually(lambda: driver.snooped)
+            await at_a.close()
+            await at_b.close()
+
+    asyncio.run(run())
+
+
+def test_blobs_cross_both_ways_only_while_they_are_wanted() -> None:
+    async def run() -> None:
+        async with served("A") as a, served("B") as b:
+            a.add_remote("localhost", b.port, blob_enable=True)
+            at_a, at_b = await Client.to(a), await Client.to(b)
+            await at_a.hears("defBLOBVector", "B", "B")
+            await at_b.hears("defBLOBVector", "A", "B")
+
+            def sent(server: IPyServer) -> int:
+                return sum(sum(peer.get("frames_sent", {}).values()) for peer in server.stats()["peers"])
+
+            async def shoot(server: IPyServer, device: str) -> bytes:
+                data = device.encode() * 100_000
+                vector = server.drivers[0][device]["B"]
+                vector["m"] = data
+                await vector.send_setVectorMembers(members=["m"])
+                return data
+
+            await shoot(b, "B")
+            assert sent(b) == 0
+            for client, far, device in ((at_a, b, "B"), (at_b, a, "A")):
+                client.say(f"<enableBLOB device='{device}'>Also</enableBLOB>")
+                await eventually(lambda far=far, device=device: any(far._core.router.demand(device, "B")))
+                data = await shoot(far, device)
+                element = await client.hears("setBLOBVector", device, "B")
+                assert element.members[0].data == data
+                client.say(f"<enableBLOB device='{device}'>Never</enableBLOB>")
+                await eventually(lambda far=far, device=device: not any(far._core.router.demand(device, "B")))
+            await at_a.close()
+            await at_b.close()
+
+    asyncio.run(run())
+
+
+def test_a_lost_remote_returns() -> None:
+    async def run() -> None:
+        port = free_port()
+        async with served("A") as a:
+            remote = a.add_remote("localhost", port)
+            client = await Client.to(a)
+            await client.hears("message", message="trying again")
+            async with served("B", port=port):
+                await client.hears("message", message="connected")
+                await client.hears("defNumberVector", "B")
+            await client.hears("delProperty", "B")
+            await client.hears("message", message="lost")
+            await eventually(lambda: remote.attempts >= 3)
+            async with served("B", port=port):
+                await client.hears("message", message="connected")
+                assert not any(element.tag == "message" for element in client.heard)  # one per change, not per attempt
+                await client.hears("defNumberVector", "B")
+                await a.remove_remote(remote)
+                await client.hears("delProperty", "B")
+                assert a.remotes == []
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_name_that_does_not_resolve_costs_one_message() -> None:
+    async def run() -> None:
+        async with served("A") as a:
+            client = await Client.to(a)
+            await client.settle()
+            remote = a.add_remote("no-such-host.invalid", 7624)
+            await client.hears("message", message="no-such-host.invalid")
+            await eventually(lambda: remote.attempts >= 2)
+            assert not any(element.tag == "message" for element in await client.settle())
+            await client.close()
+
+    asyncio.run(run())
+
+
+async def quiet(servers: list[IPyServer]) -> None:
+    """Wait until nothing travels between the servers any more."""
+
+    def received() -> list[int]:
+        return [sum(peer["received"] for peer in server.stats()["peers"]) for server in servers]
+
+    async with asyncio.timeout(20):
+        before: list[int] = []
+        while before != (before := received()):
+            await asyncio.sleep(0.3)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_ring_of_servers_is_broken(size: int) -> None:
+    async def run() -> None:
+        names = "ABC"[:size]
+        async with contextlib.AsyncExitStack() as stack:
+            servers = [await stack.enter_async_context(served(name)) for name in names]
+            for server, following in zip(servers, servers[1:] + servers[:1], strict=True):
+                server.add_remote("localhost", following.port, blob_enable=True)
+            for server in servers:
+                await eventually(lambda server=server: owned(server) == set(names))
+            await quiet(servers)
+            clients = [await Client.to(server) for server in servers]
+            for client in clients:
+                for name in names:
+                    await client.until(lambda c, name=name: any(e.device == name for e in c.heard))
+            await quiet(servers)
+            for client in clients:
+                client.heard.clear()
+            for client in clients:  # every client commands every device, and hears each answer once
+                for name in names:
+                    client.say(NEW.format(name))
+                    await client.hears("setNumberVector", name, "P", state="Ok")
+            await servers[0].drivers[0].send_message("round and round")
+            await quiet(servers)
+            for client in clients:
+                heard = [element.attrs.get("message") for element in await client.settle()]
+                assert heard.count("round and round") <= 1
+            for server in servers:
+                for peer in server.stats()["peers"]:
+                    assert peer["queued_bytes"] == 0
+            for client in clients:
+                await client.close()
+
+    asyncio.run(run())
+
+
+def test_the_other_way_round_a_ring_is_used_when_a_link_is_lost() -> None:
+    async def run() -> None:
+        async with served("A") as a, served("B") as b, served("C") as c:
+            direct = a.add_remote("localhost", b.port)
+            a.add_remote("localhost", c.port)
+            c.add_remote("localhost", b.port)
+            await eventually(lambda: owned(a) == owned(b) == owned(c) == {"A", "B", "C"})
+            await quiet([a, b, c])
+            client = await Client.to(a)
+            await client.hears("defNumberVector", "B")
+            if a.stats()["devices"]["B"] == f"Remote localhost:{b.port}":
+                await a.remove_remote(direct)
+                await client.hears("delProperty", "B")
+                await client.hears("defNumberVector", "B", "P")
+            client.say(NEW.format("B"))
+            await client.hears("setNumberVector", "B", "P", state="Ok")
+            await client.close()
+
+    asyncio.run(run())
+
+
+# -- the C++ server
+
+
+@contextlib.contextmanager
+def indiserver(*drivers: str) -> Iterator[int]:
+    port = free_port()
+    command = ["indiserver", "-p", str(port), "-u", f"/tmp/indifast-test-{port}", *drivers]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def listening(port: int) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
+CONNECT = "<newSwitchVector device='{}' name='CONNECTION'><oneSwitch name='CONNECT'>On</oneSwitch></newSwitchVector>"
+EXPOSE = (
+    "<newNumberVector device='CCD Simulator' name='CCD_EXPOSURE'>"
+    "<oneNumber name='CCD_EXPOSURE_VALUE'>0.1</oneNumber></newNumberVector>"
+)
+
+
+async def take_a_frame(client: Client) -> Any:
+    await client.hears("defSwitchVector", "CCD Simulator", "CONNECTION")
+    client.say(CONNECT.format("CCD Simulator"))
+    await client.hears("defBLOBVector", "CCD Simulator", "CCD1")
+    client.say("<enableBLOB device='CCD Simulator' name='CCD1'>Also</enableBLOB>")
+    await client.settle()
+    await asyncio.sleep(0.2)  # the setting travels to the C++ server, which tells nobody that it has arrived
+    client.say(EXPOSE)
+    return await client.hears("setBLOBVector", "CCD Simulator", "CCD1", state="Ok")
+
+
+def test_a_cpp_server_as_remote() -> None:
+    async def run() -> None:
+        with indiserver("indi_simulator_ccd", "indi_simulator_telescope") as port:
+            await listening(port)
+            async with served("A") as a:
+                a.add_remote("localhost", port, blob_enable=True)
+                client = await Client.to(a)
+                element = await take_a_frame(client)
+                data = element.members[0].data
+                assert data is not None and data.startswith(b"SIMPLE") and len(data) > 1 << 20
+                await client.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("device", ["", "CCD Simulator"])
+def test_a_cpp_server_reads_from_us(device: str) -> None:
+    async def run() -> None:
+        async with served("A") as a:
+            a.add_exdriver("indi_simulator_ccd")
+            await eventually(lambda: "CCD Simulator" in owned(a))
+            with indiserver(f"{device}@localhost:{a.port}") as port:
+                await listening(port)
+                client = await Client.to(port)
+                element = await take_a_frame(client)
+                data = element.members[0].data
+                assert data is not None and data.startswith(b"SIMPLE")
+                if not device:
+                    client.say(NEW.format("A"))
+                    await client.hears("setNumberVector", "A", "P", state="Ok")
+                await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_ring_with_a_cpp_server_in_it_is_broken() -> None:
+    async def run() -> None:
+        async with served("A") as a, served("B") as b:
+            with indiserver("indi_simulator_telescope", f"@localhost:{a.port}") as port:
+                await listening(port)
+                a.add_remote("localhost", b.port)
+                b.add_remote("localhost", port)
+                names = {"A", "B", "Telescope Simulator"}
+                await eventually(lambda: owned(a) == owned(b) == names)
+                await quiet([a, b])
+                client = await Client.to(b)
+                for name in names:
+                    await client.until(lambda c, name=name: any(e.device == name for e in c.heard))
+                await quiet([a, b])
+                client.heard.clear()
+                client.say(NEW.format("A"))
+                await client.hears("setNumberVector", "A", "P", state="Ok")
+                await a.drivers[0].send_message("round and round")
+                await quiet([a, b])
+                heard = [element.attrs.get("message") for element in await client.settle()]
+                assert heard.count("round and round") <= 1
+                await client.close()
+
+    asyncio.run(run())
