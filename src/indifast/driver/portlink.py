@@ -29,6 +29,7 @@ class PortLink:
 
     def __init__(self, refuse: Refuse) -> None:
         self.closed = False
+        self.ended = False
         self.port: int | None = None
         self._refuse = refuse
         self._listener: Listener | None = None

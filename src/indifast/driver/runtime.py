@@ -19,6 +19,7 @@ from indifast.protocol.timestamps import timestamp_text
 if TYPE_CHECKING:
     from indifast.driver.ipydriver import IPyDriver
     from indifast.driver.propertyvectors import PropertyVector
+    from indifast.driver.streamlink import OwnLink
     from indifast.protocol.message import Routable
     from indifast.routing.link import Link
 
@@ -44,7 +45,7 @@ class Runtime:
         self.thread = 0
         self.link: Link | None = None
         self.served_by: str | None = None
-        self.open_link: Callable[[Callable[..., None]], Awaitable[Link]] | None = None
+        self.open_link: Callable[[Callable[..., None]], Awaitable[OwnLink]] | None = None
         self.snoops = SnoopMonitor(self)
         self.counters: Counter[str] = Counter()
         self.up = asyncio.Event()
@@ -102,10 +103,12 @@ class Runtime:
         driver._stop = False
         self._ended.clear()
         self.fault = None
-        link = self.link if self.open_link is None else await self.open_link(self.refuse)
+        own = None if self.open_link is None else await self.open_link(self.refuse)
+        if own is not None:
+            self.link = own
+        link = self.link
         if link is None:
             raise RuntimeError("this driver has no link to run on")
-        self.link = link
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         logger.info("driver started: %s", ", ".join(driver.data) or "no devices")
@@ -113,7 +116,7 @@ class Runtime:
             link.on_receive(self._arrived.set)
             self._start_all()
             self.up.set()
-            receiving = asyncio.create_task(self._receive(link, grace))
+            receiving = asyncio.create_task(self._receive(link, own, grace))
             try:
                 await self._first_of(receiving)
             finally:
@@ -124,8 +127,8 @@ class Runtime:
                 raise error
         finally:
             self._close(link)
-            if (flushed := getattr(link, "wait_closed", None)) is not None:
-                await flushed()
+            if own is not None:
+                await own.wait_closed()
             self.driver.stopped.set()
         if self.fault is not None:
             raise self.fault
@@ -179,7 +182,7 @@ class Runtime:
 
     # receiving
 
-    async def _receive(self, link: Link, grace: float) -> None:
+    async def _receive(self, link: Link, own: OwnLink | None, grace: float) -> None:
         handled = 0
         while True:
             while (element := link.receive()) is not None:
@@ -192,7 +195,7 @@ class Runtime:
                     await asyncio.sleep(0)
             if link.closed:
                 return
-            if getattr(link, "ended", False):  # nobody says anything more, but answers are still read
+            if own is not None and own.ended:  # nobody says anything more, but answers are still read
                 await self._dispatcher.idle(grace)
                 return
             self._arrived.clear()
@@ -245,9 +248,8 @@ class Runtime:
     async def transmit(self, message: Routable) -> None:
         """`send`, and wait while the peer is far behind."""
         self.send(message)
-        link = self.link
-        if link is not None and (wait := getattr(link, "not_full", None)) is not None:
-            await wait()
+        if self.link is not None:
+            await self.link.not_full()
 
     def send_blob(self, message: Routable) -> None:
         """Send a BLOB message that is encoded."""

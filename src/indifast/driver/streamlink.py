@@ -7,12 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from indifast._parser import Tokenizer
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
-from indifast.routing.link import Demand
+from indifast.routing.link import Demand, Link
 from indifast.routing.outbox import Outbox
 from indifast.transport.blobs import routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
@@ -30,6 +30,19 @@ _INBOX_BYTES = 32 << 20
 
 Refuse = Callable[..., None]
 """Counts and logs something that is not accepted: kind, text, arguments of the text."""
+
+
+class OwnLink(Link, Protocol):
+    """A link that a driver opens by itself."""
+
+    @property
+    def ended(self) -> bool:
+        """Nobody will say anything more, and the driver has heard everything."""
+        ...
+
+    async def wait_closed(self) -> None:
+        """Wait until what was queued is written, or given up."""
+        ...
 
 
 class _LinkOutbox(Outbox):

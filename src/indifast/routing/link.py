@@ -34,6 +34,10 @@ class Link(Protocol):
         """Wait until the fastest interested reader has taken this BLOB, at most 100 ms."""
         ...
 
+    async def not_full(self) -> None:
+        """Wait while the readers are very far behind, and let the other coroutines have their turn now and then."""
+        ...
+
     def receive(self) -> Element | None:
         """The next waiting message for the driver, None when there is none."""
         ...

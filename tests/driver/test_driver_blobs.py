@@ -1,0 +1,405 @@
+"""BLOBs: what they may be made of, when they are encoded, whose memory they are."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import mmap
+import os
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from wire_client import WireClient, fence_device, listening, until
+
+import indifast
+from indifast import BLOBMember, BLOBVector, Device, IPyDriver, NumberMember, NumberVector
+from indifast._parser import Element
+
+ALSO = '<enableBLOB device="Cam">Also</enableBLOB>'
+
+
+def camera(**options: Any) -> tuple[IPyDriver, BLOBVector]:
+    vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a", **options), BLOBMember("b")])
+    numbers = NumberVector("exposure", "", "", "rw", "Ok", [NumberMember("time"), NumberMember("gain")])
+    return IPyDriver(Device("Cam", [vector, numbers]), fence_device()), vector
+
+
+async def frame(client: WireClient) -> Element:
+    return await client.next("setBLOBVector")
+
+
+def contents(element: Element) -> dict[str, bytes | None]:
+    return {member.name: member.data for member in element.members}
+
+
+def values(folder: Path) -> dict[str, tuple[Any, bytes, str]]:
+    path = folder / "picture.tar.gz"
+    path.write_bytes(b"from a file")
+    mapped = mmap.mmap(-1, 10)
+    mapped[:] = b"0123456789"
+    big_endian = np.arange(12, dtype=">i2").reshape(3, 4)
+    shorts = np.arange(12, dtype="u2").reshape(3, 4)
+    return {
+        "bytes": (b"abc", b"abc", ""),
+        "bytearray": (bytearray(b"abc"), b"abc", ""),
+        "memoryview": (memoryview(b"abcdef")[1:4], b"bcd", ""),
+        "strided memoryview": (memoryview(b"abcdef")[::2], b"ace", ""),
+        "mmap": (mapped, b"0123456789", ""),
+        "array": (shorts, shorts.tobytes(), ""),
+        "big-endian array": (big_endian, big_endian.tobytes(), ""),
+        "strided array": (shorts[:, ::2], shorts[:, ::2].tobytes(), ""),
+        "Fortran order": (np.asfortranarray(shorts), shorts.tobytes(), ""),
+        "scalar array": (np.array(5, "u1"), b"\5", ""),
+        "Path": (path, b"from a file", ".tar.gz"),
+        "str": (str(path), b"from a file", ".tar.gz"),
+        "BytesIO": (io.BytesIO(b"in memory"), b"in memory", ""),
+        "large": (bytes(1 << 20), bytes(1 << 20), ""),
+    }
+
+
+def test_whatever_has_bytes_can_be_sent(tmp_path: Path) -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            for what, (value, expected, form) in values(tmp_path).items():
+                vector["a"] = value
+                await vector.send_setVectorMembers(members=["a"])
+                element = await frame(client)
+                assert contents(element) == {"a": expected}, what
+                assert element.members[0].attrs == {"name": "a", "format": form, "size": str(len(expected))}, what
+
+    asyncio.run(run())
+
+
+def test_files_of_the_user_stay_open(tmp_path: Path) -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        path = tmp_path / "frame.fits"
+        path.write_bytes(b"content")
+        with path.open("rb") as file:
+            descriptor = os.open(path, os.O_RDONLY)
+            async with listening(driver) as client:
+                await client.answers(ALSO)
+                vector["a"] = file
+                for _ in range(3):
+                    await vector.send_setVectorMembers(members=["a"])
+                    assert contents(await frame(client)) == {"a": b"content"}
+                assert not file.closed
+                vector["a"] = descriptor
+                await vector.send_setVectorMembers(members=["a"])
+                assert contents(await frame(client)) == {"a": b"content"}
+            os.close(descriptor)
+
+    asyncio.run(run())
+
+
+def test_the_size_is_that_of_what_is_sent() -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+
+            async def size(value: bytes) -> int | None:
+                vector["a"] = value
+                await vector.send_setVectorMembers(members=["a"])
+                return (await frame(client)).members[0].blob_size
+
+            assert await size(b"12345") == 5
+            assert await size(b"123") == 3
+            vector.set_blobsize("a", 99)
+            assert await size(b"1234") == 99
+            vector.set_blobsize("a", "wrong")
+            vector.set_blobsize("unknown", 1)
+            assert await size(b"12") == 99
+            vector.set_blobsize("a", 0)
+            assert await size(b"12") == 2
+
+    asyncio.run(run())
+
+
+def test_what_can_not_be_read_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        empty = tmp_path / "empty"
+        empty.touch()
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            vector["b"] = b"good"
+            for value in (tmp_path / "missing", str(tmp_path), empty, io.BytesIO(), io.StringIO("text"), 1e9, object()):
+                caplog.clear()
+                vector["a"] = value
+                await vector.send_setVectorMembers(members=["a", "b", "c"])
+                assert contents(await frame(client)) == {"b": b"good"}, value
+                assert len(caplog.records) == 1, value
+            await vector.send_setVectorMembers(members=["a"], state="Alert")
+            element = await frame(client)
+            assert element.members == []
+            assert element.attrs["state"] == "Alert"
+
+    asyncio.run(run())
+
+
+def test_members_without_value_and_acknowledgements() -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        async with listening(driver) as client:
+            await vector.send_setVectorMembers(state="Busy")
+            assert (await frame(client)).attrs["state"] == "Busy"
+            await vector.send_setVectorMembers(state="Ok", members=["a", "b"])
+            element = await frame(client)
+            assert element.attrs["state"] == "Ok"
+            assert element.members == []
+
+    asyncio.run(run())
+
+
+def test_nobody_wants_it_nobody_reads_it() -> None:
+    class Untouched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise AssertionError("read although nobody wants it")
+
+    async def run() -> None:
+        driver, vector = camera()
+        vector["a"] = Untouched(b"x")
+        async with listening(driver) as client:
+            await vector.send_setVectorMembers(members=["a"])
+            await client.answers(ALSO + '<enableBLOB device="Cam">Never</enableBLOB>')
+            await vector.send_setVectorMembers(members=["a"])
+            vector.send_threadsafe({"a": b"y"})
+            assert not any(element.blob for element in client.elements)
+            assert driver.stats()["blobs_not_wanted"] == 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("size", [1000, 100_000, 5 << 20])
+def test_the_buffer_is_the_users_again_when_send_returns(size: int) -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        buffer = bytearray(size)
+        vector["a"] = buffer
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            for number in range(5):
+                buffer[:] = bytes([number]) * size
+                await vector.send_setVectorMembers(members=["a"])
+                buffer[:] = b"\xff" * size
+                buffer.append(0)  # BufferError if somebody still looks at it
+                buffer.pop()
+            for number in range(5):
+                assert contents(await frame(client)) == {"a": bytes([number]) * size}
+
+    asyncio.run(run())
+
+
+def test_frames_keep_their_order() -> None:
+    async def run() -> None:
+        driver, vector = camera()
+
+        async def send(number: int, size: int) -> None:
+            vector["a"] = bytes([number]) * size
+            await vector.send_setVectorMembers(members=["a"])
+
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            sizes = [3 << 20, 10, 300_000, 20, 1 << 20]
+            await asyncio.gather(*(send(number, size) for number, size in enumerate(sizes)))
+            for number, size in enumerate(sizes):
+                assert contents(await frame(client)) == {"a": bytes([number]) * size}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("per_send", [None, False, True])
+def test_compression(per_send: bool | None) -> None:
+    async def run() -> None:
+        driver, vector = camera(compress=per_send is not True, blobformat=".fits")
+        data = b"compressible " * 10_000
+        vector["a"] = data
+        vector["b"] = b"x"
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            await vector.send_setVectorMembers(members=["a", "b"], compress=per_send)
+            first, second = (await frame(client)).members
+            assert first.blob_size == len(data)
+            if per_send is False:
+                assert (first.format, first.data) == (".fits", data)
+            else:
+                assert first.format == ".fits.z"
+                assert first.data is not None
+                assert zlib.decompress(first.data) == data
+            assert second.format == (".z" if per_send else "")
+
+    asyncio.run(run())
+
+
+def test_blob_policies_of_the_one_client() -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        vector["a"] = b"abc"
+        numbers = driver["Cam"]["exposure"]
+        async with listening(driver) as client:
+
+            async def heard(enable: str) -> set[str]:
+                first = len(client.elements)
+                await client.answers(enable)
+                await vector.send_setVectorMembers(members=["a"])
+                await vector.send_setVectorMembers(state="Busy")
+                await numbers.send_setVector()
+                await driver.send_message("end")
+                await client.until(lambda: client.elements[-1].attrs.get("message") == "end")
+                sets = [element for element in client.elements[first:] if element.tag.startswith("set")]
+                return {element.tag + ("+" if element.blob else "") for element in sets}
+
+            state, numbers_too, content = "setBLOBVector", "setNumberVector", "setBLOBVector+"
+            assert await heard("") == {state, numbers_too}
+            assert await heard(ALSO) == {state, numbers_too, content}
+            assert await heard('<enableBLOB device="Cam">Only</enableBLOB>') == {state, content}
+            assert await heard('<enableBLOB device="Cam" name="ccd">Never</enableBLOB>') == {state}
+            assert await heard(ALSO) == {state, numbers_too, content}
+            assert await heard('<enableBLOB device="Cam">Never</enableBLOB>') == {state, numbers_too}
+            assert await heard('<enableBLOB device="Cam" name="ccd">Only</enableBLOB>') == {state, numbers_too, content}
+
+    asyncio.run(run())
+
+
+# from other threads
+
+
+def in_thread(function: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def test_frames_from_a_thread() -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        buffer = np.zeros(100_000, "u2")
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+
+            def shoot() -> None:
+                for number in range(10):
+                    buffer[:] = number
+                    assert vector.send_threadsafe({"a": buffer}, state="Busy", block=True)
+                    buffer[:] = 99
+
+            thread = in_thread(shoot)
+            for number in range(10):
+                element = await frame(client)
+                assert element.attrs["state"] == "Busy"
+                data = contents(element)["a"]
+                assert data is not None
+                assert set(np.frombuffer(data, "u2")) == {number}
+            await until(lambda: not thread.is_alive())
+            assert vector["a"] is None  # the memory belongs to the camera
+
+    asyncio.run(run())
+
+
+def test_a_full_queue_replaces_the_oldest_unsent_frame() -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            buffer = bytearray(1)
+            results = []
+
+            def shoot() -> None:
+                for number in range(10):
+                    buffer[0] = number
+                    results.append(vector.send_threadsafe({"a": buffer}, queue=3))
+
+            in_thread(shoot).join()  # the event loop can't send meanwhile
+            assert results == [True] * 3 + [False] * 7
+            got = [contents(await frame(client))["a"] for _ in range(3)]
+            assert got == [b"\7", b"\x08", b"\x09"]
+            assert driver.stats()["frames_replaced"] == 7
+
+    asyncio.run(run())
+
+
+def test_numbers_from_a_thread() -> None:
+    async def run() -> None:
+        driver, _ = camera()
+        vector = driver["Cam"]["exposure"]
+        async with listening(driver) as client:
+            thread = in_thread(lambda: vector.send_threadsafe({"time": np.float64(1.5)}, message="m", timeout=3))
+            element = await client.next("setNumberVector")
+            thread.join()
+            assert element.values() == {"time": "1.5"}
+            assert element.attrs["message"] == "m"
+            assert vector["time"] == "1.5"
+            with pytest.raises(RuntimeError):
+                vector.send_threadsafe({"time": 2}, block=True)
+        assert vector.send_threadsafe({"time": 2}) is False
+
+    asyncio.run(run())
+
+
+def test_what_sending_raises_is_raised_in_a_thread_that_waits() -> None:
+    async def run() -> None:
+        driver, _ = camera()
+        async with listening(driver):
+            driver["Cam"]["exposure"]._state = None
+            with pytest.raises(TypeError):
+                await asyncio.to_thread(driver["Cam"]["exposure"].send_threadsafe, {"time": 1}, block=True)
+
+    asyncio.run(run())
+
+
+PEAK = """
+import asyncio, sys
+from indifast import BLOBMember, BLOBVector, Device, IPyDriver
+
+def peak():
+    return int([line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1]) * 1024
+
+class Driver(IPyDriver):
+    async def hardware(self):
+        vector = self["Cam"]["ccd"]
+        vector["a"] = bytes(1 << 20)
+        await vector.send_setVectorMembers(members=["a"])
+        vector["a"] = b"\\1" * (64 << 20)
+        before = peak()
+        await vector.send_setVectorMembers(members=["a"])
+        await asyncio.sleep(0)
+        while self._runtime.link._outbox.pending:
+            await asyncio.sleep(0.01)
+        print(peak() - before, file=sys.stderr)
+        self.shutdown()
+
+asyncio.run(Driver(Device("Cam", [BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a")])])).asyncrun())
+"""
+
+
+def test_peak_memory_of_a_large_blob_on_a_pipe() -> None:
+    path = os.pathsep.join([str(Path(indifast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    child = subprocess.Popen(
+        [sys.executable, "-c", PEAK],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    total = 0
+    while data := child.stdout.read(1 << 20):
+        total += len(data)
+    encoded = (64 << 20) * 4 // 3
+    assert total > encoded
+    assert int(child.stderr.read()) < encoded * 1.05 + (8 << 20)
+    assert child.wait() == 0
+    for stream in (child.stdin, child.stdout, child.stderr):
+        assert stream is not None
+        stream.close()

@@ -1,0 +1,487 @@
+"""Start, stop, faults of user code, ports, servers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from typing import Any
+
+import pytest
+from wire_client import WireClient, fence_device, full_driver, listening, until
+
+from indifast import (
+    BLOBMember,
+    BLOBVector,
+    Device,
+    IPyDriver,
+    IPyServer,
+    NumberMember,
+    NumberVector,
+    TextMember,
+    TextVector,
+)
+from indifast.transport import blobs
+
+NUMBER = '<newNumberVector device="Dev" name="nu"><oneNumber name="n">1</oneNumber></newNumberVector>'
+
+
+class Failing(IPyDriver):
+    """Fails where its driverdata say."""
+
+    async def rxevent(self, event: Any) -> None:
+        self.fail("rxevent")
+        event.vector.update(event)
+        await event.vector.send_setVector()
+
+    async def snoopevent(self, event: Any) -> None:
+        self.fail("snoopevent")
+
+    async def hardware(self) -> None:
+        self.fail("hardware")
+
+    def fail(self, where: str) -> None:
+        if where in self.driverdata["where"]:
+            raise ZeroDivisionError(f"in {where}")
+
+
+def failing(*where: str) -> Failing:
+    return Failing(*full_driver().values(), where=where)
+
+
+# shutdown
+
+
+@pytest.mark.parametrize("how", ["hardware", "background", "rxevent", "tasks"])
+def test_shutdown_returns_whatever_user_code_does(how: str) -> None:
+    class Busy(IPyDriver):
+        async def hardware(self) -> None:
+            if how == "hardware":
+                await self.loop()
+
+        async def rxevent(self, event: Any) -> None:
+            await self.loop()
+
+        async def loop(self) -> None:
+            reached.set()
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    cancelled.append(how)
+
+    reached = asyncio.Event()
+    cancelled: list[str] = []
+
+    async def run() -> None:
+        driver = Busy(*full_driver().values())
+        driver.listen("127.0.0.1", 0)
+        if how == "background":
+            driver["Dev"].add_background(driver.loop())
+        if how == "tasks":
+            driver.add_background(driver.loop())
+        running = asyncio.create_task(driver.asyncrun(grace=0.05))
+        await driver._runtime.up.wait()
+        client = await WireClient.connect(driver.port)
+        client.send(NUMBER)
+        await reached.wait()
+        assert not driver.stopped.is_set()
+        driver.shutdown()
+        assert driver.shutdownrequested.is_set()
+        async with asyncio.timeout(20):
+            await running
+        assert driver.stopped.is_set()
+        assert cancelled
+        await client.until(lambda: client.eof)
+        await client.close()
+
+    asyncio.run(run())
+
+
+def test_user_code_has_a_grace_time() -> None:
+    class Tidy(IPyDriver):
+        async def hardware(self) -> None:
+            await self.shutdownrequested.wait()
+            await asyncio.sleep(0.05)
+            self.tidied = True
+
+    async def run() -> None:
+        driver = Tidy()
+        async with listening(driver):
+            pass
+        assert driver.tidied
+
+    asyncio.run(run())
+
+
+def test_shutdown_from_another_thread() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        driver.listen("127.0.0.1", 0)
+        running = asyncio.create_task(driver.asyncrun())
+        await driver._runtime.up.wait()
+        threading.Thread(target=driver.shutdown).start()
+        async with asyncio.timeout(20):
+            await running
+
+    asyncio.run(run())
+
+
+def test_hardware_that_returns_does_not_end_the_driver() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        async with listening(driver) as client:
+            assert await client.answers('<getProperties version="1.7" device="Dev" />')
+            assert not driver.stopped.is_set()
+
+    asyncio.run(run())
+
+
+def test_a_driver_can_run_again() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        driver.listen("127.0.0.1", 0)
+        for _ in range(2):
+            async with driver:
+                client = await WireClient.connect(driver.port)
+                assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
+                await client.close()
+                with pytest.raises(RuntimeError):
+                    await driver.asyncrun()
+            assert driver.stop
+
+    asyncio.run(run())
+
+
+def test_cancelling_a_driver_ends_everything_it_started() -> None:
+    ended = []
+
+    class Busy(IPyDriver):
+        async def hardware(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("hardware")
+
+    async def run() -> None:
+        driver = Busy()
+        driver.listen("127.0.0.1", 0)
+        running = asyncio.create_task(driver.asyncrun(grace=0.05))
+        await driver._runtime.up.wait()
+        port = driver.port
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert ended == ["hardware"]
+        assert driver.stopped.is_set()
+        with pytest.raises(ConnectionRefusedError):
+            await WireClient.connect(port)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
+
+
+# the driver's own port
+
+
+def test_the_port_is_in_use() -> None:
+    async def run() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            driver = full_driver()
+            driver.listen("127.0.0.1", taken.getsockname()[1])
+            with pytest.raises(OSError, match="in use"):
+                await driver.asyncrun()
+            with pytest.raises(OSError, match="in use"):
+                async with driver:
+                    pass
+
+    asyncio.run(run())
+
+
+def test_one_client_at_a_time_the_next_one_at_once() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        driver.listen("127.0.0.1", 0)
+        async with driver:
+            for _ in range(5):
+                client = await WireClient.connect(driver.port)
+                assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
+                second = await WireClient.connect(driver.port)
+                await second.until(lambda second=second: second.eof)
+                assert not second.raw
+                await second.close()
+                assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
+                await client.close()
+                await driver["Dev"]["nu"].send_setVector()  # to nobody
+                await until(lambda: driver._runtime.link._client is None)  # type: ignore[union-attr]
+
+    asyncio.run(run())
+
+
+def test_each_client_begins_with_blobs_off() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        driver.listen("127.0.0.1", 0)
+        driver["Dev"]["bl"]["b1"] = b"abc"
+        async with driver:
+            for enable in (True, False):
+                client = await WireClient.connect(driver.port)
+                await client.answers('<enableBLOB device="Dev">Also</enableBLOB>' if enable else "")
+                await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
+                await driver.send_message("end")
+                await client.until(lambda client=client: client.elements[-1].tag == "message")
+                assert any(element.blob for element in client.elements) == enable
+                await client.close()
+                await until(lambda: driver._runtime.link._client is None)  # type: ignore[union-attr]
+
+    asyncio.run(run())
+
+
+def test_a_driver_has_one_carrier() -> None:
+    driver = full_driver()
+    driver.listen()
+    with pytest.raises(RuntimeError):
+        driver.listen()
+    with pytest.raises(RuntimeError):
+        IPyServer(driver)
+    served = full_driver()
+    IPyServer(served)
+    with pytest.raises(RuntimeError):
+        served.listen()
+
+
+# faults of user code
+
+
+@pytest.mark.parametrize("where", ["rxevent", "hardware", "background"])
+def test_a_driver_on_its_own_ends_with_the_fault(where: str) -> None:
+    async def fault() -> None:
+        raise ZeroDivisionError("in background")
+
+    async def run() -> None:
+        driver = failing(where)
+        driver.listen("127.0.0.1", 0)
+        if where == "background":
+            driver.add_background(fault())
+        running = asyncio.create_task(driver.asyncrun())
+        if where == "rxevent":
+            await driver._runtime.up.wait()
+            client = await WireClient.connect(driver.port)
+            client.send(NUMBER)
+            await client.until(lambda: client.eof)
+            await client.close()
+        async with asyncio.timeout(20):
+            with pytest.raises(ZeroDivisionError, match=where):
+                await running
+
+    asyncio.run(run())
+
+
+def test_under_a_server_the_others_and_the_driver_itself_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def fault() -> None:
+        raise ZeroDivisionError("in background")
+
+    async def run() -> None:
+        driver = failing("rxevent", "hardware", "snoopevent")
+        driver["Dev"].add_background(fault())
+        other = IPyDriver(Device("Other", [NumberVector("n", "", "", "rw", "Ok", [NumberMember("n")])]))
+        driver.snoop("Other", "n")
+        async with IPyServer(driver, other, host="127.0.0.1", port=0) as server:
+            client = await WireClient.connect(server.port)
+            await client.answers('<getProperties version="1.7" />', 1)
+            client.send(NUMBER)
+            await client.until(lambda: any("rxevent" in e.attrs.get("message", "") for e in client.elements))
+            await other["Other"]["n"].send_setVector()
+            await until(lambda: driver.stats()["user_faults"] >= 4)
+            driver.driverdata["where"] = ()
+            client.send(NUMBER)
+            assert (await client.next("setNumberVector")).device is not None
+            await client.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(run())
+    faults = [record for record in caplog.records if record.exc_info and record.exc_info[0] is ZeroDivisionError]
+    texts = {str(record.exc_info[1]) for record in faults if record.exc_info}
+    assert texts == {"in rxevent", "in hardware", "in snoopevent", "in background"}
+
+
+def test_a_vector_that_can_not_be_sent_does_not_stop_the_answers(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        broken = TextVector("broken", "", "", "rw", "wrong", [TextMember("t")])
+        odd = TextVector("odd", "", "", "rw", "Ok", [TextMember("t", None, 5)])  # type: ignore[arg-type]
+        good = TextVector("good", "", "", "rw", "Ok", [TextMember("t")])
+        driver = IPyDriver(Device("Dev", [broken, odd, good]), fence_device())
+        async with IPyServer(driver, host="127.0.0.1", port=0) as server:
+            client = await WireClient.connect(server.port)
+            answers = await client.answers('<getProperties version="1.7" device="Dev" />')
+            assert [element.name for element in answers if element.tag.startswith("def")] == ["good"]
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_asyncrun_of_a_subclass_is_called_by_the_server() -> None:
+    prepared = []
+
+    class Prepared(IPyDriver):
+        async def asyncrun(self, *, grace: float = 2.0) -> None:
+            prepared.append(True)
+            await super().asyncrun(grace=grace)
+
+    async def run() -> None:
+        async with IPyServer(Prepared(fence_device()), host="127.0.0.1", port=0) as server:
+            client = await WireClient.connect(server.port)
+            await client.answers("")
+            await client.close()
+        assert prepared == [True]
+
+    asyncio.run(run())
+
+
+# snooping
+
+
+class Snooper(IPyDriver):
+    async def snoopevent(self, event: Any) -> None:
+        self.driverdata["heard"].append(event)
+
+
+def test_watching_a_vector_of_another_driver() -> None:
+    async def run() -> None:
+        heard: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), heard=heard)
+        snooper.snoop("Dev", "nu")
+        assert snooper.snoopvectors[("Dev", "nu")][0] == 30
+        other = full_driver()
+        async with IPyServer(snooper, other, host="127.0.0.1", port=0):
+            await until(lambda: bool(heard))
+            assert type(heard[0]).__name__ == "defNumberVector"
+            other["Dev"]["nu"]["n"] = 7
+            await other["Dev"]["nu"].send_setVector(state="Ok")
+            await other["Dev"]["sw"].send_setVector()
+            await other["Dev"]["nu"].send_setVectorMembers(state="Busy")
+            await until(lambda: len(heard) == 3)
+            assert dict(heard[1]) == {"n": "7"}
+            assert (heard[2].state, dict(heard[2])) == ("Busy", {})
+
+    asyncio.run(run())
+
+
+def test_listening_to_everything() -> None:
+    async def run() -> None:
+        heard: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), heard=heard)
+        other = full_driver()
+        async with IPyServer(snooper, other, host="127.0.0.1", port=0):
+            await snooper.send_getProperties()
+            await until(lambda: len(heard) == 6)
+            await other["Dev"].send_device_message("hello")
+            await other["Dev"]["sw"].send_delProperty("gone")
+            await other["Dev"].send_delProperty()
+            await until(lambda: len(heard) == 9)
+            assert [type(event).__name__ for event in heard[6:]] == ["Message", "delProperty", "delProperty"]
+            assert heard[6].message == "hello"
+
+    asyncio.run(run())
+
+
+def test_blobs_of_others_as_arrays() -> None:
+    async def run() -> None:
+        heard: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), heard=heard)
+        vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a")])
+        other = IPyDriver(Device("Cam", [vector]))
+        data = bytes(range(256)) * 4096
+        async with IPyServer(snooper, other, host="127.0.0.1", port=0):
+            await snooper.send_getProperties("Cam")
+            await until(lambda: len(heard) == 1)
+            vector["a"] = data
+            await vector.send_setVectorMembers(members=["a"])
+            await until(lambda: len(heard) == 2)
+            assert heard[1]["a"] == data
+            assert heard[1].sizeformat == {"a": (len(data), "")}
+            assert heard[1].array("a", "u1", (1024, 1024)).sum() == sum(data)
+
+    asyncio.run(run())
+
+
+def test_a_silent_vector_is_asked_for_again() -> None:
+    async def run() -> None:
+        driver = IPyDriver(Device("Dev", []), fence_device())
+        async with listening(driver) as client:
+            driver.snoop("Other", "v", 5)
+            driver.snoop("Other", "w", timeout="60")  # type: ignore[arg-type]
+            driver.snoop("Other", "x", 4)
+            driver.snoop("Dev", "v")
+            with pytest.raises(ValueError):
+                driver.snoop("Other", "y", "often")  # type: ignore[arg-type]
+            for _ in range(3):  # at once, soon after, and when the time-out is over
+                for name in "vw" if len(client.elements) < 4 else "v":
+                    element = await client.next("getProperties")
+                    assert (element.device, element.name) == ("Other", name)
+            asked = driver.snoopvectors[("Other", "v")][1]
+            client.send('<setTextVector device="Other" name="v" state="Ok" />')
+            await client.answers("")
+            assert driver.snoopvectors[("Other", "v")][1] > asked
+
+    asyncio.run(run())
+
+
+def test_messages_of_other_devices_reach_only_those_who_listen() -> None:
+    async def run() -> None:
+        heard: list[Any] = []
+        driver = Snooper(Device("Dev", []), fence_device(), heard=heard)
+        async with listening(driver) as client:
+            driver.snoopdevices.add("Whole")
+            driver.snoopvectors[("One", "v")] = None
+            for device in ("Whole", "One", "None"):
+                client.send(f'<message device="{device}" message="m" /><delProperty device="{device}" name="v" />')
+            client.send('<message message="system" /><delProperty device="One" />')
+            await client.answers("")
+            await until(lambda: len(heard) == 3)
+            assert [(type(event).__name__, event.devicename) for event in heard] == [
+                ("Message", "Whole"),
+                ("delProperty", "Whole"),
+                ("delProperty", "One"),
+            ]
+            driver.snoopall = True
+            client.send('<message message="system" />')
+            await until(lambda: len(heard) == 4)
+            assert heard[3].devicename is None
+
+    asyncio.run(run())
+
+
+# frames under a server
+
+
+def test_a_frame_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+    real = blobs.encode
+
+    def counting(data: Any) -> bytes:
+        encoded.append(len(data))
+        return real(data)
+
+    monkeypatch.setattr(blobs, "encode", counting)
+
+    async def run() -> None:
+        vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a")])
+        driver = IPyDriver(Device("Cam", [vector]), fence_device())
+        async with IPyServer(driver, host="127.0.0.1", port=0) as server:
+            vector["a"] = bytes(1 << 20)
+            await vector.send_setVectorMembers(members=["a"])
+            assert encoded == []
+            clients = [await WireClient.connect(server.port) for _ in range(3)]
+            for client in clients:
+                await client.answers('<getProperties version="1.7" /><enableBLOB device="Cam">Also</enableBLOB>', 1)
+            await vector.send_setVectorMembers(members=["a"])
+            for client in clients:
+                assert (await client.next("setBLOBVector")).members[0].data == bytes(1 << 20)
+                await client.close()
+            assert sum(encoded) == 1 << 20
+
+    asyncio.run(run())

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from xml.etree.ElementTree import tostring
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indifast._parser import Tokenizer
+from indifast.protocol import wire
+from indifast.protocol.etree import to_tree
+from indifast.protocol.limits import Limits
+from indifast.protocol.message import Wire
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (wire.message("hi", "2024-01-02T03:04:05", "D"),
+         '<message device="D" timestamp="2024-01-02T03:04:05" message="hi" />'),
+        (wire.message(None, "2024-01-02T03:04:05"), '<message timestamp="2024-01-02T03:04:05" />'),
+        (wire.message("", None), '<message message="" />'),
+        (wire.del_property("D", "v", "t", "gone"), '<delProperty device="D" name="v" timestamp="t" message="gone" />'),
+        (wire.del_property("D"), '<delProperty device="D" />'),
+        (wire.get_properties(), '<getProperties version="1.7" />'),
+        (wire.get_properties("D"), '<getProperties version="1.7" device="D" />'),
+        (wire.get_properties("D", "v"), '<getProperties version="1.7" device="D" name="v" />'),
+        (wire.enable_blob("D", None, "Also"), '<enableBLOB device="D">Also</enableBLOB>'),
+        (wire.enable_blob("D", "v", "Only"), '<enableBLOB device="D" name="v">Only</enableBLOB>'),
+        (wire.ping_reply('"1"'), '<pingReply uid="&quot;1&quot;" />'),
+        (wire.vector("newTextVector", {"device": "D", "name": "v"}, wire.text_element("oneText", {"name": "t"}, "<é>")),
+         '<newTextVector device="D" name="v"><oneText name="t">&lt;é&gt;</oneText></newTextVector>'),
+        (wire.vector("setTextVector", {"device": "D", "name": "v", "state": "Ok"}, ""),
+         '<setTextVector device="D" name="v" state="Ok" />'),
+        (wire.message("a\tb\nc\rd'e", None), '<message message="a&#09;b&#10;c&#13;d\'e" />'),
+    ],
+)  # fmt: skip
+def test_written(written: Wire, expected: str) -> None:
+    assert written.data.decode() == expected
+    assert written.tag == expected[1:].split(" ")[0]
+    assert written.size == len(expected.encode())
+
+
+allowed = st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufffe\uffff", min_codepoint=32)
+texts = st.text(allowed | st.just("\n"))
+
+
+@given(texts, texts)
+def test_what_is_written_reads_back(value: str, content: str) -> None:
+    written = wire.vector(
+        "newTextVector", {"device": value, "name": "v"}, wire.text_element("oneText", {"name": "t"}, content)
+    )
+    (element,) = Tokenizer().feed(written.data)
+    assert element.device == value
+    assert [member.text for member in element.members] == [content]
+    assert written.element().device == value
+
+
+def test_a_tree_of_a_received_element() -> None:
+    text = b'<setBLOBVector device="D" name="v"><oneBLOB name="a" format=".x" size="3">YWJj</oneBLOB></setBLOBVector>'
+    (element,) = Tokenizer().feed(text)
+    assert tostring(to_tree(element)) == text
+    assert tostring(to_tree(element, content=False)) == text.replace(b">YWJj</oneBLOB>", b" />")
+    (enable,) = Tokenizer().feed(b'<enableBLOB device="D">Also</enableBLOB>')
+    assert to_tree(enable).text == "Also"
+
+
+def test_limits_reach_the_tokenizer() -> None:
+    skipped = []
+    limits = Limits(attribute=10)
+    tokenizer = Tokenizer(on_skip=lambda *what: skipped.append(what), **limits.tokenizer())
+    elements = tokenizer.feed(b'<message message="%s" /><message message="short" />' % (b"x" * 100))
+    assert [element.attrs["message"] for element in elements] == ["short"]
+    assert skipped
