@@ -46,7 +46,7 @@ cdef extern from "rewrite.h" nogil:
     const int TK_START, TK_ATTR, TK_TEXT, TK_CDATA, TK_BLOB, TK_END
     const int TZ_MORE, TZ_DONE, TZ_BLOB, TZ_BLOB_END, TZ_SKIP, TZ_JUNK, TZ_REFUSE
     const int TZ_R_TRUNCATED, TZ_R_BASE64, TZ_R_BLOB, TZ_R_ABANDONED, TZ_R_JUNK, TZ_R_MEMORY, TZ_R_ATTACHED
-    const int TZ_MAX_DEPTH, TZ_ROOTS, TZ_SET_BLOB, TZ_NEW_BLOB
+    const int TZ_SLACK, TZ_MAX_DEPTH, TZ_ROOTS, TZ_SET_BLOB, TZ_NEW_BLOB
     const int S_TEXT
     const int TV_ATTR
     const uint8_t tz_class[256]
@@ -54,9 +54,9 @@ cdef extern from "rewrite.h" nogil:
     const char *const tz_roots[]
 
     ctypedef struct tz_token:
-        uint32_t a, alen, v, vlen
+        uint32_t a, v, vlen
+        uint16_t alen
         uint8_t kind, flags
-        uint16_t attrs
 
     ctypedef struct tz_scan_state:
         size_t lim_attr, lim_elem
@@ -67,12 +67,17 @@ cdef extern from "rewrite.h" nogil:
         uint32_t depth, nblobs, attached, last_attached
         size_t mark, resume
         uint32_t stack[64]
+        const uint8_t *old
+        size_t old_len
+        uint32_t old_ntok
+        uint8_t old_root
         uint64_t base, no_comment_end, no_cdata_end
 
     void tz_init_tables()
     void tz_begin(tz_scan_state *)
     int tz_scan(tz_scan_state *, const uint8_t *, size_t *, size_t)
     const tz_token *tz_attr(const tz_token *, uint32_t, const uint8_t *, const char *, size_t)
+    const tz_token *tz_name(const tz_token *, uint32_t, const uint8_t *)
     int64_t tz_integer(const uint8_t *, size_t)
     int tz_attached(const tz_token *, uint32_t, const uint8_t *)
 
@@ -124,6 +129,7 @@ cdef enum:
     PIECE = 1024              # a partial element takes in at least so many bytes at once
     FIRST_BLOB = 1 << 20      # an announced size reserves at most so many bytes
     NOGIL = 1 << 16           # from so many bytes on, the GIL is released around the codec
+    FOLLOW = 1 << 12          # elements up to this size serve as a pattern for the next
     KEEP = 1 << 16            # buffers larger than this are given back after use
 
 
@@ -160,21 +166,22 @@ cdef inline str ascii_str(const uint8_t *p, size_t n):
 
 cdef str name_str(const uint8_t *p, size_t n):
     """The str of plain ASCII bytes, from the cache where possible."""
-    cdef uint64_t h = n
-    cdef uint64_t word
-    cdef size_t i = 0
+    cdef uint64_t h = 0
+    cdef uint64_t tail = 0
+    cdef size_t i
     cdef PyObject *hit
     cdef object made
     if n == 0 or n > CACHED:
         return ascii_str(p, n)
-    while i + 8 <= n:
-        memcpy(&word, p + i, 8)
-        h = (h ^ word) * <uint64_t>0x9E3779B97F4A7C15
-        h ^= h >> 29
-        i += 8
-    word = 0
-    memcpy(&word, p + i, n - i)
-    h = (h ^ word) * <uint64_t>0x9E3779B97F4A7C15
+    if n >= 8:
+        memcpy(&h, p, 8)
+        memcpy(&tail, p + n - 8, 8)
+    elif n >= 4:
+        memcpy(&h, p, 4)
+        memcpy(&tail, p + n - 4, 4)
+    else:
+        h = p[0] | p[n >> 1] << 8 | p[n - 1] << 16
+    h = (h ^ (tail << 21 | tail >> 43) ^ n) * <uint64_t>0x9E3779B97F4A7C15
     i = h >> 54
     hit = cache[i]
     if hit != NULL and <size_t>PyUnicode_GET_LENGTH(hit) == n and memcmp(PyUnicode_1BYTE_DATA(hit), p, n) == 0:
@@ -206,17 +213,23 @@ cdef str out_str(tz_out *out):
     return s
 
 
+cdef inline bint same(str known, const uint8_t *b, const tz_token *t):
+    """Is this the value, in plain ASCII, of the attribute?"""
+    return (known is not None and not t.flags & TF_ODD_ATTR and <uint32_t>PyUnicode_GET_LENGTH(<PyObject *>known) == t.vlen
+            and memcmp(PyUnicode_1BYTE_DATA(<PyObject *>known), b + t.v, t.vlen) == 0)
+
+
 cdef dict read_attrs(const uint8_t *b, const tz_token *tok, uint32_t i):
     cdef dict attrs = {}
     cdef uint32_t k
-    for k in range(i + 1, i + 1 + tok[i].attrs):
+    for k in range(i + 1, i + 1 + tok[i].vlen):
         attrs[name_str(b + tok[k].a, tok[k].alen)] = attr_str(b, &tok[k])
     return attrs
 
 
 cdef str read_text(const uint8_t *b, const tz_token *tok, uint32_t i, bint strip):
     """The text directly inside the element at token i."""
-    cdef uint32_t j = i + 1 + tok[i].attrs
+    cdef uint32_t j = i + 1 + tok[i].vlen
     cdef const uint8_t *p
     cdef size_t n
     cdef int markup
@@ -363,6 +376,7 @@ cdef class Block:
 
 
 @cython.final
+@cython.no_gc
 cdef class Content:
     """The content of one oneBLOB while it arrives and afterwards."""
 
@@ -552,7 +566,11 @@ cdef class Content:
 # ---------------------------------------------------------------------------------------------------- elements
 
 
+# None of these can be part of a reference cycle: a member refers to its element, and nothing refers back.
+
+
 @cython.final
+@cython.no_gc
 @cython.freelist(64)
 cdef class Element:
     """One complete root element. Its bytes are kept; what is in them is read when asked for."""
@@ -568,7 +586,6 @@ cdef class Element:
     cdef uint8_t root
     cdef list contents           # Content per oneBLOB that is not self-closing; None: no BLOBs
     cdef dict _attrs
-    cdef list _members
     cdef tuple _pieces
     cdef Py_ssize_t _size
 
@@ -584,28 +601,26 @@ cdef class Element:
 
     @property
     def members(self) -> list[Member]:
-        """The elements directly inside the root."""
+        """The elements directly inside the root, made anew by each call."""
         cdef uint32_t i, depth = 0
         cdef Member member
         cdef const tz_token *t
-        if self._members is None:
-            members = []
-            for i in range(1, self.ntok):
-                t = &self.tok[i]
-                if t.kind == TK_START:
-                    if depth == 0:
-                        member = Member.__new__(Member)
-                        member.element = self
-                        member.at = i
-                        member.tag = name_str(self.raw + t.a, t.alen)
-                        t = tz_attr(self.tok, i, self.raw, "name", 4)
-                        member.name = "" if t == NULL else attr_str(self.raw, t)
-                        members.append(member)
-                    depth += 1
-                elif t.kind == TK_END:
-                    depth -= 1
-            self._members = members
-        return self._members
+        cdef list members = []
+        for i in range(1, self.ntok):
+            t = &self.tok[i]
+            if t.kind == TK_START:
+                if depth == 0:
+                    member = Member.__new__(Member)
+                    member.element = self
+                    member.at = i
+                    member.tag = name_str(self.raw + t.a, t.alen)
+                    t = tz_name(self.tok, i, self.raw)
+                    member.name = "" if t == NULL else attr_str(self.raw, t)
+                    members.append(member)
+                depth += 1
+            elif t.kind == TK_END:
+                depth -= 1
+        return members
 
     @property
     def text(self) -> str:
@@ -622,7 +637,7 @@ cdef class Element:
             t = &self.tok[i]
             if t.kind == TK_START:
                 if depth == 0:
-                    name = tz_attr(self.tok, i, self.raw, "name", 4)
+                    name = tz_name(self.tok, i, self.raw)
                     if name != NULL:
                         values[attr_str(self.raw, name)] = read_text(self.raw, self.tok, i, True)
                 depth += 1
@@ -632,7 +647,7 @@ cdef class Element:
 
     cdef Content content(self, uint32_t at):
         """The content of the oneBLOB at token `at`, None when it has none."""
-        cdef uint32_t j = at + 1 + self.tok[at].attrs
+        cdef uint32_t j = at + 1 + self.tok[at].vlen
         cdef Content content
         if self.contents is None or self.tok[j].kind != TK_BLOB:
             return None
@@ -790,6 +805,7 @@ cdef class Element:
 
 
 @cython.final
+@cython.no_gc
 @cython.freelist(64)
 cdef class Member:
     """One element inside a root: oneNumber, defSwitch, oneBLOB and so on."""
@@ -894,6 +910,8 @@ cdef class Tokenizer:
     cdef Content content
     cdef uint64_t content_text   # bytes of BLOB text of the unfinished root
     cdef object on_skip
+    cdef Element last            # the tokens of the last element serve as a guess at those of the next
+    cdef str device, name        # of the last element: often those of the next one
     cdef readonly dict skipped
     cdef readonly uint64_t skipped_bytes
     cdef readonly uint64_t replaced
@@ -1090,7 +1108,10 @@ cdef class Tokenizer:
             free(self.buf)
             self.buf = NULL
             self.cap = 0
+        if self.s.ntok:  # the notes of the last element are overwritten
+            self.forget()
         if self.s.captok > KEEP // sizeof(tz_token):
+            self.forget()
             free(self.s.tok)
             self.s.tok = NULL
             self.s.captok = 0
@@ -1139,30 +1160,47 @@ cdef class Tokenizer:
         self.contents.append(self.content)
         return 0
 
+    cdef void forget(self) noexcept:
+        self.last = None
+        self.s.old = NULL
+
     cdef Element make(self, const uint8_t *b):
         """The element b[:p]."""
         cdef Element element = Element.__new__(Element)
         cdef size_t notes = self.s.ntok * sizeof(tz_token)
         cdef const tz_token *t
         cdef uint32_t k
-        element.tok = <tz_token *>malloc(notes + self.p)
+        element.tok = <tz_token *>malloc(notes + self.p + TZ_SLACK)
         if element.tok == NULL:
             raise MemoryError
         memcpy(element.tok, self.s.tok, notes)
         element.raw = <uint8_t *>element.tok + notes
         memcpy(element.raw, b, self.p)
+        if self.p <= FOLLOW and self.s.root != TZ_SET_BLOB and self.s.root != TZ_NEW_BLOB:
+            self.last = element
+            self.s.old = element.raw
+            self.s.old_len = self.p
+            self.s.old_ntok = self.s.ntok
+            self.s.old_root = self.s.root
+        else:
+            self.forget()
         element.ntok = self.s.ntok
+        self.s.ntok = 0
         element.length = self.p
         element.root = self.s.root
         element.tag = <str>ROOT_NAMES[self.s.root]
         element.attached = self.s.attached
         element.contents = self.contents
-        for k in range(1, 1 + element.tok[0].attrs):
+        for k in range(1, 1 + element.tok[0].vlen):
             t = &element.tok[k]
             if t.alen == 6 and memcmp(b + t.a, b"device", 6) == 0:
-                element.device = attr_str(b, t)
+                if not same(self.device, b, t):
+                    self.device = attr_str(b, t)
+                element.device = self.device
             elif t.alen == 4 and memcmp(b + t.a, b"name", 4) == 0:
-                element.name = attr_str(b, t)
+                if not same(self.name, b, t):
+                    self.name = attr_str(b, t)
+                element.name = self.name
         if self.s.elem_flags & (TF_HIGH | TF_AMP | TF_CTRL):
             self.replaced += tz_count_replaced(element.tok, element.ntok, element.raw, &TMP)
             trim(&TMP)

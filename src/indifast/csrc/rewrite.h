@@ -183,7 +183,7 @@ typedef struct {
 
 static inline void tz_write_attr(tz_writer *w, const tz_token *t) {
     tz_out *o = w->out;
-    if (t->attrs) return;  /* an odd name */
+    if (t->flags & TF_ODD) return;
     if (!tz_reserve(o, (size_t)t->alen + t->vlen + 4)) return;
     o->p[o->n++] = ' ';
     memcpy(o->p + o->n, w->b + t->a, t->alen);
@@ -214,7 +214,7 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
     int from_fd = !info && tz_attached(w->tok, i, w->b);
     int attach = w->attached && (info || from_fd);
     int size_done = 0, len_done = 0;
-    for (uint32_t k = 1; k <= t->attrs; k++) {
+    for (uint32_t k = 1; k <= t->vlen; k++) {
         a = t + k;
         if (tz_is(w->b, a->a, a->alen, "enclen", 6)) {
             if (attach || !info || !info->wrapped72 || tz_integer(w->b + a->v, a->vlen) != (int64_t)info->chars) continue;
@@ -287,7 +287,7 @@ static inline void tz_indent(tz_out *o, int level) {
 static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbatim) {
     const tz_token *tok = w->tok, *t = &tok[i];
     tz_out *o = w->out;
-    uint32_t j = i + 1 + t->attrs;
+    uint32_t j = i + 1 + t->vlen;
     const uint8_t *p;
     size_t n;
     int markup, body = 0;
@@ -307,7 +307,7 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
         } else TZ_PUTS(o, "/>\n");
         return j + 1;
     }
-    for (uint32_t k = 1; k <= t->attrs; k++) tz_write_attr(w, t + k);
+    for (uint32_t k = 1; k <= t->vlen; k++) tz_write_attr(w, t + k);
     while (tok[j].kind != TK_END) {
         if (tok[j].kind == TK_START) {
             if (!body) { TZ_PUTS(o, ">"); if (!text_member) TZ_PUTS(o, "\n"); }

@@ -13,6 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
 /* What a run of characters holds. */
 enum {
     TF_HIGH = 1,      /* bytes >= 0x80 */
@@ -22,16 +28,17 @@ enum {
     TF_CR = 16,       /* carriage return */
     TF_NL = 32,       /* tab, line feed */
     TF_INK = 64,      /* anything but white space */
-    TF_LT = 128       /* '<': ends a text run */
+    TF_LT = 128,      /* '<': ends a text run */
+    TF_ODD = 128      /* of an attribute: libindi cannot read its name */
 };
 
 enum { TK_START = 1, TK_ATTR, TK_TEXT, TK_CDATA, TK_BLOB, TK_END };
 
 typedef struct {
-    uint32_t a, alen;     /* name of a tag or attribute */
-    uint32_t v, vlen;     /* value or text; TK_BLOB: v is the index of the BLOB */
-    uint8_t kind, flags;
-    uint16_t attrs;       /* TK_START: number of attributes that follow; TK_ATTR: 1 when the name is odd */
+    uint32_t a;           /* name of a tag or attribute, alen bytes */
+    uint32_t v, vlen;     /* value or text; TK_START: vlen attributes follow; TK_BLOB: v is the index of the BLOB */
+    uint16_t alen;
+    uint8_t kind, flags;  /* TK_ATTR: TF_ODD in flags */
 } tz_token;
 
 enum {
@@ -49,7 +56,7 @@ enum {
     TZ_R_DUPLICATE, TZ_R_BASE64, TZ_R_BLOB, TZ_R_ABANDONED, TZ_R_JUNK, TZ_R_MEMORY, TZ_R_ATTACHED
 };
 
-enum { TZ_MAX_DEPTH = 64, TZ_MAX_NAME = 256, TZ_MAX_ATTRS = 128 };
+enum { TZ_SLACK = 16, TZ_MAX_DEPTH = 64, TZ_MAX_NAME = 256, TZ_MAX_ATTRS = 128 };
 
 typedef struct {
     /* limits */
@@ -63,8 +70,15 @@ typedef struct {
     uint8_t root;          /* kind of the root, 0: none yet */
     uint8_t in_blob, elem_flags;
     uint8_t reason;
+    uint8_t twice;         /* two attributes of this tag may have the same name */
     uint32_t depth, members, nblobs, attached;
     uint32_t last_attached; /* the oneBLOB that is open announces a descriptor */
+    uint64_t seen;         /* a bit per attribute name of this tag: those of INDI never share one */
+    /* the last root: its bytes (TZ_SLACK more can be read), and its tokens in tok[] while they are not overwritten */
+    const uint8_t *old;
+    size_t old_len;
+    uint32_t old_ntok;
+    uint8_t old_root;
     size_t mark, lt, name, name_len, resume;
     uint32_t stack[TZ_MAX_DEPTH];
     /* no "-->" ends and no "]]>" ends before these positions of the stream */
@@ -77,14 +91,24 @@ static const char *const tz_roots[] = {
     "defLightVector", "setLightVector",
     "newNumberVector", "defNumberVector", "setNumberVector", "newSwitchVector", "defSwitchVector", "setSwitchVector"
 };
-enum { TZ_NEW_BLOB = 10, TZ_SET_BLOB = 12, TZ_ROOTS = 21, TZ_MIN_ROOT = 7, TZ_MAX_ROOT = 15 };
+enum { TZ_NEW_BLOB = 10, TZ_SET_BLOB = 12, TZ_ROOTS = 20, TZ_MIN_ROOT = 7, TZ_MAX_ROOT = 15 };
+
+static uint64_t tz_root_words[TZ_ROOTS + 1][2];  /* the first and the last eight characters */
+
+static inline uint64_t tz_word(const void *p) {
+    uint64_t w;
+    memcpy(&w, p, 8);
+    return w;
+}
 
 static inline int tz_known_root(const uint8_t *p, size_t n) {
-    static const uint8_t first[] = {[7] = 1, [9] = 2, [10] = 3, [11] = 4, [13] = 6, [14] = 13, [15] = 15};
-    static const uint8_t last[] = {[7] = 2, [9] = 3, [10] = 4, [11] = 6, [13] = 13, [14] = 15, [15] = 21};
-    if (n < TZ_MIN_ROOT || n > TZ_MAX_ROOT) return 0;
-    for (int k = (n == 8 || n == 12) ? 99 : first[n]; k < last[n]; k++)
-        if (memcmp(p, tz_roots[k], n) == 0) return k;
+    static const uint8_t first[16] = {[9] = 2, [10] = 3, [11] = 4, [13] = 6, [14] = 13, [15] = 15};
+    static const uint8_t last[16] = {[9] = 3, [10] = 4, [11] = 6, [13] = 13, [14] = 15, [15] = 21};
+    if (n == TZ_MIN_ROOT) return memcmp(p, "message", 7) == 0;
+    if (n < TZ_MIN_ROOT || n > TZ_MAX_ROOT || !first[n]) return 0;
+    uint64_t head = tz_word(p), tail = tz_word(p + n - 8);
+    for (int k = first[n]; k < last[n]; k++)
+        if (tz_root_words[k][0] == head && tz_root_words[k][1] == tail) return k;
     return 0;
 }
 
@@ -116,8 +140,137 @@ static void tz_init_tables(void) {
         tz_class[c] = k;
         tz_flags[c] = f;
     }
+    for (int k = 2; k <= TZ_ROOTS; k++) {
+        size_t n = strlen(tz_roots[k]);
+        tz_root_words[k][0] = tz_word(tz_roots[k]);
+        tz_root_words[k][1] = tz_word(tz_roots[k] + n - 8);
+    }
 }
 
+/* Spans: from p on, the first position before end that is not of the kind, or end.  Sixteen bytes at a time where the
+ * processor can; most names and values are shorter than that, so what counts is that no branch depends on the length. */
+#if defined(__SSE2__) || defined(__aarch64__)
+#if defined(__SSE2__)
+typedef __m128i tz_vec;
+#define TZ_LOAD(p) _mm_loadu_si128((const __m128i *)(p))
+#define TZ_SET(c) _mm_set1_epi8((char)(c))
+#define TZ_EQ(v, c) _mm_cmpeq_epi8(v, TZ_SET(c))
+#define TZ_LE(v, c) _mm_cmpeq_epi8(_mm_min_epu8(v, TZ_SET(c)), v)
+#define TZ_BELOW_SPACE(v) _mm_cmplt_epi8(v, TZ_SET(0x20))  /* and everything from 0x80 on */
+#define TZ_OR(a, b) _mm_or_si128(a, b)
+#define TZ_BUT(a, b) _mm_andnot_si128(b, a)
+#define TZ_SUB(v, c) _mm_sub_epi8(v, TZ_SET(c))
+static inline unsigned tz_first(tz_vec hit) { return (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8(hit) | 0x10000u); }
+static inline unsigned tz_first_not(tz_vec in) { return (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(in)); }
+#else
+typedef uint8x16_t tz_vec;
+#define TZ_LOAD(p) vld1q_u8(p)
+#define TZ_SET(c) vdupq_n_u8(c)
+#define TZ_EQ(v, c) vceqq_u8(v, TZ_SET(c))
+#define TZ_LE(v, c) vcleq_u8(v, TZ_SET(c))
+#define TZ_BELOW_SPACE(v) vcltq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(0x20))
+#define TZ_OR(a, b) vorrq_u8(a, b)
+#define TZ_BUT(a, b) vbicq_u8(a, b)
+#define TZ_SUB(v, c) vsubq_u8(v, TZ_SET(c))
+static inline unsigned tz_first(tz_vec hit) {
+    uint64_t m = vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(hit), 4)), 0);
+    return m ? (unsigned)__builtin_ctzll(m) >> 2 : 16;
+}
+static inline unsigned tz_first_not(tz_vec in) { return tz_first(vmvnq_u8(in)); }
+#endif
+
+/* Bytes that end a value or say something about it; the rest is plain. */
+static inline tz_vec tz_value_marks(tz_vec v) {
+    tz_vec quote = TZ_OR(TZ_EQ(TZ_OR(v, TZ_SET(1)), '\''), TZ_EQ(v, '"'));  /* & ' " */
+    return TZ_OR(TZ_OR(quote, TZ_EQ(TZ_OR(v, TZ_SET(2)), '>')), TZ_BELOW_SPACE(v));  /* < > */
+}
+
+static inline tz_vec tz_text_marks(tz_vec v) {
+    tz_vec control = TZ_BUT(TZ_BELOW_SPACE(v), TZ_OR(TZ_EQ(v, '\n'), TZ_EQ(v, '\t')));
+    return TZ_OR(TZ_OR(TZ_EQ(TZ_OR(v, TZ_SET(2)), '>'), TZ_EQ(v, '&')), control);
+}
+
+static inline tz_vec tz_name_chars(tz_vec v) {
+    tz_vec letter = TZ_LE(TZ_SUB(TZ_OR(v, TZ_SET(0x20)), 'a'), 25);
+    return TZ_OR(TZ_OR(letter, TZ_LE(TZ_SUB(v, '0'), 9)), TZ_EQ(v, '_'));
+}
+
+static inline tz_vec tz_space_chars(tz_vec v) {
+    return TZ_OR(TZ_OR(TZ_EQ(v, ' '), TZ_EQ(v, '\n')), TZ_OR(TZ_EQ(v, '\t'), TZ_EQ(v, '\r')));
+}
+
+/* Where every span begins depends on where the last one ended, and that chain is what a scan costs.  Elements of a stream
+ * resemble each other: the token that stood at the same place in the last element gives a guess that needs no waiting.
+ * These tell whether a guess of n bytes is right: below 16 for a name, below 32 for the others; so many can be read. */
+#define TZ_GUESS 1
+static inline int tz_name_is(const uint8_t *p, unsigned n) { return tz_first_not(tz_name_chars(TZ_LOAD(p))) == n; }
+#define TZ_RUN_IS(what, marks) \
+    static inline int what(const uint8_t *p, unsigned n) { \
+        unsigned k = tz_first(marks(TZ_LOAD(p))); \
+        return n < 16 ? k == n : k == 16 && tz_first(marks(TZ_LOAD(p + 16))) == n - 16; \
+    }
+TZ_RUN_IS(tz_value_is, tz_value_marks)
+TZ_RUN_IS(tz_text_is, tz_text_marks)
+
+/* `room`: bytes readable at p; as many can be read at q, which stands before it. */
+static inline int tz_same(const uint8_t *p, const uint8_t *q, size_t n, size_t room) {
+    if (n > 16 || room < 16) return memcmp(p, q, n) == 0;
+#if defined(__SSE2__)
+    return tz_first_not(_mm_cmpeq_epi8(TZ_LOAD(p), TZ_LOAD(q))) >= n;
+#else
+    return tz_first_not(vceqq_u8(TZ_LOAD(p), TZ_LOAD(q))) >= n;
+#endif
+}
+
+#define TZ_SIMD(first) \
+    while (end - p >= 16) { \
+        unsigned k = first; \
+        p += k; \
+        if (k < 16) return p; \
+    }
+#else
+#define TZ_SIMD(first)
+static inline int tz_same(const uint8_t *p, const uint8_t *q, size_t n, size_t room) {
+    (void)room;
+    return memcmp(p, q, n) == 0;
+}
+#endif
+
+static inline size_t tz_span_value(const uint8_t *b, size_t p, size_t end) {
+    TZ_SIMD(tz_first(tz_value_marks(TZ_LOAD(b + p))))
+    while (p < end && !(tz_flags[b[p]] & (uint8_t)~TF_INK) && b[p] != '\'') p++;
+    return p;
+}
+
+static inline size_t tz_span_text(const uint8_t *b, size_t p, size_t end) {
+    TZ_SIMD(tz_first(tz_text_marks(TZ_LOAD(b + p))))
+    while (p < end && !(tz_flags[b[p]] & (uint8_t)~(TF_INK | TF_NL))) p++;
+    return p;
+}
+
+static inline size_t tz_span_name(const uint8_t *b, size_t p, size_t end) {
+    TZ_SIMD(tz_first_not(tz_name_chars(TZ_LOAD(b + p))))
+    while (p < end && tz_class[b[p]] & TC_NAME) p++;
+    return p;
+}
+
+static __attribute__((noinline)) size_t tz_span_spaces(const uint8_t *b, size_t p, size_t end) {
+    TZ_SIMD(tz_first_not(tz_space_chars(TZ_LOAD(b + p))))
+    while (p < end && tz_class[b[p]] & TC_SPACE) p++;
+    return p;
+}
+
+static inline size_t tz_span_space(const uint8_t *b, size_t p, size_t end) {
+    if (end - p > 4) {  /* mostly there are few, which a processor guesses right */
+        if (!(tz_class[b[p]] & TC_SPACE)) return p;
+        if (!(tz_class[b[p + 1]] & TC_SPACE)) return p + 1;
+        if (!(tz_class[b[p + 2]] & TC_SPACE)) return p + 2;
+        if (!(tz_class[b[p + 3]] & TC_SPACE)) return p + 3;
+    }
+    return tz_span_spaces(b, p, end);
+}
+
+/* The states; each is a label of tz_scan as well. */
 enum { S_LT, S_NAME, S_TAG, S_EMPTY, S_ANAME, S_AEQ, S_AQ, S_VAL, S_INNER_LT, S_TEXT, S_ENDNAME, S_ENDWS, S_BANG,
        S_COMMENT, S_CDATA, S_PI, S_DECL };
 
@@ -134,19 +287,19 @@ static int tz_grow(tz_scan_state *s) {
     uint32_t cap = s->captok ? s->captok * 2 : 64;
     tz_token *t = (tz_token *)realloc(s->tok, (size_t)cap * sizeof(tz_token));
     if (!t) return 0;
+    memset(t + s->captok, 0, (size_t)(cap - s->captok) * sizeof(tz_token));
     s->tok = t;
     s->captok = cap;
     return 1;
 }
 
-static inline tz_token *tz_push(tz_scan_state *s, int kind, size_t a, size_t alen, size_t v, size_t vlen, int flags) {
+static inline __attribute__((always_inline)) tz_token *tz_push(tz_scan_state *s, int kind, size_t a, size_t alen, size_t v, size_t vlen, int flags) {
     if (s->ntok == s->captok && !tz_grow(s)) return NULL;
     tz_token *t = &s->tok[s->ntok++];
     t->kind = (uint8_t)kind;
     t->flags = (uint8_t)flags;
-    t->attrs = 0;
     t->a = (uint32_t)a;
-    t->alen = (uint32_t)alen;
+    t->alen = (uint16_t)alen;
     t->v = (uint32_t)v;
     t->vlen = (uint32_t)vlen;
     return t;
@@ -158,8 +311,14 @@ static inline int tz_is(const uint8_t *b, size_t at, size_t n, const char *word,
 
 /* The attribute of the start tag at token i, or NULL. */
 static inline const tz_token *tz_attr(const tz_token *tok, uint32_t i, const uint8_t *b, const char *word, size_t wn) {
-    for (uint32_t k = i + 1, e = i + 1 + tok[i].attrs; k < e; k++)
+    for (uint32_t k = i + 1, e = i + 1 + tok[i].vlen; k < e; k++)
         if (tz_is(b, tok[k].a, tok[k].alen, word, wn)) return &tok[k];
+    return NULL;
+}
+
+static inline const tz_token *tz_name(const tz_token *tok, uint32_t i, const uint8_t *b) {
+    for (uint32_t k = i + 1, e = i + 1 + tok[i].vlen; k < e; k++)
+        if (tok[k].alen == 4 && memcmp(b + tok[k].a, "name", 4) == 0) return &tok[k];
     return NULL;
 }
 
@@ -201,12 +360,111 @@ static int tz_attached(const tz_token *tok, uint32_t i, const uint8_t *b) {
         if (limited) TZ_STRAY(TZ_R_ELEMENT, (keep)); \
         TZ_RETURN(TZ_MORE); } while (0)
 
+#ifdef TZ_GUESS
+static inline int tz_equal(const uint8_t *p, const uint8_t *q, size_t n) {  /* TZ_SLACK bytes more can be read */
+    size_t i = 0;
+    for (; n - i > 16; i += 16)
+        if (!tz_same(p + i, q + i, 16, 16)) return 0;
+    return tz_same(p + i, q + i, n - i, 16);
+}
+
+/* Follow the tracks of the last root: as long as everything between the values is the same, byte for byte, only the
+ * values need to be looked at, and its tokens move along.  Devices send the same vectors again and again, so this is the
+ * common case.  Returns 1 when the root is complete; otherwise the state is set for the scan to go on at *pp. */
+static int tz_follow(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end) {
+    const uint8_t *old = s->old;
+    tz_token *tok = s->tok;
+    const uint32_t n = s->old_ntok;
+    uint32_t i = 0, j, k;
+    size_t p = 0, from = 0, shift;  /* the fixed bytes at p must be those at old + from */
+
+    for (;;) {
+        for (j = i; j < n && (tok[j].kind == TK_START || tok[j].kind == TK_END); j++) {}
+        const size_t fixed = (j < n ? tok[j].v : s->old_len) - from;
+        if (end - p < fixed + TZ_SLACK || (j < n && tok[j].kind != TK_ATTR && tok[j].kind != TK_TEXT) ||
+            !tz_equal(b + p, old + from, fixed))
+            break;
+        shift = p - from;
+        for (k = i; k < j; k++) {
+            if (tok[k].kind == TK_START) {
+                tok[k].a += (uint32_t)shift;
+                s->members += s->depth > 0;
+                s->stack[s->depth++] = k;
+            } else
+                s->depth--;
+        }
+        p += fixed;
+        s->ntok = j;
+        if (j == n) {
+            s->root = s->old_root;
+            *pp = p;
+            return 1;
+        }
+        tz_token *t = &tok[j];
+        size_t q;
+        from += fixed + t->vlen;
+        if (t->kind == TK_ATTR) {
+            size_t e = end - p > s->lim_attr ? p + s->lim_attr + 1 : end;
+            q = tz_span_value(b, p, e);
+            t->a += (uint32_t)shift;
+            if (q >= e || b[q] != b[p - 1]) {
+                s->root = s->old_root;
+                s->name = t->a;
+                s->name_len = t->alen;
+                s->odd = t->flags & TF_ODD;
+                s->quote = b[p - 1];
+                s->mark = p;
+                s->twice = 1;
+                s->state = S_VAL;
+                *pp = p;
+                return 0;
+            }
+            t->flags &= TF_ODD;
+        } else {
+            q = tz_span_text(b, p, end);
+            if (q >= end || q == p || b[q] != '<') {
+                s->root = s->old_root;
+                s->mark = p;
+                s->state = S_TEXT;
+                *pp = p;
+                return 0;
+            }
+            t->flags = 0;
+        }
+        t->v = (uint32_t)p;
+        t->vlen = (uint32_t)(q - p);
+        p = q;
+        i = j + 1;
+        s->ntok = i;
+    }
+    if (i == 0) return 0;
+    s->root = s->old_root;
+    if (tok[i - 1].kind == TK_ATTR) {  /* at its closing quote */
+        s->twice = 1;
+        s->state = S_TAG;
+        p++;
+    } else {
+        s->mark = p;
+        s->state = S_TEXT;
+    }
+    *pp = p;
+    return 0;
+}
+#endif
+
 static int tz_scan(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end) {
     size_t p = *pp, e;
     uint8_t flags = s->flags, c;
     int kind;
     int limited = end > s->lim_elem;
     if (limited) end = s->lim_elem;
+
+#ifdef TZ_GUESS
+    if (s->old && s->state == S_LT && s->depth == 0 && p == 1) {
+        flags = 0;
+        if (tz_follow(s, b, &p, end)) TZ_RETURN(TZ_DONE);
+    }
+#endif
 
 #define GO(st) do { s->state = (st); goto st##_; } while (0)
     switch (s->state) {
@@ -233,13 +491,32 @@ S_LT_:
     if (p >= end) TZ_STARVED(s->lt);
     c = b[p];
     if (tz_class[c] & TC_START) { s->mark = p; GO(S_NAME); }
-    if (c == '/' && s->depth) { s->mark = ++p; GO(S_ENDNAME); }
+    if (c == '/' && s->depth) {
+        const tz_token *t = &s->tok[s->stack[s->depth - 1]];
+        s->mark = ++p;
+        if (end - p > t->alen && b[p + t->alen] == '>' && tz_same(b + p, b + t->a, t->alen, end - p)) {
+            p += t->alen;
+            GO(S_ENDWS);
+        }
+        GO(S_ENDNAME);
+    }
     if (c == '!') { p++; GO(S_BANG); }
     if (c == '?') { s->mark = ++p; GO(S_PI); }
     TZ_STRAY(TZ_R_SYNTAX, p);
 
 S_NAME_:
-    while (p < end && tz_class[b[p]] & TC_NAME) p++;
+#ifdef TZ_GUESS
+    {
+        const tz_token *old = &s->tok[s->ntok];
+        if (s->ntok < s->captok && old->kind == TK_START && old->alen < 16 && p == s->mark && end - p >= 16 &&
+            tz_name_is(b + p, old->alen))
+            p += old->alen;
+        else
+            p = tz_span_name(b, p, end);
+    }
+#else
+    p = tz_span_name(b, p, end);
+#endif
     if (p - s->mark > TZ_MAX_NAME) TZ_STRAY(TZ_R_SYNTAX, p);
     if (p >= end) TZ_STARVED(s->lt);
     kind = tz_class[b[p]] & TC_DELIM ? tz_known_root(b + s->mark, p - s->mark) : 0;
@@ -255,10 +532,12 @@ S_NAME_:
     }
     s->stack[s->depth++] = s->ntok;
     if (!tz_push(s, TK_START, s->mark, p - s->mark, 0, 0, 0)) TZ_DAMAGE(TZ_R_MEMORY, p);
+    s->seen = 0;
+    s->twice = 0;
     GO(S_TAG);
 
 S_TAG_:
-    while (p < end && tz_class[b[p]] & TC_SPACE) p++;
+    p = tz_span_space(b, p, end);
     if (p >= end) TZ_STARVED(p);
     c = b[p];
     if (tz_class[c] & (TC_START | TC_ODD)) { s->mark = p; s->odd = 0; GO(S_ANAME); }
@@ -267,8 +546,20 @@ S_TAG_:
     TZ_DAMAGE(TZ_R_SYNTAX, p);
 
 S_ANAME_:
-    for (;; s->odd = 1, p++) {
-        while (p < end && tz_class[b[p]] & TC_NAME) p++;
+#ifdef TZ_GUESS
+    {
+        const tz_token *old = &s->tok[s->ntok];
+        if (s->ntok < s->captok && old->kind == TK_ATTR && old->alen < 16 && p == s->mark && end - p >= 34 &&
+            tz_name_is(b + p, old->alen) && b[p + old->alen] == '=') {
+            s->name = p;
+            s->name_len = old->alen;
+            p += old->alen + 1;
+            GO(S_AQ);
+        }
+    }
+#endif
+    for (;; s->odd = TF_ODD, p++) {
+        p = tz_span_name(b, p, end);
         if (p >= end || !(tz_class[b[p]] & TC_ODD)) break;
     }
     if (p - s->mark > TZ_MAX_NAME) TZ_DAMAGE(TZ_R_SYNTAX, p);
@@ -278,26 +569,42 @@ S_ANAME_:
     GO(S_AEQ);
 
 S_AEQ_:
-    while (p < end && tz_class[b[p]] & TC_SPACE) p++;
+    p = tz_span_space(b, p, end);
     if (p >= end) TZ_STARVED(p);
     if (b[p] != '=') TZ_DAMAGE(TZ_R_SYNTAX, p);
     p++;
     GO(S_AQ);
 
 S_AQ_:
-    while (p < end && tz_class[b[p]] & TC_SPACE) p++;
     if (p >= end) TZ_STARVED(p);
     c = b[p];
+    if (tz_class[c] & TC_SPACE) {
+        p = tz_span_space(b, p, end);
+        if (p >= end) TZ_STARVED(p);
+        c = b[p];
+    }
     if (c != '"' && c != '\'') TZ_DAMAGE(TZ_R_SYNTAX, p);
     s->quote = c;
     s->mark = ++p;
     flags = 0;
+#ifdef TZ_GUESS
+    {
+        const tz_token *old = &s->tok[s->ntok];
+        if (s->ntok < s->captok && old->kind == TK_ATTR && old->vlen < 32 && s->lim_attr >= 32 && end - p >= 32 &&
+            b[p + old->vlen] == c && tz_value_is(b + p, old->vlen)) {
+            p += old->vlen;
+            s->state = S_VAL;
+            goto value_ends;
+        }
+    }
+#endif
     GO(S_VAL);
 
 S_VAL_:
     e = s->mark + s->lim_attr + 1;  /* the closing quote stands before e */
     if (e > end) e = end;
     for (;;) {
+        p = tz_span_value(b, p, e);
         if (p >= e) {
             if (p > s->mark + s->lim_attr) TZ_DAMAGE(TZ_R_ATTRIBUTE, p);
             TZ_STARVED(p);
@@ -308,15 +615,16 @@ S_VAL_:
         if (c == '<') { s->lt = p++; s->ret = S_VAL; GO(S_INNER_LT); }
         p++;
     }
+value_ends:
+    if (s->ntok - s->stack[s->depth - 1] > TZ_MAX_ATTRS) TZ_DAMAGE(TZ_R_SYNTAX, p);
     {
-        tz_token *start = &s->tok[s->stack[s->depth - 1]];
-        if (start->attrs >= TZ_MAX_ATTRS) TZ_DAMAGE(TZ_R_SYNTAX, p);
-        start->attrs++;
+        uint64_t bit = (uint64_t)1 << ((s->name_len + b[s->name] + 2 * b[s->name + s->name_len - 1]) & 63);
+        s->twice |= (s->seen & bit) != 0;
+        s->seen |= bit;
     }
     flags &= (uint8_t)~TF_LT;
     s->elem_flags |= flags;
-    if (!tz_push(s, TK_ATTR, s->name, s->name_len, s->mark, p - s->mark, flags)) TZ_DAMAGE(TZ_R_MEMORY, p);
-    s->tok[s->ntok - 1].attrs = s->odd;
+    if (!tz_push(s, TK_ATTR, s->name, s->name_len, s->mark, p - s->mark, flags | s->odd)) TZ_DAMAGE(TZ_R_MEMORY, p);
     p++;
     GO(S_TAG);
 
@@ -342,9 +650,10 @@ S_EMPTY_:
 opened:
     {
         uint32_t i = s->stack[s->depth - 1];
-        const tz_token *t = &s->tok[i];
+        tz_token *t = &s->tok[i];
         int empty = s->state == S_EMPTY;
-        if (t->attrs > 1 && tz_duplicates(t + 1, t->attrs, b)) TZ_DAMAGE(TZ_R_DUPLICATE, p);
+        t->vlen = s->ntok - i - 1;
+        if (s->twice && tz_duplicates(t + 1, t->vlen, b)) TZ_DAMAGE(TZ_R_DUPLICATE, p);
         s->mark = p;
         s->state = S_TEXT;
         flags = 0;
@@ -362,13 +671,21 @@ opened:
 S_TEXT_:
     if (s->in_blob) {
         if (p < end && b[p] != '<') TZ_RETURN(TZ_BLOB);
-    } else
-        while (p < end) {
-            uint8_t f = tz_flags[b[p]];
-            if (f & TF_LT) break;
-            flags |= f;
-            p++;
+    } else {
+        if (s->depth == 1 && !(flags & TF_INK)) {  /* white space between members is no text */
+            p = tz_span_space(b, p, end);
+            if (p < end && b[p] != '<') flags |= TF_INK;
         }
+#ifdef TZ_GUESS
+        else {
+            const tz_token *old = &s->tok[s->ntok];
+            if (s->ntok < s->captok && old->kind == TK_TEXT && old->vlen < 32 && p == s->mark && end - p >= 32 &&
+                b[p + old->vlen] == '<' && tz_text_is(b + p, old->vlen))
+                p += old->vlen;
+        }
+#endif
+        while ((p = tz_span_text(b, p, end)) < end && b[p] != '<') flags |= tz_flags[b[p++]];
+    }
     if (p >= end) TZ_STARVED(p);
     if (p > s->mark && (flags & TF_INK || s->depth > 1)) {
         s->elem_flags |= flags;
@@ -378,7 +695,7 @@ S_TEXT_:
     GO(S_LT);
 
 S_ENDNAME_:
-    while (p < end && tz_class[b[p]] & TC_NAME) p++;
+    p = tz_span_name(b, p, end);
     if (p - s->mark > TZ_MAX_NAME) TZ_DAMAGE(TZ_R_SYNTAX, p);
     if (p >= end) TZ_STARVED(p);
     {
@@ -388,7 +705,7 @@ S_ENDNAME_:
     GO(S_ENDWS);
 
 S_ENDWS_:
-    while (p < end && tz_class[b[p]] & TC_SPACE) p++;
+    p = tz_span_space(b, p, end);
     if (p >= end) TZ_STARVED(p);
     if (b[p] != '>') TZ_DAMAGE(TZ_R_SYNTAX, p);
     p++;
