@@ -147,6 +147,34 @@ cdef enum:
 cdef PyObject *cache[CACHE]   # names come again and again: device, property, member and attribute names
 
 
+cdef enum:
+    SLOT = 1024               # memory of a small element
+    SLOTS = 256
+
+cdef void *slots[SLOTS]       # unused memory of small elements
+cdef int spare_slots = 0
+
+
+cdef tz_token *take_memory(size_t n) noexcept:
+    """Memory for an element of n bytes, NULL when there is none."""
+    global spare_slots
+    if n > SLOT:
+        return <tz_token *>malloc(n)
+    if spare_slots:
+        spare_slots -= 1
+        return <tz_token *>slots[spare_slots]
+    return <tz_token *>malloc(SLOT)
+
+
+cdef void give_memory(void *memory, size_t n) noexcept:
+    global spare_slots
+    if memory != NULL and n <= SLOT and spare_slots < SLOTS:
+        slots[spare_slots] = memory
+        spare_slots += 1
+    else:
+        free(memory)
+
+
 cdef void trim(tz_out *out) noexcept:
     """Give a large scratch buffer back."""
     if out.cap > KEEP:
@@ -232,7 +260,6 @@ cdef str read_text(const uint8_t *b, const tz_token *tok, uint32_t i, bint strip
     cdef uint32_t j = i + 1 + tok[i].vlen
     cdef const uint8_t *p
     cdef size_t n
-    cdef int markup
     cdef uint32_t depth = 0
     if tok[j].kind == TK_END or tok[j].kind == TK_BLOB:
         return ""
@@ -590,7 +617,7 @@ cdef class Element:
     cdef Py_ssize_t _size
 
     def __dealloc__(self):
-        free(self.tok)
+        give_memory(self.tok, self.ntok * sizeof(tz_token) + self.length + TZ_SLACK)
 
     @property
     def attrs(self) -> dict[str, str]:
@@ -630,19 +657,38 @@ cdef class Element:
     def values(self) -> dict[str, str]:
         """Member name -> stripped text."""
         cdef dict values = {}
-        cdef uint32_t i, depth = 0
+        cdef uint32_t i = 1 + self.tok[0].vlen
+        cdef uint32_t depth
         cdef const tz_token *t
         cdef const tz_token *name
-        for i in range(1, self.ntok):
+        cdef const uint8_t *p
+        cdef size_t n
+        while i < self.ntok:
             t = &self.tok[i]
-            if t.kind == TK_START:
+            if t.kind != TK_START:
+                i += 1
+                continue
+            name = tz_name(self.tok, i, self.raw)
+            t += 1 + t.vlen
+            if t.kind == TK_TEXT and t[1].kind == TK_END and not t.flags & TF_ODD_TEXT:  # as it mostly is
+                if name != NULL:
+                    p = self.raw + t.v
+                    n = t.vlen
+                    tz_strip(&p, &n)
+                    values[attr_str(self.raw, name)] = ascii_str(p, n)
+                i = <uint32_t>(t - self.tok) + 2
+                continue
+            if name != NULL:
+                values[attr_str(self.raw, name)] = read_text(self.raw, self.tok, i, True)
+            depth = 0
+            while True:
+                if self.tok[i].kind == TK_START:
+                    depth += 1
+                elif self.tok[i].kind == TK_END:
+                    depth -= 1
+                i += 1
                 if depth == 0:
-                    name = tz_name(self.tok, i, self.raw)
-                    if name != NULL:
-                        values[attr_str(self.raw, name)] = read_text(self.raw, self.tok, i, True)
-                depth += 1
-            elif t.kind == TK_END:
-                depth -= 1
+                    break
         return values
 
     cdef Content content(self, uint32_t at):
@@ -1170,7 +1216,7 @@ cdef class Tokenizer:
         cdef size_t notes = self.s.ntok * sizeof(tz_token)
         cdef const tz_token *t
         cdef uint32_t k
-        element.tok = <tz_token *>malloc(notes + self.p + TZ_SLACK)
+        element.tok = take_memory(notes + self.p + TZ_SLACK)
         if element.tok == NULL:
             raise MemoryError
         memcpy(element.tok, self.s.tok, notes)

@@ -405,7 +405,8 @@ static int tz_follow(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end)
         from += fixed + t->vlen;
         if (t->kind == TK_ATTR) {
             size_t e = end - p > s->lim_attr ? p + s->lim_attr + 1 : end;
-            q = tz_span_value(b, p, e);
+            if (t->vlen < 32 && e - p > 32 && tz_value_is(b + p, t->vlen)) q = p + t->vlen;
+            else q = tz_span_value(b, p, e);
             t->a += (uint32_t)shift;
             if (q >= e || b[q] != b[p - 1]) {
                 s->root = s->old_root;
@@ -421,7 +422,8 @@ static int tz_follow(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end)
             }
             t->flags &= TF_ODD;
         } else {
-            q = tz_span_text(b, p, end);
+            if (t->vlen < 32 && end - p > 32 && tz_text_is(b + p, t->vlen)) q = p + t->vlen;
+            else q = tz_span_text(b, p, end);
             if (q >= end || q == p || b[q] != '<') {
                 s->root = s->old_root;
                 s->mark = p;
