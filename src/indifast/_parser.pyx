@@ -114,7 +114,7 @@ cdef extern from "rewrite.h" nogil:
 
 tz_init_tables()
 
-cdef tuple ROOT_NAMES = tuple([None if i == 0 else (<bytes>tz_roots[i]).decode() for i in range(TZ_ROOTS)])
+cdef tuple ROOT_NAMES = tuple([None if i == 0 else (<bytes>tz_roots[i]).decode() for i in range(TZ_ROOTS + 1)])
 cdef dict INTERNED = {name: name for name in ROOT_NAMES}
 
 # In the order of the TZ_R_ values.

@@ -125,3 +125,12 @@ def test_envelope_forms() -> None:
         b'<setBLOBVector device="CCD" name="CCD1" state="Ok">\n'
         b'    <oneBLOB name="CCD1" size="7680" format=".fits" len="7000" attached="true"/>\n</setBLOBVector>\n',
     )
+
+
+def test_every_root_is_known() -> None:
+    tags = ["getProperties", "enableBLOB", "message", "delProperty", "pingRequest", "pingReply"]
+    tags += [f"new{kind}Vector" for kind in ("Text", "Number", "Switch", "BLOB")]
+    tags += [f"{verb}{kind}Vector" for verb in ("def", "set") for kind in ("Text", "Number", "Switch", "Light", "BLOB")]
+    for relay in (False, True):
+        wire = "".join(f"<{tag} a='b'><one{tag}/></{tag}>" for tag in tags).encode()
+        assert [element.tag for element in read(wire, relay=relay)] == tags
