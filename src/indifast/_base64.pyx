@@ -32,6 +32,9 @@ cdef extern from "base64_codec.h" nogil:
     int b64_path_current()
     void b64_path_select(int index)
 
+cdef extern from "memory.h" nogil:
+    void memory_will_fill(void *block, size_t n)
+
 cdef extern from "Python.h":
     # Cython's own declaration takes an object; here the reference may be replaced.
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t newsize) except -1
@@ -128,6 +131,7 @@ def encode(data, /) -> bytes:
     try:
         out = PyBytes_FromStringAndSize(NULL, (src.len + 2) // 3 * 4)
         dst = <uint8_t *>PyBytes_AS_STRING(out)
+        memory_will_fill(dst, (src.len + 2) // 3 * 4)
         if src.len < GIL_BYTES:
             b64_codec_encode(<const uint8_t *>src.buf, src.len, dst)
         else:
@@ -182,6 +186,7 @@ def decode(data, /) -> bytes:
         cap = b64_decoded_bound(<const uint8_t *>src.buf, src.len)
         out = PyBytes_FromStringAndSize_(NULL, cap)
         dst = <uint8_t *>PyBytes_AS_STRING_(out)
+        memory_will_fill(dst, cap)
         if src.len < GIL_BYTES:
             used = b64_codec_decode(&st, <const uint8_t *>src.buf, src.len, dst, cap, &written)
         else:
@@ -293,6 +298,7 @@ cdef class Decoder:
             self.out = PyBytes_FromStringAndSize_(NULL, size)
         else:
             _PyBytes_Resize(&self.out, size)
+        memory_will_fill(PyBytes_AS_STRING_(self.out), size)
         return 0
 
     def feed(self, data, /) -> int:
