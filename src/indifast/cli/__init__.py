@@ -12,6 +12,7 @@ from importlib import import_module
 
 COMMANDS = {
     "demo": "a simulated camera and a thermostat, served here, watched by a client in another process",
+    "serve": "a server for drivers, also in the place of indiserver",
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
 

@@ -327,11 +327,12 @@ class IPyServer:
             self.server = await listen_tcp(self.host, self.port, self._accept, **options)
             self._listeners.append(self.server)
             self.port = self.server.port
-            logger.info("listening on %s", ", ".join(self.server.addresses))
+            for sock, address in zip(self.server.sockets, self.server.addresses, strict=True):
+                logger.info("listening to port %d on fd %d (%s)", self.port, sock.fileno(), address)
         if self.unix_socket is not None:
             path = "\0" + self.unix_socket[1:] if self.unix_socket.startswith("@") else self.unix_socket
             self._listeners.append(await listen_unix(path, self._accept))
-            logger.info("listening on the local socket %s", path.replace("\0", "@"))
+            logger.info("Local server: listening on local domain at: %s", path.replace("\0", "@"))
 
     def _start_driver(self, driver: IPyDriver, *, ask: bool) -> None:
         assert self._core is not None
@@ -399,11 +400,11 @@ class IPyServer:
         peer = Peer(Kind.CLIENT, f"Client {stream.peername}", outbox)
         self._clients[peer] = stream
         self.connectionpool.append(stream)
-        logger.info("%s: connected", peer.label)
+        logger.info("%s: new arrival - welcome!", peer.label)
         core.carry(peer, stream, lambda exc: self._client_lost(core, peer, stream, exc))
 
     def _client_lost(self, core: Core, peer: Peer, stream: Stream, exc: Exception | None) -> None:
-        logger.info("%s: disconnected%s", peer.label, f" ({exc})" if exc else "")
+        logger.info("%s: %s, shut down complete - bye!", peer.label, f"error {exc}" if exc else "end of file")
         del self._clients[peer]
         self.connectionpool.remove(stream)
         self._heard.pop(peer, None)

@@ -254,6 +254,10 @@ class BlobMessage:
             job = asyncio.get_running_loop().run_in_executor(None, self._make, attached)
             job.add_done_callback(lambda job: self._made(attached, job))
 
+    def head(self) -> bytes:
+        """The XML without the contents, for logs."""
+        return b"".join(self._envelope(True))
+
     def element(self) -> Element:
         """The message parsed, its content inline."""
         if self._element is None:

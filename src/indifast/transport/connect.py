@@ -93,8 +93,8 @@ async def listen_tcp(
 ) -> Listener:
     """Listen on every address of `host`, IPv4 and IPv6; None or "" means all interfaces.
 
-    With TLS when a context is given. Port 0 takes one that is free on all of them (`Listener.port`). A port in use is an
-    OSError that says what to do.
+    With TLS when a context is given. Port 0 takes one that is free on all of them (`Listener.port`). A port in use is
+    an OSError that says what to do.
     """
     loop = asyncio.get_running_loop()
     addresses: dict[tuple[int, str], None] = {}

@@ -1,0 +1,302 @@
+"""What `indifast serve` is told: the flags of libindi's indiserver, more options, and a configuration file."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
+
+USAGE = """\
+Usage: {program} [options] driver [driver ...]
+Purpose: server for local and remote INDI drivers
+Options, which may be bundled (-vvp PORT):
+ -l d     : log driver messages to <d>/YYYY-MM-DD.islog
+ -m m     : drop BLOBs for a client that is more than this many MB behind, default 128
+ -d m     : replace streamed BLOBs for a client that is more than this many MB behind, default 5. 0 to disable
+ -u path  : name of the local connection socket (abstract), default /tmp/indiserver
+ -p p     : IP port, default 7624. 0 takes a free one
+ -r r     : maximum driver restarts in a row, default 10
+ -f path  : path to a FIFO for dynamic startup and shutdown of drivers
+ -v       : show key events, no traffic
+ -vv      : -v + heads of messages
+ -vvv     : -vv + complete messages, without the content of BLOBs
+ --host H         : listen on this name or address, default {host}
+ --tls-cert FILE  : TLS with this certificate (PEM); clients without TLS are not served then
+ --tls-key FILE   : its key, if that is not in the same file
+ --tls-ca FILE    : only clients with a certificate of this authority
+ --record FILE    : append all traffic to this file, with times; contents of BLOBs are left out
+ --stats[=S]      : print counters (JSON) at the end, at SIGUSR1, and every S seconds
+ --config FILE    : read drivers, remote servers and limits from this file (TOML)
+ --help           : this text
+ --version        : the version
+driver    : program, [device]@host[:port], or module:callable for a driver in Python
+"""
+
+RESTARTS = 10
+LOCAL_SOCKET = "/tmp/indiserver"
+
+_PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_REMOTE = re.compile(r"(?P<device>[^@]*)@(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?")
+_VALUES = "lmduprf"  # letters with a value
+_LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config")
+
+
+class UsageError(Exception):
+    """The arguments make no sense: usage on standard error, exit status 2."""
+
+
+class ConfigError(Exception):
+    """The configuration file, or what a word means, is wrong: a sentence on standard error, exit status 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A driver that is a program."""
+
+    name: str
+    args: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    pipes: bool = False
+    forgiving: bool = False
+
+    @property
+    def path(self) -> str:
+        """What is started: with INDIPREFIX the program of that name there."""
+        prefix = self.environment.get("INDIPREFIX")
+        return f"{prefix}/bin/{self.name}" if prefix else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A server elsewhere, or one device of it."""
+
+    host: str
+    port: int = 7624
+    device: str | None = None
+    blobs: bool = True
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+
+
+@dataclass(slots=True)
+class Options:
+    """Everything that can be set."""
+
+    host: str | None = None
+    port: int = 7624
+    local_socket: str = LOCAL_SOCKET
+    message_log: str | None = None
+    restarts: int = RESTARTS
+    fifo: str | None = None
+    verbose: int = 0
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    record: str | None = None
+    stats: bool = False
+    stats_interval: float | None = None
+    limits: Limits = DEFAULT_LIMITS
+    programs: list[Program] = field(default_factory=list)
+    remotes: list[Remote] = field(default_factory=list)
+    python: list[str] = field(default_factory=list)
+
+    def add_driver(self, word: str) -> None:
+        """A driver as it stands on the command line."""
+        if "@" in word:
+            self.remotes.append(parse_remote(word))
+        elif _PYTHON.fullmatch(word):
+            self.python.append(word)
+        else:
+            self.programs.append(Program(word))
+
+
+def parse_remote(word: str) -> Remote:
+    """`[device]@host[:port]`; an IPv6 address stands in brackets."""
+    match = _REMOTE.fullmatch(word)
+    if match is None or not 0 < int(match["port"] or 7624) < 65536:
+        raise ConfigError(f"{word!r} is not [device]@host[:port]")
+    return Remote(match["host"].strip("[]"), int(match["port"] or 7624), match["device"] or None)
+
+
+def parse_arguments(words: Sequence[str]) -> Options:
+    """Read the command line as indiserver does: options up to the first word without a dash, then drivers.
+
+    A configuration file is read first, wherever it is named: what stands on the command line goes beyond it.
+    """
+    pairs, drivers = _split(list(words))
+    options = Options()
+    for name, value in pairs:
+        if name == "config":
+            _read_config(options, value)
+    for name, value in pairs:
+        _set(options, name, value)
+    for word in drivers:
+        options.add_driver(word)
+    if not (options.programs or options.remotes or options.python or options.fifo):
+        raise UsageError("no drivers, and no FIFO to start any")
+    return options
+
+
+def _split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """(options with their values, drivers)."""
+    pairs: list[tuple[str, str]] = []
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        if word.startswith("--"):
+            name, given, value = word[2:].partition("=")
+            if name in _LONG_VALUES:
+                if not given:
+                    value = _next(words, word)
+            elif name not in ("stats", "help", "version") or (given and name != "stats"):
+                raise UsageError(f"unknown option {word}")
+            pairs.append((name, value))
+            continue
+        for letter in word[1:]:
+            if letter in _VALUES:
+                pairs.append((letter, _next(words, f"-{letter}")))
+            elif letter == "v":
+                pairs.append((letter, ""))
+            else:
+                raise UsageError(f"unknown option -{letter}")
+    return pairs, words
+
+
+def _next(words: list[str], option: str) -> str:
+    if not words:
+        raise UsageError(f"{option} requires a value")
+    return words.pop(0)
+
+
+def _set(options: Options, name: str, value: str) -> None:
+    match name:
+        case "l":
+            options.message_log = value
+        case "m":
+            options.limits = dataclasses.replace(options.limits, queue=_integer(name, value, 1) * MIB)
+        case "d":
+            options.limits = dataclasses.replace(options.limits, stream=_integer(name, value, 0) * MIB)
+        case "u":
+            options.local_socket = value
+        case "p":
+            options.port = _integer(name, value, 0, 65535)
+        case "r":
+            options.restarts = max(0, _integer(name, value))
+        case "f":
+            options.fifo = value
+        case "v":
+            options.verbose += 1
+        case "stats":
+            options.stats = True
+            if value:
+                options.stats_interval = _seconds(value)
+        case "host" | "record":
+            setattr(options, name, value)
+        case "tls-cert" | "tls-key" | "tls-ca":
+            setattr(options, name.replace("-", "_"), value)
+
+
+def _integer(name: str, value: str, low: int | None = None, high: int = 1 << 31) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise UsageError(f"-{name} requires a number, not {value!r}") from None
+    if number > high or (low is not None and number < low):
+        raise UsageError(f"-{name} does not take {value}")
+    return number
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 1e6:
+        raise UsageError(f"--stats requires a number of seconds, not {value!r}")
+    return seconds
+
+
+# -- the configuration file
+
+_TOP: dict[str, type | tuple[type, ...]] = {
+    "host": str,
+    "port": int,
+    "local_socket": str,
+    "message_log": str,
+    "restarts": int,
+    "fifo": str,
+    "verbose": int,
+    "record": str,
+}
+_ENVIRONMENT = {"device": "INDIDEV", "config": "INDICONFIG", "skeleton": "INDISKEL", "prefix": "INDIPREFIX"}
+_PROGRAM = {"program": str, "args": list, "pipes": bool, "forgiving": bool} | dict.fromkeys(_ENVIRONMENT, str)
+_REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)), str) | {
+    "port": int,
+    "blobs": bool,
+    "tls": bool,
+}
+_TLS = {"cert": str, "key": str, "ca": str}
+_LIMITS = {each.name: (int, float) for each in dataclasses.fields(Limits)}
+
+
+def _read_config(options: Options, path: str) -> None:
+    """Take over what a configuration file says."""
+    try:
+        with open(path, "rb") as file:
+            found = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"configuration file {path}: {exc}") from None
+    drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
+    limits, tls = found.pop("limits", {}), found.pop("tls", {})
+    for key, value in _checked(path, "", found, _TOP).items():
+        setattr(options, key, value)
+    for key, value in _checked(path, "tls.", tls, _TLS).items():
+        setattr(options, f"tls_{key}", value)
+    for key, value in _checked(path, "limits.", limits, _LIMITS).items():
+        if value <= 0 and key != "stream":
+            raise ConfigError(f"configuration file {path}: limits.{key} is more than 0, not {value}")
+        options.limits = dataclasses.replace(options.limits, **{key: value})
+    if not isinstance(drivers, list) or not isinstance(remotes, list):
+        raise ConfigError(
+            f"configuration file {path}: drivers and remotes are arrays, written [[drivers]], [[remotes]]"
+        )
+    for table in drivers:
+        _add_driver(options, path, table)
+    for table in remotes:
+        values = _checked(path, "remotes.", table, _REMOTE_KEYS)
+        if "host" not in values:
+            raise ConfigError(f"configuration file {path}: a remote server needs a host")
+        options.remotes.append(Remote(**values))
+
+
+def _add_driver(options: Options, path: str, table: Any) -> None:
+    if isinstance(table, dict) and "python" in table:
+        name = _checked(path, "drivers.", table, {"python": str})["python"]
+        if not _PYTHON.fullmatch(name):
+            raise ConfigError(f"configuration file {path}: {name!r} is not module:callable")
+        options.python.append(name)
+        return
+    values = _checked(path, "drivers.", table, _PROGRAM)
+    if "program" not in values:
+        raise ConfigError(f"configuration file {path}: a driver needs a program, or python = 'module:callable'")
+    environment = {variable: values.pop(key) for key, variable in _ENVIRONMENT.items() if key in values}
+    args = tuple(map(str, values.pop("args", ())))
+    options.programs.append(Program(values.pop("program"), args, environment, **values))
+
+
+def _checked(path: str, where: str, table: Any, known: dict[str, Any]) -> dict[str, Any]:
+    """The table, if it holds nothing but known keys with values of their types."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"configuration file {path}: {where.rstrip('.')} is not a table")
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"configuration file {path}: there is no {where}{key}, only {', '.join(known)}")
+        if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
+            raise ConfigError(f"configuration file {path}: {where}{key} can't be {value!r}")
+    return dict(table)

@@ -1,0 +1,28 @@
+"""The server of `indifast serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from indifast.protocol.message import Routable
+from indifast.routing.peer import Peer
+from indifast.server.core import Core
+from indifast.server.ipyserver import IPyServer
+
+
+class TappedServer(IPyServer):
+    """A server whose traffic is shown to `taps`: (direction, "from" or "to"; peer; message)."""
+
+    taps: Sequence[Callable[[str, Peer, Routable], None]] = ()
+
+    def _make_core(self) -> Core:
+        core = super()._make_core()
+        if len(self.taps) == 1:
+            core.tap = self.taps[0]
+        elif self.taps:
+            core.tap = self._tell_taps
+        return core
+
+    def _tell_taps(self, direction: str, peer: Peer, message: Routable) -> None:
+        for tap in self.taps:
+            tap(direction, peer, message)

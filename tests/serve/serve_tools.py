@@ -1,0 +1,140 @@
+"""Runs the server's command as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+import indifast
+from indifast._parser import Tokenizer
+
+LIMIT = 30.0
+SOURCE = str(Path(indifast.__file__).parents[1])
+
+
+def until(condition: Callable[[], object], what: str = "condition") -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def script(folder: Path, name: str) -> Path:
+    """The console script under a name of its own: a link, as an administrator makes it."""
+    real = folder / "indifast-server"
+    if not real.exists():
+        code = f"import sys; sys.path.insert(0, {SOURCE!r})\nfrom indifast.cli.serve import main_server\n"
+        real.write_text(f"#!{sys.executable}\n{code}sys.exit(main_server())\n")
+        real.chmod(0o755)
+    path = folder / name
+    if path != real and not path.exists():
+        path.symlink_to(real)
+    return path
+
+
+class Server:
+    """A running server; its standard error is in a file."""
+
+    def __init__(self, folder: Path, *arguments: object, name: str | None = None, **keywords) -> None:
+        self.log_path = folder / f"log-{free_port()}"
+        if name is None:
+            code = "import sys; from indifast.cli import main; sys.exit(main())"
+            command = [sys.executable, "-c", code, "serve"]
+        else:
+            command = [str(script(folder, name))]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])}
+        with open(self.log_path, "wb") as log:
+            words = [*command, *map(str, arguments)]
+            self.process = subprocess.Popen(words, stderr=log, stdout=log, env=environment, **keywords)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: text in self.log or self.process.poll() is not None, text)
+        assert text in self.log, self.log
+
+    def ended(self) -> int:
+        return self.process.wait(LIMIT)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@contextlib.contextmanager
+def running(folder: Path, *arguments: object, **keywords) -> Iterator[Server]:
+    """A server on a local socket of its own, ended by SIGTERM; nothing of it is left afterwards."""
+    server = Server(folder, "-u", f"{folder}/local", *arguments, **keywords)
+    try:
+        yield server
+        children = server.children()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 0, server.log
+        for child in children:
+            until(lambda child=child: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "child's end")
+        assert "Traceback" not in server.log, server.log
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+def getprop(port: int, what: str, seconds: int = 2) -> str:
+    command = ["indi_getprop", "-p", str(port), "-t", str(seconds), what]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT).stdout
+
+
+class Client:
+    """A plain client."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sock.settimeout(LIMIT)
+        self.tokenizer = Tokenizer()
+        self.elements: list = []
+
+    @classmethod
+    def tcp(cls, port: int, host: str = "127.0.0.1") -> Client:
+        return cls(socket.create_connection((host, port), timeout=LIMIT))
+
+    def say(self, text: str) -> Client:
+        self.sock.sendall(text.encode())
+        return self
+
+    def get(self, tag: str, device: str | None = None, name: str | None = None):
+        """Read until such an element is there; each is given once."""
+        while True:
+            for element in self.elements:
+                if element.tag == tag and device in (None, element.device) and name in (None, element.name):
+                    self.elements.remove(element)
+                    return element
+            data = self.sock.recv(1 << 16)
+            assert data, f"closed before {tag} of {device}"
+            self.elements += self.tokenizer.feed(data)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def port_of(server: Server) -> int:
+    """The port that a server run with -v tells."""
+    server.wait_for("listening to port")
+    match = re.search(r"listening to port (\d+)", server.log)
+    assert match is not None
+    return int(match[1])

@@ -1,0 +1,279 @@
+"""`indifast serve` and `indiserver` as processes: start, drivers, signals, exit statuses, logs."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import psutil
+import pytest
+from serve_tools import Client, Server, free_port, getprop, port_of, running, until
+
+TELESCOPE = "Telescope Simulator"
+
+TOY = """
+import os, sys
+device = os.environ.get("INDIDEV", "Toy")
+for line in sys.stdin:
+    if "getProperties" in line:
+        print(f"<defTextVector device='{device}' name='T' state='Ok' perm='rw'><defText name='m'>hi</defText>"
+              "</defTextVector>", flush=True)
+        print(f"<message device='{device}' timestamp='2026-01-02T03:04:05' message='hello &amp; welcome'/>", flush=True)
+    if "die" in line:
+        os._exit(3)
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A small driver as a program."""
+    path = tmp_path / "toy_driver"
+    path.write_text(f"#!{sys.executable}\n{TOY}")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["-q", "indi_a"], ["-p"], ["-vvp"]])
+@pytest.mark.parametrize("name", [None, "indiserver"])
+def test_what_makes_no_sense_ends_with_status_2_and_the_usage(tmp_path, arguments, name):
+    server = Server(tmp_path, *arguments, name=name)
+    assert server.ended() == 2
+    assert "Usage:" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_help_and_version(tmp_path):
+    server = Server(tmp_path, "--help")
+    assert server.ended() == 0
+    assert "default localhost" in server.log
+    server = Server(tmp_path, "--version", name="indiserver")
+    assert server.ended() == 0
+    assert server.log.startswith("indifast ")
+
+
+def test_a_simulator_answers_the_tools(tmp_path):
+    with running(tmp_path, "-v", "-p", "0", "indi_simulator_telescope") as server:
+        port = port_of(server)
+        assert f"{TELESCOPE}.CONNECTION.CONNECT=Off" in getprop(port, f"{TELESCOPE}.CONNECTION.*")
+        subprocess.run(["indi_setprop", "-p", str(port), f"{TELESCOPE}.CONNECTION.CONNECT=On"], check=True, timeout=20)
+        until(lambda: "CONNECT=On" in getprop(port, f"{TELESCOPE}.CONNECTION.*"))
+        assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: startup: indifast serve -u ", server.log, re.M)
+        assert re.search(r": Driver indi_simulator_telescope: pid=\d+$", server.log, re.M)
+        assert re.search(r": Client 127\.0\.0\.1:\d+: new arrival - welcome!$", server.log, re.M)
+        assert re.search(r": Client 127\.0\.0\.1:\d+: .*shut down complete - bye!$", server.log, re.M)
+        assert f"listening on local domain at: @{tmp_path}/local" in server.log
+
+
+@pytest.mark.parametrize(("name", "everywhere"), [(None, False), ("indiserver", True), ("indifast-server", True)])
+def test_interfaces(tmp_path, name, everywhere):
+    with running(tmp_path, "-v", "-p", "0", "indi_simulator_telescope", name=name) as server:
+        port = port_of(server)
+        addresses = {
+            (c.laddr.ip, c.laddr.port) for c in psutil.Process(server.process.pid).net_connections("inet")
+            if c.status == psutil.CONN_LISTEN
+        }  # fmt: skip
+        expected = ("0.0.0.0", "::") if everywhere else ("127.0.0.1", "::1")
+        assert addresses == {(address, port) for address in expected}
+        assert ("all interfaces" in server.log) == everywhere
+        for host in ("127.0.0.1", "::1"):
+            client = Client.tcp(port, host).say("<getProperties version='1.7'/>")
+            assert client.get("defSwitchVector", TELESCOPE, "CONNECTION")
+            client.close()
+
+
+def test_the_local_socket_is_an_abstract_one(tmp_path, toy):
+    with running(tmp_path, "-v", "-p", "0", toy) as server:
+        port_of(server)
+        server.wait_for("Local server")
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(f"\0{tmp_path}/local")
+        client = Client(sock).say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "Toy")
+        client.close()
+
+
+def test_drivers_inherit_nothing_but_their_standard_streams(tmp_path):
+    code = "import os; print(sorted(os.listdir('/proc/self/fd')), file=__import__('sys').stderr); input()"
+    driver = tmp_path / "lister"
+    driver.write_text(f"#!{sys.executable}\n{code}\n")
+    driver.chmod(0o755)
+    with running(tmp_path, "-p", "0", driver, driver) as server:
+        until(lambda: server.log.count("['0', '1', '2', '3']") >= 2, "two listings")
+
+
+def test_the_descriptor_limit_is_raised(tmp_path, toy):
+    command = f"ulimit -Sn 64; exec {sys.executable} -c 'import sys; from indifast.cli import main; sys.exit(main())' "
+    command += f"serve -v -u {tmp_path}/limit -p 0 {toy} 2>{tmp_path}/log"
+    process = subprocess.Popen(["sh", "-c", command])
+    until(lambda: (tmp_path / "log").exists() and "pid=" in (tmp_path / "log").read_text())
+    soft, hard = psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    assert soft == hard > 64
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_cleanly(tmp_path, number):
+    server = Server(tmp_path, "-v", "-u", f"{tmp_path}/x", "-p", "0", "indi_simulator_ccd", "indi_simulator_telescope")
+    port_of(server)
+    until(lambda: len(server.children()) == 2)
+    children = server.children()
+    server.process.send_signal(number)
+    assert server.ended() == 0
+    assert not any(child.is_running() for child in children)
+    assert "Traceback" not in server.log
+
+
+def test_a_port_in_use_is_said_and_ends_it(tmp_path, toy):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", port, toy)
+        assert server.ended() == 1
+        assert f"port {port} of localhost is in use by another program" in server.log
+        assert server.log.endswith(": good bye\n")
+        assert "Traceback" not in server.log
+
+
+def test_a_local_socket_in_use_is_said_and_ends_it(tmp_path, toy):
+    with running(tmp_path, "-v", "-p", "0", toy) as first:
+        port_of(first)
+        first.wait_for("Local server")
+        server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", "0", toy)
+        assert server.ended() == 1
+        assert f"the local socket @{tmp_path}/local is in use" in server.log
+
+
+def test_a_missing_program_ends_indifast_serve(tmp_path, toy):
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", toy, "indi_no_such")
+    assert server.ended() == 1
+    assert "no program 'indi_no_such' is to be found" in server.log
+    assert server.log.endswith(": good bye\n")
+
+
+def test_a_missing_program_is_one_driver_less_in_the_place_of_indiserver(tmp_path, toy):
+    with running(tmp_path, "-v", "-p", "0", "indi_no_such", toy, name="indiserver") as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "Toy")
+        assert "Driver indi_no_such: Terminated after #0 restarts." in server.log
+        client.close()
+
+
+def test_it_ends_with_its_last_driver(tmp_path):
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", "-r", "0", "false")
+    assert server.ended() == 1
+    lines = server.log.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: Driver false: Terminated after #0 restarts\.", lines[-2])
+    assert lines[-1].endswith(": good bye")
+
+
+def test_a_driver_in_python(tmp_path):
+    (tmp_path / "observatory.py").write_text(
+        "from indifast import Device, IPyDriver, TextMember, TextVector\n"
+        "def make():\n"
+        "    vector = TextVector('T', 'label', 'group', 'ro', 'Ok', [TextMember('m', 'label', 'in python')])\n"
+        "    return IPyDriver(Device('Python Toy', [vector]))\n"
+    )
+    with running(tmp_path, "-v", "-p", "0", "observatory:make", cwd=tmp_path) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "Python Toy", "T").values() == {"m": "in python"}
+        client.close()
+
+
+@pytest.mark.parametrize("word", ["no_such_module:make", "json:no_such_function"])
+def test_a_driver_in_python_that_is_none(tmp_path, word):
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", word)
+    assert server.ended() == 1
+    assert f"driver {word}: " in server.log
+    assert "Traceback" not in server.log
+
+
+def test_remote_servers(tmp_path, toy):
+    with running(tmp_path, "-v", "-p", "0", toy, "indi_simulator_telescope") as far:
+        port = port_of(far)
+        for word, both in ((f"@127.0.0.1:{port}", True), (f"Toy@localhost:{port}", False)):
+            near = Server(tmp_path, "-v", "-u", f"{tmp_path}/near", "-p", "0", word)
+            client = Client.tcp(port_of(near))
+            client.say("<getProperties version='1.7'/>")
+            assert client.get("defTextVector", "Toy").name == "T"
+            if both:
+                assert client.get("defSwitchVector", TELESCOPE, "CONNECTION")
+            client.close()
+            near.process.terminate()
+            assert near.ended() == 0
+            assert "Traceback" not in near.log
+
+
+def test_a_remote_server_that_is_not_there_is_no_reason_to_end(tmp_path, toy):
+    """libindi's server ends with all its drivers when a remote one can't be reached."""
+    with running(tmp_path, "-v", "-p", "0", f"@127.0.0.1:{free_port()}", "@no-such-host.invalid", toy) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "Toy")
+        client.close()
+
+
+def test_messages_of_drivers_are_logged_by_day(tmp_path, toy):
+    with running(tmp_path, "-v", "-p", "0", "-l", tmp_path, toy):
+        path = tmp_path / "2026-01-02.islog"
+        until(lambda: path.exists() and path.read_text())
+    assert path.read_text().splitlines()[0] == "2026-01-02T03:04:05: Toy: hello & welcome"
+
+
+@pytest.mark.parametrize("flag", ["-v", "-vv", "-vvv"])
+def test_how_much_is_shown(tmp_path, toy, flag):
+    with running(tmp_path, flag, "-p", "0", toy) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client.get("defTextVector", "Toy")
+        until(lambda: flag == "-v" or "send <defTextVector" in server.log)
+        assert ('read <getProperties version="1.7"' in server.log) == (flag != "-v")
+        assert ("</defTextVector>" in server.log) == (flag == "-vvv")
+        client.close()
+
+
+def test_traffic_is_recorded_with_times_and_both_directions(tmp_path, toy):
+    from indifast._parser import Tokenizer
+
+    path = tmp_path / "traffic.xml"
+    with running(tmp_path, "-v", "-p", "0", "--record", path, toy) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client.get("defTextVector", "Toy")
+        client.close()
+        until(lambda: "to Client 127.0.0.1" in path.read_text())
+    text = path.read_text()
+    assert re.search(r"<!-- \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} to Driver \S*toy_driver -->\n<getProperties", text)
+    assert re.search(r"from Driver \S*toy_driver -->\n<defTextVector", text)
+    assert re.search(r"from Client \S+ -->\n<getProperties", text)
+    assert "getProperties" in {element.tag for element in Tokenizer().feed(text.encode())}, "a stream like any other"
+
+
+def test_counters(tmp_path, toy):
+    with running(tmp_path, "-v", "-p", "0", "--stats", toy) as server:
+        port_of(server)
+        server.wait_for("pid=")
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_for("stats: {")
+        found = re.search(r"stats: (\{.*\})$", server.log, re.M)
+        assert json.loads(found[1])["running"] is True
+    with running(tmp_path, "-v", "-p", "0", "--stats=0.1", toy) as server:
+        until(lambda: server.log.count("stats: {") >= 3)
+
+
+def test_a_configuration_file(tmp_path, toy):
+    path = tmp_path / "observatory.toml"
+    path.write_text(f"port = 0\nverbose = 1\n[[drivers]]\nprogram = '{toy}'\ndevice = 'From the file'\n")
+    with running(tmp_path, "--config", path) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "From the file")
+        client.close()
+
+
+def test_a_configuration_file_that_is_wrong(tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_text("drivers = 5")
+    server = Server(tmp_path, "--config", path)
+    assert server.ended() == 1
+    assert "wrong.toml" in server.log
+    assert "Traceback" not in server.log

@@ -1,0 +1,168 @@
+"""Drivers that come and go over the FIFO, as KStars and INDI Web Manager have it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from serve_tools import LIMIT, Client, Server, free_port, port_of, running, script, until
+from test_serve import TOY
+
+
+@pytest.fixture
+def toy(tmp_path):
+    path = tmp_path / "toy_driver"
+    path.write_text(f"#!{sys.executable}\n{TOY}")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def fifo(tmp_path):
+    path = tmp_path / "indififo"
+    os.mkfifo(path)
+    return path
+
+
+def send(fifo, line: str) -> None:
+    with open(fifo, "w") as file:
+        file.write(line + "\n")
+
+
+def test_start_and_stop(tmp_path, fifo, toy):
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        send(fifo, f"start {toy}")
+        assert client.get("defTextVector", "Toy")
+        send(fifo, f'start {toy} -n "Second One"')
+        assert client.get("defTextVector", "Second One")
+        send(fifo, f'stop {toy} -n "Second One"')
+        assert client.get("delProperty").device == "Second One"
+        send(fifo, f"stop {toy}")
+        assert client.get("delProperty").device == "Toy"
+        until(lambda: not server.children())
+        send(fifo, f"start {toy}")
+        assert client.get("defTextVector", "Toy"), "it stays up without any driver"
+        assert f"FIFO: start {toy}" in server.log
+        client.close()
+
+
+def test_prefix_and_environment(tmp_path, fifo):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "lister"
+    program.write_text(
+        f"#!{sys.executable}\nimport os, sys\n"
+        "print([os.environ.get(f'INDI{name}') for name in ('DEV', 'CONFIG', 'SKEL')], file=sys.stderr)\ninput()\n"
+    )
+    program.chmod(0o755)
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
+        port_of(server)
+        send(fifo, f'start lister -p "{tmp_path}" -n "A B" -s "/tmp/x.xml"')
+        server.wait_for("Driver lister: ['A B', None, '/tmp/x.xml']")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bogus {toy}",
+        "start {toy} -n NoQuotes",
+        'start {toy} -n "" -s "x"',
+        'start {toy} -x "y"',
+        "start",
+        "nonsense",
+        "start @host:port",
+        "stop never_started",
+        "x" * 2000,
+    ],
+)
+def test_malformed_lines_are_an_error_and_nothing_else(tmp_path, fifo, toy, line):
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo, toy) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client.get("defTextVector", "Toy")
+        before = {child.pid for child in server.children()}
+        send(fifo, line.format(toy=toy))
+        until(lambda: "not obeyed" in server.log or "FIFO: a line of more than" in server.log)
+        client.say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "Toy")
+        assert {child.pid for child in server.children()} == before
+        client.close()
+
+
+def test_a_remote_server_comes_and_goes(tmp_path, fifo, toy):
+    with running(tmp_path, "-v", "-p", "0", toy) as far:
+        port = port_of(far)
+        near = Server(tmp_path, "-v", "-u", f"{tmp_path}/near", "-p", "0", "-f", fifo)
+        client = Client.tcp(port_of(near)).say("<getProperties version='1.7'/>")
+        send(fifo, f"start Toy@127.0.0.1:{port}")
+        assert client.get("defTextVector", "Toy")
+        send(fifo, f"stop Toy@127.0.0.1:{port}")
+        assert client.get("delProperty").device == "Toy"
+        send(fifo, "start @no-such-host.invalid")  # libindi's server ends here
+        client.say("<pingRequest uid='alive'/>")
+        assert client.get("pingReply")
+        client.close()
+        near.process.terminate()
+        assert near.ended() == 0
+
+
+def test_as_kstars_has_it(tmp_path, fifo, toy):
+    """-r 0, a FIFO that is held open, and the line by which a dead driver is found."""
+    held = os.open(fifo, os.O_RDWR)
+    port = free_port()
+    arguments = ["-v", "-p", port, "-m", "1000", "-r", "0", "-f", fifo]
+    with running(tmp_path, *arguments, name="indiserver") as server:
+        port_of(server)
+        os.write(held, f'start {toy} -n "Cam" -s "/tmp/sk.xml"\n'.encode())
+        client = Client.tcp(port).say("<getProperties version='1.7'/>")
+        client.get("defTextVector", "Cam")
+        (child,) = server.children()
+        child.kill()
+        assert client.get("delProperty").device == "Cam"
+        server.wait_for(f": Driver {toy}: Terminated after #0 restarts.\n")
+        os.write(held, b"start indi_no_such_driver\n")
+        server.wait_for(": Driver indi_no_such_driver: Terminated after #0 restarts.\n")
+        os.write(held, b"start indi_simulator_telescope\n")
+        assert client.get("defSwitchVector", "Telescope Simulator", "CONNECTION")
+        os.write(held, b"stop indi_simulator_telescope\n")
+        assert client.get("delProperty").device == "Telescope Simulator"
+        assert "Driver indi_simulator_telescope: Terminated" not in server.log
+        client.close()
+    os.close(held)
+
+
+def test_as_indi_web_manager_has_it(tmp_path, fifo, toy):
+    """Started by a shell, found by its name and its -p argument, ended by its name."""
+    port = free_port()
+    program = script(tmp_path, "indiserver")
+    log = tmp_path / "indiserver.log"
+    command = f"{program} -p {port} -m 1000 -v -f {fifo} -u {tmp_path}/sock > {log} 2>&1 &"
+    subprocess.run(["sh", "-c", command], check=True)
+
+    def find() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["name", "cmdline"]):
+            words = process.info["cmdline"] or []
+            if process.info["name"] == "indiserver" and str(port) in words:
+                found.append(process)
+        return found
+
+    until(find, "the process by its name")
+    (process,) = find()
+    try:
+        until(lambda: log.exists() and "listening to port" in log.read_text())
+        subprocess.run(
+            ["sh", "-c", f'echo "start {toy} -s \\"x.xml\\" -n \\"Label\\"" > {fifo}'], check=True, timeout=LIMIT
+        )
+        client = Client.tcp(port).say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "Label")
+        subprocess.run(["sh", "-c", f'echo "stop {toy} -n \\"Label\\"" > {fifo}'], check=True, timeout=LIMIT)
+        assert client.get("delProperty").device == "Label"
+        client.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        psutil.wait_procs([process], timeout=LIMIT)
+    until(lambda: not find())

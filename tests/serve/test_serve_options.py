@@ -1,0 +1,137 @@
+"""How the command line and the configuration file are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from indifast.cli.serve_options import ConfigError, Program, Remote, UsageError, parse_arguments
+
+
+def test_flags_are_bundled_and_values_are_the_next_words():
+    options = parse_arguments(["-vvp", "7625", "-rm", "3", "200", "-d", "0", "-v", "indi_a", "-x"])
+    assert (options.verbose, options.port, options.restarts) == (3, 7625, 3)
+    assert options.limits.queue == 200 << 20
+    assert options.limits.stream == 0
+    assert options.programs == [Program("indi_a"), Program("-x")], "drivers begin at the first word without a dash"
+
+
+def test_defaults():
+    options = parse_arguments(["indi_a"])
+    assert (options.port, options.restarts, options.verbose, options.local_socket) == (7624, 10, 0, "/tmp/indiserver")
+    assert (options.limits.queue, options.limits.stream) == (128 << 20, 5 << 20)
+    assert options.host is None
+
+
+def test_kinds_of_drivers():
+    words = ["indi_a", "@far", "CCD 1@far:7000", "@[::1]:7001", "observatory.cameras:make", "./a:b", "/x/y:z"]
+    options = parse_arguments(words)
+    assert options.programs == [Program("indi_a"), Program("./a:b"), Program("/x/y:z")]
+    assert options.remotes == [Remote("far"), Remote("far", 7000, "CCD 1"), Remote("::1", 7001)]
+    assert options.python == ["observatory.cameras:make"]
+
+
+def test_a_negative_number_of_restarts_is_none():
+    assert parse_arguments(["-r", "-5", "indi_a"]).restarts == 0
+
+
+def test_more_memory_than_fits_into_32_bits():
+    assert parse_arguments(["-m", "4096", "indi_a"]).limits.queue == 4 << 30
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["-v"],
+        ["-h"],
+        ["-x", "indi_a"],
+        ["-p"],
+        ["-p", "abc", "indi_a"],
+        ["-p", "70000", "indi_a"],
+        ["-m", "-1", "indi_a"],
+        ["-m", "0", "indi_a"],
+        ["--nonsense", "indi_a"],
+        ["--host"],
+        ["--stats=soon", "indi_a"],
+        ["--help=x", "indi_a"],
+    ],
+)
+def test_what_makes_no_sense_is_answered_by_the_usage(words):
+    with pytest.raises(UsageError):
+        parse_arguments(words)
+
+
+@pytest.mark.parametrize("word", ["@", "a@", "@host:port", "@host:0", "@host:70000", "a@b@c:d", "@[::1"])
+def test_remote_servers_that_are_none(word):
+    with pytest.raises(ConfigError):
+        parse_arguments([word])
+
+
+def test_configuration_file(tmp_path):
+    path = tmp_path / "observatory.toml"
+    path.write_text(
+        """
+        port = 7700
+        host = "0.0.0.0"
+        restarts = 5
+        [limits]
+        queue = 1000000
+        blob = 5000
+        [tls]
+        cert = "c.pem"
+        [[drivers]]
+        program = "indi_asi_ccd"
+        args = ["-q", 5]
+        device = "ASI 1"
+        prefix = "/opt/indi"
+        forgiving = true
+        [[drivers]]
+        python = "thermostat:make"
+        [[remotes]]
+        host = "dome"
+        device = "Dome"
+        blobs = false
+        """
+    )
+    options = parse_arguments(["-p", "7701", "--config", str(path), "indi_more"])
+    assert (options.port, options.host, options.restarts, options.tls_cert) == (7701, "0.0.0.0", 5, "c.pem")
+    assert (options.limits.queue, options.limits.blob) == (1_000_000, 5000)
+    first, second = options.programs
+    assert first == Program(
+        "indi_asi_ccd", ("-q", "5"), {"INDIDEV": "ASI 1", "INDIPREFIX": "/opt/indi"}, forgiving=True
+    )
+    assert first.path == "/opt/indi/bin/indi_asi_ccd"
+    assert second == Program("indi_more")
+    assert options.python == ["thermostat:make"]
+    assert options.remotes == [Remote("dome", device="Dome", blobs=False)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "prot = 7624",
+        "port = 'x'",
+        "verbose = true",
+        "drivers = ['indi_a']",
+        "drivers = 5",
+        "[[drivers]]\nargs = []",
+        "[[drivers]]\nprogram = 'a'\npython = 'b:c'",
+        "[[drivers]]\npython = 'no function'",
+        "[[remotes]]\nport = 5",
+        "[[remotes]]\nhost = 'a'\nport = 'b'",
+        "[limits]\nblobs = 5",
+        "[limits]\nblob = 0",
+        "limits = 5",
+    ],
+)
+def test_configuration_files_that_are_wrong(tmp_path, text):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"configuration file .*wrong\.toml"):
+        parse_arguments(["--config", str(path), "indi_a"])
+
+
+def test_a_configuration_file_that_is_missing(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        parse_arguments(["--config", str(tmp_path / "none"), "indi_a"])
