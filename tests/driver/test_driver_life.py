@@ -83,7 +83,7 @@ def test_shutdown_returns_whatever_user_code_does(how: str) -> None:
             driver.add_background(driver.loop())
         running = asyncio.create_task(driver.asyncrun(grace=0.05))
         await driver._runtime.up.wait()
-        client = await WireClient.connect(driver.port)
+        client = await WireClient.connect(driver.listening_port)
         client.send(NUMBER)
         await reached.wait()
         assert not driver.stopped.is_set()
@@ -144,7 +144,7 @@ def test_a_driver_can_run_again() -> None:
         driver.listen("127.0.0.1", 0)
         for _ in range(2):
             async with driver:
-                client = await WireClient.connect(driver.port)
+                client = await WireClient.connect(driver.listening_port)
                 assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
                 await client.close()
                 with pytest.raises(RuntimeError):
@@ -169,7 +169,7 @@ def test_cancelling_a_driver_ends_everything_it_started() -> None:
         driver.listen("127.0.0.1", 0)
         running = asyncio.create_task(driver.asyncrun(grace=0.05))
         await driver._runtime.up.wait()
-        port = driver.port
+        port = driver.listening_port
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -207,9 +207,9 @@ def test_one_client_at_a_time_the_next_one_at_once() -> None:
         driver.listen("127.0.0.1", 0)
         async with driver:
             for _ in range(5):
-                client = await WireClient.connect(driver.port)
+                client = await WireClient.connect(driver.listening_port)
                 assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
-                second = await WireClient.connect(driver.port)
+                second = await WireClient.connect(driver.listening_port)
                 await second.until(lambda second=second: second.eof)
                 assert not second.raw
                 await second.close()
@@ -228,7 +228,7 @@ def test_each_client_begins_with_blobs_off() -> None:
         driver["Dev"]["bl"]["b1"] = b"abc"
         async with driver:
             for enable in (True, False):
-                client = await WireClient.connect(driver.port)
+                client = await WireClient.connect(driver.listening_port)
                 await client.answers('<enableBLOB device="Dev">Also</enableBLOB>' if enable else "")
                 await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
                 await driver.send_message("end")
@@ -269,7 +269,7 @@ def test_a_driver_on_its_own_ends_with_the_fault(where: str) -> None:
         running = asyncio.create_task(driver.asyncrun())
         if where == "rxevent":
             await driver._runtime.up.wait()
-            client = await WireClient.connect(driver.port)
+            client = await WireClient.connect(driver.listening_port)
             client.send(NUMBER)
             await client.until(lambda: client.eof)
             await client.close()
@@ -483,5 +483,30 @@ def test_a_frame_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> Non
                 assert (await client.next("setBLOBVector")).members[0].data == bytes(1 << 20)
                 await client.close()
             assert sum(encoded) == 1 << 20
+
+    asyncio.run(run())
+
+
+def test_names_that_programs_are_likely_to_use_are_free() -> None:
+    class Mine(IPyDriver):
+        def __init__(self) -> None:
+            super().__init__(fence_device())
+            self.port = "/dev/ttyUSB0"
+            self.devices = {}  # type: ignore[assignment]
+            self.tasks = self.link = self._running = self._driver = self.state = None
+
+    class MyDevice(Device):
+        def __init__(self) -> None:
+            super().__init__("Mine", [])
+            self._driver = self._background = self.propertyvectors = None  # type: ignore[assignment]
+
+    async def run() -> None:
+        driver = Mine()
+        driver.data["Mine"] = device = MyDevice()
+        device.driver = driver
+        async with listening(driver) as client:
+            await client.answers("")
+            await device.send_device_message("m")
+            await client.next("message")
 
     asyncio.run(run())

@@ -110,7 +110,7 @@ async def listening(driver: IPyDriver) -> AsyncIterator[WireClient]:
     """A client of a driver that listens on a port of its own."""
     driver.listen("127.0.0.1", 0)
     async with driver:
-        client = await WireClient.connect(driver.port)
+        client = await WireClient.connect(driver.listening_port)
         try:
             yield client
         finally:

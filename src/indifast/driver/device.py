@@ -28,6 +28,7 @@ class Device(UserDict):  # type: ignore[type-arg]
         devicedata: anything else, kept in the attribute `devicedata`.
 
     Attributes:
+        propertyvectors: vector name to vector, as a dictionary.
         enable: while False, nothing of this device is sent but its deletion, and nothing is received.
         driver: set when the device becomes part of a driver.
 
@@ -37,6 +38,7 @@ class Device(UserDict):  # type: ignore[type-arg]
 
     def __init__(self, devicename: str, properties: Iterable[PropertyVector], **devicedata: Any) -> None:
         super().__init__()
+        self.propertyvectors: dict[str, PropertyVector] = self.data
         if not devicename.isascii():
             raise ValueError(f"the device name {devicename!r} should be ASCII")
         self.devicename = devicename
@@ -44,18 +46,13 @@ class Device(UserDict):  # type: ignore[type-arg]
         self.enable = True
         self.driver: IPyDriver | None = None
         self._stop = False
-        self._background: list[tuple[Coroutine[Any, Any, Any], str]] = []
+        self._backgroundlist: list[tuple[Coroutine[Any, Any, Any], str]] = []
         for vector in properties:
             vector.devicename = devicename
             self.data[vector.name] = vector
 
     def __setitem__(self, vectorname: str, vector: Any = None) -> NoReturn:
         raise TypeError("the vectors of a device are given when it is made")
-
-    @property
-    def propertyvectors(self) -> dict[str, PropertyVector]:
-        """Vector name to vector, as a dictionary."""
-        return self.data
 
     def properties(self) -> list[PropertyVector]:
         """The vectors."""
@@ -86,7 +83,7 @@ class Device(UserDict):  # type: ignore[type-arg]
         what = f"a background coroutine of {self.devicename}"
         if self.driver is None:
             check_coroutine(coro)
-            self._background.append((coro, what))
+            self._backgroundlist.append((coro, what))
         else:
             self.driver._add_background(coro, what)
 
@@ -94,20 +91,15 @@ class Device(UserDict):  # type: ignore[type-arg]
         """Send a message about this device to the users of clients."""
         stamp = sendable_stamp(timestamp, f"the message of {self.devicename}")
         if stamp is not None and self.enable:
-            await self._driver()._runtime.transmit(wire.message(message or None, stamp, self.devicename))
+            await driver_of(self)._runtime.transmit(wire.message(message or None, stamp, self.devicename))
 
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Tell clients that the device is gone, and disable it."""
         stamp = sendable_stamp(timestamp, f"the deletion of {self.devicename}")
         if stamp is not None:
             deletion = wire.del_property(self.devicename, None, stamp, message or None)
-            await self._driver()._runtime.transmit(deletion)
+            await driver_of(self)._runtime.transmit(deletion)
             self.enable = False
-
-    def _driver(self) -> IPyDriver:
-        if self.driver is None:
-            raise TypeError(f"the device {self.devicename} is not part of a driver")
-        return self.driver
 
     # hooks for subclasses, called by nobody but the user's driver
 
@@ -122,6 +114,13 @@ class Device(UserDict):  # type: ignore[type-arg]
 
     async def devsnoopevent(self, event: Any, *args: Any, **kwargs: Any) -> None:
         """Meant to be called by the driver's `snoopevent`."""
+
+
+def driver_of(device: Device) -> IPyDriver:
+    """The driver of a device; TypeError while there is none."""
+    if device.driver is None:
+        raise TypeError(f"the device {device.devicename} is not part of a driver")
+    return device.driver
 
 
 def sendable_stamp(timestamp: datetime | None, what: str) -> str | None:

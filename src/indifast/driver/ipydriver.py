@@ -54,6 +54,7 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
         driverdata: anything else, kept in the attribute `driverdata`.
 
     Attributes:
+        devices: `driver.devices()` is a list of the devices, `driver.devices[name]` one of them.
         auto_send_def: True: getProperties is answered with the definitions. False: `rxevent` is told instead.
         debug_enable: log what is sent and received, at level DEBUG.
         stopped: an asyncio.Event, set when the driver has stopped.
@@ -67,6 +68,7 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
 
     def __init__(self, *devices: Device, **driverdata: Any) -> None:
         super().__init__()
+        self.devices = Devices(self.data)
         found, tasks = _older_style(devices, driverdata)
         self.driverdata = driverdata
         self.debug_enable = False
@@ -85,23 +87,17 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
         for coro in tasks:
             self._add_background(coro, "a task of the driver")
         self.auto_send_def = not self._has_clientevent()
-        self._devices = Devices(self.data)
 
     def _adopt(self, device: Device) -> None:
         device.driver = self
         for vector in device.data.values():
             vector.driver = self
-        waiting, device._background = device._background, []
+        waiting, device._backgroundlist = device._backgroundlist, []
         for coro, what in waiting:
             self._add_background(coro, what)
 
     def __setitem__(self, devicename: str, device: Any = None) -> NoReturn:
         raise TypeError("the devices of a driver are given when it is made")
-
-    @property
-    def devices(self) -> Devices:
-        """The devices: `driver.devices()` is a list of them, `driver.devices[name]` one of them."""
-        return self._devices
 
     @staticmethod
     def indi_number_to_float(value: Any) -> float:
@@ -139,7 +135,7 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
         self._runtime.open_link = lambda refuse: PortLink.open(host, port, refuse)
 
     @property
-    def port(self) -> int | None:
+    def listening_port(self) -> int | None:
         """The port that is listened on, once the driver runs; None when it does not listen."""
         return getattr(self._runtime.link, "port", None)
 
@@ -165,17 +161,19 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
 
     async def __aenter__(self) -> Self:
         """Run in the background, until the block ends."""
-        self._running = asyncio.create_task(self.asyncrun())
-        up = asyncio.create_task(self._runtime.up.wait())
-        await asyncio.wait((self._running, up), return_when=asyncio.FIRST_COMPLETED)
+        runtime = self._runtime
+        runtime.main = asyncio.create_task(self.asyncrun())
+        up = asyncio.create_task(runtime.up.wait())
+        await asyncio.wait((runtime.main, up), return_when=asyncio.FIRST_COMPLETED)
         up.cancel()
-        if self._running.done():
-            self._running.result()
+        if runtime.main.done():
+            runtime.main.result()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.shutdown()
-        await self._running
+        if self._runtime.main is not None:
+            await self._runtime.main
 
     @property
     def stop(self) -> bool:
@@ -184,14 +182,8 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
 
     def shutdown(self) -> None:
         """Stop the driver. `asyncrun` returns after at most its grace time."""
-        self._stopping()
+        self._runtime.note_stop()
         self._runtime.end()
-
-    def _stopping(self) -> None:
-        self._stop = True
-        self.shutdownrequested.set()
-        for device in self.data.values():
-            device.shutdown()
 
     def add_background(self, coro: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine with the driver: from its start on, or from now when it runs already.

@@ -49,6 +49,7 @@ class Runtime:
         self.snoops = SnoopMonitor(self)
         self.counters: Counter[str] = Counter()
         self.up = asyncio.Event()
+        self.main: asyncio.Task[None] | None = None
         self._dispatcher = Dispatcher(self)
         self._background: list[tuple[Coroutine[Any, Any, Any], str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,7 +102,7 @@ class Runtime:
             raise RuntimeError("this driver is running already")
         driver = self.driver
         driver._stop = False
-        self._ended.clear()
+        self._ended, self._arrived = asyncio.Event(), asyncio.Event()  # of this event loop
         self.fault = None
         own = None if self.open_link is None else await self.open_link(self.refuse)
         if own is not None:
@@ -119,10 +120,13 @@ class Runtime:
             receiving = asyncio.create_task(self._receive(link, own, grace))
             try:
                 await self._first_of(receiving)
+            except asyncio.CancelledError:
+                grace = 0
+                raise
             finally:
                 receiving.cancel()
-                driver._stopping()
-                await self._finish(grace)
+                self.note_stop()
+                await self._finish(grace if self.fault is None else 0)
             if not receiving.cancelled() and receiving.done() and (error := receiving.exception()):
                 raise error
         finally:
@@ -151,9 +155,9 @@ class Runtime:
     async def _finish(self, grace: float) -> None:
         """Let user code end by itself, then cancel it."""
         self.snoops.stop()
-        if tasks := set(self._tasks):
+        if grace and (tasks := set(self._tasks)):
             await asyncio.wait(tasks, timeout=grace)
-        deadline = time.monotonic() + grace
+        deadline = time.monotonic() + max(grace, 1.0)
         while (tasks := set(self._tasks)) and time.monotonic() < deadline:
             for task in tasks:  # more than once: a task may swallow its cancellation
                 task.cancel()
@@ -170,6 +174,13 @@ class Runtime:
         self.link = None
         self.up.clear()
         logger.info("driver stopped")
+
+    def note_stop(self) -> None:
+        """Let user code see that it is to stop."""
+        self.driver._stop = True
+        self.driver.shutdownrequested.set()
+        for device in self.driver.data.values():
+            device.shutdown()
 
     def end(self) -> None:
         """Make `run` come to its end. For any thread."""

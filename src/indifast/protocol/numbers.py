@@ -51,11 +51,10 @@ def plain_decimal(text: str) -> str:
 
     libindi clients read sexagesimal numbers in definitions only; in a set message they take `3:30:00` for 3.
     """
-    stripped = text.strip()
-    if not any(separator in stripped for separator in _SEPARATORS):
+    if ":" not in text and ";" not in text and " " not in text.strip():
         return text
     try:
-        return repr(_text_to_float(stripped))
+        return repr(_text_to_float(text))
     except ValueError:
         return text
 

@@ -15,8 +15,8 @@ def timestamp_text(timestamp: datetime | None = None) -> str:
         ValueError: the time zone is not UTC.
     """
     if timestamp is None:
-        timestamp = datetime.now(UTC)
-    elif not isinstance(timestamp, datetime):
+        return datetime.now(UTC).isoformat()[: -len("+00:00")]
+    if not isinstance(timestamp, datetime):
         raise TypeError(f"a timestamp is a datetime.datetime, not {timestamp!r}")
     if timestamp.tzinfo is not None:
         if timestamp.tzinfo != UTC:
