@@ -53,6 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "peer: measured for comparison only, never a regression of ours.")
     if not config.getoption("--benchmark"):
         if config.getoption("--benchmark-accept"):
             raise pytest.UsageError("--benchmark-accept accepts what --benchmark measures: give both")
@@ -96,7 +97,7 @@ class Guard:
         before = baseline.calibrate()
         result = yield
         fixture = getattr(item, "funcargs", {}).get("benchmark")
-        if fixture is not None and fixture.stats:
+        if fixture is not None and fixture.stats and not item.get_closest_marker("peer"):
             measurement = baseline.Measurement(fixture.stats.stats.min, min(before, baseline.calibrate()))
             fixture.extra_info["calibration"] = measurement.calibration
             fixture.extra_info["normalised"] = measurement.normalised
