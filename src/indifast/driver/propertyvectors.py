@@ -80,7 +80,7 @@ class PropertyVector(UserDict):  # type: ignore[type-arg]
                 raise TypeError(f"the members of the {self.vectortype} {name} must all be {allowed}s")
             self.data[member.name] = member
         self._cache: tuple[tuple[object, ...], str, str, str] | None = None
-        self._frames: FrameQueue | None = None
+        self._frames = FrameQueue(self)
 
     # the mapping
 
@@ -203,7 +203,7 @@ class PropertyVector(UserDict):  # type: ignore[type-arg]
         timestamp: datetime | None = None,
         timeout: Any = None,
         state: str | None = None,
-        members: Iterable[str] = (),
+        members: Iterable[str] = [],
     ) -> None:
         """Send the state and the values of the members that are named; the arguments are those of send_defVector."""
         stamp = self._accept(timestamp, timeout, state)
@@ -253,8 +253,6 @@ class PropertyVector(UserDict):  # type: ignore[type-arg]
         Raises:
             RuntimeError: called with `block` from the event loop's own thread, which would wait for itself.
         """
-        if self._frames is None:
-            self._frames = FrameQueue(self)
         options = {"message": message, "timestamp": timestamp, "timeout": timeout, "state": state}
         return self._frames.put(dict(values or {}), options, block, queue)
 
@@ -509,7 +507,7 @@ class BLOBVector(PropertyVector):
         timestamp: datetime | None = None,
         timeout: Any = None,
         state: str | None = None,
-        members: Iterable[str] = (),
+        members: Iterable[str] = [],
         *,
         compress: bool | None = None,
     ) -> None:

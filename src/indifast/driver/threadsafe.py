@@ -27,6 +27,7 @@ class FrameQueue:
         self._lock = threading.Lock()
         self._waiting: deque[_Update] = deque()
         self._draining = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def put(self, values: dict[str, Any], options: Mapping[str, Any], block: bool, limit: int) -> bool:
         """Queue an update, or with `block` send it and wait; see `PropertyVector.send_threadsafe`."""
@@ -49,7 +50,8 @@ class FrameQueue:
             if replaced:
                 self._waiting.popleft()
             self._waiting.append((values, options))
-            start, self._draining = not self._draining, True
+            start = not self._draining or self._loop is not loop
+            self._draining, self._loop = True, loop
         if replaced:
             runtime.count("frames_replaced")
         if start:
