@@ -72,11 +72,11 @@ def indifast(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
 
 
 @contextmanager
-def indiserver(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    """The C++ server, with client queues so large that it does not cut off a reader for being slow."""
+def indiserver(driver: Path, environment: Mapping[str, str], queue: int = 2000) -> Iterator[int]:
+    """The C++ server; its clients' queues (MB) are so large that it does not cut off a reader for being slow."""
     port = free_port()
     name = f"/tmp/indifast-benchmark-{os.getpid()}-{port}"
-    with process(["indiserver", "-p", str(port), "-u", name, "-m", "2000", str(driver)], environment) as child:
+    with process(["indiserver", "-p", str(port), "-u", name, "-m", str(queue), str(driver)], environment) as child:
         wait_for_port(port, child)
         yield port
 

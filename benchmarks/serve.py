@@ -9,7 +9,7 @@ from indifast import IPyServer
 
 
 async def main() -> None:
-    server = IPyServer(host="127.0.0.1", port=0)
+    server = IPyServer(host="127.0.0.1", port=0, maxconnections=None)
     for program in sys.argv[1:]:
         server.add_exdriver(program)
     running = asyncio.create_task(server.asyncrun())

@@ -9,6 +9,7 @@
  *   WIRE_BYTES   raw bytes per frame (default 4194304)
  *   WIRE_WRAP    base64 characters per line, 0: one run (default 72)
  *   WIRE_ENCLEN  1: state `enclen`, the number of base64 characters (default 0)
+ *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and takes what comes (default 0)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -298,9 +299,15 @@ static void receive(const char *port, double seconds)
     write_text(fd, "<getProperties version='1.7'/>");
     wait_for(fd, "</defBLOBVector>", NULL);
     write_text(fd, "<enableBLOB device='Wire'>Also</enableBLOB>"
-                   "<enableBLOB device='Wire' name='FRAME'>Also</enableBLOB>"
-                   "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
-    double deadline = now() + seconds + 5;
+                   "<enableBLOB device='Wire' name='FRAME'>Also</enableBLOB>");
+    if (setting("WIRE_WAIT", 0)) {
+        write_text(fd, "<pingRequest uid='ready'/>");
+        wait_for(fd, "pingReply", NULL);
+        printf("ready\n");
+        fflush(stdout);
+    } else
+        write_text(fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
+    double deadline = now() + seconds + 10;
     for (;;) {
         ssize_t got = recv(fd, buffer, capacity, 0);
         if (got <= 0)

@@ -40,7 +40,7 @@ def test_wrong_arguments_are_refused_at_once() -> None:
         IPyServer(17)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         IPyServer(no_such_limit=17)
-    with pytest.raises(ValueError, match="A.*rename"):
+    with pytest.raises(ValueError, match="rename"):
         IPyServer(Echo("A"), Echo("A"))
     driver = Echo("A")
     IPyServer(driver)
@@ -107,8 +107,7 @@ def test_shutdown_returns_while_a_client_reads_nothing_and_hardware_never_ends(
 ) -> None:
     class Stubborn(Echo):
         async def hardware(self) -> None:
-            while True:
-                await asyncio.sleep(3600)
+            await asyncio.Event().wait()
 
     async def run() -> None:
         driver = Stubborn()

@@ -1,4 +1,4 @@
-"""Links between servers, over real sockets: both directions, loss and return, rings, and the C++ server on either side."""
+"""Links between servers over real sockets: both directions, loss and return, rings, a C++ server on either side."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ async def quiet(servers: list[IPyServer]) -> None:
 
     async with asyncio.timeout(20):
         before: list[int] = []
-        while before != (before := received()):
+        while before != (before := received()):  # noqa: ASYNC110
             await asyncio.sleep(0.3)
 
 

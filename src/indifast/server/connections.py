@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 FRAME_PAUSE = 0.1
 """Seconds for which a producer is not read at most, per frame, while none of its readers has begun to take it."""
 
+_MANY = 500  # messages in one read: the others should have their turn sooner
+_FEW = 50
+_SHORT_READ = 64 << 10
+_LONG_READ = 1 << 30
 _LOGGED_SKIPS = 10  # per connection; the counters tell the rest
 _EXCERPT = 80
 
@@ -72,6 +76,10 @@ class Connection:
                 return
             self.core.receive(self.peer, messages)
             self._keep_pace()
+            if len(elements) > _MANY:
+                self.stream.read_limit = _SHORT_READ
+            elif len(elements) < _FEW:
+                self.stream.read_limit = _LONG_READ
 
     def connection_lost(self, exc: Exception | None, /) -> None:
         """The stream is over."""

@@ -133,6 +133,8 @@ class Stream:
     def __init__(self, peername: str, local: bool) -> None:
         self.peername = peername
         self.local = local
+        self.read_limit = 1 << 30
+        """Bytes per read at most, for the owner to set: what is read at once is handled at once."""
         self._loop = asyncio.get_running_loop()
         self._receiver: Receiver | None = None
         self._outbox: Queue | None = None
@@ -325,7 +327,7 @@ class SocketStream(Stream):
         block, room = self._buffer.room()
         start = self._buffer.start
         try:
-            nbytes = self.socket.recv_into(room, 0, _RECV_FLAGS)
+            nbytes = self.socket.recv_into(room, min(len(room), self.read_limit), _RECV_FLAGS)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
@@ -340,7 +342,7 @@ class SocketStream(Stream):
         block, room = self._buffer.room()
         start = self._buffer.start
         try:
-            nbytes, ancillary, flags, _ = self.socket.recvmsg_into([room], _ANCILLARY, _RECVMSG_FLAGS)
+            nbytes, ancillary, flags, _ = self.socket.recvmsg_into([room[: self.read_limit]], _ANCILLARY, _RECVMSG_FLAGS)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
