@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import sys
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -276,7 +275,9 @@ class BLOBMember(PropertyMember):
         if self.blobformat:
             return self.blobformat
         if isinstance(value, str | os.PathLike):
-            return "".join(pathlib.PurePath(value).suffixes)
+            from pathlib import PurePath
+
+            return "".join(PurePath(value).suffixes)
         return ""
 
     def defblob(self) -> TreeElement:

@@ -125,9 +125,10 @@ class Runtime:
                 raise
             finally:
                 receiving.cancel()
+                await asyncio.wait((receiving,))
                 self.note_stop()
                 await self._finish(grace if self.fault is None else 0)
-            if not receiving.cancelled() and receiving.done() and (error := receiving.exception()):
+            if not receiving.cancelled() and (error := receiving.exception()):
                 raise error
         finally:
             self._close(link)
