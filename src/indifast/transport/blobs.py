@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 LARGE = 64 << 10
 """Bytes of content from which on a form is made in a thread."""
 
+_VERY_LARGE = 8 << 20  # bytes
 _BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in the cache
 _LARGEST = 1 << 40  # bytes; a `size` from here on is a lie
 _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
@@ -68,7 +70,10 @@ class _Memory:
         self.size = size
 
     def text(self) -> list[Buffer]:
-        return [encode(self.data[start : start + _BLOCK]) for start in range(0, self.length, _BLOCK)]
+        return _by_two(self._encode, self.length)
+
+    def _encode(self, start: int, end: int) -> list[Buffer]:
+        return [encode(self.data[at : min(at + _BLOCK, end)]) for at in range(start, end, _BLOCK)]
 
     def file(self) -> int:
         return shm.share(self.data, self.size)
@@ -88,7 +93,10 @@ class _File:
             raise
 
     def text(self) -> list[Buffer]:
-        return [encode(block) for block in shm.read_blocks(self.fd, self.length, _BLOCK)]
+        return _by_two(self._encode, self.length)
+
+    def _encode(self, start: int, end: int) -> list[Buffer]:
+        return [encode(block) for block in shm.read_blocks(self.fd, end, _BLOCK, start)]
 
     def file(self) -> int:
         if self.shared:
@@ -338,6 +346,16 @@ class BlobMessage:
             self._refuse(attached, exc)
         for callback in callbacks:
             callback()
+
+
+def _by_two(encode_range: Callable[[int, int], list[Buffer]], length: int) -> list[Buffer]:
+    """Encode a content from `start` to `end`; two threads share the work on a very large one."""
+    if length < _VERY_LARGE:
+        return encode_range(0, length)
+    middle = length // 2 // _BLOCK * _BLOCK
+    with ThreadPoolExecutor(1) as helper:
+        second = helper.submit(encode_range, middle, length)
+        return encode_range(0, middle) + second.result()
 
 
 def _lengths(member: Member) -> tuple[int, int]:

@@ -84,19 +84,19 @@ def check(fd: int, length: int) -> int:
     return status.st_size
 
 
-def read_blocks(fd: int, length: int, block: int = 3 << 18) -> Iterable[memoryview]:
-    """The first `length` bytes in pieces; each is overwritten by the next. A short file is a DescriptorError.
+def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iterable[memoryview]:
+    """The bytes from `start` to `end` in pieces; each is overwritten by the next. A short file is a DescriptorError.
 
     Read, not mapped: whoever shares the file may truncate it at any time, and a mapping would be fatal then.
     """
-    buffer = memoryview(bytearray(min(block, length)))
-    offset = 0
-    while offset < length:
-        filled, wanted = 0, min(len(buffer), length - offset)
+    buffer = memoryview(bytearray(min(block, end - start)))
+    offset = start
+    while offset < end:
+        filled, wanted = 0, min(len(buffer), end - offset)
         while filled < wanted:
             nbytes = os.preadv(fd, [buffer[filled:wanted]], offset + filled)
             if not nbytes:
-                raise DescriptorError(f"the file of a BLOB ends after {offset + filled} of {length} bytes")
+                raise DescriptorError(f"the file of a BLOB ends after {offset + filled} of {end} bytes")
             filled += nbytes
         yield buffer[:wanted]
         offset += wanted
