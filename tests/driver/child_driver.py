@@ -63,6 +63,14 @@ class Child(IPyDriver):
             await self["Child"]["number"].send_setVector(message="x" * 1000)
         say("flooded")
 
+    async def frames(self) -> None:
+        """Sends far more than may wait for a reader, and tells of it when it has."""
+        for number in range(40):
+            self["Child"]["blob"]["data"] = bytes([number]) * (8 << 20)
+            await self["Child"]["blob"].send_setVectorMembers(members=["data"])
+        say(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))  # noqa: ASYNC230, SIM115
+        await self.send_message("end")
+
     async def mixed(self) -> None:
         """Sends BLOBs while other coroutines send as well."""
         self["Child"]["blob"]["data"] = FRAME

@@ -346,6 +346,25 @@ def test_numbers_from_a_thread() -> None:
     asyncio.run(run())
 
 
+def test_a_thread_that_waits_is_let_go_when_the_driver_stops() -> None:
+    async def run() -> threading.Thread:
+        driver, vector = camera()
+
+        def shoot() -> None:
+            while vector.send_threadsafe({"a": b"x"}, block=True):
+                pass
+
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            thread = in_thread(shoot)
+            await frame(client)
+        return thread
+
+    thread = asyncio.run(run())  # the thread may still be at it when the loop is closed
+    thread.join(20)
+    assert not thread.is_alive()
+
+
 def test_what_sending_raises_is_raised_in_a_thread_that_waits() -> None:
     async def run() -> None:
         driver, _ = camera()

@@ -179,6 +179,27 @@ def test_a_slow_reader_does_not_stop_the_event_loop() -> None:
         assert values == [str(number) for number in range(3000)]
 
 
+def test_frames_for_a_reader_that_stands_still_are_given_up_oldest_first() -> None:
+    with piped("frames") as child:
+        assert child.stderr is not None
+        assert child.stdout is not None
+        peak = int(child.stderr.readline().split()[1]) << 10
+        assert peak < 300 << 20  # of 427 MiB that were sent
+        tokenizer = Tokenizer(element=1 << 30)
+        elements: list[Element] = []
+        while not (elements and elements[-1].attrs.get("message") == "end"):
+            elements += tokenizer.feed(os.read(child.stdout.fileno(), 1 << 20))
+        frames = [element.members[0].data for element in elements if element.tag == "setBLOBVector"]
+        assert all(frame is not None and frame == frame[:1] * (8 << 20) for frame in frames)
+        numbers = [frame[0] for frame in frames if frame is not None]
+        assert numbers == sorted(set(numbers))
+        assert numbers[0] == 0  # begun, so it was finished
+        assert numbers[-1] == 39
+        assert 5 < len(numbers) < 25
+        notes = [element.attrs["message"] for element in elements if element.tag == "message"][:-1]
+        assert sum(int(note.split()[0]) for note in notes) == 40 - len(numbers)
+
+
 @pytest.mark.parametrize("job", ["forever", "stubborn"])
 def test_the_end_of_file_ends_a_driver_that_loops_for_ever(job: str) -> None:
     with piped(job) as child:

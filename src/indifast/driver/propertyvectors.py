@@ -248,7 +248,7 @@ class PropertyVector(UserDict):  # type: ignore[type-arg]
             queue: how many updates may wait.
 
         Returns:
-            False when an older update has been replaced or this one dropped, as the driver does not run.
+            False when an older update has been replaced, or this one has not been sent as the driver does not run.
 
         Raises:
             RuntimeError: called with `block` from the event loop's own thread, which would wait for itself.

@@ -17,6 +17,8 @@ from indifast.protocol import wire
 from indifast.protocol.timestamps import timestamp_text
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from indifast.driver.ipydriver import IPyDriver
     from indifast.driver.propertyvectors import PropertyVector
     from indifast.driver.streamlink import OwnLink
@@ -50,6 +52,7 @@ class Runtime:
         self.counters: Counter[str] = Counter()
         self.up = asyncio.Event()
         self.main: asyncio.Task[None] | None = None
+        self.waiting_threads: set[Future[None]] = set()
         self._dispatcher = Dispatcher(self)
         self._background: list[tuple[Coroutine[Any, Any, Any], str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -173,6 +176,8 @@ class Runtime:
         self._dispatcher.clear()
         self.loop = None
         self.link = None
+        for future in list(self.waiting_threads):
+            future.cancel()
         self.up.clear()
         logger.info("driver stopped")
 

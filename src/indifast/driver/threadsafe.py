@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver.propertymembers import buffer_of
 
 if TYPE_CHECKING:
     from indifast.driver.propertyvectors import PropertyVector
+    from indifast.driver.runtime import Runtime
 
 _Update = tuple[dict[str, Any], Mapping[str, Any]]
 
@@ -38,8 +40,7 @@ class FrameQueue:
         if block:
             if threading.get_ident() == runtime.thread:
                 raise RuntimeError("send_threadsafe(block=True) was called in the event loop's own thread")
-            asyncio.run_coroutine_threadsafe(self._vector._send_values(values, options), loop).result()
-            return True
+            return self._send_and_wait(runtime, loop, values, options)
         if self._vector.kind == "BLOB" and values:
             if not runtime.wanted(self._vector):
                 runtime.count("blobs_not_wanted")
@@ -60,6 +61,25 @@ class FrameQueue:
             except RuntimeError:  # the loop has been closed meanwhile
                 return False
         return not replaced
+
+    def _send_and_wait(
+        self, runtime: Runtime, loop: asyncio.AbstractEventLoop, values: dict[str, Any], options: Mapping[str, Any]
+    ) -> bool:
+        sending = self._vector._send_values(values, options)
+        try:
+            future = asyncio.run_coroutine_threadsafe(sending, loop)
+        except RuntimeError:  # the loop has been closed meanwhile
+            sending.close()
+            return False
+        runtime.waiting_threads.add(future)
+        future.add_done_callback(runtime.waiting_threads.discard)
+        if runtime.loop is not loop:  # stopped before it could see that this thread waits
+            future.cancel()
+        try:
+            future.result()
+        except CancelledError:
+            return False
+        return True
 
     def _start_drain(self) -> None:
         assert self._vector.driver is not None
