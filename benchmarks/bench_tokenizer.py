@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, XMLPullParser
 
 import pytest
 
+from benchmarks.tokenizer import blob_stream, tokenize
 from indifast._parser import Tokenizer
 
 COUNT = 1000
@@ -58,3 +59,11 @@ def test_relay(benchmark: Any) -> None:
         return sum(len(part) for element in Tokenizer(relay=True).feed(STREAM) for part in element.parts(False) or ())
 
     assert benchmark(relay) > len(STREAM) / 2
+
+
+@pytest.mark.benchmark(group="a BLOB of 4 MiB through the tokenizer")
+@pytest.mark.parametrize("columns", [0, 72], ids=["unwrapped", "wrapped72"])
+@pytest.mark.parametrize("relay", [False, True], ids=["decoded", "relayed"])
+def test_blob(benchmark: Any, columns: int, relay: bool) -> None:
+    data = blob_stream(4 << 20, columns)
+    assert benchmark(tokenize, data, relay) == 1

@@ -115,7 +115,6 @@ cdef extern from "rewrite.h" nogil:
 tz_init_tables()
 
 cdef tuple ROOT_NAMES = tuple([None if i == 0 else (<bytes>tz_roots[i]).decode() for i in range(TZ_ROOTS + 1)])
-cdef dict INTERNED = {name: name for name in ROOT_NAMES}
 
 # In the order of the TZ_R_ values.
 cdef tuple REASONS = (
@@ -128,6 +127,7 @@ cdef enum:
     EXCERPT = 80              # bytes of a damaged element shown to on_skip
     PIECE = 1024              # a partial element takes in at least so many bytes at once
     FIRST_BLOB = 1 << 20      # an announced size reserves at most so many bytes
+    GATHER = 1 << 18          # copied slices are gathered up to so many bytes
     NOGIL = 1 << 16           # from so many bytes on, the GIL is released around the codec
     FOLLOW = 1 << 12          # elements up to this size serve as a pattern for the next
     KEEP = 1 << 16            # buffers larger than this are given back after use
@@ -511,7 +511,9 @@ cdef class Content:
     cdef int keep(self, const uint8_t *src, size_t n, object owner, size_t owner_size, size_t offset) except -1:
         """Keep a slice by reference, or a copy where the slice would hold a much larger buffer in memory."""
         self.kept += n
-        if owner is None or n < owner_size // 2 or n < 4096:
+        if owner is None or n < owner_size // 4 or n < 4096:
+            if self.small.n + n > GATHER:
+                self.flush()
             tz_put(&self.small, src, n)
             if self.small.failed:
                 raise MemoryError

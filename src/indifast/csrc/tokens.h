@@ -149,7 +149,7 @@ static void tz_init_tables(void) {
 
 /* Spans: from p on, the first position before end that is not of the kind, or end.  Sixteen bytes at a time where the
  * processor can; most names and values are shorter than that, so what counts is that no branch depends on the length. */
-#if defined(__SSE2__) || defined(__aarch64__)
+#if !defined(TZ_SCALAR) && (defined(__SSE2__) || defined(__aarch64__))
 #if defined(__SSE2__)
 typedef __m128i tz_vec;
 #define TZ_LOAD(p) _mm_loadu_si128((const __m128i *)(p))

@@ -1,0 +1,148 @@
+"""The tokenizer beside xml.etree.ElementTree.XMLPullParser: `python -m benchmarks.tokenizer`.
+
+Both read the same stream of setNumberVectors with three members, in chunks of 64 KiB, to the point where tag, device,
+name and the values of the members are there. Runs are interleaved; the figures are medians. The garbage collector is
+off: XMLPullParser makes it work hard, and would lose by more than it does here.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import statistics
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any
+
+from indifast._parser import Tokenizer
+
+CHUNK = 64 << 10
+
+LAYOUTS = {
+    "libindi": """<setNumberVector
+  device='CCD Simulator'
+  name='EQUATORIAL_PE'
+  state='Ok'
+  timeout='60'
+  timestamp='2026-11-20T15:30:16'
+>
+  <oneNumber name='RA_PE'>
+      {0}.069603354980075
+  </oneNumber>
+  <oneNumber name='DEC_PE'>
+      90
+  </oneNumber>
+  <oneNumber name='ANGLE'>
+      -{0}.5
+  </oneNumber>
+</setNumberVector>
+""",
+    "indiserver": """<setNumberVector device="CCD Simulator" name="EQUATORIAL_PE" state="Ok" timeout="60" """
+    """timestamp="2026-11-20T15:30:16">
+    <oneNumber name="RA_PE">
+{0}.069603354980075
+    </oneNumber>
+    <oneNumber name="DEC_PE">
+90
+    </oneNumber>
+    <oneNumber name="ANGLE">
+-{0}.5
+    </oneNumber>
+</setNumberVector>
+""",
+    "indipydriver": """<setNumberVector device="CCD Simulator" name="EQUATORIAL_PE" timestamp="2026-11-20T15:30:16" """
+    """timeout="60" state="Ok"><oneNumber name="RA_PE">{0}.069603354980075</oneNumber>"""
+    """<oneNumber name="DEC_PE">90</oneNumber><oneNumber name="ANGLE">-{0}.5</oneNumber></setNumberVector>""",
+}
+
+
+def small_stream(layout: str, count: int) -> bytes:
+    """`count` vectors whose values differ, in length as well."""
+    return "".join(LAYOUTS[layout].format(index * 7 % 1013) for index in range(count)).encode()
+
+
+def mixed_stream(count: int) -> bytes:
+    """Vectors of changing devices and properties, none with the layout of the one before."""
+    order = sorted(LAYOUTS)
+    return "".join(LAYOUTS[order[index % 3]].format(index * 7 % 1013) for index in range(count)).encode()
+
+
+def blob_stream(size: int, columns: int) -> bytes:
+    """One setBLOBVector with `size` bytes, wrapped at `columns` (0: not at all)."""
+    text = base64.b64encode(bytes(range(256)) * (size // 256))
+    if columns:
+        text = b"\n".join(text[at : at + columns] for at in range(0, len(text), columns))
+    return (
+        b"<setBLOBVector device='CCD' name='CCD1' state='Ok'><oneBLOB name='CCD1' size='%d' format='.fits'>\n" % size
+        + text
+        + b"\n</oneBLOB></setBLOBVector>\n"
+    )
+
+
+def read_tokenizer(data: bytes) -> int:
+    tokenizer = Tokenizer()
+    count = 0
+    for at in range(0, len(data), CHUNK):
+        for element in tokenizer.feed(data[at : at + CHUNK]):
+            _ = element.tag, element.device, element.name, element.values()
+            count += 1
+    return count
+
+
+def relay_tokenizer(data: bytes) -> int:
+    tokenizer = Tokenizer(relay=True)
+    count = 0
+    for at in range(0, len(data), CHUNK):
+        for element in tokenizer.feed(data[at : at + CHUNK]):
+            _ = element.tag, element.device, element.name, element.parts(False), element.size
+            count += 1
+    return count
+
+
+def read_xml(data: bytes) -> int:
+    parser: Any = ET.XMLPullParser(["end"])
+    parser.feed(b"<stream>")
+    count = 0
+    for at in range(0, len(data), CHUNK):
+        parser.feed(data[at : at + CHUNK])
+        for _, element in parser.read_events():
+            if element.tag == "setNumberVector":
+                values = {member.get("name"): (member.text or "").strip() for member in element}
+                _ = element.tag, element.get("device"), element.get("name"), values
+                element.clear()
+                count += 1
+    return count
+
+
+def tokenize(data: bytes, relay: bool) -> int:
+    tokenizer = Tokenizer(relay=relay)
+    return sum(len(tokenizer.feed(data[at : at + (256 << 10)])) for at in range(0, len(data), 256 << 10))
+
+
+def compare(data: bytes, count: int, rounds: int = 15) -> list[float]:
+    """Medians in microseconds per element: XMLPullParser, reading, relaying."""
+    runs: tuple[Callable[[bytes], int], ...] = (read_xml, read_tokenizer, relay_tokenizer)
+    times: list[list[float]] = [[] for _ in runs]
+    gc.disable()
+    for _ in range(rounds):
+        for run, measured in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            assert run(data) == count
+            measured.append((time.perf_counter() - start) / count * 1e6)
+        gc.collect()
+    return [statistics.median(measured) for measured in times]
+
+
+def main() -> None:
+    count = 2000
+    streams = {layout: small_stream(layout, count) for layout in sorted(LAYOUTS)} | {"mixed": mixed_stream(count)}
+    print("| stream | XMLPullParser, µs | read, µs | ratio | relayed with output, µs |")
+    print("|---|---|---|---|---|")
+    for name, data in streams.items():
+        xml, read, relay = compare(data, count)
+        print(f"| {name} | {xml:.2f} | {read:.2f} | {xml / read:.1f} | {relay:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Elements that resemble the one before are read by following its tracks: nothing may leak from one to the next."""
+
+from __future__ import annotations
+
+import parser_streams as streams
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indifast._parser import Element, Tokenizer
+
+VALUES = st.one_of(
+    st.sampled_from([b"", b"1", b"Ok", b"12.5", b"CCD Simulator", b"2026-11-20T15:30:16", b"a\nb", b"\0"]),
+    st.sampled_from([b"x" * n for n in (14, 15, 16, 17, 31, 32, 33, 80, 100)]),
+    st.sampled_from([b"&lt;", b"\xc2\xb0", b"\xb0", b"\r\n", b" "]),
+    st.sampled_from([b">", b"=", b"/", b"a b", b"&", b"]]>", b"<!-- c -->", b"<", b"<a/>", b"<message/>", b'"', b"'"]),
+    st.integers(-99999, 99999).map(lambda n: str(n).encode()),
+)
+
+SKELETONS = st.one_of(
+    st.sampled_from([
+        b"<setNumberVector device='%s' name=\"%s\" state='Ok'>\n  <oneNumber name='a'>\n    %s\n  </oneNumber>\n"
+        b"  <oneNumber name='%s'>%s</oneNumber>\n</setNumberVector>",
+        b"<setNumberVector device='%s' name=\"%s\" state='Ok'>\n  <oneNumber name='a'>\n    %s\n  </oneNumber>\n"
+        b"</setNumberVector>",
+        b"<setTextVector device='%s'><oneText>%s</oneText><!-- %s --></setTextVector>",
+        b"<message device='%s' message='%s'/>",
+        b"<message device='%s' message='%s' device='%s'/>",
+        b"<message device='%s'  message='%s'/>",
+        b"<message/>",
+        b"<message a='%s'><a><b>%s</b>%s</a></message>",
+        b"<enableBLOB device='%s'>%s</enableBLOB>",
+        b"<enableBLOB device='%s'>%s<![CDATA[%s]]></enableBLOB>",
+        b"<setBLOBVector device='%s'><oneBLOB size='%s' name='b'>QUJD</oneBLOB></setBLOBVector>",
+        b"<setBLOBVector device='%s'><oneBLOB size='%s' name='b' attached='true'/></setBLOBVector>",
+        b"<unknown a='%s'>",
+    ]),
+)  # fmt: skip
+
+
+@st.composite
+def similar(draw: st.DrawFn) -> list[bytes]:
+    """Elements from few skeletons with changing values, not all of them well-formed."""
+    skeletons = draw(st.lists(SKELETONS, min_size=1, max_size=2))
+    values = draw(st.lists(VALUES, min_size=1, max_size=4))
+    wires = []
+    for _ in range(draw(st.integers(2, 6))):
+        skeleton = draw(st.sampled_from(skeletons))
+        wires.append(skeleton % tuple(draw(st.sampled_from(values)) for _ in range(skeleton.count(b"%s"))))
+        if draw(st.integers(0, 9)) == 0:
+            wires[-1] = wires[-1][: draw(st.integers(0, len(wires[-1])))]
+    return wires
+
+
+def seen(element: Element) -> object:
+    members = [(m.tag, m.name, m.attrs, m.text, m.data, m.attached) for m in element.members]
+    return element.tag, element.device, element.name, element.attrs, element.text, element.values(), members
+
+
+LIMITS = {"attribute": 90, "members": 4, "depth": 3, "element": 400}
+
+
+def tokenizer(relay: bool) -> Tokenizer:
+    return Tokenizer(relay=relay, **LIMITS)  # type: ignore[arg-type]
+
+
+@given(st.data(), similar(), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_the_past_has_no_say(data: st.DataObject, wires: list[bytes], relay: bool) -> None:
+    wire = b"\n".join(wires)
+    known = tokenizer(relay)
+    elements = [element for chunk in data.draw(streams.cuts(wire)) for element in known.feed(chunk)]
+    slow = tokenizer(relay)  # byte by byte, no guess can be checked, and none is made
+    slowly = [element for i in range(len(wire)) for element in slow.feed(wire, i, i + 1)]
+    assert [seen(element) for element in elements] == [seen(element) for element in slowly]
+    assert [element.parts(False) for element in elements] == [element.parts(False) for element in slowly]
+    assert known.skipped == slow.skipped and known.replaced == slow.replaced
+    assert known.lost_attached == slow.lost_attached
+
+
+@given(similar(), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_alone_or_in_company(wires: list[bytes], relay: bool) -> None:
+    alone = []
+    whole = []
+    for wire in wires:
+        single = tokenizer(relay)
+        found = single.feed(wire)
+        single.close()
+        if not single.skipped:
+            alone += found
+            whole.append(wire)
+    company = tokenizer(relay).feed(b"\n".join(whole) + b" " * 99)
+    assert [seen(element) for element in company] == [seen(element) for element in alone]
+    assert [element.parts(False) for element in company] == [element.parts(False) for element in alone]
