@@ -1,0 +1,291 @@
+"""Where indifast does not do what a release does, and why.
+
+A reason is one of: "as RELEASE" (checked: in that step indifast does exactly what that release does), a decision of
+its own where the releases leave something to be wished, or a fault of the release that is not repeated. What
+indifast does instead stands in `ours.json`.
+"""
+
+from __future__ import annotations
+
+UTF8 = "text that is not ASCII goes out as UTF-8: libindi knows no numeric references"
+PLAIN_NUMBERS = "numbers in set messages are plain decimal: libindi clients misread sexagesimal ones there"
+STICKY = "fault of 3.1: a message is repeated by all later sends of its vector"
+BUFFERS = "bytearray and memoryview are BLOB values too"
+NOT_CLOSED = "files belong to the user and are not closed"
+READ_ONLY = "as 2.2.0 a command for a read-only property is refused"
+DAMAGED = "fault: damaged input ends the driver; here it costs one message"
+ASCII = "fault: messages with characters that are not ASCII are lost"
+STRICT_BASE64 = "foreign characters in base64 refuse the message instead of being skipped"
+LENIENT = "an ampersand or a control character where none may stand costs itself, not the message"
+NO_TIMESTAMP = "the events of 1.2 had no timestamp yet"
+CRASH = "fault: the driver ends"
+SNOOP_LIMITS = "fault: bare states and BLOBs without format never reached a snooping driver"
+MESSAGE = "fault: the first message that is snooped ends the driver"
+WIDER = "the names and attributes of all releases are there at once"
+MORE_KEYWORDS = "keywords that come on top"
+NO_SHARED_DEFAULT = "the default is no list that all calls share"
+CARRY = "fault: sexagesimal numbers show 60 seconds"
+ONE_ERROR = "the exception that is raised says it; it is not logged as well"
+NO_NEWLINE = "as 2.2.0"
+ENABLE = "as 2.2.0"
+GONE = "the server passes no second deletion of a device that is gone"
+NO_COPIES = "the server copies no requests of drivers to clients"
+CLAMPED = "the server sees to it that every request has version 1.7 (others end libindi drivers)"
+TOLD = "the server tells who commands a device that is not there"
+OWNER_TOLD = "fault: a second definition of a device stops the server; here it is ignored, with one message"
+BLOBS_ASKED = "the server asks whoever owns the device for the BLOBs that a driver snoops on"
+EMPTY = "fault: an empty enableBLOB ends the connection"
+LIMIT = "the number of connections has no upper bound"
+
+_TABLE: dict[str, dict[str, dict[str, str]]] = {
+    "sends": {
+        "3.1.2": {
+            "delete_device": GONE,
+            "get_properties": NO_COPIES,
+            "allvalues_message_or_timeout": STICKY,
+            "message_is_of_one_send": "as 2.2.0",
+            "delete_vector": "as 2.2.0",
+            "text_not_ascii": UTF8,
+            "sexagesimal_in_set": PLAIN_NUMBERS,
+            "blob_file_object_after_the_send": NOT_CLOSED,
+            "blob_bytearray": BUFFERS,
+            "blob_memoryview": BUFFERS,
+            "blob_of_another_length": "as 1.2.2",
+        },
+        "2.2.0": {
+            "delete_device": GONE,
+            "get_properties": NO_COPIES,
+            "allvalues_nothing_changed_ok": "as 3.1.2",
+            "allvalues_state_changed": "as 3.1.2",
+            "allvalues_message_or_timeout": "sends whatever has changed, like 3.1, but without its sticky message",
+            "text_not_ascii": UTF8,
+            "sexagesimal_in_set": PLAIN_NUMBERS,
+            "set_blobsize": "as 3.1.2",
+            "blob_file_object_after_the_send": NOT_CLOSED,
+            "blob_bytearray": BUFFERS,
+            "blob_memoryview": BUFFERS,
+            "blob_of_another_length": "as 1.2.2",
+        },
+        "1.2.2": {
+            "delete_device": GONE,
+            "get_properties": NO_COPIES,
+            "begin": NO_TIMESTAMP,
+            "values_unknown_and_invalid": "as 2.2.0",
+            "allvalues_nothing_changed_ok": "as 3.1.2",
+            "allvalues_state_changed": "as 3.1.2",
+            "allvalues_message_or_timeout": "sends whatever has changed, like 3.1, but without its sticky message",
+            "text_not_ascii": UTF8,
+            "numbers_as_numbers": "as 2.2.0",
+            "sexagesimal_in_set": PLAIN_NUMBERS,
+            "timeout_kinds": "as 2.2.0",
+            "set_blobsize": "as 3.1.2",
+            "blob_from_path": "as 2.2.0",
+            "blob_file_object_after_the_send": NOT_CLOSED,
+            "blob_bytearray": BUFFERS,
+            "blob_memoryview": BUFFERS,
+            "between messages": NO_NEWLINE,
+        },
+    },
+    "receives": {
+        "3.1.2": {
+            "get_without_version": CLAMPED,
+            "get_version_9": CLAMPED,
+            "text_unknown_device": TOLD,
+            "switch_read_only": READ_ONLY,
+            "text_utf8": UTF8,
+            "text_numeric_reference": UTF8,
+            "text_latin1": DAMAGED,
+            "number_sexagesimal": PLAIN_NUMBERS,
+            "blob_foreign_character": STRICT_BASE64,
+            "wrong_vector_type": "as 2.2.0",
+            "known_in_unknown_root": "as 2.2.0",
+            "declaration_between": "as 2.2.0",
+            "stray_end_tag": "as 2.2.0",
+            "mismatched_then_good": "as 2.2.0",
+            "bare_ampersand_then_good": DAMAGED,
+            "undefined_entity_then_good": DAMAGED,
+            "control_character_then_good": DAMAGED,
+            "definition_of_an_own_device": OWNER_TOLD,
+        },
+        "2.2.0": {
+            "get_without_version": CLAMPED,
+            "get_version_9": CLAMPED,
+            "text_unknown_device": TOLD,
+            "definition_of_an_own_device": OWNER_TOLD,
+            "text_utf8": ASCII,
+            "text_numeric_reference": UTF8,
+            "text_latin1": ASCII,
+            "number_sexagesimal": PLAIN_NUMBERS,
+            "blob_foreign_character": STRICT_BASE64,
+            "bare_ampersand_then_good": LENIENT,
+            "undefined_entity_then_good": LENIENT,
+            "control_character_then_good": LENIENT,
+        },
+        "1.2.2": {
+            "get_without_version": CLAMPED,
+            "get_version_9": CLAMPED,
+            "text_unknown_device": TOLD,
+            "definition_of_an_own_device": OWNER_TOLD,
+            "begin": NO_TIMESTAMP,
+            "get_vector": NO_TIMESTAMP,
+            "get_device": NO_TIMESTAMP,
+            "get_light": NO_TIMESTAMP,
+            "switch_empty": "as 2.2.0",
+            "text_empty": "as 2.2.0",
+            "text_utf8": ASCII,
+            "text_numeric_reference": UTF8,
+            "text_latin1": ASCII,
+            "number_sexagesimal": PLAIN_NUMBERS,
+            "number_empty": "as 2.2.0",
+            "blob_without_format": "as 2.2.0",
+            "blob_foreign_character": STRICT_BASE64,
+            "bare_ampersand_then_good": LENIENT,
+            "undefined_entity_then_good": LENIENT,
+            "control_character_then_good": LENIENT,
+        },
+    },
+    "snoops": {
+        "3.1.2": {
+            "watch_vector": NO_COPIES,
+            "watch_device": NO_COPIES,
+            "def_blob": BLOBS_ASKED,
+            "set_blob_without_format": SNOOP_LIMITS,
+            "set_state_only": SNOOP_LIMITS,
+            "whole_message": MESSAGE,
+            "def_empty_switch": CRASH,
+        },
+        "2.2.0": {
+            "watch_vector": NO_COPIES,
+            "watch_device": NO_COPIES,
+            "def_blob": BLOBS_ASKED,
+            "set_blob_without_format": SNOOP_LIMITS,
+            "set_state_only": SNOOP_LIMITS,
+            "other_vector": "as 3.1.2",
+            "foreign_set": "as 3.1.2",
+            "whole_message": MESSAGE,
+            "def_empty_switch": CRASH,
+        },
+        "1.2.2": {
+            "watch_vector": NO_COPIES,
+            "watch_device": NO_COPIES,
+            "def_blob": BLOBS_ASKED,
+            "begin": NO_TIMESTAMP,
+            "set_text": "as 2.2.0",
+            "set_blob": "as 2.2.0",
+            "set_blob_without_format": SNOOP_LIMITS,
+            "set_state_only": SNOOP_LIMITS,
+            "other_vector": "as 3.1.2",
+            "foreign_set": "as 3.1.2",
+            "whole_message": MESSAGE,
+            "def_empty_switch": CRASH,
+        },
+    },
+    "enable": {
+        "3.1.2": {
+            "enable_empty": EMPTY,
+            "enable_vector": ENABLE,
+            "enable_device": ENABLE,
+            "enable_back": ENABLE,
+        },
+        "2.2.0": {"enable_empty": "as 3.1.2"},
+        "1.2.2": {
+            "begin": NO_TIMESTAMP,
+            "enable_vector": ENABLE,
+            "enable_device": ENABLE,
+            "enable_back": ENABLE,
+            "enable_empty": "as 3.1.2",
+        },
+    },
+    "api": {
+        "3.1.2": {
+            "exports": "as 2.2.0",
+            "submodules": "as 2.2.0",
+            "event_modules": "as 2.2.0",
+            "event_classes_are_plain": "as 2.2.0",
+            "signature of SwitchVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of LightVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of TextVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of NumberVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of BLOBVector.send_setVectorMembers": MORE_KEYWORDS,
+            "signature of BLOBMember": MORE_KEYWORDS,
+            "signature of IPyDriver.listen": "as 2.2.0",
+            "signature of IPyDriver.asyncrun": MORE_KEYWORDS,
+            "wrong_member_class": ONE_ERROR,
+            "format_number_carry": CARRY,
+            "server_arguments": LIMIT,
+            "server_attributes": WIDER,
+        },
+        "2.2.0": {
+            "signature of SwitchVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of LightVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of TextVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of NumberVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of BLOBVector.send_setVectorMembers": MORE_KEYWORDS,
+            "signature of BLOBMember": MORE_KEYWORDS,
+            "signature of IPyDriver.add_background": "as 3.1.2",
+            "signature of IPyDriver.asyncrun": MORE_KEYWORDS,
+            "signature of Device.add_background": "as 3.1.2",
+            "vector_device_after": "as 3.1.2",
+            "timeout_attribute": "as 3.1.2",
+            "bad_constructor_state": "as 3.1.2",
+            "wrong_member_class": ONE_ERROR,
+            "format_number_carry": CARRY,
+            "add_background_wants_a_coroutine": "as 3.1.2",
+            "server_arguments": LIMIT,
+            "server_attributes": WIDER,
+        },
+        "1.2.2": {
+            "exports": "as 2.2.0",
+            "submodules": "as 2.2.0",
+            "signature of SwitchVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of LightVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of TextVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of NumberVector.send_setVectorMembers": NO_SHARED_DEFAULT,
+            "signature of BLOBVector.send_setVectorMembers": MORE_KEYWORDS,
+            "signature of BLOBMember": MORE_KEYWORDS,
+            "signature of IPyDriver.snoop": "as 2.2.0",
+            "signature of IPyDriver.rxevent": "as 2.2.0",
+            "signature of IPyDriver.add_background": "as 3.1.2",
+            "signature of IPyDriver.asyncrun": MORE_KEYWORDS,
+            "signature of IPyDriver.shutdown": "as 2.2.0",
+            "signature of Device.devrxevent": "as 2.2.0",
+            "signature of Device.add_background": "as 3.1.2",
+            "signature of Device.shutdown": "as 2.2.0",
+            "signature of Device.properties": "as 2.2.0",
+            "vector_unknown_member": "as 2.2.0",
+            "vector_attributes": "as 2.2.0",
+            "vector_device_before_attached": "as 2.2.0",
+            "vector_device_after": "as 3.1.2",
+            "timeout_attribute": "as 3.1.2",
+            "bad_constructor_state": "as 3.1.2",
+            "names_not_ascii": "as 2.2.0",
+            "device_name_none": "as 2.2.0",
+            "wrong_member_class": ONE_ERROR,
+            "number_member_numbers": "as 2.2.0",
+            "number_set_number": "as 2.2.0",
+            "number_set_none": "as 2.2.0",
+            "blob_getbytes": "as 2.2.0",
+            "format_number_carry": CARRY,
+            "formatted_values": "as 2.2.0",
+            "getfloat": "as 2.2.0",
+            "getfloat_refuses": "as 2.2.0",
+            "device_properties": "as 2.2.0",
+            "duplicate_devices": "as 2.2.0",
+            "driver_attributes": "definitions are left to the driver, as in 1.2; the attribute came with 2.0",
+            "debug_enable": "as 2.2.0",
+            "shutdown_is_seen": "as 2.2.0",
+            "snoop_arguments": "as 2.2.0",
+            "add_background_wants_a_coroutine": "as 3.1.2",
+            "server_arguments": LIMIT,
+            "server_attributes": WIDER,
+        },
+    },
+}
+
+DIFFERENCES: dict[tuple[str, str, str], str] = {
+    (program, step, release): reason
+    for program, releases in _TABLE.items()
+    for release, steps in releases.items()
+    for step, reason in steps.items()
+}
+"""(program, step, release) -> reason; the step may differ in some ways of running only."""

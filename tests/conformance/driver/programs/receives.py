@@ -1,0 +1,59 @@
+"""What a client may send, and the events that come of it."""
+
+from __future__ import annotations
+
+import common
+import indipydriver as ipd
+
+dev = ipd.Device(
+    "Dev",
+    [
+        ipd.SwitchVector(
+            "sw",
+            "SwL",
+            "G",
+            "rw",
+            "OneOfMany",
+            "Ok",
+            [ipd.SwitchMember("a", membervalue="On"), ipd.SwitchMember("b", "Bee")],
+        ),
+        ipd.SwitchVector("swro", "SwR", "G", "ro", "OneOfMany", "Ok", [ipd.SwitchMember("a")]),
+        ipd.TextVector("tx", "TxL", "G", "rw", "Idle", [ipd.TextMember("t", "T"), ipd.TextMember("e")]),
+        ipd.NumberVector(
+            "nu",
+            "NuL",
+            "G",
+            "wo",
+            "Busy",
+            [ipd.NumberMember("n", format="%9.6m", min="-5", max="10.5", membervalue="1.25")],
+        ),
+        ipd.LightVector("li", "LiL", "G", "Alert", [ipd.LightMember("l", "L", "Ok")]),
+        ipd.BLOBVector("bl", "BlL", "G", "rw", "Ok", [ipd.BLOBMember("b1")]),
+        ipd.TextVector("off", "Off", "G", "rw", "Idle", [ipd.TextMember("t")]),
+    ],
+)
+second = ipd.Device(
+    "Second",
+    [
+        ipd.TextVector("tx", "T", "G", "rw", "Idle", [ipd.TextMember("t")]),
+        ipd.TextVector("ty", "T", "G", "rw", "Idle", [ipd.TextMember("t")]),
+    ],
+)
+asleep = ipd.Device("Asleep", [ipd.TextVector("tx", "T", "G", "rw", "Idle", [ipd.TextMember("t")])])
+dev["off"].enable = False
+asleep.enable = False
+
+
+async def answer(driver, event):
+    """Take the values over and confirm, as drivers do."""
+    if not isinstance(event, (ipd.newSwitchVector, ipd.newTextVector, ipd.newNumberVector)):
+        return
+    for name, value in event.items():
+        event.vector[name] = value
+    await event.vector.send_setVectorMembers(members=list(event), state="Ok")
+
+
+common.Driver.answer = answer
+
+if __name__ == "__main__":
+    common.main(common.make(dev, second, asleep))

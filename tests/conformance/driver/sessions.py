@@ -1,0 +1,135 @@
+"""Records of all implementations in all ways of running, and where indifast differs from a release."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import inputs
+from blackbox import PYTHON, Child, python_environment
+from runner import PROGRAMS, Record, Subject, run, run_all
+
+RELEASES = ("3.1.2", "2.2.0", "1.2.2")
+ENVIRONMENTS = {"3.1.2": "d31", "2.2.0": "d22", "1.2.2": "d12"}
+MODES = {"3.1.2": ("stdio", "server"), "2.2.0": ("stdio", "listen", "server"), "1.2.2": ("stdio", "listen", "server")}
+
+STEPS: dict[str, list[tuple[str, bytes | None]]] = {
+    "sends": [(name, None) for name in inputs.SENDS],
+    "receives": list(inputs.RECEIVES),
+    "snoops": list(inputs.SNOOPS),
+    "enable": list(inputs.ENABLE_BLOB),
+}
+
+OURS = Path(__file__).parent / "ours.json"
+KEPT: dict[str, dict[str, dict[str, list[str]]]] = json.loads(OURS.read_text()) if OURS.exists() else {}
+"""Program -> step -> way of running -> what indifast does, for all steps in which it differs from some release."""
+
+
+class Case(NamedTuple):
+    """A release in one way of running, and the way in which indifast is compared with it."""
+
+    release: str
+    mode: str
+
+    @property
+    def style(self) -> str:
+        return "old" if self.release == "1.2.2" else "modern"
+
+    @property
+    def ours(self) -> str:
+        return f"{self.style} {self.mode}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.release} {self.mode}"
+
+
+def modes(program: str, release: str) -> tuple[str, ...]:
+    if program == "api":
+        return ("plain",)
+    if program == "snoops":
+        return tuple(mode for mode in MODES[release] if mode != "listen")
+    return MODES[release]
+
+
+def records_of(program: str, peers: dict[str, str]) -> dict[tuple[str, str, str], Record]:
+    """Run everything: (implementation, style, mode) -> record."""
+    wanted = {("indifast", "modern", "listen")} if program not in ("api", "snoops") else set()
+    for release in RELEASES:
+        style = "old" if release == "1.2.2" else "modern"
+        for mode in modes(program, release):
+            wanted |= {(release, style, mode), ("indifast", style, mode)}
+
+    def job(implementation: str, style: str, mode: str):  # type: ignore[no-untyped-def]
+        environment = ENVIRONMENTS.get(implementation)
+        python = str(peers[environment]) if environment else PYTHON
+        if program == "api":
+            return lambda: ask(implementation, style, python)
+        script = "receives" if program == "enable" else program
+        steps = [step for step in STEPS[program] if mode == "stdio" or "Only" not in str(step[1])]
+        return lambda: run(Subject(implementation, style, mode), python, script, steps)
+
+    return {tuple(key): record for key, record in run_all({Subject(*key): job(*key) for key in sorted(wanted)}).items()}  # type: ignore[misc]
+
+
+def ask(implementation: str, style: str, python: str) -> Record:
+    """The answers of `api.py`."""
+    with tempfile.TemporaryDirectory(prefix="conformance-") as name:
+        log = Path(name) / "log"
+        log.touch()
+        settings = {"CONFORMANCE_LOG": str(log), "CONFORMANCE_STYLE": style}
+        script = str(PROGRAMS / "api.py")
+        if implementation == "indifast":
+            argv, env = [PYTHON, "-m", "indifast.dropin", script], python_environment(**settings)
+        else:
+            argv, env = [python, script], {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "1", **settings}
+        with Child(argv, Path(name), env=env) as child:
+            status = child.wait()
+            record: Record = {"exit status": [str(status)]}
+            step = ""
+            for line in log.read_text().splitlines():
+                entry = json.loads(line)
+                if "question" in entry:
+                    step = entry["question"]
+                    record[step] = []
+                elif "result" in entry:
+                    record[step].append(json.dumps(entry["result"]))
+                elif (told := f"logged {entry['logged']}") not in record[step]:
+                    record[step].append(told)
+            if status:
+                print(child.stderr[-2000:])
+            return record
+
+
+def compare(
+    program: str, records: dict[tuple[str, str, str], Record]
+) -> list[tuple[Case, str, list[str], list[str], set[str]]]:
+    """For every release, way and step: case, step, ours, theirs, and the releases with which ours agrees."""
+    found = []
+    for release in RELEASES:
+        for mode in modes(program, release):
+            case = Case(release, mode)
+            theirs = records[release, case.style, mode]
+            ours = records["indifast", case.style, mode]
+            for step in theirs:
+                mine, other = ordered(program, step, ours.get(step, ["missing"])), ordered(program, step, theirs[step])
+                agreeing = {
+                    peer
+                    for (peer, _, _), record in records.items()
+                    if peer != "indifast" and ordered(program, step, record.get(step, [])) == mine
+                }
+                found.append((case, step, mine, other, agreeing))
+    return found
+
+
+def ordered(program: str, step: str, lines: list[str]) -> list[str]:
+    """What is compared of an outcome.
+
+    The definitions of a driver come in any order, as vectors are served concurrently. Refused input is logged once
+    for each kind and not every time, so whether a step logs depends on the steps before it.
+    """
+    if program not in ("sends", "api"):
+        lines = [line for line in lines if not line.startswith("logged ")]
+    return sorted(lines) if step == "begin" else lines
