@@ -1,0 +1,83 @@
+"""A camera whose frames come from a thread, as camera libraries deliver them.
+
+    python examples/streaming_camera.py --port 7624
+
+The thread calls `send_threadsafe` for every frame. The call never waits for the network: when frames come faster than
+they leave, a newer one takes the place of the oldest that has not left yet. The buffer may be used again as soon as
+the call has returned. A client that wants frames sends `<enableBLOB device="Video" name="stream">Also</enableBLOB>`;
+as long as nobody does, nothing is encoded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import threading
+
+import numpy as np
+
+from indifast import BLOBMember, BLOBVector, Device, IPyDriver, IPyServer, NumberMember, NumberVector
+
+
+class Sensor:
+    """Stands for a camera library: its own thread, one buffer that it fills again and again."""
+
+    def __init__(self, width: int, height: int, rate: float) -> None:
+        self.buffer = np.zeros((height, width), dtype=np.uint16)
+        self.rate = rate
+        self.frames = 0
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, callback) -> None:  # type: ignore[no-untyped-def]
+        self._thread = threading.Thread(target=self._run, args=[callback], daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, callback) -> None:  # type: ignore[no-untyped-def]
+        gradient = np.add.outer(np.arange(self.buffer.shape[0]), np.arange(self.buffer.shape[1]))
+        while not self._end.wait(1 / self.rate):
+            self.frames += 1
+            self.buffer[:] = gradient + self.frames
+            callback(self.buffer)
+
+
+class VideoDriver(IPyDriver):
+    async def hardware(self) -> None:
+        sensor: Sensor = self.driverdata["sensor"]
+        stream = self["Video"]["stream"]
+        count = self["Video"]["count"]
+        sensor.start(lambda frame: stream.send_threadsafe(members={"FRAME": frame}, state="Ok"))
+        try:
+            while not self.stop:
+                count["FRAMES"] = sensor.frames
+                await count.send_setVector(state="Ok", allvalues=False)
+                await asyncio.sleep(1)
+        finally:
+            sensor.stop()
+
+
+def make_driver(width: int = 640, height: int = 480, rate: float = 25.0) -> VideoDriver:
+    stream = BLOBVector("stream", "Frames", "Main", "ro", "Idle", [BLOBMember("FRAME", "Frame", blobformat=".stream")])
+    count = NumberVector("count", "Frames taken", "Main", "ro", "Idle", [NumberMember("FRAMES", format="%.0f")])
+    return VideoDriver(Device("Video", [stream, count]), sensor=Sensor(width, height, rate))
+
+
+async def main(port: int, size: str, rate: float) -> None:
+    width, height = map(int, size.split("x"))
+    async with IPyServer(make_driver(width, height, rate), host="localhost", port=port) as server:
+        print(f"listening on port {server.port}", flush=True)
+        await server.stopped.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A camera whose frames come from a thread.")
+    parser.add_argument("--port", type=int, default=7624)
+    parser.add_argument("--size", default="640x480", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--rate", type=float, default=25.0, help="frames per second")
+    options = parser.parse_args()
+    asyncio.run(main(options.port, options.size, options.rate))

@@ -1,0 +1,65 @@
+"""A thermostat as drivers were written for indipydriver 1.2: everything here still works.
+
+    python examples/thermostat_old_style.py 7624
+    indi_getprop -p 7624
+
+The old style: devices and tasks go into the constructor by name, `clientevent` hears the clients, definitions are sent
+by hand when somebody asks for them, numbers are texts, and the server takes a list of drivers. New programs are
+better off with the style of `thermostat.py`.
+"""
+
+import asyncio
+import sys
+
+import indifast as indipydriver
+from indifast import Device, IPyServer, NumberMember, NumberVector, getProperties, newNumberVector
+
+
+class Boiler:
+    def __init__(self):
+        self.celsius = 40.0
+        self.target = 55.0
+
+    async def heat(self, pause):
+        while True:
+            await asyncio.sleep(pause)
+            self.celsius += 0.5 if self.celsius < self.target else -0.5
+
+
+class BoilerDriver(indipydriver.IPyDriver):
+    async def clientevent(self, event):
+        match event:
+            case getProperties():
+                await event.vector.send_defVector()
+            case newNumberVector(devicename="Boiler", vectorname="target") if "celsius" in event:
+                self.driverdata["boiler"].target = float(event["celsius"])
+                event.vector["celsius"] = event["celsius"]
+                await event.vector.send_setVector(state="Ok")
+
+    async def hardware(self):
+        boiler = self.driverdata["boiler"]
+        vector = self["Boiler"]["temperature"]
+        while True:
+            await asyncio.sleep(self.driverdata["pause"])
+            vector["celsius"] = f"{boiler.celsius:.1f}"
+            await vector.send_setVector(state="Ok")
+
+
+def number(name, perm, value):
+    member = NumberMember(name="celsius", label="Celsius", format="%4.1f", min="0", max="95", membervalue=value)
+    return NumberVector(name=name, label=name.title(), group="Main", perm=perm, state="Idle", numbermembers=[member])
+
+
+def make_driver(pause=10.0):
+    boiler = Boiler()
+    device = Device(
+        devicename="Boiler", properties=[number("temperature", "ro", "40.0"), number("target", "rw", "55.0")]
+    )
+    return BoilerDriver(devices=[device], tasks=[boiler.heat(pause / 4)], boiler=boiler, pause=pause)
+
+
+if __name__ == "__main__":
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 7624
+    pause = float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
+    server = IPyServer([make_driver(pause)], host="localhost", port=port)
+    asyncio.run(server.asyncrun())

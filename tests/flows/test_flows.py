@@ -1,0 +1,189 @@
+"""From end to end, with the programs people really use: C++ drivers, C++ server and tools, and our own parts."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment
+
+import indifast as ipd
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+CAMERA = "CCD Simulator"
+
+
+class Watcher(ipd.IPyClient):
+    """A client that keeps what it is told and can be waited on."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(indihost="localhost", indiport=port)
+        self.changed = asyncio.Event()
+        self.frames: list[tuple[str, bytes]] = []
+
+    async def rxevent(self, event: Any) -> None:
+        if event.eventtype == "SetBLOB":
+            for name, value in event.items():
+                self.frames.append((event.sizeformat[name][1], bytes(value)))
+        self.changed.set()
+
+    async def until(self, condition: Callable[[], Any], what: str) -> None:
+        async def wait() -> None:
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+        try:
+            await asyncio.wait_for(wait(), LIMIT)
+        except TimeoutError:
+            raise TimeoutError(f"not seen: {what}; devices: {list(self)}") from None
+
+    def state(self, device: str, vector: str) -> str | None:
+        return self.get_vector_state(device, vector)
+
+
+def check_fits(content: bytes) -> tuple[int, ...]:
+    with fits.open(io.BytesIO(content)) as file:
+        data = file[0].data
+        assert data is not None
+        assert np.min(data) != np.max(data)
+        return tuple(data.shape)
+
+
+async def expose(client: Watcher) -> bytes:
+    """Connect the simulated camera, take a picture of 0.2 s, and give the FITS file."""
+    await client.until(lambda: CAMERA in client and "CONNECTION" in client[CAMERA], "the camera")
+    await client.send_newVector(CAMERA, "CONNECTION", members={"CONNECT": "On", "DISCONNECT": "Off"})
+    await client.until(lambda: CAMERA in client and "CCD_EXPOSURE" in client[CAMERA], "the exposure property")
+    await client.until(lambda: "CCD1" in client[CAMERA], "the BLOB property")
+    await client.send_enableBLOB("Also", CAMERA, "CCD1")
+    await client.send_newVector(CAMERA, "CCD_EXPOSURE", members={"CCD_EXPOSURE_VALUE": 0.2})
+    await client.until(lambda: client.frames, "a frame")
+    form, content = client.frames[0]
+    assert form == ".fits"
+    return content
+
+
+async def with_server(server: ipd.IPyServer, scenario: Callable[[Watcher], Any]) -> Any:
+    running = asyncio.create_task(server.asyncrun())
+    await server.ready()
+    client = Watcher(server.port)
+    watching = asyncio.create_task(client.asyncrun())
+    try:
+        return await scenario(client)
+    finally:
+        client.shutdown()
+        server.shutdown()
+        await asyncio.gather(watching, running)
+
+
+@pytest.mark.parametrize("pipes", [False, True], ids=["shared memory", "plain pipe"])
+def test_frame_of_a_cpp_camera_through_our_server(program: Callable[[str], str], pipes: bool) -> None:
+    async def main() -> None:
+        server = ipd.IPyServer(host="localhost", port=0)
+        server.add_exdriver(program("indi_simulator_ccd"), **({"pipes": True} if pipes else {}))
+        shape = check_fits(await with_server(server, expose))
+        assert len(shape) == 2 and min(shape) > 100
+
+    asyncio.run(main())
+
+
+def test_frame_of_a_cpp_camera_through_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
+    async def main() -> None:
+        port = free_port()
+        words = [program("indiserver"), "-p", str(port), "-u", f"/tmp/indi-{os.getpid()}-{port}", "indi_simulator_ccd"]
+        with Child(words, tmp_path):
+            client = Watcher(port)
+            Channel.connect(port).close()
+            watching = asyncio.create_task(client.asyncrun())
+            try:
+                check_fits(await expose(client))
+            finally:
+                client.shutdown()
+                await watching
+
+    asyncio.run(main())
+
+
+# The C++ tools
+
+
+def tool(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+def example(tmp_path: Path, name: str, *arguments: str) -> tuple[Child, int]:
+    """Start an example server on a free port and wait until it listens."""
+    port = free_port()
+    options = [str(port)] if name == "thermostat_old_style.py" else ["--port", str(port)]
+    child = Child([PYTHON, str(EXAMPLES / name), *options, *arguments], tmp_path, env=python_environment())
+    try:
+        Channel.connect(port).close()
+    except BaseException:
+        print(child.stderr)
+        child.kill()
+        raise
+    return child, port
+
+
+def test_cpp_tools_read_and_write_at_our_server(program: Callable[[str], str], tmp_path: Path) -> None:
+    getprop, setprop = program("indi_getprop"), program("indi_setprop")
+    child, port = example(tmp_path, "thermostat_target.py", "--period", "0.1")
+    with child:
+        got = tool(getprop, "-p", str(port), "-t", "3", "Thermostat.target.VALUE")
+        assert got.stdout.strip() == "Thermostat.target.VALUE=15.0", got
+        done = tool(setprop, "-p", str(port), "-t", "3", "-n", "Thermostat.target.VALUE=20.5")
+        assert done.returncode == 0, done
+        got = tool(getprop, "-p", str(port), "-t", "3", "Thermostat.target.VALUE")
+        assert float(got.stdout.strip().split("=")[1]) == 20.5
+
+
+def test_cpp_tools_reach_a_cpp_driver_through_our_server(program: Callable[[str], str], tmp_path: Path) -> None:
+    getprop, setprop = program("indi_getprop"), program("indi_setprop")
+    code = (
+        "import asyncio, sys, indifast as ipd\n"
+        "server = ipd.IPyServer(port=int(sys.argv[1]))\n"
+        "server.add_exdriver('indi_simulator_telescope')\n"
+        "asyncio.run(server.asyncrun())\n"
+    )
+    port = free_port()
+    with Child([PYTHON, "-c", code, str(port)], tmp_path, env=python_environment()):
+        channel = Channel.connect(port)
+        channel.send(b'<getProperties version="1.7"/>')
+        channel.until_text('name="CONNECTION"')
+        got = tool(getprop, "-p", str(port), "-t", "5", "Telescope Simulator.CONNECTION.CONNECT")
+        assert got.stdout.strip().endswith("CONNECT=Off"), got
+        done = tool(setprop, "-p", str(port), "-t", "5", "Telescope Simulator.CONNECTION.CONNECT=On")
+        assert done.returncode == 0, done
+        channel.until(lambda m: m.startswith(b"<setSwitchVector") and b'name="CONNECTION"' in m and b'state="Ok"' in m)
+        channel.close()
+
+
+def test_old_style_thermostat_serves_a_cpp_tool(program: Callable[[str], str], tmp_path: Path) -> None:
+    child, port = example(tmp_path, "thermostat_old_style.py", "0.1")
+    with child:
+        got = tool(program("indi_getprop"), "-p", str(port), "-t", "3", "Boiler.*.*")
+        assert sorted(line.split("=")[0] for line in got.stdout.split()) == [
+            "Boiler.target.celsius",
+            "Boiler.temperature.celsius",
+        ]
+        done = tool(program("indi_setprop"), "-p", str(port), "-t", "3", "-n", "Boiler.target.celsius=60")
+        assert done.returncode == 0, done
+        channel = Channel.connect(port)
+        channel.send(b'<getProperties version="1.7"/>')
+        channel.until(lambda m: b'name="target"' in m and b">60<" in m)
+        channel.close()
+
+
+# Our camera
+
+
+CAMERA_PROGRAM = EXAMPLES / "simulated_camera.py"
