@@ -23,7 +23,6 @@ SNOOP_LIMITS = "fault: bare states and BLOBs without format never reached a snoo
 MESSAGE = "fault: the first message that is snooped ends the driver"
 WIDER = "the names and attributes of all releases are there at once"
 MORE_KEYWORDS = "keywords that come on top"
-NO_SHARED_DEFAULT = "the default is no list that all calls share"
 CARRY = "fault: sexagesimal numbers show 60 seconds"
 ONE_ERROR = "the exception that is raised says it; it is not logged as well"
 NO_NEWLINE = "as 2.2.0"
@@ -202,10 +201,6 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "submodules": "as 2.2.0",
             "event_modules": "as 2.2.0",
             "event_classes_are_plain": "as 2.2.0",
-            "signature of SwitchVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of LightVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of TextVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of NumberVector.send_setVectorMembers": NO_SHARED_DEFAULT,
             "signature of BLOBVector.send_setVectorMembers": MORE_KEYWORDS,
             "signature of BLOBMember": MORE_KEYWORDS,
             "signature of IPyDriver.listen": "as 2.2.0",
@@ -216,10 +211,6 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "server_attributes": WIDER,
         },
         "2.2.0": {
-            "signature of SwitchVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of LightVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of TextVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of NumberVector.send_setVectorMembers": NO_SHARED_DEFAULT,
             "signature of BLOBVector.send_setVectorMembers": MORE_KEYWORDS,
             "signature of BLOBMember": MORE_KEYWORDS,
             "signature of IPyDriver.add_background": "as 3.1.2",
@@ -237,10 +228,6 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
         "1.2.2": {
             "exports": "as 2.2.0",
             "submodules": "as 2.2.0",
-            "signature of SwitchVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of LightVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of TextVector.send_setVectorMembers": NO_SHARED_DEFAULT,
-            "signature of NumberVector.send_setVectorMembers": NO_SHARED_DEFAULT,
             "signature of BLOBVector.send_setVectorMembers": MORE_KEYWORDS,
             "signature of BLOBMember": MORE_KEYWORDS,
             "signature of IPyDriver.snoop": "as 2.2.0",
