@@ -70,6 +70,9 @@ class WireClient:
     def send(self, text: str) -> None:
         self._writer.write(text.encode())
 
+    def send_bytes(self, data: bytes) -> None:
+        self._writer.write(data)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(LIMIT):
             while not condition():
