@@ -24,6 +24,7 @@ from indifast.client.frames import Frame
 from indifast.client.ipyclient import IPyClient
 from indifast.client.propertymembers import getfloat
 from indifast.client.propertyvectors import ClientEvent
+from indifast.client.sync import SyncClient, SyncDevice, connect
 from indifast.client.waiting import INDIAlert, INDICheckError
 
 version = "0.9.4"
@@ -31,7 +32,7 @@ version = "0.9.4"
 
 __all__ = [
     "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "IPyClient", "Message",
-    "VectorTimeOut", "defBLOBVector", "defLightVector", "defNumberVector", "defSwitchVector", "defTextVector",
-    "delProperty", "getProperties", "getfloat", "setBLOBVector", "setLightVector", "setNumberVector",
-    "setSwitchVector", "setTextVector", "version",
+    "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector", "defLightVector", "defNumberVector",
+    "defSwitchVector", "defTextVector", "delProperty", "getProperties", "getfloat", "setBLOBVector", "setLightVector",
+    "setNumberVector", "setSwitchVector", "setTextVector", "version",
 ]  # fmt: skip

@@ -39,7 +39,6 @@ class BlobJobs:
         self._barrier = False
         self._epoch = 0
 
-    @property
     def full(self) -> bool:
         """No more elements should be taken before a job is done."""
         return self._barrier or self._blobs >= MOST_BLOBS or self._waiting >= MOST_ELEMENTS

@@ -426,24 +426,29 @@ class IPyClient(UserDict[str, Any]):
         """Take what is received, element by element, until the connection or the client ends."""
         elements = connection.elements
         jobs = self._jobs
-        while True:
-            while jobs.finished and not self.stop:
+        while not self.stop:
+            if jobs.finished:
                 event = await jobs.take(elements)
                 if event is not None:
                     await self._tell(event)
-            if jobs.full or not elements:
-                while self._skips:
-                    await self.warning(self._skips.popleft())
-                if self.stop or (connection.lost and not elements and not jobs.running):
+                    event = None
+                continue
+            if self._skips:
+                await self.warning(self._skips.popleft())
+                continue
+            if jobs.full():
+                await connection.hold()
+                continue
+            if not elements:
+                if connection.lost and not jobs.running:
                     return
-                if not jobs.finished and (jobs.full or not elements):
-                    await connection.wait()
+                await connection.wait()
                 continue
             tracing = self._verbose and logger.isEnabledFor(logging.DEBUG)
             while elements and not self._stopping:
                 element = elements.popleft()
                 if jobs.running and jobs.defer(element, elements):
-                    if jobs.full:
+                    if jobs.full():
                         break
                     continue
                 try:
@@ -480,8 +485,6 @@ class IPyClient(UserDict[str, Any]):
                 element = None  # type: ignore[assignment] # a BLOB must not outlive its event
                 if jobs.finished or self._skips:
                     break
-            if self.stop:
-                return
 
     async def _tell(self, event: Any) -> None:
         """Hand an event to the program; what it raises is logged and goes no further."""
@@ -537,6 +540,7 @@ class IPyClient(UserDict[str, Any]):
         if self._blobfolderchanged:
             self._burst_alarm.by(time.monotonic() + 0.1)
         if not known:
+            self._definitions_alarm.cancel()
             self._arm()
         return event
 
@@ -941,12 +945,12 @@ class IPyClient(UserDict[str, Any]):
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""
-        while not self._stopping and not connection.lost:
-            watchers = [watcher for reference in self._watchers if (watcher := reference()) is not None]
-            if any(watcher.urgent for watcher in watchers) or not any(watcher.holding for watcher in watchers):
-                return
-            watchers.clear()
+        while not self._stopping and not connection.lost and self._held():
             await connection.hold()
+
+    def _held(self) -> bool:
+        watchers = [watcher for reference in self._watchers if (watcher := reference()) is not None]
+        return any(watcher.holding for watcher in watchers) and not any(watcher.urgent for watcher in watchers)
 
     async def ready(self, timeout: float | None = 30.0, *names: Any, quiet: float = 0.5) -> None:
         """Wait until the server's devices are known; see `waiting.ready`."""

@@ -120,8 +120,9 @@ class Probe(ipc.IPyClient):
     def vector(self, device: str, vector: str) -> Any:
         item = self[device][vector]
         names = (
-            ["name", "label", "group", "state", "message", "vectortype", "devicename", "rule", "perm", "timeout", "enable", "user_string", "itemid"]
-        )
+            "name", "label", "group", "state", "message", "vectortype", "devicename", "rule", "perm", "timeout",
+            "enable", "user_string", "itemid",
+        )  # fmt: skip
         times = {name: moment(getattr(item, name)) for name in ("timestamp", "message_timestamp")}
         return {**{name: getattr(item, name) for name in names}, **times}
 

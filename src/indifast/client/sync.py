@@ -1,0 +1,198 @@
+"""The client without `await`: for notebooks, scripts and programs of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as ssl_module
+import threading
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from indifast.client.frames import Frame
+from indifast.client.ipyclient import IPyClient
+from indifast.client.propertyvectors import SnapVector
+from indifast.client.snapshot import Snap, SnapDevice
+from indifast.client.waiting import Until
+
+T = TypeVar("T")
+
+COMMAND_TIMEOUT = 60.0
+"""Seconds that a command may take unless told otherwise."""
+
+
+def connect(
+    host: str = "localhost",
+    port: int | str = 7624,
+    *,
+    timeout: float = 10.0,
+    ssl: ssl_module.SSLContext | bool | None = None,
+) -> SyncClient:
+    """Connect to a server, learn its devices, and return an object that any thread may use.
+
+    `host` may be a Unix socket, see `IPyClient`. Raises TimeoutError, saying what was missing, after `timeout` seconds.
+    """
+    client = SyncClient(IPyClient(host, port, ssl=ssl))
+    try:
+        client.ready(timeout)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+class SyncClient:
+    """An `IPyClient` that runs in a thread of its own; every method may be called from any other thread.
+
+    `client[device]` is a `SyncDevice`. Use it as a context manager, or `close` it; a program that ends closes it too.
+    """
+
+    def __init__(self, client: IPyClient) -> None:
+        self.client = client
+        self._loop = asyncio.new_event_loop()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="indifast client", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self.client.asyncrun())
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run in the client's thread and wait for the result."""
+        if threading.current_thread() is self._thread or self._closed:
+            work.close()
+            raise RuntimeError("the client is closed" if self._closed else "not from the client's own thread")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def ready(self, timeout: float | None = 30.0, *names: Any, quiet: float = 0.5) -> None:
+        """Wait until devices are known, see `waiting.ready`."""
+        self._call(self.client.ready(timeout, *names, quiet=quiet))
+
+    def wait_for(
+        self,
+        device: str,
+        vector: str | None = None,
+        state: str | Iterable[str] | None = None,
+        timeout: float | None = COMMAND_TIMEOUT,
+    ) -> SnapDevice | SnapVector:
+        """Wait for a device or vector, and its state, see `waiting.wait_for`; returns a snapshot of it."""
+
+        async def wait() -> Any:
+            return (await self.client.wait_for(device, vector, state, timeout)).snapshot()
+
+        snapshot: SnapDevice | SnapVector = self._call(wait())
+        return snapshot
+
+    def set(
+        self,
+        device: str,
+        vector: str,
+        members: Mapping[str, Any] | None = None,
+        *,
+        wait: bool = True,
+        timeout: float | None = COMMAND_TIMEOUT,
+        accept: Iterable[str] = ("Ok", "Idle"),
+        until: Until = None,
+        check: bool | None = None,
+        **values: Any,
+    ) -> SnapVector | None:
+        """Send a command, `members` or keywords naming the values, and wait for its effect, see `waiting.command`.
+
+        Returns a snapshot of the vector, or None with `wait=False`.
+        """
+
+        async def send() -> Any:
+            sent = {**(members or {}), **values}
+            live = await self.client.send_newVector(
+                device, vector, None, sent, wait=wait, timeout=timeout, accept=accept, until=until, check=check
+            )
+            return None if live is None else live.snapshot()
+
+        snapshot: SnapVector | None = self._call(send())
+        return snapshot
+
+    def expose(self, device: str, seconds: float, **keywords: Any) -> Frame:
+        """Take one exposure, see `frames.expose`."""
+        return self._call(self.client.expose(device, seconds, **keywords))
+
+    def ping(self, timeout: float | None = 10.0) -> float:
+        """Seconds until the server answers."""
+        return self._call(self.client.ping(timeout))
+
+    def enable_blobs(self, device: str, vector: str | None = None, value: str = "Also") -> None:
+        """Say whether BLOBs are wanted: Never, Also or Only."""
+        self._call(self.client.send_enableBLOB(value, device, vector))
+
+    def snapshot(self) -> Snap:
+        """Everything as it stands now."""
+
+        async def take() -> Snap:
+            return self.client.snapshot()
+
+        return self._call(take())
+
+    def __getitem__(self, device: str) -> SyncDevice:
+        if device not in self.snapshot():
+            raise KeyError(device)
+        return SyncDevice(self, device)
+
+    def __contains__(self, device: object) -> bool:
+        return device in self.snapshot()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot())
+
+    def __len__(self) -> int:
+        return len(self.snapshot())
+
+    def close(self) -> None:
+        """Close the connection and end the thread."""
+        if not self._closed:
+            self._closed = True
+            self.client.shutdown()
+            self._thread.join()
+
+    def __enter__(self) -> SyncClient:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class SyncDevice:
+    """One device of a `SyncClient`; `device[vector]` is a snapshot of a vector as it stands now."""
+
+    def __init__(self, client: SyncClient, name: str) -> None:
+        self.name = name
+        self._client = client
+
+    def snapshot(self) -> SnapDevice:
+        """The device as it stands now."""
+        device: SnapDevice = self._client.snapshot()[self.name]
+        return device
+
+    def __getitem__(self, vector: str) -> SnapVector:
+        snapshot: SnapVector = self.snapshot()[vector]
+        return snapshot
+
+    def __contains__(self, vector: object) -> bool:
+        return vector in self.snapshot()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.snapshot())
+
+    def __len__(self) -> int:
+        return len(self.snapshot())
+
+    def set(self, vector: str, members: Mapping[str, Any] | None = None, **keywords: Any) -> SnapVector | None:
+        """Send a command, see `SyncClient.set`."""
+        return self._client.set(self.name, vector, members, **keywords)
+
+    def expose(self, seconds: float, **keywords: Any) -> Frame:
+        """Take one exposure, see `frames.expose`."""
+        return self._client.expose(self.name, seconds, **keywords)

@@ -1,0 +1,468 @@
+"""What can be awaited: readiness, states, answers, streams of events and of frames."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import os
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, blob, session
+
+from indifast.client import Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector
+from indifast.client.waiting import Until
+
+STREAMS = """<defNumberVector device="D" name="CCD_FRAME" state="Ok" perm="rw">
+<defNumber name="WIDTH" format="%g" min="0" max="0" step="0">8</defNumber>
+<defNumber name="HEIGHT" format="%g" min="0" max="0" step="0">6</defNumber></defNumberVector>
+<defNumberVector device="D" name="CCD_BINNING" state="Ok" perm="rw">
+<defNumber name="HOR_BIN" format="%g" min="0" max="0" step="0">2</defNumber>
+<defNumber name="VER_BIN" format="%g" min="0" max="0" step="0">2</defNumber></defNumberVector>"""
+
+
+def number(value: Any, state: str = "Ok", message: str = "") -> str:
+    return (
+        f'<setNumberVector device="D" name="N" state="{state}" message="{message}">'
+        f'<oneNumber name="a">{value}</oneNumber></setNumberVector>'
+    )
+
+
+def test_ready_waits_for_a_quiet_period() -> None:
+    async def scenario() -> None:
+        async with session() as (server, client):
+            waiting = asyncio.ensure_future(client.ready(LIMIT, quiet=0.3))
+            for text in (NUMBERS, TEXTS, SWITCHES):
+                await asyncio.sleep(0.1)
+                assert not waiting.done()
+                await server.send(text)
+            await waiting
+            assert len(client["D"]) == 3
+
+    asyncio.run(scenario())
+
+
+def test_ready_for_names() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            await client.ready(LIMIT, "D", ("D", "N"))
+            waiting = asyncio.ensure_future(client.ready(LIMIT, ("D", "T"), "E"))
+            await server.send(TEXTS)
+            await client.got("Define", 2)
+            assert not waiting.done()
+            await server.send(TEXTS.replace('"D"', '"E"'))
+            await waiting
+            with pytest.raises(TimeoutError, match="nothing"):
+                await client.ready(0.05, "nothing")
+
+    asyncio.run(scenario())
+
+
+def test_wait_for_states() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            vector = await client.wait_for("D", "N", "Idle", LIMIT)
+            assert vector is client["D"]["N"]
+            waiting = asyncio.ensure_future(client.wait_for("D", "N", ("Ok", "Alert"), LIMIT))
+            await server.send(number(1, "Busy"), number(1, "Ok"))
+            assert await waiting is vector
+            with pytest.raises(TimeoutError, match="is Ok"):
+                await client.wait_for("D", "N", "Alert", 0.05)
+
+    asyncio.run(scenario())
+
+
+def test_a_command_waits_for_its_effect() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT))
+            await server.expect('<oneNumber name="a">3</oneNumber>')
+            await server.send(number(2, "Busy"), number(3, "Ok"))
+            vector = await sent
+            assert (vector.state, vector["a"]) == ("Ok", "3")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("until", [{"a": 3}, {"a": (3.2, 0.3)}, lambda vector: vector["a"] == "3"])
+def test_until_requires_more_than_a_state(until: Until) -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            sent = asyncio.ensure_future(
+                client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT, until=until)
+            )
+            await server.expect("<newNumberVector")
+            await server.send(number(1), number(2))
+            await client.got("Set", 2)
+            assert not sent.done()
+            await server.send(number(3))
+            assert (await sent)["a"] == "3"
+
+    asyncio.run(scenario())
+
+
+def test_a_command_that_fails() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT))
+            await server.expect("<newNumberVector")
+            await server.send(number(1, "Alert", "the cap is on"))
+            with pytest.raises(INDIAlert, match="the cap is on") as caught:
+                await sent
+            assert (caught.value.devicename, caught.value.vectorname) == ("D", "N")
+            with pytest.raises(TimeoutError, match="D N is Busy"):
+                await client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=0.05)
+            with pytest.raises(KeyError):
+                await client.send_newVector("D", "unknown", wait=True)
+            sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT))
+            await asyncio.sleep(0)
+            server.hang_up()
+            with pytest.raises(ConnectionError):
+                await sent
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("vector", "members", "fault"),
+    [
+        ("N", {"a": 11}, "outside 0 to 10"),
+        ("N", {"a": "x"}, "no number"),
+        ("N", {"zz": 1}, "no member zz"),
+        ("S", {"on": "On", "off": "On"}, "allows one"),
+        ("S", {"on": "Off"}, "needs one"),
+        ("S", {"on": "yes"}, "neither"),
+        ("T", {"x": 1}, "must be a str"),
+        ("B", {"img": (b"x", 0, "")}, "read-only"),
+        ("X", {}, "not defined"),
+    ],
+)
+def test_checks_before_sending(vector: str, members: dict[str, Any], fault: str) -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, TEXTS, SWITCHES, BLOBS) as (_, client):
+            with pytest.raises(INDICheckError, match=fault):
+                await client.send_newVector("D", vector, members=members, check=True)
+            client.check_before_send = True
+            with pytest.raises(INDICheckError, match=fault):
+                await client.send_newVector("D", vector, members=members)
+            await client.send_newVector("D", "N", members={"b": 1e9})
+
+    asyncio.run(scenario())
+
+
+def test_ping() -> None:
+    async def scenario() -> None:
+        async with session() as (server, client):
+            pinged = asyncio.ensure_future(client.ping(LIMIT))
+            await server.expect("<pingRequest")
+            uid = server.received.split(b'uid="')[-1].split(b'"')[0].decode()
+            await server.send('<pingReply uid="another"/>', f'<pingReply uid="{uid}"/>')
+            assert 0 <= await pinged < LIMIT
+            with pytest.raises(TimeoutError):
+                await client.ping(0.05)
+        with pytest.raises(ConnectionError):
+            await client.ping()
+
+    asyncio.run(scenario())
+
+
+def test_stream_of_events() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, TEXTS) as (server, client):
+            numbers = client.events("D", "N", setNumberVector)
+            messages = client.events(types=Message)
+            await server.send(
+                number(1),
+                '<setTextVector device="D" name="T"/>',
+                '<message device="D" message="m"/>',
+                number(2),
+            )
+            assert (await anext(numbers))["a"] == "1"
+            assert (await anext(numbers))["a"] == "2"
+            assert (await anext(messages)).message == "m"
+            client.shutdown()
+            assert [event.eventtype async for event in numbers] == []
+
+    asyncio.run(scenario())
+
+
+def test_a_full_stream_of_events_holds_up_and_waiting_goes_on() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            stream = client.events(types=setNumberVector, queue=3)
+            await server.send(*(number(value) for value in range(10)))
+            await client.got("Set", 3)
+            await asyncio.sleep(0.05)
+            assert len(client.of("Set")) == 3
+            assert (await anext(stream))["a"] == "0"
+            await client.got("Set", 4)
+            await client.wait_for("D", "N", "Ok", LIMIT)
+            await server.send(number(99, "Alert"))
+            await client.wait_for("D", "N", "Alert", LIMIT)  # a waiter gets its answer in any case
+            assert [int((await anext(stream))["a"]) for _ in range(10)] == [*range(1, 10), 99]
+
+    asyncio.run(scenario())
+
+
+def test_a_dropped_stream_holds_nobody_up() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            stream = client.events(queue=1)
+            await server.send(*(number(value) for value in range(10)))
+            await asyncio.sleep(0.05)
+            del stream
+            gc.collect()
+            await client.got("Set", 10)
+
+    asyncio.run(scenario())
+
+
+def test_stream_of_frames() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            stream = client.frames("D")
+            await server.send(BLOBS)
+            await server.expect('<enableBLOB device="D" name="B">Also</enableBLOB>')
+            contents = [os.urandom(1000) for _ in range(5)]
+            await server.send(*(blob(content) for content in contents))
+            for content in contents:
+                frame = await anext(stream)
+                assert (bytes(frame.data), frame.format, frame.size) == (content, ".bin", 1000)
+                assert frame.data.readonly
+                assert frame.timestamp.year == 2024
+            assert client["D"]["B"]["img"] == contents[-1]
+
+    asyncio.run(scenario())
+
+
+def test_newest_frames_only() -> None:
+    async def scenario() -> None:
+        async with session(BLOBS) as (server, client):
+            stream = client.frames("D", "B", newest=True)
+            await server.send(*(blob(bytes([value])) for value in range(1, 10)))
+            await client.got("SetBLOB", 9)
+            assert bytes((await anext(stream)).data) == b"\x09"
+
+    asyncio.run(scenario())
+
+
+def test_every_frame_holds_the_server_up() -> None:
+    async def scenario() -> None:
+        async with session(BLOBS) as (server, client):
+            stream = client.frames("D", "B", queue=2)
+            await server.send(*(blob(bytes([value])) for value in range(1, 10)))
+            await client.got("SetBLOB", 2)
+            await asyncio.sleep(0.05)
+            assert len(client.of("SetBLOB")) == 2
+            assert [bytes((await anext(stream)).data)[0] for _ in range(9)] == list(range(1, 10))
+
+    asyncio.run(scenario())
+
+
+def test_frames_that_are_not_kept() -> None:
+    async def scenario() -> None:
+        async with session(BLOBS) as (server, client):
+            stream = client.frames("D", "B", keep=False)
+            await server.send(*(blob(bytes([value]) * 100) for value in (1, 2)))
+            first = await anext(stream)
+            array = numpy.frombuffer(first.data, numpy.uint8)
+            assert client["D"]["B"]["img"] is None
+            second = await anext(stream)
+            with pytest.raises(ValueError, match="released"):
+                bytes(first.data)
+            assert array.tolist() == [1] * 100
+            assert bytes(second.data) == b"\x02" * 100
+            stream.close()
+            await server.send(blob(b"kept"))
+            await client.got("SetBLOB", 3)
+            assert client["D"]["B"]["img"] == b"kept"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "packed"),
+    [("u1", (3, 4), False), ("<u2", (3, 4), False), ("u1", (3, 4, 3), False), ("<u2", (3, 4), True)],
+)
+def test_raw_frames_become_arrays(dtype: str, shape: tuple[int, ...], packed: bool) -> None:
+    picture = numpy.arange(numpy.prod(shape), dtype=dtype).reshape(shape)
+    content = zlib.compress(picture.tobytes()) if packed else picture.tobytes()
+
+    async def scenario() -> None:
+        async with session(STREAMS, BLOBS) as (server, client):
+            stream = client.frames("D")
+            await server.send(blob(content, ".stream.z" if packed else ".stream", size=picture.nbytes))
+            array = (await anext(stream)).array()
+            assert array.dtype == numpy.dtype(dtype)
+            assert numpy.array_equal(array, picture)
+            assert packed or not array.flags.owndata
+            await server.send(blob(b"x" * 7, ".stream"), blob(b"x", ".jpg"))
+            with pytest.raises(ValueError, match="7 bytes fit none"):
+                (await anext(stream)).array()
+            with pytest.raises(ValueError, match=r"\.jpg"):
+                (await anext(stream)).array()
+
+    asyncio.run(scenario())
+
+
+def test_exposure_that_fails() -> None:
+    exposure = NUMBERS.replace('"N"', '"CCD_EXPOSURE"')
+
+    async def scenario() -> None:
+        async with session(exposure, BLOBS.replace('"B"', '"CCD1"')) as (server, client):
+            taken: asyncio.Future[Frame] = asyncio.ensure_future(client.expose("D", 0.1, timeout=LIMIT))
+            await server.expect("<newNumberVector")
+            await server.send('<setNumberVector device="D" name="CCD_EXPOSURE" state="Alert" message="no power"/>')
+            with pytest.raises(INDIAlert, match="no power"):
+                await taken
+            with pytest.raises(TimeoutError, match="no frame"):
+                await client.expose("D", 0.01, timeout=0.05)
+
+    asyncio.run(scenario())
+
+
+# -- BLOB folder
+
+
+def test_blobs_are_saved_as_they_came(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            client.BLOBfolder = str(tmp_path)
+            await server.send(BLOBS)
+            await server.expect('<enableBLOB device="D" name="B">Also</enableBLOB>')
+            packed = zlib.compress(b"content")
+            await server.send(blob(packed, ".fits.z", size=7), number(1), blob(packed, ".fits.z", size=7))
+            await client.got("SetBLOB", 2)
+            names = sorted(os.listdir(tmp_path))
+            assert names == ["img_20240102_03_04_05.fits.z", "img_20240102_03_04_05_1.fits.z"]
+            assert all((tmp_path / name).read_bytes() == packed for name in names)
+            assert client["D"]["B"].member("img").filename == names[1]
+            assert (tmp_path / names[0]).stat().st_mode & 0o777 == 0o666 & ~umask()
+
+    asyncio.run(scenario())
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "..", ".hidden", "a/b", "x" * 500, "tab\there"])
+def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "blobs"
+    folder.mkdir()
+
+    async def scenario() -> None:
+        async with session(BLOBS, BLOBfolder=folder) as (server, client):
+            await server.send(blob(b"content", "/../.bin", name=name))
+            await client.got("SetBLOB")
+
+    asyncio.run(scenario())
+    (saved,) = os.listdir(folder)
+    assert not saved.startswith(".") and saved.endswith(".bin")
+    assert (folder / saved).read_bytes() == b"content"
+    assert os.listdir(tmp_path) == ["blobs"]
+
+
+def test_saving_holds_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others go on; what is about the same vector, and about its whole device, comes in order."""
+    gate = threading.Event()
+    real = blobjobs.save
+
+    def slow(*arguments: Any) -> str:
+        gate.wait(LIMIT)
+        return real(*arguments)
+
+    monkeypatch.setattr(blobjobs, "save", slow)
+
+    async def scenario() -> None:
+        async with session(NUMBERS, BLOBS, BLOBfolder=tmp_path) as (server, client):
+            busy = '<setBLOBVector device="D" name="B" state="Busy"/>'
+            await server.send(blob(b"one"), busy, blob(b"two"), number(5))
+            await client.got("Set")
+            assert client["D"]["B"]["img"] is None
+            await server.send('<delProperty device="D"/>')
+            await asyncio.sleep(0.05)
+            assert "Delete" not in client.types()
+            gate.set()
+            await client.got("Delete")
+            kinds = [(event.eventtype, event.state) for event in client.of("SetBLOB")]
+            assert kinds == [("SetBLOB", "Ok"), ("SetBLOB", "Busy"), ("SetBLOB", "Ok")]
+            assert client.types()[-1] == "Delete"
+            assert len(os.listdir(tmp_path)) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_folder_that_cannot_be_written_costs_no_event(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+
+    async def scenario() -> None:
+        async with session(BLOBS, BLOBfolder=folder) as (server, client):
+            folder.rmdir()
+            await server.send(blob(b"content"))
+            event = await client.got("SetBLOB")
+            assert dict(event) == {"img": b"content"}
+            assert "cannot be saved" in client.of("Message")[-1].message
+            with pytest.raises(KeyError):
+                client.BLOBfolder = folder
+
+    asyncio.run(scenario())
+
+
+def test_compressed_blobs_are_inflated_on_request(tmp_path: Path) -> None:
+    content = b"content " * 1000
+
+    async def scenario() -> None:
+        async with session(BLOBS, inflate_blobs=True, BLOBfolder=tmp_path) as (server, client):
+            await server.send(
+                blob(zlib.compress(content), ".fits.z", size=len(content)),
+                blob(zlib.compress(content), ".fits.z", size=100),
+                blob(b"nonsense", ".fits.z", size=100),
+            )
+            await client.got("SetBLOB", 3)
+            good, bomb, nonsense = client.of("SetBLOB")
+            assert (good["img"], good.sizeformat["img"]) == (content, (len(content), ".fits"))
+            assert (tmp_path / "img_20240102_03_04_05.fits").read_bytes() == content
+            assert bomb.sizeformat["img"] == (100, ".fits.z")
+            assert nonsense["img"] == b"nonsense"
+            assert sum("cannot be inflated" in message.message for message in client.of("Message")) == 2
+
+    asyncio.run(scenario())
+
+
+def test_setting_the_folder_asks_for_the_blobs_of_all(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, BLOBS) as (server, client):
+            client.BLOBfolder = tmp_path
+            await server.expect(
+                '<enableBLOB device="D">Also</enableBLOB><enableBLOB device="D" name="B">Also</enableBLOB>'
+            )
+            client.BLOBfolder = None
+            await server.expect(
+                '<enableBLOB device="D">Never</enableBLOB><enableBLOB device="D" name="B">Never</enableBLOB>'
+            )
+
+    asyncio.run(scenario())
+
+
+def test_wrapped_base64_is_decoded() -> None:
+    content = os.urandom(100_000)
+    text = base64.encodebytes(content).decode()
+
+    async def scenario() -> None:
+        async with session(BLOBS) as (server, client):
+            await server.send(
+                '<setBLOBVector device="D" name="B"><oneBLOB name="img" size="100000" enclen="7" format=".bin">'
+                f"\n{text}</oneBLOB></setBLOBVector>"
+            )
+            assert (await client.got("SetBLOB"))["img"] == content
+
+    asyncio.run(scenario())
