@@ -31,7 +31,7 @@ lint: build
 SANITIZED := build/sanitize
 sanitize: build
 	INDIFAST_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build \
-	    --build-base build/sanitize-tmp --build-lib $(SANITIZED)
+	    --build-base build/sanitize-tmp --build-lib $(SANITIZED) build_ext --parallel 2
 	PYTHON="$(CURDIR)/$(BIN)/python" .ci/sanitized "$(CURDIR)/$(SANITIZED)" \
 	    -m pytest -p no:cacheprovider tests/parser tests/codec $(PYTEST_ARGS)
 
@@ -41,11 +41,12 @@ $(VENV)/.packages: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "indifast needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" "Cython>=3.0" wheel
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[test,lint]"
+	INDIFAST_EXTENSIONS=later $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --no-build-isolation --editable ".[test,lint]"
 	touch $@
 
 $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
-	$(BIN)/python setup.py --quiet build_ext --inplace
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
 	touch $@
 
 $(PEERS)/d31/.done: PACKAGES = indipydriver==3.1.2 indipyserver==0.0.6 indipyclient==0.9.4

@@ -28,6 +28,9 @@ if sanitizers := os.environ.get("INDIFAST_SANITIZE"):  # e.g. "address,undefined
     compile_args = ["-O1", "-g", "-std=gnu11", f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer"]
     link_args = [f"-fsanitize={sanitizers}"]
 
+# `make` installs the package in place and builds the extensions in a step of its own, with its own time stamps.
+pure = os.environ.get("INDIFAST_EXTENSIONS") == "later"
+
 headers = [str(path) for path in sorted((PACKAGE / "csrc").glob("*.h"))]
 extensions = [
     Extension(
@@ -39,6 +42,7 @@ extensions = [
         extra_link_args=link_args,
     )
     for source in sorted(PACKAGE.glob("*.pyx"))
+    if not pure
 ]
 
 setup(ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, include_path=["src"]))
