@@ -46,7 +46,7 @@ class Device(_ParentDevice):
         self._itemid: Any = None
         self._enableBLOB = client._initial_blob_choice(devicename)
         self._record: DeviceRecord | None = None
-        self._stale: set[str] = set()
+        self._stale: dict[str, None] = {}  # in the order of the changes, so that new vectors keep theirs
         self.messages = MessageDeque(self._touch)
 
     def __setitem__(self, propertyname: str, propertyvector: Any) -> None:
@@ -82,10 +82,10 @@ class Device(_ParentDevice):
     def _touch(self) -> None:
         if self._record is not None:
             self._record = None
-            self._client._stale.add(self.devicename)
+            self._client._stale[self.devicename] = None
 
     def _touch_vector(self, name: str) -> None:
-        self._stale.add(name)
+        self._stale[name] = None
         self._touch()
 
     def _frozen(self) -> DeviceRecord:

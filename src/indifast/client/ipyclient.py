@@ -133,7 +133,7 @@ class IPyClient(UserDict[str, Any]):
         self._watchers: list[weakref.ref[waiting.Watcher]] = []
         self._not_kept: dict[tuple[str, str | None], int] = {}
         self._records: dict[str, Any] = {}
-        self._stale: set[str] = set()
+        self._stale: dict[str, None] = {}
         self._skips: deque[str] = deque(maxlen=8)
         self._trace = Trace(logger)
         self._run: asyncio.Task[None] | None = None
@@ -530,7 +530,7 @@ class IPyClient(UserDict[str, Any]):
         if not known:
             self._introduce(device, name)
             self.data[name] = device
-            self._stale.add(name)
+            self._stale[name] = None
         vector: Any = device._define(event, element.tag)
         event.vector = vector
         if element.tag == "defBLOBVector" and (
@@ -921,11 +921,12 @@ class IPyClient(UserDict[str, Any]):
     def snapshot(self) -> Snap:
         """Everything as it stands now, safe to hand to another thread. Costs what changed since the last snapshot."""
         if self._stale or len(self._records) != len(self.data):
-            records = self._records.copy() if len(self._records) <= len(self.data) else {}
-            names = self._stale if len(records) + len(self._stale - records.keys()) == len(self.data) else self.data
-            for name in list(names):
+            records = self._records.copy()
+            for name in self._stale:
                 if name in self.data:
                     records[name] = self.data[name]._frozen()
+            if len(records) != len(self.data):  # devices were taken out
+                records = {name: device._frozen() for name, device in self.data.items()}
             self._records = records
             self._stale.clear()
         return Snap._of(

@@ -1,0 +1,192 @@
+"""Snapshots: what they hold, that they never change, and that they cost what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import io
+import json
+import threading
+from typing import Any
+
+import pytest
+from client_support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, blob, session
+
+from indifast.client.ipyclient import Snap, SnapDevice
+from indifast.client.propertymembers import SnapBLOBMember, SnapMember, SnapNumberMember
+from indifast.client.propertyvectors import SnapNumberVector, SnapVector
+
+ALL = (NUMBERS, TEXTS, SWITCHES, LIGHTS, BLOBS)
+
+
+def update(value: Any, vector: str = "N") -> str:
+    return (
+        f'<setNumberVector device="D" name="{vector}" state="Ok" timestamp="2024-01-02T03:04:06">'
+        f'<oneNumber name="a">{value}</oneNumber></setNumberVector>'
+    )
+
+
+def test_a_snapshot_never_changes() -> None:
+    async def scenario() -> None:
+        async with session(*ALL) as (server, client):
+            before = client.snapshot()
+            device_before, vector_before = client["D"].snapshot(), client["D"]["N"].snapshot()
+            plain = before.dictdump(inc_user_string=True, inc_itemid=True)
+            await server.send(update(7), blob(b"x"), '<message device="D" message="m"/>')
+            await server.send('<delProperty device="D" name="T"/>')
+            await client.got("Delete")
+            client["D"]["N"].user_string = "changed"
+            client["D"]["S"].state = "Alert"
+            client["D"]["N"].member("b").user_string = "changed"
+            client["D"].user_string = "changed"
+            after = client.snapshot()
+            assert before.dictdump(inc_user_string=True, inc_itemid=True) == plain
+            assert (device_before["N"]["a"], vector_before["a"], before["D"]["N"]["a"]) == ("1", "1", "1")
+            assert before["D"].messages == [] and after["D"].messages[0][1] == "m"
+            assert after["D"]["N"]["a"] == "7"
+            assert after["D"]["N"].user_string == after["D"].user_string == "changed"
+            assert after["D"]["S"].state == "Alert"
+            assert after["D"]["N"].member("b").user_string == "changed"
+            assert not after["D"]["T"].enable and before["D"]["T"].enable
+            assert after["D"]["B"]["img"] == b"x"
+            client["D"].messages.appendleft((client.seen[-1].timestamp, "of the program"))
+            assert client.snapshot()["D"].messages[0][1] == "of the program"
+
+    asyncio.run(scenario())
+
+
+def test_changing_a_snapshot_changes_nothing_else() -> None:
+    async def scenario() -> None:
+        async with session(*ALL) as (_, client):
+            one, other = client.snapshot(), client.snapshot()
+            one["D"]["N"]["a"] = "9"
+            one["D"]["N"].state = "Alert"
+            one["D"].disable()
+            one.messages.clear()
+            assert (one["D"]["N"]["a"], one["D"]["N"].state, one["D"].enable) == ("9", "Alert", False)
+            for untouched in (other, client.snapshot(), client):
+                assert (untouched["D"]["N"]["a"], untouched["D"]["N"].state) == ("1", "Idle")
+                assert untouched["D"].enable and untouched.enabledlen() == 1
+            assert other.messages
+            with pytest.raises(ValueError, match="no state"):
+                one["D"]["N"].state = "Wrong"
+
+    asyncio.run(scenario())
+
+
+def test_types_and_mapping_behaviour() -> None:
+    async def scenario() -> None:
+        async with session(*ALL) as (_, client):
+            snap = client.snapshot()
+            assert isinstance(snap, Snap) and isinstance(snap["D"], SnapDevice)
+            assert type(snap["D"]["N"]) is SnapNumberVector and type(snap["D"]["T"]) is SnapVector
+            kinds = [type(next(iter(snap["D"][name].members().values()))) for name in "NTSLB"]
+            assert kinds == [SnapNumberMember, SnapMember, SnapMember, SnapMember, SnapBLOBMember]
+            assert (list(snap), list(snap["D"]), len(snap)) == (["D"], list("NTSLB"), 1)
+            assert "D" in snap and "X" not in snap
+            assert snap.get("X") is None and snap["D"].data.get("N") is snap["D"]["N"]
+            assert snap["D"]["N"] is snap["D"]["N"] and snap == client.snapshot()
+            assert snap.get_vector_state("D", "N") == "Idle" and snap.get_vector_state("D", "X") is None
+            assert (snap["D"]["N"].getfloatvalue("a"), snap["D"]["N"].getformattedvalue("a")) == (1.0, " 1.00")
+            assert (snap["D"]["L"].perm, snap["D"]["S"].rule, snap["D"]["N"].rule) == ("ro", "OneOfMany", None)
+            assert not hasattr(snap["D"]["N"], "device")
+            with pytest.raises(TypeError):
+                hash(snap)
+            twin = copy.deepcopy(snap)
+            assert twin.dictdump() == snap.dictdump()
+            assert list(client["D"].snapshot()) == list("NTSLB")
+
+    asyncio.run(scenario())
+
+
+def test_only_what_changed_is_made_anew() -> None:
+    async def scenario() -> None:
+        async with session(*ALL) as (server, client):
+            before = client.snapshot()
+            assert client.snapshot()._records is before._records
+            await server.send(update(2))
+            await client.got("Set")
+            after = client.snapshot()
+            old, new = before._records["D"].vectors, after._records["D"].vectors
+            assert [old[name] is new[name] for name in "NTSLB"] == [False, True, True, True, True]
+            del client["D"]["T"].data["y"]
+            del client["D"]["T"], client.data["D"].data["S"]
+            assert list(client.snapshot()["D"]) == ["N", "L", "B"]
+            del client["D"]
+            assert list(client.snapshot()) == []
+
+    asyncio.run(scenario())
+
+
+def test_another_thread_may_look_at_it_while_events_come() -> None:
+    async def scenario() -> None:
+        async with session(*ALL) as (server, client):
+            snaps = [client.snapshot()]
+            faults: list[BaseException] = []
+            done = threading.Event()
+
+            def look() -> None:
+                try:
+                    while not done.is_set():
+                        for snap in list(snaps):
+                            assert float(snap["D"]["N"]["a"]) == snap["D"]["N"].getfloatvalue("a")
+                            json.loads(snap.dumps())
+                except BaseException as error:
+                    faults.append(error)
+
+            threads = [threading.Thread(target=look) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for value in range(100):
+                await server.send(update(value))
+                await client.got("Set", value + 1)
+                snaps[:] = [client.snapshot()]
+            done.set()
+            for thread in threads:
+                thread.join()
+            assert not faults
+
+    asyncio.run(scenario())
+
+
+def test_json_layout() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, BLOBS) as (server, client):
+            await server.send(blob(b"content"))
+            await client.got("SetBLOB")
+            plain = json.loads(client.snapshot().dumps(inc_blob=True, inc_user_string=True, inc_itemid=True))
+            assert list(plain) == ["indihost", "indiport", "connected", "messages", "devices", "user_string"]
+            device = plain["devices"]["D"]
+            assert list(device) == ["devicename", "enable", "messages", "vectors", "user_string", "itemid"]
+            vector = device["vectors"]["N"]
+            assert list(vector) == [
+                "vectortype", "name", "devicename", "label", "enable", "message", "message_timestamp", "group", "state",
+                "timeout", "timestamp", "perm", "user_string", "itemid", "members",
+            ]  # fmt: skip
+            assert vector["timestamp"] == "2024-01-02T03:04:05+00:00"
+            assert vector["members"]["b"] == {
+                "label": "B", "format": "%9.6m", "min": "0", "max": "0", "step": "0", "value": "-0:30:15",
+                "floatvalue": -0.5041666666666667, "formattedvalue": " -0:30:15", "user_string": "", "itemid": 4,
+            }  # fmt: skip
+            assert device["vectors"]["B"]["members"]["img"]["value"] == "Y29udGVudA=="
+            snap = client["D"]["B"].snapshot()
+            assert snap.dictdump(inc_blob=True)["members"]["img"]["value"] == b"content"
+            assert snap.dictdump()["members"]["img"]["value"] is None
+            out = io.StringIO()
+            snap.dump(out, indent=2)
+            assert out.getvalue() == json.dumps(snap.dictdump(), indent=2)
+
+    asyncio.run(scenario())
+
+
+def test_a_format_that_shows_nothing_breaks_nothing() -> None:
+    async def scenario() -> None:
+        wide = NUMBERS.replace('"N"', '"W"').replace("%5.2f", "%999999999f")
+        async with session(NUMBERS.replace("%5.2f", "%q"), wide) as (_, client):
+            plain = client.snapshot().dictdump()
+            for name in ("N", "W"):
+                assert plain["devices"]["D"]["vectors"][name]["members"]["a"]["formattedvalue"] == "1"
+                with pytest.raises(TypeError):
+                    client["D"][name].getformattedvalue("a")
+
+    asyncio.run(scenario())
