@@ -16,8 +16,8 @@ MESSAGES = [
     '<newNumberVector device="Dev" name="nu"><oneNumber name="n">5</oneNumber></newNumberVector>',
     '<newSwitchVector device="Dev" name="sw"><oneSwitch name="a">On</oneSwitch></newSwitchVector>',
     '<newBLOBVector device="Dev" name="bl"><oneBLOB name="b1" size="3" format=".x">YWJj</oneBLOB></newBLOBVector>',
-    '<defNumberVector device="O" name="v" state="Ok" perm="rw"><defNumber name="a" format="%g" min="0" max="1" step="2">'
-    "1</defNumber></defNumberVector>",
+    '<defNumberVector device="O" name="v" state="Ok" perm="rw"><defNumber name="a" format="%g" min="0" max="1" '
+    'step="2">1</defNumber></defNumberVector>',
     '<setBLOBVector device="O" name="v"><oneBLOB name="b1" size="3" format=".x">YWJj</oneBLOB></setBLOBVector>',
     '<setLightVector device="O" name="v"><oneLight name="l">Ok</oneLight></setLightVector>',
     '<enableBLOB device="Dev" name="bl">Also</enableBLOB>',

@@ -22,6 +22,8 @@ from indifast import (
     TextMember,
     TextVector,
 )
+from indifast.driver.portlink import PortLink
+from indifast.protocol.limits import Limits
 from indifast.transport import blobs
 
 NUMBER = '<newNumberVector device="Dev" name="nu"><oneNumber name="n">1</oneNumber></newNumberVector>'
@@ -236,6 +238,27 @@ def test_each_client_begins_with_blobs_off() -> None:
                 assert any(element.blob for element in client.elements) == enable
                 await client.close()
                 await until(lambda: driver._runtime.link._client is None)  # type: ignore[union-attr]
+
+    asyncio.run(run())
+
+
+def test_a_client_that_stops_in_the_middle_is_let_go() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        driver.listen("127.0.0.1", 0)
+        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, Limits(stall=0.2))
+        async with driver:
+            client = await WireClient.connect(driver.listening_port)
+            client.send('<newNumberVector device="Dev" name="nu"><oneNumber name="n">')
+            await client.until(lambda: client.eof)
+            await client.close()
+            client = await WireClient.connect(driver.listening_port)
+            client.send("<newNumberVector ")
+            for _ in range(5):  # slow, but it goes on
+                await asyncio.sleep(0.1)
+                client.send('device="Dev" ')
+            assert not client.eof
+            await client.close()
 
     asyncio.run(run())
 

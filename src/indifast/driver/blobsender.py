@@ -61,7 +61,7 @@ class BLOBSender:
 
             message = BlobMessage.from_members("setBLOBVector", attributes, present)
             await _take_over(message, link, device, name)
-            driver._runtime.send_blob(message)
+            driver._runtime.send(message)
             await link.paced(device, name)
 
     async def _load(self, member: BLOBMember, value: Any, compress: bool | None) -> BlobContent | None:

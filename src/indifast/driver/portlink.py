@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from indifast.driver.streamlink import Refuse, StreamLink
+from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
 from indifast.routing.link import Demand
 
@@ -27,22 +28,23 @@ class PortLink:
     Without a client, what the driver sends is dropped. Each client begins with BLOBs off.
     """
 
-    def __init__(self, refuse: Refuse) -> None:
+    def __init__(self, refuse: Refuse, limits: Limits) -> None:
         self.closed = False
         self.ended = False
         self.port: int | None = None
         self._refuse = refuse
+        self._limits = limits
         self._listener: Listener | None = None
         self._client: StreamLink | None = None
         self._callback: Callable[[], None] | None = None
         self._policies: dict[tuple[str, str | None], str] = {}
 
     @classmethod
-    async def open(cls, host: str, port: int, refuse: Refuse) -> Self:
+    async def open(cls, host: str, port: int, refuse: Refuse, limits: Limits = DEFAULT_LIMITS) -> Self:
         """Listen. Raises OSError when the port can't be had."""
         from indifast.transport.connect import listen_tcp
 
-        link = cls(refuse)
+        link = cls(refuse, limits)
         link._listener = await listen_tcp(host, port, link._accept)
         link.port = link._listener.port
         logger.info("listening on %s", ", ".join(link._listener.addresses))
@@ -55,7 +57,7 @@ class PortLink:
             return
         logger.info("connection from %s", stream.peername)
         self._policies.clear()
-        self._client = client = StreamLink(stream, self._refuse)
+        self._client = client = StreamLink(stream, self._refuse, limits=self._limits)
         client.on_receive(self._callback)
         client.start(lambda: self._lost(client))
 

@@ -255,7 +255,7 @@ class Runtime:
         return link
 
     def send(self, message: Routable) -> None:
-        """Send one small message; dropped and counted when the driver does not run or has been stopped."""
+        """Send one message; dropped and counted when the driver does not run or has been stopped."""
         link = self.sending_link()
         if link is not None:
             link.send(message)
@@ -267,10 +267,6 @@ class Runtime:
         self.send(message)
         if self.link is not None:
             await self.link.not_full()
-
-    def send_blob(self, message: Routable) -> None:
-        """Send a BLOB message that is encoded."""
-        self.send(message)
 
     def wanted(self, vector: PropertyVector) -> bool:
         """Somebody wants the content of this BLOBVector, as far as another thread can tell."""

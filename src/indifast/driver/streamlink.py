@@ -79,8 +79,15 @@ class StreamLink:
     """
 
     def __init__(
-        self, stream: Stream, refuse: Refuse, *, terminator: bytes = b"", limits: Limits = DEFAULT_LIMITS
+        self,
+        stream: Stream,
+        refuse: Refuse,
+        *,
+        terminator: bytes = b"",
+        limits: Limits = DEFAULT_LIMITS,
+        patient: bool = False,
     ) -> None:
+        """`patient`: a message that is not finished in time is given up, but not the stream with it."""
         self.closed = False
         self.ended = False
         """The peer has said its last word and the driver has heard it."""
@@ -97,6 +104,10 @@ class StreamLink:
         self._reading_paused = False
         self._eof = False
         self._frame: asyncio.Future[None] | None = None
+        self._patient = patient
+        self._stall = limits.stall
+        self._last_read = 0.0
+        self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator)
 
     def start(self, on_lost: Callable[[], None] | None = None) -> None:
@@ -168,10 +179,28 @@ class StreamLink:
         if self._tokenizer.lost_attached != self._lost_attached:  # nobody knows which ones these were
             self._lost_attached = self._tokenizer.lost_attached
             self._descriptors.close()
+        self._last_read = time.monotonic()
+        if self._watch is None and self._tokenizer.held:
+            self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
         if not self._reading_paused and (len(self._inbox) >= _INBOX or self._inbox_bytes >= _INBOX_BYTES):
             self._reading_paused = True
             self._stream.pause_reading()
         self._notify()
+
+    def _check_progress(self) -> None:
+        self._watch = None
+        if not self._tokenizer.held or self.closed:
+            return
+        idle = time.monotonic() - self._last_read
+        if idle < self._stall or self._reading_paused:
+            wait = self._stall if self._reading_paused else self._stall - idle
+            self._watch = asyncio.get_running_loop().call_later(wait, self._check_progress)
+            return
+        text = "an unfinished message of %d bytes from %s is given up: nothing more came for %g s"
+        self._refuse(("stalled", self.peername), text, self._tokenizer.held, self.peername, self._stall)
+        self._tokenizer.abandon()
+        if not self._patient:
+            self._stream.abort()
 
     def eof_received(self) -> bool:
         """The peer says nothing more, but may go on listening."""
@@ -184,6 +213,8 @@ class StreamLink:
         """See `Receiver`."""
         self._eof = True
         self.closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         self._descriptors.close()
         self._outbox.clear()
         self._outbox.open()
@@ -224,6 +255,6 @@ async def open_stdio_link(refuse: Refuse) -> StreamLink:
     """A link over stdin and stdout: one message per line or more, never two on a line."""
     from indifast.transport.connect import open_stdio
 
-    link = StreamLink(open_stdio(), refuse, terminator=b"\n")
+    link = StreamLink(open_stdio(), refuse, terminator=b"\n", patient=True)
     link.start()
     return link

@@ -22,10 +22,6 @@ BLOB_POLICIES: Final = (NEVER, ALSO, ONLY)
 DEF_VECTORS: Final = frozenset(f"def{kind}Vector" for kind in KINDS)
 SET_VECTORS: Final = frozenset(f"set{kind}Vector" for kind in KINDS)
 NEW_VECTORS: Final = frozenset(f"new{kind}Vector" for kind in KINDS if kind != "Light")
-VECTORS: Final = DEF_VECTORS | SET_VECTORS | NEW_VECTORS
 
 SNOOPED: Final = DEF_VECTORS | SET_VECTORS | {"message", "delProperty"}
 """What a driver may hear about the devices of other drivers."""
-
-ROOTS: Final = VECTORS | {"getProperties", "enableBLOB", "message", "delProperty", "pingRequest", "pingReply"}
-"""Every element that may stand at top level."""
