@@ -8,7 +8,7 @@ from __future__ import annotations
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -567,12 +567,13 @@ cdef class Content:
         cdef size_t got, at, n, total
         cdef const uint8_t[::1] view
         cdef uint8_t *dst
+        cdef PyObject *made
         if self.data == NULL:
             if not self.relay or self.scan.chars == 0:
                 return None
             total = <size_t>(self.scan.chars // 4 * 3 - self.scan.pads)
-            made = PyBytes_FromStringAndSize(NULL, total + 64)
-            dst = <uint8_t *>PyBytes_AS_STRING(made)
+            made = PyBytes_New(NULL, total + 64)
+            dst = <uint8_t *>PyBytes_AS(made)
             at = 0
             b64_decode_init(&state)
             for piece in self.slices:
@@ -582,11 +583,12 @@ cdef class Content:
                 with nogil:
                     b64_decode_step(&state, &view[0], n, dst + at, total + 64 - at, &got)
                 at += got
-            Py_INCREF(made)
-            self.data = <PyObject *>made
-            del made
-            _PyBytes_Resize(&self.data, total)
-            self.filled = self.cap = total
+            _PyBytes_Resize(&made, total)
+            if self.data == NULL:
+                self.data = made
+                self.filled = self.cap = total
+            else:  # another thread was faster
+                Py_XDECREF(made)
         if self.filled == 0:
             return None
         return <object>self.data

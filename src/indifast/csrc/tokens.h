@@ -244,7 +244,7 @@ static inline size_t tz_span_value(const uint8_t *b, size_t p, size_t end) {
 
 static inline size_t tz_span_text(const uint8_t *b, size_t p, size_t end) {
     TZ_SIMD(tz_first(tz_text_marks(TZ_LOAD(b + p))))
-    while (p < end && !(tz_flags[b[p]] & (uint8_t)~(TF_INK | TF_NL))) p++;
+    while (p < end && (!(tz_flags[b[p]] & (uint8_t)~(TF_INK | TF_NL)) || b[p] == '"')) p++;
     return p;
 }
 
@@ -424,7 +424,7 @@ static int tz_follow(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end)
         } else {
             if (t->vlen < 32 && end - p > 32 && tz_text_is(b + p, t->vlen)) q = p + t->vlen;
             else q = tz_span_text(b, p, end);
-            if (q >= end || q == p || b[q] != '<') {
+            if (q >= end || q == p || b[q] != '<' || (s->depth == 1 && tz_span_space(b, p, q) == q)) {
                 s->root = s->old_root;
                 s->mark = p;
                 s->state = S_TEXT;
@@ -617,7 +617,9 @@ S_VAL_:
         if (c == '<') { s->lt = p++; s->ret = S_VAL; GO(S_INNER_LT); }
         p++;
     }
+#ifdef TZ_GUESS
 value_ends:
+#endif
     if (s->ntok - s->stack[s->depth - 1] > TZ_MAX_ATTRS) TZ_DAMAGE(TZ_R_SYNTAX, p);
     {
         uint64_t bit = (uint64_t)1 << ((s->name_len + b[s->name] + 2 * b[s->name + s->name_len - 1]) & 63);
