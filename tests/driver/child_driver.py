@@ -71,6 +71,16 @@ class Child(IPyDriver):
         say(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))  # noqa: ASYNC230, SIM115
         await self.send_message("end")
 
+    async def reuse(self) -> None:
+        """Overwrites the buffer as soon as it has been sent."""
+        buffer = bytearray(len(FRAME))
+        self["Child"]["blob"]["data"] = buffer
+        for number in range(5):
+            buffer[:] = bytes([number]) * len(buffer)
+            await self["Child"]["blob"].send_setVectorMembers(members=["data"])
+            buffer[:] = b"\xff" * len(buffer)
+        await self.send_message("end")
+
     async def mixed(self) -> None:
         """Sends BLOBs while other coroutines send as well."""
         self["Child"]["blob"]["data"] = FRAME

@@ -156,6 +156,26 @@ def test_unix_socket_pair_carries_blobs_as_descriptors_and_answers_pings() -> No
         assert child.wait(timeout=LIMIT) == 0
 
 
+def test_the_buffer_is_the_users_again_when_send_returns() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, started("reuse", stdin=theirs, stdout=theirs):
+        theirs.close()
+        ours.settimeout(LIMIT)
+        text, fds = b"", []
+        while b'message="end"' not in text:
+            data, received, _, _ = socket.recv_fds(ours, 1 << 20, 16, socket.MSG_CMSG_CLOEXEC)
+            assert data
+            text += data
+            fds += received
+        shared = [os.pread(fd, len(FRAME), 0) for fd in fds]
+        for fd in fds:
+            os.close(fd)
+    with piped("reuse") as child:
+        elements = Tokenizer().feed(b"".join(lines_until(child, b'message="end"')))
+        inline = [element.members[0].data for element in elements[:-1]]
+    assert shared == inline == [bytes([number]) * len(FRAME) for number in range(5)]
+
+
 def test_messages_of_several_coroutines_do_not_mix() -> None:
     with piped("mixed") as child:
         lines = lines_until(child, b'message="mixed"')

@@ -35,7 +35,7 @@ def fence_device() -> Device:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that no event tells of."""
     async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 
