@@ -159,3 +159,27 @@ def test_the_server_does_not_outlive_a_killed_demo(demo: Callable[..., Demo]) ->
     assert run.children
     run.process.kill()
     run.finish()
+
+
+def test_a_reader_that_has_seen_enough_ends_it(tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m indifast demo --size 64x48 --seconds 30 2>errors | head -n 1"
+    shell = ["sh", "-c", command]
+    done = subprocess.run(shell, cwd=tmp_path, text=True, capture_output=True, check=True, timeout=LIMIT)
+    assert done.stdout.startswith("Server on")
+    assert (tmp_path / "errors").read_text() == ""
+
+
+def test_on_a_terminal_the_progress_stays_in_one_line(tmp_path: Path) -> None:
+    terminal, other = os.openpty()
+    command = [sys.executable, "-m", "indifast", "demo", "--size", "64x48", "--seconds", "1"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=other, stderr=other, start_new_session=True) as process:
+        os.close(other)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: the other side has closed the terminal
+            while data := os.read(terminal, 4096):
+                seen += data
+        assert process.wait(LIMIT) == 0
+    os.close(terminal)
+    lines = seen.decode().replace("\r\n", "\n").split("\n")
+    (progress,) = [line for line in lines if "\r" in line]
+    assert progress.count("frames/s") >= 2

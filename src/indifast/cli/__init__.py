@@ -6,6 +6,7 @@ for what `indifast demo` needs.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(import_module(f"indifast.cli.{words[0]}").main(words[1:]))
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `indifast demo | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _help() -> str:
