@@ -32,6 +32,7 @@ GRACE = 2.0
 
 _TURN = 64  # messages handled before the other tasks have their turn
 _QUIET = 10.0  # seconds for which the same refusal is not logged again
+_FAULT_QUIET = 1.0  # and the same fault of user code
 
 
 class Runtime:
@@ -59,7 +60,7 @@ class Runtime:
         self._ended = asyncio.Event()
         self._arrived = asyncio.Event()
         self.fault: BaseException | None = None
-        self._refusals: dict[object, tuple[float, int]] = {}
+        self._logged: dict[object, tuple[float, int]] = {}
 
     # who carries the driver
 
@@ -221,16 +222,21 @@ class Runtime:
     def refuse(self, kind: object, text: str, *args: object) -> None:
         """Count and log a message from outside that is not obeyed; the same kind is not logged all the time."""
         self.counters["refused"] += 1
+        again = self._again(kind, _QUIET)
+        if again is not None:
+            logger.error(text + "%s", *args, again)
+
+    def _again(self, kind: object, quiet: float) -> str | None:
+        """What to add to a line of the log that may be the last of many; None when it is too early for another one."""
         now = time.monotonic()
-        last, suppressed = self._refusals.get(kind, (-_QUIET, 0))
-        if now - last < _QUIET:
-            self._refusals[kind] = (last, suppressed + 1)
-            return
-        if len(self._refusals) > 1000:
-            self._refusals.clear()
-        self._refusals[kind] = (now, 0)
-        again = f" ({suppressed} more of these were not logged)" if suppressed else ""
-        logger.error(text + "%s", *args, again)
+        last, suppressed = self._logged.get(kind, (-quiet, 0))
+        if now - last < quiet:
+            self._logged[kind] = (last, suppressed + 1)
+            return None
+        if len(self._logged) > 1000:
+            self._logged.clear()
+        self._logged[kind] = (now, 0)
+        return f" ({suppressed} more of these were not logged)" if suppressed else ""
 
     def user_fault(self, error: Exception, what: str, devicename: str | None) -> None:
         """User code has raised: a standalone driver ends with it, a served one tells and goes on."""
@@ -240,7 +246,10 @@ class Runtime:
                 self.fault = error
             self._ended.set()
             return
-        logger.error("%s failed, the driver goes on", what, exc_info=error)
+        again = self._again((what, type(error)), _FAULT_QUIET)
+        if again is None:
+            return
+        logger.error("%s failed, the driver goes on%s", what, again, exc_info=error)
         text = f"{what} failed: {type(error).__name__}: {error}"
         self.send(wire.message(text, timestamp_text(), devicename))
 

@@ -173,7 +173,10 @@ class StreamLink:
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """See `Receiver`."""
         if fds:
-            self._descriptors.put(fds)
+            try:
+                self._descriptors.put(fds)
+            except DescriptorError as error:
+                self._refuse(("descriptors", self.peername), "%s: %s", self.peername, error)
         for element in self._tokenizer.feed(data, start, end):
             self._take(element)
         if self._tokenizer.lost_attached != self._lost_attached:  # nobody knows which ones these were
