@@ -208,6 +208,7 @@ def _socket_ends() -> tuple[tuple[int, ...], tuple[int, ...]]:
     ours, theirs = socket.socketpair()
     for sock in (ours, theirs):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+    ours.setblocking(False)  # the other end has flags of its own
     return (theirs.detach(),), (ours.detach(),)
 
 

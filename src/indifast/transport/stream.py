@@ -307,6 +307,7 @@ class SocketStream(Stream):
         super().__init__(peername or peer_name(sock), local)
         self.socket = sock
         self._fd = sock.fileno()
+        self._blocking = os.get_blocking(self._fd)
         self._more_fds: Sequence[int] = ()
         self._write_error: Exception | None = None
         self._watching_output = False
@@ -317,9 +318,15 @@ class SocketStream(Stream):
 
     def _open_input(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
+        self._keep_flags()
 
     def _shut_input(self) -> None:
         self._loop.remove_reader(self._fd)
+
+    def _keep_flags(self) -> None:
+        """uvloop makes what it watches non-blocking; a description that was blocking may be others' as well."""
+        if self._blocking and not os.get_blocking(self._fd):
+            os.set_blocking(self._fd, True)
 
     # One read per readiness event: a stream that always has more does not keep the others waiting.
 
@@ -342,7 +349,9 @@ class SocketStream(Stream):
         block, room = self._buffer.room()
         start = self._buffer.start
         try:
-            nbytes, ancillary, flags, _ = self.socket.recvmsg_into([room[: self.read_limit]], _ANCILLARY, _RECVMSG_FLAGS)
+            nbytes, ancillary, flags, _ = self.socket.recvmsg_into(
+                [room[: self.read_limit]], _ANCILLARY, _RECVMSG_FLAGS
+            )
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
@@ -406,6 +415,7 @@ class SocketStream(Stream):
         if not self._watching_output:
             self._watching_output = True
             self._loop.add_writer(self._fd, self._writable)
+            self._keep_flags()
 
     def _writable(self) -> None:
         self._write_blocked = False

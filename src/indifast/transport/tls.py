@@ -18,30 +18,35 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a peer has for its handshake."""
 
-_EARLY = 4096
+_EARLY = 16 << 10  # bytes in a record of TLS
 _IOV_MAX = 256
 _CHUNK = 256 << 10
 _HIGH_WATER = 512 << 10  # bytes in the transport at which it takes no more
 
 
 class _Protocol(asyncio.BufferedProtocol):
-    """What asyncio calls; hands on to the stream, which may come later than the first bytes.
+    """What the event loop calls; hands on to the stream, which may come later than the first bytes.
 
-    It must not pause reading from the start: asyncio would then keep the end of its own handshake to itself.
+    Reading must not be paused from the start: the loop would then keep the end of its own handshake to itself.
     """
 
     def __init__(self) -> None:
         self.stream: TLSStream | None = None
-        self.early = b""  # what came with the handshake
-        self._buffer = memoryview(bytearray(_EARLY))
+        self.early = b""  # what came while nobody wanted it: with the handshake, or just before a pause
+        self._buffer: memoryview | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer if self.stream is None else self.stream._room()
+        if self.stream is not None and self.stream._reading:
+            self._buffer = None
+            return self.stream._room()
+        self._buffer = memoryview(bytearray(_EARLY))
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.stream is None:
+        if self._buffer is not None:
             self.early += bytes(self._buffer[:nbytes])
-        else:
+            self._buffer = None
+        elif self.stream is not None:
             self.stream._received(nbytes)
 
     def eof_received(self) -> None:
@@ -72,23 +77,34 @@ class TLSStream(Stream):
         self._block: Any = None
         self._start = 0
         self._protocol = protocol
+        self._held = False  # the transport is paused
         transport.set_write_buffer_limits(high=_HIGH_WATER)
-        transport.pause_reading()
         protocol.stream = self
+        self._loop.call_soon(self._pause_unless_started)
 
     def peer_certificate(self) -> dict[str, Any] | None:
         """The certificate that the peer has shown and we have checked (as of `ssl.SSLSocket.getpeercert`)."""
         found = self._transport.get_extra_info("peercert")
         return found or None
 
+    def _pause_unless_started(self) -> None:
+        if not self._reading:
+            self._shut_input()
+
     def _open_input(self) -> None:
         if self._protocol.early:
             self._loop.call_soon(self._deliver_early)
         else:
+            self._resume()
+
+    def _resume(self) -> None:
+        if self._held and not self._transport.is_closing():
+            self._held = False
             self._transport.resume_reading()
 
     def _shut_input(self) -> None:
-        if not self._transport.is_closing():
+        if not self._held and not self._transport.is_closing():
+            self._held = True
             self._transport.pause_reading()
 
     def _deliver_early(self) -> None:
@@ -96,7 +112,7 @@ class TLSStream(Stream):
             early, self._protocol.early = self._protocol.early, b""
             self._deliver(early, 0, len(early), [])
         if self._reading:
-            self._transport.resume_reading()
+            self._resume()
 
     def _room(self) -> memoryview:
         self._block, room = self._buffer.room()
