@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -11,6 +12,7 @@ import subprocess
 import pytest
 from transport_support import Pieces, Recorder, no_fd_leak, until
 
+from indifast.transport import tls
 from indifast.transport.connect import listen_tcp, open_tcp
 
 
@@ -143,5 +145,31 @@ def test_plain_text_and_silence_on_a_tls_port(authority, caplog):
             await asyncio.sleep(0)
             silent.close()
             plain.close()
+
+    asyncio.run(scenario())
+
+
+def test_handshakes_at_the_same_time_are_bounded(authority, monkeypatch):
+    monkeypatch.setattr(tls, "MAX_HANDSHAKES", 3)
+
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+            silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(4)]
+            silent[3].settimeout(20)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.to_thread(silent[3].recv, 1) == b""
+            silent[0].close()
+            stream = None
+            while stream is None:
+                with contextlib.suppress(OSError):
+                    stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
+            await until(lambda: accepted)
+            stream.abort()
+            accepted[0].abort()
+            listener.close()
+            for sock in silent:
+                sock.close()
 
     asyncio.run(scenario())

@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a peer has for its handshake."""
 
+MAX_HANDSHAKES = 256
+"""Handshakes at the same time; who comes then is turned away."""
+
 _EARLY = 16 << 10  # bytes in a record of TLS
 _IOV_MAX = 256
 _CHUNK = 256 << 10
@@ -172,6 +175,9 @@ class Acceptor:
 
     def take(self, sock: socket.socket) -> None:
         """See to an accepted socket."""
+        if len(self._tasks) >= MAX_HANDSHAKES:
+            sock.close()
+            return
         task = asyncio.get_running_loop().create_task(self._shake_hands(sock))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
