@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 
@@ -66,6 +67,7 @@ def test_a_simulator_answers_the_tools(tmp_path):
         assert re.search(r": Client 127\.0\.0\.1:\d+: new arrival - welcome!$", server.log, re.M)
         assert re.search(r": Client 127\.0\.0\.1:\d+: .*shut down complete - bye!$", server.log, re.M)
         assert f"listening on local domain at: @{tmp_path}/local" in server.log
+        assert ": Driver indi_simulator_telescope: snooping on GPS Simulator.GEOGRAPHIC_COORD\n" in server.log
 
 
 @pytest.mark.parametrize(("name", "everywhere"), [(None, False), ("indiserver", True), ("indifast-server", True)])
@@ -277,3 +279,54 @@ def test_a_configuration_file_that_is_wrong(tmp_path):
     assert server.ended() == 1
     assert "wrong.toml" in server.log
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_tls(tmp_path, toy, mutual):
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    for name in ("server", "client"):
+        command = ["openssl", "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", "/CN=x"]
+        command += ["-addext", "subjectAltName=DNS:localhost"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    arguments = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
+    arguments += ["--tls-ca", tmp_path / "client.pem"] if mutual else []
+    with running(tmp_path, "-v", "-p", "0", *arguments, toy) as server:
+        port = port_of(server)
+        context = ssl.create_default_context(cafile=tmp_path / "server.pem")
+        if mutual:
+            with pytest.raises(OSError):
+                sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+                sock.sendall(b"<getProperties version='1.7'/>")
+                sock.settimeout(20)
+                while not sock.recv(100):
+                    raise ConnectionError("closed without a word")
+            context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+        secure = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
+        client = Client(secure).say("<getProperties version='1.7'/>")
+        assert client.get("defTextVector", "Toy")
+        client.close()
+        with pytest.raises((OSError, AssertionError)):
+            Client.tcp(port).say("<getProperties version='1.7'/>").get("defTextVector", "Toy")
+
+
+def test_tls_without_a_certificate_is_said(tmp_path, toy):
+    for arguments in (["--tls-ca", "x.pem"], ["--tls-cert", tmp_path / "missing.pem"]):
+        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", *arguments, toy)
+        assert server.ended() == 1
+        assert "TLS" in server.log
+        assert "Traceback" not in server.log
+
+
+def test_snoopers_hear_of_a_death(tmp_path, toy):
+    """libindi's server tells clients only."""
+    snooper = tmp_path / "snooper"
+    snooper.write_text(
+        f"#!{sys.executable}\nimport sys\nprint(\"<getProperties version='1.7' device='Toy'/>\", flush=True)\n"
+        "for line in sys.stdin: print(line.rstrip(), file=sys.stderr, flush=True)\n"
+    )
+    snooper.chmod(0o755)
+    with running(tmp_path, "-v", "-p", "0", snooper, toy) as server:
+        server.wait_for(f"Driver {snooper}: <defTextVector")
+        (victim,) = (child for child in server.children() if str(toy) in child.cmdline())
+        victim.kill()
+        server.wait_for(f'Driver {snooper}: <delProperty device="Toy"')

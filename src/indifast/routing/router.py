@@ -214,6 +214,8 @@ class Router:
             device = None
         if not self._widen(peer, device, name if device is not None else None):
             return
+        if peer.kind is Kind.DRIVER:
+            logger.info("%s: snooping on %s.%s", peer.label, device or "*", name or "*")
         if device is None:
             peer.conflicts.clear()
             self._ask_everybody(peer, now)
