@@ -1,0 +1,113 @@
+"""How the text of BLOBs is kept while it is relayed."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+
+import pytest
+
+from indifast._parser import Block, BlockPool, Tokenizer
+
+START = b"<setBLOBVector name='v'><oneBLOB name='b' size='300000' format='.x'>\n"
+END = b"\n</oneBLOB></setBLOBVector>"
+RAW = os.urandom(300_000)
+TEXT = base64.b64encode(RAW)
+
+
+def fill(pool: BlockPool, data: bytes) -> Block:
+    block = pool.get()
+    memoryview(block)[: len(data)] = data
+    return block
+
+
+def test_large_slices_are_not_copied() -> None:
+    pool = BlockPool(size=len(TEXT) + 1000)
+    block = fill(pool, START + TEXT + END)
+    (element,) = Tokenizer(relay=True).feed(block, 0, len(START + TEXT + END))
+    (piece,) = element.members[0].slices
+    assert isinstance(piece, memoryview) and piece.obj is block
+    parts = element.parts(False)
+    assert parts is not None and piece.tobytes() == TEXT and len(parts) == 3
+
+
+def test_a_trickle_does_not_hold_buffers() -> None:
+    """A few bytes in each of many large buffers: what is kept is the bytes."""
+    pool = BlockPool(size=1 << 20, keep=1)
+    tokenizer = Tokenizer(relay=True)
+    wire = START + TEXT + END
+    elements = []
+    for at in range(0, len(wire), 1000):
+        chunk = wire[at : at + 1000]
+        elements += tokenizer.feed(fill(pool, chunk), 0, len(chunk))
+        assert tokenizer.held < len(wire) + 2000
+    (member,) = elements[0].members
+    assert all(isinstance(piece, bytes) for piece in member.slices)
+    assert len(member.slices) <= 3 and b"".join(member.slices) == TEXT and member.data == RAW
+
+
+@pytest.mark.parametrize("size", [100, 5000, 1 << 20])
+def test_a_bytearray_may_change_afterwards(size: int) -> None:
+    tokenizer = Tokenizer(relay=True)
+    wire = START + TEXT + END
+    elements = []
+    for at in range(0, len(wire), size):
+        chunk = bytearray(wire[at : at + size])
+        elements += tokenizer.feed(chunk)
+        chunk[:] = b"*" * len(chunk)
+    assert elements[0].members[0].data == RAW
+
+
+def test_inline_and_attached_in_one_vector() -> None:
+    wire = (
+        b"<setBLOBVector><oneBLOB name='a' size='3'>QUJD</oneBLOB><oneBLOB name='b' size='9' attached='true'></oneBLOB>"
+        b"<oneBLOB name='c' size='0'></oneBLOB><oneBLOB name='d' size='2' attached='true'/></setBLOBVector>"
+    )
+    (element,) = Tokenizer(relay=True).feed(wire)
+    assert element.attached == 2 and element.carried == {"a", "b", "d"}
+    assert [member.name for member in element.blobs] == ["a", "b", "d"]
+    assert [member.attached for member in element.blobs] == [False, True, True]
+    assert element.parts(False) is None and element.parts(True) is None
+    pieces = element.envelope(False)
+    assert len(pieces) == 4 and b"attached" not in b"".join(pieces)
+    whole = pieces[0] + b"QUJD" + pieces[1] + b"REVGR0hJSktM" + pieces[2] + b"TU4=" + pieces[3]
+    (again,) = Tokenizer().feed(whole)
+    assert [member.data for member in again.members] == [b"ABC", b"DEFGHIJKL", None, b"MN"]
+    (attached,) = Tokenizer().feed(b"".join(element.envelope(True)))
+    assert attached.attached == 3 and attached.carried == {"a", "b", "d"}
+    assert attached.members[0].attrs == {"name": "a", "size": "3", "len": "3", "attached": "true"}
+
+
+def test_content_is_decoded_once_from_many_threads() -> None:
+    (element,) = Tokenizer(relay=True).feed(START + TEXT + END)
+    found: list[bytes | None] = []
+    threads = [threading.Thread(target=lambda: found.append(element.members[0].data)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [RAW] * 8
+
+
+def test_feeding_from_two_threads_is_refused_or_works() -> None:
+    """The GIL is released around large chunks; a second feed in that time must not get in between."""
+    tokenizer = Tokenizer(relay=True)
+    tokenizer.feed(START)
+    results: list[str] = []
+
+    def feed() -> None:
+        for _ in range(20):
+            try:
+                tokenizer.feed(TEXT)
+                results.append("taken")
+            except RuntimeError:
+                results.append("refused")
+
+    threads = [threading.Thread(target=feed) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (element,) = tokenizer.feed(END)
+    assert sum(map(len, element.members[0].slices)) == len(TEXT) * results.count("taken")
