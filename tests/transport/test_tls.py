@@ -7,9 +7,9 @@ import contextlib
 import os
 import socket
 import ssl
-import subprocess
 
 import pytest
+import trustme
 from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.transport import tls
@@ -21,17 +21,12 @@ def authority(tmp_path_factory):
     """A certificate authority with a certificate for localhost and one for a client, and one that nobody trusts."""
     folder = tmp_path_factory.mktemp("tls")
 
-    def openssl(*args: str) -> None:
-        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
-
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-days", "2")
-    for name in ("server", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
-        openssl("x509", "-req", "-in", f"{name}.csr", *ca, "-out", f"{name}.pem", "-days", "2", "-extfile", "names")
-    openssl("req", "-x509", *key, "-keyout", "rogue.key", "-out", "rogue.pem", "-subj", "/CN=rogue", "-days", "2")
+    ours = trustme.CA()
+    ours.cert_pem.write_to_path(folder / "ca.pem")
+    for name, signer in (("server", ours), ("client", ours), ("rogue", trustme.CA())):
+        certificate = signer.issue_cert("localhost", "127.0.0.1", common_name=name)
+        certificate.private_key_pem.write_to_path(folder / f"{name}.key")
+        certificate.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
     return folder
 
 
