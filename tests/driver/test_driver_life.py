@@ -246,7 +246,7 @@ def test_a_client_that_stops_in_the_middle_is_let_go() -> None:
     async def run() -> None:
         driver = full_driver()
         driver.listen("127.0.0.1", 0)
-        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, Limits(stall=0.2))
+        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, Limits(stall=1.0))
         async with driver:
             client = await WireClient.connect(driver.listening_port)
             client.send('<newNumberVector device="Dev" name="nu"><oneNumber name="n">')
@@ -254,8 +254,8 @@ def test_a_client_that_stops_in_the_middle_is_let_go() -> None:
             await client.close()
             client = await WireClient.connect(driver.listening_port)
             client.send("<newNumberVector ")
-            for _ in range(5):  # slow, but it goes on
-                await asyncio.sleep(0.1)
+            for _ in range(6):  # slow, but it goes on
+                await asyncio.sleep(0.25)
                 client.send('device="Dev" ')
             assert not client.eof
             await client.close()
