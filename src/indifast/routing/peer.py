@@ -107,6 +107,8 @@ class Peer:
         self.last_route: Route | None = None
         self.pace: Pace | None = None
         """Of the newest frame that somebody else was to get."""
+        self.pace_before: Pace | None = None
+        """Of the frame before that one."""
         self.waits_for: set[Peer] = set()
         """Drivers that have no room for its commands; it is not read meanwhile."""
         self.waiters: set[Peer] = set()

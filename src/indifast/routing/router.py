@@ -114,7 +114,7 @@ class Router:
         peer.blob_names.clear()
         peer.asked_blobs.clear()
         peer.routes.clear()
-        peer.last_route = peer.pace = None
+        peer.last_route = peer.pace = peer.pace_before = None
         for driver in list(peer.waits_for):
             driver.waiters.discard(peer)
         peer.waits_for.clear()
@@ -318,7 +318,7 @@ class Router:
                 pace = Pace()
             reader.outbox.append(message, now, pace.begin)
         if pace is not None:
-            peer.pace = pace
+            peer.pace_before, peer.pace = peer.pace, pace
 
     def _message(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from indifast._parser import Tokenizer
 from indifast.protocol.message import Buffer, Routable
-from indifast.routing.peer import Peer
+from indifast.routing.peer import Pace, Peer
 from indifast.transport.blobs import routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 from indifast.transport.stream import Stream
@@ -59,6 +59,7 @@ class Connection:
         self._forgiving = forgiving
         self._descriptors: DescriptorQueue | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
+        self._pace: Pace | None = None
         self._skips = 0
         self._lost = False
 
@@ -176,11 +177,12 @@ class Connection:
     def _keep_pace(self) -> None:
         """Stop reading a producer while all of its readers are behind, for a bounded time.
 
-        Everything that was read is routed and written by now, answers to pings included.
+        Everything that was read is routed and written by now, answers to pings included. One frame may wait while the
+        next one arrives, so that readers never wait for the producer.
         """
         if self._pace_timer is not None:
             return
-        pace = self.peer.pace
+        pace = self._pace = self.peer.pace_before
         if pace is not None and not pace.begun:
             pace.on_begun = self._end_pace
         elif self.core.router.outrun(self.peer):
@@ -198,6 +200,6 @@ class Connection:
         if self._pace_timer is not None:
             self._pace_timer.cancel()
             self._pace_timer = None
-            if self.peer.pace is not None:
-                self.peer.pace.on_begun = None
+            if self._pace is not None:
+                self._pace.on_begun = None
             self.resume("pace")
