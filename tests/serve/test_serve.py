@@ -12,6 +12,7 @@ import sys
 
 import psutil
 import pytest
+import trustme
 from serve_tools import Client, Server, free_port, getprop, port_of, running, until
 
 TELESCOPE = "Telescope Simulator"
@@ -283,16 +284,17 @@ def test_a_configuration_file_that_is_wrong(tmp_path):
 
 @pytest.mark.parametrize("mutual", [False, True])
 def test_tls(tmp_path, toy, mutual):
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    for name in ("server", "client"):
-        command = ["openssl", "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", "/CN=x"]
-        command += ["-addext", "subjectAltName=DNS:localhost"]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    authorities = {"server": trustme.CA(), "client": trustme.CA()}
+    for name, authority in authorities.items():
+        authority.cert_pem.write_to_path(tmp_path / f"{name}-ca.pem")
+        certificate = authority.issue_cert("localhost")
+        certificate.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
     arguments = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
-    arguments += ["--tls-ca", tmp_path / "client.pem"] if mutual else []
+    arguments += ["--tls-ca", tmp_path / "client-ca.pem"] if mutual else []
     with running(tmp_path, "-v", "-p", "0", *arguments, toy) as server:
         port = port_of(server)
-        context = ssl.create_default_context(cafile=tmp_path / "server.pem")
+        context = ssl.create_default_context(cafile=tmp_path / "server-ca.pem")
         if mutual:
             with pytest.raises(OSError):
                 sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
