@@ -1,6 +1,16 @@
 from typing_extensions import Buffer
 
-__all__ = ["Base64Error", "Decoder", "decode", "decode_into", "encode", "encode_into", "encoded_length", "paths", "use_path"]
+__all__ = [
+    "Base64Error",
+    "Decoder",
+    "decode",
+    "decode_into",
+    "encode",
+    "encode_into",
+    "encoded_length",
+    "paths",
+    "use_path",
+]
 
 class Base64Error(ValueError):
     offset: int

@@ -122,6 +122,6 @@ class Client:
 async def eventually(condition: Callable[[], Any]) -> Any:
     """Wait for a condition that nothing announces."""
     async with asyncio.timeout(LIMIT):
-        while not (result := condition()):  # noqa: ASYNC110
+        while not (result := condition()):
             await asyncio.sleep(0.005)
     return result

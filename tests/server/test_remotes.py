@@ -142,7 +142,7 @@ async def quiet(servers: list[IPyServer]) -> None:
 
     async with asyncio.timeout(20):
         before: list[int] = []
-        while before != (before := received()):  # noqa: ASYNC110
+        while before != (before := received()):
             await asyncio.sleep(0.3)
 
 
