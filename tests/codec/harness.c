@@ -274,6 +274,7 @@ static void check_changed(void)
     cuts[0] = at && rnd(2) ? at + 1 : rnd((uint32_t)m + 1); /* right behind a change, or anywhere */
     cuts[1] = cuts[0] + rnd((uint32_t)(m - cuts[0]) + 1);
     check_text(t, m, cuts, 2);
+    check_text(t, cuts[0] + (m - cuts[0]) / 64 * 64, cuts, 1); /* whole blocks to the end */
     free(t);
     free(text);
     free(data);
