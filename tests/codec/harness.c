@@ -220,8 +220,11 @@ static void check_splits(size_t n)
     for (int layout = 0; layout < LAYOUTS; layout++) {
         size_t m, cuts[2];
         uint8_t *t = laid_out(text, length, layout, &m);
-        for (size_t cut = 0; cut <= m; cut++)
+        for (size_t cut = 0; cut <= m; cut++) {
             check_text(t, m, &cut, 1);
+            for (size_t end = cut + 64; end <= m && end <= cut + 192; end += 64) /* whole blocks to the end */
+                check_text(t, end, &cut, 1);
+        }
         for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
             for (size_t a = 0; a < 5; a++)
                 for (size_t first = 0; first < 90; first += 1 + rnd(4)) {
@@ -274,7 +277,7 @@ static void check_changed(void)
     cuts[0] = at && rnd(2) ? at + 1 : rnd((uint32_t)m + 1); /* right behind a change, or anywhere */
     cuts[1] = cuts[0] + rnd((uint32_t)(m - cuts[0]) + 1);
     check_text(t, m, cuts, 2);
-    check_text(t, cuts[0] + (m - cuts[0]) / 64 * 64, cuts, 1); /* whole blocks to the end */
+    check_text(t, cuts[0] + (m - cuts[0]) / 64 * 64, cuts, 1);
     free(t);
     free(text);
     free(data);
