@@ -221,6 +221,9 @@ B64_AVX2 static size_t b64_avx2_decode(b64_decode_state *st, const uint8_t *src,
     return used;
 }
 
+/* From offset 31 - k, a mask of the byte k. */
+static const uint8_t b64_avx2_one[64] = {[31] = 255};
+
 /* One bit for each of 32 bytes that is not of the alphabet. */
 B64_AVX2_INLINE uint32_t b64_avx2_special(__m256i in)
 {
@@ -229,10 +232,65 @@ B64_AVX2_INLINE uint32_t b64_avx2_special(__m256i in)
     return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(bad, _mm256_setzero_si256()));
 }
 
+B64_AVX2_INLINE __m256i b64_avx2_bad(__m256i in)
+{
+    __m256i bad;
+    b64_avx2_classify(in, &bad);
+    return bad;
+}
+
+/* Four lines of 72 characters: nine blocks of 32 bytes, and one more that ends with the last line.  What the line feeds
+ * at their places are is looked at byte by byte. */
+B64_AVX2_INLINE size_t b64_avx2_scan_72(const uint8_t *src, size_t n)
+{
+    size_t i = 0;
+/* all but the byte at `feed`, of the block at `at` */
+#define B64_REST(at, feed) \
+    _mm256_andnot_si256(b64_avx2_load(b64_avx2_one + 31 - ((feed) - (at))), b64_avx2_bad(b64_avx2_load(s + (at))))
+    while (n - i >= 4 * 73) {
+        const uint8_t *s = src + i;
+        __m256i bad = _mm256_or_si256(b64_avx2_bad(b64_avx2_load(s)), b64_avx2_bad(b64_avx2_load(s + 32)));
+        bad = _mm256_or_si256(bad, B64_REST(64, 72));
+        bad = _mm256_or_si256(bad, b64_avx2_bad(b64_avx2_load(s + 96)));
+        bad = _mm256_or_si256(bad, B64_REST(128, 145));
+        bad = _mm256_or_si256(bad, b64_avx2_bad(b64_avx2_load(s + 160)));
+        bad = _mm256_or_si256(bad, B64_REST(192, 218));
+        bad = _mm256_or_si256(bad, b64_avx2_bad(b64_avx2_load(s + 224)));
+        bad = _mm256_or_si256(bad, b64_avx2_bad(b64_avx2_load(s + 256)));
+        bad = _mm256_or_si256(bad, B64_REST(260, 291));
+        if (((s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n')) || !_mm256_testz_si256(bad, bad))
+            break;
+        i += 4 * 73;
+    }
+#undef B64_REST
+    return i;
+}
+
+B64_AVX2_INLINE size_t b64_avx2_scan_run(const uint8_t *src, size_t n)
+{
+    size_t i = 0;
+    while (n - i >= 128) {
+        __m256i ab = _mm256_or_si256(b64_avx2_bad(b64_avx2_load(src + i)), b64_avx2_bad(b64_avx2_load(src + i + 32)));
+        __m256i cd =
+            _mm256_or_si256(b64_avx2_bad(b64_avx2_load(src + i + 64)), b64_avx2_bad(b64_avx2_load(src + i + 96)));
+        ab = _mm256_or_si256(ab, cd);
+        if (!_mm256_testz_si256(ab, ab))
+            break;
+        i += 128;
+    }
+    return i;
+}
+
 B64_AVX2 static size_t b64_avx2_scan_lines(const uint8_t *src, size_t n, size_t feed)
 {
     const __m256i newline = _mm256_set1_epi8('\n');
     size_t i = 0;
+    if (feed == B64_LINE) {
+        i = b64_avx2_scan_72(src, n);
+    } else if (feed == SIZE_MAX) {
+        i = b64_avx2_scan_run(src, n);
+        feed -= i;
+    }
     while (n - i >= 64) {
         size_t cut = feed < 64;
         uint64_t expected = (uint64_t)cut << (feed & 63);
