@@ -290,11 +290,13 @@ control = socket.socket(socket.AF_UNIX)
 control.connect({path!r})
 control.sendall({name!r}.encode() + b"\\n")
 def inwards():
-    while data := control.recv(65536):
-        view = memoryview(data)
-        while view:
-            view = view[os.write(1, view):]
-    os._exit(0)
+    try:
+        while data := control.recv(65536):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(1, view):]
+    finally:
+        os._exit(0)
 threading.Thread(target=inwards, daemon=True).start()
 while data := os.read(0, 65536):
     control.sendall(data)

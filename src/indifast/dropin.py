@@ -139,6 +139,7 @@ class _Finder(importlib.metadata.DistributionFinder):
 
 
 _LOGGERS = {
+    "indifast.driver.comms": "indipydriver.comms",
     "indifast.driver.events": "indipydriver.events",
     "indifast.driver.propertyvectors": "indipydriver.propertyvectors",
     "indifast.driver.propertymembers": "indipydriver.propertyvectors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("indifast.driver.comms")
 
 _POLICIES = 10_000  # remembered per client
+_PARTING = 0.05  # seconds for the end of one client to be noticed before the next is turned away
 
 
 class PortLink:
@@ -51,7 +53,13 @@ class PortLink:
         return link
 
     def _accept(self, stream: Stream) -> None:
-        if self._client is not None:
+        if self._client is None:
+            self._serve(stream)
+        else:  # the one before may have gone already, with its end still to be read
+            asyncio.get_running_loop().call_later(_PARTING, self._serve, stream)
+
+    def _serve(self, stream: Stream) -> None:
+        if self._client is not None or self.closed:
             logger.info("connection from %s turned away: there is one already", stream.peername)
             stream.abort()
             return

@@ -1,0 +1,667 @@
+"""Faults R1 to R22 of indipydriver 3.1.2 and indipyserver 0.0.6: one test each that shows indifast without it.
+
+Where it is quick and can't be flaky the peer's own outcome is asserted too; elsewhere the docstring tells it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blackbox import (
+    PYTHON,
+    Channel,
+    Child,
+    Hub,
+    descriptors,
+    free_port,
+    processor_seconds,
+    python_environment,
+    resident_bytes,
+    tree,
+    until,
+)
+from fault_support import GET, Served, answers, blob, blob_definition, definition, do, text
+
+import indifast as ipd
+
+Serve = Callable[..., Served]
+
+PEER_SERVER = """
+import asyncio, sys
+import indipydriver as ipd
+from indipyserver import IPyServer
+sw = ipd.SwitchVector("switch", "S", "G", "rw", "OneOfMany", "Ok", [ipd.SwitchMember("a")])
+tx = ipd.TextVector("text", "T", "G", "rw", "Ok", [ipd.TextMember("t")])
+class Driver(ipd.IPyDriver):
+    async def rxevent(self, event):
+        if event["t"] == "raise":
+            raise RuntimeError("as I was told")
+        event.vector["t"] = event["t"]
+        await event.vector.send_setVector()
+server = IPyServer(Driver(ipd.Device("Dev", [sw, tx])), port=int(sys.argv[1]))
+asyncio.run(server.asyncrun())
+"""
+
+
+@pytest.fixture
+def peer_server(peers: dict[str, Path], tmp_path: Path) -> Iterator[Callable[[], Channel]]:
+    """Starts an indipyserver 0.0.6 with a small driver; gives a client that it serves."""
+    children: list[Child] = []
+    channels: list[Channel] = []
+
+    def start() -> Channel:
+        port = free_port()
+        children.append(Child([str(peers["d31"]), "-c", PEER_SERVER, str(port)], tmp_path, env={"PYTHONPATH": ""}))
+        channel = Channel.connect(port)
+        channels.append(channel)
+        channel.send(GET)
+        channel.until_text('name="text"')
+        return channel
+
+    yield start
+    for channel in channels:
+        channel.close()
+    for child in children:
+        child.kill()
+
+
+def driver_program(body: str, tmp_path: Path) -> list[str]:
+    """A stand-alone driver on stdin/stdout: `body` may use `ipd`, and defines `driver`."""
+    path = tmp_path / "driver.py"
+    path.write_text(f"import asyncio, os, sys\nimport indifast as ipd\n{body}\nasyncio.run(driver.asyncrun())\n")
+    return [PYTHON, str(path)]
+
+
+# R1
+
+
+def test_r1_closed_client_frees_its_slot_at_once_and_costs_nothing(serve: Serve) -> None:
+    """indipyserver 0.0.6 takes a whole processor per closed client and keeps the slot until two writes have failed."""
+    served = serve(server={"maxconnections": 2})
+    for _ in range(10):
+        channel = served.client()
+        channel.close()
+    before = processor_seconds(served.pid)
+    time.sleep(1)
+    assert processor_seconds(served.pid) - before < 0.5
+    answers(served.client())
+
+
+# R2
+
+
+def test_r2_malformed_bytes_cost_one_message(serve: Serve, peer_server: Callable[[], Channel]) -> None:
+    bad = b'<newTextVector device="Dev" name="text"><oneText name="t">x</oneBLOB></newTextVector>'
+    client = serve().client()
+    client.send(bad)
+    answers(client, "after")
+    client.send(b'<?xml version="1.0"?>\x00&<' + bad)
+    answers(client, "again")
+
+    peer = peer_server()
+    peer.send(bad + text("after"))
+    with pytest.raises((EOFError, OSError)):
+        peer.until_text(">after<")
+
+
+def test_r2_malformed_bytes_of_a_program_cost_one_message(serve: Serve, hub: Hub) -> None:
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    client = served.client()
+    driver.send(b"<setTextVector device='X' na<<>&&&" + definition("X") + b"</wrong>" + definition("X", "t2"))
+    client.until_text('name="t2"')
+
+
+# R3
+
+
+def test_r3_exception_in_rxevent_stops_nobody(serve: Serve, peer_server: Callable[[], Channel]) -> None:
+    served = serve(devices=["Dev", "Other"])
+    client = served.client()
+    client.send(do("raise"))
+    answers(client)
+    answers(client, "other", device="Other")
+    assert "as I was told" in served.child.until_stderr("as I was told")
+    assert "Traceback" in served.child.stderr
+
+    peer = peer_server()
+    peer.send(text("raise"))
+    peer.until_end()
+    assert peer.ended
+
+
+def test_r3_exception_in_hardware_stops_nobody(tmp_path: Path) -> None:
+    class Broken(ipd.IPyDriver):
+        async def hardware(self) -> None:
+            raise RuntimeError("hardware is broken")
+
+    class Sound(ipd.IPyDriver):
+        async def rxevent(self, event: ipd.newTextVector) -> None:
+            event.vector["t"] = event["t"]
+            await event.vector.send_setVector()
+
+    def vector() -> ipd.TextVector:
+        return ipd.TextVector("text", "T", "G", "rw", "Ok", [ipd.TextMember("t")])
+
+    async def scenario() -> None:
+        server = ipd.IPyServer(Broken(ipd.Device("Broken", [vector()])), Sound(ipd.Device("Dev", [vector()])), port=0)
+        running = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        client = await asyncio.to_thread(Channel.connect, server.port)
+        client.send(GET)
+        await asyncio.to_thread(client.until_text, 'device="Dev"')
+        await asyncio.to_thread(answers, client)
+        client.close()
+        server.shutdown()
+        await running
+
+    asyncio.run(scenario())
+
+
+# R4
+
+
+def test_r4_wrong_vector_type_is_refused(serve: Serve, peer_server: Callable[[], Channel]) -> None:
+    wrong = b'<newTextVector device="Dev" name="switch"><oneText name="a">On</oneText></newTextVector>'
+    client = serve().client()
+    client.send(wrong)
+    answers(client)
+
+    peer = peer_server()
+    peer.send(wrong)
+    peer.until_end()
+    assert peer.ended
+
+
+# R5
+
+
+def test_r5_definition_of_an_existing_device_by_a_client_is_refused(
+    serve: Serve, peer_server: Callable[[], Channel]
+) -> None:
+    served = serve()
+    watcher, hostile = served.client(), served.client()
+    hostile.send(
+        b'<defTextVector device="Dev" name="text" state="Ok" perm="rw"><defText name="t">hostile</defText></defTextVector>'
+    )
+    answers(watcher)
+    assert b"hostile" not in watcher.raw
+
+    peer = peer_server()
+    peer.send(definition("Dev"))
+    peer.until_end()
+    assert peer.ended
+
+
+# R6
+
+
+def test_r6_message_reaches_a_snooping_driver(serve: Serve, hub: Hub) -> None:
+    """Every release of indipydriver looks the event class up under a wrong name and dies of it."""
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    client = served.client()
+    driver.send(definition("X"))
+    client.until_text('device="X"')
+    client.send(do("snoop X"))
+    client.until_text("done snoop X")
+    driver.send(b'<message device="X" message="hello"/>')
+    served.child.until_stderr("snooped Message X None")
+    answers(client)
+
+
+# R7
+
+
+def test_r7_client_that_does_not_read_is_bounded_and_does_not_hold_the_end_up(serve: Serve) -> None:
+    """indipyserver 0.0.6 keeps everything for such a client (74 MB after 60 frames of 1 MB) and can't shut down."""
+    served = serve(server={"queue": 16 << 20})
+    wants = b'<enableBLOB device="Dev">Also</enableBLOB>'
+    reader, stuck = served.client(wants), served.client(wants)
+    assert not stuck.ended
+    before = resident_bytes(served.pid)
+    reader.send(do("blobs 60 1000000 .bin"))
+    frames = [m for m in reader.until_text("done blobs") if m.startswith(b"<setBLOBVector")]
+    assert len(frames) == 60
+    assert resident_bytes(served.pid) - before < 64 << 20
+    assert "ended" in served.stop()
+
+
+# R8
+
+
+def test_r8_empty_enable_blob_is_ignored(serve: Serve, peer_server: Callable[[], Channel]) -> None:
+    client = serve().client()
+    client.send(b'<enableBLOB device="Dev"></enableBLOB><enableBLOB device="Dev"/><enableBLOB/>')
+    answers(client)
+
+    peer = peer_server()
+    peer.send(b'<enableBLOB device="Dev"></enableBLOB>' + text("after"))
+    with pytest.raises((EOFError, OSError)):
+        peer.until_text(">after<")
+
+
+# R9
+
+
+def test_r9_death_of_a_program_is_told_and_it_comes_back(serve: Serve, hub: Hub) -> None:
+    """indipyserver 0.0.6 logs an internal IndexError, tells no client, starts nothing again, and can't be shut down."""
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    client = served.client()
+    driver.send(b'<?xml version="1.0"?>' + definition("X"))
+    client.until_text('<defTextVector device="X"')
+    driver.close()
+    client.until(lambda m: m.startswith(b"<delProperty") and b'device="X"' in m)
+    _, driver = hub.accept()
+    driver.until_text("getProperties")
+    driver.send(definition("X"))
+    client.until_text('<defTextVector device="X"')
+    assert "ended" in served.stop()
+    with pytest.raises(EOFError):
+        driver.until_text("never")
+
+
+def test_r9_no_zombie_and_no_orphan_is_left(serve: Serve, hub: Hub) -> None:
+    served = serve(programs=[[hub.program("one")], ["sleep", "1000"]])
+    hub.accept()
+    children = Path(f"/proc/{served.pid}/task/{served.pid}/children").read_text().split()
+    assert len(children) == 2
+    served.stop()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), what="the end of the programs")
+
+
+# R10
+
+
+def test_r10_message_for_a_program_that_does_not_run_yet_waits(tmp_path: Path, hub: Hub) -> None:
+    """indipyserver 0.0.6 stops when a driver snoops in the first tick of `hardware` (the program is not there yet)."""
+
+    class Early(ipd.IPyDriver):
+        async def hardware(self) -> None:
+            await self.send_getProperties("X")
+
+    async def scenario() -> None:
+        server = ipd.IPyServer(Early(ipd.Device("Dev", [])), port=0)
+        server.add_exdriver(hub.program("one"))
+        running = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        _, driver = await asyncio.to_thread(hub.accept)
+        await asyncio.to_thread(driver.until_text, "getProperties")
+        assert not running.done()
+        server.shutdown()
+        await running
+
+    asyncio.run(scenario())
+
+
+# R11
+
+
+def test_r11_loss_of_a_remote_is_told_once_and_it_comes_back(serve: Serve, tmp_path: Path) -> None:
+    """indipyserver 0.0.6 spins until two keep-alives have failed, never deletes the devices, and sends four messages
+    every five seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as far:
+        far.settimeout(20)
+        served = serve(remotes=[["127.0.0.1", far.getsockname()[1], True]])
+        peer, _ = far.accept()
+        remote = Channel(peer.fileno(), peer.fileno(), peer)
+        client = served.client()
+        remote.until_text("getProperties")
+        remote.send(definition("R"))
+        client.until_text('<defTextVector device="R"')
+        before = processor_seconds(served.pid)
+        remote.close()
+        client.until(lambda m: m.startswith(b"<delProperty") and b'device="R"' in m)
+        peer, _ = far.accept()
+        remote = Channel(peer.fileno(), peer.fileno(), peer)
+        assert processor_seconds(served.pid) - before < 1
+        remote.until_text("getProperties")
+        remote.send(definition("R"))
+        client.until_text('<defTextVector device="R"')
+        remote.close()
+        answers(client)
+
+
+# R12
+
+
+INTERLEAVING = """
+class Driver(ipd.IPyDriver):
+    async def hardware(self):
+        vector = self["Dev"]["blob"]
+        beats = 0
+        async def talk():
+            nonlocal beats
+            while True:
+                beats += 1
+                await self["Dev"]["text"].send_setVector()
+                await asyncio.sleep(0.001)
+        talking = asyncio.create_task(talk())
+        for number in range(5):
+            vector["b"] = bytes([number]) * 300000
+            await vector.send_setVectorMembers(members=["b"])
+            await asyncio.sleep(0.01)
+        talking.cancel()
+        print("beats", beats, file=sys.stderr, flush=True)
+        await self.send_message("finished")
+driver = Driver(ipd.Device("Dev", [
+    ipd.TextVector("text", "T", "G", "rw", "Ok", [ipd.TextMember("t")]),
+    ipd.BLOBVector("blob", "B", "G", "ro", "Ok", [ipd.BLOBMember("b")])]))
+"""
+
+
+def test_r12_messages_on_stdout_never_interleave(tmp_path: Path) -> None:
+    """In 3.1.2 18 of 20 messages landed inside the text of a BLOB sent at the same time."""
+    with Child(driver_program(INTERLEAVING, tmp_path), tmp_path, env=python_environment(), stdio=True) as child:
+        stream = child.channel()
+        messages = stream.until_text("finished")
+        for message in messages:
+            tree(message)
+        assert len([m for m in messages if m.startswith(b"<setBLOBVector")]) == 5
+        assert len([m for m in messages if m.startswith(b"<setTextVector")]) > 5
+        stream.close()
+
+
+def test_r12_slow_reader_of_stdout_does_not_stop_the_driver(tmp_path: Path) -> None:
+    """3.1.2 writes in blocking mode: its event loop stands still while the pipe is full."""
+    with Child(driver_program(INTERLEAVING, tmp_path), tmp_path, env=python_environment(), stdio=True) as child:
+        # Nobody reads: 2 MB have gone nowhere when the driver says that it has done all it had to.
+        child.until_stderr("beats")
+        stream = child.channel()
+        assert len([m for m in stream.until_text("finished") if m.startswith(b"<setBLOBVector")]) == 5
+        stream.close()
+
+
+# R13
+
+
+QUIET = """
+driver = ipd.IPyDriver(ipd.Device("Dev", [ipd.TextVector("text", "T", "G", "rw", "Ok", [ipd.TextMember("t")])]))
+"""
+
+
+def test_r13_driver_ends_with_its_stdin(tmp_path: Path) -> None:
+    """3.1.2 and 2.2.0 poll a closed stdin for ever: orphans remain when indiserver dies."""
+    with Child(driver_program(QUIET, tmp_path), tmp_path, env=python_environment(), stdio=True) as child:
+        stream = child.channel()
+        stream.send(GET)
+        stream.until_text("defTextVector")
+        stream.close()
+        child.close_stdin()
+        assert child.wait() == 0
+
+
+def test_r13_idle_driver_uses_no_processor_time(tmp_path: Path) -> None:
+    with Child(driver_program(QUIET, tmp_path), tmp_path, env=python_environment(), stdio=True) as child:
+        stream = child.channel()
+        stream.send(GET)
+        stream.until_text("defTextVector")
+        before = Path(f"/proc/{child.pid}/status").read_text()
+        time.sleep(0.5)
+        after = Path(f"/proc/{child.pid}/status").read_text()
+
+        def switches(text: str) -> int:
+            return sum(map(int, re.findall(r"ctxt_switches:\s*(\d+)", text)))
+
+        assert switches(after) - switches(before) < 5  # a loop that polls every 10 ms would have woken 50 times
+        stream.close()
+
+
+def test_r13_shared_descriptors_stay_in_blocking_mode(tmp_path: Path) -> None:
+    """O_NONBLOCK belongs to the open file, not to the descriptor: set on a terminal it hits every program there."""
+    reading, writing = os.pipe()
+    out_reading, out_writing = os.pipe()
+    process = subprocess.Popen(
+        driver_program(QUIET, tmp_path), stdin=reading, stdout=out_writing, env={**os.environ, **python_environment()}
+    )
+    try:
+        stream = Channel(os.dup(out_reading), os.dup(writing))
+        stream.send(GET)
+        stream.until_text("defTextVector")
+        os.set_blocking(out_reading, True)
+        stream.close()
+        os.close(writing)
+        assert process.wait(20) == 0
+        assert os.get_blocking(reading)
+        assert os.get_blocking(out_writing)
+    finally:
+        process.kill()
+        process.wait()
+        for fd in (reading, out_reading, out_writing):
+            os.close(fd)
+
+
+# R14
+
+
+def test_r14_snoop_may_be_called_while_the_snoops_are_watched(tmp_path: Path) -> None:
+    """3.1.2 walks through the dictionary while it awaits: a call of `snoop` meanwhile is a RuntimeError."""
+    body = """
+class Driver(ipd.IPyDriver):
+    async def hardware(self):
+        for number in range(50):
+            self.snoop("Far", f"v{number}", timeout=5)
+            await asyncio.sleep(0.05)
+        await self.send_message("finished")
+driver = Driver(ipd.Device("Dev", []))
+"""
+    with Child(driver_program(body, tmp_path), tmp_path, env=python_environment(), stdio=True) as child:
+        stream = child.channel()
+        stream.until_text("finished")
+        asked = set(re.findall(rb'name="(v\d+)"', bytes(stream.raw)))
+        while len(asked) < 50:
+            stream.until_text("getProperties")
+            asked = set(re.findall(rb'name="(v\d+)"', bytes(stream.raw)))
+        assert child.running()
+        stream.close()
+
+
+# R15, R16
+
+
+def spoken(tmp_path: Path, hardware: str) -> list[bytes]:
+    body = f"""
+class Driver(ipd.IPyDriver):
+    async def hardware(self):
+        blob, text = self["Dev"]["blob"], self["Dev"]["text"]
+{hardware}
+        await self.send_message("finished")
+driver = Driver(ipd.Device("Dev", [
+    ipd.TextVector("text", "T", "G", "rw", "Ok", [ipd.TextMember("t")]),
+    ipd.BLOBVector("blob", "B", "G", "ro", "Ok", [ipd.BLOBMember("b")])]))
+"""
+    with Child(driver_program(body, tmp_path), tmp_path, env=python_environment(), stdio=True) as child:
+        stream = child.channel()
+        messages = stream.until_text("finished")
+        stream.close()
+        return messages[:-1]
+
+
+def test_r15_size_is_that_of_what_is_sent(tmp_path: Path) -> None:
+    messages = spoken(
+        tmp_path,
+        """
+        for content in (b"12345", b"1234567"):
+            blob["b"] = content
+            await blob.send_setVectorMembers(members=["b"])
+""",
+    )
+    assert [tree(m)[0].get("size") for m in messages] == ["5", "7"]
+
+
+def test_r16_message_belongs_to_one_send(tmp_path: Path) -> None:
+    messages = spoken(
+        tmp_path,
+        """
+        await text.send_setVector(message="once")
+        await text.send_setVector()
+""",
+    )
+    assert [tree(m).get("message") for m in messages] == ["once", None]
+
+
+# R17
+
+
+def test_r17_read_only_property_is_not_written(serve: Serve) -> None:
+    client = serve().client()
+    client.send(text("intruder", "fixed"))
+    answers(client)
+    assert b"intruder" not in client.raw
+
+
+def test_r17_events_of_a_vector_do_not_overlap(serve: Serve) -> None:
+    """Under indipyserver 0.0.6 three events began in the order 1, 2, 3 and ended 2, 3, 1."""
+    client = serve().client()
+    client.send(b"".join(text(f"number {n}") for n in range(20)))
+    messages = client.until_text(">number 19<")
+    values = [tree(m)[0].text for m in messages if b"number " in m]
+    assert values == [f"number {n}" for n in range(20)]
+    assert tree(messages[-1]).get("message") == "overlaps 0"
+
+
+# R18
+
+
+def test_r18_snoopers_hear_of_empty_texts_and_bare_states(serve: Serve, hub: Hub) -> None:
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    client = served.client()
+    driver.send(definition("X"))
+    client.until_text('device="X"')
+    client.send(do("snoop X"))
+    client.until_text("done snoop X")
+    driver.send(
+        b'<defSwitchVector device="X" name="s" state="Ok" perm="rw" rule="OneOfMany"><defSwitch name="a"></defSwitch></defSwitchVector>'
+        b'<setNumberVector device="X" name="bare" state="Busy"/>'
+        b'<defNumberVector device="X" name="n" state="Ok" perm="rw"><defNumber name="a" format="" min="" max="" step="">1</defNumber></defNumberVector>'
+        + blob_definition("X")
+        + blob("X", "b", b"hello", form="")
+        + b'<setTextVector device="X" name="last" state="Ok"><oneText name="t">x</oneText></setTextVector>'
+    )
+    heard = served.child.until_stderr("snooped setTextVector X last")
+    assert "snooped setNumberVector X bare" in heard
+    assert "snooped setBLOBVector X b" in heard
+    answers(client)
+
+
+# R19
+
+
+def test_r19_port_in_use_is_an_error_with_port_and_remedy() -> None:
+    """indipyserver 0.0.6 returns None from asyncrun as if all were well."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            server = ipd.IPyServer(ipd.IPyDriver(ipd.Device("Dev", [])), host="127.0.0.1", port=port)
+            with pytest.raises(OSError, match=str(port)) as caught:
+                await server.asyncrun()
+            assert len(str(caught.value)) > 30  # a sentence, not a number
+            assert server.stopped.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_r19_stopped_is_set_when_all_has_ended() -> None:
+    async def scenario() -> None:
+        ended: list[str] = []
+
+        class Driver(ipd.IPyDriver):
+            async def hardware(self) -> None:
+                try:
+                    await self.shutdownrequested.wait()
+                    await asyncio.sleep(0.05)
+                finally:
+                    ended.append("hardware")
+
+        server = ipd.IPyServer(Driver(ipd.Device("Dev", [])), port=0)
+        running = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        await asyncio.sleep(0)
+        server.shutdown()
+        await server.stopped.wait()
+        assert ended == ["hardware"]
+        await running
+
+    asyncio.run(scenario())
+
+
+# R20
+
+
+def test_r20_client_that_resets_its_connection_harms_nobody(serve: Serve) -> None:
+    served = serve()
+    wants = b'<enableBLOB device="Dev">Also</enableBLOB>'
+    watcher = served.client(wants)
+    for _ in range(5):
+        victim = served.client(wants)
+        victim.send(do("blobs 3 200000 .bin"))
+        served.vanish(victim)
+    answers(watcher)
+    assert "Traceback" not in served.child.stderr
+
+
+# R21
+
+
+def test_r21_new_client_is_told_nothing_meant_for_the_one_before(serve: Serve) -> None:
+    served = serve(server={"maxconnections": 1})
+    wants = b'<enableBLOB device="Dev">Also</enableBLOB>'
+    first = served.client(wants)
+    first.send(do("blobs 20 500000 .bin"))
+    first.until_text("setBLOBVector")
+    served.vanish(first)
+    second = served.connect()
+    second.send(b'<pingRequest uid="u"/>')
+    told = second.until_text("pingReply")
+    assert [m for m in told if not m.startswith((b"<pingReply", b"<message"))] == []
+    second.send(GET)
+    second.until_text("defBLOBVector")
+    assert b"oneBLOB" not in second.raw
+
+
+# R22
+
+
+def test_r22_input_is_limited(serve: Serve) -> None:
+    """No release of the peers has any limit: one connection may take all memory."""
+    served = serve()
+    client = served.client()
+    before = resident_bytes(served.pid)
+    client.send(b'<newTextVector device="Dev" name="text" junk="')
+    client.send(b"x" * (10 << 20))
+    client.send(b'"><oneText name="t">x</oneText></newTextVector>')
+    answers(client, "attribute")
+    client.send(b'<newTextVector device="Dev" name="text">' + b"<a>" * 10000)
+    answers(client, "depth")
+    client.send(b'<newTextVector device="Dev" name="text"><oneText name="t">')
+    for _ in range(20):
+        client.send(b"y" * (1 << 20))
+    client.send(b"</oneText></newTextVector>")
+    answers(client, "element")
+    assert resident_bytes(served.pid) - before < 40 << 20
+
+
+def test_all_is_given_back(serve: Serve, hub: Hub) -> None:
+    """Descriptors after a hundred clients and five deaths of a program are as many as before."""
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    served.client()
+    before = descriptors(served.pid)
+    for _ in range(100):
+        served.connect(GET).close()
+    for _ in range(2):
+        driver.close()
+        _, driver = hub.accept()
+    answers(served.client())
+    until(lambda: descriptors(served.pid) <= before + 2, what="the release of descriptors")

@@ -1,0 +1,360 @@
+"""Weaknesses W1 to W12 of the C++ indiserver: one test each that shows indifast without it.
+
+The scenario is run against the installed server too where that is quick and its outcome is certain.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blackbox import LIMIT, PYTHON, Channel, Child, Hub, free_port, python_environment, resident_bytes, tree, until
+from fault_support import GET, HERE, Served, answers, blob, blob_definition, definition
+
+Serve = Callable[..., Served]
+
+
+class CppServer:
+    """The C++ server with programs of a hub."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.port = free_port()
+        words = ["indiserver", "-p", str(self.port), "-u", f"/tmp/indi-{os.getpid()}-{self.port}", *arguments]
+        self.child = Child(words, folder)
+        self.channels: list[Channel] = []
+
+    def connect(self, *first: bytes) -> Channel:
+        channel = Channel.connect(self.port)
+        self.channels.append(channel)
+        for words in first:
+            channel.send(words)
+        return channel
+
+    def close(self) -> None:
+        for channel in self.channels:
+            channel.close()
+        self.child.kill()
+
+
+@pytest.fixture
+def cpp(tmp_path: Path, program: Callable[[str], str]) -> Iterator[Callable[..., CppServer]]:
+    program("indiserver")
+    started: list[CppServer] = []
+
+    def start(*arguments: str) -> CppServer:
+        started.append(CppServer(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+def test_w1_upload_from_a_tcp_client_arrives(serve: Serve, hub: Hub) -> None:
+    """The C++ server reads 8 bytes per call from TCP clients (11 MB/s); the rate is a matter of the benchmarks."""
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    client = served.client()
+    driver.send(blob_definition("X"))
+    client.until_text('device="X"')
+    content = os.urandom(4 << 20)
+    client.send(blob("X", "b", content, tag="newBLOBVector"))
+    message = tree(driver.until(lambda m: m.startswith(b"<newBLOBVector"))[-1])
+    assert base64.b64decode(message[0].text or "") == content
+
+
+def round_trips(client: Channel, driver: Channel, count: int) -> float:
+    """Median seconds of command -> Busy -> Ok, the driver's answer in two writes."""
+    times = []
+    for number in range(count):
+        begun = time.perf_counter()
+        client.send(f'<newTextVector device="X" name="t"><oneText name="t">{number}</oneText></newTextVector>'.encode())
+        driver.until_text(f"{number}")
+        driver.send(b'<setTextVector device="X" name="t" state="Busy"/>')
+        driver.send(b'<setTextVector device="X" name="t" state="Ok"/>')
+        client.until(lambda m: b'state="Ok"' in m and m.startswith(b"<setTextVector"))
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def test_w2_two_small_messages_do_not_wait_for_an_acknowledgement(
+    serve: Serve, cpp: Callable[..., CppServer], hub: Hub
+) -> None:
+    """Without TCP_NODELAY the second message of the C++ server waits 40 ms for the first one's acknowledgement."""
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    client = served.connect(GET, b'<pingRequest uid="u"/>')
+    client.until_text("pingReply")
+    driver.until_text("getProperties")
+    driver.send(definition("X"))
+    client.until_text('device="X"')
+    ours = round_trips(client, driver, 9)
+
+    server = cpp(hub.program("two"))
+    _, driver = hub.accept()
+    client = server.connect(GET, b'<pingRequest uid="u"/>')
+    client.until_text("pingReply")
+    driver.until_text("getProperties")
+    driver.send(definition("X"))
+    client.until_text('device="X"')
+    assert ours < round_trips(client, driver, 9) / 2
+
+
+def test_w3_queue_to_a_stopped_driver_is_bounded(serve: Serve, hub: Hub) -> None:
+    """The C++ server holds 233 MB after 60 uploads of 4 MB to a driver that does not read."""
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    driver.send(blob_definition("X"))
+    sender, other = served.client(), served.client()
+    before = resident_bytes(served.pid)
+    upload = blob("X", "b", bytes(4 << 20), tag="newBLOBVector")
+    sent = 0
+    owner = sender._owner
+    assert isinstance(owner, socket.socket)
+    owner.settimeout(0.5)
+    # The relay of the hub and the socket buffers take some MB; then the sender is not read any more.
+    try:
+        for _ in range(60):
+            owner.sendall(upload)
+            sent += 1
+    except TimeoutError:
+        pass
+    answers(other)
+    assert sent == 60 or resident_bytes(served.pid) - before < 200 << 20
+    assert resident_bytes(served.pid) - before < 200 << 20
+
+
+def test_w4_remote_that_is_not_there_stops_nobody(serve: Serve, cpp: Callable[..., CppServer], hub: Hub) -> None:
+    nowhere = free_port()
+    served = serve(remotes=[["127.0.0.1", nowhere, True], ["no-such-host.invalid", 7624, True]])
+    answers(served.client())
+
+    server = cpp(hub.program("one"), f"@127.0.0.1:{nowhere}")
+    assert server.child.wait() == 1
+
+
+def test_w5_running_out_of_descriptors_is_survived(tmp_path: Path) -> None:
+    """With 40 descriptors the C++ server ends at its 36th client."""
+    words = [PYTHON, str(HERE / "programs" / "served.py"), json.dumps({"server": {"maxconnections": None}})]
+    code = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); os.execv(sys.argv[1], sys.argv[1:])"
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 200
+    with Child([PYTHON, "-c", code, *words], tmp_path, env=python_environment()) as child:
+        found = re.search(r"^port (\d+)$", child.until_stderr("\n") and child.until_stderr("port "), re.MULTILINE)
+        assert found is not None
+        port = int(found.group(1))
+        first = Channel.connect(port)
+        first.send(GET)
+        first.until_text("defBLOBVector")
+        crowd = [socket.create_connection(("localhost", port)) for _ in range(60)]
+        answers(first)
+        for member in crowd:
+            member.close()
+        late = Channel.connect(port)
+        late.send(GET)
+        late.until_text("defBLOBVector")
+        answers(late)
+        first.close()
+        late.close()
+
+
+def test_w6_crashing_program_is_started_again_with_growing_pauses(
+    serve: Serve, cpp: Callable[..., CppServer], tmp_path: Path
+) -> None:
+    starts = tmp_path / "starts"
+    crashing = tmp_path / "crashing"
+    crashing.write_text(f"#!/bin/sh\necho start >> {starts}\nexit 1\n")
+    crashing.chmod(0o755)
+    served = serve(programs=[[str(crashing)]])
+    until(lambda: starts.exists() and starts.read_text().count("start") >= 2, what="a second start")
+    answers(served.client())
+    assert starts.read_text().count("start") < 10
+    answers(served.client())
+
+    starts.unlink()
+    server = cpp(str(crashing))
+    assert server.child.wait() == 1  # eleven starts within milliseconds, and the server is gone with its last driver
+    assert starts.read_text().count("start") == 11
+
+
+def sharing_driver(tmp_path: Path, *, descriptors: int, members: int, length: int, size: int) -> str:
+    """An executable driver that sends a BLOB as shared memory as soon as a client wants it to."""
+    path = tmp_path / f"sharing-{descriptors}-{members}-{length}"
+    path.write_text(
+        f"""#!{PYTHON}
+import array, os, socket, sys
+peer = socket.socket(fileno=os.dup(0))
+def say(text, fds=()):
+    peer.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+heard = b""
+while data := peer.recv(65536):
+    heard += data
+    if b"<getProperties" in heard:
+        say("<defBLOBVector device='S' name='b' state='Ok' perm='rw'><defBLOB name='m0'/></defBLOBVector>"
+            "<defTextVector device='S' name='t' state='Ok' perm='rw'><defText name='t'>x</defText></defTextVector>")
+        heard = heard[heard.rindex(b"<getProperties") + 14:]
+    if b"newTextVector" in heard and b"</newTextVector>" in heard:
+        heard = b""
+        fds = []
+        for number in range({descriptors}):
+            fd = os.memfd_create("shm_anon", os.MFD_CLOEXEC)
+            os.ftruncate(fd, 1 << 20)
+            os.pwrite(fd, bytes([65 + number]) * {length}, 0)
+            fds.append(fd)
+        blobs = "".join(f"<oneBLOB name='m{{number}}' size='{size}' format='.fits.z' len='{length}' attached='true'></oneBLOB>"
+                        for number in range({members}))
+        say(f"<setBLOBVector device='S' name='b' state='Ok'>{{blobs}}</setBLOBVector>", fds)
+        say("<setTextVector device='S' name='t' state='Ok'><oneText name='t'>behind</oneText></setTextVector>")
+        for fd in fds:
+            os.close(fd)
+"""
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+WANTS = b'<enableBLOB device="S">Also</enableBLOB>' + GET
+GO = b'<newTextVector device="S" name="t"><oneText name="t">go</oneText></newTextVector>'
+
+
+def test_w7_compressed_attached_blob_is_sent_with_its_own_length(
+    serve: Serve, cpp: Callable[..., CppServer], tmp_path: Path
+) -> None:
+    """The C++ server sends as many bytes as the descriptor has when `size` (uncompressed) is larger than `len`."""
+    driver = sharing_driver(tmp_path, descriptors=1, members=1, length=1000, size=5000)
+    served = serve(programs=[[driver]])
+    client = served.connect(WANTS)
+    client.until_text('device="S" name="t"')
+    client.send(GO)
+    message = tree(client.until(lambda m: m.startswith(b"<setBLOBVector"))[-1])
+    assert base64.b64decode(message[0].text or "") == b"A" * 1000
+    assert message[0].get("size") == "5000"
+
+    client = cpp(driver).connect(WANTS)
+    client.until_text('device="S" name="t"')
+    client.send(GO)
+    message = tree(client.until(lambda m: m.startswith(b"<setBLOBVector"))[-1])
+    assert len(base64.b64decode(message[0].text or "")) == 5000
+
+
+def test_w8_vector_whose_descriptors_are_missing_reaches_nobody(serve: Serve, tmp_path: Path) -> None:
+    """libindi drivers send one descriptor for two BLOBs; the C++ server ends the driver for good or restarts it."""
+    served = serve(programs=[[sharing_driver(tmp_path, descriptors=1, members=2, length=1000, size=1000)]])
+    client = served.client(WANTS)
+    client.until(lambda m: b'device="S" name="t"' in m) if b'device="S" name="t"' not in client.raw else None
+    client.send(GO)
+    # The driver lives on with its next message, or it is started again: both are in order, half a vector is not.
+    client.until(lambda m: b">behind<" in m or m.startswith(b"<delProperty"))
+    assert b"<setBLOBVector" not in client.raw
+    answers(client)
+
+
+def test_w9_enable_blob_of_a_device_leaves_the_others_alone(
+    serve: Serve, cpp: Callable[..., CppServer], hub: Hub
+) -> None:
+    words = b'<enableBLOB device="A" name="b">Also</enableBLOB><enableBLOB device="B">Never</enableBLOB><pingRequest uid="u"/>'
+    served = serve(programs=[[hub.program("one")]], devices=[])
+    outcomes = []
+    for connect in (served.connect, lambda *first: cpp(hub.program("two")).connect(*first)):
+        client = connect(GET + words)
+        client.until_text("pingReply")
+        _, driver = hub.accept()
+        driver.until_text("getProperties")
+        driver.send(blob_definition("A"))
+        client.until_text("defBLOBVector")
+        driver.send(blob("A", "b", b"hello") + b'<message message="end"/>')
+        outcomes.append(b"oneBLOB" in b"".join(client.until_text('message="end"')))
+    assert outcomes == [True, False]
+
+
+def test_w10_driver_may_snoop_on_everything(serve: Serve, cpp: Callable[..., CppServer], hub: Hub) -> None:
+    """The C++ server keeps a driver's device-less getProperties as a wish for the device ""."""
+    served = serve(programs=[[hub.program("one")], [hub.program("two")]], devices=[])
+    outcomes = []
+    for start in (lambda: served, lambda: cpp(hub.program("three"), hub.program("four"))):
+        server = start()
+        snooper, speaker = (channel for _, channel in sorted(hub.accept() for _ in range(2)))
+        snooper.until_text("getProperties")
+        speaker.until_text("getProperties")
+        client = server.connect(GET, b'<pingRequest uid="u"/>')
+        client.until_text("pingReply")
+        snooper.send(GET + definition("Mark"))
+        client.until_text('device="Mark"')
+        speaker.send(definition("X") + b'<setTextVector device="X" name="t" state="Ok"/><message message="end"/>')
+        client.until_text('message="end"')
+        client.send(b'<newTextVector device="Mark" name="t"><oneText name="t">end</oneText></newTextVector>')
+        outcomes.append(any(m.startswith(b"<setTextVector") for m in snooper.until_text("end")))
+    assert outcomes == [True, False]
+
+
+def test_w11_blobs_for_drivers_are_inline(serve: Serve, cpp: Callable[..., CppServer], hub: Hub) -> None:
+    """1.9.9 turns them into attached ones, which no libindi driver can read."""
+    outcomes = []
+    served = serve(programs=[[hub.program("one")]], devices=[])
+    for connect in (served.connect, lambda *first: cpp(hub.program("two")).connect(*first)):
+        client = connect(GET, b'<pingRequest uid="u"/>')
+        client.until_text("pingReply")
+        _, driver = hub.accept()
+        driver.until_text("getProperties")
+        driver.send(blob_definition("X"))
+        client.until_text("defBLOBVector")
+        client.send(blob("X", "b", b"hello", tag="newBLOBVector"))
+        message = tree(driver.until(lambda m: m.startswith(b"<newBLOBVector"))[-1])
+        outcomes.append((message[0].get("attached"), (message[0].text or "").strip()))
+    assert outcomes == [(None, "aGVsbG8="), ("true", "")]
+
+
+def test_w12_programs_are_asked_to_end_before_they_are_killed(serve: Serve, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    polite = tmp_path / "polite"
+    polite.write_text(
+        f"#!{PYTHON}\nimport signal, sys, time\n"
+        f"def end(*_):\n    open({str(said)!r}, 'w').write('goodbye')\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\nprint('<message/>', flush=True)\nwhile True: time.sleep(100)\n"
+    )
+    polite.chmod(0o755)
+    served = serve(programs=[[str(polite)]])
+    client = served.client()
+    assert client
+    until(lambda: _handles_sigterm(served.pid), what="the program's signal handler")
+    served.stop()
+    assert said.read_text() == "goodbye"
+
+
+def _handles_sigterm(parent: int) -> bool:
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{child}/status").read_text())
+        if caught and int(caught.group(1), 16) >> (signal.SIGTERM - 1) & 1:
+            return True
+    return False
+
+
+def test_w12_programs_inherit_nothing_but_their_own(serve: Serve) -> None:
+    served = serve(programs=[["sleep", "1000"], ["sleep", "1001"], ["sleep", "1002"]])
+    served.client()
+    children = [
+        Path("/proc", pid) for pid in Path(f"/proc/{served.pid}/task/{served.pid}/children").read_text().split()
+    ]
+    assert len(children) == 3
+    until(lambda: all(child.joinpath("comm").read_text() == "sleep\n" for child in children), what="the programs")
+    for child in children:
+        assert sorted(os.listdir(child / "fd")) == ["0", "1", "2"]
+
+
+def test_w12_listens_on_ipv6_too(serve: Serve) -> None:
+    served = serve(server={"host": "localhost"})
+    families = {info[0] for info in socket.getaddrinfo("localhost", served.port, type=socket.SOCK_STREAM)}
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        if family in families:
+            with socket.socket(family) as peer:
+                peer.settimeout(LIMIT)
+                peer.connect((address, served.port))
