@@ -1,0 +1,341 @@
+"""Connections that misbehave or are merely slow: what it costs them, and that it costs the others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_tools import Client, Echo, blob_vector, eventually
+
+from indifast.driver.device import Device
+from indifast.driver.ipydriver import IPyDriver
+from indifast.server import IPyServer
+
+MIB = 1 << 20
+WANTS = b"<getProperties version='1.7'/><enableBLOB device='Cam'>Also</enableBLOB>"
+
+
+class Camera(IPyDriver):
+    def __init__(self) -> None:
+        super().__init__(Device("Cam", [blob_vector()]))
+
+    async def shoot(self, data: bytes, suffix: str = ".fits") -> None:
+        member = self["Cam"]["B"].data["m"]
+        member.blobformat = suffix
+        self["Cam"]["B"]["m"] = data
+        await self["Cam"]["B"].send_setVectorMembers(members=["m"])
+
+
+def peers(server: IPyServer, kind: str = "client") -> list[dict[str, Any]]:
+    return [peer for peer in server.stats()["peers"] if peer["kind"] == kind]
+
+
+async def stalled_client(server: IPyServer, words: bytes = WANTS) -> socket.socket:
+    """A connection that has said something and then reads nothing."""
+    known = {peer["name"] for peer in peers(server)}
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+    await asyncio.get_running_loop().sock_sendall(sock, words)
+    await eventually(
+        lambda: any(peer["name"] not in known and peer["received"] == words.count(b"/") for peer in peers(server))
+        or any(peer["name"] not in known and peer["received"] >= 2 for peer in peers(server))
+    )
+    return sock
+
+
+async def reads_again(sock: socket.socket) -> Client:
+    return Client(*await asyncio.open_connection(sock=sock))
+
+
+def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later() -> None:
+    async def run() -> None:
+        camera = Camera()
+        async with IPyServer(camera, port=0, queue=8 * MIB) as server:
+            client = await Client.to(server)
+            client.say("<enableBLOB device='Cam'>Also</enableBLOB>")
+            await client.settle()
+            sock = await stalled_client(server)
+            frames = [bytes([number]) * MIB for number in range(20)]
+            for frame in frames:
+                await camera.shoot(frame)
+                element = await client.hears("setBLOBVector")
+                assert element.members[0].data == frame
+            (slow,) = [peer for peer in peers(server) if peer["dropped"]]
+            assert slow["queued_bytes"] < 8 * MIB + 2 * MIB
+            late = await reads_again(sock)
+            note = await late.hears("message", "Cam", message="dropped: this connection reads too slowly")
+            got = []
+            while not got or got[-1] != frames[-1]:
+                got.append((await late.hears("setBLOBVector")).members[0].data)
+            assert got == frames[-len(got) :] and 4 <= len(got) <= 8
+            assert note.attrs["message"].startswith(f"{slow['dropped']['Cam.B']} BLOBs of B")
+            await client.close()
+            await late.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("suffix", "options"), [(".stream", {}), (".fits", {"newest_wins": True})])
+def test_the_newest_frame_wins_where_it_may(suffix: str, options: dict[str, Any]) -> None:
+    async def run() -> None:
+        camera = Camera()
+        async with IPyServer(camera, port=0, stream=2 * MIB, **options) as server:
+            sock = await stalled_client(server)
+            for number in range(20):
+                await camera.shoot(bytes([number]) * MIB, suffix)
+            (slow,) = peers(server)
+            assert slow["replaced"]["Cam.B"] >= 15 and not slow["dropped"]
+            late = await reads_again(sock)
+            got: list[bytes] = []
+            while not got or got[-1][0] != 19:
+                got.append((await late.hears("setBLOBVector")).members[0].data)
+            assert len(got) == 20 - slow["replaced"]["Cam.B"]
+            assert all(data == data[:1] * MIB for data in got) and got == sorted(got)
+            await late.close()
+
+    asyncio.run(run())
+
+
+def test_who_reads_nothing_for_too_long_is_disconnected() -> None:
+    async def run() -> None:
+        camera = Camera()
+        async with IPyServer(camera, port=0, read_timeout=0.4) as server:
+            sock = await stalled_client(server)
+            client = await Client.to(server)
+            for _ in range(3):
+                await camera.shoot(bytes(4 * MIB))
+            await eventually(lambda: len(server.connectionpool) == 1)
+            await client.settle()
+            await client.close()
+            sock.close()
+
+    asyncio.run(run())
+
+
+def test_too_many_small_messages_behind_is_too_far_behind() -> None:
+    async def run() -> None:
+        echo = Echo()
+        async with IPyServer(echo, port=0, small_queue=100_000) as server:
+            sock = await stalled_client(server, b"<getProperties version='1.7'/><getProperties version='1.7'/>")
+            client = await Client.to(server)
+            for _ in range(100_000):
+                await echo["Echo"]["P"].send_setVector()
+                if len(server.connectionpool) == 1:
+                    break
+            assert len(server.connectionpool) == 1
+            await client.settle()
+            await client.close()
+            sock.close()
+
+    asyncio.run(run())
+
+
+def test_an_unfinished_element_goes_with_its_connection() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, stall=0.3) as server:
+            idle, half = await Client.to(server), await Client.to(server)
+            half.say("<newNumberVector device='Echo' name='P'><oneNumber")
+            await half.closed.wait()
+            assert not idle.closed.is_set()
+            await idle.settle()
+            await idle.close()
+
+    asyncio.run(run())
+
+
+def test_all_unfinished_elements_together_are_bounded() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, partial_memory=0.0) as server:  # 1 MiB, the least there is
+            clients = [await Client.to(server) for _ in range(3)]
+            start = b"<newTextVector device='Echo' name='T'><oneText name='t'>"
+            clients[0].say(start + bytes(300_000).replace(b"\0", b"a"))
+            clients[1].say(start + bytes(600_000).replace(b"\0", b"a"))
+            await eventually(lambda: server.stats()["unfinished_bytes"] >= 900_000)
+            clients[2].say(start + bytes(500_000).replace(b"\0", b"a"))
+            await eventually(lambda: any(peer["skipped"] for peer in peers(server)))
+            assert server.stats()["unfinished_bytes"] <= 1 << 20
+            assert [bool(peer["skipped"]) for peer in peers(server)] == [False, True, False]
+            for client in clients:
+                await client.close()
+            assert await eventually(lambda: server.stats()["unfinished_bytes"] == 0)
+
+    asyncio.run(run())
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+DEFINITION = "<defTextVector device='Stuck' name='T' state='Ok' perm='rw'><defText name='t'>x</defText></defTextVector>"
+DEFINES = f'echo "{DEFINITION}"\n'
+TEXT = "<newTextVector device='Stuck' name='T'><oneText name='t'>{}</oneText></newTextVector>"
+
+
+def test_a_driver_that_reads_nothing_holds_up_only_who_commands_it(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, command_timeout=0.5) as server:
+            pushy, other = await Client.to(server), await Client.to(server)
+            await asyncio.gather(pushy.settle(), other.settle())
+            exdriver = server.add_exdriver(program(tmp_path / "stuck", DEFINES + "exec sleep 1000\n"))
+            for client in (pushy, other):
+                await client.hears("defTextVector", "Stuck")
+            text = TEXT.format("x" * 1_000_000)
+            for _ in range(60):
+                pushy.say(text)
+            other.say("<newNumberVector device='Echo' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>")
+            await other.hears("setNumberVector", "Echo", state="Ok")
+            await pushy.closed.wait()
+            await other.settle()
+            (driver,) = [peer for peer in peers(server, "driver") if peer["devices"] == ["Stuck"]]
+            assert driver["queued_bytes"] < 24 * MIB
+            assert exdriver.pid is not None
+            await other.close()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_waits_for_a_driver_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            client = await Client.to(server)
+            await client.settle()
+            exdriver = server.add_exdriver(program(tmp_path / "slow", DEFINES + "cat > /dev/null\n"))
+            await client.hears("defTextVector", "Stuck")
+            assert exdriver.pid is not None
+            os.killpg(exdriver.pid, signal.SIGSTOP)
+            text = TEXT.format("x" * 1_000_000)
+            for _ in range(40):
+                client.say(text)
+            await eventually(lambda: any(peer["queued_bytes"] > 16 * MIB for peer in peers(server, "driver")))
+            os.killpg(exdriver.pid, signal.SIGCONT)
+            await client.settle()
+            await eventually(lambda: all(peer["queued_bytes"] == 0 for peer in peers(server, "driver")))
+            (peer,) = peers(server)
+            assert peer["received"] == 43
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_a_producer_is_not_read_faster_than_its_only_reader_reads(tmp_path: Path) -> None:
+    """Of 400 frames of 256 KiB without pause only a few wait in the server at any time."""
+    frames = (
+        "import os\n"
+        "frame = b\"<setBLOBVector device='Cam' name='B' state='Ok'><oneBLOB name='m' size='196608' format='.fits'>\"\n"
+        "frame += b'A' * 262144 + b'</oneBLOB></setBLOBVector>'\n"
+        "os.read(0, 1000)\n"
+        "os.write(1, b\"<defBLOBVector device='Cam' name='B' state='Ok' perm='ro'>\"\n"
+        "    b\"<defBLOB name='m'/></defBLOBVector>\")\n"
+        "while b'</new' not in os.read(0, 1000): pass\n"
+        "for _ in range(400):\n"
+        "    left = frame\n"
+        "    while left: left = left[os.write(1, left):]\n"
+        "os.read(0, 1000)\n"
+    )
+    (tmp_path / "frames.py").write_text(frames)
+    new = "<newTextVector device='Cam' name='go'><oneText name='t'>x</oneText></newTextVector>"
+
+    async def run() -> None:
+        async with IPyServer(port=0) as server:
+            server.add_exdriver(program(tmp_path / "frames", f"exec python3 {tmp_path}/frames.py\n"))
+            client = await Client.to(server)
+            await client.hears("defBLOBVector", "Cam")
+            client.say("<enableBLOB device='Cam'>Also</enableBLOB>" + new)
+            most = 0
+            for _ in range(400):
+                element = await client.hears("setBLOBVector")
+                assert len(element.members[0].data or b"") == 196608
+                most = max(most, peers(server)[0]["queued_bytes"])
+            assert most < 6 * 262144 + 8 * 300
+            assert not peers(server)[0]["dropped"]
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_the_end_of_a_connection_is_noticed_at_once() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            for reset in (False, True):
+                client = await Client.to(server)
+                await client.hears("defNumberVector")
+                assert len(server.connectionpool) == 1
+                if reset:
+                    linger = b"\x01\0\0\0\0\0\0\0"
+                    client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                client.writer.close()
+                await eventually(lambda: not server.connectionpool and not peers(server))
+
+    asyncio.run(run())
+
+
+def test_an_idle_server_has_no_timer_but_the_keepalive() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            clients = [await Client.to(server) for _ in range(3)]
+            for client in clients:
+                await client.settle()
+            core = server._core
+            assert core is not None
+            core._check_all()
+            assert core._check is None and not core._flush_due
+            for client in clients:
+                await client.close()
+
+    asyncio.run(run())
+
+
+def test_hostile_elements_cost_their_sender_only(caplog: pytest.LogCaptureFixture) -> None:
+    hostile = (
+        "<defNumberVector device='Echo' name='P'/><setNumberVector device='Echo' name='P'/><delProperty device='Echo'/>"
+        "<message device='Echo' message='x'/><newNumberVector device='Echo'/><setBLOBVector/><enableBLOB/>"
+        "<enableBLOB device='Echo'/><getProperties version='9' device='Echo'/><oneNumber/></x><newLightVector/>"
+        "<newTextVector device='Echo' name='P'><oneText name='m'>7</oneText></newTextVector>"
+    )
+
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            good, bad = await Client.to(server), await Client.to(server)
+            await good.settle()
+            for _ in range(100):
+                bad.say(hostile)
+            await bad.settle()
+            heard = await good.settle()
+            assert {element.tag for element in heard} <= {"defNumberVector", "defBLOBVector", "message"}
+            good.say("<newNumberVector device='Echo' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>")
+            await good.hears("setNumberVector", "Echo", "P", state="Ok")
+            refused = [peer["refused"] for peer in peers(server)]
+            assert refused[0] == {} and refused[1]["not the owner"] == 400
+            await good.close()
+            await bad.close()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(run())
+    assert sum("not the owner" in r.getMessage() or "belongs to" in r.getMessage() for r in caplog.records) <= 2
+
+
+def test_traffic_is_logged_when_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            client = await Client.to(server)
+            await client.settle()
+            server.debug_enable = False
+            client.say("<message message='not logged'/>")
+            await client.settle()
+            await client.close()
+
+    with caplog.at_level(logging.DEBUG, logger="indifast.server"):
+        asyncio.run(run())
+    assert "RX::" in caplog.text and "TX::" in caplog.text and "defNumberVector" in caplog.text
+    assert "not logged" not in caplog.text
