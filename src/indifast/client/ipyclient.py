@@ -21,6 +21,7 @@ from indifast.client.alarm import Alarm
 from indifast.client.blobjobs import BlobJobs
 from indifast.client.connection import Connection, open_stream, view_of
 from indifast.client.device import Device
+from indifast.client.memory import LARGE, give_back_large_blocks
 from indifast.client.propertymembers import ParseException
 from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice, vector_state
 from indifast.client.trace import Trace
@@ -80,6 +81,9 @@ class IPyClient(UserDict[str, Any]):
     """Devices of a server, and vectors of a device, beyond which definitions are refused."""
     inflate_blobs: bool = False
     """Inflate BLOBs whose format ends with `.z`, and take that suffix off the format."""
+    give_back_memory: bool = True
+    """Let the process give large freed blocks back to the system from the first large BLOB on (glibc only). A program
+    that is busy with large arrays of its own may be faster without."""
     check_before_send: bool = False
     """`send_newVector` checks permission, range and rule first, as with its keyword `check=True`."""
 
@@ -605,6 +609,8 @@ class IPyClient(UserDict[str, Any]):
             if event.sizeformat[name][0] != 0:
                 raise ParseException(f"{event.vectorname}: the BLOB {name} has no content")
             del event.data[name], event.sizeformat[name]
+        if self.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
+            give_back_large_blocks()
         if event.data and (
             self._BLOBfolder is not None
             or (self.inflate_blobs and any(form.endswith(".z") for _, form in event.sizeformat.values()))

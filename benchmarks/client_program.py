@@ -1,0 +1,103 @@
+"""One client in a process of its own: `client_program.py MODULE TASK PORT`, for either library; prints JSON figures.
+
+It runs under the peer's interpreter too, so it imports nothing of the project but the library it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any
+
+MODULE, TASK, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
+library = importlib.import_module(MODULE)
+queclient = importlib.import_module(MODULE + ".queclient")
+logging.disable(logging.CRITICAL)
+
+
+def memory(line: str) -> float:
+    """MiB of this process: VmRSS, or VmHWM, the most since `forget_peak`."""
+    with open("/proc/self/status") as status:
+        return int(next(text for text in status if text.startswith(line)).split()[1]) / 1024
+
+
+def forget_peak() -> None:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+class Counter(library.IPyClient):  # type: ignore[misc, name-defined]
+    """Counts updates until one in Alert ends the measurement."""
+
+    count = nbytes = 0
+    began: float | None = None
+
+    async def rxevent(self, event: Any) -> None:
+        kind = event.eventtype
+        if kind == "DefineBLOB":
+            self.idle = memory("VmRSS")
+            forget_peak()
+        if kind not in ("Set", "SetBLOB"):
+            return
+        if self.began is None:
+            self.began, self.began_cpu = time.perf_counter(), time.process_time()
+        self.count += 1
+        if kind == "SetBLOB":
+            self.nbytes += sum(len(content) for content in event.values())
+        if event.state == "Alert":
+            seconds, cpu = time.perf_counter() - self.began, time.process_time() - self.began_cpu
+            print(
+                json.dumps(
+                    {
+                        "rate": self.count / seconds,
+                        "mb": self.nbytes / seconds / 1e6,
+                        "cpu_us": cpu / self.count * 1e6,
+                        "above_idle": memory("VmHWM") - self.idle if self.nbytes else 0.0,
+                    }
+                )
+            )
+            self.shutdown()
+
+
+async def borrow() -> None:
+    """Frames that nobody keeps: the peak of memory."""
+    async with Counter("127.0.0.1", PORT) as client:
+        async for frame in client.frames("D", keep=False):
+            len(frame.data)
+
+
+async def queued() -> None:
+    """Microseconds of an event of a QueClient that knows 400 vectors."""
+    taken: deque[Any] = deque(maxlen=1)
+    client = queclient.QueClient(deque(), taken, "127.0.0.1", PORT)
+    running = asyncio.ensure_future(client.asyncrun())
+    while sum(len(device) for device in client.values()) < 400:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    vectors = [vector for device in client.values() for vector in device.values()]
+    counts = 20 if MODULE == "indipyclient" else 2000
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for number in range(counts):
+            vector = vectors[number % len(vectors)]
+            vector.state = "Busy" if vector.state == "Ok" else "Ok"
+            await client.rxevent(library.VectorTimeOut(vector.device, vector))
+        times.append((time.perf_counter() - began) / counts)
+    print(json.dumps({"event_us": sorted(times)[2] * 1e6}))
+    client.shutdown()
+    await running
+
+
+if TASK == "borrow":
+    asyncio.run(borrow())
+elif TASK == "queued":
+    asyncio.run(queued())
+else:
+    assert threading.active_count() == 1
+    asyncio.run(Counter("127.0.0.1", PORT).asyncrun())

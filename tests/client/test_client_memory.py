@@ -1,0 +1,73 @@
+"""How much memory large frames take: of a client in a process of its own, as anything else would blur it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from client_support import BLOBS, LIMIT, blob
+
+FRAME = 8 << 20
+COUNT = 12
+PROGRAM = """
+import asyncio, json, sys
+from indifast.client import IPyClient
+
+def memory(line):
+    with open("/proc/self/status") as status:
+        return int(next(text for text in status if text.startswith(line)).split()[1]) << 10
+
+class Client(IPyClient):
+    count = 0
+
+    async def rxevent(self, event):
+        if event.eventtype == "DefineBLOB":
+            self.idle = memory("VmRSS")
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")
+        elif event.eventtype == "SetBLOB":
+            assert [len(content) for content in event.values()] == [int(sys.argv[3])]
+            self.count += 1
+            if self.count == int(sys.argv[4]):
+                self.shutdown()
+
+async def main():
+    client = Client("127.0.0.1", int(sys.argv[1]))
+    if sys.argv[2] == "kept":
+        await client.asyncrun()
+    else:
+        async with client:
+            async for frame in client.frames("D", keep=False):
+                len(frame.data)
+    print(json.dumps(memory("VmHWM") - client.idle))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("how", "frames"), [("kept", 2.2), ("borrowed", 1.2)])
+def test_peak_of_memory(how: str, frames: float) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(LIMIT)
+
+        def send() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                data = blob(bytes(range(256)) * (FRAME // 256)).encode()
+                connection.sendall(BLOBS.encode())
+                for _ in range(COUNT):
+                    connection.sendall(data)
+                while connection.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=send, daemon=True)
+        thread.start()
+        command = [sys.executable, "-c", PROGRAM, str(server.getsockname()[1]), how, str(FRAME), str(COUNT)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
+        assert json.loads(done.stdout) <= frames * FRAME
+        thread.join(LIMIT)
