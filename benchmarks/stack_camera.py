@@ -2,8 +2,8 @@
 
     python benchmarks/stack_camera.py PACKAGE PORT NBYTES
 
-PACKAGE is `indifast` or `indipydriver`; PORT may be 0 for indifast; the port is printed. The program is the same for both,
-as far as they take the same values. Every frame is written anew: each page of 4096 bytes carries its number.
+PACKAGE is `indifast` or `indipydriver`; PORT may be 0 for indifast; the port is printed. The program is the same for
+both, as far as they take the same values. Every frame is written anew: each page of 4096 bytes carries its number.
 """
 
 from __future__ import annotations
