@@ -51,7 +51,7 @@ class VideoDriver(IPyDriver):
         sensor: Sensor = self.driverdata["sensor"]
         stream = self["Video"]["stream"]
         count = self["Video"]["count"]
-        sensor.start(lambda frame: stream.send_threadsafe(members={"FRAME": frame}, state="Ok"))
+        sensor.start(lambda frame: stream.send_threadsafe({"FRAME": frame}, state="Ok"))
         try:
             while not self.stop:
                 count["FRAMES"] = sensor.frames

@@ -24,8 +24,8 @@ from indifast import (
     setNumberVector,
 )
 
-OPEN_ABOVE = 15.7
-CLOSE_BELOW = 15.3
+OPEN_ABOVE = 15.3
+CLOSE_BELOW = 14.7
 
 
 class WindowDriver(IPyDriver):

@@ -72,6 +72,19 @@ async def expose(client: Watcher) -> bytes:
     return content
 
 
+async def watch(port: int, scenario: Callable[[Watcher], Any]) -> Any:
+    """Run a scenario with a client of a server in another process, once that listens."""
+    channel = await asyncio.to_thread(Channel.connect, port)
+    channel.close()
+    client = Watcher(port)
+    watching = asyncio.create_task(client.asyncrun())
+    try:
+        return await scenario(client)
+    finally:
+        client.shutdown()
+        await watching
+
+
 async def with_server(server: ipd.IPyServer, scenario: Callable[[Watcher], Any]) -> Any:
     running = asyncio.create_task(server.asyncrun())
     await server.ready()
@@ -101,14 +114,7 @@ def test_frame_of_a_cpp_camera_through_the_cpp_server(program: Callable[[str], s
         port = free_port()
         words = [program("indiserver"), "-p", str(port), "-u", f"/tmp/indi-{os.getpid()}-{port}", "indi_simulator_ccd"]
         with Child(words, tmp_path):
-            client = Watcher(port)
-            Channel.connect(port).close()
-            watching = asyncio.create_task(client.asyncrun())
-            try:
-                check_fits(await expose(client))
-            finally:
-                client.shutdown()
-                await watching
+            check_fits(await watch(port, expose))
 
     asyncio.run(main())
 
@@ -186,4 +192,74 @@ def test_old_style_thermostat_serves_a_cpp_tool(program: Callable[[str], str], t
 # Our camera
 
 
+OURS = "Simulated Camera"
 CAMERA_PROGRAM = EXAMPLES / "simulated_camera.py"
+
+
+async def picture(client: Watcher) -> bytes:
+    """Take a picture with the camera of the examples."""
+    await client.until(
+        lambda: OURS in client and "CCD1" in client[OURS] and "CCD_EXPOSURE" in client[OURS], "the camera"
+    )
+    await client.send_enableBLOB("Also", OURS, "CCD1")
+    await client.send_newVector(OURS, "CCD_EXPOSURE", members={"CCD_EXPOSURE_VALUE": 0.2})
+    await client.until(lambda: client.frames, "a frame")
+    await client.until(lambda: client.state(OURS, "CCD_EXPOSURE") == "Ok", "the end of the exposure")
+    form, content = client.frames[0]
+    assert form == ".fits"
+    return content
+
+
+def camera_launcher(tmp_path: Path) -> str:
+    """A program that starts the camera with this interpreter and this source tree, as servers start drivers by name."""
+    path = tmp_path / "simulated_camera"
+    python_path = python_environment()["PYTHONPATH"]
+    path.write_text(f"#!/bin/sh\nPYTHONPATH={python_path} exec {PYTHON} {CAMERA_PROGRAM}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_frame_of_our_camera_in_the_server_process(tmp_path: Path) -> None:
+    async def main() -> None:
+        port = free_port()
+        words = [PYTHON, str(CAMERA_PROGRAM), "--serve", "--port", str(port)]
+        with Child(words, tmp_path, env=python_environment()):
+            assert check_fits(await watch(port, picture)) == (1024, 1280)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("pipes", [False, True], ids=["shared memory", "plain pipe"])
+def test_frame_of_our_camera_as_a_program_of_our_server(tmp_path: Path, pipes: bool) -> None:
+    async def main() -> None:
+        server = ipd.IPyServer(host="localhost", port=0)
+        server.add_exdriver(camera_launcher(tmp_path), pipes=pipes)
+        assert check_fits(await with_server(server, picture)) == (1024, 1280)
+
+    asyncio.run(main())
+
+
+def test_frame_of_our_camera_under_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
+    """The driver on stdin/stdout, which are one socket there; its frames go as shared memory."""
+
+    async def main() -> None:
+        port = free_port()
+        local = f"/tmp/indi-{os.getpid()}-{port}"
+        words = [program("indiserver"), "-p", str(port), "-u", local, camera_launcher(tmp_path)]
+        with Child(words, tmp_path):
+            assert check_fits(await watch(port, picture)) == (1024, 1280)
+
+    asyncio.run(main())
+
+
+def test_cpp_tools_command_our_camera_under_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
+    port = free_port()
+    words = [program("indiserver"), "-p", str(port), "-u", f"/tmp/indi-{os.getpid()}-{port}", camera_launcher(tmp_path)]
+    with Child(words, tmp_path):
+        channel = Channel.connect(port)
+        channel.send(b'<getProperties version="1.7"/>')
+        channel.until_text('name="CCD_EXPOSURE"')
+        done = tool(program("indi_setprop"), "-p", str(port), "-n", f"{OURS}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.1")
+        assert done.returncode == 0, done
+        channel.until(lambda m: m.startswith(b"<setNumberVector") and b'state="Ok"' in m)
+        channel.close()
