@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, tree
+from blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, tree, until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 GET = b'<getProperties version="1.7"/>'
+LISTENING = re.compile(r"listening on port (\d+)\n")
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Channel]]:
     def start(name: str, *arguments: str) -> Channel:
         child = Child([PYTHON, str(EXAMPLES / name), "--port", "0", *arguments], tmp_path, env=python_environment())
         children.append(child)
-    XX
+        until(lambda: LISTENING.search(child.stderr), what="the listener")
+        found = LISTENING.search(child.stderr)
         assert found is not None
         channels.append(Channel.connect(int(found.group(1))))
         channels[-1].send(GET)
@@ -39,10 +41,6 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Channel]]:
         text = child.stderr
         child.kill()
         assert "Traceback" not in text, text
-
-
-def _line(child: Child) -> str:
-    return child.until_stderr("\n")
 
 
 def numbers(channel: Channel, device: str, name: str, count: int) -> list[float]:
