@@ -7,6 +7,7 @@ import base64
 import contextlib
 import os
 import socket
+import ssl as ssl_module
 import subprocess
 import tempfile
 import time
@@ -61,8 +62,8 @@ class Server:
         self._server: asyncio.AbstractServer | None = None
         self._changed = asyncio.Event()
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def start(self, ssl: ssl_module.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=ssl)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -45,14 +45,16 @@ def unix_path(host: str) -> str | None:
 
 
 async def open_stream(host: str, port: int | str, within: float, ssl: ssl_module.SSLContext | bool | None) -> Stream:
-    """Connect; OSError when that fails. `within`: seconds for each address of a TCP host."""
-    path = unix_path(host)
-    if path is not None:
-        return await connect.open_unix(path)
-    if ssl:
-        context = ssl if isinstance(ssl, ssl_module.SSLContext) else ssl_module.create_default_context()
-        return await connect.open_tcp(host, int(port), within=within, ssl=context)
-    return await connect.open_tcp(host, int(port), within=within)
+    """Connect; OSError when that fails, or has not succeeded `within` seconds, a TLS handshake included."""
+    try:
+        async with asyncio.timeout(within):
+            path = unix_path(host)
+            if path is not None:
+                return await connect.open_unix(path)
+            context = ssl_module.create_default_context() if ssl is True else ssl or None
+            return await connect.open_tcp(host, int(port), within=within, ssl=context)
+    except TimeoutError as error:
+        raise TimeoutError(f"no answer from {host}:{port} within {within:g} s") from error
 
 
 class Connection:
@@ -75,10 +77,13 @@ class Connection:
         self.queue = ByteQueue(full_at=SEND_LIMIT)
         self._tokenizer = Tokenizer(relay=False, on_skip=on_skip, **limits.tokenizer())
         self._on_receive = on_receive
+        self._on_skip = on_skip
+        self._lost_attached = 0
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._fds = shm.DescriptorQueue()
-        self._attachments: deque[list[int]] = deque()
+        self.attachments: dict[int, list[int]] = {}
+        """Descriptors by the identity of the waiting element they came with; whoever takes them closes them."""
         self._room: list[asyncio.Future[None]] = []
         self.queue.on_room = self._make_room
 
@@ -93,15 +98,26 @@ class Connection:
         self._on_receive()
         elements = self._tokenizer.feed(data, start, end)
         if self.stream.local:
-            self._fds.put(fds)
-            for element in elements:
-                if element.attached:
-                    self._attachments.append(self._fds.take(element.attached))
+            self._take_descriptors(elements, fds)
         if elements:
             self.elements.extend(elements)
             if not self.wake():
                 self._paused = True
                 self.stream.pause_reading()
+
+    def _take_descriptors(self, elements: list[Element], fds: list[int]) -> None:
+        """Give every element its descriptors; one that gets none is refused by whoever looks for its content."""
+        try:
+            self._fds.put(fds)
+            if self._tokenizer.lost_attached != self._lost_attached:
+                # Of a damaged message: nobody knows which of those that wait were its own.
+                self._lost_attached = self._tokenizer.lost_attached
+                self._fds.close()
+            for element in elements:
+                if element.attached:
+                    self.attachments[id(element)] = self._fds.take(element.attached)
+        except shm.DescriptorError as error:
+            self._on_skip(str(error), 0, b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended."""
@@ -141,10 +157,6 @@ class Connection:
         finally:
             self._waiter = None
 
-    def take_attachments(self) -> list[int]:
-        """The descriptors of the next element that announced some; the caller closes them."""
-        return self._attachments.popleft() if self._attachments else []
-
     # -- out
 
     def send(self, message: Routable) -> None:
@@ -181,8 +193,9 @@ class Connection:
         self.stream.close()
         self.elements.clear()
         self._fds.close()
-        while self._attachments:
-            shm.close_all(self._attachments.popleft())
+        for fds in self.attachments.values():
+            shm.close_all(fds)
+        self.attachments.clear()
         self._make_room()
 
 

@@ -429,6 +429,7 @@ class IPyClient(UserDict[str, Any]):
     async def _pump(self, connection: Connection) -> None:
         """Take what is received, element by element, until the connection or the client ends."""
         elements = connection.elements
+        attachments = connection.attachments
         jobs = self._jobs
         while not self.stop:
             if jobs.finished:
@@ -484,6 +485,8 @@ class IPyClient(UserDict[str, Any]):
                     received = None
                     if self._watchers:
                         await self._hold(connection)
+                if attachments:  # of an element that was not taken in
+                    close_all(attachments.pop(id(element), ()))
                 if tracing:
                     self._trace.received(element, self._verbose)
                 element = None  # type: ignore[assignment] # a BLOB must not outlive its event
@@ -603,7 +606,7 @@ class IPyClient(UserDict[str, Any]):
     def _receive_blobs(self, element: Element, event: Any, connection: Connection) -> Any:
         """Content that came inline is here; shared memory is mapped; what takes time is done in a thread."""
         if element.attached:
-            self._attach(element, event, connection.take_attachments())
+            self._attach(element, event, connection.attachments.pop(id(element), []))
         for name in [name for name, content in event.data.items() if content is None]:
             # Without content and size 0, an update is about the state alone.
             if event.sizeformat[name][0] != 0:

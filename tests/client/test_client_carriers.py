@@ -1,0 +1,162 @@
+"""What a client can connect through: TLS, Unix sockets by path, by name and with shared memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from client_support import BLOBS, LIMIT, NUMBERS, Recorder, Server
+
+from indifast.client.connection import unix_path
+from indifast.transport import shm
+
+
+def test_tls() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    async def scenario() -> None:
+        server = Server()
+        await server.start(context)
+        async with Recorder("127.0.0.1", server.port, ssl=trusting) as client:
+            assert client.clientdata == {}
+            await server.expect("<getProperties")
+            await server.send(NUMBERS)
+            await client.got("Define")
+            await client.send_newVector("D", "N", members={"a": 2})
+            await server.expect('<oneNumber name="a">2</oneNumber>')
+        async with Recorder("127.0.0.1", server.port, ssl=True) as stranger:
+            await stranger.until(lambda: any("certificate" in event.message for event in stranger.of("Message")))
+            assert "ConnectionMade" not in stranger.types()
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_tls_with_a_server_that_has_none() -> None:
+    async def scenario() -> None:
+        server = Server()
+        await server.start()
+        client = Recorder("127.0.0.1", server.port, ssl=True)
+        client.connect_timeout = 0.2
+        async with client:
+            notice = await client.got("Message", 2)
+            assert "no answer" in notice.message
+        await server.close()
+
+    asyncio.run(scenario())
+
+
+def test_names_of_local_sockets(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    assert unix_path(path) == "\0" + path
+    assert unix_path(f"localhost:{path}") == "\0" + path
+    Path(path).touch()
+    assert unix_path(path) == unix_path(f"unix:{path}") == path
+    assert unix_path("@" + path) == "\0" + path
+    assert unix_path("unix:") in ("/tmp/indiserver", "\0/tmp/indiserver")
+    assert unix_path("localhost") is unix_path("10.0.0.1") is unix_path("::1") is None
+
+
+class LocalServer:
+    """One connection over a Unix socket, with descriptors."""
+
+    def __init__(self, path: str) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen()
+        self._listener.setblocking(False)
+
+    async def accept(self) -> None:
+        self.peer, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+        await asyncio.get_running_loop().sock_recv(self.peer, 4096)
+
+    def send(self, text: str, *contents: bytes) -> None:
+        fds = [shm.share(content) for content in contents]
+        socket.send_fds(self.peer, [text.encode()], fds)
+        shm.close_all(fds)
+
+    def close(self) -> None:
+        self.peer.close()
+        self._listener.close()
+
+
+def attached(*members: tuple[str, int, str]) -> str:
+    inside = "".join(
+        f'<oneBLOB name="{name}" size="{size}" format=".bin" attached="true"{more}></oneBLOB>'
+        for name, size, more in members
+    )
+    return f'<setBLOBVector device="D" name="B" state="Ok">{inside}</setBLOBVector>'
+
+
+def test_shared_memory(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = LocalServer(str(tmp_path / "local"))
+        client: Any = Recorder(str(tmp_path / "local"))
+        async with client:
+            await server.accept()
+            server.send(BLOBS)
+            await client.got("DefineBLOB")
+            content = os.urandom(3_000_000)
+            server.send(attached(("img", len(content), ""), ("other", 5, ' len="3"')), content, b"abcde")
+            event = await client.got("SetBLOB")
+            assert isinstance(event["img"], memoryview) and event["img"].readonly
+            assert event["img"] == content
+            assert bytes(event["other"]) == b"abc"
+            assert client["D"]["B"]["img"] == content
+            assert client["D"]["B"].snapshot()["img"] == content
+            assert str(event).count("oneBLOB") >= 2
+
+            # Messages without their descriptors, and damaged ones with some, cost themselves only.
+            server.send(attached(("img", 5, "")))
+            server.send(attached(("img", 5, "")).replace("</setBLOBVector>", "</mismatch>") + BLOBS, b"wrong")
+            await client.got("DefineBLOB", 2)
+            server.send(attached(("img", 5, "")), b"right")
+            assert (await client.got("SetBLOB", 2))["img"] == b"right"
+            assert "ConnectionLost" not in client.types()
+            server.close()
+
+    asyncio.run(scenario())
+
+
+def test_descriptors_are_closed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = LocalServer(str(tmp_path / "local"))
+        client: Any = Recorder(str(tmp_path / "local"))
+        async with client:
+            await server.accept()
+            server.send(BLOBS)
+            await client.got("DefineBLOB")
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(20):
+                server.send(attached(("img", 5, "")), b"12345")
+                server.send(attached(("img", 5, "")).replace('name="B"', 'name="unknown"'), b"12345")
+                server.send(attached(("img", 5, "")).replace('device="D"', 'device="unknown"'), b"12345")
+            await client.got("SetBLOB", 20)
+            await client.got("Message", 3 + 20)
+            client.seen.clear()  # Python keeps a descriptor for each mapping
+            assert len(os.listdir("/proc/self/fd")) <= before + 2
+            server.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), LIMIT))
+
+
+@pytest.mark.parametrize("port", [0, "0"])
+def test_the_port_may_be_text(port: int | str) -> None:
+    async def scenario() -> None:
+        server = Server()
+        await server.start()
+        async with Recorder("127.0.0.1", type(port)(server.port)) as client:
+            await client.got("ConnectionMade")
+        await server.close()
+
+    asyncio.run(scenario())
