@@ -391,6 +391,47 @@ def test_a_blob_without_its_descriptor(forgiving, caplog):
     assert "2 BLOBs were announced" in caplog.text
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_once, caplog):
+    code = (
+        "import socket\n"
+        "line(); define()\n"
+        "sock = socket.socket(fileno=os.dup(1))\n"
+        "def share(data):\n"
+        "    fd = os.memfd_create('x'); os.write(fd, data); return fd\n"
+        "one = \"<oneBLOB name='b' size='5' format='' attached='true'/>\"\n"
+        "start = \"<setBLOBVector device='Toy' name='B' state='Ok'>\" + one\n"
+        "whole = start + '</setBLOBVector>'\n"
+        f"if {at_once}:\n"
+        "    socket.send_fds(sock, [(start + whole).encode()], [share(b'WRONG'), share(b'right')])\n"
+        "else:\n"
+        "    socket.send_fds(sock, [start.encode()], [share(b'WRONG')])\n"
+        "    define(name='Between')\n"
+        "    while 'newTextVector' not in line(): pass\n"
+        "    socket.send_fds(sock, [whole.encode()], [share(b'right')])\n"
+        "while True: line()\n"
+    )
+
+    async def scenario():
+        driver = python(code)
+        async with serving(driver) as core:
+            client = Client(core)
+            client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
+            if at_once:
+                await client.get("delProperty", "Toy")
+                await until(lambda: driver.restarts)
+                assert not client.seen("setBLOBVector", "Toy")
+            else:
+                await until(lambda: "Between" in [e.name for e in client.seen("defTextVector", "Toy")])
+                client.say("<newTextVector device='Toy' name='Between'><oneText name='m'>go</oneText></newTextVector>")
+                frame = await client.get("setBLOBVector", "Toy")
+                assert frame.members[0].data == b"right"
+            client.close()
+
+    asyncio.run(scenario())
+    assert ("can't be told apart" in caplog.text) == at_once
+
+
 def test_pings_are_answered_at_once():
     async def scenario():
         code = (
