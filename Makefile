@@ -20,7 +20,7 @@ bench: build
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
 
 # The programs indifast is measured against and talks to in its tests, each in an environment of its own.
-peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done
+peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done $(PEERS)/term/.done $(PEERS)/web/.done
 
 lint: build
 	$(BIN)/ruff check .
@@ -52,6 +52,8 @@ $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
 $(PEERS)/d31/.done: PACKAGES = indipydriver==3.1.2 indipyserver==0.0.6 indipyclient==0.9.4
 $(PEERS)/d22/.done: PACKAGES = indipydriver==2.2.0
 $(PEERS)/d12/.done: PACKAGES = indipydriver==1.2.2
+$(PEERS)/term/.done: PACKAGES = indipyterm==0.1.8
+$(PEERS)/web/.done: PACKAGES = indipyweb==0.2.1
 $(PEERS)/%/.done: | $(VENV)/.packages
 	rm -rf $(@D)
 	$(PYTHON) -m venv --without-pip $(@D)

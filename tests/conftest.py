@@ -26,6 +26,22 @@ def program() -> Callable[[str], str]:
     return find
 
 
+def interpreters(names: tuple[str, ...]) -> dict[str, Path]:
+    """The interpreters of environments that `make peers` makes; a missing one fails the test."""
+    home = Path(os.environ.get("INDIFAST_PEERS") or ROOT / ".venv-peers")
+    found = {name: home / name / "bin" / "python" for name in names}
+    missing = [str(python) for python in found.values() if not python.exists()]
+    if missing:
+        pytest.fail(f"not found: {', '.join(missing)}: run `make peers`, or set INDIFAST_PEERS")
+    return found
+
+
+@pytest.fixture(scope="session")
+def dependants() -> dict[str, Path]:
+    """The interpreters of programs that use the Python packages; term: indipyterm, web: indipyweb."""
+    return interpreters(("term", "web"))
+
+
 @pytest.fixture(scope="session")
 def peers() -> dict[str, Path]:
     """The Python interpreters of the peers' environments, by name.
@@ -33,9 +49,4 @@ def peers() -> dict[str, Path]:
     d31: indipydriver 3.1.2, indipyserver 0.0.6, indipyclient 0.9.4; d22: indipydriver 2.2.0; d12: indipydriver 1.2.2.
     `make peers` creates them below .venv-peers; the variable INDIFAST_PEERS names another place.
     """
-    home = Path(os.environ.get("INDIFAST_PEERS") or ROOT / ".venv-peers")
-    found = {name: home / name / "bin" / "python" for name in PEERS}
-    missing = [str(python) for python in found.values() if not python.exists()]
-    if missing:
-        pytest.fail(f"not found: {', '.join(missing)}: run `make peers`, or set INDIFAST_PEERS")
-    return found
+    return interpreters(PEERS)
