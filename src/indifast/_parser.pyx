@@ -977,7 +977,7 @@ cdef class Tokenizer:
         self.s.lim_elem = min(element, 1 << 31)
         self.s.lim_depth = min(depth, TZ_MAX_DEPTH)
         self.s.lim_members = min(members, 1 << 31)
-        self.limit_blob = blob
+        self.limit_blob = min(blob, 1 << 48)
         self.limit_junk = junk
         self.on_skip = on_skip
         self.skipped = {}
@@ -1018,9 +1018,10 @@ cdef class Tokenizer:
                 self.run(<const uint8_t *>view.buf, start, stop, view.len,
                          data if type(data) is Block or type(data) is bytes else None, found)
             except MemoryError:
-                self.refuse(TZ_R_MEMORY, self.p)
-                self.off = self.held_n = self.fresh = 0
+                self.refuse(TZ_R_MEMORY, self.p)  # and with it the rest of this chunk
                 self.direct = False
+                self.fresh = 0
+                self.advance(0, self.held_n)
             finally:
                 self.busy = False
         finally:

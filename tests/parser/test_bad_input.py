@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from indifast import _parser
 from indifast._parser import Element, Tokenizer
 
 GOOD = b'<setTextVector device="D" name="good"><oneText name="t">fine</oneText></setTextVector>\n'
@@ -413,3 +418,27 @@ def test_feeding_from_on_skip_is_refused() -> None:
     tokenizer = Tokenizer(on_skip=again)
     assert len(tokenizer.feed(b"<message" + GOOD)) == 1
     assert problems == [RuntimeError] * 3
+
+
+def test_too_little_memory_costs_one_element() -> None:
+    """In a process of its own, whose address space ends shortly above what it has."""
+    program = """
+import resource
+from indifast._parser import Tokenizer
+skips = []
+tokenizer = Tokenizer(on_skip=lambda *skip: skips.append(skip[0]))
+start = b"<setBLOBVector><oneBLOB name='b' size='1'>"
+half = b"QUJD" * (2 << 20)
+tokenizer.feed(start)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (24 << 20), resource.RLIM_INFINITY))
+for _ in range(20):
+    assert tokenizer.feed(half) == []
+assert tokenizer.held == 0 and skips[0] == "memory", skips
+(element,) = tokenizer.feed(b"</oneBLOB></setBLOBVector><message message='still here'/>")
+assert element.attrs == {"message": "still here"}
+"""
+    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        return  # a sanitizer reserves terabytes of address space
+    path = os.pathsep.join([str(Path(_parser.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": path}, check=True)

@@ -14,7 +14,7 @@ class Limits:
     """Bytes unless said otherwise."""
 
     attribute: int = 64 * KIB
-    """One attribute value, as it stands in the input."""
+    """One attribute value, as it stands in the input; also one comment, CDATA section, instruction or declaration."""
     element: int = 16 * MIB
     """One element without its BLOB content."""
     blob: int = GIB
@@ -24,7 +24,7 @@ class Limits:
     members: int = 100_000
     """Members of one vector."""
     junk: int = MIB
-    """How far an open comment, CDATA section or attribute value is followed before it is abandoned."""
+    """A run of bytes between elements is reported each time it has grown by so many."""
     queue: int = 128 * MIB
     """BLOB bytes that wait for one peer before the oldest unstarted BLOB is dropped."""
     stream: int = 5 * MIB
