@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from indifast.cli.serve_options import ConfigError, Program, Remote, UsageError, parse_arguments
@@ -135,3 +137,15 @@ def test_configuration_files_that_are_wrong(tmp_path, text):
 def test_a_configuration_file_that_is_missing(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         parse_arguments(["--config", str(tmp_path / "none"), "indi_a"])
+
+
+def test_the_file_in_the_documentation(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "serve.md"
+    path = tmp_path / "observatory.toml"
+    path.write_text(page.read_text().split("```toml\n")[1].split("```")[0])
+    options = parse_arguments(["--config", str(path)])
+    assert [program.name for program in options.programs] == ["indi_asi_ccd"]
+    assert options.remotes == [Remote("guider.local", device="Guide camera")]
+    assert options.python == ["observatory.dome:make"]
+    assert options.limits.queue == 256 << 20
+    assert options.tls_ca == "clients.pem"

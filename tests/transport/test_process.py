@@ -13,6 +13,7 @@ import psutil
 import pytest
 from transport_support import LIMIT, Pieces, Recorder, no_fd_leak, until
 
+from indifast.transport import process
 from indifast.transport.process import LONGEST_LINE, Child, spawn
 
 
@@ -183,6 +184,26 @@ def test_a_program_that_is_none_ends_with_a_line(tmp_path):
             await finish(child)
 
     asyncio.run(scenario())
+
+
+def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypatch):
+    fake = tmp_path / "setpriv"
+    fake.write_text("#!/bin/sh\necho unrecognized option >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    process._killed_with_us.cache_clear()
+
+    async def scenario():
+        child = python("import os; os.write(1, b'up')")
+        got = Recorder()
+        child.stream.start(got, Pieces())
+        await until(lambda: got.data == b"up")
+        assert await child.wait() == 0
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        process._killed_with_us.cache_clear()
 
 
 def test_no_orphan_when_the_parent_is_killed():

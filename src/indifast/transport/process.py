@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import signal
@@ -165,10 +166,7 @@ def spawn(
     Raises FileNotFoundError or PermissionError, with what to do about it, when there is no such program.
     """
     _must_exist(program, env)
-    command = [program, *args]
-    if setpriv := shutil.which("setpriv"):
-        # It sets what only the child itself can set, then becomes the program: no code of ours runs after the fork.
-        command = [setpriv, "--pdeathsig", "KILL", "--", *command]
+    command = [*_killed_with_us(), program, *args]
     child_ends, our_ends = _pipe_ends() if pipes else _socket_ends()
     stderr_read, stderr_write = os.pipe()
     try:
@@ -193,6 +191,24 @@ def spawn(
     else:
         stream = SocketStream(socket.socket(fileno=our_ends[0]), program)
     return Child(process, stream, _Lines(stderr_read, on_stderr))
+
+
+@functools.cache
+def _killed_with_us() -> tuple[str, ...]:
+    """The words before a command that have the system kill it when we are gone; none where that is not to be had.
+
+    Only the child itself can ask for that. `setpriv` does, then becomes the program: no code of ours runs behind the
+    fork.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return ()
+    words = (setpriv, "--pdeathsig", "KILL", "--")
+    try:  # that of BusyBox knows no such option
+        trial = subprocess.run([*words, setpriv, "--version"], capture_output=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return words if trial.returncode == 0 else ()
 
 
 def _must_exist(program: str, env: Mapping[str, str] | None) -> None:
