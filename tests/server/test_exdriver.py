@@ -432,6 +432,35 @@ def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_on
     assert ("can't be told apart" in caplog.text) == at_once
 
 
+def test_a_driver_gets_blobs_inline_whatever_the_client_sent():
+    """libindi's drivers can't read attached ones."""
+    code = (
+        "line(); define()\n"
+        "text = ''\n"
+        "while '</newBLOBVector>' not in text: text += line()\n"
+        "assert 'attached' not in text\n"
+        "import base64, re\n"
+        "define(name=base64.b64decode(re.search('>([^<]+)</oneBLOB>', text)[1]).decode())\n"
+        "while True: line()\n"
+    )
+
+    async def scenario():
+        async with serving(python(code)) as core:
+            client = Client(core, local=True)
+            client.say("<getProperties version='1.7'/>")
+            await client.get("defTextVector", "Toy")
+            blob = "<oneBLOB name='b' size='6' format='' attached='true'/>"
+            text = f"<newBLOBVector device='Toy' name='B'>{blob}</newBLOBVector>"
+            fd = os.memfd_create("x")
+            os.write(fd, b"upload")
+            socket.send_fds(client.sock, [text.encode()], [fd])
+            os.close(fd)
+            await client.get("defTextVector", "Toy", "upload")
+            client.close()
+
+    asyncio.run(scenario())
+
+
 def test_pings_are_answered_at_once():
     async def scenario():
         code = (
