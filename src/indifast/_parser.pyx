@@ -9,7 +9,7 @@ from __future__ import annotations
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc, PyObject_Free, PyObject_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -148,16 +148,19 @@ cdef PyObject *cache[CACHE]   # names come again and again: device, property, me
 
 
 cdef enum:
-    SLOT = 1024               # memory of a small element
+    SMALL = 512               # up to here, Python's allocator is fast and wastes nothing
+    SLOT = 1024               # memory of a somewhat larger element
     SLOTS = 256
 
-cdef void *slots[SLOTS]       # unused memory of small elements
+cdef void *slots[SLOTS]       # unused memory of such elements
 cdef int spare_slots = 0
 
 
 cdef tz_token *take_memory(size_t n) noexcept:
     """Memory for an element of n bytes, NULL when there is none."""
     global spare_slots
+    if n <= SMALL:
+        return <tz_token *>PyObject_Malloc(n)
     if n > SLOT:
         return <tz_token *>malloc(n)
     if spare_slots:
@@ -168,7 +171,9 @@ cdef tz_token *take_memory(size_t n) noexcept:
 
 cdef void give_memory(void *memory, size_t n) noexcept:
     global spare_slots
-    if memory != NULL and n <= SLOT and spare_slots < SLOTS:
+    if n <= SMALL:
+        PyObject_Free(memory)
+    elif memory != NULL and n <= SLOT and spare_slots < SLOTS:
         slots[spare_slots] = memory
         spare_slots += 1
     else:
