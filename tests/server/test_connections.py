@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,9 @@ async def reads_again(sock: socket.socket) -> Client:
     return Client(*await asyncio.open_connection(sock=sock))
 
 
-def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later() -> None:
+def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def run() -> None:
         camera = Camera()
         async with IPyServer(camera, port=0, queue=8 * MIB) as server:
@@ -70,6 +74,7 @@ def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later() 
                 element = await client.hears("setBLOBVector")
                 assert element.members[0].data == frame
             (slow,) = [peer for peer in peers(server) if peer["dropped"]]
+            assert caplog.text.count("reads too slowly: setBLOBVector of Cam.B dropped") == 1
             assert slow["queued_bytes"] < 8 * MIB + 2 * MIB
             late = await reads_again(sock)
             note = await late.hears("message", "Cam", message="dropped: this connection reads too slowly")
@@ -84,7 +89,15 @@ def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later() 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(("suffix", "options"), [(".stream", {}), (".fits", {"newest_wins": True})])
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        (".stream", {}),
+        (".fits", {"newest_wins": True}),
+        (".fits", {"newest_wins": [("Cam", "B")]}),
+        (".fits", {"newest_wins": lambda address: address.startswith("127.0.0.1")}),
+    ],
+)
 def test_the_newest_frame_wins_where_it_may(suffix: str, options: dict[str, Any]) -> None:
     async def run() -> None:
         camera = Camera()
@@ -339,3 +352,23 @@ def test_traffic_is_logged_when_asked_for(caplog: pytest.LogCaptureFixture) -> N
         asyncio.run(run())
     assert "RX::" in caplog.text and "TX::" in caplog.text and "defNumberVector" in caplog.text
     assert "not logged" not in caplog.text
+
+
+def test_the_limit_of_descriptors_is_raised_for_many_clients() -> None:
+    """In a process of its own, whose limit is too low for its 150 clients."""
+    program = """if True:
+        import asyncio, resource
+        from indifast import IPyServer
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+
+        async def main():
+            async with IPyServer(port=0, maxconnections=150) as server:
+                clients = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(150)]
+                while len(server.connectionpool) < 150:
+                    await asyncio.sleep(0.01)
+
+        asyncio.run(main())
+    """
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -75,7 +74,6 @@ def _main(words: list[str], program: str, *, stand_in: bool) -> int:
     except ConfigError as exc:
         return _good_bye(str(exc))
     logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
-    _raise_descriptor_limit()
     supervisor = _Supervisor(options, stand_in)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(supervisor.run())
@@ -367,14 +365,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-def _raise_descriptor_limit() -> None:
-    """As many connections as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _set_process_name(name: str) -> None:

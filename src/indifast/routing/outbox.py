@@ -476,8 +476,8 @@ class Outbox(ByteQueue):
         self.on_overflow: Callable[[], None] | None = None
         self.on_low: Callable[[], None] | None = None
         """Called, once, when little is left of the messages without content."""
-        self.on_drop: Callable[[Routable], None] | None = None
-        """Called with each frame that was dropped or replaced."""
+        self.on_drop: Callable[[Routable, str], None] | None = None
+        """Called with each frame that is lost, and how: "dropped" or "replaced"."""
         self.newest_wins = newest_wins
         self.newest_wins_of: frozenset[Property] = frozenset()
         """Properties for which newest_wins holds whatever the connection has."""
@@ -625,7 +625,7 @@ class Outbox(ByteQueue):
         frame.message = frame.begun = None
         frame.size = 0
         if self.on_drop is not None:
-            self.on_drop(message)
+            self.on_drop(message, "replaced" if counter is self.replaced else "dropped")
 
     def _begin(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame) and (inner := message.message) is not None and inner.blob:
@@ -680,7 +680,8 @@ class DriverOutbox(ByteQueue):
         on_pending: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(attached=attached, terminator=terminator, full_at=full_at, on_pending=on_pending)
-        self.on_drop: Callable[[Routable], None] | None = None
+        self.on_drop: Callable[[Routable, str], None] | None = None
+        """Called with each message that is lost, and how: "replaced"."""
         self.replaced: Counter[Property] = Counter()
         """Messages that a newer one took the place of, by property."""
         self._latest: dict[tuple[str, Property], Frame] = {}
@@ -710,7 +711,7 @@ class DriverOutbox(ByteQueue):
         frame.message = frame.begun = None
         frame.size = 0
         if self.on_drop is not None:
-            self.on_drop(message)
+            self.on_drop(message, "replaced")
 
     def _begin(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame) and message.message is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import time
 from collections.abc import Callable
 
@@ -25,6 +27,7 @@ COMMAND_TIMEOUT = 30.0
 """Seconds for which a client whose command does not fit into a driver's queue is kept waiting."""
 
 _CHECKS_PER_TIMEOUT = 4
+_MAX_LOGGED = 1000  # losses and refusals per peer that are logged
 
 
 class Core:
@@ -88,6 +91,7 @@ class Core:
         """A peer takes part; `wake` tells it that its outbox has something."""
         self._wakes[peer] = wake
         if peer not in self.router.peers:
+            peer.outbox.on_drop = lambda message, how: self._log_loss(peer, message, how)
             if self.tap is not None:
                 self._tap_outbox(peer, self.tap)
             self.router.attach(peer)
@@ -114,6 +118,21 @@ class Core:
         outbox = Outbox(self.limits, attached=attached, newest_wins=self.newest_wins)
         outbox.newest_wins_of = self.newest_wins_of
         return outbox
+
+    def _log_loss(self, peer: Peer, message: Routable, how: str) -> None:
+        """Once per peer, property and kind of loss; the counters tell how many."""
+        key = (f"{how} {message.name}", message.device)
+        if key not in peer.logged and len(peer.logged) < _MAX_LOGGED:
+            peer.logged.add(key)
+            logger.warning(
+                "%s reads too slowly: %s of %s.%s %s, %d bytes behind",
+                peer.label,
+                message.tag,
+                message.device,
+                message.name,
+                how,
+                peer.outbox.queued,
+            )
 
     def _tap_outbox(self, peer: Peer, tap: Callable[[str, Peer, Routable], None]) -> None:
         """Have everything reported that is put into the outbox of a peer."""
@@ -235,3 +254,11 @@ def _memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return 4 << 30
+
+
+def raise_descriptor_limit() -> None:
+    """As many connections as the system allows: the soft limit of descriptors becomes the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from ssl import SSLContext
@@ -19,7 +19,7 @@ from indifast.protocol.message import Routable
 from indifast.protocol.timestamps import timestamp_text
 from indifast.routing.outbox import DriverOutbox, Outbox
 from indifast.routing.peer import Kind, Peer
-from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core
+from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
 from indifast.server.locallink import LocalLink
 from indifast.server.remote import RemoteConnection
 from indifast.transport.connect import listen_tcp, listen_unix
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 GRACE = 2.0
 """Seconds that drivers and connections have after shutdown."""
 
+_MANY_CONNECTIONS = 100  # for which the usual limit of descriptors may be too low
+
 
 class IPyServer:
     """Serves drivers to clients.
@@ -50,7 +52,8 @@ class IPyServer:
             "@" or NUL is an abstract one. port=None serves the Unix socket alone.
         accept_links: whether those who connect may bring devices of their own, as servers linked to this one do.
         newest_wins: BLOBs that wait for a slow client are replaced by newer ones of any format, not only streamed ones;
-            True, or the properties for which it holds as pairs (device, name).
+            True, or the properties for which it holds as pairs (device, name), or a function that says for a client's
+            address whether it holds for this connection.
         read_timeout: seconds after which a client is disconnected that takes nothing of what waits for it.
         command_timeout: seconds for which a client is kept waiting when a driver takes no more commands.
         grace: seconds for drivers and connections to end after `shutdown`.
@@ -71,7 +74,7 @@ class IPyServer:
         ssl: SSLContext | None = None,
         unix_socket: str | None = None,
         accept_links: bool = True,
-        newest_wins: bool | Iterable[tuple[str, str]] = False,
+        newest_wins: bool | Iterable[tuple[str, str]] | Callable[[str], bool] = False,
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
         grace: float = GRACE,
@@ -239,6 +242,8 @@ class IPyServer:
         self._stop = False
         self.stopped.clear()
         self._thread = threading.get_ident()
+        if self.maxconnections is None or self.maxconnections > _MANY_CONNECTIONS:
+            raise_descriptor_limit()
         core = self._core = self._make_core()
         try:
             await self._listen(core)
@@ -310,7 +315,7 @@ class IPyServer:
             read_timeout=self._read_timeout,
             command_timeout=self._command_timeout,
         )
-        if not isinstance(self.newest_wins, bool):
+        if not (isinstance(self.newest_wins, bool) or callable(self.newest_wins)):
             core.newest_wins_of = frozenset((device, name) for device, name in self.newest_wins)
         if logger.isEnabledFor(logging.DEBUG):
             core.tap = self._log_traffic
@@ -397,6 +402,8 @@ class IPyServer:
             stream.abort()
             return
         outbox = core.new_outbox(attached=stream.local)
+        if callable(self.newest_wins):
+            outbox.newest_wins = bool(self.newest_wins(stream.peername))
         peer = Peer(Kind.CLIENT, f"Client {stream.peername}", outbox)
         self._clients[peer] = stream
         self.connectionpool.append(stream)
