@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,9 @@ def test_cpp_tools_read_and_write_at_our_server(program: Callable[[str], str], t
         assert got.stdout.strip() == "Thermostat.target.VALUE=15.0", got
         done = tool(setprop, "-p", str(port), "-t", "3", "-n", "Thermostat.target.VALUE=20.5")
         assert done.returncode == 0, done
-        got = tool(getprop, "-p", str(port), "-t", "3", "Thermostat.target.VALUE")
-        assert float(got.stdout.strip().split("=")[1]) == 20.5
+        deadline = time.monotonic() + 20  # indi_setprop does not wait for the answer
+        while tool(getprop, "-p", str(port), "-t", "3", "Thermostat.target.VALUE").stdout.split("=")[1] != "20.5\n":
+            assert time.monotonic() < deadline
 
 
 def test_cpp_tools_reach_a_cpp_driver_through_our_server(program: Callable[[str], str], tmp_path: Path) -> None:

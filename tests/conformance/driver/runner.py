@@ -19,6 +19,9 @@ FIXED = "2024-01-02T03:04:05"
 ANSWER = 8.0
 """Seconds after which a program that is still there but does not answer is called silent."""
 
+SETTLING = 3
+"""Questions and answers after which nothing that belongs to a step is expected any more."""
+
 Record = dict[str, list[str]]
 """Step -> what happened, one line for each message, event, exception or kind of log record."""
 
@@ -72,9 +75,10 @@ class _Session:
         try:
             self.channel.send(data + _call(name))
             messages = self.channel.until_text(mark, limit)
-            # Vectors are served concurrently: an answer of another one may come behind.
-            self.channel.send(_call("settle " + name))
-            messages += self.channel.until_text(f"done settle {name}", limit)
+            # Vectors are served concurrently: an answer of another one may come behind, on a busy machine far behind.
+            for again in range(SETTLING):
+                self.channel.send(_call(f"settle {again} {name}"))
+                messages += self.channel.until_text(f"done settle {again} {name}", limit)
         except TimeoutError:
             ending = "silent"
         except (EOFError, OSError):
