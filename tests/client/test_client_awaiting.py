@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy
 import pytest
-from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, blob, session
+from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
 from indifast.client import Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector
 from indifast.client.waiting import Until
@@ -75,6 +75,29 @@ def test_wait_for_states() -> None:
                 await client.wait_for("D", "N", "Alert", 0.05)
 
     asyncio.run(scenario())
+
+
+def test_waiting_ends_with_the_client() -> None:
+    """Also where nobody ever answered."""
+
+    async def scenario() -> None:
+        client = Recorder("127.0.0.1", 1)
+        async with client:
+            stream = client.events(types=setNumberVector)
+            frames = client.frames("D")
+            waits = [
+                asyncio.ensure_future(wait)
+                for wait in (client.wait_for("D"), client.ready(LIMIT), client.ready(None, "D"))
+            ]
+            await asyncio.sleep(0)
+        for wait in waits:
+            with pytest.raises(ConnectionError, match="stopped"):
+                await wait
+        with pytest.raises(ConnectionError):
+            await client.wait_for("D")
+        assert [event async for event in stream] == [frame async for frame in frames] == []
+
+    asyncio.run(asyncio.wait_for(scenario(), LIMIT))
 
 
 def test_a_command_waits_for_its_effect() -> None:

@@ -1,4 +1,4 @@
-"""How much memory large frames take: of a client in a process of its own, as anything else would blur it."""
+"""What a client takes of the machine, measured in a process of its own: memory for large frames, and wake-ups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from client_support import BLOBS, LIMIT, blob
+from client_support import BLOBS, LIMIT, NUMBERS, blob
 
 FRAME = 8 << 20
 COUNT = 12
@@ -71,3 +71,46 @@ def test_peak_of_memory(how: str, frames: float) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
         assert json.loads(done.stdout) <= frames * FRAME
         thread.join(LIMIT)
+
+
+IDLE = """
+import asyncio, sys, threading, time
+from indifast.client import IPyClient
+
+class Client(IPyClient):
+    defined = None
+
+    async def rxevent(self, event):
+        if event.eventtype == "Define" and not self.defined:
+            self.defined = True
+            threading.Thread(target=look).start()
+
+def switches():
+    with open("/proc/self/status") as status:  # of the main thread, where the event loop is
+        return int(next(line for line in status if line.startswith("voluntary")).split()[1])
+
+def look():
+    time.sleep(0.5)
+    before = switches()
+    time.sleep(2.0)
+    print(switches() - before, flush=True)
+    client.shutdown()
+
+client = Client("127.0.0.1", int(sys.argv[1]))
+client.timeout_enable = False
+asyncio.run(client.asyncrun())
+"""
+
+
+def test_an_idle_client_sleeps() -> None:
+    """With its time-outs off, its event loop is not woken once in two seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = [sys.executable, "-c", IDLE, str(server.getsockname()[1])]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            server.settimeout(LIMIT)
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(NUMBERS.encode())
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"0\n"
+                process.wait(LIMIT)

@@ -275,6 +275,7 @@ class IPyClient(UserDict[str, Any]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._stopping = True
+            self._notify_watchers(None)
             self.stopped.set()
         for task in (hardware, comms):
             if not task.cancelled() and (error := task.exception()) is not None:

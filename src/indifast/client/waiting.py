@@ -49,7 +49,10 @@ class PingReply:
 
 
 class Watcher:
-    """Sees every event right after the model took it in, before `rxevent` does; None: the connection is gone."""
+    """Sees every event right after the model took it in, before `rxevent` does.
+
+    None: the connection has ended, and with `client.stop` there will be no other.
+    """
 
     holding = False
     """No more should be received until this watcher says so (by waking the connection)."""
@@ -81,6 +84,14 @@ class _Condition(Watcher):
         else:
             if result is not None:
                 self._future.set_result(result)
+            elif event is None and self._client.stop:
+                self._future.set_exception(ConnectionError("the client has stopped"))
+
+    async def pause(self, seconds: float) -> None:
+        """Let so much time go by; ConnectionError once the client has stopped."""
+        done, _ = await asyncio.wait((self._future,), timeout=seconds)
+        for future in done:
+            future.result()
 
     async def wait(self, timeout: float | None, what: Callable[[], str]) -> Any:
         """The result; TimeoutError, saying what was waited for, after `timeout` seconds."""
@@ -147,11 +158,11 @@ async def ready(client: IPyClient, timeout: float | None, names: Iterable[Any], 
         if isinstance(event, events.defVector):
             last = time.monotonic()
 
-    with _Condition(client, definition):
+    with _Condition(client, definition) as condition:
         try:
             async with asyncio.timeout(timeout):
-                while (rest := last + quiet - time.monotonic()) > 0 or not client.enabledlen():  # noqa: ASYNC110
-                    await asyncio.sleep(rest if rest > 0 else quiet)
+                while (rest := last + quiet - time.monotonic()) > 0 or not client.enabledlen():
+                    await condition.pause(rest if rest > 0 else quiet)
         except TimeoutError:
             state = "no device was defined" if client.connected else f"not connected to {client.indihost}"
             raise TimeoutError(f"{state} (waited {timeout:g} s)") from None
