@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -299,6 +298,8 @@ class _Supervisor:
             self._report_regularly()
 
     def _tell_stats(self) -> None:
+        import json
+
         logger.error("stats: %s", json.dumps(self.server.stats()))
 
 

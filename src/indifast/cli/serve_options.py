@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -247,6 +246,8 @@ _LIMITS = {each.name: (int, float) for each in dataclasses.fields(Limits)}
 
 def _read_config(options: Options, path: str) -> None:
     """Take over what a configuration file says."""
+    import tomllib  # not for those who have none
+
     try:
         with open(path, "rb") as file:
             found = tomllib.load(file)
