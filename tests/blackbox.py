@@ -151,6 +151,11 @@ class Channel:
         taken, self.messages = self.messages, []
         return taken
 
+    def port(self) -> int:
+        """The TCP port of this end."""
+        assert isinstance(self._owner, socket.socket)
+        return int(self._owner.getsockname()[1])
+
     def close(self) -> None:
         if isinstance(self._owner, socket.socket):
             self._owner.close()

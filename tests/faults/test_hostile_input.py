@@ -55,6 +55,15 @@ def test_never_closed_element_takes_bounded_memory(serve: Serve) -> None:
     assert resident_bytes(served.pid) - before < 40 << 20
 
 
+def test_half_element_without_progress_goes_with_its_connection(serve: Serve) -> None:
+    served = serve(server={"stall": 0.5})
+    watcher, hostile = served.client(), served.client()
+    hostile.send(b'<newTextVector device="Dev" name="text"><oneText name="t">half')
+    hostile.until_end()
+    assert hostile.ended
+    answers(watcher)
+
+
 @pytest.mark.parametrize("enclen", ["-1", "1", "4", "99999999999999999999", "nonsense", ""])
 def test_enclen_that_lies_is_not_believed(serve: Serve, hub: Hub, enclen: str) -> None:
     """`enclen=4` on more text ends the C++ server with SIGSEGV, `-1` with exit(1)."""
@@ -232,6 +241,33 @@ def test_ten_thousand_connections_in_a_loop(serve: Serve) -> None:
         return True
 
     until(served_again, what="a new client")
+
+
+@pytest.mark.parametrize(
+    ("message", "what"),
+    [
+        (b'<newTextVector device="Dev" name="switch"><oneText name="a">On</oneText></newTextVector>', "switch"),
+        (b'<newTextVector device="Dev" name="text"><oneText name="zz">x</oneText></newTextVector>', "text"),
+        (b'<newTextVector device="Dev" name="fixed"><oneText name="t">x</oneText></newTextVector>', "fixed"),
+        (b'<newNumberVector device="Dev" name="number"><oneNumber name="n"></oneNumber></newNumberVector>', "number"),
+        (b'<newBLOBVector device="Dev" name="blob"><oneBLOB name="b" size="4" format=".x">a*b=</oneBLOB></newBLOBVector>', "blob"),
+        (b'<newBLOBVector device="Dev" name="blob"><oneBLOB name="b" format=".x">aGVsbG8=</oneBLOB></newBLOBVector>', "blob"),
+        (b'<defTextVector device="Dev" name="text" state="Ok" perm="rw"><defText name="t">x</defText></defTextVector>', "Dev"),
+    ],
+    ids=["wrong type", "unknown member", "read-only", "empty number", "base64", "no size", "definition"],
+)
+def test_refused_input_is_logged_but_does_not_fill_the_log(serve: Serve, message: bytes, what: str) -> None:
+    served = serve()
+    watcher, client = served.client(), served.client()
+    port = client.port()
+    client.send(message * 50)
+    answers(watcher)
+    client.send(b'<pingRequest uid="u"/>')
+    client.until_text("pingReply")
+    lines = [line for line in served.child.stderr.splitlines() if what in line and not line.startswith("port")]
+    assert 1 <= len(lines) <= 10, served.child.stderr
+    # What the server refuses it tells with the client's address; a driver in its process does not know the client.
+    assert all(str(port) in line for line in lines if line.startswith("Client"))
 
 
 def test_unknown_property_member_and_device_are_refused(serve: Serve) -> None:
