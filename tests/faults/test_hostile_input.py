@@ -250,9 +250,18 @@ def test_ten_thousand_connections_in_a_loop(serve: Serve) -> None:
         (b'<newTextVector device="Dev" name="text"><oneText name="zz">x</oneText></newTextVector>', "text"),
         (b'<newTextVector device="Dev" name="fixed"><oneText name="t">x</oneText></newTextVector>', "fixed"),
         (b'<newNumberVector device="Dev" name="number"><oneNumber name="n"></oneNumber></newNumberVector>', "number"),
-        (b'<newBLOBVector device="Dev" name="blob"><oneBLOB name="b" size="4" format=".x">a*b=</oneBLOB></newBLOBVector>', "blob"),
-        (b'<newBLOBVector device="Dev" name="blob"><oneBLOB name="b" format=".x">aGVsbG8=</oneBLOB></newBLOBVector>', "blob"),
-        (b'<defTextVector device="Dev" name="text" state="Ok" perm="rw"><defText name="t">x</defText></defTextVector>', "Dev"),
+        (
+            b'<newBLOBVector device="Dev" name="blob"><oneBLOB name="b" size="4" format=".x">a*b=</oneBLOB></newBLOBVector>',
+            "blob",
+        ),
+        (
+            b'<newBLOBVector device="Dev" name="blob"><oneBLOB name="b" format=".x">aGVsbG8=</oneBLOB></newBLOBVector>',
+            "blob",
+        ),
+        (
+            b'<defTextVector device="Dev" name="text" state="Ok" perm="rw"><defText name="t">x</defText></defTextVector>',
+            "Dev",
+        ),
     ],
     ids=["wrong type", "unknown member", "read-only", "empty number", "base64", "no size", "definition"],
 )

@@ -45,11 +45,16 @@ CLIENTS: dict[str, str] = {
 
 
 class Field:
-    """All endpoints, connected and settled. `kind` is "indifast", "indipyserver" or "indiserver"."""
+    """All endpoints, connected and settled.
+
+    `kind` is "indifast" (the class), "indifast serve" (the command), "indipyserver" or "indiserver".
+    """
 
     def __init__(self, kind: str, python: str = PYTHON) -> None:
         self.kind = kind
-        self.limit = LIMIT if kind == "indifast" else 6.0
+        self.inside = kind in ("indifast", "indipyserver")
+        """There is a driver in the server's process."""
+        self.limit = LIMIT if kind.startswith("indifast") else 6.0
         self._folder = tempfile.TemporaryDirectory(prefix="field-", dir="/tmp")
         self.folder = Path(self._folder.name)
         self._hub = Hub(self.folder)
@@ -63,10 +68,11 @@ class Field:
         self.inside_log.touch()
         programs = [self._hub.program(f"driver_{name}") for name in OWNERS if name != "R"]
         far_port = self._far.getsockname()[1]
-        if kind == "indiserver":
-            argv = ["indiserver", "-r", "0", "-p", str(self.port), "-u", str(self.folder / "local"), *programs]
+        if not self.inside:
+            command = ["indiserver"] if kind == "indiserver" else [PYTHON, "-m", "indifast", "serve"]
+            argv = [*command, "-r", "0", "-p", str(self.port), "-u", str(self.folder / "local"), *programs]
             argv.append(f"@localhost:{far_port}")
-            env: dict[str, str] = {}
+            env = python_environment()
         else:
             argv = [PYTHON if kind == "indifast" else python, str(PYTHON_SERVER), kind, str(self.port), str(far_port)]
             argv += [str(self.inside_log), *programs]
@@ -97,7 +103,7 @@ class Field:
             self.channels[name].send("".join(map(definitions, devices)).encode())
         self.channels["Y"].send(b'<getProperties version="1.7" device="A"/><enableBLOB device="A">Also</enableBLOB>')
         self.channels["V"].send(b'<getProperties version="1.7" device="A" name="t"/>')
-        if self.kind != "indiserver":
+        if self.inside:
             self._command("snoop")
         # Whatever was said on the way is not part of any case; two rounds, as answers may cause answers.
         for _ in range(2):
@@ -142,7 +148,7 @@ class Field:
         for name, mark in marks.items():
             got[name] += self.channels[name].until_text(mark, self.limit)
         got = {name: [m for m in messages if b"ark" not in m] for name, messages in got.items()}
-        if self.kind != "indiserver":
+        if self.inside:
             got["P"] = self._inside()
         return got
 
@@ -224,9 +230,7 @@ def canonical(message: bytes) -> str:
 
     def told(element: ET.Element) -> str:
         attributes = {k: v for k, v in sorted(element.attrib.items()) if k not in ("timestamp", "enclen")}
-        words = " ".join(
-            f"{k}={_lasting(v)}" for k, v in attributes.items()
-        )
+        words = " ".join(f"{k}={_lasting(v)}" for k, v in attributes.items())
         inner = "".join(map(told, element))
         content = inner or "".join((element.text or "").split())
         return f"<{element.tag}{' ' if words else ''}{words}>{content}"

@@ -14,16 +14,20 @@ from pathlib import Path
 
 import pytest
 from cases import CASES
-from expected import EXPECTED, PEERS
+from expected import ENDS, EXPECTED, PEERS
 from serverfield import Field, receivers
 
-ENDS = "(the server ends)"
+WITHOUT_P = {
+    "client commands the in-process driver": "w:<message device=P message=refused: a command for P, which is not here>",
+    "client asks for all": "V X Y Z R:<getProperties device=R version=1.7>",
+}
+"""What is different where no driver lives in the server's process."""
 
 
 @cache
 def matrices(python: str) -> dict[str, dict[str, str]]:
-    """The matrices of all three servers; they mostly wait, so they are made side by side."""
-    kinds = ("indifast", "indipyserver", "indiserver")
+    """The matrices of all servers; they mostly wait, so they are made side by side."""
+    kinds = ("indifast", "indifast serve", "indipyserver", "indiserver")
     with ThreadPoolExecutor() as pool:
         return dict(zip(kinds, pool.map(lambda kind: matrix(kind, python), kinds), strict=True))
 
@@ -34,7 +38,7 @@ def matrix(kind: str, python: str) -> dict[str, str]:
     field: Field | None = None
     try:
         for case, (sender, words) in CASES.items():
-            if kind == "indiserver" and sender == "P":
+            if sender == "P" and kind in ("indiserver", "indifast serve"):
                 continue
             if field is None:
                 field = Field(kind, python)
@@ -58,6 +62,13 @@ def test_matrix_of_indifast(peers: dict[str, Path]) -> None:
         f"{case}:\n  seen     {seen}\n  expected {expected}" for case, (seen, expected) in different.items()
     )
     assert not different, told
+
+
+def test_matrix_of_the_command(peers: dict[str, Path]) -> None:
+    """`indifast serve` with the arguments of indiserver does as the class, but has no driver in its process."""
+    command = matrices(str(peers["d31"]))["indifast serve"]
+    expected = {case: EXPECTED[case].removeprefix("P").strip() for case in command} | WITHOUT_P
+    assert command == expected
 
 
 @pytest.mark.parametrize("kind", ["indipyserver", "indiserver"])
