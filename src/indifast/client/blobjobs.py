@@ -13,7 +13,7 @@ from indifast.client.blobsaver import InflateError, inflate, save
 if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.client.events import setBLOBVector
-    from indifast.client.ipyclient import IPyClient
+    from indifast.client.model import Model
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -28,7 +28,7 @@ _Key = tuple[str | None, str | None]
 class BlobJobs:
     """At most one job per vector at a time; what comes for the same vector meanwhile waits, all else goes on."""
 
-    def __init__(self, client: IPyClient) -> None:
+    def __init__(self, client: Model) -> None:
         self._client = client
         self.running: dict[_Key, deque[Element]] = {}
         """The vectors with a job, and the elements that wait for it."""

@@ -18,7 +18,7 @@ from indifast.client.snapshot import DeviceRecord, SnapDevice, _ParentDevice
 
 if TYPE_CHECKING:
     from indifast.client.events import defVector
-    from indifast.client.ipyclient import IPyClient
+    from indifast.client.model import Model
 
 VECTORS: dict[str, type[PropertyVector]] = {
     "defSwitchVector": SwitchVector,
@@ -38,7 +38,7 @@ class Device(_ParentDevice):
     user_string = watched("user_string", "Free text of the program that uses the client.")
     itemid = watched("itemid", "The identification that `create_itemid` gave.")
 
-    def __init__(self, devicename: str, client: IPyClient) -> None:
+    def __init__(self, devicename: str, client: Model) -> None:
         self.devicename = devicename
         self.data: dict[str, Any] = {}
         self._client = client

@@ -1,0 +1,157 @@
+"""What every part of a client needs: the connection, the event loop, and telling the program and those who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import weakref
+from collections import UserDict
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from indifast.client import events
+from indifast.client._watched import MessageDeque
+from indifast.client.trace import Trace
+from indifast.protocol.message import Wire
+
+if TYPE_CHECKING:
+    from indifast.client.connection import Connection
+    from indifast.client.waiting import Watcher
+
+logger = logging.getLogger("indifast.client.ipyclient")
+
+
+class Base(UserDict[str, Any]):
+    """The lowest part of a client."""
+
+    def __init__(self) -> None:
+        self.data = {}
+        self.messages = MessageDeque(self._touch_nothing)
+        self.enable_reports = True
+        self.idle_timer = time.monotonic()
+        self.tx_timer: float | None = None
+        self._verbose = 1
+        self._trace = Trace(logger)
+        self._connected = False
+        self._stopping = False
+        self._stop_asked: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: Connection | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._watchers: list[weakref.ref[Watcher]] = []
+
+    @property
+    def connected(self) -> bool:
+        """True from the moment the server took the connection until it is closed and the devices are gone."""
+        return self._connected
+
+    @property
+    def stop(self) -> bool:
+        """True after `shutdown`, and when `asyncrun` has ended."""
+        return self._stopping
+
+    @property
+    def _stop(self) -> bool:
+        """The same, for programs that write `while not self._stop`."""
+        return self._stopping
+
+    @_stop.setter
+    def _stop(self, value: bool) -> None:
+        self._stopping = value
+        if value:
+            self._call_soon(self._stop_now)
+
+    async def rxevent(self, event: Any) -> None:
+        """Called with every event; override it. While it runs, nothing more is read."""
+
+    def _stop_now(self) -> None:
+        if self._stop_asked is not None:
+            self._stop_asked.set()
+        if self._connection is not None:
+            self._connection.wake()
+
+    def _call_soon(self, callback: Any) -> None:
+        """Run on the event loop's thread, if the client runs at all."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(callback)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- telling
+
+    async def _tell(self, event: Any) -> None:
+        """Hand an event to the program; what it raises is logged and goes no further."""
+        if self._watchers:
+            self._notify_watchers(event)
+        try:
+            await self.rxevent(event)
+        except Exception:
+            logger.exception("Error in rxevent, handling %s", event.eventtype)
+
+    def _notify_watchers(self, event: Any) -> None:
+        for reference in tuple(self._watchers):
+            watcher = reference()
+            if watcher is not None:
+                watcher.notify(event)
+
+    async def report(self, message: str) -> None:
+        """Log a text at INFO and, unless `enable_reports` is off, hand it to the program as a message."""
+        logger.info(message)
+        if self.enable_reports:
+            await self._notice(message)
+
+    async def warning(self, message: str) -> None:
+        """Log a text at WARNING and hand it to the program as a message."""
+        logger.warning(message)
+        await self._notice(message)
+
+    async def _notice(self, text: str) -> None:
+        event = events.Message._notice(text)
+        self.messages.appendleft((event.timestamp, text))
+        await self._tell(event)
+
+    def debug_verbosity(self, verbose: int) -> None:
+        """What the DEBUG log says of the traffic: 0 nothing, 1 start tags, 2 all but BLOB content, 3 all."""
+        if verbose not in (0, 1, 2, 3):
+            raise ValueError("the verbosity is 0, 1, 2 or 3")
+        self._verbose = verbose
+
+    def _touch_nothing(self) -> None:
+        """The client's own messages are copied into every snapshot."""
+
+    # -- sending
+
+    @property
+    def _can_send(self) -> bool:
+        return self._connected and not self._stopping
+
+    def _send_now(self, message: Wire) -> None:
+        """Queue a message; dropped while not connected or stopping."""
+        connection = self._connection
+        if connection is None or not self._can_send:
+            return
+        connection.send(message)
+        self.idle_timer = time.monotonic()
+        if self.tx_timer is None and message.tag != "enableBLOB":
+            self.tx_timer = self.idle_timer
+            self._expect_answer()
+        if self._verbose and logger.isEnabledFor(logging.DEBUG):
+            self._trace.sent(message, self._verbose)
+
+    async def _transmit(self, message: Wire) -> None:
+        """Queue a message, and wait while the server is far behind."""
+        self._send_now(message)
+        if self._connection is not None:
+            await self._connection.room()
+
+    def _expect_answer(self) -> None:
+        """The server should answer from now on; see `Timers`."""
+
+    def enabledlen(self) -> int:
+        """Number of devices that have an enabled vector."""
+        return sum(device.enable for device in self.data.values())
