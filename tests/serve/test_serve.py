@@ -186,11 +186,18 @@ def test_a_driver_in_python(tmp_path):
         client.close()
 
 
-@pytest.mark.parametrize("word", ["no_such_module:make", "json:no_such_function"])
-def test_a_driver_in_python_that_is_none(tmp_path, word):
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("no_such_module:make", "driver no_such_module:make: "),
+        ("json:no_such_function", "driver json:no_such_function: "),
+        ("builtins:dict", "IPyDriver"),
+    ],
+)
+def test_a_driver_in_python_that_is_none(tmp_path, word, reason):
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", word)
     assert server.ended() == 1
-    assert f"driver {word}: " in server.log
+    assert reason in server.log
     assert "Traceback" not in server.log
 
 

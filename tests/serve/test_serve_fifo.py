@@ -166,3 +166,12 @@ def test_as_indi_web_manager_has_it(tmp_path, fifo, toy):
         process.send_signal(signal.SIGTERM)
         psutil.wait_procs([process], timeout=LIMIT)
     until(lambda: not find())
+
+
+def test_a_fifo_that_is_none_ends_it(tmp_path, toy):
+    for path in (tmp_path / "missing", toy):
+        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", "-f", path, toy)
+        assert server.ended() == 1
+        assert str(path) in server.log
+        assert server.log.endswith(": good bye\n")
+        assert "Traceback" not in server.log

@@ -94,6 +94,7 @@ class _Supervisor:
         self.server: TappedServer
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
         self.status = 0
+        self._running: asyncio.Task[None] | None = None
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
         self._tasks: set[asyncio.Future[None]] = set()
 
@@ -106,20 +107,22 @@ class _Supervisor:
             try:
                 self._open_records(stack)
                 self.server = self._make_server()
-                task = await self._start_server()
+                await self._start_server()
                 if options.fifo is not None:
                     fifo = Fifo(options.fifo, self._command, self._fifo_error)
                     stack.callback(fifo.close)
-            except (OSError, ConfigError, ValueError) as exc:
-                if hasattr(self, "server"):
-                    self.server.shutdown()
+            except (OSError, ConfigError, TypeError, ValueError) as exc:
+                if self._running is not None and not self._running.done():
+                    self._end(1)
+                    await self._running
                 return _good_bye(_sentence(exc))
             self._handle_signals()
             if self._start_drivers():
                 self._report_regularly()
             else:
                 self._end(1)
-            await task
+            assert self._running is not None
+            await self._running
             if options.stats:
                 self._tell_stats()
             return self.status if self.status == 0 else _good_bye()
@@ -158,9 +161,9 @@ class _Supervisor:
             server.add_driver(driver)
         return server
 
-    async def _start_server(self) -> asyncio.Task[None]:
+    async def _start_server(self) -> None:
         """Listen; raises what prevents it."""
-        task = asyncio.create_task(self.server.asyncrun())
+        task = self._running = asyncio.create_task(self.server.asyncrun())
         ready = asyncio.create_task(self.server.ready())
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
@@ -168,7 +171,6 @@ class _Supervisor:
             task.result()
         if not self.server.host:
             logger.error("listening on all interfaces, IPv4 and IPv6: whoever reaches this machine can use the drivers")
-        return task
 
     def _start_drivers(self) -> bool:
         """Start what the command line names. False when the command has to end because of it.
