@@ -31,6 +31,9 @@ from indifast._base64 cimport (
 )
 
 
+cdef extern from "memory.h" nogil:
+    void memory_will_fill(void *, size_t)
+
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
     PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *, Py_ssize_t) except NULL
@@ -445,12 +448,15 @@ cdef class Content:
         return self.feed_decode(src, n, used)
 
     cdef int feed_decode(self, const uint8_t *src, size_t n, size_t *used) except -1:
-        cdef size_t k, got, room
+        cdef size_t k, got, room, need
         cdef uint8_t *dst
         used[0] = 0
         while True:
-            if self.cap - self.filled < (n - used[0]) // 4 * 3 + 64 and self.cap < self.limit + 64:
-                self.grow(n - used[0])
+            need = (n - used[0]) // 4 * 3 + 64
+            if self.hint and self.filled <= self.hint and self.hint - self.filled + 64 < need:
+                need = self.hint - self.filled + 64  # the rest is markup; if not, the buffer fills up, and grows then
+            if self.cap - self.filled < need and self.cap < self.limit + 64:
+                self.grow(need)
             got = 0
             dst = <uint8_t *>PyBytes_AS(self.data) + self.filled
             room = self.cap - self.filled
@@ -472,21 +478,23 @@ cdef class Content:
             if self.cap >= self.limit + 64:
                 return TZ_R_BLOB + 100
 
-    cdef int grow(self, size_t text) except -1:
-        """Make room: for what has arrived, doubled; an announced size counts when it is near."""
-        cdef size_t cap = self.filled + text // 4 * 3 + 64
+    cdef int grow(self, size_t need) except -1:
+        """Make room: for what has arrived, doubled; for an announced size once a sixteenth of it has arrived."""
+        cdef size_t cap = self.filled + need
         if self.data == NULL:
             if self.hint + 64 > cap:
                 cap = min(self.hint + 64, cap + FIRST_BLOB)
         else:
             cap = max(cap, self.cap * 2)
-            if self.cap < self.hint + 64 < cap:
-                cap = max(self.filled + text // 4 * 3 + 64, self.hint + 64)
+            if self.cap < self.hint + 64:
+                cap = max(self.filled + need, min(self.hint + 64, self.cap * 16))
         cap = min(cap, self.limit + 64)
         if self.data == NULL:
             self.data = PyBytes_New(NULL, cap)
         else:
             _PyBytes_Resize(&self.data, cap)
+        if cap == self.hint + 64:  # it will not grow again, which costs a copy from then on
+            memory_will_fill(PyBytes_AS(self.data), cap)
         self.cap = cap
         return 0
 
