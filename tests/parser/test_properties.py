@@ -40,7 +40,7 @@ def written(elements: list[Element]) -> bytes:
 
 
 @given(st.data(), streams.streams(), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_chunking_gives_the_elements_of_the_stream(
     data: st.DataObject, stream: tuple[bytes, list[streams.Part]], relay: bool
 ) -> None:
@@ -59,7 +59,7 @@ def test_any_chunking_gives_the_elements_of_the_stream(
 
 
 @given(st.data(), streams.streams())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_relayed_output_is_a_fixpoint_and_xml(data: st.DataObject, stream: tuple[bytes, list[streams.Part]]) -> None:
     wire, parts = stream
     once = feed(Tokenizer(relay=True), data.draw(streams.cuts(wire)))
@@ -78,7 +78,7 @@ def test_relayed_output_is_a_fixpoint_and_xml(data: st.DataObject, stream: tuple
 
 
 @given(streams.roots())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_agrees_with_elementtree(part: streams.Part) -> None:
     (element,) = Tokenizer().feed(part.wire)
     root = ET.fromstring(part.wire)

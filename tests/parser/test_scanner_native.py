@@ -65,9 +65,8 @@ def stream(seed: int) -> bytes:
     return out
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_vector_instructions_change_nothing(build: Build, seed: int) -> None:
-    data = stream(seed)
+def test_vector_instructions_change_nothing(build: Build) -> None:
+    data = stream(1) + stream(2)
     expected = run(str(build("gcc", "-O2", "-DTZ_SCALAR")), data=data)
     assert expected.count(b"root ") > 200 and expected.count(b"refused") > 10
     assert run(str(build("gcc", "-O3")), data=data) == expected
