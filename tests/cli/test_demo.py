@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -93,6 +94,13 @@ def test_frames_flow_and_the_last_one_is_saved(demo: Callable[..., Demo], tmp_pa
         assert file[0].data.shape == (100, 200)
         assert file[0].data.min() < file[0].data.max()
     assert (tmp_path / "demo-frame.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_png_of_a_large_frame_is_smaller(demo: Callable[..., Demo], tmp_path: Path) -> None:
+    run = demo("--seconds", "0.2", "--size", "9000x32")
+    assert run.finish() == 0
+    header = (tmp_path / "demo-frame.png").read_bytes()[16:24]
+    assert struct.unpack(">II", header) == (3000, 11)
 
 
 def test_several_clients(demo: Callable[..., Demo]) -> None:

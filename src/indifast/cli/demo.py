@@ -30,6 +30,9 @@ GRACE = 5.0
 SLOW_RATE = 2
 """Frames per second that the camera is left with under --forever."""
 
+PNG_SIDE = 4096
+"""Pixels of the longer side of the PNG at most: of larger frames it shows every second pixel, or third."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -174,7 +177,9 @@ async def _show_progress(viewers: list[Viewer], seconds: float, stop: asyncio.Ev
         print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
     if terminal:
         print()
-    await _summary(viewers, history[0], _totals(viewers))
+    end = _totals(viewers)
+    await viewers[0].stop_stream()
+    await _summary(viewers, history[0], end)
 
 
 async def _summary(viewers: list[Viewer], begin: Totals, end: Totals) -> None:
@@ -195,7 +200,9 @@ def _save(frame: bytes | memoryview) -> str:
     fits, png = Path("demo-frame.fits"), Path("demo-frame.png")
     try:
         fits.write_bytes(frame)
-        write_png(png, stretched(pixels_of(frame)))
+        pixels = pixels_of(frame)
+        step = -(-max(pixels.shape) // PNG_SIDE)
+        write_png(png, stretched(pixels[::step, ::step]))
     except OSError as error:
         raise DemoError(f"the last frame could not be saved here: {error}") from error
     return f"{fits}, {png}"

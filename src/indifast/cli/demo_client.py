@@ -29,6 +29,10 @@ class Viewer(IPyClient):
         await self.send_newVector(CAMERA, "RATE", members={"FPS": rate})
         await self.send_newVector(CAMERA, "STREAM", members={"ON": "On"})
 
+    async def stop_stream(self) -> None:
+        """Have the camera rest."""
+        await self.send_newVector(CAMERA, "STREAM", members={"OFF": "On"})
+
     async def rxevent(self, event: object) -> None:
         match event:
             case setBLOBVector(devicename=device) if device == CAMERA:
