@@ -66,6 +66,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "blob_of_another_length": "as 1.2.2",
         },
         "1.2.2": {
+            "shut_down": "as 2.2.0",
             "delete_device": GONE,
             "get_properties": NO_COPIES,
             "begin": NO_TIMESTAMP,
@@ -121,6 +122,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "control_character_then_good": LENIENT,
         },
         "1.2.2": {
+            "get_vector_by_hand": NO_TIMESTAMP,
             "get_without_version": CLAMPED,
             "get_version_9": CLAMPED,
             "text_unknown_device": TOLD,

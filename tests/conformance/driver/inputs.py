@@ -15,10 +15,13 @@ def one(kind: str, name: str, text: str, extra: str = "") -> str:
     return f'<one{kind} name="{name}"{extra}>{text}</one{kind}>'
 
 
-RECEIVES: list[tuple[str, bytes]] = [
+RECEIVES: list[tuple[str, bytes | None]] = [
     ("get_vector", b'<getProperties version="1.7" device="Dev" name="tx"/>'),
     ("get_device", b'<getProperties version="1.7" device="Second"/>'),
     ("get_light", b'<getProperties version="1.7" device="Dev" name="li"/>'),
+    ("definitions_by_hand", None),
+    ("get_vector_by_hand", b'<getProperties version="1.7" device="Dev" name="tx"/>'),
+    ("definitions_automatic", None),
     ("get_without_version", b'<getProperties device="Dev" name="tx"/>'),
     ("get_version_9", b'<getProperties version="9" device="Dev" name="tx"/>'),
     ("get_unknown_device", b'<getProperties version="1.7" device="Nobody"/>'),
@@ -252,4 +255,5 @@ SENDS: list[str] = [
     "message_is_of_one_send",
     "blob_of_another_length",
     "leave",
+    "shut_down",
 ]

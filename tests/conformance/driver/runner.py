@@ -16,7 +16,7 @@ from blackbox import PYTHON, Channel, Child, free_port, python_environment
 
 PROGRAMS = Path(__file__).parent / "programs"
 FIXED = "2024-01-02T03:04:05"
-ANSWER = 8.0
+ANSWER = 6.0
 """Seconds after which a program that is still there but does not answer is called silent."""
 
 SETTLING = 3

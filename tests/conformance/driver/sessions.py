@@ -68,10 +68,15 @@ def records_of(program: str, peers: dict[str, str]) -> dict[tuple[str, str, str]
         if program == "api":
             return lambda: ask(implementation, style, python)
         script = "receives" if program == "enable" else program
-        steps = [step for step in STEPS[program] if mode == "stdio" or "Only" not in str(step[1])]
+        steps = [step for step in STEPS[program] if mode == "stdio" or not _stdio_only(step)]
         return lambda: run(Subject(implementation, style, mode), python, script, steps)
 
     return {tuple(key): record for key, record in run_all({Subject(*key): job(*key) for key in sorted(wanted)}).items()}  # type: ignore[misc]
+
+
+def _stdio_only(step: tuple[str, bytes | None]) -> bool:
+    """2.2.0 is silent for ever after an Only; under a server, the end of a driver does not show."""
+    return step[0] == "shut_down" or b"Only" in (step[1] or b"")
 
 
 def ask(implementation: str, style: str, python: str) -> Record:

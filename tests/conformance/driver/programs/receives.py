@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import common
 import indipydriver as ipd
+from common import step
 
 dev = ipd.Device(
     "Dev",
@@ -54,6 +55,17 @@ async def answer(driver, event):
 
 
 common.Driver.answer = answer
+
+
+@step
+def definitions_by_hand(driver):
+    driver.auto_send_def = False
+
+
+@step
+def definitions_automatic(driver):
+    driver.auto_send_def = True
+
 
 if __name__ == "__main__":
     common.main(common.make(dev, second, asleep))

@@ -451,5 +451,10 @@ def leave(driver):
     FOLDER.rmdir()
 
 
+@step
+def shut_down(driver):
+    driver.shutdown()
+
+
 if __name__ == "__main__":
     common.main(common.make(dev, other))
