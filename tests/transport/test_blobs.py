@@ -12,7 +12,6 @@ from base64 import b64encode
 import pytest
 from transport_support import no_fd_leak, open_fds, until
 
-from indifast._base64 import encode
 from indifast._parser import Tokenizer
 from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
@@ -125,6 +124,22 @@ def test_the_buffer_is_free_after_prepare_and_the_other_form_can_still_be_made(f
     asyncio.run(scenario())
 
 
+def test_memory_of_encoded_frames_is_used_again_but_never_while_it_is_seen():
+    async def scenario():
+        frames = [os.urandom(3 << 20) for _ in range(8)]
+        held = []
+        for frame in frames + frames:
+            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", frame)])
+            await prepare(message, True, False)
+            held.append((list(message.parts(False)), frame))
+            if len(held) > 5:
+                del held[0]
+            for parts, data in held:
+                assert contents(b"".join(parts)) == {"CCD1": data}
+
+    asyncio.run(scenario())
+
+
 def test_members_without_content_and_odd_names():
     async def scenario():
         members = [BlobContent("empty", "", b""), BlobContent('a"&<b', ".bin", SMALL), BlobContent("c", ".bin", b"x")]
@@ -169,11 +184,12 @@ def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, mo
             message = received(attached_vector(f"name='a' size='{len(data)}' format='.fits'"), memfd(data))
             encoded: list[int] = []
 
-            def count(data: memoryview) -> bytes:
+            def count(data: memoryview):
                 encoded.append(len(data))
-                return encode(data)
+                return encode_block(data)
 
-            monkeypatch.setattr(blobs, "encode", count)
+            encode_block = blobs._encode_block
+            monkeypatch.setattr(blobs, "_encode_block", count)
             told: list[int] = []
             if message.parts(False) is None:
                 for number in range(5):

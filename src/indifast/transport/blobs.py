@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from indifast._base64 import decode, encode, encoded_length
+from indifast._base64 import decode, encode, encode_into, encoded_length
+from indifast._parser import BlockPool, Tokenizer
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.wire import start_tag
 from indifast.transport import shm
@@ -25,6 +26,7 @@ LARGE = 64 << 10
 
 _VERY_LARGE = 8 << 20  # bytes
 _BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in the cache
+_pool = BlockPool(_BLOCK // 3 * 4, 48)  # enough for a frame of 36 MiB
 _LARGEST = 1 << 40  # bytes; a `size` from here on is a lie
 _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
 
@@ -73,7 +75,7 @@ class _Memory:
         return _by_two(self._encode, self.length)
 
     def _encode(self, start: int, end: int) -> list[Buffer]:
-        return [encode(self.data[at : min(at + _BLOCK, end)]) for at in range(start, end, _BLOCK)]
+        return [_encode_block(self.data[at : min(at + _BLOCK, end)]) for at in range(start, end, _BLOCK)]
 
     def file(self) -> int:
         return shm.share(self.data, self.size)
@@ -96,7 +98,7 @@ class _File:
         return _by_two(self._encode, self.length)
 
     def _encode(self, start: int, end: int) -> list[Buffer]:
-        return [encode(block) for block in shm.read_blocks(self.fd, end, _BLOCK, start)]
+        return [_encode_block(block) for block in shm.read_blocks(self.fd, end, _BLOCK, start)]
 
     def file(self) -> int:
         if self.shared:
@@ -269,8 +271,6 @@ class BlobMessage:
     def element(self) -> Element:
         """The message parsed, its content inline."""
         if self._element is None:
-            from indifast._parser import Tokenizer
-
             if self._inline is None:
                 self._make(False)
             pieces = self._inline
@@ -346,6 +346,17 @@ class BlobMessage:
             self._refuse(attached, exc)
         for callback in callbacks:
             callback()
+
+
+def _encode_block(data: memoryview) -> Buffer:
+    """The base64 of at most `_BLOCK` bytes; that of many in memory that is used again when all receivers have it.
+
+    Fresh memory costs more than the encoding: the kernel hands it out page by page, and clears it.
+    """
+    if len(data) < _BLOCK // 2:
+        return encode(data)
+    block = _pool.get()
+    return memoryview(block)[: encode_into(data, block)]
 
 
 def _by_two(encode_range: Callable[[int, int], list[Buffer]], length: int) -> list[Buffer]:
