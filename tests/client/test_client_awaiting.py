@@ -15,7 +15,7 @@ import numpy
 import pytest
 from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
-from indifast.client import Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector
+from indifast.client import ClientEvent, Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector
 from indifast.client.waiting import Until
 
 STREAMS = """<defNumberVector device="D" name="CCD_FRAME" state="Ok" perm="rw">
@@ -208,6 +208,9 @@ def test_stream_of_events() -> None:
             assert (await anext(numbers))["a"] == "1"
             assert (await anext(numbers))["a"] == "2"
             assert (await anext(messages)).message == "m"
+            mine = client.events(types=ClientEvent)
+            await client["D"]["N"].create_clientevent("Mine", why="because")
+            assert (await anext(mine)).payload == {"why": "because"}
             client.shutdown()
             assert [event.eventtype async for event in numbers] == []
 

@@ -324,6 +324,23 @@ def test_a_silent_server_is_probed_and_given_up() -> None:
     asyncio.run(scenario())
 
 
+def test_a_server_whose_devices_come_back_is_probed_again() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, idle_timeout=0.1) as (server, client):
+            await server.send('<delProperty device="D"/>')
+            await client.got("Delete")
+            await asyncio.sleep(0.2)
+            asked = server.received.count(b"<getProperties")
+            await server.send(NUMBERS)
+            async with asyncio.timeout(LIMIT):
+                while server.received.count(b"<getProperties") == asked:
+                    server._changed.clear()
+                    await server._changed.wait()
+            assert client.connected
+
+    asyncio.run(scenario())
+
+
 def test_bounds_on_what_a_server_can_make_the_client_keep() -> None:
     async def scenario() -> None:
         async with session(NUMBERS, device_limit=2) as (server, client):

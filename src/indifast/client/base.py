@@ -6,12 +6,12 @@ import asyncio
 import logging
 import time
 import weakref
-from collections import UserDict
+from collections import UserDict, deque
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
-from indifast.client._watched import MessageDeque
 from indifast.client.trace import Trace
 from indifast.protocol.message import Wire
 
@@ -27,7 +27,7 @@ class Base(UserDict[str, Any]):
 
     def __init__(self) -> None:
         self.data = {}
-        self.messages = MessageDeque(self._touch_nothing)
+        self.messages: deque[tuple[datetime, str]] = deque(maxlen=8)
         self.enable_reports = True
         self.idle_timer = time.monotonic()
         self.tx_timer: float | None = None
@@ -120,9 +120,6 @@ class Base(UserDict[str, Any]):
         if verbose not in (0, 1, 2, 3):
             raise ValueError("the verbosity is 0, 1, 2 or 3")
         self._verbose = verbose
-
-    def _touch_nothing(self) -> None:
-        """The client's own messages are copied into every snapshot."""
 
     # -- sending
 

@@ -104,12 +104,13 @@ class Model(BlobChoices):
         if not name:
             raise ParseException("a definition without a device")
         device = self.data.get(name)
-        known = device is not None
+        known, revived = device is not None, False
         if device is None:
             if len(self.data) >= self.device_limit:
                 raise ParseException("too many devices")
             device = Device(name, self)
         elif not device.enable:
+            revived = True
             device._enableBLOB = self._initial_blob_choice(name)
         if len(device.data) >= self.device_limit and element.name not in device.data:
             raise ParseException("too many vectors")
@@ -126,7 +127,7 @@ class Model(BlobChoices):
             self._send_now(wire.enable_blob(name, element.name, vector._enableBLOB))
         if self._blobfolderchanged:
             self._burst_alarm.by(time.monotonic() + 0.1)
-        if not known:
+        if revived or not known:
             self._definitions_alarm.cancel()
             self._arm()
         return event

@@ -312,7 +312,7 @@ class BLOBMember(ParentBLOBMember):
         self._membervalue = value
         self._touch()
 
-    def oneblob(self, newvalue: Any, newsize: int = 0, newformat: str = "") -> ElementTree.Element:
+    def oneblob(self, newvalue: Any, newsize: int, newformat: str) -> ElementTree.Element:
         """The `oneBLOB` that sends `newvalue` (see `getbytes`)."""
         content = self.getbytes(newvalue)
         form = newformat or suffixes(newvalue) or self._blobformat

@@ -327,7 +327,9 @@ class PropertyVector(Vector):
 
     async def create_clientevent(self, eventtype: str = "ClientEvent", **payload: Any) -> None:
         """Hand an event of the program's own about this vector to `rxevent`."""
-        await self._client.rxevent(ClientEvent(eventtype, self.device, self, **payload))
+        event = ClientEvent(eventtype, self.device, self, **payload)
+        self._client._notify_watchers(event)
+        await self._client.rxevent(event)
 
     def checktimedout(self, nowtime: float) -> bool:
         """True if a command to this vector is overdue at `nowtime`, in the seconds of `time.monotonic()`."""
