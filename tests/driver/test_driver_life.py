@@ -156,6 +156,25 @@ def test_a_driver_can_run_again() -> None:
     asyncio.run(run())
 
 
+def test_a_driver_can_run_again_in_another_event_loop() -> None:
+    driver = full_driver()
+    driver.listen("127.0.0.1", 0)
+    vector = driver["Dev"]["nu"]
+
+    async def run() -> None:
+        async with driver:
+            assert not (driver.stop or vector.device.stop or vector.stop)
+            client = await WireClient.connect(driver.listening_port)
+            assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
+            await client.close()
+        assert driver.stop
+        assert vector.device.stop
+        assert vector.stop
+
+    for _ in range(3):
+        asyncio.run(run())
+
+
 def test_cancelling_a_driver_ends_everything_it_started() -> None:
     ended = []
 
@@ -329,6 +348,43 @@ def test_under_a_server_the_others_and_the_driver_itself_go_on(caplog: pytest.Lo
     faults = [record for record in caplog.records if record.exc_info and record.exc_info[0] is ZeroDivisionError]
     texts = {str(record.exc_info[1]) for record in faults if record.exc_info}
     assert texts == {"in rxevent", "in hardware", "in snoopevent", "in background"}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_cancelled_wait_in_user_code_is_a_fault_like_any_other(own: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether the user's own task is cancelled by it, or only something that it waits for."""
+    heard = []
+
+    class Cancelling(IPyDriver):
+        async def rxevent(self, event: Any) -> None:
+            heard.append(event["nu"])
+            if event["nu"] == "0":
+                task = asyncio.current_task() if own else asyncio.create_task(asyncio.Event().wait())
+                assert task is not None
+                task.cancel()
+                await (asyncio.Event().wait() if own else task)
+
+        async def hardware(self) -> None:
+            if not own:
+                raise asyncio.CancelledError
+
+    async def run() -> None:
+        vector = NumberVector("n", "", "", "rw", "Ok", [NumberMember("nu")])
+        driver = Cancelling(Device("Dev", [vector]))
+        async with IPyServer(driver, host="127.0.0.1", port=0) as server:
+            client = await WireClient.connect(server.port)
+            for value in "0", "1", "2":
+                member = f'<oneNumber name="nu">{value}</oneNumber>'
+                client.send(f'<newNumberVector device="Dev" name="n">{member}</newNumberVector>')
+                await until(lambda value=value: heard[-1:] == [value])  # type: ignore[misc]
+            assert driver.stats().get("user_faults", 0) == (0 if own else 2)
+            await client.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == (
+        [] if own else ["hardware failed, the driver goes on", "rxevent for Dev.n failed, the driver goes on"]
+    )
 
 
 def test_a_vector_that_can_not_be_sent_does_not_stop_the_answers(caplog: pytest.LogCaptureFixture) -> None:

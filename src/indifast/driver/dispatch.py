@@ -176,23 +176,36 @@ class Dispatcher:
 
     async def _work(self, key: Hashable, queue: deque[_Job]) -> None:
         """Bring the events of one queue to user code until there are no more."""
-        while queue and self._runtime.fault is None:
-            build, handle, size, what = queue[0]
-            try:
-                event = await self._build(build, size, what)
-                if event is not None:
-                    await handle(event)
-            except Exception as error:
-                device = key[0] if isinstance(key, tuple) else None
-                self._runtime.user_fault(error, what, device)
-            finally:
-                queue.popleft()
-                self._waiting -= 1
-                self._bytes -= size
-                if self._room is not None:
-                    self._room.set()
-                    self._room = None
-        self._queues.pop(key, None)
+        try:
+            while queue and self._runtime.fault is None:
+                await self._next(key, queue)
+        finally:
+            while queue:  # this task was cancelled: by the driver's end, or by user code that runs in it
+                self._done(queue)
+            if self._queues.get(key) is queue:
+                del self._queues[key]
+
+    async def _next(self, key: Hashable, queue: deque[_Job]) -> None:
+        build, handle, size, what = queue[0]
+        device = key[0] if isinstance(key, tuple) else None
+        try:
+            event = await self._build(build, size, what)
+            if event is not None:
+                await handle(event)
+        except asyncio.CancelledError as error:
+            self._runtime.cancellation(error, what, device)
+        except Exception as error:
+            self._runtime.user_fault(error, what, device)
+        finally:
+            self._done(queue)
+
+    def _done(self, queue: deque[_Job]) -> None:
+        """The first event of a queue waits no longer."""
+        self._waiting -= 1
+        self._bytes -= queue.popleft()[2]
+        if self._room is not None:
+            self._room.set()
+            self._room = None
 
     async def _build(self, build: Callable[[], Any], size: int, what: str) -> Any:
         """The event, decoded off the event loop if it is large; None when the message makes no event."""

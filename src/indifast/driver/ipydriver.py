@@ -162,6 +162,7 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
     async def __aenter__(self) -> Self:
         """Run in the background, until the block ends."""
         runtime = self._runtime
+        runtime.up = asyncio.Event()  # of this event loop: the driver may have run in another one before
         runtime.main = asyncio.create_task(self.asyncrun())
         up = asyncio.create_task(runtime.up.wait())
         await asyncio.wait((runtime.main, up), return_when=asyncio.FIRST_COMPLETED)

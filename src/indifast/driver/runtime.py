@@ -97,15 +97,28 @@ class Runtime:
     async def _guard(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
         try:
             await coro
+        except asyncio.CancelledError as error:
+            self.cancellation(error, what, None)
         except Exception as error:
             self.user_fault(error, what, None)
+
+    def cancellation(self, error: asyncio.CancelledError, what: str, devicename: str | None) -> None:
+        """Raise it again if the running task is being cancelled; else user code has waited for something cancelled,
+        and that is a fault like any other.
+        """
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
+        fault = RuntimeError("it waited for something that was cancelled")
+        fault.__cause__ = error
+        self.user_fault(fault, what, devicename)
 
     async def run(self, grace: float) -> None:
         """Run until shutdown, the end of the link, or a fault of user code where nobody isolates it."""
         if self.loop is not None:
             raise RuntimeError("this driver is running already")
         driver = self.driver
-        driver._stop = False
+        self._note_start()
         self._ended, self._arrived = asyncio.Event(), asyncio.Event()  # of this event loop
         self.fault = None
         own = None if self.open_link is None else await self.open_link(self.refuse)
@@ -181,6 +194,13 @@ class Runtime:
             future.cancel()
         self.up.clear()
         logger.info("driver stopped")
+
+    def _note_start(self) -> None:
+        self.driver._stop = False
+        for device in self.driver.data.values():
+            device._stop = False
+            for vector in device.data.values():
+                vector._stop = False
 
     def note_stop(self) -> None:
         """Let user code see that it is to stop."""
