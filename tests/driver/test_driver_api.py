@@ -232,9 +232,18 @@ def test_blob_values_are_not_empty() -> None:
     for value in (None, b"", "", bytearray(), memoryview(b""), np.zeros(0)):
         with pytest.raises(ValueError):
             member.membervalue = value
-    for value in (b"x", np.zeros((2, 2)), memoryview(b"x")):
+    for value in (b"x", np.zeros((2, 2)), np.zeros((4, 4))[::2, ::2], np.array(5), memoryview(b"x")):
         member.membervalue = value
         assert member.membervalue is value
+
+
+def test_an_array_of_python_objects_is_no_blob_value(caplog: pytest.LogCaptureFixture) -> None:
+    import numpy as np
+
+    vector = BLOBVector("b", "", "", "ro", "Ok", [BLOBMember("b", membervalue=b"x")])
+    vector["b"] = np.array([object()])
+    assert vector["b"] == b"x"
+    assert "array of Python objects" in caplog.text
 
 
 def test_changed_follows_the_values() -> None:

@@ -200,6 +200,43 @@ def test_the_buffer_is_the_users_again_when_send_returns(size: int) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("work", ["indifast.transport.blobs.encode", "indifast.driver.blobsender.zlib.compress"])
+def test_the_buffer_is_the_users_again_when_send_is_cancelled(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work = threading.Event()
+    cancelled = threading.Event()
+    ended = []
+
+    def slow(data: Any, *_: Any) -> bytes:
+        at_work.set()
+        cancelled.wait(20)
+        ended.append(bytes(data[:1]))
+        return b"AAAA"
+
+    async def run() -> None:
+        driver, vector = camera()
+        buffer = bytearray(1 << 20)
+        vector["a"] = buffer
+        async with listening(driver) as client:
+            await client.answers(ALSO)
+            with monkeypatch.context() as patch:
+                patch.setattr(work, slow)
+                sending = asyncio.create_task(vector.send_setVectorMembers(members=["a"], compress="zlib" in work))
+                await until(at_work.is_set)
+                sending.cancel()
+                asyncio.get_running_loop().call_later(0.2, cancelled.set)
+                await asyncio.wait((sending,))
+                assert sending.cancelled()
+            buffer[:] = b"\xff" * len(buffer)
+            count = len(ended)
+            vector["a"] = b"next"
+            await vector.send_setVectorMembers(members=["a"])
+            assert contents(await frame(client)) == {"a": b"next"}
+            assert count
+            assert ended == [b"\0"] * count
+
+    asyncio.run(run())
+
+
 def test_frames_keep_their_order() -> None:
     async def run() -> None:
         driver, vector = camera()

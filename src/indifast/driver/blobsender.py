@@ -103,7 +103,7 @@ async def _take_over(message: BlobMessage, link: Link, device: str, name: str) -
 async def _made(message: BlobMessage, attached: bool) -> None:
     made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     message.when_ready(attached, partial(_resolve, made))
-    await made
+    await _to_its_end(made)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -112,4 +112,13 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 async def _in_thread(function: Callable[[], _T]) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(None, function)
+    return await _to_its_end(asyncio.get_running_loop().run_in_executor(None, function))
+
+
+async def _to_its_end(job: asyncio.Future[_T]) -> _T:
+    """Wait for what a thread does. A cancelled send waits as well: until then the thread reads the user's buffer."""
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        await asyncio.wait((job,))
+        raise

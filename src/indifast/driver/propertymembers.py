@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from xml.etree.ElementTree import Element as TreeElement
 
+    import numpy as np
+
 
 class PropertyMember:
     """What all members have in common.
@@ -306,18 +308,34 @@ class BLOBMember(PropertyMember):
 def _is_empty(value: Any) -> bool:
     if value is None:
         return True
+    if (array := _as_array(value)) is not None:
+        return array.size == 0
     view = buffer_of(value)
     return not value if view is None else len(view) == 0
+
+
+def _as_array(value: Any) -> np.ndarray[Any, Any] | None:
+    """The value, if it is a NumPy array; ValueError if that holds Python objects."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, numpy.ndarray):
+        return None
+    if value.dtype.hasobject:
+        raise ValueError("an array of Python objects is no binary data")
+    array: np.ndarray[Any, Any] = value
+    return array
 
 
 def buffer_of(value: Any) -> memoryview | None:
     """The memory of an object that has some, as a flat run of bytes; None for an object without.
 
-    The memory is the object's own, copied only where its parts don't follow one another.
+    The memory is the object's own, copied only where its parts don't follow one another. ValueError for an array of
+    Python objects.
     """
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray):
-        return memoryview(numpy.ascontiguousarray(value).reshape(-1).view(numpy.uint8))
+    if (array := _as_array(value)) is not None:
+        import numpy
+
+        flat: Any = numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8)
+        return memoryview(flat)
     try:
         view = memoryview(value)
     except TypeError:
