@@ -33,6 +33,9 @@ class Wheel(Device):
     async def devrxevent(self, event: object, *_args: object, **_kwargs: object) -> None:
         if not isinstance(event, newSwitchVector) or event.vectorname != "slot":
             return
+        if event.vector.state == "Busy":
+            await event.vector.send_setVector(message="Wait until the wheel has stopped")
+            return
         wanted = [name for name, value in event.items() if value == "On"]
         if len(wanted) != 1:
             await event.vector.send_setVector(state="Alert", message="Choose one filter")

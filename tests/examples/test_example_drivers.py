@@ -117,6 +117,11 @@ def test_filter_wheels(run: Callable[..., Channel]) -> None:
     choose("Wheel 1", "B")
     told("Wheel 1", "Busy")
     assert [name for name, value in told("Wheel 1", "Ok").items() if value == "On"] == ["B"]
+    choose("Wheel 1", "G")
+    told("Wheel 1", "Busy")
+    choose("Wheel 1", "R")
+    client.until_text("Wait until the wheel has stopped")
+    assert [name for name, value in told("Wheel 1", "Ok").items() if value == "On"] == ["G"]
     choose("Wheel 2", "R", "G")
     told("Wheel 2", "Alert")
 
