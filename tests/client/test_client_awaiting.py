@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import io
 import os
 import threading
 import zlib
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy
 import pytest
+from astropy.io import fits
 from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
 from indifast.client import ClientEvent, Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector
@@ -331,6 +333,33 @@ def test_raw_frames_become_arrays(dtype: str, shape: tuple[int, ...], packed: bo
             with pytest.raises(ValueError, match="7 bytes fit none"):
                 (await anext(stream)).array()
             with pytest.raises(ValueError, match=r"\.jpg"):
+                (await anext(stream)).array()
+
+    asyncio.run(scenario())
+
+
+def test_fits_frames_become_arrays() -> None:
+    picture = numpy.arange(12, dtype=">f4").reshape(3, 4)
+
+    def written(*units: Any) -> bytes:
+        file = io.BytesIO()
+        fits.HDUList(units).writeto(file)
+        return file.getvalue()
+
+    async def scenario() -> None:
+        async with session(BLOBS) as (server, client):
+            stream = client.frames("D")
+            extended = written(fits.PrimaryHDU(), fits.ImageHDU(picture))
+            await server.send(
+                blob(written(fits.PrimaryHDU(picture)), ".fits"),
+                blob(zlib.compress(extended), ".fits.z", size=len(extended)),
+                blob(written(fits.PrimaryHDU()), ".fits"),
+            )
+            frame = await anext(stream)
+            assert numpy.array_equal(frame.array(), picture)
+            assert numpy.shares_memory(frame.array().view("u1"), numpy.frombuffer(frame.data, "u1"))
+            assert numpy.array_equal((await anext(stream)).array(), picture)
+            with pytest.raises(ValueError, match="no image"):
                 (await anext(stream)).array()
 
     asyncio.run(scenario())

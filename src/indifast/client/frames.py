@@ -56,9 +56,10 @@ class Frame:
         raise ValueError(f"frames of format {self.format!r} have no known array form; see `data`")
 
     def _inflated(self) -> Any:
-        if not self.format.endswith(".z"):
-            return self.data
-        return inflate(self.data, self.size, max(self.size, 1 << 30))
+        content = self.data
+        if self.format.endswith(".z"):
+            return inflate(content, self.size, max(self.size, 1 << 30))
+        return self._content if isinstance(self._content, bytes) else content
 
     def release(self) -> None:
         """Let go of the content. Arrays and views made of it stay valid and keep it alive."""
@@ -122,10 +123,10 @@ def _fits_array(content: Any) -> Any:
         from astropy.io import fits
     except ImportError:
         raise ImportError("FITS frames need astropy: pip install indifast[fits]") from None
-    with fits.HDUList.fromstring(bytes(content)) as units:
-        for unit in units:
-            if unit.data is not None and getattr(unit, "is_image", False):
-                return unit.data
+    # Of bytes, as they come over TCP, that is no copy. Nothing is closed, as there is no file and closing would copy.
+    for unit in fits.HDUList.fromstring(bytes(content)):
+        if unit.data is not None and getattr(unit, "is_image", False):
+            return unit.data
     raise ValueError("this FITS file holds no image")
 
 
