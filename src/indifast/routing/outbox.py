@@ -144,6 +144,7 @@ class ByteQueue:
         self._offer_urgent = 0
         self._offer_total = 0
         self._offer_whole = True
+        self._offer_frames = False  # it has slots of BLOBs, which keep books of their own
 
     # -- in
 
@@ -273,6 +274,7 @@ class ByteQueue:
             self._offer_sizes.append(size)
             if isinstance(message, Frame):
                 message.offered = True
+                self._offer_frames = True
             total += size
             if not whole:
                 self._offer_whole = False
@@ -307,7 +309,7 @@ class ByteQueue:
             self._notified = False
 
     def _withdraw_offer(self) -> None:
-        for message in self._offer:
+        for message in self._offer if self._offer_frames else ():
             if isinstance(message, Frame):
                 message.offered = False
                 if not message.started and isinstance(message.message, DropNote):
@@ -317,6 +319,7 @@ class ByteQueue:
         self._offer_urgent = 0
         self._offer_total = 0
         self._offer_whole = True
+        self._offer_frames = False
 
     def sent(self, nbytes: int, now: float) -> None:
         """So many bytes of what `take` gave were written."""
@@ -328,14 +331,32 @@ class ByteQueue:
                     self._rest.clear()
                     self._finish(self._started)
                     self._started = None
-                for message in self._offer:
-                    self._remove_first()
-                    self._begin(message)
-                    self._finish(message)
+                if self._offer_frames:
+                    for message in self._offer:
+                        self._remove_first()
+                        self._begin(message)
+                        self._finish(message)
+                else:
+                    self._finish_offer()
             else:
                 self._sent_some(nbytes)
         self._withdraw_offer()
         self._after_removal()
+
+    def _finish_offer(self) -> None:
+        """All that was offered is written, and none of it had content: the many small messages of a flood."""
+        for _ in range(self._offer_urgent):
+            self._urgent.popleft()
+        popleft = self._items.popleft
+        for _ in range(len(self._offer) - self._offer_urgent):
+            popleft()
+        self._finish_small(len(self._offer), sum([message.size for message in self._offer]))
+
+    def _finish_small(self, count: int, size: int) -> None:
+        """So many messages without content, of so many bytes together, are written."""
+        self.queued -= size
+        self.messages -= count
+        self.sent_messages += count
 
     def _sent_some(self, nbytes: int) -> None:
         """Walk over the messages that were offered, up to the byte that was reached."""
@@ -655,6 +676,10 @@ class Outbox(ByteQueue):
         else:
             self.small -= message.size
         super()._finish(message)
+
+    def _finish_small(self, count: int, size: int) -> None:
+        self.small -= size
+        super()._finish_small(count, size)
 
     def clear(self) -> None:
         """Forget everything: the peer is gone."""
