@@ -209,9 +209,10 @@ class Router:
     def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = message.device, message.name
         if peer.kind is Kind.CLIENT and not peer.interests and _is_libindi_server(message):
-            peer.chained = peer.link = True
+            peer.chained = True
         if device is not None and device.startswith("*"):
             device = None
+            peer.link = peer.link or peer.kind is Kind.CLIENT
         if not self._widen(peer, device, name if device is not None else None):
             return
         if peer.kind is Kind.DRIVER:
@@ -614,4 +615,4 @@ def _is_libindi_server(message: Routable) -> bool:
     Libindi's clients write them the other way round, and never ask for the device "*".
     """
     device = message.device
-    return device is not None and (device.startswith("*") or next(iter(message.element().attrs)) == "device")
+    return device is not None and (device.startswith("*") or list(message.element().attrs) == ["device", "version"])
