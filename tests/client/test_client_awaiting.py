@@ -343,7 +343,7 @@ def test_fits_frames_become_arrays() -> None:
 
     def written(*units: Any) -> bytes:
         file = io.BytesIO()
-        fits.HDUList(units).writeto(file)
+        fits.HDUList(list(units)).writeto(file)
         return file.getvalue()
 
     async def scenario() -> None:
