@@ -358,3 +358,25 @@ def test_w12_listens_on_ipv6_too(serve: Serve) -> None:
             with socket.socket(family) as peer:
                 peer.settimeout(LIMIT)
                 peer.connect((address, served.port))
+
+
+def test_enclen_outside_of_blob_vectors_is_not_passed_on(serve: Serve, cpp: Callable[..., CppServer], hub: Hub) -> None:
+    """The C++ server believes `enclen` of a oneBLOB in any vector, and ends with SIGABRT when it lies."""
+    bad = (
+        b'<setTextVector device="X" name="t" state="Ok"><oneBLOB name="t" size="5" format=".x" enclen="4" attached="true">'
+        + b"x" * 300_000
+        + b'</oneBLOB><oneText name="t" enclen="4" attached="true">y</oneText></setTextVector>'
+    )
+    served = serve(programs=[[hub.program("one")]], devices=[])
+    _, driver = hub.accept()
+    client = served.connect(GET)
+    driver.until_text("getProperties")
+    driver.send(definition("X") + bad + definition("X", "behind"))
+    client.until_text('name="behind"')
+    assert b"oneText" in client.raw
+    assert b"enclen" not in client.raw and b"attached" not in client.raw
+
+    server = cpp(hub.program("two"))
+    _, driver = hub.accept()
+    driver.send(definition("X") + bad)
+    assert server.child.wait() != 0

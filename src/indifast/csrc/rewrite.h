@@ -307,7 +307,11 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
         } else TZ_PUTS(o, "/>\n");
         return j + 1;
     }
-    for (uint32_t k = 1; k <= t->vlen; k++) tz_write_attr(w, t + k);
+    for (uint32_t k = 1; k <= t->vlen; k++) {
+        /* Outside of a BLOB vector these announce nothing, and libindi believes them all the same. */
+        if (tz_is(w->b, t[k].a, t[k].alen, "enclen", 6) || tz_is(w->b, t[k].a, t[k].alen, "attached", 8)) continue;
+        tz_write_attr(w, t + k);
+    }
     while (tok[j].kind != TK_END) {
         if (tok[j].kind == TK_START) {
             if (!body) { TZ_PUTS(o, ">"); if (!text_member) TZ_PUTS(o, "\n"); }
