@@ -75,6 +75,7 @@ class Server:
             while data := await reader.read(1 << 16):
                 self.received += data
                 self._changed.set()
+        writer.close()
 
     async def expect(self, text: str) -> None:
         """Wait until the client has said this."""
@@ -109,6 +110,8 @@ class Server:
     async def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
         if self._server is not None:
             self._server.close()
 
