@@ -200,7 +200,7 @@ def test_the_buffer_is_the_users_again_when_send_returns(size: int) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("work", ["indifast.transport.blobs.encode", "indifast.driver.blobsender.zlib.compress"])
+@pytest.mark.parametrize("work", ["indifast.transport.blobs._encode_block", "indifast.driver.blobsender.zlib.compress"])
 def test_the_buffer_is_the_users_again_when_send_is_cancelled(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work = threading.Event()
     cancelled = threading.Event()

@@ -242,6 +242,42 @@ def test_one_client_at_a_time_the_next_one_at_once() -> None:
     asyncio.run(run())
 
 
+def test_a_client_that_says_no_more_hears_the_answers_and_holds_up_nobody() -> None:
+    class Slow(IPyDriver):
+        async def rxevent(self, event: Any) -> None:
+            await self.driverdata["go"].wait()
+            await event.vector.send_setVector(message="done")
+
+    async def run() -> None:
+        vector = NumberVector("n", "", "", "rw", "Ok", [NumberMember("n")])
+        driver = Slow(Device("Dev", [vector]), go=asyncio.Event())
+        driver.listen("127.0.0.1", 0)
+        async with driver:
+            port = driver.listening_port
+            for _ in range(3):
+                driver.driverdata["go"].clear()
+                client = await WireClient.connect(port)
+                member = '<oneNumber name="n">1</oneNumber>'
+                client.send(f'<newNumberVector device="Dev" name="n">{member}</newNumberVector>')
+                client.send_eof()
+                await until(lambda: driver._runtime.link._client.ended)  # type: ignore[union-attr]
+                driver.driverdata["go"].set()
+                assert (await client.next("setNumberVector")).attrs["message"] == "done"
+                following = await WireClient.connect(port)
+                following.send('<getProperties version="1.7" />')
+                await following.next("defNumberVector")
+                await client.until(lambda client=client: client.eof)
+                await client.close()
+                await following.close()
+                await until(lambda: driver._runtime.link._client.ended)  # type: ignore[union-attr]
+            client = await WireClient.connect(port)
+            client.send_eof()
+            await client.until(lambda: client.eof)  # nobody else comes
+            await client.close()
+
+    asyncio.run(run())
+
+
 def test_each_client_begins_with_blobs_off() -> None:
     async def run() -> None:
         driver = full_driver()
@@ -539,13 +575,13 @@ def test_messages_of_other_devices_reach_only_those_who_listen() -> None:
 
 def test_a_frame_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = []
-    real = blobs.encode
+    real = blobs._encode_block
 
-    def counting(data: Any) -> bytes:
+    def counting(data: memoryview) -> Any:
         encoded.append(len(data))
         return real(data)
 
-    monkeypatch.setattr(blobs, "encode", counting)
+    monkeypatch.setattr(blobs, "_encode_block", counting)
 
     async def run() -> None:
         vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a")])

@@ -73,6 +73,9 @@ class WireClient:
     def send_bytes(self, data: bytes) -> None:
         self._writer.write(data)
 
+    def send_eof(self) -> None:
+        self._writer.write_eof()
+
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(LIMIT):
             while not condition():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("indifast.driver.comms")
 
 _POLICIES = 10_000  # remembered per client
+_LINGER = 2.0  # seconds for which a client that says no more may still hear the answers
 _PARTING = 0.05  # seconds for the end of one client to be noticed before the next is turned away
 
 
@@ -53,12 +54,15 @@ class PortLink:
         return link
 
     def _accept(self, stream: Stream) -> None:
-        if self._client is None:
+        if self._client is None or self._client.ended:
             self._serve(stream)
         else:  # the one before may have gone already, with its end still to be read
             asyncio.get_running_loop().call_later(_PARTING, self._serve, stream)
 
     def _serve(self, stream: Stream) -> None:
+        if self._client is not None and self._client.ended:
+            self._client.close()
+            self._lost(self._client)
         if self._client is not None or self.closed:
             logger.info("connection from %s turned away: there is one already", stream.peername)
             stream.abort()
@@ -99,14 +103,14 @@ class PortLink:
             await self._client.not_full()
 
     def receive(self) -> Element | None:
-        """See `Link.receive`. A client that says no more is let go."""
+        """See `Link.receive`. A client that says no more is let go: soon, or at once when there is a next one."""
         client = self._client
-        if client is None:
+        if client is None or client.ended:
             return None
         element = client.receive()
         if element is None:
             if client.ended:
-                client.close()
+                asyncio.get_running_loop().call_later(_LINGER, client.close)
         elif element.tag == "enableBLOB":
             self._enable(element)
         return element
