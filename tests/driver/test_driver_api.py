@@ -9,10 +9,10 @@ import warnings
 from collections import UserDict
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element, fromstring, tostring
 
 import pytest
-from wire_client import fence_device, full_driver, messages
+from wire_client import fence_device, full_driver, listening, messages
 
 import indifast
 from indifast import (
@@ -435,6 +435,27 @@ def test_elements_by_hand() -> None:
 def test_a_tree_can_be_sent() -> None:
     tree = Element("message", {"device": "Dev", "message": "é<"})
     assert messages(lambda driver: driver.send(tree)) == ['<message device="Dev" message="é&lt;" />']
+
+
+def test_a_tree_with_blobs_goes_to_those_who_want_it() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        tree = fromstring(
+            '<setBLOBVector device="Dev" name="bl"><oneBLOB name="b1" size="3" format="">YWJj</oneBLOB></setBLOBVector>'
+        )
+        async with listening(driver) as client:
+            for enable, wanted in (("", False), ("Also", True), ("Never", False)):
+                first = len(client.elements)
+                await client.answers(f'<enableBLOB device="Dev">{enable}</enableBLOB>')
+                await driver.send(tree)
+                await driver.send_message(f"end {enable}")
+                await client.until(lambda: client.elements[-1].tag == "message")
+                assert any(element.blob for element in client.elements[first:]) == wanted
+            tree[0].text = "!"
+            with pytest.raises(ValueError):
+                await driver.send(tree)
+
+    asyncio.run(run())
 
 
 # background

@@ -20,6 +20,8 @@ from indifast.protocol.numbers import getfloat
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
 
+    from indifast.protocol.message import Routable
+
 logger = logging.getLogger(__name__)
 
 
@@ -205,9 +207,16 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
     # sending
 
     async def send(self, xmldata: TreeElement) -> None:
-        """Send an element of `xml.etree.ElementTree` as it is."""
+        """Send an element of `xml.etree.ElementTree` as it is.
+
+        Raises:
+            ValueError: BLOB content that is no base64.
+        """
         data = _tree_text(xmldata).encode()
-        await self._runtime.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
+        message: Routable = Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data)
+        if xmldata.tag == "setBLOBVector":  # goes only to those who want it, as an element that was received
+            message = _relayed(data)
+        await self._runtime.transmit(message)
 
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message that belongs to no device to the users of clients."""
@@ -263,6 +272,16 @@ def _older_style(devices: tuple[Any, ...], driverdata: dict[str, Any]) -> tuple[
     if isinstance(waiting, list | tuple | set) and all(isinstance(item, Coroutine) for item in waiting):
         tasks += driverdata.pop("tasks")
     return found, tasks
+
+
+def _relayed(data: bytes) -> Routable:
+    from indifast._parser import Tokenizer
+    from indifast.transport.blobs import routable
+
+    elements = Tokenizer(relay=True).feed(data)
+    if not elements:
+        raise ValueError(f"this is no INDI message: {data[:200]!r}")
+    return routable(elements[0])
 
 
 def _tree_text(tree: TreeElement) -> str:
