@@ -288,17 +288,20 @@ cdef class Decoder:
         cdef size_t have = PyBytes_GET_SIZE_(self.out) if self.out != NULL else 0
         cdef size_t need = min(self.done + more, self.limit)
         cdef size_t size
+        if self.hint and self.done <= self.hint < need:
+            need = self.hint  # the rest is line feeds; if not, the buffer fills up, and grows then
         if need <= have and self.out != NULL:
             return 0
         # what was announced, as far as what has arrived makes it credible; beyond it, in growing steps
-        size = min(self.hint, max(<size_t>HINT_BYTES, have * 2))
+        size = min(self.hint, max(<size_t>HINT_BYTES, have * 16))
         if size < need:
             size = min(max(need, have + have // 2, <size_t>STEP_BYTES), max(need, self.limit))
         if self.out == NULL:
             self.out = PyBytes_FromStringAndSize_(NULL, size)
         else:
             _PyBytes_Resize(&self.out, size)
-        memory_will_fill(PyBytes_AS_STRING_(self.out), size)
+        if size == self.hint:  # it will not grow again, which costs a copy from then on
+            memory_will_fill(PyBytes_AS_STRING_(self.out), size)
         return 0
 
     def feed(self, data, /) -> int:
@@ -316,22 +319,27 @@ cdef class Decoder:
         PyObject_GetBuffer(data, &src, PyBUF_SIMPLE)
         self.busy = True
         try:
-            if self.has_view:
-                dst = <uint8_t *>self.view.buf
-                cap = min(<size_t>self.view.len, self.limit)
-            else:
-                # every four characters make three bytes; up to three characters are carried
-                self.reserve((<size_t>src.len + self.state.carry) // 4 * 3)
-                dst = <uint8_t *>PyBytes_AS_STRING_(self.out)
-                cap = min(<size_t>PyBytes_GET_SIZE_(self.out), self.limit)
-            if src.len < GIL_BYTES:
-                used = b64_codec_decode(&self.state, <const uint8_t *>src.buf, src.len, dst + self.done,
-                                        cap - self.done, &written)
-            else:
-                with nogil:
-                    used = b64_codec_decode(&self.state, <const uint8_t *>src.buf, src.len, dst + self.done,
-                                            cap - self.done, &written)
-            self.done += written
+            used = 0
+            while True:
+                if self.has_view:
+                    dst = <uint8_t *>self.view.buf
+                    cap = min(<size_t>self.view.len, self.limit)
+                else:
+                    # every four characters make three bytes; up to three characters are carried
+                    self.reserve((<size_t>src.len - used + self.state.carry) // 4 * 3)
+                    dst = <uint8_t *>PyBytes_AS_STRING_(self.out)
+                    cap = min(<size_t>PyBytes_GET_SIZE_(self.out), self.limit)
+                if src.len < GIL_BYTES:
+                    used += b64_codec_decode(&self.state, <const uint8_t *>src.buf + used, src.len - used,
+                                             dst + self.done, cap - self.done, &written)
+                else:
+                    with nogil:
+                        used += b64_codec_decode(&self.state, <const uint8_t *>src.buf + used, src.len - used,
+                                                 dst + self.done, cap - self.done, &written)
+                self.done += written
+                if self.state.stop != B64_STOP_FULL or self.has_view or cap >= self.limit:
+                    break
+                self.hint = 0  # more than was announced
             if used < <size_t>src.len:
                 if self.state.stop != B64_STOP_FULL:
                     self.failure = stopped(&self.state, (<const uint8_t *>src.buf)[used])
