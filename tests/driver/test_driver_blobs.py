@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import mmap
 import os
@@ -400,6 +401,34 @@ def test_a_thread_that_waits_is_let_go_when_the_driver_stops() -> None:
     thread = asyncio.run(run())  # the thread may still be at it when the loop is closed
     thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("turns", range(8))
+def test_a_thread_can_send_again_in_the_next_run(turns: int) -> None:
+    """Whenever during the stop its last frame came: it does not come back, nor does it hold up the next one."""
+
+    async def run() -> None:
+        driver, vector = camera()
+        driver.listen("127.0.0.1", 0)
+        running = asyncio.create_task(driver.asyncrun(grace=0))
+        await until(lambda: driver.listening_port is not None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(driver._runtime, "wanted", lambda _: True)
+            driver.shutdown()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            vector.send_threadsafe({"a": b"stale"})
+            await running
+        async with driver:
+            client = await WireClient.connect(driver.listening_port)
+            await client.answers(ALSO)
+            assert await asyncio.to_thread(vector.send_threadsafe, {"a": b"fresh"})
+            assert contents(await frame(client)) == {"a": b"fresh"}
+            await client.close()
+        gc.collect()
+
+    asyncio.run(run())
 
 
 def test_what_sending_raises_is_raised_in_a_thread_that_waits() -> None:

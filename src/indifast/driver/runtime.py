@@ -46,6 +46,8 @@ class Runtime:
         self.driver = driver
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread = 0
+        self.session = object()
+        """Another one in each run."""
         self.link: Link | None = None
         self.served_by: str | None = None
         self.open_link: Callable[[Callable[..., None]], Awaitable[OwnLink]] | None = None
@@ -93,6 +95,7 @@ class Runtime:
         task = asyncio.get_running_loop().create_task(self._guard(coro, what))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: coro.close())  # cancelled before its first step, it was never awaited
 
     async def _guard(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
         try:
@@ -127,6 +130,7 @@ class Runtime:
         link = self.link
         if link is None:
             raise RuntimeError("this driver has no link to run on")
+        self.session = object()
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         logger.info("driver started: %s", ", ".join(driver.data) or "no devices")

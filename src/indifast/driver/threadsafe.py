@@ -29,7 +29,7 @@ class FrameQueue:
         self._lock = threading.Lock()
         self._waiting: deque[_Update] = deque()
         self._draining = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: object = None
 
     def put(self, values: dict[str, Any], options: Mapping[str, Any], block: bool, limit: int) -> bool:
         """Queue an update, or with `block` send it and wait; see `PropertyVector.send_threadsafe`."""
@@ -46,13 +46,17 @@ class FrameQueue:
                 runtime.count("blobs_not_wanted")
                 return True
             values = {name: _own(value) for name, value in values.items()}
+        session = runtime.session
         with self._lock:
+            if self._session is not session:  # the driver was stopped meanwhile: what waited then is out of date
+                self._waiting.clear()
+                self._session, self._draining = session, False
             replaced = len(self._waiting) >= max(limit, 1)
             if replaced:
                 self._waiting.popleft()
             self._waiting.append((values, options))
-            start = not self._draining or self._loop is not loop
-            self._draining, self._loop = True, loop
+            start = not self._draining
+            self._draining = True
         if replaced:
             runtime.count("frames_replaced")
         if start:
