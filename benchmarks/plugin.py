@@ -15,7 +15,7 @@ from _pytest.runner import runtestprotocol
 
 from benchmarks import baseline
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 BASELINE = Path(".benchmarks/baseline.json")
 STORAGE = Path(".benchmarks/local")
 
@@ -54,6 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "peer: measured for comparison only, never a regression of ours.")
+    config.addinivalue_line("markers", "noisy(factor): the limit for a regression is so many times wider.")
     if not config.getoption("--benchmark"):
         if config.getoption("--benchmark-accept"):
             raise pytest.UsageError("--benchmark-accept accepts what --benchmark measures: give both")
@@ -82,11 +83,12 @@ class Guard:
         self.complete = complete
         self.pinned = baseline.load(self.path, self.key)
         self.measured: dict[str, baseline.Measurement] = {}
+        self.limits: dict[str, float] = {}
         self.accepted = False
 
     def verdict(self, name: str) -> baseline.Verdict:
         """What was measured for one benchmark beside what is pinned."""
-        return baseline.Verdict(name, self.measured[name], self.pinned.get(name), self.limit)
+        return baseline.Verdict(name, self.measured[name], self.pinned.get(name), self.limits[name])
 
     def failing(self, name: str) -> bool:
         """True when the benchmark was measured and must fail the run."""
@@ -98,6 +100,8 @@ class Guard:
         result = yield
         fixture = getattr(item, "funcargs", {}).get("benchmark")
         if fixture is not None and fixture.stats and not item.get_closest_marker("peer"):
+            noisy = item.get_closest_marker("noisy")
+            self.limits[item.nodeid] = self.limit * (noisy.args[0] if noisy else 1)
             measurement = baseline.Measurement(fixture.stats.stats.min, min(before, baseline.calibrate()))
             fixture.extra_info["calibration"] = measurement.calibration
             fixture.extra_info["normalised"] = measurement.normalised
@@ -110,9 +114,10 @@ class Guard:
         report = yield
         if report.when == "call" and report.passed and self.failing(item.nodeid):
             report.outcome = "failed"
+            verdict = self.verdict(item.nodeid)
             report.longrepr = (
-                f"{self._line(self.verdict(item.nodeid))}\n"
-                f"Slower than the pinned baseline by more than {self.limit:.0%}, {ATTEMPTS} times in a row. "
+                f"{self._line(verdict)}\n"
+                f"Slower than the pinned baseline by more than {verdict.limit:.0%}, {ATTEMPTS} times in a row. "
                 "If that is the price of a wanted change, pin it with --benchmark-accept."
             )
         return report

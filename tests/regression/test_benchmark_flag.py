@@ -133,3 +133,18 @@ def test_accepting_needs_a_measurement(project: Project) -> None:
     status, output = project.run("--benchmark-accept")
     assert status == 4
     assert "give both" in output
+
+
+def test_marks_widen_the_limit_and_exclude_peers(project: Project) -> None:
+    for name, mark in (("noisy", "noisy(1000)"), ("peer", "peer")):
+        project.benchmark(name, 1)
+        path = project.home / f"benchmarks/bench_{name}.py"
+        path.write_text(f"import pytest\n\n@pytest.mark.{mark}\n{path.read_text()}")
+    status, output = project.run("--benchmark", "--benchmark-accept")
+    assert status == 0, output
+    assert project.pinned() == {"benchmarks/bench_work.py::test_work", "benchmarks/bench_noisy.py::test_noisy"}
+    for name in ("noisy", "peer"):
+        path = project.home / f"benchmarks/bench_{name}.py"
+        path.write_text(path.read_text().replace("range(1000)", f"range({1000 * SLOWER_BY})"))
+    status, output = project.run("--benchmark", *LIMIT)
+    assert status == 0, output
