@@ -3,12 +3,13 @@
     python -m indifast.dropin SCRIPT [ARGS]
     python -m indifast.dropin -m MODULE [ARGS]
 
-From code, `indifast.dropin.install()` does the same for all imports that follow. Three things are put in place:
+From code, `indifast.dropin.install()` does the same for all imports that follow. Four things are put in place:
 
 * the three packages and their submodules import as stand-ins, whose names are looked up in indifast when they are
   used; they go before packages of that name that are installed;
 * `importlib.metadata` knows the three distributions, in the versions that indifast stands for;
-* what indifast logs appears under the logger names of the packages, so that a program's logging set-up works.
+* what indifast logs appears under the logger names of the packages, so that a program's logging set-up works;
+* external drivers get pipes, as the packages give them, unless `add_exdriver(..., pipes=False)` says otherwise.
 """
 
 from __future__ import annotations
@@ -206,6 +207,8 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
     importlib.invalidate_caches()
     _rename_loggers()
+    # The packages give their external drivers pipes; one in Python may lose bytes of BLOBs on the single socket.
+    importlib.import_module("indifast.server").IPyServer.exdriver_pipes = True
 
 
 def main(arguments: list[str] | None = None) -> int:

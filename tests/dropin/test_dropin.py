@@ -232,3 +232,33 @@ def test_importing_the_module_changes_nothing() -> None:
 
     assert not [finder for finder in sys.meta_path if type(finder).__module__ == "indifast.dropin"]
     assert indifast.dropin.VERSIONS["indipydriver"] == "3.1.2"
+
+
+def test_external_drivers_get_pipes_as_the_packages_give_them(tmp_path: Path) -> None:
+    child = (
+        "import os, stat; kinds = [stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (0, 1)];"
+        " print(f'<message message=\"pipes {kinds}\"/>', flush=True); input()"
+    )
+    program = script(
+        tmp_path,
+        "import asyncio, sys\n"
+        "from indipyserver import IPyServer\n"
+        "from indipyclient import IPyClient, Message\n"
+        "async def main():\n"
+        "    server = IPyServer(port=0)\n"
+        "    seen = asyncio.get_running_loop().create_future()\n"
+        "    class Client(IPyClient):\n"
+        "        async def rxevent(self, event):\n"
+        "            if isinstance(event, Message) and 'pipes' in event.message and not seen.done():\n"
+        "                seen.set_result(event.message)\n"
+        "    async with server:\n"
+        "        client = asyncio.create_task((c := Client(indiport=server.port)).asyncrun())\n"
+        "        while not c.connected:\n"
+        "            await asyncio.sleep(0)\n"
+        f"        server.add_exdriver(sys.executable, '-c', {child!r})\n"
+        f"        print(await asyncio.wait_for(seen, {LIMIT}))\n"
+        "        c.shutdown()\n"
+        "        await client\n"
+        "asyncio.run(main())\n",
+    )
+    assert "pipes [True, True]" in run(program)

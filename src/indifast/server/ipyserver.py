@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
@@ -64,6 +64,9 @@ class IPyServer:
         ValueError: two drivers have a device of the same name; maxconnections below 1.
         RuntimeError: a driver belongs to something else already.
     """
+
+    exdriver_pipes: ClassVar[bool] = False
+    """Whether external drivers get pipes when `add_exdriver` says nothing of it; see `ExDriver`."""
 
     def __init__(
         self,
@@ -190,6 +193,7 @@ class IPyServer:
         """
         from indifast.server.exdriver import ExDriver
 
+        options.setdefault("pipes", self.exdriver_pipes)
         exdriver = ExDriver(program, *args, debug_enable=debug_enable, **options)
         if self._core is not None:
             exdriver.start(self._core)
