@@ -452,8 +452,9 @@ def test_a_tree_with_blobs_goes_to_those_who_want_it() -> None:
                 await client.until(lambda: client.elements[-1].tag == "message")
                 assert any(element.blob for element in client.elements[first:]) == wanted
             tree[0].text = "!"
-            with pytest.raises(ValueError):
-                await driver.send(tree)
+            for wrong in tree, Element("setPictureVector", {"device": "Dev"}):
+                with pytest.raises(ValueError):
+                    await driver.send(wrong)
 
     asyncio.run(run())
 

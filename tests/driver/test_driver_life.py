@@ -17,10 +17,12 @@ from indifast import (
     Device,
     IPyDriver,
     IPyServer,
+    Message,
     NumberMember,
     NumberVector,
     TextMember,
     TextVector,
+    setTextVector,
 )
 from indifast.driver.portlink import PortLink
 from indifast.protocol.limits import Limits
@@ -566,6 +568,29 @@ def test_messages_of_other_devices_reach_only_those_who_listen() -> None:
             client.send('<message message="system" />')
             await until(lambda: len(heard) == 4)
             assert heard[3].devicename is None
+
+    asyncio.run(run())
+
+
+def test_what_is_longer_than_others_may_send_harms_no_driver_that_listens() -> None:
+    async def run() -> None:
+        heard: list[Any] = []
+        talker = IPyDriver(Device("Dev", [TextVector("t", "", "", "rw", "Ok", [TextMember("t")])]))
+        listener = Snooper(heard=heard)
+        async with IPyServer(talker, listener, host="127.0.0.1", port=0):
+            await listener.send_getProperties()
+            await until(lambda: bool(heard))
+            vector = talker["Dev"]["t"]
+            await talker.send_message("m" * 100_000)
+            for text, message in ("", "m" * 100_000), ("t" * (17 << 20), ""), ("end", ""):
+                count = len(heard)
+                vector["t"] = text
+                await vector.send_setVector(message=message)
+                await until(lambda count=count: len(heard) > count)  # type: ignore[misc]
+            assert {len(event.message) for event in heard if isinstance(event, Message)} == {100_000}
+            updates = [event for event in heard if isinstance(event, setTextVector)]
+            assert [len(event.message) for event in updates] == [100_000, 0, 0]
+            assert [len(event["t"]) for event in updates] == [0, 17 << 20, 3]
 
     asyncio.run(run())
 

@@ -207,16 +207,12 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
     # sending
 
     async def send(self, xmldata: TreeElement) -> None:
-        """Send an element of `xml.etree.ElementTree` as it is.
+        """Send an element of `xml.etree.ElementTree` as it is; BLOBs in it go to those who want them.
 
         Raises:
-            ValueError: BLOB content that is no base64.
+            ValueError: it is no INDI message, or no base64 stands in place of BLOB content.
         """
-        data = _tree_text(xmldata).encode()
-        message: Routable = Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data)
-        if xmldata.tag == "setBLOBVector":  # goes only to those who want it, as an element that was received
-            message = _relayed(data)
-        await self._runtime.transmit(message)
+        await self._runtime.transmit(_message(_tree_text(xmldata).encode()))
 
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message that belongs to no device to the users of clients."""
@@ -274,14 +270,17 @@ def _older_style(devices: tuple[Any, ...], driverdata: dict[str, Any]) -> tuple[
     return found, tasks
 
 
-def _relayed(data: bytes) -> Routable:
+def _message(data: bytes) -> Routable:
+    """A message from what a program has written; with BLOBs in it, as if it had been received."""
     from indifast._parser import Tokenizer
     from indifast.transport.blobs import routable
 
-    elements = Tokenizer(relay=True).feed(data)
-    if not elements:
+    size = len(data)
+    elements = Tokenizer(relay=True, attribute=size, element=size, members=size).feed(data)
+    if len(elements) != 1:
         raise ValueError(f"this is no INDI message: {data[:200]!r}")
-    return routable(elements[0])
+    element = elements[0]
+    return routable(element) if element.blob else Wire(element.tag, element.device, element.name, data)
 
 
 def _tree_text(tree: TreeElement) -> str:

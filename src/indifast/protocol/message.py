@@ -104,9 +104,10 @@ class Wire:
         raise RuntimeError("this message is ready")
 
     def element(self) -> Element:
-        """The message as a parsed element, parsed once."""
+        """The message as a parsed element, parsed once. The bounds for what others send are not for our own."""
         if self._element is None:
             from indifast._parser import Tokenizer
 
-            (self._element,) = Tokenizer(relay=True).feed(self.data)
+            size = self.size
+            (self._element,) = Tokenizer(relay=True, attribute=size, element=size, members=size).feed(self.data)
         return self._element
