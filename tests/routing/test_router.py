@@ -153,13 +153,24 @@ def test_who_commands_or_enables_a_property_hears_of_it(world: World) -> None:
     assert who(world, blob("D")) == {"only E"}
 
 
-def test_interests_are_bounded() -> None:
+def test_strangers_cannot_fill_or_forge_the_log(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for i in range(1000):
+            world.say("silent", command(f"&#10;ERROR forged {i} " + "x" * 10_000))
+        lines = [record.getMessage() for record in caplog.records]
+    assert world.peers["silent"].refused["unknown device"] == 1000
+    assert 1 <= len(lines) <= 100
+    assert all(line.isprintable() and len(line) < 200 for line in lines)
+
+
+def test_interests_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.driver("driver", "D")
     client = world.client("c", asks=False)
     for i in range(30_000):
         world.say("c", f"<enableBLOB device='D{i}' name='B'>Also</enableBLOB>")
     assert client.refused["too many interests"] == 20_000
+    assert sum("more than 10000" in record.getMessage() for record in caplog.records) == 1
     assert world.heard("c") == []
     world.say("c", "<getProperties version='1.7'/>")
     assert who(world, update("D")) == {"c"}

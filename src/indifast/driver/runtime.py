@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.driver.dispatch import Dispatcher
 from indifast.driver.snooping import SnoopMonitor
 from indifast.protocol import wire
+from indifast.protocol.shown import shown
 from indifast.protocol.timestamps import timestamp_text
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ class Runtime:
                 try:
                     await self._dispatcher.dispatch(element)
                 except Exception:
-                    logger.exception("%s for %s.%s is lost", element.tag, element.device, element.name)
+                    logger.exception("%s for %s.%s is lost", element.tag, shown(element.device), shown(element.name))
                 handled += 1
                 if handled % _TURN == 0:
                     await asyncio.sleep(0)
@@ -248,7 +249,8 @@ class Runtime:
         self.counters["refused"] += 1
         again = self._again(kind, _QUIET)
         if again is not None:
-            logger.error(text + "%s", *args, again)
+            told = [shown(str(one), 200) if isinstance(one, str | Exception) else one for one in args]
+            logger.error(text + "%s", *told, again)
 
     def _again(self, kind: object, quiet: float) -> str | None:
         """What to add to a line of the log that may be the last of many; None when it is too early for another one."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from indifast.protocol import wire
 from indifast.protocol.message import Routable
+from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox
@@ -26,7 +27,7 @@ MAX_DEVICES = 10_000
 """Devices that one peer may own."""
 
 _MAX_ROUTES = 20_000  # kinds of message remembered per peer
-_MAX_LOGGED = 1000  # refusals remembered per peer, so that each is logged once
+_MAX_LOGGED = 100  # refusals remembered per peer, so that each is logged once; more are counted only
 _RECENT = 256  # messages without device remembered, so that none circulates
 _RECENT_SECONDS = 60.0
 _PROBE_INTERVAL = 0.5  # seconds between ring checks of one libindi server
@@ -216,7 +217,7 @@ class Router:
         if not self._widen(peer, device, name if device is not None else None):
             return
         if peer.kind is Kind.DRIVER:
-            logger.info("%s: snooping on %s.%s", peer.label, device or "*", name or "*")
+            logger.info("%s: snooping on %s.%s", peer.label, shown(device), shown(name))
         if device is None:
             peer.conflicts.clear()
             self._ask_everybody(peer, now)
@@ -236,7 +237,7 @@ class Router:
     def _widen(self, peer: Peer, device: str | None, name: str | None) -> bool:
         """Remember what a peer wants to hear; False when it has asked for too much."""
         if not peer.interests.add(device, name):
-            self._refuse(peer, "too many interests", device, f"more than {MAX_DEVICES} devices and properties")
+            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} devices and properties")
             return False
         self._version += 1
         return True
@@ -267,7 +268,7 @@ class Router:
         elif not self._widen(peer, device, name):
             return
         if not peer.blobs.set(device, name, message.element().text):
-            self._refuse(peer, "too many interests", device, f"more than {MAX_DEVICES} enableBLOB settings")
+            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} enableBLOB settings")
             return
         self._version += 1
         self._update_demand(device, name, now)
@@ -328,7 +329,7 @@ class Router:
             if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
                 self._announce(peer, message, now)
             else:
-                self._refuse(peer, "not the owner", device, f"a message of {device}, which is not its device")
+                self._refuse(peer, "not the owner", device, f"a message of {shown(device)}, which is not its device")
             return
         if peer.kind is Kind.CLIENT and not self.accept_links:
             self._refuse(peer, "not the owner", None, "a message although links are not accepted")
@@ -375,7 +376,7 @@ class Router:
         if owner is not peer:
             if owner is None and peer.kind is not Kind.CLIENT:
                 return  # gone already
-            self._refuse(peer, "not the owner", device, f"a delProperty of {device}, which is not its device")
+            self._refuse(peer, "not the owner", device, f"a delProperty of {shown(device)}, which is not its device")
             return
         self._announce(peer, message, now)
         if message.name is None:
@@ -393,10 +394,11 @@ class Router:
         if owner is peer or owner in peer.rings:
             return  # a libindi server echoes the commands of its other clients
         if owner is None:
-            self._refuse(peer, "unknown device", device, f"a command for {device}, which is not here", tell_at=now)
+            text = f"a command for {shown(device)}, which is not here"
+            self._refuse(peer, "unknown device", device, text, tell_at=now)
             return
         if owner.link and message.blob and not owner.blob_enable:
-            text = f"a BLOB for {device}, which is behind a link without blob_enable"
+            text = f"a BLOB for {shown(device)}, which is behind a link without blob_enable"
             self._refuse(peer, "BLOB not enabled", device, text, tell_at=now)
             return
         if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
@@ -419,7 +421,7 @@ class Router:
             self._conflict(peer, owner, device, now, defined)
             return False
         if peer.kind is Kind.CLIENT and not (self.accept_links and defined):
-            self._refuse(peer, "not the owner", device, f"something of {device}, which is not its device")
+            self._refuse(peer, "not the owner", device, f"something of {shown(device)}, which is not its device")
             return False
         if peer.kind is Kind.REMOTE and not defined:
             self.refused["not yet defined"] += 1
@@ -428,7 +430,7 @@ class Router:
             self.refused["another device than the link is for"] += 1
             return False
         if len(peer.devices) >= MAX_DEVICES:
-            self._refuse(peer, "too many devices", device, f"more than {MAX_DEVICES} devices")
+            self._refuse(peer, "too many devices", None, f"more than {MAX_DEVICES} devices")
             return False
         if peer.kind is Kind.CLIENT:
             peer.link = True
@@ -436,7 +438,7 @@ class Router:
 
     def _conflict(self, peer: Peer, owner: Peer, device: str, now: float, defined: bool) -> None:
         """A device has one owner. A link that offers it as well is cut for this device, which ends every ring."""
-        self._refuse(peer, "not the owner", device, f"something of {device}, which belongs to {owner.label}")
+        self._refuse(peer, "not the owner", device, f"something of {shown(device)}, which belongs to {owner.label}")
         if not defined or device in peer.conflicts:
             return
         if peer.kind is not Kind.DRIVER:
@@ -448,7 +450,7 @@ class Router:
             self._version += 1
         elif len(peer.conflicts) < MAX_DEVICES:
             peer.conflicts[device] = None
-        self.tell_clients(f"{peer.label} offers {device}, which {owner.label} has already: ignored there", now)
+        self.tell_clients(f"{peer.label} offers {shown(device)}, which {owner.label} has already: ignored there", now)
 
     def _release(self, peer: Peer, device: str, now: float) -> None:
         """A device has no owner any more; links that offered it as well are asked for it."""

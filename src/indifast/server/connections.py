@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from indifast._parser import Tokenizer
 from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.shown import shown
 from indifast.routing.peer import Pace, Peer
 from indifast.transport.blobs import routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue, close_all
@@ -150,10 +151,10 @@ class Connection:
                 messages.append(routable(element, self._descriptors))
             except DescriptorError as exc:
                 if not self._forgiving:
-                    self.end(f"sent a BLOB of {element.device}.{element.name} that can't be read ({exc})")
+                    self.end(f"sent a BLOB of {shown(element.device)}.{shown(element.name)} that can't be read ({exc})")
                     return None
                 logger.warning(
-                    "%s: a BLOB of %s.%s is lost: %s", self.peer.label, element.device, element.name, exc
+                    "%s: a BLOB of %s.%s is lost: %s", self.peer.label, shown(element.device), shown(element.name), exc
                 )
         return messages
 
@@ -172,8 +173,8 @@ class Connection:
         self._skips += 1
         if self._skips <= _LOGGED_SKIPS:
             last = "; more are counted only" if self._skips == _LOGGED_SKIPS else ""
-            shown = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
-            logger.warning("%s: %d bytes skipped (%s): %r%s", self.peer.label, nbytes, reason, shown, last)
+            begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
+            logger.warning("%s: %d bytes skipped (%s): %r%s", self.peer.label, nbytes, reason, begin, last)
 
     # -- pauses
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import Routable
+from indifast.protocol.shown import shown
 from indifast.routing.outbox import Outbox, Property
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
@@ -27,7 +28,7 @@ COMMAND_TIMEOUT = 30.0
 """Seconds for which a client whose command does not fit into a driver's queue is kept waiting."""
 
 _CHECKS_PER_TIMEOUT = 4
-_MAX_LOGGED = 1000  # losses and refusals per peer that are logged
+_MAX_LOGGED = 100  # losses and refusals per peer that are logged
 
 
 class Core:
@@ -128,8 +129,8 @@ class Core:
                 "%s reads too slowly: %s of %s.%s %s, %d bytes behind",
                 peer.label,
                 message.tag,
-                message.device,
-                message.name,
+                shown(message.device),
+                shown(message.name),
                 how,
                 peer.outbox.queued,
             )

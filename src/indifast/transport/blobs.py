@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
 from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.shown import shown
 from indifast.protocol.wire import start_tag
 from indifast.transport import shm
 from indifast.transport.shm import DescriptorError, DescriptorQueue
@@ -306,7 +307,7 @@ class BlobMessage:
                 self._make_inline()
         except (OSError, OverflowError) as exc:
             if attached:  # no shared file to be had: every receiver takes the other form as well
-                logger.warning("BLOB of %s.%s is sent inline: %s", self.device, self.name, str(exc))
+                logger.warning("BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc))
                 self._make(False)
                 self._attached = self._inline
             else:
@@ -332,7 +333,7 @@ class BlobMessage:
         self._attached = self._envelope(True)
 
     def _refuse(self, attached: bool, exc: BaseException) -> None:
-        logger.error("BLOB of %s.%s is lost: %s", self.device, self.name, str(exc))
+        logger.error("BLOB of %s.%s is lost: %s", shown(self.device), shown(self.name), str(exc))
         if attached:
             self._attached = _REFUSED
         else:
