@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
 import indifast
 
+HOME = Path(__file__).resolve().parent.parent
+
 
 def test_version_is_stated_once() -> None:
-    project = tomllib.loads((Path(__file__).resolve().parent.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
     assert indifast.version == project["version"]
+
+
+def test_importing_it_costs_next_to_nothing() -> None:
+    """What is heavy comes when it is used. Ctrl-C in the first moments of a command meets little that could be torn."""
+    program = "import sys; before = set(sys.modules); import indifast; print(*sorted(set(sys.modules) - before))"
+    loaded = subprocess.check_output([sys.executable, "-S", "-E", "-c", program], text=True, cwd=HOME / "src").split()
+    assert loaded == ["__future__", "indifast"]
+    program = "import sys, indifast.client, indifast.driver, indifast.server; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME / "src")
+
+
+def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
+    """From it everything can be built, tested and checked; nothing that was generated here is in it."""
+    here = tmp_path / "tree"
+    left_out = shutil.ignore_patterns(".git", ".venv*", ".benchmarks", ".*_cache", ".hypothesis", "build", "*.egg-info")
+    shutil.copytree(HOME, here, ignore=left_out)
+    command = [sys.executable, "-c", "from setuptools.build_meta import build_sdist; build_sdist('dist')"]
+    subprocess.run(command, cwd=here, check=True, capture_output=True)
+    (archive,) = (here / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        packed = {name.partition("/")[2] for name in opened.getnames()}
+    source = {
+        str(path.relative_to(HOME))
+        for top in ("src", "tests", "benchmarks", "examples", "docs", ".ci")
+        for path in (HOME / top).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in str(path)
+    }
+    generated = {name for name in source if name.endswith((".so", ".c")) and name.startswith("src/")}
+    assert generated
+    assert source - generated <= packed
+    assert not generated & packed

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in `typing`, which takes longer to import than all that stands here
 if TYPE_CHECKING:
+    from typing import Any
+
     from indifast.client import IPyClient
     from indifast.driver import events as events
     from indifast.driver import ipydriver as ipydriver
