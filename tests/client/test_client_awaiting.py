@@ -38,7 +38,7 @@ def number(value: Any, state: str = "Ok", message: str = "") -> str:
 def test_ready_waits_for_a_quiet_period() -> None:
     async def scenario() -> None:
         async with session() as (server, client):
-            waiting = asyncio.ensure_future(client.ready(LIMIT, quiet=0.3))
+            waiting = asyncio.ensure_future(client.ready(LIMIT, quiet=1))
             for text in (NUMBERS, TEXTS, SWITCHES):
                 await asyncio.sleep(0.1)
                 assert not waiting.done()

@@ -243,9 +243,12 @@ async def take_a_frame(client: Client) -> Any:
     await client.hears("defBLOBVector", "CCD Simulator", "CCD1")
     client.say("<enableBLOB device='CCD Simulator' name='CCD1'>Also</enableBLOB>")
     await client.settle()
-    await asyncio.sleep(0.2)  # the setting travels to the C++ server, which tells nobody that it has arrived
-    client.say(EXPOSE)
-    return await client.hears("setBLOBVector", "CCD Simulator", "CCD1", state="Ok")
+    async with asyncio.timeout(20):
+        while True:  # the setting travels to the C++ server, which tells nobody that it has arrived
+            client.say(EXPOSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(3):
+                    return await client.hears("setBLOBVector", "CCD Simulator", "CCD1", state="Ok")
 
 
 def test_a_cpp_server_as_remote() -> None:
