@@ -105,6 +105,8 @@ class Core:
     def remove(self, peer: Peer) -> None:
         """A peer is gone for good."""
         self._forget(peer)
+        if isinstance(peer.outbox, Outbox):
+            peer.outbox.on_overflow = None  # routes may know the outbox for a while; the connection should go now
         self._waiting_since.pop(peer, None)
         self.router.detach(peer, time.monotonic())
 

@@ -309,7 +309,7 @@ class SocketStream(Stream):
         self._fd = sock.fileno()
         self._blocking = os.get_blocking(self._fd)
         self._more_fds: Sequence[int] = ()
-        self._write_error: Exception | None = None
+        self._write_failure = False  # kept without the exception: its traceback would hold what was being sent
         self._watching_output = False
         self._buffer = read_buffer()
         self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
@@ -371,7 +371,7 @@ class SocketStream(Stream):
     def _write(self) -> None:
         outbox = self._outbox
         assert outbox is not None
-        if self._write_error is not None:
+        if self._write_failure:
             return
         budget = _WRITE_BUDGET
         while outbox.pending:
@@ -429,7 +429,7 @@ class SocketStream(Stream):
             self._loop.remove_writer(self._fd)
 
     def _write_failed(self, exc: OSError) -> None:
-        self._write_error = exc
+        self._write_failure = True
         if exc.errno in _PEER_GONE and self._reading:
             return  # what the peer said before it left is still to be read; its end of file comes behind that
         self._end(exc)
