@@ -69,6 +69,8 @@ def test_commands(line, command):
         'start @host -n "a"',
         "start -n",
         "start toy -",
+        'start toy -n "a\0b"',
+        "start to\0y",
     ],
 )
 def test_malformed_lines_are_errors(line):

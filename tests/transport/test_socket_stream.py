@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import threading
+import weakref
 
 import pytest
 from transport_support import Pieces, Recorder, no_fd_leak, until
@@ -193,6 +194,31 @@ def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails():
         await until(lambda: got.lost)
         assert got.data == b"m" * 100_000
         assert got.lost == [None]
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_write_keeps_nothing_alive():
+    """The traceback of the error knows all callers, and so the frame that was to be sent, and its descriptors."""
+
+    class Frame:
+        pass
+
+    async def scenario():
+        ours, theirs = unix_pair()
+        stream, out = SocketStream(ours), Pieces()
+        stream.start(Recorder(), out)
+        theirs.close()
+
+        def send() -> weakref.ref[Frame]:
+            frame = Frame()
+            out.waiting.append((memoryview(b"its bytes"), ()))
+            stream.wake()
+            return weakref.ref(frame)
+
+        assert send()() is None
+        assert not stream.closed, "its end of file is still to be read"
+        await stream.wait_closed()
 
     asyncio.run(scenario())
 
@@ -403,6 +429,11 @@ def test_connecting_in_vain_says_where():
             await open_tcp("127.0.0.1", port)
         with pytest.raises(OSError, match="cannot resolve"):
             await open_tcp("no-such-host.invalid", 7624)
+        for host in ("a..b", "z" * 80 + ".example"):  # the codec of host names refuses these before any look-up
+            with pytest.raises(OSError, match="cannot resolve"):
+                await open_tcp(host, 7624)
+            with pytest.raises(OSError, match="cannot listen"):
+                await listen_tcp(host, 0, lambda stream: None)
 
     asyncio.run(scenario())
 

@@ -48,6 +48,8 @@ def parse(line: str) -> Command:
     `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"]`, `stop program [-n "device"]`,
     or either verb with `[device]@host[:port]`.
     """
+    if "\0" in line:
+        raise CommandError("it has a NUL character")
     match = _LINE.fullmatch(line.strip())
     if match is None:
         raise CommandError("a command is `start` or `stop`, and the name of a driver")

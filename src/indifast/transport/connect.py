@@ -30,6 +30,8 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
         infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as exc:
         raise OSError(exc.errno, f"cannot resolve {host!r}: {exc.strerror}") from exc
+    except UnicodeError as exc:  # an empty or overlong part, as in "a..b"
+        raise OSError(errno.EINVAL, f"cannot resolve {host!r}: it is no host name") from exc
     failure: OSError | None = None
     for family, kind, proto, _, address in infos:
         sock = socket.socket(family, kind, proto)
@@ -106,6 +108,8 @@ async def listen_tcp(
             infos = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except OSError as exc:
             raise OSError(exc.errno, f"cannot listen on {name!r}: {exc.strerror}") from exc
+        except UnicodeError as exc:
+            raise OSError(errno.EINVAL, f"cannot listen on {name!r}: it is no host name") from exc
         addresses |= {(info[0], str(info[4][0])): None for info in infos}
         if name == "localhost":  # some systems list only one of the two
             addresses |= {(socket.AF_INET, "127.0.0.1"): None, (socket.AF_INET6, "::1"): None}
