@@ -134,6 +134,25 @@ def test_a_name_that_does_not_resolve_costs_one_message() -> None:
     asyncio.run(run())
 
 
+def test_linked_servers_hear_what_the_server_itself_says() -> None:
+    async def run() -> None:
+        async with served("A") as a, served("B") as b:
+            b.keepalive = 0
+            a.add_remote("localhost", b.port)
+            at_b = await Client.to(b)
+            await at_b.hears("defNumberVector", "A", "P")
+            a.keepalive = 0.05
+            for _ in range(3):
+                await at_b.hears("message", message="Keep alive message")
+            a.keepalive = 0
+            await a.send_message("the roof is open")
+            await at_b.hears("message", message="the roof is open")
+            assert b.stats()["refused"] == {}
+            await at_b.close()
+
+    asyncio.run(run())
+
+
 async def quiet(servers: list[IPyServer]) -> None:
     """Wait until nothing travels between the servers any more."""
 
@@ -173,6 +192,10 @@ def test_a_ring_of_servers_is_broken(size: int) -> None:
             for client in clients:
                 heard = [element.attrs.get("message") for element in await client.settle()]
                 assert heard.count("round and round") <= 1
+                await a.send_message("from the server itself")
+                await client.hears("message", message="from the server itself")
+                await quiet([a, b])
+                assert "from the server itself" not in [e.attrs.get("message") for e in await client.settle()]
             for server in servers:
                 for peer in server.stats()["peers"]:
                     assert peer["queued_bytes"] == 0

@@ -175,6 +175,11 @@ class Router:
         """A message from the server itself to everybody who is connected."""
         self._to_clients(wire.message(text, timestamp), now)
 
+    def tell_link(self, peer: Peer, message: Routable, now: float) -> None:
+        """A message without device from the server itself to one that it is linked to; known, should it come back."""
+        self._remember(message, now)
+        peer.outbox.append(message, now)
+
     def traffic(self) -> Counter[tuple[str | None, str | None]]:
         """How many updates without BLOB content were passed on, by device and name."""
         total: Counter[tuple[str | None, str | None]] = Counter()
@@ -345,6 +350,14 @@ class Router:
 
     def _is_new(self, peer: Peer, message: Routable, now: float) -> bool:
         """False for a message without device that a link brings although it has been here already."""
+        seen = self._remember(message, now)
+        if peer.kind is Kind.DRIVER or seen is None or now - seen > _RECENT_SECONDS:
+            return True
+        self.refused["circulating message"] += 1
+        return False
+
+    def _remember(self, message: Routable, now: float) -> float | None:
+        """Note a message without device; when it was noted before."""
         attrs = message.element().attrs
         key = (attrs.get("timestamp"), attrs.get("message"))
         recent = self._recent
@@ -352,10 +365,7 @@ class Router:
         recent[key] = now
         if len(recent) > _RECENT:
             recent.popitem(last=False)
-        if peer.kind is Kind.DRIVER or seen is None or now - seen > _RECENT_SECONDS:
-            return True
-        self.refused["circulating message"] += 1
-        return False
+        return seen
 
     def _to_clients(self, message: Routable, now: float, source: Peer | None = None) -> None:
         """A message without device: for all clients; what a link brings does not go on to a link."""

@@ -184,6 +184,8 @@ class IPyServer:
         """Take a link down."""
         self.remotes.remove(remote)
         await remote.end()
+        if remote.peer is not None:
+            self._heard.pop(remote.peer, None)
 
     def add_exdriver(self, program: str, *args: str, debug_enable: bool = False, **options: Any) -> ExDriver:
         """Serve a driver that is a program, in any language. See `ExDriver` for more keywords.
@@ -302,14 +304,25 @@ class IPyServer:
             await self._running
 
     async def send_message(self, message: str, timestamp: datetime | None = None) -> None:
-        """Tell all clients something that belongs to no device. Nothing is sent with a time stamp that is none."""
+        """Tell all clients and linked servers something that belongs to no device.
+
+        Nothing is sent with a time stamp that is none.
+        """
         if self._core is None or self._stop:
             return
         try:
             stamp = timestamp_text(timestamp)
         except (TypeError, ValueError):
             return
-        self._core.router.tell_clients(message, time.monotonic(), stamp)
+        router, now = self._core.router, time.monotonic()
+        router.tell_clients(message, now, stamp)
+        for peer in self._linked():
+            if peer.limit_to is None:
+                router.tell_link(peer, wire.message(message, stamp), now)
+
+    def _linked(self) -> list[Peer]:
+        """The servers at the other ends of our links that are up."""
+        return [remote.peer for remote in self.remotes if remote.connected and remote.peer is not None]
 
     def _make_core(self) -> Core:
         core = Core(
@@ -429,16 +442,23 @@ class IPyServer:
             self._keepalive_timer = self._core.loop.call_later(self._keepalive, self._keep_alive)
 
     def _keep_alive(self) -> None:
-        """One message to each client that was told nothing but BLOBs since the last time: a dead link shows itself."""
+        """One message to each client and linked server that was told nothing but BLOBs since the last time.
+
+        A connection that is dead shows itself by it.
+        """
         assert self._core is not None
         now = time.monotonic()
         text = wire.message("Keep alive message", timestamp_text())
-        for peer in self._clients:
+        linked = self._linked()
+        for peer in [*self._clients, *linked]:
             outbox = peer.outbox
             assert isinstance(outbox, Outbox)
             told = outbox.sent_messages - sum(outbox.frames_sent.values())
             if self._heard.get(peer) == told and not outbox.queued:
-                outbox.append(text, now)
+                if peer.kind is Kind.REMOTE:
+                    self._core.router.tell_link(peer, text, now)
+                else:
+                    outbox.append(text, now)
                 told += 1
             self._heard[peer] = told
         self._schedule_keepalive()
