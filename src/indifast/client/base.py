@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 import weakref
-from collections import UserDict, deque
+from collections import Counter, UserDict, deque
 from collections.abc import Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
+from indifast.client.complaints import Allowance
 from indifast.client.trace import Trace
 from indifast.protocol.message import Wire
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from indifast.client.waiting import Watcher
 
 logger = logging.getLogger("indifast.client.ipyclient")
+
+COUNTS = (
+    "connections", "received", "received_bytes", "sent", "refused", "skipped", "skipped_bytes", "unknown", "failed",
+    "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out",
+)  # fmt: skip
 
 
 class Base(UserDict[str, Any]):
@@ -40,6 +46,8 @@ class Base(UserDict[str, Any]):
         self._connection: Connection | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[weakref.ref[Watcher]] = []
+        self._counts: Counter[str] = Counter()
+        self._complaints = Allowance()
 
     @property
     def connected(self) -> bool:
@@ -110,6 +118,29 @@ class Base(UserDict[str, Any]):
         logger.warning(message)
         await self._notice(message)
 
+    async def _complain(self, text: str) -> None:
+        """Warn of what was left out; of many such warnings some are not given, but the next that is tells how many."""
+        unsaid = self._complaints.ask(time.monotonic())
+        if unsaid is not None:
+            await self.warning(f"{text} ({unsaid} more such warnings were left out)" if unsaid else text)
+
+    def stats(self) -> dict[str, int]:
+        """Counts since the client was made: what came and went, and whatever was refused, skipped or dropped.
+
+        `connections`; `received`, `received_bytes`, `sent` messages; `refused` messages that say what they may not,
+        `skipped` pieces and `skipped_bytes` that are no messages, `unknown` messages about devices that were never
+        defined, `failed` messages that could not be handled, `faults` of BLOBs that were not saved or inflated,
+        `frames_replaced` by newer ones, `not_sent` messages while there was no connection, `timeouts` of vectors, and
+        `warnings_left_out` of those that told of all this.
+        """
+        connection = self._connection
+        counts = dict.fromkeys(COUNTS, 0) | dict(self._counts)
+        counts["warnings_left_out"] = self._complaints.left_out
+        if connection is not None:
+            counts["received"] += connection.received
+            counts["received_bytes"] += connection.received_bytes
+        return counts
+
     async def _notice(self, text: str) -> None:
         event = events.Message._notice(text)
         self.messages.appendleft((event.timestamp, text))
@@ -131,8 +162,10 @@ class Base(UserDict[str, Any]):
         """Queue a message; dropped while not connected or stopping."""
         connection = self._connection
         if connection is None or not self._can_send:
+            self._counts["not_sent"] += 1
             return
         connection.send(message)
+        self._counts["sent"] += 1
         self.idle_timer = time.monotonic()
         if self.tx_timer is None and message.tag != "enableBLOB":
             self.tx_timer = self.idle_timer

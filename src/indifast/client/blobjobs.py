@@ -87,7 +87,8 @@ class BlobJobs:
         self._blobs -= 1 + sum(element.tag == "setBLOBVector" for element in waiting)
         self._barrier = False
         for fault in faults:
-            await self._client.warning(f"{event.devicename} {event.vectorname}: {fault}")
+            self._client._counts["faults"] += 1
+            await self._client._complain(f"{event.devicename} {event.vectorname}: {fault}")
         if not event.data or not event.vector.enable:
             return None
         event.vector._update(event)

@@ -74,11 +74,16 @@ class Connection:
         self.elements: deque[Element] = deque()
         self.lost = False
         self.reason = "closed by the server"
+        self.received = self.received_bytes = 0
+        """Messages, and bytes, that have come."""
         self.queue = ByteQueue(full_at=SEND_LIMIT)
         self._tokenizer = Tokenizer(relay=False, on_skip=on_skip, **limits.tokenizer())
         self._on_receive = on_receive
         self._on_skip = on_skip
         self._lost_attached = 0
+        self._stall = limits.stall
+        self._last_read = 0.0
+        self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._fds = shm.DescriptorQueue()
@@ -97,6 +102,11 @@ class Connection:
         """Bytes have come."""
         self._on_receive()
         elements = self._tokenizer.feed(data, start, end)
+        self.received_bytes += end - start
+        self.received += len(elements)
+        self._last_read = time.monotonic()
+        if self._watch is None and self._tokenizer.held and not self.lost:
+            self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
         if self.stream.local:
             self._take_descriptors(elements, fds)
         if elements:
@@ -104,6 +114,22 @@ class Connection:
             if not self.wake():
                 self._paused = True
                 self.stream.pause_reading()
+
+    def _check_progress(self) -> None:
+        """Give the server up if it has begun a message and said nothing more for too long, while it was read."""
+        self._watch = None
+        if self.lost or not self._tokenizer.held:
+            return
+        rest = self._stall if self._paused else self._last_read + self._stall - time.monotonic()
+        if rest > 0:
+            self._watch = asyncio.get_running_loop().call_later(rest, self._check_progress)
+            return
+        self.fail(f"an unfinished message of {self._tokenizer.held} bytes, nothing more for {self._stall:g} s")
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def _take_descriptors(self, elements: list[Element], fds: list[int]) -> None:
         """Give every element its descriptors; one that gets none is refused by whoever looks for its content."""
@@ -121,6 +147,7 @@ class Connection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended."""
+        self._unwatch()
         self.lost = True
         if exc is not None:
             self.reason = str(exc)
@@ -140,6 +167,7 @@ class Connection:
         """Wait until something has been received, the connection has ended, or `wake` was called."""
         if self._paused:
             self._paused = False
+            self._last_read = time.monotonic()  # what the server said meanwhile is only read now
             self.stream.resume_reading()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
@@ -189,6 +217,7 @@ class Connection:
 
     def close(self) -> None:
         """Send what is queued, close, and let go of everything received."""
+        self._unwatch()
         self.lost = True
         self.stream.close()
         self.elements.clear()

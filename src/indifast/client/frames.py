@@ -196,7 +196,9 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
     def _add(self, frame: Frame) -> None:
         if self._newest:
             key = frame.vectorname, frame.membername
-            self._frames = deque(old for old in self._frames if (old.vectorname, old.membername) != key)
+            kept = deque(old for old in self._frames if (old.vectorname, old.membername) != key)
+            self._client._counts["frames_replaced"] += len(self._frames) - len(kept)
+            self._frames = kept
         self._frames.append(frame)
 
     def _wake(self) -> None:

@@ -186,6 +186,7 @@ class IPyClient(Model):
         self._forget()
         self._connection = connection
         self._connected = True
+        self._counts["connections"] += 1
         try:
             await self.warning(f"Connected to {where}")
             await self._tell(events.ConnectionMade())
@@ -199,6 +200,8 @@ class IPyClient(Model):
             self._quieten()
             connection.close()
             self._connection = None
+            self._counts["received"] += connection.received
+            self._counts["received_bytes"] += connection.received_bytes
             self._connected = False
             self._remember_user_strings()
             self._forget()
@@ -220,6 +223,11 @@ class IPyClient(Model):
 
     def _on_skip(self, reason: str, nbytes: int, excerpt: bytes) -> None:
         """The tokenizer left out something that is no message; the program is told from the receiving task."""
+        self._counts["skipped"] += 1
+        self._counts["skipped_bytes"] += nbytes
+        if len(self._skips) == self._skips.maxlen:
+            self._skips.popleft()
+            self._complaints.leave_out()
         self._skips.append(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
         if self._connection is not None:
             self._connection.wake()
@@ -237,7 +245,7 @@ class IPyClient(Model):
                     event = None
                 continue
             if self._skips:
-                await self.warning(self._skips.popleft())
+                await self._complain(self._skips.popleft())
                 continue
             if jobs.full():
                 await connection.hold()
@@ -265,10 +273,13 @@ class IPyClient(Model):
                             received.vector._update(received)
                     else:
                         received = None
+                        self._counts["unknown"] += 1
                 except ParseException as error:
                     received = None
-                    await self.warning(f"{element.device}: {error}")
+                    self._counts["refused"] += 1
+                    await self._complain(f"{element.device}: {error}")
                 except Exception:
+                    self._counts["failed"] += 1
                     logger.exception("An element could not be handled: %s %s", element.tag, element.name)
                     received = None
                 if received is not None:

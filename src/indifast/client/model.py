@@ -143,6 +143,8 @@ class Model(BlobChoices):
             # Drivers speak before they define anything; the program hears it when it knows the device.
             if name in self._early or len(self._early) < _EARLY_DEVICES:
                 self._early.setdefault(name, deque(maxlen=8)).append(element)
+            else:
+                self._counts["unknown"] += 1
             return None
         event = events.Message(element, device, self)
         device.messages.appendleft((event.timestamp, event.message))
@@ -160,6 +162,7 @@ class Model(BlobChoices):
     def _delete(self, element: Element) -> Any:
         device = self.data.get(element.device or "")
         if device is None:
+            self._counts["unknown"] += 1
             return None
         if not device.enable:
             raise ParseException("deleted already")

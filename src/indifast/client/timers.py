@@ -139,5 +139,6 @@ class Timers(Base):
         overdue = [vector for vector in self._pending.values() if vector.checktimedout(now)]
         for vector in overdue:
             self._answered(vector)
+            self._counts["timeouts"] += 1
             self._spawn(self._tell(events.VectorTimeOut(vector.device, vector)))
         self._arm()
