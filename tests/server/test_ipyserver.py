@@ -295,6 +295,44 @@ def test_blobs_reach_those_who_enable_them_intact() -> None:
     asyncio.run(run())
 
 
+def test_what_was_sent_is_counted_by_peer_and_property() -> None:
+    async def run() -> None:
+        a, b = Echo("A"), Echo("B")
+        async with IPyServer(a, b, port=0, maxconnections=None) as server:
+            first, second = await Client.to(server), await Client.to(server)
+            for client in (first, second):
+                client.say("<enableBLOB device='A' name='B'>Also</enableBLOB>")
+                await client.settle()
+            await a.send_getProperties("B", "P")
+            await eventually(lambda: a.snooped)
+
+            def sent() -> dict[str, dict[str, int]]:
+                return {peer["name"]: dict(peer["sent"]) for peer in server.stats()["peers"]}
+
+            before = sent()
+            for _ in range(3):
+                await b["B"]["P"].send_setVector()
+            await first.close()  # the routes are found anew: what was counted on the old ones stays
+            await eventually(lambda: server.stats()["clients"] == 1)
+            for number in range(4):
+                await b["B"]["P"].send_setVector(message=f"number {number}")
+            a["A"]["B"]["m"] = b"content"
+            await a["A"]["B"].send_setVectorMembers(members=["m"])
+            second.say("<newNumberVector device='A' name='P'><oneNumber name='m'>1</oneNumber></newNumberVector>")
+            await second.hears("setNumberVector", "A", "P", state="Ok")
+            after = sent()
+            (name,) = (label for label in after if label.startswith("Client"))
+            assert after[name]["B.P"] - before[name]["B.P"] == 7
+            assert after[name]["A.B"] - before[name]["A.B"] == 1
+            assert after[name]["A.P"] - before[name]["A.P"] == 2
+            assert after["Driver A"]["B.P"] - before["Driver A"]["B.P"] == 7
+            assert after["Driver A"]["A.P"] - before["Driver A"].get("A.P", 0) == 1
+            assert server.stats()["updates"]["B.P"] == 7
+            await second.close()
+
+    asyncio.run(run())
+
+
 def test_the_1_2_style() -> None:
     class Old(IPyDriver):
         async def clientevent(self, event: Any) -> None:

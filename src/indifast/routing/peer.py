@@ -12,10 +12,12 @@ from typing import TypeAlias
 from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, NEVER
 from indifast.routing.interest import BlobPolicies, Interests
-from indifast.routing.outbox import DriverOutbox, Outbox
+from indifast.routing.outbox import DriverOutbox, Outbox, Property
 
 RouteKey: TypeAlias = tuple[str, str | None, str | None]
 """Tag, device, name."""
+
+_MAX_TOLD = 5000  # properties per peer of which messages are counted
 
 _numbers = count(1)
 
@@ -51,7 +53,7 @@ class Pace:
 class Route:
     """Where messages of one kind about one property go, until something changes."""
 
-    __slots__ = ("appends", "count", "readers", "version")
+    __slots__ = ("appends", "count", "readers", "receivers", "version")
 
     def __init__(self) -> None:
         self.version = -1
@@ -59,6 +61,8 @@ class Route:
         self.readers: tuple[Outbox, ...] = ()
         """The outboxes of the clients and links among the receivers."""
         self.count = 0
+        """Messages since the receivers were found out."""
+        self.receivers: tuple[Peer, ...] = ()
 
 
 class Peer:
@@ -115,12 +119,20 @@ class Peer:
         """Peers that wait for room in its outbox."""
         self.received = 0
         """Messages."""
+        self.told: Counter[Property] = Counter()
+        """Messages about a property that were put into its outbox, without sets with content for clients and links:
+        of those the outbox counts what was sent. The routes of others hold what is not yet added here."""
         self.refused: Counter[str] = Counter()
         """Messages that were not obeyed, by reason."""
         self.logged: set[tuple[str, str | None]] = set()
 
     def __repr__(self) -> str:
         return f"<{self.kind.value} {self.label}>"
+
+    def note(self, key: Property, count: int = 1) -> None:
+        """Count what it was told about a property."""
+        if key in self.told or len(self.told) < _MAX_TOLD:
+            self.told[key] += count
 
     @property
     def local(self) -> bool:

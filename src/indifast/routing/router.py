@@ -15,7 +15,7 @@ from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
 from indifast.routing.link import Demand
-from indifast.routing.outbox import DriverOutbox, Outbox
+from indifast.routing.outbox import DriverOutbox, Outbox, Property
 from indifast.routing.peer import Kind, Pace, Peer, Route, RouteKey
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class Router:
         self._version = 0
         self._demand: dict[tuple[str, str], Demand] = {}
         self._demand_version = -1
+        self._passed: Counter[Property] = Counter()
         self._probes: OrderedDict[str, Peer | None] = OrderedDict()
         self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
@@ -110,11 +111,14 @@ class Router:
         for device in list(peer.devices):
             self._announce(peer, wire.del_property(device), now)
             self._release(peer, device, now)
+        for message in peer.outbox.waiting():
+            if not (message.blob and isinstance(peer.outbox, Outbox)):
+                peer.told[(message.device, message.name)] -= 1
         peer.outbox.clear()
         peer.conflicts.clear()
         peer.blob_names.clear()
         peer.asked_blobs.clear()
-        peer.routes.clear()
+        self._forget_routes(peer)
         peer.last_route = peer.pace = peer.pace_before = None
         for driver in list(peer.waits_for):
             driver.waiters.discard(peer)
@@ -180,13 +184,27 @@ class Router:
         self._remember(message, now)
         peer.outbox.append(message, now)
 
-    def traffic(self) -> Counter[tuple[str | None, str | None]]:
-        """How many updates without BLOB content were passed on, by device and name."""
-        total: Counter[tuple[str | None, str | None]] = Counter()
+    def traffic(self) -> Counter[Property]:
+        """How many updates without BLOB content were passed on, by device and name. Brings `Peer.told` up to date."""
         for peer in self.peers:
-            for (_, device, name), route in peer.routes.items():
-                total[(device, name)] += route.count
-        return total
+            for key, route in peer.routes.items():
+                self._add_up(key, route)
+        return self._passed.copy()
+
+    def _add_up(self, key: RouteKey, route: Route) -> None:
+        """Count what went along a route for those who received it: once in a while instead of for each message."""
+        if route.count:
+            about = key[1:]
+            if about in self._passed or len(self._passed) < _MAX_ROUTES:
+                self._passed[about] += route.count
+            for receiver in route.receivers:
+                receiver.note(about, route.count)
+            route.count = 0
+
+    def _forget_routes(self, peer: Peer) -> None:
+        for key, route in peer.routes.items():
+            self._add_up(key, route)
+        peer.routes.clear()
 
     def outrun(self, peer: Peer) -> bool:
         """All who read this producer's small messages are far behind."""
@@ -258,6 +276,7 @@ class Router:
 
     def _ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
         request = wire.get_properties(device, name)
+        owner.note((device, name))
         if isinstance(owner.outbox, DriverOutbox):
             owner.outbox.append_replaceable(request, now)
         else:
@@ -320,6 +339,7 @@ class Router:
         for reader, append in self._receivers(peer, message):
             if reader.kind is Kind.DRIVER:
                 append(message, now)
+                reader.note((message.device, message.name))
                 continue
             if pace is None:
                 pace = Pace()
@@ -414,6 +434,8 @@ class Router:
         if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
             self._widen(peer, device, message.name)  # who commands a property hears what becomes of it
         owner.outbox.append(message, now)
+        if not (message.blob and isinstance(owner.outbox, Outbox)):
+            owner.note((device, message.name))
         if peer.kind is not Kind.DRIVER and owner.outbox.full:
             self._wait(peer, owner)
 
@@ -534,8 +556,10 @@ class Router:
 
     def _announce(self, peer: Peer, message: Routable, now: float) -> None:
         """A rare message about a device: straight to all who want it."""
-        for _, append in self._receivers(peer, message):
+        about = (message.device, message.name)
+        for other, append in self._receivers(peer, message):
             append(message, now)
+            other.note(about)
 
     def _route(self, peer: Peer, message: Routable) -> Route:
         """Find out where updates like this one go, and remember it."""
@@ -543,9 +567,11 @@ class Router:
         route = peer.routes.get(key)
         if route is None:
             if len(peer.routes) >= _MAX_ROUTES:
-                peer.routes.clear()
+                self._forget_routes(peer)
             route = peer.routes[key] = Route()
+        self._add_up(key, route)
         receivers = list(self._receivers(peer, message))
+        route.receivers = tuple(other for other, _ in receivers)
         route.appends = tuple(append for _, append in receivers)
         route.readers = tuple(other.outbox for other, _ in receivers if isinstance(other.outbox, Outbox))
         route.version = self._version

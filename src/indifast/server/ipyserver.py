@@ -488,12 +488,19 @@ def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
     outbox = peer.outbox
     connection = core.connections.get(peer)
     queued: dict[str, int] = {}
+    sent = peer.told.copy()
     for message in outbox.waiting():
         key = property_text(message.device, message.name)
         queued[key] = queued.get(key, 0) + 1
+        if not (message.blob and isinstance(outbox, Outbox)):
+            sent[(message.device, message.name)] -= 1
     counters: dict[str, Mapping[tuple[str | None, str | None], int]] = {"replaced": outbox.replaced}
     if isinstance(outbox, Outbox):
         counters |= {"dropped": outbox.dropped, "frames_sent": outbox.frames_sent}
+        sent.update(outbox.frames_sent)
+    else:
+        sent.subtract(outbox.replaced)
+    counters["sent"] = +sent
     stats: dict[str, Any] = {
         "kind": peer.kind.value,
         "name": peer.label,
