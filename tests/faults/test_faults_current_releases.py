@@ -328,7 +328,9 @@ def test_r11_loss_of_a_remote_is_told_once_and_it_comes_back(serve: Serve, tmp_p
         remote.send(definition("R"))
         client.until_text('<defTextVector device="R"')
         remote.close()
+        client.until(lambda m: m.startswith(b"<delProperty") and b'device="R"' in m)
         answers(client)
+        assert client.raw.count(b'message="Remote') <= 4  # connected and lost, twice
 
 
 # R12
@@ -653,7 +655,7 @@ def test_r22_input_is_limited(serve: Serve) -> None:
 
 
 def test_all_is_given_back(serve: Serve, hub: Hub) -> None:
-    """Descriptors after a hundred clients and five deaths of a program are as many as before."""
+    """Descriptors after a hundred clients and two deaths of a program are as many as before."""
     served = serve(programs=[[hub.program("one")]])
     _, driver = hub.accept()
     served.client()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from blackbox import PYTHON, Child, python_environment, tree
-from fault_support import Served, answers, do, text
+from fault_support import GET, Served, answers, do, text
 
 import indifast as ipd
 
@@ -29,6 +29,35 @@ def test_stalled_client_does_not_freeze_the_others(serve: Serve) -> None:
     numbers = [int(tree(m).get("message", "").split()[1]) for m in frames]
     assert numbers == sorted(set(numbers))
     assert all(len(tree(m)[0].text or "") == 1333336 for m in frames)
+
+
+def test_drivers_that_snoop_on_each_other_and_do_not_read_go_on(serve: Serve, tmp_path: Path) -> None:
+    """In 2.2.0 each waits for room in the other's queue. Here neither is read the slower for it."""
+    talker = tmp_path / "talker"
+    talker.write_text(
+        f"""#!{PYTHON}
+import os, sys
+me, other = sys.argv[1:]
+def say(text):
+    data = text.encode()
+    while data:
+        data = data[os.write(1, data):]
+say(f"<getProperties version='1.7' device='{{other}}'/>")
+say(f"<defTextVector device='{{me}}' name='t' state='Ok' perm='rw'><defText name='t'>x</defText></defTextVector>")
+for number in range(40):
+    say(f"<setTextVector device='{{me}}' name='t' state='Ok'><oneText name='t'>{{'x' * (1 << 20)}}</oneText></setTextVector>")
+say(f"<defTextVector device='{{me}}' name='end' state='Ok' perm='rw'><defText name='t'>x</defText></defTextVector>")
+while os.read(0, 65536):
+    pass
+"""
+    )
+    talker.chmod(0o755)
+    served = serve(programs=[[str(talker), "A", "B"], [str(talker), "B", "A"]])
+    client = served.connect(GET)
+    ended: set[str] = set()
+    while len(ended) < 2:
+        ended.add(tree(client.until_text('name="end"', limit=60)[-1]).get("device", ""))
+    answers(client)
 
 
 def test_slots_of_closed_clients_are_free_on_a_silent_system(serve: Serve) -> None:

@@ -333,6 +333,8 @@ while data := peer.recv(65536):
         fds = []
     elif kind == "many":
         fds = [memory(1 << 20) for _ in range(16)]
+    elif kind == "flood":  # more in one message than any peer has room for
+        fds = [memory(1 << 20) for _ in range(20)]
     elif kind == "socket":
         fds = [socket.socket().detach()]
     elif kind == "huge":
@@ -352,7 +354,9 @@ while data := peer.recv(65536):
     return str(path)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "directory", "short", "missing", "socket", "huge", "negative", "many"])
+@pytest.mark.parametrize(
+    "kind", ["fifo", "directory", "short", "missing", "socket", "huge", "negative", "many", "flood"]
+)
 def test_descriptor_that_is_not_what_was_announced(serve: Serve, tmp_path: Path, kind: str) -> None:
     served = serve(programs=[[odd_driver(tmp_path, kind)]])
     watcher = served.client()
