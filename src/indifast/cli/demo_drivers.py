@@ -124,7 +124,7 @@ class ThermostatDriver(IPyDriver):
 
 
 async def _serve(width: int, height: int) -> None:
-    server = IPyServer(CameraDriver(width, height), ThermostatDriver(), host="127.0.0.1", port=0)
+    server = IPyServer(CameraDriver(width, height), ThermostatDriver(), host="127.0.0.1", port=0, maxconnections=None)
     running = asyncio.create_task(server.asyncrun())
     ready = asyncio.create_task(server.ready())
     await asyncio.wait((running, ready), return_when=asyncio.FIRST_COMPLETED)
