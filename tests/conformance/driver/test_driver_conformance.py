@@ -13,41 +13,48 @@ from pathlib import Path
 
 import pytest
 from differences import DIFFERENCES
-from sessions import KEPT, RELEASES, compare, records_of
+from sessions import KEPT, RELEASES, Case, compare, records_of
 
 
 @cache
-def outcomes(program: str, peers: tuple[tuple[str, str], ...]):  # type: ignore[no-untyped-def]
+def outcomes(program: str, peers: tuple[tuple[str, str], ...], recording: int = 1):  # type: ignore[no-untyped-def]
+    """What one recording shows; the packages serve vectors concurrently, so that a busy machine may change an order."""
     return compare(program, records_of(program, dict(peers)))
+
+
+def faults_in(
+    program: str, release: str, found: list[tuple[Case, str, list[str], list[str], set[str]]]
+) -> dict[str, str]:
+    """Release, way of running and step -> what is undeclared, declared in vain, or not as declared."""
+    faults: dict[str, str] = {}
+    for subject, step, ours, theirs, agreeing in found:
+        if subject.release != release:
+            continue
+        title = f"{subject.title} {step}"
+        reason = DIFFERENCES.get((program, step, release))
+        if ours == theirs:
+            if reason is not None and not any(
+                other.release == release and a != b for other, s, a, b, _ in found if s == step
+            ):
+                faults[title] = f"declared as {reason!r}, but there is no difference"
+        elif reason is None:
+            faults[title] = f"undeclared\n  ours   {ours}\n  theirs {theirs}"
+        elif reason.startswith("as ") and reason[3:8] not in agreeing:
+            faults[title] = f"is not {reason}: {ours}"
+        elif (kept := KEPT.get(program, {}).get(step, {}).get(subject.ours)) != ours:
+            faults[title] = f"declared, but it is now {ours} instead of {kept}"
+    return faults
 
 
 @pytest.mark.parametrize("release", RELEASES)
 @pytest.mark.parametrize("program", ["sends", "receives", "snoops", "enable", "api"])
 def test_indifast_does_what_the_release_does(program: str, release: str, peers: dict[str, Path]) -> None:
-    found = outcomes(program, tuple((name, str(path)) for name, path in peers.items()))
-    undeclared, stale, wrong = [], [], []
-    for subject, step, ours, theirs, agreeing in found:
-        if subject.release != release:
-            continue
-        key = (program, step, release)
-        reason = DIFFERENCES.get(key)
-        if ours == theirs:
-            if reason is not None and not any(
-                other.release == release and a != b for other, s, a, b, _ in found if s == step
-            ):
-                stale.append(f"{subject.title} {step}: declared as {reason!r}, but there is no difference")
-            continue
-        if reason is None:
-            undeclared.append(f"{subject.title} {step}:\n  ours   {ours}\n  theirs {theirs}")
-            continue
-        if reason.startswith("as ") and reason[3:8] not in agreeing:
-            wrong.append(f"{subject.title} {step}: is not {reason}: {ours}")
-        kept = KEPT.get(program, {}).get(step, {}).get(subject.ours)
-        if kept != ours:
-            wrong.append(f"{subject.title} {step}: declared, but it is now {ours} instead of {kept}")
-    assert not undeclared, "\n".join(undeclared)
-    assert not stale, "\n".join(stale)
-    assert not wrong, "\n".join(wrong)
+    pythons = tuple((name, str(path)) for name, path in peers.items())
+    faults = faults_in(program, release, outcomes(program, pythons))
+    if faults:  # what a second recording does not show was the machine's doing
+        again = faults_in(program, release, outcomes(program, pythons, 2))
+        faults = {title: fault for title, fault in again.items() if title in faults}
+    assert not faults, "\n".join(f"{title}: {fault}" for title, fault in faults.items())
 
 
 def test_differences_name_existing_steps(peers: dict[str, Path]) -> None:
