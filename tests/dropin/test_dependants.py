@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -9,15 +10,19 @@ import re
 import select
 import signal
 import sqlite3
+import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, until
 
+PILOT = Path(__file__).with_name("term_pilot.py")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -52,30 +57,103 @@ def test_indipyterm_shows_a_device(dependants: dict[str, Path], lamp: int) -> No
         os.close(terminal)
 
 
-def test_indipyweb_serves_a_device(dependants: dict[str, Path], lamp: int, tmp_path: Path) -> None:
-    database = tmp_path / "indipyweb.db"
+def test_indipyterm_sets_a_number_of_a_camera(
+    dependants: dict[str, Path], program: Callable[[str], str], tmp_path: Path
+) -> None:
+    with camera_server(program, tmp_path) as port:
+        words = [str(dependants["term"]), "-m", "indifast.dropin", str(PILOT), str(port)]
+        done = subprocess.run(
+            words, cwd=tmp_path, env=python_environment(), capture_output=True, text=True, timeout=4 * LIMIT
+        )
+        assert done.returncode == 0 and done.stdout.endswith("seen\n"), done.stdout + done.stderr
+        words = [program("indi_getprop"), "-p", str(port), "-1", "CCD Simulator.POLLING_PERIOD.PERIOD_MS"]
+        assert float(subprocess.check_output(words, text=True, timeout=LIMIT)) == 3000
 
-    def start() -> tuple[Child, int]:
-        port = free_port()
-        words = [str(dependants["web"]), "-m", "indifast.dropin", "-m", "indipyweb", "--host", "localhost"]
-        return Child(
-            [*words, "--port", str(port), "--dbfolder", str(tmp_path)], tmp_path, env=python_environment()
-        ), port
 
-    def api(child: Child, port: int) -> dict[str, object]:
-        assert child.running(), child.stderr[-3000:]
+@contextlib.contextmanager
+def camera_server(program: Callable[[str], str], home: Path) -> Iterator[int]:
+    """The port of libindi's server with its simulated camera."""
+    port = free_port()
+    words = [program("indiserver"), "-p", str(port), "-u", str(home / "socket"), program("indi_simulator_ccd")]
+    with Child(words, home, env={**os.environ, "HOME": str(home)}):
+        Channel.connect(port).close()
+        yield port
+
+
+class Web:
+    """indipyweb in a process of its own, and a browser's view of it."""
+
+    def __init__(self, python: Path, folder: Path) -> None:
+        self.port = free_port()
+        words = [str(python), "-m", "indifast.dropin", "-m", "indipyweb", "--host", "localhost"]
+        words += ["--port", str(self.port), "--dbfolder", str(folder)]
+        self.child = Child(words, folder, env=python_environment())
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def fetch(self, path: str, form: dict[str, str] | None = None) -> str:
+        """A page, or the answer to a form; empty while the program does not answer."""
+        assert self.child.running(), self.child.stderr[-3000:]
+        data = None if form is None else urllib.parse.urlencode(form).encode()
+        url = f"http://localhost:{self.port}/{urllib.parse.quote(path)}"
+        request = urllib.request.Request(url, data, {"HX-Request": "true"})
         try:
-            with urllib.request.urlopen(f"http://localhost:{port}/api", timeout=LIMIT) as answer:
-                return dict(json.load(answer))
+            with self._opener.open(request, timeout=LIMIT) as answer:
+                return str(answer.read().decode())
         except (urllib.error.URLError, ConnectionError):
-            return {}
+            return ""
 
-    # The first start makes the database; where the INDI server is stands in there.
-    child, port = start()
-    with child:
-        until(lambda: api(child, port), what="the web server")
-    with sqlite3.connect(database) as connection:
-        connection.execute("update parameters set indiport = ?", (lamp,))
-    child, port = start()
-    with child:
-        until(lambda: "Desk lamp" in json.dumps(api(child, port)), what="the device in the web interface")
+    def api(self, path: str = "") -> dict[str, Any]:
+        return dict(json.loads(self.fetch(f"api{path}") or "{}"))
+
+    def link(self, page: str, pattern: str) -> Any:
+        """What a pattern finds on a page, once it is there."""
+        found: list[Any] = []
+
+        def look() -> bool:
+            found[:] = re.findall(pattern, self.fetch(page), re.DOTALL)
+            return bool(found)
+
+        until(look, what=f"{pattern} on {page}")
+        return found[0]
+
+
+def prepare(dependants: dict[str, Path], folder: Path, port: int) -> None:
+    """The first start makes the database; where the INDI server is stands in there."""
+    web = Web(dependants["web"], folder)
+    with web.child:
+        until(web.api, what="the web server")
+    with sqlite3.connect(folder / "indipyweb.db") as connection:
+        connection.execute("update parameters set indiport = ?", (port,))
+
+
+def test_indipyweb_serves_a_device(dependants: dict[str, Path], lamp: int, tmp_path: Path) -> None:
+    prepare(dependants, tmp_path, lamp)
+    web = Web(dependants["web"], tmp_path)
+    with web.child:
+        until(lambda: "Desk lamp" in web.api().get("devices", ()), what="the device in the web interface")
+
+
+def test_indipyweb_sets_a_number_of_a_camera(
+    dependants: dict[str, Path], program: Callable[[str], str], tmp_path: Path
+) -> None:
+    with camera_server(program, tmp_path) as port:
+        prepare(dependants, tmp_path, port)
+        web = Web(dependants["web"], tmp_path)
+        with web.child:
+            until(lambda: web.api("/CCD Simulator/POLLING_PERIOD"), what="the camera")
+            assert list(web.api()["devices"]) == ["CCD Simulator"]
+            assert web.api("/CCD Simulator")["enable"] is True
+            web.fetch("login", {"username": "admin", "password": "password!"})
+            device = web.link("updateinstruments", r"choosedevice/(\d+)[^>]*>CCD Simulator")
+            web.fetch(f"device/choosedevice/{device}")
+            options = f"device/getgroup/{device}/Options"
+            vector, member = web.link(options, r"<h3>Polling</h3>.*?vector/submit/(\d+).*?name=\"(member_\d+)\"")
+            web.fetch(f"vector/submit/{vector}", {member: "3000"})
+
+            def changed() -> bool:
+                period = web.api("/CCD Simulator/POLLING_PERIOD")
+                return period["state"] == "Ok" and period["members"]["PERIOD_MS"]["floatvalue"] == 3000
+
+            until(changed, what="the new polling period")
+        words = [program("indi_getprop"), "-p", str(port), "-1", "CCD Simulator.POLLING_PERIOD.PERIOD_MS"]
+        assert float(subprocess.check_output(words, text=True, timeout=LIMIT)) == 3000

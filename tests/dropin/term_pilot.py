@@ -1,0 +1,85 @@
+"""Uses indipyterm as a person would: connects, goes to the camera, sets a number and waits to see it change.
+
+    python -m indifast.dropin term_pilot.py PORT
+
+Runs in indipyterm's own environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from indipyterm import IPyTerm
+from textual.css.query import QueryError
+from textual.widgets import Button, TabbedContent
+
+LIMIT = 20.0
+
+
+def text(widget: Any) -> str:
+    return str(widget.render()).strip()
+
+
+class Person:
+    """Sits before the application."""
+
+    def __init__(self, app: IPyTerm, pilot: Any) -> None:
+        self.app, self.pilot = app, pilot
+
+    async def until(self, find: Callable[[], Any], what: str) -> Any:
+        """Wait to see something."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LIMIT
+        while loop.time() < end:
+            try:
+                if found := find():
+                    return found
+            except QueryError:  # the screen is being put together
+                pass
+            await self.pilot.pause(0.05)
+        raise SystemExit(f"not seen: {what}")
+
+    def pane(self, label: str) -> Any:
+        """The pane of the vector that has a number of this label."""
+        for pane in self.app.screen.query("VectorPane"):
+            if any(label in text(widget) for widget in pane.query("NumberLabel")):
+                return pane
+        return None
+
+    async def show(self, pane: Any) -> None:
+        """Go to the tab that a pane is on."""
+        tab = next(node for node in pane.ancestors if type(node).__name__ == "GroupTabPane")
+        tabs = self.app.screen.query_one(TabbedContent)
+        tabs.active = tab.id
+        await self.until(lambda: pane.region and pane.is_on_screen, "the tab")
+
+    async def submit(self, pane: Any) -> None:
+        button = next(button for button in pane.query(Button) if str(button.label) == "Submit")
+        await self.pilot.click(button)
+
+
+async def main(port: int) -> None:
+    app = IPyTerm(host="localhost", port=port)
+    async with app.run_test(size=(150, 200)) as pilot:
+        person = Person(app, pilot)
+
+        def camera() -> Any:
+            return [button for button in app.screen.query(Button) if "CCD Simulator" in str(button.label)]
+
+        await pilot.click((await person.until(camera, "the camera"))[0])
+
+        period = await person.until(lambda: person.pane("Period (ms)"), "the polling period")
+        await person.show(period)
+        assert text(period.query_one("NumberValue")) == "1000"
+        await pilot.click(period.query_one("NumberInputField"))
+        await pilot.press(*"3000", "enter")
+        await person.submit(period)
+        # The value beside the field shows what the driver says.
+        await person.until(lambda: text(period.query_one("NumberValue")) == "3000", "the new polling period")
+    print("seen")
+
+
+asyncio.run(main(int(sys.argv[1])))
