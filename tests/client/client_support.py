@@ -96,6 +96,10 @@ class Server:
             self._writer.write(text if isinstance(text, bytes) else text.encode())
         await self._writer.drain()
 
+    def stop_reading(self) -> None:
+        assert self._writer is not None
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     def hang_up(self) -> None:
         assert self._writer is not None
         self._writer.close()

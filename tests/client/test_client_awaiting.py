@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 import pytest
 from astropy.io import fits
-from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
 from indifast.client import ClientEvent, Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector
 from indifast.client.waiting import Until
@@ -151,6 +151,44 @@ def test_a_command_that_fails() -> None:
                 await sent
 
     asyncio.run(scenario())
+
+
+def test_what_came_before_is_no_answer() -> None:
+    class Slow(Recorder):
+        async def rxevent(self, event: Any) -> None:
+            self.note(event)
+            if event.eventtype == "Message" and event.message == "wait":
+                await asyncio.sleep(0.3)
+
+    async def main() -> None:
+        async with session(NUMBERS, client=Slow) as (server, client):
+            # The update is received with the message and taken after it; in between the command goes out.
+            await server.send(
+                '<message device="D" message="wait"/>'
+                '<setNumberVector device="D" name="N" state="Ok"><oneNumber name="a">2</oneNumber></setNumberVector>'
+            )
+            await client.until(lambda: client.seen[-1].eventtype == "Message" and client.seen[-1].message == "wait")
+            sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT))
+            await server.expect("newNumberVector")
+            await client.got("Set")
+            assert not sent.done()
+            await server.send(
+                '<setNumberVector device="D" name="N" state="Ok"><oneNumber name="a">3</oneNumber></setNumberVector>'
+            )
+            assert (await sent)["a"] == "3"
+
+    asyncio.run(main())
+
+
+def test_nothing_sent_is_nothing_to_wait_for() -> None:
+    async def main() -> None:
+        async with session(LIGHTS, NUMBERS) as (_, client):
+            for vector, timestamp in (("L", None), ("N", "no time")):
+                with pytest.raises(INDICheckError, match="nothing was sent"):
+                    async with asyncio.timeout(LIMIT):
+                        await client.send_newVector("D", vector, timestamp, {}, wait=True)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

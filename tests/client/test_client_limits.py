@@ -126,3 +126,19 @@ def test_everything_left_out_is_counted() -> None:
         assert client.stats()["not_sent"] == before + 1
 
     asyncio.run(main())
+
+
+def test_waiting_ends_in_time_though_the_server_reads_nothing() -> None:
+    async def main() -> None:
+        blobs = BLOBS.replace('perm="ro"', 'perm="rw"')
+        async with session(blobs, timeout_enable=False) as (server, client):
+            server.stop_reading()
+            content = b"x" * (32 << 20)
+            with pytest.raises(TimeoutError, match="D B is Busy"):
+                async with asyncio.timeout(LIMIT):
+                    await client.send_newVector("D", "B", members={"img": (content, 0, ".x")}, wait=True, timeout=0.5)
+            with pytest.raises(TimeoutError, match="pings"):
+                async with asyncio.timeout(LIMIT):
+                    await client.ping(0.2)
+
+    asyncio.run(main())

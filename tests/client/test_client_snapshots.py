@@ -6,6 +6,7 @@ import asyncio
 import copy
 import io
 import json
+import pickle
 import threading
 from typing import Any
 
@@ -147,6 +148,19 @@ def test_another_thread_may_look_at_it_while_events_come() -> None:
             assert not faults
 
     asyncio.run(scenario())
+
+
+def test_snapshots_are_copied_and_sent_elsewhere() -> None:
+    async def main() -> None:
+        async with session(NUMBERS, TEXTS) as (_, client):
+            for snap in (client.snapshot(), client.snapshot()["D"], client.snapshot()["D"]["N"]):
+                for copied in (copy.copy(snap), snap.copy(), copy.deepcopy(snap), pickle.loads(pickle.dumps(snap))):
+                    assert list(copied) == list(snap) and copied.dumps() == snap.dumps()
+                copied = copy.copy(snap)
+                del copied.data[next(iter(copied))]
+                assert len(copied) == len(snap) - 1
+
+    asyncio.run(main())
 
 
 def test_json_layout() -> None:

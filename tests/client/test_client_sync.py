@@ -9,7 +9,7 @@ import numpy
 import pytest
 from client_support import LIMIT, indiserver
 
-from indifast.client import INDICheckError, connect
+from indifast.client import INDICheckError, IPyClient, SyncClient, connect
 
 
 def test_expose_and_set_from_any_thread(program: Callable[[str], str]) -> None:
@@ -42,3 +42,19 @@ def test_expose_and_set_from_any_thread(program: Callable[[str], str]) -> None:
 def test_nobody_there() -> None:
     with pytest.raises(TimeoutError, match="not connected"):
         connect("127.0.0.1", 1, timeout=0.3)
+
+
+def test_closed_at_once() -> None:
+    client = SyncClient(IPyClient("127.0.0.1", 1))
+    closing = threading.Thread(target=client.close, daemon=True)
+    closing.start()
+    closing.join(LIMIT)
+    assert not closing.is_alive()
+
+
+def test_stopped_by_itself() -> None:
+    with SyncClient(IPyClient("127.0.0.1", 1)) as client:
+        client.client.shutdown()
+        client._thread.join(LIMIT)
+        with pytest.raises(RuntimeError, match="closed"):
+            client.snapshot()

@@ -145,6 +145,10 @@ class Connection:
         except shm.DescriptorError as error:
             self._on_skip(str(error), 0, b"")
 
+    def unread(self, device: str, name: str) -> list[Element]:
+        """What has come about a property and was not taken yet."""
+        return [element for element in self.elements if element.name == name and element.device == device]
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended."""
         self._unwatch()

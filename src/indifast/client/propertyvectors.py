@@ -221,6 +221,15 @@ class SnapVector(Dumping, Vector):
     def data(self, value: dict[str, Any]) -> None:
         self._data = value
 
+    def __copy__(self) -> SnapVector:
+        """A mapping of its own, of the same member objects."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__, _data=self.data.copy())
+        new.__dict__.pop("_members", None)
+        return new
+
+    copy = __copy__
+
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
@@ -283,6 +292,7 @@ class PropertyVector(Vector):
         self._user_string = ""
         self._itemid: Any = None
         self._deadline: float | None = None
+        self._commands = 0  # sent to it so far
         self._record: VectorRecord | None = None
         self._adopt(event)
 
@@ -421,6 +431,7 @@ class PropertyVector(Vector):
 
     def _sending(self) -> None:
         self._state = "Busy"
+        self._commands += 1
         self._touch()
         self._client._expect(self)
 

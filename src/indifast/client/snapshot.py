@@ -54,6 +54,15 @@ class _LazyMapping(UserDict[str, Any]):
     def data(self, value: dict[str, Any]) -> None:
         self._full = value
 
+    def __copy__(self) -> Any:
+        """A mapping of its own, of the same items."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__, _full=self.data.copy())
+        new.__dict__.pop("_items", None)
+        return new
+
+    copy = __copy__
+
     def __getitem__(self, key: str) -> Any:
         return self._item(key) if self._full is None else self._full[key]
 
@@ -113,9 +122,7 @@ class SnapDevice(Dumping, _LazyMapping, _ParentDevice):
             "devicename": self.devicename,
             "enable": self.enable,
             "messages": _plain_messages(self.messages),
-            "vectors": {
-                name: vector.dictdump(inc_blob, inc_user_string, inc_itemid) for name, vector in self.items()
-            },
+            "vectors": {name: vector.dictdump(inc_blob, inc_user_string, inc_itemid) for name, vector in self.items()},
         }
         if inc_user_string:
             plain["user_string"] = self.user_string
@@ -174,9 +181,7 @@ class Snap(Dumping, _LazyMapping):
             "indiport": self.indiport,
             "connected": self.connected,
             "messages": _plain_messages(self.messages),
-            "devices": {
-                name: device.dictdump(inc_blob, inc_user_string, inc_itemid) for name, device in self.items()
-            },
+            "devices": {name: device.dictdump(inc_blob, inc_user_string, inc_itemid) for name, device in self.items()},
         }
         if inc_user_string:
             plain["user_string"] = self.user_string

@@ -50,18 +50,26 @@ class SyncClient:
         self.client = client
         self._loop = asyncio.new_event_loop()
         self._closed = False
+        self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indifast client", daemon=True)
         self._thread.start()
+        self._started.wait()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self.client.asyncrun())
+            runner.run(self._main())
+
+    async def _main(self) -> None:
+        async with self.client:  # it runs from here on, so that `close` ends it
+            self._started.set()
+            await self.client.stopped.wait()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in the client's thread and wait for the result."""
-        if threading.current_thread() is self._thread or self._closed:
+        if threading.current_thread() is self._thread or self._closed or not self._thread.is_alive():
+            own = threading.current_thread() is self._thread
             work.close()
-            raise RuntimeError("the client is closed" if self._closed else "not from the client's own thread")
+            raise RuntimeError("not from the client's own thread" if own else "the client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

@@ -7,7 +7,7 @@ import itertools
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -93,10 +93,17 @@ class _Condition(Watcher):
         for future in done:
             future.result()
 
-    async def wait(self, timeout: float | None, what: Callable[[], str]) -> Any:
-        """The result; TimeoutError, saying what was waited for, after `timeout` seconds."""
+    async def wait(
+        self, timeout: float | None, what: Callable[[], str], first: Coroutine[Any, Any, None] | None = None
+    ) -> Any:
+        """The result; TimeoutError, saying what was waited for, after `timeout` seconds.
+
+        `first` is done before; a server that reads nothing can hold that up, too.
+        """
         try:
             async with asyncio.timeout(timeout):
+                if first is not None:
+                    await first
                 return await self._future
         except TimeoutError:
             raise TimeoutError(f"{what()} (waited {timeout:g} s)") from None
@@ -232,7 +239,8 @@ async def command(
     answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
 
     Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, ConnectionError if
-    the connection is lost, KeyError for a vector that is not defined.
+    the connection is lost, KeyError for a vector that is not defined, INDICheckError if there was nothing to send:
+    lights take no command.
     """
     vector = _defined(client, devicename, vectorname)
     if vector is None:
@@ -240,16 +248,18 @@ async def command(
     if not client._can_send:
         raise ConnectionError("not connected")
     accepted = {accept} if isinstance(accept, str) else set(accept)
-    sent = False
+    commands = vector._commands
+    # What has come before and was not looked at yet says nothing of this command.
+    earlier = [] if client._connection is None else client._connection.unread(devicename, vectorname)
 
     def test(event: Any) -> Any:
         if event is None:
             raise ConnectionError(f"the connection was lost before {devicename} {vectorname} answered")
-        if not sent or event.vectorname != vectorname or event.devicename != devicename:
+        if vector._commands == commands or event.vectorname != vectorname or event.devicename != devicename:
             return None
         if isinstance(event, events.delProperty):
             raise ConnectionError(f"{devicename} {vectorname} was deleted")
-        if not isinstance(event, events.setVector):
+        if not isinstance(event, events.setVector) or any(event._element is element for element in earlier):
             return None
         if vector.state in accepted and _fulfilled(vector, until):
             return _Box(vector)
@@ -257,12 +267,16 @@ async def command(
             raise INDIAlert(devicename, vectorname, event.message or _last_message(vector))
         return None
 
-    with _Condition(client, test) as condition:
-        sent = True
+    async def send() -> None:
         await client._send_members(vector, timestamp, members)
-        box = await condition.wait(
-            timeout, lambda: f"{devicename} {vectorname} is {vector.state}, last message: {_last_message(vector)!r}"
-        )
+        if vector._commands == commands and client._can_send:
+            raise INDICheckError(f"{devicename} {vectorname}: nothing was sent, so there is nothing to wait for")
+
+    def what() -> str:
+        return f"{devicename} {vectorname} is {vector.state}, last message: {_last_message(vector)!r}"
+
+    with _Condition(client, test) as condition:
+        box = await condition.wait(timeout, what, send())
         return box.content
 
 
@@ -359,8 +373,8 @@ async def ping(client: IPyClient, timeout: float | None) -> float:
     with _Condition(client, test) as condition:
         began = time.monotonic()
         data = wire.element("pingRequest", {"uid": uid}).encode()
-        await client._transmit(Wire("pingRequest", None, None, data))
-        await condition.wait(timeout, lambda: "the server does not answer pings")
+        request = client._transmit(Wire("pingRequest", None, None, data))
+        await condition.wait(timeout, lambda: "the server does not answer pings", request)
         return time.monotonic() - began
 
 
