@@ -91,6 +91,21 @@ def test_update_without_timeout_leaves_it() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("timeout", ["nan", "inf", "-inf", "x"])
+def test_a_timeout_that_is_no_time(timeout: str) -> None:
+    async def main() -> None:
+        numbers = NUMBERS.replace('timeout="5"', f'timeout="{timeout}"')
+        async with session(numbers, vector_timeout_min=0.1) as (server, client):
+            vector = client["D"]["N"]
+            assert vector.timeout == 0.0
+            await server.send(f'<setNumberVector device="D" name="N" timeout="{timeout}"/>')
+            assert (await client.got("Set")).timeout is None and vector.timeout == 0.0
+            await client.send_newVector("D", "N", members={"a": 1})
+            await client.got("TimeOut")
+
+    asyncio.run(main())
+
+
 def test_a_value_that_cannot_be_written_is_the_callers_fault() -> None:
     async def scenario() -> None:
         async with session(TEXTS) as (server, client):

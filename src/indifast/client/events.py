@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import UserDict
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -52,9 +53,10 @@ def _parse_timeout(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return getfloat(text)
+        seconds = getfloat(text)
     except TypeError:
         return None
+    return seconds if isfinite(seconds) else None  # nan is later than no time: it would never be over
 
 
 class Event:
