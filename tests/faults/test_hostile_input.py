@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from blackbox import PYTHON, Channel, Hub, resident_bytes, tree, until
+from blackbox import PYTHON, Channel, Hub, processor_seconds, resident_bytes, tree, until
 from fault_support import GET, Served, answers, blob, blob_definition, definition, text
 
 import indifast as ipd
@@ -223,6 +223,31 @@ def test_get_properties_of_version_9_does_not_kill_a_libindi_driver(
     )
     hostile.until(lambda m: b'name="CONNECTION"' in m and b'state="Ok"' in m)
     assert b'<delProperty device="Telescope Simulator"/>' not in client.raw
+
+
+def test_flood_of_requests_for_definitions(serve: Serve, hub: Hub) -> None:
+    """Requests that a driver has no time for are not kept one by one, nor searched through."""
+    served = serve(programs=[[hub.program("one")]])
+    _, driver = hub.accept()
+    driver.send(definition("X"))
+    watcher, hostile = served.client(), served.client()
+    if b'device="X"' not in watcher.raw:
+        watcher.until_text('device="X"')
+    before = resident_bytes(served.pid)
+    used = processor_seconds(served.pid)
+    for start in range(0, 200_000, 10_000):
+        hostile.send(
+            b'<getProperties version="1.7" device="X"/>' * 10_000
+            + b"".join(
+                b'<getProperties version="1.7" device="X" name="n%d"/>' % n for n in range(start, start + 10_000)
+            )
+        )
+    hostile.send(b'<pingRequest uid="flood"/>')
+    hostile.until_text("pingReply")
+    answers(watcher)
+    assert processor_seconds(served.pid) - used < 15
+    assert resident_bytes(served.pid) - before < 200 << 20
+    assert "ended" in served.stop()
 
 
 def test_ten_thousand_connections_in_a_loop(serve: Serve) -> None:

@@ -8,6 +8,7 @@ import pytest
 from routing_fakes import Fake, frame, small
 
 from indifast.protocol.limits import DEFAULT_LIMITS
+from indifast.protocol.wire import get_properties
 from indifast.routing.outbox import ByteQueue, DriverOutbox, Outbox
 
 LIMITS = replace(DEFAULT_LIMITS, queue=100, stream=20, small_queue=1000)
@@ -395,6 +396,44 @@ def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
     assert out.count(b"<temp") + box.replaced[("D", "Temp")] == 10
     assert box.replaced[("D", "Temp")] > 5
     assert box.queued == box.messages == 0
+
+
+def test_one_request_for_definitions_waits() -> None:
+    box = DriverOutbox(200, terminator=b"")
+    for _ in range(100_000):  # searching through as many would take minutes
+        box.append_replaceable(get_properties(), 0.0)
+    assert box.messages == 1
+    for number in range(100_000):  # too many to keep: one for everything will do
+        box.append_replaceable(get_properties("D", f"n{number}"), 0.0)
+    assert box.messages < 6 and box.queued < 300
+    box.append(small(data=b"<new/>", tag="newTextVector"), 0.0)
+    box.take(10, 1)
+    box.append_replaceable(get_properties(), 0.0)  # what is given out may be answered already
+    box.sent(0, 0.0)
+    out = drain(box)
+    assert out.count(b"<getProperties") < 8 and b"<new/>" in out
+    box.append_replaceable(get_properties(), 0.0)
+    box.clear()
+    box.append_replaceable(get_properties(), 0.0)
+    assert drain(box).count(b"<getProperties") == 1
+
+
+def test_replaced_updates_leave_nothing_behind_in_a_full_driver_outbox() -> None:
+    box = DriverOutbox(50, terminator=b"")
+    for number in range(100_000):
+        for name in ("Temp", "Wind", "Rain"):
+            box.append_replaceable(small(name, b"<update%d/>" % number), 0.0)
+    assert len(box._items) < 10 and box.messages == len(list(box.waiting())) < 10
+
+
+def test_an_update_never_comes_before_the_definition_that_it_followed() -> None:
+    box = DriverOutbox(10, terminator=b"")
+    told = [("set", b"<one/>"), ("del", b"<gone/>"), ("def", b"<again/>"), ("set", b"<two/>"), ("set", b"<three/>")]
+    tags = {"set": "setNumberVector", "del": "delProperty", "def": "defNumberVector"}
+    for kind, data in told:
+        box.append_replaceable(small("Temp", data, tag=tags[kind]), 0.0)
+    box.append_replaceable(small("Temp", b"<later/>", tag="defNumberVector"), 0.0)
+    assert drain(box) == b"<one/><gone/><again/><three/><later/>"
 
 
 def test_clear_forgets_everything() -> None:

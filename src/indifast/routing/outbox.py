@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.vocabulary import DEF_VECTORS, SET_VECTORS
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -689,6 +690,12 @@ class Outbox(ByteQueue):
         super().clear()
 
 
+def _ask_for_all() -> Routable:
+    from indifast.protocol.wire import get_properties
+
+    return get_properties()
+
+
 class DriverOutbox(ByteQueue):
     """Messages towards a driver: commands always fit, and whoever sends them is asked to wait while it is `full`.
 
@@ -712,12 +719,25 @@ class DriverOutbox(ByteQueue):
         self._latest: dict[tuple[str, Property], Frame] = {}
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue something about another driver's device, or a request for definitions."""
+        """Queue something about another driver's device, or a request for definitions.
+
+        A request that waits already is as good as a second one; while the queue is full, one for everything is as good
+        as one for anything. An update takes the place of the older one: what is replaced leaves nothing behind, however
+        long the driver reads nothing.
+        """
+        full = self._full_at is not None and self.queued + message.size > self._full_at
+        if message.tag == "getProperties" and full and message.device is not None:
+            message = _ask_for_all()
         key = (message.tag, (message.device, message.name))
-        if self._full_at is not None and self.queued + message.size > self._full_at:
-            older = self._latest.get(key)
-            if older is not None and not older.offered:
-                self._give_up(key, older)
+        older = self._latest.get(key)
+        if older is not None and not older.offered:
+            if message.tag == "getProperties":
+                return
+            if full and not self._sets_wait_behind(message):
+                self._replace(key, older, message, begun)
+                return
+        if message.tag == "delProperty" or message.tag in DEF_VECTORS:
+            self._end_replacement(message)
         frame = Frame(message, begun)
         self._items.append(frame)
         self._enlist(frame)
@@ -726,17 +746,31 @@ class DriverOutbox(ByteQueue):
         if not self._notified:
             self._notify(now)
 
-    def _give_up(self, key: tuple[str, Property], frame: Frame) -> None:
-        message = frame.message
-        assert message is not None
+    def _replace(
+        self, key: tuple[str, Property], frame: Frame, message: Routable, begun: Callable[[], None] | None
+    ) -> None:
+        older = frame.message
+        assert older is not None
         self.replaced[key[1]] += 1
-        self._frames.remove(frame)
-        self.queued -= frame.size
-        self.messages -= 1
-        frame.message = frame.begun = None
-        frame.size = 0
+        self.queued += message.size - frame.size
+        frame.message, frame.size, frame.begun, frame.asked = message, message.size, begun, False
         if self.on_drop is not None:
-            self.on_drop(message, "replaced")
+            self.on_drop(older, "replaced")
+
+    def _sets_wait_behind(self, message: Routable) -> bool:
+        """A newer definition may not come to stand before an older update."""
+        if message.tag not in DEF_VECTORS:
+            return False
+        return any((tag, (message.device, message.name)) in self._latest for tag in SET_VECTORS)
+
+    def _end_replacement(self, message: Routable) -> None:
+        """What comes behind a definition or deletion may not take a place before it."""
+        if message.name is not None:
+            for tag in (*DEF_VECTORS, *SET_VECTORS):
+                self._latest.pop((tag, (message.device, message.name)), None)
+        else:
+            for key in [key for key in self._latest if key[1][0] == message.device and key[0] != "getProperties"]:
+                del self._latest[key]
 
     def _begin(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame) and message.message is not None:
@@ -751,3 +785,8 @@ class DriverOutbox(ByteQueue):
     def _finish(self, message: Routable | Frame) -> None:
         if not (isinstance(message, Frame) and message.message is None):
             super()._finish(message)
+
+    def clear(self) -> None:
+        """Forget everything: the driver is gone. What it is asked when it comes back is new to it."""
+        self._latest.clear()
+        super().clear()

@@ -112,7 +112,7 @@ class Router:
             self._announce(peer, wire.del_property(device), now)
             self._release(peer, device, now)
         for message in peer.outbox.waiting():
-            if not (message.blob and isinstance(peer.outbox, Outbox)):
+            if message.tag != "getProperties" and not (message.blob and isinstance(peer.outbox, Outbox)):
                 peer.told[(message.device, message.name)] -= 1
         peer.outbox.clear()
         peer.conflicts.clear()
@@ -276,7 +276,6 @@ class Router:
 
     def _ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
         request = wire.get_properties(device, name)
-        owner.note((device, name))
         if isinstance(owner.outbox, DriverOutbox):
             owner.outbox.append_replaceable(request, now)
         else:

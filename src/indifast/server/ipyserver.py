@@ -492,7 +492,7 @@ def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
     for message in outbox.waiting():
         key = property_text(message.device, message.name)
         queued[key] = queued.get(key, 0) + 1
-        if not (message.blob and isinstance(outbox, Outbox)):
+        if message.tag != "getProperties" and not (message.blob and isinstance(outbox, Outbox)):
             sent[(message.device, message.name)] -= 1
     counters: dict[str, Mapping[tuple[str | None, str | None], int]] = {"replaced": outbox.replaced}
     if isinstance(outbox, Outbox):
