@@ -17,7 +17,7 @@ import pytest
 from astropy.io import fits
 from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
-from indifast.client import ClientEvent, Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector
+from indifast.client import ClientEvent, Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector, waiting
 from indifast.client.waiting import Until
 
 STREAMS = """<defNumberVector device="D" name="CCD_FRAME" state="Ok" perm="rw">
@@ -176,6 +176,21 @@ def test_what_came_before_is_no_answer() -> None:
                 '<setNumberVector device="D" name="N" state="Ok"><oneNumber name="a">3</oneNumber></setNumberVector>'
             )
             assert (await sent)["a"] == "3"
+
+    asyncio.run(main())
+
+
+def test_the_result_is_as_it_was_when_the_command_took_effect() -> None:
+    async def main() -> None:
+        async with session(NUMBERS) as (server, client):
+            sent = asyncio.ensure_future(
+                waiting.command(client, "D", "N", None, {}, LIMIT, ("Ok",), None, lambda live: live.snapshot())
+            )
+            await server.expect("newNumberVector")
+            await server.send(number(3) + number(4, "Busy"))  # one read: the caller runs after both
+            await client.got("Set", 2)
+            snapshot = await sent
+            assert (snapshot.state, snapshot["a"]) == ("Ok", "3") and client["D"]["N"].state == "Busy"
 
     asyncio.run(main())
 

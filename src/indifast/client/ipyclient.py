@@ -343,14 +343,15 @@ class IPyClient(Model):
         seconds, both with the vector's last message. With `check`, raise INDICheckError before sending what the vector
         cannot take.
         """
-        device = self.data.get(devicename)
-        vector = None if device is None else device.data.get(vectorname)
-        if check if check is not None else self.check_before_send:
-            waiting.check_command(devicename, vectorname, vector, members)
+        self._check(devicename, vectorname, members, check)
         if wait:
             return await waiting.command(self, devicename, vectorname, timestamp, members, timeout, accept, until)
-        await self._send_members(vector, timestamp, members)
+        await self._send_members(self._find(devicename, vectorname or "", None), timestamp, members)
         return None
+
+    def _check(self, devicename: str, vectorname: str, members: Mapping[str, Any], check: bool | None) -> None:
+        if check if check is not None else self.check_before_send:
+            waiting.check_command(devicename, vectorname, self._find(devicename, vectorname or "", None), members)
 
     async def _send_members(self, vector: Any, timestamp: datetime | None, members: Mapping[str, Any]) -> None:
         send = getattr(vector, f"send_new{vector.vectortype}", None) if vector is not None else None

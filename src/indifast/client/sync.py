@@ -12,7 +12,7 @@ from indifast.client.frames import Frame
 from indifast.client.ipyclient import IPyClient
 from indifast.client.propertyvectors import SnapVector
 from indifast.client.snapshot import Snap, SnapDevice
-from indifast.client.waiting import Until
+from indifast.client.waiting import Until, command
 
 T = TypeVar("T")
 
@@ -116,10 +116,12 @@ class SyncClient:
 
         async def send() -> Any:
             sent = {**(members or {}), **values}
-            live = await self.client.send_newVector(
-                device, vector, None, sent, wait=wait, timeout=timeout, accept=accept, until=until, check=check
+            if not wait:
+                return await self.client.send_newVector(device, vector, None, sent, check=check)
+            self.client._check(device, vector, sent, check)
+            return await command(
+                self.client, device, vector, None, sent, timeout, accept, until, lambda live: live.snapshot()
             )
-            return None if live is None else live.snapshot()
 
         snapshot: SnapVector | None = self._call(send())
         return snapshot

@@ -231,12 +231,15 @@ async def command(
     timeout: float | None,
     accept: Iterable[str],
     until: Until,
+    result: Callable[[Any], Any] = lambda vector: vector,
 ) -> Any:
     """Send a command and wait for its effect.
 
     Returns the vector at the first update of it, received after sending, that leaves it in a state of `accept` and
     fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command an update
     answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
+
+    `result` makes of the vector what is returned, at once: by the time the caller runs, more may have come.
 
     Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, ConnectionError if
     the connection is lost, KeyError for a vector that is not defined, INDICheckError if there was nothing to send:
@@ -262,7 +265,7 @@ async def command(
         if not isinstance(event, events.setVector) or any(event._element is element for element in earlier):
             return None
         if vector.state in accepted and _fulfilled(vector, until):
-            return _Box(vector)
+            return _Box(result(vector))
         if vector.state == "Alert" and "Alert" not in accepted:
             raise INDIAlert(devicename, vectorname, event.message or _last_message(vector))
         return None
