@@ -142,3 +142,16 @@ def test_waiting_ends_in_time_though_the_server_reads_nothing() -> None:
                     await client.ping(0.2)
 
     asyncio.run(main())
+
+
+def test_no_large_message_is_kept_for_a_device_that_may_never_come() -> None:
+    async def main() -> None:
+        async with session(NUMBERS) as (server, client):
+            text = "x" * 20_000
+            await server.send(f'<message device="Z" message="{text}"/><message device="Z" message="short"/>')
+            await server.send(NUMBERS.replace('device="D"', 'device="Z"'))
+            await client.until(lambda: [event.message for event in client.of("Message") if event.devicename == "Z"])
+            assert [event.message for event in client.of("Message") if event.devicename == "Z"] == ["short"]
+            assert client.stats()["unknown"] == 1
+
+    asyncio.run(main())

@@ -31,6 +31,8 @@ SET_EVENTS: dict[str, type[events.setVector]] = {
 
 _EARLY_DEVICES = 100
 """Devices whose messages are kept until they are defined."""
+_EARLY_BYTES = 16 << 10
+"""Size of such a message beyond which it is dropped."""
 
 
 class Model(BlobChoices):
@@ -141,7 +143,7 @@ class Model(BlobChoices):
         device = self.data.get(name)
         if device is None:
             # Drivers speak before they define anything; the program hears it when it knows the device.
-            if name in self._early or len(self._early) < _EARLY_DEVICES:
+            if element.size <= _EARLY_BYTES and (name in self._early or len(self._early) < _EARLY_DEVICES):
                 self._early.setdefault(name, deque(maxlen=8)).append(element)
             else:
                 self._counts["unknown"] += 1
