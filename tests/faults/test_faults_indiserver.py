@@ -136,7 +136,10 @@ def test_w2_two_small_messages_do_not_wait_for_an_acknowledgement(
 def test_w3_queue_to_a_stopped_driver_is_bounded(serve: Serve, tmp_path: Path) -> None:
     """The C++ server holds 233 MB after 60 uploads of 4 MB to a driver that does not read."""
     deaf = tmp_path / "deaf"
-    deaf.write_text(f"#!{PYTHON}\nimport os, signal\nos.write(1, {blob_definition('X')!r})\nsignal.pause()\n")
+    deaf.write_text(
+        f"#!{PYTHON}\nimport os, signal\n"
+        f"while b'newBLOB' not in os.read(0, 65536):\n    os.write(1, {blob_definition('X')!r})\nsignal.pause()\n"
+    )
     deaf.chmod(0o755)
     served = serve(programs=[[str(deaf)]])
     sender, other = served.client(), served.client()

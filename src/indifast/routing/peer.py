@@ -121,7 +121,8 @@ class Peer:
         """Messages."""
         self.told: Counter[Property] = Counter()
         """Messages about a property that were put into its outbox, without requests for definitions, and without sets
-        with content for clients and links: of those the outbox counts what was sent. The routes of others hold what is not yet added here."""
+        with content for clients and links: of those the outbox counts what was sent. The routes of others hold what is
+        not yet added here."""
         self.refused: Counter[str] = Counter()
         """Messages that were not obeyed, by reason."""
         self.logged: set[tuple[str, str | None]] = set()
