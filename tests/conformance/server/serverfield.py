@@ -105,6 +105,9 @@ class Field:
         self.channels["V"].send(b'<getProperties version="1.7" device="A" name="t"/>')
         if self.inside:
             self._command("snoop")
+        # A barrier speaks to every owner's device, so the server has to know them all before the first one.
+        for name in OWNERS:
+            self._processed(name, {client: [] for client in self.channels})
         # Whatever was said on the way is not part of any case; two rounds, as answers may cause answers.
         for _ in range(2):
             for name in OWNERS:
