@@ -20,7 +20,7 @@ from indifast.client.events import (
     setSwitchVector,
     setTextVector,
 )
-from indifast.client.frames import Frame
+from indifast.client.frames import Frame, frame_array, frame_sizes, inflated
 from indifast.client.ipyclient import IPyClient
 from indifast.client.propertymembers import getfloat
 from indifast.client.propertyvectors import ClientEvent
@@ -33,6 +33,6 @@ version = "0.9.4"
 __all__ = [
     "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "IPyClient", "Message",
     "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector", "defLightVector", "defNumberVector",
-    "defSwitchVector", "defTextVector", "delProperty", "getProperties", "getfloat", "setBLOBVector", "setLightVector",
-    "setNumberVector", "setSwitchVector", "setTextVector", "version",
+    "defSwitchVector", "defTextVector", "delProperty", "frame_array", "frame_sizes", "getProperties", "getfloat",
+    "inflated", "setBLOBVector", "setLightVector", "setNumberVector", "setSwitchVector", "setTextVector", "version",
 ]  # fmt: skip

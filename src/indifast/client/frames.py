@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events, waiting
@@ -25,7 +26,7 @@ class Frame:
     time of the update, `size` the bytes announced, `state` the vector's state.
     """
 
-    def __init__(self, event: events.setBLOBVector, member: str, shape: RawShape) -> None:
+    def __init__(self, event: events.setBLOBVector, member: str, sizes: Sequence[tuple[int, int]]) -> None:
         self.devicename: str = event.devicename or ""
         self.vectorname: str = event.vectorname or ""
         self.membername = member
@@ -33,7 +34,7 @@ class Frame:
         self.timestamp: datetime = event.timestamp
         self.state = event.vector.state
         self._content: Any = event.data[member]
-        self._shape = shape
+        self._sizes = sizes
 
     @property
     def data(self) -> memoryview:
@@ -48,44 +49,60 @@ class Frame:
 
         Colour comes as (height, width, 3). ValueError for formats that are neither.
         """
-        form = self.format.lower()
-        if form.endswith((".fits", ".fit", ".fits.fz", ".fits.z", ".fit.z")):
-            return _fits_array(self._inflated())  # type: ignore[no-any-return] # astropy has no types
-        if form in (".stream", ".stream.z"):
-            return self._shape.array(self._inflated())
-        raise ValueError(f"frames of format {self.format!r} have no known array form; see `data`")
-
-    def _inflated(self) -> Any:
-        content = self.data
-        if self.format.endswith(".z"):
-            return inflate(content, self.size, max(self.size, 1 << 30))
-        return self._content if isinstance(self._content, bytes) else content
+        content = self._content if isinstance(self._content, bytes) else self.data
+        return frame_array(content, self.format, size=self.size, sizes=self._sizes)
 
     def release(self) -> None:
         """Let go of the content. Arrays and views made of it stay valid and keep it alive."""
         self._content = None
 
 
-class RawShape:
-    """Width and height of raw frames, as the camera's own properties gave them when a frame came."""
+def frame_sizes(device: Any) -> list[tuple[int, int]]:
+    """Width and height in pixels that raw frames of a camera may have, likeliest first, as its own properties tell now.
 
-    def __init__(self, device: Any) -> None:
-        self.sizes = [size for size in (_stream_size(device), _frame_size(device), _sensor_size(device)) if size]
+    `device` is a device of a client or of a snapshot; of one that is no camera the list is empty.
+    """
+    return [size for size in (_stream_size(device), _frame_size(device), _sensor_size(device)) if size]
 
-    def array(self, content: Any) -> numpy.ndarray[Any, Any]:
-        """The frame: 8 or 16 bits per pixel (little-endian), or 8 bits of each colour. ValueError if nothing fits."""
-        import numpy
 
-        length = len(content)
-        for width, height in self.sizes:
-            pixels = width * height
-            if length == pixels:
-                return numpy.frombuffer(content, numpy.uint8).reshape(height, width)
-            if length == 2 * pixels:
-                return numpy.frombuffer(content, "<u2").reshape(height, width)
-            if length == 3 * pixels:
-                return numpy.frombuffer(content, numpy.uint8).reshape(height, width, 3)
-        raise ValueError(f"{length} bytes fit none of the camera's frame sizes {self.sizes}")
+def frame_array(
+    content: Any, form: str, *, size: int = 0, sizes: Sequence[tuple[int, int]] = ()
+) -> numpy.ndarray[Any, Any]:
+    """The picture in the content of a BLOB, as `Frame.array` gives it, for those who have no Frame.
+
+    `form` is the BLOB's format, `size` its announced bytes (0: unknown), `sizes` what `frame_sizes` gave, for raw
+    streams. ValueError for other formats, damaged content and raw streams that fit none of the sizes.
+    """
+    lower = form.lower()
+    if lower.endswith((".fits", ".fit", ".fits.fz", ".fits.z", ".fit.z")):
+        return _fits_array(inflated(content, form, size))  # type: ignore[no-any-return] # astropy has no types
+    if lower in (".stream", ".stream.z"):
+        return _raw_array(inflated(content, form, size), sizes)
+    raise ValueError(f"frames of format {form!r} have no known array form; see `data`")
+
+
+def inflated(content: Any, form: str, size: int = 0) -> Any:
+    """The content of a BLOB, inflated if its format ends with `.z`, of at most `size` announced bytes (0: unknown).
+
+    ValueError if it is no zlib stream, cut short, or larger.
+    """
+    return inflate(content, size, max(size, 1 << 30)) if form.lower().endswith(".z") else content
+
+
+def _raw_array(content: Any, sizes: Sequence[tuple[int, int]]) -> numpy.ndarray[Any, Any]:
+    """8 or 16 bits per pixel (little-endian), or 8 bits of each colour."""
+    import numpy
+
+    length = len(content)
+    for width, height in sizes:
+        pixels = width * height
+        if length == pixels:
+            return numpy.frombuffer(content, numpy.uint8).reshape(height, width)
+        if length == 2 * pixels:
+            return numpy.frombuffer(content, "<u2").reshape(height, width)
+        if length == 3 * pixels:
+            return numpy.frombuffer(content, numpy.uint8).reshape(height, width, 3)
+    raise ValueError(f"{length} bytes fit none of the camera's frame sizes {list(sizes)}")
 
 
 def _numbers(device: Any, vectorname: str) -> dict[str, float]:
@@ -112,10 +129,11 @@ def _sensor_size(device: Any) -> tuple[int, int] | None:
 
 def _size(width: float | None, height: float | None, device: Any) -> tuple[int, int] | None:
     """Pixels of a region that the camera's properties give in unbinned pixels."""
-    if not width or not height:
+    if not (width and height and 0 < width < inf and 0 < height < inf):
         return None
     binning = _numbers(device, "CCD_BINNING")
-    return int(width // (binning.get("HOR_BIN") or 1)), int(height // (binning.get("VER_BIN") or 1))
+    across, down = binning.get("HOR_BIN", 1), binning.get("VER_BIN", 1)
+    return int(width // across if across >= 1 else width), int(height // down if down >= 1 else height)
 
 
 def _fits_array(content: Any) -> Any:
@@ -188,9 +206,9 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
         if isinstance(event, events.defBLOBVector):
             self._want(event.vector)
         elif isinstance(event, events.setBLOBVector) and event.data:
-            shape = RawShape(event.device)
+            sizes = frame_sizes(event.device)
             for name in event.data:
-                self._add(Frame(event, name, shape))
+                self._add(Frame(event, name, sizes))
             self._wake()
 
     def _add(self, frame: Frame) -> None:

@@ -1,0 +1,218 @@
+"""What a BLOB looks like: a small 8-bit picture of a frame, made for the eye.
+
+A frame may have 64 million pixels and a terminal 10 000: the frame is sampled first, and only the samples are averaged
+and stretched. So the time depends on the size of the result alone (but for formats that have to be inflated whole).
+Nothing here knows a terminal; `picture` may run in any thread.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indifast.client import frame_array, inflated
+
+FITS = (".fits", ".fit", ".fts", ".fits.fz", ".fit.fz", ".fits.z", ".fit.z")
+RAW = (".stream", ".stream.z")
+COMMON = (".jpg", ".jpeg", ".stream_jpg", ".stream_jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+"""Formats that Pillow reads."""
+
+SAMPLES = 4_000_000
+"""Most pixels of a frame that are looked at."""
+
+BACKGROUND = 0.2
+"""How bright the median of a dark frame becomes, of 1."""
+
+
+class NoPreview(ValueError):
+    """There is no picture of this content; the text says why in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is left of a frame for the eye.
+
+    `pixels` is 8 bits: (rows, columns) in grey or (rows, columns, 3) in colour, first row on top. `width` and `height`
+    are pixels of the whole frame, `kind` names what they were made of, such as "16 bit" or "8 bit RGB".
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    kind: str
+
+
+def picture(
+    content: Any,
+    form: str,
+    *,
+    size: int = 0,
+    sizes: Sequence[tuple[int, int]] = (),
+    columns: int,
+    rows: int,
+) -> Picture:
+    """A picture of at most `columns` by `rows` square pixels of the content of a BLOB, in its own proportions.
+
+    `form` is the BLOB's format, `size` its announced bytes (0: unknown); `sizes` are the (width, height) that raw
+    streams may have, see `indifast.client.frame_sizes`. Raises NoPreview.
+    """
+    lower = form.strip().lower()
+    if lower and not lower.startswith("."):
+        lower = "." + lower
+    if not len(content):
+        raise NoPreview("no preview of a frame without content")
+    if lower in FITS:
+        read = _fits
+    elif lower in RAW:
+        read = _raw
+    elif lower in COMMON:
+        read = _common
+    else:
+        raise NoPreview(f"no preview of {form}" if form else "no preview, as the driver names no format")
+    try:
+        return _shown(read(content, lower, size, sizes, max(columns, rows)), columns, rows)
+    except NoPreview:
+        raise
+    except ImportError as error:
+        raise NoPreview(f"no preview of {form}: {error}") from None
+    except Exception as error:  # whatever a damaged frame makes a decoder stumble over
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise NoPreview(f"no preview, as this {form} frame cannot be read: {reason}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A whole frame: its pixels as they are stored, with what turns them into values."""
+
+    pixels: NDArray[Any]
+    kind: str
+    factor: float = 1.0
+    offset: float = 0.0
+    blank: int | None = None
+    """The stored value of pixels without a value."""
+    for_the_eye: bool = False
+    """Stretched already, by whoever made it."""
+    size: tuple[int, int] | None = None
+    """Width and height of the frame, where `pixels` is less than that."""
+
+
+def _raw(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:
+    if not sizes:
+        raise NoPreview("no preview of a raw stream, as the camera does not tell its frame size")
+    try:
+        pixels = frame_array(content, form, size=size, sizes=sizes)
+    except ValueError as error:
+        raise NoPreview(f"no preview, as this {form} frame cannot be read: {error}") from None
+    return _Frame(pixels, f"{8 * pixels.itemsize} bit" + (" RGB" if pixels.ndim == 3 else ""))
+
+
+def _fits(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:
+    try:
+        from astropy.io import fits
+    except ImportError:
+        raise ImportError("FITS frames need astropy: pip install indifast[fits]") from None
+    content = inflated(content, form, size)
+    # Stored pixels are a view; astropy's scaling would copy all of them. Nothing is closed, as there is no file.
+    whole = content if isinstance(content, bytes) else bytes(content)
+    for unit in fits.HDUList.fromstring(whole, do_not_scale_image_data=True):
+        if getattr(unit, "is_image", False) and unit.data is not None and unit.data.size:
+            break
+    else:
+        raise NoPreview("no preview, as this FITS file holds no image")
+    header, pixels = unit.header, np.asarray(unit.data)
+    kind = f"{8 * pixels.itemsize} bit" + (" float" if pixels.dtype.kind == "f" else "")
+    while pixels.ndim > 3:
+        pixels = pixels[0]
+    if pixels.ndim == 3 and pixels.shape[0] == 3:
+        pixels, kind = np.moveaxis(pixels, 0, 2), kind + " RGB"
+    elif pixels.ndim == 3:
+        pixels, kind = pixels[0], kind if pixels.shape[0] == 1 else f"{kind}, first of {pixels.shape[0]} planes"
+    if pixels.ndim == 1:
+        pixels = pixels[np.newaxis]
+    if str(header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP":
+        pixels = pixels[::-1]
+    blank = header.get("BLANK") if pixels.dtype.kind != "f" else None
+    return _Frame(pixels, kind, float(header.get("BSCALE", 1)), float(header.get("BZERO", 0)), blank)
+
+
+def _common(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError("such frames need Pillow: pip install indifast[term]") from None
+    with Image.open(io.BytesIO(content)) as image:
+        whole = image.size
+        image.draft(None, (2 * most, 2 * most))  # a JPEG decodes to an eighth of its size in a fraction of the time
+        if image.mode.startswith(("I", "F")):
+            return _Frame(np.asarray(image), "16 bit" if image.mode.startswith("I;16") else "32 bit")
+        grey = image.mode in ("1", "L", "LA")
+        pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    return _Frame(pixels, "8 bit" if grey else "8 bit RGB", for_the_eye=True, size=whole)
+
+
+def _shown(frame: _Frame, columns: int, rows: int) -> Picture:
+    height, width = frame.pixels.shape[:2]
+    small = _reduced(frame.pixels, frame.blank, columns, rows)
+    if frame.for_the_eye:
+        pixels = _rounded(small)
+    else:
+        stored = frame.pixels.dtype
+        highest = float(np.iinfo(stored).max) if stored.kind in "iu" else np.inf
+        pixels = stretched(small * frame.factor + frame.offset, highest * frame.factor + frame.offset)
+    width, height = frame.size or (width, height)
+    return Picture(pixels, width, height, frame.kind)
+
+
+def _reduced(pixels: NDArray[Any], blank: int | None, columns: int, rows: int) -> NDArray[np.float64]:
+    """Means of samples, spread evenly: at most `columns` by `rows` of them. NaN where no sample has a finite value."""
+    height, width = pixels.shape[:2]
+    scale = max(width / max(1, columns), height / max(1, rows))
+    across, down = max(1, round(width / scale)), max(1, round(height / scale))
+    each = min(max(1, int(np.ceil(scale))), max(1, int((SAMPLES / (across * down)) ** 0.5)))
+    x = ((np.arange(across * each) + 0.5) * (width / (across * each))).astype(np.intp)
+    y = ((np.arange(down * each) + 0.5) * (height / (down * each))).astype(np.intp)
+    blocks = pixels[y[:, np.newaxis], x].reshape(down, each, across, each, *pixels.shape[2:])
+    if blocks.dtype.kind != "f" and blank is None:
+        return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float64))
+    valid = np.isfinite(blocks) if blank is None else blocks != blank
+    total = np.where(valid, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(total / valid.sum(axis=(1, 3)))
+
+
+def stretched(values: NDArray[np.floating[Any]], full_scale: float = np.inf) -> NDArray[np.uint8]:
+    """8-bit pixels from values of any range, faint things lifted: the background dark, the brightest white.
+
+    Black is a little below the median, by the scatter around it. White leaves out the brightest 0.2 %, so that a hot
+    pixel does not darken the rest, but is far above the scatter where anything is. In between a midtones curve brings a
+    dark median to `BACKGROUND`. What is not finite is black. A frame of one value is grey, or white if that is
+    `full_scale`, or black if it is 0.
+    """
+    valid = np.isfinite(values)
+    values = np.clip(values, -1e300, 1e300)  # differences of larger ones would be infinite
+    finite = values[valid]
+    if not finite.size:
+        return np.zeros(values.shape, np.uint8)
+    darkest, low, median, high, brightest = map(float, np.percentile(finite, (0, 0.5, 50, 99.8, 100)))
+    scatter = 1.4826 * float(np.median(np.abs(finite - median)))
+    black, white = max(low, median - 2.8 * scatter), max(high, min(brightest, median + 15 * scatter))
+    if white <= black:
+        black, white = darkest, brightest
+    if white <= black:
+        level = 255 if white >= full_scale else 0 if white == 0 else 128
+        return np.where(valid, level, 0).astype(np.uint8)
+    scaled = np.where(valid, np.clip((values - black) / (white - black), 0, 1), 0)
+    middle = (median - black) / (white - black)
+    if 0 < middle < BACKGROUND:
+        midtone = (BACKGROUND - 1) * middle / ((2 * BACKGROUND - 1) * middle - BACKGROUND)
+        scaled = (midtone - 1) * scaled / ((2 * midtone - 1) * scaled - midtone)
+    return _rounded(255 * scaled)
+
+
+def _rounded(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
