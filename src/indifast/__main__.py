@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from indifast.cli import main
+try:
+    from indifast.cli import run
 
-sys.exit(main())
+    status = run()
+except KeyboardInterrupt:  # before `run` could take care of it
+    status = 130
+sys.exit(status)

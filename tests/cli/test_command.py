@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import indifast
+from indifast.cli import COMMANDS
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,3 +60,58 @@ def test_a_mistake_is_answered_by_one_sentence(arguments: list[str], said: str) 
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert not done.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--size", "64x48", "--seconds", "0.2"]])
+def test_an_output_that_cannot_be_written_is_told_in_one_sentence(
+    arguments: list[str], unbuffered: str, tmp_path: Path
+) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "indifast", *arguments],
+            text=True,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 1
+    assert done.stderr == "indifast: the output cannot be written: No space left on device\n"
+
+
+def test_a_command_works_without_an_output(tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m indifast demo --size 64x48 --seconds 0.2 >&- 2>errors"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, timeout=60)
+    assert done.returncode == 0
+    assert (tmp_path / "errors").read_text() == ""
+    assert (tmp_path / "demo-frame.fits").exists()
+
+
+INTERRUPTED_AT_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.write(1, b"imported ")
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+sys.argv[1:] = {arguments!r}
+import runpy
+runpy.run_module("indifast", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("module", ["indifast.cli", "indifast.cli.{}", "argparse", "asyncio"])
+def test_ctrl_c_while_modules_are_imported_is_silent(command: str, module: str) -> None:
+    code = INTERRUPTED_AT_IMPORT.format(module=module.format(command), arguments=[command, "--help"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    interrupted = "imported" in done.stdout
+    assert done.returncode == (130 if interrupted else 0)
+    assert done.stderr == ""
+    assert interrupted or not module.startswith("indifast")  # what else is imported is up to the command

@@ -38,8 +38,8 @@ def script(folder: Path, name: str) -> Path:
     """The console script under a name of its own: a link, as an administrator makes it."""
     real = folder / "indifast-server"
     if not real.exists():
-        code = f"import sys; sys.path.insert(0, {SOURCE!r})\nfrom indifast.cli.serve import main_server\n"
-        real.write_text(f"#!{sys.executable}\n{code}sys.exit(main_server())\n")
+        code = f"import sys; sys.path.insert(0, {SOURCE!r})\nfrom indifast.cli import run_server\n"
+        real.write_text(f"#!{sys.executable}\n{code}sys.exit(run_server())\n")
         real.chmod(0o755)
     path = folder / name
     if path != real and not path.exists():
@@ -53,7 +53,7 @@ class Server:
     def __init__(self, folder: Path, *arguments: object, name: str | None = None, **keywords) -> None:
         self.log_path = folder / f"log-{free_port()}"
         if name is None:
-            code = "import sys; from indifast.cli import main; sys.exit(main())"
+            code = "import sys; from indifast.cli import run; sys.exit(run())"
             command = [sys.executable, "-c", code, "serve"]
         else:
             command = [str(script(folder, name))]

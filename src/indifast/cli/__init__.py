@@ -6,9 +6,11 @@ for what `indifast demo` needs.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 
 COMMANDS = {
@@ -16,6 +18,44 @@ COMMANDS = {
     "serve": "a server for drivers, also in the place of indiserver",
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
+
+_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors that writing alone can meet: a full disk, a terminal that has gone."""
+
+
+def run(command: Callable[[], int] | None = None) -> int:
+    """Run a command (`main`) as the whole of a program; gives the exit status.
+
+    Ctrl-C is silent wherever it comes, and so is a reader of the output that has gone; an output that cannot be
+    written is told in one sentence.
+    """
+    try:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed by whoever started us
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open to the end
+        try:
+            return (command or main)()
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough, as in `indifast demo | head -1`
+        _drop_output()
+        return 1
+    except OSError as error:
+        if error.errno not in _WRITING:
+            raise
+        _drop_output()
+        with suppress(OSError):
+            print(f"indifast: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    finally:
+        _ignore_interrupts()
+
+
+def run_server() -> int:
+    """The command `indifast-server`."""
+    return run(lambda: int(import_module("indifast.cli.serve").main_server()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,13 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"indifast: there is no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    try:
-        return int(import_module(f"indifast.cli.{words[0]}").main(words[1:]))
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has seen enough, as in `indifast demo | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return int(import_module(f"indifast.cli.{words[0]}").main(words[1:]))
+
+
+def _drop_output() -> None:
+    """What is still buffered has nowhere to go; the interpreter would complain of it at its end."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _ignore_interrupts() -> None:
+    """Nothing is left to interrupt but the end of the interpreter."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _help() -> str:
