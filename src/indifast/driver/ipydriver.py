@@ -130,9 +130,12 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
 
         Raises:
             RuntimeError: the driver belongs to a server, or listens already.
+            TypeError, ValueError: the port is no int, or not from 0 to 65535.
         """
         from indifast.driver.portlink import PortLink
+        from indifast.transport.connect import check_port
 
+        check_port(port)
         self._runtime.serve("its own port")
         self._runtime.open_link = lambda refuse: PortLink.open(host, port, refuse)
 

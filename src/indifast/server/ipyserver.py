@@ -22,7 +22,7 @@ from indifast.routing.peer import Kind, Peer
 from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
 from indifast.server.locallink import LocalLink
 from indifast.server.remote import RemoteConnection
-from indifast.transport.connect import listen_tcp, listen_unix
+from indifast.transport.connect import check_port, listen_tcp, listen_unix
 from indifast.transport.listener import Listener
 from indifast.transport.stream import Stream
 
@@ -60,8 +60,8 @@ class IPyServer:
         limits: a `Limits` object; each of its fields is also a keyword here, as in IPyServer(blob=64 << 20).
 
     Raises:
-        TypeError: not a driver; an unknown keyword.
-        ValueError: two drivers have a device of the same name; maxconnections below 1.
+        TypeError: not a driver; an unknown keyword; a port that is no int.
+        ValueError: two drivers have a device of the same name; maxconnections below 1; a port above 65535.
         RuntimeError: a driver belongs to something else already.
     """
 
@@ -85,6 +85,8 @@ class IPyServer:
         **more_limits: Any,
     ) -> None:
         _check_connections(maxconnections)
+        if port is not None:
+            check_port(port)
         self.limits = replace(limits, connections=maxconnections, **more_limits)
         self.host = host
         self.port = port

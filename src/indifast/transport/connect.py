@@ -86,6 +86,14 @@ def _same_socket(first: int, second: int) -> bool:
     return stat.S_ISSOCK(status.st_mode) and (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
 
 
+def check_port(port: object) -> None:
+    """Whether one can listen on this port. TypeError: it is no int; ValueError: it is not from 0 to 65535."""
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise TypeError(f"a port is an int from 0 (a free one) to 65535, not {port!r}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port is a number from 0 (a free one) to 65535, not {port}")
+
+
 async def listen_tcp(
     host: str | Sequence[str] | None,
     port: int,
