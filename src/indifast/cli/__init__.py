@@ -16,6 +16,7 @@ from importlib import import_module
 COMMANDS = {
     "demo": "a simulated camera and a thermostat, served here, watched by a client in another process",
     "serve": "a server for drivers, also in the place of indiserver",
+    "term": "the devices of a server in the terminal, to watch and to command (needs indifast[term])",
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
 

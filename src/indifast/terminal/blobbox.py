@@ -1,0 +1,57 @@
+"""A BLOB vector: the heading that all panes have, above what shows the BLOBs."""
+
+from __future__ import annotations
+
+from textual.containers import Vertical
+from textual.geometry import Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+from indifast.terminal.blobpane import BlobPane
+from indifast.terminal.board import Board, Frame, Property
+from indifast.terminal.pane import Lines, line
+from indifast.terminal.plain import plain
+
+
+class Heading(Lines):
+    """The heading alone."""
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as there are."""
+        return len(self.heading())
+
+    def render_line(self, y: int) -> Strip:
+        """A line of the heading."""
+        heading = self.heading()
+        return line(heading[y][1] if y < len(heading) else [], self.size.width, self.rich_style)
+
+
+class BlobBox(Vertical):
+    """A vector of BLOBs."""
+
+    def __init__(self, shown: Property, board: Board) -> None:
+        super().__init__()
+        self.shown = shown
+        self.heading = Heading(shown, board)
+        members = [(name, plain(member.label or name)) for name, member in shown.vector.members().items()]
+        self.blobs = BlobPane(*shown.key, members)
+
+    def compose(self) -> list[Widget]:
+        """Heading and content."""
+        return [self.heading, self.blobs]
+
+    def on_mount(self) -> None:
+        """Say what the vector is like now."""
+        self.follow()
+
+    def follow(self) -> None:
+        """Show the property as it is now."""
+        self.heading.clear_cached_dimensions()
+        self.heading.refresh(layout=True)
+        if self.blobs.is_mounted:
+            self.blobs.shown(self.shown.vector.perm, self.shown.state)
+
+    def received(self, member: str, frame: Frame, nbytes: int, count: int) -> None:
+        """BLOBs came, of which the newest is shown."""
+        self.blobs.arrived(member, nbytes, count)
+        self.blobs.received(member, frame.data, frame.format, frame.size, frame.timestamp)

@@ -1,0 +1,49 @@
+"""The message log at the bottom."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import RichLog
+
+from indifast.terminal.messages import KEPT, Entry, MessageStore
+from indifast.terminal.plain import plain
+
+AT_ONCE = 200
+"""Lines written in one refresh; of a larger flood the oldest are only found by a filter."""
+
+
+class MessageLog(RichLog, can_focus=True):
+    """Messages, the newest at the end; stays where it was scrolled to."""
+
+    def __init__(self, store: MessageStore, *, id: str | None = None) -> None:
+        super().__init__(id=id, max_lines=KEPT, wrap=True, markup=False, highlight=False, min_width=20)
+        self.store = store
+        self._written = 0
+        self._words: list[str] = []
+
+    def follow(self) -> None:
+        """Write what is new."""
+        entries = self.store.since(self._written)[-AT_ONCE:]
+        self._written = self.store.count
+        self._write(entries)
+
+    def filter(self, text: str) -> None:
+        """Show only messages that have all words of a text in them, in their device's or property's name."""
+        self._words = text.casefold().split()
+        self.clear()
+        self._write(self.store.since(0))
+
+    def _write(self, entries: list[Entry]) -> None:
+        at_end = self.is_vertical_scroll_end
+        for entry in entries:
+            if entry.matches(self._words):
+                self.write(self._line(entry), scroll_end=at_end)
+
+    def _line(self, entry: Entry) -> Text:
+        text = Text()
+        text.append(f"{entry.when.astimezone():%H:%M:%S} ", "dim")
+        source = " ".join(plain(part) for part in (entry.device, entry.vector) if part)
+        if source:
+            text.append(f"{source}: ", "bold")
+        text.append(plain(entry.text), "bold red" if entry.level == "Alert" else "")
+        return text

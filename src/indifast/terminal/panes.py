@@ -1,0 +1,109 @@
+"""The right side: a pane for each property of what was chosen in the tree."""
+
+from __future__ import annotations
+
+from textual.containers import VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Static
+
+from indifast.terminal.blobbox import BlobBox
+from indifast.terminal.board import Board, Changes, Property
+from indifast.terminal.lightpane import LightPane
+from indifast.terminal.numberpane import NumberPane
+from indifast.terminal.pane import Pane
+from indifast.terminal.plain import plain
+from indifast.terminal.switchpane import SwitchPane
+from indifast.terminal.textpane import TextPane
+from indifast.terminal.tree import Place
+
+MOST = 80
+"""Panes at a time: of a larger group the rest is reached through the tree."""
+
+KINDS: dict[str, type[Pane | BlobBox]] = {
+    "NumberVector": NumberPane,
+    "TextVector": TextPane,
+    "SwitchVector": SwitchPane,
+    "LightVector": LightPane,
+    "BLOBVector": BlobBox,
+}
+
+
+class PaneList(VerticalScroll, can_focus=False):
+    """Shows a place of the tree, and follows the board."""
+
+    def __init__(self, board: Board, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.board = board
+        self.place: Place | None = None
+        self._panes: dict[Property, Pane | BlobBox] = {}
+        self._hint = Static("", id="hint", markup=False)
+
+    def compose(self) -> list[Widget]:
+        """Only a hint; panes come as they are needed."""
+        return [self._hint]
+
+    def show(self, place: Place | None) -> None:
+        """Show the properties of a place: of a device, of a group, or one."""
+        if place != self.place:
+            self.place = place
+            self.scroll_home(animate=False)
+            self.follow_structure()
+
+    def _wanted(self) -> list[Property]:
+        place = self.place
+        if place is None:
+            return []
+        if place.vector is not None:
+            shown = self.board.properties.get((place.device, place.vector))
+            return [] if shown is None else [shown]
+        return self.board.of(place.device, place.group)
+
+    def follow_structure(self) -> None:
+        """Make and take away panes, so that there is one for each property of the place."""
+        wanted = self._wanted()
+        for shown in [shown for shown in self._panes if shown not in set(wanted[:MOST])]:
+            self._panes.pop(shown).remove()
+        fresh = []
+        for shown in wanted[:MOST]:
+            if shown not in self._panes:
+                self._panes[shown] = pane = KINDS[shown.vector.vectortype](shown, self.board)
+                fresh.append(pane)
+        if fresh:
+            self.mount_all(fresh, before=self._hint)
+        self._hint.update(self._hint_text(len(wanted)))
+
+    def _hint_text(self, count: int) -> str:
+        if count > MOST:
+            return f"{count - MOST} more properties: choose them in the tree, or search with /"
+        if count:
+            return ""
+        if self.place is None:
+            return "Choose a device, a group or a property on the left."
+        return f"{plain(self.place.device)} has nothing here now."
+
+    def follow(self, changes: Changes) -> None:
+        """Show what changed."""
+        for key in changes.keys:
+            shown = self.board.properties.get(key)
+            pane = self._panes.get(shown) if shown is not None else None
+            if pane is not None:
+                pane.follow()
+        for where, (nbytes, count) in changes.arrived.items():
+            pane = self._blob_pane(where)
+            if pane is not None:
+                pane.received(where[2], changes.frames[where], nbytes, count)
+
+    def _blob_pane(self, where: tuple[str, str, str]) -> BlobBox | None:
+        shown = self.board.properties.get(where[:2])
+        pane = self._panes.get(shown) if shown is not None else None
+        return pane if isinstance(pane, BlobBox) else None
+
+    def animate_panes(self, now: float) -> bool:
+        """Let highlights fade and clocks run; False when nothing is left to do."""
+        moving = False
+        for shown, pane in self._panes.items():
+            if shown.moving(now):
+                shown.fade(now)
+                pane.follow()
+                moving = True
+        return moving

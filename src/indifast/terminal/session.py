@@ -1,0 +1,125 @@
+"""The client behind the screen: made, run and exchanged for another when another server is chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any
+
+from indifast.client import IPyClient
+from indifast.terminal.board import Board
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server listens: see `IPyClient` for what `host` may be. `name` is what a person typed."""
+
+    host: str
+    port: int = 7624
+    ssl: SSLContext | bool | None = None
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
+
+
+class Client(IPyClient):
+    """A client that tells a function of everything it receives."""
+
+    retry_max = 10.0
+    vector_timeout_max = 3600.0
+
+    def __init__(self, server: Server, receive: Callable[[Any], None]) -> None:
+        super().__init__(server.host, server.port, ssl=server.ssl)
+        self._receive_event = receive
+
+    async def rxevent(self, event: Any) -> None:
+        """Only note it: the screen is refreshed later."""
+        self._receive_event(event)
+
+
+class Session:
+    """Runs the client of the server that is shown, and passes on what people ask of it."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+        self.server: Server | None = None
+        self.client: Client | None = None
+        self.folder: Path | None = None
+        self.wanted_blobs: set[tuple[str, str | None]] = set()
+        """Devices (with None) and vectors whose BLOBs were asked for."""
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a server is shown or tried."""
+        return self._task is not None and not self._task.done()
+
+    async def connect(self, server: Server) -> None:
+        """Show a server; what was shown of another one is forgotten."""
+        await self.disconnect()
+        if server != self.server:
+            self.board.clear()
+            self.wanted_blobs.clear()
+        self.server = server
+        self.client = client = Client(server, self.board.receive)
+        client.BLOBfolder = self.folder
+        self._task = asyncio.create_task(self._run(client), name="terminal client")
+
+    async def _run(self, client: Client) -> None:
+        try:
+            await client.asyncrun()
+        except Exception as error:  # a fault of ours: the screen stays, and says so
+            logger.exception("the client has stopped")
+            self.board.note(f"the client has stopped: {error}")
+
+    async def disconnect(self) -> None:
+        """End the connection, or the attempts to make one. What is shown stays."""
+        if self.client is not None and self._task is not None:
+            self.client.shutdown()
+            await asyncio.wait((self._task,))
+        self._task = self.client = None
+
+    async def send(self, device: str, vector: str, members: Mapping[str, Any]) -> None:
+        """Command a vector. INDICheckError for what it cannot take, ConnectionError without a connection."""
+        client = self._connected()
+        await client.send_newVector(device, vector, members=members, check=True)
+        self.board.touch((device, vector))
+
+    def _connected(self) -> Client:
+        if self.client is None or not self.client.connected:
+            raise ConnectionError("there is no connection to the server")
+        return self.client
+
+    # -- BLOBs
+
+    def blobs_wanted(self, device: str, vector: str | None = None) -> bool:
+        """Whether the server was asked for the BLOBs of a device, or of a vector of it."""
+        return self.folder is not None or bool({(device, None), (device, vector)} & self.wanted_blobs)
+
+    async def want_blobs(self, device: str, vector: str | None, wanted: bool) -> None:
+        """Ask for BLOBs, or for no more. ConnectionError without a connection."""
+        await self._connected().send_enableBLOB("Also" if wanted else "Never", device, vector)
+        if vector is None:
+            self.wanted_blobs = {key for key in self.wanted_blobs if key[0] != device}
+        if wanted:
+            self.wanted_blobs.add((device, vector))
+        else:
+            self.wanted_blobs.discard((device, vector))
+        for shown in self.board.of(device):
+            self.board.touch(shown.key)
+
+    def save_to(self, folder: Path | None) -> None:
+        """Save BLOBs to a folder, which asks for those of all devices, or to none. KeyError: no such folder."""
+        if self.client is not None:
+            self.client.BLOBfolder = folder
+        self.folder = folder
+        self.wanted_blobs.clear()
+        for shown in self.board:
+            self.board.touch(shown.key)

@@ -1,0 +1,21 @@
+"""How the four states look: each has a sign of its own, so that colour is not all that tells."""
+
+from __future__ import annotations
+
+from rich.style import Style
+from textual.widget import Widget
+
+SIGNS = {"Idle": "○", "Ok": "●", "Busy": "◐", "Alert": "▲"}
+
+CLASSES = {"state--idle", "state--ok", "state--busy", "state--alert", "state--lost"}
+"""The component classes that a widget needs which shows states."""
+
+
+def sign(state: str) -> str:
+    """The sign of a state."""
+    return SIGNS.get(state, "?")
+
+
+def state_style(widget: Widget, state: str, lost: bool = False) -> Style:
+    """The style of a state in a widget that has `CLASSES` among its component classes."""
+    return widget.get_component_rich_style("state--lost" if lost else f"state--{state.lower()}", partial=True)

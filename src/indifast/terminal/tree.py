@@ -1,0 +1,151 @@
+"""The tree on the left: devices, their groups, their properties."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, NamedTuple
+
+from rich.style import Style
+from rich.text import Text
+from textual.widgets import Tree
+from textual.widgets.tree import TreeNode
+
+from indifast.terminal.board import Board, Key, Property
+from indifast.terminal.plain import plain
+from indifast.terminal.states import CLASSES, sign, state_style
+
+RANK = {"Idle": 0, "Ok": 1, "Busy": 2, "Alert": 3}
+
+
+class Place(NamedTuple):
+    """What a node stands for: a device, a group of it, or a property of that."""
+
+    device: str
+    group: str | None = None
+    vector: str | None = None
+
+
+class PropertyTree(Tree[Place]):
+    """Follows a board. Labels are made from what the board says when they are drawn; none is read as markup."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
+    ICON_NODE = "▸ "
+    ICON_NODE_EXPANDED = "▾ "
+
+    def __init__(self, board: Board, *, id: str | None = None) -> None:
+        super().__init__("", id=id)
+        self.board = board
+        self.show_root = False
+        self.guide_depth = 2
+        self.root.expand()
+        self._places: dict[Place, TreeNode[Place]] = {}
+        self._states: dict[Place, tuple[str, bool]] = {}
+        self._words: list[str] = []
+
+    # -- what is drawn
+
+    def render_label(self, node: TreeNode[Place], base_style: Style, style: Style) -> Text:
+        """The label of a node: the sign of its state, and a name."""
+        place = node.data
+        if place is None:
+            return Text("")
+        label = Text()
+        if node.allow_expand:
+            label.append(self.ICON_NODE_EXPANDED if node.is_expanded else self.ICON_NODE, base_style)
+        state, lost = self._states.get(place, ("Idle", False))
+        label.append(f"{sign(state)} ", base_style + state_style(self, state, lost))
+        label.append(self._text(place), style + state_style(self, state, True) if lost else style)
+        return label
+
+    def _text(self, place: Place) -> str:
+        if place.vector is not None:
+            shown = self.board.properties.get((place.device, place.vector))
+            return plain(shown.vector.label or place.vector) if shown is not None else plain(place.vector)
+        if place.group is not None:
+            return plain(place.group) or "(no group)"
+        return plain(place.device)
+
+    # -- following the board
+
+    def search(self, text: str) -> None:
+        """Show only what has all the words of a text in its names or labels; everything, for an empty one."""
+        words = text.casefold().split()
+        if words != self._words:
+            self._words = words
+            self.follow()
+            if words:
+                for node in self._places.values():
+                    node.expand()
+
+    def follow(self) -> None:
+        """Take over which properties there are."""
+        wanted: dict[Place, None] = {}
+        for shown in self.board:
+            if self._words and not self._matches(shown):
+                continue
+            device, vector = shown.key
+            wanted[Place(device)] = None
+            wanted[Place(device, shown.group)] = None
+            wanted[Place(device, shown.group, vector)] = None
+        for place in [place for place in self._places if place not in wanted]:
+            node = self._places.pop(place)
+            self._states.pop(place, None)
+            parent = Place(place.device, place.group) if place.vector is not None else Place(place.device)
+            if place == parent or parent in wanted:  # else it goes with its parent
+                node.remove()
+        for place in wanted:
+            if place not in self._places:
+                self._add(place)
+        self.follow_states(shown.key for shown in self.board)
+
+    def _matches(self, shown: Property) -> bool:
+        vector = shown.vector
+        text = f"{shown.key[0]} {shown.group} {shown.key[1]} {vector.label}".casefold()
+        return all(word in text for word in self._words)
+
+    def _add(self, place: Place) -> None:
+        if place.vector is not None:
+            self._places[place] = self._places[Place(place.device, place.group)].add_leaf("", place)
+        elif place.group is not None:
+            self._places[place] = self._places[Place(place.device)].add("", place, expand=bool(self._words))
+        else:
+            self._places[place] = self.root.add("", place, expand=True)
+
+    def follow_states(self, keys: Iterable[Key]) -> None:
+        """Take over the states of properties; groups and devices show the one that most needs a look."""
+        groups: set[Place] = set()
+        for key in keys:
+            shown = self.board.properties.get(key)
+            if shown is None:
+                continue
+            place = Place(key[0], shown.group, key[1])
+            if place in self._places and self._mark(place, shown.state, shown.lost):
+                groups.add(Place(key[0], shown.group))
+        for group in groups:
+            node = self._places.get(group)
+            if node is not None and self._sum_up(group, node):
+                self._sum_up(Place(group.device), self._places[Place(group.device)])
+
+    def _sum_up(self, place: Place, node: TreeNode[Place]) -> bool:
+        states = [self._states.get(child.data, ("Idle", False)) for child in node.children if child.data is not None]
+        state = max((state for state, _ in states), key=lambda state: RANK.get(state, 0), default="Idle")
+        return self._mark(place, state, bool(states) and all(lost for _, lost in states))
+
+    def _mark(self, place: Place, state: str, lost: bool) -> bool:
+        if self._states.get(place) == (state, lost):
+            return False
+        self._states[place] = (state, lost)
+        self._places[place].refresh()
+        return True
+
+    def go_to(self, place: Place) -> bool:
+        """Put the cursor on a place, opening what it is in; False if it is not there."""
+        node = self._places.get(place)
+        if node is None:
+            return False
+        parent = node.parent
+        while parent is not None:
+            parent.expand()
+            parent = parent.parent
+        self.move_cursor(node)
+        return True
