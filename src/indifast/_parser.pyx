@@ -733,6 +733,11 @@ cdef class Element:
         return bool(self.carriers()) if self.contents is not None or self.attached else False
 
     @property
+    def growing(self) -> bool:
+        """False: all of it is there."""
+        return False
+
+    @property
     def formats(self) -> tuple[str, ...]:
         """`format` of each member with content."""
         return tuple([member.format for member in self.carriers()])

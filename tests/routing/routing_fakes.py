@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 
 
 class Fake:
-    """A message whose bytes are given; `ready=False` holds its form back until `make_ready`."""
+    """A message whose bytes are given; `ready=False` holds its form back until `make_ready`.
+
+    `shown`: only so many of its pieces are there, until `grow` adds more.
+    """
 
     def __init__(
         self,
@@ -20,6 +23,7 @@ class Fake:
         pieces: int = 1,
         fds: Sequence[int] = (),
         ready: bool = True,
+        shown: int | None = None,
         text: str = "",
     ) -> None:
         self.tag, self.device, self.name = tag, device, name
@@ -29,6 +33,7 @@ class Fake:
         self.data = data
         self.pieces = pieces
         self.ready = ready
+        self.shown = shown
         self.asked = 0
         self.text = text
         self.attrs: dict[str, str] = {}
@@ -42,19 +47,32 @@ class Fake:
         if not self.ready:
             return None
         step = max(1, -(-len(self.data) // self.pieces))
-        return [self.data[i : i + step] for i in range(0, len(self.data), step)]
+        return [self.data[i : i + step] for i in range(0, len(self.data), step)][: self.shown]
+
+    @property
+    def growing(self) -> bool:
+        return self.shown is not None
+
+    def grow(self, shown: int | None) -> None:
+        """There are more pieces; None: all."""
+        self.shown = None if shown is None or shown >= self.pieces else shown
+        self._tell()
 
     def fds(self) -> Sequence[int]:
         return self._fds
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        assert not self.ready
+        assert not self.ready or self.growing
         self.asked += 1
         self._callbacks.append(callback)
 
     def make_ready(self) -> None:
         self.ready = True
-        for callback in self._callbacks:
+        self._tell()
+
+    def _tell(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             callback()
 
     def element(self) -> Fake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
@@ -128,6 +129,7 @@ def blobs() -> st.SearchStrategy[tuple[str, ...]]:
         st.sampled_from([".fits", ".stream"]),
         st.sampled_from(["a", "b", "ab"]),
         st.integers(1, 60),
+        st.sampled_from([None, 1, 2]),
     )
 
 
@@ -135,6 +137,7 @@ def others() -> st.SearchStrategy[tuple[object, ...]]:
     return st.one_of(
         st.tuples(st.sampled_from(["small", "state", "del"]), st.sampled_from(["A", "B"])),
         st.tuples(st.just("ping")),
+        st.tuples(st.just("grow"), st.integers(1, 9)),
         st.tuples(st.just("send"), st.integers(0, 90), st.integers(1, 100), st.integers(3, 20)),
     )
 
@@ -145,12 +148,17 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
     box = Outbox(LIMITS, newest_wins=newest_wins)
     model = Model(newest_wins)
     got = expected = b""
+    growing: deque[Fake] = deque()
+    told: list[bool] = []
+    box.on_pending = lambda: told.append(box.pending)
 
     def send(nbytes: int, max_bytes: int, max_parts: int) -> int:
         nonlocal got, expected
         parts, _ = box.take(max_bytes, max_parts)
         data = b"".join(map(bytes, parts))[:nbytes]
-        box.sent(len(data), 0.0)
+        if parts:
+            told.clear()
+            box.sent(len(data), 0.0)
         got += data
         expected += model.send(len(data))
         assert got == expected
@@ -158,14 +166,26 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
 
     for number, (kind, *rest) in enumerate(actions):
         if kind == "blob":
-            name, format, members, size = rest
+            name, format, members, size, shown = rest
             fill = b"%s%d," % (name.encode(), number)
-            message = frame(name, size, format=format, members=members, fill=fill, pieces=1 + size % 3)
+            pieces = 1 + size % 4
+            shown = None if shown is None or shown >= pieces else shown
+            message = frame(name, size, format=format, members=members, fill=fill, pieces=pieces, shown=shown)
             message.age = number  # type: ignore[attr-defined]
+            if shown is not None:
+                growing.append(message)
             box.append(message, 0.0)
             model.append(message)
         elif kind == "send":
             send(*rest)
+        elif kind == "grow" and growing:
+            pending = box.pending
+            growing[0].grow((growing[0].shown or 0) + rest[0])
+            assert pending or not box.pending or told == [True], "who waits is told"
+            if not growing[0].growing:
+                growing.popleft()
+        elif kind == "grow":
+            pass
         elif kind == "ping":
             box.expedite(small(data=b"<pong%d/>" % number, tag="pingReply"), 0.0)
             model.urgent.append(b"<pong%d/>" % number)
@@ -176,8 +196,10 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
             model.append(message)
         assert box.blobs == model.waiting()
         assert box.blobs <= QUEUE or len(model.frames()) == 1
-    while send(1000, 500, 10):
-        pass
+    for message in growing:
+        message.grow(None)
+    while box.pending:
+        send(1000, 500, 10)
     assert not model.send(1) and not box.pending
     assert box.queued == box.messages == box.blobs == box.small == 0
     assert sum(box.replaced.values()) == model.replaced and sum(box.dropped.values()) == model.dropped

@@ -7,7 +7,9 @@ import gc
 import os
 import re
 import socket
+import threading
 from base64 import b64encode
+from functools import partial
 
 import pytest
 from transport_support import no_fd_leak, open_fds, until
@@ -50,10 +52,10 @@ def received(text: str, *fds: int) -> BlobMessage:
 
 async def form(message, attached: bool) -> bytes:
     """The bytes of a form, waiting for it as an outbox does."""
-    if message.parts(attached) is None:
+    while not message.whole(attached):
         ready: list[bool] = []
-        message.when_ready(attached, lambda: ready.append(True))
-        await until(lambda: ready)
+        message.when_ready(attached, partial(ready.append, True))
+        await until(ready.__len__)
         assert ready == [True]
     return b"".join(message.parts(attached))
 
@@ -195,6 +197,7 @@ def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, mo
                 for number in range(5):
                     message.when_ready(False, lambda number=number: told.append(number))
                 await until(lambda: len(told) == 5)
+                await form(message, False)
             inline = b"".join(message.parts(False))
             assert sum(encoded) == len(data)
             assert contents(inline) == {"a": data}
@@ -358,10 +361,85 @@ def test_a_file_truncated_after_sending_costs_its_message_only(caplog):
         async with no_fd_leak():
             ours = memfd(BIG * 9)
             message = received(attached_vector(f"name='a' size='{9 * len(BIG)}' format=''"), os.dup(ours))
+            faults: list[str] = []
+            message.on_fault = faults.append
             os.ftruncate(ours, LARGE)
             assert await form(message, False) == b"\n", "white space between messages: nothing half said"
-            assert "ends after" in caplog.text
+            assert "holds 65536 bytes instead of" in caplog.text
+            assert faults == ["BLOB lost"]
             assert message.element().members[0].data is None
+            os.close(ours)
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
+    """Its beginning is there before its end is made."""
+
+    async def scenario():
+        async with no_fd_leak():
+            data = os.urandom(5 << 20)
+            message = received(attached_vector(f"name='a' size='{len(data)}' format=''"), memfd(data))
+            go_on = threading.Event()
+            encode_block = blobs._encode_block
+            blocks: list[int] = []
+
+            def hold_back(data: memoryview):
+                blocks.append(len(data))
+                if len(blocks) > 2:
+                    assert go_on.wait(30)
+                return encode_block(data)
+
+            monkeypatch.setattr(blobs, "_encode_block", hold_back)
+            told: list[bool] = []
+            assert message.parts(False) is None
+            message.when_ready(False, lambda: told.append(True))
+            await until(lambda: told)
+            assert message.growing
+            assert not message.whole(False)
+            begin = b"".join(message.parts(False))
+            assert 0 < len(begin) < 3 << 20
+            assert begin.endswith((b64encode(data[: blocks[0]]), b64encode(data[: sum(blocks[:2])])))
+            go_on.set()
+            whole = await form(message, False)
+            assert whole.startswith(begin)
+            assert contents(whole) == {"a": data}
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
+def test_a_file_truncated_while_it_is_sent_is_filled_up_and_told(monkeypatch, caplog):
+    """What is on its way can't be called back: the message is completed, and nobody's connection suffers."""
+
+    async def scenario():
+        async with no_fd_leak():
+            data = os.urandom((7 << 20) + 5)
+            descriptors = DescriptorQueue()
+            ours = memfd(data)
+            descriptors.put([os.dup(ours)])
+            faults: list[str] = []
+            text = attached_vector(f"name='a' size='{len(data)}' format=''")
+            message = routable(parse(text), descriptors, faults.append)
+            encode_block = blobs._encode_block
+            kept = (3 << 20) + 1
+
+            def truncate(block: memoryview):
+                os.ftruncate(ours, kept)
+                return encode_block(block)
+
+            monkeypatch.setattr(blobs, "_encode_block", truncate)
+            whole = await form(message, False)
+            got = contents(whole)["a"]
+            assert len(got) == len(data)
+            whole_blocks = kept // blobs._BLOCK * blobs._BLOCK
+            assert got[:whole_blocks] == data[:whole_blocks]
+            assert not any(got[whole_blocks:])
+            assert faults == ["BLOB filled up"]
+            assert "Cam.CCD1 is filled up with zero bytes" in caplog.text
             os.close(ours)
             del message
             gc.collect()

@@ -60,8 +60,11 @@ class BLOBSender:
             from indifast.transport.blobs import BlobMessage
 
             message = BlobMessage.from_members("setBLOBVector", attributes, present)
-            await _take_over(message, link, device, name)
-            driver._runtime.send(message)
+            driver._runtime.send(message)  # its beginning may leave while the rest is encoded
+            try:
+                await _take_over(message, link, device, name)
+            finally:
+                message.release()
             await link.paced(device, name)
 
     async def _load(self, member: BLOBMember, value: Any, compress: bool | None) -> BlobContent | None:
@@ -93,9 +96,8 @@ async def _take_over(message: BlobMessage, link: Link, device: str, name: str) -
     while True:
         demand = link.demand(device, name)
         wanted = [attached for attached in (False, True) if (demand.attached if attached else demand.inline)]
-        missing = [attached for attached in wanted if message.parts(attached) is None]
+        missing = [attached for attached in wanted if not message.whole(attached)]
         if not missing:
-            message.release()
             return
         await _made(message, missing[0])
 

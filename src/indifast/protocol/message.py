@@ -48,8 +48,13 @@ class Routable(Protocol):
         """Bytes on the wire in the inline form; an estimate while that form does not exist."""
         ...
 
+    @property
+    def growing(self) -> bool:
+        """What `parts(False)` gives is only the beginning so far. To be looked at before the parts are."""
+        ...
+
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
-        """The pieces of the form that is asked for, or None when it is not ready."""
+        """The pieces of the form that is asked for, or None when it is not ready. A longer list later if `growing`."""
         ...
 
     def fds(self) -> Sequence[int]:
@@ -57,9 +62,9 @@ class Routable(Protocol):
         ...
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        """Ask for a form; `callback` is called once, later, on the event loop's thread, when `parts` gives it.
+        """Ask for a form; `callback` is called once, later, on the event loop's thread, when there is (more of) it.
 
-        Must only be called after `parts(attached)` gave None.
+        Must only be called after `parts(attached)` gave None, or while the message is `growing`.
         """
         ...
 
@@ -77,6 +82,7 @@ class Wire:
     __slots__ = ("_element", "data", "device", "name", "size", "tag")
 
     blob = False
+    growing = False
     formats: tuple[str, ...] = ()
     carried = _NONE_CARRIED
 

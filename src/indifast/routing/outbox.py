@@ -42,6 +42,10 @@ class Frame:
         self.pinned = False  # it stays: it was put off before, and what waits behind it must stay behind it
         self.sealed = False  # something else about the property waits behind it
 
+    def growing(self, attached: bool) -> bool:
+        """There will be more pieces than `parts` gives. To be looked at before the parts are."""
+        return not attached and self.message is not None and self.message.growing
+
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
         """The pieces to write; nothing once it was dropped."""
         return () if self.message is None else self.message.parts(attached)
@@ -57,6 +61,7 @@ class DropNote:
     tag: str = "message"
     name: str | None = None
     blob: bool = False
+    growing: bool = False
     formats: tuple[str, ...] = ()
     carried: frozenset[str] = frozenset()
     size: int = 0  # it stands in the slot of a frame that was counted before
@@ -139,7 +144,9 @@ class ByteQueue:
         self._started: Routable | Frame | None = None
         self._frames: deque[Frame] = deque()  # the unstarted ones among the items, oldest first
         self._notified = False  # on_pending was called, and there still is something
-        self._blocked = False  # the first of the items is not ready
+        self._growing: Frame | None = None  # the started message, as long as not all of its pieces were taken
+        self._grown = 0  # how many were
+        self._blocked = False  # the first of the items, or more of the one that was begun, is not ready
         self._offer: list[Routable | Frame] = []  # what `take` gave out, in order, without the started one
         self._offer_sizes: list[int] = []
         self._offer_urgent = 0
@@ -165,7 +172,7 @@ class ByteQueue:
         self._urgent.append(message)
         self.queued += message.size
         self.messages += 1
-        if not self._notified or self._blocked:
+        if not self._notified or (self._blocked and self._growing is None):
             self._notified = False
             self._notify(now, urgent=True)
 
@@ -195,13 +202,13 @@ class ByteQueue:
     def _made_ready(self) -> None:
         if self._blocked:
             self._blocked = False
-            if self._items and not self._notified:
+            if (self._items or self._growing is not None) and not self._notified:
                 self._notified = True
                 if self.on_pending is not None:
                     self.on_pending()
 
     def _notify(self, now: float, urgent: bool = False) -> None:
-        if self._blocked and not urgent:
+        if self._blocked and not (urgent and self._growing is None):
             return
         self._notified = True
         self.progress = now
@@ -213,6 +220,8 @@ class ByteQueue:
     @property
     def pending(self) -> bool:
         """Something could be written now."""
+        if self._growing is not None:
+            return bool(self._rest) or not self._blocked
         return bool(self._rest or self._urgent or (self._items and not self._blocked))
 
     @property
@@ -230,18 +239,21 @@ class ByteQueue:
         what was written of it, 0 included, before the next `take`.
         """
         self._withdraw_offer()
-        if not self._rest:
+        if self._growing is not None:
+            self._grow(self._growing)
+        if not self._rest and self._growing is None:
             self._skip_empty()
         out: list[Buffer] = list(islice(self._rest, max_parts))
         total = sum(map(len, out))
         self._offer_total = total
-        if total >= max_bytes or len(out) >= max_parts:
-            self._offer_whole = len(out) == len(self._rest)
+        if total >= max_bytes or len(out) >= max_parts or self._growing is not None:
+            self._offer_whole = len(out) == len(self._rest) and self._growing is None
             return out, ()
         fds: Sequence[int] = ()
         run: list[Buffer] = []
         joined = 0
         for message in chain(self._urgent, self._items):
+            growing = isinstance(message, Frame) and message.growing(self.attached)
             parts = message.parts(self.attached)
             if parts is None:
                 self._wait_for(message, out, run)
@@ -267,6 +279,7 @@ class ByteQueue:
                 size += length
             if not (whole or size):
                 break
+            whole = whole and not growing
             fds = fds or own
             if whole and self._terminator and parts:
                 run.append(self._terminator)
@@ -287,6 +300,28 @@ class ByteQueue:
         self._offer_urgent = min(len(self._urgent), len(self._offer))
         self._offer_total = total
         return out, fds
+
+    def _grow(self, frame: Frame) -> None:
+        """Take over the pieces that the message which is being written has got since."""
+        growing = frame.growing(self.attached)
+        parts = frame.parts(self.attached)
+        assert parts is not None
+        known, self._grown = self._grown, len(parts)
+        self._rest.extend(islice(parts, known, self._grown))
+        if growing:
+            if not self._rest:
+                assert frame.message is not None
+                self._blocked = True
+                self._notified = False
+                frame.message.when_ready(self.attached, self._made_ready)
+            return
+        self._growing = None
+        if self._terminator:
+            self._rest.append(self._terminator)
+        if not self._rest:
+            self._started = None
+            self._finish(frame)
+            self._after_removal()
 
     def _skip_empty(self) -> None:
         """Pass over slots that were left empty, and BLOBs that turned out to have no form."""
@@ -363,22 +398,27 @@ class ByteQueue:
         """Walk over the messages that were offered, up to the byte that was reached."""
         if self._started is not None:
             nbytes = self._shorten_rest(nbytes)
-            if self._rest:
+            if self._rest or self._growing is not None:
                 return
             self._finish(self._started)
             self._started = None
         for message, size in zip(self._offer, self._offer_sizes, strict=True):
             if not nbytes and size:
                 return
+            growing = isinstance(message, Frame) and message.growing(self.attached)
             parts = message.parts(self.attached)
             assert parts is not None
             self._remove_first()
             self._begin(message)
-            self._rest.extend(parts)
-            if self._terminator and parts:
+            self._grown = len(parts)
+            self._rest.extend(islice(parts, self._grown))
+            if growing:
+                assert isinstance(message, Frame)
+                self._growing = message
+            elif self._terminator and parts:
                 self._rest.append(self._terminator)
             nbytes = self._shorten_rest(nbytes)
-            if self._rest:
+            if self._rest or growing:
                 self._started = message
                 return
             self._finish(message)
@@ -460,7 +500,7 @@ class ByteQueue:
         self._withdraw_offer()
         for queue in (self._items, self._urgent, self._rest, self._frames):
             queue.clear()
-        self._started = None
+        self._started = self._growing = None
         self.queued = self.messages = 0
         self._after_removal()
 

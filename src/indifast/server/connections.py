@@ -148,7 +148,7 @@ class Connection:
                 messages.append(element)
                 continue
             try:
-                messages.append(routable(element, self._descriptors))
+                messages.append(routable(element, self._descriptors, self._fault))
             except DescriptorError as exc:
                 if not self._forgiving:
                     self.end(f"sent a BLOB of {shown(element.device)}.{shown(element.name)} that can't be read ({exc})")
@@ -157,6 +157,11 @@ class Connection:
                     "%s: a BLOB of %s.%s is lost: %s", self.peer.label, shown(element.device), shown(element.name), exc
                 )
         return messages
+
+    def _fault(self, what: str) -> None:
+        """The file behind a BLOB was not what it was when it came."""
+        self.peer.refused[what] += 1
+        self.core.router.refused[what] += 1
 
     def _count_held(self) -> None:
         held = self.tokenizer.held

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from indifast._base64 import decode, encode, encode_into, encoded_length
@@ -25,11 +26,11 @@ logger = logging.getLogger(__name__)
 LARGE = 64 << 10
 """Bytes of content from which on a form is made in a thread."""
 
-_VERY_LARGE = 8 << 20  # bytes
 _BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in the cache
 _pool = BlockPool(_BLOCK // 3 * 4, 48)  # enough for a frame of 36 MiB
 _LARGEST = 1 << 40  # bytes; a `size` from here on is a lie
 _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
+_ZEROS = b"A" * (_BLOCK // 3 * 4)  # the base64 of zero bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,12 @@ class _Content(Protocol):
     shared: bool
     """It is in a file already, large enough for everybody."""
 
-    def text(self) -> list[Buffer]:
-        """The base64, in pieces."""
+    def check(self) -> None:
+        """DescriptorError when it is known already that the content is not there."""
+        ...
+
+    def text(self) -> Iterable[Buffer]:
+        """The base64, in pieces. DescriptorError and OSError when there is no more of it."""
         ...
 
     def file(self) -> int:
@@ -72,11 +77,12 @@ class _Memory:
         self.length = len(data)
         self.size = size
 
-    def text(self) -> list[Buffer]:
-        return _by_two(self._encode, self.length)
+    def check(self) -> None:
+        """It is there."""
 
-    def _encode(self, start: int, end: int) -> list[Buffer]:
-        return [_encode_block(self.data[at : min(at + _BLOCK, end)]) for at in range(start, end, _BLOCK)]
+    def text(self) -> Iterator[Buffer]:
+        for start in range(0, self.length, _BLOCK):
+            yield _encode_block(self.data[start : start + _BLOCK])
 
     def file(self) -> int:
         return shm.share(self.data, self.size)
@@ -95,11 +101,13 @@ class _File:
             shm.close_all((fd,))
             raise
 
-    def text(self) -> list[Buffer]:
-        return _by_two(self._encode, self.length)
+    def check(self) -> None:
+        """The sender may have truncated it since it came."""
+        shm.check(self.fd, self.length)
 
-    def _encode(self, start: int, end: int) -> list[Buffer]:
-        return [_encode_block(block) for block in shm.read_blocks(self.fd, end, _BLOCK, start)]
+    def text(self) -> Iterator[Buffer]:
+        for block in shm.read_blocks(self.fd, self.length, _BLOCK):
+            yield _encode_block(block)
 
     def file(self) -> int:
         if self.shared:
@@ -121,7 +129,10 @@ class _Encoded:
         self.length = length
         self.size = size
 
-    def text(self) -> list[Buffer]:
+    def check(self) -> None:
+        """It is there."""
+
+    def text(self) -> Iterable[Buffer]:
         return self.pieces
 
     def file(self) -> int:
@@ -138,8 +149,11 @@ class _Text:
         self.length = sum(map(len, member.slices)) // 4 * 3
         self.size = member.blob_size or 0
 
-    def text(self) -> list[Buffer]:
-        return list(self._member.slices)
+    def check(self) -> None:
+        """It is there."""
+
+    def text(self) -> Iterable[Buffer]:
+        return self._member.slices
 
     def file(self) -> int:
         return shm.share(self._member.data or b"", self.size if self.size < _LARGEST else 0)
@@ -148,8 +162,14 @@ class _Text:
 class BlobMessage:
     """A vector with BLOB content: a `Routable` with an inline form (base64) and an attached one (descriptors).
 
-    Each form is made at most once, when it is first asked for, in a thread when it is large. `routable` makes such
-    messages of what was received, `from_members` of a driver's buffers. Its descriptors are closed with it.
+    Each form is made at most once, when it is first asked for, in a thread when it is large; the inline form is there
+    piece by piece, and may be sent while it still grows. `routable` makes such messages of what was received,
+    `from_members` of a driver's buffers. Its descriptors are closed with it.
+
+    A file that its sender truncates while its beginning is already on its way is taken as if it held zero bytes from
+    there on. The sender could write them there as well, and the receivers get a message that is complete: neither they
+    nor what else they are told suffers. That is logged and reported, as is a file that turns out to be too short before
+    anything of it was shown: such a message is refused as a whole.
     """
 
     blob = True
@@ -174,11 +194,18 @@ class BlobMessage:
         self._length = sum(content.length for content in contents)
         self._contents: Sequence[_Content] = contents
         self._envelope = envelope
+        self.growing = False
+        """What `parts(False)` gives is only the beginning so far. To be looked at before the parts are."""
+        self.on_fault: Callable[[str], None] | None = None
+        """Called on the event loop's thread, once, when content is missing, with what was done about it."""
+        self._fault: str | None = None
         self._inline: Sequence[Buffer] | None = None
         self._attached: Sequence[Buffer] | None = None
         self._texts: Sequence[list[Buffer]] | None = None  # the contents within the inline form
         self._files: Sequence[_File] = ()
         self._making: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])  # who waits for which form
+        self._started = [False, False]  # there is, or was, a thread that makes this form
+        self._locks = (threading.Lock(), threading.Lock())  # held while a form is made
         self._element: Element | None = None
 
     def __repr__(self) -> str:
@@ -250,8 +277,14 @@ class BlobMessage:
         made = self._attached if attached else self._inline
         if made is None and self._quick(attached) and not self._making[attached]:
             self._make(attached)
+            self._report()
             made = self._attached if attached else self._inline
         return made
+
+    def whole(self, attached: bool) -> bool:
+        """This form is there from its beginning to its end."""
+        growing = self.growing
+        return self.parts(attached) is not None and (attached or not growing)
 
     def fds(self) -> Sequence[int]:
         """One descriptor per BLOB, once the attached form is there."""
@@ -259,10 +292,12 @@ class BlobMessage:
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
         """See `Routable.when_ready`."""
-        waiting = self._making[attached]
-        waiting.append(callback)
-        if len(waiting) == 1:
-            job = asyncio.get_running_loop().run_in_executor(None, self._make, attached)
+        self._making[attached].append(callback)
+        if not self._started[attached]:
+            self._started[attached] = True
+            loop = asyncio.get_running_loop()
+            tell = partial(loop.call_soon_threadsafe, self._tell, False)
+            job = loop.run_in_executor(None, self._make, attached, tell)
             job.add_done_callback(lambda job: self._made(attached, job))
 
     def head(self) -> bytes:
@@ -272,8 +307,9 @@ class BlobMessage:
     def element(self) -> Element:
         """The message parsed, its content inline."""
         if self._element is None:
-            if self._inline is None:
+            if self._inline is None or self.growing:
                 self._make(False)
+                self._report()
             pieces = self._inline
             if pieces is None or pieces is _REFUSED:  # say what there is to say, without the content
                 pieces = self._envelope(False)
@@ -290,40 +326,73 @@ class BlobMessage:
     def release(self) -> None:
         """Let go of the driver's buffers; forms that are wanted later are made from one that there is.
 
-        To be called once the forms that are wanted are there; with none at all, the inline one is made at once.
+        To be called once the forms that are wanted are there; otherwise it waits for those that are being made, and
+        makes the inline one when there is none.
         """
-        if self._inline is None and not self._files:
+        if (self._inline is None and not self._files) or self.growing:
             self._make(False)
-        if not self._files and self._texts is not None:
-            pairs = zip(self._texts, self._contents, strict=True)
-            self._contents = [_Encoded(text, old.length, old.size) for text, old in pairs]
+        with self._locks[True]:
+            if not self._files and self._texts is not None:
+                pairs = zip(self._texts, self._contents, strict=True)
+                self._contents = [_Encoded(text, old.length, old.size) for text, old in pairs]
 
-    def _make(self, attached: bool) -> None:
-        """Make one form (in any thread)."""
-        try:
-            if attached and self._attached is None:
-                self._make_attached()
-            elif not attached and self._inline is None:
-                self._make_inline()
-        except (OSError, OverflowError) as exc:
-            if attached:  # no shared file to be had: every receiver takes the other form as well
-                logger.warning("BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc))
-                self._make(False)
-                self._attached = self._inline
-            else:
+    def _make(self, attached: bool, tell: Callable[[], object] | None = None) -> None:
+        """Make one form (in any thread); `tell` is called whenever there is more of it."""
+        with self._locks[attached]:
+            try:
+                if attached and self._attached is None:
+                    self._make_attached()
+                elif not attached and self._inline is None:
+                    self._make_inline(tell)
+            except (OSError, OverflowError) as exc:
+                if attached:  # no shared file to be had: every receiver takes the other form as well
+                    logger.warning("BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc))
+                    self._make(False)
+                    self._attached = self._inline
+                else:
+                    self._refuse(attached, exc)
+            except DescriptorError as exc:
                 self._refuse(attached, exc)
-        except DescriptorError as exc:
-            self._refuse(attached, exc)
 
-    def _make_inline(self) -> None:
-        texts = [content.text() for content in self._contents]
+    def _make_inline(self, tell: Callable[[], object] | None) -> None:
+        contents = self._contents
+        for content in contents:
+            content.check()
         first, *others = self._envelope(False)
         made: list[Buffer] = [first]
-        for text, piece in zip(texts, others, strict=True):
-            made += text
+        texts: list[list[Buffer]] = []
+        untold = 0
+        for content, piece in zip(contents, others, strict=True):
+            text: list[Buffer] = []
+            texts.append(text)
+            for block in self._text(content, text):
+                text.append(block)
+                made.append(block)
+                untold += len(block)
+                if tell is not None and untold >= _BLOCK:
+                    untold = 0
+                    self.growing = True
+                    self._inline = made
+                    tell()
             made.append(piece)
         self._texts = texts
         self._inline = made
+        self.growing = False
+
+    def _text(self, content: _Content, before: list[Buffer]) -> Iterator[Buffer]:
+        """The base64 of a content; zero bytes for what is missing of it once something of the message was shown."""
+        try:
+            yield from content.text()
+        except (OSError, DescriptorError, MemoryError) as exc:
+            if not self.growing:
+                raise
+            self._fault = "BLOB filled up"
+            text = "BLOB of %s.%s is filled up with zero bytes: %s"
+            logger.error(text, shown(self.device), shown(self.name), str(exc) or repr(exc))
+            missing = content.length - sum(map(len, before)) // 4 * 3
+            for _ in range(missing // _BLOCK):
+                yield _ZEROS
+            yield encode(bytes(missing % _BLOCK))
 
     def _make_attached(self) -> None:
         files = []
@@ -334,19 +403,32 @@ class BlobMessage:
 
     def _refuse(self, attached: bool, exc: BaseException) -> None:
         logger.error("BLOB of %s.%s is lost: %s", shown(self.device), shown(self.name), str(exc))
+        self._fault = "BLOB lost"
         if attached:
             self._attached = _REFUSED
         else:
             self._inline = _REFUSED
+            self.growing = False
 
     def _made(self, attached: bool, job: asyncio.Future[None]) -> None:
+        if not job.cancelled() and (exc := job.exception()) is not None:
+            self._refuse(attached, exc)
+        self._tell(attached)
+
+    def _tell(self, attached: bool) -> None:
+        """There is (more of) a form."""
+        self._report()
         waiting = self._making[attached]
         callbacks = waiting.copy()
         waiting.clear()
-        if not job.cancelled() and (exc := job.exception()) is not None:
-            self._refuse(attached, exc)
         for callback in callbacks:
             callback()
+
+    def _report(self) -> None:
+        """Say what went wrong, once."""
+        if self._fault is not None and self.on_fault is not None:
+            on_fault, self.on_fault = self.on_fault, None
+            on_fault(self._fault)
 
 
 def _encode_block(data: memoryview) -> Buffer:
@@ -358,16 +440,6 @@ def _encode_block(data: memoryview) -> Buffer:
         return encode(data)
     block = _pool.get()
     return memoryview(block)[: encode_into(data, block)]
-
-
-def _by_two(encode_range: Callable[[int, int], list[Buffer]], length: int) -> list[Buffer]:
-    """Encode a content from `start` to `end`; two threads share the work on a very large one."""
-    if length < _VERY_LARGE:
-        return encode_range(0, length)
-    middle = length // 2 // _BLOCK * _BLOCK
-    with ThreadPoolExecutor(1) as helper:
-        second = helper.submit(encode_range, middle, length)
-        return encode_range(0, middle) + second.result()
 
 
 def _lengths(member: Member) -> tuple[int, int]:
@@ -384,14 +456,19 @@ def _lengths(member: Member) -> tuple[int, int]:
     return length, size
 
 
-def routable(element: Element, descriptors: DescriptorQueue | None = None) -> Routable:
+def routable(
+    element: Element, descriptors: DescriptorQueue | None = None, on_fault: Callable[[str], None] | None = None
+) -> Routable:
     """What goes through the router for a received element (relay mode): the element itself unless it carries BLOBs.
 
     The BLOBs that it announces as attached take the oldest of the waiting `descriptors`. DescriptorError when there are
-    too few, or when one is not what the element says: a libindi server ends that connection.
+    too few, or when one is not what the element says: a libindi server ends that connection. `on_fault` is told what
+    was done about content that turned out to be missing later.
     """
     if element.attached:
         if descriptors is None:
             raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
-        return BlobMessage.of(element, descriptors.take(element.attached))
+        message = BlobMessage.of(element, descriptors.take(element.attached))
+        message.on_fault = on_fault
+        return message
     return BlobMessage.of(element) if element.blob else element
