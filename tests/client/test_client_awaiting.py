@@ -102,6 +102,50 @@ def test_waiting_ends_with_the_client() -> None:
     asyncio.run(asyncio.wait_for(scenario(), LIMIT))
 
 
+def test_without_reconnecting_a_failure_ends_the_client() -> None:
+    async def scenario() -> None:
+        async with session() as (server, client):
+            port = server.port
+            await client.wait_connected(LIMIT)
+        lonely = Recorder("127.0.0.1", port)
+        lonely.reconnect = False
+        with pytest.raises(ConnectionRefusedError):
+            async with asyncio.timeout(LIMIT), lonely:
+                await lonely.wait_connected()
+        assert lonely.stop
+        with pytest.raises(ConnectionError, match="the client has stopped"):
+            await lonely.wait_connected()
+
+    asyncio.run(scenario())
+
+
+def test_without_reconnecting_a_lost_connection_ends_the_client() -> None:
+    async def scenario() -> None:
+        async with session() as (server, _):
+            only = Recorder("127.0.0.1", server.port)
+            only.reconnect = False
+            with pytest.raises(ConnectionError, match="has ended: closed by the server"):
+                async with asyncio.timeout(LIMIT), only:
+                    await only.wait_connected()
+                    await server.connected(2)
+                    await server.expect("getProperties")
+                    server.hang_up()
+                    await only.wait_for("D")
+
+    asyncio.run(scenario())
+
+
+def test_waiting_for_a_connection_ends_in_time() -> None:
+    async def scenario() -> None:
+        async with session() as (server, _):
+            port = server.port
+        async with Recorder("127.0.0.1", port) as client:
+            with pytest.raises(TimeoutError, match=f"not connected to 127.0.0.1:{port}"):
+                await client.wait_connected(0.05)
+
+    asyncio.run(scenario())
+
+
 def test_a_command_waits_for_its_effect() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):

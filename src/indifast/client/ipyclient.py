@@ -50,6 +50,9 @@ class IPyClient(Model):
     """Seconds, about, between attempts at most: the time doubles from `retry_min`, varied at random by a quarter."""
     grace: float = 2.0
     """Seconds that `hardware` and a running `rxevent` get after `shutdown` before they are cancelled."""
+    reconnect: bool = True
+    """Connect again after a failure. If False, `asyncrun` raises the OSError that ended the attempt or the connection.
+    """
     check_before_send: bool = False
     """`send_newVector` checks permission, range and rule first, as with its keyword `check=True`."""
 
@@ -78,7 +81,7 @@ class IPyClient(Model):
     async def asyncrun(self) -> None:
         """Connect, and connect again whenever the connection is lost, until `shutdown` is called.
 
-        An exception in `hardware` ends the client and is raised here.
+        An exception in `hardware` ends the client and is raised here; without `reconnect` so does, and is, an OSError.
         """
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -149,19 +152,23 @@ class IPyClient(Model):
                     open_stream(self.indihost, self.indiport, self.connect_timeout, self.ssl)
                 )
             except OSError as error:
-                reason = str(error)
+                failure, reason = error, str(error)
             except Exception as error:
                 logger.exception("%s: the attempt to connect failed", where)
                 reason = f"{type(error).__name__}: {error}"
+                failure = ConnectionError(reason)
             else:
                 if stream is None:
                     return
                 began = time.monotonic()
                 reason = await self._session(stream, where)
+                failure = ConnectionError(f"the connection to {where} has ended: {reason}")
                 if time.monotonic() - began > self.retry_max:
                     failures = 0
             if self.stop:
                 return
+            if not self.reconnect:
+                raise failure
             delay = self._retry_delay(failures)
             failures += 1
             await self.warning(f"Connection to {where} failed ({reason}), trying again in {delay:.1f} s")
@@ -364,6 +371,10 @@ class IPyClient(Model):
             raise
 
     # -- beyond events
+
+    async def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until the server has taken the connection; see `waiting.wait_connected`."""
+        await waiting.wait_connected(self, timeout)
 
     async def ready(self, timeout: float | None = 30.0, *names: Any, quiet: float = 0.5) -> None:
         """Wait until the server's devices are known; see `waiting.ready`."""

@@ -141,6 +141,17 @@ def wake(client: IPyClient) -> None:
         client._connection.wake()
 
 
+async def wait_connected(client: IPyClient, timeout: float | None) -> None:
+    """Wait until the server has taken the connection, at once if it has.
+
+    TimeoutError after `timeout` seconds; ConnectionError once the client has stopped, as it does after a failure
+    without `IPyClient.reconnect`: then `IPyClient.asyncrun` raises why.
+    """
+    with _Condition(client, lambda _: True if client.connected else None) as condition:
+        condition.notify(None)
+        await condition.wait(timeout, lambda: f"not connected to {client.indihost}:{client.indiport}")
+
+
 async def ready(client: IPyClient, timeout: float | None, names: Iterable[Any], quiet: float) -> None:
     """Wait until the server's devices are known.
 

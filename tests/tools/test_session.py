@@ -1,0 +1,250 @@
+"""A command's time with a server: connected, or why not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from blackbox import Child, free_port, python_environment
+
+from indifast.cli.address import Address
+from indifast.cli.session import Status, ToolError, connected, device_of, vector_of
+from indifast.client import IPyClient
+
+NUMBER = (
+    b'<defNumberVector device="Mount" name="RATE" state="Ok" perm="rw"><defNumber name="A" format="%g" min="0" max="9"'
+    b' step="1">5</defNumber></defNumberVector>'
+)
+
+
+@contextmanager
+def answering(answer: bytes | None, *, context: ssl.SSLContext | None = None, close: bool = False) -> Iterator[int]:
+    """A server that says one thing to everybody once it was spoken to; gives its port."""
+    kept = []
+
+    def serve() -> None:
+        while True:
+            try:
+                peer, _ = listening.accept()
+            except OSError:
+                return
+            kept.append(peer)
+            peer.settimeout(20)
+            try:
+                if context is not None:
+                    peer = context.wrap_socket(peer, server_side=True)
+                    kept.append(peer)
+                peer.recv(1000)
+                peer.sendall(answer or b"")
+                if close:
+                    peer.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    with socket.create_server(("localhost", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(20)
+    for peer in kept:
+        peer.close()
+
+
+def failing(address: Address, work: Callable[[IPyClient], object] | None = None) -> ToolError:
+    """The error that a session with this server ends with."""
+
+    async def session() -> None:
+        async with connected(address) as client:
+            await client.ready(1, quiet=0.1)
+            if work is not None:
+                await asyncio.ensure_future(work(client))  # type: ignore[arg-type]
+
+    with pytest.raises(ToolError) as caught:
+        asyncio.run(session())
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_connected_client() -> None:
+    async def session(port: int) -> None:
+        async with connected(Address("localhost", port)) as client:
+            await client.ready(20, ("Mount", "RATE"))
+            assert vector_of(client, "Mount", "RATE")["A"] == "5"
+        assert client.stop
+
+    with answering(NUMBER) as port:
+        asyncio.run(session(port))
+
+
+def test_nobody_listens() -> None:
+    port = free_port()
+    error = failing(Address("localhost", port))
+    start = f"start one with `indifast serve -p {port} DRIVER`"
+    assert str(error) == f"no INDI server at localhost:{port}: connection refused; {start}"
+    assert error.status == Status.TROUBLE
+
+
+def test_no_such_host() -> None:
+    assert str(failing(Address("no-such-host.invalid"))).startswith("unknown host 'no-such-host.invalid': ")
+
+
+def test_no_such_socket(tmp_path: Path) -> None:
+    error = str(failing(Address(unix=f"{tmp_path}/none")))
+    assert error.startswith(f"no INDI server at the local socket {tmp_path}/none: connection refused")
+
+
+def test_a_socket_that_is_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    assert "no INDI server at" in str(failing(Address(unix=str(path))))
+
+
+def test_a_server_of_another_kind() -> None:
+    with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>no</html>", close=True) as port:
+        assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is no INDI server"
+    with answering(b"220 mail ESMTP\r\n") as port:
+        assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is no INDI server"
+
+
+def test_a_server_that_says_nothing() -> None:
+    with answering(None) as port:
+        error = failing(Address("localhost", port))
+        assert "says nothing" in str(error)
+        assert error.status == Status.TIMEOUT
+    with answering(None, close=True) as port:
+        assert "does it want TLS (--tls)?" in str(failing(Address("localhost", port)))
+
+
+def test_a_server_that_goes() -> None:
+    async def ask(client: IPyClient) -> None:
+        await client.send_newVector("Mount", "RATE", members={"A": 1}, wait=True, timeout=20)
+
+    with answering(NUMBER, close=True) as port:
+        assert (
+            str(failing(Address("localhost", port), ask))
+            == f"lost the connection to localhost:{port}: closed by the server"
+        )
+
+
+def test_unknown_names_have_near_ones() -> None:
+    async def vector(client: IPyClient) -> None:
+        vector_of(client, "Mount", "rates")
+
+    async def device(client: IPyClient) -> None:
+        device_of(client, "Telescope")
+
+    with answering(NUMBER) as port:
+        error = failing(Address("localhost", port), vector)
+        assert str(error) == "no property 'rates' of Mount: did you mean 'RATE'?"
+        assert error.status == Status.NOTHING
+        error = failing(Address("localhost", port), device)
+        assert str(error) == "no device 'Telescope' on this server: there is 'Mount'"
+
+
+def test_a_command_that_cannot_be_taken() -> None:
+    async def ask(client: IPyClient) -> None:
+        await client.send_newVector("Mount", "RATE", members={"A": 10}, check=True)
+
+    with answering(NUMBER) as port:
+        error = failing(Address("localhost", port), ask)
+        assert error.status == Status.NOTHING
+        assert "A" in str(error)
+
+
+def test_tls(tmp_path: Path) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate = authority.issue_cert("localhost")
+    stranger = other.issue_cert("client")
+    stranger.private_key_and_cert_chain_pem.write_to_path(tmp_path / "stranger.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+    trusting = {"tls": True, "tls_ca": str(tmp_path / "ca.pem")}
+
+    async def session(port: int) -> None:
+        async with connected(Address("localhost", port, **trusting)) as client:
+            await client.ready(20, "Mount")
+
+    with answering(NUMBER, context=context) as port:
+        asyncio.run(session(port))
+        assert "is not trusted" in str(failing(Address("localhost", port, tls=True)))
+        assert "--tls" in str(failing(Address("localhost", port)))
+    with answering(b"no TLS here\r\n") as port:
+        assert (
+            str(failing(Address("localhost", port, **trusting))) == f"localhost:{port} speaks no TLS; try without --tls"
+        )
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    with answering(NUMBER, context=context) as port:
+        assert "--tls-cert" in str(failing(Address("localhost", port, **trusting)))
+        rogue = Address("localhost", port, **trusting, tls_cert=str(tmp_path / "stranger.pem"))
+        assert "certificate" in str(failing(rogue))
+    assert "cannot be used" in str(failing(Address(tls=True, tls_ca=str(tmp_path / "none"))))
+    assert "cannot be used" in str(failing(Address(tls=True, tls_cert=str(tmp_path / "ca.pem"))))
+
+
+PROGRAM = """
+import sys
+from indifast.cli.arguments import Parser
+from indifast.cli.session import add_server_options, connected, run
+
+async def command(options):
+    async with connected(options) as client:
+        await client.wait_for("Mount", timeout=20)
+        print("up", flush=True)
+        if options.way == "fault":
+            return 1 // 0
+        if options.way == "print":
+            while True:
+                print("x" * 1000)
+        await client.wait_for("Mount", "LATER")
+
+parser = Parser(prog="thing", add_help=False)
+parser.add_argument("way")
+add_server_options(parser)
+sys.exit(run("thing", parser.parse_args(), command))
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_fault_of_the_program_is_told_as_one(debug: bool) -> None:
+    with answering(NUMBER) as port:
+        words = [sys.executable, "-c", PROGRAM, "fault", "-p", str(port), *(["--debug"] if debug else [])]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=python_environment())
+    assert done.returncode == Status.TROUBLE
+    assert "thing: a fault of this program: ZeroDivisionError" in done.stderr
+    assert ("Traceback" in done.stderr) == debug
+
+
+def test_ctrl_c(tmp_path: Path) -> None:
+    with answering(NUMBER) as port:
+        words = [sys.executable, "-c", PROGRAM, "wait", "-p", str(port)]
+        with Child(words, tmp_path, env=python_environment(), stdio=True) as child:
+            assert child.process.stdout is not None
+            assert child.process.stdout.readline() == b"up\n"
+            os.kill(child.pid, signal.SIGINT)
+            assert child.wait() == Status.INTERRUPTED
+            assert child.stderr == ""
+
+
+def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
+    with answering(NUMBER) as port:
+        words = [sys.executable, "-c", PROGRAM, "print", "-p", str(port)]
+        with Child(words, tmp_path, env=python_environment(), stdio=True) as child:
+            assert child.process.stdout is not None
+            assert child.process.stdout.readline() == b"up\n"
+            child.process.stdout.close()
+            assert child.wait() == Status.PIPE
+            assert child.stderr == ""
