@@ -17,7 +17,19 @@ import pytest
 from astropy.io import fits
 from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
-from indifast.client import ClientEvent, Frame, INDIAlert, INDICheckError, Message, blobjobs, setNumberVector, waiting
+from indifast.client import (
+    ClientEvent,
+    Frame,
+    INDIAlert,
+    INDICheckError,
+    Message,
+    blobjobs,
+    frame_array,
+    frame_sizes,
+    inflated,
+    setNumberVector,
+    waiting,
+)
 from indifast.client.waiting import Until
 
 STREAMS = """<defNumberVector device="D" name="CCD_FRAME" state="Ok" perm="rw">
@@ -431,6 +443,34 @@ def test_raw_frames_become_arrays(dtype: str, shape: tuple[int, ...], packed: bo
                 (await anext(stream)).array()
             with pytest.raises(ValueError, match=r"\.jpg"):
                 (await anext(stream)).array()
+
+    asyncio.run(scenario())
+
+
+def test_sizes_of_a_camera_and_arrays_of_content_without_a_frame() -> None:
+    odd = (
+        '<defNumberVector device="D" name="CCD_INFO" state="Idle" perm="ro">'
+        '<defNumber name="CCD_MAX_X" format="%g" min="0" max="0" step="0">inf</defNumber>'
+        '<defNumber name="CCD_MAX_Y" format="%g" min="0" max="0" step="0">-3</defNumber></defNumberVector>'
+    )
+
+    async def scenario() -> None:
+        async with session(STREAMS + odd) as (_, client):
+            await client.wait_for("D", "CCD_INFO", timeout=LIMIT)
+            sizes = frame_sizes(client["D"])
+            assert sizes == [(4, 3)]
+            assert frame_sizes(client.snapshot()["D"]) == sizes
+            content = bytes(range(12))
+            packed = zlib.compress(content)
+            assert numpy.array_equal(
+                frame_array(packed, ".STREAM.Z", sizes=sizes), frame_array(content, ".stream", sizes=sizes)
+            )
+            assert inflated(packed, ".bin.z", 12) == content
+            assert inflated(content, ".bin") is content
+            with pytest.raises(ValueError, match="12 bytes fit none"):
+                frame_array(content, ".stream")
+            with pytest.raises(ValueError, match="incomplete"):
+                inflated(packed[:-3], ".bin.z")
 
     asyncio.run(scenario())
 

@@ -54,4 +54,4 @@ class BlobBox(Vertical):
     def received(self, member: str, frame: Frame, nbytes: int, count: int) -> None:
         """BLOBs came, of which the newest is shown."""
         self.blobs.arrived(member, nbytes, count)
-        self.blobs.received(member, frame.data, frame.format, frame.size, frame.timestamp)
+        self.blobs.received(member, frame.data, frame.format, frame.size, frame.timestamp, frame.sizes)

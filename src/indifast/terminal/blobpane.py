@@ -1,4 +1,4 @@
-"""What arrived in a BLOB vector.
+"""What a BLOB property shows: what came, how fast, a picture of it; saving it, and sending a file.
 
 The contract between this module and the rest of the terminal: `BlobBox` puts a `BlobPane` below the heading of a BLOB
 vector and calls `shown` when state or permission change, `arrived` with what came since the last refresh, and
@@ -9,48 +9,261 @@ told there, too. Text from the network goes through `plain` and is never read as
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from textual.widgets import Static
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Button, Static
+
+from indifast.terminal.files import SaveDialog, SendDialog, free_path, suggested_name
+from indifast.terminal.meter import Meter
+from indifast.terminal.picture import NoPreview, Picture, picture
+from indifast.terminal.plain import plain
+from indifast.terminal.preview import Preview
+
+NOTHING_YET = "nothing received yet"
 
 
-class BlobPane(Static):
-    """The BLOBs of a vector: what arrived last of each member, and how much in all.
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """The newest BLOB of a member."""
 
-    `members` are pairs of name and label. `on_send` is set by whoever made the pane.
+    data: Any
+    format: str
+    size: int
+    timestamp: datetime
+    sizes: Sequence[tuple[int, int]]
+
+
+class BlobPane(Widget):
+    """The members of a BLOB property.
+
+    `device` and `vector` are names, `members` pairs of name and label. `on_send` is called with a path and a member
+    name when the user wants to send a file; an OSError or ValueError that it raises is shown. `folder` is where files
+    are saved unless the user says otherwise, `clock` gives monotonic seconds.
+
+    Pictures are made in a thread, one at a time, always of the newest frame.
     """
 
-    on_send: Callable[[Path, str], None] | None = None
+    DEFAULT_CSS = """
+    BlobPane { height: auto; layout: vertical; }
+    BlobPane .facts { height: auto; }
+    BlobPane .buttons { height: 1; }
+    BlobPane Button { margin-right: 1; }
+    BlobPane .note { width: 1fr; height: 1; color: $text-muted; }
+    """
+    BINDINGS = [  # noqa: RUF012 - Textual's way
+        ("s", "save", "Save BLOB"),
+        ("o", "send", "Send file"),
+        ("m", "next_member", "Next member"),
+    ]
 
-    def __init__(self, device: str, vector: str, members: Sequence[tuple[str, str]]) -> None:
-        super().__init__("", markup=False)
-        self.members = members
-        self._counts: dict[str, tuple[int, int]] = {}
-        self._last: dict[str, str] = {}
+    def __init__(
+        self,
+        device: str,
+        vector: str,
+        members: Sequence[tuple[str, str]],
+        *,
+        on_send: Callable[[Path, str], object] | None = None,
+        folder: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        id: str | None = None,
+    ) -> None:
+        super().__init__(id=id)
+        self.device = device
+        self.vector = vector
+        self.members = list(members)
+        self.on_send = on_send
+        self.folder = folder or Path.cwd()
+        self._clock = clock
+        self._perm = "ro"
+        self._state = ""
+        self._meters = {name: Meter() for name, _ in members}
+        self._newest: dict[str, _Received] = {}
+        self._kinds: dict[str, str] = {}
+        self._looked_at = ""
+        self._fresh = asyncio.Event()
+        self._told: Text | None = None
+        self._said = Static(classes="facts", markup=False)
+        self._preview = Preview(NOTHING_YET)
+        self._save_button = Button("Save… (s)", id="save", disabled=True, compact=True)
+        self._send_button = Button("Send… (o)", id="send", compact=True)
+        self._note = Static(classes="note", markup=False)
+
+    def compose(self) -> ComposeResult:
+        yield self._said
+        yield self._preview
+        with Horizontal(classes="buttons"):
+            yield self._save_button
+            yield self._send_button
+            yield self._note
 
     def on_mount(self) -> None:
-        """Show that nothing came yet."""
-        self._show()
+        self.shown(self._perm, self._state)
+        self._tell()
+        self.set_interval(0.5, self._tell)
+        self.run_worker(self._decode(), group="decode", exclusive=True)
+
+    def on_resize(self) -> None:
+        self._fresh.set()
+
+    # What the application tells
+
+    def arrived(self, member: str, nbytes: int, count: int = 1) -> None:
+        """So many frames of a member came, of so many bytes together."""
+        if member in self._meters:
+            self._meters[member].add(count, nbytes, self._clock())
+
+    def received(
+        self,
+        member: str,
+        data: Any,
+        format: str,
+        size: int,
+        timestamp: datetime,
+        sizes: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """The newest content of a member. `sizes`: what `indifast.client.frame_sizes` gives for the device, now."""
+        if member not in self._meters:
+            return
+        self._newest[member] = _Received(data, format, size, timestamp, sizes)
+        self._looked_at = self._looked_at or member
+        self._tell()
+        if member == self._looked_at:
+            self._fresh.set()
 
     def shown(self, perm: str, state: str) -> None:
-        """The vector's permission and state, whenever one of them may have changed."""
+        """The property's permission and state."""
+        self._perm, self._state = perm, state
+        self._send_button.display = perm != "ro"
+        self._save_button.display = perm != "wo"
+        if not self._newest:
+            self._preview.say("files can be sent here, nothing is received" if perm == "wo" else NOTHING_YET)
 
-    def arrived(self, member: str, nbytes: int, count: int) -> None:
-        """So many BLOBs of a member came since this was last called, of so many bytes together."""
-        total, number = self._counts.get(member, (0, 0))
-        self._counts[member] = (total + nbytes, number + count)
+    # What is shown
 
-    def received(self, member: str, data: Any, format: str, size: int, timestamp: datetime) -> None:
-        """The newest BLOB of a member: its content (bytes or a memoryview), format and size as announced."""
-        self._last[member] = f"{len(data):,} bytes {format}"
-        self._show()
+    def _tell(self) -> None:
+        """Say what came and how fast."""
+        self._save_button.disabled = not self._newest
+        text = self._facts()
+        if text != self._told:
+            self._told = text
+            self._said.update(text)
 
-    def _show(self) -> None:
-        lines = [
-            f"  {label}: {self._last.get(name, 'nothing came yet')}, {self._counts.get(name, (0, 0))[1]} in all"
-            for name, label in self.members
-        ]
-        self.update("\n".join(lines))
+    def _facts(self) -> Text:
+        now = self._clock()
+        lines = Text(overflow="fold")
+        for number, (name, label) in enumerate(self.members):
+            if number:
+                lines.append("\n")
+            several = len(self.members) > 1
+            lines.append(("▸ " if name == self._looked_at else "  ") if several else "")
+            lines.append(plain(label or name), "bold")
+            received = self._newest.get(name)
+            if received is None:
+                lines.append("  -", "dim")
+                continue
+            facts = [plain(received.format) or "no format", _bytes(len(received.data))]
+            if kind := self._kinds.get(name):
+                facts.append(kind)
+            frames, nbytes = self._meters[name].rates(now)
+            if frames:
+                facts += [f"{frames:.1f} frames/s", f"{nbytes / 1e6:.1f} MB/s"]
+            facts.append(f"{received.timestamp:%H:%M:%S} UTC")
+            lines.append("  " + " · ".join(facts))
+        return lines
+
+    def note(self, sentence: str) -> None:
+        """Say something beside the buttons."""
+        self._note.update(sentence)
+
+    async def _decode(self) -> None:
+        """Show the newest frame, again and again."""
+        preview = self._preview
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            member = self._looked_at
+            received = self._newest.get(member)
+            columns, rows = preview.room
+            if received is None or columns < 1 or rows < 1:
+                continue
+            try:
+                shown, strips = await asyncio.to_thread(_made, preview, received, columns, rows)
+            except NoPreview as error:
+                self._kinds.pop(member, None)
+                preview.say(plain(str(error)))
+            else:
+                self._kinds[member] = f"{shown.width} x {shown.height} {shown.kind}"
+                preview.show(shown, strips)
+            self._tell()
+
+    # What the user does
+
+    @on(Button.Pressed, "#save")
+    def action_save(self) -> None:
+        """Save the BLOB that is looked at."""
+        received = self._newest.get(self._looked_at)
+        if received is None:
+            self.note("There is nothing to save yet.")
+            return
+        name = suggested_name(self.device, self._looked_at, received.timestamp, received.format)
+        self.app.push_screen(SaveDialog(free_path(self.folder, name), received.data), self._saved)
+
+    def _saved(self, path: Path | None) -> None:
+        if path is not None:
+            self.folder = path.parent
+            self.note(f"Saved as {plain(str(path))}.")
+
+    @on(Button.Pressed, "#send")
+    def action_send(self) -> None:
+        """Choose a file and send it."""
+        if self._perm == "ro":
+            self.note("This property is read-only.")
+            return
+        self.app.push_screen(SendDialog(self.folder, self.members), self._send)
+
+    def _send(self, choice: tuple[Path, str] | None) -> None:
+        if choice is None or self.on_send is None:
+            return
+        path, member = choice
+        self.folder = path.parent
+        try:
+            self.on_send(path, member)
+        except (OSError, ValueError) as error:
+            self.note(f"{plain(path.name)} was not sent: {error}.")
+
+    def action_next_member(self) -> None:
+        """Look at another member."""
+        names = [name for name, _ in self.members if name in self._newest]
+        if names:
+            index = names.index(self._looked_at) + 1 if self._looked_at in names else 0
+            self._looked_at = names[index % len(names)]
+            self._fresh.set()
+            self._tell()
+
+
+def _made(preview: Preview, received: _Received, columns: int, rows: int) -> tuple[Picture, list[Strip]]:
+    shown = picture(
+        received.data, received.format, size=received.size, sizes=received.sizes, columns=columns, rows=rows
+    )
+    return shown, preview.make(shown)
+
+
+def _bytes(count: int) -> str:
+    """12.6 MB"""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.1f} GB"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from indifast.client import frame_sizes
 from indifast.terminal.messages import MessageStore
 
 Key: TypeAlias = tuple[str, str]
@@ -131,6 +132,8 @@ class Frame:
     format: str
     size: int
     timestamp: Any
+    sizes: list[tuple[int, int]]
+    """Width and height that it may have, if it is raw pixels."""
 
 
 class Board:
@@ -177,12 +180,13 @@ class Board:
         match kind:
             case "SetBLOB":
                 changes.keys.add((event.devicename, event.vectorname))
+                sizes = frame_sizes(event.device)
                 for name, (size, form) in event.sizeformat.items():
                     where = (event.devicename, event.vectorname, name)
                     data = event[name]
                     if data is None:
                         continue
-                    changes.frames[where] = Frame(data, form, size, event.timestamp)
+                    changes.frames[where] = Frame(data, form, size, event.timestamp, sizes)
                     nbytes, count = changes.arrived.get(where, (0, 0))
                     changes.arrived[where] = (nbytes + len(data), count + 1)
                 if event.message:

@@ -8,6 +8,7 @@ Nothing here knows a terminal; `picture` may run in any thread.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,12 +120,14 @@ def _fits(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], 
     content = inflated(content, form, size)
     # Stored pixels are a view; astropy's scaling would copy all of them. Nothing is closed, as there is no file.
     whole = content if isinstance(content, bytes) else bytes(content)
-    for unit in fits.HDUList.fromstring(whole, do_not_scale_image_data=True):
-        if getattr(unit, "is_image", False) and unit.data is not None and unit.data.size:
-            break
-    else:
-        raise NoPreview("no preview, as this FITS file holds no image")
-    header, pixels = unit.header, np.asarray(unit.data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about what can be read all the same
+        for unit in fits.HDUList.fromstring(whole, do_not_scale_image_data=True):
+            if getattr(unit, "is_image", False) and unit.data is not None and unit.data.size:
+                break
+        else:
+            raise NoPreview("no preview, as this FITS file holds no image")
+        header, pixels = unit.header, np.asarray(unit.data)
     kind = f"{8 * pixels.itemsize} bit" + (" float" if pixels.dtype.kind == "f" else "")
     while pixels.ndim > 3:
         pixels = pixels[0]
