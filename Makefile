@@ -8,7 +8,7 @@ SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: demo test bench bench-peers peers lint sanitize build clean
+.PHONY: demo test bench performance bench-peers peers lint sanitize build clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -18,6 +18,12 @@ test: build peers
 
 bench: build
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
+
+# Everything beside the peers, about half an hour on a quiet machine, then docs/performance.md from what was measured.
+performance: build peers
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	$(BIN)/python -m benchmarks.everything --results benchmarks/results
+	$(BIN)/python -m benchmarks.page
 
 # The programs indifast is measured against and talks to in its tests, each in an environment of its own.
 peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done $(PEERS)/term/.done $(PEERS)/web/.done

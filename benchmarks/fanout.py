@@ -1,107 +1,124 @@
 """How frames pass from one executable driver, as fast as it can, to many TCP clients that read as fast as they can.
 
-    python -m benchmarks.fanout [--clients 10 50] [--seconds 5] [--runs 3] [--json FILE]
-
-Every client is a process that compares every byte of every frame (`csrc/wire.c`). Counted are the bytes of all clients,
-the clients that were disconnected or got a damaged frame, the frames that clients missed, and the slowest client's rate
-as a part of the fastest one's.
+Every client is a process of `csrc/wire.c` that compares every byte of every frame (4 MiB, lines of 72 characters, with
+`enclen`); time runs for all of them together, from when the last one has its first frame. A contender that disconnects
+a client, or damages a byte, has failed. “no server” is one C process that does nothing but send the same frames to all
+clients, with epoll.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import socket
-import statistics
+import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from benchmarks import peers, report
+from benchmarks import peers
+from benchmarks.program import Failed, Program, Settings, main
+from benchmarks.results import KERNEL, Bound, Goal, Row
 
+CLIENTS = (10, 50)
 START = b"<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>"
 
 
-def measure(
-    contender: peers.Contender, clients: int, seconds: float, environment: Mapping[str, str]
+@contextmanager
+def readers(
+    port: int, clients: int, seconds: float, environment: Mapping[str, str]
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """So many clients, all of them there before the first frame; gone at the end. Their time runs together."""
+    window = peers.BUILD / f"window-{os.getpid()}"
+    window.write_bytes(struct.pack("qd", clients, 0.0))
+    settings = {**os.environ, **environment, "WIRE_WAIT": "1", "WIRE_WINDOW": str(window)}
+    command = [str(peers.compile_c("wire")), "receive", str(port), str(seconds)]
+    children = [
+        subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(clients)
+    ]
+    try:
+        for child in children:
+            assert child.stdout is not None
+            child.stdout.readline()
+        yield children
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+        window.unlink()
+
+
+def measure_one(
+    contender: peers.Contender, clients: int, environment: Mapping[str, str], seconds: float
 ) -> dict[str, float]:
     """One run: MB/s on the wire of all clients, clients lost, frames missed, slowest by fastest."""
     wire = peers.compile_c("wire")
-    settings = {**os.environ, **environment, "WIRE_WAIT": "1"}
-    with contender(wire, environment) as port:
-        command = [str(wire), "receive", str(port), str(seconds)]
-        children = [
-            subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            for _ in range(clients)
-        ]
-        for child in children:  # all are there before the first frame
-            assert child.stdout is not None
-            child.stdout.readline()
-        with socket.create_connection(("127.0.0.1", port)) as starter:
-            starter.sendall(START)
-            rates, missed, lost = _collect(children, seconds)
-    return {
-        "total": sum(rates),
-        "lost": lost,
-        "missed": missed,
-        "fairness": min(rates) / max(rates) if max(rates) else 0.0,
-    }
+    with (
+        contender(wire, environment) as port,
+        readers(port, clients, seconds, environment) as children,
+        socket.create_connection(("127.0.0.1", port)) as starter,
+    ):
+        starter.sendall(START)
+        return collect(children, seconds)
 
 
-def _collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> tuple[list[float], int, int]:
-    """MB/s of each client, frames missed, clients lost."""
-    rates, missed, lost = [], 0, 0
+def collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> dict[str, float]:
+    """The figures of clients that were started. Raises Failed when one was lost, or got what it should not."""
+    rates: list[float] = []
+    missed, frames, lost = 0, 0, 0
     for child in children:
         try:
             out, _ = child.communicate(timeout=seconds + 60)
         except subprocess.TimeoutExpired:
-            child.kill()
-            out, _ = child.communicate()
+            out = ""
         result: dict[str, Any] = json.loads(out) if out.strip() else {}
         if child.returncode or not result or result["wrong"] or result["frames"] < 2:
             lost += 1
-            rates.append(0.0)
             continue
         missed += result["missed"]
+        frames += result["frames"]
         rates.append(result["wire_bytes"] / result["seconds"] / 1e6)
-    return rates, missed, lost
+    if lost:
+        raise Failed(f"{lost} of {len(children)} clients lost; {sum(rates):.0f} MB/s to the others")
+    return {"total": sum(rates), "missed": missed, "fairness": min(rates) / max(rates), "frames": frames}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fanout", description=__doc__.partition("\n")[0])
-    parser.add_argument("--clients", type=int, nargs="+", default=[10, 50])
-    parser.add_argument("--seconds", type=float, default=5.0, help="per run (default: 5)")
-    parser.add_argument("--runs", type=int, default=3, help="of each contender (default: 3)")
-    parser.add_argument("--size", type=int, default=4 << 20, help="raw bytes per frame (default: 4 MiB)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
-    options = parser.parse_args(arguments)
+def contenders() -> dict[str, peers.Contender]:
+    """The C++ server as it is started by default: a client may be 128 MB behind."""
+    return {**peers.installed(queue=None), KERNEL: peers.nothing_to_many}
 
-    environment = {"WIRE_BYTES": str(options.size), "WIRE_WRAP": "72", "WIRE_ENCLEN": "1"}
-    contenders = {name: one for name, one in peers.installed().items() if name != "no server"}
-    if "indiserver (C++)" in contenders:  # as it is started by default
-        contenders["indiserver (C++)"] = partial(peers.indiserver, queue=128)
-    results: dict[str, Any] = {}
-    rows = []
-    for clients in options.clients:
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-        for _ in range(options.runs):
-            for name, contender in contenders.items():
-                runs[name].append(measure(contender, clients, options.seconds, environment))
-        for name, figures in runs.items():
-            median = {key: statistics.median(run[key] for run in figures) for key in figures[0]}
-            shown = [f"{median['total']:.0f}", f"{median['lost']:.0f}", f"{median['missed']:.0f}"]
-            rows.append([name, str(clients), *shown, f"{median['fairness']:.2f}"])
-        results[str(clients)] = runs
-    print(report.table(["", "clients", "MB/s in all", "lost", "frames missed", "slowest / fastest"], rows))
-    if options.json:
-        settings = {"seconds": options.seconds, "runs": options.runs, "size": options.size}
-        report.write_json(options.json, "fanout", settings, results)
-    return 0
 
+def measure(settings: Settings) -> Iterable[Row]:
+    environment = {"WIRE_BYTES": str(settings.options["size"]), "WIRE_WRAP": "72", "WIRE_ENCLEN": "1"}
+    for clients in CLIENTS:
+        runs = {name: partial(measure_one, one, clients, environment) for name, one in contenders().items()}
+        turns = settings.turns(f"{clients} clients", runs)
+        yield turns.row("total", f"{clients} clients, all together", "MB/s")
+        yield turns.row("fairness", f"{clients} clients, slowest by fastest", "", digits=2)
+        yield turns.row("missed", f"{clients} clients, frames left out", "")
+
+
+PROGRAM = Program(
+    "fanout",
+    "Fan-out: one driver, many clients",
+    __doc__ or "",
+    measure,
+    timed=10,
+    overhead=1.5,
+    options={"size": 4 << 20},
+    goals=tuple(
+        goal
+        for clients in CLIENTS
+        for goal in (
+            Goal(f"{clients} clients, all together", ">=", (Bound(0.9, KERNEL),)),
+            Goal(f"{clients} clients, slowest by fastest", ">=", (Bound(0.9),)),
+        )
+    ),
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PROGRAM))

@@ -6,6 +6,7 @@ driver; whatever happens, its processes are gone at the end.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -14,7 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
+
+from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "benchmarks"
@@ -59,34 +63,100 @@ def process(command: list[str], environment: Mapping[str, str] | None = None) ->
 def nothing(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
     """The driver listens itself: what the kernel gives."""
     with process([str(driver), "listen"], environment) as child:
-        assert child.stdout is not None
-        yield int(child.stdout.readline())
+        yield first_number(child)
 
 
 @contextmanager
-def indifast(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    """IPyServer with the driver as executable driver."""
-    with process([sys.executable, "-m", "benchmarks.serve", str(driver)], environment) as child:
-        assert child.stdout is not None
-        yield int(child.stdout.readline())
+def nothing_to_many(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    """The same to any number of clients."""
+    with process([str(driver), "serve"], environment) as child:
+        yield first_number(child)
 
 
 @contextmanager
-def indiserver(driver: Path, environment: Mapping[str, str], queue: int = 2000) -> Iterator[int]:
-    """The C++ server; its clients' queues (MB) are so large that it does not cut off a reader for being slow."""
+def serving(
+    *drivers: str, environment: Mapping[str, str] | None = None, uvloop: bool = False, unix: str = ""
+) -> Iterator[tuple[int, int]]:
+    """(port, process) of indifast's IPyServer with executable drivers; `unix`: name of its local socket."""
+    options = (["--uvloop"] if uvloop else []) + (["--unix", unix] if unix else [])
+    with process([sys.executable, "-m", "benchmarks.serve", *options, *drivers], environment) as child:
+        yield first_number(child), child.pid
+
+
+@contextmanager
+def serving_cpp(
+    *drivers: str, environment: Mapping[str, str] | None = None, unix: str = "", queue: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """(port, process) of the C++ server; `queue`: MB that a client may be behind, else what it does by default."""
     port = free_port()
-    name = f"/tmp/indifast-benchmark-{os.getpid()}-{port}"
-    with process(["indiserver", "-p", str(port), "-u", name, "-m", str(queue), str(driver)], environment) as child:
+    name = unix or f"/tmp/indifast-benchmark-{os.getpid()}-{port}"
+    limits = [] if queue is None else ["-m", str(queue)]
+    with process(["indiserver", "-p", str(port), "-u", name, *limits, *drivers], environment) as child:
         wait_for_port(port, child)
+        yield port, child.pid
+
+
+@contextmanager
+def serving_python(*drivers: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[int, int]]:
+    """(port, process) of indipyserver with executable drivers."""
+    port = free_port()
+    command = [str(python_peer()), str(HERE / "serve_indipyserver.py"), str(port), *drivers]
+    with process(command, environment) as child:
+        wait_for_port(port, child)
+        yield port, child.pid
+
+
+Server = Callable[..., AbstractContextManager[tuple[int, int]]]
+"""Takes executable drivers and `environment`; gives port and process."""
+
+
+def servers(queue: int | None = None) -> dict[str, Server]:
+    """The servers that can be measured here, by name; `queue` is for the C++ server."""
+    found: dict[str, Server] = {OURS: serving}
+    if importlib.util.find_spec("uvloop"):
+        found[OURS_UVLOOP] = partial(serving, uvloop=True)
+    if shutil.which("indiserver"):
+        found[CPP] = partial(serving_cpp, queue=queue)
+    if python_peer().exists():
+        found[PYTHON_PEER] = serving_python
+    return found
+
+
+@contextmanager
+def _port_alone(server: Server, driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    with server(str(driver), environment=environment) as (port, _):
         yield port
 
 
-def installed() -> dict[str, Contender]:
-    """The contenders that can be measured here, by name."""
-    contenders: dict[str, Contender] = {"indifast": indifast}
-    if shutil.which("indiserver"):
-        contenders["indiserver (C++)"] = indiserver
-    return contenders | {"no server": nothing}
+def installed(queue: int | None = 2000) -> dict[str, Contender]:
+    """The contenders that can be measured here, by name. The queues of the C++ server's clients (MB) are by default so
+    large that it does not cut off a reader for being slow."""
+    return {name: partial(_port_alone, server) for name, server in servers(queue).items()} | {KERNEL: nothing}
+
+
+def python_peer(environment: str = "d31") -> Path:
+    """The interpreter that has the Python peers, which need not be there: `make bench-peers` makes it."""
+    home = Path(os.environ.get("INDIFAST_PEERS") or HERE.parent / ".venv-peers")
+    return home / environment / "bin" / "python"
+
+
+def python_versions() -> dict[str, str]:
+    """Versions of the Python peers, by package."""
+    packages = ("indipydriver", "indipyserver", "indipyclient")
+    if not python_peer().exists():
+        return dict.fromkeys(packages, "not installed")
+    program = "import importlib.metadata, sys; print(*map(importlib.metadata.version, sys.argv[1:]))"
+    told = subprocess.run([str(python_peer()), "-c", program, *packages], stdout=subprocess.PIPE, text=True, check=True)
+    return dict(zip(packages, told.stdout.split(), strict=True))
+
+
+def first_number(child: subprocess.Popen[str]) -> int:
+    """The number that a process prints when it is ready: a port. Raises RuntimeError when it ends instead."""
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    if not line.strip().isdigit():
+        raise RuntimeError(f"{child.args!r} did not start")
+    return int(line)
 
 
 def free_port() -> int:

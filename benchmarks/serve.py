@@ -1,16 +1,21 @@
-"""An IPyServer around executable drivers; prints its port. For the measurements only."""
+"""An IPyServer around executable drivers; prints its port. For the measurements only.
+
+    python -m benchmarks.serve [--uvloop] [--unix NAME] DRIVER ...
+
+asyncio's own event loop, unless `--uvloop` asks for the one that `indifast serve` takes where it is installed.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 
 from indifast import IPyServer
 
 
-async def main() -> None:
-    server = IPyServer(host="127.0.0.1", port=0, maxconnections=None)
-    for program in sys.argv[1:]:
+async def serve(drivers: list[str], unix: str | None) -> None:
+    server = IPyServer(host="127.0.0.1", port=0, maxconnections=None, unix_socket=unix)
+    for program in drivers:
         server.add_exdriver(program)
     running = asyncio.create_task(server.asyncrun())
     await server.ready()
@@ -18,5 +23,20 @@ async def main() -> None:
     await running
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--uvloop", action="store_true")
+    parser.add_argument("--unix", metavar="NAME")
+    parser.add_argument("drivers", nargs="*")
+    given = parser.parse_args()
+    factory = None
+    if given.uvloop:
+        import uvloop  # type: ignore[import-not-found,unused-ignore]
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serve(given.drivers, given.unix))
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

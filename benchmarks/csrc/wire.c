@@ -3,6 +3,7 @@
  *
  *   wire                        an INDI driver on fd 0 and 1: sends frames once a newSwitchVector arrives
  *   wire listen                 the same on a TCP port of its own, which it prints: the floor, no server in between
+ *   wire serve                  a port for many clients; frames to all of them once one sends a newSwitchVector
  *   wire receive PORT SECONDS   a client: starts the frames, checks them, prints one line of JSON
  *
  * The environment says what a frame is, the same for both ends, as a driver gets no arguments from a server:
@@ -10,18 +11,23 @@
  *   WIRE_WRAP    base64 characters per line, 0: one run (default 72)
  *   WIRE_ENCLEN  1: state `enclen`, the number of base64 characters (default 0)
  *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and takes what comes (default 0)
+ *   WIRE_WINDOW  a file of 16 bytes that clients share: two numbers of 8 bytes, how many of them wait for their first frame,
+ *                and 0. Time runs for all of them together, from when the last one has its first frame.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -130,27 +136,34 @@ static int wait_for(int fd, const char *first, const char *second)
     }
 }
 
+static const char definitions[] = "<defSwitchVector device='Wire' name='GO' state='Idle' perm='rw' rule='AnyOfMany'>"
+                                  "<defSwitch name='GO'>Off</defSwitch></defSwitchVector>\n"
+                                  "<defBLOBVector device='Wire' name='FRAME' state='Idle' perm='ro'>"
+                                  "<defBLOB name='FRAME'/></defBLOBVector>\n";
+
+/* The three parts of a frame; `head` has room for 512 bytes. */
+static void frame_parts(unsigned long number, char *head, struct iovec *parts)
+{
+    char enclen[64] = "";
+    if (with_enclen)
+        snprintf(enclen, sizeof enclen, "    enclen='%zu'\n", characters);
+    int length = snprintf(head, 512,
+                          "<setBLOBVector\n  device='Wire'\n  name='FRAME'\n  state='Ok'\n  message='%lu'\n>\n"
+                          "  <oneBLOB\n    name='FRAME'\n    size='%zu'\n%s    format='.bin'>\n",
+                          number, raw_bytes, enclen);
+    parts[0] = (struct iovec){head, length};
+    parts[1] = (struct iovec){texts[number % DISTINCT], text_length};
+    parts[2] = (struct iovec){"  </oneBLOB>\n</setBLOBVector>\n", 30};
+}
+
 static void send_frames(int in, int out)
 {
+    char head[512];
+    struct iovec parts[3];
     while (wait_for(in, "newSwitchVector", "getProperties"))
-        write_text(out,
-                   "<defSwitchVector device='Wire' name='GO' state='Idle' perm='rw' rule='AnyOfMany'>"
-                   "<defSwitch name='GO'>Off</defSwitch></defSwitchVector>\n"
-                   "<defBLOBVector device='Wire' name='FRAME' state='Idle' perm='ro'>"
-                   "<defBLOB name='FRAME'/></defBLOBVector>\n");
+        write_text(out, definitions);
     for (unsigned long number = 0;; number++) {
-        char head[512], enclen[64] = "";
-        if (with_enclen)
-            snprintf(enclen, sizeof enclen, "    enclen='%zu'\n", characters);
-        snprintf(head, sizeof head,
-                 "<setBLOBVector\n  device='Wire'\n  name='FRAME'\n  state='Ok'\n  message='%lu'\n>\n"
-                 "  <oneBLOB\n    name='FRAME'\n    size='%zu'\n%s    format='.bin'>\n",
-                 number, raw_bytes, enclen);
-        struct iovec parts[3] = {
-            {head, strlen(head)},
-            {texts[number % DISTINCT], text_length},
-            {"  </oneBLOB>\n</setBLOBVector>\n", 30},
-        };
+        frame_parts(number, head, parts);
         write_all(out, parts, 3);
     }
 }
@@ -165,18 +178,121 @@ static int connect_to(const char *port)
     return fd;
 }
 
-static void listen_and_send(void)
+/* Listens on a port of its own and prints it. */
+static int listen_somewhere(int backlog)
 {
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t length = sizeof at;
-    if (bind(listener, (struct sockaddr *)&at, length) < 0 || listen(listener, 1) < 0)
+    if (bind(listener, (struct sockaddr *)&at, length) < 0 || listen(listener, backlog) < 0)
         fail("listen");
     getsockname(listener, (struct sockaddr *)&at, &length);
     printf("%d\n", ntohs(at.sin_port));
     fflush(stdout);
-    int fd = accept(listener, NULL, NULL);
+    return listener;
+}
+
+static void listen_and_send(void)
+{
+    int fd = accept(listen_somewhere(1), NULL, NULL);
     send_frames(fd, fd);
+}
+
+/* ---- many clients: what the kernel gives to a server that has nothing to do ---- */
+
+enum { MOST = 1024 };
+
+struct reader {
+    int fd, asks; /* asks: it wants the frames */
+    char seen[4096];
+    size_t have;
+    char head[512]; /* of the frame that is being sent */
+    struct iovec parts[3];
+    int part;
+    unsigned long number;
+};
+
+static int mentions(struct reader *r, const char *word)
+{
+    return memmem(r->seen, r->have, word, strlen(word)) != NULL;
+}
+
+/* Answers what a client says; gives 1 when the frames may begin. Nothing it says is longer than `seen`. */
+static int answer(struct reader *r)
+{
+    ssize_t got = recv(r->fd, r->seen + r->have, sizeof r->seen - r->have, MSG_DONTWAIT);
+    if (got <= 0) {
+        if (got == 0)
+            shutdown(r->fd, SHUT_RD);
+        return 0;
+    }
+    r->have += got;
+    if (r->seen[r->have - 1] != '>')
+        return 0;
+    if (mentions(r, "getProperties"))
+        write_text(r->fd, definitions);
+    if (mentions(r, "enableBLOB"))
+        r->asks = 1;
+    if (mentions(r, "pingRequest"))
+        write_text(r->fd, "<pingReply uid='ready'/>\n");
+    int go = mentions(r, "newSwitchVector");
+    r->have = 0;
+    return go;
+}
+
+/* Writes what the socket takes at once, and gives way to the next client; gives 0 when this one has gone. */
+static int send_some(struct reader *r)
+{
+    if (r->part == 3) {
+        frame_parts(r->number++, r->head, r->parts);
+        r->part = 0;
+    }
+    struct msghdr message = {.msg_iov = r->parts + r->part, .msg_iovlen = 3 - r->part};
+    ssize_t done = sendmsg(r->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (done < 0)
+        return errno == EAGAIN || errno == EINTR;
+    while (r->part < 3 && (size_t)done >= r->parts[r->part].iov_len)
+        done -= r->parts[r->part++].iov_len;
+    if (r->part < 3) {
+        r->parts[r->part].iov_base = (char *)r->parts[r->part].iov_base + done;
+        r->parts[r->part].iov_len -= done;
+    }
+    return 1;
+}
+
+static void serve(void)
+{
+    static struct reader *readers[MOST];
+    struct epoll_event events[64], event = {.events = EPOLLIN, .data.ptr = NULL};
+    int listener = listen_somewhere(MOST), poller = epoll_create1(0), count = 0, go = 0;
+    epoll_ctl(poller, EPOLL_CTL_ADD, listener, &event);
+    while (!go) {
+        int ready = epoll_wait(poller, events, 64, -1);
+        for (int i = 0; i < ready; i++) {
+            struct reader *r = events[i].data.ptr;
+            if (r)
+                go |= answer(r);
+            else if (count < MOST) {
+                r = readers[count++] = calloc(1, sizeof *r);
+                r->fd = accept(listener, NULL, NULL);
+                event.data.ptr = r;
+                epoll_ctl(poller, EPOLL_CTL_ADD, r->fd, &event);
+            }
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        readers[i]->part = 3;
+        event = (struct epoll_event){.events = readers[i]->asks ? EPOLLOUT : 0, .data.ptr = readers[i]};
+        epoll_ctl(poller, EPOLL_CTL_MOD, readers[i]->fd, &event);
+    }
+    for (;;) {
+        int ready = epoll_wait(poller, events, 64, -1);
+        for (int i = 0; i < ready; i++) {
+            struct reader *r = events[i].data.ptr;
+            if (r && (!r->asks || !send_some(r)))
+                epoll_ctl(poller, EPOLL_CTL_DEL, r->fd, NULL);
+        }
+    }
 }
 
 /* ---- the client ---- */
@@ -186,24 +302,43 @@ enum { HEAD, TEXT, TAIL };
 static char *held; /* bytes of a head or tail that is not complete yet */
 static size_t held_length;
 
+struct window {
+    int64_t waiting;
+    double start; /* 0: not all have their first frame */
+};
+
+/* The window that clients share, or one of this client's own. */
+static struct window *open_window(void)
+{
+    static struct window own = {1, 0};
+    const char *path = getenv("WIRE_WINDOW");
+    if (!path)
+        return &own;
+    int fd = open(path, O_RDWR);
+    struct window *window = mmap(NULL, sizeof *window, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (fd < 0 || window == MAP_FAILED)
+        fail(path);
+    return window;
+}
+
 struct checker {
     int state;
     unsigned long number, expected, frames, wrong, missed;
     size_t matched; /* of the text of this frame */
     int intact;
     unsigned long long bytes;
-    double started, ended;
+    struct window *window;
 };
 
 static void frame_done(struct checker *c)
 {
     if (!c->intact || c->matched != text_length)
         c->wrong++;
-    if (c->frames++ == 0) { /* the first frame warms up; time runs from its end */
-        c->bytes = 0;
-        c->started = now();
+    /* The first frame warms up. */
+    if (c->frames++ == 0 && __atomic_sub_fetch(&c->window->waiting, 1, __ATOMIC_SEQ_CST) == 0) {
+        double start = now();
+        __atomic_store(&c->window->start, &start, __ATOMIC_SEQ_CST);
     }
-    c->ended = now();
 }
 
 static int blank(char c)
@@ -292,7 +427,7 @@ static void receive(const char *port, double seconds)
 {
     size_t capacity = 1 << 20;
     char *buffer = malloc(capacity);
-    struct checker c = {0};
+    struct checker c = {.window = open_window()};
     int fd = connect_to(port);
     struct timeval patience = {10, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
@@ -307,7 +442,7 @@ static void receive(const char *port, double seconds)
         fflush(stdout);
     } else
         write_text(fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
-    double deadline = now() + seconds + 10;
+    double deadline = now() + seconds + 20, started = 0, ended = 0, start;
     for (;;) {
         ssize_t got = recv(fd, buffer, capacity, 0);
         if (got <= 0)
@@ -315,12 +450,17 @@ static void receive(const char *port, double seconds)
         c.bytes += got;
         check(&c, buffer, got);
         double t = now();
-        if (t > deadline || (c.frames && t - c.started >= seconds))
+        __atomic_load(&c.window->start, &start, __ATOMIC_SEQ_CST);
+        if (start && !started)
+            started = t, c.bytes = 0;
+        ended = t;
+        if (t > deadline || (started && t - started >= seconds && c.frames > 1))
             break;
     }
-    double elapsed = c.frames > 1 ? c.ended - c.started : 0;
-    printf("{\"frames\": %lu, \"wrong\": %lu, \"missed\": %lu, \"seconds\": %.6f, \"wire_bytes\": %llu, \"raw_bytes\": %llu}\n",
-           c.frames, c.wrong, c.missed, elapsed, c.bytes, (unsigned long long)(c.frames ? c.frames - 1 : 0) * raw_bytes);
+    if (c.state == TEXT && !c.intact) /* of the frame that was being received */
+        c.wrong++;
+    printf("{\"frames\": %lu, \"wrong\": %lu, \"missed\": %lu, \"seconds\": %.6f, \"wire_bytes\": %llu}\n", c.frames, c.wrong,
+           c.missed, started ? ended - started : 0, c.bytes);
 }
 
 int main(int argc, char **argv)
@@ -331,10 +471,12 @@ int main(int argc, char **argv)
         send_frames(0, 1);
     else if (argc == 2 && !strcmp(argv[1], "listen"))
         listen_and_send();
+    else if (argc == 2 && !strcmp(argv[1], "serve"))
+        serve();
     else if (argc == 4 && !strcmp(argv[1], "receive"))
         receive(argv[2], atof(argv[3]));
     else {
-        fprintf(stderr, "usage: wire [listen | receive PORT SECONDS]\n");
+        fprintf(stderr, "usage: wire [listen | serve | receive PORT SECONDS]\n");
         return 2;
     }
     return 0;

@@ -1,0 +1,63 @@
+"""Run all benchmark programs in turn, and store what they find.
+
+    python -m benchmarks.everything [--runs 5] [--seconds 5] [--only relay,fanout] [--quick] [--results FOLDER]
+
+One JSON file per program, and a Markdown table of all of them, `results.md`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import page, peers
+from benchmarks.program import Program, settings_of, settings_parser, tell
+from benchmarks.results import Result
+
+NAMES = (
+    "relay",
+    "fanout",
+)
+"""In the order in which they run and stand on the page."""
+
+
+def load(name: str) -> Program:
+    program: Program = importlib.import_module(f"benchmarks.{name}").PROGRAM
+    return program
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = settings_parser("python -m benchmarks.everything", __doc__ or "")
+    parser.set_defaults(results=peers.BUILD / "results")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,…", help=", ".join(NAMES))
+    given = parser.parse_args(arguments)
+    names = [name for name in NAMES if given.only is None or name in given.only]
+    if unknown := set(given.only or ()) - set(NAMES):
+        parser.error(f"no such program: {', '.join(sorted(unknown))} (there are: {', '.join(NAMES)})")
+    settings = settings_of(given, {})
+    told = ["--runs", str(settings.runs), "--seconds", str(settings.seconds), *(["--quick"] if given.quick else [])]
+    folder: Path = given.results.resolve()
+    left = {name: load(name).estimate(settings) for name in names}
+    failed = []
+    start = time.monotonic()
+    for number, name in enumerate(names):
+        tell(f"\n[{number + 1} of {len(names)}] {name}; about {sum(left.values()) / 60:.0f} min to go")
+        command = [sys.executable, "-m", f"benchmarks.{name}", *told, "--results", str(folder)]
+        if subprocess.run(command, stdout=subprocess.DEVNULL, cwd=peers.HERE.parent, check=False).returncode:
+            failed.append(name)
+        del left[name]
+    results = [Result.load(path) for name in names if (path := folder / f"{name}.json").exists()]
+    (folder / "results.md").write_text(page.tables(results))
+    print(page.tables(results))
+    tell(f"{(time.monotonic() - start) / 60:.1f} min; figures in {folder}")
+    if failed:
+        tell(f"failed: {', '.join(failed)}")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

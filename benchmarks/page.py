@@ -1,0 +1,113 @@
+"""Write `docs/performance.md`, and its plots, from stored results.
+
+python -m benchmarks.page [--results benchmarks/results] [--page docs/performance.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import peers, report
+from benchmarks.results import OURS_UVLOOP, Plot, Result
+
+ROOT = peers.HERE.parent
+RESULTS = peers.HERE / "results"
+
+INTRODUCTION = """\
+# Performance
+
+This page is written by a program, from figures that are stored in `benchmarks/results`; it is made anew by
+
+```sh
+make performance
+```
+
+which runs `python -m benchmarks.everything` and `python -m benchmarks.page`. A figure is the median of the runs that
+stand below its table; the contenders take turns, each round beginning with another one. indifast runs under asyncio's
+own event loop; the column “{uvloop}” is the same code under uvloop's, and no goal is about it. “failed” is a contender
+with a wrong or missing byte, a lost client or no answer, in any run; “-” was not measured.
+
+Every byte of every frame is compared by the receivers inside of the timed runs, at the same cost for every contender;
+where that made fewer than 100 frames, a contender went on until it had them.
+"""
+
+
+def load(folder: Path) -> list[Result]:
+    """The stored results, in the order of the programs."""
+    from benchmarks.everything import NAMES
+
+    return [Result.load(path) for name in NAMES if (path := folder / f"{name}.json").exists()]
+
+
+def tables(results: Sequence[Result]) -> str:
+    """All tables, for `results.md`."""
+    return "\n".join(report.section(result) for result in results)
+
+
+def whole(results: Sequence[Result], plots: dict[str, Sequence[Plot]]) -> str:
+    """The page."""
+    parts = [
+        INTRODUCTION.format(uvloop=OURS_UVLOOP),
+        "## The machine",
+        _machine(results),
+        "## The goals",
+        _summary(results),
+    ]
+    for result in results:
+        parts.append(report.section(result).rstrip())
+        parts += [f"![{plot.caption}](performance/{plot.file})" for plot in plots.get(result.name, ())]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _machine(results: Sequence[Result]) -> str:
+    """Facts that all results share; where they differ, all values."""
+    values: dict[str, dict[str, None]] = {}
+    for result in results:
+        for name, value in result.machine.items():
+            values.setdefault(name, {})[value] = None
+    facts = [(name, "; ".join(several)) for name, several in values.items()]
+    dates = sorted(result.date for result in results)
+    if dates:
+        facts.append(
+            ("measured", dates[0][:10] if dates[0][:10] == dates[-1][:10] else f"{dates[0][:10]} to {dates[-1][:10]}")
+        )
+    return report.machine_table(facts)
+
+
+def _summary(results: Sequence[Result]) -> str:
+    goals = [goal for result in results for goal in result.goals]
+    missed = [goal for goal in goals if goal.met is False]
+    text = f"{sum(goal.met is True for goal in goals)} of {len(goals)} are met."
+    if unknown := sum(goal.met is None for goal in goals):
+        text += f" {unknown} could not be judged, as a peer was not measured or failed."
+    if missed:
+        text += " Not met:\n\n" + report.goals_table(missed)
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder with JSON files (default: %(default)s)")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    results = load(given.results)
+    if not results:
+        parser.error(f"no results in {given.results}: run python -m benchmarks.everything --results {given.results}")
+    pictures = given.page.parent / "performance"
+    plots: dict[str, Sequence[Plot]] = {}
+    for result in results:
+        draw = importlib.import_module(f"benchmarks.{result.name}").PROGRAM.draw
+        if draw is not None:
+            pictures.mkdir(parents=True, exist_ok=True)
+            plots[result.name] = draw(result, pictures)
+    given.page.write_text(whole(results, plots))
+    print(given.page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

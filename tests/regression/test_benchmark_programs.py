@@ -1,0 +1,116 @@
+"""The benchmark programs run, and what they store says what it should. Their speeds are nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from benchmarks import page, report
+from benchmarks.everything import NAMES, load
+from benchmarks.program import Failed, Program, Settings
+from benchmarks.results import CPP, KERNEL, OURS, Bound, Goal, Result, Row
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def quick(*arguments: str) -> str:
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=250).stdout
+
+
+def test_everything_stores_what_the_programs_measured_and_the_page_shows_it(tmp_path: Path) -> None:
+    told = quick("benchmarks.everything", "--quick", "--only", "relay", "--results", str(tmp_path))
+    stored = json.loads((tmp_path / "relay.json").read_text())
+    assert stored["settings"] == {"runs": 1, "seconds": 1.0, "quick": True, "size": 4 << 20}
+    assert stored["goals"] == []
+    assert [row["title"] for row in stored["rows"]] == ["with enclen", "without enclen"]
+    for row in stored["rows"]:
+        assert row["figures"].keys() >= {OURS, CPP, KERNEL}
+        assert not row["failures"]
+        assert all(len(runs) == 1 and runs[0] > 0 for runs in row["figures"].values())
+        assert row["frames"][OURS] >= 2
+    assert {"machine", "kernel", "Python", "numpy", "indiserver"} <= stored["machine"].keys()
+    assert (tmp_path / "results.md").read_text() in told
+    quick("benchmarks.page", "--results", str(tmp_path), "--page", str(tmp_path / "page.md"))
+    assert "| with enclen | MB/s |" in (tmp_path / "page.md").read_text()
+
+
+def test_every_goal_is_about_a_row_in_the_right_words() -> None:
+    for name in NAMES:
+        program = load(name)
+        assert program.name == name
+        for goal in program.goals:
+            assert goal.bounds and goal.contender.startswith(OURS), (name, goal)
+
+
+ROW = Row("speed", "MB/s", {OURS: [3.0, 1.0, 2.0], CPP: [1.0, 1.0, 1.0], KERNEL: [10.0, 8.0, 9.0]})
+
+
+@pytest.mark.parametrize(
+    ("goal", "met"),
+    [
+        (Goal("speed", ">=", (Bound(2, CPP),)), True),
+        (Goal("speed", ">=", (Bound(2.01, CPP),)), False),
+        (Goal("speed", "<=", (Bound(2),)), True),
+        (Goal("speed", ">=", (Bound(1, CPP), Bound(0.5, KERNEL))), False),
+        (Goal("speed", ">=", (Bound(1, CPP), Bound(0.5, KERNEL)), any_of=True), True),
+        (Goal("speed", ">=", (Bound(1, "nobody"),)), None),
+        (Goal("speed", ">=", (Bound(3), Bound(1, "nobody")), any_of=True), None),
+        (Goal("no such row", ">=", (Bound(1),)), None),
+    ],
+)
+def test_a_goal_is_judged_by_medians(goal: Goal, met: bool | None) -> None:
+    assert goal.judge([ROW]).met is met
+
+
+def test_who_failed_once_has_no_speed() -> None:
+    row = Row("speed", "MB/s", ROW.figures, failures={OURS: ["1 of 9 frames damaged"], CPP: ["lost"]})
+    assert row.shown(OURS) == "failed"
+    assert Goal("speed", ">=", (Bound(1),)).judge([row]).met is False
+    assert Goal("speed", ">=", (Bound(1, CPP),)).judge([row]).met is False
+
+
+def test_contenders_take_turns_each_round_begun_by_another() -> None:
+    order: list[str] = []
+
+    def run(name: str) -> Mapping[str, float]:
+        order.append(name)
+        return {"rate": 1.0}
+
+    contenders = {name: (lambda _, name=name: run(name)) for name in "abc"}
+    Settings(runs=3, seconds=0).turns("", contenders)
+    assert "".join(order) == "abcbcacab"
+
+
+def test_a_slow_contender_goes_on_until_enough_frames_are_compared() -> None:
+    asked: list[float] = []
+
+    def slow(seconds: float) -> Mapping[str, float]:
+        asked.append(seconds)
+        return {"rate": 1.0, "frames": 2 * seconds}
+
+    row = Settings(runs=2, seconds=5.0).turns("", {OURS: slow}).row("rate", "r", "")
+    assert len(asked) == 3
+    assert row.frames[OURS] >= 100
+    assert row.figures[OURS] == [1.0, 1.0]
+
+
+def test_a_failure_is_told_with_its_reason(tmp_path: Path) -> None:
+    def damaged(_: float) -> Mapping[str, float]:
+        raise Failed("1 of 9 frames damaged")
+
+    def measure(settings: Settings) -> list[Row]:
+        return [settings.turns("", {OURS: damaged}).row("rate", "r", "MB/s")]
+
+    result = Program("name", "Title", "First line.\n\nText.", measure).run(Settings(runs=1))
+    loaded = Result.load(result.save(tmp_path))
+    assert (loaded.rows, loaded.failures) == (result.rows, result.failures)
+    shown = report.section(result)
+    assert "| r | MB/s | failed |" in shown
+    assert "r: indifast failed: 1 of 9 frames damaged" in shown
+    assert "Title" in page.tables([result])
