@@ -21,15 +21,14 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
 from indifast.terminal.files import SaveDialog, SendDialog, free_path, suggested_name
 from indifast.terminal.meter import Meter
-from indifast.terminal.picture import NoPreview, Picture, picture
+from indifast.terminal.picture import NoPreview, picture
 from indifast.terminal.plain import plain
-from indifast.terminal.preview import Preview
+from indifast.terminal.preview import Drawn, Preview
 
 NOTHING_YET = "nothing received yet"
 
@@ -199,13 +198,14 @@ class BlobPane(Widget):
             if received is None or columns < 1 or rows < 1:
                 continue
             try:
-                shown, strips = await asyncio.to_thread(_made, preview, received, columns, rows)
+                drawn = await asyncio.to_thread(_made, preview, received, columns, rows)
             except NoPreview as error:
                 self._kinds.pop(member, None)
                 preview.say(plain(str(error)))
             else:
+                shown = drawn.picture
                 self._kinds[member] = f"{shown.width} x {shown.height} {shown.kind}"
-                preview.show(shown, strips)
+                preview.show(drawn)
             self._tell()
 
     # What the user does
@@ -253,11 +253,11 @@ class BlobPane(Widget):
             self._tell()
 
 
-def _made(preview: Preview, received: _Received, columns: int, rows: int) -> tuple[Picture, list[Strip]]:
+def _made(preview: Preview, received: _Received, columns: int, rows: int) -> Drawn:
     shown = picture(
         received.data, received.format, size=received.size, sizes=received.sizes, columns=columns, rows=rows
     )
-    return shown, preview.make(shown)
+    return preview.make(shown)
 
 
 def _bytes(count: int) -> str:

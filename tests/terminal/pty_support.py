@@ -1,0 +1,104 @@
+"""A terminal that is a program: what is typed into it, what stands on its screen, and every byte it was sent."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import time
+from collections.abc import Callable, Mapping
+from fcntl import ioctl
+from pathlib import Path
+from termios import TIOCSWINSZ
+from typing import Any
+
+import pexpect
+import pyte
+
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+LIMIT = 60.0
+
+
+class Terminal:
+    """Runs Python with `arguments` in a pseudo-terminal. `attributes` is its answer to what it is, None: it is mute."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        columns: int = 80,
+        lines: int = 24,
+        environment: Mapping[str, str] | None = None,
+        attributes: str | None = "62;22",
+        cell: tuple[int, int] = (0, 0),
+    ) -> None:
+        self.screen = pyte.Screen(columns, lines)
+        self.output = bytearray()
+        self._stream = pyte.ByteStream(self.screen)
+        self._attributes = attributes
+        self._answered = 0
+        kept = {
+            name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TMUX", "STY", "COLORTERM")
+        }
+        self.child = pexpect.spawn(
+            sys.executable,
+            list(arguments),
+            dimensions=(lines, columns),
+            env={**kept, "TERM": "xterm-256color", "PYTHONPATH": str(SOURCES), **(environment or {})},
+        )
+        self.child.delaybeforesend = None
+        if cell != (0, 0):
+            size = struct.pack("4H", lines, columns, columns * cell[0], lines * cell[1])
+            ioctl(self.child.child_fd, TIOCSWINSZ, size)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.child.close(force=True)
+
+    @property
+    def text(self) -> str:
+        """What stands on the screen."""
+        return "\n".join(self.screen.display)
+
+    def read(self, seconds: float = 0.05) -> bool:
+        """Take what the program writes; False when it has ended."""
+        try:
+            data = self.child.read_nonblocking(1 << 16, seconds)
+        except pexpect.TIMEOUT:
+            return True
+        except pexpect.EOF:
+            return False
+        self.output += data
+        self._stream.feed(data)
+        asked = self.output.count(b"\x1b[c")
+        if self._attributes is not None and asked > self._answered:
+            self.child.send(f"\x1b[?{self._attributes}c" * (asked - self._answered))
+        self._answered = asked
+        return True
+
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Read until something holds."""
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            alive = self.read()
+            if condition():
+                return
+            assert alive, f"ended before {what}:\n{self.text}"
+            assert time.monotonic() < deadline, f"never came: {what}\n{self.text}"
+
+    def shows(self, *texts: str) -> None:
+        """Read until all of these are on the screen."""
+        self.until(lambda: all(text in self.text for text in texts), f"{texts}")
+
+    def type(self, keys: str) -> None:
+        """Press keys."""
+        self.child.send(keys)
+
+    def ended(self) -> int:
+        """Read to the end; the exit status, or minus the signal."""
+        deadline = time.monotonic() + LIMIT
+        while self.read():
+            assert time.monotonic() < deadline, f"still running\n{self.text}"
+        self.child.close()
+        return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
