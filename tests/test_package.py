@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import tarfile
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import indifast
+from indifast import codec
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -26,6 +30,28 @@ def test_importing_it_costs_next_to_nothing() -> None:
     assert loaded == ["__future__", "indifast"]
     program = "import sys, indifast.client, indifast.driver, indifast.server; sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME / "src")
+
+
+def test_the_codec_has_a_public_face() -> None:
+    """As docs/bench.md shows it."""
+    raw = bytes(range(256)) * 33
+    text = codec.encode(raw)
+    assert text == base64.b64encode(raw)
+    assert codec.encoded_length(len(raw)) == len(text)
+    encoded, buffer = bytearray(len(text)), bytearray(len(raw))
+    assert codec.encode_into(raw, encoded) == len(text)
+    assert codec.decode_into(text, buffer) == len(raw)
+    decoder = codec.Decoder()
+    for at in range(0, len(text), 1000):
+        decoder.feed(text[at : at + 1000])
+    assert codec.decode(text) == decoder.finish() == buffer == raw
+    assert encoded == text
+    with pytest.raises(codec.Base64Error) as caught:
+        codec.decode(b"QUJD?")
+    assert caught.value.offset == 4
+    before = codec.use_path("scalar")
+    assert codec.use_path(before) == "scalar"
+    assert before in codec.paths()
 
 
 def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
