@@ -12,8 +12,8 @@ from typing import Any
 from textual.pilot import Pilot
 
 from indifast import IPyDriver, IPyServer
+from indifast.cli.address import Address, parse_address
 from indifast.terminal.app import TermApp
-from indifast.terminal.session import Server
 from indifast.terminal.tree import Place
 
 LIMIT = 30.0
@@ -71,7 +71,7 @@ async def terminal(
 ) -> AsyncIterator[tuple[TermApp, Pilot[int]]]:
     """The terminal client of a server on this machine."""
     if app is None:
-        app = TermApp(Server("127.0.0.1", port) if port else None)
+        app = TermApp(Address("127.0.0.1", port) if port else None, parse_address)
     async with app.run_test(size=size) as pilot:
         yield app, pilot
 
@@ -84,13 +84,15 @@ async def go_to(app: TermApp, pilot: Pilot[int], *place: str) -> None:
     await pilot.pause()
 
 
-def getprop(port: int, name: str) -> str:
-    """The value of DEVICE.VECTOR.MEMBER, as the C++ tool tells it."""
-    done = subprocess.run(
-        ["indi_getprop", "-p", str(port), "-t", "10", "-1", name],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return done.stdout.strip()
+async def simulator_has(port: int, name: str, wanted: float | str) -> None:
+    """Wait until DEVICE.VECTOR.MEMBER has a value, as the C++ tool tells it."""
+    deadline = time.monotonic() + LIMIT
+    while (told := await asyncio.to_thread(_getprop, port, name)) != wanted:
+        if isinstance(wanted, float) and told and float(told) == wanted:
+            return
+        assert time.monotonic() < deadline, f"{name} is {told!r}, not {wanted!r}"
+
+
+def _getprop(port: int, name: str) -> str:
+    command = ["indi_getprop", "-p", str(port), "-t", "10", "-1", name]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.strip()

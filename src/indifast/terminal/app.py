@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Footer, Input, Static, Tree
 
-from indifast.terminal.board import Board
+from indifast.client import INDICheckError
+from indifast.terminal.blobbox import BlobBox
+from indifast.terminal.board import Board, Property
+from indifast.terminal.history import History
+from indifast.terminal.log import BoardHandler
 from indifast.terminal.messagelog import MessageLog
+from indifast.terminal.pane import Pane
 from indifast.terminal.panes import PaneList
 from indifast.terminal.plain import plain
+from indifast.terminal.screens import ConnectScreen, HelpScreen
 from indifast.terminal.session import Server, Session
 from indifast.terminal.tree import Place, PropertyTree
 
@@ -26,34 +35,66 @@ INTERVAL = 1 / 15
 ANIMATION = 0.25
 """Seconds between two steps of fading highlights and of the clocks of Busy properties."""
 
+LEAST = (60, 16)
+"""Columns and lines below which the screen only says that it is too small."""
+
+THEMES = {"textual": ("textual-dark", "textual-light"), "ansi": ("ansi-dark", "ansi-light")}
+
 
 class TermApp(App[int]):
-    """Shows a server's devices. `server` is connected to at the start; None: when people say so."""
+    """Shows a server's devices.
+
+    `server` is connected to at the start; None: when people say so. `parse` makes a server of what they type
+    (ValueError: a sentence for them). `folder` is where BLOBs are saved; KeyError if there is no such folder. `ansi`
+    takes the terminal's own 16 colours, `light` begins with a light theme.
+    """
 
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     TITLE = "indifast term"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
+        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("slash", "search", "Search", key_display="/"),
-        Binding("t", "dark", "Dark/light"),
+        Binding("c", "connect", "Server"),
+        Binding("b", "blobs", "BLOBs"),
+        Binding("f", "filter", "Filter"),
+        Binding("l", "messages", "Log"),
+        Binding("x", "forget", "Forget", show=False),
+        Binding("t", "dark", "Dark/light", show=False),
+        Binding("escape", "leave", "Back", show=False),
     ]
 
     class Refresh(Message):
         """Something is to be shown. There is never more than one of these under way."""
 
-    def __init__(self, server: Server | None = None) -> None:
+    def __init__(
+        self,
+        server: Server | None,
+        parse: Callable[[str], Server],
+        *,
+        folder: Path | None = None,
+        ansi: bool = False,
+        light: bool = False,
+    ) -> None:
         super().__init__()
         self.board = Board(self._wake)
         self.session = Session(self.board)
+        self.session.save_to(folder)
         self.first_server = server
+        self.parse_server = parse
+        self.theme = THEMES["ansi" if ansi else "textual"][light]
         self._last_refresh = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._handler: logging.Handler | None = None
         self.status_bar = Static("", id="status", markup=False)
-        self.search_field = Input(placeholder="search", id="search", compact=True)
+        self.search_field = Input(placeholder="search: Enter goes there, Esc ends", id="search", compact=True)
+        self.filter_field = Input(placeholder="filter messages: words, Esc ends", id="filter", compact=True)
         self.property_tree = PropertyTree(self.board, id="tree")
         self.panes = PaneList(self.board, id="panes")
+        self.history = History(self.board, id="history")
         self.message_log = MessageLog(self.board.messages, id="log")
+        self.too_small = Static("", id="too_small", markup=False)
 
     def compose(self) -> ComposeResult:
         """Tree and panes side by side, messages below."""
@@ -62,29 +103,94 @@ class TermApp(App[int]):
             with Vertical(id="left"):
                 yield self.search_field
                 yield self.property_tree
-            yield self.panes
-        yield self.message_log
-        yield Footer()
+            with Vertical(id="right"):
+                yield self.panes
+                yield self.history
+        with Vertical(id="bottom"):
+            yield self.filter_field
+            yield self.message_log
+        yield Footer(compact=True)
+        yield self.too_small
 
     def on_mount(self) -> None:
         """Connect."""
-        self.search_field.display = False
+        self._handler = BoardHandler(self.board, asyncio.get_running_loop())
+        logging.getLogger("indifast").addHandler(self._handler)
+        self.search_field.display = self.filter_field.display = False
         self.property_tree.focus()
         self._show_status()
         if self.first_server is not None:
             self.connect_to(self.first_server)
-
-    @work(group="session")
-    async def connect_to(self, server: Server) -> None:
-        """Show another server."""
-        await self.session.connect(server)
-        self._show_status()
 
     async def on_unmount(self) -> None:
         """End the connection."""
         if self._timer is not None:
             self._timer.cancel()
         await self.session.disconnect()
+        if self._handler is not None:
+            logging.getLogger("indifast").removeHandler(self._handler)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Say so when there is too little room."""
+        width, height = event.size
+        small = width < LEAST[0] or height < LEAST[1]
+        self.too_small.display = small
+        if small:
+            self.too_small.update(
+                f"This terminal has {width} columns and {height} lines; indifast term needs {LEAST[0]} and {LEAST[1]}. "
+                "It goes on as soon as there is room; q quits."
+            )
+
+    # -- the session
+
+    @work(group="session")
+    async def connect_to(self, server: Server) -> None:
+        """Show another server."""
+        try:
+            await self.session.connect(server)
+        except ValueError as error:
+            self.board.note(str(error))
+        self._show_status()
+
+    @work(group="session")
+    async def disconnect_now(self) -> None:
+        """End the connection; what is shown stays."""
+        await self.session.disconnect()
+        self._show_status()
+
+    @work(group="commands")
+    async def send_command(self, shown: Property, members: dict[str, object]) -> None:
+        """Send what was entered."""
+        sent = {name: shown.edits[name] for name in members if name in shown.edits}
+        try:
+            await self.session.send(*shown.key, members)
+        except (INDICheckError, ConnectionError, ValueError, TypeError) as error:
+            shown.problem = str(error)
+        else:
+            for name, text in sent.items():
+                if shown.edits.get(name) == text:
+                    del shown.edits[name]
+        self.board.touch(shown.key)
+
+    @work(group="commands")
+    async def switch_blobs(self, place: Place) -> None:
+        """Ask for BLOBs, or for no more."""
+        vector = place.vector
+        if vector is not None:
+            shown = self.board.properties.get((place.device, vector))
+            if shown is None or shown.vector.vectortype != "BLOBVector":
+                vector = None
+        wanted = self.session.blobs_wanted(place.device, vector)
+        if wanted and self.session.folder is not None:
+            self.notify("BLOBs of all devices are saved to a folder: c changes that", markup=False)
+            return
+        try:
+            await self.session.want_blobs(place.device, vector, not wanted)
+        except ConnectionError as error:
+            self.notify(str(error), severity="error", markup=False)
+            return
+        what = plain(place.device if vector is None else f"{place.device} {vector}")
+        self.notify(f"BLOBs of {what}: {'no more' if wanted else 'asked for'}", markup=False, timeout=2)
 
     # -- refreshing
 
@@ -93,14 +199,15 @@ class TermApp(App[int]):
         self._refresh_in(self._last_refresh + INTERVAL - time.monotonic())
 
     def _refresh_in(self, seconds: float) -> None:
+        if not self.is_running:
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(0.0, seconds)
         if self._timer is not None:
-            if self._timer.when() <= self._timer_now() + seconds:
+            if self._timer.when() <= when:
                 return
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._due)
-
-    def _timer_now(self) -> float:
-        return asyncio.get_running_loop().time()
+        self._timer = loop.call_at(when, self._due)
 
     def _due(self) -> None:
         self._timer = None
@@ -120,6 +227,9 @@ class TermApp(App[int]):
         else:
             self.property_tree.follow_states(changes.keys)
         self.panes.follow(changes)
+        number = self.panes.number_at_cursor()
+        if number != self.history.where or (number is not None and number[:2] in changes.keys):
+            self.history.follow(number)
         if changes.messages:
             self.message_log.follow()
         if changes.link or changes.structure or changes.messages:
@@ -129,15 +239,19 @@ class TermApp(App[int]):
 
     def _show_status(self) -> None:
         session = self.session
+        devices = len({key[0] for key in self.board.properties})
         if session.server is None:
-            text = "no server"
+            text = "no server: c connects"
         elif self.board.linked:
-            devices = len({key[0] for key in self.board.properties})
-            text = f"● {session.server}  {devices} device{'s' if devices != 1 else ''}"
+            text = f"● {session.server}  connected, {devices} device{'s' if devices != 1 else ''}"
         elif not session.running:
-            text = f"○ {session.server}  not connected"
+            text = f"○ {session.server}  not connected: c connects"
+        elif devices:
+            text = f"▲ {session.server}  lost link, trying again"
         else:
-            text = f"▲ {session.server}  {'lost link, trying again' if self.board.properties else 'connecting'}"
+            text = f"◐ {session.server}  connecting"
+        if session.folder is not None:
+            text += f"  BLOBs to {session.folder}"
         self.status_bar.update(plain(text))
 
     # -- what people do
@@ -146,17 +260,102 @@ class TermApp(App[int]):
         """Show what the cursor is on."""
         self.panes.show(event.node.data)
 
+    def on_descendant_focus(self) -> None:
+        """Another number may be under the cursor."""
+        self.history.follow(self.panes.number_at_cursor())
+
+    def on_pane_moved(self) -> None:
+        """Another number is under the cursor."""
+        self.history.follow(self.panes.number_at_cursor())
+
+    def on_pane_command(self, event: Pane.Command) -> None:
+        """Send what was entered in a pane."""
+        self.send_command(event.shown, event.members)
+
+    def on_blob_box_send_file(self, event: BlobBox.SendFile) -> None:
+        """Send a file as a BLOB."""
+        self.send_command(event.shown, {event.member: (event.path, 0, "")})
+
+    def on_pane_leave(self) -> None:
+        """Back from the panes."""
+        self.property_tree.focus()
+
+    def on_property_tree_inwards(self) -> None:
+        """To the properties on the right."""
+        self.panes.focus_first()
+
+    def action_leave(self) -> None:
+        """End a search or a filter; else to the tree."""
+        if self.focused is self.filter_field:
+            self.filter_field.value = ""
+            self.filter_field.display = False
+            self.message_log.focus()
+            return
+        if self.search_field.display:
+            self.search_field.value = ""
+            self.search_field.display = False
+        self.property_tree.focus()
+
     def action_search(self) -> None:
         """Ask for words to search for in the tree."""
         self.search_field.display = True
         self.search_field.focus()
 
+    def action_filter(self) -> None:
+        """Ask for words that messages must have."""
+        self.filter_field.display = True
+        self.filter_field.focus()
+
+    def action_messages(self) -> None:
+        """Messages large or small."""
+        self.screen.toggle_class("-messages")
+        if self.screen.has_class("-messages"):
+            self.message_log.focus()
+        else:
+            self.property_tree.focus()
+
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Search as words are typed."""
+        """Search and filter as words are typed."""
         if event.input is self.search_field:
             self.property_tree.search(event.value)
+        elif event.input is self.filter_field:
+            self.message_log.filter(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go to what was found."""
+        if event.input is self.search_field:
+            self.property_tree.go_to_first()
+            self.property_tree.focus()
+        elif event.input is self.filter_field:
+            self.message_log.focus()
+
+    def action_blobs(self) -> None:
+        """Ask for the BLOBs of what is chosen, or for no more."""
+        place = self.panes.blob_place()
+        if place is not None:
+            self.switch_blobs(place)
+
+    def action_forget(self) -> None:
+        """Forget what did not come back."""
+        if self.board.linked or not self.session.running:
+            self.board.forget_lost()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(HelpScreen())
+
+    def action_connect(self) -> None:
+        """Choose a server, or a folder."""
+        self.push_screen(ConnectScreen(self.session, self.parse_server), self._chosen)
+
+    def _chosen(self, server: str | None) -> None:
+        self._show_status()
+        if server:
+            self.connect_to(self.parse_server(server))
+        elif server == "":
+            self.disconnect_now()
 
     def action_dark(self) -> None:
         """Change between dark and light."""
-        pair = ("ansi-dark", "ansi-light") if self.theme.startswith("ansi") else ("textual-dark", "textual-light")
+        pair = THEMES["ansi" if self.theme.startswith("ansi") else "textual"]
         self.theme = pair[0] if self.theme == pair[1] else pair[1]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from textual.containers import Vertical
 from textual.geometry import Size
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -18,12 +22,12 @@ class Heading(Lines):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many lines as there are."""
-        return len(self.heading())
+        return len(self.heading(width))
 
     def render_line(self, y: int) -> Strip:
         """A line of the heading."""
         heading = self.heading()
-        return line(heading[y][1] if y < len(heading) else [], self.size.width, self.rich_style)
+        return line(heading[y] if y < len(heading) else [], self.size.width, self.rich_style)
 
 
 class BlobBox(Vertical):
@@ -35,10 +39,22 @@ class BlobBox(Vertical):
         self.heading = Heading(shown, board)
         members = [(name, plain(member.label or name)) for name, member in shown.vector.members().items()]
         self.blobs = BlobPane(*shown.key, members)
+        self.blobs.on_send = self._send
 
     def compose(self) -> list[Widget]:
         """Heading and content."""
         return [self.heading, self.blobs]
+
+    @dataclass
+    class SendFile(Message):
+        """A file is to be sent as a BLOB."""
+
+        shown: Property
+        path: Path
+        member: str
+
+    def _send(self, path: Path, member: str) -> None:
+        self.post_message(self.SendFile(self.shown, path, member))
 
     def on_mount(self) -> None:
         """Say what the vector is like now."""

@@ -39,7 +39,9 @@ class Property:
     busy_since: float | None = None
     """Seconds of `time.monotonic()` at which it became Busy."""
     problem: str = ""
-    """What a person should know of the last command: a time-out, why it was not sent."""
+    """Why the last entry was not sent."""
+    overdue: str = ""
+    """That the last command was not answered in time."""
     edits: dict[str, str] = field(default_factory=dict)
     """Values by member name, entered and not sent yet."""
     changed: dict[str, float] = field(default_factory=dict)
@@ -110,6 +112,8 @@ class Changes:
 
     keys: set[Key] = field(default_factory=set)
     """Vectors of which something came."""
+    touched: set[Key] = field(default_factory=set)
+    """Vectors to be shown anew although nothing came of them; `take` adds them to `keys`."""
     structure: bool = False
     """Vectors came or went, or have another group or label."""
     messages: bool = False
@@ -121,7 +125,7 @@ class Changes:
     """Bytes and number of all BLOBs of each member."""
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.structure or self.messages or self.link)
+        return bool(self.keys or self.touched or self.structure or self.messages or self.link)
 
 
 @dataclass
@@ -158,6 +162,15 @@ class Board:
         self.history.clear()
         self._changes = Changes(structure=True, messages=True, link=True)
         self._wake()
+
+    def forget_lost(self) -> None:
+        """Forget what did not come back after the link was lost."""
+        for key in [key for key, shown in self.properties.items() if shown.lost]:
+            del self.properties[key]
+        idle = not self._changes
+        self._changes.structure = True
+        if idle:
+            self._wake()
 
     # -- in
 
@@ -200,9 +213,12 @@ class Board:
             case "TimeOut":
                 key = (event.devicename, event.vectorname)
                 if key in self.properties:
-                    self.properties[key].problem = "no answer within the time-out"
-                    changes.keys.add(key)
-                self._log(event.devicename, event.vectorname, event.timestamp, "no answer within the time-out", "Alert")
+                    shown = self.properties[key]
+                    since = shown.busy_since
+                    after = "" if since is None else f" for {time.monotonic() - since:.0f} s"
+                    shown.overdue = f"the driver has not answered{after}"
+                    changes.touched.add(key)
+                self._log(*key, event.timestamp, f"no answer to {event.vectorname}", "Alert")
             case "ConnectionMade" | "ConnectionLost":
                 self.linked = kind == "ConnectionMade"
                 changes.link = True
@@ -237,7 +253,7 @@ class Board:
     def _lose(self) -> None:
         for shown in self.properties.values():
             shown.lost = True
-            self._changes.keys.add(shown.key)
+            self._changes.touched.add(shown.key)
         self._changes.structure = True
 
     def _log(self, device: str, vector: str, when: Any, text: str, level: str = "") -> None:
@@ -256,7 +272,7 @@ class Board:
     def touch(self, key: Key) -> None:
         """A property is to be shown anew, for a reason the client knows nothing of."""
         idle = not self._changes
-        self._changes.keys.add(key)
+        self._changes.touched.add(key)
         if idle:
             self._wake()
 
@@ -266,6 +282,10 @@ class Board:
         """What changed since the last time, after looking at the values of all that did."""
         changes, self._changes = self._changes, Changes()
         now = time.monotonic() if now is None else now
+        for key in changes.keys:
+            if key in self.properties:
+                self.properties[key].overdue = ""
+        changes.keys |= changes.touched
         for key in changes.keys:
             shown = self.properties.get(key)
             if shown is None:

@@ -34,6 +34,8 @@ class MessageLog(RichLog, can_focus=True):
         self._write(self.store.since(0))
 
     def _write(self, entries: list[Entry]) -> None:
+        if not self.is_mounted:
+            return
         at_end = self.is_vertical_scroll_end
         for entry in entries:
             if entry.matches(self._words):

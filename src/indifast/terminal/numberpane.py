@@ -4,22 +4,85 @@ from __future__ import annotations
 
 from typing import Any
 
-from indifast.terminal.pane import Pane, Piece
+from textual import events
+
+from indifast.client import getfloat
+from indifast.terminal import checks
+from indifast.terminal.editor import Editor
+from indifast.terminal.entrypane import EntryPane
+from indifast.terminal.pane import Piece
 from indifast.terminal.plain import plain
 
 
-def formatted(member: Any) -> str:
+def formatted(member: Any, value: float | None = None) -> str:
     """A number as its format shows it; as it was received, where the format cannot show it."""
     try:
-        text: str = member.getformattedvalue()
+        text: str = member.getformattedvalue() if value is None else member.getformattedstring(value)
     except TypeError:
-        text = member.membervalue
+        text = member.membervalue if value is None else f"{value:.10g}"
     return plain(text).strip()
 
 
-class NumberPane(Pane):
+class NumberPane(EntryPane):
     """A vector of numbers."""
 
-    def value(self, member: Any, width: int) -> list[Piece]:
+    def shown_value(self, member: Any) -> Piece:
         """The number in its format."""
-        return [(formatted(member), self.value_style(member))]
+        return formatted(member), self.value_style(member)
+
+    def hint(self, member: Any) -> str:
+        """Range and step."""
+        around, step = checks.limits(member), checks.step_of(member)
+        if around is None:
+            return ""
+        return f"{around[0]:g} … {around[1]:g}" + (f" by {step:g}" if step else "")
+
+    def entry(self, member: Any) -> str:
+        """The number as it is shown."""
+        return "" if self.shown.vector.perm == "wo" else formatted(member)
+
+    def check(self, editor: Editor, text: str) -> str:
+        """In range, and on a step."""
+        if text == editor.first_text and text:
+            return ""
+        return checks.off_step(editor.member, checks.number(editor.member, text))
+
+    def stepped(self, editor: Editor, by: int) -> None:
+        """A step up or down."""
+        member = editor.member
+        try:
+            value = getfloat(editor.value)
+        except TypeError:
+            value = member.getfloatvalue()
+        if editor.value == editor.first_text:
+            value = member.getfloatvalue()
+        value = checks.stepped(member, value, by)
+        text = formatted(member, value)
+        if abs(getfloat(text) - value) > 1e-9 * max(1.0, abs(value)):  # the format shows less than the step
+            text = f"{value:.12g}"
+        editor.value = text
+        editor.cursor_position = len(text)
+
+    def command(self) -> dict[str, Any]:
+        """The numbers that were entered; one that was not changed is sent as it was received."""
+        members = self.shown.vector.members()
+        command: dict[str, Any] = {}
+        for name, text in self.shown.edits.items():
+            if name not in members:
+                continue
+            member = members[name]
+            if text == self.entry(member) and text:
+                command[name] = member.membervalue
+                continue
+            try:
+                command[name] = repr(checks.number(member, text))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return command
+
+    def on_key(self, event: events.Key) -> None:
+        """A digit or a sign begins an entry."""
+        if self.editor is None and self.has_focus and event.character and event.character in "0123456789+-.":
+            event.stop()
+            event.prevent_default()
+            self.action_edit(event.character)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
@@ -26,6 +29,12 @@ PARTS = {
     "pane--title", "pane--note", "pane--problem", "pane--label", "pane--value", "pane--hot", "pane--warm", "pane--dim",
     "pane--edit", "pane--cursor",
 }  # fmt: skip
+
+NOTE = 3
+"""Lines at most of a property's last message; the log has the whole."""
+
+OTHERS = "Pane, BlobPane, BlobPane *"
+"""What the cursor goes to beyond the ends of a pane."""
 
 Piece = tuple[str, Style]
 
@@ -45,6 +54,11 @@ def line(pieces: list[Piece], width: int, base: Style) -> Strip:
     return Strip(segments, width)
 
 
+def wrapped(text: str, width: int, style: Style) -> list[list[Piece]]:
+    """A text in as many lines as it needs."""
+    return [[(part, style)] for part in textwrap.wrap(text, max(width, 10)) or [""]]
+
+
 class Lines(Widget):
     """A widget that draws a property line by line, and nothing that is not seen."""
 
@@ -61,8 +75,9 @@ class Lines(Widget):
 
     # -- heading
 
-    def heading(self) -> list[tuple[str, list[Piece]]]:
-        """The lines above the members, each with the part that it is."""
+    def heading(self, width: int | None = None) -> list[list[Piece]]:
+        """The lines above the members."""
+        width = self.size.width if width is None else width
         shown, vector = self.shown, self.shown.vector
         state = state_style(self, shown.state, shown.lost)
         title: list[Piece] = [
@@ -72,17 +87,32 @@ class Lines(Widget):
         if plain(vector.label or "") != plain(vector.name):
             title.append((f"  {plain(vector.name)}", self.part("dim")))
         title.append((f"  {self.kind()}", self.part("dim")))
-        lines = [("title", title)]
+        lines = [title]
         if (progress := self.progress()) is not None:
-            lines.append(("progress", [(progress, state)]))
+            lines.append([(progress, state)])
         if shown.lost:
-            lines.append(("problem", [("lost link, trying again: these are old values", self.part("note"))]))
-        if shown.problem:
-            lines.append(("problem", [(shown.problem, self.part("problem"))]))
+            lost = "not back since the link was lost (x forgets it)" if self.board.linked else "lost link, trying again"
+            lines += wrapped(f"{lost}: these are old values", width, self.part("note"))
+        for problem in (shown.overdue, shown.problem):
+            if problem:
+                lines += wrapped(plain(problem), width, self.part("problem"))
+        if shown.edits:
+            lines.append(self.edits_line())
         if vector.message:
             when = f"{vector.message_timestamp.astimezone():%H:%M:%S} " if vector.message_timestamp else ""
-            lines.append(("note", [(f"{when}{plain(vector.message)}", self.part("note"))]))
+            lines += wrapped(f"{when}{plain(vector.message)}", width, self.part("note"))[:NOTE]
         return lines
+
+    def edits_line(self) -> list[Piece]:
+        """What was entered and not sent."""
+        count = len(self.shown.edits)
+        style = self.part("edit")
+        return [
+            (f"{count} change{'s' if count != 1 else ''} entered: ", style),
+            ("[s] send", style + Style(reverse=True, meta={"@click": "send"})),
+            (" ", style),
+            ("[Esc] drop", style + Style(reverse=True, meta={"@click": "drop"})),
+        ]
 
     def kind(self) -> str:
         """Permission and rule."""
@@ -113,7 +143,16 @@ class Pane(Lines, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", show=False),
         Binding("down", "move(1)", "Down", show=False),
+        Binding("s", "send", "Send"),
+        Binding("escape", "drop", "Drop", show=False),
     ]
+
+    @dataclass
+    class Command(Message):
+        """The members of a property are to be sent as one vector."""
+
+        shown: Property
+        members: dict[str, Any]
 
     def __init__(self, shown: Property, board: Board) -> None:
         super().__init__(shown, board)
@@ -123,7 +162,7 @@ class Pane(Lines, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many lines as there are."""
-        return len(self.heading()) + len(self.shown.vector.members())
+        return len(self.heading(width)) + len(self.shown.vector.members())
 
     def render_line(self, y: int) -> Strip:
         """A line of the heading or of a member."""
@@ -131,7 +170,7 @@ class Pane(Lines, can_focus=True):
         base = self.rich_style
         heading = self.heading()
         if y < len(heading):
-            return line(heading[y][1], width, base)
+            return line(heading[y], width, base)
         members = list(self.shown.vector.members().values())
         row = y - len(heading)
         if row >= len(members):
@@ -140,13 +179,23 @@ class Pane(Lines, can_focus=True):
             base += self.part("cursor")
         return line(self.row(members[row], width), width, base)
 
+    def label_width(self) -> int:
+        """Cells of the column of labels."""
+        return min(max(12, self.size.width * 2 // 5), 30)
+
     def row(self, member: Any, width: int) -> list[Piece]:
         """What the row of a member shows."""
-        label = min(max(12, width * 2 // 5), 30)
+        label = self.label_width()
         name = fitted(plain(member.label or member.name), label - 1)
-        pieces = [("  " + name + " " * (label - cell_len(name)), self.part("label"))]
-        pieces += self.value(member, width - label - 2)
-        return pieces
+        return [
+            ("  " + name + " " * (label - cell_len(name)), self.part("label")),
+            *self.value(member, width - label - 2),
+        ]
+
+    def edit_of(self, member: Any) -> list[Piece]:
+        """What was entered for a member."""
+        text = self.shown.edits.get(member.name)
+        return [] if text is None else [(" → ", self.part("dim")), (plain(text), self.part("edit"))]
 
     def value(self, member: Any, width: int) -> list[Piece]:
         """What the row of a member shows beside its label."""
@@ -178,14 +227,15 @@ class Pane(Lines, can_focus=True):
         if 0 <= to < len(self.shown.vector.members()):
             self.cursor = to
         elif by > 0:
-            self.screen.focus_next(Pane)
+            self.screen.focus_next(OTHERS)
         else:
-            self.screen.focus_previous(Pane)
+            self.screen.focus_previous(OTHERS)
 
     def watch_cursor(self) -> None:
         """Keep the cursor in view."""
         if self.is_attached and self.has_focus:
             self.scroll_to_row()
+            self.post_message(self.Moved())
 
     def scroll_to_row(self) -> None:
         """Bring the cursor's row into view."""
@@ -194,5 +244,79 @@ class Pane(Lines, can_focus=True):
             y = self.virtual_region.y + len(self.heading()) + self.cursor
             parent.scroll_to_region(Region(0, y, 1, 1), animate=False)
 
+    # -- commands
 
-Maker = Callable[[Property, "Board"], Widget]
+    def member_at_cursor(self) -> Any:
+        """The member under the cursor; None if there is none."""
+        members = list(self.shown.vector.members().values())
+        return members[self.cursor] if self.cursor < len(members) else None
+
+    def command(self) -> dict[str, Any]:
+        """The members to send; ValueError, a sentence, when that cannot be."""
+        return {}
+
+    def refuse(self) -> None:
+        """Say why nothing can be sent."""
+        shown = self.shown
+        if shown.lost:
+            shown.problem = "nothing can be sent: the link is lost"
+        elif shown.vector.perm == "ro":
+            shown.problem = "this is read-only"
+        self.follow()
+
+    def action_send(self) -> None:
+        """Send what was entered, as one vector."""
+        shown = self.shown
+        if not shown.writable:
+            self.refuse()
+            return
+        if not shown.edits:
+            return
+        try:
+            members = self.command()
+        except ValueError as error:
+            shown.problem = str(error)
+        else:
+            shown.problem = ""
+            if members:
+                self.post_message(self.Command(shown, members))
+        self.follow()
+
+    def action_drop(self) -> None:
+        """Drop what was entered; if there is nothing, leave the pane."""
+        shown = self.shown
+        if shown.edits or shown.problem:
+            shown.edits.clear()
+            shown.problem = ""
+            self.follow()
+        else:
+            self.post_message(self.Leave())
+
+    class Moved(Message):
+        """The cursor is on another member."""
+
+    class Leave(Message):
+        """Back to the tree."""
+
+    def action_edit(self) -> None:
+        """What Enter, or a click on a value, does."""
+        self.refuse()
+
+    def on_click(self, event: events.Click) -> None:
+        """A click puts the cursor on a row; on the value where the cursor is, it does what Enter does."""
+        if event.style.meta.get("@click"):
+            return
+        row = event.y - len(self.heading())
+        if not 0 <= row < len(self.shown.vector.members()):
+            return
+        if row == self.cursor and event.x > self.label_width() and self.was_focused:
+            self.action_edit()
+        else:
+            self.cursor = row
+            self.refresh()
+
+    was_focused = False
+
+    def on_mouse_down(self) -> None:
+        """Remember whether the pane had the focus before the click gives it."""
+        self.was_focused = self.has_focus

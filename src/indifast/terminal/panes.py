@@ -84,19 +84,42 @@ class PaneList(VerticalScroll, can_focus=False):
     def follow(self, changes: Changes) -> None:
         """Show what changed."""
         for key in changes.keys:
-            shown = self.board.properties.get(key)
-            pane = self._panes.get(shown) if shown is not None else None
+            pane = self.pane_of(*key)
             if pane is not None:
                 pane.follow()
         for where, (nbytes, count) in changes.arrived.items():
-            pane = self._blob_pane(where)
-            if pane is not None:
+            pane = self.pane_of(*where[:2])
+            if isinstance(pane, BlobBox):
                 pane.received(where[2], changes.frames[where], nbytes, count)
 
-    def _blob_pane(self, where: tuple[str, str, str]) -> BlobBox | None:
-        shown = self.board.properties.get(where[:2])
-        pane = self._panes.get(shown) if shown is not None else None
-        return pane if isinstance(pane, BlobBox) else None
+    def focus_first(self) -> bool:
+        """Give the first pane the focus; False if there is none."""
+        for pane in self._panes.values():
+            target = pane.blobs if isinstance(pane, BlobBox) else pane
+            if target.focusable:
+                target.focus()
+                return True
+        return False
+
+    def pane_of(self, device: str, vector: str) -> Pane | BlobBox | None:
+        """The pane of a property; None if it has none now."""
+        shown = self.board.properties.get((device, vector))
+        return self._panes.get(shown) if shown is not None else None
+
+    def number_at_cursor(self) -> tuple[str, str, str] | None:
+        """Names of device, vector and member of the number under the cursor; None if there is none."""
+        for shown, pane in self._panes.items():
+            if isinstance(pane, NumberPane) and pane.has_focus_within:
+                member = pane.member_at_cursor()
+                return (*shown.key, member.name) if member is not None else None
+        return None
+
+    def blob_place(self) -> Place | None:
+        """The BLOB vector with the focus, or else what was chosen in the tree."""
+        for shown, pane in self._panes.items():
+            if isinstance(pane, BlobBox) and pane.has_focus_within:
+                return Place(shown.key[0], shown.group, shown.key[1])
+        return self.place
 
     def animate_panes(self, now: float) -> bool:
         """Let highlights fade and clocks run; False when nothing is left to do."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from ssl import SSLContext
-from typing import Any
+from typing import Any, Protocol
 
 from indifast.client import IPyClient
 from indifast.terminal.board import Board
@@ -16,17 +14,11 @@ from indifast.terminal.board import Board
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Server:
-    """Where a server listens: see `IPyClient` for what `host` may be. `name` is what a person typed."""
+class Server(Protocol):
+    """Where a server is, in the words of people (`str`); makes clients of it."""
 
-    host: str
-    port: int = 7624
-    ssl: SSLContext | bool | None = None
-    name: str = ""
-
-    def __str__(self) -> str:
-        return self.name or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
+    def client(self, kind: type[IPyClient] | None = None) -> IPyClient:
+        """A client that does not run yet; ValueError when the server cannot be one, such as for a missing file."""
 
 
 class Client(IPyClient):
@@ -34,14 +26,11 @@ class Client(IPyClient):
 
     retry_max = 10.0
     vector_timeout_max = 3600.0
-
-    def __init__(self, server: Server, receive: Callable[[Any], None]) -> None:
-        super().__init__(server.host, server.port, ssl=server.ssl)
-        self._receive_event = receive
+    receive_event: Callable[[Any], None]
 
     async def rxevent(self, event: Any) -> None:
         """Only note it: the screen is refreshed later."""
-        self._receive_event(event)
+        self.receive_event(event)
 
 
 class Session:
@@ -62,13 +51,16 @@ class Session:
         return self._task is not None and not self._task.done()
 
     async def connect(self, server: Server) -> None:
-        """Show a server; what was shown of another one is forgotten."""
+        """Show a server; what was shown of another one is forgotten. ValueError, see `Server.client`."""
+        made = server.client(Client)
+        assert isinstance(made, Client)
         await self.disconnect()
-        if server != self.server:
+        if str(server) != str(self.server):
             self.board.clear()
             self.wanted_blobs.clear()
         self.server = server
-        self.client = client = Client(server, self.board.receive)
+        self.client = client = made
+        client.receive_event = self.board.receive
         client.BLOBfolder = self.folder
         self._task = asyncio.create_task(self._run(client), name="terminal client")
 

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+from textual.binding import Binding, BindingType
+
+from indifast.terminal import checks
 from indifast.terminal.pane import Pane, Piece
 
 
 class SwitchPane(Pane):
     """A vector of switches."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "edit", "Switch"),
+        Binding("space", "mark", "Mark"),
+    ]
+
     def value(self, member: Any, width: int) -> list[Piece]:
-        """Whether it is on."""
-        on = member.membervalue == "On"
-        style = self.value_style(member)
-        return [("◉ On" if on else "○ Off", style if on else style + self.part("dim"))]
+        """Whether it is on, and what was entered."""
+        pieces: list[Piece] = []
+        if self.shown.vector.perm != "wo":
+            on = member.membervalue == "On"
+            style = self.value_style(member)
+            pieces.append(("◉ On " if on else "○ Off", style if on else style + self.part("dim")))
+        return pieces + self.edit_of(member)
+
+    def action_mark(self) -> None:
+        """Mark the switch under the cursor to be turned On or Off when the vector is sent."""
+        shown, member = self.shown, self.member_at_cursor()
+        if member is None:
+            return
+        if not shown.writable:
+            self.refuse()
+            return
+        shown.problem = ""
+        if member.name in shown.edits and shown.edits[member.name] != member.membervalue:
+            del shown.edits[member.name]  # toggled back
+        else:
+            shown.edits = checks.toggled(shown.vector, shown.edits, member.name)
+        self.follow()
+
+    def action_edit(self) -> None:
+        """Turn the switch under the cursor, with all that was marked; of OneOfMany, choose it."""
+        shown, member = self.shown, self.member_at_cursor()
+        if member is None:
+            return
+        if not shown.writable:
+            self.refuse()
+            return
+        if shown.edits.get(member.name) is None:
+            on = member.membervalue == "On" and shown.vector.perm != "wo"
+            if shown.vector.rule == "OneOfMany" and on:
+                shown.edits[member.name] = "On"
+            else:
+                shown.edits = checks.toggled(shown.vector, shown.edits, member.name)
+        self.action_send()
+
+    def command(self) -> dict[str, Any]:
+        """The switches that were marked, if the rule allows that."""
+        return checks.switches(self.shown.vector, self.shown.edits)

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from indifast.terminal.pane import Pane, Piece
+from indifast.terminal.entrypane import EntryPane
+from indifast.terminal.pane import Piece
 from indifast.terminal.plain import plain
 
 
-class TextPane(Pane):
+class TextPane(EntryPane):
     """A vector of texts."""
 
-    def value(self, member: Any, width: int) -> list[Piece]:
+    def shown_value(self, member: Any) -> Piece:
         """The text."""
-        return [(plain(member.membervalue or ""), self.value_style(member))]
+        return plain(member.membervalue or ""), self.value_style(member)
+
+    def editor_width(self) -> int:
+        """All the room there is."""
+        return max(8, self.size.width - self.label_width() - 3)
+
+    def entry(self, member: Any) -> str:
+        """The text as it stands."""
+        return "" if self.shown.vector.perm == "wo" else member.membervalue or ""
+
+    def command(self) -> dict[str, Any]:
+        """The texts that were entered."""
+        members = self.shown.vector.members()
+        return {name: text for name, text in self.shown.edits.items() if name in members}

@@ -7,6 +7,8 @@ from typing import ClassVar, NamedTuple
 
 from rich.style import Style
 from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
@@ -29,6 +31,10 @@ class PropertyTree(Tree[Place]):
     """Follows a board. Labels are made from what the board says when they are drawn; none is read as markup."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right", "inwards", "To the properties", show=False),
+        Binding("left", "outwards", "Close", show=False),
+    ]
     ICON_NODE = "▸ "
     ICON_NODE_EXPANDED = "▾ "
 
@@ -138,6 +144,34 @@ class PropertyTree(Tree[Place]):
         self._places[place].refresh()
         return True
 
+    class Inwards(Message):
+        """To the properties of what was chosen."""
+
+    def action_inwards(self) -> None:
+        """Open what is closed; else to the properties."""
+        node = self.cursor_node
+        if node is not None and node.allow_expand and not node.is_expanded:
+            node.expand()
+        else:
+            self.post_message(self.Inwards())
+
+    def action_outwards(self) -> None:
+        """Close what is open; else to what it is in."""
+        node = self.cursor_node
+        if node is None:
+            return
+        if node.is_expanded and node.children:
+            node.collapse()
+        elif node.parent is not None and node.parent is not self.root:
+            self.move_cursor(node.parent)
+
+    def go_to_first(self) -> None:
+        """Put the cursor on the first property that there is."""
+        for place in self._places:
+            if place.vector is not None:
+                self.go_to(place)
+                return
+
     def go_to(self, place: Place) -> bool:
         """Put the cursor on a place, opening what it is in; False if it is not there."""
         node = self._places.get(place)
@@ -147,5 +181,7 @@ class PropertyTree(Tree[Place]):
         while parent is not None:
             parent.expand()
             parent = parent.parent
+        if node.line < 0 and self.last_line < 0:  # asking for the last line lays out what was opened
+            return False
         self.move_cursor(node)
         return True

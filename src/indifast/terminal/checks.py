@@ -1,0 +1,99 @@
+"""What people enter, checked before it is sent. Every ValueError is a sentence for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from indifast.client import getfloat
+
+
+def limits(member: Any) -> tuple[float, float] | None:
+    """The range of a number; None where it has none (equal limits, or such as are no numbers)."""
+    try:
+        low, high = getfloat(member.min), getfloat(member.max)
+    except TypeError:
+        return None
+    return (low, high) if low < high else None
+
+
+def step_of(member: Any) -> float:
+    """The increment of a number; 0 for none."""
+    try:
+        step = getfloat(member.step)
+    except TypeError:
+        return 0.0
+    return step if math.isfinite(step) and step > 0 else 0.0
+
+
+def number(member: Any, text: str) -> float:
+    """The value of a number that was entered: decimal or sexagesimal, in range."""
+    if not text.strip():
+        raise ValueError("a number is needed")
+    try:
+        value = getfloat(text)
+    except TypeError:
+        raise ValueError(f"{text.strip()!r} is no number: write 12.5, 1e-3 or 12:30:00") from None
+    if not math.isfinite(value):
+        raise ValueError("a finite number is needed")
+    around = limits(member)
+    if around is not None and not around[0] <= value <= around[1]:
+        raise ValueError(f"{value:g} is outside {around[0]:g} to {around[1]:g}")
+    return value
+
+
+def off_step(member: Any, value: float) -> str:
+    """Why a number does not fit the increment, counted from the least value; empty if it does."""
+    step = step_of(member)
+    if not step:
+        return ""
+    around = limits(member)
+    start = around[0] if around is not None else 0.0
+    count = (value - start) / step
+    if abs(count - round(count)) <= 1e-6 * max(1.0, abs(count)):
+        return ""
+    below = start + math.floor(count) * step
+    return f"steps of {step:g} from {start:g} give {below:g} or {below + step:g}"
+
+
+def stepped(member: Any, value: float, by: int) -> float:
+    """The next value up or down on the grid of increments, within the range."""
+    step = step_of(member)
+    around = limits(member)
+    if not step:
+        step = (around[1] - around[0]) / 100 if around is not None and math.isfinite(around[1] - around[0]) else 1.0
+    start = around[0] if around is not None else 0.0
+    count = (value - start) / step
+    near = round(count)
+    if abs(count - near) > 1e-6 * max(1.0, abs(count)):  # between two: to the next one of them
+        near = math.floor(count) if by > 0 else math.ceil(count)
+    near += by
+    if around is not None:
+        near = min(max(near, 0), math.floor((around[1] - start) / step + 1e-6))
+    return start + near * step
+
+
+def switches(vector: Any, edits: Mapping[str, str]) -> dict[str, str]:
+    """The switches to send so that those entered are set; the rule holds for all of the vector afterwards."""
+    now = {name: member.membervalue for name, member in vector.members().items()}
+    then = now | {name: value for name, value in edits.items() if name in now}
+    on = [name for name, value in then.items() if value == "On"]
+    if vector.rule == "OneOfMany" and len(on) != 1:
+        raise ValueError(f"the rule OneOfMany wants one switch On, not {len(on) or 'none'}")
+    if vector.rule == "AtMostOne" and len(on) > 1:
+        raise ValueError(f"the rule AtMostOne allows one switch On, not {len(on)}")
+    members = {name: value for name, value in then.items() if name in edits or value != now[name]}
+    if vector.rule == "OneOfMany":
+        members[on[0]] = "On"
+    return members
+
+
+def toggled(vector: Any, edits: Mapping[str, str], name: str) -> dict[str, str]:
+    """What is entered after a switch was toggled: where one may be On, the others go Off."""
+    now = {each: edits.get(each, member.membervalue) for each, member in vector.members().items()}
+    value = "Off" if now[name] == "On" else "On"
+    entered = {**edits, name: value}
+    if value == "On" and vector.rule in ("OneOfMany", "AtMostOne"):
+        entered |= {each: "Off" for each, at in now.items() if at == "On" and each != name}
+    return {each: value for each, value in entered.items() if each == name or value != vector.member(each).membervalue}

@@ -1,0 +1,179 @@
+"""Panes whose members are entered as text: what numbers and texts have in common."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from rich.cells import cell_len
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from indifast.terminal.board import Board, Property
+from indifast.terminal.editor import Editor, End
+from indifast.terminal.pane import Pane, Piece
+
+
+class EntryPane(Pane):
+    """Opens an editor at the row of the cursor; what was entered waits in `edits` until it is sent."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "edit", "Edit")]
+
+    def __init__(self, shown: Property, board: Board) -> None:
+        super().__init__(shown, board)
+        self.editor: Editor | None = None
+
+    # -- what a kind of pane says
+
+    def entry(self, member: Any) -> str:
+        """The text that an editor begins with."""
+        raise NotImplementedError
+
+    def hint(self, member: Any) -> str:
+        """What may be entered."""
+        return ""
+
+    def shown_value(self, member: Any) -> Piece:
+        """The value as it is now."""
+        raise NotImplementedError
+
+    def value(self, member: Any, width: int) -> list[Piece]:
+        """The value (under the editor while there is one), what was entered, and at the right what may be."""
+        editor = self.editor
+        pieces: list[Piece] = []
+        if editor is not None and editor.member.name == member.name:
+            pieces.append((" " * self.editor_width(), self.part("value")))
+        else:
+            if self.shown.vector.perm != "wo":
+                pieces.append(self.shown_value(member))
+            pieces += self.edit_of(member)
+        hint = self.hint(member) if self.shown.vector.perm != "ro" else ""
+        used = sum(cell_len(text) for text, _ in pieces)
+        if hint and used + cell_len(hint) + 2 < width:
+            pieces.append((" " * (width - 1 - used - cell_len(hint)) + hint, self.part("dim")))
+        return pieces
+
+    def editor_width(self) -> int:
+        """Cells of an editor."""
+        return max(8, min(24, self.size.width - self.label_width() - 3))
+
+    def check(self, editor: Editor, text: str) -> str:
+        """Refuse a text by a ValueError; what it gives is a doubt, which entering the text again overrules."""
+        return ""
+
+    def stepped(self, editor: Editor, by: int) -> None:
+        """The keys up and down."""
+        self.entered(editor, End.PREVIOUS if by > 0 else End.NEXT)
+
+    # -- editing
+
+    def action_edit(self, text: str | None = None) -> None:
+        """Edit the member under the cursor; with `text`, beginning with that."""
+        shown = self.shown
+        member = self.member_at_cursor()
+        if member is None or self.editor is not None:
+            return
+        if not shown.writable:
+            self.refuse()
+            return
+        shown.problem = ""
+        first = self.entry(member)
+        self.editor = editor = Editor(self, member, first)
+        if member.name in shown.edits or text is not None:
+            editor.value = shown.edits.get(member.name, "") if text is None else text
+        self.place_editor()
+        self.mount(editor)
+        editor.focus()
+        if text is not None:
+            editor.select_on_focus = False
+            editor.cursor_position = len(editor.value)
+        self.follow()
+
+    def place_editor(self) -> None:
+        """Put the editor over the value in its row."""
+        editor = self.editor
+        names = list(self.shown.vector.members())
+        if editor is None or editor.member.name not in names:
+            return
+        left = self.label_width() + 2
+        editor.styles.offset = (left, len(self.heading()) + names.index(editor.member.name))
+        editor.styles.width = self.editor_width()
+
+    def follow(self) -> None:
+        """Show the property as it is now; an editor stays at its member, or goes with it."""
+        editor = self.editor
+        if editor is not None:
+            member = self.shown.vector.members().get(editor.member.name)
+            if member is None:
+                self.close_editor()
+            else:
+                editor.member = member
+        super().follow()
+        self.place_editor()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Say at once what is wrong with a text."""
+        event.stop()
+        editor = self.editor
+        if editor is None or event.input is not editor:
+            return
+        try:
+            self.check(editor, editor.value)
+        except ValueError as error:
+            self.shown.problem = str(error) if editor.value.strip() else ""
+        else:
+            self.shown.problem = ""
+        editor.set_class(bool(self.shown.problem), "-wrong")
+        self.follow()
+
+    def entered(self, editor: Editor, how: End) -> None:
+        """The text of an editor is to be sent, kept or dropped."""
+        if editor is not self.editor:
+            return
+        shown, name, text = self.shown, editor.member.name, editor.value
+        if how is End.DROP:
+            shown.edits.pop(name, None)
+            shown.problem = ""
+        elif how is End.SEND or text != editor.first_text:
+            try:
+                doubt = self.check(editor, text)
+            except ValueError as error:
+                shown.problem = f"{name}: {error}"
+                if how is End.SEND:
+                    self.follow()
+                    return
+                shown.edits.pop(name, None)
+            else:
+                if doubt and how is End.SEND and editor.doubted != text:
+                    editor.doubted = text
+                    shown.problem = f"{doubt}; Enter again sends {text.strip()} all the same"
+                    self.follow()
+                    return
+                shown.edits[name] = text
+                shown.problem = ""
+        elif text == editor.first_text:
+            shown.edits.pop(name, None)
+        self.close_editor(focus=how is not End.KEEP)
+        if how is End.SEND:
+            self.action_send()
+        elif how in (End.NEXT, End.PREVIOUS):
+            to = self.cursor + (1 if how is End.NEXT else -1)
+            if 0 <= to < len(shown.vector.members()):
+                self.cursor = to
+                self.action_edit()
+
+    def close_editor(self, focus: bool = True) -> None:
+        """Take the editor away."""
+        editor, self.editor = self.editor, None
+        if editor is not None:
+            editor.ended = True
+            editor.remove()
+            if focus:
+                self.focus()
+        self.follow()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """What is pasted onto a row is entered there."""
+        if self.editor is None and event.text.strip():
+            event.stop()
+            self.action_edit(" ".join(event.text.split()))

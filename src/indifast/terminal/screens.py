@@ -1,0 +1,142 @@
+"""The screens above the main one: help, and the choice of a server and of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, Static
+
+if TYPE_CHECKING:
+    from indifast.terminal.session import Server, Session
+
+KEYS = (
+    ("Everywhere", ""),
+    ("Tab, Shift+Tab", "to the next, the previous part or property"),
+    ("/", "search devices, groups and properties; Enter goes to the first, Esc ends the search"),
+    ("c", "connect, disconnect, change the server; folder that BLOBs are saved to"),
+    ("b", "ask for the BLOBs of what is chosen, or for no more"),
+    ("f", "filter the messages; Esc ends the filter"),
+    ("l", "messages large or small"),
+    ("x", "forget what did not come back after the link was lost"),
+    ("t", "dark or light"),
+    ("q", "quit"),
+    ("In the tree", ""),
+    ("↑ ↓", "choose: the right side shows a device, a group or one property"),
+    ("Enter, Space", "open and close"),
+    ("→ ←", "open, and to the properties on the right; close"),
+    ("In a property", ""),
+    ("↑ ↓", "choose a member"),
+    ("Enter", "numbers and texts: edit. Switches: turn it, and send"),
+    ("Space", "switches: mark, to send several at once"),
+    ("s", "send what was entered, as one command"),
+    ("Esc", "drop what was entered; back to the tree"),
+    ("While editing", ""),
+    ("Enter", "send this and all that was entered before"),
+    ("Tab, Shift+Tab", "keep it, and edit the next or the previous member"),
+    ("↑ ↓", "numbers: a step up or down"),
+    ("Esc", "drop it"),
+    ("Signs", ""),
+    ("○ ● ◐ ▲", "Idle, Ok, Busy, Alert; a group shows the one that most needs a look"),
+    ("ro wo rw", "read-only, write-only, both"),
+)
+
+
+class HelpScreen(ModalScreen[None]):
+    """The keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,enter", "dismiss", "Close")]
+
+    def compose(self) -> ComposeResult:
+        """One line for each key."""
+        text = Text()
+        for key, what in KEYS:
+            if what:
+                text.append(f"  {key:15} ", "bold")
+                text.append(f"{what}\n")
+            else:
+                text.append(f"{key}\n", "bold underline")
+        with VerticalScroll(classes="dialog"):
+            yield Static(text, markup=False)
+            yield Label("Esc closes this page", markup=False, classes="hint")
+
+
+class ConnectScreen(ModalScreen["str | None"]):
+    """Choose a server, or none, and a folder for BLOBs. Gives the server to connect to, as it was typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close")]
+
+    def __init__(self, session: Session, parse: Callable[[str], Server]) -> None:
+        super().__init__()
+        self.session = session
+        self.parse_server = parse
+        self.server_field = Input(str(session.server or "localhost"), placeholder="HOST:PORT, [::1]:7624 or unix:PATH")
+        self.folder_field = Input(str(session.folder or ""), placeholder="none: BLOBs are not saved")
+        self.problem = Static("", markup=False, classes="problem")
+
+    def compose(self) -> ComposeResult:
+        """Two fields, three buttons."""
+        with Vertical(classes="dialog"):
+            yield Label("Server", markup=False)
+            yield self.server_field
+            yield Label("Folder for BLOBs (a folder asks for those of all devices)", markup=False)
+            yield self.folder_field
+            yield self.problem
+            with Horizontal(classes="buttons"):
+                yield Button("Connect", id="connect", variant="primary", compact=True)
+                yield Button("Disconnect", id="disconnect", disabled=not self.session.running, compact=True)
+                yield Button("Set folder", id="folder", compact=True)
+                yield Button("Close", id="close", compact=True)
+
+    def on_mount(self) -> None:
+        """Begin with the server."""
+        self.server_field.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter does what the field is for."""
+        if event.input is self.server_field:
+            self._connect()
+        elif self._set_folder():
+            self.dismiss(None)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """The buttons."""
+        match event.button.id:
+            case "connect":
+                self._connect()
+            case "disconnect":
+                self.dismiss("")
+            case "folder":
+                if self._set_folder():
+                    self.dismiss(None)
+            case _:
+                self.dismiss(None)
+
+    def _connect(self) -> None:
+        text = self.server_field.value.strip()
+        try:
+            self.parse_server(text)
+        except ValueError as error:
+            self.problem.update(str(error))
+            return
+        if self._set_folder():
+            self.dismiss(text)
+
+    def _set_folder(self) -> bool:
+        text = self.folder_field.value.strip()
+        folder = Path(text).expanduser().resolve() if text else None
+        if folder == self.session.folder:
+            return True
+        try:
+            self.session.save_to(folder)
+        except KeyError:
+            self.problem.update(f"{folder} is not an existing folder")
+            self.folder_field.focus()
+            return False
+        return True
