@@ -1,0 +1,176 @@
+"""Plays a recording on a link, as a driver that has all of its devices."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from indifast.protocol import wire
+from indifast.protocol.message import Routable, Wire
+from indifast.protocol.timestamps import timestamp_text
+from indifast.protocol.vocabulary import NEW_VECTORS
+from indifast.recording.fileformat import Direction, Party, RecordingError
+from indifast.recording.reader import Record, Recording
+from indifast.recording.state import Devices
+from indifast.transport.blobs import BlobContent, BlobMessage, routable
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+    from indifast.routing.link import Link
+
+ANSWER = "this is a replay: commands change nothing"
+"""What clients are told that command something."""
+
+_TIMESTAMP = re.compile(rb' timestamp="[^"]*"')
+
+
+class Player:
+    """Says on a link what was said in a recording, at the times at which it was said.
+
+    Requests for definitions are answered with how things stand at that moment of the recording, commands with a
+    message and the values as they are.
+
+    Args:
+        speed: 2 plays twice as fast; None as fast as the readers take it.
+        start_at: seconds of the recording that are passed over; what they say is known, but not played.
+        loop: from the beginning again after the end.
+        now: time stamps within messages become those of the moment at which they are sent.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        link: Link,
+        *,
+        speed: float | None = 1.0,
+        start_at: float = 0.0,
+        loop: bool = False,
+        now: bool = False,
+    ) -> None:
+        self.path = path
+        self.link = link
+        self.speed = speed
+        self.start_at = start_at
+        self.loop = loop
+        self.now = now
+        self.seconds = 0.0
+        """Where in the recording it is."""
+        self.share = 0.0
+        """Share of the file that was read."""
+        self.sent = 0
+        """Messages that were sent."""
+        self.rounds = 0
+        """How often the recording was played to its end."""
+        self.skipped = 0
+        """Messages of the recording that are not what they should be."""
+        self.cut: str | None = None
+        """That the recording was cut short, in a sentence."""
+        self.asked = asyncio.Event()
+        """Set when somebody has asked for definitions."""
+        self._devices = Devices()
+        link.on_receive(self._hear_soon)
+
+    async def play(self) -> None:
+        """Play to the end; with `loop`, until cancelled.
+
+        Raises:
+            OSError, RecordingError: the file can't be read, or is damaged; what comes before the damage was played.
+        """
+        while True:
+            with Recording(self.path) as recording:
+                before = self.sent
+                await self._play(recording)
+                self.cut = recording.cut
+                self.skipped = recording.skipped
+            self.rounds += 1
+            if not self.loop:
+                return
+            if self.sent == before:
+                raise RecordingError(f"{self.path} has nothing to play over and over")
+            for device in self._devices:
+                self._forget(device)
+            await asyncio.sleep(0)
+
+    async def _play(self, recording: Recording) -> None:
+        loop = asyncio.get_running_loop()
+        batches = recording.batches()
+        began: float | None = None  # on the loop's clock, the moment 0 of the recording
+        while (records := await loop.run_in_executor(None, next, batches, None)) is not None:
+            self.share = recording.position / max(1, recording.size)
+            for record in records:
+                self.seconds = record.seconds
+                passed_over = record.seconds < self.start_at
+                if self.speed is not None and not passed_over:
+                    if began is None:
+                        began = loop.time() - self.start_at / self.speed
+                    wait = began + record.seconds / self.speed - loop.time()
+                    if wait > 0:
+                        await asyncio.sleep(wait)
+                if record.played:
+                    await self._say(record, passed_over)
+
+    async def _say(self, record: Record, passed_over: bool) -> None:
+        owner = f"{record.head.party.value} {record.head.label}"
+        element = record.message
+        if element is None:
+            if record.head.direction is Direction.LOST:
+                for device in self._devices.of(owner):
+                    self._forget(device)
+            return
+        if record.head.party is Party.SERVER and element.tag == "delProperty" and element.device:
+            owner = self._devices.owner(element.device)  # the server speaks for a driver that is gone
+        if not self._devices.take(element, owner) or passed_over:
+            return
+        self._send(self._message(element))
+        if element.blob and element.device and element.name:
+            await self.link.paced(element.device, element.name)
+        await self.link.not_full()
+
+    def _message(self, element: Element) -> Routable:
+        """What is sent for a recorded message."""
+        stamp = timestamp_text() if self.now and "timestamp" in element.attrs else None
+        if element.attached:  # BLOBs that were not recorded: what is known of the property, without them
+            attributes: dict[str, str | None] = dict(element.attrs)
+            if stamp:
+                attributes["timestamp"] = stamp
+            return wire.vector(element.tag, attributes, "")
+        if stamp is None:
+            return routable(element)
+        if element.blob:
+            contents = [
+                BlobContent(member.name, member.format, member.data or b"", member.blob_size)
+                for member in element.members
+            ]
+            return BlobMessage.from_members(element.tag, element.attrs | {"timestamp": stamp}, contents)
+        head, end, rest = b"".join(element.parts(False) or ()).partition(b">")
+        head = _TIMESTAMP.sub(f' timestamp="{stamp}"'.encode(), head)
+        return Wire(element.tag, element.device, element.name, head + end + rest)
+
+    def _send(self, message: Routable) -> None:
+        self.link.send(message)
+        self.sent += 1
+
+    def _forget(self, device: str) -> None:
+        self._devices.forget(device)
+        self._send(wire.del_property(device))
+
+    # -- what clients say
+
+    def _hear_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._hear)
+
+    def _hear(self) -> None:
+        while (element := self.link.receive()) is not None:
+            if element.tag == "getProperties":
+                self.asked.set()
+                for found in self._devices.find(element.device, element.name):
+                    self.link.send(found.definition())
+            elif element.tag in NEW_VECTORS and element.device:
+                self._refuse(element.device, element.name or "")
+
+    def _refuse(self, device: str, name: str) -> None:
+        """A command: the values as they are let a client's display go back to them."""
+        stamp = timestamp_text()
+        answers = [found.answer(ANSWER, stamp) for found in self._devices.find(device, name)]
+        self.link.send((answers[0] if answers else None) or wire.message(ANSWER, stamp, device))

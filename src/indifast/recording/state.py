@@ -1,0 +1,112 @@
+"""The devices of a recording as they stand: what a client that comes late is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from indifast.protocol import wire
+from indifast.protocol.message import Wire
+from indifast.protocol.vocabulary import DEF_VECTORS, SET_VECTORS
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
+
+_OF_VECTOR = ("state", "timeout", "timestamp")
+_OF_NUMBER = ("min", "max", "step")
+
+
+class Property:
+    """A definition, and what updates have changed of it since."""
+
+    def __init__(self, definition: Element) -> None:
+        self.tag = definition.tag
+        self.attributes: dict[str, str | None] = dict(definition.attrs)
+        self.attributes.pop("message", None)
+        self.members = {
+            member.name: (member.tag, dict(member.attrs), member.text) for member in definition.members if member.name
+        }
+
+    def update(self, element: Element) -> None:
+        """Take an update over; members that were not defined are ignored."""
+        for name in _OF_VECTOR:
+            if name in element.attrs:
+                self.attributes[name] = element.attrs[name]
+        if self.tag == "defBLOBVector":
+            return
+        for member in element.members:
+            known = self.members.get(member.name)
+            if known is not None:
+                tag, attributes, _ = known
+                attributes |= {name: value for name, value in member.attrs.items() if name in _OF_NUMBER}
+                self.members[member.name] = (tag, attributes, member.text)
+
+    def definition(self) -> Wire:
+        """The definition with the values as they are."""
+        members = [wire.text_element(tag, attributes, text) for tag, attributes, text in self.members.values()]
+        return wire.vector(self.tag, self.attributes, "".join(members))
+
+    def answer(self, message: str, timestamp: str) -> Wire | None:
+        """An update with the values as they are, and a message; None for BLOBs, of which nothing can be said."""
+        if self.tag == "defBLOBVector":
+            return None
+        tag = self.tag.replace("def", "set")
+        attributes = {name: self.attributes.get(name) for name in ("device", "name", "state", "timeout")}
+        members = [
+            wire.text_element(member.replace("def", "one"), {"name": name}, text)
+            for name, (member, _, text) in self.members.items()
+        ]
+        return wire.vector(tag, attributes | {"timestamp": timestamp, "message": message}, "".join(members))
+
+
+class Devices:
+    """All devices, in the order of their definition."""
+
+    def __init__(self) -> None:
+        self._properties: dict[str, dict[str, Property]] = {}
+        self._owners: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._properties))
+
+    def take(self, element: Element, owner: str) -> bool:
+        """Take a message over. False when it is nothing for clients, or speaks of what somebody else has defined."""
+        tag, device, name = element.tag, element.device, element.name
+        if tag == "message":
+            return True
+        if not device or (tag != "delProperty" and (not name or tag not in DEF_VECTORS | SET_VECTORS)):
+            return False
+        if self._owners.get(device, owner) != owner:
+            return False
+        if tag in DEF_VECTORS:
+            self._owners[device] = owner
+            self._properties.setdefault(device, {})[name or ""] = Property(element)
+            return True
+        known = self._properties.get(device, {})
+        if tag == "delProperty":
+            if name:
+                known.pop(name, None)
+            else:
+                self.forget(device)
+            return True
+        if (found := known.get(name or "")) is not None:
+            found.update(element)
+        return True
+
+    def forget(self, device: str) -> None:
+        """A device is gone."""
+        self._properties.pop(device, None)
+        self._owners.pop(device, None)
+
+    def owner(self, device: str) -> str:
+        """Who has defined a device; an empty text when nobody has."""
+        return self._owners.get(device, "")
+
+    def of(self, owner: str) -> list[str]:
+        """The devices that somebody has defined."""
+        return [device for device, name in self._owners.items() if name == owner]
+
+    def find(self, device: str | None, name: str | None = None) -> list[Property]:
+        """The properties of these names; None stands for all."""
+        devices = [self._properties.get(device, {})] if device is not None else list(self._properties.values())
+        return [found for each in devices for key, found in each.items() if name in (None, key)]
