@@ -7,7 +7,7 @@ import logging
 import time
 import weakref
 from collections import Counter, UserDict, deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from indifast.protocol.message import Wire
 if TYPE_CHECKING:
     from indifast.client.connection import Connection
     from indifast.client.waiting import Watcher
+    from indifast.protocol.message import Routable
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -35,6 +36,7 @@ class Base(UserDict[str, Any]):
         self.data = {}
         self.messages: deque[tuple[datetime, str]] = deque(maxlen=8)
         self.enable_reports = True
+        self.on_message: Callable[[Routable], None] | None = None
         self.idle_timer = time.monotonic()
         self.tx_timer: float | None = None
         self._verbose = 1

@@ -7,13 +7,14 @@ import os
 import ssl as ssl_module
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from indifast._parser import Element, Tokenizer
 from indifast.protocol.message import Buffer, Routable
 from indifast.routing.outbox import ByteQueue
 from indifast.transport import connect, shm
+from indifast.transport.blobs import BlobContent, BlobMessage
 
 if TYPE_CHECKING:
     from indifast.protocol.limits import Limits
@@ -230,6 +231,23 @@ class Connection:
             shm.close_all(fds)
         self.attachments.clear()
         self._make_room()
+
+
+def as_message(element: Element, fds: Iterable[int] = ()) -> Routable:
+    """An element of a client's connection as a message that can be written again, with the BLOBs that came with it.
+
+    `fds` stay the caller's. OSError or ValueError when the shared memory of a BLOB can't be mapped.
+    """
+    if not (element.blob or element.attached):
+        return element
+    left = iter(fds)
+    contents = []
+    for member in element.members:
+        data: Buffer = member.data or b""
+        if member.attached and member.blob_size and (fd := next(left, None)) is not None:
+            data = view_of(os.dup(fd), int(member.attrs.get("len") or member.blob_size))
+        contents.append(BlobContent(member.name, member.format, data, member.blob_size))
+    return BlobMessage.from_members(element.tag, element.attrs, contents)
 
 
 def view_of(fd: int, length: int) -> memoryview:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from indifast.client import events, frames, waiting
-from indifast.client.connection import Connection, open_stream
+from indifast.client.connection import Connection, as_message, open_stream
 from indifast.client.device import Device
 from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model
 from indifast.client.propertymembers import ParseException
@@ -24,6 +24,7 @@ from indifast.protocol.message import Wire
 from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
+    from indifast._parser import Element
     from indifast.client.frames import Frame
     from indifast.transport.stream import Stream
 
@@ -269,6 +270,8 @@ class IPyClient(Model):
                     if jobs.full():
                         break
                     continue
+                if self.on_message is not None:
+                    self._show(element, attachments.get(id(element), ()))
                 try:
                     if (cls := SET_EVENTS.get(element.tag)) is None:
                         received = self._receive(element, connection)
@@ -308,6 +311,14 @@ class IPyClient(Model):
                 element = None  # type: ignore[assignment] # a BLOB must not outlive its event
                 if jobs.finished or self._skips:
                     break
+
+    def _show(self, element: Element, fds: Iterable[int]) -> None:
+        """Hand a message on as it came, before anything is made of it; what `on_message` raises is logged."""
+        assert self.on_message is not None
+        try:
+            self.on_message(as_message(element, fds))
+        except Exception:
+            logger.exception("Error in on_message, handling %s", element.tag)
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""

@@ -29,6 +29,7 @@ from indifast.transport.stream import Stream
 if TYPE_CHECKING:
     from indifast.driver.device import Device
     from indifast.driver.ipydriver import IPyDriver
+    from indifast.routing.link import Link
     from indifast.server.exdriver import ExDriver
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class IPyServer:
         self._core: Core | None = None
         self._thread = 0
         self._listeners: list[Listener] = []
+        self._open_links: list[LocalLink] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._local: dict[int, Peer] = {}
         self._clients: dict[Peer, Stream] = {}
@@ -208,6 +210,22 @@ class IPyServer:
         """End the program and serve it no longer."""
         self.exdrivers.remove(exdriver)
         await exdriver.stop()
+
+    def open_link(self, label: str) -> Link:
+        """Take part in the server's traffic as a driver that speaks messages, as long as the server runs.
+
+        What is sent on the link goes to clients and drivers as what any driver says; the first definition of a device
+        makes it this link's. `getProperties` for all and for its devices, and commands for them, are to be received.
+        `label` names it in logs and in `stats`.
+
+        Raises:
+            RuntimeError: the server does not run.
+        """
+        if self._core is None or self._stop:
+            raise RuntimeError("this server is not running: open the link once it is ready")
+        link = LocalLink(self._core, Peer(Kind.DRIVER, f"Driver {label}", DriverOutbox()))
+        self._open_links.append(link)
+        return link
 
     # -- running
 
@@ -392,6 +410,9 @@ class IPyServer:
         if self._keepalive_timer is not None:
             self._keepalive_timer.cancel()
             self._keepalive_timer = None
+        for link in self._open_links:
+            link.close()
+        self._open_links.clear()
         for driver in self.drivers:
             driver.shutdown()
         ends = [asyncio.ensure_future(remote.end()) for remote in self.remotes]

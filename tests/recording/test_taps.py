@@ -1,0 +1,115 @@
+"""What recordings are made with: `IPyClient.on_message` on one side, `IPyServer.open_link` on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from recording_tools import DEFINITION, PICTURE, angle, elements, picture
+
+from indifast import IPyServer
+from indifast.client import IPyClient
+
+NOISE = random.Random(3).randbytes(300_000)
+
+
+async def true(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_a_link_is_there_only_while_the_server_runs() -> None:
+    async def main() -> None:
+        server = IPyServer(port=0)
+        with pytest.raises(RuntimeError, match="not running"):
+            server.open_link("early")
+        async with server:
+            link = server.open_link("weather")
+            link.send(elements(DEFINITION)[0])
+            assert server.stats()["devices"] == {"Dome": "Driver weather"}
+            assert not link.closed
+        assert link.closed
+        with pytest.raises(RuntimeError):
+            server.open_link("late")
+
+    asyncio.run(main())
+
+
+def test_a_link_hears_commands_and_is_heard() -> None:
+    async def main() -> None:
+        heard: list[str] = []
+
+        def hear() -> None:
+            while (element := link.receive()) is not None:
+                heard.append(element.tag)
+
+        async with IPyServer(port=0) as server:
+            link = server.open_link("weather")
+            link.on_receive(hear)
+            link.send(elements(DEFINITION)[0])
+            async with IPyClient("localhost", server.port) as client:
+                await true(lambda: "getProperties" in heard)
+                link.send(elements(DEFINITION)[0])
+                await client.wait_for("Dome", "ANGLE", timeout=20)
+                await client.send_newVector("Dome", "ANGLE", members={"AZ": 5})
+                await true(lambda: "newNumberVector" in heard)
+                link.close()
+                await true(lambda: not client["Dome"].enable)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+def test_a_client_hands_on_what_came(tmp_path: Path, unix: bool) -> None:
+    path = str(tmp_path / "socket")
+
+    async def main() -> None:
+        seen: list = []
+
+        def answer() -> None:
+            while (element := link.receive()) is not None:
+                for one in elements(DEFINITION + PICTURE) if element.tag == "getProperties" else ():
+                    link.send(one)
+
+        async with IPyServer(port=0, unix_socket=path) as server:
+            link = server.open_link("weather")
+            link.on_receive(answer)
+            client = IPyClient(f"unix:{path}") if unix else IPyClient("localhost", server.port)
+            client.enableBLOBdefault = "Also"
+            client.on_message = seen.append
+            async with client:
+                await true(lambda: any(link.demand("Dome", "PICTURE")))
+                link.send(elements(angle("no number"))[0])  # type: ignore[arg-type] # refused by the client
+                link.send(picture(NOISE, encoded=False))
+                await true(lambda: any(message.blob for message in seen))
+                frame = next(message for message in seen if message.blob)
+                assert (frame.tag, frame.formats) == ("setBLOBVector", (".fits",))
+                assert frame.element().members[0].data == NOISE
+                assert any(b"no number" in b"".join(message.parts(False) or ()) for message in seen if not message.blob)
+                assert client["Dome"]["PICTURE"]["ALL"] == NOISE, "the client goes on as ever"
+
+    asyncio.run(main())
+
+
+def test_a_fault_of_on_message_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(message: object) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with IPyServer(port=0) as server:
+            link = server.open_link("weather")
+            client = IPyClient("localhost", server.port)
+            client.on_message = fail
+            async with client:
+                await true(lambda: client.connected and link.receive())
+                link.send(elements(DEFINITION)[0])
+                await client.wait_for("Dome", "ANGLE", timeout=20)
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+    assert "Error in on_message" in caplog.text
