@@ -16,6 +16,8 @@ from importlib import import_module
 COMMANDS = {
     "bench": "how fast this machine is: codec, relay, full stack, latency, in about a minute",
     "demo": "a simulated camera and a thermostat, served here, watched by a client in another process",
+    "record": "what one client may see of a server, with times, in a file",
+    "replay": "serve a recording again, or tell what is in it",
     "serve": "a server for drivers, also in the place of indiserver",
     "term": "the devices of a server in the terminal, to watch and to command (needs indifast[term])",
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Routable
     from indifast.routing.peer import Peer
     from indifast.server.exdriver import ExDriver
+    from indifast.server.record import TrafficRecorder
     from indifast.server.remote import RemoteConnection
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class _Supervisor:
         self.stand_in = stand_in
         self.server: TappedServer
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
+        self.recorder: TrafficRecorder | None = None
         self.status = 0
         self._running: asyncio.Task[None] | None = None
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
@@ -100,6 +102,8 @@ class _Supervisor:
 
     async def run(self) -> int:
         """Serve until a signal, or until there is nothing left to serve."""
+        from indifast.server.fifo import Fifo
+
         options = self.options
         with contextlib.ExitStack() as stack:
             try:
@@ -107,8 +111,6 @@ class _Supervisor:
                 self.server = self._make_server()
                 await self._start_server()
                 if options.fifo is not None:
-                    from indifast.server.fifo import Fifo
-
                     fifo = Fifo(options.fifo, self._command, self._fifo_error)
                     stack.callback(fifo.close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:
@@ -136,9 +138,9 @@ class _Supervisor:
         if options.verbose > 1:
             self.taps.append(record.tell_head if options.verbose == 2 else record.tell_xml)
         if options.record is not None:
-            recording = record.Recording(options.record)
-            stack.callback(recording.close)
-            self.taps.append(recording.note)
+            self.recorder = record.TrafficRecorder(options.record, blobs=options.record_blobs)
+            stack.callback(self.recorder.close)
+            self.taps.append(self.recorder.note)
         if options.message_log is not None:
             self.taps.append(record.MessageLog(options.message_log).note)
 
@@ -157,6 +159,7 @@ class _Supervisor:
         )
         server.keepalive = 0
         server.taps = self.taps
+        server.recorder = self.recorder
         for driver in _python_drivers(options.python):
             server.add_driver(driver)
         return server

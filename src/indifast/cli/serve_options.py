@@ -28,7 +28,8 @@ Options, which may be bundled (-vvp PORT):
  --tls-cert FILE  : TLS with this certificate (PEM); clients without TLS are not served then
  --tls-key FILE   : its key, if that is not in the same file
  --tls-ca FILE    : only clients with a certificate of this authority
- --record FILE    : append all traffic to this file, with times; contents of BLOBs are left out
+ --record FILE    : record all traffic, with times, in a new file for `indifast replay`
+ --record-blobs   : with the contents of BLOBs
  --stats[=S]      : print counters (JSON) at the end, at SIGUSR1, and every S seconds
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : this text
@@ -39,8 +40,8 @@ driver    : program, [device]@host[:port], or module:callable for a driver in Py
 RESTARTS = 10
 LOCAL_SOCKET = "/tmp/indiserver"
 
-_PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when the first is looked at, not at every start
-_REMOTE = r"(?P<device>[^@]*)@(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?"
+_PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_REMOTE = re.compile(r"(?P<device>[^@]*)@(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?")
 _VALUES = "lmduprf"  # letters with a value
 _LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config")
 
@@ -53,7 +54,7 @@ class ConfigError(Exception):
     """The configuration file, or what a word means, is wrong: a sentence on standard error, exit status 1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Program:
     """A driver that is a program."""
 
@@ -70,7 +71,7 @@ class Program:
         return f"{prefix}/bin/{self.name}" if prefix else self.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Remote:
     """A server elsewhere, or one device of it."""
 
@@ -84,7 +85,7 @@ class Remote:
     tls_key: str | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Options:
     """Everything that can be set."""
 
@@ -99,6 +100,7 @@ class Options:
     tls_key: str | None = None
     tls_ca: str | None = None
     record: str | None = None
+    record_blobs: bool = False
     stats: bool = False
     stats_interval: float | None = None
     limits: Limits = DEFAULT_LIMITS
@@ -110,7 +112,7 @@ class Options:
         """A driver as it stands on the command line."""
         if "@" in word:
             self.remotes.append(parse_remote(word))
-        elif re.fullmatch(_PYTHON, word):
+        elif _PYTHON.fullmatch(word):
             self.python.append(word)
         else:
             self.programs.append(Program(word))
@@ -118,7 +120,7 @@ class Options:
 
 def parse_remote(word: str) -> Remote:
     """`[device]@host[:port]`; an IPv6 address stands in brackets."""
-    match = re.fullmatch(_REMOTE, word)
+    match = _REMOTE.fullmatch(word)
     if match is None or not 0 < int(match["port"] or 7624) < 65536:
         raise ConfigError(f"{word!r} is not [device]@host[:port]")
     return Remote(match["host"].strip("[]"), int(match["port"] or 7624), match["device"] or None)
@@ -153,7 +155,7 @@ def _split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
             if name in _LONG_VALUES:
                 if not given:
                     value = _next(words, word)
-            elif name not in ("stats", "help", "version") or (given and name != "stats"):
+            elif name not in ("stats", "help", "version", "record-blobs") or (given and name != "stats"):
                 raise UsageError(f"unknown option {word}")
             pairs.append((name, value))
             continue
@@ -195,6 +197,8 @@ def _set(options: Options, name: str, value: str) -> None:
             options.stats = True
             if value:
                 options.stats_interval = _seconds(value)
+        case "record-blobs":
+            options.record_blobs = True
         case "host" | "record":
             setattr(options, name, value)
         case "tls-cert" | "tls-key" | "tls-ca":
@@ -232,6 +236,7 @@ _TOP: dict[str, type | tuple[type, ...]] = {
     "fifo": str,
     "verbose": int,
     "record": str,
+    "record_blobs": bool,
 }
 _ENVIRONMENT = {"device": "INDIDEV", "config": "INDICONFIG", "skeleton": "INDISKEL", "prefix": "INDIPREFIX"}
 _PROGRAM = {"program": str, "args": list, "pipes": bool, "forgiving": bool} | dict.fromkeys(_ENVIRONMENT, str)
@@ -279,7 +284,7 @@ def _read_config(options: Options, path: str) -> None:
 def _add_driver(options: Options, path: str, table: Any) -> None:
     if isinstance(table, dict) and "python" in table:
         name = _checked(path, "drivers.", table, {"python": str})["python"]
-        if not re.fullmatch(_PYTHON, name):
+        if not _PYTHON.fullmatch(name):
             raise ConfigError(f"configuration file {path}: {name!r} is not module:callable")
         options.python.append(name)
         return

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import IO
+from itertools import count
+from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
+from indifast.recording import Direction, Party, Recorder
+from indifast.routing.outbox import Outbox
 from indifast.routing.peer import Kind, Peer
+from indifast.routing.router import RING_CHECK
 from indifast.transport.blobs import BlobMessage
+
+if TYPE_CHECKING:
+    from indifast.server.core import Core
 
 logger = logging.getLogger(__name__)
 
-_FLUSH = 0.2  # seconds until what was recorded is in the file
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?=T)")
 _HEAD_ATTRIBUTES = 200  # characters of a message's head
 
@@ -34,44 +39,86 @@ def head_of(message: Routable) -> str:
     return (head if len(head) <= _HEAD_ATTRIBUTES else head[:_HEAD_ATTRIBUTES] + "…") + ">"
 
 
-class Recording:
-    """A file of all that peers say and are told: INDI messages, each after a comment with time, direction and peer.
+class TrafficRecorder:
+    """A recording of all that peers say and are told; see `indifast.recording`.
 
-    Contents of BLOBs are left out. The file is appended to; it is a stream of INDI messages like any other. Raises
-    OSError when it can't be opened.
+    A file that is there already is left alone: the recording goes beside it, under the same name with a number.
+    Raises OSError when no file can be made.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file: IO[str] | None = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        self._loop = asyncio.get_running_loop()
-        self._flush_due = False
+    def __init__(self, path: str, *, blobs: bool) -> None:
+        self._recorder = _new_recorder(path, blobs=blobs)
+        self._self = _RecordingPeer(blobs=blobs)
+        self._said: Routable | None = None
+        if self._recorder.path != path:
+            logger.error("%s is there already: recording to %s", path, self._recorder.path)
+
+    def join(self, core: Core) -> None:
+        """Take part in the server's traffic: as somebody who wants BLOBs, and hears what the server itself says."""
+        core.attach(self._self, lambda: None)
 
     def note(self, direction: str, peer: Peer, message: Routable) -> None:
         """Record one message; `direction` is "from" or "to"."""
-        now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6]
-        label = peer.label.replace("--", "- -")
-        self._do(lambda file: file.write(f"<!-- {now} {direction} {label} -->\n{xml_of(message)}\n"))
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_later(_FLUSH, self._flush)
+        if direction == "from":
+            self._said = message
+            if message.tag == "delProperty" and message.device == RING_CHECK:
+                return
+            self._recorder.put(Direction.FROM, _PARTIES[peer.kind], _name(peer), message)
+        elif peer is not self._self:
+            self._recorder.put(Direction.TO, _PARTIES[peer.kind], _name(peer), message)
+        elif message is not self._said:  # nobody but the server has said it
+            self._recorder.put(Direction.FROM, Party.SERVER, "indifast", message)
 
     def close(self) -> None:
-        self._do(lambda file: file.close())
-        self._file = None
+        """Write what waits, and end the recording."""
+        self._recorder.close()
 
-    def _flush(self) -> None:
-        self._flush_due = False
-        self._do(lambda file: file.flush())
 
-    def _do(self, action: Callable[[IO[str]], object]) -> None:
-        if self._file is None:
-            return
+class _RecordingPeer(Peer):
+    """Stands for the recording among the peers: it makes BLOBs wanted, and is told when devices vanish.
+
+    Updates don't go to it: nobody's pace should depend on it.
+    """
+
+    def __init__(self, *, blobs: bool) -> None:
+        super().__init__(Kind.CLIENT, "Recording", _Nowhere())
+        self._wants_blobs = blobs
+
+    def wants(self, message: Routable) -> bool:
+        return message.tag == "delProperty"
+
+    def wants_content(self, device: str, name: str | None) -> bool:
+        return self._wants_blobs
+
+
+class _Nowhere(Outbox):
+    """What is put in is gone: the tap has seen it."""
+
+    def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        self.sent_messages += 1
+
+
+_PARTIES = {Kind.CLIENT: Party.CLIENT, Kind.DRIVER: Party.DRIVER, Kind.REMOTE: Party.REMOTE}
+
+
+def _name(peer: Peer) -> str:
+    """The label without the word for what it is."""
+    word, _, rest = peer.label.partition(" ")
+    return rest if rest and word.lower() == peer.kind.value else peer.label
+
+
+def _new_recorder(path: str, *, blobs: bool) -> Recorder:
+    stem, suffix = os.path.splitext(path)
+    for number in count(2):
         try:
-            action(self._file)
-        except OSError as exc:
-            logger.error("nothing more is recorded in %s: %s", self._path, exc)
-            self._file = None
+            return Recorder(path, source=f"indifast serve on {socket.gethostname()}", blobs=blobs, on_error=_tell_error)
+        except FileExistsError:
+            path = f"{stem}-{number}{suffix}"
+    raise AssertionError  # count() never ends
+
+
+def _tell_error(error: OSError) -> None:
+    logger.error("nothing more is recorded: %s", error)
 
 
 class MessageLog:

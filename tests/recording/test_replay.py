@@ -1,0 +1,338 @@
+"""`indifast replay`: what was recorded is served again, to whoever comes, whenever they come."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import random
+import re
+import signal
+import subprocess
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from blackbox import Channel, until
+from recording_tools import DEFINITION, PICTURE, Replay, angle, command, elements, picture, values, write
+
+from indifast._parser import Tokenizer
+from indifast.recording import Direction, Party, Recorder
+
+NOISE = random.Random(7).randbytes(200_000)
+
+
+def blob(message: bytes) -> bytes:
+    (element,) = Tokenizer().feed(message)
+    return element.members[0].data or b""
+
+
+def recorded(path: Path, seconds: list[float], messages: list) -> Path:
+    """A recording in which each message was said at the time given for it.
+
+    The times are written into it afterwards: it is text within gzip, which may be edited.
+    """
+    write(path, messages)
+    title, *records = gzip.decompress(path.read_bytes()).split(b"<!-- ")[1:]
+    began = datetime.fromisoformat(json.loads(title[title.index(b"{") : title.rindex(b"}") + 1])["began"])
+    text = b"<!-- " + title
+    for moment, record in zip([*seconds, max(seconds)], records, strict=True):
+        stamp = (began + timedelta(seconds=moment)).isoformat(timespec="microseconds")
+        text += b"<!-- " + stamp.encode() + b" " + record.split(b" ", 1)[1]
+    path.write_bytes(gzip.compress(text))
+    return path
+
+
+def test_a_client_is_told_what_was_said(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 0, 0, 0], [DEFINITION, PICTURE, angle(45), picture(NOISE)])
+    with Replay(tmp_path, "--wait", path) as replay:
+        client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
+        client.until_text("defNumberVector")
+        client.until_text("defBLOBVector")
+        update = client.until_text("setNumberVector")[-1]
+        assert values(update) == {"AZ": "45"}
+        assert b'timestamp="2020-01-02T03:04:06"' in update, "time stamps stay"
+        assert blob(client.until_text("setBLOBVector")[-1]) == NOISE
+        client.close()
+
+
+def test_a_client_that_comes_late_gets_the_definitions_as_they_are(tmp_path: Path) -> None:
+    path = recorded(
+        tmp_path / "r", [0, 0, 0, 0, 0], [DEFINITION, PICTURE, angle(45), angle(50.5, "Ok"), picture(NOISE)]
+    )
+    with Replay(tmp_path, path) as replay:
+        replay.until_stderr("everything stays")
+        late = replay.client()
+        definition = late.until_text("defNumberVector")[-1]
+        (element,) = Tokenizer().feed(definition)
+        assert element.values() == {"AZ": "50.5", "ALT": "20"}
+        assert element.attrs["state"] == "Ok"
+        assert element.attrs["timestamp"] == "2020-01-02T03:04:06"
+        assert element.attrs["label"] == "Angle"
+        assert element.members[0].attrs["format"] == "%g"
+        late.until_text("defBLOBVector")
+        late.send(b'<getProperties version="1.7" device="Dome" name="ANGLE"/><pingRequest uid="x"/>')
+        again = late.until_text("pingReply")
+        assert not any(b"defBLOBVector" in message for message in again)
+        late.close()
+
+
+def test_blobs_go_to_those_who_want_them(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 0, 0, 0], [DEFINITION, PICTURE, picture(NOISE), angle(3)])
+    with Replay(tmp_path, "--wait", path) as replay:
+        without = Channel.connect(replay.port)
+        only = Channel.connect(replay.port)
+        only.send(b'<enableBLOB device="Dome">Only</enableBLOB><pingRequest uid="1"/>')
+        only.until_text("pingReply")
+        without.send(b'<getProperties version="1.7"/>')
+        assert not any(b"setBLOBVector" in message for message in without.until_text("setNumberVector"))
+        only.send(b'<pingRequest uid="2"/>')
+        got = only.until_text('uid="2"')
+        assert [blob(message) for message in got if b"setBLOBVector" in message] == [NOISE]
+        assert not any(b"setNumberVector" in message for message in got)
+        without.close()
+        only.close()
+
+
+def test_a_unix_socket_carries_blobs_as_descriptors(tmp_path: Path) -> None:
+    import asyncio
+
+    from indifast.client import IPyClient, setBLOBVector
+
+    path = recorded(tmp_path / "r", [0, 0, 0.0], [PICTURE, picture(NOISE), picture(NOISE[:100])])
+
+    async def watch() -> list[bytes]:
+        class Client(IPyClient):
+            got: list[bytes] = []  # noqa: RUF012
+
+            async def rxevent(self, event):
+                if isinstance(event, setBLOBVector):
+                    self.got.append(bytes(event["ALL"]))
+
+        client = Client(f"unix:{tmp_path}/socket")
+        client.enableBLOBdefault = "Also"
+        async with client, asyncio.timeout(20):
+            while len(client.got) < 2:
+                await asyncio.sleep(0.01)
+        return client.got
+
+    with Replay(tmp_path, "--loop", "--unix", f"{tmp_path}/socket", path) as replay:
+        replay.until_stderr("replaying")
+        got = asyncio.run(watch())
+    assert set(got) <= {NOISE, NOISE[:100]}
+
+
+def test_commands_are_answered_kindly(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 0, 0], [DEFINITION, PICTURE, angle(45, "Ok")])
+    with Replay(tmp_path, path) as replay:
+        replay.until_stderr("everything stays")
+        client = replay.client()
+        client.until_text("defNumberVector")
+        client.send(
+            b'<newNumberVector device="Dome" name="ANGLE"><oneNumber name="AZ">90</oneNumber></newNumberVector>'
+        )
+        answer = client.until_text("setNumberVector")[-1]
+        assert b"this is a replay" in answer
+        (element,) = Tokenizer().feed(answer)
+        assert element.values() == {"AZ": "45", "ALT": "20"}
+        assert element.attrs["state"] == "Ok"
+        client.send(
+            b'<newBLOBVector device="Dome" name="PICTURE"><oneBLOB name="ALL" size="0" format=""/></newBLOBVector>'
+        )
+        assert b"this is a replay" in client.until_text("<message")[-1]
+        client.close()
+
+
+def test_original_spacing_and_twice_as_fast(tmp_path: Path) -> None:
+    """Told by the order of two replays of one recording, not by a clock."""
+    path = recorded(tmp_path / "r", [0, 1.0, 3.0], [DEFINITION, angle(1), angle(2)])
+    order: list[str] = []
+
+    def watch(name: str, replay: Replay, ready: threading.Barrier) -> None:
+        channel = Channel.connect(replay.port)
+        ready.wait()
+        channel.send(b'<getProperties version="1.7"/>')
+        channel.until_text("2\n")
+        order.append(name)
+        channel.close()
+
+    with Replay(tmp_path, "--wait", path) as normal, Replay(tmp_path, "--wait", "--speed", 20, path) as fast:
+        ready = threading.Barrier(2)
+        threads = [
+            threading.Thread(target=watch, args=arguments)
+            for arguments in (("normal", normal, ready), ("fast", fast, ready))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert order == ["fast", "normal"]
+
+
+def test_as_fast_as_possible_loses_nothing(tmp_path: Path) -> None:
+    frames = [random.Random(number).randbytes(150_000) for number in range(60)]
+    messages = [DEFINITION, PICTURE, *[angle(number) for number in range(3000)], *map(picture, frames), angle(-1)]
+    path = recorded(tmp_path / "r", [number * 60.0 for number in range(len(messages))], messages)
+    with Replay(tmp_path, "--speed", "max", "--wait", "--once", path) as replay:
+        client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
+        got = client.until_end()
+        assert replay.wait() == 0
+    updates = [values(message)["AZ"] for message in got if b"<setNumberVector" in message]
+    assert updates == [str(number) for number in range(3000)] + ["-1"]
+    digests = [hashlib.sha256(blob(message)).digest() for message in got if b"<setBLOBVector" in message]
+    assert digests == [hashlib.sha256(frame).digest() for frame in frames]
+
+
+def test_over_and_over(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 0.05, 0.1], [DEFINITION, angle(1), angle(2)])
+    with Replay(tmp_path, "--loop", path) as replay:
+        client = replay.client()
+        for _ in range(3):
+            client.until_text('<delProperty device="Dome"')
+            client.until_text("defNumberVector")
+            assert values(client.until_text("setNumberVector")[-1]) == {"AZ": "1"}
+        client.close()
+
+
+def test_from_the_middle(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 100, 3600, 3600.1], [DEFINITION, angle(1), angle(2), angle(3, "Ok")])
+    with Replay(tmp_path, "--start-at", 3600, path) as replay:
+        replay.until_stderr("2 messages in 3600.1 s")
+        client = replay.client()
+        assert values(client.until_text("defNumberVector")[-1])["AZ"] == "3"
+        client.close()
+
+
+def test_the_time_stamps_of_now(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 0, 0, 0], [DEFINITION, PICTURE, angle(1), picture(NOISE)])
+    with Replay(tmp_path, "--wait", "--now", path) as replay:
+        client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
+        got = client.until_text("setBLOBVector")
+        stamps = [re.search(rb'timestamp="(\d{4})', message) for message in got if b"Vector" in message]
+        assert [stamp[1] for stamp in stamps if stamp is not None and stamp[1] == b"2020"] == []
+        assert blob(got[-1]) == NOISE
+        client.close()
+
+
+def test_devices_that_were_lost_vanish(tmp_path: Path) -> None:
+    recorder = Recorder(str(tmp_path / "r"), source="a test", blobs=False)
+    recorder.put(Direction.FROM, Party.SERVER, "here:7624", elements(DEFINITION)[0])
+    recorder.lost(Party.SERVER, "here:7624")
+    recorder.note("connected again")
+    recorder.close()
+    with Replay(tmp_path, "--wait", tmp_path / "r") as replay:
+        client = replay.client()
+        assert client.until_text("delProperty")[-1].count(b'device="Dome"') == 1
+        client.close()
+    done = command(tmp_path, "replay", "--info", tmp_path / "r")
+    assert done.wait() == 0
+    assert "lost server here:7624" in done.stderr
+
+
+def test_what_somebody_else_owns_is_not_played(tmp_path: Path) -> None:
+    recorder = Recorder(str(tmp_path / "r"), source="a test", blobs=False)
+    recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(DEFINITION)[0])
+    recorder.put(Direction.FROM, Party.DRIVER, "impostor", elements(angle(13))[0])
+    recorder.put(Direction.FROM, Party.CLIENT, "somebody", elements(angle(14))[0])
+    recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(angle(15))[0])
+    recorder.close()
+    with Replay(tmp_path, "--wait", tmp_path / "r") as replay:
+        client = replay.client()
+        assert values(client.until_text("setNumberVector")[-1]) == {"AZ": "15"}
+        client.close()
+
+
+def test_a_cut_file_is_played_to_the_cut_and_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "r", [DEFINITION, angle(1), angle(2)])
+    data = (tmp_path / "r").read_bytes()
+    (tmp_path / "r").write_bytes(data[: len(data) // 2])
+    with Replay(tmp_path, "--once", tmp_path / "r") as replay:
+        assert replay.wait() == 0
+        assert "cut short" in replay.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"SIMPLE  =                    T", b"\x1f\x8b\x08\x00garbage"])
+def test_a_foreign_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "foreign").write_bytes(content)
+    for option in ((), ("--info",), ("--print", "--json")):
+        done = command(tmp_path, "replay", *option, tmp_path / "foreign")
+        assert done.wait() == 2
+        assert done.stderr.startswith("indifast replay: ")
+        assert done.stderr.count("\n") == 1
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
+    write(tmp_path / "r", [DEFINITION])
+    with Replay(tmp_path, tmp_path / "r") as other:
+        for arguments, said in [
+            ((tmp_path / "none",), "no such file"),
+            ((tmp_path / "r", "--port", other.port), "in use"),
+            ((tmp_path / "r", "--speed", "0"), "not a number"),
+            ((tmp_path / "r", "--json"), "--info or --print"),
+            ((tmp_path / "r", "--loop", "--once"), "contradict"),
+            ((tmp_path,), "is a directory"),
+        ]:
+            done = command(tmp_path, "replay", *arguments)
+            assert done.wait() == 2
+            assert said in done.stderr
+            assert done.stderr.count("\n") == 1
+            assert "Traceback" not in done.stderr
+
+
+def test_what_is_in_the_file(tmp_path: Path) -> None:
+    write(tmp_path / "r", [DEFINITION, PICTURE, angle(1), angle(2), picture(b"12345")])
+    done = command(tmp_path, "replay", "--info", "--json", tmp_path / "r")
+    assert done.wait() == 0
+    facts = json.loads(done.stderr)
+    assert facts["devices"]["Dome"]["ANGLE"]["messages"] == 3
+    assert facts["devices"]["Dome"]["PICTURE"] == {
+        "messages": 2, "frames": 1, "blob_bytes": 5, "frames_without_content": 0,
+    }  # fmt: skip
+    assert (facts["messages"], facts["played"], facts["cut"], facts["damage"]) == (5, 5, None, None)
+    done = command(tmp_path, "replay", "--info", tmp_path / "r")
+    assert done.wait() == 0
+    assert re.search(r"ANGLE +3\n", done.stderr)
+    assert "BLOBs: 1, 5 bytes" in done.stderr
+    done = command(tmp_path, "replay", "--print", tmp_path / "r")
+    assert done.wait() == 0
+    assert "from driver dome setNumberVector Dome.ANGLE [Busy] AZ=2" in done.stderr
+    done = command(tmp_path, "replay", "--print", "--json", tmp_path / "r")
+    assert done.wait() == 0
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["tag"] for line in lines] == [
+        "defNumberVector",
+        "defBLOBVector",
+        *["setNumberVector"] * 2,
+        "setBLOBVector",
+    ]
+    assert lines[2]["members"] == {"AZ": "1"}
+
+
+def test_texts_play_no_tricks_on_a_terminal(tmp_path: Path) -> None:
+    write(tmp_path / "r", ['<message device="Dome" message="red&#10;\x9b31m\u202e"/>'])
+    for option in ("--print", "--info"):
+        done = command(tmp_path, "replay", option, tmp_path / "r")
+        assert done.wait() == 0
+        assert not {"\x9b", "\u202e"} & set(done.stderr)
+
+
+def test_the_tools_of_libindi_see_the_devices(tmp_path: Path, program) -> None:
+    path = recorded(tmp_path / "r", [0, 0], [DEFINITION, angle(7)])
+    with Replay(tmp_path, path) as replay:
+        replay.until_stderr("everything stays")
+        words = [program("indi_getprop"), "-p", str(replay.port), "-t", "2", "Dome.ANGLE.*"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+        assert done.stdout.splitlines() == ["Dome.ANGLE.AZ=7", "Dome.ANGLE.ALT=20"]
+
+
+def test_ctrl_c_ends_it(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 3600], [DEFINITION, angle(7)])
+    with Replay(tmp_path, path) as replay:
+        client = replay.client()
+        client.until_text("defNumberVector")
+        replay.process.send_signal(signal.SIGINT)
+        assert replay.wait() == 0
+        assert "Traceback" not in replay.stderr
+        until(lambda: not client.pump(1) and client.ended)
+        client.close()
