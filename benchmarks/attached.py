@@ -1,116 +1,136 @@
-"""How long an attached BLOB takes from its driver to a client, over TCP and over a Unix socket.
+"""How long an attached BLOB of 32 MiB takes from its driver to a client, over TCP and over a Unix socket.
 
-    python -m benchmarks.attached [--size 33554432] [--frames 15] [--json FILE]
-
-The driver shares its frame as libindi's drivers do; the time runs from just before it sends until the client has the
-last byte: of base64 over TCP, or of the pages behind the descriptor, which it sums up, over the Unix socket.
+The driver writes its frame anew each time (every page of it), then shares it as libindi's drivers do. Time runs from
+just before it sends until the client has the last byte: of base64 over TCP, of the message with its descriptor over the
+Unix socket. Outside of the time every byte of every frame is compared.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import array
+import base64
 import os
 import re
-import shutil
 import socket
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from functools import partial
 
-from benchmarks import peers, report
+from benchmarks import peers
+from benchmarks.drivers.shared import frame_of
+from benchmarks.program import Failed, Program, Settings, main
+from benchmarks.results import CPP, OURS, OURS_UVLOOP, Bound, Goal, Row
 
 _TIME = re.compile(rb'message=["\'](\d+)["\']')
 _PATIENCE = 20.0
+TCP, UNIX, SMALL = "32 MiB to a TCP client", "32 MiB to a Unix client", "1 MiB to a Unix client"
+NEXT = b"<newNumberVector device='Shared' name='GO'><oneNumber name='g'>1</oneNumber></newNumberVector>"
 
 
-@contextmanager
-def indifast(driver: str, name: str) -> Iterator[int]:
-    """The server as a command, on a local socket of this name; gives its port."""
-    port = peers.free_port()
-    command = [sys.executable, "-c", "from indifast.cli import main; main()", "serve"]
-    with peers.process([*command, "-p", str(port), "-u", name, driver]) as child:
-        peers.wait_for_port(port, child)
-        yield port
-
-
-@contextmanager
-def indiserver(driver: str, name: str) -> Iterator[int]:
-    """The C++ server, the same."""
-    port = peers.free_port()
-    with peers.process(["indiserver", "-p", str(port), "-u", name, "-m", "2000", driver]) as child:
-        peers.wait_for_port(port, child)
-        yield port
-
-
-def receive(sock: socket.socket, frames: int, local: bool) -> list[float]:
-    """Milliseconds per frame; asks for the next one when it has one."""
+def receive(sock: socket.socket, seconds: float, local: bool, size: int) -> tuple[float, int]:
+    """Milliseconds per frame (median) and frames; asks for the next one when it has compared one. Raises Failed."""
     sock.settimeout(_PATIENCE)
-    hello = b"<getProperties version='1.7'/><enableBLOB device='Shared'>Also</enableBLOB>"
-    sock.sendall(hello)
+    sock.sendall(b"<getProperties version='1.7'/><enableBLOB device='Shared'>Also</enableBLOB>")
+    seen = b""
+    while b"</defNumberVector>" not in seen:
+        seen += sock.recv(1 << 16)
+    take = take_descriptor if local else take_text
+    buffer = memoryview(bytearray(2 * size + (1 << 20)))
     times: list[float] = []
-    data = bytearray()
-    buffer = bytearray(4 << 20)
-    while b"</defNumberVector>" not in data:
-        data += sock.recv(1 << 16)
-    for _ in range(frames):
-        data.clear()
-        fds: list[int] = []
-        next_frame = b"<newNumberVector device='Shared' name='GO'><oneNumber name='g'>1</oneNumber></newNumberVector>"
-        sock.sendall(next_frame)
-        while b"</setBLOBVector>" not in data[-100:]:
-            if local:
-                piece, more, _, _ = socket.recv_fds(sock, len(buffer), 16, socket.MSG_CMSG_CLOEXEC)
-                data += piece
-                fds += more
-            else:
-                nbytes = sock.recv_into(buffer)
-                # Of the base64 only the beginning and the end are looked at.
-                data += buffer[:nbytes] if len(data) < 1000 else buffer[max(0, nbytes - 200) : nbytes]
-        for fd in fds:
-            os.pread(fd, 1, 0)
-            os.close(fd)
-        now = time.monotonic_ns()
-        match = _TIME.search(data)
-        assert match is not None
-        times.append((now - int(match[1])) / 1e6)
-    return times
+    number, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end or number < 3:
+        number += 1
+        sock.sendall(NEXT)
+        length, arrived, check = take(sock, buffer)
+        match = _TIME.search(buffer[: min(length, 1000)])
+        if match is None or not check(frame_of(number, size)):
+            raise Failed(f"frame {number} is damaged")
+        if number > 1:  # the first one warms up
+            times.append((arrived - int(match[1])) / 1e6)
+    return statistics.median(times), number
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.attached", description=__doc__.partition("\n")[0])
-    parser.add_argument("--size", type=int, default=32 << 20, help="bytes (default: 32 MiB)")
-    parser.add_argument("--frames", type=int, default=15, help="per run (default: 15)")
-    parser.add_argument("--runs", type=int, default=3, help="of each server (default: 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
-    options = parser.parse_args(arguments)
-    os.environ["SHARED_BYTES"] = str(options.size)
+Taken = tuple[int, int, Callable[[bytes], bool]]
+"""Bytes in the buffer, the time of the last one (ns), and what compares the frame with what it should be."""
+
+
+def take_text(sock: socket.socket, buffer: memoryview) -> Taken:
+    """A frame as base64."""
+    length = 0
+    while bytes(buffer[max(0, length - 100) : length]).find(b"</setBLOBVector>") < 0:
+        length += _some(sock.recv_into(buffer[length:]))
+    arrived = time.monotonic_ns()
+
+    def check(frame: bytes) -> bool:
+        text = bytes(buffer[:length])
+        begin = text.index(b">", text.index(b"<oneBLOB")) + 1
+        return base64.b64decode(text[begin : text.index(b"<", begin)]) == frame
+
+    return length, arrived, check
+
+
+def take_descriptor(sock: socket.socket, buffer: memoryview) -> Taken:
+    """A frame as a descriptor."""
+    length, fds = 0, array.array("i")
+    while bytes(buffer[max(0, length - 100) : length]).find(b"</setBLOBVector>") < 0:
+        nbytes, control, _, _ = sock.recvmsg_into([buffer[length:]], socket.CMSG_SPACE(64), socket.MSG_CMSG_CLOEXEC)
+        length += _some(nbytes)
+        for level, kind, data in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data)
+    arrived = time.monotonic_ns()
+
+    def check(frame: bytes) -> bool:
+        try:
+            return len(fds) == 1 and os.pread(fds[0], len(frame), 0) == frame
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    return length, arrived, check
+
+
+def _some(nbytes: int) -> int:
+    if not nbytes:
+        raise Failed("the server has closed the connection")
+    return nbytes
+
+
+def measure_one(server: peers.Server, local: bool, size: int, seconds: float) -> dict[str, float]:
+    """One run."""
+    name = f"/tmp/indifast-benchmark-{os.getpid()}-{time.monotonic_ns()}"
     driver = str(peers.HERE / "drivers" / "shared.py")
-    servers = {"indifast": indifast}
-    if shutil.which("indiserver"):
-        servers["indiserver (C++)"] = indiserver
-    results: dict[str, dict[str, list[float]]] = {name: {"TCP": [], "Unix socket": []} for name in servers}
-    for run in range(options.runs):
-        for number, (name, server) in enumerate(servers.items()):
-            local_name = f"/tmp/indifast-benchmark-{os.getpid()}-{run}-{number}"
-            with server(driver, local_name) as port:
-                with closing(socket.create_connection(("127.0.0.1", port))) as sock:
-                    results[name]["TCP"] += receive(sock, options.frames, local=False)
-                with closing(socket.socket(socket.AF_UNIX)) as sock:
-                    sock.connect("\0" + local_name)
-                    results[name]["Unix socket"] += receive(sock, options.frames, local=True)
-    rows = [
-        [name, *(f"{statistics.median(times):.2f}" for times in figures.values())] for name, figures in results.items()
-    ]
-    print(report.table([f"ms for {options.size / (1 << 20):g} MiB", "TCP", "Unix socket"], rows))
-    if options.json:
-        settings = {"size": options.size, "frames": options.frames, "runs": options.runs}
-        report.write_json(options.json, "attached", settings, json.loads(json.dumps(results)))
-    return 0
+    environment = {"SHARED_BYTES": str(size)}
+    with server(driver, environment=environment, unix=name) as (port, _):
+        sock = socket.socket(socket.AF_UNIX) if local else socket.socket()
+        with closing(sock):
+            sock.connect("\0" + name if local else ("127.0.0.1", port))
+            milliseconds, frames = receive(sock, seconds, local, size)
+    return {"ms": milliseconds, "frames": frames}
 
+
+def measure(settings: Settings) -> Iterable[Row]:
+    servers = {name: one for name, one in peers.servers(2000).items() if name in (OURS, OURS_UVLOOP, CPP)}
+    for title, local, size in ((TCP, False, 32 << 20), (UNIX, True, 32 << 20), (SMALL, True, 1 << 20)):
+        runs = {name: partial(measure_one, one, local, size) for name, one in servers.items()}
+        yield settings.turns(title, runs).row("ms", title, "ms", digits=2)
+
+
+PROGRAM = Program(
+    "attached",
+    "Attached BLOBs: shared memory from the driver",
+    __doc__ or "",
+    measure,
+    timed=9,
+    goals=(
+        Goal(TCP, "<=", (Bound(0.6, CPP),)),
+        Goal(UNIX, "<=", (Bound(1.0),)),
+        Goal(UNIX, "<=", (Bound(1.5, OURS, SMALL), Bound(0.5)), any_of=True),
+    ),
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PROGRAM))

@@ -21,6 +21,11 @@ from benchmarks.results import Result
 NAMES = (
     "relay",
     "fanout",
+    "upload",
+    "latency",
+    "flood",
+    "attached",
+    "stalled",
 )
 """In the order in which they run and stand on the page."""
 

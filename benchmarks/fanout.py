@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,24 +31,27 @@ def readers(
     port: int, clients: int, seconds: float, environment: Mapping[str, str]
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """So many clients, all of them there before the first frame; gone at the end. Their time runs together."""
-    window = peers.BUILD / f"window-{os.getpid()}"
-    window.write_bytes(struct.pack("qd", clients, 0.0))
-    settings = {**os.environ, **environment, "WIRE_WAIT": "1", "WIRE_WINDOW": str(window)}
     command = [str(peers.compile_c("wire")), "receive", str(port), str(seconds)]
-    children = [
-        subprocess.Popen(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for _ in range(clients)
-    ]
-    try:
-        for child in children:
-            assert child.stdout is not None
-            child.stdout.readline()
-        yield children
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
-        window.unlink()
+    with peers.window(clients) as window:
+        children = [
+            subprocess.Popen(
+                command,
+                env={**os.environ, **environment, **window, "WIRE_WAIT": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for _ in range(clients)
+        ]
+        try:
+            for child in children:
+                assert child.stdout is not None
+                child.stdout.readline()
+            yield children
+        finally:
+            for child in children:
+                child.kill()
+                child.communicate()
 
 
 def measure_one(

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER
 
@@ -30,20 +32,24 @@ Contender = Callable[[Path, Mapping[str, str]], AbstractContextManager[int]]
 
 
 def compile_c(name: str) -> Path:
-    """The program made of `csrc/NAME.c`, compiled if it is not there or older than its source."""
+    """The program made of `csrc/NAME.c`, compiled if it is not there or older than a source."""
     source, target = HERE / "csrc" / f"{name}.c", BUILD / name
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+    newest = max(path.stat().st_mtime for path in source.parent.iterdir())
+    if not target.exists() or target.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(source)], check=True)
     return target
 
 
 @contextmanager
-def process(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def process(
+    command: list[str], environment: Mapping[str, str] | None = None, stdin: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """A child process with its output on a pipe, killed at the end if it has not gone by then."""
     with subprocess.Popen(
         command,
         env={**os.environ, **(environment or {})},
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=None if os.environ.get("BENCHMARK_STDERR") else subprocess.DEVNULL,
         text=True,
@@ -77,8 +83,8 @@ def nothing_to_many(driver: Path, environment: Mapping[str, str]) -> Iterator[in
 def serving(
     *drivers: str, environment: Mapping[str, str] | None = None, uvloop: bool = False, unix: str = ""
 ) -> Iterator[tuple[int, int]]:
-    """(port, process) of indifast's IPyServer with executable drivers; `unix`: name of its local socket."""
-    options = (["--uvloop"] if uvloop else []) + (["--unix", unix] if unix else [])
+    """(port, process) of indifast's IPyServer with executable drivers; `unix`: abstract name of its local socket."""
+    options = (["--uvloop"] if uvloop else []) + (["--unix", f"@{unix}"] if unix else [])
     with process([sys.executable, "-m", "benchmarks.serve", *options, *drivers], environment) as child:
         yield first_number(child), child.pid
 
@@ -157,6 +163,18 @@ def first_number(child: subprocess.Popen[str]) -> int:
     if not line.strip().isdigit():
         raise RuntimeError(f"{child.args!r} did not start")
     return int(line)
+
+
+@contextmanager
+def window(clients: int) -> Iterator[dict[str, str]]:
+    """Environment of so many C clients whose time runs together, see `csrc/window.h`."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    path = BUILD / f"window-{os.getpid()}"
+    path.write_bytes(struct.pack("qd", clients, 0.0))
+    try:
+        yield {"WINDOW": str(path)}
+    finally:
+        path.unlink()
 
 
 def free_port() -> int:

@@ -96,7 +96,7 @@ class Settings:
     def _run(self, run: Run, seconds: float, runs: list[Mapping[str, float]], failures: list[str]) -> None:
         try:
             runs.append(run(seconds))
-        except (Failed, OSError, RuntimeError, subprocess.SubprocessError) as exc:
+        except (Failed, OSError, RuntimeError, ValueError, subprocess.SubprocessError) as exc:
             failures.append(f"{type(exc).__name__}: {exc}" if not isinstance(exc, Failed) else str(exc))
             tell(f"  failed: {failures[-1]}")
 

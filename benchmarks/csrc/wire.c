@@ -5,62 +5,38 @@
  *   wire listen                 the same on a TCP port of its own, which it prints: the floor, no server in between
  *   wire serve                  a port for many clients; frames to all of them once one sends a newSwitchVector
  *   wire receive PORT SECONDS   a client: starts the frames, checks them, prints one line of JSON
+ *   wire upload PORT SECONDS    a client: sends frames to a driver that takes them, prints one line of JSON
+ *   wire print                  the base64 of the frames, for drivers that are not in C
  *
  * The environment says what a frame is, the same for both ends, as a driver gets no arguments from a server:
  *   WIRE_BYTES   raw bytes per frame (default 4194304)
  *   WIRE_WRAP    base64 characters per line, 0: one run (default 72)
  *   WIRE_ENCLEN  1: state `enclen`, the number of base64 characters (default 0)
+ *   WIRE_TAKE    1: the driver takes frames (newBLOBVector) instead, compares them, and answers each (default 0)
  *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and takes what comes (default 0)
- *   WIRE_WINDOW  a file of 16 bytes that clients share: two numbers of 8 bytes, how many of them wait for their first frame,
- *                and 0. Time runs for all of them together, from when the last one has its first frame.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "window.h"
 
 #define DISTINCT 4 /* frames that differ in every page; together larger than the caches near the cores */
 
 static size_t raw_bytes = 4194304, wrap = 72, characters, text_length;
 static int with_enclen;
+static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static char *texts[DISTINCT]; /* base64, line breaks included */
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "wire: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static size_t setting(const char *name, size_t otherwise)
-{
-    const char *value = getenv(name);
-    return value ? strtoull(value, NULL, 10) : otherwise;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
 
 static void make_frames(void)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint64_t seed = 88172645463325252ull;
     raw_bytes = setting("WIRE_BYTES", raw_bytes) / 3 * 3; /* without padding: all characters carry six bits */
     wrap = setting("WIRE_WRAP", wrap);
@@ -302,30 +278,11 @@ enum { HEAD, TEXT, TAIL };
 static char *held; /* bytes of a head or tail that is not complete yet */
 static size_t held_length;
 
-struct window {
-    int64_t waiting;
-    double start; /* 0: not all have their first frame */
-};
-
-/* The window that clients share, or one of this client's own. */
-static struct window *open_window(void)
-{
-    static struct window own = {1, 0};
-    const char *path = getenv("WIRE_WINDOW");
-    if (!path)
-        return &own;
-    int fd = open(path, O_RDWR);
-    struct window *window = mmap(NULL, sizeof *window, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (fd < 0 || window == MAP_FAILED)
-        fail(path);
-    return window;
-}
-
 struct checker {
     int state;
     unsigned long number, expected, frames, wrong, missed;
     size_t matched; /* of the text of this frame */
-    int intact;
+    int intact, upload, asked;
     unsigned long long bytes;
     struct window *window;
 };
@@ -335,10 +292,8 @@ static void frame_done(struct checker *c)
     if (!c->intact || c->matched != text_length)
         c->wrong++;
     /* The first frame warms up. */
-    if (c->frames++ == 0 && __atomic_sub_fetch(&c->window->waiting, 1, __ATOMIC_SEQ_CST) == 0) {
-        double start = now();
-        __atomic_store(&c->window->start, &start, __ATOMIC_SEQ_CST);
-    }
+    if (c->frames++ == 0)
+        arrived(c->window);
 }
 
 static int blank(char c)
@@ -386,7 +341,7 @@ static void check(struct checker *c, const char *data, size_t length)
             }
             continue;
         }
-        const char *word = c->state == HEAD ? "<oneBLOB" : "</setBLOBVector>";
+        const char *word = c->state == HEAD ? "<oneBLOB" : "BLOBVector>";
         held = realloc(held, held_length + length + 1);
         memcpy(held + held_length, data, length);
         size_t have = held_length + length;
@@ -395,6 +350,9 @@ static void check(struct checker *c, const char *data, size_t length)
             end = memchr(at, '>', held + have - at);
         if (!end) {
             held_length = have;
+            char *request = c->upload && c->state == HEAD ? memmem(held, have, "<getProperties", 14) : NULL;
+            if (request && memchr(request, '>', held + have - request))
+                c->asked = 1, held_length = 0;
             return;
         }
         size_t behind = end + 1 - held;
@@ -406,12 +364,13 @@ static void check(struct checker *c, const char *data, size_t length)
                 return;
             }
             *end = 0;
+            c->number = c->expected; /* an upload has no number: none may be missed */
             if ((message = memmem(held, end - held, "message=", 8)))
                 c->number = strtoul(message + 9, NULL, 10);
             c->missed += c->number - c->expected;
             c->expected = c->number + 1;
             c->matched = 0;
-            c->intact = message != NULL;
+            c->intact = c->upload || message != NULL;
             c->state = TEXT;
         } else {
             frame_done(c);
@@ -442,7 +401,7 @@ static void receive(const char *port, double seconds)
         fflush(stdout);
     } else
         write_text(fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
-    double deadline = now() + seconds + 20, started = 0, ended = 0, start;
+    double deadline = now() + seconds + 20, started = 0, ended = 0;
     for (;;) {
         ssize_t got = recv(fd, buffer, capacity, 0);
         if (got <= 0)
@@ -450,8 +409,7 @@ static void receive(const char *port, double seconds)
         c.bytes += got;
         check(&c, buffer, got);
         double t = now();
-        __atomic_load(&c.window->start, &start, __ATOMIC_SEQ_CST);
-        if (start && !started)
+        if (!started && begun(c.window))
             started = t, c.bytes = 0;
         ended = t;
         if (t > deadline || (started && t - started >= seconds && c.frames > 1))
@@ -463,11 +421,149 @@ static void receive(const char *port, double seconds)
            c.missed, started ? ended - started : 0, c.bytes);
 }
 
+/* ---- uploads ---- */
+
+enum { AHEAD = 3 }; /* frames under way */
+
+/* The content of the frames, as a driver gets it that is given descriptors. */
+static unsigned char *raw_frame(unsigned long number)
+{
+    static unsigned char *raw[DISTINCT], value[256];
+    int which = number % DISTINCT, bits = 0;
+    if (raw[which])
+        return raw[which];
+    for (int i = 0; i < 64; i++)
+        value[(unsigned char)digits[i]] = i;
+    unsigned char *out = raw[which] = malloc(raw_bytes);
+    unsigned group = 0;
+    for (size_t i = 0; i < text_length; i++) {
+        if (blank(texts[which][i]))
+            continue;
+        group = group << 6 | value[(unsigned char)texts[which][i]];
+        if ((bits += 6) == 24) {
+            *out++ = group >> 16, *out++ = group >> 8, *out++ = group;
+            bits = 0, group = 0;
+        }
+    }
+    return raw[which];
+}
+
+/* Compares a frame that came as a descriptor. */
+static void check_shared(struct checker *c, int fd)
+{
+    void *content = mmap(NULL, raw_bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (content == MAP_FAILED || memcmp(content, raw_frame(c->expected++), raw_bytes))
+        c->wrong++;
+    if (content != MAP_FAILED)
+        munmap(content, raw_bytes);
+    close(fd);
+    c->frames++;
+    held_length = 0;
+}
+
+/* Reads, and checks the frames that come as descriptors; gives how much else there is to look at. The C++ server sends
+ * nothing else together with a frame. */
+static ssize_t read_shared(struct checker *c, char *buffer, size_t capacity)
+{
+    char control[CMSG_SPACE(16 * sizeof(int))];
+    struct iovec part = {buffer, capacity};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t got = recvmsg(0, &message, MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == ENOTSOCK)
+        return read(0, buffer, capacity);
+    for (struct cmsghdr *h = got > 0 ? CMSG_FIRSTHDR(&message) : NULL; h; h = CMSG_NXTHDR(&message, h))
+        for (size_t i = 0; h->cmsg_type == SCM_RIGHTS && CMSG_LEN(i * sizeof(int)) < h->cmsg_len; i++)
+            check_shared(c, ((int *)CMSG_DATA(h))[i]);
+    return got;
+}
+
+static void take(void)
+{
+    size_t capacity = 1 << 20;
+    char *buffer = malloc(capacity), answer[256];
+    struct checker c = {.window = open_window(), .upload = 1};
+    unsigned long answered = 0;
+    for (int which = 0; which < DISTINCT; which++)
+        raw_frame(which);
+    for (;;) {
+        struct pollfd wait = {0, POLLIN, 0};
+        poll(&wait, 1, -1);
+        unsigned long before = c.frames;
+        ssize_t got = read_shared(&c, buffer, capacity);
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got <= 0)
+            return;
+        if (c.frames == before && !memmem(buffer, got, "attached", 8))
+            check(&c, buffer, got);
+        if (c.asked)
+            write_text(1, "<defBLOBVector device='Wire' name='FRAME' state='Idle' perm='rw'><defBLOB name='FRAME'/></defBLOBVector>\n"
+                          "<defNumberVector device='Wire' name='DONE' state='Idle' perm='ro'>"
+                          "<defNumber name='N' format='%g' min='0' max='0' step='0'>0</defNumber></defNumberVector>\n");
+        c.asked = 0;
+        while (answered < c.frames) {
+            snprintf(answer, sizeof answer,
+                     "<setNumberVector device='Wire' name='DONE' state='%s'><oneNumber name='N'>%lu</oneNumber></setNumberVector>\n",
+                     c.wrong ? "Alert" : "Ok", ++answered);
+            write_text(1, answer);
+        }
+    }
+}
+
+static void upload(const char *port, double seconds)
+{
+    static const char answer[] = "</setNumberVector>";
+    char seen[65536];
+    size_t have = 0;
+    unsigned long sent = 0, done = 0, wrong = 0;
+    double started = 0, ended = 0, deadline = now() + seconds + 20;
+    int fd = connect_to(port);
+    struct timeval patience = {10, 0};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    write_text(fd, "<getProperties version='1.7'/>");
+    wait_for(fd, "</defNumberVector>", NULL);
+    while (now() < deadline && (done < 2 || ended - started < seconds)) {
+        while (sent < done + AHEAD) {
+            char head[512], enclen[64] = "";
+            if (with_enclen)
+                snprintf(enclen, sizeof enclen, " enclen='%zu'", characters);
+            int length = snprintf(head, sizeof head,
+                                  "<newBLOBVector device='Wire' name='FRAME'>\n"
+                                  "  <oneBLOB name='FRAME' size='%zu'%s format='.bin'>\n",
+                                  raw_bytes, enclen);
+            struct iovec parts[3] = {
+                {head, length},
+                {texts[sent++ % DISTINCT], text_length},
+                {"  </oneBLOB>\n</newBLOBVector>\n", 30},
+            };
+            write_all(fd, parts, 3);
+        }
+        ssize_t got = recv(fd, seen + have, sizeof seen - have, 0);
+        if (got <= 0)
+            break;
+        have += got;
+        char *at, *from = seen;
+        while ((at = memmem(from, seen + have - from, answer, sizeof answer - 1))) {
+            wrong += memmem(from, at - from, "Alert", 5) != NULL;
+            from = at + sizeof answer - 1;
+            ended = now();
+            if (done++ == 0)
+                started = ended;
+        }
+        have -= from - seen;
+        memmove(seen, from, have);
+    }
+    printf("{\"frames\": %lu, \"wrong\": %lu, \"seconds\": %.6f, \"raw_bytes\": %llu}\n", done, wrong, ended - started,
+           (unsigned long long)(done ? done - 1 : 0) * raw_bytes);
+}
+
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
     make_frames();
-    if (argc == 1)
+    if (argc == 1 && setting("WIRE_TAKE", 0))
+        take();
+    else if (argc == 1)
         send_frames(0, 1);
     else if (argc == 2 && !strcmp(argv[1], "listen"))
         listen_and_send();
@@ -475,8 +571,13 @@ int main(int argc, char **argv)
         serve();
     else if (argc == 4 && !strcmp(argv[1], "receive"))
         receive(argv[2], atof(argv[3]));
+    else if (argc == 4 && !strcmp(argv[1], "upload"))
+        upload(argv[2], atof(argv[3]));
+    else if (argc == 2 && !strcmp(argv[1], "print"))
+        for (int which = 0; which < DISTINCT; which++)
+            fwrite(texts[which], 1, text_length, stdout);
     else {
-        fprintf(stderr, "usage: wire [listen | serve | receive PORT SECONDS]\n");
+        fprintf(stderr, "usage: wire [listen | serve | print | receive PORT SECONDS | upload PORT SECONDS]\n");
         return 2;
     }
     return 0;

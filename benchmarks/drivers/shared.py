@@ -2,11 +2,23 @@
 """A driver that shares a frame in memory with its server each time it is told to; for `benchmarks.attached`."""
 
 import array
+import mmap
 import os
 import socket
 import time
 
-SIZE = int(os.environ.get("SHARED_BYTES", 32 << 20))
+PAGE = 4096
+_CONTENT = bytes(range(256)) * (PAGE // 256)
+
+
+def frame_of(number: int, size: int) -> bytes:
+    """What the frame of this number is: every page begins with it, and has a number of its own."""
+    pages = [
+        number.to_bytes(4, "little") + page.to_bytes(4, "little") + _CONTENT[8:] for page in range(-(-size // PAGE))
+    ]
+    return b"".join(pages)[:size]
+
+
 DEFINITIONS = (
     b"<defBLOBVector device='Shared' name='B' state='Ok' perm='ro'><defBLOB name='b'/></defBLOBVector>\n"
     b"<defNumberVector device='Shared' name='GO' state='Ok' perm='rw'>"
@@ -15,11 +27,10 @@ DEFINITIONS = (
 
 
 def main() -> None:
+    size = int(os.environ.get("SHARED_BYTES", 32 << 20))
     sock = socket.socket(fileno=os.dup(1))
-    fd = os.memfd_create("shm_anon")
-    os.ftruncate(fd, -(-SIZE // (1 << 20)) << 20)
-    os.pwrite(fd, os.urandom(SIZE), 0)
-    waiting = b""
+    waiting, number = b"", 0
+    frame = frame_of(1, size)
     while data := sock.recv(1 << 16):
         waiting += data
         if b"getProperties" in waiting:
@@ -27,12 +38,20 @@ def main() -> None:
             waiting = b""
         while b"</newNumberVector>" in waiting:
             waiting = waiting.split(b"</newNumberVector>", 1)[1]
+            number += 1
+            # As libindi does it: a memory file of its own for each frame, in whole mebibytes.
+            fd = os.memfd_create("shm_anon")
+            os.ftruncate(fd, -(-size // (1 << 20)) << 20)
+            with mmap.mmap(fd, 0) as memory:
+                memory[:size] = frame
             text = (
                 f"<setBLOBVector device='Shared' name='B' state='Ok' message='{time.monotonic_ns()}'>"
-                f"<oneBLOB name='b' size='{SIZE}' format='.fits' len='{SIZE}' attached='true'></oneBLOB>"
+                f"<oneBLOB name='b' size='{size}' format='.fits' len='{size}' attached='true'></oneBLOB>"
                 "</setBLOBVector>\n"
             )
             sock.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+            os.close(fd)
+            frame = frame_of(number + 1, size)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""How long a command takes: from a client over TCP through a server to an executable driver, and its answer back.
+
+Client and driver are C programs (`csrc/small.c`); one command after the other, medians of a run. The driver answers at
+once, with one setNumberVector (Ok), or with two, each written by itself (Busy, then Ok): time runs to the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.program import Program, Settings, main
+from benchmarks.results import CPP, Bound, Goal, Row
+
+ROWS = {"command, Ok": "1", "command, Busy, Ok": "2"}
+
+
+def ask(port: int, device: str, seconds: float, answers: str, pause: int = 0) -> dict[str, float]:
+    """Microseconds per command: p50, p99."""
+    done = subprocess.run(
+        [str(peers.compile_c("small")), "ask", str(port), device, str(seconds), str(pause)],
+        env={**os.environ, "SMALL_ANSWERS": answers},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=seconds + 60,
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    return {"p50": told["p50"], "p99": told["p99"]}
+
+
+def measure_one(server: peers.Server, answers: str, seconds: float) -> dict[str, float]:
+    """One run."""
+    driver = str(peers.compile_c("small"))
+    with server(driver, environment={"SMALL_ANSWERS": answers}) as (port, _):
+        return ask(port, "Small", seconds, answers)
+
+
+def measure(settings: Settings) -> Iterable[Row]:
+    for title, answers in ROWS.items():
+        runs = {name: partial(measure_one, server, answers) for name, server in peers.servers().items()}
+        turns = settings.turns(title, runs)
+        yield turns.row("p50", f"{title}, median", "µs")
+        yield turns.row("p99", f"{title}, 99 %", "µs")
+
+
+PROGRAM = Program(
+    "latency",
+    "Latency: a command and its answer",
+    __doc__ or "",
+    measure,
+    timed=8,
+    goals=(
+        Goal("command, Ok, median", "<=", (Bound(1.1, CPP),)),
+        Goal("command, Busy, Ok, median", "<=", (Bound(300),)),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(PROGRAM))
