@@ -131,6 +131,13 @@ B64_AVX512_INLINE size_t b64_avx512_decode_run(const uint8_t *src, size_t n, uin
     return i;
 }
 
+/* Not 0: one of eight lines of 72 characters has no line feed behind it. */
+B64_AVX512_INLINE int b64_avx512_feeds_differ(const uint8_t *s)
+{
+    return (s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n') | (s[364] ^ '\n') | (s[437] ^ '\n') |
+           (s[510] ^ '\n') | (s[583] ^ '\n');
+}
+
 /* Eight lines of 72 characters from a line's beginning on: nine blocks of 64 characters, the k-th of which has a line
  * feed behind its first 8 k characters.  What lies behind that is loaded from one byte further on. */
 B64_AVX512_INLINE size_t b64_avx512_decode_72(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
@@ -145,8 +152,7 @@ B64_AVX512_INLINE size_t b64_avx512_decode_72(const uint8_t *src, size_t n, uint
         __m512i bad = _mm512_setzero_si512();
         __m512i b0 = _mm512_loadu_si512(s), b1 = B64_BLOCK(1), b2 = B64_BLOCK(2), b3 = B64_BLOCK(3), b4 = B64_BLOCK(4);
         __m512i b5 = B64_BLOCK(5), b6 = B64_BLOCK(6), b7 = B64_BLOCK(7), b8 = _mm512_loadu_si512(s + 519);
-        int feeds = (s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n') | (s[364] ^ '\n') |
-                    (s[437] ^ '\n') | (s[510] ^ '\n') | (s[583] ^ '\n');
+        int feeds = b64_avx512_feeds_differ(s);
         B64_AVX512_LOOK(b0);
         B64_AVX512_LOOK(b1);
         B64_AVX512_LOOK(b2);
@@ -230,8 +236,7 @@ B64_AVX512_INLINE size_t b64_avx512_scan_72(const uint8_t *src, size_t n)
         __m512i b0 = _mm512_loadu_si512(s), b1 = B64_BLOCK(64, 72), b2 = B64_BLOCK(128, 145), b3 = B64_BLOCK(192, 218);
         __m512i b4 = B64_BLOCK(256, 291), b5 = B64_BLOCK(320, 364), b6 = B64_BLOCK(384, 437), b7 = B64_BLOCK(448, 510);
         __m512i b8 = _mm512_loadu_si512(s + 512), b9 = B64_BLOCK(520, 583);
-        int feeds = (s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n') | (s[364] ^ '\n') |
-                    (s[437] ^ '\n') | (s[510] ^ '\n') | (s[583] ^ '\n');
+        int feeds = b64_avx512_feeds_differ(s);
         B64_AVX512_LOOK(b0);
         B64_AVX512_LOOK(b1);
         B64_AVX512_LOOK(b2);

@@ -359,6 +359,25 @@ static int tz_attached(const tz_token *tok, uint32_t i, const uint8_t *b) {
 #define TZ_STARVED(keep) do { \
         if (limited) TZ_STRAY(TZ_R_ELEMENT, (keep)); \
         TZ_RETURN(TZ_MORE); } while (0)
+/* What began at the mark does not end before p: given up at its limit, and `known` keeps from looking again. */
+#define TZ_UNCLOSED(known) do { \
+        if (p >= s->mark + s->lim_attr) { \
+            if (s->base + p > (known)) (known) = s->base + p; \
+            TZ_STRAY(TZ_R_MARKUP, s->mark); \
+        } \
+        TZ_STARVED(p); } while (0)
+
+/* The place behind the first '>' from p on that follows two of a character, all three behind the mark; 0: none before e. */
+static inline size_t tz_closing(const uint8_t *b, size_t p, size_t e, size_t mark, uint8_t twice)
+{
+    while (p < e) {
+        const uint8_t *q = (const uint8_t *)memchr(b + p, '>', e - p);
+        if (!q) break;
+        p = (size_t)(q - b) + 1;
+        if (p - mark >= 3 && b[p - 2] == twice && b[p - 3] == twice) return p;
+    }
+    return 0;
+}
 
 #ifdef TZ_GUESS
 static inline int tz_equal(const uint8_t *p, const uint8_t *q, size_t n) {  /* TZ_SLACK bytes more can be read */
@@ -755,51 +774,36 @@ S_BANG_:  /* at p: behind "<!" */
     GO(S_DECL);
 
 S_COMMENT_:
+    if (s->no_comment_end > s->base + p) p = (size_t)(s->no_comment_end - s->base);
+    e = s->mark + s->lim_attr;
+    if (e > end) e = end;
     {
-        size_t limit = s->mark + s->lim_attr;
-        uint64_t known = s->no_comment_end;
-        if (known > s->base + p) p = (size_t)(known - s->base);
-        e = end < limit ? end : limit;
-        while (p < e) {
-            const uint8_t *q = (const uint8_t *)memchr(b + p, '>', e - p);
-            if (!q) { p = e; break; }
-            p = (size_t)(q - b) + 1;
-            if (p - s->mark >= 3 && b[p - 2] == '-' && b[p - 3] == '-') goto skipped;
-        }
-        if (p >= limit) {
-            if (s->base + p > s->no_comment_end) s->no_comment_end = s->base + p;
-            TZ_STRAY(TZ_R_MARKUP, s->mark);
-        }
-        TZ_STARVED(p);
+        size_t behind = tz_closing(b, p, e, s->mark, '-');
+        if (behind) { p = behind; goto skipped; }
     }
+    if (p < e) p = e;
+    TZ_UNCLOSED(s->no_comment_end);
 
 S_CDATA_:
+    if (s->no_cdata_end > s->base + p) p = (size_t)(s->no_cdata_end - s->base);
+    e = s->mark + s->lim_attr;
+    if (e > end) e = end;
     {
-        size_t limit = s->mark + s->lim_attr;
-        uint64_t known = s->no_cdata_end;
-        if (known > s->base + p) p = (size_t)(known - s->base);
-        e = end < limit ? end : limit;
-        while (p < e) {
-            const uint8_t *q = (const uint8_t *)memchr(b + p, '>', e - p);
-            if (!q) { p = e; break; }
-            p = (size_t)(q - b) + 1;
-            if (p - s->mark >= 3 && b[p - 2] == ']' && b[p - 3] == ']') {
-                if (s->depth == 0) { s->resume = p; TZ_RETURN(TZ_JUNK); }
-                flags = 0;
-                for (size_t k = s->mark; k + 3 < p; k++) flags |= tz_flags[b[k]];
-                flags &= (uint8_t)~TF_LT;
-                s->elem_flags |= flags;
-                if (p - 3 > s->mark && (flags & TF_INK || s->depth > 1))
-                    if (!tz_push(s, TK_CDATA, 0, 0, s->mark, p - 3 - s->mark, flags)) TZ_DAMAGE(TZ_R_MEMORY, p);
-                goto skipped;
-            }
+        size_t behind = tz_closing(b, p, e, s->mark, ']');
+        if (behind) {
+            p = behind;
+            if (s->depth == 0) { s->resume = p; TZ_RETURN(TZ_JUNK); }
+            flags = 0;
+            for (size_t k = s->mark; k + 3 < p; k++) flags |= tz_flags[b[k]];
+            flags &= (uint8_t)~TF_LT;
+            s->elem_flags |= flags;
+            if (p - 3 > s->mark && (flags & TF_INK || s->depth > 1))
+                if (!tz_push(s, TK_CDATA, 0, 0, s->mark, p - 3 - s->mark, flags)) TZ_DAMAGE(TZ_R_MEMORY, p);
+            goto skipped;
         }
-        if (p >= limit) {
-            if (s->base + p > s->no_cdata_end) s->no_cdata_end = s->base + p;
-            TZ_STRAY(TZ_R_MARKUP, s->mark);
-        }
-        TZ_STARVED(p);
     }
+    if (p < e) p = e;
+    TZ_UNCLOSED(s->no_cdata_end);
 
 S_PI_:
     e = s->mark + s->lim_attr;
