@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import pathlib
+from collections.abc import Collection
 from typing import Any, ClassVar
 from xml.etree import ElementTree
 
@@ -105,48 +106,47 @@ class SnapMember(Member):
         return {"label": self.label, "value": self.membervalue, **_marks(self, inc_user_string, inc_itemid)}
 
 
-class SwitchMember(Member):
-    """On or Off."""
+class _ChoiceMember(Member):
+    """A member whose value is one of a few words."""
 
     _snap_class = SnapMember
+    _choices: ClassVar[Collection[str]]
 
-    def __init__(self, name: str, label: str | None = None, membervalue: str = "Off") -> None:
-        super().__init__(name, label, self.checkvalue(membervalue, SWITCH_VALUES))
+    def __init__(self, name: str, label: str | None, membervalue: str) -> None:
+        super().__init__(name, label, self.checkvalue(membervalue, self._choices))
 
     @property
     def membervalue(self) -> str:
-        """On or Off; anything else raises ParseException."""
+        """One of the words; any other raises ParseException."""
         value: str = self._membervalue
         return value
 
     @membervalue.setter
     def membervalue(self, value: str) -> None:
-        self._membervalue = self.checkvalue(value, SWITCH_VALUES)
+        self._membervalue = self.checkvalue(value, self._choices)
         self._touch()
+
+
+class SwitchMember(_ChoiceMember):
+    """On or Off."""
+
+    _choices = SWITCH_VALUES
+
+    def __init__(self, name: str, label: str | None = None, membervalue: str = "Off") -> None:
+        super().__init__(name, label, membervalue)
 
     def oneswitch(self, newvalue: str) -> ElementTree.Element:
         """The `oneSwitch` that asks for `newvalue`."""
         return _one("oneSwitch", self.name, self.checkvalue(newvalue, SWITCH_VALUES))
 
 
-class LightMember(Member):
-    """One of the four states."""
+class LightMember(_ChoiceMember):
+    """One of the four states: Idle, Ok, Busy or Alert."""
 
-    _snap_class = SnapMember
+    _choices = STATES
 
     def __init__(self, name: str, label: str | None = None, membervalue: str = "Idle") -> None:
-        super().__init__(name, label, self.checkvalue(membervalue, STATES))
-
-    @property
-    def membervalue(self) -> str:
-        """Idle, Ok, Busy or Alert; anything else raises ParseException."""
-        value: str = self._membervalue
-        return value
-
-    @membervalue.setter
-    def membervalue(self, value: str) -> None:
-        self._membervalue = self.checkvalue(value, STATES)
-        self._touch()
+        super().__init__(name, label, membervalue)
 
 
 class TextMember(Member):
