@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -18,8 +17,7 @@ from indifast.cli.bench_children import Children, TurnFailed
 from indifast.cli.bench_report import Results, as_json, as_text, machine
 from indifast.cli.bench_sections import SECTIONS, Turn, find_indiserver, turns
 from indifast.cli.bench_wire import make_frames
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from indifast.cli.signals import noted_signals
 
 OVERHEAD = 0.6
 """Seconds that a turn takes beside its measurement, before one has been seen."""
@@ -37,16 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if why := _no_place(options.json):
         parser.error(f"--json {options.json}: {why}")
-    received: list[int] = []
-    for which in SIGNALS:
-        signal.signal(which, lambda which, _frame: received.append(which))
     try:
-        return _run(options, received)
+        with noted_signals() as received:
+            return _run(options, received)
     except Stopped as stopped:
         return 128 + int(stopped.args[0])
-    finally:
-        for which in SIGNALS:  # nothing is left to interrupt but the end of the interpreter
-            signal.signal(which, signal.SIG_IGN)
 
 
 def _parser() -> Parser:

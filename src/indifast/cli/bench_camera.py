@@ -18,6 +18,7 @@ import time
 import numpy as np
 
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver, SwitchMember, SwitchVector, newSwitchVector
+from indifast.cli.bench_wire import faults
 from indifast.client import IPyClient
 
 SHAPE = 1024, 2048
@@ -76,14 +77,6 @@ class Viewer:
         self.missed += number - self._next & 0xFFFF
         self._next = number + 1
 
-    def faults(self) -> list[str]:
-        found = []
-        if self.wrong:
-            found.append(f"wrong bytes in {self.wrong} of {self.count} frames")
-        if self.missed:
-            found.append(f"{self.missed} frames lost")
-        return found
-
 
 async def view(host: str, port: int, seconds: float) -> dict[str, object]:
     """MB of pixels per second; the first frame warms up, time runs from it to the last one."""
@@ -103,7 +96,7 @@ async def view(host: str, port: int, seconds: float) -> dict[str, object]:
         async with asyncio.timeout(PATIENCE):
             for _ in range(COMPARED):
                 viewer.look((await anext(frames)).data, whole=True)
-    return {"figures": [rate], "faults": viewer.faults()}
+    return {"figures": [rate], "faults": faults(viewer.count, viewer.wrong, viewer.missed)}
 
 
 def main(words: list[str]) -> int:

@@ -237,13 +237,15 @@ class Comparison:
         self._client.unread(mark + rest)
         return text.translate(None, BLANKS) == b"".join(blocks).translate(None, BLANKS)
 
-    def faults(self, frames: int) -> list[str]:
-        found = []
-        if self.wrong:
-            found.append(f"wrong bytes in {min(self.wrong, frames)} of {frames} frames")
-        if self.missed:
-            found.append(f"{self.missed} frames lost")
-        return found
+
+def faults(frames: int, wrong: int, missed: int) -> list[str]:
+    """What is said of frames that did not arrive as they were sent."""
+    found = []
+    if wrong:
+        found.append(f"wrong bytes in {min(wrong, frames)} of {frames} frames")
+    if missed:
+        found.append(f"{missed} frames lost")
+    return found
 
 
 def receive(port: int, seconds: float) -> dict[str, object]:
@@ -260,7 +262,7 @@ def receive(port: int, seconds: float) -> dict[str, object]:
         frames += 1
         elapsed = time.perf_counter() - begin
     rate = (client.received - before) / elapsed / 1e6
-    return {"figures": [rate], "faults": comparison.faults(frames)}
+    return {"figures": [rate], "faults": faults(frames, comparison.wrong, comparison.missed)}
 
 
 def command(port: int, seconds: float) -> dict[str, object]:

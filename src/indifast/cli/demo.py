@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from indifast.cli.arguments import Parser, image_size, number
+from indifast.cli.signals import SIGNALS, noted_signals
 
 if TYPE_CHECKING:
     from indifast.cli.demo_client import Viewer
@@ -32,8 +32,6 @@ SLOW_RATE = 2
 
 PNG_SIDE = 4096
 """Pixels of the longer side of the PNG at most: of larger frames it shows every second pixel, or third."""
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class DemoError(Exception):
@@ -58,17 +56,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run the demonstration; gives the exit status."""
     options = _parser().parse_args(arguments)
     logging.getLogger("indifast").setLevel(logging.ERROR)  # connections come and go here without saying so
-    received: list[int] = []
-    for which in SIGNALS:
-        signal.signal(which, lambda which, _frame: received.append(which))
     try:
-        return asyncio.run(_run(options, received))
+        with noted_signals() as received:
+            return asyncio.run(_run(options, received))
     except DemoError as error:
         print(f"indifast demo: {error}", file=sys.stderr)
         return 1
-    finally:
-        for which in SIGNALS:  # nothing is left to interrupt but the end of the interpreter
-            signal.signal(which, signal.SIG_IGN)
 
 
 def _parser() -> Parser:
