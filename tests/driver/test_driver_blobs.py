@@ -181,6 +181,26 @@ def test_nobody_wants_it_nobody_reads_it() -> None:
     asyncio.run(run())
 
 
+def test_a_loop_that_only_sends_what_nobody_wants_keeps_nobody_out() -> None:
+    async def run() -> None:
+        driver, vector = camera()
+        vector["a"] = b"x"
+
+        async def stream() -> None:
+            while True:
+                await vector.send_setVectorMembers(members=["a"])
+
+        async with listening(driver) as client:
+            streaming = asyncio.create_task(stream())
+            await until(lambda: driver.stats().get("blobs_not_wanted"))
+            await client.answers(ALSO)
+            assert contents(await frame(client)) == {"a": b"x"}
+            streaming.cancel()
+            await asyncio.wait((streaming,))
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("size", [1000, 100_000, 5 << 20])
 def test_the_buffer_is_the_users_again_when_send_returns(size: int) -> None:
     async def run() -> None:

@@ -102,8 +102,6 @@ class _Supervisor:
 
     async def run(self) -> int:
         """Serve until a signal, or until there is nothing left to serve."""
-        from indifast.server.fifo import Fifo
-
         options = self.options
         with contextlib.ExitStack() as stack:
             try:
@@ -111,6 +109,8 @@ class _Supervisor:
                 self.server = self._make_server()
                 await self._start_server()
                 if options.fifo is not None:
+                    from indifast.server.fifo import Fifo
+
                     fifo = Fifo(options.fifo, self._command, self._fifo_error)
                     stack.callback(fifo.close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:

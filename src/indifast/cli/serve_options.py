@@ -40,8 +40,8 @@ driver    : program, [device]@host[:port], or module:callable for a driver in Py
 RESTARTS = 10
 LOCAL_SOCKET = "/tmp/indiserver"
 
-_PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_REMOTE = re.compile(r"(?P<device>[^@]*)@(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?")
+_PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when the first is looked at, not at every start
+_REMOTE = r"(?P<device>[^@]*)@(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?"
 _VALUES = "lmduprf"  # letters with a value
 _LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config")
 
@@ -54,7 +54,7 @@ class ConfigError(Exception):
     """The configuration file, or what a word means, is wrong: a sentence on standard error, exit status 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """A driver that is a program."""
 
@@ -71,7 +71,7 @@ class Program:
         return f"{prefix}/bin/{self.name}" if prefix else self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Remote:
     """A server elsewhere, or one device of it."""
 
@@ -85,7 +85,7 @@ class Remote:
     tls_key: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Options:
     """Everything that can be set."""
 
@@ -112,7 +112,7 @@ class Options:
         """A driver as it stands on the command line."""
         if "@" in word:
             self.remotes.append(parse_remote(word))
-        elif _PYTHON.fullmatch(word):
+        elif re.fullmatch(_PYTHON, word):
             self.python.append(word)
         else:
             self.programs.append(Program(word))
@@ -120,7 +120,7 @@ class Options:
 
 def parse_remote(word: str) -> Remote:
     """`[device]@host[:port]`; an IPv6 address stands in brackets."""
-    match = _REMOTE.fullmatch(word)
+    match = re.fullmatch(_REMOTE, word)
     if match is None or not 0 < int(match["port"] or 7624) < 65536:
         raise ConfigError(f"{word!r} is not [device]@host[:port]")
     return Remote(match["host"].strip("[]"), int(match["port"] or 7624), match["device"] or None)
@@ -284,7 +284,7 @@ def _read_config(options: Options, path: str) -> None:
 def _add_driver(options: Options, path: str, table: Any) -> None:
     if isinstance(table, dict) and "python" in table:
         name = _checked(path, "drivers.", table, {"python": str})["python"]
-        if not _PYTHON.fullmatch(name):
+        if not re.fullmatch(_PYTHON, name):
             raise ConfigError(f"configuration file {path}: {name!r} is not module:callable")
         options.python.append(name)
         return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
 from indifast.routing.peer import Peer
 from indifast.server.core import Core
 from indifast.server.ipyserver import IPyServer
-from indifast.server.record import TrafficRecorder
+
+if TYPE_CHECKING:
+    from indifast.server.record import TrafficRecorder
 
 
 class TappedServer(IPyServer):

@@ -47,10 +47,10 @@ class BLOBSender:
         assert name is not None
         async with self._turn:
             link = driver._runtime.sending_link()
-            if link is None:
-                return
-            if not any(link.demand(device, name)):
-                driver._runtime.count("blobs_not_wanted")
+            if link is None or not any(link.demand(device, name)):
+                if link is not None:
+                    driver._runtime.count("blobs_not_wanted")
+                await asyncio.sleep(0)  # a loop that does nothing but send must not keep those out who might want it
                 return
             loaded = [await self._load(member, value, compress) for member, value in contents]
             present = [content for content in loaded if content is not None]

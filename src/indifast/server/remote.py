@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Iterator
 from ssl import SSLContext
@@ -129,6 +128,8 @@ class RemoteConnection:
 
     def _pause(self) -> float:
         pause: float = min(FIRST_PAUSE * 2.0 ** min(self.attempts - 1, 30), LONGEST_PAUSE)
+        import random  # not worth its time at every start
+
         return pause * random.uniform(1 - JITTER, 1 + JITTER)
 
     async def _attempt(self) -> float:

@@ -6,9 +6,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
@@ -33,8 +32,7 @@ _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a messa
 _ZEROS = b"A" * (_BLOCK // 3 * 4)  # the base64 of zero bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BlobContent:
+class BlobContent(NamedTuple):
     """One member of a BLOB vector to be written."""
 
     name: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import queue
 import select
 import stat
 import threading
@@ -28,6 +27,8 @@ class _Worker:
 
     def __init__(self, loop: AbstractEventLoop, name: str) -> None:
         self._loop = loop
+        import queue
+
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None] | None]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -200,6 +199,8 @@ def _killed_with_us() -> tuple[str, ...]:
     Only the child itself can ask for that. `setpriv` does, then becomes the program: no code of ours runs behind the
     fork.
     """
+    import shutil
+
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         return ()
@@ -212,6 +213,8 @@ def _killed_with_us() -> tuple[str, ...]:
 
 
 def _must_exist(program: str, env: Mapping[str, str] | None) -> None:
+    import shutil  # and with it bz2, lzma and zlib
+
     if shutil.which(program, path=None if env is None else env.get("PATH")) is not None:
         return
     if os.sep in program and os.path.exists(program):
