@@ -55,7 +55,7 @@ $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
 	touch $@
 
-$(PEERS)/d31/.done: PACKAGES = indipydriver==3.1.2 indipyserver==0.0.6 indipyclient==0.9.4
+$(PEERS)/d31/.done: PACKAGES = indipydriver==3.1.2 indipyserver==0.0.6 indipyclient==0.9.4 numpy
 $(PEERS)/d22/.done: PACKAGES = indipydriver==2.2.0
 $(PEERS)/d12/.done: PACKAGES = indipydriver==1.2.2
 $(PEERS)/term/.done: PACKAGES = indipyterm==0.1.8

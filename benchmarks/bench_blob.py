@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import peers
-from benchmarks.stack_receiver import Receiver
+from benchmarks.blob_receiver import Receiver
 
 NBYTES = 4 << 20
 FRAMES = 2
@@ -33,7 +33,7 @@ def cpu_time() -> float:
 
 @pytest.fixture
 def receiver() -> Iterator[tuple[asyncio.Runner, Receiver]]:
-    camera = [sys.executable, str(peers.HERE / "stack_camera.py"), "indifast", "0", str(NBYTES)]
+    camera = [sys.executable, str(peers.HERE / "blob_camera.py"), str(NBYTES)]
     with peers.process(camera) as child, asyncio.Runner() as runner:
         assert child.stdout is not None
         processes[:] = os.getpid(), child.pid

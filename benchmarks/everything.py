@@ -26,6 +26,11 @@ NAMES = (
     "flood",
     "attached",
     "stalled",
+    "stack",
+    "chain",
+    "memory",
+    "start",
+    "scaling",
 )
 """In the order in which they run and stand on the page."""
 

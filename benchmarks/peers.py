@@ -184,13 +184,24 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, child: subprocess.Popen[str]) -> None:
-    """Return when somebody listens; raises when the child ends before, or nobody does for `PATIENCE` seconds."""
+    """Return when somebody listens; raises when the child ends before, or nobody does for `PATIENCE` seconds.
+
+    Nobody connects: a connection that goes away at once keeps indipyserver busy for good.
+    """
     end = time.monotonic() + PATIENCE
     while child.poll() is None and time.monotonic() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-        else:
+        if listened_on(port):
             return
+        time.sleep(0.02)
     raise RuntimeError(f"nobody listens on port {port}: {child.args!r} did not start")
+
+
+def listened_on(port: int) -> bool:
+    """Whether any process listens on a TCP port, as the kernel tells."""
+    listening = f":{port:04X} "
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == "0A" and f"{local} ".endswith(listening):
+                return True
+    return False

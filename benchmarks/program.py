@@ -70,7 +70,7 @@ class Settings:
         """Every contender once per round; each round begins with another one, so that all see the same machine.
 
         Where frames are compared, a contender that got fewer than `COMPARED` in all its runs goes on until it has them;
-        of these longer runs the failures count, the figures do not.
+        of these longer runs the failures count, the figures do not. Who has failed once has no more turns.
         """
         runs: dict[str, list[Mapping[str, float]]] = {name: [] for name in contenders}
         failures: dict[str, list[str]] = {name: [] for name in contenders}
@@ -79,6 +79,8 @@ class Settings:
         for number in range(self.runs):
             first = number % len(names) if names else 0
             for name in names[first:] + names[:first]:
+                if failures[name]:
+                    continue
                 tell(f"{label}, run {number + 1} of {self.runs}: {name}")
                 self._run(contenders[name], self.seconds, runs[name], failures[name])
         for name, done in runs.items():

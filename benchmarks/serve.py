@@ -2,6 +2,7 @@
 
     python -m benchmarks.serve [--uvloop] [--unix NAME] DRIVER ...
 
+A DRIVER is a program, or `[device]@host:port` of another server.
 asyncio's own event loop, unless `--uvloop` asks for the one that `indifast serve` takes where it is installed.
 """
 
@@ -16,7 +17,12 @@ from indifast import IPyServer
 async def serve(drivers: list[str], unix: str | None) -> None:
     server = IPyServer(host="127.0.0.1", port=0, maxconnections=None, unix_socket=unix)
     for program in drivers:
-        server.add_exdriver(program)
+        device, at, address = program.rpartition("@")
+        if at:
+            host, _, port = address.rpartition(":")
+            server.add_remote(host, int(port), blob_enable=True, device=device or None)
+        else:
+            server.add_exdriver(program)
     running = asyncio.create_task(server.asyncrun())
     await server.ready()
     print(server.port, flush=True)

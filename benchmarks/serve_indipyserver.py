@@ -1,4 +1,7 @@
-"""indipyserver around executable drivers, under the interpreter that has it: `serve_indipyserver.py PORT DRIVER …`."""
+"""indipyserver around executable drivers, under the interpreter that has it: `serve_indipyserver.py PORT DRIVER …`.
+
+A DRIVER is a program, or `[device]@host:port` of another server, of which it takes all devices.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,12 @@ async def main(port: int, drivers: list[str]) -> None:
     indipyserver: Any = import_module("indipyserver")
     server = indipyserver.IPyServer(host="127.0.0.1", port=port, maxconnections=MOST_CONNECTIONS)
     for program in drivers:
-        server.add_exdriver(program)
+        _, at, address = program.rpartition("@")
+        if at:
+            remote, _, remote_port = address.rpartition(":")
+            server.add_remote(remote, int(remote_port), blob_enable=True)
+        else:
+            server.add_exdriver(program)
     await server.asyncrun()
 
 

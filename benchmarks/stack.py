@@ -1,93 +1,206 @@
-"""Frames from a Python driver through a Python server to a Python client, beside the Python peers.
+"""Full stack: frames from a driver with NumPy arrays through a server to a client with NumPy arrays.
 
-    python -m benchmarks.stack [--seconds 5] [--runs 5] [--size 4194304] [--json FILE]
+    python -m benchmarks.stack [--runs 5] [--seconds 5] [--size 4194304] [--unix_size 33554432]
 
-Driver and server in one process, the client in another, TCP on loopback. The driver writes every frame anew, the client
-looks at every page of it. The peers (indipydriver 3.1.2, indipyserver 0.0.6, indipyclient 0.9.4) are measured when
-`make bench-peers` has installed them.
+Three processes: the driver is an executable driver of the server. It writes every byte of every frame anew; the
+client looks at every page (“read”) or at the first value alone (“map”), and a frame that is damaged or does not come
+in its turn fails the run. MB/s raw. Each stack is tried at several paces first (1, 2, 4 or 8 frames under way, or as
+fast as they are taken), and measured at its best one. After that, 100 frames are compared byte by byte by the same
+programs.
+
+“TCP” is TCP on loopback. “Unix socket” has attached BLOBs, which are memory that driver and client share. The C++
+server stands between indifast's driver and client; the Python peers are indipydriver, indipyserver and indipyclient.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers, report
+from benchmarks import peers
+from benchmarks.program import COMPARED, Failed, Program, Run, Settings, main, tell
+from benchmarks.results import CPP, OURS, OURS_UVLOOP, PYTHON_PEER, Bound, Goal, Row
 
-AHEAD = 3
-"""Frames under way at a time."""
+PACES = (1, 2, 4, 8)
+AS_TAKEN = 0
+FOLLOW = -1
+MANY = 10
+
+TCP = "TCP, 1 client, read"
+UNIX = "Unix socket, 1 client, read"
+UNIX_MANY = f"Unix socket, {MANY} clients, map, total"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A driver, server and client, and the interpreter that has them."""
+    """A driver, a server and a client."""
 
-    python: str
-    driver: str
-    client: str
+    server: peers.Server
+    python: str = sys.executable
+    driver: str = "indifast"
+    client: str = "indifast.client"
+    paces: Sequence[int] = (*PACES, AS_TAKEN)
+    local: bool = True
+    environment: Mapping[str, str] | None = None
+
+    @contextmanager
+    def serving(self, size: int, unix: bool) -> Iterator[tuple[str, int]]:
+        """The driver under its server; gives the address where clients find it."""
+        program = executable(self.python, "stack_camera", self.driver, str(size))
+        name = f"/tmp/indifast-benchmark-{os.getpid()}"
+        options = {"unix": name} if self.local else {}
+        with self.server(str(program), environment=self.environment, **options) as (port, _):
+            yield (f"unix:{name}" if unix else "127.0.0.1"), port
+
+    def receive(self, at: tuple[str, int], size: int, look: str, ahead: int, seconds: float) -> subprocess.Popen[str]:
+        """A client, started."""
+        told = [*map(str, at), str(size), look, str(ahead), str(seconds)]
+        return subprocess.Popen(
+            [self.python, "-m", "benchmarks.stack_receiver", self.client, *told],
+            cwd=peers.HERE.parent,
+            env={**os.environ, **(self.environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("BENCHMARK_STDERR") else subprocess.DEVNULL,
+            text=True,
+        )
+
+
+def executable(python: str, module: str, *arguments: str) -> Path:
+    """A program that runs a module of this folder: servers start drivers without arguments."""
+    peers.BUILD.mkdir(parents=True, exist_ok=True)
+    path = peers.BUILD / "_".join([module, *arguments])
+    words = [python, "-m", f"benchmarks.{module}", *arguments]
+    path.write_text(f"#!/bin/sh\ncd {shlex.quote(str(peers.HERE.parent))} && exec {shlex.join(words)}\n")
+    path.chmod(0o755)
+    return path
 
 
 def installed() -> dict[str, Stack]:
     """The stacks that can be measured here, by name."""
-    home = Path(os.environ.get("INDIFAST_PEERS") or peers.HERE.parent / ".venv-peers")
-    stacks = {"indifast": Stack(sys.executable, "indifast", "indifast.client")}
-    if (python := home / "d31" / "bin" / "python").exists():
-        stacks["indipydriver, -server, -client"] = Stack(str(python), "indipydriver", "indipyclient")
+    servers = peers.servers(queue=2000)
+    stacks = {OURS: Stack(servers[OURS])}
+    if OURS_UVLOOP in servers:
+        stacks[OURS_UVLOOP] = Stack(servers[OURS_UVLOOP], environment={"BENCHMARK_UVLOOP": "1"})
+    if CPP in servers:
+        stacks[CPP] = Stack(servers[CPP])
+    if PYTHON_PEER in servers:
+        python = str(peers.python_peer())
+        stacks[PYTHON_PEER] = Stack(servers[PYTHON_PEER], python, "indipydriver", "indipyclient", PACES, local=False)
     return stacks
 
 
-def measure(stack: Stack, size: int, seconds: float) -> float:
-    """MB/s raw in one run. Raises RuntimeError when frames were damaged or lost."""
-    port = 0 if stack.driver == "indifast" else peers.free_port()
-    camera = [stack.python, str(peers.HERE / "stack_camera.py"), stack.driver, str(port), str(size)]
-    with peers.process(camera) as child:
-        assert child.stdout is not None
-        port = int(child.stdout.readline())
-        peers.wait_for_port(port, child)
-        receiver = [stack.python, str(peers.HERE / "stack_receiver.py"), stack.client, str(port), str(size)]
-        done = subprocess.run(
-            [*receiver, str(AHEAD), str(seconds)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            check=True,
-            timeout=seconds + 120,
-        )
-    result: dict[str, Any] = json.loads(done.stdout)
+def told_by(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    """The figures of a client. Raises Failed when frames were damaged or lost, or stopped coming."""
+    try:
+        out, _ = client.communicate(timeout=seconds + 60)
+    except subprocess.TimeoutExpired:
+        client.kill()
+        client.communicate()
+        raise Failed("a client did not end") from None
+    if client.returncode or not out.strip():
+        raise Failed("a client ended without a result")
+    result: dict[str, Any] = json.loads(out)
     if result["wrong"] or not result["frames"]:
-        raise RuntimeError(f"damaged frames: {result}")
-    return float(result["raw_bytes"] / result["seconds"] / 1e6)
+        raise Failed("{wrong} of {frames} frames damaged or out of turn".format(**result))
+    return result
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stack", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=5.0, help="per run (default: 5)")
-    parser.add_argument("--runs", type=int, default=5, help="of each stack (default: 5)")
-    parser.add_argument("--size", type=int, default=4 << 20, help="bytes per frame (default: 4 MiB)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
-    options = parser.parse_args(arguments)
+def one(stack: Stack, size: int, unix: bool, look: str, ahead: int, seconds: float) -> dict[str, float]:
+    """One run with one client."""
+    with stack.serving(size, unix) as at:
+        result = told_by(stack.receive(at, size, look, ahead, seconds), seconds)
+    return {"rate": result["raw_bytes"] / result["seconds"] / 1e6}
 
+
+def many(stack: Stack, size: int, unix: bool, look: str, ahead: int, seconds: float) -> dict[str, float]:
+    """One run with many clients, of which one orders the frames: their rates together."""
+    with stack.serving(size, unix) as at:
+        clients = [stack.receive(at, size, look, FOLLOW, seconds) for _ in range(MANY - 1)]
+        try:
+            for client in clients:
+                assert client.stdout is not None
+                if client.stdout.readline().strip() != "ready":
+                    raise Failed("a client did not start")
+            clients.append(stack.receive(at, size, look, ahead, seconds + 1))  # no one's frames end before his time
+            results = [told_by(client, seconds) for client in clients]
+        finally:
+            for client in clients:
+                client.kill()
+                client.wait()
+    return {"rate": sum(result["raw_bytes"] / result["seconds"] for result in results) / 1e6}
+
+
+def best_pace(label: str, name: str, stack: Stack, size: int, unix: bool) -> int:
+    """The pace at which a stack is fastest, of those at which it loses nothing."""
+    rates: dict[int, float] = {}
+    for ahead in stack.paces:
+        tell(f"{label}, finding the best pace: {name}, {ahead or 'as fast as taken'}")
+        try:
+            rates[ahead] = one(stack, size, unix, "read", ahead, 1.0)["rate"]
+        except Failed as why:
+            tell(f"  failed: {why}")
+    return max(rates, key=lambda ahead: rates[ahead], default=stack.paces[0])
+
+
+def row_of(
+    settings: Settings, label: str, stacks: Mapping[str, Stack], size: int, unix: bool
+) -> tuple[Row, dict[str, int]]:
+    """The row of one client that reads, and the pace of each stack."""
+    paces = {name: best_pace(label, name, stack, size, unix) for name, stack in stacks.items()}
+    runs: dict[str, Run] = {
+        name: partial(one, stack, size, unix, "read", paces[name]) for name, stack in stacks.items()
+    }
+    return compared(settings.turns(label, runs).row("rate", label, "MB/s raw"), stacks, paces, size, unix), paces
+
+
+def compared(row: Row, stacks: Mapping[str, Stack], paces: Mapping[str, int], size: int, unix: bool) -> Row:
+    """The second pass: every byte of `COMPARED` frames. Who fails it has failed in this row."""
+    frames, failures = dict(row.frames), {name: list(whys) for name, whys in row.failures.items()}
+    for name, stack in stacks.items():
+        tell(f"{row.title}, {COMPARED} frames compared byte by byte: {name}")
+        try:
+            one(stack, size, unix, "compare", paces[name], COMPARED)
+        except Failed as why:
+            tell(f"  failed: {why}")
+            failures.setdefault(name, []).append(str(why))
+        else:
+            frames[name] = COMPARED
+    return replace(row, frames=frames, failures=failures)
+
+
+def measure(settings: Settings) -> Iterable[Row]:
     stacks = installed()
-    figures: dict[str, list[float]] = {name: [] for name in stacks}
-    for _ in range(options.runs):
-        for name, stack in stacks.items():
-            figures[name].append(measure(stack, options.size, options.seconds))
-    medians = {name: statistics.median(values) for name, values in figures.items()}
-    rows = [[name, f"{median:.0f}", f"{median / medians['indifast']:.2f}"] for name, median in medians.items()]
-    print(report.table(["driver to server to client", "MB/s raw", "of indifast's"], rows))
-    if options.json:
-        settings = {"seconds": options.seconds, "runs": options.runs, "size": options.size, "ahead": AHEAD}
-        report.write_json(options.json, "stack", settings, dict(figures))
-    return 0
+    yield row_of(settings, TCP, stacks, settings.options["size"], unix=False)[0]
+    local = {name: stack for name, stack in stacks.items() if stack.local}
+    size = settings.options["unix_size"]
+    row, paces = row_of(settings, UNIX, local, size, unix=True)
+    yield row
+    runs: dict[str, Run] = {name: partial(many, stack, size, True, "map", paces[name]) for name, stack in local.items()}
+    yield settings.turns(UNIX_MANY, runs).row("rate", UNIX_MANY, "MB/s raw")
 
+
+PROGRAM = Program(
+    "stack",
+    "Full stack: Python driver, server and client",
+    __doc__ or "",
+    measure,
+    timed=14,
+    options={"size": 4 << 20, "unix_size": 32 << 20},
+    goals=(
+        Goal(TCP, ">=", (Bound(500), Bound(6, PYTHON_PEER))),
+        Goal(UNIX, ">=", (Bound(1500),)),
+        Goal(UNIX_MANY, ">=", (Bound(8, OURS, UNIX),)),
+    ),
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(PROGRAM))

@@ -1,60 +1,68 @@
-"""The serving end of the full-stack measurement: a server with a camera that sends as many frames as it is told to.
+"""The driver of the full-stack measurement: an executable driver whose frames are NumPy arrays.
 
-    python benchmarks/stack_camera.py PACKAGE PORT NBYTES
+    python -m benchmarks.stack_camera PACKAGE NBYTES
 
-PACKAGE is `indifast` or `indipydriver`; PORT may be 0 for indifast; the port is printed. The program is the same for
-both, as far as they take the same values. Every frame is written anew: each page of 4096 bytes carries its number.
+PACKAGE is `indifast` or `indipydriver`: the program is the same for both, as far as they take the same values. Every
+byte of a frame is written anew: frame `n` is `pattern(NBYTES) + n`. BENCHMARK_UVLOOP=1 runs it under uvloop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from collections.abc import Coroutine
 from importlib import import_module
 from typing import Any
 
-PAGE = 4096
+import numpy as np
+import numpy.typing as npt
 
-package = sys.argv[1] if __name__ == "__main__" else "indifast"
-indi: Any = import_module(package)
-IPyServer: Any = (indi if package == "indifast" else import_module("indipyserver")).IPyServer
-
-
-class Camera(indi.IPyDriver):  # type: ignore[misc]  # whichever package it is
-    """`FRAMES.COUNT = n` makes it send n frames, as fast as they are taken."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.frame = bytearray(nbytes)
-        count = indi.NumberMember("COUNT", "Count", "%.0f", "0", "1e9", "1", "0")
-        self.count = indi.NumberVector("FRAMES", "Frames", "Main", "rw", "Idle", [count])
-        self.image = indi.BLOBVector("FRAME", "", "", "ro", "Idle", [indi.BLOBMember("FRAME", blobformat=".bin")])
-        self.orders: asyncio.Queue[int] = asyncio.Queue()
-        super().__init__(indi.Device("Camera", [self.count, self.image]))
-
-    async def rxevent(self, event: Any) -> None:
-        if event.vectorname == "FRAMES":
-            self.orders.put_nowait(int(float(event["COUNT"])))
-
-    async def hardware(self) -> None:
-        number, pages = 0, len(self.frame[::PAGE])
-        while not self.stop:
-            for _ in range(await self.orders.get()):
-                number = number + 1 & 0xFF
-                self.frame[::PAGE] = bytes([number]) * pages
-                # indipydriver takes bytes alone
-                self.image["FRAME"] = self.frame if package == "indifast" else bytes(self.frame)
-                await self.image.send_setVectorMembers(state="Ok", members=["FRAME"])
+Frame = npt.NDArray[np.uint16]
 
 
-async def main(port: int, nbytes: int) -> None:
-    server = IPyServer(Camera(nbytes), host="127.0.0.1", port=port)
-    running = asyncio.create_task(server.asyncrun())
-    if package == "indifast":
-        await server.ready()
-        port = server.port
-    print(port, flush=True)
-    await running
+def pattern(nbytes: int) -> Frame:
+    """Frame 0: noise, the same in every process."""
+    noise: Frame = np.random.default_rng(7).integers(0, 1 << 16, nbytes // 2, np.uint16)
+    return noise
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Under asyncio's own event loop, or uvloop's where BENCHMARK_UVLOOP says so."""
+    factory = import_module("uvloop").new_event_loop if os.environ.get("BENCHMARK_UVLOOP") else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(coroutine)
+
+
+def camera(package: str, nbytes: int) -> Any:
+    """A driver whose `FRAMES.COUNT = n` makes it send n frames, as fast as they are taken."""
+    indi: Any = import_module(package)
+
+    class Camera(indi.IPyDriver):  # type: ignore[misc]  # whichever package it is
+        def __init__(self) -> None:
+            self.pattern, self.frame = pattern(nbytes), pattern(nbytes)
+            count = indi.NumberMember("COUNT", "Count", "%.0f", "0", "1e9", "1", "0")
+            self.count = indi.NumberVector("FRAMES", "Frames", "Main", "rw", "Idle", [count])
+            self.image = indi.BLOBVector("FRAME", "", "", "ro", "Idle", [indi.BLOBMember("FRAME", blobformat=".bin")])
+            self.orders: asyncio.Queue[int] = asyncio.Queue()
+            super().__init__(indi.Device("Camera", [self.count, self.image]))
+
+        async def rxevent(self, event: Any) -> None:
+            if event.vectorname == "FRAMES":
+                self.orders.put_nowait(int(float(event["COUNT"])))
+
+        async def hardware(self) -> None:
+            number = 0
+            while not self.stop:
+                for _ in range(await self.orders.get()):
+                    number += 1
+                    np.add(self.pattern, np.uint16(number & 0xFFFF), out=self.frame)
+                    # indipydriver takes bytes alone
+                    self.image["FRAME"] = self.frame if package == "indifast" else self.frame.tobytes()
+                    await self.image.send_setVectorMembers(state="Ok", members=["FRAME"])
+
+    return Camera()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[2]), int(sys.argv[3])))
+    run(camera(sys.argv[1], int(sys.argv[2])).asyncrun())

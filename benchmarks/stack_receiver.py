@@ -1,9 +1,16 @@
-"""The receiving end of the full-stack measurement: orders frames, looks at every page of each, prints one line of JSON.
+"""The client of the full-stack measurement: orders frames, looks at them as NumPy arrays, prints one line of JSON.
 
-    python benchmarks/stack_receiver.py PACKAGE PORT NBYTES AHEAD SECONDS
+    python -m benchmarks.stack_receiver PACKAGE HOST PORT NBYTES LOOK AHEAD SECONDS
 
-PACKAGE is `indifast.client` or `indipyclient`. AHEAD frames are under way at a time: a new one is ordered for each
-that has come, so that neither side waits for the other, and no queue runs over.
+PACKAGE is `indifast.client` or `indipyclient`; HOST may be a Unix socket for indifast. LOOK is what it does with a
+frame:
+
+    map       look at its number, in its first value
+    read      look at every page
+    compare   compare every byte, until it has had as many frames as SECONDS says
+
+AHEAD frames are under way at a time: a new one is ordered for each that has come. 0: the driver sends as fast as frames
+are taken. -1: another client does the ordering; "ready" is printed when this one is.
 """
 
 from __future__ import annotations
@@ -15,63 +22,81 @@ import time
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
+from benchmarks.stack_camera import Frame, pattern, run
+
+PATIENCE = 20.0
 PAGE = 4096
-
-package = sys.argv[1] if __name__ == "__main__" else "indifast.client"
-indi: Any = import_module(package)
-
-
-class Receiver(indi.IPyClient):  # type: ignore[misc]  # whichever package it is
-    """Counts frames, and those that are not what they should be."""
-
-    def __init__(self, port: int, nbytes: int) -> None:
-        super().__init__("127.0.0.1", port)
-        self.enableBLOBdefault = "Also"
-        self.known, self.arrived = asyncio.Event(), asyncio.Event()
-        self.marks = [bytes([number]) * -(-nbytes // PAGE) for number in range(256)]
-        self.nbytes = nbytes
-        self.count = self.wrong = 0
-
-    async def rxevent(self, event: Any) -> None:
-        if isinstance(event, indi.setBLOBVector):
-            self.count += 1
-            data = memoryview(event["FRAME"])
-            if len(data) != self.nbytes or data[::PAGE].tobytes() != self.marks[self.count & 0xFF]:
-                self.wrong += 1
-            self.arrived.set()
-        elif isinstance(event, indi.defBLOBVector):
-            self.known.set()
-
-    async def order(self, count: int) -> None:
-        await self.send_newVector("Camera", "FRAMES", members={"COUNT": count})
-
-    async def take(self, count: int) -> None:
-        """Order frames and wait until they are here."""
-        end = self.count + count
-        await self.order(count)
-        while self.count < end:
-            self.arrived.clear()
-            await self.arrived.wait()
+WARM_UP = 2
+"""Frames before the clock starts."""
 
 
-async def main(port: int, nbytes: int, ahead: int, seconds: float) -> None:
-    receiver = Receiver(port, nbytes)
-    running = asyncio.create_task(receiver.asyncrun())
-    await asyncio.wait_for(receiver.known.wait(), 30)
-    await asyncio.wait_for(receiver.take(2), 30)
-    await receiver.order(ahead)
-    start, first, ordered = time.perf_counter(), receiver.count, receiver.count + ahead
-    while time.perf_counter() < start + seconds:
-        receiver.arrived.clear()
-        await asyncio.wait_for(receiver.arrived.wait(), 30)
-        if receiver.count + ahead > ordered:
-            await receiver.order(receiver.count + ahead - ordered)
-            ordered = receiver.count + ahead
-    elapsed, frames = time.perf_counter() - start, receiver.count - first
-    print(json.dumps({"frames": frames, "wrong": receiver.wrong, "seconds": elapsed, "raw_bytes": frames * nbytes}))
-    receiver.shutdown()
+def receiver(package: str, host: str, port: int, nbytes: int, look: str) -> Any:
+    """A client that counts frames, and those that are not what they should be or did not come in their turn."""
+    indi: Any = import_module(package)
+    step = {"map": 0, "read": PAGE // 2, "compare": 1}[look]
+    expected = pattern(nbytes)[::step].copy() if step else pattern(nbytes)[:1]
+
+    class Receiver(indi.IPyClient):  # type: ignore[misc]  # whichever package it is
+        def __init__(self) -> None:
+            super().__init__(host, port)
+            self.enableBLOBdefault = "Also"
+            self.known, self.arrived = asyncio.Event(), asyncio.Event()
+            self.count = self.wrong = 0
+
+        async def rxevent(self, event: Any) -> None:
+            if isinstance(event, indi.setBLOBVector):
+                self.count += 1
+                self.wrong += not self.right(np.frombuffer(event["FRAME"], np.uint16))
+                self.arrived.set()
+            elif isinstance(event, indi.defBLOBVector):
+                self.known.set()
+
+        def right(self, frame: Frame) -> bool:
+            if frame.nbytes != nbytes:
+                return False
+            shown = frame[::step] if step else frame[:1]
+            return np.array_equal(shown, expected + np.uint16(self.count & 0xFFFF))
+
+        async def order(self, count: int) -> None:
+            await self.send_newVector("Camera", "FRAMES", members={"COUNT": count})
+
+        async def next_frame(self) -> None:
+            seen = self.count
+            while self.count == seen:
+                self.arrived.clear()
+                await asyncio.wait_for(self.arrived.wait(), PATIENCE)
+
+    return Receiver()
+
+
+async def main(package: str, host: str, port: int, nbytes: int, look: str, ahead: int, seconds: float) -> None:
+    client = receiver(package, host, port, nbytes, look)
+    running = asyncio.create_task(client.asyncrun())
+    await asyncio.wait_for(client.known.wait(), PATIENCE)
+    if ahead < 0:
+        print("ready", flush=True)
+    else:
+        await client.order(ahead or 1_000_000_000)
+    ordered = max(ahead, 0)
+    start, first = 0.0, WARM_UP
+    while not start or (client.count - first < seconds if look == "compare" else time.perf_counter() < start + seconds):
+        await client.next_frame()
+        if ahead > 0 and (wanted := client.count + ahead - ordered) > 0:
+            await client.order(wanted)
+            ordered += wanted
+        if not start and client.count >= WARM_UP:
+            start, first = time.perf_counter(), client.count
+    elapsed, frames = time.perf_counter() - start, client.count - first
+    print(
+        json.dumps({"frames": frames, "wrong": client.wrong, "seconds": elapsed, "raw_bytes": frames * nbytes}),
+        flush=True,
+    )
+    client.shutdown()
     await running
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])))
+    given = sys.argv
+    run(main(given[1], given[2], int(given[3]), int(given[4]), given[5], int(given[6]), float(given[7])))

@@ -1,0 +1,39 @@
+"""The receiving end of `bench_blob.py`: orders frames, and looks at every page of each."""
+
+from __future__ import annotations
+
+import asyncio
+
+from indifast.client import IPyClient, defBLOBVector, setBLOBVector
+
+PAGE = 4096
+
+
+class Receiver(IPyClient):
+    """Counts frames, and those that are not what they should be."""
+
+    def __init__(self, port: int, nbytes: int) -> None:
+        super().__init__("127.0.0.1", port)
+        self.enableBLOBdefault = "Also"
+        self.known, self.arrived = asyncio.Event(), asyncio.Event()
+        self.marks = [bytes([number]) * -(-nbytes // PAGE) for number in range(256)]
+        self.nbytes = nbytes
+        self.count = self.wrong = 0
+
+    async def rxevent(self, event: object) -> None:
+        if isinstance(event, setBLOBVector):
+            self.count += 1
+            data = memoryview(event["FRAME"])
+            if len(data) != self.nbytes or data[::PAGE].tobytes() != self.marks[self.count & 0xFF]:
+                self.wrong += 1
+            self.arrived.set()
+        elif isinstance(event, defBLOBVector):
+            self.known.set()
+
+    async def take(self, count: int) -> None:
+        """Order frames and wait until they are here."""
+        end = self.count + count
+        await self.send_newVector("Camera", "FRAMES", members={"COUNT": count})
+        while self.count < end:
+            self.arrived.clear()
+            await self.arrived.wait()

@@ -1,0 +1,139 @@
+"""Memory: what a server holds for large frames, and what clients cost that only stay connected.
+
+    python -m benchmarks.memory [--runs 5] [--seconds 5]
+
+Inline frames of 64 MiB raw from an executable driver, as fast as they are taken, to 10 TCP clients that read as fast
+as they can: the most that the server had in memory above idle, in encoded frames. Then 1000 clients that have asked
+for all properties and say no more: memory of the server for each of them, and its processor time in a second.
+indipyserver takes 10 clients at most.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+from benchmarks import peers
+from benchmarks.chain import encoded_length, frames_environment
+from benchmarks.processes import Peaks, cpu_seconds, memory, wait_until_quiet
+from benchmarks.program import Failed, Program, Run, Settings, main
+from benchmarks.results import Bound, Goal, Row
+
+LARGE = 64 << 20
+READERS = 10
+IDLE = 1000
+
+HELD = f"64 MiB frames to {READERS} clients, most held"
+THROUGHPUT = "the same, total"
+EACH = f"{IDLE} idle clients, memory of each"
+CPU = f"{IDLE} idle clients, processor time"
+
+
+def allow_many_files() -> None:
+    """For a thousand connections, here and in the processes that are started."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextmanager
+def crowd(port: int, count: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    """Clients of `crowd.py`, all connected; `go` tells them to begin. Raises Failed."""
+    with subprocess.Popen(
+        [sys.executable, str(peers.HERE / "crowd.py"), str(port), str(count), str(seconds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=None if os.environ.get("BENCHMARK_STDERR") else subprocess.DEVNULL,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            if child.stdout.readline().strip() != "ready":
+                raise Failed(f"not all of {count} clients could connect")
+            yield child
+        finally:
+            child.kill()
+
+
+def go(child: subprocess.Popen[str], seconds: float) -> tuple[list[int], float]:
+    """Bytes that came to each of a crowd, and in how many seconds. Raises Failed."""
+    try:
+        out, _ = child.communicate("go\n", timeout=seconds + 90)
+    except subprocess.TimeoutExpired:
+        raise Failed("the frames did not come to an end") from None
+    if not out.strip():
+        raise Failed("a client was disconnected, or frames stopped coming")
+    told = json.loads(out)
+    return told["wire_bytes"], told["seconds"]
+
+
+def held(server: peers.Server, seconds: float) -> dict[str, float]:
+    """One run: encoded frames held above idle, MB/s to all clients together."""
+    environment = frames_environment(LARGE)
+    with (
+        server(str(peers.compile_c("wire")), environment=environment) as (port, pid),
+        crowd(port, READERS, seconds) as child,
+    ):
+        wait_until_quiet([pid])
+        peaks = Peaks([pid])
+        received, elapsed = go(child, seconds)
+        most = peaks.bytes()[0]
+    if min(received) < encoded_length(LARGE):
+        raise Failed("less than a frame came to a client")
+    return {"held": most / encoded_length(LARGE), "rate": sum(received) / elapsed / 1e6}
+
+
+def idle(server: peers.Server, seconds: float) -> dict[str, float]:
+    """One run: KiB for each client, milliseconds of processor time in a second."""
+    driver = str(peers.HERE / "drivers" / "stamp.py")
+    with server(driver) as (port, pid):
+        with crowd(port, 1, 0):
+            wait_until_quiet([pid])
+        before = memory(pid)
+        with crowd(port, IDLE, 0):
+            wait_until_quiet([pid])
+            taken = memory(pid) - before
+            spent, start = cpu_seconds(pid), time.monotonic()
+            time.sleep(seconds)
+            spent = cpu_seconds(pid) - spent
+            elapsed = time.monotonic() - start
+    return {"each": taken / IDLE / 1024, "cpu": spent / elapsed * 1e3}
+
+
+def measure(settings: Settings) -> Iterable[Row]:
+    allow_many_files()
+
+    def runs(run: Callable[..., Mapping[str, float]], servers: Mapping[str, peers.Server]) -> dict[str, Run]:
+        return {name: partial(run, server) for name, server in servers.items()}
+
+    servers = peers.servers(queue=2000)
+    turns = settings.turns(HELD, runs(held, servers))
+    yield turns.row("held", HELD, "frames", digits=2)
+    yield turns.row("rate", THROUGHPUT, "MB/s")
+    turns = settings.turns(EACH, runs(idle, servers))
+    yield turns.row("each", EACH, "KiB", digits=1)
+    yield turns.row("cpu", CPU, "ms/s", digits=3)
+
+
+PROGRAM = Program(
+    "memory",
+    "Memory: large frames, and idle clients",
+    __doc__ or "",
+    measure,
+    timed=8,
+    overhead=3,
+    goals=(
+        Goal(HELD, "<=", (Bound(4),)),
+        Goal(EACH, "<=", (Bound(40),)),
+        Goal(CPU, "<=", (Bound(0.1),)),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(PROGRAM))

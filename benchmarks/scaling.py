@@ -1,0 +1,200 @@
+"""Scaling: what a frame, a client, a server in a row and a property cost as there are more of them.
+
+    python -m benchmarks.scaling [--runs 5] [--seconds 5]
+
+One short run for each point. Frames are inline, in lines of 72 characters with `enclen`, from an executable driver
+that sends as fast as they are taken; processor time is that of the server, or of all servers in a row, for a megabyte
+delivered.
+
+* By the frame's size, to one client that compares every byte.
+* By the number of clients, frames of 256 KiB, all clients in one process that counts bytes.
+* By the number of servers in a row, frames of 4 MiB: processor time, and the time that a small update takes (p50).
+* By the number of properties of a device: the time to define all of them to a new client, and to deliver an update of
+  each.
+
+indipyserver takes 10 clients at most. A point that a server lost frames or clients at, or did not reach in time, is
+left out.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks import chain, peers
+from benchmarks.memory import allow_many_files, crowd, go
+from benchmarks.processes import cpu_seconds, wait_until_quiet
+from benchmarks.program import Failed, Program, Run, Settings, main
+from benchmarks.results import OURS_UVLOOP, Plot, Result, Row
+
+SECONDS = 1.0
+SIZES = tuple(1 << shift for shift in range(16, 30, 2))
+"""64 KiB to 256 MiB."""
+CLIENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+HOPS = (1, 2, 3, 4)
+PROPERTIES = (10, 100, 1000, 10_000)
+
+SMALL_FRAME = 256 << 10
+FRAME = 4 << 20
+PATIENCE = 20.0
+COMMAND = "<newNumberVector device='Many' name='GO'><oneNumber name='n'>{}</oneNumber></newNumberVector>"
+
+FRAME_TIME = "time by frame size"
+FRAME_CPU = "server's processor time by frame size"
+CLIENT_TIME = "time by clients"
+CLIENT_CPU = "server's processor time by clients"
+HOP_CPU = "servers' processor time by servers"
+HOP_UPDATE = "a small update by servers"
+DEFINE = "definition to a new client by properties"
+UPDATE = "update by properties"
+
+CURVES = {
+    FRAME_TIME: ("frame-time", "µs/MB", "bytes of a frame"),
+    FRAME_CPU: ("frame-cpu", "µs/MB", "bytes of a frame"),
+    CLIENT_TIME: ("client-time", "µs/MB", "clients"),
+    CLIENT_CPU: ("client-cpu", "µs/MB", "clients"),
+    HOP_CPU: ("hop-cpu", "µs/MB", "servers in a row"),
+    HOP_UPDATE: ("hop-update", "µs", "servers in a row"),
+    DEFINE: ("property-definition", "µs", "properties"),
+    UPDATE: ("property-update", "µs", "properties"),
+}
+"""Name of the picture, unit, what the axis of x is."""
+
+
+def one_frame_size(server: peers.Server, size: int, seconds: float) -> dict[str, float]:
+    """Microseconds per MB on the wire, passed and of processor time."""
+    told = chain.frames(server, 1, size, seconds)
+    return {FRAME_TIME: 1e6 / told["rate"], FRAME_CPU: told["cpu 1"] * 1e3}
+
+
+def one_crowd(server: peers.Server, count: int, seconds: float) -> dict[str, float]:
+    """Microseconds per MB delivered to any of the clients."""
+    environment = chain.frames_environment(SMALL_FRAME)
+    with (
+        server(str(peers.compile_c("wire")), environment=environment) as (port, pid),
+        crowd(port, count, seconds) as child,
+    ):
+        wait_until_quiet([pid])
+        before = cpu_seconds(pid)
+        received, elapsed = go(child, seconds)
+        spent = cpu_seconds(pid) - before
+    megabytes = sum(received) / 1e6
+    return {CLIENT_TIME: elapsed * 1e6 / megabytes, CLIENT_CPU: spent * 1e6 / megabytes}
+
+
+def one_chain(server: peers.Server, hops: int, seconds: float) -> dict[str, float]:
+    """Microseconds of processor time of all servers per MB on the wire."""
+    told = chain.frames(server, hops, FRAME, seconds)
+    return {HOP_CPU: sum(told[f"cpu {number}"] for number in range(1, hops + 1)) * 1e3}
+
+
+def one_update(server: peers.Server, hops: int, seconds: float) -> dict[str, float]:
+    """Microseconds that an update takes."""
+    return {HOP_UPDATE: chain.latency(server, hops, seconds)}
+
+
+def one_device(server: peers.Server, count: int, seconds: float) -> dict[str, float]:
+    """Microseconds to define a property to a new client, the best of three; and to deliver an update of one."""
+    with server(str(peers.HERE / "drivers" / "many.py"), environment={"MANY_PROPERTIES": str(count)}) as (port, pid):
+        wait_until_quiet([pid])
+        times = []
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+                start = time.perf_counter()
+                sock.sendall(b"<getProperties version='1.7'/>")
+                _until(sock, b"</defNumberVector>", count + 1)
+                times.append(time.perf_counter() - start)
+            wait_until_quiet([pid])
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+            sock.sendall(b"<getProperties version='1.7'/>")
+            _until(sock, b"</defNumberVector>", count + 1)
+            wait_until_quiet([pid])
+            rounds = max(1, 10_000 // count)
+            updates, start = 0, time.perf_counter()
+            while time.perf_counter() < start + seconds:
+                sock.sendall(COMMAND.format(rounds).encode())
+                _until(sock, b"</setNumberVector>", rounds * count + 1)
+                updates += rounds * count + 1
+            elapsed = time.perf_counter() - start
+    return {DEFINE: min(times) / (count + 1) * 1e6, UPDATE: elapsed / updates * 1e6}
+
+
+def _until(sock: socket.socket, word: bytes, count: int) -> None:
+    """Read until a word has come so often. Raises Failed when it does not."""
+    rest = b""
+    deadline = time.monotonic() + PATIENCE
+    while count > 0:
+        data = sock.recv(1 << 20)
+        if not data or time.monotonic() > deadline:
+            raise Failed(f"{count} of {word.decode()} did not come")
+        count -= (rest + data).count(word)
+        rest = data[-len(word) + 1 :]
+
+
+def measure(settings: Settings) -> Iterable[Row]:
+    allow_many_files()
+    short = replace(settings, runs=1, seconds=min(settings.seconds, SECONDS), quick=True)
+    servers = {name: server for name, server in peers.servers(queue=2000).items() if name != OURS_UVLOOP}
+    lost: set[tuple[object, str]] = set()
+
+    def points(
+        one: Callable[[peers.Server, int, float], Mapping[str, float]], places: Sequence[int], titles: Sequence[str]
+    ) -> Iterable[Row]:
+        for place in places:
+            runs: dict[str, Run] = {
+                name: partial(one, server, place) for name, server in servers.items() if (one, name) not in lost
+            }
+            turns = short.turns(f"{titles[0]}: {place}", runs)
+            lost.update((one, name) for name, whys in turns.failures.items() if whys)  # more of it would not be better
+            for title in titles:
+                yield replace(turns.row(title, f"{title}: {place}", CURVES[title][1], digits=1, x=place), failures={})
+
+    yield from points(one_frame_size, SIZES, (FRAME_TIME, FRAME_CPU))
+    yield from points(one_crowd, CLIENTS, (CLIENT_TIME, CLIENT_CPU))
+    yield from points(one_chain, HOPS, (HOP_CPU,))
+    yield from points(one_update, HOPS, (HOP_UPDATE,))
+    yield from points(one_device, PROPERTIES, (DEFINE, UPDATE))
+
+
+def draw(result: Result, folder: Path) -> list[Plot]:
+    """A curve for each of `CURVES`, everybody in it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    plots = []
+    for title, (name, unit, axis) in CURVES.items():
+        rows = [row for row in result.rows if row.title.startswith(f"{title}:") and row.x is not None]
+        figure = Figure(figsize=(6, 3.6), dpi=80, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for contender, marker in zip(result.contenders, "os^vD*", strict=False):
+            points = [(row.x, median) for row in rows if (median := row.median(contender)) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=marker, label=contender)
+        axes.set(title=title, xlabel=axis, ylabel=unit, yscale="log")
+        axes.set_xscale("linear" if axis == "servers in a row" else "log", **({"base": 2} if "bytes" in axis else {}))
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+        file = f"scaling-{name}.png"
+        figure.savefig(folder / file, metadata={"Software": None})
+        plots.append(Plot(file, f"{title}, {unit}"))
+    return plots
+
+
+PROGRAM = Program(
+    "scaling",
+    "Scaling",
+    __doc__ or "",
+    measure,
+    timed=8,
+    draw=draw,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(PROGRAM))

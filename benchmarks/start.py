@@ -1,0 +1,149 @@
+"""Start: how long an import takes, and a server until it listens.
+
+    python -m benchmarks.start [--runs 5] [--starts 20]
+
+Every figure of a run is the median of so many starts of a process, all kinds in turn; a start of the interpreter is
+part of each. The import ends with the process; a server counts from its start until a client can connect, with an
+executable driver that does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from benchmarks import peers
+from benchmarks.program import Failed, Program, Settings, main, tell
+from benchmarks.results import CPP, OURS, PYTHON_PEER, Bound, Goal, Row
+
+BARE = "Python"
+"""The interpreter alone."""
+
+NOTHING = "an interpreter that does nothing"
+ASYNCIO = "import asyncio"
+IMPORT = "import of the library"
+LISTENING = "server, until it listens"
+
+
+def finished(command: list[str]) -> float:
+    """Seconds that a process takes from start to end."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def listening(command: Callable[[int], list[str]]) -> float:
+    """Seconds from the start of a process until it takes a connection."""
+    port = peers.free_port()
+    start = time.perf_counter()
+    with subprocess.Popen(
+        command(port), env={**os.environ, "WIRE_BYTES": "3"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as child:
+        try:
+            while time.perf_counter() < start + peers.PATIENCE:
+                with socket.socket() as sock:
+                    if sock.connect_ex(("127.0.0.1", port)) == 0:
+                        return time.perf_counter() - start
+                if child.poll() is not None:
+                    break
+                time.sleep(0.0005)
+            raise Failed("the server did not start")
+        finally:
+            child.terminate()
+            child.wait(peers.PATIENCE)
+
+
+def serve(port: int) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "indifast",
+        "serve",
+        "-p",
+        str(port),
+        "-u",
+        f"/tmp/indifast-start-{port}",
+        str(peers.compile_c("wire")),
+    ]
+
+
+def serve_cpp(port: int) -> list[str]:
+    return ["indiserver", "-p", str(port), "-u", f"/tmp/indifast-start-{port}", str(peers.compile_c("wire"))]
+
+
+def serve_python(port: int) -> list[str]:
+    return [
+        str(peers.python_peer()),
+        str(peers.HERE / "serve_indipyserver.py"),
+        str(port),
+        str(peers.compile_c("wire")),
+    ]
+
+
+def kinds() -> dict[str, dict[str, Callable[[], float]]]:
+    """What is started, by contender and row."""
+    here = sys.executable
+    found: dict[str, dict[str, Callable[[], float]]] = {
+        BARE: {
+            NOTHING: partial(finished, [here, "-c", "pass"]),
+            ASYNCIO: partial(finished, [here, "-c", "import asyncio"]),
+        },
+        OURS: {
+            IMPORT: partial(finished, [here, "-c", "import indifast"]),
+            LISTENING: partial(listening, serve),
+        },
+    }
+    if shutil.which("indiserver"):
+        found[CPP] = {LISTENING: partial(listening, serve_cpp)}
+    if peers.python_peer().exists():
+        found[PYTHON_PEER] = {
+            IMPORT: partial(finished, [str(peers.python_peer()), "-c", "import indipydriver, indipyserver"]),
+            LISTENING: partial(listening, serve_python),
+        }
+    return found
+
+
+def round_of(found: Mapping[str, Mapping[str, Callable[[], float]]], count: int) -> dict[tuple[str, str], float]:
+    """Medians in milliseconds by row and contender: everybody starts once, then everybody again."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for _ in range(count):
+        for name, starts in found.items():
+            for title, start in starts.items():
+                times.setdefault((title, name), []).append(start())
+    return {key: statistics.median(several) * 1e3 for key, several in times.items()}
+
+
+def measure(settings: Settings) -> Iterable[Row]:
+    count = 3 if settings.quick else settings.options["starts"]
+    rounds = []
+    for number in range(settings.runs):
+        tell(f"start, run {number + 1} of {settings.runs}")
+        rounds.append(round_of(kinds(), count))
+    for title in (NOTHING, ASYNCIO, IMPORT, LISTENING):
+        figures = {name: [one[title, name] for one in rounds] for of, name in rounds[0] if of == title}
+        yield Row(title, "ms", figures, digits=1)
+
+
+PROGRAM = Program(
+    "start",
+    "Start",
+    __doc__ or "",
+    measure,
+    timed=1,
+    overhead=6,
+    options={"starts": 20},
+    goals=(
+        Goal(IMPORT, "<=", (Bound(1.5, BARE, ASYNCIO),)),
+        Goal(LISTENING, "<=", (Bound(5, BARE, NOTHING),)),
+    ),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(PROGRAM))
