@@ -6,9 +6,11 @@ driver; whatever happens, its processes are gone at the end.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -20,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from benchmarks.processes import descendants
 from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER
 
 HERE = Path(__file__).resolve().parent
@@ -45,7 +48,7 @@ def compile_c(name: str) -> Path:
 def process(
     command: list[str], environment: Mapping[str, str] | None = None, stdin: IO[bytes] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child process with its output on a pipe, killed at the end if it has not gone by then."""
+    """A child process with its output on a pipe; at the end it is gone, and so is all that it has started."""
     with subprocess.Popen(
         command,
         env={**os.environ, **(environment or {})},
@@ -58,11 +61,15 @@ def process(
         try:
             yield child
         finally:
+            started = descendants(child.pid)
             child.terminate()
             try:
                 child.wait(5)
             except subprocess.TimeoutExpired:
                 child.kill()
+            for pid in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def wait_until_quiet(pids: list[int], patience: float = 20.0) -> None:
         before = now
         time.sleep(0.25)
     raise RuntimeError("a process does not come to rest")
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    found = []
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            for child in map(int, tasks.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
 
 
 class Peaks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,25 @@ def test_processor_time_and_peaks_are_those_of_the_process() -> None:
         child.stdin.write("end\n")
         child.stdin.flush()
     assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_no_driver_outlives_its_server() -> None:
+    outliving = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True); input()"
+    with peers.process([sys.executable, "-c", outliving]) as child:
+        pid = peers.first_number(child)
+        assert processes.descendants(child.pid) == [pid]
+    end = time.monotonic() + peers.PATIENCE
+    while _runs(pid):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_port_that_is_listened_on_is_known_without_connecting() -> None:
