@@ -16,7 +16,7 @@ from indifast.cli.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
 
-LIMIT = 30.0
+LIMIT = 20.0
 """Seconds after which what is waited for counts as failed."""
 
 
@@ -51,9 +51,11 @@ async def off_screen(app: TermApp, text: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(*drivers: IPyDriver, programs: tuple[str, ...] = (), port: int = 0) -> AsyncIterator[int]:
+async def serving(
+    *drivers: IPyDriver, programs: tuple[str, ...] = (), port: int = 0, host: str = "127.0.0.1"
+) -> AsyncIterator[int]:
     """A server with drivers of this process and programs; gives its port."""
-    server = IPyServer(*drivers, host="127.0.0.1", port=port)
+    server = IPyServer(*drivers, host=host, port=port)
     for program in programs:
         server.add_exdriver(program)
     running = asyncio.create_task(server.asyncrun())

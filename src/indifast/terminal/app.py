@@ -219,6 +219,8 @@ class TermApp(App[int]):
         changes = self.board.take(now)
         if not self.panes.is_mounted:
             return
+        if changes.another:
+            self.panes.show(None)
         if changes.structure:
             self.property_tree.follow()
             if self.panes.place is None and self.board.properties:

@@ -13,12 +13,20 @@ from textual.widget import Widget
 
 from indifast.terminal.blobpane import BlobPane
 from indifast.terminal.board import Board, Frame, Property
-from indifast.terminal.pane import Lines, line
-from indifast.terminal.plain import plain
+from indifast.terminal.pane import Lines, Piece, line
+from indifast.terminal.plain import fitted, plain
 
 
 class Heading(Lines):
     """The heading alone."""
+
+    def heading(self, width: int | None = None) -> list[list[Piece]]:
+        """With a line that says whether BLOBs come at all."""
+        lines = super().heading(width)
+        if self.shown.vector.perm != "wo":
+            note = fitted(plain(self.board.blob_note(self.shown.key)), width or self.size.width)
+            lines.insert(1, [(note, self.part("note"))])
+        return lines
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """As many lines as there are."""

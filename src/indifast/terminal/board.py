@@ -7,7 +7,7 @@ last called, which the app does at most some times a second.
 from __future__ import annotations
 
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -23,6 +23,9 @@ HISTORY = 240
 
 HISTORIES = 4_000
 """Numbers whose values are remembered; beyond, those go that have not changed for longest."""
+
+PARTING = 3.0
+"""Seconds before a loss of the link in which a deletion counts as part of it."""
 
 FADE = 1.6
 """Seconds for which a changed value is highlighted."""
@@ -119,6 +122,8 @@ class Changes:
     messages: bool = False
     link: bool = False
     """The connection was made or lost."""
+    another: bool = False
+    """Another server is shown from now on."""
     frames: dict[tuple[str, str, str], Frame] = field(default_factory=dict)
     """The newest BLOB of each member (device, vector, member)."""
     arrived: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
@@ -148,10 +153,12 @@ class Board:
         self.messages = MessageStore()
         self.linked = False
         """Whether the server is connected."""
-        self.received: Counter[Key] = Counter()
         self.history: OrderedDict[tuple[str, str, str], deque[float]] = OrderedDict()
+        self.blob_note: Callable[[Key], str] = lambda key: ""
+        """Says whether BLOBs of a property are asked for; whoever asks for them sets it."""
         self._wake = wake
         self._changes = Changes()
+        self._removed: deque[tuple[float, Property]] = deque(maxlen=10_000)
 
     def __iter__(self) -> Iterator[Property]:
         return iter(self.properties.values())
@@ -160,7 +167,8 @@ class Board:
         """Forget the devices: another server will be shown. Messages stay."""
         self.properties.clear()
         self.history.clear()
-        self._changes = Changes(structure=True, messages=True, link=True)
+        self._removed.clear()
+        self._changes = Changes(structure=True, messages=True, link=True, another=True)
         self._wake()
 
     def forget_lost(self) -> None:
@@ -241,16 +249,22 @@ class Board:
 
     def _delete(self, event: Any) -> None:
         device, name = event.devicename, event.vectorname
-        if name is not None:
-            self.properties.pop((device, name), None)
-        else:
-            for key in [key for key in self.properties if key[0] == device]:
-                del self.properties[key]
+        keys = [(device, name)] if name is not None else [key for key in self.properties if key[0] == device]
+        for key in keys:
+            shown = self.properties.pop(key, None)
+            if shown is not None:
+                self._removed.append((time.monotonic(), shown))
         self._changes.structure = True
         if event.message:
             self._log(device, name or "", event.timestamp, event.message)
 
     def _lose(self) -> None:
+        """The link is lost, so what is shown is old. A server that ends in order deletes its devices before it goes."""
+        since = time.monotonic() - PARTING
+        while self._removed:
+            when, shown = self._removed.popleft()
+            if when >= since:
+                self.properties.setdefault(shown.key, shown)
         for shown in self.properties.values():
             shown.lost = True
             self._changes.touched.add(shown.key)

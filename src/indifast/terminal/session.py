@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from indifast.client import IPyClient
-from indifast.terminal.board import Board
+from indifast.terminal.board import Board, Key
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class Session:
         self.wanted_blobs: set[tuple[str, str | None]] = set()
         """Devices (with None) and vectors whose BLOBs were asked for."""
         self._task: asyncio.Task[None] | None = None
+        board.blob_note = self._blob_note
 
     @property
     def running(self) -> bool:
@@ -57,7 +58,7 @@ class Session:
         await self.disconnect()
         if str(server) != str(self.server):
             self.board.clear()
-            self.wanted_blobs.clear()
+        self.wanted_blobs.clear()
         self.server = server
         self.client = client = made
         client.receive_event = self.board.receive
@@ -95,11 +96,19 @@ class Session:
         """Whether the server was asked for the BLOBs of a device, or of a vector of it."""
         return self.folder is not None or bool({(device, None), (device, vector)} & self.wanted_blobs)
 
+    def _blob_note(self, key: Key) -> str:
+        if self.folder is not None:
+            return f"saved to {self.folder}"
+        return "BLOBs are asked for, b ends that" if self.blobs_wanted(*key) else "BLOBs are not asked for: press b"
+
     async def want_blobs(self, device: str, vector: str | None, wanted: bool) -> None:
         """Ask for BLOBs, or for no more. ConnectionError without a connection."""
         await self._connected().send_enableBLOB("Also" if wanted else "Never", device, vector)
         if vector is None:
             self.wanted_blobs = {key for key in self.wanted_blobs if key[0] != device}
+        elif not wanted and (device, None) in self.wanted_blobs:  # the others of the device stay asked for
+            others = {shown.key for shown in self.board.of(device) if shown.vector.vectortype == "BLOBVector"}
+            self.wanted_blobs = (self.wanted_blobs | others) - {(device, None)}
         if wanted:
             self.wanted_blobs.add((device, vector))
         else:

@@ -1,0 +1,125 @@
+"""Names, labels and texts that are no friends: all are shown, none is obeyed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from xml.sax.saxutils import quoteattr
+
+from terminal_support import go_to, on_screen, screen_text, terminal, until
+
+from indifast.terminal.plain import fitted, plain
+
+NAMES = (
+    "[bold red]x[/]",
+    "[@click=app.quit]quit[/]",
+    "]]>[[",
+    "$variable",
+    "a\tb\nc",
+    "\u202egnp.exe",
+    "\x85\x9b31m",
+    "é日本語🔭",
+)
+
+
+@asynccontextmanager
+async def saying(*texts: str) -> AsyncIterator[tuple[int, list[asyncio.StreamWriter]]]:
+    """A server that says this to everybody who asks."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await reader.read(1)
+        for text in texts:
+            writer.write(text.encode())
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], writers
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+
+def number(device: str, name: str, group: str = "Main", form: str = "%g", message: str = "") -> str:
+    return (
+        f"<defNumberVector device={quoteattr(device)} name={quoteattr(name)} label={quoteattr(name)}"
+        f" group={quoteattr(group)} state='Ok' perm='rw' message={quoteattr(message)}>"
+        f"<defNumber name={quoteattr(name)} label={quoteattr(name)} format={quoteattr(form)} min='0' max='0' step='0'>"
+        "3.25</defNumber></defNumberVector>"
+    )
+
+
+async def test_no_name_is_read_as_markup() -> None:
+    texts = [number(name, name, name, message=name) for name in NAMES]
+    async with saying(*texts) as (port, _), terminal(port, (120, 40)) as (app, pilot):
+        await until(lambda: len(app.board.properties) == len(NAMES))
+        for name in list(app.board.properties):
+            await go_to(app, pilot, name[0], app.board.properties[name].group, name[1])
+            await on_screen(app, "3.25", plain(name[1]))
+        await on_screen(app, "[bold red]x[/]", "[@click=app.quit]quit[/]")
+        for character in screen_text(app):
+            assert character.isprintable() or character == "\n", repr(character)
+        assert app.is_running
+
+
+async def test_an_empty_group_and_formats_that_are_none() -> None:
+    forms = ("%s%s", "%", "%5.99999f", "no format", "%n", "%99999999d")
+    texts = [number("D", f"N{index}", "", form) for index, form in enumerate(forms)]
+    async with saying(*texts) as (port, _), terminal(port, (120, 40)) as (app, pilot):
+        await go_to(app, pilot, "D", "")
+        await on_screen(app, "(no group)", "N0", "N5")
+        await until(lambda: screen_text(app).count("3.25") >= 4)
+
+
+async def test_every_kind_of_vector_with_nothing_in_it_but_trouble() -> None:
+    blob = base64.b64encode(b"[red]not a picture[/]").decode()
+    texts = (
+        "<defTextVector device='D' name='T' group='[b]' state='Alert' perm='wo'>"
+        "<defText name='[i]'>a&#10;b</defText></defTextVector>",
+        "<defSwitchVector device='D' name='S' group='[b]' state='Busy' perm='rw' rule='OneOfMany'>"
+        "<defSwitch name='[s]'>Off</defSwitch></defSwitchVector>",
+        "<defLightVector device='D' name='L' group='[b]' state='Idle'>"
+        "<defLight name='[l]'>Alert</defLight></defLightVector>",
+        "<defBLOBVector device='D' name='B' group='[b]' state='Ok' perm='rw'><defBLOB name='[b]'/></defBLOBVector>",
+        "<setBLOBVector device='D' name='B' state='Ok'>"
+        f"<oneBLOB name='[b]' size='21' format='.[/b]'>{blob}</oneBLOB></setBLOBVector>",
+        "<message device='D' message='[/] [blink]not this[/blink] \x1b[31m'/>",
+        "<delProperty device='nobody' name='nothing'/>",
+    )
+    async with saying(*texts) as (port, _), terminal(port, (120, 40)) as (app, pilot):
+        await go_to(app, pilot, "D", "[b]")
+        await on_screen(app, "[i]", "[s]", "[l]", "[blink]not this[/blink]", "▲ Alert")
+        await pilot.press("right", "tab", "tab", "down", "up", "l", "l", "question_mark", "escape")
+        assert app.is_running
+
+
+async def test_a_member_that_goes_while_it_is_edited() -> None:
+    async with saying(number("D", "N")) as (port, writers), terminal(port) as (app, pilot):
+        await go_to(app, pilot, "D", "Main", "N")
+        await pilot.press("right", "enter", *"12")
+        writers[0].write(number("D", "N").replace('<defNumber name="N"', '<defNumber name="M"').encode())
+        await until(lambda: "M" in app.board.properties["D", "N"].vector.members())
+        await until(lambda: app.panes.pane_of("D", "N").editor is None)
+        assert app.is_running
+
+
+def test_plain_text() -> None:
+    assert plain("as it is [b]") == "as it is [b]"
+    assert plain("\x1b[2J") == "␛[2J"
+    assert plain("a\r\nb\tc\x7f") == "a⏎⏎b c␡"
+    assert plain("\u202eabc\u200b") == "�abc�"
+    assert plain("日本 é") == "日本 é"
+
+
+def test_fitted_text() -> None:
+    assert fitted("abc", 3) == "abc"
+    assert fitted("abcd", 3) == "ab…"
+    assert fitted("日本語", 4) == "日 …"
+    assert fitted("abc", 0) == ""

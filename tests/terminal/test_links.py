@@ -1,0 +1,148 @@
+"""Servers that go away and come back, and other servers."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from terminal_support import go_to, off_screen, on_screen, serving, terminal, until
+from textual.color import Color
+
+from indifast import Device, IPyDriver, NumberMember, NumberVector
+from indifast.terminal.numberpane import NumberPane
+
+
+class Box(IPyDriver):
+    """A number that nobody changes."""
+
+    def __init__(self, name: str = "Box", value: float = 7.25, group: str = "Main") -> None:
+        self.level = NumberVector(
+            "LEVEL", "Level", group, "rw", "Ok", [NumberMember("L", "Litres", "%.2f", 0, 10, 0, value)]
+        )
+        super().__init__(Device(name, [self.level]))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
+    port = free_port()
+    async with terminal(port) as (app, pilot):
+        async with serving(Box(), Box("Other"), port=port):
+            await go_to(app, pilot, "Box", "Main", "LEVEL")
+            await on_screen(app, "7.25", "connected, 2 devices")
+            await pilot.press("right")
+        await on_screen(app, "lost link, trying again", "these are old values", "7.25", "Box")
+        await pilot.press("5")
+        await on_screen(app, "nothing can be sent: the link is lost")
+        async with serving(Box(value=8.5), port=port):
+            await on_screen(app, "connected", "8.50")
+            await off_screen(app, "these are old values")
+            await pilot.press("enter", *"9", "enter")
+            await until(lambda: app.board.properties["Box", "LEVEL"].state == "Busy")
+            await go_to(app, pilot, "Other", "Main", "LEVEL")
+            await on_screen(app, "not back since the link was lost")
+            await pilot.press("x")
+            await until(lambda: ("Other", "LEVEL") not in app.board.properties)
+            await off_screen(app, "Other")
+
+
+async def test_a_server_that_is_killed(program: Callable[[str], str]) -> None:
+    """A C++ server says nothing when it goes."""
+    port = free_port()
+    command = [program("indiserver"), "-p", str(port), program("indi_simulator_telescope")]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    server = start()
+    try:
+        async with terminal(port) as (app, pilot):
+            await go_to(app, pilot, "Telescope Simulator", "Main Control", "CONNECTION")
+            await on_screen(app, "OneOfMany", "connected")
+            server.kill()
+            await on_screen(app, "lost link, trying again", "these are old values", "OneOfMany")
+            server.wait()
+            server = start()
+            await off_screen(app, "these are old values")
+            await on_screen(app, "connected, 1 device", "OneOfMany")
+    finally:
+        server.kill()
+        server.wait()
+
+
+async def test_old_values_are_dimmed() -> None:
+    port = free_port()
+    async with terminal(port) as (app, pilot):
+        async with serving(Box(), port=port):
+            await go_to(app, pilot, "Box", "Main", "LEVEL")
+            await on_screen(app, "7.25")
+            pane = app.panes.pane_of("Box", "LEVEL")
+            assert isinstance(pane, NumberPane)
+            member = pane.shown.vector.member("L")
+            assert not pane.value_style(member).dim
+        await on_screen(app, "these are old values")
+        assert pane.value_style(member).dim
+
+
+async def test_another_server_is_chosen_at_run_time() -> None:
+    async with serving(Box("First")) as one, serving(Box("Second")) as two, terminal(one) as (app, pilot):
+        await on_screen(app, "First", "connected")
+        await pilot.press("c", "ctrl+u", *"nonsense:port", "enter")
+        await on_screen(app, "is no port")
+        await pilot.press("ctrl+u", *f"127.0.0.1:{two}", "enter")
+        await on_screen(app, "Second", f"127.0.0.1:{two}")
+        await off_screen(app, "First")
+
+
+@pytest.mark.parametrize("written", ["[::1]:{port}", "[::1]:{port} "])
+async def test_ipv6_addresses(written: str) -> None:
+    async with serving(Box("Six"), host="::1") as port, terminal(None) as (app, pilot):
+        await on_screen(app, "no server: c connects")
+        await pilot.press("c", "ctrl+u", *written.format(port=port), "enter")
+        await on_screen(app, f"[::1]:{port}", "Six")
+
+
+async def test_disconnect_keeps_what_is_shown() -> None:
+    async with serving(Box()) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Box", "Main", "LEVEL")
+        await on_screen(app, "7.25")
+        await pilot.press("c")
+        await pilot.click("#disconnect")
+        await on_screen(app, "not connected: c connects", "7.25")
+        assert not app.session.running
+        await pilot.press("c", "enter")
+        await on_screen(app, "connected, 1 device")
+
+
+async def test_a_server_that_is_not_there_is_told() -> None:
+    async with terminal(free_port()) as (app, _):
+        await on_screen(app, "connecting", "trying again in")
+
+
+async def test_deletions_and_new_definitions_show_at_once() -> None:
+    box = Box()
+    async with serving(box) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Box", "Main", "LEVEL")
+        await on_screen(app, "Litres")
+        await box.level.send_delProperty("gone now")
+        await off_screen(app, "Litres")
+        await on_screen(app, "gone now")
+        box.level.enable = True
+        await box.level.send_defVector()
+        await go_to(app, pilot, "Box", "Main", "LEVEL")
+        await on_screen(app, "Litres")
+
+
+async def test_dark_and_light() -> None:
+    async with serving(Box()) as port, terminal(port) as (app, pilot):
+        await on_screen(app, "Box")
+        dark = Color.parse(app.theme_variables["background"]).brightness
+        await pilot.press("t")
+        await until(lambda: Color.parse(app.theme_variables["background"]).brightness > dark)
