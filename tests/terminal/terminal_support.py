@@ -16,7 +16,7 @@ from indifast.cli.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
 
-LIMIT = 20.0
+LIMIT = 30.0
 """Seconds after which what is waited for counts as failed."""
 
 

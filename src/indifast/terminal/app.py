@@ -32,6 +32,9 @@ from indifast.terminal.tree import Place, PropertyTree
 INTERVAL = 1 / 15
 """Seconds between two refreshes at least."""
 
+SLOWEST = 0.5
+"""Seconds between two refreshes on a slow machine."""
+
 ANIMATION = 0.25
 """Seconds between two steps of fading highlights and of the clocks of Busy properties."""
 
@@ -49,7 +52,7 @@ class TermApp(App[int]):
     takes the terminal's own 16 colours, `light` begins with a light theme.
     """
 
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     ENABLE_COMMAND_PALETTE = False
     TITLE = "indifast term"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -85,6 +88,7 @@ class TermApp(App[int]):
         self.parse_server = parse
         self.theme = THEMES["ansi" if ansi else "textual"][light]
         self._last_refresh = 0.0
+        self._interval = INTERVAL
         self._timer: asyncio.TimerHandle | None = None
         self._handler: logging.Handler | None = None
         self.status_bar = Static("", id="status", markup=False)
@@ -196,7 +200,7 @@ class TermApp(App[int]):
 
     def _wake(self) -> None:
         """The board has news: refresh, but not before its time."""
-        self._refresh_in(self._last_refresh + INTERVAL - time.monotonic())
+        self._refresh_in(self._last_refresh + self._interval - time.monotonic())
 
     def _refresh_in(self, seconds: float) -> None:
         if not self.is_running:
@@ -236,8 +240,11 @@ class TermApp(App[int]):
             self.message_log.follow()
         if changes.link or changes.structure or changes.messages:
             self._show_status()
-        if self.panes.animate_panes(now):
-            self._refresh_in(ANIMATION)
+        moving = self.panes.animate_panes(now, changes.keys)
+        # On a slow machine the time between is longer: others want to be heard, too.
+        self._interval = min(max(INTERVAL, 3 * (time.monotonic() - now)), SLOWEST)
+        if moving:
+            self._refresh_in(max(ANIMATION, self._interval))
 
     def _show_status(self) -> None:
         session = self.session

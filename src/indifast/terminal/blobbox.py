@@ -34,8 +34,18 @@ class Heading(Lines):
 
     def render_line(self, y: int) -> Strip:
         """A line of the heading."""
-        heading = self.heading()
-        return line(heading[y] if y < len(heading) else [], self.size.width, self.rich_style)
+        heading = self.head()
+        return line(heading[y] if y < len(heading) else [], self.size.width, self.part("base"))
+
+    def follow(self) -> None:
+        """Show the property as it is now."""
+        before = self._head
+        self._head = None
+        if before is None or len(before[1]) != len(self.head()):
+            self.clear_cached_dimensions()
+            self.refresh(layout=True)
+        else:
+            self.refresh()
 
 
 class BlobBox(Vertical):
@@ -70,8 +80,7 @@ class BlobBox(Vertical):
 
     def follow(self) -> None:
         """Show the property as it is now."""
-        self.heading.clear_cached_dimensions()
-        self.heading.refresh(layout=True)
+        self.heading.follow()
         if self.blobs.is_mounted:
             self.blobs.shown(self.shown.vector.perm, self.shown.state)
 

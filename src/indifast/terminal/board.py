@@ -68,7 +68,7 @@ class Property:
         """Whether a command makes sense now."""
         return not self.lost and bool(self.vector.enable) and self.vector.perm != "ro"
 
-    def moving(self, now: float) -> bool:
+    def moving(self) -> bool:
         """Whether it looks different a moment later without any event: a highlight fades, the clock of Busy runs."""
         return bool(self.changed) or (self.busy_since is not None and not self.lost)
 

@@ -96,7 +96,7 @@ class EntryPane(Pane):
         if editor is None or editor.member.name not in names:
             return
         left = self.label_width() + 2
-        editor.styles.offset = (left, len(self.heading()) + names.index(editor.member.name))
+        editor.styles.offset = (left, len(self.head()) + names.index(editor.member.name))
         editor.styles.width = self.editor_width()
 
     def follow(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from indifast.terminal.pane import Pane, Piece
-from indifast.terminal.states import sign, state_style
+from indifast.terminal.states import sign
 
 
 class LightPane(Pane):
@@ -14,5 +14,5 @@ class LightPane(Pane):
     def value(self, member: Any, width: int) -> list[Piece]:
         """The state, in its colour."""
         state = member.membervalue
-        style = state_style(self, state, self.shown.lost)
+        style = self.state_style(state)
         return [(f"{sign(state)} {state}", style + self.value_style(member))]

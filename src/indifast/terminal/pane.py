@@ -20,7 +20,7 @@ from textual.widget import Widget
 
 from indifast.terminal.board import Property
 from indifast.terminal.plain import fitted, plain
-from indifast.terminal.states import CLASSES, sign, state_style
+from indifast.terminal.states import CLASSES, sign
 
 if TYPE_CHECKING:
     from indifast.terminal.board import Board
@@ -68,10 +68,38 @@ class Lines(Widget):
         super().__init__()
         self.shown = shown
         self.board = board
+        self._parts: dict[str, Style] = {}
+        self._head: tuple[int, list[list[Piece]]] | None = None
 
     def part(self, name: str) -> Style:
-        """The style of a component class, for what stands on the widget's background."""
-        return self.get_component_rich_style(f"pane--{name}", partial=True)
+        """The style of a component class, for what stands on the widget's background. `base` is that of the widget.
+
+        Textual keeps them until the widget is drawn anew, which here is all the time.
+        """
+        style = self._parts.get(name)
+        if style is None:
+            if name == "base":
+                style = self.rich_style
+            else:
+                full = name if name.startswith("state--") else f"pane--{name}"
+                style = self.get_component_styles(full).partial_rich_style
+            self._parts[name] = style
+        return style
+
+    def notify_style_update(self) -> None:
+        """The theme or the classes have changed."""
+        super().notify_style_update()
+        self._parts.clear()
+
+    def state_style(self, state: str) -> Style:
+        """The style of a state, or of any while the link is lost."""
+        return self.part("state--lost" if self.shown.lost else f"state--{state.lower()}")
+
+    def head(self) -> list[list[Piece]]:
+        """The heading as it was made last."""
+        if self._head is None or self._head[0] != self.size.width:
+            self._head = (self.size.width, self.heading(self.size.width))
+        return self._head[1]
 
     # -- heading
 
@@ -79,7 +107,7 @@ class Lines(Widget):
         """The lines above the members."""
         width = self.size.width if width is None else width
         shown, vector = self.shown, self.shown.vector
-        state = state_style(self, shown.state, shown.lost)
+        state = self.state_style(shown.state)
         title: list[Piece] = [
             (f"{sign(shown.state)} ", state),
             (plain(vector.label or vector.name), self.part("title")),
@@ -167,8 +195,8 @@ class Pane(Lines, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """A line of the heading or of a member."""
         width = self.size.width
-        base = self.rich_style
-        heading = self.heading()
+        base = self.part("base")
+        heading = self.head()
         if y < len(heading):
             return line(heading[y], width, base)
         members = list(self.shown.vector.members().values())
@@ -212,7 +240,8 @@ class Pane(Lines, can_focus=True):
 
     def follow(self) -> None:
         """Show the property as it is now."""
-        height = len(self.heading()) + len(self.shown.vector.members())
+        self._head = None
+        height = len(self.head()) + len(self.shown.vector.members())
         self.cursor = max(0, min(self.cursor, len(self.shown.vector.members()) - 1))
         if height != self._height:
             self._height = height
@@ -241,7 +270,7 @@ class Pane(Lines, can_focus=True):
         """Bring the cursor's row into view."""
         parent = self.parent
         if isinstance(parent, Widget):
-            y = self.virtual_region.y + len(self.heading()) + self.cursor
+            y = self.virtual_region.y + len(self.head()) + self.cursor
             parent.scroll_to_region(Region(0, y, 1, 1), animate=False)
 
     # -- commands
@@ -306,7 +335,7 @@ class Pane(Lines, can_focus=True):
         """A click puts the cursor on a row; on the value where the cursor is, it does what Enter does."""
         if event.style.meta.get("@click"):
             return
-        row = event.y - len(self.heading())
+        row = event.y - len(self.head())
         if not 0 <= row < len(self.shown.vector.members()):
             return
         if row == self.cursor and event.x > self.label_width() and self.was_focused:

@@ -7,7 +7,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from indifast.terminal.blobbox import BlobBox
-from indifast.terminal.board import Board, Changes, Property
+from indifast.terminal.board import Board, Changes, Key, Property
 from indifast.terminal.lightpane import LightPane
 from indifast.terminal.numberpane import NumberPane
 from indifast.terminal.pane import Pane
@@ -121,12 +121,16 @@ class PaneList(VerticalScroll, can_focus=False):
                 return Place(shown.key[0], shown.group, shown.key[1])
         return self.place
 
-    def animate_panes(self, now: float) -> bool:
-        """Let highlights fade and clocks run; False when nothing is left to do."""
+    def animate_panes(self, now: float, followed: set[Key]) -> bool:
+        """Let highlights fade and clocks run, besides what was followed just now; False when nothing is left to do."""
         moving = False
+        top = self.scroll_offset.y
+        bottom = top + self.size.height
         for shown, pane in self._panes.items():
-            if shown.moving(now):
-                shown.fade(now)
-                pane.follow()
+            if shown.moving():
                 moving = True
+                shown.fade(now)
+                region = pane.virtual_region
+                if shown.key not in followed and region.y < bottom and region.bottom > top:
+                    pane.follow()
         return moving

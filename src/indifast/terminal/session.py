@@ -14,6 +14,10 @@ from indifast.terminal.board import Board, Key
 logger = logging.getLogger(__name__)
 
 
+TURN = 100
+"""Events, of some 15 µs each, that are handled before everything else gets its turn. A key takes several turns."""
+
+
 class Server(Protocol):
     """Where a server is, in the words of people (`str`); makes clients of it."""
 
@@ -27,10 +31,15 @@ class Client(IPyClient):
     retry_max = 10.0
     vector_timeout_max = 3600.0
     receive_event: Callable[[Any], None]
+    _turn = 0
 
     async def rxevent(self, event: Any) -> None:
-        """Only note it: the screen is refreshed later."""
+        """Only note it: the screen is refreshed later. In a flood, keys get their turn every so many events."""
         self.receive_event(event)
+        self._turn += 1
+        if self._turn >= TURN:
+            self._turn = 0
+            await asyncio.sleep(0)
 
 
 class Session:

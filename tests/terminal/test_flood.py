@@ -1,0 +1,79 @@
+"""Ten thousand updates a second: the terminal goes on answering, and draws what is seen some times a second."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from terminal_support import go_to, on_screen, terminal, until
+
+from indifast.cli.address import Address, parse_address
+from indifast.terminal.app import TermApp
+from indifast.terminal.editor import Editor
+
+PROGRAM = Path(__file__).parent / "programs" / "flood.py"
+
+
+class Counting(TermApp):
+    """Counts its refreshes."""
+
+    refreshes = 0
+
+    def on_term_app_refresh(self) -> None:
+        self.refreshes += 1
+        super().on_term_app_refresh()
+
+
+@contextlib.contextmanager
+def flood(rate: int) -> Iterator[int]:
+    """The server in a process of its own; gives its port."""
+    with subprocess.Popen(
+        [sys.executable, PROGRAM, str(rate)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            assert program.stdout is not None
+            yield int(program.stdout.readline())
+        finally:
+            program.kill()
+
+
+async def test_keys_are_answered_in_a_flood() -> None:
+    with flood(10_000) as port:
+        app = Counting(Address("127.0.0.1", port), parse_address)
+        async with terminal(port, app=app) as (_, pilot):
+            await go_to(app, pilot, "Flood", "Main")
+            await on_screen(app, "Number 0")
+            await pilot.press("right")  # opens the group
+
+            def received() -> int:
+                assert app.session.client is not None
+                return app.session.client.stats()["received"]
+
+            began, drawn = received(), app.refreshes
+            # The pilot's own `press` waits for the app to be idle, which it never is here.
+            answered = 0
+            while received() < began + 50_000 or answered < 40:
+                line = app.property_tree.cursor_line
+                app.simulate_key("down" if line < 40 else "home")
+                await until(lambda line=line: app.property_tree.cursor_line != line, "the cursor")
+                answered += 1
+            assert app.refreshes - drawn < (received() - began) / 50  # never one for each update
+            await go_to(app, pilot, "Flood", "Other", "OFFSET")
+            await until(lambda: app.panes.pane_of("Flood", "OFFSET"))
+            app.simulate_key("right")
+            await until(lambda: app.focused is app.panes.pane_of("Flood", "OFFSET"))
+            app.simulate_key("4")
+            await until(lambda: isinstance(app.focused, Editor) and app.focused.value == "4")
+            app.simulate_key("2")
+            app.simulate_key("enter")
+            await until(lambda: app.board.properties["Flood", "OFFSET"].vector["O"] == "42.0")
+            app.simulate_key("escape")
+            await go_to(app, pilot, "Flood", "Main", "N07")
+            before = app.board.properties["Flood", "N07"].vector.getfloatvalue("A")
+            await until(lambda: app.board.properties["Flood", "N07"].seen["A"] != f"{before:.0f}")
+            await until(lambda: len(app.board.history["Flood", "N07", "A"]) > 10)
+            app.simulate_key("right")
+            await on_screen(app, " values, ")  # the history is bounded
