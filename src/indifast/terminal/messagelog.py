@@ -9,7 +9,7 @@ from indifast.terminal.messages import KEPT, Entry, MessageStore
 from indifast.terminal.plain import plain
 
 AT_ONCE = 200
-"""Lines written in one refresh; of a larger flood the oldest are only found by a filter."""
+"""Messages written in one refresh; of a larger flood the oldest are only shown when a filter is set or ended."""
 
 
 class MessageLog(RichLog, can_focus=True):
@@ -23,20 +23,25 @@ class MessageLog(RichLog, can_focus=True):
 
     def follow(self) -> None:
         """Write what is new."""
-        entries = self.store.since(self._written)[-AT_ONCE:]
+        entries = self.store.since(self._written)
+        at_end = self.is_vertical_scroll_end
+        left_out = self.store.count - self._written - min(len(entries), AT_ONCE)
         self._written = self.store.count
-        self._write(entries)
+        if left_out and self.is_mounted:
+            self.write(
+                Text(f"({left_out} messages at once, a filter shows what is kept of them)", "dim"), scroll_end=at_end
+            )
+        self._write(entries[-AT_ONCE:], at_end)
 
     def filter(self, text: str) -> None:
         """Show only messages that have all words of a text in them, in their device's or property's name."""
         self._words = text.casefold().split()
         self.clear()
-        self._write(self.store.since(0))
+        self._write(self.store.since(0), True)
 
-    def _write(self, entries: list[Entry]) -> None:
+    def _write(self, entries: list[Entry], at_end: bool) -> None:
         if not self.is_mounted:
             return
-        at_end = self.is_vertical_scroll_end
         for entry in entries:
             if entry.matches(self._words):
                 self.write(self._line(entry), scroll_end=at_end)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -55,15 +56,16 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """One line for each key."""
-        text = Text()
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
         for key, what in KEYS:
             if what:
-                text.append(f"  {key:15} ", "bold")
-                text.append(f"{what}\n")
+                table.add_row(Text(f"  {key}"), Text(what))
             else:
-                text.append(f"{key}\n", "bold underline")
+                table.add_row(Text(key, "underline"))
         with VerticalScroll(classes="dialog"):
-            yield Static(text, markup=False)
+            yield Static(table)
             yield Label("Esc closes this page", markup=False, classes="hint")
 
 

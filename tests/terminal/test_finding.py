@@ -1,0 +1,211 @@
+"""Finding one's way: search, messages, history, help, small terminals, BLOBs on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from terminal_support import go_to, off_screen, on_screen, screen_text, serving, terminal, until
+from textual.widgets import Input
+
+from indifast import (
+    BLOBMember,
+    BLOBVector,
+    Device,
+    IPyDriver,
+    LightMember,
+    LightVector,
+    NumberMember,
+    NumberVector,
+)
+from indifast.cli.address import Address, parse_address
+from indifast.cli.demo_drivers import CameraDriver, ThermostatDriver
+from indifast.terminal.app import TermApp
+from indifast.terminal.tree import Place
+
+
+class Mixed(IPyDriver):
+    """A device with groups, a counter, lights, and a BLOB in each direction."""
+
+    def __init__(self) -> None:
+        self.count = NumberVector("COUNT", "Count", "Main", "ro", "Ok", [NumberMember("N", "N", "%g", 0, 0, 0, 0)])
+        self.lights = LightVector("STATUS", "Status lights", "Signals", "Ok", [LightMember("L", "Link", "Busy")])
+        self.image = BLOBVector("IMAGE", "Image", "Pictures", "ro", "Ok", [BLOBMember("I", "Image", blobformat=".txt")])
+        self.mask = BLOBVector("MASK", "Mask", "Pictures", "wo", "Ok", [BLOBMember("M", "Mask")])
+        self.masks: list[tuple[bytes, str]] = []
+        super().__init__(Device("Mixed", [self.count, self.lights, self.image, self.mask]))
+
+    async def rxevent(self, event: object) -> None:
+        if getattr(event, "vectorname", None) == "MASK" and hasattr(event, "sizeformat"):
+            self.masks.append((bytes(event["M"]), event.sizeformat["M"][1]))
+            await self.mask.send_setVector(state="Ok")
+
+
+async def test_search() -> None:
+    async with serving(Mixed(), ThermostatDriver(), CameraDriver(64, 48)) as port, terminal(port) as (app, pilot):
+        await on_screen(app, "Mixed", "Demo Camera", "Demo Thermostat")
+        await pilot.press("slash", *"wanted temp")
+        await on_screen(app, "Demo Thermostat", "Wanted temperature")
+        await off_screen(app, "Demo Camera")
+        await pilot.press("enter")
+        await until(lambda: app.panes.place == Place("Demo Thermostat", "Main", "TARGET"))
+        assert app.focused is app.property_tree
+        await pilot.press("escape")
+        await on_screen(app, "Demo Camera")
+        await pilot.press("slash", *"no such thing")
+        await off_screen(app, "Demo Thermostat")
+
+
+async def test_messages_are_filtered_and_kept() -> None:
+    mixed = Mixed()
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await on_screen(app, "Mixed")
+        device = mixed["Mixed"]
+        for number in range(150):
+            await device.send_device_message(f"line {number} is {'odd' if number % 2 else 'even'}")
+        await on_screen(app, "line 149 is odd")
+        await until(lambda: len(app.message_log.lines) > 150)
+        await pilot.press("f", *"mixed EVEN 12")
+        await on_screen(app, "line 128 is even")
+        await off_screen(app, "line 149")
+        await pilot.press("escape")
+        await on_screen(app, "line 149 is odd")
+        await pilot.press("l")
+        await off_screen(app, "Signals")
+        await pilot.press("pageup")
+        await off_screen(app, "line 149 is odd")
+        await device.send_device_message("one more")
+        await until(lambda: app.board.messages.entries[-1].text == "one more")
+        await until(lambda: app.message_log.lines[-1].text.rstrip().endswith("one more"))
+        assert "one more" not in screen_text(app)  # it stays where it was scrolled to
+        await pilot.press("end")
+        await on_screen(app, "one more")
+        await pilot.press("l")
+        await on_screen(app, "Signals")
+
+
+async def test_a_flood_of_messages_is_counted_not_drawn() -> None:
+    mixed = Mixed()
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await on_screen(app, "Mixed")
+        written = len(app.message_log.lines)
+        for number in range(1000):
+            app.board.note(f"number {number}", "")
+        await on_screen(app, "number 999")
+        assert len(app.message_log.lines) == written + 201
+        assert "(800 messages at once" in app.message_log.lines[written].text
+        await pilot.press("f", *"number 17")
+        await on_screen(app, "number 717", "number 817", "number 917")
+
+
+async def test_the_history_of_a_number() -> None:
+    mixed = Mixed()
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Main", "COUNT")
+        await pilot.press("right")
+        await until(lambda: app.panes.number_at_cursor() == ("Mixed", "COUNT", "N"))
+        assert not app.history.display
+        for value in (3, 1, 4, 1.5):
+            mixed.count["N"] = value
+            await mixed.count.send_setVector()
+            await until(lambda value=value: app.board.properties["Mixed", "COUNT"].seen.get("N") == str(value))
+        await on_screen(app, "N: 5 values, 0 to 4")
+        assert list(app.history.spark.data or ()) == [0, 3, 1, 4, 1.5]
+
+
+async def test_lights_and_states() -> None:
+    mixed = Mixed()
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Signals", "STATUS")
+        await on_screen(app, "◐ Busy")
+        mixed.lights["L"] = "Alert"
+        await mixed.lights.send_setVector(state="Alert")
+        await on_screen(app, "▲ Alert", "▾ ▲ Mixed")  # the device shows what most needs a look
+
+
+async def test_help_and_back() -> None:
+    async with serving(Mixed()) as port, terminal(port, (100, 40)) as (app, pilot):
+        await on_screen(app, "Mixed")
+        await pilot.press("question_mark")
+        await on_screen(app, "search devices", "numbers: a step up or down")
+        await pilot.press("escape")
+        await off_screen(app, "numbers: a step up or down")
+
+
+async def test_a_terminal_that_is_too_small_says_so() -> None:
+    async with serving(Mixed()) as port, terminal(port) as (app, pilot):
+        await on_screen(app, "Mixed")
+        await pilot.resize_terminal(40, 10)
+        await on_screen(app, "has 40 columns and 10")
+        await pilot.resize_terminal(80, 24)
+        await off_screen(app, "40 columns")
+        await on_screen(app, "Mixed")
+
+
+async def test_blobs_come_only_when_they_are_asked_for() -> None:
+    mixed = Mixed()
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Pictures", "IMAGE")
+        await on_screen(app, "BLOBs are not asked for: press b", "nothing received yet")
+        assert app.session.client is not None
+        mixed.image["I"] = b"unseen"
+        await mixed.image.send_setVectorMembers(members=["I"])
+        await app.session.client.ping(20)
+        await pilot.press("b")
+        await on_screen(app, "BLOBs are asked for, b ends that")
+        await app.session.client.ping(20)
+        member = app.board.properties["Mixed", "IMAGE"].vector.member("I")
+        assert member.membervalue is None
+
+        async def seen() -> None:
+            mixed.image["I"] = b"some text"
+            await mixed.image.send_setVectorMembers(members=["I"])
+            await until(lambda: member.membervalue == b"some text")
+
+        await seen()
+        await on_screen(app, ".txt", "9 B")
+        await pilot.press("b")
+        await on_screen(app, "BLOBs are not asked for: press b")
+
+
+async def test_a_folder_for_blobs_is_chosen_at_run_time(tmp_path: Path) -> None:
+    mixed = Mixed()
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await on_screen(app, "Mixed")
+        await pilot.press("c", "tab", *"/nowhere/at/all", "enter")
+        await on_screen(app, "is not an existing folder")
+        app.screen.query_one("Input:focus", Input).value = str(tmp_path)
+        await pilot.press("enter")
+        await on_screen(app, "BLOBs to")
+        assert app.session.client is not None
+        await app.session.client.ping(20)
+        mixed.image["I"] = b"some text"
+        await mixed.image.send_setVectorMembers(members=["I"])
+        await until(lambda: [path.read_bytes() for path in tmp_path.glob("I_*.txt")] == [b"some text"])
+
+
+async def test_a_folder_given_at_the_start(tmp_path: Path) -> None:
+    mixed = Mixed()
+    async with serving(mixed) as port:
+        app = TermApp(Address("127.0.0.1", port), parse_address, folder=tmp_path)
+        async with terminal(None, app=app):
+            await on_screen(app, "Mixed", "BLOBs to")
+            assert app.session.client is not None
+            await app.session.client.ping(20)
+            mixed.image["I"] = b"first"
+            await mixed.image.send_setVectorMembers(members=["I"])
+            await until(lambda: [path.read_bytes() for path in tmp_path.glob("I_*.txt")] == [b"first"])
+
+
+async def test_a_file_is_sent_as_a_blob(tmp_path: Path) -> None:
+    mixed = Mixed()
+    file = tmp_path / "mask.fits.gz"
+    file.write_bytes(b"not really")
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Pictures", "MASK")
+        await on_screen(app, "wo write-only", "Send")
+        box = app.panes.pane_of("Mixed", "MASK")
+        box.blobs.on_send(file, "M")
+        await until(lambda: mixed.masks)
+        assert mixed.masks == [(b"not really", ".fits.gz")]
+        box.blobs.on_send(tmp_path / "missing", "M")
+        await on_screen(app, "the BLOB cannot be read")
