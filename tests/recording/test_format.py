@@ -97,7 +97,7 @@ def test_blobs_come_out_as_they_went_in_small_and_large(tmp_path: Path) -> None:
         for content in contents:
             recorder.put(Direction.FROM, Party.DRIVER, "dome", picture(content, encoded=False))
             recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(angle(len(content)))[0])
-        while recorder._entries:  # large ones are encoded by a thread
+        while recorder._runs:  # large ones are encoded by a thread
             await asyncio.sleep(0.01)
         recorder.close()
         return recorder

@@ -168,8 +168,8 @@ def _sizes(seconds: float, recorder: Recorder) -> str:
 
 def _say_what_was_recorded(recorder: Recorder, options: argparse.Namespace) -> int:
     text = f"{recorder.messages} messages, {recorder.frames} of them with BLOBs, {recorder.written_bytes} bytes"
-    if recorder.left_out:
-        text += f"; the BLOBs of {recorder.left_out} more were left out, the disk was too slow"
+    if recorder.left_out or recorder.missed:
+        text += f"; the disk was too slow for {recorder.left_out} with BLOBs and for {recorder.missed} others"
     print(f"{_PROGRAM}: {options.output}: {text}", file=sys.stderr)
     if not recorder.messages:
         what = f"of {', '.join(options.device)}" if options.device else "by the server"

@@ -91,12 +91,22 @@ def title_line(title: Title) -> bytes:
 
 def head_line(head: Head) -> bytes:
     """The line in front of a message."""
-    words = [stamp(head.time), head.direction.value]
-    if head.direction not in _WITHOUT_PARTY:
-        words.append(head.party.value)
-    if head.label:
-        words.append(_one_line(head.label))
-    return f"<!-- {' '.join(words)} -->\n".encode("utf-8", "replace")
+    return head_start(head.time) + b"%06d" % head.time.microsecond + head_rest(head.direction, head.party, head.label)
+
+
+def head_start(second: datetime) -> bytes:
+    """The beginning of such a line, up to the six digits of the microseconds."""
+    return f"<!-- {second.replace(tzinfo=None, microsecond=0).isoformat()}.".encode()
+
+
+def head_rest(direction: Direction, party: Party, label: str) -> bytes:
+    """The rest of it."""
+    words = [direction.value]
+    if direction not in _WITHOUT_PARTY:
+        words.append(party.value)
+    if label:
+        words.append(_one_line(label))
+    return f" {' '.join(words)} -->\n".encode("utf-8", "replace")
 
 
 def parse_title(comment: bytes) -> Title:

@@ -9,11 +9,11 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from indifast.protocol.message import Buffer, Routable
-from indifast.recording.fileformat import Direction, Head, Party, Title, head_line, title_line, utc_now
+from indifast.recording.fileformat import Direction, Party, Title, head_rest, head_start, title_line, utc_now
 from indifast.transport.blobs import BlobMessage
 
 logger = logging.getLogger(__name__)
@@ -27,23 +27,22 @@ MAX_WAITING = 128 << 20
 _BEHIND = 8 << 20  # bytes that wait, beyond which is written without compressing
 _HURRY = 1 << 20  # bytes that are written without waiting for more
 _MEMBER = 4 << 20  # bytes of a gzip member, each of which has a checksum
-_PIECE = 64 << 10  # bytes, from which on a piece is compressed by itself
+_HEAD = 100  # bytes of a comment, about
+_MAX_RESTS = 1000  # ends of comments that are kept
 _FASTEST, _STORED = 1, 0  # levels of zlib
 
 
-class _Entry:
-    """One record that waits to be written; `parts` is None while the base64 of its BLOBs is being made."""
+class _Run:
+    """Pieces of the file that are written together: many small ones, or one message with BLOBs."""
 
-    __slots__ = ("direction", "label", "message", "parts", "party", "seconds", "size")
+    __slots__ = ("large", "message", "pieces", "size")
 
-    def __init__(self, direction: Direction, party: Party, label: str) -> None:
-        self.seconds = time.monotonic()
-        self.direction = direction
-        self.party = party
-        self.label = label
-        self.message: BlobMessage | None = None
-        self.parts: Sequence[Buffer] | None = ()
-        self.size = 100
+    def __init__(self, message: BlobMessage | None = None) -> None:
+        self.pieces: list[Buffer] = []
+        self.size = 0
+        self.message = message
+        """Its base64 is still being made."""
+        self.large = message is not None
 
 
 class Recorder:
@@ -51,7 +50,8 @@ class Recorder:
 
     To be used from one thread, that of the event loop. What is put in is compressed and written by a thread of the
     recorder's own, at the latest 0.2 s later, so that a crash loses little. When the thread is behind, it compresses
-    no more; when it is far behind (`max_waiting` bytes), the contents of BLOBs are left out and counted.
+    no more; when it is far behind (`max_waiting` bytes), the contents of BLOBs are left out and counted, and at twice
+    as much whole messages.
 
     Args:
         path: the file, which must not exist yet unless `replace` is true. What is no regular file is written to.
@@ -85,19 +85,27 @@ class Recorder:
         """Messages that were put in with the contents of their BLOBs."""
         self.left_out = 0
         """Messages whose BLOBs were left out because the file could not be written fast enough."""
+        self.missed = 0
+        """Messages that were not recorded at all because even that was too much."""
         self.error: OSError | None = None
         """What ended the recording before its time."""
-        self._began = utc_now()
-        self._zero = time.monotonic()
+        began = utc_now()
+        self._began = began.replace(microsecond=0)
+        self._zero = time.monotonic() - began.microsecond / 1e6
         self._max_waiting = max_waiting
         self._on_error = on_error
-        self._entries: deque[_Entry] = deque()
+        self._runs: deque[_Run] = deque()
+        self._open: _Run | None = None  # the newest, as long as it may grow
+        self._lock = threading.Lock()
+        self._second = -1.0
+        self._stamp = b""
+        self._rests: dict[tuple[Direction, Party, str], bytes] = {}
         self._put_bytes = self._done_bytes = 0
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = False
         self._deflate = _Deflate()
         try:
-            self._write([title_line(Title(self._began, source, blobs))])
+            self._put_on_disk(self._deflate.add(title_line(Title(began, source, blobs)), _FASTEST))
             self._flush()
         except OSError:
             with contextlib.suppress(OSError):
@@ -110,124 +118,164 @@ class Recorder:
         """Record a message. What somebody is told is recorded without the contents of BLOBs."""
         if self._closing or self.error is not None:
             return
-        entry = _Entry(direction, party, label)
+        if self.waiting > 2 * self._max_waiting:
+            self.missed += 1
+            return
         self.messages += 1
+        head = self._head(direction, party, label)
         if isinstance(message, BlobMessage):
-            self._put_blobs(entry, message)
+            if direction is Direction.FROM and self._takes(message):
+                self.frames += 1
+                self._put_blobs(head, message)
+            else:
+                self._append((head, message.head(), b"\n"), 1000)
         else:
-            entry.parts = message.parts(False) or ()
-            entry.size += message.size
-        self._append(entry)
+            parts = message.parts(False) or (b"",)
+            self._append((head, *parts) if parts[-1][-1:] == b"\n" else (head, *parts, b"\n"), message.size + _HEAD)
 
     def lost(self, party: Party, label: str) -> None:
         """Record that a connection has ended, and with it the devices behind it."""
-        self._append(_Entry(Direction.LOST, party, label))
+        self._append((self._head(Direction.LOST, party, label),), _HEAD)
 
     def note(self, text: str) -> None:
         """Record something about the recording, for people."""
-        self._append(_Entry(Direction.NOTE, Party.SERVER, text))
+        self._append((self._head(Direction.NOTE, Party.SERVER, text),), _HEAD)
 
     def close(self) -> None:
         """Write what waits, and the end. BLOBs of which the base64 is not there yet are left out."""
         if self._closing:
             return
-        for entry in list(self._entries):
-            if entry.parts is None and entry.message is not None:
-                entry.parts = (entry.message.head(),)
+        for run in list(self._runs):
+            if run.message is not None:
+                run.pieces += (run.message.head(), b"\n")
+                run.message = None
                 self.frames -= 1
                 self.left_out += 1
-        if self.left_out:
-            self.note(f"the contents of {self.left_out} messages with BLOBs were left out: the disk was too slow")
-        self._append(_Entry(Direction.END, Party.SERVER, ""))
+        if self.left_out or self.missed:
+            self.note(
+                f"the disk was too slow: {self.left_out} messages are without the contents of their BLOBs,"
+                f" {self.missed} are missing"
+            )
+        self._append((self._head(Direction.END, Party.SERVER, ""),), _HEAD)
         self._closing = True
         self._hurry.set()
         self._wake.set()
         self._thread.join()
 
-    # -- in the thread of the event loop
+    @property
+    def waiting(self) -> int:
+        """Bytes, about, that are not written yet."""
+        return self._put_bytes - self._done_bytes
 
-    def _put_blobs(self, entry: _Entry, message: BlobMessage) -> None:
-        wanted = self.blobs and entry.direction is Direction.FROM
-        if wanted and self._put_bytes - self._done_bytes + message.size > self._max_waiting:
+    # -- in the thread of the event loop. Comments are made here: a second thread that runs much Python of its own
+    # would hold up this one each time that it comes back from the system.
+
+    def _head(self, direction: Direction, party: Party, label: str) -> bytes:
+        """The comment in front of a message; its parts are made once per second, and once per party."""
+        seconds, fraction = divmod(time.monotonic() - self._zero, 1.0)
+        if seconds != self._second:
+            self._second = seconds
+            self._stamp = head_start(self._began + timedelta(seconds=seconds))
+        key = (direction, party, label)
+        rest = self._rests.get(key)
+        if rest is None:
+            if len(self._rests) >= _MAX_RESTS:
+                self._rests.clear()
+            rest = self._rests[key] = head_rest(direction, party, label)
+        return b"%b%06d%b" % (self._stamp, fraction * 1e6, rest)
+
+    def _takes(self, message: BlobMessage) -> bool:
+        """Whether the contents of these BLOBs are to be recorded."""
+        if not self.blobs:
+            return False
+        if self.waiting + message.size > self._max_waiting:
             if not self.left_out:
                 logger.warning("%s can't be written fast enough: contents of BLOBs are left out", self.path)
             self.left_out += 1
-            wanted = False
-        if not wanted:
-            entry.parts = (message.head(),)
-            return
-        self.frames += 1
-        entry.parts = None
-        entry.size += message.size
-        entry.message = message
-        self._take_form(entry)
+            return False
+        return True
 
-    def _take_form(self, entry: _Entry) -> None:
-        """Take the inline form over once it is there as a whole; large ones grow piece by piece."""
-        message = entry.message
-        if message is None or entry.parts:
+    def _put_blobs(self, head: bytes, message: BlobMessage) -> None:
+        """Record the inline form, or hold its place until it is there as a whole."""
+        run = _Run(message)
+        run.pieces.append(head)
+        run.size = message.size + _HEAD
+        with self._lock:
+            self._runs.append(run)
+            self._open = None
+        self._count(run.size)
+        self._fill(run)
+
+    def _fill(self, run: _Run) -> None:
+        """Take the inline form over once it is whole; large ones grow piece by piece."""
+        message = run.message
+        if message is None:
             return
         if message.whole(False):
-            entry.parts = message.parts(False) or ()
+            run.pieces += (*(message.parts(False) or ()), b"\n")
+            run.message = None
             self._wake.set()
         else:
-            message.when_ready(False, lambda: self._take_form(entry))
+            message.when_ready(False, lambda: self._fill(run))
 
-    def _append(self, entry: _Entry) -> None:
+    def _append(self, pieces: Iterable[Buffer], size: int) -> None:
         if self._closing or self.error is not None:
             return
-        self._put_bytes += entry.size
-        self._entries.append(entry)
+        with self._lock:
+            run = self._open
+            if run is None:
+                run = self._open = _Run()
+                self._runs.append(run)
+            run.pieces += pieces
+            run.size += size
+            if run.size > _HURRY:
+                self._open = None
+        self._count(size)
+
+    def _count(self, size: int) -> None:
+        self._put_bytes += size
         if not self._wake.is_set():
             self._wake.set()
-        if self._put_bytes - self._done_bytes > _HURRY:
+        if self._put_bytes - self._done_bytes > _HURRY and not self._hurry.is_set():
             self._hurry.set()
 
     # -- in the thread of the recorder
 
     def _run(self) -> None:
         try:
-            while not (self._closing and not self._entries):
+            while not (self._closing and not self._runs):
                 self._wake.wait()
                 if not self._closing:
                     self._hurry.wait(FLUSH)
                 self._wake.clear()
                 self._hurry.clear()
-                self._drain()
+                while (run := self._next()) is not None:
+                    self._write(run)
+                    self._done_bytes += run.size
+                self._flush()
             self._put_on_disk(self._deflate.finish())
             self._file.close()
         except OSError as error:
             self.error = error
-            self._entries.clear()
+            self._runs.clear()
             with contextlib.suppress(OSError):
                 self._file.close()
             if self._on_error is not None:
                 self._on_error(error)
 
-    def _drain(self) -> None:
-        """Write the records that are complete, up to the first that is not."""
-        pieces: list[Buffer] = []
-        size = 0
-        while self._entries and (parts := self._entries[0].parts) is not None:
-            entry = self._entries.popleft()
-            moment = self._began + timedelta(seconds=entry.seconds - self._zero)
-            pieces.append(head_line(Head(moment, entry.direction, entry.party, entry.label)))
-            if parts:
-                pieces += parts
-                if bytes(memoryview(parts[-1])[-1:]) != b"\n":
-                    pieces.append(b"\n")
-            size += entry.size
-            if size > _HURRY:
-                self._write(pieces)
-                self._done_bytes += size
-                pieces, size = [], 0
-        self._write(pieces)
-        self._flush()
-        self._done_bytes += size
+    def _next(self) -> _Run | None:
+        """The oldest run, if it is complete; nothing is added to it any more."""
+        with self._lock:
+            if not self._runs or self._runs[0].message is not None:
+                return None
+            run = self._runs.popleft()
+            if run is self._open:
+                self._open = None
+            return run
 
-    def _write(self, pieces: Sequence[Buffer]) -> None:
-        level = _STORED if self._put_bytes - self._done_bytes > _BEHIND else _FASTEST
-        for piece in _joined(pieces):
+    def _write(self, run: _Run) -> None:
+        level = _STORED if self.waiting > _BEHIND else _FASTEST
+        for piece in run.pieces if run.large else (b"".join(run.pieces),):
             self._put_on_disk(self._deflate.add(piece, level))
 
     def _flush(self) -> None:
@@ -266,18 +314,3 @@ class _Deflate:
         """The end of the member."""
         compress, self._compress = self._compress, None
         return b"" if compress is None else compress.flush(zlib.Z_FINISH)
-
-
-def _joined(pieces: Sequence[Buffer]) -> list[Buffer]:
-    """The same bytes, small pieces put together."""
-    joined: list[Buffer] = []
-    small: list[Buffer] = []
-    for piece in pieces:
-        if len(piece) < _PIECE:
-            small.append(piece)
-            continue
-        joined += (b"".join(small), piece)
-        small = []
-    if small:
-        joined.append(b"".join(small))
-    return joined
