@@ -12,7 +12,7 @@ from indifast.protocol.message import Routable
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox
 from indifast.routing.peer import Kind, Peer
-from indifast.routing.router import Router
+from indifast.routing.router import ASK_BURST, Router
 
 
 def parse(xml: str) -> list[Any]:
@@ -201,6 +201,56 @@ def test_get_properties_goes_to_the_owner_with_the_version_that_drivers_bear() -
 def test_clients_do_not_hear_each_other(world: World) -> None:
     assert who(world, command("D"), "all") == {"driver"}
     assert who(world, "<getProperties version='1.7'/>", "all") == {"driver"}
+
+
+def test_requests_of_a_crowd_are_put_together() -> None:
+    """Each is answered to everybody: passed on one by one, those of a thousand clients cost a million definitions."""
+    world = World()
+    held: list[int] = []
+    world.router.on_held = lambda: held.append(1)
+    world.driver("one", "D")
+    world.driver("two", "E")
+    world.remote("link")
+    world.say("link", define("R"))
+    world.forget()
+    heard = []
+    for number in range(100):
+        world.client(f"client {number}")
+        heard += world.heard("one")
+    assert heard == ["getProperties"] * (ASK_BURST - 1), "the link was the first to ask"
+    assert len(held) == 1, "one timer serves them all"
+    world.say("client 7", "<getProperties version='1.7' device='D' name='P'/>")
+    assert world.heard("one") == []
+    world.forget()
+    assert world.router.ask_held(world.now), "not yet"
+    assert world.heard("one") == world.heard("link") == []
+    world.now += world.router.ask_interval * 1.01
+    assert not world.router.ask_held(world.now)
+    assert world.heard("one") == world.heard("two") == ["getProperties"], "one for all of them"
+    assert world.heard("link") == ["getProperties R"]
+    world.now += world.router.ask_interval * ASK_BURST * 1.01
+    world.say("client 7", "<getProperties version='1.7' device='D' name='P'/>")
+    assert world.heard("one") == ["getProperties D P"], "at once again"
+
+
+def test_what_is_held_back_is_bounded_and_forgotten_with_its_owner() -> None:
+    world = World()
+    world.driver("one", "D")
+    link = world.remote("link")
+    world.say("link", define("R"))
+    world.client("client")
+    for number in range(3000):
+        for device in "DR":
+            world.say("client", f"<getProperties version='1.7' device='{device}' name='{number}'/>")
+    assert len(world.peers["one"].held_asks) <= 101 and len(link.held_asks) <= 101
+    world.forget()
+    world.router.lose(link, world.now)
+    world.now += 1000.0
+    while world.router.ask_held(world.now):
+        world.now += 1.0
+    heard = world.heard("one")
+    assert heard[0] == "getProperties" and len(heard) == 1
+    assert world.heard("link") == []
 
 
 def test_a_starting_driver_is_asked() -> None:

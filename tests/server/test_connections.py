@@ -48,14 +48,28 @@ async def stalled_client(server: IPyServer, words: bytes = WANTS) -> socket.sock
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
     await asyncio.get_running_loop().sock_sendall(sock, words)
     await eventually(
-        lambda: any(peer["name"] not in known and peer["received"] == words.count(b"/") for peer in peers(server))
-        or any(peer["name"] not in known and peer["received"] >= 2 for peer in peers(server))
+        lambda: (
+            any(peer["name"] not in known and peer["received"] == words.count(b"/") for peer in peers(server))
+            or any(peer["name"] not in known and peer["received"] >= 2 for peer in peers(server))
+        )
     )
     return sock
 
 
 async def reads_again(sock: socket.socket) -> Client:
     return Client(*await asyncio.open_connection(sock=sock))
+
+
+def test_every_one_of_a_crowd_hears_the_definitions_it_asked_for() -> None:
+    async def run() -> None:
+        async with IPyServer(Camera(), port=0, maxconnections=None) as server:
+            clients = [await Client.to(server, asks=False) for _ in range(40)]
+            for client in clients:
+                client.say("<getProperties version='1.7'/>")
+            for client in clients:
+                await client.hears("defBLOBVector", "Cam")
+
+    asyncio.run(run())
 
 
 def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later(

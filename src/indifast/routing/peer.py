@@ -107,6 +107,12 @@ class Peer:
         """BLOB properties of its devices, known where BLOBs have to be asked for."""
         self.asked_blobs: set[tuple[str, str]] = set()
         """BLOB properties that it was asked for by enableBLOB."""
+        self.asks = math.inf
+        """Requests for definitions that it may be sent at once; the router sets the bound."""
+        self.asked = 0.0
+        """When that was reckoned last."""
+        self.held_asks: dict[Property, None] = {}
+        """Requests for definitions (device, name) that wait until it may be sent more of them."""
         self.routes: dict[RouteKey, Route] = {}
         self.last_route: Route | None = None
         self.pace: Pace | None = None

@@ -26,6 +26,13 @@ RING_CHECK = "indifast ring check"
 MAX_DEVICES = 10_000
 """Devices that one peer may own."""
 
+ASK_BURST = 10
+"""Requests for definitions that are passed on to a driver or link at once, however many clients there are."""
+
+ASK_INTERVAL = 500e-6
+"""Seconds per client between those beyond: each is answered to everybody, so those of a crowd cost its square."""
+
+_MAX_HELD = 100  # requests held back for one driver or link before one for everything, or its device, stands for them
 _MAX_ROUTES = 20_000  # kinds of message remembered per peer
 _MAX_LOGGED = 100  # refusals remembered per peer, so that each is logged once; more are counted only
 _RECENT = 256  # messages without device remembered, so that none circulates
@@ -56,6 +63,8 @@ class Router:
         self.on_resume = on_resume
         self.on_dirty = on_dirty
         """Called when a peer has something new after none had."""
+        self.on_held: Callable[[], None] | None = None
+        """Called when a request for definitions is held back: `ask_held` is to be called after `ask_interval`."""
         self.owners: dict[str, Peer] = {}
         self.peers: dict[Peer, None] = {}
         self.refused: Counter[str] = Counter()
@@ -64,6 +73,7 @@ class Router:
         self._drivers: dict[Peer, None] = {}
         self._remotes: dict[Peer, None] = {}
         self._dirty: dict[Peer, None] = {}
+        self._held: dict[Peer, None] = {}
         self._version = 0
         self._demand: dict[tuple[str, str], Demand] = {}
         self._demand_version = -1
@@ -118,6 +128,8 @@ class Router:
         peer.conflicts.clear()
         peer.blob_names.clear()
         peer.asked_blobs.clear()
+        peer.held_asks.clear()
+        self._held.pop(peer, None)
         self._forget_routes(peer)
         peer.last_route = peer.pace = peer.pace_before = None
         for driver in list(peer.waits_for):
@@ -275,6 +287,50 @@ class Router:
                 self._ask(owner, device, None, now)
 
     def _ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
+        """Ask for definitions; after many such requests in a short time this one waits, and equal ones with it."""
+        if self._may_ask(owner, now):
+            self._ask_now(owner, device, name, now)
+            return
+        held = owner.held_asks
+        held[(device, name)] = None
+        if len(held) > _MAX_HELD:
+            scopes = {(None if owner.kind is Kind.DRIVER else each, None) for each, _ in held}
+            held.clear()
+            held.update(dict.fromkeys(scopes))
+        self._held[owner] = None
+        if len(self._held) == 1 and self.on_held is not None:
+            self.on_held()
+
+    @property
+    def ask_interval(self) -> float:
+        """Seconds between requests for definitions to one driver or link while there are many."""
+        return ASK_INTERVAL * max(len(self._clients), 10)
+
+    def _may_ask(self, owner: Peer, now: float) -> bool:
+        """Take one of the requests that an owner may be sent now, if there is one."""
+        owner.asks = min(float(ASK_BURST), owner.asks + max(now - owner.asked, 0.0) / self.ask_interval)
+        owner.asked = now
+        if owner.asks < 1:
+            return False
+        owner.asks -= 1
+        return True
+
+    def ask_held(self, now: float) -> bool:
+        """Send what was held back, as far as it is time; whether there is more."""
+        for owner in list(self._held):
+            held = owner.held_asks
+            while held and self._may_ask(owner, now):
+                device, name = next(iter(held))
+                if device is None:
+                    held.clear()  # one for everything answers them all
+                else:
+                    del held[(device, name)]
+                self._ask_now(owner, device, name, now)
+            if not held:
+                del self._held[owner]
+        return bool(self._held)
+
+    def _ask_now(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
         request = wire.get_properties(device, name)
         if isinstance(owner.outbox, DriverOutbox):
             owner.outbox.append_replaceable(request, now)
@@ -622,9 +678,7 @@ class Router:
 
     # -- refusals
 
-    def _refuse(
-        self, peer: Peer, reason: str, device: str | None, text: str, *, tell_at: float | None = None
-    ) -> None:
+    def _refuse(self, peer: Peer, reason: str, device: str | None, text: str, *, tell_at: float | None = None) -> None:
         """Count what is not obeyed, log it once per peer and device; at `tell_at` tell the sender as well."""
         self.refused[reason] += 1
         peer.refused[reason] += 1

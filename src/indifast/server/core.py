@@ -56,6 +56,8 @@ class Core:
         self.router = Router(
             accept_links=accept_links, on_pause=self._pause, on_resume=self._resume, on_dirty=self._on_dirty
         )
+        self.router.on_held = self._ask_later
+        self._asking: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
         self.tap: Callable[[str, Peer, Routable], None] | None = None
         """Told "from" or "to", the peer, and each message that it says or is told. To be set before any peer comes."""
@@ -182,6 +184,16 @@ class Core:
             self._flush_due = True
             self.loop.call_soon(self.flush)
 
+    def _ask_later(self) -> None:
+        """Requests for definitions are held back: send them by and by."""
+        if self._asking is None and not self._closed:
+            self._asking = self.loop.call_later(self.router.ask_interval, self._ask_held)
+
+    def _ask_held(self) -> None:
+        self._asking = None
+        if self.router.ask_held(time.monotonic()):
+            self._ask_later()
+
     # -- what takes too long
 
     def watch(self) -> None:
@@ -246,9 +258,10 @@ class Core:
     def close(self) -> None:
         """No more timers."""
         self._closed = True
-        if self._check is not None:
-            self._check.cancel()
-            self._check = None
+        for timer in (self._check, self._asking):
+            if timer is not None:
+                timer.cancel()
+        self._check = self._asking = None
 
 
 def _memory() -> int:
