@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -398,6 +400,77 @@ def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
     assert box.queued == box.messages == 0
 
 
+def test_properties_without_end_do_not_fill_the_queue_of_a_driver() -> None:
+    box = DriverOutbox(1000, terminator=b"")
+    lost: list[str] = []
+    box.on_drop = lambda message, how: lost.append(how)
+    box.append(small(data=b"<new/>", tag="newTextVector"), 0.0)
+    box.append_replaceable(get_properties(), 0.0)
+    for number in range(20_000):
+        box.append_replaceable(small(f"n{number}", b"<set>%05d</set>" % number), 0.0)
+        assert box.queued < 2200
+    assert box.messages < 200 and len(box._items) < 200, "nothing is left behind"
+    box.append(small(data=b"<new>2</new>", tag="newTextVector"), 0.0)
+    dropped = sum(box.dropped.values())
+    assert lost == ["dropped"] * dropped
+    assert len(box.dropped) < 6000, "names are not kept without end either"
+    out = drain(box)
+    assert out.startswith(b"<new/><getProperties") and out.endswith(b"<new>2</new>")
+    kept = [b"<set>%05d</set>" % number for number in range(dropped, 20_000)]
+    assert b"".join(kept) in out and out.count(b"<set>") == len(kept)
+    assert box.queued == box.messages == box.snooped == 0
+
+
+def test_commands_leave_room_for_what_is_snooped() -> None:
+    box = DriverOutbox(100, terminator=b"")
+    for number in range(50):
+        box.append(small(data=b"<new>%d</new>" % number, tag="newTextVector"), 0.0)
+    for name in "abc":
+        box.append_replaceable(small(name, b"<set>%s</set>" % name.encode()), 0.0)
+    assert drain(box).endswith(b"<set>a</set><set>b</set><set>c</set>")
+
+
+def test_what_is_offered_is_not_dropped() -> None:
+    box = DriverOutbox(40, terminator=b"")
+    for number in range(4):
+        box.append_replaceable(small(f"n{number}", b"<s>%04d</s>" % number), 0.0)
+    parts, _ = box.take(1 << 20, 100)
+    offered = b"".join(map(bytes, parts))
+    for number in range(4, 20):
+        box.append_replaceable(small(f"n{number}", b"<s>%04d</s>" % number), 0.0)
+    box.sent(len(offered), 0.0)
+    rest = drain(box)
+    assert offered.startswith(b"<s>0000") and rest.endswith(b"<s>0019</s>") and len(rest) <= 80
+    assert box.queued == box.messages == box.snooped == 0
+
+
+MEMORY_OF_A_QUEUE = """
+from indifast._parser import Tokenizer
+from indifast.routing.outbox import Outbox
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+text = (
+    b"<setNumberVector device='Telescope' name='EQUATORIAL_EOD_COORD' state='Ok' timestamp='2026-11-21T14:00:00.1'>"
+    b"<oneNumber name='RA'>%d</oneNumber><oneNumber name='DEC'>90</oneNumber></setNumberVector>"
+)
+parser, box, number, before = Tokenizer(relay=True), Outbox(), 0, resident()
+while box.small < 16 << 20:
+    for element in parser.feed(text % number):
+        box.append(element, 0.0)
+    number += 1
+print((resident() - before) / box.small)
+"""
+
+
+def test_small_messages_that_wait_take_little_more_than_their_bytes() -> None:
+    """A parsed element takes four times its bytes: a limit in bytes of the wire would not say what memory is used."""
+    done = subprocess.run([sys.executable, "-c", MEMORY_OF_A_QUEUE], check=True, capture_output=True, timeout=60)
+    assert 1 < float(done.stdout) < 2.5
+
+
 def test_one_request_for_definitions_waits() -> None:
     box = DriverOutbox(200, terminator=b"")
     for _ in range(100_000):  # searching through as many would take minutes
@@ -427,7 +500,7 @@ def test_replaced_updates_leave_nothing_behind_in_a_full_driver_outbox() -> None
 
 
 def test_an_update_never_comes_before_the_definition_that_it_followed() -> None:
-    box = DriverOutbox(10, terminator=b"")
+    box = DriverOutbox(30, terminator=b"")
     told = [("set", b"<one/>"), ("del", b"<gone/>"), ("def", b"<again/>"), ("set", b"<two/>"), ("set", b"<three/>")]
     tags = {"set": "setNumberVector", "del": "delProperty", "def": "defNumberVector"}
     for kind, data in told:

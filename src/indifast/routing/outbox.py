@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
+from sys import intern
 from typing import TYPE_CHECKING, TypeAlias
 
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import Buffer, Routable, Wire
 from indifast.protocol.vocabulary import DEF_VECTORS, SET_VECTORS
 
 if TYPE_CHECKING:
@@ -23,19 +24,39 @@ Property: TypeAlias = tuple[str | None, str | None]
 
 _JOIN = 8 << 10  # pieces up to this size are copied together: cheaper than an entry of the scatter-gather list
 _LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
+_COMPACT = 256 << 10  # bytes that wait from which on further messages without content are kept as they are written
+_MAX_COUNTED = 5000  # properties per peer for which losses are counted one by one
 _JOINED = 256 << 10  # bytes copied per take at most, as what the kernel refuses is copied again
+
+
+def compact(message: Routable) -> Routable:
+    """A message without content in the form in which it waits for long: a parsed element takes five times its bytes."""
+    if isinstance(message, Wire):
+        return message
+    parts = message.parts(False)
+    if parts is None:
+        return message
+    data = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+    device, name = message.device, message.name
+    return Wire(message.tag, device and intern(device), name and intern(name), data)
+
+
+def _count(counter: Counter[Property], key: Property) -> None:
+    """One more; those of properties beyond the first thousands together, as a peer may invent names without end."""
+    counter[key if key in counter or len(counter) < _MAX_COUNTED else (None, None)] += 1
 
 
 class Frame:
     """One message with BLOB content on its way through one queue; also the slot that it leaves when it is dropped."""
 
-    __slots__ = ("asked", "begun", "message", "moved", "offered", "pinned", "sealed", "size", "started")
+    __slots__ = ("asked", "begun", "droppable", "message", "moved", "offered", "pinned", "sealed", "size", "started")
 
     def __init__(self, message: Routable, begun: Callable[[], None] | None = None) -> None:
         self.message: Routable | None = message
         self.size = message.size  # fixed here: that of the message is an estimate until it is encoded
         self.begun = begun
         self.asked = False  # its form is being made
+        self.droppable = False  # of what a driver snoops on
         self.offered = False  # `take` gave it out, `sent` has not yet told what became of it
         self.started = False
         self.moved = False  # it took the place of an older one that was not sent
@@ -563,6 +584,8 @@ class Outbox(ByteQueue):
         if message.blob:
             self._append_blob(message, begun)
         else:
+            if self.small > _COMPACT:
+                message = compact(message)
             self._items.append(message)
             self.queued += message.size
             self.messages += 1
@@ -679,7 +702,7 @@ class Outbox(ByteQueue):
         """A waiting frame is given up; its slot stays, empty."""
         message = frame.message
         assert message is not None
-        counter[(message.device, message.name)] += 1
+        _count(counter, (message.device, message.name))
         self._frames.remove(frame)
         self._leave(frame)
         self.queued -= frame.size
@@ -691,7 +714,7 @@ class Outbox(ByteQueue):
 
     def _begin(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame) and (inner := message.message) is not None and inner.blob:
-            self.frames_sent[(inner.device, inner.name)] += 1
+            _count(self.frames_sent, (inner.device, inner.name))
         super()._begin(message)
 
     def _leave(self, frame: Frame) -> None:
@@ -740,7 +763,8 @@ class DriverOutbox(ByteQueue):
     """Messages towards a driver: commands always fit, and whoever sends them is asked to wait while it is `full`.
 
     What a driver hears of other drivers' devices gives way instead: while the queue is full, a newer update of a
-    property replaces an older one that is not begun. The same holds for requests for definitions.
+    property replaces an older one that is not begun. The same holds for requests for definitions. Of properties without
+    end, of which none is heard of twice, the oldest message is dropped when they alone would fill the queue twice.
     """
 
     def __init__(
@@ -753,9 +777,13 @@ class DriverOutbox(ByteQueue):
     ) -> None:
         super().__init__(attached=attached, terminator=terminator, full_at=full_at, on_pending=on_pending)
         self.on_drop: Callable[[Routable, str], None] | None = None
-        """Called with each message that is lost, and how: "replaced"."""
+        """Called with each message that is lost, and how: "dropped" or "replaced"."""
         self.replaced: Counter[Property] = Counter()
         """Messages that a newer one took the place of, by property."""
+        self.dropped: Counter[Property] = Counter()
+        """Messages that were dropped because too much waited, by property."""
+        self.snooped = 0
+        """Bytes of what gives way and is not begun."""
         self._latest: dict[tuple[str, Property], Frame] = {}
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
@@ -778,21 +806,53 @@ class DriverOutbox(ByteQueue):
                 return
         if message.tag == "delProperty" or message.tag in DEF_VECTORS:
             self._end_replacement(message)
+        if not message.blob and self.queued > _COMPACT:
+            message = compact(message)
         frame = Frame(message, begun)
+        frame.droppable = True
         self._items.append(frame)
         self._enlist(frame)
         self._latest[key] = frame
         self.messages += 1
+        self.snooped += frame.size
+        if self._full_at is not None:
+            while self.snooped > 2 * self._full_at and self._drop_oldest(spare=frame):
+                pass
         if not self._notified:
             self._notify(now)
+
+    def _drop_oldest(self, spare: Frame) -> bool:
+        """Drop the oldest message that gives way, slot and all; False when there is none but the newest."""
+        for frame in self._frames:
+            message = frame.message
+            if frame is spare or frame.offered or not frame.droppable or message is None:
+                continue
+            if message.tag == "getProperties":
+                continue  # there are few of them while the queue is full
+            _count(self.dropped, (message.device, message.name))
+            self._frames.remove(frame)
+            self._items.remove(frame)
+            self.queued -= frame.size
+            self.snooped -= frame.size
+            self.messages -= 1
+            key = (message.tag, (message.device, message.name))
+            if self._latest.get(key) is frame:
+                del self._latest[key]
+            if self.on_drop is not None:
+                self.on_drop(message, "dropped")
+            return True
+        return False
 
     def _replace(
         self, key: tuple[str, Property], frame: Frame, message: Routable, begun: Callable[[], None] | None
     ) -> None:
         older = frame.message
         assert older is not None
-        self.replaced[key[1]] += 1
+        _count(self.replaced, key[1])
+        if not message.blob:
+            message = compact(message)
         self.queued += message.size - frame.size
+        self.snooped += message.size - frame.size
         frame.message, frame.size, frame.begun, frame.asked = message, message.size, begun, False
         if self.on_drop is not None:
             self.on_drop(older, "replaced")
@@ -818,6 +878,8 @@ class DriverOutbox(ByteQueue):
             key = (inner.tag, (inner.device, inner.name))
             if self._latest.get(key) is message:
                 del self._latest[key]
+            if message.droppable:
+                self.snooped -= message.size
             if not inner.blob:  # wrapped only to be replaceable
                 self._frames.remove(message)
         super()._begin(message)
@@ -829,4 +891,5 @@ class DriverOutbox(ByteQueue):
     def clear(self) -> None:
         """Forget everything: the driver is gone. What it is asked when it comes back is new to it."""
         self._latest.clear()
+        self.snooped = 0
         super().clear()

@@ -517,12 +517,14 @@ def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
         queued[key] = queued.get(key, 0) + 1
         if message.tag != "getProperties" and not (message.blob and isinstance(outbox, Outbox)):
             sent[(message.device, message.name)] -= 1
-    counters: dict[str, Mapping[tuple[str | None, str | None], int]] = {"replaced": outbox.replaced}
+    counters: dict[str, Mapping[tuple[str | None, str | None], int]]
+    counters = {"replaced": outbox.replaced, "dropped": outbox.dropped}
     if isinstance(outbox, Outbox):
-        counters |= {"dropped": outbox.dropped, "frames_sent": outbox.frames_sent}
+        counters["frames_sent"] = outbox.frames_sent
         sent.update(outbox.frames_sent)
     else:
         sent.subtract(outbox.replaced)
+        sent.subtract(outbox.dropped)
     counters["sent"] = +sent
     stats: dict[str, Any] = {
         "kind": peer.kind.value,
