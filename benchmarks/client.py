@@ -1,34 +1,34 @@
 """The client library beside indipyclient: updates, BLOBs, memory, and the client behind queues.
 
-    INDIFAST_PEERS=… python -m benchmarks.client [--runs 5] [--updates 100000] [--frames 60] [--json FILE]
-
-A plain process sends without pause, over TCP on loopback, what each library in turn receives in a process of its own:
-
-* updates: setNumberVectors of three members per second that reach `rxevent`, and processor time for each;
-* BLOBs: frames of 4 MiB, base64 in lines of 72 columns, MB of content per second; peak of memory above idle in frames,
-  with the model keeping the last frame, and for `frames(keep=False)`;
-* queues: microseconds for an event of a `QueClient` that knows 400 vectors, its snapshot included.
+A plain process sends without pause, over TCP on loopback, what each library in turn receives in a process of its own.
+Updates are setNumberVectors of three members that reach `rxevent`. BLOBs are frames of 4 MiB, base64 in lines of 72
+characters; every byte of them is compared. Memory is its peak above idle, with the model keeping the last frame, and
+for `frames(keep=False)`. The QueClient knows 400 vectors; its time for an event includes the snapshot of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
+import importlib.util
 import json
-import os
+import random
 import socket
-import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from benchmarks import peers, report
+from benchmarks import peers
+from benchmarks.program import Failed, Program, Run, Settings, main
+from benchmarks.results import OURS, OURS_UVLOOP, Row
 
 FRAME = 4 << 20
-PROGRAM = peers.HERE / "client_program.py"
+DISTINCT = 4
+PEER = "indipyclient"
+PROGRAM_FILE = peers.HERE / "client_program.py"
+NO_END = 10**9
 
 
 def definition(name: str, members: int) -> str:
@@ -46,8 +46,9 @@ def update(number: int) -> str:
     )
 
 
-def frame() -> str:
-    text = base64.b64encode(os.urandom(FRAME)).decode()
+def frame(number: int) -> str:
+    """A setBLOBVector; `client_program.py` knows what its content is."""
+    text = base64.b64encode(random.Random(number).randbytes(FRAME)).decode()
     lines = "\n".join(text[at : at + 72] for at in range(0, len(text), 72))
     return (
         '<setBLOBVector device="D" name="B" state="Ok" timestamp="2024-01-02T03:04:05">'
@@ -55,32 +56,33 @@ def frame() -> str:
     )
 
 
-def send(kind: str, count: int) -> None:
-    """The sending process: serves one connection after the other until it is killed."""
+def send(kind: str, count: int, seconds: float) -> None:
+    """The sending process: serves one connection after the other, each for so many messages or seconds, until killed.
+
+    The last message is in Alert; the last frame is the one that would have been next.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
-        if kind == "updates":
-            first, block, last = definition("N", 3), "".join(map(update, range(1000))), "setNumberVector"
-            blocks, name = count // 1000, "N"
-        elif kind == "blobs":
+        first, blocks, last, step = definition("N", 3), ["".join(map(update, range(1000)))], update(0), 1000
+        if kind == "blobs":
             first = '<defBLOBVector device="D" name="B" state="Idle" perm="ro"><defBLOB name="img"/></defBLOBVector>'
-            block, last, blocks, name = frame(), "setBLOBVector", count, "B"
-        else:
-            first = "".join(definition(f"N{number}", 3) for number in range(400))
-            block, last, blocks, name = "", "", 0, ""
-        data = block.encode()
+            blocks, last, step = [frame(number) for number in range(DISTINCT)], "", 1
+        elif kind == "queues":
+            first, blocks, last = "".join(definition(f"N{number}", 3) for number in range(400)), [], ""
+        encoded = [block.encode() for block in blocks]
+        alert = [block.replace(b'state="Ok"', b'state="Alert"', 1) for block in ([last.encode()] if last else encoded)]
         while True:
             connection, _ = server.accept()
             with connection:
                 connection.recv(4096)
                 try:
                     connection.sendall(first.encode())
-                    for _ in range(blocks):
-                        connection.sendall(data)
-                    if kind == "blobs":
-                        connection.sendall(data.replace(b'state="Ok"', b'state="Alert"', 1))
-                    elif last:
-                        connection.sendall(f'<{last} device="D" name="{name}" state="Alert"></{last}>'.encode())
+                    number, end = 0, time.monotonic() + seconds
+                    while encoded and number < count // step and time.monotonic() < end:
+                        connection.sendall(encoded[number % len(encoded)])
+                        number += 1
+                    if alert:
+                        connection.sendall(alert[number % len(alert)])
                     while connection.recv(4096):
                         pass
                 except ConnectionError:
@@ -88,85 +90,50 @@ def send(kind: str, count: int) -> None:
 
 
 @contextmanager
-def sender(kind: str, count: int) -> Iterator[int]:
-    with peers.process([sys.executable, "-m", "benchmarks.client", "--send", kind, str(count)]) as child:
-        assert child.stdout is not None
-        yield int(child.stdout.readline())
+def sender(kind: str, count: int = NO_END, seconds: float = NO_END) -> Iterator[int]:
+    """The port of a process that sends so many messages to whoever connects, or for so many seconds."""
+    program = "import sys; from benchmarks.client import send; send(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))"
+    with peers.process([sys.executable, "-c", program, kind, str(count), str(seconds)]) as child:
+        yield peers.first_number(child)
 
 
-def receive(library: str, task: str, port: int) -> dict[str, float]:
-    """One run of one library."""
-    python = sys.executable
-    if library == "indipyclient":
-        home = os.environ.get("INDIFAST_PEERS") or peers.HERE.parent / ".venv-peers"
-        python = str(Path(home) / "d31" / "bin" / "python")
-    module = "indipyclient" if library == "indipyclient" else "indifast.client"
-    done = subprocess.run(
-        [python, str(PROGRAM), module, task, str(port)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=300, text=True,
-    )  # fmt: skip
+def measure_one(python: str, module: str, loop: str, kind: str, task: str, seconds: float) -> dict[str, float]:
+    """One run of one library. Raises Failed when a frame was damaged."""
+    with sender(kind, seconds=seconds) as port:
+        done = subprocess.run(
+            [python, str(PROGRAM_FILE), module, task, str(port), loop, str(seconds)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=seconds + 240, text=True,
+        )  # fmt: skip
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    if wrong := figures.pop("wrong", 0):
+        raise Failed(f"{wrong} of {figures['frames']:.0f} frames damaged")
     return figures
 
 
-LIBRARIES = ("indipyclient", "indifast")
+def measure(settings: Settings) -> Iterable[Row]:
+    contenders = {OURS: (sys.executable, "indifast.client", "asyncio")}
+    if importlib.util.find_spec("uvloop"):
+        contenders[OURS_UVLOOP] = (sys.executable, "indifast.client", "uvloop")
+    if peers.python_peer().exists():
+        contenders[PEER] = (str(peers.python_peer()), "indipyclient", "asyncio")
+
+    def runs(kind: str, task: str = "count") -> dict[str, Run]:
+        return {name: partial(measure_one, *how, kind, task) for name, how in contenders.items()}
+
+    turns = settings.turns("updates", runs("updates"))
+    yield turns.row("rate", "updates of 3 numbers", "per s")
+    yield turns.row("cpu_us", "updates of 3 numbers, processor time each", "µs", digits=1)
+    turns = settings.turns("BLOBs", runs("blobs"))
+    yield turns.row("mb", "BLOBs of 4 MiB, content", "MB/s")
+    yield turns.row("cpu_us", "BLOBs of 4 MiB, processor time each", "µs")
+    yield turns.row("above_idle", "BLOBs of 4 MiB, peak of memory above idle", "frames", digits=2)
+    borrowed = settings.turns("borrowed BLOBs", {OURS: runs("blobs", "borrow")[OURS]})
+    yield borrowed.row("above_idle", "the same, frames(keep=False)", "frames", digits=2)
+    turns = settings.turns("queues", runs("queues", "queued"))
+    yield turns.row("event_us", "QueClient, an event", "µs", digits=1)
 
 
-def measure(kind: str, count: int, runs: int) -> dict[str, dict[str, float]]:
-    """Medians of interleaved runs, by library."""
-    found: dict[str, list[dict[str, float]]] = {library: [] for library in LIBRARIES}
-    with sender(kind, count) as port:
-        for _ in range(runs):
-            for library in LIBRARIES:
-                found[library].append(receive(library, "queued" if kind == "queues" else "count", port))
-        medians = {
-            library: {key: statistics.median(run[key] for run in results) for key in results[0]}
-            for library, results in found.items()
-        }
-        if kind == "blobs":
-            borrowed = [receive("indifast", "borrow", port)["above_idle"] for _ in range(runs)]
-            medians["indifast"]["borrowed_above_idle"] = statistics.median(borrowed)
-    return medians
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.client", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="of each library (default: 5)")
-    parser.add_argument("--updates", type=int, default=100_000, help="per run (default: 100000)")
-    parser.add_argument("--frames", type=int, default=60, help="per run (default: 60)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store the figures")
-    parser.add_argument("--send", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.send:
-        send(options.send[0], int(options.send[1]))
-        return 0
-    results: dict[str, Any] = {
-        "updates": measure("updates", options.updates, options.runs),
-        "blobs": measure("blobs", options.frames, options.runs),
-        "queues": measure("queues", 0, options.runs),
-    }
-    rows = []
-    for title, kind, key, form, more in (
-        ("updates per second", "updates", "rate", "{:.0f}", True),
-        ("µs of processor time per update", "updates", "cpu_us", "{:.1f}", False),
-        ("BLOBs, MB of content per second", "blobs", "mb", "{:.0f}", True),
-        ("µs of processor time per BLOB", "blobs", "cpu_us", "{:.0f}", False),
-        ("QueClient, µs per event", "queues", "event_us", "{:.1f}", False),
-    ):
-        theirs, ours = (results[kind][library][key] for library in LIBRARIES)
-        ratio = ours / theirs if more else theirs / ours
-        rows.append([title, form.format(theirs), form.format(ours), f"{ratio:.1f}"])
-    peaks = {"peak above idle, frames": "above_idle", "the same, frames(keep=False)": "borrowed_above_idle"}
-    for title, key in peaks.items():
-        frames = [results["blobs"][library].get(key) for library in LIBRARIES]
-        shown = ["-" if value is None else f"{value * (1 << 20) / FRAME:.2f}" for value in frames]
-        rows.append([title, *shown, ""])
-    print(report.table(["", *LIBRARIES, "ratio"], rows))
-    if options.json:
-        settings = {"runs": options.runs, "updates": options.updates, "frames": options.frames}
-        report.write_json(options.json, "client", settings, results)
-    return 0
-
+PROGRAM = Program("client", "A Python client", __doc__ or "", measure, timed=8)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main(PROGRAM))

@@ -1,6 +1,7 @@
-"""One client in a process of its own: `client_program.py MODULE TASK PORT`, for either library; prints JSON figures.
+"""One client in a process of its own, for either library: `client_program.py MODULE TASK PORT LOOP SECONDS`.
 
-It runs under the peer's interpreter too, so it imports nothing of the project but the library it is told.
+It prints figures as JSON. It runs under the peer's interpreter too, so it imports nothing of the project but the
+library it is told.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ import asyncio
 import importlib
 import json
 import logging
+import random
+import statistics
 import sys
 import threading
 import time
 from collections import deque
 from typing import Any
 
-MODULE, TASK, PORT = sys.argv[1], sys.argv[2], int(sys.argv[3])
+MODULE, TASK, PORT, LOOP, SECONDS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], float(sys.argv[5])
 library = importlib.import_module(MODULE)
 queclient = importlib.import_module(MODULE + ".queclient")
 logging.disable(logging.CRITICAL)
+FRAME = 4 << 20
+FRAMES = [random.Random(number).randbytes(FRAME) for number in range(4)]
+"""What the sender sends, in turn."""
 
 
 def memory(line: str) -> float:
@@ -35,7 +41,7 @@ def forget_peak() -> None:
 class Counter(library.IPyClient):  # type: ignore[misc, name-defined]
     """Counts updates until one in Alert ends the measurement."""
 
-    count = nbytes = 0
+    count = nbytes = wrong = 0
     began: float | None = None
 
     async def rxevent(self, event: Any) -> None:
@@ -49,7 +55,8 @@ class Counter(library.IPyClient):  # type: ignore[misc, name-defined]
             self.began, self.began_cpu = time.perf_counter(), time.process_time()
         self.count += 1
         if kind == "SetBLOB":
-            self.nbytes += sum(len(content) for content in event.values())
+            self.nbytes += len(event["img"])
+            self.wrong += event["img"] != FRAMES[(self.count - 1) % len(FRAMES)]
         if event.state == "Alert":
             seconds, cpu = time.perf_counter() - self.began, time.process_time() - self.began_cpu
             print(
@@ -58,7 +65,9 @@ class Counter(library.IPyClient):  # type: ignore[misc, name-defined]
                         "rate": self.count / seconds,
                         "mb": self.nbytes / seconds / 1e6,
                         "cpu_us": cpu / self.count * 1e6,
-                        "above_idle": memory("VmHWM") - self.idle if self.nbytes else 0.0,
+                        "above_idle": (memory("VmHWM") - self.idle) * (1 << 20) / FRAME if self.nbytes else 0.0,
+                        "wrong": self.wrong,
+                        **({"frames": self.count} if self.nbytes else {}),
                     }
                 )
             )
@@ -80,24 +89,22 @@ async def queued() -> None:
     while sum(len(device) for device in client.values()) < 400:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     vectors = [vector for device in client.values() for vector in device.values()]
-    counts = 20 if MODULE == "indipyclient" else 2000
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        for number in range(counts):
-            vector = vectors[number % len(vectors)]
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while (began := time.perf_counter()) < end or not times:
+        for vector in vectors[:20]:
             vector.state = "Busy" if vector.state == "Ok" else "Ok"
             await client.rxevent(library.VectorTimeOut(vector.device, vector))
-        times.append((time.perf_counter() - began) / counts)
-    print(json.dumps({"event_us": sorted(times)[2] * 1e6}))
+        times.append((time.perf_counter() - began) / 20)
+    print(json.dumps({"event_us": statistics.median(times) * 1e6}))
     client.shutdown()
     await running
 
 
-if TASK == "borrow":
-    asyncio.run(borrow())
-elif TASK == "queued":
-    asyncio.run(queued())
-else:
+if TASK == "count":
     assert threading.active_count() == 1
-    asyncio.run(Counter("127.0.0.1", PORT).asyncrun())
+task = {"borrow": borrow, "queued": queued, "count": Counter("127.0.0.1", PORT).asyncrun}[TASK]
+with asyncio.Runner(
+    loop_factory=importlib.import_module("uvloop").new_event_loop if LOOP == "uvloop" else None
+) as runner:
+    runner.run(task())

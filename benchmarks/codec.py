@@ -1,32 +1,34 @@
-"""The codec beside pybase64, the standard library and memcpy: `python -m benchmarks.codec`.
+"""The codec beside pybase64, the standard library and memcpy.
 
-Every round runs each of them once, in a new order, so that all see the same machine, caches and heap; the table shows
-medians.
-Rates count decoded bytes. "fresh": every result is a new bytes object; "reused": it goes to the same buffer.
+In every round each of them runs once, in a new order, so that all see the same machine, caches and heap; a run's figure
+is the median of its rounds. GB/s of decoded bytes. “new bytes”: every result is a new object; “into a buffer”: it goes
+to the same memory every time, as memcpy does. All results are compared with what they should be before the time starts.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
-import json
 import random
 import statistics
+import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 import pybase64
 
+from benchmarks.program import Failed, Program, Settings, main, tell
+from benchmarks.results import OURS, Bound, Goal, Row
 from indifast import _base64
 
-SIZES = (64 << 10, 4 << 20, 64 << 20)
-SECONDS = 6.0  # per size and path
-ROUNDS = 5  # at least
+SIZES = {"64 KiB": 64 << 10, "4 MiB": 4 << 20, "64 MiB": 64 << 20}
+ROUNDS = 3  # at least
+PEER, LIBRARY, MEMCPY = "pybase64", "base64", "memcpy"
+
+Job = Callable[[], object]
 
 
-def jobs(size: int) -> dict[str, Callable[[], object]]:
-    """What is measured for one size."""
+def jobs(size: int) -> dict[str, dict[str, Job]]:
+    """What is measured for one size: task, contender."""
     raw = random.Random(size).randbytes(size)
     text = base64.b64encode(raw)
     lines = b"".join(text[i : i + 72] + b"\n" for i in range(0, len(text), 72))
@@ -36,70 +38,86 @@ def jobs(size: int) -> dict[str, Callable[[], object]]:
     def memcpy() -> None:
         target[:] = source
 
+    for function in (_base64.encode, pybase64.b64encode, base64.b64encode):
+        _compare(function(raw), text)
+    for decode in (_base64.decode, pybase64.b64decode, base64.b64decode):
+        _compare(decode(text), raw)
+        _compare(decode(lines), raw)
+    for form in (text, lines):
+        out[:] = bytes(size)
+        _base64.decode_into(form, out)
+        _compare(out, raw)
+    _base64.encode_into(raw, encoded)
+    _compare(encoded, text)
     return {
-        "memcpy": memcpy,
-        "encode fresh": lambda: _base64.encode(raw),
-        "encode reused": lambda: _base64.encode_into(raw, encoded),
-        "decode fresh": lambda: _base64.decode(text),
-        "decode reused": lambda: _base64.decode_into(text, out),
-        "decode 72 fresh": lambda: _base64.decode(lines),
-        "decode 72 reused": lambda: _base64.decode_into(lines, out),
-        "pybase64 encode": lambda: pybase64.b64encode(raw),
-        "pybase64 decode": lambda: pybase64.b64decode(text, validate=True),
-        "pybase64 decode 72": lambda: pybase64.b64decode(lines),
-        "base64 encode": lambda: base64.b64encode(raw),
-        "base64 decode": lambda: base64.b64decode(text),
-        "base64 decode 72": lambda: base64.b64decode(lines),
+        "encode to new bytes": {
+            OURS: lambda: _base64.encode(raw),
+            PEER: lambda: pybase64.b64encode(raw),
+            LIBRARY: lambda: base64.b64encode(raw),
+        },
+        "decode to new bytes": {
+            OURS: lambda: _base64.decode(text),
+            PEER: lambda: pybase64.b64decode(text, validate=True),
+            LIBRARY: lambda: base64.b64decode(text),
+        },
+        "decode lines of 72 to new bytes": {
+            OURS: lambda: _base64.decode(lines),
+            PEER: lambda: pybase64.b64decode(lines),
+            LIBRARY: lambda: base64.b64decode(lines),
+        },
+        "encode into a buffer": {OURS: lambda: _base64.encode_into(raw, encoded), MEMCPY: memcpy},
+        "decode into a buffer": {OURS: lambda: _base64.decode_into(text, out), MEMCPY: memcpy},
+        "decode lines of 72 into a buffer": {OURS: lambda: _base64.decode_into(lines, out), MEMCPY: memcpy},
     }
 
 
-RATIOS = (
-    ("encode fresh", "pybase64 encode"),
-    ("decode fresh", "pybase64 decode"),
-    ("decode 72 fresh", "pybase64 decode 72"),
-    ("decode 72 fresh", "decode fresh"),
-    ("decode reused", "memcpy"),
-    ("decode 72 reused", "memcpy"),
-    ("encode reused", "memcpy"),
-)
+def _compare(result: object, expected: bytes) -> None:
+    if result != expected:
+        raise Failed("a wrong byte")
 
 
-def measure(size: int, seconds: float) -> dict[str, float]:
-    """Median rates in GB/s, by job."""
+def measure_one(size: int, work: Mapping[str, Mapping[str, Job]], seconds: float) -> dict[tuple[str, str], float]:
+    """GB/s by task and contender in one run."""
     repeat = max(1, (256 << 10) // size)
-    times: dict[str, list[float]] = {"memcpy": []}
-    work = list(jobs(size).items())
-    order = random.Random(size)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end or len(times["memcpy"]) < ROUNDS:
-        order.shuffle(work)
-        for name, job in work:
+    order = [(task, name, job) for task, contenders in work.items() for name, job in contenders.items()]
+    times: dict[tuple[str, str], list[float]] = {}
+    shuffled = random.Random(size)
+    end, rounds = time.monotonic() + seconds, 0
+    while time.monotonic() < end or rounds < ROUNDS:
+        rounds += 1
+        shuffled.shuffle(order)
+        for task, name, job in order:
             start = time.perf_counter()
             for _ in range(repeat):
                 job()
-            times.setdefault(name, []).append((time.perf_counter() - start) / repeat)
-    return {name: size / statistics.median(times[name]) / 1e9 for name in sorted(times)}
+            times.setdefault((task, name), []).append((time.perf_counter() - start) / repeat)
+    return {key: size / statistics.median(values) / 1e9 for key, values in times.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="per size and path (default: %(default)s)")
-    parser.add_argument("--path", choices=_base64.paths(), action="append", help="default: the fastest")
-    options = parser.parse_args()
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    for path in options.path or _base64.paths()[:1]:
-        _base64.use_path(path)
-        rates = {f"{size >> 10} KiB": measure(size, options.seconds) for size in SIZES}
-        results[path] = rates
-        print(f"\n| {path}, GB/s | {' | '.join(rates)} |\n|---|{'---:|' * len(rates)}")
-        for name in rates["64 KiB"]:
-            print(f"| {name} | {' | '.join(f'{rate[name]:.2f}' for rate in rates.values())} |")
-        for name, of in RATIOS:
-            print(f"| {name} / {of} | {' | '.join(f'{rate[name] / rate[of]:.2f}' for rate in rates.values())} |")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+def measure(settings: Settings) -> Iterable[Row]:
+    for label, size in SIZES.items():
+        work = jobs(size)
+        runs = []
+        for number in range(settings.runs):
+            tell(f"{label}, run {number + 1} of {settings.runs}")
+            runs.append(measure_one(size, work, settings.seconds))
+        for task, contenders in work.items():
+            figures = {name: [run[task, name] for run in runs] for name in contenders}
+            yield Row(f"{label}: {task}", "GB/s", figures, digits=2, x=size)
 
+
+PROGRAM = Program(
+    "codec",
+    f"The base64 codec ({_base64.paths()[0]})",
+    __doc__ or "",
+    measure,
+    timed=len(SIZES),
+    goals=tuple(
+        Goal(f"{label}: {task} into a buffer", ">=", (Bound(0.5, MEMCPY),))
+        for label in SIZES
+        for task in ("decode", "decode lines of 72")
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(PROGRAM))

@@ -1,30 +1,29 @@
-"""How fast a driver updates a property, and answers getProperties: indifast against indipydriver and indipyserver.
+"""How fast a Python driver updates a property, and answers getProperties: indifast beside indipydriver.
 
-    python -m benchmarks.driver --peer PYTHON [--runs 5] [--json FILE]
-
-`PYTHON` is the interpreter of an environment with indipydriver and indipyserver. Each library serves the same driver
-(`driver_program.py`) with its own server in one process; one TCP client in this process counts what it receives:
-
-* updates: `send_setVector` of a vector with 3 numbers, so many times in a row, until the client has all of them;
-* definitions: the answer to one getProperties for 1000 vectors of 3 numbers.
+Each library serves the same driver (`driver_program.py`) with its own server in one process; one TCP client counts what
+it receives. Updates: `send_setVector` of a vector with 3 numbers, 1000 times in a row, until the client has all, again
+and again. Definitions: the answers to getProperties for 1000 vectors of 3 numbers.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
 import socket
-import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-from benchmarks import peers, report
+from benchmarks import peers
+from benchmarks.program import Program, Run, Settings, main
+from benchmarks.results import OURS, OURS_UVLOOP, Row
 
-PROGRAM = Path(__file__).with_name("driver_program.py")
-UPDATES = 5000
-VECTORS = 1000
+PROGRAM_FILE = Path(__file__).with_name("driver_program.py")
+UPDATES = VECTORS = 1000
 GET = b'<getProperties version="1.7" />'
+PEER = "indipydriver"
+ROWS = {"updates": "updates of 3 numbers", "definitions": "definitions of 3 numbers"}
 
 
 class Client:
@@ -51,21 +50,25 @@ class Client:
         self._socket.close()
 
 
-def measure(python: str, library: str) -> dict[str, float]:
-    """Updates and definitions per second in one run."""
+def measure_one(python: str, library: str, loop: str, task: str, seconds: float) -> dict[str, float]:
+    """Updates or definitions per second in one run."""
     port = peers.free_port()
-    command = [python, str(PROGRAM), library, str(port), str(VECTORS)]
-    with peers.process(command, {"PYTHONPATH": _path(library)}) as child:
+    with peers.process([python, str(PROGRAM_FILE), library, str(port), str(VECTORS), loop]) as child:
         peers.wait_for_port(port, child)
         client = Client(port)
         try:
             client.time(GET, b"</defNumberVector>", VECTORS)  # warm-up
-            definitions = min(client.time(GET, b"</defNumberVector>", VECTORS) for _ in range(5))
-            client.time(_send(UPDATES // 10), b"</setNumberVector>", UPDATES // 10)
-            updates = client.time(_send(UPDATES), b"</setNumberVector>", UPDATES)
+            request, closing, count = _send(UPDATES), b"</setNumberVector>", UPDATES
+            if task == "definitions":
+                request, closing, count = GET, b"</defNumberVector>", VECTORS
+            client.time(request, closing, count)
+            total, spent = 0, 0.0
+            while spent < seconds:
+                spent += client.time(request, closing, count)
+                total += count
         finally:
             client.close()
-    return {"updates/s": UPDATES / updates, "definitions/s": VECTORS / definitions}
+    return {task: total / spent}
 
 
 def _send(count: int) -> bytes:
@@ -74,32 +77,24 @@ def _send(count: int) -> bytes:
     return f'<newNumberVector device="Device" name="control">{member}</newNumberVector>'.encode()
 
 
-def _path(library: str) -> str:
-    return str(PROGRAM.parents[1] / "src") if library == "indifast" else ""
+def measure(settings: Settings) -> Iterable[Row]:
+    contenders = {OURS: (sys.executable, "indifast", "asyncio")}
+    if importlib.util.find_spec("uvloop"):
+        contenders[OURS_UVLOOP] = (sys.executable, "indifast", "uvloop")
+    if peers.python_peer().exists():
+        contenders[PEER] = (str(peers.python_peer()), "indipydriver", "asyncio")
+    for task, title in ROWS.items():
+        runs: dict[str, Run] = {name: partial(measure_one, *how, task) for name, how in contenders.items()}
+        yield settings.turns(title, runs).row(task, title, "per s")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.driver", description=__doc__.partition("\n")[0])
-    parser.add_argument("--peer", required=True, help="interpreter that has indipydriver and indipyserver")
-    parser.add_argument("--runs", type=int, default=5, help="of each library (default: 5)")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    options = parser.parse_args(arguments)
-    contenders = {"indifast": sys.executable, "indipydriver": options.peer}
-    figures: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-    for _ in range(options.runs):
-        for library, python in contenders.items():
-            figures[library].append(measure(python, library))
-    medians = {
-        library: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        for library, runs in figures.items()
-    }
-    ours, theirs = medians["indifast"], medians["indipydriver"]
-    rows = [[key, f"{ours[key]:.0f}", f"{theirs[key]:.0f}", f"{ours[key] / theirs[key]:.1f}"] for key in ours]
-    print(report.table(["", "indifast", "indipydriver", "ratio"], rows))
-    if options.json is not None:
-        report.write_json(options.json, "driver", {"runs": options.runs}, {"medians": medians, "runs": figures})
-    return 0
-
+PROGRAM = Program(
+    "driver",
+    "A Python driver",
+    __doc__ or "",
+    measure,
+    timed=6,
+)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main(PROGRAM))

@@ -1,4 +1,5 @@
-"""A driver under its library's server: for the measurements only. Arguments: library, port, number of vectors.
+"""A driver under its library's server: for the measurements only. Arguments: library, port, number of
+vectors, `asyncio` or `uvloop`.
 
 The library is `indifast` or `indipydriver` (with `indipyserver`). A number sent to the vector `control` makes the
 driver send as many updates of the vector `v0`.
@@ -38,4 +39,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    factory = import_module("uvloop").new_event_loop if sys.argv[4] == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

@@ -31,6 +31,10 @@ NAMES = (
     "memory",
     "start",
     "scaling",
+    "driver",
+    "client",
+    "codec",
+    "tokenizer",
 )
 """In the order in which they run and stand on the page."""
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 from benchmarks import peers
 from benchmarks.baseline import machine_key
@@ -105,16 +101,3 @@ def indiserver_version() -> str:
 
 def machine_table(facts: Sequence[tuple[str, str]]) -> str:
     return table(["", ""], [[name, value] for name, value in facts]).replace("--:", "---")
-
-
-def write_json(path: Path, name: str, settings: dict[str, Any], results: dict[str, Any]) -> None:
-    """Store figures with what is needed to judge them: machine, kernel, date and settings."""
-    content = {
-        "benchmark": name,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": machine_key(),
-        "kernel": platform.release(),
-        "settings": settings,
-        "results": results,
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")

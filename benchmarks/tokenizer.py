@@ -1,8 +1,9 @@
-"""The tokenizer beside xml.etree.ElementTree.XMLPullParser: `python -m benchmarks.tokenizer`.
+"""The tokenizer beside xml.etree.ElementTree.XMLPullParser.
 
 Both read the same stream of setNumberVectors with three members, in chunks of 64 KiB, to the point where tag, device,
-name and the values of the members are there. Runs are interleaved; the figures are medians. The garbage collector is
-off: XMLPullParser makes it work hard, and would lose by more than it does here.
+name and the values of the members are there; “relayed”: the tokenizer in a server, which writes the element again. They
+take turns; a run's figure is the median of its turns. The garbage collector is off: XMLPullParser makes it work hard,
+and would lose by more than it does here.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import base64
 import gc
 import statistics
+import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from benchmarks.program import Failed, Program, Settings, main, tell
+from benchmarks.results import OURS, Row
 from indifast._parser import Tokenizer
 
 CHUNK = 64 << 10
@@ -120,29 +124,43 @@ def tokenize(data: bytes, relay: bool) -> int:
     return sum(len(tokenizer.feed(data[at : at + (256 << 10)])) for at in range(0, len(data), 256 << 10))
 
 
-def compare(data: bytes, count: int, rounds: int = 15) -> list[float]:
-    """Medians in microseconds per element: XMLPullParser, reading, relaying."""
-    runs: tuple[Callable[[bytes], int], ...] = (read_xml, read_tokenizer, relay_tokenizer)
-    times: list[list[float]] = [[] for _ in runs]
+RELAYED = "indifast, relayed"
+XML = "XMLPullParser"
+READERS: dict[str, Callable[[bytes], int]] = {OURS: read_tokenizer, RELAYED: relay_tokenizer, XML: read_xml}
+
+
+def measure_one(data: bytes, count: int, seconds: float) -> dict[str, float]:
+    """Microseconds per element in one run, by reader. Raises Failed when one finds another number of elements."""
+    times: dict[str, list[float]] = {name: [] for name in READERS}
+    end = time.monotonic() + seconds
     gc.disable()
-    for _ in range(rounds):
-        for run, measured in zip(runs, times, strict=True):
-            start = time.perf_counter()
-            assert run(data) == count
-            measured.append((time.perf_counter() - start) / count * 1e6)
-        gc.collect()
-    return [statistics.median(measured) for measured in times]
+    try:
+        while time.monotonic() < end or not times[XML]:
+            for name, read in READERS.items():
+                start = time.perf_counter()
+                found = read(data)
+                times[name].append((time.perf_counter() - start) / count * 1e6)
+                if found != count:
+                    raise Failed(f"{name} found {found} of {count} elements")
+            gc.collect()
+    finally:
+        gc.enable()
+    return {name: statistics.median(measured) for name, measured in times.items()}
 
 
-def main() -> None:
+def measure(settings: Settings) -> Iterable[Row]:
     count = 2000
-    streams = {layout: small_stream(layout, count) for layout in sorted(LAYOUTS)} | {"mixed": mixed_stream(count)}
-    print("| stream | XMLPullParser, µs | read, µs | ratio | relayed with output, µs |")
-    print("|---|---|---|---|---|")
-    for name, data in streams.items():
-        xml, read, relay = compare(data, count)
-        print(f"| {name} | {xml:.2f} | {read:.2f} | {xml / read:.1f} | {relay:.2f} |")
+    streams = {f"as {layout} writes": small_stream(layout, count) for layout in sorted(LAYOUTS)}
+    streams["these in turn"] = mixed_stream(count)
+    for title, data in streams.items():
+        runs = []
+        for number in range(settings.runs):
+            tell(f"{title}, run {number + 1} of {settings.runs}")
+            runs.append(measure_one(data, count, settings.seconds))
+        yield Row(title, "µs", {name: [run[name] for run in runs] for name in READERS}, digits=2)
 
+
+PROGRAM = Program("tokenizer", "The tokenizer", __doc__ or "", measure, timed=4, overhead=0.1)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(PROGRAM))
