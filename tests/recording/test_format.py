@@ -139,6 +139,20 @@ def test_what_waits_too_long_loses_its_blobs_and_says_so(tmp_path: Path, monkeyp
     )
 
 
+def test_a_flood_is_bounded_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indifast.recording.writer.FLUSH", 3600.0)
+    recorder = Recorder(str(tmp_path / "flood"), source="a test", blobs=True, max_waiting=20_000)
+    for number in range(1000):
+        recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(angle(number))[0])
+    assert recorder.waiting < 50_000
+    recorder.close()
+    records, recording = read(tmp_path / "flood")
+    assert recording.cut is None
+    assert recorder.messages == sum(record.message is not None for record in records)
+    assert recorder.messages + recorder.missed == 1000
+    assert f"{recorder.missed} are missing" in records[-1].head.label
+
+
 def test_the_file_can_be_read_by_others(tmp_path: Path) -> None:
     write(tmp_path / "plain.gz", [DEFINITION, angle(5)])
     text = gzip.decompress((tmp_path / "plain.gz").read_bytes())
