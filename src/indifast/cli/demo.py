@@ -134,8 +134,8 @@ async def _watch_server(port: int, options: argparse.Namespace, stop: asyncio.Ev
     viewers = [Viewer("localhost", port) for _ in range(options.clients)]
     running = [asyncio.create_task(viewer.asyncrun()) for viewer in viewers]
     width, height = options.size
-    print(f"Server on localhost:{port}, frames of {width} x {height} pixels, clients: {len(viewers)}.", flush=True)
     try:
+        print(f"Server on localhost:{port}, frames of {width} x {height} pixels, clients: {len(viewers)}.", flush=True)
         await _unless(stop, _wait_all([viewer.camera_found for viewer in viewers]), "the clients found no camera")
         if stop.is_set():
             return
