@@ -99,6 +99,7 @@ class Interrupt:
             os.write(1, b"imported ")
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process is born deaf to it
 sys.meta_path.insert(0, Interrupt())
 sys.argv[1:] = {arguments!r}
 import runpy
