@@ -3,8 +3,8 @@
     python -m benchmarks.start [--runs 5] [--starts 20]
 
 Every figure of a run is the median of so many starts of a process, all kinds in turn; a start of the interpreter is
-part of each. The import ends with the process; a server counts from its start until a client can connect, with an
-executable driver that does nothing.
+part of each. The import ends with the process; indifast imports its classes when they are first used, the second row
+has them. A server counts from its start until a client can connect, with an executable driver that does nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ BARE = "Python"
 NOTHING = "an interpreter that does nothing"
 ASYNCIO = "import asyncio"
 IMPORT = "import of the library"
+CLASSES = "import of driver and server"
 LISTENING = "server, until it listens"
 
 
@@ -103,14 +104,17 @@ def kinds() -> dict[str, dict[str, Callable[[], float]]]:
         },
         OURS: {
             IMPORT: partial(finished, [here, "-c", "import indifast"]),
+            CLASSES: partial(finished, [here, "-c", "from indifast import IPyDriver, IPyServer"]),
             LISTENING: partial(listening, serve),
         },
     }
     if shutil.which("indiserver"):
         found[CPP] = {LISTENING: partial(listening, serve_cpp)}
     if peers.python_peer().exists():
+        python = str(peers.python_peer())
         found[PYTHON_PEER] = {
-            IMPORT: partial(finished, [str(peers.python_peer()), "-c", "import indipydriver, indipyserver"]),
+            IMPORT: partial(finished, [python, "-c", "import indipydriver"]),
+            CLASSES: partial(finished, [python, "-c", "import indipydriver, indipyserver"]),
             LISTENING: partial(listening, serve_python),
         }
     return found
@@ -132,7 +136,7 @@ def measure(settings: Settings) -> Iterable[Row]:
     for number in range(settings.runs):
         tell(f"start, run {number + 1} of {settings.runs}")
         rounds.append(round_of(kinds(), count))
-    for title in (NOTHING, ASYNCIO, IMPORT, LISTENING):
+    for title in (NOTHING, ASYNCIO, IMPORT, CLASSES, LISTENING):
         figures = {name: [one[title, name] for one in rounds] for of, name in rounds[0] if of == title}
         yield Row(title, "ms", figures, digits=1)
 
