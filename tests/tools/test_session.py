@@ -248,3 +248,20 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
             child.process.stdout.close()
             assert child.wait() == Status.PIPE
             assert child.stderr == ""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_cannot_be_written_is_no_fault_of_the_program(unbuffered: str) -> None:
+    program = PROGRAM.replace("sys.exit(run(", "sys.exit(whole(lambda: run(").rstrip() + ")\n"
+    program = "from indifast.cli import run as whole\n" + program
+    with answering(NUMBER) as port, open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program, "print", "-p", str(port)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            env={**python_environment(), "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 1
+    assert done.stderr == "indifast: the output cannot be written: No space left on device\n"

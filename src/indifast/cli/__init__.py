@@ -23,7 +23,7 @@ COMMANDS = {
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
 
-_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors that writing alone can meet: a full disk, a terminal that has gone."""
 
 
@@ -47,7 +47,7 @@ def run(command: Callable[[], int] | None = None) -> int:
         _drop_output()
         return 1
     except OSError as error:
-        if error.errno not in _WRITING:
+        if error.errno not in WRITING:
             raise
         _drop_output()
         with suppress(OSError):

@@ -25,6 +25,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from indifast.cli import WRITING
 from indifast.cli.address import PORT, Address, AddressError, add_server_options, address_of, parse_address
 from indifast.cli.failures import Status, ToolError, failure, file_failure, unknown
 
@@ -45,7 +46,7 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
 
     `program` begins the sentence on standard error when it fails. What is a ToolError, or comes from `connected`, is
     a sentence alone; anything else is told as a fault of the program. With `options.debug` all failures are followed
-    by their traceback, and the traffic is logged.
+    by their traceback, and the traffic is logged. An output that cannot be written is raised, for `indifast.cli.run`.
     """
     debug = bool(getattr(options, "debug", False))
     _log(debug)
@@ -60,6 +61,8 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
         _drop_output()
         return Status.PIPE
     except Exception as error:
+        if _unwritable(error):
+            raise
         told = error if isinstance(error, ToolError) else _as_told(error)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
@@ -67,6 +70,11 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
         if debug:
             traceback.print_exc()
         return told.status
+
+
+def _unwritable(error: Exception) -> bool:
+    """An output that cannot be written: no fault of a server, nor of this program."""
+    return isinstance(error, OSError) and error.errno in WRITING
 
 
 def _as_told(error: Exception) -> ToolError:
@@ -128,6 +136,8 @@ async def connected(
     except (BrokenPipeError, ToolError):
         raise
     except Exception as error:
+        if _unwritable(error):
+            raise
         told = failure(error, address, client)
         if told is None:
             raise
