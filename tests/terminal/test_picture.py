@@ -129,6 +129,14 @@ def test_stars_stand_out_of_a_faint_noisy_background() -> None:
     assert np.percentile(seen, 95) < 128
 
 
+def test_nothing_but_noise_looks_like_it() -> None:
+    noise = np.random.default_rng(4).normal(1000, 15, (600, 800)).clip(0, 65_535).astype("u2")
+    seen = look(fits_bytes(noise), ".fits", 100, 75).pixels
+    assert 40 < np.median(seen) < 80
+    assert np.percentile(seen, 95) < 128
+    assert seen.std() > 10
+
+
 @pytest.mark.parametrize(
     ("value", "shade"), [(0, 0), (1000, 128), (65_535, 255)], ids=["all zero", "one value", "saturated"]
 )

@@ -192,9 +192,9 @@ def stretched(values: NDArray[np.floating[Any]], full_scale: float = np.inf) -> 
     """8-bit pixels from values of any range, faint things lifted: the background dark, the brightest white.
 
     Black is a little below the median, by the scatter around it. White leaves out the brightest 0.2 %, so that a hot
-    pixel does not darken the rest, but is far above the scatter where anything is. In between a midtones curve brings a
-    dark median to `BACKGROUND`. What is not finite is black. A frame of one value is grey, or white if that is
-    `full_scale`, or black if it is 0.
+    pixel does not darken the rest, but is far above the scatter where anything is; nothing but noise stays grey. In
+    between a midtones curve brings a dark median to `BACKGROUND`. What is not finite is black. A frame of one value is
+    grey, or white if that is `full_scale`, or black if it is 0.
     """
     valid = np.isfinite(values)
     values = np.clip(values, -1e300, 1e300)  # differences of larger ones would be infinite
@@ -204,6 +204,8 @@ def stretched(values: NDArray[np.floating[Any]], full_scale: float = np.inf) -> 
     darkest, low, median, high, brightest = map(float, np.percentile(finite, (0, 0.5, 50, 99.8, 100)))
     scatter = 1.4826 * float(np.median(np.abs(finite - median)))
     black, white = max(low, median - 2.8 * scatter), max(high, min(brightest, median + 15 * scatter))
+    if high - median > 2.5 * scatter:  # a tail, of noise at least, and no even slope
+        white = max(white, median + 8 * scatter)
     if white <= black:
         black, white = darkest, brightest
     if white <= black:
