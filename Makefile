@@ -8,7 +8,7 @@ SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: demo test bench performance bench-peers peers lint sanitize build clean
+.PHONY: demo test bench performance bench-peers peers lint sanitize pictures build clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -31,6 +31,10 @@ peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done $(PE
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The pictures of the terminal client in README.md and docs: the real program in front of real drivers.
+pictures: build
+	$(BIN)/python docs/pictures/make.py
 
 # The extensions built with AddressSanitizer and UndefinedBehaviorSanitizer, beside the normal build. Leaks are not
 # looked for: CPython keeps memory at exit.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import struct
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fcntl import ioctl
 from pathlib import Path
 from termios import TIOCSWINSZ
@@ -15,8 +18,10 @@ from typing import Any
 import pexpect
 import pyte
 
+from indifast import IPyDriver, IPyServer
+
 SOURCES = Path(__file__).resolve().parents[2] / "src"
-LIMIT = 60.0
+LIMIT = 30.0
 
 
 class Terminal:
@@ -102,3 +107,27 @@ class Terminal:
             assert time.monotonic() < deadline, f"still running\n{self.text}"
         self.child.close()
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
+
+
+@contextlib.contextmanager
+def served(*drivers: IPyDriver, programs: tuple[str, ...] = ()) -> Iterator[int]:
+    """A server with drivers and programs in a thread of its own; gives its port."""
+    server = IPyServer(*drivers, host="127.0.0.1", port=0)
+    for program in programs:
+        server.add_exdriver(program)
+    ready = threading.Event()
+
+    async def run() -> None:
+        running = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        ready.set()
+        await running
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
+    thread.start()
+    try:
+        assert ready.wait(LIMIT), "the server does not start"
+        yield server.port
+    finally:
+        server.shutdown()
+        thread.join(LIMIT)

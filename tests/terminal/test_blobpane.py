@@ -31,6 +31,14 @@ ONE = (("CCD1", "Image"),)
 TWO = (("a", "Guide head"), ("b", ""))
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder in which there is nothing."""
+    empty = tmp_path / "folder"
+    empty.mkdir()
+    return empty
+
+
 @pytest.fixture(autouse=True)
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The terminal of all tests here."""
@@ -179,31 +187,31 @@ def test_the_newest_frame_wins_and_nothing_waits_for_the_thread(monkeypatch: pyt
     asyncio.run(scenario())
 
 
-def test_saving_suggests_a_free_name_and_replaces_nothing(tmp_path: Path) -> None:
+def test_saving_suggests_a_free_name_and_replaces_nothing(folder: Path) -> None:
     async def scenario() -> None:
-        pane = BlobPane("CCD 1/2", "CCD1", ONE, folder=tmp_path)
+        pane = BlobPane("CCD 1/2", "CCD1", ONE, folder=folder)
         async with holding(pane, 120) as pilot:
             pane.received("CCD1", b"first", ".xyz", 5, STAMP)
             await pilot.press("tab", "s")
             await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
             field = pilot.app.screen.query_one(Input)
             name = "CCD_1_2_CCD1_20260102_030405"
-            assert field.value == str(tmp_path / f"{name}.xyz")
+            assert field.value == str(folder / f"{name}.xyz")
             await pilot.press("enter")
             await until(pilot, lambda: "Saved as" in note(pane))
-            assert (tmp_path / f"{name}.xyz").read_bytes() == b"first"
+            assert (folder / f"{name}.xyz").read_bytes() == b"first"
 
             await pilot.press("s")
             await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
             dialog = pilot.app.screen
             field = dialog.query_one(Input)
-            assert field.value == str(tmp_path / f"{name}_1.xyz")
+            assert field.value == str(folder / f"{name}_1.xyz")
             for bad, sentence in [
-                (str(tmp_path / f"{name}.xyz"), "exists already: give it another name"),
-                (str(tmp_path / "none" / "x"), "There is no folder"),
-                (str(tmp_path), "needs a name"),
+                (str(folder / f"{name}.xyz"), "exists already: give it another name"),
+                (str(folder / "none" / "x"), "There is no folder"),
+                (str(folder), "needs a name"),
                 ("", "needs a name"),
-                (str(tmp_path / ("n" * 300)), "File name too long"),
+                (str(folder / ("n" * 300)), "File name too long"),
                 ("a\0b", "NUL"),
                 ("~nobody-of-this-name/x", "no home folder"),
             ]:
@@ -214,7 +222,7 @@ def test_saving_suggests_a_free_name_and_replaces_nothing(tmp_path: Path) -> Non
             await until(pilot, lambda: pilot.app.screen is not dialog)
 
     asyncio.run(scenario())
-    (saved,) = tmp_path.iterdir()
+    (saved,) = folder.iterdir()
     assert saved.read_bytes() == b"first"
 
 
@@ -233,13 +241,13 @@ def test_a_folder_where_nothing_can_be_written_is_named() -> None:
     asyncio.run(scenario())
 
 
-def test_sending_a_file(tmp_path: Path) -> None:
-    (tmp_path / ".hidden").write_bytes(b"h")
-    (tmp_path / "flat.fits").write_bytes(b"f")
+def test_sending_a_file(folder: Path) -> None:
+    (folder / ".hidden").write_bytes(b"h")
+    (folder / "flat.fits").write_bytes(b"f")
     sent: list[tuple[Path, str]] = []
 
     async def scenario() -> None:
-        pane = BlobPane("CCD", "UPLOAD", TWO, folder=tmp_path, on_send=lambda path, member: sent.append((path, member)))
+        pane = BlobPane("CCD", "UPLOAD", TWO, folder=folder, on_send=lambda path, member: sent.append((path, member)))
         async with holding(pane, 120) as pilot:
             pane.shown("rw", "Ok")
             assert pane.query_one("#send", Button).display
@@ -250,33 +258,33 @@ def test_sending_a_file(tmp_path: Path) -> None:
             await until(pilot, lambda: len(tree.root.children) == 2)
             assert [str(child.label) for child in tree.root.children] == [".hidden", "flat.fits"]
             field = dialog.query_one(Input)
-            assert field.value == f"{tmp_path}/"
+            assert field.value == f"{folder}/"
             await pilot.press("enter")
             await until(pilot, lambda: "Is a directory" in note(dialog))
             field.value += "no such"
             await pilot.press("enter")
             await until(pilot, lambda: "There is no file" in note(dialog))
-            field.value = f"{tmp_path}/fla"
+            field.value = f"{folder}/fla"
             field.cursor_position = len(field.value)
-            await until(pilot, lambda: field._suggestion == f"{tmp_path}/flat.fits")
+            await until(pilot, lambda: field._suggestion == f"{folder}/flat.fits")
             await pilot.press("right")
-            assert field.value == f"{tmp_path}/flat.fits"
+            assert field.value == f"{folder}/flat.fits"
             dialog.query_one(Select).value = "b"
             await pilot.press("enter")
             await until(pilot, lambda: sent)
-        assert sent == [(tmp_path / "flat.fits", "b")]
+        assert sent == [(folder / "flat.fits", "b")]
 
     asyncio.run(scenario())
 
 
-def test_a_file_that_cannot_be_sent_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"h")
+def test_a_file_that_cannot_be_sent_is_a_sentence(folder: Path) -> None:
+    (folder / "a").write_bytes(b"h")
 
     def refused(path: Path, member: str) -> None:
         raise ValueError("the server is not there")
 
     async def scenario() -> None:
-        pane = BlobPane("CCD", "UPLOAD", ONE, folder=tmp_path, on_send=refused)
+        pane = BlobPane("CCD", "UPLOAD", ONE, folder=folder, on_send=refused)
         async with holding(pane) as pilot:
             await pilot.press("tab", "o")
             assert note(pane) == "This property is read-only."
@@ -291,12 +299,12 @@ def test_a_file_that_cannot_be_sent_is_a_sentence(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_named(folder: Path) -> None:
     """One that has gone meanwhile: what a user without rights sees, root sees too."""
-    (tmp_path / "gone").mkdir()
+    (folder / "gone").mkdir()
 
     async def scenario() -> None:
-        pane = BlobPane("CCD", "UPLOAD", ONE, folder=tmp_path)
+        pane = BlobPane("CCD", "UPLOAD", ONE, folder=folder)
         async with holding(pane) as pilot:
             pane.shown("rw", "Ok")
             await pilot.press("tab", "o")
@@ -304,9 +312,9 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             dialog = pilot.app.screen
             tree = dialog.query_one(Folders)
             await until(pilot, lambda: tree.root.children)
-            (tmp_path / "gone").rmdir()
+            (folder / "gone").rmdir()
             tree.root.children[0].expand()
-            await until(pilot, lambda: str(tmp_path / "gone") in note(dialog))
+            await until(pilot, lambda: str(folder / "gone") in note(dialog))
 
     asyncio.run(scenario())
 
@@ -357,12 +365,12 @@ def test_labels_of_drivers_are_no_markup() -> None:
     asyncio.run(scenario())
 
 
-def test_exposures_of_the_simulator(program: Callable[[str], str], tmp_path: Path) -> None:
+def test_exposures_of_the_simulator(program: Callable[[str], str], folder: Path) -> None:
     """The whole way: C++ driver, server, client, pane, file."""
     received: list[bytes] = []
 
     async def scenario() -> None:
-        pane = BlobPane("CCD Simulator", "CCD1", [("CCD1", "Image")], folder=tmp_path)
+        pane = BlobPane("CCD Simulator", "CCD1", [("CCD1", "Image")], folder=folder)
 
         class Feeding(IPyClient):
             async def rxevent(self, event: Any) -> None:
@@ -393,6 +401,6 @@ def test_exposures_of_the_simulator(program: Callable[[str], str], tmp_path: Pat
             received.append(client[device]["CCD1"]["CCD1"])
 
     asyncio.run(scenario())
-    (saved,) = tmp_path.iterdir()
+    (saved,) = folder.iterdir()
     assert saved.read_bytes() == received[0]
     assert fits.getdata(saved).shape == (1024, 1280)

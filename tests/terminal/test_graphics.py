@@ -46,7 +46,7 @@ def test_sixels_stand_where_the_picture_is() -> None:
         found = re.search(rb'\x1b7\x1b\[(\d+);(\d+)H\x1bP[0-9;]*q"1;1;(\d+);(\d+)[#;0-9]', terminal.output)
         assert found is not None
         line, column, width, height = map(int, found.groups())
-        assert (line, column) == (2, 23)
+        assert (line, column) == (2, (80 - width // 8) // 2 + 1)
         assert width % 8 == height % 16 == 0
         assert abs(width / height - 160 / 120) < 0.1
         terminal.type("q")

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _failed("this needs a terminal; `indifast watch` writes to files and pipes")
     try:
+        from indifast.terminal import graphics
         from indifast.terminal.app import TermApp
         from indifast.terminal.log import open_log
     except ModuleNotFoundError as error:
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             open_log(Path(options.log), level)
         except OSError as error:
             return _failed(f"the log {options.log} cannot be written: {error.strerror}")
+    graphics.detect()
     app = TermApp(server, _parse_with(server), folder=folder, ansi=_few_colours(options.colours), light=options.light)
     app.run()
     return app.return_code or Status.DONE

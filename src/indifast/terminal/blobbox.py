@@ -75,8 +75,10 @@ class BlobBox(Vertical):
         self.post_message(self.SendFile(self.shown, path, member))
 
     def on_mount(self) -> None:
-        """Say what the vector is like now."""
+        """Say what the vector is like now, and what came last."""
         self.follow()
+        for member, frame in self.shown.frames.items():
+            self._show(member, frame)
 
     def follow(self) -> None:
         """Show the property as it is now."""
@@ -87,4 +89,7 @@ class BlobBox(Vertical):
     def received(self, member: str, frame: Frame, nbytes: int, count: int) -> None:
         """BLOBs came, of which the newest is shown."""
         self.blobs.arrived(member, nbytes, count)
+        self._show(member, frame)
+
+    def _show(self, member: str, frame: Frame) -> None:
         self.blobs.received(member, frame.data, frame.format, frame.size, frame.timestamp, frame.sizes)

@@ -51,6 +51,8 @@ class Property:
     """Seconds of `time.monotonic()` at which members changed, while that is highlighted."""
     seen: dict[str, Any] = field(default_factory=dict)
     """Values as they were last looked at, by member name."""
+    frames: dict[str, Frame] = field(default_factory=dict)
+    """The last BLOB of each member."""
 
     @property
     def state(self) -> str:
@@ -202,12 +204,15 @@ class Board:
             case "SetBLOB":
                 changes.keys.add((event.devicename, event.vectorname))
                 sizes = frame_sizes(event.device)
+                shown = self.properties.get((event.devicename, event.vectorname))
                 for name, (size, form) in event.sizeformat.items():
                     where = (event.devicename, event.vectorname, name)
                     data = event[name]
                     if data is None:
                         continue
-                    changes.frames[where] = Frame(data, form, size, event.timestamp, sizes)
+                    frame = changes.frames[where] = Frame(data, form, size, event.timestamp, sizes)
+                    if shown is not None:
+                        shown.frames[name] = frame
                     nbytes, count = changes.arrived.get(where, (0, 0))
                     changes.arrived[where] = (nbytes + len(data), count + 1)
                 if event.message:

@@ -16,7 +16,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.suggester import Suggester
-from textual.widgets import Button, DirectoryTree, Input, Label, Select, Static
+from textual.widgets import Button, DirectoryTree, Input, Label, Select, Static, Tree
 
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
@@ -133,6 +133,10 @@ class _Dialog(ModalScreen[Any]):
         field = self.query_one("#path", Input)
         field.focus()
         self.call_after_refresh(field.action_end)
+
+    def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Any]) -> None:
+        """What is chosen here concerns nobody else."""
+        event.stop()
 
 
 class SaveDialog(_Dialog):

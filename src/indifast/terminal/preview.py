@@ -106,7 +106,7 @@ class Preview(Widget, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Room for a picture of the proportions of most cameras, and on the screen for what stands around it."""
-        return max(4, min(viewport.height - 11, width * 3 // 8))
+        return max(4, min(viewport.height - 14, width * 3 // 8))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The lines of the widget; as a whole, and with nothing above it, also as sixels."""

@@ -183,5 +183,8 @@ class PropertyTree(Tree[Place]):
             parent = parent.parent
         if node.line < 0 and self.last_line < 0:  # asking for the last line lays out what was opened
             return False
+        in_its_line = self.cursor_line == node.line
         self.move_cursor(node)
+        if in_its_line:  # another node was there when the cursor came: the tree sees no move
+            self.post_message(self.NodeHighlighted(node))
         return True

@@ -1,0 +1,120 @@
+"""Makes the pictures of the terminal client: the real program in front of real drivers, typed at by this script.
+
+`make pictures`, or `python docs/pictures/make.py [NAME…]`. It needs what the tests need, and the font DejaVu Sans Mono
+(Debian: fonts-dejavu-core).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT / "tests" / "terminal")]
+
+from pty_support import Terminal, served  # noqa: E402
+from screen import saved  # noqa: E402
+
+from indifast.cli.demo_drivers import CameraDriver, ThermostatDriver  # noqa: E402
+
+PROGRAMS = ("indi_simulator_ccd", "indi_simulator_telescope")
+LARGEST = 300 << 10
+QUIET = 1.5
+"""Seconds without output after which a screen counts as finished."""
+
+
+def settled(terminal: Terminal, most: float = 6.0) -> None:
+    """Read until the program says nothing more for a while, or says something all the time."""
+    end = time.monotonic() + most
+    before, since = len(terminal.output), time.monotonic()
+    while time.monotonic() < end and time.monotonic() - since < QUIET:
+        terminal.read()
+        if len(terminal.output) != before:
+            before, since = len(terminal.output), time.monotonic()
+
+
+def typed(terminal: Terminal, *keys: str) -> None:
+    """Type, and let the screen follow after each."""
+    for key in keys:
+        terminal.type(key)
+        end = time.monotonic() + 0.6
+        while time.monotonic() < end:
+            terminal.read()
+
+
+def found(terminal: Terminal, words: str) -> None:
+    """Search for a property and go to it."""
+    typed(terminal, "/", words, "\r")
+
+
+def commanded(port: int, *values: str) -> None:
+    """Set values, each DEVICE.VECTOR.MEMBER=VALUE."""
+    for value in values:
+        subprocess.run(["indi_setprop", "-p", str(port), value], check=True, timeout=30)
+
+
+def image(terminal: Terminal, port: int) -> None:
+    """Frames of a camera as they stream in."""
+    found(terminal, "demo camera image")
+    typed(terminal, "\x1b", "b")
+    commanded(port, "Demo Camera.RATE.FPS=5", "Demo Camera.STREAM.ON=On")
+    terminal.shows("frames/s", "▀")
+    settled(terminal)
+
+
+def telescope(terminal: Terminal, port: int) -> None:
+    """The properties of a mount, one of them being changed."""
+    found(terminal, "scope location")
+    typed(terminal, "\x1b", "\x1b[D", "\x1b[C", "\r", "48:08:10")
+    settled(terminal)
+
+
+def exposure(terminal: Terminal, port: int) -> None:
+    """A camera while it exposes."""
+    found(terminal, "ccd main control")
+    typed(terminal, "\x1b", "\x1b[D")
+    commanded(port, "CCD Simulator.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=60")
+    settled(terminal, 4.0)
+
+
+def thermostat(terminal: Terminal, port: int) -> None:
+    """Numbers that change, and one of them over time."""
+    found(terminal, "demo thermostat")
+    typed(terminal, "\x1b", "\x1b[D", "\x1b[C")
+    settled(terminal)
+
+
+SCENES: dict[str, tuple[Callable[[Terminal, int], None], int, int, dict[str, str], tuple[str, ...]]] = {
+    "term-image": (image, 120, 36, {"COLORTERM": "truecolor"}, ()),
+    "term-telescope": (telescope, 110, 30, {"COLORTERM": "truecolor"}, ()),
+    "term-light": (exposure, 110, 30, {"COLORTERM": "truecolor"}, ("--light",)),
+    "term-80x24": (thermostat, 80, 24, {"TERM": "xterm"}, ()),
+}
+
+
+def main(names: list[str]) -> int:
+    """Make the pictures of these names, or all of them; gives the exit status."""
+    for name in names or SCENES:
+        scene, columns, lines, environment, options = SCENES[name]
+        drivers = CameraDriver(1280, 1024), ThermostatDriver()
+        with served(*drivers, programs=PROGRAMS) as port:
+            commanded(port, "Telescope Simulator.CONNECTION.CONNECT=On", "CCD Simulator.CONNECTION.CONNECT=On")
+            arguments = ("-m", "indifast", "term", f"127.0.0.1:{port}", *options)
+            with Terminal(*arguments, columns=columns, lines=lines, environment=environment) as terminal:
+                terminal.shows("4 devices")
+                settled(terminal)
+                scene(terminal, port)
+                size = saved(terminal.screen, HERE / f"{name}.png")
+        print(f"{name}.png: {size} bytes")
+        if size > LARGEST:
+            print(f"{name}.png is too large for a page: more than {LARGEST} bytes", file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
