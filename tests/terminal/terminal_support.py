@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from textual.pilot import Pilot
@@ -16,7 +17,7 @@ from indifast.cli.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
 
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds after which what is waited for counts as failed."""
 
 
@@ -98,3 +99,15 @@ async def simulator_has(port: int, name: str, wanted: float | str) -> None:
 def _getprop(port: int, name: str) -> str:
     command = ["indi_getprop", "-p", str(port), "-t", "10", "-1", name]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout.strip()
+
+
+@contextlib.contextmanager
+def serving_apart() -> Iterator[int]:
+    """The demonstration's camera and thermostat in a process of their own; gives their port."""
+    command = [sys.executable, "-m", "indifast.cli.demo_drivers", "64", "48"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout is not None
+            yield int(program.stdout.readline())
+        finally:
+            program.kill()

@@ -58,23 +58,29 @@ async def test_a_server_that_is_killed(program: Callable[[str], str]) -> None:
     port = free_port()
     command = [program("indiserver"), "-p", str(port), program("indi_simulator_telescope")]
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    servers: list[subprocess.Popen[bytes]] = []
 
-    server = start()
+    def running() -> bool:
+        """Start it, again if it has ended: its port may not be free at once."""
+        if not servers or servers[-1].poll() is not None:
+            servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return app.board.linked
+
     try:
         async with terminal(port) as (app, pilot):
+            await until(running)
             await go_to(app, pilot, "Telescope Simulator", "Main Control", "CONNECTION")
             await on_screen(app, "OneOfMany", "connected")
-            server.kill()
+            servers[-1].kill()
             await on_screen(app, "lost link, trying again", "these are old values", "OneOfMany")
-            server.wait()
-            server = start()
+            servers[-1].wait()
+            await until(running)
             await off_screen(app, "these are old values")
             await on_screen(app, "connected, 1 device", "OneOfMany")
     finally:
-        server.kill()
-        server.wait()
+        for server in servers:
+            server.kill()
+            server.wait()
 
 
 async def test_old_values_are_dimmed() -> None:

@@ -30,8 +30,6 @@ def main(arguments: Sequence[str]) -> int:
     folder = None if options.blobs is None else Path(options.blobs).expanduser().resolve()
     if folder is not None and not folder.is_dir():
         return _failed(f"{options.blobs} is not an existing folder, --blobs needs one")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return _failed("this needs a terminal; `indifast watch` writes to files and pipes")
     try:
         from indifast.terminal import graphics
         from indifast.terminal.app import TermApp
@@ -40,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         if (error.name or "").partition(".")[0] not in ("textual", "rich", "textual_image", "PIL"):
             raise
         return _failed("Textual, which draws the screen, is not installed: pip install 'indifast[term]'")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return _failed("this needs a terminal; `indifast watch` writes to files and pipes")
     if options.log is not None:
         level = LEVELS["debug" if options.debug else options.log_level]
         try:

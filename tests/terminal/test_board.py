@@ -1,0 +1,179 @@
+"""What is kept and marked without any screen, and the checks of what is entered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from indifast.client.propertymembers import NumberMember, SwitchMember
+from indifast.terminal import checks
+from indifast.terminal.board import FADE, HISTORIES, HISTORY, Board
+from indifast.terminal.messages import KEPT
+
+
+class Vector:
+    """As much of a client's vector as the board looks at."""
+
+    vectortype = "NumberVector"
+    enable = True
+
+    def __init__(self, *names: str, state: str = "Ok") -> None:
+        self.state = state
+        self.group = "Main"
+        self.data = {name: NumberMember(name, membervalue="0") for name in names}
+
+    def members(self) -> dict[str, NumberMember]:
+        return self.data
+
+    def getfloatvalue(self, name: str) -> float:
+        return self.data[name].getfloatvalue()
+
+
+def event(kind: str, vector: Any = None, name: str | None = "V", message: str = "") -> Any:
+    return SimpleNamespace(
+        eventtype=kind, devicename="D", vectorname=name, vector=vector, timestamp=datetime.now(UTC), message=message
+    )
+
+
+def defined(*names: str) -> tuple[Board, Vector, list[None]]:
+    woken: list[None] = []
+    board = Board(lambda: woken.append(None))
+    vector = Vector(*names)
+    board.receive(event("Define", vector))
+    board.take()
+    woken.clear()
+    return board, vector, woken
+
+
+def test_any_number_of_updates_wake_once() -> None:
+    board, vector, woken = defined("a", "b")
+    for number in range(1000):
+        vector.data["a"].membervalue = number
+        board.receive(event("Set", vector))
+    assert len(woken) == 1
+    changes = board.take(100.0)
+    assert changes.keys == {("D", "V")}
+    assert board.properties["D", "V"].changed == {"a": 100.0}
+    assert list(board.history["D", "V", "a"]) == [0, 999]
+    assert not board.take()  # nothing is left, and nobody is woken for nothing
+    assert len(woken) == 1
+
+
+def test_highlights_fade_and_the_clock_of_busy_runs() -> None:
+    board, vector, _ = defined("a")
+    shown = board.properties["D", "V"]
+    vector.data["a"].membervalue = 5
+    vector.state = "Busy"
+    board.receive(event("Set", vector))
+    board.take(100.0)
+    assert shown.heat("a", 100.0) == 1 and 0 < shown.heat("a", 100.0 + FADE / 2) < 1 and shown.busy_since == 100.0
+    shown.fade(100.1 + FADE)
+    assert not shown.changed and shown.moving()  # as it is Busy
+    vector.state = "Ok"
+    board.receive(event("Set", vector))
+    board.take(110.0)
+    assert shown.busy_since is None and not shown.moving()
+
+
+def test_what_is_kept_is_bounded() -> None:
+    board, vector, _ = defined("a")
+    for number in range(HISTORY + 50):
+        vector.data["a"].membervalue = number
+        board.receive(event("Set", vector))
+        board.take()
+    assert list(board.history["D", "V", "a"]) == list(range(50, HISTORY + 50))
+    board, vector, _ = defined(*(f"m{index}" for index in range(HISTORIES + 10)))
+    assert len(board.history) == HISTORIES
+    for number in range(KEPT + 10):
+        board.note(f"{number}")
+    assert len(board.messages.entries) == KEPT
+    assert [entry.text for entry in board.messages.since(KEPT + 8)] == [f"{KEPT + 8}", f"{KEPT + 9}"]
+
+
+def test_a_deletion_right_before_the_loss_of_the_link_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("indifast.terminal.board.time.monotonic", lambda: now)
+    board, vector, _ = defined("a")
+    board.receive(event("Delete", name=None))
+    assert not board.properties
+    now += 60
+    board.receive(event("ConnectionLost"))
+    assert not board.properties  # that was long ago
+    board.receive(event("Define", vector))
+    board.receive(event("Delete"))
+    board.receive(event("ConnectionLost"))
+    assert board.properties["D", "V"].lost
+    board.receive(event("ConnectionMade"))
+    board.receive(event("Define", vector))
+    assert not board.properties["D", "V"].lost
+
+
+def member(low: str = "0", high: str = "0", step: str = "0") -> NumberMember:
+    return NumberMember("n", format="%g", min=low, max=high, step=step, membervalue="0")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("12.5", 12.5), (" 1e-3 ", 0.001), ("-0:30:00", -0.5), ("12 30", 12.5), ("12;30;36", 12.51), ("+5", 5.0)],
+)
+def test_numbers_are_read_in_all_their_forms(text: str, value: float) -> None:
+    assert checks.number(member(), text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "abc", "1:2:3:4", "nan", "inf", "1,5", "11", "-1"])
+def test_what_is_no_number_or_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"number|outside"):
+        checks.number(member("0", "10"), text)
+
+
+def test_equal_limits_and_limits_that_are_none() -> None:
+    assert checks.number(member("0", "0"), "-1e9") == -1e9
+    assert checks.limits(member("5", "5")) is None
+    assert checks.limits(member("x", "5")) is None
+    assert checks.limits(member("-90:30", "90:30")) == (-90.5, 90.5)
+
+
+def test_steps_count_from_the_least_value() -> None:
+    odd = member("1", "10", "2")
+    assert not checks.off_step(odd, 3) and not checks.off_step(odd, 9)
+    assert "give 3 or 5" in checks.off_step(odd, 4)
+    assert not checks.off_step(member("0", "1", "0.1"), 0.3)
+    assert not checks.off_step(member("0", "1", "0"), 0.33)
+    assert checks.stepped(odd, 3, 1) == 5 and checks.stepped(odd, 4, 1) == 5 and checks.stepped(odd, 4, -1) == 3
+    assert checks.stepped(odd, 9, 1) == 9 and checks.stepped(odd, 1, -1) == 1
+
+
+def switches(rule: str, **values: str) -> Any:
+    members = {name: SwitchMember(name, membervalue=value) for name, value in values.items()}
+    return SimpleNamespace(rule=rule, members=lambda: members, member=members.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("rule", "edits", "sent"),
+    [
+        ("OneOfMany", {"b": "On", "a": "Off"}, {"a": "Off", "b": "On"}),
+        ("OneOfMany", {"a": "On"}, {"a": "On"}),
+        ("AtMostOne", {"a": "Off"}, {"a": "Off"}),
+        ("AnyOfMany", {"b": "On", "c": "On"}, {"b": "On", "c": "On"}),
+    ],
+)
+def test_switches_that_the_rule_allows(rule: str, edits: dict[str, str], sent: dict[str, str]) -> None:
+    assert checks.switches(switches(rule, a="On", b="Off", c="Off"), edits) == sent
+
+
+@pytest.mark.parametrize(
+    ("rule", "edits"), [("OneOfMany", {"a": "Off"}), ("OneOfMany", {"b": "On"}), ("AtMostOne", {"b": "On"})]
+)
+def test_switches_that_the_rule_forbids(rule: str, edits: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=rule):
+        checks.switches(switches(rule, a="On", b="Off"), edits)
+
+
+def test_toggling_follows_the_rule() -> None:
+    one = switches("OneOfMany", a="On", b="Off", c="Off")
+    assert checks.toggled(one, {}, "b") == {"a": "Off", "b": "On"}
+    assert checks.toggled(one, {"a": "Off", "b": "On"}, "c") == {"a": "Off", "c": "On"}
+    assert checks.toggled(switches("AnyOfMany", a="On", b="Off"), {}, "b") == {"b": "On"}
