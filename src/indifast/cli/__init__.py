@@ -15,11 +15,19 @@ from importlib import import_module
 
 COMMANDS = {
     "bench": "how fast this machine is: codec, relay, full stack, latency, in about a minute",
+    "completion": "completion of all this for bash or zsh",
     "demo": "a simulated camera and a thermostat, served here, watched by a client in another process",
+    "devices": "the devices of a server: drivers, kinds, connected or not",
+    "eval": "whether an expression of values is true, or when it becomes true",
+    "expose": "take pictures with a camera and save them",
+    "get": "values of properties",
     "record": "what one client may see of a server, with times, in a file",
     "replay": "serve a recording again, or tell what is in it",
     "serve": "a server for drivers, also in the place of indiserver",
+    "set": "command properties",
+    "snap": "all that a server tells of its devices",
     "term": "the devices of a server in the terminal, to watch and to command (needs indifast[term])",
+    "watch": "changes of properties as they come",
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
 

@@ -29,6 +29,15 @@ def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[s
     return convert
 
 
+def states(text: str) -> frozenset[str]:
+    """A type for `add_argument`: states of a property, separated by commas."""
+    known = {state.casefold(): state for state in ("Idle", "Ok", "Busy", "Alert")}
+    found = [known.get(word.strip().casefold()) for word in text.split(",")]
+    if None in found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no state: Idle, Ok, Busy, Alert, or several as Ok,Idle")
+    return frozenset(state for state in found if state)
+
+
 def image_size(low: int, high: int) -> Callable[[str], tuple[int, int]]:
     """A type for `add_argument`: WIDTHxHEIGHT in pixels, both within limits."""
 

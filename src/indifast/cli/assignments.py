@@ -1,0 +1,69 @@
+"""What `indifast set` is told: `device.property.member=value`, in the forms of indi_setprop."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from indifast.cli.failures import ToolError, unknown
+from indifast.cli.patterns import splits
+
+TYPES = {"x": "Text", "n": "Number", "s": "Switch"}
+"""The letters of indi_setprop for types of properties."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One command: members of one property and their values. With a type it is sent without looking at the property."""
+
+    text: str
+    names: tuple[tuple[str, str], ...]
+    """(device, property) that the name may mean."""
+    values: dict[str, str]
+    kind: str | None = None
+
+    def target(self, client: Any) -> tuple[str, str] | None:
+        """The (device, property) that the client knows."""
+        for device, name in self.names:
+            if device in client and name in client[device] and client[device][name].enable:
+                return device, name
+        return None
+
+    def missing(self, client: Any) -> ToolError:
+        """Why there is no target."""
+        devices = [name for name, device in client.items() if device.enable]
+        device, name = next((pair for pair in self.names if pair[0] in devices), self.names[0])
+        if device not in devices:
+            return unknown("device", device, devices, "on this server")
+        return unknown("property", name, [each.name for each in client[device].values() if each.enable], f"of {device}")
+
+
+def parse_assignment(text: str, kind: str | None = None) -> Assignment:
+    """Read `device.property.e1=v1;e2=v2` or `device.property.e1;e2=v1;v2`; ToolError for what is neither.
+
+    The value of a single member may contain semicolons, unless what follows them looks like further members.
+    """
+    left, equals, right = text.partition("=")
+    if not equals or left.count(".") < 2 or not all(left.split(".")):
+        raise ToolError(f"{text!r} is no device.property.member=value")
+    head, semicolon, tail = left.partition(";")
+    names = splits(head)  # of more than two dots, the server's devices tell which separate
+    members = f"{names[-1][2]}{semicolon}{tail}"
+    values = _values(text, members, right)
+    return Assignment(text, tuple((device, name) for device, name, _ in names), values, TYPES[kind] if kind else None)
+
+
+def _values(text: str, members: str, right: str) -> dict[str, str]:
+    elements = members.split(";")
+    if not all(elements):
+        raise ToolError(f"{text!r} has a member without a name")
+    if len(elements) > 1:
+        values = right.split(";")
+        if len(values) != len(elements):
+            raise ToolError(f"{text!r} has {len(elements)} members, but {len(values)} values")
+        return dict(zip(elements, values, strict=True))
+    first, *others = right.split(";")
+    if others and all(re.match(r"[^=]+=", other) for other in others):
+        return {members: first} | dict(other.split("=", 1) for other in others)
+    return {members: right}

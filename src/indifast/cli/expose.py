@@ -1,0 +1,197 @@
+"""`indifast expose`: take pictures with a camera and save them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import tempfile
+import time
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from indifast.cli.arguments import Parser, number
+from indifast.cli.definitions import add_patience, gather
+from indifast.cli.failures import Status, ToolError
+from indifast.cli.session import add_server_options, connected, device_of, file_failure, run, vector_of
+from indifast.client import Frame, IPyClient
+
+DESCRIPTION = """\
+Take one or more exposures with a camera and save the frames as they come: FITS, or what the camera sends.
+
+On a terminal a bar shows the progress. Ctrl-C aborts the exposure."""
+
+EXAMPLES = """\
+examples:
+  indifast expose "CCD Simulator" 2.5 -o m31.fits
+  indifast expose "CCD Simulator" 30 -n 20 -o night/ --connect
+  indifast expose "Guide Camera" 0.5 --property CCD2 --exposure GUIDER_EXPOSURE -o guide.fits
+
+Into a folder, files are named device_time_seconds.format; several frames for one name get _001, _002 …
+exit status: 0 all saved; 1 unknown device or out of range; 2 no server, not connected, or the file cannot be written;
+3 no frame in time; 4 the camera answered with Alert; 130 Ctrl-C"""
+
+_BAR = 30
+_STEP = 0.1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; gives the exit status."""
+    return run("indifast expose", parser().parse_args(arguments), _expose)
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    parser = Parser(
+        prog="indifast expose", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
+        formatter_class=RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("device", metavar="DEVICE", help="the camera")
+    parser.add_argument("seconds", metavar="SECONDS", type=number(float, 0, 86400), help="of each exposure")
+    parser.add_argument("-o", dest="output", default=".", metavar="FILE|FOLDER", help="(default: this folder)")
+    parser.add_argument(
+        "-n", dest="frames", type=number(int, 1, 1e6), default=1, metavar="N", help="frames (default: 1)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+    parser.add_argument("--connect", action="store_true", help="connect the camera first, if it is not")
+    parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
+                        help="how long connecting, and a frame after its exposure, may take (default: 60)")  # fmt: skip
+    parser.add_argument("--property", dest="blob", default="CCD1", metavar="NAME", help="that brings the frames"
+                        " (default: CCD1)")  # fmt: skip
+    parser.add_argument("--exposure", default="CCD_EXPOSURE", metavar="NAME", help="that takes the seconds"
+                        " (default: CCD_EXPOSURE)")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="no names of files, no bar")
+    add_patience(parser)
+    add_server_options(parser)
+    return parser
+
+
+async def _expose(options: argparse.Namespace) -> int:
+    if not options.force:
+        for path in _planned(options):
+            if path.exists():
+                raise ToolError(f"{path} exists; use --force to replace it, or another name")
+    folder = Path(options.output) if _is_folder(options.output) else Path(options.output).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ToolError(f"{folder} is no folder that can be written to")
+    async with connected(options) as client:
+        client.check_before_send = True
+        await _camera(client, options)
+        for index in range(options.frames):
+            frame = await _frame(client, options, index)
+            path = _path(options, index, frame)
+            try:
+                await asyncio.to_thread(_save, path, frame.data, options.force)
+            except OSError as error:
+                raise file_failure(error, str(path)) from error
+            if not options.quiet:
+                print(f"{path}: {len(frame.data)} bytes", flush=True)
+    return Status.DONE
+
+
+async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
+    """See that there is a camera that can expose; ToolError."""
+    device = options.device
+    await gather(client, lambda: _has(client, device, options.exposure) and _has(client, device, options.blob),
+                 options.patience)  # fmt: skip
+    device_of(client, device)
+    if _has(client, device, "CONNECTION") and client[device]["CONNECTION"].get("CONNECT") == "Off":
+        if not options.connect:
+            command = f'indifast set --wait Ok "{device}.CONNECTION.CONNECT=On"'
+            raise ToolError(f"{device} is not connected to its camera; run: {command}, or use --connect")
+        await client.send_newVector(device, "CONNECTION", members={"CONNECT": "On"}, wait=True, timeout=options.timeout)
+        for name in (options.exposure, options.blob):
+            with suppress(TimeoutError):  # then it is said below what there is
+                await client.wait_for(device, name, timeout=options.patience)
+    for name, kind in ((options.exposure, "NumberVector"), (options.blob, "BLOBVector")):
+        if vector_of(client, device, name).vectortype != kind:
+            raise ToolError(f"{device}.{name} is no {kind}", Status.NOTHING)
+
+
+def _has(client: IPyClient, device: str, name: str) -> bool:
+    return device in client and name in client[device] and client[device][name].enable
+
+
+async def _frame(client: IPyClient, options: argparse.Namespace, index: int) -> Frame:
+    of = f"{index + 1}/{options.frames} " if options.frames > 1 else ""
+    async with _progress(of, options.seconds, sys.stderr.isatty() and not options.quiet):
+        try:
+            return await client.expose(
+                options.device, options.seconds, vector=options.blob, exposure=options.exposure, timeout=options.timeout
+            )
+        except asyncio.CancelledError:
+            if _has(client, options.device, "CCD_ABORT_EXPOSURE"):
+                await client.send_newVector(options.device, "CCD_ABORT_EXPOSURE", members={"ABORT": "On"})
+            raise
+
+
+@asynccontextmanager
+async def _progress(of: str, seconds: float, shown: bool) -> AsyncIterator[None]:
+    """A bar on standard error while the block runs."""
+    if not shown:
+        yield
+        return
+    task = asyncio.create_task(_draw(of, seconds))
+    try:
+        yield
+    finally:
+        task.cancel()
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+async def _draw(of: str, seconds: float) -> None:
+    began = time.monotonic()
+    while True:
+        gone = time.monotonic() - began
+        share = min(1.0, gone / seconds) if seconds else 1.0
+        bar = "#" * round(share * _BAR)
+        what = f"{min(gone, seconds):.1f} of {seconds:g} s" if gone < seconds else f"download, {gone - seconds:.0f} s"
+        print(f"\r\x1b[K{of}[{bar:-<{_BAR}}] {what}", end="", file=sys.stderr, flush=True)
+        await asyncio.sleep(_STEP)
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith(os.sep) or Path(output).is_dir()
+
+
+def _planned(options: argparse.Namespace) -> list[Path]:
+    """The files that are known before the first exposure; in a folder they get the time into their names."""
+    if _is_folder(options.output):
+        return []
+    return [_numbered(Path(options.output), options, index) for index in range(options.frames)]
+
+
+def _numbered(path: Path, options: argparse.Namespace, index: int) -> Path:
+    return path if options.frames == 1 else path.with_stem(f"{path.stem}_{index + 1:03d}")
+
+
+def _path(options: argparse.Namespace, index: int, frame: Frame) -> Path:
+    if not _is_folder(options.output):
+        return _numbered(Path(options.output), options, index)
+    device = re.sub(r"[^\w.-]+", "_", options.device).strip("._") or "frame"
+    form = re.sub(r"[^\w.]", "", frame.format)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    return Path(options.output) / f"{device}_{stamp}_{options.seconds:g}s{form}"
+
+
+def _save(path: Path, content: memoryview, force: bool) -> None:
+    """Write a file that appears when it is complete; FileExistsError where there is one, without force."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        partial = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)
+            if force:
+                partial.replace(path)
+            else:
+                os.link(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""`indifast set`: command properties."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from indifast.cli.arguments import Parser, number, states
+from indifast.cli.assignments import TYPES, Assignment, parse_assignment
+from indifast.cli.definitions import PATIENCE, add_patience, gather
+from indifast.cli.failures import Status, ToolError
+from indifast.cli.session import add_server_options, connected, run
+from indifast.client import INDICheckError, IPyClient
+
+DESCRIPTION = """\
+Command properties of devices.
+
+SPEC is device.property.e1=v1;e2=v2 or device.property.e1;e2=v1;v2, as for indi_setprop. Before it is sent, names,
+permission, range and rule are checked against the property. With -x (text), -n (number) or -s (switch) before it, a
+SPEC is sent without looking at the property: faster, and nothing is checked. Of a BLOB, the value is a file."""
+
+EXAMPLES = """\
+examples:
+  indifast set "CCD Simulator.CONNECTION.CONNECT=On"
+  indifast set --wait Ok --timeout 60 "Mount.EQUATORIAL_EOD_COORD.RA;DEC=5:30;-5.2"
+  indifast set -n "CCD Simulator.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE=-10"
+
+exit status: 0 sent (with --wait: and done); 1 not sent: unknown, read-only, out of range; 2 no server, or wrong
+arguments; 3 the property did not get there in time; 4 the driver answered with Alert"""
+
+_UNTYPED = "\0"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; gives the exit status."""
+    return run("indifast set", parser().parse_intermixed_args(_marked(arguments)), _set)
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    parser = Parser(
+        prog="indifast set", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
+        usage="indifast set [options] {[-x | -n | -s] SPEC} ...", formatter_class=RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("specs", nargs="+", metavar="SPEC", help="what to set")
+    parser.add_argument("--wait", type=states, metavar="STATE", help="wait until the driver says that it is done: Ok,"
+                        " or another state (several: Ok,Idle)")  # fmt: skip
+    parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
+                        help="how long --wait may take for each SPEC (default: 60)")  # fmt: skip
+    parser.add_argument("--no-check", dest="check", action="store_false", help="send what is out of range, too")
+    add_patience(parser)
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="say what is sent")
+    add_server_options(parser)
+    return parser
+
+
+def _marked(words: Sequence[str]) -> list[str]:
+    """The words, with the type of a SPEC (-x -n -s) put in front of it, as its order among others counts."""
+    marked: list[str] = []
+    kind = ""
+    for word in words:
+        if word[:1] == "-" and word[1:] in TYPES:
+            kind = word[1:]
+        elif kind:
+            marked.append(f"{_UNTYPED}{kind}{word}")
+            kind = ""
+        else:
+            marked.append(word)
+    return [*marked, _UNTYPED + kind] if kind else marked
+
+
+def _assignment(word: str) -> Assignment:
+    if word.startswith(_UNTYPED):
+        return parse_assignment(word[2:], word[1])
+    return parse_assignment(word)
+
+
+async def _set(options: argparse.Namespace) -> int:
+    assignments = [_assignment(word) for word in options.specs]
+    looked_up = [each for each in assignments if each.kind is None or options.wait is not None]
+    async with connected(options) as client:
+        if looked_up:
+            await gather(client, lambda: all(each.target(client) for each in looked_up), options.patience)
+        status = Status.DONE
+        for assignment in assignments:
+            try:
+                await _send(client, assignment, options)
+            except (INDICheckError, ToolError) as error:
+                if getattr(error, "status", Status.NOTHING) != Status.NOTHING:
+                    raise
+                print(f"indifast set: {error}", file=sys.stderr)
+                status = Status.NOTHING
+        if options.wait is None:
+            # Servers answer in order: then all is in the server's hands. Old ones do not answer at all.
+            with suppress(TimeoutError):
+                await client.ping(options.patience or PATIENCE)
+        return status
+
+
+async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
+    target = assignment.target(client)
+    if options.verbose:
+        device, name = target or assignment.names[0]
+        for member, value in assignment.values.items():
+            print(f"{device}.{name}.{member} <- {value}", file=sys.stderr)
+    if assignment.kind is not None and options.wait is None:
+        await client.send(_command(assignment))
+        return
+    if target is None:
+        raise assignment.missing(client)
+    vector = client[target[0]][target[1]]
+    values = _blobs(assignment) if vector.vectortype == "BLOBVector" else assignment.values
+    _check_members(vector, values)
+    if options.wait is None:
+        await client.send_newVector(*target, members=values, check=options.check)
+        return
+    await client.send_newVector(
+        *target, members=values, check=options.check, wait=True, timeout=options.timeout, accept=options.wait
+    )
+
+
+def _check_members(vector: Any, values: dict[str, Any]) -> None:
+    """ToolError with near matches for a member that is unknown, and for lights."""
+    from indifast.cli.failures import unknown
+
+    if vector.vectortype == "LightVector":
+        raise ToolError(f"{vector.devicename}.{vector.name} is read-only: lights take no command", Status.NOTHING)
+    for name in values:
+        if name not in vector:
+            raise unknown("member", name, vector, f"of {vector.devicename}.{vector.name}")
+
+
+def _blobs(assignment: Assignment) -> dict[str, Any]:
+    """Files in place of their names."""
+    for name in assignment.values.values():
+        if not Path(name).is_file():
+            raise ToolError(f"{name}: there is no such file to send as a BLOB")
+    return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in assignment.values.items()}
+
+
+def _command(assignment: Assignment) -> ElementTree.Element:
+    """The message of a command whose property nobody has looked at."""
+    device, name = assignment.names[0]
+    stamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    attributes = {"device": device, "name": name, "timestamp": stamp}
+    root = ElementTree.Element(f"new{assignment.kind}Vector", attributes)
+    for member, value in assignment.values.items():
+        ElementTree.SubElement(root, f"one{assignment.kind}", {"name": member}).text = value
+    return root

@@ -1,0 +1,133 @@
+"""`indifast devices`, `snap` and `watch`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from blackbox import Child, free_port, python_environment, until
+from tools_support import CAMERA, MOUNT, libindi, tool
+
+from indifast.cli.devices import interfaces
+from indifast.cli.failures import Status
+
+
+def test_devices(server: int) -> None:
+    lines = tool("devices", server).stdout.splitlines()
+    assert lines[0].split() == ["DEVICE", "CONNECTED", "KIND", "DRIVER"]
+    assert {line[: len(CAMERA)]: line for line in lines}[CAMERA].split(maxsplit=3)[2:] == [
+        "yes", "camera, guider, filter wheel  indi_simulator_ccd 1.0"]  # fmt: skip
+    assert len(lines) == 3
+
+
+def test_devices_as_json(server: int) -> None:
+    found = {each["device"]: each for each in json.loads(tool("devices", server, "--json").stdout)}
+    assert set(found) == {CAMERA, MOUNT}
+    assert found[MOUNT]["connected"] is True
+    assert found[MOUNT]["driver"] == "indi_simulator_telescope"
+    assert "telescope" in found[MOUNT]["interfaces"]
+
+
+@pytest.mark.parametrize(("text", "kinds"), [("3", ["telescope", "camera"]), ("", []), ("x", []), ("0", []), ("²", [])])
+def test_interfaces(text: str, kinds: list[str]) -> None:
+    assert interfaces(text) == kinds
+
+
+@pytest.mark.parametrize("name", ["devices", "snap", "watch"])
+def test_no_server(name: str) -> None:
+    done = tool(name, free_port())
+    assert done.returncode == Status.TROUBLE
+    assert done.stderr.startswith(f"indifast {name}: no INDI server at localhost:")
+
+
+def test_snap_as_json_has_every_value(server: int) -> None:
+    state = json.loads(tool("snap", server, "--json").stdout)
+    assert set(state["devices"]) == {CAMERA, MOUNT}
+    theirs = libindi("getprop", server, f"{CAMERA}.CCD_FRAME.*").stdout
+    frame = state["devices"][CAMERA]["vectors"]["CCD_FRAME"]["members"]
+    assert [f"{CAMERA}.CCD_FRAME.{name}={member['value']}" for name, member in frame.items()] == theirs.splitlines()
+
+
+def test_snap_for_people(server: int) -> None:
+    text = tool("snap", server, CAMERA).stdout
+    assert text.startswith(f"{CAMERA}\n")
+    assert "\n  Main Control\n    CONNECTION (Connection) [Ok, rw]\n      CONNECT     On   (Connect)\n" in text
+    assert MOUNT not in text.splitlines()
+    done = tool("snap", server, "CCD")
+    assert done.returncode == Status.NOTHING
+    assert "no device 'CCD' on this server" in done.stderr
+
+
+def watching(port: int, folder: Path, *words: str) -> Child:
+    """A running `indifast watch` that has seen all definitions."""
+    command = [sys.executable, "-m", "indifast", "watch", "-p", str(port), "--definitions", *words]
+    child = Child(command, folder, env=python_environment(), stdio=True)
+    os.set_blocking(child.process.stdout.fileno(), True)  # type: ignore[union-attr]
+    return child
+
+
+def line_with(child: Child, text: str) -> str:
+    assert child.process.stdout is not None
+    for line in iter(child.process.stdout.readline, b""):
+        if text in line.decode():
+            return line.decode()
+    raise AssertionError(f"ended without {text}: {child.stderr}")
+
+
+def test_changes_are_told_until_ctrl_c(server: int, tmp_path: Path) -> None:
+    libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1000")
+    with watching(server, tmp_path, f"{CAMERA}.POLLING_PERIOD") as child:
+        line_with(child, ".PERIOD_MS=1000 [")
+        libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1700")
+        stamp, told = line_with(child, "=1700").split(" ", 1)
+        assert told == f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1700 [Ok]\n"
+        assert stamp[10] == "T"
+        os.kill(child.pid, signal.SIGINT)
+        assert child.wait() == Status.INTERRUPTED
+        assert child.stderr == ""
+
+
+def test_changes_as_json_with_blobs(server: int, tmp_path: Path) -> None:
+    with watching(server, tmp_path, "--json", "--blobs", f"{CAMERA}.CCD1", f"{CAMERA}.CCD_EXPOSURE") as child:
+        line_with(child, '"define"')
+        libindi("setprop", server, f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.5")
+        busy = json.loads(line_with(child, '"Busy"'))
+        assert (busy["event"], busy["device"], busy["property"]) == ("set", CAMERA, "CCD_EXPOSURE")
+        assert busy["members"] == {"CCD_EXPOSURE_VALUE": "0.5"}
+        blob = json.loads(line_with(child, '"size"'))
+        assert blob["property"] == "CCD1"
+        assert blob["members"]["CCD1"]["size"] > 1e6
+
+
+def test_watching_ends(server: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "indifast", "watch", "-p", str(server), "--count", "2", "--all"]
+    with Child([*command, f"{CAMERA}.POLLING_PERIOD"], tmp_path, env=python_environment(), stdio=True) as child:
+
+        def ended() -> bool:
+            libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1100")
+            return not child.running()
+
+        until(ended)
+        assert child.wait() == Status.DONE
+        assert child.process.stdout is not None
+        assert child.process.stdout.read().count(b".PERIOD_MS=1100 [Ok]\n") == 2
+    assert tool("watch", server, "--for", "0.1", "Nobody").returncode == Status.DONE
+    done = tool("watch", server, "--for", "0.2", "--count", "1000", "Nobody")
+    assert done.returncode == Status.TIMEOUT
+    assert done.stderr == "indifast watch: only 0 of 1000 changes in 0.2 s\n"
+
+
+def test_a_server_that_goes_is_told(program, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    port = free_port()
+    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_focus")]
+    with Child(words, tmp_path, env={"HOME": str(tmp_path)}) as serving:
+        until(lambda: not libindi("getprop", port, "*.CONNECTION.CONNECT").returncode)
+        with watching(port, tmp_path) as child:
+            line_with(child, "CONNECTION.CONNECT=Off")
+            serving.kill()
+            assert child.wait() == Status.TROUBLE
+            assert child.stderr.startswith(f"indifast watch: lost the connection to localhost:{port}")

@@ -1,0 +1,153 @@
+"""`indifast set` beside indi_setprop, on the same server."""
+
+from __future__ import annotations
+
+import pytest
+from blackbox import free_port, until
+from tools_support import CAMERA, libindi, tool
+
+from indifast.cli.assignments import parse_assignment
+from indifast.cli.failures import Status, ToolError
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("D.P.E=1", {"E": "1"}),
+        ("D.P.E=", {"E": ""}),
+        ("D.P.A;B=1;2", {"A": "1", "B": "2"}),
+        ("D.P.A=1;B=2", {"A": "1", "B": "2"}),
+        ("D.P.T=a;b", {"T": "a;b"}),
+        ("D.P.T=a=b.c", {"T": "a=b.c"}),
+        ("D.P.A=x=1;B=y=2", {"A": "x=1", "B": "y=2"}),
+    ],
+)
+def test_assignments(text: str, values: dict[str, str]) -> None:
+    assignment = parse_assignment(text)
+    assert assignment.names == (("D", "P"),)
+    assert assignment.values == values
+
+
+def test_a_device_with_dots_in_its_name() -> None:
+    assignment = parse_assignment("Cam 1.2.P.E;F=1;2")
+    assert ("Cam 1.2", "P") in assignment.names
+    assert assignment.values == {"E": "1", "F": "2"}
+
+
+@pytest.mark.parametrize("text", ["", "D", "D.P.E", "D.P=1", "D..E=1", "D.P.A;B=1", "D.P.A;B=1;2;3", "D.P.A;;B=1;2;3"])
+def test_no_assignment(text: str) -> None:
+    with pytest.raises(ToolError):
+        parse_assignment(text)
+
+
+def value(port: int, name: str) -> str:
+    return libindi("getprop", port, "-1", name).stdout.strip()
+
+
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1100"], {f"{CAMERA}.POLLING_PERIOD.PERIOD_MS": "1100"}),
+        (["-n", f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1200"], {f"{CAMERA}.POLLING_PERIOD.PERIOD_MS": "1200"}),
+        (
+            ["-n", f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1300", "-s", f"{CAMERA}.DEBUG.ENABLE=On"],
+            {f"{CAMERA}.POLLING_PERIOD.PERIOD_MS": "1300", f"{CAMERA}.DEBUG.ENABLE": "On"},
+        ),
+        (
+            [f"{CAMERA}.ACTIVE_DEVICES.ACTIVE_TELESCOPE=A;ACTIVE_ROTATOR=B"],
+            {f"{CAMERA}.ACTIVE_DEVICES.ACTIVE_TELESCOPE": "A", f"{CAMERA}.ACTIVE_DEVICES.ACTIVE_ROTATOR": "B"},
+        ),
+        (
+            [f"{CAMERA}.ACTIVE_DEVICES.ACTIVE_TELESCOPE;ACTIVE_ROTATOR=C;D", f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1400"],
+            {f"{CAMERA}.ACTIVE_DEVICES.ACTIVE_ROTATOR": "D", f"{CAMERA}.POLLING_PERIOD.PERIOD_MS": "1400"},
+        ),
+        (
+            ["-x", f"{CAMERA}.ACTIVE_DEVICES.ACTIVE_TELESCOPE;ACTIVE_ROTATOR=E;F"],
+            {f"{CAMERA}.ACTIVE_DEVICES.ACTIVE_TELESCOPE": "E"},
+        ),
+    ],
+)
+def test_arguments_of_indi_setprop(server: int, side: str, words: list[str], expected: dict[str, str]) -> None:
+    libindi("setprop", server, f"{CAMERA}.DEBUG.DISABLE=On")
+    libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1000")
+    until(lambda: value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == "1000")
+    done = tool("set", server, *words) if side == "ours" else libindi("setprop", server, *words)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for name, text in expected.items():
+        until(lambda name=name, text=text: value(server, name) == text, what=f"{name}={text}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [f"{CAMERA}.CONNECTION.FOO=On"],
+        [f"{CAMERA}.DRIVER_INFO.DRIVER_NAME=x"],
+        ["Nobody.CONNECTION.CONNECT=On"],
+        [f"{CAMERA}.CONNECTION=On"],
+        [f"{CAMERA}.CCD_FRAME.X;Y=1"],
+        [],
+    ],
+)
+def test_statuses_are_those_of_indi_setprop(server: int, words: list[str]) -> None:
+    ours, theirs = tool("set", server, *words), libindi("setprop", server, *words)
+    assert ours.returncode == theirs.returncode != 0
+    assert ours.stderr.count("\n") == 1
+
+
+def test_no_server_has_the_status_of_libindi() -> None:
+    port = free_port()
+    for words in (["A.B.C=1"], ["-n", "A.B.C=1"]):
+        assert tool("set", port, *words).returncode == libindi("setprop", port, *words).returncode == Status.TROUBLE
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1", "outside 10 to 600000"),
+        (f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=soon", "soon"),
+        (f"{CAMERA}.CONNECTION.CONNECT=Perhaps", "neither On nor Off"),
+        (f"{CAMERA}.CONNECTION.CONNECT;DISCONNECT=On;On", "CONNECTION"),
+        (f"{CAMERA}.DRIVER_INFO.DRIVER_NAME=x", "read-only"),
+        (f"{CAMERA}.CONNECTION.CONECT=On", "did you mean 'CONNECT'"),
+        (f"{CAMERA}.CONECTION.CONNECT=On", "did you mean 'CONNECTION'"),
+        (f"{CAMERA}x.CONNECTION.CONNECT=On", f"did you mean '{CAMERA}'"),
+    ],
+)
+def test_what_cannot_be_set_is_not_sent(server: int, spec: str, said: str) -> None:
+    done = tool("set", server, "-t", "1", spec)
+    assert done.returncode == Status.NOTHING
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_unchecked(server: int) -> None:
+    done = tool("set", server, "--no-check", "-v", f"{CAMERA}.CCD_TEMP_RAMP.RAMP_SLOPE=99")
+    assert done.returncode == 0
+    assert done.stderr == f"{CAMERA}.CCD_TEMP_RAMP.RAMP_SLOPE <- 99\n"
+
+
+def test_others_go_on_after_one_that_is_refused(server: int) -> None:
+    done = tool("set", server, "-t", "1", f"{CAMERA}.NO.NO=1", f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1500")
+    assert done.returncode == Status.NOTHING
+    until(lambda: value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == "1500")
+
+
+def test_waiting_until_it_is_done(server: int) -> None:
+    exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
+    done = tool("set", server, "--wait", "Ok", "--timeout", "60", f"{exposure}=0.3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert value(server, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Ok"
+    done = tool("set", server, "--wait", "Ok", "--timeout", "0.2", f"{exposure}=60")
+    assert done.returncode == Status.TIMEOUT
+    assert "CCD_EXPOSURE is Busy" in done.stderr
+    assert tool("set", server, "--wait", "Ok,Idle,Alert", f"{CAMERA}.CCD_ABORT_EXPOSURE.ABORT=On").returncode == 0
+
+
+def test_alert_is_told_with_the_reason_of_the_driver(server: int) -> None:
+    words = ["--no-check", "--wait", "Ok", "--timeout", "30", f"{CAMERA}.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE=-99"]
+    done = tool("set", server, *words)
+    assert done.returncode == Status.ALERT
+    assert done.stderr.startswith(f"indifast set: {CAMERA} CCD_TEMPERATURE went to Alert: ")
+    assert "-50" in done.stderr
+    assert done.stderr.count("\n") == 1
