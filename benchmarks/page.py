@@ -1,6 +1,6 @@
-"""Write `docs/performance.md`, and its plots, from stored results.
+"""Write `docs/performance.md`, its plots and the README's figures from stored results.
 
-python -m benchmarks.page [--results benchmarks/results] [--page docs/performance.md]
+python -m benchmarks.page [--results benchmarks/results] [--page docs/performance.md] [--readme README.md]
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import peers, report
-from benchmarks.results import OURS_UVLOOP, Plot, Result
+from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER, Plot, Result
 
 ROOT = peers.HERE.parent
 RESULTS = peers.HERE / "results"
+BEGIN, END = "<!-- figures: written by python -m benchmarks.page -->\n", "<!-- end of figures -->\n"
 
 INTRODUCTION = """\
 # Performance
@@ -89,10 +90,53 @@ def _summary(results: Sequence[Result]) -> str:
     return text
 
 
+README_ROWS = {
+    ("relay", "with enclen"): "a driver's frames to one client, MB/s on the wire",
+    ("relay", "without enclen"): "the same, as Python drivers send them (without `enclen`)",
+    ("fanout", "10 clients, all together"): "to 10 clients, all together",
+    ("stack", "TCP, 1 client, read"): "Python driver, server and client, MB/s of content",
+    ("upload", "upload, client to driver"): "a client's frames to a driver, MB/s of content",
+    ("latency", "command, Busy, Ok, median"): "a command, answered by Busy and Ok, µs",
+    ("flood", "updates to 1 client"): "small updates to one client, per second",
+}
+"""What the README shows, and in which words."""
+
+
+def readme_figures(results: Sequence[Result]) -> str:
+    """The README's table; empty when there is nothing to show."""
+    rows = [
+        (text, row)
+        for (name, title), text in README_ROWS.items()
+        for result in results
+        for row in result.rows
+        if (result.name, row.title) == (name, title)
+    ]
+    if not rows:
+        return ""
+    columns = (OURS, CPP, PYTHON_PEER, KERNEL)
+    table = report.table(["", *columns], [[text, *(row.shown(name) for name in columns)] for text, row in rows])
+    runs, seconds, machine = (*map(results[0].settings.get, ("runs", "seconds")), results[0].machine["machine"])
+    return (
+        f"Frames of 4 MiB and small messages on {machine}; medians of {runs} runs of {seconds:g} s,\n"
+        f"the contenders in turn, every byte of every frame compared:\n\n{table}\n\n"
+        "“failed”: a client was lost, or a byte. “no server”: a C program that only sends. All figures, goals\n"
+        "and curves, and how they are made: [performance](docs/performance.md).\n"
+    )
+
+
+def with_figures(readme: str, results: Sequence[Result]) -> str:
+    """The README with the figures of these results in their place; as it is when there are none."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    figures = readme_figures(results)
+    return before + begin + figures + end + after if figures and end else readme
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with JSON files (default: %(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="default: %(default)s")
+    parser.add_argument("--readme", type=Path, help="whose figures to replace (default: the project's, by its results)")
     given = parser.parse_args(arguments)
     results = load(given.results)
     if not results:
@@ -105,6 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pictures.mkdir(parents=True, exist_ok=True)
             plots[result.name] = draw(result, pictures)
     given.page.write_text(whole(results, plots))
+    readme = given.readme or (ROOT / "README.md" if given.results.resolve() == RESULTS else None)
+    if readme is not None:
+        readme.write_text(with_figures(readme.read_text(), results))
     print(given.page)
     return 0
 

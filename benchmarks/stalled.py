@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.fanout import START, collect, readers
+from benchmarks.fanout import collect, readers, start
 from benchmarks.program import Failed, Program, Settings, main
 from benchmarks.results import CPP, OURS, Bound, Goal, Row
 
@@ -46,7 +46,10 @@ def measure_one(server: peers.Server, stalled: bool, seconds: float) -> dict[str
             while not over.wait(0.05):
                 largest.append(resident(pid))
 
-        sock.sendall((STALL if stalled else b"") + START)
+        if stalled:
+            sock.sendall(STALL)
+            sock.recv(1)  # the definitions begin: it is known
+        start(children)
         sampler = threading.Thread(target=sample)
         sampler.start()
         try:

@@ -13,7 +13,8 @@
  *   WIRE_WRAP    base64 characters per line, 0: one run (default 72)
  *   WIRE_ENCLEN  1: state `enclen`, the number of base64 characters (default 0)
  *   WIRE_TAKE    1: the driver takes frames (newBLOBVector) instead, compares them, and answers each (default 0)
- *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and takes what comes (default 0)
+ *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and takes what comes; 2: it prints "ready", and
+ *                starts the frames after a line on its standard input (default 0)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -394,12 +395,18 @@ static void receive(const char *port, double seconds)
     wait_for(fd, "</defBLOBVector>", NULL);
     write_text(fd, "<enableBLOB device='Wire'>Also</enableBLOB>"
                    "<enableBLOB device='Wire' name='FRAME'>Also</enableBLOB>");
-    if (setting("WIRE_WAIT", 0)) {
+    size_t waits = setting("WIRE_WAIT", 0);
+    if (waits) {
+        struct pollfd wait = {fd, POLLIN, 0};
         write_text(fd, "<pingRequest uid='ready'/>");
-        wait_for(fd, "pingReply", NULL);
+        if (poll(&wait, 1, 1000) == 1) /* indipyserver does not answer */
+            wait_for(fd, "pingReply", "</defBLOBVector>");
         printf("ready\n");
         fflush(stdout);
-    } else
+        if (waits > 1)
+            getchar();
+    }
+    if (waits != 1)
         write_text(fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
     double deadline = now() + seconds + 20, started = 0, ended = 0;
     for (;;) {

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import page
+from benchmarks.results import OURS, Result, Row
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
@@ -37,3 +40,22 @@ def test_the_client_sees_what_the_driver_measures() -> None:
     with running(texts["thermometer"]), running(texts["watch"]) as watch:
         assert watch.stdout is not None
         assert re.fullmatch(r"\d{4}-\d\d-\d\d .* -?\d+(\.\d+)?\n", watch.stdout.readline())
+
+
+def test_the_figures_are_those_of_the_stored_results() -> None:
+    text = README.read_text()
+    assert page.BEGIN in text and page.END in text
+    assert page.with_figures(text, page.load(page.RESULTS)) == text, "run python -m benchmarks.page"
+
+
+def test_new_results_bring_new_figures(tmp_path: Path) -> None:
+    row = Row("with enclen", "MB/s", {OURS: [1233.0, 1235.0, 1234.0]})
+    settings = {"runs": 3, "seconds": 5.0, "quick": False}
+    Result("relay", "Relay", "", "2026-01-01T00:00:00Z", 1.0, {"machine": "an abacus"}, settings, [row]).save(tmp_path)
+    copy = tmp_path / "README.md"
+    copy.write_text(README.read_text())
+    assert not page.main(["--results", str(tmp_path), "--page", str(tmp_path / "page.md"), "--readme", str(copy)])
+    figures = copy.read_text().partition(page.BEGIN)[2].partition(page.END)[0]
+    assert "an abacus; medians of 3 runs of 5 s" in figures
+    assert "| 1234 |" in figures
+    assert "## Development" in copy.read_text()
