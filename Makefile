@@ -21,7 +21,8 @@ bench: build
 
 # Everything beside the peers, about half an hour on a quiet machine, then docs/performance.md from what was measured.
 performance: build peers
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	INDIFAST_EXTENSIONS=later $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --no-build-isolation --editable ".[bench]"
 	$(BIN)/python -m benchmarks.everything --results benchmarks/results
 	$(BIN)/python -m benchmarks.page
 
