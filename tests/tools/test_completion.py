@@ -35,6 +35,7 @@ def test_words_of_a_line(line: str, words: list[str]) -> None:
 def test_commands_and_options() -> None:
     assert candidates("indifast ") == sorted(COMMANDS)
     assert candidates("indifast de") == ["demo", "devices"]
+    assert candidates("'indifast' 'dev'") == ["devices"]  # as the script for zsh puts it
     assert candidates("indifast completion ") == ["bash", "zsh"]
     assert candidates("indifast get --w") == ["--wait"]
     assert candidates("indifast serve --tls-") == ["--tls-ca", "--tls-cert", "--tls-key"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ import trustme
 from blackbox import Child, free_port, python_environment
 
 from indifast.cli.address import Address
+from indifast.cli.failures import failure
 from indifast.cli.session import Status, ToolError, connected, device_of, vector_of
 from indifast.client import IPyClient
 
@@ -109,6 +111,14 @@ def test_a_socket_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     assert "no INDI server at" in str(failing(Address(unix=str(path))))
+
+
+def test_a_socket_that_is_not_for_us() -> None:
+    """The error is made here: who runs the tests may be allowed everything."""
+    told = failure(PermissionError(errno.EACCES, "Permission denied"), Address(unix="/run/indi"))
+    assert told is not None
+    sentence = "no permission to use the local socket /run/indi: permission denied; ask the owner of the server"
+    assert (str(told), told.status) == (sentence, Status.TROUBLE)
 
 
 def test_a_server_of_another_kind() -> None:

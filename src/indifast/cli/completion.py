@@ -44,12 +44,13 @@ complete -F _indifast indifast
 ZSH = """\
 #compdef indifast
 _indifast() {
-    local -a candidates
-    candidates=("${(@f)$(indifast completion --line="${BUFFER[1,CURSOR]}" 2>/dev/null)}")
+    local -a before candidates
+    before=("${(@Q)words[1,CURRENT-1]}")
+    candidates=("${(@f)$(indifast completion --line="${(j: :)${(@qq)before}} ${(qq)${(Q)PREFIX}}" 2>/dev/null)}")
     if [[ -z "${candidates[*]}" ]]; then
         _files
     else
-        compadd -Q -S '' -- "${(@q)candidates}"
+        compadd -S '' -- "${candidates[@]}"
     fi
 }
 if [[ "${funcstack[1]}" = _indifast ]]; then _indifast "$@"; else compdef _indifast indifast; fi
