@@ -187,6 +187,23 @@ async def test_the_mouse_does_it_too() -> None:
         assert bench.commands == [("ONE", {"X": "Off", "Y": "On"})]
 
 
+async def test_the_heading_can_be_clicked() -> None:
+    bench = Bench()
+    async with serving(bench) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Bench", "Main", "ANY")
+        await pilot.press("right", "space")
+        await on_screen(app, "1 change entered: [s] send [Esc] drop")
+        pane = app.panes.pane_of("Bench", "ANY")
+        await pilot.click(pane, offset=(30, 1))
+        await off_screen(app, "1 change entered")
+        assert bench.commands == []
+        await pilot.press("space")
+        await on_screen(app, "1 change entered")
+        await pilot.click(pane, offset=(20, 1))
+        await until(lambda: bench.commands)
+        assert bench.commands == [("ANY", {"P": "Off"})]
+
+
 async def test_a_thermostat_is_set() -> None:
     async with serving(ThermostatDriver()) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Demo Thermostat", "Main", "TARGET")

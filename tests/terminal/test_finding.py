@@ -209,3 +209,29 @@ async def test_a_file_is_sent_as_a_blob(tmp_path: Path) -> None:
         assert mixed.masks == [(b"not really", ".fits.gz")]
         box.blobs.on_send(tmp_path / "missing", "M")
         await on_screen(app, "the BLOB cannot be read")
+
+
+async def test_nothing_runs_while_nothing_changes() -> None:
+    """Everything is open, a number has changed, a BLOB came: after that there is not one more refresh, and no timer."""
+    mixed = Mixed()
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed")
+        await on_screen(app, "Count", "Status lights", "nothing received yet")
+        await pilot.press("b")
+        mixed.count["N"] = 5
+        await mixed.count.send_setVector()
+        for content in (b"one", b"another"):
+            await app.session.client.ping(20)
+            mixed.image["I"] = content
+            await mixed.image.send_setVectorMembers(members=["I"])
+        await on_screen(app, "7 B")
+        await pilot.press("tab")  # away from the tree
+        await until(lambda: not any(shown.moving() for shown in app.board))
+        await until(lambda: not running_timers(app), lambda: f"rest: {running_timers(app)}")
+
+
+def running_timers(app: TermApp) -> list[object]:
+    """What would wake the app although nothing comes."""
+    timers = [timer for node in (app, *app.screen.walk_children(with_self=True)) for timer in node._timers]
+    running: list[object] = [timer for timer in timers if timer._active.is_set()]
+    return running if app._timer is None else [*running, app._timer]

@@ -121,7 +121,7 @@ async def test_disconnect_keeps_what_is_shown() -> None:
         await on_screen(app, "7.25")
         await pilot.press("c")
         await pilot.click("#disconnect")
-        await on_screen(app, "not connected: c connects", "7.25")
+        await on_screen(app, "not connected: c connects", "not connected: these are old values", "7.25")
         assert not app.session.running
         await pilot.press("c", "enter")
         await on_screen(app, "connected, 1 device")

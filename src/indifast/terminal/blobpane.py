@@ -21,6 +21,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
@@ -93,6 +94,7 @@ class BlobPane(Widget):
         self._looked_at = ""
         self._fresh = asyncio.Event()
         self._told: Text | None = None
+        self._rates_timer: Timer | None = None  # runs while there is a rate
         self._said = Static(classes="facts", markup=False)
         self._preview = Preview(NOTHING_YET)
         self._save_button = Button("Save… (s)", id="save", disabled=True, compact=True)
@@ -110,7 +112,7 @@ class BlobPane(Widget):
     def on_mount(self) -> None:
         self.shown(self._perm, self._state)
         self._tell()
-        self.set_interval(0.5, self._tell)
+        self._rates_timer = self.set_interval(0.5, self._tell, pause=not self._flowing())
         self.run_worker(self._decode(), group="decode", exclusive=True)
 
     def on_resize(self) -> None:
@@ -122,6 +124,8 @@ class BlobPane(Widget):
         """So many frames of a member came, of so many bytes together."""
         if member in self._meters:
             self._meters[member].add(count, nbytes, self._clock())
+            if self._rates_timer is not None:
+                self._rates_timer.resume()
 
     def received(
         self,
@@ -154,10 +158,17 @@ class BlobPane(Widget):
     def _tell(self) -> None:
         """Say what came and how fast."""
         self._save_button.disabled = not self._newest
+        if self._rates_timer is not None and not self._flowing():
+            self._rates_timer.pause()
         text = self._facts()
         if text != self._told:
             self._told = text
             self._said.update(text)
+
+    def _flowing(self) -> bool:
+        """Whether there is a rate, which falls when nothing more comes."""
+        now = self._clock()
+        return any(meter.rates(now)[0] for meter in self._meters.values())
 
     def _facts(self) -> Text:
         now = self._clock()

@@ -155,6 +155,8 @@ class Board:
         self.messages = MessageStore()
         self.linked = False
         """Whether the server is connected."""
+        self.trying = False
+        """Whether a connection is wanted, so that one that is lost is tried again."""
         self.history: OrderedDict[tuple[str, str, str], deque[float]] = OrderedDict()
         self.blob_note: Callable[[Key], str] = lambda key: ""
         """Says whether BLOBs of a property are asked for; whoever asks for them sets it."""

@@ -119,7 +119,10 @@ class Lines(Widget):
         if (progress := self.progress()) is not None:
             lines.append([(progress, state)])
         if shown.lost:
-            lost = "not back since the link was lost (x forgets it)" if self.board.linked else "lost link, trying again"
+            if self.board.linked:
+                lost = "not back since the link was lost (x forgets it)"
+            else:
+                lost = "lost link, trying again" if self.board.trying else "not connected"
             lines += wrapped(f"{lost}: these are old values", width, self.part("note"))
         for problem in (shown.overdue, shown.problem):
             if problem:

@@ -72,6 +72,7 @@ class Session:
         self.client = client = made
         client.receive_event = self.board.receive
         client.BLOBfolder = self.folder
+        self.board.trying = True
         self._task = asyncio.create_task(self._run(client), name="terminal client")
 
     async def _run(self, client: Client) -> None:
@@ -83,6 +84,7 @@ class Session:
 
     async def disconnect(self) -> None:
         """End the connection, or the attempts to make one. What is shown stays."""
+        self.board.trying = False
         if self.client is not None and self._task is not None:
             self.client.shutdown()
             await asyncio.wait((self._task,))
