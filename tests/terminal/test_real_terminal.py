@@ -97,3 +97,17 @@ def test_sixteen_colours_are_named_never_mixed(program: Callable[[str], str]) ->
         assert terminal.ended() == 0
         assert re.search(rb"\x1b\[[0-9;]*3[0-7][;m]", terminal.output)
         assert not re.search(rb"\x1b\[(?:[0-9;]*;)?[34]8;[25];", terminal.output)
+
+
+def test_keys_that_come_at_once_are_all_taken(program: Callable[[str], str]) -> None:
+    """The rest of a number comes before the field for it has opened."""
+    with (
+        served(programs=(program("indi_simulator_telescope"),)) as port,
+        Terminal("-m", "indifast", "term", f"127.0.0.1:{port}") as terminal,
+    ):
+        terminal.shows(TELESCOPE, "DRIVER_INFO", "q Quit")
+        find(terminal, "polling", "DRIVER_INFO", "POLLING_PERIOD")
+        for keys in ("3010\r", "\r4010\r"):
+            terminal.type(keys)
+            becomes(terminal, lambda: told(program, port, f"{TELESCOPE}.POLLING_PERIOD.PERIOD_MS"), keys.strip())
+            terminal.shows("s Send")

@@ -172,6 +172,30 @@ class EntryPane(Pane):
                 self.focus()
         self.follow()
 
+    def on_key(self, event: events.Key) -> None:
+        """Take keys in their order, also those that come before the editor has opened: networks bring them in bursts.
+
+        Bindings alone would not do: they are looked up later than the next key is heard here.
+        """
+        editor = self.editor
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            if editor is None:
+                self.action_edit()
+            else:
+                self.entered(editor, End.SEND)
+            return
+        if editor is None or not event.is_printable or event.character is None:
+            return
+        event.stop()
+        event.prevent_default()
+        if not editor.has_focus and editor.select_on_focus:
+            editor.select_on_focus = False
+            editor.value = ""
+        start, end = sorted(editor.selection)
+        editor.replace(event.character, start, end)
+
     def on_paste(self, event: events.Paste) -> None:
         """What is pasted onto a row is entered there."""
         if self.editor is None and event.text.strip():
