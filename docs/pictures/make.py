@@ -89,7 +89,7 @@ def thermostat(terminal: Terminal, port: int) -> None:
 
 
 SCENES: dict[str, tuple[Callable[[Terminal, int], None], int, int, dict[str, str], tuple[str, ...]]] = {
-    "term-image": (image, 120, 36, {"COLORTERM": "truecolor"}, ()),
+    "term-image": (image, 120, 40, {"COLORTERM": "truecolor"}, ()),
     "term-telescope": (telescope, 110, 30, {"COLORTERM": "truecolor"}, ()),
     "term-light": (exposure, 110, 30, {"COLORTERM": "truecolor"}, ("--light",)),
     "term-80x24": (thermostat, 80, 24, {"TERM": "xterm"}, ()),
