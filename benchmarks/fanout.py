@@ -3,8 +3,8 @@
 Every client is a process of `csrc/wire.c` that compares every byte of every frame (4 MiB, lines of 72 characters, with
 `enclen`); time runs for all of them together, from when the last one has its first frame. A contender that disconnects
 a client, or damages a byte, has failed. “no server” is one C process that does nothing but send the same frames to all
-clients: with epoll, 256 KiB at a time, all clients having a frame before the next one begins, so that it is as fair as a
-server has to be. A sender that is not can send more in all, to few clients.
+clients: with epoll, 256 KiB at a time, all clients having a frame before the next one begins, so that it is as fair as
+a server has to be. A sender that is not can send more in all, to few clients.
 """
 
 from __future__ import annotations
