@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from terminal_support import go_to, off_screen, on_screen, serving, terminal, until
@@ -53,10 +54,10 @@ async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
             await off_screen(app, "Other")
 
 
-async def test_a_server_that_is_killed(program: Callable[[str], str]) -> None:
+async def test_a_server_that_is_killed(program: Callable[[str], str], tmp_path: Path) -> None:
     """A C++ server says nothing when it goes."""
     port = free_port()
-    command = [program("indiserver"), "-p", str(port), program("indi_simulator_telescope")]
+    command = [program("indiserver"), "-p", str(port), "-u", str(tmp_path / "s"), program("indi_simulator_telescope")]
 
     servers: list[subprocess.Popen[bytes]] = []
 
