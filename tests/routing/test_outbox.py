@@ -42,6 +42,24 @@ def test_order_is_kept(chunk: int) -> None:
     assert box.sent_messages == len(messages) and box.sent_bytes == sum(message.size for message in messages)
 
 
+@pytest.mark.parametrize("box", [Outbox(LIMITS), ByteQueue(), DriverOutbox()], ids=lambda box: type(box).__name__)
+@pytest.mark.parametrize("written", [0, 2, None], ids=["nothing", "a part", "all"])
+def test_what_comes_while_a_message_is_written_that_was_alone(box: ByteQueue, written: int | None) -> None:
+    end = b"\n" if isinstance(box, DriverOutbox) else b""
+    box.append(small(data=b"<alone/>"), 0.0)
+    parts, _ = box.take(1 << 20, 1024)
+    out = b"".join(map(bytes, parts))
+    assert out == b"<alone/>" + end
+    box.append(small(data=b"<later/>"), 0.0)
+    box.expedite(small(data=b"<urgent/>"), 0.0)
+    out = out[:written]
+    box.sent(len(out), 0.0)
+    out += drain(box)
+    first, second = (b"<urgent/>", b"<alone/>") if written == 0 else (b"<alone/>", b"<urgent/>")
+    assert out == first + end + second + end + b"<later/>" + end
+    assert box.queued == box.messages == 0 and not box.pending
+
+
 def test_large_pieces_are_not_copied_and_small_ones_are_joined() -> None:
     box = ByteQueue()
     big = bytes(100_000)

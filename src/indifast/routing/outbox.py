@@ -174,6 +174,7 @@ class ByteQueue:
         self._offer_total = 0
         self._offer_whole = True
         self._offer_frames = False  # it has slots of BLOBs, which keep books of their own
+        self._offer_alone: Routable | None = None  # instead of all these: it is this one message
 
     # -- in
 
@@ -263,6 +264,10 @@ class ByteQueue:
         if self._growing is not None:
             self._grow(self._growing)
         if not self._rest and self._growing is None:
+            if len(self._items) == 1 and not self._urgent:
+                only = self._items[0]
+                if not isinstance(only, Frame) and only.size <= _JOIN:
+                    return self._offer_only(only), ()
             self._skip_empty()
         out: list[Buffer] = list(islice(self._rest, max_parts))
         total = sum(map(len, out))
@@ -322,6 +327,15 @@ class ByteQueue:
         self._offer_total = total
         return out, fds
 
+    def _offer_only(self, message: Routable) -> list[Buffer]:
+        """A small message that has the queue to itself, as commands and their answers mostly do: the short way."""
+        parts = message.parts(self.attached)
+        assert parts is not None
+        piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
+        self._offer_alone = message
+        self._offer_total = len(piece)
+        return [piece]
+
     def _grow(self, frame: Frame) -> None:
         """Take over the pieces that the message which is being written has got since."""
         growing = frame.growing(self.attached)
@@ -366,6 +380,10 @@ class ByteQueue:
             self._notified = False
 
     def _withdraw_offer(self) -> None:
+        self._offer_alone = None
+        self._offer_total = 0
+        if self._offer_whole and not self._offer:
+            return
         for message in self._offer if self._offer_frames else ():
             if isinstance(message, Frame):
                 message.offered = False
@@ -374,7 +392,6 @@ class ByteQueue:
         self._offer.clear()
         self._offer_sizes.clear()
         self._offer_urgent = 0
-        self._offer_total = 0
         self._offer_whole = True
         self._offer_frames = False
 
@@ -383,7 +400,16 @@ class ByteQueue:
         if nbytes:
             self.progress = now
             self.sent_bytes += nbytes
-            if nbytes == self._offer_total and self._offer_whole:
+            alone = self._offer_alone
+            if alone is not None:
+                if nbytes == self._offer_total:
+                    self._items.popleft()
+                    self._finish_small(1, alone.size)
+                else:
+                    self._offer.append(alone)
+                    self._offer_sizes.append(self._offer_total)
+                    self._sent_some(nbytes)
+            elif nbytes == self._offer_total and self._offer_whole:
                 if self._started is not None:
                     self._rest.clear()
                     self._finish(self._started)
