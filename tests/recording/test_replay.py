@@ -5,16 +5,19 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import threading
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from blackbox import Channel, until
+from blackbox import Channel, python_environment, until
 from recording_tools import DEFINITION, PICTURE, Replay, angle, command, elements, picture, values, write
 
 from indifast._parser import Tokenizer
@@ -204,6 +207,41 @@ def test_from_the_middle(tmp_path: Path) -> None:
         client.close()
 
 
+def test_who_asked_before_the_middle_is_told_what_was_passed_over(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 100, 100.05], [DEFINITION, angle(2), angle(3, "Ok")])
+    with Replay(tmp_path, "--wait", "--loop", "--start-at", 50, "--speed", 1000, path) as replay:
+        client = replay.client()
+        for _ in range(3):
+            assert values(client.until_text("defNumberVector")[-1])["AZ"] == "10"
+            assert values(client.until_text("setNumberVector")[-1]) == {"AZ": "2"}
+            client.until_text('<delProperty device="Dome"')
+        client.close()
+
+
+def test_a_start_behind_the_end_shows_how_things_stood(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "r", [0, 1], [DEFINITION, angle(2)])
+    with Replay(tmp_path, "--wait", "--start-at", 50, path) as replay:
+        client = replay.client()
+        assert values(client.until_text("defNumberVector")[-1])["AZ"] == "2"
+        client.close()
+    done = command(tmp_path, "replay", "--port", 0, "--loop", "--start-at", 50, path)
+    assert done.wait() == 2
+    assert "nothing to play over and over" in done.stderr
+
+
+def test_silence_up_to_the_end_is_played(tmp_path: Path) -> None:
+    text = gzip.decompress(recorded(tmp_path / "r", [0, 0], [DEFINITION, angle(2)]).read_bytes())
+    *records, end = text.split(b"<!-- ")
+    began = datetime.fromisoformat(records[-1].split(b" ")[0].decode())
+    late = (began + timedelta(seconds=1.5)).isoformat(timespec="microseconds").encode()
+    (tmp_path / "r").write_bytes(gzip.compress(b"<!-- ".join([*records, late + b" " + end.split(b" ", 1)[1]])))
+    begin = time.monotonic()
+    done = command(tmp_path, "replay", "--port", 0, "--once", tmp_path / "r")
+    assert done.wait() == 0
+    assert time.monotonic() - begin >= 1.5, "earlier is wrong on the slowest machine, too"
+    assert "in 1.5 s of the recording" in done.stderr
+
+
 def test_the_time_stamps_of_now(tmp_path: Path) -> None:
     path = recorded(tmp_path / "r", [0, 0, 0, 0], [DEFINITION, PICTURE, angle(1), picture(NOISE)])
     with Replay(tmp_path, "--wait", "--now", path) as replay:
@@ -212,6 +250,9 @@ def test_the_time_stamps_of_now(tmp_path: Path) -> None:
         stamps = [re.search(rb'timestamp="(\d{4})', message) for message in got if b"Vector" in message]
         assert [stamp[1] for stamp in stamps if stamp is not None and stamp[1] == b"2020"] == []
         assert blob(got[-1]) == NOISE
+        late = replay.client()
+        assert b'timestamp="2020' not in late.until_text("defNumberVector")[-1]
+        late.close()
         client.close()
 
 
@@ -267,7 +308,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     with Replay(tmp_path, tmp_path / "r") as other:
         for arguments, said in [
             ((tmp_path / "none",), "no such file"),
-            ((tmp_path / "r", "--port", other.port), "in use"),
+            ((tmp_path / "r", "--port", other.port), f"port {other.port} of localhost is in use by another program"),
+            ((tmp_path / "r", "--port", 0, "--host", "no.such.invalid"), "replay: cannot listen on 'no.such.invalid'"),
             ((tmp_path / "r", "--speed", "0"), "not a number"),
             ((tmp_path / "r", "--json"), "--info or --print"),
             ((tmp_path / "r", "--loop", "--once"), "contradict"),
@@ -307,6 +349,22 @@ def test_what_is_in_the_file(tmp_path: Path) -> None:
         "setBLOBVector",
     ]
     assert lines[2]["members"] == {"AZ": "1"}
+
+
+@pytest.mark.parametrize("option", ["--print", "--info"])
+def test_an_output_that_cannot_be_written_is_no_fault_of_the_recording(tmp_path: Path, option: str) -> None:
+    write(tmp_path / "r", [DEFINITION, *map(angle, range(5000))])
+    words = [sys.executable, "-m", "indifast", "replay", option, str(tmp_path / "r")]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, env=python_environment(), timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("indifast: the output cannot be written: ")
+    assert done.stderr.count(b"\n") == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, env=python_environment(), timeout=30)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_texts_play_no_tricks_on_a_terminal(tmp_path: Path) -> None:

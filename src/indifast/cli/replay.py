@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from indifast.cli import WRITING
 from indifast.cli.arguments import Parser, number
 from indifast.cli.session import Status, ToolError, file_failure, run
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
@@ -77,6 +79,8 @@ async def _replay(options: argparse.Namespace) -> int:
             title = recording.title
         return await _serve(options, f"{options.file} ({title.source}, {title.began:%Y-%m-%d %H:%M:%S} UTC)")
     except OSError as error:
+        if error.errno == errno.EPIPE or (error.errno in WRITING and error.errno != errno.EIO):
+            raise  # that is the output; an EIO may be the disk's with the recording
         raise file_failure(error, options.file) from error
     except RecordingError as error:
         raise ToolError(str(error)) from error
@@ -95,9 +99,7 @@ async def _serve(options: argparse.Namespace, what: str) -> int:
         try:
             await stack.enter_async_context(server)
         except OSError as error:
-            reason = (os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)).lower()
-            where = f"{options.host}:{options.port}" + (f" or {options.unix}" if options.unix else "")
-            raise ToolError(f"cannot listen on {where}: {reason}; choose another one with --port") from error
+            raise ToolError(error.strerror or str(error)) from error
         player = Player(
             options.file,
             server.open_link(f"replay of {os.path.basename(options.file)}"),

@@ -12,7 +12,7 @@ from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import NEW_VECTORS
 from indifast.recording.fileformat import Direction, Party, RecordingError
 from indifast.recording.reader import Record, Recording
-from indifast.recording.state import Devices
+from indifast.recording.state import Devices, Property
 from indifast.transport.blobs import BlobContent, BlobMessage, routable
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Player:
         self.asked = asyncio.Event()
         """Set when somebody has asked for definitions."""
         self._devices = Devices()
+        self._began: float | None = None  # on the loop's clock, the moment 0 of the recording
         link.on_receive(self._hear_soon)
 
     async def play(self) -> None:
@@ -95,20 +96,44 @@ class Player:
     async def _play(self, recording: Recording) -> None:
         loop = asyncio.get_running_loop()
         batches = recording.batches()
-        began: float | None = None  # on the loop's clock, the moment 0 of the recording
+        self._began = None
+        passed_over = self.start_at > 0
         while (records := await loop.run_in_executor(None, next, batches, None)) is not None:
             self.share = recording.position / max(1, recording.size)
             for record in records:
+                if passed_over and record.seconds >= self.start_at:
+                    passed_over = False
+                    await self._define()
+                if not passed_over:
+                    await self._reach(record.seconds)
                 self.seconds = record.seconds
-                passed_over = record.seconds < self.start_at
-                if self.speed is not None and not passed_over:
-                    if began is None:
-                        began = loop.time() - self.start_at / self.speed
-                    wait = began + record.seconds / self.speed - loop.time()
-                    if wait > 0:
-                        await asyncio.sleep(wait)
                 if record.played:
                     await self._say(record, passed_over)
+        if passed_over:
+            await self._define()
+        if recording.seconds >= self.start_at:
+            await self._reach(recording.seconds)  # silence up to the end is part of the recording
+        self.seconds = recording.seconds
+
+    async def _reach(self, seconds: float) -> None:
+        """Wait for a moment of the recording."""
+        if self.speed is None:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._began is None:
+            self._began = now - self.start_at / self.speed
+        wait = self._began + seconds / self.speed - now
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    async def _define(self) -> None:
+        """Tell clients, some of which have asked long ago, what they were not told while it was passed over."""
+        for found in self._devices.find(None):
+            self.link.send(self._definition(found))
+            await self.link.not_full()
+
+    def _definition(self, found: Property) -> Wire:
+        return found.definition(timestamp_text() if self.now else None)
 
     async def _say(self, record: Record, passed_over: bool) -> None:
         owner = f"{record.head.party.value} {record.head.label}"
@@ -165,7 +190,7 @@ class Player:
             if element.tag == "getProperties":
                 self.asked.set()
                 for found in self._devices.find(element.device, element.name):
-                    self.link.send(found.definition())
+                    self.link.send(self._definition(found))
             elif element.tag in NEW_VECTORS and element.device:
                 self._refuse(element.device, element.name or "")
 

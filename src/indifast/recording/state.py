@@ -41,10 +41,13 @@ class Property:
                 attributes |= {name: value for name, value in member.attrs.items() if name in _OF_NUMBER}
                 self.members[member.name] = (tag, attributes, member.text)
 
-    def definition(self) -> Wire:
-        """The definition with the values as they are."""
+    def definition(self, timestamp: str | None = None) -> Wire:
+        """The definition with the values as they are; `timestamp` takes the place of the time stamp, if it has one."""
+        attributes = self.attributes
+        if timestamp is not None and "timestamp" in attributes:
+            attributes = attributes | {"timestamp": timestamp}
         members = [wire.text_element(tag, attributes, text) for tag, attributes, text in self.members.values()]
-        return wire.vector(self.tag, self.attributes, "".join(members))
+        return wire.vector(self.tag, attributes, "".join(members))
 
     def answer(self, message: str, timestamp: str) -> Wire | None:
         """An update with the values as they are, and a message; None for BLOBs, of which nothing can be said."""
