@@ -15,7 +15,6 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_XDECREF, PyObject
 from libc.stdint cimport uint8_t
-from libc.string cimport memcpy
 
 cdef extern from "base64_codec.h" nogil:
     void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst)
@@ -43,7 +42,7 @@ cdef extern from "Python.h":
     char *PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject *o)
     Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject *o)
 
-__all__ = ["Base64Error", "Decoder", "copy_into", "decode", "decode_into", "encode", "encode_into", "encoded_length", "paths", "use_path"]
+__all__ = ["Base64Error", "Decoder", "decode", "decode_into", "encode", "encode_into", "encoded_length", "paths", "use_path"]
 
 cdef enum:
     GIL_BYTES = 8 << 10      # from here on it is worth releasing the GIL
@@ -141,27 +140,6 @@ def encode(data, /) -> bytes:
     finally:
         PyBuffer_Release(&src)
     return out
-
-
-def copy_into(data, out, /) -> int:
-    """Copies `data` to the beginning of the writable buffer `out`; returns its length.
-
-    Other threads run meanwhile.  The two must not overlap.  ValueError when `out` is too small.
-    """
-    cdef Py_buffer src, dst
-    PyObject_GetBuffer(data, &src, PyBUF_SIMPLE)
-    try:
-        PyObject_GetBuffer(out, &dst, PyBUF_WRITABLE)
-        try:
-            if dst.len < src.len:
-                raise ValueError(f"the output buffer has {dst.len} bytes, but {src.len} are needed")
-            with nogil:
-                memcpy(dst.buf, src.buf, src.len)
-        finally:
-            PyBuffer_Release(&dst)
-        return src.len
-    finally:
-        PyBuffer_Release(&src)
 
 
 def encode_into(data, out, /) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from indifast import _base64
-from indifast._base64 import Base64Error, Decoder, copy_into, decode, decode_into, encode, encode_into, encoded_length
+from indifast._base64 import Base64Error, Decoder, decode, decode_into, encode, encode_into, encoded_length
 
 WHITE = b" \t\r\n"
 
@@ -50,18 +50,6 @@ def test_large_buffers(path: str, size: int) -> None:
     assert encode(data) == text
     assert decode(text) == data
     assert decode(lines(text, 72)) == data
-
-
-def test_copying_into_a_buffer() -> None:
-    data = np.arange(100_000, dtype=np.uint16)
-    out = bytearray(data.nbytes + 3)
-    assert copy_into(data, out) == data.nbytes
-    assert out == data.tobytes() + bytes(3)
-    assert copy_into(b"", out) == 0
-    with pytest.raises(ValueError, match="the output buffer has 2 bytes, but 3 are needed"):
-        copy_into(b"abc", bytearray(2))
-    with pytest.raises(BufferError):
-        copy_into(b"abc", bytes(3))
 
 
 def test_pieces_of_any_size(path: str) -> None:

@@ -276,66 +276,24 @@ def test_what_we_share_can_not_be_changed_by_anybody():
     os.close(fd)
 
 
-def test_a_shared_file_is_filled_again_when_nobody_sees_it_and_not_before():
-    def number_of(fd: int) -> int:
-        return os.fstat(fd).st_ino
-
-    shm.release_kept()
-    first = shm.share(SMALL)
-    file = number_of(first)
-    seen_by = {
-        "a descriptor": lambda: os.dup(first),
-        "a mapping": lambda: shm.view(first, len(SMALL)),
-        "a socket": lambda: under_way(first),
-        "another opening": lambda: os.open(f"/proc/self/fd/{first}", os.O_RDONLY),
-        "an opening for writing": lambda: os.open(f"/proc/self/fd/{first}", os.O_RDWR),
-    }
-    views = [(what, see()) for what, see in seen_by.items()]
-    os.close(first)
-    while views:
-        other = shm.share(bytes(len(SMALL)))
-        assert number_of(other) != file, f"it is seen by {[what for what, _ in views]}"
-        os.close(other)
-        what, view = views.pop()
-        if what == "a mapping":
-            assert view == SMALL
-        if isinstance(view, int):
-            assert os.pread(view, len(SMALL), 0) == SMALL
-            os.close(view)
-        del view
-    again = {number_of(shm.share(b"new")) for _ in range(4)}
-    assert file in again
-    shm.release_kept()
-
-
-def under_way(fd: int) -> tuple[socket.socket, socket.socket]:
-    """A descriptor that was sent and not received."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX)
-    socket.send_fds(ours, [b"x"], [fd])
-    return ours, theirs
-
-
-def test_a_file_filled_again_holds_nothing_of_what_it_held():
-    shm.release_kept()
-    kept = []
-    for length in (3 << 20, 5, 2 << 20, 1):
-        fd = shm.share(b"\xff" * length, size=3 << 20)
-        assert os.pread(fd, 4 << 20, 0) == b"\xff" * length + bytes((3 << 20) - length)
-        kept.append(os.fstat(fd).st_ino)
-        os.close(fd)
-    assert len(set(kept)) == 1
-    shm.release_kept()
-
-
-def test_few_files_are_kept():
-    shm.release_kept()
-    before = len(os.listdir("/proc/self/fd"))
-    held = [shm.share(bytes([number])) for number in range(30)]
-    assert [os.pread(fd, 1, 0)[0] for fd in held] == list(range(30))
-    shm.close_all(held)
-    assert len(os.listdir("/proc/self/fd")) <= before + 2 * shm._KEPT
-    shm.release_kept()
-    assert len(os.listdir("/proc/self/fd")) == before
+def test_what_is_handed_on_without_copying_stays_as_it_was():
+    """A reader sees the pages that `sendfile` gave to its socket when nobody has the file open any more."""
+    data = os.urandom(1 << 20)
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as ours:
+        theirs, _ = listening.accept()
+        with theirs:
+            fd = shm.share(data)
+            ours.setblocking(False)
+            length = os.sendfile(ours.fileno(), fd, 0, len(data))
+            os.close(fd)
+            for _ in range(3):
+                os.close(shm.share(bytes(len(data))))
+            theirs.settimeout(60)
+            got = b""
+            while len(got) < length:
+                got += theirs.recv(length - len(got))
+    assert length > 0
+    assert got == data[:length]
 
 
 def test_several_blobs_inline_attached_and_empty_in_one_vector():
@@ -543,7 +501,6 @@ def test_without_shared_memory_the_content_goes_inline(monkeypatch, caplog):
         raise OSError(24, "Too many open files")
 
     async def scenario():
-        shm.release_kept()
         message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", SMALL)])
         monkeypatch.setattr(os, "memfd_create", refuse)
         await prepare(message, False, True)

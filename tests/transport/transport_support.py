@@ -9,8 +9,6 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from indifast.transport import shm
-
 LIMIT = 20.0  # seconds; generous, so that a loaded machine does not fail a test
 
 
@@ -92,7 +90,6 @@ async def until(condition: Callable[[], object], what: str = "condition") -> Non
 def open_fds() -> set[str]:
     """The descriptors of this process, as `number -> what it is`."""
     gc.collect()  # those of other tests' remains
-    shm.release_kept()
     found = set()
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):

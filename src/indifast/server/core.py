@@ -17,7 +17,6 @@ from indifast.routing.outbox import Outbox, Property
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
 from indifast.server.connections import Connection
-from indifast.transport.shm import release_kept
 from indifast.transport.stream import Stream
 
 logger = logging.getLogger(__name__)
@@ -257,9 +256,8 @@ class Core:
             connection.resume("command")
 
     def close(self) -> None:
-        """No more timers, and no memory kept for frames to come."""
+        """No more timers."""
         self._closed = True
-        release_kept()
         for timer in (self._check, self._asking):
             if timer is not None:
                 timer.cancel()

@@ -6,13 +6,10 @@ import contextlib
 import fcntl
 import mmap
 import os
-import signal
 import stat
-import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from indifast._base64 import copy_into
 from indifast.protocol.message import Buffer
 
 ROUNDING = 1 << 20
@@ -23,11 +20,6 @@ MAX_WAITING = 256
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; F_SEAL_WRITE would break libindi's shared mapping on kernels before 6.7
-
-
-_F_SETSIG = 10  # Linux, not in `fcntl` of every Python
-_KEPT = 8  # shared files that are kept to be filled again
-_KEPT_BYTES = 256 << 20  # all together
 
 
 class DescriptorError(ValueError):
@@ -51,108 +43,9 @@ def share_copy(source: int, length: int, size: int) -> int:
 
 def share_blocks(blocks: Iterable[Buffer], room: int) -> int:
     """As `share`, of content that comes in pieces; `room` bytes at least."""
-    room = -(-room // ROUNDING) * ROUNDING
-    if 0 < room <= _KEPT_BYTES:
-        try:
-            file = _kept.take(room)
-        except OSError:  # no such seal, no /proc, or no descriptor left: then as plain as can be
-            pass
-        else:
-            try:
-                return file.fill(blocks)
-            finally:
-                file.lent = False
-    return _share_once(blocks, room)
-
-
-class _OwnFile:
-    """A shared file that nobody but us can write, and we only through a mapping from before it was sealed.
-
-    Fresh pages of a file cost more than ten times what copying into them does, so a file is filled again once nobody
-    can see it any more. The system tells: a write lease is granted when no other description of the file is open for
-    reading, whether in a process, in a mapping or under way in a socket.
-    """
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.lent = True
-        """It is being filled: nobody else may have it, though nobody sees it yet."""
-        self._used = 0
-        self._watch = -1
-        fd = os.memfd_create("indi-blob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            os.ftruncate(fd, room)
-            self._memory = memoryview(mmap.mmap(fd, room))
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS | _F_SEAL_FUTURE_WRITE)
-            self._watch = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-            fcntl.fcntl(self._watch, _F_SETSIG, signal.SIGURG)  # nobody can break the lease, but SIGIO would be fatal
-        finally:
-            os.close(fd)
-
-    def seen(self) -> bool:
-        """Somebody has it open or mapped; True as well where the system can't tell."""
-        try:
-            fcntl.fcntl(self._watch, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        except OSError:
-            return True
-        fcntl.fcntl(self._watch, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return False
-
-    def fill(self, blocks: Iterable[Buffer]) -> int:
-        """Write new content; a read-only descriptor of it."""
-        used, end = self._used, 0
-        for block in blocks:
-            self._used = max(used, end + len(block))
-            end += copy_into(block, self._memory[end:])
-        for start in range(end, used, ROUNDING):  # what is left of longer content is nobody's business
-            copy_into(bytes(min(ROUNDING, used - start)), self._memory[start:])
-        self._used = end
-        return os.open(f"/proc/self/fd/{self._watch}", os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if self._watch >= 0:
-            os.close(self._watch)
-
-
-class _KeptFiles:
-    """The files that were shared last, those that are seen and those that are free."""
-
-    def __init__(self) -> None:
-        self._files: list[_OwnFile] = []  # oldest first
-        self._lock = threading.Lock()
-
-    def take(self, room: int) -> _OwnFile:
-        """A file of at least so many bytes that nobody sees, marked as lent. Raises OSError."""
-        with self._lock:
-            for file in self._files:
-                if room <= file.room <= 2 * room and not file.lent and not file.seen():
-                    file.lent = True
-                    return file
-        file = _OwnFile(room)
-        with self._lock:
-            self._files.append(file)
-            while len(self._files) > _KEPT or sum(each.room for each in self._files) > _KEPT_BYTES:
-                del self._files[0]  # those who see it keep it
-        return file
-
-    def clear(self) -> None:
-        """Keep none of them."""
-        with self._lock:
-            self._files.clear()
-
-
-_kept = _KeptFiles()
-
-
-def release_kept() -> None:
-    """Give back the memory of the shared files that are kept to be filled again."""
-    _kept.clear()
-
-
-def _share_once(blocks: Iterable[Buffer], room: int) -> int:
     fd = os.memfd_create("indi-blob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(fd, room)
+        os.ftruncate(fd, -(-room // ROUNDING) * ROUNDING)
         offset = 0
         for block in blocks:
             offset += _write_at(fd, block, offset)
