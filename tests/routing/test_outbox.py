@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -543,3 +544,67 @@ def test_waiting_lists_what_is_not_begun() -> None:
     box.append(one, 0.0)
     box.append(two, 0.0)
     assert list(box.waiting()) == [one, two]
+
+
+class Appearing(Fake):
+    """A thread makes its form: there is nothing when `parts` is called so many times, then the beginning, or all."""
+
+    def __init__(self, *, calls: int, shown: int | None, pieces: int = 3) -> None:
+        super().__init__(
+            "setBLOBVector",
+            "D",
+            "B",
+            b"abcdef" * 10,
+            formats=(".f",),
+            carried=frozenset("m"),
+            pieces=pieces,
+            ready=False,
+        )
+        self.calls = calls
+        self.then_shown = shown
+
+    def parts(self, attached: bool) -> Sequence[bytes] | None:
+        if not self.ready:
+            if self.calls:
+                self.calls -= 1
+            else:
+                self.ready = True
+                self.shown = self.then_shown
+        return super().parts(attached)
+
+    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+        """As a thread may have made the form just now, the queue may ask as well when it is there."""
+        self.asked += 1
+        self._callbacks.append(callback)
+
+
+def test_a_message_that_begins_to_grow_while_the_queue_looks_at_it_is_written_to_its_end() -> None:
+    box = Outbox(LIMITS)
+    message = Appearing(calls=2, shown=1)
+    box.append(message, 0.0)
+    assert not message.ready
+    out = drain(box)
+    assert out == message.data[:20] and message.growing
+    message.grow(None)
+    assert out + drain(box) == message.data
+    assert box.messages == box.queued == 0
+
+
+def test_a_message_that_becomes_ready_while_the_queue_finds_it_is_not_wakes_the_queue() -> None:
+    """Those that came third are asked for when it is their turn; then the thread may be done between two looks."""
+    box = Outbox(replace(LIMITS, queue=130, stream=0))
+    woken: list[bool] = []
+    box.on_pending = lambda: woken.append(True)
+    dropped = [frame(name, size=60, ready=False) for name in "XY"]
+    last = Appearing(calls=1, shown=None)
+    last.size = 120
+    for message in (*dropped, last):
+        box.append(message, 0.0)
+    assert last.asked == 0 and not last.ready and sum(box.dropped.values()) == 2
+    notes = drain(box)
+    assert notes.count(b"<message") == 2
+    assert not box.pending
+    woken.clear()
+    last._tell()
+    assert woken and box.pending
+    assert drain(box) == last.data

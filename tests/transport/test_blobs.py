@@ -296,6 +296,35 @@ def test_what_is_handed_on_without_copying_stays_as_it_was():
     assert got == data[:length]
 
 
+def test_release_waits_for_a_form_that_nobody_wants_any_more(monkeypatch):
+    """Its thread reads the user's buffer all the same."""
+
+    async def scenario():
+        buffer = bytearray(BIG * 9)
+        before = bytes(buffer)
+        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", "", buffer)])
+        began, released = threading.Event(), threading.Event()
+        encode_block = blobs._encode_block
+
+        def first_block_late(block: memoryview):
+            if not began.is_set():
+                began.set()
+                released.wait(0.3)  # longer than `release` takes if it does not wait
+            return encode_block(block)
+
+        monkeypatch.setattr(blobs, "_encode_block", first_block_late)
+        message.when_ready(False, lambda: None)
+        await until(began.is_set)
+        await form(message, True)
+        assert not message.growing
+        message.release()
+        buffer[:] = b"\xff" * len(buffer)
+        released.set()
+        assert contents(await form(message, False)) == {"CCD1": before}
+
+    asyncio.run(scenario())
+
+
 def test_several_blobs_inline_attached_and_empty_in_one_vector():
     async def scenario():
         async with no_fd_leak():

@@ -50,7 +50,10 @@ class Routable(Protocol):
 
     @property
     def growing(self) -> bool:
-        """What `parts(False)` gives is only the beginning so far. To be looked at before the parts are."""
+        """What `parts(False)` gave is only the beginning so far.
+
+        To be looked at behind `parts`, and before the walk over its list: when this is False, the list is complete.
+        """
         ...
 
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
@@ -64,7 +67,8 @@ class Routable(Protocol):
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
         """Ask for a form; `callback` is called once, later, on the event loop's thread, when there is (more of) it.
 
-        Must only be called after `parts(attached)` gave None, or while the message is `growing`.
+        Must only be called after `parts(attached)` gave None, or the message was `growing`, in the same turn of the
+        loop: a thread may have made it meanwhile, but can't have told so.
         """
         ...
 

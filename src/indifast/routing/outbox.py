@@ -64,7 +64,7 @@ class Frame:
         self.sealed = False  # something else about the property waits behind it
 
     def growing(self, attached: bool) -> bool:
-        """There will be more pieces than `parts` gives. To be looked at before the parts are."""
+        """There are more pieces to come. To be looked at behind `parts`, as the encoder works meanwhile."""
         return not attached and self.message is not None and self.message.growing
 
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
@@ -279,8 +279,8 @@ class ByteQueue:
         run: list[Buffer] = []
         joined = 0
         for message in chain(self._urgent, self._items):
-            growing = isinstance(message, Frame) and message.growing(self.attached)
             parts = message.parts(self.attached)
+            growing = isinstance(message, Frame) and message.growing(self.attached)
             if parts is None:
                 self._wait_for(message, out, run)
                 break
@@ -338,8 +338,8 @@ class ByteQueue:
 
     def _grow(self, frame: Frame) -> None:
         """Take over the pieces that the message which is being written has got since."""
-        growing = frame.growing(self.attached)
         parts = frame.parts(self.attached)
+        growing = frame.growing(self.attached)
         assert parts is not None
         known, self._grown = self._grown, len(parts)
         self._rest.extend(islice(parts, known, self._grown))
@@ -374,7 +374,10 @@ class ByteQueue:
     def _wait_for(self, message: Routable | Frame, out: list[Buffer], run: list[Buffer]) -> None:
         """The next message is not ready: order is kept, so all behind it waits with it."""
         assert isinstance(message, Frame)
-        self._ask(message)
+        assert message.message is not None
+        if not message.asked:  # even if it has become ready since `take` looked: its callbacks are still to come
+            message.asked = True
+            message.message.when_ready(self.attached, self._made_ready)
         self._blocked = True
         if not (out or run):
             self._notified = False
@@ -452,8 +455,8 @@ class ByteQueue:
         for message, size in zip(self._offer, self._offer_sizes, strict=True):
             if not nbytes and size:
                 return
-            growing = isinstance(message, Frame) and message.growing(self.attached)
             parts = message.parts(self.attached)
+            growing = isinstance(message, Frame) and message.growing(self.attached)
             assert parts is not None
             self._remove_first()
             self._begin(message)

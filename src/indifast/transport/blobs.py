@@ -193,7 +193,7 @@ class BlobMessage:
         self._contents: Sequence[_Content] = contents
         self._envelope = envelope
         self.growing = False
-        """What `parts(False)` gives is only the beginning so far. To be looked at before the parts are."""
+        """What `parts(False)` gave, the same list, is only the beginning so far. To be looked at behind `parts`."""
         self.on_fault: Callable[[str], None] | None = None
         """Called on the event loop's thread, once, when content is missing, with what was done about it."""
         self._fault: str | None = None
@@ -281,8 +281,7 @@ class BlobMessage:
 
     def whole(self, attached: bool) -> bool:
         """This form is there from its beginning to its end."""
-        growing = self.growing
-        return self.parts(attached) is not None and (attached or not growing)
+        return self.parts(attached) is not None and (attached or not self.growing)
 
     def fds(self) -> Sequence[int]:
         """One descriptor per BLOB, once the attached form is there."""
@@ -329,6 +328,8 @@ class BlobMessage:
         """
         if (self._inline is None and not self._files) or self.growing:
             self._make(False)
+        with self._locks[False]:  # nobody may want the inline form any more, but its thread reads on
+            pass
         with self._locks[True]:
             if not self._files and self._texts is not None:
                 pairs = zip(self._texts, self._contents, strict=True)
