@@ -191,6 +191,7 @@ def test_a_full_disk_ends_the_recording_not_the_program(tmp_path: Path) -> None:
     recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(DEFINITION)[0])
     recorder.close()
     assert recorder.error is told[0]
+    assert told[0].filename == str(tmp_path / "pipe")
 
 
 # -- cut short

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -247,6 +248,23 @@ def test_serve_leaves_an_earlier_recording_alone(tmp_path: Path) -> None:
             server.until_stderr("listening")
         assert summarize(str(expected)).cut is None
         assert ("is there already" in server.stderr) == (expected != path)
+
+
+def test_a_server_that_does_not_come_up_leaves_no_recording(tmp_path: Path) -> None:
+    (tmp_path / "all_sky.py").write_text(CAMERA)
+    with socket.create_server(("localhost", 0)) as taken:
+        port = taken.getsockname()[1]
+        for driver in ("all_sky:make", "indi_no_such_driver"):
+            with serving(tmp_path, "ours", port, "--record", tmp_path / "traffic.indi", driver) as server:
+                assert server.wait() == 1
+            assert "in use" in server.stderr
+            assert not list(tmp_path.glob("traffic*"))
+
+
+def test_a_disk_that_is_full_from_the_start_is_named(tmp_path: Path) -> None:
+    done = command(tmp_path, "serve", "-p", 0, "--record", "/dev/full", "indi_no_such_driver")
+    assert done.wait() == 1
+    assert "/dev/full: No space left on device" in done.stderr
 
 
 def test_a_time_given_ends_it(tmp_path: Path, program) -> None:

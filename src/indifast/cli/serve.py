@@ -117,6 +117,8 @@ class _Supervisor:
                 if self._running is not None and not self._running.done():
                     self._end(1)
                     await self._running
+                if self.recorder is not None:
+                    self.recorder.discard()  # whoever tries again and again is to find no heap of files
                 return _good_bye(_sentence(exc))
             self._handle_signals()
             if self._start_drivers():

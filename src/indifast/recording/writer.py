@@ -107,7 +107,8 @@ class Recorder:
         try:
             self._put_on_disk(self._deflate.add(title_line(Title(began, source, blobs)), _FASTEST))
             self._flush()
-        except OSError:
+        except OSError as error:
+            error.filename = path
             with contextlib.suppress(OSError):
                 self._file.close()
             raise
@@ -256,6 +257,7 @@ class Recorder:
             self._put_on_disk(self._deflate.finish())
             self._file.close()
         except OSError as error:
+            error.filename = self.path
             self.error = error
             self._runs.clear()
             with contextlib.suppress(OSError):

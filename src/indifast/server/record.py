@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -73,6 +74,13 @@ class TrafficRecorder:
         """Write what waits, and end the recording."""
         self._recorder.close()
 
+    def discard(self) -> None:
+        """End the recording; a file in which nothing was said goes."""
+        self._recorder.close()
+        if not self._recorder.messages and os.path.isfile(self._recorder.path):
+            with contextlib.suppress(OSError):
+                os.unlink(self._recorder.path)
+
 
 class _RecordingPeer(Peer):
     """Stands for the recording among the peers: it makes BLOBs wanted, and is told when devices vanish.
@@ -118,7 +126,7 @@ def _new_recorder(path: str, *, blobs: bool) -> Recorder:
 
 
 def _tell_error(error: OSError) -> None:
-    logger.error("nothing more is recorded: %s", error)
+    logger.error("%s: %s; nothing more is recorded", error.filename, error.strerror or error)
 
 
 class MessageLog:
