@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +38,27 @@ def test_a_link_is_there_only_while_the_server_runs() -> None:
         assert link.closed
         with pytest.raises(RuntimeError):
             server.open_link("late")
+
+    asyncio.run(main())
+
+
+def test_links_that_come_and_go_leave_nothing() -> None:
+    async def main() -> None:
+        async with IPyServer(port=0) as server:
+            kept = server.open_link("kept")
+            gone = []
+            for number in range(20):
+                link = server.open_link(f"weather {number}")
+                link.send(elements(DEFINITION)[0])
+                link.close()
+                gone.append(weakref.ref(link))
+            del link
+            server.open_link("newest")
+            await asyncio.sleep(0)
+            gc.collect()
+            assert [each() for each in gone] == [None] * 20
+            assert not kept.closed
+        assert kept.closed
 
     asyncio.run(main())
 

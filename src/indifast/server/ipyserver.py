@@ -224,7 +224,7 @@ class IPyServer:
         if self._core is None or self._stop:
             raise RuntimeError("this server is not running: open the link once it is ready")
         link = LocalLink(self._core, Peer(Kind.DRIVER, f"Driver {label}", DriverOutbox()))
-        self._open_links.append(link)
+        self._open_links = [*(each for each in self._open_links if not each.closed), link]
         return link
 
     # -- running
