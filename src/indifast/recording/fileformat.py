@@ -44,6 +44,8 @@ class Direction(Enum):
     END = "end"
     """The recording was ended in good order. No message, and nothing behind it."""
 
+    __hash__ = object.__hash__  # that of Enum is written in Python, and is asked for with every message
+
 
 class Party(Enum):
     """Who speaks or is spoken to."""
@@ -54,6 +56,8 @@ class Party(Enum):
     """A server that is linked to the recorded one."""
     SERVER = "server"
     """The server itself: the recorded one, or the one that a client recorded."""
+
+    __hash__ = object.__hash__
 
 
 _WITHOUT_PARTY = (Direction.NOTE, Direction.END)

@@ -9,6 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,9 @@ class TrafficRecorder:
             self._said = message
             if message.tag == "delProperty" and message.device == RING_CHECK:
                 return
-            self._recorder.put(Direction.FROM, _PARTIES[peer.kind], _name(peer), message)
+            self._recorder.put(Direction.FROM, *_who(peer.kind, peer.label), message)
         elif peer is not self._self:
-            self._recorder.put(Direction.TO, _PARTIES[peer.kind], _name(peer), message)
+            self._recorder.put(Direction.TO, *_who(peer.kind, peer.label), message)
         elif message is not self._said:  # nobody but the server has said it
             self._recorder.put(Direction.FROM, Party.SERVER, "indifast", message)
 
@@ -109,10 +110,11 @@ class _Nowhere(Outbox):
 _PARTIES = {Kind.CLIENT: Party.CLIENT, Kind.DRIVER: Party.DRIVER, Kind.REMOTE: Party.REMOTE}
 
 
-def _name(peer: Peer) -> str:
-    """The label without the word for what it is."""
-    word, _, rest = peer.label.partition(" ")
-    return rest if rest and word.lower() == peer.kind.value else peer.label
+@lru_cache(1000)
+def _who(kind: Kind, label: str) -> tuple[Party, str]:
+    """What a peer is, and its label without the word for that."""
+    word, _, rest = label.partition(" ")
+    return _PARTIES[kind], rest if rest and word.lower() == kind.value else label
 
 
 def _new_recorder(path: str, *, blobs: bool) -> Recorder:
