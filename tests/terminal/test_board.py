@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +113,23 @@ def test_a_deletion_right_before_the_loss_of_the_link_is_part_of_it(monkeypatch:
     assert not board.properties["D", "V"].lost
 
 
+def test_what_was_deleted_is_kept_no_longer_than_it_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of a camera that is connected and disconnected all night would fill the memory."""
+    now = 1000.0
+    monkeypatch.setattr("indifast.terminal.board.time.monotonic", lambda: now)
+    board, _, _ = defined("a")
+    gone = []
+    for _night in range(5):
+        vector = Vector("a")
+        board.receive(event("Define", vector))
+        gone.append(weakref.ref(board.properties["D", "V"]))
+        board.receive(event("Delete"))
+        board.take()
+        now += 60
+    gc.collect()
+    assert [reference() is None for reference in gone] == [True] * 4 + [False]
+
+
 def member(low: str = "0", high: str = "0", step: str = "0") -> NumberMember:
     return NumberMember("n", format="%g", min=low, max=high, step=step, membervalue="0")
 
@@ -139,11 +158,29 @@ def test_equal_limits_and_limits_that_are_none() -> None:
 def test_steps_count_from_the_least_value() -> None:
     odd = member("1", "10", "2")
     assert not checks.off_step(odd, 3) and not checks.off_step(odd, 9)
-    assert "give 3 or 5" in checks.off_step(odd, 4)
+    assert "give 3 or 5" in checks.off_step(odd, 4.5)
+    assert not checks.off_step(member("0.01", "3600", "1"), 10)  # or from 0
     assert not checks.off_step(member("0", "1", "0.1"), 0.3)
     assert not checks.off_step(member("0", "1", "0"), 0.33)
     assert checks.stepped(odd, 3, 1) == 5 and checks.stepped(odd, 4, 1) == 5 and checks.stepped(odd, 4, -1) == 3
     assert checks.stepped(odd, 9, 1) == 9 and checks.stepped(odd, 1, -1) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "value", "up", "down"),
+    [
+        ("-inf", "inf", "0.5", 1.2, 1.5, 1.0),
+        ("-inf", "-3", "2", -4.5, -4.0, -6.0),
+        ("-inf", "5", "2", 4.5, 4.0, 4.0),
+        ("0", "inf", "0", 3.0, 4.0, 2.0),
+        ("-1e308", "1e308", "1e-10", 1e300, 1e300, 1e300),
+        ("0", "0", "1e-300", 1e300, 1e300, 1e300),
+    ],
+)
+def test_steps_of_limits_that_are_none(low: str, high: str, step: str, value: float, up: float, down: float) -> None:
+    endless = member(low, high, step)
+    assert isinstance(checks.off_step(endless, value), str)
+    assert (checks.stepped(endless, value, 1), checks.stepped(endless, value, -1)) == (up, down)
 
 
 def switches(rule: str, **values: str) -> Any:

@@ -6,6 +6,7 @@ last called, which the app does at most some times a second.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -257,10 +258,13 @@ class Board:
     def _delete(self, event: Any) -> None:
         device, name = event.devicename, event.vectorname
         keys = [(device, name)] if name is not None else [key for key in self.properties if key[0] == device]
+        now = time.monotonic()
+        while self._removed and self._removed[0][0] < now - PARTING:  # with the frames that it had
+            self._removed.popleft()
         for key in keys:
             shown = self.properties.pop(key, None)
             if shown is not None:
-                self._removed.append((time.monotonic(), shown))
+                self._removed.append((now, shown))
         self._changes.structure = True
         if event.message:
             self._log(device, name or "", event.timestamp, event.message)
@@ -318,6 +322,8 @@ class Board:
         return changes
 
     def _remember(self, where: tuple[str, str, str], value: float) -> None:
+        if not math.isfinite(value):
+            return
         history = self.history
         values = history.get(where)
         if values is None:

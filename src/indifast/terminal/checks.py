@@ -43,15 +43,27 @@ def number(member: Any, text: str) -> float:
     return value
 
 
+def _start(around: tuple[float, float] | None) -> float:
+    """What increments are counted from: the least value, if there is one."""
+    return around[0] if around is not None and math.isfinite(around[0]) else 0.0
+
+
+def _whole(count: float) -> bool:
+    """Whether this is a whole number of steps, as near as that can be told."""
+    return not math.isfinite(count) or abs(count - round(count)) <= 1e-6 * max(1.0, abs(count))
+
+
 def off_step(member: Any, value: float) -> str:
-    """Why a number does not fit the increment, counted from the least value; empty if it does."""
+    """Why a number does not fit the increment, counted from the least value or from 0; empty if it does.
+
+    From 0, as drivers give 0.01 to 3600 by 1 for an exposure, and take 10 s.
+    """
     step = step_of(member)
     if not step:
         return ""
-    around = limits(member)
-    start = around[0] if around is not None else 0.0
+    start = _start(limits(member))
     count = (value - start) / step
-    if abs(count - round(count)) <= 1e-6 * max(1.0, abs(count)):
+    if _whole(count) or _whole(value / step):
         return ""
     below = start + math.floor(count) * step
     return f"steps of {step:g} from {start:g} give {below:g} or {below + step:g}"
@@ -63,15 +75,18 @@ def stepped(member: Any, value: float, by: int) -> float:
     around = limits(member)
     if not step:
         step = (around[1] - around[0]) / 100 if around is not None and math.isfinite(around[1] - around[0]) else 1.0
-    start = around[0] if around is not None else 0.0
+    start = _start(around)
     count = (value - start) / step
+    if not math.isfinite(count):  # no number, or so many steps that one of them is nothing
+        return value
     near = round(count)
-    if abs(count - near) > 1e-6 * max(1.0, abs(count)):  # between two: to the next one of them
+    if not _whole(count):  # between two: to the next one of them
         near = math.floor(count) if by > 0 else math.ceil(count)
-    near += by
-    if around is not None:
-        near = min(max(near, 0), math.floor((around[1] - start) / step + 1e-6))
-    return start + near * step
+    value = start + (near + by) * step
+    if around is None or around[0] <= value <= around[1]:
+        return value
+    most = (around[1] - start) / step  # infinite only where the other end was passed
+    return start + math.floor(most + 1e-6) * step if value > around[1] else start
 
 
 def switches(vector: Any, edits: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from textual import events
@@ -58,7 +59,11 @@ class NumberPane(EntryPane):
             value = member.getfloatvalue()
         value = checks.stepped(member, value, by)
         text = formatted(member, value)
-        if abs(getfloat(text) - value) > 1e-9 * max(1.0, abs(value)):  # the format shows less than the step
+        try:
+            shown = getfloat(text)
+        except TypeError:  # the format adds words
+            shown = math.nan
+        if not abs(shown - value) <= 1e-9 * max(1.0, abs(value)):  # or shows less than the step
             text = f"{value:.12g}"
         editor.value = text
         editor.cursor_position = len(text)
