@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from xml.sax.saxutils import quoteattr
 
+import pytest
 from terminal_support import go_to, on_screen, screen_text, terminal, until
 
+from indifast.terminal.editor import End
 from indifast.terminal.plain import fitted, plain
 
 NAMES = (
@@ -108,6 +110,76 @@ async def test_a_member_that_goes_while_it_is_edited() -> None:
         await until(lambda: "M" in app.board.properties["D", "N"].vector.members())
         await until(lambda: app.panes.pane_of("D", "N").editor is None)
         assert app.is_running
+
+
+@pytest.mark.parametrize("keys", [("right", "down"), ("right", "enter", "1")], ids=["chosen", "edited"])
+async def test_a_device_that_goes_leaves_the_keys_to_the_tree(keys: tuple[str, ...]) -> None:
+    """Not to a property that goes with it, which would keep them, and not to one of another device."""
+    texts = [number(device, f"N{index}") for device in ("D", "E") for index in range(4)]
+    async with saying(*texts) as (port, writers), terminal(port) as (app, pilot):
+        await until(lambda: len(app.board.properties) == 8)
+        await go_to(app, pilot, "D")
+        await until(lambda: app.panes.pane_of("D", "N3"))
+        await pilot.press(*keys)
+        assert app.focused is not app.property_tree
+        writers[0].write(b"<delProperty device='D'/>")
+        await until(lambda: app.focused is app.property_tree, lambda: f"the focus, not {app.focused}")
+        await go_to(app, pilot, "E")
+        await pilot.press("right", "down")
+        await until(lambda: app.panes.pane_of("E", "N1").has_focus)
+
+
+async def test_a_pane_that_was_taken_away_takes_late_news() -> None:
+    """The keyboard leaves an editor after its pane has gone."""
+    async with saying(number("D", "N")) as (port, writers), terminal(port) as (app, pilot):
+        await go_to(app, pilot, "D", "Main", "N")
+        await pilot.press("right", "enter", "1")
+        pane = app.panes.pane_of("D", "N")
+        editor = pane.editor
+        writers[0].write(b"<delProperty device='D'/>")
+        await until(lambda: not pane.is_attached)
+        pane.editor, editor.ended = editor, False
+        pane.entered(editor, End.SEND)
+        pane.follow()
+        await pilot.pause()
+        assert app.is_running and app.focused is app.property_tree
+
+
+async def test_numbers_and_limits_that_are_none() -> None:
+    """The history leaves them out, and steps of infinite limits count from 0."""
+    define = (
+        "<defNumberVector device='D' name='N' group='G' state='Ok' perm='rw'>"
+        "<defNumber name='A' format='%g' min='-inf' max='inf' step='0.5'>1</defNumber>"
+        "<defNumber name='B' format='%.1f degrees' min='0' max='9' step='1'>3</defNumber></defNumberVector>"
+    )
+    async with saying(define) as (port, writers), terminal(port) as (app, pilot):
+        await go_to(app, pilot, "D", "G", "N")
+        await until(lambda: app.panes.pane_of("D", "N"))
+        await pilot.press("right")
+        for value in ("nan", "2", "inf", "-inf", "4"):
+            before = app.board.properties["D", "N"].seen["A"]
+            update = f"<setNumberVector device='D' name='N'><oneNumber name='A'>{value}</oneNumber></setNumberVector>"
+            writers[0].write(update.encode())
+            await until(lambda before=before: app.board.properties["D", "N"].seen["A"] != before)
+        await on_screen(app, "3 values, 1 to 4")
+        await pilot.press("enter", "up")
+        assert app.focused.value == "4.5"
+        await pilot.press("escape", "down", "enter", "up")
+        assert app.focused.value == "4"
+        assert app.is_running
+
+
+async def test_what_goes_leaves_no_state_behind() -> None:
+    light = (
+        "<defLightVector device='D' name='{0}' group='G' state='{1}'><defLight name='l'>Ok</defLight></defLightVector>"
+    )
+    async with (
+        saying(light.format("one", "Ok"), light.format("two", "Alert")) as (port, writers),
+        terminal(port) as (app, _),
+    ):
+        await on_screen(app, "▲ D", "▲ G")
+        writers[0].write(b"<delProperty device='D' name='two'/>")
+        await on_screen(app, "● D", "● G")
 
 
 def test_plain_text() -> None:

@@ -39,6 +39,8 @@ class Heading(Lines):
 
     def follow(self) -> None:
         """Show the property as it is now."""
+        if not self.is_attached:
+            return
         before = self._head
         self._head = None
         if before is None or len(before[1]) != len(self.head()):

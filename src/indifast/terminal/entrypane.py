@@ -122,7 +122,8 @@ class EntryPane(Pane):
         except ValueError as error:
             self.shown.problem = str(error) if editor.value.strip() else ""
         else:
-            self.shown.problem = ""
+            if editor.doubted != editor.value:  # else this comes late, after a burst of keys, and the doubt stands
+                self.shown.problem = ""
         editor.set_class(bool(self.shown.problem), "-wrong")
         self.follow()
 
@@ -168,7 +169,7 @@ class EntryPane(Pane):
         if editor is not None:
             editor.ended = True
             editor.remove()
-            if focus:
+            if focus and self.is_attached:
                 self.focus()
         self.follow()
 

@@ -242,7 +242,9 @@ class Pane(Lines, can_focus=True):
     # -- following the board
 
     def follow(self) -> None:
-        """Show the property as it is now."""
+        """Show the property as it is now; not once the pane was taken away, as what its editor says may come later."""
+        if not self.is_attached:
+            return
         self._head = None
         height = len(self.head()) + len(self.shown.vector.members())
         self.cursor = max(0, min(self.cursor, len(self.shown.vector.members()) - 1))

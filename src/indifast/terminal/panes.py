@@ -61,16 +61,27 @@ class PaneList(VerticalScroll, can_focus=False):
     def follow_structure(self) -> None:
         """Make and take away panes, so that there is one for each property of the place."""
         wanted = self._wanted()
-        for shown in [shown for shown in self._panes if shown not in set(wanted[:MOST])]:
-            self._panes.pop(shown).remove()
+        seen = dict.fromkeys(wanted[:MOST])
+        self._remove([self._panes.pop(shown) for shown in list(self._panes) if shown not in seen])
         fresh = []
-        for shown in wanted[:MOST]:
+        for shown in seen:
             if shown not in self._panes:
                 self._panes[shown] = pane = KINDS[shown.vector.vectortype](shown, self.board)
                 fresh.append(pane)
         if fresh:
             self.mount_all(fresh, before=self._hint)
         self._hint.update(self._hint_text(len(wanted)))
+
+    def _remove(self, panes: list[Pane | BlobBox]) -> None:
+        """Take panes away, all at once; if the focus is in one, it goes back to the tree.
+
+        Textual would give it to a neighbour, which may be going, too, or would take the next key for another property.
+        """
+        focused = self.screen.focused if panes else None
+        if focused is not None and not set(panes).isdisjoint(focused.ancestors_with_self):
+            self.screen.set_focus(None)
+            self.post_message(Pane.Leave())
+        self.remove_children(panes)
 
     def _hint_text(self, count: int) -> str:
         if count > MOST:
@@ -95,10 +106,10 @@ class PaneList(VerticalScroll, can_focus=False):
     def focus_first(self) -> bool:
         """Give the first pane the focus; False if there is none."""
         for pane in self._panes.values():
-            target = pane.blobs if isinstance(pane, BlobBox) else pane
-            if target.focusable:
-                target.focus()
-                return True
+            for target in pane.walk_children(Widget, with_self=True):
+                if target.focusable:
+                    target.focus()
+                    return True
         return False
 
     def pane_of(self, device: str, vector: str) -> Pane | BlobBox | None:

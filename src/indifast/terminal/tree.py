@@ -93,16 +93,18 @@ class PropertyTree(Tree[Place]):
             wanted[Place(device)] = None
             wanted[Place(device, shown.group)] = None
             wanted[Place(device, shown.group, vector)] = None
+        smaller: set[Place] = set()
         for place in [place for place in self._places if place not in wanted]:
             node = self._places.pop(place)
             self._states.pop(place, None)
             parent = Place(place.device, place.group) if place.vector is not None else Place(place.device)
             if place == parent or parent in wanted:  # else it goes with its parent
                 node.remove()
+                smaller.add(parent)
         for place in wanted:
             if place not in self._places:
                 self._add(place)
-        self.follow_states(shown.key for shown in self.board)
+        self.follow_states((shown.key for shown in self.board), smaller)
 
     def _matches(self, shown: Property) -> bool:
         vector = shown.vector
@@ -117,8 +119,11 @@ class PropertyTree(Tree[Place]):
         else:
             self._places[place] = self.root.add("", place, expand=True)
 
-    def follow_states(self, keys: Iterable[Key]) -> None:
-        """Take over the states of properties; groups and devices show the one that most needs a look."""
+    def follow_states(self, keys: Iterable[Key], smaller: Iterable[Place] = ()) -> None:
+        """Take over the states of properties; groups and devices show the one that most needs a look.
+
+        `smaller`: groups and devices out of which something went.
+        """
         groups: set[Place] = set()
         for key in keys:
             shown = self.board.properties.get(key)
@@ -127,12 +132,16 @@ class PropertyTree(Tree[Place]):
             place = Place(key[0], shown.group, key[1])
             if place in self._places and self._mark(place, shown.state, shown.lost):
                 groups.add(Place(key[0], shown.group))
-        for group in groups:
-            node = self._places.get(group)
-            if node is not None and self._sum_up(group, node):
-                self._sum_up(Place(group.device), self._places[Place(group.device)])
+        groups.update(place for place in smaller if place.group is not None)
+        devices = {place for place in smaller if place.group is None}
+        devices |= {Place(group.device) for group in groups if self._sum_up(group)}
+        for device in devices:
+            self._sum_up(device)
 
-    def _sum_up(self, place: Place, node: TreeNode[Place]) -> bool:
+    def _sum_up(self, place: Place) -> bool:
+        node = self._places.get(place)
+        if node is None:
+            return False
         states = [self._states.get(child.data, ("Idle", False)) for child in node.children if child.data is not None]
         state = max((state for state, _ in states), key=lambda state: RANK.get(state, 0), default="Idle")
         return self._mark(place, state, bool(states) and all(lost for _, lost in states))
