@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -363,6 +364,33 @@ def test_labels_of_drivers_are_no_markup() -> None:
             assert facts(pane).startswith("[red]Image[/nope]  .[b]")
 
     asyncio.run(scenario())
+
+
+def test_labels_in_the_choice_of_a_member_are_no_markup(folder: Path) -> None:
+    sent: list[str] = []
+
+    async def scenario() -> None:
+        members = [("a", "[/red] A ["), ("b", "[@click=app.quit]B[/]")]
+        pane = BlobPane("CCD", "UPLOAD", members, folder=folder, on_send=lambda path, member: sent.append(member))
+        async with holding(pane) as pilot:
+            pane.shown("wo", "Ok")
+            await pilot.press("tab", "o")
+            await until(pilot, lambda: isinstance(pilot.app.screen, SendDialog))
+            select = pilot.app.screen.query_one(Select)
+            assert text_of(select.query_one("#label", Static)) == "[/red] A ["
+            select.value = "b"
+            field = pilot.app.screen.query_one(Input)
+            os.mkfifo(folder / "pipe")  # opening it would wait for whoever writes into it
+            field.value = str(folder / "pipe")
+            await pilot.press("enter")
+            await until(pilot, lambda: "is no file" in note(pilot.app.screen))
+            (folder / "file").write_bytes(b"x")
+            field.value = str(folder / "file")
+            await pilot.press("enter")
+            await until(pilot, lambda: sent)
+
+    asyncio.run(scenario())
+    assert sent == ["b"]
 
 
 def test_exposures_of_the_simulator(program: Callable[[str], str], folder: Path) -> None:

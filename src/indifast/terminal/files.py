@@ -14,6 +14,7 @@ from typing import Any
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.suggester import Suggester
 from textual.widgets import Button, DirectoryTree, Input, Label, Select, Static, Tree
@@ -202,7 +203,7 @@ class SendDialog(_Dialog):
             yield Label("Send a file")
             if len(self._members) > 1:
                 yield Select(
-                    [(label or name, name) for name, label in self._members],
+                    [(Content(label or name), name) for name, label in self._members],
                     value=self._members[0][0],
                     allow_blank=False,
                     id="member",
@@ -230,6 +231,8 @@ class SendDialog(_Dialog):
         note = self.query_one(".note", Static)
         try:
             path = _path(self.query_one("#path", Input).value.strip())
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise ValueError(f"{path} is no file.")
             path.open("rb").close()
         except OSError as error:
             note.update(told(error, path))
