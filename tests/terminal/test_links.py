@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from terminal_support import go_to, off_screen, on_screen, serving, terminal, un
 from textual.color import Color
 
 from indifast import Device, IPyDriver, NumberMember, NumberVector
+from indifast.cli.address import parse_address
+from indifast.terminal.board import Board
 from indifast.terminal.numberpane import NumberPane
+from indifast.terminal.session import Session
 
 
 class Box(IPyDriver):
@@ -126,6 +130,24 @@ async def test_disconnect_keeps_what_is_shown() -> None:
         assert not app.session.running
         await pilot.press("c", "enter")
         await on_screen(app, "connected, 1 device")
+
+
+async def test_choices_that_come_faster_than_a_connection_ends() -> None:
+    """The last one holds, and no client goes on that nobody knows of."""
+    board = Board(lambda: None)
+    session = Session(board)
+    async with serving(Box("First")) as one, serving(Box("Second")) as two:
+        await session.connect(parse_address(f"127.0.0.1:{one}"))
+        await until(lambda: board.linked)
+        for last in (one, two):
+            others = [one, two, one, two, last]
+            await asyncio.gather(*(session.connect(parse_address(f"127.0.0.1:{port}")) for port in others))
+            await until(lambda last=last: ("First" if last == one else "Second", "LEVEL") in board.properties)
+            running = [task for task in asyncio.all_tasks() if task.get_name() == "terminal client"]
+            assert len(running) == 1
+        await asyncio.gather(session.connect(parse_address(f"127.0.0.1:{one}")), session.disconnect())
+        assert not session.running
+        assert not [task for task in asyncio.all_tasks() if task.get_name() == "terminal client"]
 
 
 async def test_a_server_that_is_not_there_is_told() -> None:

@@ -53,6 +53,7 @@ class Session:
         self.wanted_blobs: set[tuple[str, str | None]] = set()
         """Devices (with None) and vectors whose BLOBs were asked for."""
         self._task: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()  # people may choose faster than a connection ends
         board.blob_note = self._blob_note
 
     @property
@@ -64,16 +65,17 @@ class Session:
         """Show a server; what was shown of another one is forgotten. ValueError, see `Server.client`."""
         made = server.client(Client)
         assert isinstance(made, Client)
-        await self.disconnect()
-        if str(server) != str(self.server):
-            self.board.clear()
-        self.wanted_blobs.clear()
-        self.server = server
-        self.client = client = made
-        client.receive_event = self.board.receive
-        client.BLOBfolder = self.folder
-        self.board.trying = True
-        self._task = asyncio.create_task(self._run(client), name="terminal client")
+        async with self._changing:
+            await self._end()
+            if str(server) != str(self.server):
+                self.board.clear()
+            self.wanted_blobs.clear()
+            self.server = server
+            self.client = client = made
+            client.receive_event = self.board.receive
+            client.BLOBfolder = self.folder
+            self.board.trying = True
+            self._task = asyncio.create_task(self._run(client), name="terminal client")
 
     async def _run(self, client: Client) -> None:
         try:
@@ -84,6 +86,10 @@ class Session:
 
     async def disconnect(self) -> None:
         """End the connection, or the attempts to make one. What is shown stays."""
+        async with self._changing:
+            await self._end()
+
+    async def _end(self) -> None:
         self.board.trying = False
         if self.client is not None and self._task is not None:
             self.client.shutdown()
