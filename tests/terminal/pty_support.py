@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from fcntl import ioctl
 from pathlib import Path
+from ssl import SSLContext
 from termios import TIOCSWINSZ
 from typing import Any
 
@@ -110,9 +111,11 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def served(*drivers: IPyDriver, programs: tuple[str, ...] = ()) -> Iterator[int]:
+def served(
+    *drivers: IPyDriver, programs: tuple[str, ...] = (), ssl: SSLContext | None = None, unix: str | None = None
+) -> Iterator[int]:
     """A server with drivers and programs in a thread of its own; gives its port."""
-    server = IPyServer(*drivers, host="127.0.0.1", port=0)
+    server = IPyServer(*drivers, host="127.0.0.1", port=0, ssl=ssl, unix_socket=unix)
     for program in programs:
         server.add_exdriver(program)
     ready = threading.Event()

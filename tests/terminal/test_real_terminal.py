@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import trustme
+from astropy.io import fits
 from pty_support import LIMIT, Terminal, served
 
 TELESCOPE = "Telescope Simulator"
@@ -43,7 +48,7 @@ def becomes(terminal: Terminal, value: Callable[[], str], wanted: str) -> None:
         terminal.read()
 
 
-def find(terminal: Terminal, words: str, gone: str, *shown: str) -> None:
+def find(terminal: Terminal, words: str, gone: str, *shown: str, key: str = "s Send") -> None:
     """Search for a property, go to it and into its pane; wait for what stands there and for what does not."""
     terminal.type("/")
     terminal.until(lambda: "/ Search" in terminal.text and "q Quit" not in terminal.text, "the search")
@@ -53,7 +58,7 @@ def find(terminal: Terminal, words: str, gone: str, *shown: str) -> None:
     terminal.until(lambda: gone not in terminal.text, f"{gone} to go")
     terminal.shows(*shown)
     terminal.type("\x1b[C")
-    terminal.shows("s Send")
+    terminal.shows(key)
 
 
 @pytest.mark.parametrize("environment", SETTINGS.values(), ids=SETTINGS)
@@ -111,3 +116,62 @@ def test_keys_that_come_at_once_are_all_taken(program: Callable[[str], str]) -> 
             terminal.type(keys)
             becomes(terminal, lambda: told(program, port, f"{TELESCOPE}.POLLING_PERIOD.PERIOD_MS"), keys.strip())
             terminal.shows("s Send")
+
+
+def test_tls_with_certificates_of_both_ends(program: Callable[[str], str], tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("client").private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    files = ("--tls-ca", str(tmp_path / "ca.pem"), "--tls-cert", str(tmp_path / "client.pem"))
+    with served(programs=(program("indi_simulator_telescope"),), ssl=context) as port:
+        with Terminal("-m", "indifast", "term", f"localhost:{port}", *files) as terminal:
+            terminal.shows(TELESCOPE, "DRIVER_INFO", "q Quit")
+            find(terminal, "Main Control", "DRIVER_INFO", "CONNECTION  rw OneOfMany")
+            terminal.type("\r")
+            terminal.until(lambda: re.search(r"Connect +◉ On", terminal.text), "the switch on the screen")
+        with Terminal("-m", "indifast", "term", f"localhost:{port}", "--tls") as stranger:
+            stranger.shows("connecting", "certificate")
+
+
+def test_a_unix_socket_of_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = str(tmp_path / "socket")
+    command = [program("indiserver"), "-p", str(port), "-u", path, program("indi_simulator_telescope")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            with Terminal("-m", "indifast", "term", "--unix", path, columns=200) as terminal:
+                terminal.shows("the local socket", TELESCOPE, "connected, 1 device")
+        finally:
+            server.kill()
+
+
+def test_an_exposure_is_seen_and_saved(program: Callable[[str], str], tmp_path: Path) -> None:
+    """From the first key to the file, in front of the C++ camera simulator."""
+    with (
+        served(programs=(program("indi_simulator_ccd"),)) as port,
+        Terminal(
+            "-m", "indifast", "term", f"127.0.0.1:{port}", "--blobs", str(tmp_path), columns=120, lines=40
+        ) as term,
+    ):
+        term.shows("CCD Simulator", "DRIVER_INFO", "q Quit")
+        find(term, "Main Control Connection", "DRIVER_INFO", "CONNECTION  rw OneOfMany")
+        term.type("\r")
+        term.until(lambda: re.search(r"Connect +◉ On", term.text), "the switch on the screen")
+        term.type("\x1b")
+        term.until(lambda: "q Quit" in term.text and "s Send" not in term.text, "the tree")
+        find(term, "CCD_EXPOSURE", "CONNECTION", "CCD_EXPOSURE  rw")
+        term.type("0.2\r")
+        term.shows("Enter again sends 0.2 all the same")
+        term.type("\r")
+        term.until(lambda: list(tmp_path.glob("*.fits")), "the file")
+        term.type("\x1b")
+        term.until(lambda: "q Quit" in term.text and "s Send" not in term.text, "the tree")
+        find(term, "CCD1 Image", "CCD_EXPOSURE", "saved to", "1280 x 1024 16 bit", key="s Save BLOB")
+        (file,) = tmp_path.glob("*.fits")
+        assert fits.getdata(file).shape == (1024, 1280)

@@ -39,6 +39,7 @@ def run(*arguments: str, program: str = "from indifast.cli import run; import sy
         (["--blobs", "/nowhere"], "/nowhere is not an existing folder"),
         (["--tls-ca", "/nowhere"], "TLS files cannot be used"),
         (["--colours", "12"], "invalid choice"),
+        (["--debug"], "by --log FILE"),
         ([], "this needs a terminal"),
     ],
 )

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         if (error.name or "").partition(".")[0] not in ("textual", "rich", "textual_image", "PIL"):
             raise
         return _failed("Textual, which draws the screen, is not installed: pip install 'indifast[term]'")
+    if options.debug and options.log is None:
+        return _failed("--debug tells more in the log: say where that is by --log FILE")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _failed("this needs a terminal; `indifast watch` writes to files and pipes")
     if options.log is not None:
