@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pexpect
@@ -14,6 +16,7 @@ from astropy.io import fits
 from blackbox import Child, free_port, python_environment, until
 from tools_support import CAMERA, MOUNT, libindi, tool
 
+from indifast.cli.expose import _save
 from indifast.cli.failures import Status
 
 
@@ -37,6 +40,53 @@ def test_an_existing_file_is_kept_unless_forced(server: int, tmp_path: Path) -> 
     assert path.read_text() == "precious"
     assert tool("expose", server, CAMERA, 0.2, "-o", path, "--force", "--quiet").stdout == ""
     assert path.read_bytes().startswith(b"SIMPLE")
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_what_is_no_file_is_written_to_and_not_replaced(server: int, tmp_path: Path, force: list[str]) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_bytes)
+        done = tool("expose", server, CAMERA, 0.1, "-o", pipe, *force)
+        if done.returncode:
+            pipe.open("w").close()  # lets the reader go
+        assert (done.returncode, done.stderr) == (0, "")
+        assert read.result(60).startswith(b"SIMPLE")
+    assert pipe.is_fifo()
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer is made here: mounting one takes rights that a test has not."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "m31.fits"
+    _save(path, memoryview(b"picture"), force=False)
+    with pytest.raises(FileExistsError):
+        _save(path, memoryview(b"another"), force=False)
+    assert path.read_bytes() == b"picture"
+    assert [each.name for each in tmp_path.iterdir()] == ["m31.fits"]
+
+
+def test_a_camera_that_goes_while_it_exposes(program: Callable[[str], str], tmp_path: Path) -> None:
+    def getprop(name: str) -> str:
+        return libindi("getprop", port, "-1", f"{CAMERA}.{name}").stdout.strip()
+
+    port = free_port()
+    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_ccd")]
+    with Child(words, tmp_path, env={"HOME": str(tmp_path)}):
+        until(lambda: getprop("CONNECTION.CONNECT"))
+        assert tool("set", port, "--wait", "Ok", f"{CAMERA}.CONNECTION.CONNECT=On").returncode == 0
+        until(lambda: getprop("CCD_EXPOSURE._STATE"))
+        command = [sys.executable, "-m", "indifast", "expose", "-p", str(port), CAMERA, "600"]
+        with Child(command, tmp_path, env=python_environment(), stdio=True) as child:
+            until(lambda: getprop("CCD_EXPOSURE._STATE") == "Busy")
+            libindi("setprop", port, f"{CAMERA}.CONNECTION.DISCONNECT=On")
+            assert child.wait() == Status.TROUBLE
+            assert child.stderr.startswith(f"indifast expose: {CAMERA}.CCD_EXPOSURE has gone: ")
 
 
 def test_several_pictures(server: int, tmp_path: Path) -> None:

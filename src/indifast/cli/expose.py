@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import os
 import re
 import sys
@@ -74,10 +75,10 @@ def parser() -> Parser:
 async def _expose(options: argparse.Namespace) -> int:
     if not options.force:
         for path in _planned(options):
-            if path.exists():
+            if path.exists() and not _is_special(path):
                 raise ToolError(f"{path} exists; use --force to replace it, or another name")
     folder = Path(options.output) if _is_folder(options.output) else Path(options.output).parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not (os.access(folder, os.W_OK) or _is_special(Path(options.output))):
         raise ToolError(f"{folder} is no folder that can be written to")
     async with connected(options) as client:
         client.check_before_send = True
@@ -179,8 +180,31 @@ def _path(options: argparse.Namespace, index: int, frame: Frame) -> Path:
     return Path(options.output) / f"{device}_{stamp}_{options.seconds:g}s{form}"
 
 
+def _is_special(path: Path) -> bool:
+    """There is something that can be written to and is no file: /dev/null, a named pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _publish(partial: Path, path: Path) -> None:
+    """Give a complete file its name, unless something has it."""
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        # A file system without hard links, as on memory cards: the name is taken first, and then the file put there.
+        path.touch(exist_ok=False)
+        partial.replace(path)
+
+
 def _save(path: Path, content: memoryview, force: bool) -> None:
-    """Write a file that appears when it is complete; FileExistsError where there is one, without force."""
+    """Write a file that appears when it is complete; FileExistsError where there is one, without force.
+
+    What exists and is no file, a device or a pipe, is written to, and stays what it is.
+    """
+    if _is_special(path):
+        path.write_bytes(content)
+        return
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)
         try:
@@ -192,6 +216,6 @@ def _save(path: Path, content: memoryview, force: bool) -> None:
             if force:
                 partial.replace(path)
             else:
-                os.link(partial, path)
+                _publish(partial, path)
         finally:
             partial.unlink(missing_ok=True)

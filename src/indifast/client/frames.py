@@ -287,8 +287,8 @@ async def expose(
     """Take one exposure of `seconds` and return its frame.
 
     `vector` is the BLOB vector that brings it, `exposure` the number vector whose first member takes the seconds. The
-    camera must be connected. Raises waiting.INDIAlert if the exposure fails, TimeoutError `timeout` seconds after the
-    exposure should have ended, KeyError if the device has no such vectors.
+    camera must be connected. Raises waiting.INDIAlert if the exposure fails, OSError if the camera goes, TimeoutError
+    `timeout` seconds after the exposure should have ended, KeyError if the device has no such vectors.
     """
     await client.wait_for(device, exposure, timeout=timeout)
     await client.wait_for(device, vector, timeout=timeout)

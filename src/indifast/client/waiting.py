@@ -470,7 +470,8 @@ class EventStream(Watcher, AsyncIterator[Any]):
 
 
 class AlertWatch(Watcher):
-    """Makes a future fail with INDIAlert once a vector goes to Alert, or with ConnectionError once it is gone."""
+    """Makes a future fail: INDIAlert once a vector goes to Alert, OSError once it is deleted, ConnectionError at the end.
+    """
 
     urgent = True
 
@@ -485,6 +486,10 @@ class AlertWatch(Watcher):
             return
         if event is None:
             self._future.set_exception(ConnectionError(f"the connection was lost before {self._names[0]} answered"))
+        elif isinstance(event, events.delProperty):
+            device, name = self._names
+            if event.devicename == device and event.vectorname in (None, name):
+                self._future.set_exception(OSError(f"{device}.{name} has gone: its driver has ended, or disconnected"))
         elif (
             isinstance(event, events.setVector)
             and (event.devicename, event.vectorname) == self._names
