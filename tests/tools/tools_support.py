@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from blackbox import python_environment
@@ -37,3 +42,37 @@ def libindi(name: str, port: int, *words: object) -> subprocess.CompletedProcess
 def last_values(output: str) -> dict[str, str]:
     """name=value lines: of names that come again, the first place and the last value."""
     return dict(line.split("=", 1) for line in output.splitlines())
+
+
+@contextmanager
+def answering(answer: bytes | None, *, context: ssl.SSLContext | None = None, close: bool = False) -> Iterator[int]:
+    """A server that says one thing to everybody once it was spoken to; gives its port."""
+    kept = []
+
+    def serve() -> None:
+        while True:
+            try:
+                peer, _ = listening.accept()
+            except OSError:
+                return
+            kept.append(peer)
+            peer.settimeout(20)
+            try:
+                if context is not None:
+                    peer = context.wrap_socket(peer, server_side=True)
+                    kept.append(peer)
+                peer.recv(1000)
+                peer.sendall(answer or b"")
+                if close:
+                    peer.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    with socket.create_server(("localhost", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(20)
+    for peer in kept:
+        peer.close()

@@ -7,6 +7,7 @@ for what `indifast demo` needs.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ COMMANDS = {
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
 
+PIPE = 141
+"""Exit status when the reader of the output has gone: what a shell tells of a program that SIGPIPE has ended."""
+
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors that writing alone can meet: a full disk, a terminal that has gone."""
 
@@ -45,6 +49,8 @@ def run(command: Callable[[], int] | None = None) -> int:
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is None:  # closed by whoever started us
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open to the end
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return (command or main)()
         finally:
@@ -53,7 +59,7 @@ def run(command: Callable[[], int] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough, as in `indifast demo | head -1`
         _drop_output()
-        return 1
+        return PIPE
     except OSError as error:
         if error.errno not in WRITING:
             raise

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from indifast.cli import PIPE
+
 if TYPE_CHECKING:
     from indifast.cli.address import Address
     from indifast.client import IPyClient
@@ -29,7 +31,7 @@ class Status(IntEnum):
     """The driver answered with Alert."""
     INTERRUPTED = 130
     """Ctrl-C."""
-    PIPE = 141
+    PIPE = PIPE
     """The reader of the output has gone, as in `… | head -1`."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from indifast.cli.arguments import Parser, number, states
 from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status, ToolError
+from indifast.cli.harmless import harmless
 from indifast.cli.patterns import Pattern, vectors_of
 from indifast.cli.session import add_server_options, connected, file_failure, run
 from indifast.cli.shown import as_json, columns, labelled, line, value_of
@@ -118,7 +119,7 @@ def _print(client: IPyClient, options: argparse.Namespace, found: list[tuple[Any
         print(*columns([labelled(vector, member) for vector, member in found]), sep="\n", end="\n" if found else "")
     elif options.bare and len(options.queries) == 1 and not Pattern(options.queries[0]).wild:
         for vector, member in found:
-            print(value_of(vector, member))
+            print(harmless(value_of(vector, member)))
     else:
         for vector, member in found:
             print(line(vector, member))
@@ -144,7 +145,7 @@ def _complain(client: IPyClient, patterns: list[Pattern], write_only: bool) -> i
     status = Status.DONE
     for pattern in patterns:
         if not _found(client, [pattern], write_only):
-            print(f"indifast get: {pattern.unmatched(client)}", file=sys.stderr)
+            print(harmless(f"indifast get: {pattern.unmatched(client)}"), file=sys.stderr)
             status = Status.NOTHING
     return status
 

@@ -18,7 +18,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.cli import WRITING
 from indifast.cli.address import PORT, Address, AddressError, add_server_options, address_of, parse_address
 from indifast.cli.failures import Status, ToolError, failure, file_failure, unknown
+from indifast.cli.harmless import harmless
 
 if TYPE_CHECKING:
     from indifast.client import IPyClient
@@ -57,24 +57,21 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
         return status
     except KeyboardInterrupt:
         return Status.INTERRUPTED
-    except BrokenPipeError:
-        _drop_output()
-        return Status.PIPE
     except Exception as error:
         if _unwritable(error):
             raise
         told = error if isinstance(error, ToolError) else _as_told(error)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        print(f"{program}: {told}", file=sys.stderr)
+        print(harmless(f"{program}: {told}"), file=sys.stderr)
         if debug:
             traceback.print_exc()
         return told.status
 
 
 def _unwritable(error: Exception) -> bool:
-    """An output that cannot be written: no fault of a server, nor of this program."""
-    return isinstance(error, OSError) and error.errno in WRITING
+    """An output that cannot be written, or has no reader any more: no fault of a server, nor of this program."""
+    return isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in WRITING)
 
 
 def _as_told(error: Exception) -> ToolError:
@@ -93,12 +90,6 @@ def _log(debug: bool) -> None:
     else:
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
-
-
-def _drop_output() -> None:
-    """Nobody reads standard output any more: what is still buffered has nowhere to go."""
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 @asynccontextmanager

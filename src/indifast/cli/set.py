@@ -16,6 +16,7 @@ from indifast.cli.arguments import Parser, number, states
 from indifast.cli.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.definitions import PATIENCE, add_patience, gather
 from indifast.cli.failures import Status, ToolError
+from indifast.cli.harmless import harmless
 from indifast.cli.session import add_server_options, connected, run
 from indifast.client import INDICheckError, IPyClient
 
@@ -95,7 +96,7 @@ async def _set(options: argparse.Namespace) -> int:
             except (INDICheckError, ToolError) as error:
                 if getattr(error, "status", Status.NOTHING) != Status.NOTHING:
                     raise
-                print(f"indifast set: {error}", file=sys.stderr)
+                print(harmless(f"indifast set: {error}"), file=sys.stderr)
                 status = Status.NOTHING
         if options.wait is None:
             # Servers answer in order: then all is in the server's hands. Old ones do not answer at all.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from indifast.cli.harmless import harmless, json_line, one_line
 from indifast.client import getfloat
 
 _UNIT = re.compile(r"\(([^()]+)\)\s*\Z")
@@ -44,8 +45,8 @@ def blob_text(content: Any) -> str:
 
 
 def line(vector: Any, member: str) -> str:
-    """`device.property.member=value`."""
-    return f"{vector.devicename}.{vector.name}.{member}={value_of(vector, member)}"
+    """`device.property.member=value`, without what commands a terminal."""
+    return harmless(f"{vector.devicename}.{vector.name}.{member}={value_of(vector, member)}")
 
 
 def labelled(vector: Any, member: str) -> tuple[str, str, str]:
@@ -73,9 +74,10 @@ def value_with_unit(vector: Any, member: str) -> str:
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows as lines, their columns aligned."""
+    """Rows as lines, their columns aligned, without what commands a terminal."""
     if not rows:
         return []
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -93,4 +95,4 @@ def plain(value: Any) -> Any:
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:
     """JSON text of plain data."""
-    return json.dumps(plain(value), ensure_ascii=False, indent=indent)
+    return json_line(json.dumps(plain(value), ensure_ascii=False, indent=indent))

@@ -11,6 +11,7 @@ from typing import Any
 from indifast.cli.arguments import Parser
 from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status
+from indifast.cli.harmless import one_line
 from indifast.cli.session import add_server_options, connected, device_of, run
 from indifast.cli.shown import as_json, columns, value_with_unit
 
@@ -57,7 +58,7 @@ async def _snap(options: argparse.Namespace) -> int:
         print(as_json(data))
     else:
         for name in names:
-            print(*_device(state[name]), sep="\n", end="\n\n")
+            print(*map(one_line, _device(state[name])), sep="\n", end="\n\n")
     return Status.DONE
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
@@ -12,9 +11,10 @@ from typing import Any
 
 from indifast.cli.arguments import Parser, number
 from indifast.cli.failures import Status, ToolError
+from indifast.cli.harmless import one_line
 from indifast.cli.patterns import Pattern, vectors_of
 from indifast.cli.session import add_server_options, connected, run
-from indifast.cli.shown import blob_text, plain, time_text
+from indifast.cli.shown import as_json, blob_text, time_text
 from indifast.client import IPyClient, Message, delProperty
 from indifast.client.events import defVector, setVector
 
@@ -97,7 +97,7 @@ class _Watcher:
         """Print until --count changes have come: True."""
         async for event in events:
             for text in self._lines(event):
-                print(text, flush=True)
+                print(one_line(text), flush=True)
                 self.count += 1
                 if self.count == self.options.count:
                     return True
@@ -175,7 +175,7 @@ class _Watcher:
 
     def _json(self, event: Any, kind: str, more: dict[str, Any]) -> str:
         head = {"time": f"{time_text(event.timestamp)}Z", "event": kind, "device": event.devicename}
-        return json.dumps(plain(head | more), ensure_ascii=False)
+        return as_json(head | more, indent=None)
 
 
 def _stamp(timestamp: datetime) -> str:

@@ -470,8 +470,7 @@ class EventStream(Watcher, AsyncIterator[Any]):
 
 
 class AlertWatch(Watcher):
-    """Makes a future fail: INDIAlert once a vector goes to Alert, OSError once it is deleted, ConnectionError at the end.
-    """
+    """Makes a future fail: INDIAlert once a vector goes to Alert, OSError once it is deleted or the connection lost."""
 
     urgent = True
 
