@@ -40,6 +40,22 @@ def test_no_assignment(text: str) -> None:
         parse_assignment(text)
 
 
+@pytest.mark.parametrize("text", ["D.P.E=\x1b1", "D.P\udcff.E=1", "D.P.E=\x00"])
+def test_what_no_message_can_hold(text: str) -> None:
+    with pytest.raises(ToolError, match="cannot be sent") as caught:
+        parse_assignment(text)
+    assert str(caught.value).isascii()
+    assert str(caught.value).isprintable()
+
+
+def test_a_number_that_was_left_out_is_not_taken_for_0(server: int) -> None:
+    period = value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS")
+    done = tool("set", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=")
+    sentence = f"{CAMERA}.POLLING_PERIOD.PERIOD_MS takes a number, and none is given"
+    assert (done.returncode, done.stderr) == (1, f"indifast set: {sentence}\n")
+    assert value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == period
+
+
 def value(port: int, name: str) -> str:
     return libindi("getprop", port, "-1", name).stdout.strip()
 

@@ -12,6 +12,8 @@ from indifast.cli.patterns import splits
 TYPES = {"x": "Text", "n": "Number", "s": "Switch"}
 """The letters of indi_setprop for types of properties."""
 
+_UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
@@ -44,6 +46,8 @@ def parse_assignment(text: str, kind: str | None = None) -> Assignment:
 
     The value of a single member may contain semicolons, unless what follows them looks like further members.
     """
+    if _UNSENDABLE.search(text):
+        raise ToolError(f"{text!a} cannot be sent: XML has no such characters")
     left, equals, right = text.partition("=")
     if not equals or left.count(".") < 2 or not all(left.split(".")):
         raise ToolError(f"{text!r} is no device.property.member=value")

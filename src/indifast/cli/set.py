@@ -119,6 +119,8 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     vector = client[target[0]][target[1]]
     values = _blobs(assignment) if vector.vectortype == "BLOBVector" else assignment.values
     _check_members(vector, values)
+    if options.check and vector.vectortype == "NumberVector":
+        _check_given(vector, values)
     if options.wait is None:
         await client.send_newVector(*target, members=values, check=options.check)
         return
@@ -136,6 +138,14 @@ def _check_members(vector: Any, values: dict[str, Any]) -> None:
     for name in values:
         if name not in vector:
             raise unknown("member", name, vector, f"of {vector.devicename}.{vector.name}")
+
+
+def _check_given(vector: Any, values: dict[str, Any]) -> None:
+    """ToolError for a number that was left out: drivers would take it for 0."""
+    for name, value in values.items():
+        if not value.strip():
+            sentence = f"{vector.devicename}.{vector.name}.{name} takes a number, and none is given"
+            raise ToolError(sentence, Status.NOTHING)
 
 
 def _blobs(assignment: Assignment) -> dict[str, Any]:
