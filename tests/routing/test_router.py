@@ -12,7 +12,7 @@ from indifast.protocol.message import Routable
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox
 from indifast.routing.peer import Kind, Peer
-from indifast.routing.router import ASK_BURST, Router
+from indifast.routing.router import ASK_BURST, ASK_INTERVAL, Router
 
 
 def parse(xml: str) -> list[Any]:
@@ -224,13 +224,40 @@ def test_requests_of_a_crowd_are_put_together() -> None:
     world.forget()
     assert world.router.ask_held(world.now), "not yet"
     assert world.heard("one") == world.heard("link") == []
-    world.now += world.router.ask_interval * 1.01
+    interval = world.router.ask_interval
+    world.now += interval * 1.01
     assert not world.router.ask_held(world.now)
     assert world.heard("one") == world.heard("two") == ["getProperties"], "one for all of them"
     assert world.heard("link") == ["getProperties R"]
-    world.now += world.router.ask_interval * ASK_BURST * 1.01
+    world.now += interval * ASK_BURST * 1.01
     world.say("client 7", "<getProperties version='1.7' device='D' name='P'/>")
     assert world.heard("one") == ["getProperties D P"], "at once again"
+
+
+@pytest.mark.parametrize("properties", [1, 300])
+def test_requests_are_held_back_by_what_their_answers_cost(properties: int) -> None:
+    """A client that comes when a thousand are there has its definitions soon where a driver has few of them."""
+    world = World()
+    world.driver("one", "D")
+    for number in range(100):
+        world.client(f"client {number}")
+
+    def answer() -> None:
+        for _ in world.heard("one"):
+            for number in range(properties):
+                world.say("one", define("D", f"P{number}"))
+
+    answer()
+    intervals = []
+    for number in range(3 * ASK_BURST):
+        world.say(f"client {number}", "<getProperties version='1.7' device='D'/>")
+        answer()
+        if world.peers["one"].held_asks:
+            intervals.append(world.router.ask_interval)
+            world.now += intervals[-1] * 1.01
+            assert not world.router.ask_held(world.now)
+            answer()
+    assert intervals[-1] == pytest.approx(ASK_INTERVAL * 100 * properties)
 
 
 def test_what_is_held_back_is_bounded_and_forgotten_with_its_owner() -> None:

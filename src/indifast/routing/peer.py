@@ -111,6 +111,10 @@ class Peer:
         """Requests for definitions that it may be sent at once; the router sets the bound."""
         self.asked = 0.0
         """When that was reckoned last."""
+        self.defined = 0
+        """Definitions that came since it was last sent such a request."""
+        self.answer = 1.0
+        """Definitions that it answers such a request with, as far as is known."""
         self.held_asks: dict[Property, None] = {}
         """Requests for definitions (device, name) that wait until it may be sent more of them."""
         self.routes: dict[RouteKey, Route] = {}

@@ -29,10 +29,12 @@ MAX_DEVICES = 10_000
 ASK_BURST = 10
 """Requests for definitions that are passed on to a driver or link at once, however many clients there are."""
 
-ASK_INTERVAL = 500e-6
-"""Seconds per client between those beyond: each is answered to everybody, so those of a crowd cost its square."""
+ASK_INTERVAL = 20e-6
+"""Seconds between those beyond, per client and definition of the answer: it goes to everybody, so the answers to a
+crowd cost its square."""
 
 _MAX_HELD = 100  # requests held back for one driver or link before one for everything, or its device, stands for them
+_FORGETTING = 0.9  # of how long an answer was, with each later one that is shorter
 _MAX_ROUTES = 20_000  # kinds of message remembered per peer
 _MAX_LOGGED = 100  # refusals remembered per peer, so that each is logged once; more are counted only
 _RECENT = 256  # messages without device remembered, so that none circulates
@@ -303,12 +305,16 @@ class Router:
 
     @property
     def ask_interval(self) -> float:
+        """Seconds until the first of those to whom requests are held back may be sent one."""
+        return min(map(self._interval, self._held), default=0.0)
+
+    def _interval(self, owner: Peer) -> float:
         """Seconds between requests for definitions to one driver or link while there are many."""
-        return ASK_INTERVAL * max(len(self._clients), 10)
+        return ASK_INTERVAL * max(len(self._clients), 10) * owner.answer
 
     def _may_ask(self, owner: Peer, now: float) -> bool:
         """Take one of the requests that an owner may be sent now, if there is one."""
-        owner.asks = min(float(ASK_BURST), owner.asks + max(now - owner.asked, 0.0) / self.ask_interval)
+        owner.asks = min(float(ASK_BURST), owner.asks + max(now - owner.asked, 0.0) / self._interval(owner))
         owner.asked = now
         if owner.asks < 1:
             return False
@@ -331,6 +337,8 @@ class Router:
         return bool(self._held)
 
     def _ask_now(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
+        owner.answer = max(float(owner.defined), owner.answer * _FORGETTING, 1.0)
+        owner.defined = 0
         request = wire.get_properties(device, name)
         if isinstance(owner.outbox, DriverOutbox):
             owner.outbox.append_replaceable(request, now)
@@ -359,6 +367,7 @@ class Router:
             return
         if not self._own(peer, device, now, defined=True):
             return
+        peer.defined += 1
         self._announce(peer, message, now)
         if message.tag == "defBLOBVector" and peer.kind is not Kind.DRIVER:
             names = peer.blob_names.setdefault(device, set())
