@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,18 @@ def test_what_is_no_file_is_written_to_and_not_replaced(server: int, tmp_path: P
         assert (done.returncode, done.stderr) == (0, "")
         assert read.result(60).startswith(b"SIMPLE")
     assert pipe.is_fifo()
+
+
+def test_to_standard_output(server: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "indifast", "expose", "-p", str(server), CAMERA, "0.1", "-o", "-"]
+    done = subprocess.run(command, env=python_environment(), cwd=tmp_path, capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with fits.open(io.BytesIO(done.stdout)) as hdus:
+        assert hdus[0].data.ndim == 2
+    assert list(tmp_path.iterdir()) == []
+    done = subprocess.run([*command, "-n", "2"], env=python_environment(), capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout) == (Status.TROUBLE, b"")
+    assert b"one frame" in done.stderr
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

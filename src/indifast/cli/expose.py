@@ -41,6 +41,9 @@ _BAR = 30
 _STEP = 0.1
 
 
+_STDOUT = "-"
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the command; gives the exit status."""
     return run("indifast expose", parser().parse_args(arguments), _expose)
@@ -54,7 +57,9 @@ def parser() -> Parser:
     )  # fmt: skip
     parser.add_argument("device", metavar="DEVICE", help="the camera")
     parser.add_argument("seconds", metavar="SECONDS", type=number(float, 0, 86400), help="of each exposure")
-    parser.add_argument("-o", dest="output", default=".", metavar="FILE|FOLDER", help="(default: this folder)")
+    parser.add_argument(
+        "-o", dest="output", default=".", metavar="FILE|FOLDER", help="- is standard output (default: this folder)"
+    )
     parser.add_argument(
         "-n", dest="frames", type=number(int, 1, 1e6), default=1, metavar="N", help="frames (default: 1)"
     )
@@ -73,18 +78,19 @@ def parser() -> Parser:
 
 
 async def _expose(options: argparse.Namespace) -> int:
-    if not options.force:
-        for path in _planned(options):
-            if path.exists() and not _is_special(path):
-                raise ToolError(f"{path} exists; use --force to replace it, or another name")
-    folder = Path(options.output) if _is_folder(options.output) else Path(options.output).parent
-    if not folder.is_dir() or not (os.access(folder, os.W_OK) or _is_special(Path(options.output))):
-        raise ToolError(f"{folder} is no folder that can be written to")
+    if options.output == _STDOUT:
+        if options.frames > 1:
+            raise ToolError("standard output takes one frame: give a file or a folder for several")
+    else:
+        _check_output(options)
     async with connected(options) as client:
         client.check_before_send = True
         await _camera(client, options)
         for index in range(options.frames):
             frame = await _frame(client, options, index)
+            if options.output == _STDOUT:
+                await asyncio.to_thread(_print, frame.data)
+                continue
             path = _path(options, index, frame)
             try:
                 await asyncio.to_thread(_save, path, frame.data, options.force)
@@ -93,6 +99,17 @@ async def _expose(options: argparse.Namespace) -> int:
             if not options.quiet:
                 print(f"{path}: {len(frame.data)} bytes", flush=True)
     return Status.DONE
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    """Tell what can't be saved before the exposure instead of after it."""
+    if not options.force:
+        for path in _planned(options):
+            if path.exists() and not _is_special(path):
+                raise ToolError(f"{path} exists; use --force to replace it, or another name")
+    folder = Path(options.output) if _is_folder(options.output) else Path(options.output).parent
+    if not folder.is_dir() or not (os.access(folder, os.W_OK) or _is_special(Path(options.output))):
+        raise ToolError(f"{folder} is no folder that can be written to")
 
 
 async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
@@ -178,6 +195,11 @@ def _path(options: argparse.Namespace, index: int, frame: Frame) -> Path:
     form = re.sub(r"[^\w.]", "", frame.format)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
     return Path(options.output) / f"{device}_{stamp}_{options.seconds:g}s{form}"
+
+
+def _print(content: memoryview) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def _is_special(path: Path) -> bool:
