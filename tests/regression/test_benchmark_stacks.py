@@ -100,8 +100,8 @@ def test_processor_time_and_peaks_are_those_of_the_process() -> None:
 
 
 def test_no_driver_outlives_its_server() -> None:
-    outliving = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True); input()"
-    with peers.process([sys.executable, "-c", outliving]) as child:
+    program = "import signal, subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True); signal.pause()"
+    with peers.process([sys.executable, "-c", program]) as child:
         pid = peers.first_number(child)
         assert processes.descendants(child.pid) == [pid]
     end = time.monotonic() + peers.PATIENCE
