@@ -6,8 +6,8 @@ Each server is linked to the one before it (for the C++ server: it reads the dev
 frames come from the driver of the first and go to a client of the last, both of them `csrc/wire.c`, which compares
 every byte. “no server” is the driver listening itself. Processor time is that of the server alone, for a megabyte on
 the wire. An update's latency runs from just before the driver writes it until a client has it, one at a time, p50 of
-each run. Memory is the most that any of the servers held above idle, in encoded frames of 64 MiB raw, for each of its
-two links (the one by which frames come, the one by which they go).
+each run. Memory is the most that any of the servers held above idle, in encoded frames of 32 MiB raw (two of 64 MiB are
+more than a queue may hold by default), for each of its two links (the one by which frames come, the one by which they go).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.program import Failed, Program, Run, Settings, main
 from benchmarks.results import KERNEL, OURS, Bound, Goal, Row
 
 HOPS = 3
-LARGE = 64 << 20
+LARGE = 32 << 20
 RATE = f"{HOPS} servers, throughput"
 CPU = [f"processor time, server {number}" for number in range(1, HOPS + 1)]
 LATENCY = [f"small update, {number} server{'s' if number > 1 else ''}, p50" for number in range(1, HOPS + 1)]

@@ -374,7 +374,8 @@ static void check(struct checker *c, const char *data, size_t length)
             }
             *end = 0;
             c->number = c->expected; /* an upload has no number: none may be missed */
-            if ((message = memmem(held, end - held, "message=", 8)))
+            char *head = memmem(held, end - held, "BLOBVector", 10); /* behind what a server may have said before it */
+            if (head && (message = memmem(head, end - head, "message=", 8)))
                 c->number = strtoul(message + 9, NULL, 10);
             c->missed += c->number - c->expected;
             c->expected = c->number + 1;
