@@ -7,7 +7,8 @@ frames come from the driver of the first and go to a client of the last, both of
 every byte. “no server” is the driver listening itself. Processor time is that of the server alone, for a megabyte on
 the wire. An update's latency runs from just before the driver writes it until a client has it, one at a time, p50 of
 each run. Memory is the most that any of the servers held above idle, in encoded frames of 32 MiB raw (two of 64 MiB are
-more than a queue may hold by default), for each of its two links (the one by which frames come, the one by which they go).
+more than a queue may hold by default), for each of its two links: the one by which frames come, the one by which they
+go.
 """
 
 from __future__ import annotations

@@ -49,6 +49,11 @@ def tables(results: Sequence[Result]) -> str:
     return "\n".join(report.section(result) for result in results)
 
 
+def _span(values: Sequence[float]) -> str:
+    """What all of them are, or from which to which they go."""
+    return " to ".join(f"{value:g}" for value in sorted({min(values), max(values)}))
+
+
 def whole(results: Sequence[Result], plots: dict[str, Sequence[Plot]]) -> str:
     """The page."""
     parts = [
@@ -115,9 +120,11 @@ def readme_figures(results: Sequence[Result]) -> str:
         return ""
     columns = (OURS, CPP, PYTHON_PEER, KERNEL)
     table = report.table(["", *columns], [[text, *(row.shown(name) for name in columns)] for text, row in rows])
-    runs, seconds, machine = (*map(results[0].settings.get, ("runs", "seconds")), results[0].machine["machine"])
+    shown = [result for result in results if any(name == result.name for name, _ in README_ROWS)]
+    runs, seconds = (_span([result.settings[key] for result in shown]) for key in ("runs", "seconds"))
+    machine = results[0].machine["machine"]
     return (
-        f"Frames of 4 MiB and small messages on {machine}; medians of {runs} runs of {seconds:g} s,\n"
+        f"Frames of 4 MiB and small messages on {machine}; medians of {runs} runs of {seconds} s,\n"
         f"the contenders in turn, every byte of every frame compared:\n\n{table}\n\n"
         "“failed”: a client was lost, or a byte. “no server”: a C program that only sends. All figures, goals\n"
         "and curves, and how they are made: [performance](docs/performance.md).\n"
