@@ -27,6 +27,7 @@ READ_TIMEOUT = 120.0
 COMMAND_TIMEOUT = 30.0
 """Seconds for which a client whose command does not fit into a driver's queue is kept waiting."""
 
+_ASK_TICK = 0.05  # seconds after which to look again at what is held back, at the latest
 _CHECKS_PER_TIMEOUT = 4
 _MAX_LOGGED = 100  # losses and refusals per peer that are logged
 
@@ -187,7 +188,8 @@ class Core:
     def _ask_later(self) -> None:
         """Requests for definitions are held back: send them by and by."""
         if self._asking is None and not self._closed:
-            self._asking = self.loop.call_later(self.router.ask_interval, self._ask_held)
+            # Another one's requests may be due earlier than those that the timer was set for.
+            self._asking = self.loop.call_later(min(self.router.ask_interval, _ASK_TICK), self._ask_held)
 
     def _ask_held(self) -> None:
         self._asking = None
