@@ -13,12 +13,9 @@ go.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
+from benchmarks import peers, relay
 from benchmarks.processes import Peaks, cpu_seconds, wait_until_quiet
 from benchmarks.program import Failed, Program, Run, Settings, main
 from benchmarks.results import KERNEL, OURS, Bound, Goal, Row
@@ -72,15 +69,7 @@ def encoded_length(nbytes: int) -> int:
 
 def receive(port: int, seconds: float, environment: Mapping[str, str]) -> dict[str, Any]:
     """What one client of `csrc/wire.c` tells. Raises Failed when frames are damaged or missing."""
-    done = subprocess.run(
-        [str(peers.compile_c("wire")), "receive", str(port), str(seconds)],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=seconds + 90,
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
+    result = relay.receive(port, seconds, environment, patience=90)
     if result["wrong"] or result["missed"] or result["frames"] < 2:
         raise Failed("{wrong} of {frames} frames damaged, {missed} missed".format(**result))
     return result

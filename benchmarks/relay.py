@@ -22,7 +22,7 @@ from benchmarks.results import CPP, KERNEL, Bound, Goal, Row
 ROWS = {"with enclen": "1", "without enclen": "0"}
 
 
-def receive(port: int, seconds: float, environment: Mapping[str, str]) -> dict[str, Any]:
+def receive(port: int, seconds: float, environment: Mapping[str, str], patience: float = 60) -> dict[str, Any]:
     """What one client of `csrc/wire.c` tells."""
     done = subprocess.run(
         [str(peers.compile_c("wire")), "receive", str(port), str(seconds)],
@@ -30,7 +30,7 @@ def receive(port: int, seconds: float, environment: Mapping[str, str]) -> dict[s
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=seconds + 60,
+        timeout=seconds + patience,
     )
     result: dict[str, Any] = json.loads(done.stdout)
     return result
