@@ -22,13 +22,18 @@ from functools import partial
 
 from benchmarks import peers
 from benchmarks.program import Failed, Program, Run, Settings, main
-from benchmarks.results import OURS, OURS_UVLOOP, Row
+from benchmarks.results import OURS, OURS_UVLOOP, Bound, Goal, Row
 
 FRAME = 4 << 20
 DISTINCT = 4
 PEER = "indipyclient"
 PROGRAM_FILE = peers.HERE / "client_program.py"
 NO_END = 10**9
+
+UPDATES = "updates of 3 numbers"
+BLOBS = "BLOBs of 4 MiB, content"
+MEMORY = "BLOBs of 4 MiB, peak of memory above idle"
+EVENT = "QueClient, an event"
 
 
 def definition(name: str, members: int) -> str:
@@ -121,19 +126,31 @@ def measure(settings: Settings) -> Iterable[Row]:
         return {name: partial(measure_one, *how, kind, task) for name, how in contenders.items()}
 
     turns = settings.turns("updates", runs("updates"))
-    yield turns.row("rate", "updates of 3 numbers", "per s")
-    yield turns.row("cpu_us", "updates of 3 numbers, processor time each", "µs", digits=1)
+    yield turns.row("rate", UPDATES, "per s")
+    yield turns.row("cpu_us", f"{UPDATES}, processor time each", "µs", digits=1)
     turns = settings.turns("BLOBs", runs("blobs"))
-    yield turns.row("mb", "BLOBs of 4 MiB, content", "MB/s")
+    yield turns.row("mb", BLOBS, "MB/s")
     yield turns.row("cpu_us", "BLOBs of 4 MiB, processor time each", "µs")
-    yield turns.row("above_idle", "BLOBs of 4 MiB, peak of memory above idle", "frames", digits=2)
+    yield turns.row("above_idle", MEMORY, "frames", digits=2)
     borrowed = settings.turns("borrowed BLOBs", {OURS: runs("blobs", "borrow")[OURS]})
     yield borrowed.row("above_idle", "the same, frames(keep=False)", "frames", digits=2)
     turns = settings.turns("queues", runs("queues", "queued"))
-    yield turns.row("event_us", "QueClient, an event", "µs", digits=1)
+    yield turns.row("event_us", EVENT, "µs", digits=1)
 
 
-PROGRAM = Program("client", "A Python client", __doc__ or "", measure, timed=8)
+PROGRAM = Program(
+    "client",
+    "A Python client",
+    __doc__ or "",
+    measure,
+    timed=8,
+    goals=(
+        Goal(UPDATES, ">=", (Bound(3, PEER),)),
+        Goal(BLOBS, ">=", (Bound(6, PEER),)),
+        Goal(MEMORY, "<=", (Bound(2.2),)),
+        Goal(EVENT, "<=", (Bound(0.02, PEER),)),
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main(PROGRAM))

@@ -48,6 +48,15 @@ def test_every_goal_is_about_a_row_in_the_right_words() -> None:
             assert goal.bounds and goal.contender.startswith(OURS), (name, goal)
 
 
+@pytest.mark.parametrize("name", ["codec", "tokenizer", "driver", "client"])
+def test_what_the_goals_of_the_libraries_need_is_measured(name: str) -> None:
+    program = load(name)
+    rows = list(program.measure(Settings(runs=1, seconds=0.1, quick=True)))
+    assert program.goals
+    for judged in [goal.judge(rows) for goal in program.goals]:
+        assert judged.met is not None, judged
+
+
 ROW = Row("speed", "MB/s", {OURS: [3.0, 1.0, 2.0], CPP: [1.0, 1.0, 1.0], KERNEL: [10.0, 8.0, 9.0]})
 
 
