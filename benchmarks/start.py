@@ -1,10 +1,11 @@
-"""Start: how long an import takes, and a server until it listens.
+"""Start: how long an import takes, and a server until it listens and until it answers.
 
     python -m benchmarks.start [--runs 5] [--starts 20]
 
 Every figure of a run is the median of so many starts of a process, all kinds in turn; a start of the interpreter is
 part of each. The import ends with the process; indifast imports its classes when they are first used, the second row
-has them. A server counts from its start until a client can connect, with an executable driver that does nothing.
+has them. A server listens when a client can connect, and answers when a client that has connected has the first
+definition of an executable driver; either counts from the start of the process. Between the two the client waits.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 from benchmarks import peers
@@ -31,6 +33,7 @@ ASYNCIO = "import asyncio"
 IMPORT = "import of the library"
 CLASSES = "import of driver and server"
 LISTENING = "server, until it listens"
+ANSWERING = "server, until it answers"
 
 
 def environment() -> dict[str, str]:
@@ -48,23 +51,48 @@ def finished(command: list[str]) -> float:
 
 def listening(command: Callable[[int], list[str]]) -> float:
     """Seconds from the start of a process until it takes a connection."""
+    with served(command) as (start, _):
+        return time.perf_counter() - start
+
+
+def answering(command: Callable[[int], list[str]]) -> float:
+    """Seconds from the start of a process until a client has a definition of the driver behind it."""
+    with served(command) as (start, sock):
+        sock.settimeout(peers.PATIENCE)
+        sock.sendall(b"<getProperties version='1.7'/>")
+        received = b""
+        while b"<defSwitchVector" not in received:
+            data = sock.recv(1 << 16)
+            if not data:
+                raise Failed("the server closed the connection")
+            received += data
+        return time.perf_counter() - start
+
+
+@contextmanager
+def served(command: Callable[[int], list[str]]) -> Iterator[tuple[float, socket.socket]]:
+    """A server, and a connection made as soon as it takes one: (when its process was started, the connection)."""
     port = peers.free_port()
     start = time.perf_counter()
     with subprocess.Popen(
         command(port), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as child:
         try:
-            while time.perf_counter() < start + peers.PATIENCE:
-                with socket.socket() as sock:
-                    if sock.connect_ex(("127.0.0.1", port)) == 0:
-                        return time.perf_counter() - start
-                if child.poll() is not None:
-                    break
-                time.sleep(0.0005)
-            raise Failed("the server did not start")
+            with connected(port, child, start + peers.PATIENCE) as sock:
+                yield start, sock
         finally:
             child.terminate()
             child.wait(peers.PATIENCE)
+
+
+def connected(port: int, child: subprocess.Popen[bytes], deadline: float) -> socket.socket:
+    while time.perf_counter() < deadline and child.poll() is None:
+        sock = socket.socket()
+        if sock.connect_ex(("127.0.0.1", port)) == 0:
+            return sock
+        sock.close()
+        time.sleep(0.0005)
+    raise Failed("the server did not start")
 
 
 def serve(port: int) -> list[str]:
@@ -106,16 +134,18 @@ def kinds() -> dict[str, dict[str, Callable[[], float]]]:
             IMPORT: partial(finished, [here, "-c", "import indifast"]),
             CLASSES: partial(finished, [here, "-c", "from indifast import IPyDriver, IPyServer"]),
             LISTENING: partial(listening, serve),
+            ANSWERING: partial(answering, serve),
         },
     }
     if shutil.which("indiserver"):
-        found[CPP] = {LISTENING: partial(listening, serve_cpp)}
+        found[CPP] = {LISTENING: partial(listening, serve_cpp), ANSWERING: partial(answering, serve_cpp)}
     if peers.python_peer().exists():
         python = str(peers.python_peer())
         found[PYTHON_PEER] = {
             IMPORT: partial(finished, [python, "-c", "import indipydriver"]),
             CLASSES: partial(finished, [python, "-c", "import indipydriver, indipyserver"]),
             LISTENING: partial(listening, serve_python),
+            ANSWERING: partial(answering, serve_python),
         }
     return found
 
@@ -136,7 +166,7 @@ def measure(settings: Settings) -> Iterable[Row]:
     for number in range(settings.runs):
         tell(f"start, run {number + 1} of {settings.runs}")
         rounds.append(round_of(kinds(), count))
-    for title in (NOTHING, ASYNCIO, IMPORT, CLASSES, LISTENING):
+    for title in (NOTHING, ASYNCIO, IMPORT, CLASSES, LISTENING, ANSWERING):
         figures = {name: [one[title, name] for one in rounds] for of, name in rounds[0] if of == title}
         yield Row(title, "ms", figures, digits=1)
 

@@ -108,6 +108,11 @@ class Options:
     remotes: list[Remote] = field(default_factory=list)
     python: list[str] = field(default_factory=list)
 
+    @property
+    def unix_socket(self) -> str:
+        """The local socket, whose name is an abstract one, as C++ clients look for it."""
+        return f"@{self.local_socket}"
+
     def add_driver(self, word: str) -> None:
         """A driver as it stands on the command line."""
         if "@" in word:

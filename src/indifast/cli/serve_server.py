@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,17 +10,28 @@ from indifast.protocol.message import Routable
 from indifast.routing.peer import Peer
 from indifast.server.core import Core
 from indifast.server.ipyserver import IPyServer
+from indifast.transport.connect import listen_on
+from indifast.transport.listener import Listener
 
 if TYPE_CHECKING:
     from indifast.server.record import TrafficRecorder
 
 
 class TappedServer(IPyServer):
-    """A server whose traffic is shown to `taps`: (direction, "from" or "to"; peer; message)."""
+    """A server on open `sockets`, whose traffic is shown to `taps`: (direction, "from" or "to"; peer; message)."""
 
     taps: Sequence[Callable[[str, Peer, Routable], None]] = ()
 
     recorder: TrafficRecorder | None = None
+
+    sockets: Sequence[socket.socket]
+    """Those that listen already, on the TCP port and on the local socket."""
+
+    async def _listen_tcp(self, port: int) -> Listener:
+        return listen_on([sock for sock in self.sockets if sock.family != socket.AF_UNIX], self._accept, ssl=self.ssl)
+
+    async def _listen_unix(self, path: str) -> Listener:
+        return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept)
 
     def _make_core(self) -> Core:
         core = super()._make_core()

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What ends a server whose work is done, with status 0."""
+
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:

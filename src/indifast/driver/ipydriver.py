@@ -133,7 +133,7 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
             TypeError, ValueError: the port is no int, or not from 0 to 65535.
         """
         from indifast.driver.portlink import PortLink
-        from indifast.transport.connect import check_port
+        from indifast.transport.sockets import check_port
 
         check_port(port)
         self._runtime.serve("its own port")

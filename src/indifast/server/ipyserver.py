@@ -22,8 +22,9 @@ from indifast.routing.peer import Kind, Peer
 from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
 from indifast.server.locallink import LocalLink
 from indifast.server.remote import RemoteConnection
-from indifast.transport.connect import check_port, listen_tcp, listen_unix
+from indifast.transport.connect import listen_tcp, listen_unix
 from indifast.transport.listener import Listener
+from indifast.transport.sockets import check_port, unix_path
 from indifast.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ class IPyServer:
             raise_descriptor_limit()
         core = self._core = self._make_core()
         try:
-            await self._listen(core)
+            await self._listen()
             for exdriver in self.exdrivers:
                 exdriver.start(core)
             for driver in self.drivers:
@@ -363,18 +364,23 @@ class IPyServer:
             sign = "RX" if direction == "from" else "TX"
             logger.debug("%s:: %s: %s", sign, peer.label, describe(message))
 
-    async def _listen(self, core: Core) -> None:
+    async def _listen(self) -> None:
         if self.port is not None:
-            options: dict[str, Any] = {} if self.ssl is None else {"ssl": self.ssl}
-            self.server = await listen_tcp(self.host, self.port, self._accept, **options)
+            self.server = await self._listen_tcp(self.port)
             self._listeners.append(self.server)
             self.port = self.server.port
             for sock, address in zip(self.server.sockets, self.server.addresses, strict=True):
                 logger.info("listening to port %d on fd %d (%s)", self.port, sock.fileno(), address)
         if self.unix_socket is not None:
-            path = "\0" + self.unix_socket[1:] if self.unix_socket.startswith("@") else self.unix_socket
-            self._listeners.append(await listen_unix(path, self._accept))
+            path = unix_path(self.unix_socket)
+            self._listeners.append(await self._listen_unix(path))
             logger.info("Local server: listening on local domain at: %s", path.replace("\0", "@"))
+
+    async def _listen_tcp(self, port: int) -> Listener:
+        return await listen_tcp(self.host, port, self._accept, ssl=self.ssl)
+
+    async def _listen_unix(self, path: str) -> Listener:
+        return await listen_unix(path, self._accept)
 
     def _start_driver(self, driver: IPyDriver, *, ask: bool) -> None:
         assert self._core is not None

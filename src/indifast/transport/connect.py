@@ -10,9 +10,9 @@ import stat
 from collections.abc import Callable, Sequence
 from ssl import SSLContext, SSLError
 
-from indifast.transport import tls
+from indifast.transport import sockets, tls
 from indifast.transport.files import FileStream, enlarge_pipe, private
-from indifast.transport.listener import Listener, bind_tcp, bind_unix
+from indifast.transport.listener import Listener
 from indifast.transport.stream import SocketStream, Stream, address_name
 
 CONNECT_TIMEOUT = 10.0
@@ -86,14 +86,6 @@ def _same_socket(first: int, second: int) -> bool:
     return stat.S_ISSOCK(status.st_mode) and (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
 
 
-def check_port(port: object) -> None:
-    """Whether one can listen on this port. TypeError: it is no int; ValueError: it is not from 0 to 65535."""
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"a port is an int from 0 (a free one) to 65535, not {port!r}")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"a port is a number from 0 (a free one) to 65535, not {port}")
-
-
 async def listen_tcp(
     host: str | Sequence[str] | None,
     port: int,
@@ -106,30 +98,8 @@ async def listen_tcp(
     With TLS when a context is given. Port 0 takes one that is free on all of them (`Listener.port`). A port in use is
     an OSError that says what to do.
     """
-    loop = asyncio.get_running_loop()
-    addresses: dict[tuple[int, str], None] = {}
-    for name in [host] if isinstance(host, str) or host is None else host:
-        if not name:
-            addresses |= {(socket.AF_INET, "0.0.0.0"): None, (socket.AF_INET6, "::"): None}
-            continue
-        try:
-            infos = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except OSError as exc:
-            raise OSError(exc.errno, f"cannot listen on {name!r}: {exc.strerror}") from exc
-        except UnicodeError as exc:
-            raise OSError(errno.EINVAL, f"cannot listen on {name!r}: it is no host name") from exc
-        addresses |= {(info[0], str(info[4][0])): None for info in infos}
-        if name == "localhost":  # some systems list only one of the two
-            addresses |= {(socket.AF_INET, "127.0.0.1"): None, (socket.AF_INET6, "::1"): None}
-    try:
-        acceptor = None if ssl is None else tls.Acceptor(ssl, on_stream)
-        return Listener(bind_tcp(addresses, port), on_stream, acceptor)
-    except OSError as exc:
-        where = f"port {port} of {host or 'all interfaces'}"
-        if exc.errno == errno.EADDRINUSE:
-            remedy = "stop the program that has it, or choose another port (0 takes a free one)"
-            raise OSError(exc.errno, f"{where} is in use by another program: {remedy}") from exc
-        raise OSError(exc.errno, f"cannot listen on {where}: {exc.strerror}") from exc
+    addresses = await asyncio.get_running_loop().run_in_executor(None, sockets.addresses_of, host)
+    return listen_on(sockets.tcp_sockets(addresses, port, host), on_stream, ssl=ssl)
 
 
 async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listener:
@@ -137,11 +107,12 @@ async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listene
 
     The socket file of a server that is gone is replaced. One that is in use is an OSError that says what to do.
     """
-    shown = path.replace("\0", "@")
-    try:
-        return Listener([bind_unix(path)], on_stream)
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            remedy = "stop the server that has it, or choose another name"
-            raise OSError(exc.errno, f"the local socket {shown} is in use: {remedy}") from exc
-        raise OSError(exc.errno, f"cannot listen on the local socket {shown}: {exc.strerror or exc}") from exc
+    return listen_on([sockets.unix_socket(path)], on_stream)
+
+
+def listen_on(
+    listening: Sequence[socket.socket], on_stream: Callable[[Stream], None], *, ssl: SSLContext | None = None
+) -> Listener:
+    """Accept on sockets that listen already, and take them over; with TLS when a context is given."""
+    acceptor = None if ssl is None else tls.Acceptor(ssl, on_stream)
+    return Listener(listening, on_stream, acceptor)

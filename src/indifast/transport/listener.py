@@ -1,4 +1,4 @@
-"""Listening sockets: accept what comes, survive what the system refuses."""
+"""Accept what comes to listening sockets, survive what the system refuses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import errno
 import logging
 import os
 import socket
-import stat
 from collections.abc import Callable, Iterable
 
 from indifast.transport.stream import SocketStream, Stream, address_name, peer_name
@@ -16,17 +15,14 @@ from indifast.transport.tls import Acceptor
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 1024
 _ACCEPTS = 64  # connections taken per turn of the loop
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
 # The system has no descriptor or memory for one more connection; it may have some a little later.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# One family is not there: a machine without IPv6 has a "localhost" all the same.
-_NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 class Listener:
-    """Turns connections to some bound sockets into streams, until it is closed.
+    """Turns connections to some listening sockets into streams, until it is closed; it takes the sockets over.
 
     `on_stream` is called with each new stream, before anything was read from it; an `acceptor` gets the accepted
     sockets instead and makes the streams.
@@ -47,7 +43,6 @@ class Listener:
         self._closed = False
         for sock in self.sockets:
             sock.setblocking(False)
-            sock.listen(BACKLOG)
         self._inode = _inode(self.sockets[0])
         self._watch()
 
@@ -130,70 +125,6 @@ class Listener:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
 
-def bind_tcp(infos: Iterable[tuple[int, str]], port: int) -> list[socket.socket]:
-    """Sockets bound to (family, address) pairs, all on the same port; 0 takes one that is free on all of them.
-
-    A family that this machine lacks is left out, as long as another one remains.
-    """
-    infos = list(infos)
-    missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    for attempt in range(20):
-        sockets: list[socket.socket] = []
-        chosen = port
-        try:
-            for family, address in infos:
-                try:
-                    sockets.append(_bind(family, address, chosen))
-                except OSError as exc:
-                    if exc.errno not in _NO_SUCH_ADDRESS or len(infos) == 1:
-                        raise
-                    missing = exc
-                    continue
-                chosen = sockets[-1].getsockname()[1]
-            if not sockets:
-                raise missing
-        except OSError as exc:
-            for sock in sockets:
-                sock.close()
-            if port == 0 and exc.errno == errno.EADDRINUSE and attempt < 19:
-                continue  # free in one family, taken in the other
-            raise
-        return sockets
-    raise AssertionError("not reached")
-
-
-def _bind(family: int, address: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def bind_unix(path: str) -> socket.socket:
-    """A socket bound to a path, or to an abstract name when `path` begins with NUL.
-
-    The socket file of a server that is gone is replaced; that of a living one is an OSError (EADDRINUSE).
-    """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(path)
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE or path.startswith("\0") or not _remove_stale(path):
-                raise
-            sock.bind(path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 def _inode(sock: socket.socket) -> tuple[int, int] | None:
     """What tells our socket file from one that another server has put in its place."""
     if sock.family != socket.AF_UNIX or not isinstance(path := sock.getsockname(), str):
@@ -206,23 +137,3 @@ def _unlink_own(path: str | bytes, inode: tuple[int, int] | None) -> None:
     with contextlib.suppress(FileNotFoundError):
         if inode is not None and inode == ((status := os.stat(path)).st_dev, status.st_ino):
             os.unlink(path)
-
-
-def _remove_stale(path: str) -> bool:
-    """Remove a socket file behind which nobody listens; False when somebody does, or when it is no socket."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-    except FileNotFoundError:
-        return True
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            return True
-        except OSError:
-            pass  # a full backlog is a living server
-    return False

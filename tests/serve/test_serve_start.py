@@ -1,0 +1,166 @@
+"""A server can be found before it is ready: whoever connects meanwhile waits, and is answered in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from serve_tools import LIMIT, SOURCE, Client, Server, free_port, until
+
+# A module that takes its time: it makes the file "waiting", and goes on when somebody writes a name into the pipe "go".
+SLOW = """
+from pathlib import Path
+import indifast
+
+Path("waiting").touch()
+if Path("go").read_text() == "fail":
+    raise ImportError("no such camera")
+
+def make():
+    member = indifast.TextMember("m", "M", "hi")
+    vector = indifast.TextVector("T", "T", "Main", "ro", "Ok", [member])
+    return indifast.IPyDriver(indifast.Device("Slow", [vector]))
+"""
+
+GET = "<getProperties version='1.7'/>"
+
+
+class Slow:
+    """A server that is held up by the import of its driver."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        (folder / "slow.py").write_text(SLOW)
+        os.mkfifo(folder / "go")
+        self.folder = folder
+        self.port = free_port()
+        words = ["-u", f"{folder}/local", "-p", self.port, *arguments, "slow:make"]
+        self.server = Server(folder, *words, cwd=folder)
+        until(lambda: (folder / "waiting").exists() or self.server.process.poll() is not None, "the import")
+        assert self.server.process.poll() is None, self.server.log
+
+    def go_on(self, how: str = "well") -> None:
+        (self.folder / "go").write_text(how)
+
+    def connect(self) -> list[socket.socket]:
+        """Connections to all that it listens on, made at the first attempt."""
+        local = socket.socket(socket.AF_UNIX)
+        local.connect(f"\0{self.folder}/local")
+        return [socket.create_connection((host, self.port)) for host in ("127.0.0.1", "::1")] + [local]
+
+
+@contextlib.contextmanager
+def slow(folder: Path, *arguments: object) -> Iterator[Slow]:
+    server = Slow(folder, *arguments)
+    try:
+        yield server
+    finally:
+        if server.server.process.poll() is None:
+            server.server.process.kill()
+            server.server.process.wait()
+
+
+def refused(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_who_connects_early_is_answered_later(tmp_path):
+    with slow(tmp_path) as held:
+        clients = [Client(sock).say(GET) for sock in held.connect()]
+        held.go_on()
+        for client in clients:
+            assert client.get("defTextVector", "Slow", "T")
+        more = [Client(sock).say(GET) for sock in held.connect()]
+        for client in more:
+            assert client.get("defTextVector", "Slow", "T")
+        held.server.process.send_signal(signal.SIGTERM)
+        assert held.server.ended() == 0, held.server.log
+        for client in clients + more:
+            client.close()
+        assert refused(held.port)
+
+
+def test_who_connects_early_with_tls_is_answered_later(tmp_path):
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with slow(tmp_path, "--tls-cert", tmp_path / "server.pem") as held:
+        sock = socket.create_connection(("127.0.0.1", held.port), LIMIT)
+        secure = context.wrap_socket(sock, server_hostname="localhost", do_handshake_on_connect=False)
+        held.go_on()
+        secure.do_handshake()
+        client = Client(secure).say(GET)
+        assert client.get("defTextVector", "Slow", "T")
+        client.close()
+
+
+def test_a_driver_that_cannot_be_made_closes_what_was_open(tmp_path):
+    with slow(tmp_path) as held:
+        waiting = held.connect()
+        held.go_on("fail")
+        assert held.server.ended() == 1
+        assert "driver slow:make: no such camera\n" in held.server.log
+        assert held.server.log.endswith(": good bye\n")
+        assert "Traceback" not in held.server.log
+        for sock in waiting:
+            sock.settimeout(LIMIT)
+            with contextlib.suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
+            sock.close()
+        assert refused(held.port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_end_it_before_it_is_ready(tmp_path, number):
+    with slow(tmp_path) as held:
+        held.server.process.send_signal(number)
+        assert held.server.ended() == 0, held.server.log
+        assert "Traceback" not in held.server.log
+        assert refused(held.port)
+
+
+def test_counters_are_no_matter_before_it_is_ready(tmp_path):
+    with slow(tmp_path, "--stats") as held:
+        held.server.process.send_signal(signal.SIGUSR1)
+        client = Client.tcp(held.port).say(GET)
+        held.go_on()
+        assert client.get("defTextVector", "Slow", "T")
+        held.server.process.send_signal(signal.SIGUSR1)
+        held.server.wait_for('stats: {"running": true')
+        client.close()
+
+
+def test_a_port_in_use_is_said_before_a_driver_is_made(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", port, "slow:make", cwd=tmp_path)
+        assert server.ended() == 1
+        assert f"port {port} of localhost is in use by another program: stop the program" in server.log
+        assert not (tmp_path / "waiting").exists()
+
+
+def test_a_port_that_is_none_is_said(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text("port = 70000\n[[drivers]]\nprogram = 'cat'\n")
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "--config", config)
+    assert server.ended() == 1
+    assert "a port is a number from 0 (a free one) to 65535, not 70000\n" in server.log
+    assert "Traceback" not in server.log
+
+
+def test_what_is_not_needed_to_listen_is_not_imported_before():
+    code = "import sys, indifast.cli.serve; print(*{'asyncio', 'ssl', 'subprocess', 'numpy'}.intersection(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": SOURCE}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
