@@ -9,14 +9,12 @@ a server has to be. A sender that is not can send more in all, to few clients.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from benchmarks import peers
 from benchmarks.program import Failed, Program, Run, Settings, main
@@ -44,15 +42,11 @@ def readers(
             )
             for number in range(clients)
         ]
-        try:
+        with peers.ended(children):
             for child in children:
                 assert child.stdout is not None
                 child.stdout.readline()
             yield children
-        finally:
-            for child in children:
-                child.kill()
-                child.communicate()
 
 
 def too_many(_: float) -> dict[str, float]:
@@ -85,11 +79,7 @@ def collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> dict[s
     rates: list[float] = []
     missed, frames, lost = 0, 0, 0
     for child in children:
-        try:
-            out, _ = child.communicate(timeout=seconds + 60)
-        except subprocess.TimeoutExpired:
-            out = ""
-        result: dict[str, Any] = json.loads(out) if out.strip() else {}
+        result = peers.told_by(child, seconds)
         if child.returncode or not result or result["wrong"] or result["frames"] < 2:
             lost += 1
             continue

@@ -8,14 +8,12 @@ meanwhile is a row of its own, without those servers that have no time for them.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from benchmarks import peers
 from benchmarks.latency import ask
@@ -60,33 +58,24 @@ def counters(port: int, clients: int, seconds: float) -> Iterator[list[subproces
     """So many clients whose time runs together; the last one starts the flood."""
     command = [str(peers.compile_c("small")), "count", str(port), str(seconds)]
     children: list[subprocess.Popen[str]] = []
-    with peers.window(clients) as window:
-        try:
-            for number in range(clients):
-                waits = {"SMALL_WAIT": "1"} if number < clients - 1 else {}
-                child = subprocess.Popen(
-                    command, env={**os.environ, **window, **waits}, stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL, text=True,
-                )  # fmt: skip
-                children.append(child)
-                assert child.stdout is not None
-                child.stdout.readline()
-            yield children
-        finally:
-            for child in children:
-                child.kill()
-                child.communicate()
+    with peers.window(clients) as window, peers.ended(children):
+        for number in range(clients):
+            waits = {"SMALL_WAIT": "1"} if number < clients - 1 else {}
+            child = subprocess.Popen(
+                command, env={**os.environ, **window, **waits}, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+            children.append(child)
+            assert child.stdout is not None
+            child.stdout.readline()
+        yield children
 
 
 def collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> dict[str, float]:
     """Updates per second and updates left out, all clients together. Raises Failed when a client got none."""
     rate, missed = 0.0, 0
     for child in children:
-        try:
-            out, _ = child.communicate(timeout=seconds + 60)
-        except subprocess.TimeoutExpired:
-            out = ""
-        told: dict[str, Any] = json.loads(out) if out.strip() else {"count": 0, "disordered": 0, "seconds": 0}
+        told = peers.told_by(child, seconds) or {"count": 0, "disordered": 0, "seconds": 0}
         if told["disordered"] or not told["count"] or told["seconds"] < seconds:
             raise Failed("a client got {count} updates in {seconds:.1f} s, {disordered} out of order".format(**told))
         rate += told["count"] / told["seconds"]

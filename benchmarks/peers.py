@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -16,11 +17,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from benchmarks.processes import descendants
 from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER
@@ -70,6 +71,27 @@ def process(
             for pid in started:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def ended(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """All of these processes are gone at the end."""
+    try:
+        yield
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+def told_by(child: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
+    """What a measuring process prints as JSON, then ends; empty when nothing came a minute after so many seconds."""
+    try:
+        out, _ = child.communicate(timeout=seconds + 60)
+    except subprocess.TimeoutExpired:
+        return {}
+    told: dict[str, Any] = json.loads(out) if out.strip() else {}
+    return told
 
 
 @contextmanager

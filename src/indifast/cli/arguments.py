@@ -14,6 +14,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
+def tool_parser(program: str, description: str, examples: str, *, usage: str | None = None) -> Parser:
+    """The parser of a tool that asks a server: its help shows the texts as they stand, `-h` is left for the host."""
+    return Parser(
+        prog=program, description=description, epilog=examples, usage=usage, add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
 def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
     """A type for `add_argument`: an int or a float within limits, both included."""
 

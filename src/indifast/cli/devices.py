@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any
 
-from indifast.cli.arguments import Parser
+from indifast.cli.arguments import Parser, tool_parser
 from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status
 from indifast.cli.session import add_server_options, connected, run
@@ -39,10 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """The command's arguments."""
-    parser = Parser(
-        prog="indifast devices", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = tool_parser("indifast devices", DESCRIPTION, EXAMPLES)
     parser.add_argument("--json", action="store_true", help="a JSON array of objects")
     add_patience(parser)
     add_server_options(parser)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any
 
-from indifast.cli.arguments import Parser, number
+from indifast.cli.arguments import Parser, number, tool_parser
 from indifast.cli.expression import Expression, parse_expression
 from indifast.cli.failures import Status, ToolError
 from indifast.cli.patterns import ATTRIBUTES, Pattern, splits
@@ -43,10 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """The command's arguments."""
-    parser = Parser(
-        prog="indifast eval", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = tool_parser("indifast eval", DESCRIPTION, EXAMPLES)
     parser.add_argument("expression", nargs="?", metavar="EXPRESSION", help="in quotes")
     parser.add_argument("-i", dest="stdin", action="store_true", help="read the expression from standard input")
     parser.add_argument("-w", dest="wait", action="store_true", help="wait until the expression is true")

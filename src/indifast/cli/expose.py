@@ -10,13 +10,12 @@ import re
 import sys
 import tempfile
 import time
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from indifast.cli.arguments import Parser, number
+from indifast.cli.arguments import Parser, number, tool_parser
 from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status, ToolError
 from indifast.cli.session import add_server_options, connected, device_of, file_failure, run, vector_of
@@ -51,10 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """The command's arguments."""
-    parser = Parser(
-        prog="indifast expose", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = tool_parser("indifast expose", DESCRIPTION, EXAMPLES)
     parser.add_argument("device", metavar="DEVICE", help="the camera")
     parser.add_argument("seconds", metavar="SECONDS", type=number(float, 0, 86400), help="of each exposure")
     parser.add_argument(

@@ -7,12 +7,11 @@ import asyncio
 import os
 import sys
 import time
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from indifast.cli.arguments import Parser, number, states
+from indifast.cli.arguments import Parser, number, states, tool_parser
 from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status, ToolError
 from indifast.cli.harmless import harmless
@@ -49,10 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """The command's arguments."""
-    parser = Parser(
-        prog="indifast get", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = tool_parser("indifast get", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("-1", dest="bare", action="store_true", help="only the value, of one query that matches once")
     parser.add_argument("-l", dest="labels", action="store_true", help="with units, labels, states and ranges")

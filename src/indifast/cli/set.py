@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from indifast.cli.arguments import Parser, number, states
+from indifast.cli.arguments import Parser, number, states, tool_parser
 from indifast.cli.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.definitions import PATIENCE, add_patience, gather
 from indifast.cli.failures import Status, ToolError
@@ -46,10 +45,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """The command's arguments."""
-    parser = Parser(
-        prog="indifast set", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
-        usage="indifast set [options] {[-x | -n | -s] SPEC} ...", formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    usage = "indifast set [options] {[-x | -n | -s] SPEC} ..."
+    parser = tool_parser("indifast set", DESCRIPTION, EXAMPLES, usage=usage)
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="what to set")
     parser.add_argument("--wait", type=states, metavar="STATE", help="wait until the driver says that it is done: Ok,"
                         " or another state (several: Ok,Idle)")  # fmt: skip

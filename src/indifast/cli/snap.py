@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from indifast.cli.arguments import Parser
+from indifast.cli.arguments import Parser, tool_parser
 from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status
 from indifast.cli.harmless import one_line
@@ -34,10 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """The command's arguments."""
-    parser = Parser(
-        prog="indifast snap", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = tool_parser("indifast snap", DESCRIPTION, EXAMPLES)
     parser.add_argument("devices", nargs="*", metavar="DEVICE", help="(default: all)")
     parser.add_argument("--json", action="store_true", help="a JSON object with everything")
     add_patience(parser)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from indifast.cli.arguments import Parser, number
+from indifast.cli.arguments import Parser, number, tool_parser
 from indifast.cli.failures import Status, ToolError
 from indifast.cli.harmless import one_line
 from indifast.cli.patterns import Pattern, vectors_of
@@ -42,10 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """The command's arguments."""
-    parser = Parser(
-        prog="indifast watch", description=DESCRIPTION, epilog=EXAMPLES, add_help=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = tool_parser("indifast watch", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("--json", action="store_true", help="a JSON object per line")
     parser.add_argument("--all", action="store_true", help="every update, also one that changes nothing")

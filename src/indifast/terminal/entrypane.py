@@ -69,12 +69,10 @@ class EntryPane(Pane):
 
     def action_edit(self, text: str | None = None) -> None:
         """Edit the member under the cursor; with `text`, beginning with that."""
-        shown = self.shown
-        member = self.member_at_cursor()
-        if member is None or self.editor is not None:
+        if self.editor is not None:
             return
-        if not shown.writable:
-            self.refuse()
+        shown, member = self.shown, self.member_to_edit()
+        if member is None:
             return
         shown.problem = ""
         first = self.entry(member)

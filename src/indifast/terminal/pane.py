@@ -285,6 +285,14 @@ class Pane(Lines, can_focus=True):
         members = list(self.shown.vector.members().values())
         return members[self.cursor] if self.cursor < len(members) else None
 
+    def member_to_edit(self) -> Any:
+        """The member under the cursor; None if there is none, or if nothing can be sent: then it is said why."""
+        member = self.member_at_cursor()
+        if member is not None and not self.shown.writable:
+            self.refuse()
+            return None
+        return member
+
     def command(self) -> dict[str, Any]:
         """The members to send; ValueError, a sentence, when that cannot be."""
         return {}

@@ -29,11 +29,8 @@ class SwitchPane(Pane):
 
     def action_mark(self) -> None:
         """Mark the switch under the cursor to be turned On or Off when the vector is sent."""
-        shown, member = self.shown, self.member_at_cursor()
+        shown, member = self.shown, self.member_to_edit()
         if member is None:
-            return
-        if not shown.writable:
-            self.refuse()
             return
         shown.problem = ""
         if member.name in shown.edits and shown.edits[member.name] != member.membervalue:
@@ -44,11 +41,8 @@ class SwitchPane(Pane):
 
     def action_edit(self) -> None:
         """Turn the switch under the cursor, with all that was marked; of OneOfMany, choose it."""
-        shown, member = self.shown, self.member_at_cursor()
+        shown, member = self.shown, self.member_to_edit()
         if member is None:
-            return
-        if not shown.writable:
-            self.refuse()
             return
         if shown.edits.get(member.name) is None:
             on = member.membervalue == "On" and shown.vector.perm != "wo"
