@@ -16,6 +16,7 @@ from indifast import IPyDriver
 
 STAMP = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 
+
 def test_definitions() -> None:
     async def send(driver: IPyDriver) -> None:
         for vector in driver["Dev"].values():

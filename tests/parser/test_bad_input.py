@@ -338,14 +338,15 @@ def test_white_space_in_attributes() -> None:
 
 
 def test_text_members_gain_no_white_space() -> None:
-    (element,) = Reader().feed(
+    data = (
         b"<setTextVector><oneText name='a'> x\n y </oneText><oneText name='b'> </oneText><oneText name='c'></oneText>"
         b"<oneText name='d'>\n\"q\" &apos; &#62; &amp;lt; &unknown; & b\n</oneText></setTextVector>"
-    ).elements
+    )
+    (element,) = Reader().feed(data).elements
     assert written(element) == (
         b'<setTextVector>\n    <oneText name="a"> x\n y </oneText>\n    <oneText name="b"> </oneText>\n'
         b'    <oneText name="c"/>\n'
-        b"    <oneText name=\"d\">\n\"q\" ' &gt; &amp;lt; &amp;unknown; &amp; b\n</oneText>\n</setTextVector>\n"
+        b'    <oneText name="d">\n"q" \' &gt; &amp;lt; &amp;unknown; &amp; b\n</oneText>\n</setTextVector>\n'
     )
 
 

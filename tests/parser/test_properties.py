@@ -15,9 +15,7 @@ GOOD = b'<setTextVector device="D" name="good"><oneText name="t">fine</oneText><
 
 
 def seen(element: Element) -> streams.Part:
-    members = [
-        streams.Part(m.tag, m.attrs, "" if m.tag == "oneBLOB" else m.text, m.data) for m in element.members
-    ]
+    members = [streams.Part(m.tag, m.attrs, "" if m.tag == "oneBLOB" else m.text, m.data) for m in element.members]
     return streams.Part(element.tag, element.attrs, element.text, None, members)
 
 

@@ -101,8 +101,16 @@ def test_sexagesimal_display_carries_and_reads_back(form: str, value: float) -> 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("3:30:00", "3.5"), ("-0:30", "-0.5"), (" 3 30 ", "3.5"), ("1;30", "1.5"), ("1.50", "1.50"), (" 2 ", " 2 "),
-     ("a:b", "a:b"), ("1e3", "1e3")],
+    [
+        ("3:30:00", "3.5"),
+        ("-0:30", "-0.5"),
+        (" 3 30 ", "3.5"),
+        ("1;30", "1.5"),
+        ("1.50", "1.50"),
+        (" 2 ", " 2 "),
+        ("a:b", "a:b"),
+        ("1e3", "1e3"),
+    ],
 )
 def test_plain_decimal(text: str, expected: str) -> None:
     assert plain_decimal(text) == expected

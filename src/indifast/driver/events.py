@@ -132,9 +132,7 @@ class Event(_Received):
         root: the message as an ElementTree element.
     """
 
-    def __init__(
-        self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement
-    ) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
         self.devicename = devicename
         self.vectorname = vectorname
         self.vector = vector
@@ -145,9 +143,7 @@ class Event(_Received):
 class getProperties(Event):
     """A client asks for the definition of the vector."""
 
-    def __init__(
-        self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement
-    ) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
         super().__init__(devicename, vectorname, vector, root)
         self.timestamp = datetime.now(UTC)
 
@@ -155,9 +151,7 @@ class getProperties(Event):
 class enableBLOB(Event):
     """A client says whether it wants BLOBs: `value` is `Never`, `Also` or `Only`."""
 
-    def __init__(
-        self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement
-    ) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
         super().__init__(devicename, vectorname, vector, root)
         self.value = (root.text or "").strip()
         if self.value not in BLOB_POLICIES:
@@ -167,9 +161,7 @@ class enableBLOB(Event):
 class newVector(Event, _ReadOnly):
     """New values for members, by name; not every member of the vector needs to be among them."""
 
-    def __init__(
-        self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement
-    ) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
         UserDict.__init__(self)
         Event.__init__(self, devicename, vectorname, vector, root)
         for member in _known(_members_of(root), f"one{type(self).__name__[3:-6]}", vector):
@@ -207,9 +199,7 @@ class newNumberVector(_Numbers, newVector):
 class newBLOBVector(_BLOBs, newVector):
     """Member name to bytes; `sizeformat` maps the names to (size, format), the attributes."""
 
-    def __init__(
-        self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement
-    ) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
         self.sizeformat = {}
         super().__init__(devicename, vectorname, vector, root)
 

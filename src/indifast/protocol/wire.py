@@ -36,9 +36,7 @@ def message(text: str | None, timestamp: str | None, device: str | None = None) 
     return Wire("message", device, None, element("message", attributes).encode())
 
 
-def del_property(
-    device: str, name: str | None = None, timestamp: str | None = None, text: str | None = None
-) -> Wire:
+def del_property(device: str, name: str | None = None, timestamp: str | None = None, text: str | None = None) -> Wire:
     """A property is gone, or the whole device when no name is given."""
     attributes = {"device": device, "name": name, "timestamp": timestamp, "message": text}
     return Wire("delProperty", device, name, element("delProperty", attributes).encode())

@@ -158,7 +158,7 @@ async def commands(stage: Play) -> None:
     await stage.command("send_newVector", "D", "S", members={"on": "On", "off": "Off", "zz": "On"})
     await stage.command("vector", "D", "S")
     await stage.command("send_newVector", "D", "S", members={"on": "on"})
-    await stage.command("send_newVector", "D", "T", members={"x": '<">&\''})
+    await stage.command("send_newVector", "D", "T", members={"x": "<\">&'"})
     await stage.command("send_newVector", "D", "T")
     await stage.command("send_newVector", "D", "N", members={"a": 3.25, "b": "1:2:3"})
     await stage.command("send_newVector", "D", "N", members={"a": 1e-7, "b": True})
