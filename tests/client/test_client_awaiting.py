@@ -211,13 +211,16 @@ def test_a_command_that_fails() -> None:
 
 def test_what_came_before_is_no_answer() -> None:
     class Slow(Recorder):
+        gate: asyncio.Event
+
         async def rxevent(self, event: Any) -> None:
             self.note(event)
             if event.eventtype == "Message" and event.message == "wait":
-                await asyncio.sleep(0.3)
+                await self.gate.wait()
 
     async def main() -> None:
         async with session(NUMBERS, client=Slow) as (server, client):
+            client.gate = asyncio.Event()
             # The update is received with the message and taken after it; in between the command goes out.
             await server.send(
                 '<message device="D" message="wait"/>'
@@ -226,6 +229,7 @@ def test_what_came_before_is_no_answer() -> None:
             await client.until(lambda: client.seen[-1].eventtype == "Message" and client.seen[-1].message == "wait")
             sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT))
             await server.expect("newNumberVector")
+            client.gate.set()
             await client.got("Set")
             assert not sent.done()
             await server.send(
@@ -351,7 +355,7 @@ def test_a_dropped_stream_holds_nobody_up() -> None:
         async with session(NUMBERS) as (server, client):
             stream = client.events(queue=1)
             await server.send(*(number(value) for value in range(10)))
-            await asyncio.sleep(0.05)
+            await client.got("Set")  # now it is full
             del stream
             gc.collect()
             await client.got("Set", 10)

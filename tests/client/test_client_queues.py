@@ -156,8 +156,11 @@ def test_requests_left_in_a_queue_stay_there() -> None:
     async def scenario() -> None:
         txque: queue.Queue[Any] = queue.Queue()
         client = QueClient(txque, collections.deque(), "127.0.0.1", 1)
+        others = set(threading.enumerate())
         running = asyncio.ensure_future(client.asyncrun())
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(LIMIT):
+            while not any(thread.name == "indifast queue" for thread in set(threading.enumerate()) - others):
+                await asyncio.sleep(0.005)
         client.shutdown()
         await running
         txque.put("later")

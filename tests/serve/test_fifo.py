@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -98,7 +100,7 @@ def test_writers_come_and_go(tmp_path):
         writer = os.open(path, os.O_WRONLY)
         for piece in (b"sta", b"rt a\nsto", b"p b\n", b"x" * LONGEST_LINE, b"y" * 5, b"\nnext\n", b"\xff\xfe\n"):
             os.write(writer, piece)
-            await asyncio.sleep(0.01)
+            await until(lambda: unread(writer) == 0)
         await until(lambda: len(lines) == 4)
         os.close(writer)
         assert lines == ["start a", "stop b", "next", "\\xff\\xfe"]
@@ -107,6 +109,11 @@ def test_writers_come_and_go(tmp_path):
         fifo.close()
 
     asyncio.run(scenario())
+
+
+def unread(fd: int) -> int:
+    """Bytes that wait in a FIFO."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_an_idle_fifo_costs_nothing(tmp_path):
