@@ -85,9 +85,11 @@ class _Supervisor:
     # -- the start
 
     def _open_records(self, stack: contextlib.ExitStack) -> None:
-        from indifast.server import record
-
         options = self.options
+        if options.verbose < 2 and options.record is None and options.message_log is None:
+            return
+        from indifast.server import record  # takes 5 ms, for the few who want one
+
         if options.verbose > 1:
             self.taps.append(record.tell_head if options.verbose == 2 else record.tell_xml)
         if options.record is not None:

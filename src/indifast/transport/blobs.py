@@ -29,7 +29,6 @@ _BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in th
 _pool = BlockPool(_BLOCK // 3 * 4, 48)  # enough for a frame of 36 MiB
 _LARGEST = 1 << 40  # bytes; a `size` from here on is a lie
 _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
-_ZEROS = b"A" * (_BLOCK // 3 * 4)  # the base64 of zero bytes
 
 
 class BlobContent(NamedTuple):
@@ -389,8 +388,9 @@ class BlobMessage:
             text = "BLOB of %s.%s is filled up with zero bytes: %s"
             logger.error(text, shown(self.device), shown(self.name), str(exc) or repr(exc))
             missing = content.length - sum(map(len, before)) // 4 * 3
+            zeros = encode(bytes(_BLOCK))
             for _ in range(missing // _BLOCK):
-                yield _ZEROS
+                yield zeros
             yield encode(bytes(missing % _BLOCK))
 
     def _make_attached(self) -> None:
