@@ -6,9 +6,12 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
+
+TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
+if TYPE_CHECKING:
+    from typing import Any
 
 USAGE = """\
 Usage: {program} [options] driver [driver ...]
