@@ -12,7 +12,7 @@ import pytest
 from terminal_support import go_to, on_screen, screen_text, terminal, until
 
 from indifast.terminal.editor import End
-from indifast.terminal.plain import fitted, plain
+from indifast.terminal.plain import fitted, plain, shortened
 
 NAMES = (
     "[bold red]x[/]",
@@ -182,6 +182,24 @@ async def test_what_goes_leaves_no_state_behind() -> None:
         await on_screen(app, "● D", "● G")
 
 
+async def test_labels_are_cut_to_the_tree() -> None:
+    """What is left out is told by `…`, also beside a scroll bar; with more room there is more of it."""
+    name = "first second third fourth fifth"
+    texts = (number(name, name, name), *(number("D", f"N{at}") for at in range(30)))
+    async with saying(*texts) as (port, _), terminal(port) as (app, pilot):
+        await until(lambda: len(app.board.properties) == 31)
+        tree = app.property_tree
+        await go_to(app, pilot, name, name, name)
+        await on_screen(app, "▾ ● first second third …▕", "└ ▾ ● first second thir…▕", "  └ ● first second thir…▕")
+        await go_to(app, pilot, "D", "Main", "N0")
+        await until(lambda: tree.show_vertical_scrollbar)
+        await go_to(app, pilot, name, name, name)
+        await on_screen(app, "▾ ● first second third… ", "└ ▾ ● first second thi… ", "  └ ● first second thi… ")
+        assert (tree.max_scroll_x, tree.scroll_x) == (0, 0)
+        await pilot.resize_terminal(160, 50)
+        await on_screen(app, f"▾ ● {name} ", f"  └ ● {name} ")
+
+
 def test_plain_text() -> None:
     assert plain("as it is [b]") == "as it is [b]"
     assert plain("\x1b[2J") == "␛[2J"
@@ -195,3 +213,12 @@ def test_fitted_text() -> None:
     assert fitted("abcd", 3) == "ab…"
     assert fitted("日本語", 4) == "日 …"
     assert fitted("abc", 0) == ""
+
+
+def test_shortened_text() -> None:
+    assert shortened("/run/indi", 9) == "/run/indi"
+    assert shortened("/run/indi", 8) == "/run…ndi"
+    assert shortened("/run/indi", 2) == "/…"
+    assert shortened("/run/indi", 1) == "…"
+    assert shortened("/run/indi", 0) == shortened("/run/indi", -3) == ""
+    assert shortened("日本語日本語", 7) == "日本…語"

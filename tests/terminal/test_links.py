@@ -12,8 +12,9 @@ import pytest
 from terminal_support import go_to, off_screen, on_screen, serving, terminal, until
 from textual.color import Color
 
-from indifast import Device, IPyDriver, NumberMember, NumberVector
-from indifast.cli.address import parse_address
+from indifast import Device, IPyDriver, IPyServer, NumberMember, NumberVector
+from indifast.cli.address import Address, parse_address
+from indifast.terminal.app import TermApp
 from indifast.terminal.board import Board
 from indifast.terminal.numberpane import NumberPane
 from indifast.terminal.session import Session
@@ -56,6 +57,21 @@ async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
             await pilot.press("x")
             await until(lambda: ("Other", "LEVEL") not in app.board.properties)
             await off_screen(app, "Other")
+
+
+async def test_a_long_path_leaves_room_for_the_state_of_the_link(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket").ljust(100, "x")
+    server = IPyServer(Box(), port=None, unix_socket=path)
+    running = asyncio.create_task(server.asyncrun())
+    await server.ready()
+    async with terminal(None, app=TermApp(Address(unix=path), parse_address)) as (app, pilot):
+        await on_screen(app, "● the local socket /", "…xxx", "x  connected, 1 device")
+        await pilot.resize_terminal(160, 24)
+        await on_screen(app, f"● the local socket {path}  connected, 1 device")
+        server.shutdown()
+        await running
+        await pilot.resize_terminal(80, 24)
+        await on_screen(app, "…xxx", "x  lost link, trying again")
 
 
 async def test_a_server_that_is_killed(program: Callable[[str], str], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from indifast.terminal.log import BoardHandler
 from indifast.terminal.messagelog import MessageLog
 from indifast.terminal.pane import Pane
 from indifast.terminal.panes import PaneList
-from indifast.terminal.plain import plain
+from indifast.terminal.plain import plain, shortened
 from indifast.terminal.screens import ConnectScreen, HelpScreen
 from indifast.terminal.session import Server, Session
 from indifast.terminal.tree import Place, PropertyTree
@@ -88,6 +88,7 @@ class TermApp(App[int]):
         self.parse_server = parse
         self.theme = THEMES["ansi" if ansi else "textual"][light]
         self._last_refresh = 0.0
+        self._columns = LEAST[0]
         self._interval = INTERVAL
         self._timer: asyncio.TimerHandle | None = None
         self._handler: logging.Handler | None = None
@@ -135,8 +136,9 @@ class TermApp(App[int]):
             logging.getLogger("indifast").removeHandler(self._handler)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Say so when there is too little room."""
+        """Fit the first line; say so when there is too little room."""
         width, height = event.size
+        self._columns = width
         small = width < LEAST[0] or height < LEAST[1]
         self.too_small.display = small
         if small:
@@ -144,6 +146,7 @@ class TermApp(App[int]):
                 f"This terminal has {width} columns and {height} lines; indifast term needs {LEAST[0]} and {LEAST[1]}. "
                 "It goes on as soon as there is room; q quits."
             )
+        self._show_status()
 
     # -- the session
 
@@ -249,16 +252,19 @@ class TermApp(App[int]):
     def _show_status(self) -> None:
         session = self.session
         devices = len({key[0] for key in self.board.properties})
-        if session.server is None:
-            text = "no server: c connects"
-        elif self.board.linked:
-            text = f"● {session.server}  connected, {devices} device{'s' if devices != 1 else ''}"
+        if self.board.linked:
+            sign, state = "●", f"connected, {devices} device{'s' if devices != 1 else ''}"
         elif not session.running:
-            text = f"○ {session.server}  not connected: c connects"
+            sign, state = "○", "not connected: c connects"
         elif devices:
-            text = f"▲ {session.server}  lost link, trying again"
+            sign, state = "▲", "lost link, trying again"
         else:
-            text = f"◐ {session.server}  connecting"
+            sign, state = "◐", "connecting"
+        text = "no server: c connects"
+        if session.server is not None:
+            # A long name gives way to the state.
+            server = shortened(plain(str(session.server)), self._columns - len(f"{sign}   {state}"))
+            text = f"{sign} {server}  {state}"
         if session.folder is not None:
             text += f"  BLOBs to {session.folder}"
         self.status_bar.update(plain(text))

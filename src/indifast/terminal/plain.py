@@ -26,3 +26,17 @@ def fitted(text: str, width: int) -> str:
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, width - 1) + "…" if width > 0 else ""
+
+
+def shortened(text: str, width: int) -> str:
+    """The same, with `…` in the place of the middle: of a path or an address, both ends say something."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return text
+    if width <= 0:
+        return ""
+    end = text[len(text) - (width - 1) // 2 :]
+    while cell_len(end) > (width - 1) // 2:
+        end = end[1:]
+    return set_cell_size(text, width - 1 - cell_len(end)) + "…" + end

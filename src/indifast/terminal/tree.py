@@ -13,7 +13,7 @@ from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from indifast.terminal.board import Board, Key, Property
-from indifast.terminal.plain import plain
+from indifast.terminal.plain import fitted, plain
 from indifast.terminal.states import CLASSES, sign, state_style
 
 RANK = {"Idle": 0, "Ok": 1, "Busy": 2, "Alert": 3}
@@ -51,7 +51,7 @@ class PropertyTree(Tree[Place]):
     # -- what is drawn
 
     def render_label(self, node: TreeNode[Place], base_style: Style, style: Style) -> Text:
-        """The label of a node: the sign of its state, and a name."""
+        """The label of a node: the sign of its state, and a name, cut to the tree's width."""
         place = node.data
         if place is None:
             return Text("")
@@ -60,8 +60,14 @@ class PropertyTree(Tree[Place]):
             label.append(self.ICON_NODE_EXPANDED if node.is_expanded else self.ICON_NODE, base_style)
         state, lost = self._states.get(place, ("Idle", False))
         label.append(f"{sign(state)} ", base_style + state_style(self, state, lost))
-        label.append(self._text(place), style + state_style(self, state, True) if lost else style)
+        indent = self.guide_depth * ((place.group is not None) + (place.vector is not None))
+        text = fitted(self._text(place), self.scrollable_content_region.width - indent - label.cell_len)
+        label.append(text, style + state_style(self, state, True) if lost else style)
         return label
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """A scroll bar takes a column: the labels are cut anew."""
+        self.root.expand()
 
     def _text(self, place: Place) -> str:
         if place.vector is not None:
