@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -148,7 +148,7 @@ def _fits_array(content: Any) -> Any:
     raise ValueError("this FITS file holds no image")
 
 
-class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
+class FrameStream(waiting.Stream[Frame]):
     """The BLOBs of a device, or of one vector of it, as an asynchronous iterator, from the moment it was made.
 
     The device is told that BLOBs are wanted (`Also`), now or as soon as it is defined, again after a restart of its
@@ -166,16 +166,13 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
     def __init__(
         self, client: IPyClient, device: str, vector: str | None, *, keep: bool, newest: bool, queue: int
     ) -> None:
-        self._client = client
+        super().__init__(client)
         self._device = device
         self._vector = vector
         self._keep = keep
         self._newest = newest
         self._most = max(1, queue)
-        self._frames: deque[Frame] = deque()
         self._out: Frame | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._open = True
         waiting.attach(client, self)
         if not keep:
             client._not_kept[device, vector] = client._not_kept.get((device, vector), 0) + 1
@@ -192,14 +189,12 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
     def holding(self) -> bool:  # type: ignore[override]
         """No more should be received before a frame was taken."""
         if not self._keep:
-            return bool(self._frames) or self._out is not None
-        return not self._newest and len(self._frames) >= self._most
+            return bool(self._waiting) or self._out is not None
+        return not self._newest and len(self._waiting) >= self._most
 
     def notify(self, event: Any) -> None:
         if event is None:
-            if self._client.stop:
-                self._open = False
-                self._wake()
+            self._end_with_client()
             return
         if event.devicename != self._device or self._vector not in (None, event.vectorname):
             return
@@ -214,14 +209,10 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
     def _add(self, frame: Frame) -> None:
         if self._newest:
             key = frame.vectorname, frame.membername
-            kept = deque(old for old in self._frames if (old.vectorname, old.membername) != key)
-            self._client._counts["frames_replaced"] += len(self._frames) - len(kept)
-            self._frames = kept
-        self._frames.append(frame)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            kept = deque(old for old in self._waiting if (old.vectorname, old.membername) != key)
+            self._client._counts["frames_replaced"] += len(self._waiting) - len(kept)
+            self._waiting = kept
+        self._waiting.append(frame)
 
     async def __anext__(self) -> Frame:
         out, self._out = self._out, None
@@ -229,16 +220,8 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
             out.release()
             out = None
             waiting.wake(self._client)
-        while not self._frames:
-            if not self._open:
-                self.close()
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        frame = self._frames.popleft()
+        await self._arrival()
+        frame = self._waiting.popleft()
         if not self._keep:
             self._out = frame
         else:
@@ -250,7 +233,7 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
         if not self._open and not self._attached:
             return
         self._open = False
-        self._frames.clear()
+        self._waiting.clear()
         self._detach()
         waiting.wake(self._client)
         self._wake()
@@ -266,10 +249,6 @@ class FrameStream(waiting.Watcher, AsyncIterator[Frame]):
                 self._client._not_kept[key] -= 1
                 if not self._client._not_kept[key]:
                     del self._client._not_kept[key]
-
-    async def aclose(self) -> None:
-        """The same, for `contextlib.aclosing`."""
-        self.close()
 
     def __del__(self) -> None:
         self._detach()

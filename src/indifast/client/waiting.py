@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from indifast.client import events
 from indifast.protocol import wire
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Until: TypeAlias = "Mapping[str, Any] | Callable[[Any], bool] | None"
 """What an update must fulfil besides its state: values of members (numbers within half a step, or
 (value, tolerance)), or a function of the vector."""
+
+
+_Item = TypeVar("_Item")
 
 
 class INDIAlert(Exception):
@@ -392,7 +395,48 @@ async def ping(client: IPyClient, timeout: float | None) -> float:
         return time.monotonic() - began
 
 
-class EventStream(Watcher, AsyncIterator[Any]):
+class Stream(Watcher, AsyncIterator[_Item]):
+    """What waits to be taken, one thing after the other; it ends when the client stops."""
+
+    def __init__(self, client: IPyClient) -> None:
+        self._client = client
+        self._waiting: deque[_Item] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._open = True
+
+    def _wake(self) -> None:
+        """Look again at what waits."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _end_with_client(self) -> None:
+        """The connection has ended."""
+        if self._client.stop:
+            self._open = False
+            self._wake()
+
+    async def _arrival(self) -> None:
+        """Return when something waits; StopAsyncIteration when nothing will any more."""
+        while not self._waiting:
+            if not self._open:
+                self.close()
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def close(self) -> None:
+        """Take no more."""
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """The same as `close`, for `contextlib.aclosing`."""
+        self.close()
+
+
+class EventStream(Stream[Any]):
     """Events as an asynchronous iterator, from the moment it was made.
 
     Filtered by device name, vector name and event class (one, or a tuple of them). It ends when the client stops. When
@@ -407,51 +451,34 @@ class EventStream(Watcher, AsyncIterator[Any]):
         types: type | tuple[type, ...] | None,
         queue: int,
     ) -> None:
-        self._client = client
+        super().__init__(client)
         self._device = device
         self._vector = vector
         self._types = types
         self._most = queue
-        self._events: deque[Any] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._open = True
         attach(client, self)
 
     @property
     def holding(self) -> bool:  # type: ignore[override]
         """So many events wait that no more should be received."""
-        return len(self._events) >= self._most
+        return len(self._waiting) >= self._most
 
     def notify(self, event: Any) -> None:
         if event is None:
-            if self._client.stop:
-                self._open = False
-                self._wake()
+            self._end_with_client()
             return
         if isinstance(event, PingReply) or (self._types is not None and not isinstance(event, self._types)):
             return
         if (self._device is None or event.devicename == self._device) and (
             self._vector is None or event.vectorname == self._vector
         ):
-            self._events.append(event)
+            self._waiting.append(event)
             self._wake()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     async def __anext__(self) -> Any:
-        while not self._events:
-            if not self._open:
-                self.close()
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+        await self._arrival()
         held = self.holding
-        event = self._events.popleft()
+        event = self._waiting.popleft()
         if held:
             wake(self._client)
         return event
@@ -459,14 +486,10 @@ class EventStream(Watcher, AsyncIterator[Any]):
     def close(self) -> None:
         """Take no more events."""
         self._open = False
-        self._events.clear()
+        self._waiting.clear()
         detach(self._client, self)
         wake(self._client)
         self._wake()
-
-    async def aclose(self) -> None:
-        """The same, for `contextlib.aclosing`."""
-        self.close()
 
 
 class AlertWatch(Watcher):
