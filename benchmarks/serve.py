@@ -3,15 +3,17 @@
     python -m benchmarks.serve [--uvloop] [--unix NAME] DRIVER ...
 
 A DRIVER is a program, or `[device]@host:port` of another server.
-asyncio's own event loop, unless `--uvloop` asks for the one that `indifast serve` takes where it is installed.
+The event loop that `indifast serve` has without uvloop, unless `--uvloop` asks for that.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Callable
 
 from indifast import IPyServer
+from indifast.transport.loop import own_event_loop
 
 
 async def serve(drivers: list[str], unix: str | None) -> None:
@@ -35,7 +37,7 @@ def main() -> None:
     parser.add_argument("--unix", metavar="NAME")
     parser.add_argument("drivers", nargs="*")
     given = parser.parse_args()
-    factory = None
+    factory: Callable[[], asyncio.AbstractEventLoop] = own_event_loop
     if given.uvloop:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
 

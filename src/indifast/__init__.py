@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from indifast.driver.propertyvectors import BLOBVector, LightVector, NumberVector, SwitchVector, TextVector
     from indifast.protocol.numbers import getfloat
     from indifast.server import IPyServer
+    from indifast.transport.loop import new_event_loop
 
 version = "0.1.0"
 
@@ -69,6 +70,7 @@ __all__ = [
     "newNumberVector",
     "newSwitchVector",
     "newTextVector",
+    "new_event_loop",
     "setBLOBVector",
     "setLightVector",
     "setNumberVector",
@@ -102,6 +104,7 @@ def _home(name: str) -> str:
         "IPyDriver": "driver.ipydriver",
         "IPyServer": "server",
         "getfloat": "protocol.numbers",
+        "new_event_loop": "transport.loop",
     }
     if name in homes:
         return f"indifast.{homes[name]}"

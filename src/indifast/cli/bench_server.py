@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 
-from indifast import IPyServer
+from indifast import IPyServer, new_event_loop
 
 
 async def _serve(driver: str, unix_socket: str | None = None) -> None:
@@ -24,4 +24,5 @@ async def _serve(driver: str, unix_socket: str | None = None) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("indifast").setLevel(logging.ERROR)
-    asyncio.run(_serve(*sys.argv[1:]))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(*sys.argv[1:]))

@@ -17,6 +17,7 @@ from indifast.cli.serve_log import good_bye, sentence
 from indifast.cli.serve_options import ConfigError, Options, Program, Remote, parse_remote
 from indifast.cli.serve_server import TappedServer
 from indifast.cli.signals import STOPPING
+from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
     from indifast.driver.ipydriver import IPyDriver
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 def supervise(options: Options, sockets: Sequence[socket.socket], *, stand_in: bool) -> int:
     """Serve on sockets that listen already, to the end; gives the exit status."""
     supervisor = _Supervisor(options, sockets, stand_in)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(supervisor.run())
 
 
@@ -307,13 +308,3 @@ def _python_drivers(names: Sequence[str]) -> list[IPyDriver]:
             raise ConfigError(f"driver {name}: {exc}") from None
         drivers += made if isinstance(made, list | tuple) else [made]
     return drivers
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where it is installed."""
-    try:
-        import uvloop  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory

@@ -1,0 +1,295 @@
+"""The event loop that calls who watches a descriptor directly: what it must have in common with asyncio's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from indifast import IPyServer, new_event_loop
+from indifast.transport.epoll import EventLoop
+
+LIMIT = 30
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def run(main: Callable[[asyncio.AbstractEventLoop], Coroutine[Any, Any, Any]]) -> Any:
+    """`main(loop)` on the loop that is tested, for a limited time."""
+
+    async def limited() -> Any:
+        async with asyncio.timeout(LIMIT):
+            return await main(asyncio.get_running_loop())
+
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        return runner.run(limited())
+
+
+def test_a_reader_is_called_with_its_arguments_in_its_context(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    variable = contextvars.ContextVar("variable", default="")
+
+    async def main(loop: asyncio.AbstractEventLoop) -> tuple[bytes, str, str]:
+        done = loop.create_future()
+        variable.set("of the registration")
+        loop.add_reader(ours, lambda word: done.set_result((ours.recv(10), word, variable.get())), "word")
+        variable.set("later")
+        theirs.send(b"data")
+        try:
+            return await done
+        finally:
+            assert loop.remove_reader(ours)
+
+    assert run(main) == (b"data", "word", "of the registration")
+
+
+def test_both_directions_of_one_descriptor_come_and_go_by_themselves(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    seen = []
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        readable, writable = loop.create_future(), loop.create_future()
+
+        def read() -> None:
+            seen.append(ours.recv(10))
+            readable.set_result(None)
+
+        def write() -> None:
+            loop.remove_writer(ours)
+            writable.set_result(None)
+
+        loop.add_reader(ours, read)
+        loop.add_writer(ours, write)
+        await writable
+        assert not loop.remove_writer(ours)
+        assert not seen
+        theirs.send(b"later")
+        await readable
+        assert loop.remove_reader(ours)
+        assert not loop.remove_reader(ours)
+        loop.add_reader(ours, read)  # as if it had never been there
+        assert loop.remove_reader(ours)
+
+    run(main)
+    assert seen == [b"later"]
+
+
+def test_one_that_is_unregistered_by_another_of_the_same_moment_is_not_called() -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> list[int]:
+        pairs = [socket.socketpair() for _ in range(2)]
+        called = []
+
+        def read(number: int) -> None:
+            called.append(number)
+            for ours, _ in pairs:
+                loop.remove_reader(ours)
+
+        for number, (ours, theirs) in enumerate(pairs):
+            theirs.send(b"x")
+            loop.add_reader(ours, read, number)
+        while not called:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for ends in pairs:
+            for end in ends:
+                end.close()
+        return called
+
+    assert len(run(main)) == 1
+
+
+@pytest.mark.parametrize("direction", ["add_reader", "add_writer"])
+def test_a_hang_up_reaches_either_direction(pair: tuple[socket.socket, socket.socket], direction: str) -> None:
+    ours, theirs = pair
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        heard = asyncio.Event()
+        theirs.close()
+        getattr(loop, direction)(ours, heard.set)
+        await heard.wait()
+        getattr(loop, direction.replace("add", "remove"))(ours)
+
+    run(main)
+
+
+def test_an_exception_is_reported_and_the_loop_goes_on(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    reports: list[dict[str, Any]] = []
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        loop.set_exception_handler(lambda loop, report: reports.append(report))
+        again = asyncio.Event()
+
+        def fail() -> None:
+            if reports:
+                again.set()
+                loop.remove_reader(ours)
+            raise LookupError("what is it")
+
+        loop.add_reader(ours, fail)
+        theirs.send(b"x")
+        await again.wait()
+
+    run(main)
+    assert [type(report["exception"]) for report in reports] == [LookupError, LookupError]
+
+
+def test_an_interrupt_ends_the_loop(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        def interrupt() -> None:
+            loop.remove_reader(ours)
+            raise SystemExit(7)
+
+        loop.add_reader(ours, interrupt)
+        theirs.send(b"x")
+        await asyncio.sleep(LIMIT)
+
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == 7
+
+
+def test_a_closed_descriptor_is_forgotten(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, _ = pair
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_reader(ours, print)
+        number = ours.fileno()
+        ours.close()
+        assert loop.remove_reader(number)
+        with pytest.raises(OSError, match="descriptor"):
+            loop.add_reader(number, print)
+        assert not loop.remove_reader(number)
+
+    run(main)
+    with pytest.raises(RuntimeError, match="closed"):
+        loop = EventLoop()
+        loop.close()
+        loop.add_reader(0, print)
+
+
+def test_what_asyncio_does_by_itself_works_as_ever() -> None:
+    """Transports, sock_ calls, child processes, signals, threads, timers: all on one loop, beside direct readers."""
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(100_000):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        content = os.urandom(3_000_000)
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(content)
+        writer.write_eof()
+        assert await reader.read() == content
+        writer.close()
+
+        with socket.socket() as raw:
+            raw.setblocking(False)
+            await loop.sock_connect(raw, address)
+            got = asyncio.Event()
+            loop.add_reader(raw, got.set)
+            loop.add_writer(raw, lambda: (raw.send(b"direct"), loop.remove_writer(raw)))
+            await got.wait()
+            loop.remove_reader(raw)
+            assert await loop.sock_recv(raw, 100) == b"direct"
+
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "print(input()[::-1])", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        told, _ = await child.communicate(b"abc\n")
+        assert told == b"cba\n"
+
+        heard = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR2, heard.set)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        await heard.wait()
+        loop.remove_signal_handler(signal.SIGUSR2)
+
+        assert await asyncio.to_thread(lambda: 3) == 3
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+        server.close()
+        await server.wait_closed()
+
+    run(main)
+
+
+def test_more_descriptors_than_one_look_takes_are_all_served() -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        pairs = [socket.socketpair() for _ in range(300)]
+        waiting = set(range(len(pairs)))
+        done = loop.create_future()
+
+        def read(number: int) -> None:
+            """Reads nothing: its descriptor stays ready and must not keep the others from their turn."""
+            waiting.discard(number)
+            if not waiting and not done.done():
+                done.set_result(None)
+
+        for number, (ours, theirs) in enumerate(pairs):
+            theirs.send(b"x")
+            loop.add_reader(ours, read, number)
+        await done
+        for ours, theirs in pairs:
+            loop.remove_reader(ours)
+            ours.close()
+            theirs.close()
+
+    run(main)
+
+
+def test_a_server_serves_on_it() -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        server = IPyServer(host="127.0.0.1", port=0)
+        server.add_exdriver("indi_simulator_telescope")
+        running = asyncio.create_task(server.asyncrun())
+        await server.ready()
+        child = await asyncio.create_subprocess_exec(
+            "indi_getprop",
+            "-p",
+            str(server.port),
+            "-t",
+            "20",
+            "-1",
+            "Telescope Simulator.CONNECTION.CONNECT",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        told, _ = await child.communicate()
+        assert told.strip() == b"Off"
+        server.shutdown()
+        await running
+
+    run(main)
+
+
+def test_the_loop_is_uvloops_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    loop = new_event_loop()
+    loop.close()
+    assert type(loop) is EventLoop
+    installed = ModuleType("uvloop")
+    vars(installed)["new_event_loop"] = asyncio.SelectorEventLoop
+    monkeypatch.setitem(sys.modules, "uvloop", installed)
+    loop = new_event_loop()
+    loop.close()
+    assert type(loop) is asyncio.SelectorEventLoop
