@@ -348,7 +348,9 @@ cdef class BlockPool:
 
     cdef readonly Py_ssize_t size
     cdef readonly Py_ssize_t keep
+    cdef readonly Py_ssize_t blocks  # how many there are, in use or not
     cdef Py_ssize_t count
+    cdef Py_ssize_t least        # unused ones at any time since the last `trim`
     cdef void **spare
 
     def __cinit__(self, Py_ssize_t size=256 << 10, Py_ssize_t keep=16):
@@ -371,14 +373,25 @@ cdef class BlockPool:
         cdef Block block = Block.__new__(Block)
         if self.count:
             self.count -= 1
+            self.least = min(self.least, self.count)
             block.mem = self.spare[self.count]
         else:
             block.mem = PyMem_RawMalloc(self.size)
             if block.mem == NULL:
                 raise MemoryError
+            self.blocks += 1
         block.pool = self
         block.size = self.size
         return block
+
+    def trim(self, Py_ssize_t keep) -> None:
+        """Free the blocks that were not needed since the last call, as long as more than `keep` are unused."""
+        while self.least and self.count > keep:
+            self.least -= 1
+            self.count -= 1
+            self.blocks -= 1
+            PyMem_RawFree(self.spare[self.count])
+        self.least = self.count
 
 
 @cython.final
@@ -405,6 +418,8 @@ cdef class Block:
             pool.count += 1
         else:
             PyMem_RawFree(self.mem)
+            if pool is not None:
+                pool.blocks -= 1
 
 
 # ------------------------------------------------------------------------------------------------------- BLOBs

@@ -22,6 +22,33 @@ def test_a_block_is_reused() -> None:
     assert address(pool.get()) == first
 
 
+def test_blocks_that_were_not_needed_are_given_back() -> None:
+    pool = BlockPool(size=4096, keep=100)
+    blocks = [pool.get() for _ in range(10)]
+    assert pool.blocks == 10
+    blocks.clear()
+    pool.trim(2)
+    assert pool.blocks == 10  # all of them were needed since the beginning
+    blocks = [pool.get() for _ in range(6)]
+    del blocks[:3]
+    pool.trim(2)
+    assert pool.blocks == 6  # four lay idle all the time
+    pool.trim(2)
+    assert pool.blocks == 5  # three are in use, two are kept
+    blocks.clear()
+    pool.trim(2)
+    pool.trim(2)
+    assert pool.blocks == 2
+
+
+def test_what_a_pool_does_not_keep_is_freed() -> None:
+    pool = BlockPool(size=4096, keep=2)
+    blocks = [pool.get() for _ in range(5)]
+    assert pool.blocks == 5
+    blocks.clear()
+    assert pool.blocks == 2
+
+
 def test_a_view_keeps_the_memory() -> None:
     pool = BlockPool(size=4096)
     block = pool.get()

@@ -14,7 +14,7 @@ import pytest
 from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.transport.connect import listen_tcp, open_tcp
-from indifast.transport.stream import MAX_FDS, SocketStream
+from indifast.transport.stream import MAX_FDS, SocketStream, read_buffer
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -46,6 +46,44 @@ def test_bytes_travel_both_ways(pair):
         stream.abort()
         await stream.wait_closed()
         await until(lambda: got.lost == [None])
+        theirs.close()
+
+    asyncio.run(scenario())
+
+
+class Keeper(Recorder):
+    """Keeps what arrives where it was read to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[memoryview] = []
+        self.length = 0
+
+    def data_received(self, data, start, end, fds):
+        self.kept.append(memoryview(data)[start:end])
+        self.length += end - start
+
+
+@pairs
+def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(pair):
+    payload = os.urandom(1 << 20) * 16
+
+    async def scenario():
+        ours, theirs = pair()
+        stream, got = SocketStream(ours), Keeper()
+        stream.start(got, Pieces())
+        most = []
+        for _ in range(3):
+            await asyncio.to_thread(theirs.sendall, payload)
+            await until(lambda: got.length == len(payload))
+            assert b"".join(got.kept) == payload
+            most.append(read_buffer().blocks)
+            got.kept.clear()
+            got.length = 0
+        assert most[0] * (256 << 10) >= len(payload)
+        assert most[2] < 2 * most[0], "later frames use what the first one has left"
+        await until(lambda: read_buffer().blocks <= 17)
+        stream.abort()
         theirs.close()
 
     asyncio.run(scenario())

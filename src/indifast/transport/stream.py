@@ -35,6 +35,9 @@ _WRITE_CHUNK = 1 << 20  # bytes per system call: larger ones gain nothing and ho
 _WRITE_BUDGET = 4 << 20  # bytes per turn of the loop for one stream, so that the others have their turn
 _DISCARDS = 64  # reads at most of input that nobody wants any more
 _MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
+_SPARE = 16  # unused receive buffers that a thread keeps for good
+_MOST_SPARE = 1024  # and at any time
+_TRIM_INTERVAL = 1.0  # seconds for which the others are kept, unused
 
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECV_FLAGS = socket.MSG_DONTWAIT
@@ -84,21 +87,30 @@ class _ReadBuffer(threading.local):
     """The receive block that all streams of a thread fill one after the other.
 
     What one read leaves free serves the next read, of whichever stream: idle streams hold no memory, and small messages
-    do not cost a block each.
+    do not cost a block each. Frames on their way fill many blocks; as new memory costs more than what is done with it,
+    those that come back are kept while such traffic goes on.
     """
 
     def __init__(self) -> None:
         from indifast._parser import BlockPool
 
-        self._pool = BlockPool()
+        self._pool = BlockPool(keep=_MOST_SPARE)
+        self._trimming: asyncio.AbstractEventLoop | None = None  # on which the next look at unused blocks is due
         self._block: Any = None
         self._view: memoryview | None = None
         self.start = 0
+
+    @property
+    def blocks(self) -> int:
+        """How many there are, in use or not."""
+        return self._pool.blocks
 
     def room(self) -> tuple[Any, memoryview]:
         """The block and its free part, which begins at `start`."""
         if self._view is None:
             self._block = self._pool.get()
+            if self._pool.blocks > _SPARE:
+                self._trim_later()
             self._view = memoryview(self._block).cast("B")
             self.start = 0
         return self._block, self._view[self.start :]
@@ -111,6 +123,18 @@ class _ReadBuffer(threading.local):
             self._view = self._block = None
         self.start = end
         return end
+
+    def _trim_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._trimming is not loop:
+            self._trimming = loop
+            loop.call_later(_TRIM_INTERVAL, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = None
+        self._pool.trim(_SPARE)
+        if self._pool.blocks > _SPARE + 1:  # one is being filled
+            self._trim_later()
 
 
 _read_buffer: _ReadBuffer | None = None
