@@ -98,14 +98,17 @@ static void drive(void)
 static char held[1 << 20];
 static size_t held_length;
 
-/* Reads until a word has been seen so many times; what stands before it is gone then. */
-static void until(int fd, const char *word, size_t count)
+/* Reads until an end tag has been seen so many times in elements that name the device: a server may send those of others
+ * as well. What stands before it is gone then. */
+static void until(int fd, const char *end_tag, const char *device, size_t count)
 {
     for (;;) {
         char *at, *from = held;
-        size_t length = strlen(word);
-        while (count && (at = memmem(from, held + held_length - from, word, length)))
-            from = at + length, count--;
+        size_t length = strlen(end_tag);
+        while (count && (at = memmem(from, held + held_length - from, end_tag, length))) {
+            count -= memmem(from, at - from, device, strlen(device)) != NULL;
+            from = at + length;
+        }
         held_length -= from - held;
         memmove(held, from, held_length);
         if (!count)
@@ -116,7 +119,7 @@ static void until(int fd, const char *word, size_t count)
         }
         ssize_t got = recv(fd, held + held_length, sizeof held - held_length, 0);
         if (got <= 0) {
-            fprintf(stderr, "small: no %s\n", word);
+            fprintf(stderr, "small: no %s of %s\n", end_tag, device);
             exit(1);
         }
         held_length += got;
@@ -145,7 +148,7 @@ static int connect_to(const char *port, const char *device)
         say(fd, "<getProperties version='1.7' device='%s'/>", device);
         struct pollfd wait = {fd, POLLIN, 0};
         if (poll(&wait, 1, 500) == 1) {
-            until(fd, "</defNumberVector>", 1);
+            until(fd, "</defNumberVector>", device, 1);
             return fd;
         }
         close(fd);
@@ -168,10 +171,10 @@ static void ask(const char *port, const char *device, double seconds, unsigned p
     static double times[MOST];
     size_t count = 0;
     int fd = connect_to(port, device);
-    say(fd, command, device), until(fd, "</setNumberVector>", answers); /* warms up */
+    say(fd, command, device), until(fd, "</setNumberVector>", device, answers); /* warms up */
     for (double start, end = now() + seconds; (start = now()) < end && count < MOST;) {
         say(fd, command, device);
-        until(fd, "</setNumberVector>", answers);
+        until(fd, "</setNumberVector>", device, answers);
         times[count++] = (now() - start) * 1e6;
         if (pause)
             usleep(pause);
