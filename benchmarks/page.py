@@ -28,10 +28,10 @@ make performance
 ```
 
 which runs `python -m benchmarks.everything` and `python -m benchmarks.page`. A figure is the median of the runs that
-stand below its table; the contenders take turns, each round beginning with another one. Servers of
-indifast run on the event loop that it brings, its drivers and clients on asyncio's; the column “{uvloop}” is the same
-code under uvloop's, and no goal is about it. “failed” is a contender with a wrong or missing byte, a lost client or no
-answer, in any run; “-” was not measured.
+stand below its table; the contenders take turns, each round beginning with another one. Where indifast's server is a
+process of its own, it runs on the event loop that it brings; drivers, clients, and servers within the process of a
+driver run on asyncio's. The column “{uvloop}” is the same code under uvloop's, and no goal is about it. “failed” is a
+contender with a wrong or missing byte, a lost client or no answer, in any run; “-” was not measured.
 
 Every byte of every frame is compared by the receivers inside of the timed runs, at the same cost for every contender;
 where that made fewer than 100 frames, a contender went on until it had them.

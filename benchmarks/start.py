@@ -6,6 +6,7 @@ Every figure of a run is the median of so many starts of a process, all kinds in
 part of each. The import ends with the process; indifast imports its classes when they are first used, the second row
 has them. A server listens when a client can connect, and answers when a client that has connected has the first
 definition of an executable driver; either counts from the start of the process. Between the two the client waits.
+`indifast serve` runs on uvloop where that is installed.
 """
 
 from __future__ import annotations

@@ -98,15 +98,25 @@ static void drive(void)
 static char held[1 << 20];
 static size_t held_length;
 
-/* Reads until an end tag has been seen so many times in elements that name the device: a server may send those of others
- * as well. What stands before it is gone then. */
+/* Whether an element is about the device; servers write either kind of quotes. */
+static int names(const char *element, size_t length, const char *device)
+{
+    char single[256], twofold[256];
+    int size = snprintf(single, sizeof single, "device='%s'", device);
+    snprintf(twofold, sizeof twofold, "device=\"%s\"", device);
+    return memmem(element, length, single, size) || memmem(element, length, twofold, size);
+}
+
+/* Reads until an end tag has been seen so many times in elements about the device: a server may send those of others as
+ * well. What stands before it is gone then. */
 static void until(int fd, const char *end_tag, const char *device, size_t count)
 {
+    enum { TAIL = 4096 };
     for (;;) {
         char *at, *from = held;
         size_t length = strlen(end_tag);
         while (count && (at = memmem(from, held + held_length - from, end_tag, length))) {
-            count -= memmem(from, at - from, device, strlen(device)) != NULL;
+            count -= names(from, at - from, device);
             from = at + length;
         }
         held_length -= from - held;
@@ -114,8 +124,8 @@ static void until(int fd, const char *end_tag, const char *device, size_t count)
         if (!count)
             return;
         if (held_length > sizeof held / 2) {
-            memmove(held, held + held_length - 64, 64);
-            held_length = 64;
+            memmove(held, held + held_length - TAIL, TAIL);
+            held_length = TAIL;
         }
         ssize_t got = recv(fd, held + held_length, sizeof held - held_length, 0);
         if (got <= 0) {

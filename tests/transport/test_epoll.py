@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import signal
@@ -112,16 +113,102 @@ def test_one_that_is_unregistered_by_another_of_the_same_moment_is_not_called() 
     assert len(run(main)) == 1
 
 
-@pytest.mark.parametrize("direction", ["add_reader", "add_writer"])
-def test_a_hang_up_reaches_either_direction(pair: tuple[socket.socket, socket.socket], direction: str) -> None:
-    ours, theirs = pair
-
+def test_a_hang_up_reaches_the_reader() -> None:
     async def main(loop: asyncio.AbstractEventLoop) -> None:
         heard = asyncio.Event()
-        theirs.close()
-        getattr(loop, direction)(ours, heard.set)
+        source, sink = os.pipe()
+        os.close(sink)  # the kernel reports this alone: nothing can be read
+        loop.add_reader(source, heard.set)
         await heard.wait()
-        getattr(loop, direction.replace("add", "remove"))(ours)
+        loop.remove_reader(source)
+        os.close(source)
+
+    run(main)
+
+
+def test_an_error_reaches_the_writer() -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        heard = asyncio.Event()
+        source, sink = os.pipe()
+        os.set_blocking(sink, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(sink, bytes(1 << 16)):
+                pass
+        loop.add_writer(sink, heard.set)
+        loop.call_soon(os.close, source)  # the kernel reports this alone: nothing can be written
+        await heard.wait()
+        loop.remove_writer(sink)
+        os.close(sink)
+
+    run(main)
+
+
+def test_an_event_is_not_for_the_next_one_who_has_the_number() -> None:
+    """Two are ready at once; the first one called closes the other's socket, and the number goes to a quiet one."""
+
+    async def main(loop: asyncio.AbstractEventLoop) -> list[str]:
+        pairs = [socket.socketpair() for _ in range(2)]
+        quiet = socket.socketpair()
+        called = []
+
+        def read(number: int) -> None:
+            called.append("read")
+            for ours, _ in pairs:
+                loop.remove_reader(ours)
+            other = pairs[1 - number][0].fileno()
+            os.dup2(quiet[0].fileno(), other)
+            loop.add_reader(other, called.append, "of the quiet one")
+
+        for number, (ours, theirs) in enumerate(pairs):
+            theirs.send(b"x")
+            loop.add_reader(ours, read, number)
+        while not called:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for ours, theirs in [*pairs, quiet]:
+            loop.remove_reader(ours)
+            ours.close()
+            theirs.close()
+        return called
+
+    assert run(main) == ["read"]
+
+
+def test_a_descriptor_may_have_a_reader_of_ours_and_a_writer_of_asyncios(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    content = os.urandom(8 << 20)
+
+    async def main(loop: asyncio.AbstractEventLoop) -> bytes:
+        heard: list[bytes] = []
+        got = asyncio.Event()
+        loop.add_reader(ours, lambda: (heard.append(ours.recv(100)), got.set()))
+
+        def take_all() -> None:
+            left = len(content)
+            while left:
+                left -= len(theirs.recv(min(left, 1 << 16)))
+            theirs.send(b"thank you")
+
+        taking = asyncio.to_thread(take_all)
+        await asyncio.gather(loop.sock_sendall(ours, content), taking)
+        await got.wait()
+        assert loop.remove_reader(ours)
+        return b"".join(heard)
+
+    assert run(main) == b"thank you"
+
+
+def test_a_transports_descriptor_is_not_for_readers() -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _, writer = await asyncio.open_connection(sock=ours)
+            with pytest.raises(RuntimeError, match="transport"):
+                loop.add_reader(ours.fileno(), print)
+            writer.close()
+            await writer.wait_closed()
 
     run(main)
 

@@ -80,6 +80,7 @@ def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(pair):
             most.append(read_buffer().blocks)
             got.kept.clear()
             got.length = 0
+            assert read_buffer().blocks == most[-1], "what came back is kept"
         assert most[0] * (256 << 10) >= len(payload)
         assert most[2] < 2 * most[0], "later frames use what the first one has left"
         await until(lambda: read_buffer().blocks <= 17)

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.cli import WRITING
 from indifast.cli.arguments import Parser, number
 from indifast.cli.session import Status, ToolError, file_failure, run
+from indifast.cli.signals import STOPPING
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
 from indifast.server.ipyserver import IPyServer
 
@@ -91,7 +91,7 @@ async def _replay(options: argparse.Namespace) -> int:
 
 async def _serve(options: argparse.Namespace, what: str) -> int:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for each in STOPPING:
         loop.add_signal_handler(each, stop.set)
     server = IPyServer(host=options.host, port=int(options.port), maxconnections=None, unix_socket=options.unix)
     server.keepalive = 0

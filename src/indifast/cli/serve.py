@@ -14,7 +14,7 @@ from types import FrameType
 from indifast.cli.serve_log import good_bye, log_to_stderr, sentence
 from indifast.cli.serve_options import USAGE, ConfigError, Options, UsageError, parse_arguments
 from indifast.cli.signals import STOPPING
-from indifast.transport.sockets import addresses_of, check_port, tcp_sockets, unix_path, unix_socket
+from indifast.transport.sockets import Address, addresses_of, check_port, tcp_sockets, unix_path, unix_socket
 
 logger = logging.getLogger(__name__)
 
@@ -50,44 +50,50 @@ def _main(words: list[str], program: str, *, stand_in: bool) -> int:
         options = parse_arguments(words)
     except UsageError as exc:
         print(f"{program}: {exc}", file=sys.stderr)
-        print(
-            USAGE.format(program=program, host="all interfaces" if stand_in else "localhost"), end="", file=sys.stderr
-        )
+        print(usage, end="", file=sys.stderr)
         return 2
     except ConfigError as exc:
         return good_bye(str(exc))
     logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
     if options.host is None:
         options.host = "" if stand_in else "localhost"
-    _be_stopped(options)
     with contextlib.ExitStack() as stack:
         try:
-            sockets = [stack.enter_context(sock) for sock in _listening(options.host, options)]
+            check_port(options.port)
+            addresses = addresses_of(options.host)  # it may have to ask a name server: a signal ends that, as ever
+            stopped = _be_stopped(options)
+            sockets = [stack.enter_context(sock) for sock in _listening(addresses, options)]
         except (OSError, ValueError) as exc:
             return good_bye(sentence(exc))
         # Clients can connect from here on: they wait in the kernel while asyncio and the server are imported.
         from indifast.cli.serve_supervisor import supervise
 
-        return supervise(options, sockets, stand_in=stand_in)
+        return supervise(options, sockets, stopped, stand_in=stand_in)
 
 
-def _listening(host: str, options: Options) -> Iterator[socket.socket]:
+def _listening(addresses: Sequence[Address], options: Options) -> Iterator[socket.socket]:
     """The sockets on which this server listens, one by one as they are opened."""
-    check_port(options.port)
-    yield from tcp_sockets(addresses_of(host), options.port, host)
+    yield from tcp_sockets(addresses, options.port, options.host)
     yield unix_socket(unix_path(options.unix_socket))
 
 
-def _be_stopped(options: Options) -> None:
-    """A server that can be found can be stopped, too, while its event loop does not see to signals yet."""
+def _be_stopped(options: Options) -> list[int]:
+    """A server that can be found can be stopped, too, while its event loop does not see to signals yet.
+
+    Returns the signals that came. The first one ends the process where it stands; where Python discards that, as in
+    what it calls for weak references while it imports, it is still to be looked at.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        raise SystemExit(0)
+
     for number in STOPPING:
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     if options.stats:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is nothing to count yet
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
+    return stopped
 
 
 def _set_process_name(name: str) -> None:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def supervise(options: Options, sockets: Sequence[socket.socket], *, stand_in: bool) -> int:
-    """Serve on sockets that listen already, to the end; gives the exit status."""
-    supervisor = _Supervisor(options, sockets, stand_in)
+def supervise(options: Options, sockets: Sequence[socket.socket], stopped: Sequence[int], *, stand_in: bool) -> int:
+    """Serve on sockets that listen already, to the end; gives the exit status. `stopped`: signals that came by now."""
+    supervisor = _Supervisor(options, sockets, stopped, stand_in)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(supervisor.run())
 
@@ -40,9 +40,12 @@ def supervise(options: Options, sockets: Sequence[socket.socket], *, stand_in: b
 class _Supervisor:
     """The server and everything around it, from start to end."""
 
-    def __init__(self, options: Options, sockets: Sequence[socket.socket], stand_in: bool) -> None:
+    def __init__(
+        self, options: Options, sockets: Sequence[socket.socket], stopped: Sequence[int], stand_in: bool
+    ) -> None:
         self.options = options
         self.sockets = sockets
+        self.stopped = stopped
         self.stand_in = stand_in
         self.server: TappedServer
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
@@ -60,6 +63,8 @@ class _Supervisor:
                 self._open_records(stack)
                 self.server = self._make_server()
                 self._handle_signals()
+                if self.stopped:
+                    return 0
                 await self._start_server()
                 if options.fifo is not None:
                     from indifast.server.fifo import Fifo
@@ -73,7 +78,9 @@ class _Supervisor:
                 if self.recorder is not None:
                     self.recorder.discard()  # whoever tries again and again is to find no heap of files
                 return good_bye(sentence(exc))
-            if self._start_drivers():
+            if self.server.stop:
+                pass  # a signal came meanwhile
+            elif self._start_drivers():
                 self._report_regularly()
             else:
                 self._end(1)

@@ -17,7 +17,7 @@ from indifast.routing.outbox import Outbox, Property
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
 from indifast.server.connections import Connection
-from indifast.transport.stream import Stream
+from indifast.transport.stream import Stream, read_buffer
 
 logger = logging.getLogger(__name__)
 
@@ -258,12 +258,13 @@ class Core:
             connection.resume("command")
 
     def close(self) -> None:
-        """No more timers."""
+        """No more timers, no more frames."""
         self._closed = True
         for timer in (self._check, self._asking):
             if timer is not None:
                 timer.cancel()
         self._check = self._asking = None
+        read_buffer().give_back()
 
 
 def _memory() -> int:

@@ -98,7 +98,10 @@ async def listen_tcp(
     With TLS when a context is given. Port 0 takes one that is free on all of them (`Listener.port`). A port in use is
     an OSError that says what to do.
     """
-    addresses = await asyncio.get_running_loop().run_in_executor(None, sockets.addresses_of, host)
+    if host in sockets.KNOWN_HOSTS:
+        addresses = sockets.addresses_of(host)
+    else:
+        addresses = await asyncio.get_running_loop().run_in_executor(None, sockets.addresses_of, host)
     return listen_on(sockets.tcp_sockets(addresses, port, host), on_stream, ssl=ssl)
 
 
@@ -115,4 +118,9 @@ def listen_on(
 ) -> Listener:
     """Accept on sockets that listen already, and take them over; with TLS when a context is given."""
     acceptor = None if ssl is None else tls.Acceptor(ssl, on_stream)
-    return Listener(listening, on_stream, acceptor)
+    try:
+        return Listener(listening, on_stream, acceptor)
+    except BaseException:
+        for sock in listening:
+            sock.close()
+        raise

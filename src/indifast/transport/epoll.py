@@ -41,61 +41,88 @@ class _Selector(selectors.BaseSelector):
     """An epoll that calls those who watch a descriptor itself, and tells the loop of the others."""
 
     def __init__(self) -> None:
-        self.epoll = select.epoll()
         self.watches: dict[int, _Watch] = {}
+        self._epoll = select.epoll()
         self._keys: dict[Any, selectors.SelectorKey] = {}
         self._closed = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready: list[tuple[selectors.SelectorKey, int]] = []
-        watches = self.watches
-        for fd, event in self.epoll.poll(timeout, _AT_ONCE):
-            watch = watches.get(fd)
-            if watch is None:
-                key = self._keys.get(fd)
-                if key is not None:  # None: unregistered by one who was called just now
-                    wanted = (selectors.EVENT_WRITE if event & ~_IN else 0) | (
-                        selectors.EVENT_READ if event & ~_OUT else 0
-                    )
-                    ready.append((key, wanted & key.events))
-                continue
+        watches, keys = self.watches, self._keys
+        # Who is meant is settled before anybody is called: a number may be somebody else's a moment later.
+        found = [(event, watches.get(fd), keys.get(fd)) for fd, event in self._epoll.poll(timeout, _AT_ONCE)]
+        ready = []
+        for event, watch, key in found:
             # An error or a hang-up is news for both directions.
-            if event & ~_OUT and watch.readable is not None:
-                watch.readable()
-            if event & ~_IN and watch.writable is not None and watches.get(fd) is watch:
-                watch.writable()
-        return ready
+            if watch is not None:
+                if event & ~_OUT and watch.readable is not None:
+                    watch.readable()
+                if event & ~_IN and watch.writable is not None:
+                    watch.writable()
+            if key is not None:
+                wanted = (selectors.EVENT_WRITE if event & ~_IN else 0) | (selectors.EVENT_READ if event & ~_OUT else 0)
+                ready.append((key, wanted & key.events))
+        # A key that one of those called has changed is looked at again: its event comes again.
+        return [(key, events) for key, events in ready if keys.get(key.fd) is key] if ready else ready
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = _number(fileobj)
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} is already registered")
-        self.epoll.register(fd, _epoll_events(events))
-        key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        key = self._keys.pop(_number(fileobj))
-        with contextlib.suppress(OSError):  # it was closed meanwhile
-            self.epoll.unregister(key.fd)
-        return key
+        return self._set_key(selectors.SelectorKey(fileobj, fd, events, data))
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = _number(fileobj)
-        old = self._keys[fd]
-        if events != old.events:
-            self.epoll.modify(fd, _epoll_events(events))
-        key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
+        if fd not in self._keys:
+            raise KeyError(f"{fileobj!r} is not registered")
+        return self._set_key(selectors.SelectorKey(fileobj, fd, events, data))
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        fd = _number(fileobj)
+        before = self.wanted(fd)
+        key = self._keys.pop(fd)
+        self.forget(fd, before)
         return key
 
     def close(self) -> None:
         self._closed = True
-        self.epoll.close()
+        self._epoll.close()
         self.watches.clear()
         self._keys.clear()
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return None if self._closed else self._keys  # type: ignore[return-value]  # so says selectors.BaseSelector
+
+    def wanted(self, fd: int) -> int:
+        """The events that are to be heard of, for those called from here and for the loop."""
+        watch, key = self.watches.get(fd), self._keys.get(fd)
+        return (0 if watch is None else watch.events) | (0 if key is None else _epoll_events(key.events))
+
+    def tell(self, fd: int, before: int) -> None:
+        """Tell the kernel what is wanted now, if it is more or less than before. OSError: it can't be watched."""
+        now = self.wanted(fd)
+        if now == before:
+            return
+        if not before:
+            self._epoll.register(fd, now)
+        elif now:
+            self._epoll.modify(fd, now)
+        else:
+            self._epoll.unregister(fd)
+
+    def forget(self, fd: int, before: int) -> None:
+        """As `tell`, for a descriptor that may have been closed meanwhile."""
+        with contextlib.suppress(OSError):
+            self.tell(fd, before)
+
+    def _set_key(self, key: selectors.SelectorKey) -> selectors.SelectorKey:
+        before = self.wanted(key.fd)
+        self._keys[key.fd] = key
+        try:
+            self.tell(key.fd, before)
+        except OSError:
+            del self._keys[key.fd]
+            raise
+        return key
 
 
 def _epoll_events(events: int) -> int:
@@ -110,7 +137,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     """The event loop of this module, for Linux.
 
     What `add_reader` and `add_writer` register is called from within the loop's look at its descriptors, before what
-    `call_soon` has queued, and must be able to meet a descriptor that is not ready after all.
+    `call_soon` has queued.
     """
 
     def __init__(self) -> None:
@@ -130,33 +157,27 @@ class EventLoop(asyncio.SelectorEventLoop):
         return self._unwatch(_number(fd), "writable") or super().remove_writer(fd)  # of asyncio's own
 
     def _watch(self, fd: int, direction: str, callback: Callable[[], object]) -> None:
+        self._ensure_fd_no_transport(fd)  # type: ignore[attr-defined]  # of asyncio: who is asked has the right words
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
-        watch = self._direct.watches.get(fd)
-        if watch is None:
-            watch = _Watch()
-            setattr(watch, direction, callback)
-            self._direct.epoll.register(fd, watch.events)
-            self._direct.watches[fd] = watch
-            return
-        before = watch.events
+        before = self._direct.wanted(fd)
+        watch = self._direct.watches.setdefault(fd, _Watch())
         setattr(watch, direction, callback)
-        if watch.events != before:
-            self._direct.epoll.modify(fd, watch.events)
+        try:
+            self._direct.tell(fd, before)
+        except OSError:
+            del self._direct.watches[fd]
+            raise
 
     def _unwatch(self, fd: int, direction: str) -> bool:
         watch = self._direct.watches.get(fd)
         if watch is None or getattr(watch, direction) is None:
             return False
+        before = self._direct.wanted(fd)
         setattr(watch, direction, None)
-        events = watch.events
-        if not events:
+        if not watch.events:
             del self._direct.watches[fd]
-        with contextlib.suppress(OSError):  # it was closed meanwhile
-            if events:
-                self._direct.epoll.modify(fd, events)
-            else:
-                self._direct.epoll.unregister(fd)
+        self._direct.forget(fd, before)
         return True
 
     def _guarded(self, callback: Callable[[*Ts], Any], args: tuple[*Ts]) -> Callable[[], object]:

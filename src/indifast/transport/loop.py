@@ -7,7 +7,7 @@ import select
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """The fastest event loop that there is here: uvloop's where it is installed, else `own_event_loop`.
+    """An event loop that is faster than asyncio's: uvloop's where it is installed, else `own_event_loop`.
 
     For `asyncio.Runner(loop_factory=…)`, and from Python 3.12 on for `asyncio.run(…, loop_factory=…)`.
     """

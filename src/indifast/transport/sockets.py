@@ -13,6 +13,9 @@ BACKLOG = 1024
 # One family is not there: a machine without IPv6 has a "localhost" all the same.
 _NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
+KNOWN_HOSTS = (None, "", "localhost")
+"""Those of `addresses_of` that no name server is asked for."""
+
 Address = tuple[int, str]
 """Family and numeric address."""
 

@@ -37,7 +37,7 @@ _DISCARDS = 64  # reads at most of input that nobody wants any more
 _MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
 _SPARE = 16  # unused receive buffers that a thread keeps for good
 _MOST_SPARE = 1024  # and at any time
-_TRIM_INTERVAL = 1.0  # seconds for which the others are kept, unused
+_TRIM_INTERVAL = 1.0  # seconds for which the others are kept at least, unused
 
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECV_FLAGS = socket.MSG_DONTWAIT
@@ -123,6 +123,11 @@ class _ReadBuffer(threading.local):
             self._view = self._block = None
         self.start = end
         return end
+
+    def give_back(self) -> None:
+        """Free the unused blocks but for a few: no more frames will come soon."""
+        self._pool.trim(_SPARE)
+        self._pool.trim(_SPARE)  # none was needed in between
 
     def _trim_later(self) -> None:
         loop = asyncio.get_running_loop()
