@@ -62,7 +62,9 @@ def _verdict(goal: Judgement) -> str:
 
 def _facts(result: Result) -> str:
     told = {name: value for name, value in result.settings.items() if name not in ("runs", "seconds", "quick")}
-    facts = [f"{result.settings['runs']} runs of {result.settings['seconds']:g} s"]
+    runs = result.settings["runs"]
+    once = runs > 1 and all(len(figures) <= 1 for row in result.rows for figures in row.figures.values())
+    facts = ["one run for each point" if once else f"{runs} runs of {result.settings['seconds']:g} s"]
     facts += [f"{name} {value}" for name, value in told.items()]
     facts.append(f"{result.date[:10]}, took {result.seconds:.0f} s")
     if result.compared:

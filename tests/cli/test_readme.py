@@ -51,7 +51,10 @@ def test_the_figures_are_those_of_the_stored_results() -> None:
 def test_new_results_bring_new_figures(tmp_path: Path) -> None:
     row = Row("with enclen", "MB/s", {OURS: [1233.0, 1235.0, 1234.0]})
     settings = {"runs": 3, "seconds": 5.0, "quick": False}
-    Result("relay", "Relay", "", "2026-01-01T00:00:00Z", 1.0, {"machine": "an abacus"}, settings, [row]).save(tmp_path)
+    date, machine = "2026-01-01T00:00:00Z", {"machine": "an abacus"}
+    Result("relay", "Relay", "", date, 1.0, machine, settings, [row]).save(tmp_path)
+    curve = [Row("time by servers: 1", "µs", {OURS: [5.0]}), Row("time by servers: 2", "µs", {OURS: [7.0]})]
+    Result("scaling", "Scaling", "", date, 2.0, machine, settings, curve).save(tmp_path)
     copy = tmp_path / "README.md"
     copy.write_text(README.read_text())
     assert not page.main(["--results", str(tmp_path), "--page", str(tmp_path / "page.md"), "--readme", str(copy)])
@@ -59,3 +62,6 @@ def test_new_results_bring_new_figures(tmp_path: Path) -> None:
     assert "an abacus; medians of 3 runs of 5 s" in figures
     assert "| 1234 |" in figures
     assert "## Development" in copy.read_text()
+    written = (tmp_path / "page.md").read_text()
+    assert "\n3 runs of 5 s; 2026-01-01, took 1 s.\n" in written
+    assert "\none run for each point; 2026-01-01, took 2 s.\n" in written
