@@ -98,13 +98,15 @@ static void drive(void)
 static char held[1 << 20];
 static size_t held_length;
 
-/* Whether an element is about the device; servers write either kind of quotes. */
-static int names(const char *element, size_t length, const char *device)
+/* Whether the element that ends there is about the device: the last start tag with a device is its own. Servers write either
+ * kind of quotes. */
+static int names(const char *from, const char *end, const char *device)
 {
-    char single[256], twofold[256];
-    int size = snprintf(single, sizeof single, "device='%s'", device);
-    snprintf(twofold, sizeof twofold, "device=\"%s\"", device);
-    return memmem(element, length, single, size) || memmem(element, length, twofold, size);
+    const char *at = NULL;
+    size_t size = strlen(device);
+    for (; (from = memmem(from, end - from, "device=", 7)); from += 7)
+        at = from;
+    return at && (size_t)(end - at) > size + 8 && !memcmp(at + 8, device, size) && at[8 + size] == at[7];
 }
 
 /* Reads until an end tag has been seen so many times in elements about the device: a server may send those of others as
@@ -116,7 +118,7 @@ static void until(int fd, const char *end_tag, const char *device, size_t count)
         char *at, *from = held;
         size_t length = strlen(end_tag);
         while (count && (at = memmem(from, held + held_length - from, end_tag, length))) {
-            count -= names(from, at - from, device);
+            count -= names(from, at, device);
             from = at + length;
         }
         held_length -= from - held;

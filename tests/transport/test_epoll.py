@@ -40,6 +40,15 @@ def run(main: Callable[[asyncio.AbstractEventLoop], Coroutine[Any, Any, Any]]) -
         return runner.run(limited())
 
 
+def make_readable(
+    loop: asyncio.AbstractEventLoop, pairs: list[tuple[socket.socket, socket.socket]], read: Callable[[int], None]
+) -> None:
+    """All at the same moment; `read` gets the number of the pair."""
+    for number, (ours, theirs) in enumerate(pairs):
+        theirs.send(b"x")
+        loop.add_reader(ours, read, number)
+
+
 def test_a_reader_is_called_with_its_arguments_in_its_context(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     variable = contextvars.ContextVar("variable", default="")
@@ -99,9 +108,7 @@ def test_one_that_is_unregistered_by_another_of_the_same_moment_is_not_called() 
             for ours, _ in pairs:
                 loop.remove_reader(ours)
 
-        for number, (ours, theirs) in enumerate(pairs):
-            theirs.send(b"x")
-            loop.add_reader(ours, read, number)
+        make_readable(loop, pairs, read)
         while not called:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -159,9 +166,7 @@ def test_an_event_is_not_for_the_next_one_who_has_the_number() -> None:
             os.dup2(quiet[0].fileno(), other)
             loop.add_reader(other, called.append, "of the quiet one")
 
-        for number, (ours, theirs) in enumerate(pairs):
-            theirs.send(b"x")
-            loop.add_reader(ours, read, number)
+        make_readable(loop, pairs, read)
         while not called:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -333,9 +338,7 @@ def test_more_descriptors_than_one_look_takes_are_all_served() -> None:
             if not waiting and not done.done():
                 done.set_result(None)
 
-        for number, (ours, theirs) in enumerate(pairs):
-            theirs.send(b"x")
-            loop.add_reader(ours, read, number)
+        make_readable(loop, pairs, read)
         await done
         for ours, theirs in pairs:
             loop.remove_reader(ours)

@@ -388,11 +388,8 @@ class BlobMessage:
             text = "BLOB of %s.%s is filled up with zero bytes: %s"
             logger.error(text, shown(self.device), shown(self.name), str(exc) or repr(exc))
             missing = content.length - sum(map(len, before)) // 4 * 3
-            if missing >= _BLOCK:
-                zeros = encode(bytes(_BLOCK))
-                for _ in range(missing // _BLOCK):
-                    yield zeros
-            yield encode(bytes(missing % _BLOCK))
+            for start in range(0, missing, _BLOCK):
+                yield encode(bytes(min(_BLOCK, missing - start)))
 
     def _make_attached(self) -> None:
         files = []
