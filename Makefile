@@ -7,68 +7,87 @@ BIN := $(VENV)/bin
 SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.h)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test bench performance bench-peers peers lint sanitize pictures build clean
+# Most tests wait most of the time: more of them at once than there are processors.
+WORKERS ?= $(shell expr 3 '*' `getconf _NPROCESSORS_ONLN`)
+
+# Everything is installed in the versions that requirements/ names; LOCKED=no takes the newest that there are.
+LOCKED ?= yes
+ifeq ($(LOCKED),yes)
+BUILD_PACKAGES := --require-hashes --requirement requirements/build.txt
+TEST_PACKAGES := --require-hashes --requirement requirements/test.txt
+else
+BUILD_PACKAGES := --upgrade setuptools Cython numpy
+TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[test,lint]"
+endif
+
+.PHONY: demo test bench performance bench-peers peers lint sanitize pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
 
-test: build peers
-	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest $(PYTEST_ARGS)
+test: build tools peers
+	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
 
-bench: build
+bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
 
 # Everything beside the peers, about half an hour on a quiet machine, then docs/performance.md from what was measured.
-performance: build peers
-	INDIFAST_EXTENSIONS=later $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --no-build-isolation --editable ".[bench]"
+performance: build tools peers
 	$(BIN)/python -m benchmarks.everything --results benchmarks/results
 	$(BIN)/python -m benchmarks.page
 
 # The programs indifast is measured against and talks to in its tests, each in an environment of its own.
 peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done $(PEERS)/term/.done $(PEERS)/web/.done
 
-lint: build
+lint: build tools
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 # The pictures of the terminal client in README.md and docs: the real program in front of real drivers.
-pictures: build
+pictures: build tools
 	$(BIN)/python docs/pictures/make.py
 
 # The extensions built with AddressSanitizer and UndefinedBehaviorSanitizer, beside the normal build. Leaks are not
 # looked for: CPython keeps memory at exit.
 SANITIZED := build/sanitize
-sanitize: build
+sanitize: build tools
 	INDIFAST_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build \
 	    --build-base build/sanitize-tmp --build-lib $(SANITIZED) build_ext --parallel 2
 	PYTHON="$(CURDIR)/$(BIN)/python" .ci/sanitized "$(CURDIR)/$(SANITIZED)" \
 	    -m pytest -p no:cacheprovider tests/parser tests/codec $(PYTEST_ARGS)
 
+# The versions in requirements/, anew: the newest that pyproject.toml allows.
+lock: tools
+	$(PIP) install --quiet uv
+	$(BIN)/python requirements/lock.py
+
 build: $(VENV)/.built
 
-$(VENV)/.packages: pyproject.toml
+$(VENV)/.packages: pyproject.toml requirements/build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "indifast needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "setuptools>=77" "Cython>=3.0" wheel
-	INDIFAST_EXTENSIONS=later $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --no-build-isolation --editable ".[test,lint]"
+	$(PIP) install --quiet $(BUILD_PACKAGES)
+	INDIFAST_EXTENSIONS=later $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# What tests, benchmarks and lint need, and `make demo` does not.
+.PHONY: tools
+tools: $(VENV)/.tools
+
+$(VENV)/.tools: $(VENV)/.packages requirements/test.txt
+	INDIFAST_EXTENSIONS=later $(PIP) install --quiet $(TEST_PACKAGES)
 	touch $@
 
 $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
 	touch $@
 
-$(PEERS)/d31/.done: PACKAGES = indipydriver==3.1.2 indipyserver==0.0.6 indipyclient==0.9.4 numpy
-$(PEERS)/d22/.done: PACKAGES = indipydriver==2.2.0
-$(PEERS)/d12/.done: PACKAGES = indipydriver==1.2.2
-$(PEERS)/term/.done: PACKAGES = indipyterm==0.1.8
-$(PEERS)/web/.done: PACKAGES = indipyweb==0.2.1
-$(PEERS)/%/.done: | $(VENV)/.packages
+$(PEERS)/%/.done: requirements/peer-%.txt | $(VENV)/.packages
 	rm -rf $(@D)
 	$(PYTHON) -m venv --without-pip $(@D)
-	$(BIN)/python -m pip --python $(@D)/bin/python install --quiet --disable-pip-version-check $(PACKAGES)
+	$(PIP) --python $(@D)/bin/python install --quiet --require-hashes --requirement $<
 	touch $@
 
 clean:

@@ -13,6 +13,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("d31", "d22", "d12")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_size_of_a_terminal() -> None:
+    """Programs find out the size of their own terminal: parallel workers of pytest have one in their environment."""
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
     """Gives the full path of an installed program; a test that needs one which is missing fails."""

@@ -16,8 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from astropy.io import fits
-
-LIMIT = 60.0
+from blackbox import LIMIT
 
 
 class Demo:

@@ -14,9 +14,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from indifast.client import IPyClient
+from blackbox import LIMIT, free_port
 
-LIMIT = 20.0
+from indifast.client import IPyClient
 
 NUMBERS = (
     '<defNumberVector device="D" name="N" label="Numbers" group="G" state="Idle" perm="rw" timeout="5"'
@@ -179,9 +179,7 @@ async def session(*sends: str, client: type[Any] = Recorder, **keywords: Any) ->
 @contextlib.contextmanager
 def indiserver(program: Callable[[str], str], *drivers: str) -> Iterator[tuple[int, str]]:
     """A C++ server with drivers; gives its port and the name of its local socket."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as home:
         local = os.path.join(home, "socket")
         process = subprocess.Popen(

@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+from blackbox import LIMIT
 from wire_client import WireClient, fence_device, full_driver, listening, until
 
 from indifast import (
@@ -93,7 +94,7 @@ def test_shutdown_returns_whatever_user_code_does(how: str) -> None:
         assert not driver.stopped.is_set()
         driver.shutdown()
         assert driver.shutdownrequested.is_set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             await running
         assert driver.stopped.is_set()
         assert cancelled
@@ -126,7 +127,7 @@ def test_shutdown_from_another_thread() -> None:
         running = asyncio.create_task(driver.asyncrun())
         await driver._runtime.up.wait()
         threading.Thread(target=driver.shutdown).start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             await running
 
     asyncio.run(run())
@@ -362,7 +363,7 @@ def test_a_driver_on_its_own_ends_with_the_fault(where: str) -> None:
             client.send(NUMBER)
             await client.until(lambda: client.eof)
             await client.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             with pytest.raises(ZeroDivisionError, match=where):
                 await running
 

@@ -20,13 +20,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from blackbox import LIMIT, free_port
 from child_driver import FRAME
 
 import indifast
 from indifast._parser import Element, Tokenizer
 
 CHILD = Path(__file__).with_name("child_driver.py")
-LIMIT = 30.0
 GET = b'<getProperties version="1.7" />'
 
 pytestmark = pytest.mark.timeout(120)
@@ -280,9 +280,7 @@ def _switches(pid: int) -> int:
 
 
 def test_under_the_cpp_server() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     path = os.pathsep.join([str(Path(indifast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "child_driver")

@@ -7,6 +7,8 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from blackbox import LIMIT
+
 from indifast import (
     BLOBMember,
     BLOBVector,
@@ -23,7 +25,6 @@ from indifast import (
 )
 from indifast._parser import Element, Tokenizer
 
-LIMIT = 20.0
 """Seconds after which something that should happen counts as not happening."""
 
 

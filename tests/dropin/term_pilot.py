@@ -16,7 +16,7 @@ from indipyterm import IPyTerm
 from textual.css.query import QueryError
 from textual.widgets import Button, TabbedContent
 
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 def text(widget: Any) -> str:
@@ -49,12 +49,20 @@ class Person:
                 return pane
         return None
 
-    async def show(self, pane: Any) -> None:
-        """Go to the tab that a pane is on."""
-        tab = next(node for node in pane.ancestors if type(node).__name__ == "GroupTabPane")
-        tabs = self.app.screen.query_one(TabbedContent)
-        tabs.active = tab.id
-        await self.until(lambda: pane.region and pane.is_on_screen, "the tab")
+    async def show(self, label: str) -> Any:
+        """Go to the tab of the vector that has a number of this label; gives its pane.
+
+        The application makes its panes anew while definitions arrive, and then shows its first tab.
+        """
+
+        def there() -> Any:
+            if (pane := self.pane(label)) is None:
+                return None
+            tab = next(node for node in pane.ancestors if type(node).__name__ == "GroupTabPane")
+            self.app.screen.query_one(TabbedContent).active = tab.id
+            return pane if pane.region and pane.is_on_screen else None
+
+        return await self.until(there, f"the tab of {label}")
 
     async def submit(self, pane: Any) -> None:
         button = next(button for button in pane.query(Button) if str(button.label) == "Submit")
@@ -71,8 +79,7 @@ async def main(port: int) -> None:
 
         await pilot.click((await person.until(camera, "the camera"))[0])
 
-        period = await person.until(lambda: person.pane("Period (ms)"), "the polling period")
-        await person.show(period)
+        period = await person.show("Period (ms)")
         assert text(period.query_one("NumberValue")) == "1000"
         await pilot.click(period.query_one("NumberInputField"))
         await pilot.press(*"3000", "enter")

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 from astropy.io import fits
+from blackbox import LIMIT
 
 from indifast import IPyServer
 from indifast.client import IPyClient, defNumberVector, setBLOBVector, setNumberVector
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "simulated_camera.py"
 CAMERA = "Simulated Camera"
-LIMIT = 30.0
 
 
 @pytest.fixture(scope="module")

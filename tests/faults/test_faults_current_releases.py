@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from blackbox import (
+    LIMIT,
     PYTHON,
     Channel,
     Child,
@@ -310,7 +311,7 @@ def test_r11_loss_of_a_remote_is_told_once_and_it_comes_back(serve: Serve, tmp_p
     """indipyserver 0.0.6 spins until two keep-alives have failed, never deletes the devices, and sends four messages
     every five seconds."""
     with socket.create_server(("127.0.0.1", 0)) as far:
-        far.settimeout(20)
+        far.settimeout(LIMIT)
         served = serve(remotes=[["127.0.0.1", far.getsockname()[1], True]])
         peer, _ = far.accept()
         remote = Channel(peer.fileno(), peer.fileno(), peer)

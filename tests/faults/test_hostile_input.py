@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from blackbox import PYTHON, Channel, Hub, processor_seconds, resident_bytes, tree, until
+from blackbox import PYTHON, Channel, Hub, free_port, processor_seconds, resident_bytes, tree, until
 from fault_support import GET, Served, answers, blob, blob_definition, definition, text
 
 import indifast as ipd
@@ -430,9 +430,7 @@ def test_listening_driver_survives_hostile_bytes(tmp_path: Path) -> None:
     async def scenario() -> None:
         vectors = [ipd.TextVector("text", "T", "G", "rw", "Ok", [ipd.TextMember("t")])]
         driver = Driver(ipd.Device("Dev", vectors))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         driver.listen("127.0.0.1", port)
         running = asyncio.create_task(driver.asyncrun())
         for _ in range(3):  # the next client is served at once when the one before has gone

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from blackbox import Channel, python_environment, until
+from blackbox import LIMIT, Channel, python_environment, until
 from recording_tools import DEFINITION, PICTURE, Replay, angle, command, elements, picture, values, write
 
 from indifast._parser import Tokenizer
@@ -115,7 +115,7 @@ def test_a_unix_socket_carries_blobs_as_descriptors(tmp_path: Path) -> None:
 
         client = Client(f"unix:{tmp_path}/socket")
         client.enableBLOBdefault = "Also"
-        async with client, asyncio.timeout(20):
+        async with client, asyncio.timeout(LIMIT):
             while len(client.got) < 2:
                 await asyncio.sleep(0.01)
         return client.got
@@ -356,13 +356,13 @@ def test_an_output_that_cannot_be_written_is_no_fault_of_the_recording(tmp_path:
     write(tmp_path / "r", [DEFINITION, *map(angle, range(5000))])
     words = [sys.executable, "-m", "indifast", "replay", option, str(tmp_path / "r")]
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, env=python_environment(), timeout=30)
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, env=python_environment(), timeout=LIMIT)
     assert done.returncode == 1
     assert done.stderr.decode().startswith("indifast: the output cannot be written: ")
     assert done.stderr.count(b"\n") == 1
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, env=python_environment(), timeout=30)
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, env=python_environment(), timeout=LIMIT)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 
@@ -380,7 +380,7 @@ def test_the_tools_of_libindi_see_the_devices(tmp_path: Path, program) -> None:
     with Replay(tmp_path, path) as replay:
         replay.until_stderr("everything stays")
         words = [program("indi_getprop"), "-p", str(replay.port), "-t", "2", "Dome.ANGLE.*"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT)
         assert done.stdout.splitlines() == ["Dome.ANGLE.AZ=7", "Dome.ANGLE.ALT=20"]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from blackbox import LIMIT
 from recording_tools import DEFINITION, PICTURE, angle, elements, picture
 
 from indifast import IPyServer
@@ -20,7 +21,7 @@ NOISE = random.Random(3).randbytes(300_000)
 
 
 async def true(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -78,7 +79,7 @@ def test_a_link_hears_commands_and_is_heard() -> None:
             async with IPyClient("localhost", server.port) as client:
                 await true(lambda: "getProperties" in heard)
                 link.send(elements(DEFINITION)[0])
-                await client.wait_for("Dome", "ANGLE", timeout=20)
+                await client.wait_for("Dome", "ANGLE", timeout=LIMIT)
                 await client.send_newVector("Dome", "ANGLE", members={"AZ": 5})
                 await true(lambda: "newNumberVector" in heard)
                 link.close()
@@ -131,7 +132,7 @@ def test_a_fault_of_on_message_is_logged(caplog: pytest.LogCaptureFixture) -> No
             async with client:
                 await true(lambda: client.connected and link.receive())
                 link.send(elements(DEFINITION)[0])
-                await client.wait_for("Dome", "ANGLE", timeout=20)
+                await client.wait_for("Dome", "ANGLE", timeout=LIMIT)
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -52,11 +53,12 @@ class Project:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "--benchmark-max-time", "0.05", *arguments],
             cwd=self.home,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             check=False,
-            timeout=100,
+            timeout=250,
         )
         return done.returncode, done.stdout
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+from blackbox import LIMIT, free_port
 
 import indifast
 from indifast._parser import Tokenizer
 
-LIMIT = 30.0
 SOURCE = str(Path(indifast.__file__).parents[1])
 
 
@@ -27,11 +27,6 @@ def until(condition: Callable[[], object], what: str = "condition") -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
 
 
 def script(folder: Path, name: str) -> Path:

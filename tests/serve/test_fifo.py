@@ -10,10 +10,9 @@ import sys
 import termios
 
 import pytest
+from blackbox import LIMIT
 
 from indifast.server.fifo import LONGEST_LINE, Command, CommandError, Fifo, parse
-
-LIMIT = 20.0
 
 
 async def until(condition, what: str = "condition") -> None:

@@ -14,6 +14,7 @@ import sys
 import psutil
 import pytest
 import trustme
+from blackbox import LIMIT
 from serve_tools import Client, Server, free_port, getprop, port_of, running, until
 
 TELESCOPE = "Telescope Simulator"
@@ -62,7 +63,9 @@ def test_a_simulator_answers_the_tools(tmp_path):
     with running(tmp_path, "-v", "-p", "0", "indi_simulator_telescope") as server:
         port = port_of(server)
         assert f"{TELESCOPE}.CONNECTION.CONNECT=Off" in getprop(port, f"{TELESCOPE}.CONNECTION.*")
-        subprocess.run(["indi_setprop", "-p", str(port), f"{TELESCOPE}.CONNECTION.CONNECT=On"], check=True, timeout=20)
+        subprocess.run(
+            ["indi_setprop", "-p", str(port), f"{TELESCOPE}.CONNECTION.CONNECT=On"], check=True, timeout=LIMIT
+        )
         until(lambda: "CONNECT=On" in getprop(port, f"{TELESCOPE}.CONNECTION.*"))
         assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: startup: indifast serve -u ", server.log, re.M)
         assert re.search(r": Driver indi_simulator_telescope: pid=\d+$", server.log, re.M)
@@ -307,7 +310,7 @@ def test_tls(tmp_path, toy, mutual):
             with pytest.raises(OSError):
                 sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
                 sock.sendall(b"<getProperties version='1.7'/>")
-                sock.settimeout(20)
+                sock.settimeout(LIMIT)
                 while not sock.recv(100):
                     raise ConnectionError("closed without a word")
             context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from blackbox import LIMIT
+
 from indifast._parser import Tokenizer
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
@@ -14,7 +16,6 @@ from indifast.driver.propertymembers import BLOBMember, NumberMember
 from indifast.driver.propertyvectors import BLOBVector, NumberVector
 from indifast.server import IPyServer
 
-LIMIT = 20.0
 """Seconds for what should happen soon."""
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 
 import psutil
 import pytest
+from blackbox import LIMIT
 
 from indifast._parser import Tokenizer
 from indifast.protocol.limits import Limits
@@ -23,8 +24,6 @@ from indifast.server.core import Core
 from indifast.server.exdriver import ExDriver
 from indifast.transport import shm
 from indifast.transport.stream import SocketStream
-
-LIMIT = 30.0
 
 HELLO = """
 import os, sys, time

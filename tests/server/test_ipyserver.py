@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+from blackbox import LIMIT
 from server_tools import Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
@@ -128,7 +129,7 @@ def test_shutdown_returns_while_a_client_reads_nothing_and_hardware_never_ends(
             driver["Echo"]["B"]["m"] = bytes(8 << 20)
             await driver["Echo"]["B"].send_setVectorMembers(members=["m"])
         server.shutdown("that is all")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             await task
         client.close()
         assert server.stopped.is_set()
@@ -144,11 +145,11 @@ def test_shutdown_from_another_thread_and_before_the_start() -> None:
         task = asyncio.create_task(server.asyncrun())
         await server.ready()
         threading.Thread(target=server.shutdown).start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             await task
         early = IPyServer(Echo("B"), port=0)
         early.shutdown()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT):
             await early.asyncrun()
 
     asyncio.run(run())

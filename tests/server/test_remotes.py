@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from blackbox import LIMIT, free_port
 from server_tools import Client, Echo, eventually
 
 from indifast.server import IPyServer
@@ -22,12 +22,6 @@ NEW = "<newNumberVector device='{}' name='P'><oneNumber name='m'>7</oneNumber></
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_module, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(remote_module, "LONGEST_PAUSE", 0.2)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def owned(server: IPyServer) -> set[str]:
@@ -159,7 +153,7 @@ async def quiet(servers: list[IPyServer]) -> None:
     def received() -> list[int]:
         return [sum(peer["received"] for peer in server.stats()["peers"]) for server in servers]
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT):
         before: list[int] = []
         while before != (before := received()):
             await asyncio.sleep(0.3)
@@ -238,7 +232,7 @@ def indiserver(*drivers: str) -> Iterator[int]:
 
 
 async def listening(port: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -262,11 +256,11 @@ async def take_a_frame(client: Client) -> Any:
     await client.hears("defBLOBVector", "CCD Simulator", "CCD1")
     client.say("<enableBLOB device='CCD Simulator' name='CCD1'>Also</enableBLOB>")
     await client.settle()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT):
         while True:  # the setting travels to the C++ server, which tells nobody that it has arrived
             client.say(EXPOSE)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(5):
                     return await client.hears("setBLOBVector", "CCD Simulator", "CCD1", state="Ok")
 
 
@@ -294,6 +288,10 @@ def test_a_cpp_server_reads_from_us(device: str) -> None:
             with indiserver(f"{device}@localhost:{a.port}") as port:
                 await listening(port)
                 client = await Client.to(port)
+                if not device:  # the C++ server passes no command on for what it has not heard of yet
+                    other = await Client.to(port)
+                    await other.hears("defNumberVector", "A", "P")
+                    await other.close()
                 element = await take_a_frame(client)
                 data = element.members[0].data
                 assert data is not None and data.startswith(b"SIMPLE")

@@ -18,11 +18,11 @@ from typing import Any
 
 import pexpect
 import pyte
+from blackbox import LIMIT
 
 from indifast import IPyDriver, IPyServer
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
-LIMIT = 30.0
 
 
 class Terminal:

@@ -10,15 +10,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+from blackbox import LIMIT
 from textual.pilot import Pilot
 
 from indifast import IPyDriver, IPyServer
 from indifast.cli.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
-
-LIMIT = 60.0
-"""Seconds after which what is waited for counts as failed."""
 
 
 def screen_text(app: TermApp) -> str:

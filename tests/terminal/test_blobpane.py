@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from blackbox import LIMIT
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select, Static
@@ -26,7 +27,6 @@ from indifast.terminal.blobpane import BlobPane
 from indifast.terminal.files import Folders, SaveDialog, SendDialog
 from indifast.terminal.preview import Preview
 
-LIMIT = 30.0
 STAMP = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)  # noqa: UP017 - as the client gives it
 ONE = (("CCD1", "Image"),)
 TWO = (("a", "Guide head"), ("b", ""))

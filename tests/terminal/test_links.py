@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from blackbox import free_port
 from terminal_support import go_to, off_screen, on_screen, serving, terminal, until
 from textual.color import Color
 
@@ -28,13 +30,6 @@ class Box(IPyDriver):
             "LEVEL", "Level", group, "rw", "Ok", [NumberMember("L", "Litres", "%.2f", 0, 10, 0, value)]
         )
         super().__init__(Device(name, [self.level]))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
@@ -59,8 +54,16 @@ async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
             await off_screen(app, "Other")
 
 
-async def test_a_long_path_leaves_room_for_the_state_of_the_link(tmp_path: Path) -> None:
-    path = str(tmp_path / "socket").ljust(100, "x")
+@pytest.fixture
+def long_path() -> Iterator[str]:
+    """A path of 100 characters, almost as long as that of a socket can be, wherever temporary files are kept."""
+    folder = tempfile.mkdtemp(prefix="indifast-", dir="/tmp")
+    yield f"{folder}/socket".ljust(100, "x")
+    shutil.rmtree(folder)
+
+
+async def test_a_long_path_leaves_room_for_the_state_of_the_link(long_path: str) -> None:
+    path = long_path
     server = IPyServer(Box(), port=None, unix_socket=path)
     running = asyncio.create_task(server.asyncrun())
     await server.ready()

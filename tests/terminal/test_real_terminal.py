@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import ssl
 import subprocess
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 from astropy.io import fits
+from blackbox import free_port
 from pty_support import LIMIT, Terminal, served
 
 TELESCOPE = "Telescope Simulator"
@@ -138,9 +138,7 @@ def test_tls_with_certificates_of_both_ends(program: Callable[[str], str], tmp_p
 
 
 def test_a_unix_socket_of_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     path = str(tmp_path / "socket")
     command = [program("indiserver"), "-p", str(port), "-u", path, program("indi_simulator_telescope")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:

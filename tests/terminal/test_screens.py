@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 from astropy.io import fits
+from blackbox import free_port
 from screens import differences, same
 from terminal_support import go_to, off_screen, on_screen, serving, terminal, until
 from textual.app import App
@@ -25,6 +26,7 @@ from indifast import (
     TextMember,
     TextVector,
 )
+from indifast.terminal import clock
 from indifast.terminal.preview import Preview
 
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
@@ -60,6 +62,19 @@ class Still(IPyDriver):
 
 
 @pytest.fixture(autouse=True)
+def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same time of day on every screen: another window may cover all but one character of a clock."""
+    monkeypatch.setattr(clock, "local_time", lambda when: "hh:mm:ss")
+    monkeypatch.setattr(clock, "utc_time", lambda when: "hh:mm:ss UTC")
+
+
+@pytest.fixture
+def port() -> int:
+    """A port of five digits, so that what stands behind it has one place."""
+    return free_port()
+
+
+@pytest.fixture(autouse=True)
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The terminal of all tests here."""
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -73,17 +88,17 @@ async def becomes(app: App[int], name: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_properties_of_a_group(size: str) -> None:
-    async with serving(Still()) as port, terminal(port, SIZES[size]) as (app, pilot):
+async def test_properties_of_a_group(size: str, port: int) -> None:
+    async with serving(Still(), port=port), terminal(port, SIZES[size]) as (app, pilot):
         await go_to(app, pilot, DOME, "Main")
         await on_screen(app, "Tycho [Brahe]", "Asked the server", "Azimuth")
         await becomes(app, f"group-{size}")
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_picture(size: str) -> None:
+async def test_a_picture(size: str, port: int) -> None:
     driver = Still()
-    async with serving(driver) as port, terminal(port, SIZES[size]) as (app, pilot):
+    async with serving(driver, port=port), terminal(port, SIZES[size]) as (app, pilot):
         await go_to(app, pilot, DOME, "Sky", "CAMERA")
         await on_screen(app, "nothing received yet", "Asked the server")
         await pilot.press("b")
@@ -97,8 +112,8 @@ async def test_a_picture(size: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_help(size: str) -> None:
-    async with serving(Still()) as port, terminal(port, SIZES[size]) as (app, pilot):
+async def test_help(size: str, port: int) -> None:
+    async with serving(Still(), port=port), terminal(port, SIZES[size]) as (app, pilot):
         await go_to(app, pilot, DOME, "Main")
         await on_screen(app, "Tycho [Brahe]", "Asked the server")
         await pilot.press("question_mark")

@@ -56,7 +56,7 @@ def answering(answer: bytes | None, *, context: ssl.SSLContext | None = None, cl
             except OSError:
                 return
             kept.append(peer)
-            peer.settimeout(20)
+            peer.settimeout(LIMIT)
             try:
                 if context is not None:
                     peer = context.wrap_socket(peer, server_side=True)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from blackbox import LIMIT
 from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.transport.files import FileStream, private
@@ -49,7 +50,7 @@ def echo(**keywords) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> str:
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
     return errors.decode()
 
@@ -77,7 +78,7 @@ def test_dev_null_as_input_is_an_end_of_file():
 def test_pipes():
     payload = os.urandom(1 << 20) * 3
     process = echo(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    output, errors = process.communicate(payload, timeout=20)
+    output, errors = process.communicate(payload, timeout=LIMIT)
     assert output == payload
     assert errors == b"not local\nlost None\n"
 

@@ -10,6 +10,7 @@ import ssl
 
 import pytest
 import trustme
+from blackbox import LIMIT
 from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.transport import tls
@@ -152,7 +153,7 @@ def test_handshakes_at_the_same_time_are_bounded(authority, monkeypatch):
             accepted: list = []
             listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
             silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(4)]
-            silent[3].settimeout(20)
+            silent[3].settimeout(LIMIT)
             with contextlib.suppress(ConnectionResetError):
                 assert await asyncio.to_thread(silent[3].recv, 1) == b""
             silent[0].close()

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-LIMIT = 20.0  # seconds; generous, so that a loaded machine does not fail a test
+from blackbox import LIMIT
 
 
 class Recorder:

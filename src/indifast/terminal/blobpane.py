@@ -25,6 +25,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
+from indifast.terminal import clock
 from indifast.terminal.files import SaveDialog, SendDialog, free_path, suggested_name
 from indifast.terminal.meter import Meter
 from indifast.terminal.picture import NoPreview, picture
@@ -189,7 +190,7 @@ class BlobPane(Widget):
             frames, nbytes = self._meters[name].rates(now)
             if frames:
                 facts += [f"{frames:.1f} frames/s", f"{nbytes / 1e6:.1f} MB/s"]
-            facts.append(f"{received.timestamp:%H:%M:%S} UTC")
+            facts.append(clock.utc_time(received.timestamp))
             lines.append("  " + " · ".join(facts))
         return lines
 

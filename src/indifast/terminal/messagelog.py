@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 from textual.widgets import RichLog
 
+from indifast.terminal import clock
 from indifast.terminal.messages import KEPT, Entry, MessageStore
 from indifast.terminal.plain import plain
 
@@ -48,7 +49,7 @@ class MessageLog(RichLog, can_focus=True):
 
     def _line(self, entry: Entry) -> Text:
         text = Text()
-        text.append(f"{entry.when.astimezone():%H:%M:%S} ", "dim")
+        text.append(f"{clock.local_time(entry.when)} ", "dim")
         source = " ".join(plain(part) for part in (entry.device, entry.vector) if part)
         if source:
             text.append(f"{source}: ", "bold")

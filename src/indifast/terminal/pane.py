@@ -18,6 +18,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from indifast.terminal import clock
 from indifast.terminal.board import Property
 from indifast.terminal.plain import fitted, plain
 from indifast.terminal.states import CLASSES, sign
@@ -130,7 +131,7 @@ class Lines(Widget):
         if shown.edits:
             lines.append(self.edits_line())
         if vector.message:
-            when = f"{vector.message_timestamp.astimezone():%H:%M:%S} " if vector.message_timestamp else ""
+            when = f"{clock.local_time(vector.message_timestamp)} " if vector.message_timestamp else ""
             lines += wrapped(f"{when}{plain(vector.message)}", width, self.part("note"))[:NOTE]
         return lines
 

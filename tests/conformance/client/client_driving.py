@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from blackbox import LIMIT
+
 PROBE = Path(__file__).with_name("client_probe.py")
-LIMIT = 30.0
 STAMP = re.compile(r'timestamp="\d{4}-\d\d-\d\dT[^"]*"')
 
 

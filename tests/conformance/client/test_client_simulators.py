@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blackbox import free_port
 from client_driving import LIMIT, Play, play
 
 CAMERA = "CCD Simulator"
@@ -27,9 +28,7 @@ def simulators(program: Callable[[str], str], tmp_path: Path) -> Iterator[list[i
 @contextlib.contextmanager
 def indiserver(program: Callable[[str], str], home: Path) -> Iterator[int]:
     home.mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [program("indiserver"), "-p", str(port), "-u", str(home / "local"),
          program("indi_simulator_ccd"), program("indi_simulator_telescope")],
