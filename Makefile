@@ -28,7 +28,7 @@ demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
 
 test: build tools peers
-	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest --numprocesses $(WORKERS) $(PYTEST_ARGS)
+	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)

@@ -59,6 +59,8 @@ def pytest_configure(config: pytest.Config) -> None:
         if config.getoption("--benchmark-accept"):
             raise pytest.UsageError("--benchmark-accept accepts what --benchmark measures: give both")
         return
+    if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+        raise pytest.UsageError("--benchmark measures: no parallel workers (-n) beside it")
     complete = config.args_source is not pytest.Config.ArgsSource.ARGS
     if complete:
         config.args = [str(config.rootpath / "benchmarks")]

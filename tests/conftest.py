@@ -8,9 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("d31", "d22", "d12")
+
+
+# A busy machine is slow: that is no fault of what is tested.
+settings.register_profile("indifast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("indifast")
 
 
 @pytest.fixture(scope="session", autouse=True)

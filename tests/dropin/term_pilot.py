@@ -50,16 +50,17 @@ class Person:
         return None
 
     async def show(self, label: str) -> Any:
-        """Go to the tab of the vector that has a number of this label; gives its pane.
-
-        The application makes its panes anew while definitions arrive, and then shows its first tab.
-        """
+        """Go to the tab of the vector that has a number of this label; gives its pane."""
 
         def there() -> Any:
             if (pane := self.pane(label)) is None:
                 return None
             tab = next(node for node in pane.ancestors if type(node).__name__ == "GroupTabPane")
-            self.app.screen.query_one(TabbedContent).active = tab.id
+            tabs = self.app.screen.query_one(TabbedContent)
+            if not tabs.active:  # it is being put together, and would forget what it is told
+                return None
+            if tabs.active != tab.id:
+                tabs.active = tab.id
             return pane if pane.region and pane.is_on_screen else None
 
         return await self.until(there, f"the tab of {label}")

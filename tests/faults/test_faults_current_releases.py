@@ -84,6 +84,7 @@ def driver_program(body: str, tmp_path: Path) -> list[str]:
 # R1
 
 
+@pytest.mark.xdist_group("processor time")
 def test_r1_closed_client_frees_its_slot_at_once_and_costs_nothing(serve: Serve) -> None:
     """indipyserver 0.0.6 takes a whole processor per closed client and keeps the slot until two writes have failed."""
     served = serve(server={"maxconnections": 2})
@@ -307,6 +308,7 @@ def test_r10_message_for_a_program_that_does_not_run_yet_waits(tmp_path: Path, h
 # R11
 
 
+@pytest.mark.xdist_group("processor time")
 def test_r11_loss_of_a_remote_is_told_once_and_it_comes_back(serve: Serve, tmp_path: Path) -> None:
     """indipyserver 0.0.6 spins until two keep-alives have failed, never deletes the devices, and sends four messages
     every five seconds."""

@@ -73,6 +73,7 @@ def cpp(tmp_path: Path, program: Callable[[str], str]) -> Iterator[Callable[...,
         server.close()
 
 
+@pytest.mark.xdist_group("processor time")
 def test_w1_upload_from_a_tcp_client_is_read_in_large_pieces(
     serve: Serve, cpp: Callable[..., CppServer], hub: Hub
 ) -> None:
@@ -111,6 +112,7 @@ def round_trips(client: Channel, driver: Channel, count: int) -> float:
     return statistics.median(times)
 
 
+@pytest.mark.xdist_group("processor time")
 def test_w2_two_small_messages_do_not_wait_for_an_acknowledgement(
     serve: Serve, cpp: Callable[..., CppServer], hub: Hub
 ) -> None:

@@ -225,6 +225,7 @@ def test_get_properties_of_version_9_does_not_kill_a_libindi_driver(
     assert b'<delProperty device="Telescope Simulator"/>' not in client.raw
 
 
+@pytest.mark.xdist_group("processor time")
 def test_flood_of_requests_for_definitions(serve: Serve, hub: Hub) -> None:
     """Requests that a driver has no time for are not kept one by one, nor searched through."""
     served = serve(programs=[[hub.program("one")]])

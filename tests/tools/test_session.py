@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from blackbox import LIMIT, Child, free_port, python_environment
+from blackbox import Child, free_port, python_environment
 from tools_support import answering
 
 from indifast.cli.address import Address
@@ -103,7 +103,7 @@ def test_a_server_that_says_nothing() -> None:
 
 def test_a_server_that_goes() -> None:
     async def ask(client: IPyClient) -> None:
-        await client.send_newVector("Mount", "RATE", members={"A": 1}, wait=True, timeout=LIMIT)
+        await client.send_newVector("Mount", "RATE", members={"A": 1}, wait=True, timeout=60)
 
     with answering(NUMBER, close=True) as port:
         assert (
@@ -177,7 +177,7 @@ from indifast.cli.session import add_server_options, connected, run
 
 async def command(options):
     async with connected(options) as client:
-        await client.wait_for("Mount", timeout=LIMIT)
+        await client.wait_for("Mount", timeout=60)
         print("up", flush=True)
         if options.way == "fault":
             return 1 // 0
