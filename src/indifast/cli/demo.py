@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from indifast.cli.arguments import Parser, image_size, number
-from indifast.cli.signals import SIGNALS, noted_signals
+from indifast.cli.signals import SIGNALS, handle_in, noted_signals
 
 if TYPE_CHECKING:
     from indifast.cli.demo_client import Viewer
@@ -88,8 +88,7 @@ def _parser() -> Parser:
 async def _run(options: argparse.Namespace, received: list[int]) -> int:
     """Run under signal handlers of the event loop: from here on Ctrl-C is an event like others."""
     stop = asyncio.Event()
-    for which in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(which, stop.set)
+    handle_in(asyncio.get_running_loop(), SIGNALS, stop.set)
     if received:
         stop.set()
     width, height = options.size

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from indifast.cli.session import (
     run,
 )
 from indifast.client import ConnectionLost, ConnectionMade, IPyClient
+from indifast.cli.signals import STOPPING, handle_in
 from indifast.recording import Direction, Party, Recorder
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ async def _record(options: argparse.Namespace) -> int:
     _check_output(options)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(each, stop.set)
+    handle_in(loop, STOPPING, stop.set)
     async with connected(address, _Client, address=address, options=options) as client:
         assert isinstance(client, _Client)
         client.reconnect = True
