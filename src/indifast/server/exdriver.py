@@ -60,7 +60,7 @@ class ExDriver:
     It speaks on its standard input and output, which are one AF_UNIX socket: libindi's drivers then send their BLOBs as
     descriptors. `pipes` gives it two pipes instead, and BLOBs come inline: drivers that run on indipydriver 3 need
     that, as they set O_NONBLOCK on their input and then lose bytes of large BLOBs on an output that is the same socket.
-    Its standard error is logged line by line.
+    Its standard error is logged line by line, at most 200 of them in a second.
 
     A driver that dies is started again, after a pause that grows with each time; `max_restarts` is how often in a row
     (None: for ever). `environment` is added to ours (INDIDEV, INDICONFIG, INDISKEL, INDIPREFIX; None takes a variable
