@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from indifast.cli.arguments import Parser, image_size, number
+from indifast.cli.lossy import never_wait
 from indifast.cli.signals import SIGNALS, handle_in, noted_signals
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the demonstration; gives the exit status."""
     options = _parser().parse_args(arguments)
     logging.getLogger("indifast").setLevel(logging.ERROR)  # connections come and go here without saying so
+    never_wait("stdout", strict=True)  # blocked in a `print`, it could not be ended by Ctrl-C
+    never_wait("stderr")
     try:
         with noted_signals() as received:
             return asyncio.run(_run(options, received))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from indifast.cli.arguments import Parser, number
+from indifast.cli.lossy import never_wait
 from indifast.cli.session import (
     Address,
     Status,
@@ -22,8 +23,8 @@ from indifast.cli.session import (
     file_failure,
     run,
 )
-from indifast.client import ConnectionLost, ConnectionMade, IPyClient
 from indifast.cli.signals import STOPPING, handle_in
+from indifast.client import ConnectionLost, ConnectionMade, IPyClient
 from indifast.recording import Direction, Party, Recorder
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ _LONGEST = 366 * 86400.0  # seconds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `indifast record`; gives the exit status."""
-    return run(_PROGRAM, _parser().parse_args(list(arguments or ())), _record)
+    options = _parser().parse_args(list(arguments or ()))
+    never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
+    return run(_PROGRAM, options, _record)
 
 
 def _parser() -> Parser:

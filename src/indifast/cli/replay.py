@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.cli import WRITING
 from indifast.cli.arguments import Parser, number
+from indifast.cli.lossy import never_wait
 from indifast.cli.session import Status, ToolError, file_failure, run
 from indifast.cli.signals import STOPPING, handle_in
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--json goes with --info or --print")
     if options.loop and options.once:
         parser.error("--loop and --once contradict each other")
+    if not (options.info or options.print):
+        never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _replay)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from indifast.cli.lossy import never_wait
 from indifast.cli.serve_log import good_bye, log_to_stderr, sentence
 from indifast.cli.serve_options import USAGE, ConfigError, Options, UsageError, parse_arguments
 from indifast.cli.signals import COUNTERS, STOPPING, handle
@@ -53,6 +54,7 @@ def _main(words: list[str], program: str, *, stand_in: bool) -> int:
         return 2
     except ConfigError as exc:
         return good_bye(str(exc))
+    never_wait("stdout")  # what drivers in Python print
     logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
     if options.host is None:
         options.host = "" if stand_in else "localhost"

@@ -175,8 +175,10 @@ class _Supervisor:
                 forgiving=program.forgiving,
             )
         except OSError as exc:
+            from indifast.server.exdriver import log_end  # there already: `add_exdriver` needs it
+
             logger.error("Driver %s: %s", program.name, sentence(exc))
-            logger.error("Driver %s: Terminated after #0 restarts.", program.name)  # the line that KStars waits for
+            log_end(program.name, 0)
             return False
         exdriver.on_terminated = self._terminated
         return True

@@ -149,7 +149,7 @@ class ExDriver:
                 if time.monotonic() - born >= HEALTHY:
                     self.restarts = 0
                 if self.max_restarts is not None and self.restarts >= self.max_restarts:
-                    logger.error("Driver %s: Terminated after #%d restarts.", self.name, self.restarts)
+                    log_end(self.name, self.restarts)
                     return
                 child = await self._restart()
         finally:
@@ -197,6 +197,14 @@ class ExDriver:
             over.cancel()
             stop.cancel()
             self._child = None
+
+
+def log_end(name: str, restarts: int) -> None:
+    """Log that a driver is not started again, in the words that KStars waits for.
+
+    `driver_end` of the record is the driver's name: it marks the line that a log which has to drop lines must keep.
+    """
+    logger.error("Driver %s: Terminated after #%d restarts.", name, restarts, extra={"driver_end": name})
 
 
 def pause_before(restart: int) -> float:
