@@ -318,3 +318,23 @@ def test_the_last_words_of_a_driver_stand_before_its_end(tmp_path):
     left_out = sum(map(int, re.findall(r": \(lines left out in that second: (\d+)\)$", server.log, re.M)))
     assert len(told) + left_out == 30_000
     assert left_out
+
+
+def test_a_message_log_never_waits_and_tells_once_what_it_could_not_write(tmp_path):
+    """A FIFO that nobody reads, by the name of a day."""
+    toy = program(tmp_path, "toy")
+    fifo = tmp_path / "2026-01-02.islog"
+    os.mkfifo(fifo)
+    with serving(tmp_path, "-l", tmp_path, toy) as (server, client):
+        for _ in range(10):
+            client.say("<getProperties version='1.7' device='Toy'/>\n")
+            client.get("message", "Toy")
+        assert server.log.count("message log: ") == 1
+        fifo.unlink()
+        client.say("<getProperties version='1.7' device='Toy'/>\n")
+        client.get("message", "Toy")
+        server.wait_for("messages could not be written")
+        assert re.search(r": message log: 1\d messages could not be written$", server.log, re.M)
+        assert fifo.read_text() == "2026-01-02T03:04:05: Toy: hello & welcome\n"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 0
