@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("d31", "d22", "d12")
+
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # pytest runs under nohup, or behind `&` in a script
+        signal.signal(_number, lambda number, frame: None)  # what tests start is not to ignore it, too
 
 
 # A busy machine is slow: that is no fault of what is tested.

@@ -43,19 +43,32 @@ def script(folder: Path, name: str) -> Path:
 
 
 class Server:
-    """A running server; its standard error is in a file."""
+    """A running server; what it writes is in a file, unless it is to go to a descriptor of the caller's.
 
-    def __init__(self, folder: Path, *arguments: object, name: str | None = None, **keywords) -> None:
+    `before` is Python that is run in the process before the command.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: object,
+        name: str | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        before: str = "",
+        **keywords,
+    ) -> None:
         self.log_path = folder / f"log-{free_port()}"
         if name is None:
-            code = "import sys; from indifast.cli import run; sys.exit(run())"
+            code = f"import sys; from indifast.cli import run\n{before}\nsys.exit(run())"
             command = [sys.executable, "-c", code, "serve"]
         else:
             command = [str(script(folder, name))]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])}
         with open(self.log_path, "wb") as log:
             words = [*command, *map(str, arguments)]
-            self.process = subprocess.Popen(words, stderr=log, stdout=log, env=environment, **keywords)
+            output, errors = log if stdout is None else stdout, log if stderr is None else stderr
+            self.process = subprocess.Popen(words, stderr=errors, stdout=output, env=environment, **keywords)
 
     @property
     def log(self) -> str:

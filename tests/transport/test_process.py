@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,87 @@ def test_standard_error_line_by_line_whatever_it_is():
         assert [len(line) for line in lines[4:-1]] == [LONGEST_LINE] * 3 + [5]
         assert lines[-1] == "end without newline"
         await finish(child)
+
+    asyncio.run(scenario())
+
+
+LEFT_OUT = re.compile(r"\(lines left out in that second: (\d+)\)")
+
+
+def test_standard_error_is_limited_by_rate_and_what_is_left_out_is_told():
+    """By rate, not in total: who falls silent for a second is heard again. What comes last is told in any case."""
+    count = 300_000
+    code = (
+        "import os\n"
+        f"lines = b''.join(b'line %d\\n' % number for number in range({count}))\n"
+        "os.write(1, b'x')\n"
+        "while lines: lines = lines[os.write(2, lines):]\n"
+        "os.read(0, 1)\n"
+        "os.write(2, b'again\\n')\n"
+        "os.read(0, 1)\n"
+        "os.write(2, b'line\\n' * 1000 + b'last words')\n"
+    )
+
+    async def scenario():
+        lines: list[str] = []
+        child = python(code, lines)
+        got, out = Recorder(half_open=True), Pieces()
+        child.stream.start(got, out)
+        await until(lambda: lines and LEFT_OUT.fullmatch(lines[-1]) and heard(lines) == count)
+        assert lines.count("line 0") == lines.count("line 199") == 1
+        told = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]
+        assert told == sorted(set(told))
+        assert len(told) <= count // 2
+        out.put(b"x")
+        await until(lambda: lines[-1] == "again")
+        del lines[:]
+        out.put(b"x")
+        await child.wait()
+        assert lines[-1] == "last words"
+        assert heard(lines) == 1001
+        child.stream.abort()
+
+    asyncio.run(scenario())
+
+
+def heard(lines: list[str]) -> int:
+    """Lines that were told, and those of which it was told that they are left out."""
+    return sum(int(found[1]) if (found := LEFT_OUT.fullmatch(line)) else 1 for line in lines)
+
+
+def test_what_is_left_out_costs_no_look_at_each_line(monkeypatch):
+    """A driver that writes nothing but line feeds would stop the server otherwise."""
+    calls = 0
+
+    def counted(self, line, before=process._Lines._say):
+        nonlocal calls
+        calls += 1
+        before(self, line)
+
+    monkeypatch.setattr(process._Lines, "_say", counted)
+
+    async def scenario():
+        lines: list[str] = []
+        child = python("import os\nos.write(2, b'\\n' * 60_000)\nos.read(0, 1)", lines)
+        await until(lambda: lines and LEFT_OUT.fullmatch(lines[-1]))
+        assert heard(lines) == 60_000
+        assert calls == len(lines) - sum(LEFT_OUT.fullmatch(line) is not None for line in lines)
+        assert calls <= 200 * 10
+        await finish(child)
+
+    asyncio.run(scenario())
+
+
+def test_a_line_without_end_is_limited_like_others():
+    code = f"import os\nline = b'x' * {1000 * LONGEST_LINE}\nwhile line: line = line[os.write(2, line):]\n"
+
+    async def scenario():
+        lines: list[str] = []
+        child = python(code, lines)
+        await child.wait()
+        assert heard(lines) == 1000
+        assert {line for line in lines if not LEFT_OUT.fullmatch(line)} == {"x" * LONGEST_LINE}
+        child.stream.abort()
 
     asyncio.run(scenario())
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from indifast.cli.arguments import Parser, image_size, number
-from indifast.cli.signals import SIGNALS, noted_signals
+from indifast.cli.lossy import never_wait
+from indifast.cli.signals import SIGNALS, handle_in, noted_signals
 
 if TYPE_CHECKING:
     from indifast.cli.demo_client import Viewer
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the demonstration; gives the exit status."""
     options = _parser().parse_args(arguments)
     logging.getLogger("indifast").setLevel(logging.ERROR)  # connections come and go here without saying so
+    never_wait("stdout", strict=True)  # blocked in a `print`, it could not be ended by Ctrl-C
+    never_wait("stderr")
     try:
         with noted_signals() as received:
             return asyncio.run(_run(options, received))
@@ -88,8 +91,7 @@ def _parser() -> Parser:
 async def _run(options: argparse.Namespace, received: list[int]) -> int:
     """Run under signal handlers of the event loop: from here on Ctrl-C is an event like others."""
     stop = asyncio.Event()
-    for which in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(which, stop.set)
+    handle_in(asyncio.get_running_loop(), SIGNALS, stop.set)
     if received:
         stop.set()
     width, height = options.size

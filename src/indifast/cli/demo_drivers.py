@@ -26,6 +26,7 @@ from indifast import (
     newSwitchVector,
 )
 from indifast.cli.demo_names import CAMERA, THERMOSTAT
+from indifast.cli.lossy import never_wait
 from indifast.cli.starfield import StarField
 
 
@@ -139,4 +140,5 @@ async def _serve(width: int, height: int) -> None:
 
 if __name__ == "__main__":
     logging.getLogger("indifast").setLevel(logging.ERROR)
+    never_wait("stderr")
     asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2])))

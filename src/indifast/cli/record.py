@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from indifast.cli.arguments import Parser, number
+from indifast.cli.lossy import never_wait
 from indifast.cli.session import (
     Address,
     Status,
@@ -23,6 +23,7 @@ from indifast.cli.session import (
     file_failure,
     run,
 )
+from indifast.cli.signals import STOPPING, handle_in
 from indifast.client import ConnectionLost, ConnectionMade, IPyClient
 from indifast.recording import Direction, Party, Recorder
 
@@ -38,7 +39,9 @@ _LONGEST = 366 * 86400.0  # seconds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `indifast record`; gives the exit status."""
-    return run(_PROGRAM, _parser().parse_args(list(arguments or ())), _record)
+    options = _parser().parse_args(list(arguments or ()))
+    never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
+    return run(_PROGRAM, options, _record)
 
 
 def _parser() -> Parser:
@@ -101,8 +104,7 @@ async def _record(options: argparse.Namespace) -> int:
     _check_output(options)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(each, stop.set)
+    handle_in(loop, STOPPING, stop.set)
     async with connected(address, _Client, address=address, options=options) as client:
         assert isinstance(client, _Client)
         client.reconnect = True

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.cli import WRITING
 from indifast.cli.arguments import Parser, number
+from indifast.cli.lossy import never_wait
 from indifast.cli.session import Status, ToolError, file_failure, run
-from indifast.cli.signals import STOPPING
+from indifast.cli.signals import STOPPING, handle_in
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
 from indifast.server.ipyserver import IPyServer
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--json goes with --info or --print")
     if options.loop and options.once:
         parser.error("--loop and --once contradict each other")
+    if not (options.info or options.print):
+        never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _replay)
 
 
@@ -90,9 +93,8 @@ async def _replay(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace, what: str) -> int:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for each in STOPPING:
-        loop.add_signal_handler(each, stop.set)
+    stop = asyncio.Event()
+    handle_in(asyncio.get_running_loop(), STOPPING, stop.set)
     server = IPyServer(host=options.host, port=int(options.port), maxconnections=None, unix_socket=options.unix)
     server.keepalive = 0
     async with contextlib.AsyncExitStack() as stack:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from indifast.cli.lossy import never_wait
 from indifast.cli.serve_log import good_bye, log_to_stderr, sentence
 from indifast.cli.serve_options import USAGE, ConfigError, Options, UsageError, parse_arguments
-from indifast.cli.signals import STOPPING
+from indifast.cli.signals import COUNTERS, STOPPING, handle
 from indifast.transport.sockets import Address, addresses_of, check_port, tcp_sockets, unix_path, unix_socket
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ def _main(words: list[str], program: str, *, stand_in: bool) -> int:
         return 2
     except ConfigError as exc:
         return good_bye(str(exc))
+    never_wait("stdout")  # what drivers in Python print
     logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
     if options.host is None:
         options.host = "" if stand_in else "localhost"
@@ -89,10 +90,9 @@ def _be_stopped(options: Options) -> list[int]:
         stopped.append(number)
         raise SystemExit(0)
 
-    for number in STOPPING:
-        signal.signal(number, stop)
+    handle(STOPPING, stop)
     if options.stats:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is nothing to count yet
+        handle([COUNTERS], lambda number, frame: None)  # nothing to count yet; not SIG_IGN: children inherit that
     return stopped
 
 

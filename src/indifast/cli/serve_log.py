@@ -5,14 +5,40 @@ from __future__ import annotations
 import logging
 import time
 
+from indifast.cli.lossy import LossyWriter, never_wait
+
 logger = logging.getLogger(__name__)
 
 
+class _LossyHandler(logging.Handler):
+    """Writes records without waiting. The line about a driver's end (see `log_end` in `exdriver`) is dropped last."""
+
+    def __init__(self, writer: LossyWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:  # arguments that don't fit their format, say
+            self.handleError(record)
+        else:
+            self._writer.put(f"{text}\n".encode("utf-8", "backslashreplace"), getattr(record, "driver_end", None))
+
+
 def log_to_stderr() -> None:
-    """Lines as indiserver writes them: `2026-11-20T17:50:03: text`, UTC."""
+    """Lines as indiserver writes them: `2026-11-20T17:50:03: text`, UTC.
+
+    From now on nothing that is written on standard error waits for its reader.
+    """
     formatter = logging.Formatter("%(asctime)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
-    handler = logging.StreamHandler()
+
+    def line(sentence: str) -> str:
+        return formatter.format(logging.LogRecord(__name__, logging.ERROR, "", 0, sentence, None, None))
+
+    writer = never_wait("stderr", line)
+    handler = logging.StreamHandler() if writer is None else _LossyHandler(writer)
     handler.setFormatter(formatter)
     logging.getLogger().addHandler(handler)
     logging.raiseExceptions = False  # a closed standard error is no reason to fail

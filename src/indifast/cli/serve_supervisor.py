@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from indifast.cli.serve_log import good_bye, sentence
 from indifast.cli.serve_options import ConfigError, Options, Program, Remote, parse_remote
 from indifast.cli.serve_server import TappedServer
-from indifast.cli.signals import STOPPING
+from indifast.cli.signals import COUNTERS, STOPPING, handle_in
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
@@ -150,10 +149,9 @@ class _Supervisor:
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in STOPPING:
-            loop.add_signal_handler(number, self._end, 0)
+        handle_in(loop, STOPPING, self._end, 0)
         if self.options.stats:
-            loop.add_signal_handler(signal.SIGUSR1, self._tell_stats)
+            handle_in(loop, [COUNTERS], self._tell_stats)
 
     def _end(self, status: int) -> None:
         self.status = max(self.status, status)
@@ -177,8 +175,10 @@ class _Supervisor:
                 forgiving=program.forgiving,
             )
         except OSError as exc:
+            from indifast.server.exdriver import log_end  # there already: `add_exdriver` needs it
+
             logger.error("Driver %s: %s", program.name, sentence(exc))
-            logger.error("Driver %s: Terminated after #0 restarts.", program.name)  # the line that KStars waits for
+            log_end(program.name, 0)
             return False
         exdriver.on_terminated = self._terminated
         return True

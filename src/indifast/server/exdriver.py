@@ -60,7 +60,7 @@ class ExDriver:
     It speaks on its standard input and output, which are one AF_UNIX socket: libindi's drivers then send their BLOBs as
     descriptors. `pipes` gives it two pipes instead, and BLOBs come inline: drivers that run on indipydriver 3 need
     that, as they set O_NONBLOCK on their input and then lose bytes of large BLOBs on an output that is the same socket.
-    Its standard error is logged line by line.
+    Its standard error is logged line by line, at most 200 of them in a second.
 
     A driver that dies is started again, after a pause that grows with each time; `max_restarts` is how often in a row
     (None: for ever). `environment` is added to ours (INDIDEV, INDICONFIG, INDISKEL, INDIPREFIX; None takes a variable
@@ -149,7 +149,7 @@ class ExDriver:
                 if time.monotonic() - born >= HEALTHY:
                     self.restarts = 0
                 if self.max_restarts is not None and self.restarts >= self.max_restarts:
-                    logger.error("Driver %s: Terminated after #%d restarts.", self.name, self.restarts)
+                    log_end(self.name, self.restarts)
                     return
                 child = await self._restart()
         finally:
@@ -197,6 +197,14 @@ class ExDriver:
             over.cancel()
             stop.cancel()
             self._child = None
+
+
+def log_end(name: str, restarts: int) -> None:
+    """Log that a driver is not started again, in the words that KStars waits for.
+
+    `driver_end` of the record is the driver's name: it marks the line that a log which has to drop lines must keep.
+    """
+    logger.error("Driver %s: Terminated after #%d restarts.", name, restarts, extra={"driver_end": name})
 
 
 def pause_before(restart: int) -> float:

@@ -134,11 +134,13 @@ def _tell_error(error: OSError) -> None:
 class MessageLog:
     """What drivers say to people, one file per day: `folder/YYYY-MM-DD.islog` with lines `time: device: text`.
 
-    Day and time are those of the message, as in libindi's indiserver.
+    Day and time are those of the message, as in libindi's indiserver. When one can't be written, that is logged once,
+    and how many could not when one can be written again.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        self._failed = 0
 
     def note(self, direction: str, peer: Peer, message: Routable) -> None:
         """Write down the `message` attribute of whatever a driver sends."""
@@ -152,10 +154,21 @@ class MessageLog:
         day = _DATE.match(stamp)
         path = os.path.join(self._folder, f"{day[0] if day else time.strftime('%Y-%m-%d', time.gmtime())}.islog")
         try:
-            with open(path, "a", encoding="utf-8") as file:
+            with open(path, "a", encoding="utf-8", opener=_open_at_once) as file:
                 file.write(f"{stamp}: {message.device or ''}: {text}\n")
         except OSError as exc:
-            logger.error("message log: %s", exc)
+            if not self._failed:
+                logger.error("message log: %s", exc)
+            self._failed += 1
+        else:
+            if self._failed:
+                logger.error("message log: %d messages could not be written", self._failed)
+                self._failed = 0
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """As `open` does it, but without waiting where the name is that of a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
 def tell_head(direction: str, peer: Peer, message: Routable) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from indifast.transport.files import FileStream, enlarge_pipe
@@ -20,6 +21,12 @@ SOCKET_BUFFER = 4 << 20
 
 LONGEST_LINE = 16 << 10
 """A line on standard error that is longer is told in pieces."""
+
+LINE_RATE = 200
+"""Lines of standard error told in a second; of those beyond, only the number is told."""
+
+LAST_WORDS = 20
+"""So many of the lines left out last are told after all when the child ends: they may say why."""
 
 _READ = 64 << 10
 
@@ -96,13 +103,18 @@ class Child:
 
 
 class _Lines:
-    """Reads a pipe and tells its lines, whatever bytes they are."""
+    """Reads a pipe and tells its lines, whatever bytes they are, but not more than `LINE_RATE` of them in a second."""
 
     def __init__(self, fd: int, on_line: Callable[[str], None]) -> None:
         os.set_blocking(fd, False)  # ours alone: the child has the other end
         self._fd = fd
         self._on_line = on_line
         self._rest = b""
+        self._room = LINE_RATE  # lines that may be told up to `_second_ends`
+        self._second_ends = 0.0
+        self._left_out = 0
+        self._last: deque[bytes] = deque(maxlen=LAST_WORDS)  # of what was left out
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._read)
 
@@ -124,19 +136,56 @@ class _Lines:
         if not data:
             self._close()
             return False
-        *lines, rest = (self._rest + data).split(b"\n")
-        while len(rest) > LONGEST_LINE:
-            lines.append(rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
-        self._rest = rest
-        for line in lines:
-            self._tell(line)
+        self._rest = self._take(self._rest + data)
         return True
+
+    def _take(self, data: bytes) -> bytes:
+        """Tell the lines, or count them; gives the beginning of a line whose end has not come yet."""
+        if self._loop.time() >= self._second_ends:
+            self._begin_second()
+        start = 0
+        while self._room and (end := data.find(b"\n", start)) >= 0:
+            self._tell(data[start:end])
+            start = end + 1
+        if (end := data.rfind(b"\n") + 1) > start:  # without a look at each: there may be very many
+            self._leave_out(data[start:end].count(b"\n"), data[start : end - 1].rsplit(b"\n", LAST_WORDS))
+            start = end
+        while len(data) - start > LONGEST_LINE:
+            self._tell(data[start : start + LONGEST_LINE])
+            start += LONGEST_LINE
+        return data[start:]
 
     def _tell(self, line: bytes) -> None:
         for start in range(0, max(len(line), 1), LONGEST_LINE):
-            piece = line[start : start + LONGEST_LINE].rstrip(b"\r")
-            self._on_line(piece.decode("utf-8", "backslashreplace"))
+            piece = line[start : start + LONGEST_LINE]
+            if self._room:
+                self._room -= 1
+                self._say(piece)
+            else:
+                self._leave_out(1, [piece])
+
+    def _say(self, line: bytes) -> None:
+        self._on_line(line.rstrip(b"\r").decode("utf-8", "backslashreplace"))
+
+    def _leave_out(self, count: int, last: Sequence[bytes]) -> None:
+        self._left_out += count
+        self._last.extend(line[:LONGEST_LINE] for line in last[-LAST_WORDS:])
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._second_ends, self._begin_second)
+
+    def _begin_second(self) -> None:
+        self._second_ends = self._loop.time() + 1
+        self._room = LINE_RATE
+        self._tell_left_out(self._left_out)
+
+    def _tell_left_out(self, count: int) -> None:
+        if count:
+            self._on_line(f"(lines left out in that second: {count})")
+        self._left_out = 0
+        self._last.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _close(self) -> None:
         if self._fd < 0:
@@ -146,6 +195,10 @@ class _Lines:
         self._fd = -1
         if self._rest:
             self._tell(self._rest)
+        last = list(self._last)
+        self._tell_left_out(self._left_out - len(last))
+        for line in last:
+            self._say(line)
 
 
 def spawn(
@@ -158,9 +211,11 @@ def spawn(
 ) -> Child:
     """Start a child whose standard input and output are one AF_UNIX socket, as those of a driver under indiserver.
 
-    `pipes`: two pipes instead; a driver then sends its BLOBs inline. `on_stderr` gets each line of its standard error.
-    `env`: the whole environment, None for ours. The child is the leader of its own process group, so that an interrupt
-    from the terminal reaches us alone; should we die without ending it, the system kills it (Linux with `setpriv`).
+    `pipes`: two pipes instead; a driver then sends its BLOBs inline. `on_stderr` gets the lines of its standard error,
+    at most `LINE_RATE` in a second, and then how many there were besides. `env`: the whole environment, None for ours.
+    The child is the leader of its own process group, so that an interrupt from the terminal reaches us alone; should we
+    die without ending it, the system kills it (Linux with `setpriv`). Signals that are ignored here, as they were when
+    we were started, are ignored in the child; all others have their defaults.
 
     Raises FileNotFoundError or PermissionError, with what to do about it, when there is no such program.
     """
