@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
-SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.h)
+SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.h src/indifast/front/*) \
+    src/indifast/cli/serve_options.py src/indifast/transport/sockets.py
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -57,7 +58,7 @@ $(VENV)/.packages: pyproject.toml
 	touch $@
 
 $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
-	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2 build_scripts --build-dir $(BIN)
 	touch $@
 
 $(PEERS)/d31/.done: PACKAGES = indipydriver==3.1.2 indipyserver==0.0.6 indipyclient==0.9.4 numpy

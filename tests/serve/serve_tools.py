@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,30 +35,45 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def script(folder: Path, name: str) -> Path:
-    """The console script under a name of its own: a link, as an administrator makes it."""
-    real = folder / "indifast-server"
-    if not real.exists():
-        code = f"import sys; sys.path.insert(0, {SOURCE!r})\nfrom indifast.cli import run_server\n"
-        real.write_text(f"#!{sys.executable}\n{code}sys.exit(run_server())\n")
-        real.chmod(0o755)
+def installed(folder: Path, name: str) -> Path:
+    """The installed `indifast-server` under a name of its own: a link, as an administrator makes it."""
     path = folder / name
-    if path != real and not path.exists():
-        path.symlink_to(real)
+    if not path.exists():
+        path.symlink_to(Path(sysconfig.get_path("scripts")) / "indifast-server")
+    return path
+
+
+def script(folder: Path, name: str) -> Path:
+    """The command as it is where the native front can't be built: a script."""
+    _, _, text = (Path(SOURCE) / "indifast" / "front" / "indifast-server").read_text().partition("\n")
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(0o755)
     return path
 
 
 class Server:
-    """A running server; its standard error is in a file."""
+    """A running server; its standard error is in a file.
 
-    def __init__(self, folder: Path, *arguments: object, name: str | None = None, **keywords) -> None:
+    It is `indifast serve`, or with a name what `program` gives for that name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: object,
+        name: str | None = None,
+        program: Callable[[Path, str], Path] = installed,
+        **keywords,
+    ) -> None:
         self.log_path = folder / f"log-{free_port()}"
         if name is None:
             code = "import sys; from indifast.cli import run; sys.exit(run())"
             command = [sys.executable, "-c", code, "serve"]
         else:
-            command = [str(script(folder, name))]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])}
+            command = [str(program(folder, name))]
+        paths = filter(None, (SOURCE, os.environ.get("PYTHONPATH")))  # an empty one is the current folder
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with open(self.log_path, "wb") as log:
             words = [*command, *map(str, arguments)]
             self.process = subprocess.Popen(words, stderr=log, stdout=log, env=environment, **keywords)

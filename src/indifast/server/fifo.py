@@ -89,17 +89,20 @@ class Fifo:
     """Reads lines from a FIFO for as long as the server runs, whoever opens and closes it at the other end.
 
     `on_line` gets each line, without its end; a last one without end counts when the writer closes. A line that is too
-    long is told to `on_error` and left out. Raises OSError when `path` can't be opened or is no FIFO.
+    long is told to `on_error` and left out. Raises OSError when `path` can't be opened or is no FIFO. `fd` is `path`,
+    when that is open already.
     """
 
-    def __init__(self, path: str, on_line: Callable[[str], None], on_error: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: str, on_line: Callable[[str], None], on_error: Callable[[str], None], fd: int | None = None
+    ) -> None:
         self.path = path
         self._on_line = on_line
         self._on_error = on_error
         self._rest = b""
         self._too_long = False
         self._loop = asyncio.get_running_loop()
-        self._fd = self._open()
+        self._fd = self._open() if fd is None else fd
         self._loop.add_reader(self._fd, self._read)
 
     def close(self) -> None:
