@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
-SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.h)
+SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.h src/indifast/front/*) \
+    src/indifast/cli/serve_options.py src/indifast/transport/sockets.py
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -81,7 +82,7 @@ $(VENV)/.tools: $(VENV)/.packages requirements/test.txt
 	touch $@
 
 $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)
-	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2 build_scripts --build-dir $(BIN)
 	touch $@
 
 $(PEERS)/%/.done: requirements/peer-%.txt | $(VENV)/.packages

@@ -1,14 +1,22 @@
-"""Builds the Cython extension modules; everything else about the project stands in pyproject.toml."""
+"""Builds what is compiled: the Cython extension modules and the native front of `indifast-server`.
+
+Everything else about the project stands in pyproject.toml.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import zipfile
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.errors import BaseError, CompileError, LinkError
 
 PACKAGE = Path("src/indifast")
+FRONT = PACKAGE / "front"
 
 # What the directives give up is checked by hand in the sources, where it can go wrong: no bounds or wrap-around
 # checks on C arrays, C division. Annotations are not taken for C types, so that the stubs rule.
@@ -45,4 +53,84 @@ extensions = [
     if not pure
 ]
 
-setup(ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, include_path=["src"]))
+
+sys.path.insert(0, "src")
+from distutils.ccompiler import new_compiler  # noqa: E402 - that of setuptools, imported above
+from distutils.command.build_scripts import build_scripts  # noqa: E402
+from distutils.sysconfig import customize_compiler  # noqa: E402
+
+from indifast.cli import serve_options  # noqa: E402
+from indifast.transport.sockets import BACKLOG  # noqa: E402
+
+
+class BuildFront(build_scripts):
+    """Builds `indifast-server`: a native program on Linux, the script that it holds where that is not to be had.
+
+    The script of an entry point of that name would take the program's place, so there is none.
+    """
+
+    def run(self):
+        if sys.platform == "linux":
+            try:
+                self.put(self.build_program())
+                return
+            except (BaseError, CompileError, LinkError) as error:
+                self.warn(f"indifast-server is a script, and listens as late as Python does: {error}")
+        self.force = True  # what stands there may be the program, newer than the script
+        super().run()
+
+    def build_program(self):
+        (script,) = map(Path, self.scripts)
+        temporary = Path(self.get_finalized_command("build").build_temp)
+        self.mkpath(str(temporary))
+        archive = temporary / "script.zip"
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr(zipfile.ZipInfo("__main__.py"), script.read_text())
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        objects = compiler.compile(
+            [str(FRONT / "front.c")],
+            output_dir=str(temporary),
+            macros=[(name, in_c(value)) for name, value in self.known(archive).items()],
+            extra_postargs=compile_args,
+        )
+        # Symbols would only stand between the archive and the end of the file, near which Python looks for it.
+        compiler.link_executable(objects, script.name, output_dir=str(temporary), extra_postargs=[*link_args, "-s"])
+        program = temporary / script.name
+        if not zipfile.is_zipfile(program):
+            raise BaseError("Python would not find the archive in the program")
+        return program
+
+    def put(self, program):
+        """In its place all at once: the old one may be about to run."""
+        self.mkpath(self.build_dir)
+        new = Path(shutil.copy(program, Path(self.build_dir) / f".{program.name}"))
+        new.chmod(0o755)
+        new.replace(new.with_name(program.name))
+
+    def known(self, archive):
+        """What the program shares with Python's part of it."""
+        return {
+            "SCRIPT_ARCHIVE": str(archive),
+            "SHORT_VALUES": serve_options.SHORT_VALUES,
+            "SHORT_FLAGS": serve_options.SHORT_FLAGS,
+            "LONG_VALUES": serve_options.LONG_VALUES,
+            "LONG_FLAGS": serve_options.LONG_FLAGS,
+            "PORT": serve_options.PORT,
+            "LOCAL_SOCKET": serve_options.LOCAL_SOCKET,
+            "BACKLOG": BACKLOG,
+        }
+
+
+def in_c(value):
+    """A number, a string, or several strings as they stand in an initialiser."""
+    if isinstance(value, str):
+        return '"' + value.replace("\\", r"\\").replace('"', r"\"") + '"'
+    return str(value) if isinstance(value, int) else ",".join(map(in_c, value))
+
+
+setup(
+    ext_modules=cythonize(extensions, compiler_directives=DIRECTIVES, include_path=["src"]),
+    scripts=[str(FRONT / "indifast-server")],
+    cmdclass={"build_scripts": BuildFront},
+)

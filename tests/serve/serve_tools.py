@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,23 +30,28 @@ def until(condition: Callable[[], object], what: str = "condition") -> None:
         time.sleep(0.01)
 
 
-def script(folder: Path, name: str) -> Path:
-    """The console script under a name of its own: a link, as an administrator makes it."""
-    real = folder / "indifast-server"
-    if not real.exists():
-        code = f"import sys; sys.path.insert(0, {SOURCE!r})\nfrom indifast.cli import run_server\n"
-        real.write_text(f"#!{sys.executable}\n{code}sys.exit(run_server())\n")
-        real.chmod(0o755)
+def installed(folder: Path, name: str) -> Path:
+    """The installed `indifast-server` under a name of its own: a link, as an administrator makes it."""
     path = folder / name
-    if path != real and not path.exists():
-        path.symlink_to(real)
+    if not path.exists():
+        path.symlink_to(Path(sysconfig.get_path("scripts")) / "indifast-server")
+    return path
+
+
+def script(folder: Path, name: str) -> Path:
+    """The command as it is where the native front can't be built: a script."""
+    _, _, text = (Path(SOURCE) / "indifast" / "front" / "indifast-server").read_text().partition("\n")
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(0o755)
     return path
 
 
 class Server:
     """A running server; what it writes is in a file, unless it is to go to a descriptor of the caller's.
 
-    `before` is Python that is run in the process before the command.
+    It is `indifast serve`, or with a name what `program` gives for that name. `before` is Python that is run in the
+    process of `indifast serve` before the command.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class Server:
         stdout: int | None = None,
         stderr: int | None = None,
         before: str = "",
+        program: Callable[[Path, str], Path] = installed,
         **keywords,
     ) -> None:
         self.log_path = folder / f"log-{free_port()}"
@@ -63,8 +70,9 @@ class Server:
             code = f"import sys; from indifast.cli import run\n{before}\nsys.exit(run())"
             command = [sys.executable, "-c", code, "serve"]
         else:
-            command = [str(script(folder, name))]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])}
+            command = [str(program(folder, name))]
+        paths = filter(None, (SOURCE, os.environ.get("PYTHONPATH")))  # an empty one is the current folder
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with open(self.log_path, "wb") as log:
             words = [*command, *map(str, arguments)]
             output, errors = log if stdout is None else stdout, log if stderr is None else stderr

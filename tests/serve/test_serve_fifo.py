@@ -9,7 +9,7 @@ import sys
 
 import psutil
 import pytest
-from serve_tools import LIMIT, Client, Server, free_port, port_of, running, script, until
+from serve_tools import LIMIT, Client, Server, free_port, installed, port_of, running, until
 from test_serve import TOY
 
 
@@ -137,7 +137,7 @@ def test_as_kstars_has_it(tmp_path, fifo, toy):
 def test_as_indi_web_manager_has_it(tmp_path, fifo, toy):
     """Started by a shell, found by its name and its -p argument, ended by its name."""
     port = free_port()
-    program = script(tmp_path, "indiserver")
+    program = installed(tmp_path, "indiserver")
     log = tmp_path / "indiserver.log"
     command = f"{program} -p {port} -m 1000 -v -f {fifo} -u {tmp_path}/sock > {log} 2>&1 &"
     subprocess.run(["sh", "-c", command], check=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from serve_tools import LIMIT, SOURCE, Client, Server, free_port, until
+from serve_tools import LIMIT, SOURCE, Client, Server, free_port, port_of, running, until
 
 # A module that takes its time: it makes the file "waiting", and goes on when somebody writes a name into the pipe "go".
 SLOW = """
@@ -175,6 +175,22 @@ def test_a_port_that_is_none_is_said(tmp_path):
     assert server.ended() == 1
     assert "a port is a number from 0 (a free one) to 65535, not 70000\n" in server.log
     assert "Traceback" not in server.log
+
+
+def test_what_can_wait_is_not_imported_at_every_start(tmp_path, monkeypatch):
+    """The first answer waits for every import: shutil alone brings three modules for compression."""
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    driver = tmp_path / "driver"
+    driver.write_text("#!/bin/sh\nwhile read line; do echo \"<message device='Toy' message='up'/>\"; done\n")
+    driver.chmod(0o755)
+    os.mkfifo(tmp_path / "fifo")
+    with running(tmp_path, "-v", "-p", "0", "-f", tmp_path / "fifo", driver, name="indifast-server") as server:
+        client = Client.tcp(port_of(server)).say(GET)
+        assert client.get("message", "Toy")
+        client.close()
+        imported = {line.rpartition("|")[2].strip() for line in server.log.splitlines() if line.startswith("import ")}
+    assert "indifast.server.exdriver" in imported
+    assert not imported & {"numpy", "shutil", "lzma", "bz2", "datetime", "json", "tomllib", "indifast.server.record"}
 
 
 def test_what_is_not_needed_to_listen_is_not_imported_before():

@@ -268,9 +268,12 @@ def test_a_program_that_is_none_ends_with_a_line(tmp_path):
     asyncio.run(scenario())
 
 
-def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "answer", ["echo unrecognized option >&2; exit 1", "echo '-d, --dump  --nnp'", "echo --nnp >&2"]
+)
+def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypatch, answer):
     fake = tmp_path / "setpriv"
-    fake.write_text("#!/bin/sh\necho unrecognized option >&2\nexit 1\n")
+    fake.write_text(f"#!/bin/sh\n[ $# -eq 1 ] || exit 1\n{answer}\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     process._killed_with_us.cache_clear()

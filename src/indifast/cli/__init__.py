@@ -73,7 +73,10 @@ def run(command: Callable[[], int] | None = None) -> int:
 
 def run_server() -> int:
     """The command `indifast-server`."""
-    return run(lambda: int(import_module("indifast.cli.serve").main_server()))
+    from indifast.cli.front import take
+
+    front = take()
+    return run(lambda: int(import_module("indifast.cli.serve").main_server(front)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,34 +7,50 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
+from indifast.cli.front import Front
 from indifast.cli.lossy import never_wait
 from indifast.cli.serve_log import good_bye, log_to_stderr, sentence
 from indifast.cli.serve_options import USAGE, ConfigError, Options, UsageError, parse_arguments
 from indifast.cli.signals import COUNTERS, STOPPING, handle
-from indifast.transport.sockets import Address, addresses_of, check_port, tcp_sockets, unix_path, unix_socket
+from indifast.transport.sockets import (
+    KNOWN_HOSTS,
+    Address,
+    addresses_of,
+    check_port,
+    tcp_sockets,
+    unix_path,
+    unix_socket,
+)
 
 logger = logging.getLogger(__name__)
 
-STAND_INS = ("indiserver", "indifast-server")
-"""Names under which the command takes the place of libindi's: it then listens on all interfaces."""
+_OTHER_SOCKETS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID")  # that systemd opens for a service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `indifast serve`; gives the exit status."""
-    return _main(list(arguments or ()), "indifast serve", stand_in=False)
+    return _main(list(arguments or ()), "indifast serve", Front(), stand_in=False)
 
 
-def main_server() -> int:
-    """Run the server under the name by which it was called: `indifast-server`, or `indiserver` by a link."""
+def main_server(front: Front) -> int:
+    """Run the server in the place of libindi's: it listens on all interfaces.
+
+    It has the name by which it was called: `indifast-server`, or `indiserver` by a link.
+    """
     name = os.path.basename(sys.argv[0])
     _set_process_name(name)
-    return _main(sys.argv[1:], name, stand_in=True)
+    return _main(sys.argv[1:], name, front, stand_in=True)
 
 
-def _main(words: list[str], program: str, *, stand_in: bool) -> int:
+def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> int:
+    for name in _OTHER_SOCKETS:
+        os.environ.pop(name, None)  # they are not for drivers
+    stopped = _be_stopped()
+    front.release(STOPPING)
     log_to_stderr()
     usage = USAGE.format(program=program, host="all interfaces" if stand_in else "localhost")
     try:
@@ -54,31 +70,56 @@ def _main(words: list[str], program: str, *, stand_in: bool) -> int:
         return 2
     except ConfigError as exc:
         return good_bye(str(exc))
+    if options.stats:
+        handle([COUNTERS], lambda number, frame: None)  # nothing to count yet; not SIG_IGN: children inherit that
+    front.release()
     never_wait("stdout")  # what drivers in Python print
     logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
     if options.host is None:
         options.host = "" if stand_in else "localhost"
     with contextlib.ExitStack() as stack:
         try:
-            check_port(options.port)
-            addresses = addresses_of(options.host)  # it may have to ask a name server: a signal ends that, as ever
-            stopped = _be_stopped(options)
-            sockets = [stack.enter_context(sock) for sock in _listening(addresses, options)]
+            sockets = [stack.enter_context(sock) for sock in _listening(options, front)]
         except (OSError, ValueError) as exc:
             return good_bye(sentence(exc))
         # Clients can connect from here on: they wait in the kernel while asyncio and the server are imported.
         from indifast.cli.serve_supervisor import supervise
 
-        return supervise(options, sockets, stopped, stand_in=stand_in)
+        return supervise(options, sockets, stopped, stand_in=stand_in, fifo=front.fifo)
 
 
-def _listening(addresses: Sequence[Address], options: Options) -> Iterator[socket.socket]:
+def _listening(options: Options, front: Front) -> Iterator[socket.socket]:
     """The sockets on which this server listens, one by one as they are opened."""
-    yield from tcp_sockets(addresses, options.port, options.host)
+    if front.sockets:
+        yield from (socket.socket(fileno=descriptor) for descriptor in front.sockets)
+        return
+    check_port(options.port)
+    yield from tcp_sockets(_addresses(options.host), options.port, options.host)
     yield unix_socket(unix_path(options.unix_socket))
 
 
-def _be_stopped(options: Options) -> list[int]:
+def _addresses(host: str | None) -> list[Address]:
+    """Those of a host. A look-up may take long and hears no signals: it has a thread, which a signal leaves alone."""
+    if host in KNOWN_HOSTS:
+        return addresses_of(host)
+    found: list[Address] = []
+    failed: list[Exception] = []
+
+    def look_up() -> None:
+        try:
+            found.extend(addresses_of(host))
+        except Exception as exc:
+            failed.append(exc)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return found
+
+
+def _be_stopped() -> list[int]:
     """A server that can be found can be stopped, too, while its event loop does not see to signals yet.
 
     Returns the signals that came. The first one ends the process where it stands; where Python discards that, as in
@@ -91,8 +132,6 @@ def _be_stopped(options: Options) -> list[int]:
         raise SystemExit(0)
 
     handle(STOPPING, stop)
-    if options.stats:
-        handle([COUNTERS], lambda number, frame: None)  # nothing to count yet; not SIG_IGN: children inherit that
     return stopped
 
 

@@ -40,13 +40,20 @@ Options, which may be bundled (-vvp PORT):
 driver    : program, [device]@host[:port], or module:callable for a driver in Python
 """
 
+PORT = 7624
 RESTARTS = 10
 LOCAL_SOCKET = "/tmp/indiserver"
 
+# The native front is compiled with these and must see the same words as options (tests/serve/test_front_options.py).
+SHORT_VALUES = "lmduprf"
+SHORT_FLAGS = "v"
+LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config")
+"""Options with a value, in the next word or behind "="."""
+LONG_FLAGS = ("stats", "record-blobs", "help", "version")
+"""Options without; "stats" may have one behind "="."""
+
 _PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when the first is looked at, not at every start
 _REMOTE = r"(?P<device>[^@]*)@(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?"
-_VALUES = "lmduprf"  # letters with a value
-_LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config")
 
 
 class UsageError(Exception):
@@ -79,7 +86,7 @@ class Remote:
     """A server elsewhere, or one device of it."""
 
     host: str
-    port: int = 7624
+    port: int = PORT
     device: str | None = None
     blobs: bool = True
     tls: bool = False
@@ -93,7 +100,7 @@ class Options:
     """Everything that can be set."""
 
     host: str | None = None
-    port: int = 7624
+    port: int = PORT
     local_socket: str = LOCAL_SOCKET
     message_log: str | None = None
     restarts: int = RESTARTS
@@ -129,9 +136,9 @@ class Options:
 def parse_remote(word: str) -> Remote:
     """`[device]@host[:port]`; an IPv6 address stands in brackets."""
     match = re.fullmatch(_REMOTE, word)
-    if match is None or not 0 < int(match["port"] or 7624) < 65536:
+    if match is None or not 0 < int(match["port"] or PORT) < 65536:
         raise ConfigError(f"{word!r} is not [device]@host[:port]")
-    return Remote(match["host"].strip("[]"), int(match["port"] or 7624), match["device"] or None)
+    return Remote(match["host"].strip("[]"), int(match["port"] or PORT), match["device"] or None)
 
 
 def parse_arguments(words: Sequence[str]) -> Options:
@@ -139,7 +146,7 @@ def parse_arguments(words: Sequence[str]) -> Options:
 
     A configuration file is read first, wherever it is named: what stands on the command line goes beyond it.
     """
-    pairs, drivers = _split(list(words))
+    pairs, drivers = split(list(words))
     options = Options()
     for name, value in pairs:
         if name == "config":
@@ -153,24 +160,24 @@ def parse_arguments(words: Sequence[str]) -> Options:
     return options
 
 
-def _split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """(options with their values, drivers)."""
     pairs: list[tuple[str, str]] = []
     while words and words[0].startswith("-"):
         word = words.pop(0)
         if word.startswith("--"):
             name, given, value = word[2:].partition("=")
-            if name in _LONG_VALUES:
+            if name in LONG_VALUES:
                 if not given:
                     value = _next(words, word)
-            elif name not in ("stats", "help", "version", "record-blobs") or (given and name != "stats"):
+            elif name not in LONG_FLAGS or (given and name != "stats"):
                 raise UsageError(f"unknown option {word}")
             pairs.append((name, value))
             continue
         for letter in word[1:]:
-            if letter in _VALUES:
+            if letter in SHORT_VALUES:
                 pairs.append((letter, _next(words, f"-{letter}")))
-            elif letter == "v":
+            elif letter in SHORT_FLAGS:
                 pairs.append((letter, ""))
             else:
                 raise UsageError(f"unknown option -{letter}")

@@ -29,9 +29,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def supervise(options: Options, sockets: Sequence[socket.socket], stopped: Sequence[int], *, stand_in: bool) -> int:
-    """Serve on sockets that listen already, to the end; gives the exit status. `stopped`: signals that came by now."""
-    supervisor = _Supervisor(options, sockets, stopped, stand_in)
+def supervise(
+    options: Options,
+    sockets: Sequence[socket.socket],
+    stopped: Sequence[int],
+    *,
+    stand_in: bool,
+    fifo: int | None = None,
+) -> int:
+    """Serve on sockets that listen already, to the end; gives the exit status.
+
+    `stopped`: signals that came by now. `fifo`: a descriptor of the FIFO, if it is open already.
+    """
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(supervisor.run())
 
@@ -40,12 +50,18 @@ class _Supervisor:
     """The server and everything around it, from start to end."""
 
     def __init__(
-        self, options: Options, sockets: Sequence[socket.socket], stopped: Sequence[int], stand_in: bool
+        self,
+        options: Options,
+        sockets: Sequence[socket.socket],
+        stopped: Sequence[int],
+        stand_in: bool,
+        fifo: int | None,
     ) -> None:
         self.options = options
         self.sockets = sockets
         self.stopped = stopped
         self.stand_in = stand_in
+        self.fifo = fifo
         self.server: TappedServer
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
         self.recorder: TrafficRecorder | None = None
@@ -68,7 +84,7 @@ class _Supervisor:
                 if options.fifo is not None:
                     from indifast.server.fifo import Fifo
 
-                    fifo = Fifo(options.fifo, self._command, self._fifo_error)
+                    fifo = Fifo(options.fifo, self._command, self._fifo_error, self.fifo)
                     stack.callback(fifo.close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():

@@ -16,8 +16,9 @@ LONGEST_VALUE = 511
 
 _VERBS = ("start", "stop")
 _OPTIONS = {"n": "INDIDEV", "c": "INDICONFIG", "s": "INDISKEL", "p": "INDIPREFIX"}
-_LINE = re.compile(r"(?P<verb>\S+)\s+(?P<target>.*?)(?P<options>(?:\s+-\S.*)?)")
-_OPTION = re.compile(r'\s+-(?P<letter>\S+)\s+"(?P<value>[^"]*)"')
+# Compiled with the first line, not at every start.
+_LINE = r"(?P<verb>\S+)\s+(?P<target>.*?)(?P<options>(?:\s+-\S.*)?)"
+_OPTION = r'\s+-(?P<letter>\S+)\s+"(?P<value>[^"]*)"'
 
 
 class CommandError(ValueError):
@@ -50,7 +51,7 @@ def parse(line: str) -> Command:
     """
     if "\0" in line:
         raise CommandError("it has a NUL character")
-    match = _LINE.fullmatch(line.strip())
+    match = re.fullmatch(_LINE, line.strip())
     if match is None:
         raise CommandError("a command is `start` or `stop`, and the name of a driver")
     verb, target = match["verb"], match["target"]
@@ -68,11 +69,10 @@ def parse(line: str) -> Command:
 
 def _parse_options(text: str) -> dict[str, str]:
     options: dict[str, str] = {}
-    end = 0
-    while end < len(text):
-        match = _OPTION.match(text, end)
+    while text:
+        match = re.match(_OPTION, text)
         if match is None:
-            raise CommandError(f"{text[end:].strip()!r} is not an option with its value in double quotes")
+            raise CommandError(f"{text.strip()!r} is not an option with its value in double quotes")
         letter, value = match["letter"], match["value"]
         if letter not in _OPTIONS:
             raise CommandError(f"there is no option -{letter}, only -n, -c, -s and -p")
@@ -81,7 +81,7 @@ def _parse_options(text: str) -> dict[str, str]:
         if _OPTIONS[letter] in options:
             raise CommandError(f"-{letter} is given twice")
         options[_OPTIONS[letter]] = value
-        end = match.end()
+        text = text[match.end() :]
     return options
 
 
@@ -89,17 +89,20 @@ class Fifo:
     """Reads lines from a FIFO for as long as the server runs, whoever opens and closes it at the other end.
 
     `on_line` gets each line, without its end; a last one without end counts when the writer closes. A line that is too
-    long is told to `on_error` and left out. Raises OSError when `path` can't be opened or is no FIFO.
+    long is told to `on_error` and left out. Raises OSError when `path` can't be opened or is no FIFO. `fd` is `path`,
+    when that is open already.
     """
 
-    def __init__(self, path: str, on_line: Callable[[str], None], on_error: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: str, on_line: Callable[[str], None], on_error: Callable[[str], None], fd: int | None = None
+    ) -> None:
         self.path = path
         self._on_line = on_line
         self._on_error = on_error
         self._rest = b""
         self._too_long = False
         self._loop = asyncio.get_running_loop()
-        self._fd = self._open()
+        self._fd = self._open() if fd is None else fd
         self._loop.add_reader(self._fd, self._read)
 
     def close(self) -> None:

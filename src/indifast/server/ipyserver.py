@@ -9,14 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
-from indifast.protocol.timestamps import timestamp_text
 from indifast.routing.outbox import DriverOutbox, Outbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
@@ -28,6 +26,8 @@ from indifast.transport.sockets import check_port, unix_path
 from indifast.transport.stream import Stream
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from indifast.driver.device import Device
     from indifast.driver.ipydriver import IPyDriver
     from indifast.routing.link import Link
@@ -331,6 +331,8 @@ class IPyServer:
         """
         if self._core is None or self._stop:
             return
+        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
+
         try:
             stamp = timestamp_text(timestamp)
         except (TypeError, ValueError):
@@ -475,6 +477,8 @@ class IPyServer:
 
         A connection that is dead shows itself by it.
         """
+        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
+
         assert self._core is not None
         now = time.monotonic()
         text = wire.message("Keep alive message", timestamp_text())

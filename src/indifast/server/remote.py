@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
-from indifast.protocol.timestamps import timestamp_text
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.connect import open_tcp
 from indifast.transport.stream import Stream
@@ -167,6 +166,8 @@ class RemoteConnection:
         return time.monotonic() - born
 
     def _tell(self, what: str) -> None:
+        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
+
         assert self._core is not None
         text = f"Remote {self.name}: {what}"
         logger.warning("%s", text)

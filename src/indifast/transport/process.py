@@ -254,23 +254,27 @@ def _killed_with_us() -> tuple[str, ...]:
     Only the child itself can ask for that. `setpriv` does, then becomes the program: no code of ours runs behind the
     fork.
     """
-    import shutil
-
-    setpriv = shutil.which("setpriv")
+    setpriv = _find("setpriv")
     if setpriv is None:
         return ()
-    words = (setpriv, "--pdeathsig", "KILL", "--")
     try:  # that of BusyBox knows no such option
-        trial = subprocess.run([*words, setpriv, "--version"], capture_output=True, timeout=5, check=False)
+        told = subprocess.run([setpriv, "--help"], capture_output=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return words if trial.returncode == 0 else ()
+    return (setpriv, "--pdeathsig", "KILL", "--") if b"--pdeathsig" in told.stdout else ()
+
+
+def _find(program: str, env: Mapping[str, str] | None = None) -> str | None:
+    """The file of a program, where `subprocess` looks for it. `shutil.which` would bring bz2, lzma and zlib with it."""
+    for folder in [""] if os.sep in program else os.get_exec_path(env):
+        path = os.path.join(folder, program)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    return None
 
 
 def _must_exist(program: str, env: Mapping[str, str] | None) -> None:
-    import shutil  # and with it bz2, lzma and zlib
-
-    if shutil.which(program, path=None if env is None else env.get("PATH")) is not None:
+    if _find(program, env) is not None:
         return
     if os.sep in program and os.path.exists(program):
         raise PermissionError(errno.EACCES, f"{program} can't be executed: make it executable, or name another program")
