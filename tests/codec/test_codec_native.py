@@ -28,6 +28,10 @@ def run(command: list[str], data: bytes = b"") -> str:
     return done.stdout.decode()
 
 
+one_build = pytest.mark.xdist_group("codec harness")  # in one parallel worker, which compiles it once
+
+
+@one_build
 def test_every_path_does_what_the_scalar_one_does(harness: Build) -> None:
     program = harness("gcc", "-O3", packages="build-essential")
     assert run([str(program), "check", str(random.randrange(10**9))]).split() == list(_base64.paths())
@@ -68,6 +72,7 @@ def lines(text: bytes, width: int, feed: bytes = b"\n") -> bytes:
     return feed.join(text[i : i + width] for i in range(0, len(text), width))
 
 
+@one_build
 def test_scanning_tells_the_layout(harness: Build) -> None:
     rng = random.Random(7)
     texts = [b"", b"\n", b"   ", b"<", b"AAAA", b"AA==\n\n  "]
@@ -92,6 +97,7 @@ def test_scanning_tells_the_layout(harness: Build) -> None:
         assert verdict == 0
 
 
+@one_build
 @pytest.mark.parametrize(
     ("text", "consumed", "verdict"),
     [(b"A", 1, 3), (b"AAA", 3, 3), (b"AA=", 3, 3), (b"=", 0, 1), (b"A=", 1, 1), (b"AA==A", 4, 2), (b"AA===", 4, 2),

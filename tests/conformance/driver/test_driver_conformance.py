@@ -15,6 +15,8 @@ import pytest
 from differences import DIFFERENCES
 from sessions import KEPT, RELEASES, Case, compare, records_of
 
+PROGRAMS = ("sends", "receives", "snoops", "enable", "api")
+
 
 @cache
 def outcomes(program: str, peers: tuple[tuple[str, str], ...], recording: int = 1):  # type: ignore[no-untyped-def]
@@ -46,8 +48,14 @@ def faults_in(
     return faults
 
 
+# One parallel worker for all tests of a program: they look at one recording.
+of_each_program = pytest.mark.parametrize(
+    "program", [pytest.param(name, marks=pytest.mark.xdist_group(f"driver {name}")) for name in PROGRAMS]
+)
+
+
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("program", ["sends", "receives", "snoops", "enable", "api"])
+@of_each_program
 def test_indifast_does_what_the_release_does(program: str, release: str, peers: dict[str, Path]) -> None:
     pythons = tuple((name, str(path)) for name, path in peers.items())
     faults = faults_in(program, release, outcomes(program, pythons))
@@ -57,7 +65,12 @@ def test_indifast_does_what_the_release_does(program: str, release: str, peers: 
     assert not faults, "\n".join(f"{title}: {fault}" for title, fault in faults.items())
 
 
-def test_differences_name_existing_steps(peers: dict[str, Path]) -> None:
-    for program, step, _ in DIFFERENCES:
-        found = outcomes(program, tuple((name, str(path)) for name, path in peers.items()))
-        assert any(seen == step for _, seen, _, _, _ in found), f"{program}: no step {step}"
+@of_each_program
+def test_differences_name_existing_steps(program: str, peers: dict[str, Path]) -> None:
+    found = outcomes(program, tuple((name, str(path)) for name, path in peers.items()))
+    named = {step for of, step, _ in DIFFERENCES if of == program}
+    assert named <= {seen for _, seen, _, _, _ in found}
+
+
+def test_differences_name_existing_programs() -> None:
+    assert {program for program, _, _ in DIFFERENCES} <= set(PROGRAMS)

@@ -24,6 +24,9 @@ WITHOUT_P = {
 """What is different where no driver lives in the server's process."""
 
 
+pytestmark = pytest.mark.xdist_group("routing matrix")  # the matrices are made once for all tests here
+
+
 @cache
 def matrices(python: str) -> dict[str, dict[str, str]]:
     """The matrices of all servers; they mostly wait, so they are made side by side."""
