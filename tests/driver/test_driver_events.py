@@ -262,11 +262,13 @@ def test_updates_of_others(tree: bool) -> None:
 def test_messages_and_deletions_of_others(tree: bool) -> None:
     message = Message(root(f'<message device="d" message="m"{STAMP} />', tree))
     assert (message.devicename, message.vectorname, message.message, message.timestamp) == ("d", None, "m", WHEN)
-    assert Message(root("<message />", tree)).devicename is None
+    for nobody in ("<message />", '<message device="" />'):
+        assert Message(root(nobody, tree)).devicename is None
     assert Message(root("<message />", tree)).message == ""
     deletion = delProperty(root('<delProperty device="d" name="v" message="m" />', tree))
     assert (deletion.vectorname, deletion.message) == ("v", "m")
     assert delProperty(root('<delProperty device="d" />', tree)).vectorname is None
+    assert delProperty(root('<delProperty device="d" name="" />', tree)).vectorname == ""
 
 
 # through a driver
@@ -393,12 +395,14 @@ def test_programs_of_the_older_style_answer_for_themselves() -> None:
     asyncio.run(run())
 
 
-def test_enable_blob_of_the_one_client_is_an_event() -> None:
+@pytest.mark.parametrize("whole_device", ["", ' name=""'])
+def test_enable_blob_of_the_one_client_is_an_event(whole_device: str) -> None:
     async def run() -> None:
         driver = recorder()
         async with listening(driver) as client:
             client.send(
-                '<enableBLOB device="Dev">Also</enableBLOB><enableBLOB device="Dev" name="bl"> Only </enableBLOB>'
+                f'<enableBLOB device="Dev"{whole_device}>Also</enableBLOB>'
+                '<enableBLOB device="Dev" name="bl"> Only </enableBLOB>'
                 '<enableBLOB device="Dev" name="nu">Also</enableBLOB><enableBLOB device="Dev">odd</enableBLOB>'
                 '<enableBLOB device="Dev" />' + number(1)
             )
@@ -406,6 +410,11 @@ def test_enable_blob_of_the_one_client_is_an_event() -> None:
             first, second, _ = sorted(driver.events, key=lambda event: event.vectorname)
             assert type(first) is type(second) is enableBLOB
             assert (first.value, second.value) == ("Also", "Only")
+            client.send(f'<enableBLOB device="Dev"{whole_device}>Never</enableBLOB>' + number(2))
+            await until(lambda: len(driver.events) == 5)
+            driver["Dev"]["bl"]["b1"] = b"unwanted"
+            await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
+            assert not [element for element in await client.answers("") if element.tag == "setBLOBVector"]
 
     asyncio.run(run())
 

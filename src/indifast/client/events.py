@@ -13,6 +13,7 @@ from indifast.client.propertymembers import STATES, SWITCH_VALUES, ParseExceptio
 from indifast.protocol import vocabulary
 from indifast.protocol.etree import to_tree
 from indifast.protocol.numbers import getfloat
+from indifast.protocol.selection import selected, speaker
 from indifast.protocol.timestamps import timestamp_text
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Message(Event):
 
     def __init__(self, element: Element, device: Any, client: Any) -> None:
         super().__init__(element, device, client)
-        self.vectorname = None
+        self.devicename, self.vectorname = speaker(element), None
         self.message = element.attrs.get("message", "")
 
     @classmethod
@@ -124,9 +125,16 @@ class getProperties(Event):
 
     eventtype = "getProperties"
 
+    def __init__(self, element: Element, device: Any, client: Any) -> None:
+        super().__init__(element, device, client)
+        self.devicename, self.vectorname = selected(element)
+
 
 class delProperty(Event):
-    """A vector, or with `vectorname` None a whole device, has gone. Its objects stay, with `enable` False."""
+    """A vector, or with `vectorname` None a whole device, has gone. Its objects stay, with `enable` False.
+
+    With an empty `vectorname` nothing has gone.
+    """
 
     eventtype = "Delete"
 

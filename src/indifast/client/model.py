@@ -170,15 +170,14 @@ class Model(BlobChoices):
             raise ParseException("deleted already")
         event = events.delProperty(element, device, self)
         note = (event.timestamp, event.message)
-        if element.name:
-            vector = device.data.get(element.name)
+        if element.name is not None:
+            vector = device.data.get(element.name)  # an empty name is nobody's: nothing is deleted
             if vector is not None:
                 vector.enable = False
                 self._answered(vector)
                 if event.message:
                     device.messages.appendleft(note)
         else:
-            event.vectorname = None
             device.disable()
             for vector in device.data.values():
                 self._answered(vector)

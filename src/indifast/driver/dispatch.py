@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver import events
+from indifast.protocol.selection import selected, speaker
 from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SNOOPED, VERSION
 
 if TYPE_CHECKING:
@@ -94,18 +95,19 @@ class Dispatcher:
                 runtime.user_fault(error, f"the definition of {vector._where()}", vector.devicename)
 
     def _meant(self, element: Element) -> Iterator[PropertyVector]:
-        """The enabled vectors that a getProperties asks for."""
+        """The enabled vectors that a getProperties or enableBLOB is about."""
         devices = self._runtime.driver.data
-        if element.device is not None:
-            device = devices.get(element.device)
+        devicename, name = selected(element)
+        if devicename is not None:
+            device = devices.get(devicename)
             chosen = [] if device is None else [device]
         else:
             chosen = list(devices.values())
         for device in chosen:
             if not device.enable:
                 continue
-            if element.device is not None and element.name is not None:
-                vector = device.data.get(element.name)
+            if name is not None:
+                vector = device.data.get(name)
                 vectors = [] if vector is None else [vector]
             else:
                 vectors = list(device.data.values())
@@ -141,7 +143,8 @@ class Dispatcher:
 
     def _snooped(self, element: Element) -> None:
         driver = self._runtime.driver
-        device, name = element.device, element.name
+        device = speaker(element) if element.tag == "message" else element.device
+        name = element.name
         if device in driver.data:
             text = "%s for %s refused: this device is the driver's own"
             self._runtime.refuse(("own", device, element.tag), text, element.tag, device)

@@ -269,16 +269,17 @@ class Message(SnoopEvent):
 
     def __init__(self, root: Element | TreeElement) -> None:
         super().__init__(root)
+        self.devicename = self.devicename or None
         self.message = _attributes_of(root).get("message", "")
 
 
 class delProperty(SnoopEvent):
-    """A property is gone, or the whole device when `vectorname` is None."""
+    """A property is gone, or the whole device when `vectorname` is None. With an empty name nothing is gone."""
 
     def __init__(self, root: Element | TreeElement) -> None:
         super().__init__(root)
         attributes = _attributes_of(root)
-        if self.devicename is None:
+        if not self.devicename:
             raise EventException("delProperty without device")
         self.vectorname = attributes.get("name")
         self.message = attributes.get("message", "")

@@ -87,10 +87,10 @@ class Devices:
             return True
         known = self._properties.get(device, {})
         if tag == "delProperty":
-            if name:
-                known.pop(name, None)
-            else:
+            if name is None:
                 self.forget(device)
+            else:
+                known.pop(name, None)
             return True
         if (found := known.get(name or "")) is not None:
             found.update(element)
