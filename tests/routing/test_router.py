@@ -826,3 +826,27 @@ def test_an_empty_name_deletes_nothing(world: World) -> None:
     assert "D" in world.router.owners
     world.say("driver", "<delProperty device='D'/>")
     assert "D" not in world.router.owners
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_nobody_owns_the_device_without_a_name(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.client("c")
+    source = world.add("source", kind)
+    world.say("source", define("D"))
+    world.forget()
+    with caplog.at_level(logging.WARNING):
+        for xml in (define("", ""), define("", "P"), define("D", ""), update("", ""), update("", "P"), blob("", "")):
+            assert who(world, xml, "source") == set()
+        assert who(world, "<delProperty device='' name=''/><delProperty device=''/>", "source") == set()
+    assert list(world.router.owners) == ["D"] and list(source.devices) == ["D"]
+    assert source.refused == {"no device or name": 8}
+    assert len(caplog.records) == 1
+    world.client("later")
+    assert len([line for line in world.heard("source") if line.startswith("getProperties")]) == 1
+
+
+def test_a_command_without_names_is_refused(world: World) -> None:
+    for xml in (command("", "P"), command("D", "")):
+        assert who(world, xml, "all") == set()
+    assert world.peers["all"].refused == {"no device or name": 2}

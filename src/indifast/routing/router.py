@@ -364,7 +364,7 @@ class Router:
 
     def _definition(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None or message.name is None:
+        if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
             return
         if not self._own(peer, device, now, defined=True):
@@ -382,7 +382,7 @@ class Router:
 
     def _update(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None or message.name is None:
+        if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
             return
         if not self._own(peer, device, now, defined=False):
@@ -465,7 +465,7 @@ class Router:
 
     def _del_property(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None:
+        if not device:
             self._refuse(peer, "no device or name", None, "a delProperty without device")
             return
         if device == RING_CHECK:
@@ -486,7 +486,7 @@ class Router:
 
     def _command(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None or message.name is None:
+        if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
             return
         owner = self.owners.get(device)
