@@ -126,6 +126,7 @@ def test_new_blobs(tree: bool, caplog: pytest.LogCaptureFixture) -> None:
         ("Number", ""),
         ("Number", '<oneNumber name="a"> </oneNumber>'),
         ("Number", '<oneNumber name="c">1</oneNumber>'),
+        ("Number", '<oneNumber name="a">1</oneNumber><oneNumber name="b">abc</oneNumber>'),
         ("Text", ""),
         ("Text", '<oneText name="c">1</oneText>'),
         ("Text", '<defText name="a">1</defText>'),
@@ -467,6 +468,31 @@ def test_what_is_refused_is_logged_once_and_harmless(refused: str, said: str, ca
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
     assert said in errors[0].getMessage()
+
+
+def test_a_number_that_is_none_is_refused_and_its_sender_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What other releases hand to the driver: one that takes it over sends it on to everybody."""
+    wrong = ["abc", "1,5", "0x10", "--1", "1:xx", "nan", "inf", "-Infinity", "1e999", "", "1:-30", "1_000", "1 : 2"]
+    right = ["1 2", "1;2", "-0:30:15.5", " 12.5\n", "1e-3", "+5", "12:", ".5"]
+
+    async def run() -> None:
+        driver = recorder()
+        async with listening(driver) as client:
+            for count, text in enumerate(wrong, 1):
+                client.send(number(1).replace(">1<", f">{text}<"))
+                told = await client.next("message")
+                assert told.device == "Dev"
+                assert told.attrs["message"].startswith("refused: a command for Dev.nu: n: ")
+                assert driver.stats()["refused"] == count
+            client.send("".join(number(1).replace(">1<", f">{text}<") for text in right))
+            await until(lambda: len(driver.events) == len(right))
+            assert [event["n"] for event in driver.events] == [text.strip() for text in right]
+            assert sum(element.tag == "message" for element in await client.answers("")) == 0
+            assert len([element for element in client.elements if element.tag == "message"]) == len(wrong)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    assert 1 <= len([record for record in caplog.records if "nu refused: n: " in record.getMessage()]) < len(wrong)
 
 
 def test_commands_for_what_is_not_there_or_disabled_are_ignored() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indifast.protocol.numbers import format_number, getfloat, plain_decimal
+from indifast.protocol.numbers import commanded_number, format_number, getfloat, plain_decimal
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,54 @@ def test_sexagesimal_display_carries_and_reads_back(form: str, value: float) -> 
     assert all(float(part) < 60 for part in text.split(":")[1:])
     resolution = {"3": 60, "5": 600, "6": 3600, "8": 36000, "9": 360000}[form[-2]]
     assert getfloat(text) == pytest.approx(value, abs=0.5001 / resolution)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1",
+        "-1.5",
+        "+2",
+        ".5",
+        "5.",
+        "1e3",
+        "1E-3",
+        " 7\n",
+        "12:30",
+        "-0:30:15.5",
+        "1 2",
+        "1;2",
+        "12:",
+        "12:30:",
+        "1.5:3",
+    ],
+)
+def test_numbers_that_a_command_may_carry(text: str) -> None:
+    assert commanded_number(text) == getfloat(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "-", "abc", "1,5", "0x10", "--1", "+-1", "1:xx", "nan", "inf", "-inf", "1e999", "1_0", "1:-30", ":30",
+     "::", "1::30", "1  30", "1: 30", "1:2;3", "1:2:3:4", "1:1e2", "\uff11", "1\u00a02", "1e", "."],
+)  # fmt: skip
+def test_what_a_command_may_not_carry(text: str) -> None:
+    with pytest.raises(ValueError):
+        commanded_number(text)
+
+
+@given(st.text("0123456789+-.:; exna\uff11", max_size=12))
+def test_what_a_command_may_carry_is_read_by_all_readers_alike(text: str) -> None:
+    """libindi cuts at anything that is neither a digit nor a point; where that differs, the text is refused."""
+    try:
+        value = commanded_number(text)
+    except ValueError:
+        return
+    assert math.isfinite(value) and value == getfloat(text)
+    if "e" not in text:
+        parts = [float(part) for part in re.split("[^0-9.]+", text.strip().lstrip("+-")) if part]
+        sign = -1 if text.strip().startswith("-") else 1
+        assert value == pytest.approx(sign * sum(part / 60**place for place, part in enumerate(parts)))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver import events
+from indifast.protocol import wire
 from indifast.protocol.selection import selected, speaker
+from indifast.protocol.shown import shown
+from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SNOOPED, VERSION
 
 if TYPE_CHECKING:
@@ -192,7 +195,7 @@ class Dispatcher:
         build, handle, size, what = queue[0]
         device = key[0] if isinstance(key, tuple) else None
         try:
-            event = await self._build(build, size, what)
+            event = await self._build(key, build, size, what)
             if event is not None:
                 await handle(event)
         except asyncio.CancelledError as error:
@@ -210,7 +213,7 @@ class Dispatcher:
             self._room.set()
             self._room = None
 
-    async def _build(self, build: Callable[[], Any], size: int, what: str) -> Any:
+    async def _build(self, key: Hashable, build: Callable[[], Any], size: int, what: str) -> Any:
         """The event, decoded off the event loop if it is large; None when the message makes no event."""
         try:
             if size < LARGE:
@@ -218,6 +221,9 @@ class Dispatcher:
             return await asyncio.get_running_loop().run_in_executor(None, build)
         except events.EventException as error:
             self._runtime.refuse(what, "%s refused: %s", what, error)
+            if isinstance(error, events.NumberException) and isinstance(key, tuple):
+                text = f"refused: a command for {key[0]}.{key[1]}: {shown(str(error))}"
+                self._runtime.send(wire.message(text, timestamp_text(), key[0]))
             return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from indifast.protocol.numbers import getfloat
+from indifast.protocol.numbers import commanded_number, getfloat
 from indifast.protocol.timestamps import parse_timestamp
 from indifast.protocol.vocabulary import BLOB_POLICIES, PERMISSIONS, RULES, STATES, SWITCH_STATES
 
@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 class EventException(Exception):
     """A message does not say what it should."""
+
+
+class NumberException(EventException):
+    """A command asks for what is not a number. Whoever sent it is told: people enter such things."""
 
 
 class _MemberText(NamedTuple):
@@ -185,10 +189,15 @@ class newTextVector(newVector):
 
 
 class newNumberVector(_Numbers, newVector):
-    """Member name to the text of a number, stripped but not converted."""
+    """Member name to the text of a number, stripped but not converted: decimal, scientific or sexagesimal, finite."""
 
     def _value(self, member: _MemberText) -> str:
-        return _number(member)
+        text = member.text.strip()
+        try:
+            commanded_number(text)
+        except ValueError as error:
+            raise NumberException(f"{member.attrs.get('name')}: {error}") from None
+        return text
 
     def getformattedvalue(self, membername: str) -> str:
         """A value as the format of the vector's member shows it; raises as getfloatvalue does."""

@@ -34,6 +34,11 @@ TOLD = "the server tells who commands a device that is not there"
 OWNER_TOLD = "fault: a second definition of a device stops the server; here it is ignored, with one message"
 BLOBS_ASKED = "the server asks whoever owns the device for the BLOBs that a driver snoops on"
 EMPTY = "fault: an empty enableBLOB ends the connection"
+NUMBERS = (
+    "all releases hand on any text: a driver that takes it over sends it to everybody, and one that moves something"
+    " must guess; here a command whose number is none is refused, and its sender told"
+)
+NUMBER_TOLD = "refused as there, and its sender told"
 LIMIT = "the number of connections has no upper bound"
 
 _TABLE: dict[str, dict[str, dict[str, str]]] = {
@@ -96,6 +101,11 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_numeric_reference": UTF8,
             "text_latin1": DAMAGED,
             "number_sexagesimal": PLAIN_NUMBERS,
+            "number_with_spaces": PLAIN_NUMBERS,
+            "number_empty": NUMBER_TOLD,
+            "number_no_number": NUMBERS,
+            "number_comma": NUMBERS,
+            "number_nan": NUMBERS,
             "blob_foreign_character": STRICT_BASE64,
             "wrong_vector_type": "as 2.2.0",
             "known_in_unknown_root": "as 2.2.0",
@@ -116,6 +126,11 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_numeric_reference": UTF8,
             "text_latin1": ASCII,
             "number_sexagesimal": PLAIN_NUMBERS,
+            "number_with_spaces": PLAIN_NUMBERS,
+            "number_empty": NUMBER_TOLD,
+            "number_no_number": NUMBERS,
+            "number_comma": NUMBERS,
+            "number_nan": NUMBERS,
             "blob_foreign_character": STRICT_BASE64,
             "bare_ampersand_then_good": LENIENT,
             "undefined_entity_then_good": LENIENT,
@@ -137,7 +152,11 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_numeric_reference": UTF8,
             "text_latin1": ASCII,
             "number_sexagesimal": PLAIN_NUMBERS,
-            "number_empty": "as 2.2.0",
+            "number_with_spaces": PLAIN_NUMBERS,
+            "number_empty": NUMBERS,
+            "number_no_number": NUMBERS,
+            "number_comma": NUMBERS,
+            "number_nan": NUMBERS,
             "blob_without_format": "as 2.2.0",
             "blob_foreign_character": STRICT_BASE64,
             "bare_ampersand_then_good": LENIENT,
