@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import fromstring, tostring
@@ -166,7 +167,7 @@ def test_definitions_of_others(tree: bool) -> None:
     )
     assert dict(number) == {"a": "1:30"}
     assert number.getfloatvalue("a") == 1.5
-    assert number.memberlabels == {"a": ("A", "", "0", "1", "2")}
+    assert number.memberlabels == {"a": ("A", "%g", "0", "1", "2")}
     assert (number.devicename, number.vectorname, number.label, number.group) == ("d", "v", "L", "G")
     assert (number.state, number.perm, number.timeout, number.message) == ("Busy", "rw", "5", "m")
     assert number.timestamp == WHEN
@@ -201,27 +202,71 @@ def test_definitions_of_others(tree: bool) -> None:
     [
         (defTextVector, '<defTextVector name="v" state="Ok" perm="rw"><defText name="a">x</defText></defTextVector>'),
         (defTextVector, '<defTextVector device="d" state="Ok" perm="rw"><defText name="a">x</defText></defTextVector>'),
-        (defTextVector, '<defTextVector device="d" name="v" perm="rw"><defText name="a">x</defText></defTextVector>'),
-        (defTextVector, '<defTextVector device="d" name="v" state="Ok"><defText name="a">x</defText></defTextVector>'),
         (defTextVector, '<defTextVector device="d" name="v" state="Ok" perm="rw" />'),
-        (defSwitchVector, '<defSwitchVector device="d" name="v" state="Ok" perm="rw"><defSwitch name="a">On</defSwitch>'
-         "</defSwitchVector>"),
-        (defSwitchVector, '<defSwitchVector device="d" name="v" state="Ok" perm="rw" rule="AtMostOne">'
-         '<defSwitch name="a" /></defSwitchVector>'),
-        (defNumberVector, '<defNumberVector device="d" name="v" state="Ok" perm="rw"><defNumber name="a" format="%g" '
-         'min="0" max="1">1</defNumber></defNumberVector>'),
-        (defNumberVector, '<defNumberVector device="d" name="v" state="Ok" perm="rw"><defNumber name="a" format="%g" '
-         'min="0" max="1" step="0" /></defNumberVector>'),
-        (defLightVector, '<defLightVector device="d" name="v" state="Ok"><defLight name="a" /></defLightVector>'),
+        (defTextVector, '<defTextVector device="d" name="v"><defText name="">x</defText><defText /></defTextVector>'),
+        (defTextVector, '<defTextVector device="d" name="v"><defNumber name="a">1</defNumber></defTextVector>'),
         (delProperty, '<delProperty name="v" />'),
         (setTextVector, '<setTextVector name="v"><oneText name="a">x</oneText></setTextVector>'),
-        (setSwitchVector, '<setSwitchVector device="d" name="v"><oneSwitch name="a">x</oneSwitch></setSwitchVector>'),
-        (setNumberVector, '<setNumberVector device="d" name="v"><oneText name="a">x</oneText></setNumberVector>'),
     ],
 )  # fmt: skip
 def test_news_that_make_no_event(tree: bool, event: Any, text: str) -> None:
     with pytest.raises(EventException):
         event(root(text, tree))
+
+
+@both
+def test_damaged_definitions_of_others(tree: bool) -> None:
+    switch = defSwitchVector(
+        root(
+            '<defSwitchVector device="d" name="v" perm="odd"><defSwitch name="a">On</defSwitch>'
+            '<defSwitch name="" label="">On</defSwitch><defSwitch name="b">ON</defSwitch></defSwitchVector>',
+            tree,
+        )
+    )
+    assert dict(switch) == {"a": "On", "b": "Off"}
+    assert (switch.state, switch.perm, switch.rule, switch.timeout) == ("Idle", "ro", "OneOfMany", "0")
+    assert switch.memberlabels == {"a": "a", "b": "b"}
+    number = defNumberVector(
+        root(
+            '<defNumberVector device="d" name="v" state="Ok"><defNumber name="a" max="">1</defNumber>'
+            '<defNumber name="b" /><defNumber name="c" format="%d" min="x">0,5</defNumber></defNumberVector>',
+            tree,
+        )
+    )
+    assert dict(number) == {"a": "1", "b": "", "c": "0,5"}
+    assert [number.getfloatvalue(name) for name in "abc"] == pytest.approx([1, math.nan, math.nan], nan_ok=True)
+    assert number.memberlabels["a"] == ("a", "%g", "0", "0", "0")
+    assert number.memberlabels["c"] == ("c", "%d", "x", "0", "0")
+    light = defLightVector(root('<defLightVector device="d" name="v"><defLight name="a" /></defLightVector>', tree))
+    assert (dict(light), light.state) == ({"a": "Idle"}, "Idle")
+
+
+@both
+def test_damaged_updates_of_others(tree: bool) -> None:
+    number = setNumberVector(
+        root(
+            '<setNumberVector device="d" name="v" state="odd"><oneNumber name="a">1</oneNumber>'
+            '<oneNumber name="b">0,5</oneNumber><oneNumber>2</oneNumber><oneNumber name="c" /></setNumberVector>',
+            tree,
+        )
+    )
+    assert (dict(number), number.state) == ({"a": "1"}, None)
+    switch = setSwitchVector(
+        root(
+            '<setSwitchVector device="d" name="v" state="Ok"><oneSwitch name="a">x</oneSwitch></setSwitchVector>', tree
+        )
+    )
+    assert (dict(switch), switch.state) == ({}, "Ok")
+    blob = setBLOBVector(
+        root(
+            '<setBLOBVector device="d" name="v" state="Ok"><oneBLOB name="a">YWJj</oneBLOB>'
+            '<oneBLOB name="b" size="5" format=".x" /><oneBLOB name="c" size="many" format="">YWJj</oneBLOB>'
+            '<oneBLOB size="3" format=".x">YWJj</oneBLOB></setBLOBVector>',
+            tree,
+        )
+    )
+    assert dict(blob) == {"a": b"abc", "c": b"abc"}
+    assert blob.sizeformat == {"a": (3, ""), "c": (3, "")}
 
 
 @both
@@ -468,6 +513,28 @@ def test_what_is_refused_is_logged_once_and_harmless(refused: str, said: str, ca
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
     assert said in errors[0].getMessage()
+
+
+def test_what_is_left_out_of_news_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    news = (
+        '<setNumberVector device="Far" name="v" state="Ok"><oneNumber name="a">1</oneNumber>'
+        '<oneNumber name="b">0,5</oneNumber></setNumberVector>'
+    )
+
+    async def run() -> None:
+        driver = recorder()
+        driver.snoopall = True
+        async with listening(driver) as client:
+            client.send(news * 10)
+            await until(lambda: len(driver.events) == 10)
+            assert all(dict(event) == {"a": "1"} for event in driver.events)
+            assert driver.stats()["left_out"] == 10
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said[0] == "snoopevent for Far.v: '0,5' for b is not a number: left out"
+    assert len(said) < 10
 
 
 def test_a_number_that_is_none_is_refused_and_its_sender_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indifast.protocol.numbers import commanded_number, format_number, getfloat, plain_decimal
+from indifast.protocol.numbers import commanded_number, format_number, getfloat, plain_decimal, read_number
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,18 @@ def test_numbers_that_a_command_may_carry(text: str) -> None:
 def test_what_a_command_may_not_carry(text: str) -> None:
     with pytest.raises(ValueError):
         commanded_number(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "-", "--", ":", "N/A", "0,5", "0x10", "1:2:3:4"])
+def test_texts_that_hold_no_number(text: str) -> None:
+    assert read_number(text) is None
+
+
+@given(st.text("0123456789+-.:; exna\uff11", max_size=12))
+def test_what_holds_a_number_is_read_as_everywhere(text: str) -> None:
+    number = read_number(text)
+    if number is not None:
+        assert number == pytest.approx(getfloat(text), nan_ok=True)
 
 
 @given(st.text("0123456789+-.:; exna\uff11", max_size=12))

@@ -61,9 +61,9 @@ def test_a_client_is_told_what_was_said(tmp_path: Path) -> None:
 
 
 def test_a_client_that_comes_late_gets_the_definitions_as_they_are(tmp_path: Path) -> None:
-    path = recorded(
-        tmp_path / "r", [0, 0, 0, 0, 0], [DEFINITION, PICTURE, angle(45), angle(50.5, "Ok"), picture(NOISE)]
-    )
+    damaged = angle(45, "Fine").replace(">45<", ">45,5<")  # costs itself only
+    messages = [DEFINITION, PICTURE, angle(45), angle(50.5, "Ok"), damaged, picture(NOISE)]
+    path = recorded(tmp_path / "r", [0] * 6, messages)
     with Replay(tmp_path, path) as replay:
         replay.until_stderr("everything stays")
         late = replay.client()

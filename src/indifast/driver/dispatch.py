@@ -216,15 +216,16 @@ class Dispatcher:
     async def _build(self, key: Hashable, build: Callable[[], Any], size: int, what: str) -> Any:
         """The event, decoded off the event loop if it is large; None when the message makes no event."""
         try:
-            if size < LARGE:
-                return build()
-            return await asyncio.get_running_loop().run_in_executor(None, build)
+            event = build() if size < LARGE else await asyncio.get_running_loop().run_in_executor(None, build)
         except events.EventException as error:
             self._runtime.refuse(what, "%s refused: %s", what, error)
             if isinstance(error, events.NumberException) and isinstance(key, tuple):
                 text = f"refused: a command for {key[0]}.{key[1]}: {shown(str(error))}"
                 self._runtime.send(wire.message(text, timestamp_text(), key[0]))
             return None
+        if faults := getattr(event, "_faults", ()):
+            self._runtime.left_out(what, faults)
+        return event
 
 
 def _shown(element: Element) -> str:

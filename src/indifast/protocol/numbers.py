@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import re
 
+DEFAULT_FORMAT = "%g"
+"""How a number is shown of which nothing is said."""
+
 _SEPARATORS = (" ", ":", ";")
 
 _PART = r"(?:\d+(?:\.\d*)?|\.\d+)"
@@ -53,6 +56,19 @@ def _text_to_float(text: str) -> float:
         if part:
             total += float(part) / divisor
     return -total if negative else total
+
+
+def read_number(text: str) -> float | None:
+    """The number in the text of a member; None for what is not one, such as an empty text or a dash for "unknown"."""
+    try:
+        return float(text)
+    except ValueError:
+        if not text.strip().strip("-:; "):
+            return None
+    try:
+        return _text_to_float(text)
+    except ValueError:
+        return None
 
 
 def commanded_number(text: str) -> float:

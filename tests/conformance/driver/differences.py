@@ -39,6 +39,8 @@ NUMBERS = (
     " must guess; here a command whose number is none is refused, and its sender told"
 )
 NUMBER_TOLD = "refused as there, and its sender told"
+FORMAT = "clients drop a number whose format is empty (indipyclient does): `%g` is sent, and shown by"
+TOLERANT = "like libindi's client: a damaged value costs itself, not the message, and an unknown word has a default"
 LIMIT = "the number of connections has no upper bound"
 
 _TABLE: dict[str, dict[str, dict[str, str]]] = {
@@ -173,6 +175,9 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "set_state_only": SNOOP_LIMITS,
             "whole_message": MESSAGE,
             "def_empty_switch": CRASH,
+            "def_bad_perm": TOLERANT,
+            "def_bad_state": TOLERANT,
+            "set_bad_value": TOLERANT,
         },
         "2.2.0": {
             "watch_vector": NO_COPIES,
@@ -184,6 +189,9 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "foreign_set": "as 3.1.2",
             "whole_message": MESSAGE,
             "def_empty_switch": CRASH,
+            "def_bad_perm": TOLERANT,
+            "def_bad_state": TOLERANT,
+            "set_bad_value": TOLERANT,
         },
         "1.2.2": {
             "watch_vector": NO_COPIES,
@@ -198,6 +206,9 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "foreign_set": "as 3.1.2",
             "whole_message": MESSAGE,
             "def_empty_switch": CRASH,
+            "def_bad_perm": TOLERANT,
+            "def_bad_state": TOLERANT,
+            "set_bad_value": TOLERANT,
         },
     },
     "enable": {
@@ -228,6 +239,8 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "signature of IPyDriver.asyncrun": MORE_KEYWORDS,
             "wrong_member_class": ONE_ERROR,
             "format_number_carry": CARRY,
+            "format_number_odd": FORMAT,
+            "number_definition_without_format": FORMAT,
             "server_arguments": LIMIT,
             "server_attributes": WIDER,
         },
@@ -242,6 +255,8 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "bad_constructor_state": "as 3.1.2",
             "wrong_member_class": ONE_ERROR,
             "format_number_carry": CARRY,
+            "format_number_odd": FORMAT,
+            "number_definition_without_format": FORMAT,
             "add_background_wants_a_coroutine": "as 3.1.2",
             "server_arguments": LIMIT,
             "server_attributes": WIDER,
@@ -274,6 +289,8 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "number_set_none": "as 2.2.0",
             "blob_getbytes": "as 2.2.0",
             "format_number_carry": CARRY,
+            "format_number_odd": FORMAT,
+            "number_definition_without_format": FORMAT,
             "formatted_values": "as 2.2.0",
             "getfloat": "as 2.2.0",
             "getfloat_refuses": "as 2.2.0",
