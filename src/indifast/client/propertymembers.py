@@ -52,6 +52,9 @@ class Member:
         if vector is not None:
             vector._touch()
 
+    received: str | None = None
+    """What was received last, if it can't be read, so that the value is a default: nan, Off or Idle. Else None."""
+
     @property
     def membervalue(self) -> Any:
         """The value: On/Off, a state, text, the number's text, or BLOB content."""
@@ -197,7 +200,7 @@ class ParentNumberMember(Member):
 
     @property
     def membervalue(self) -> str:
-        """The number's text as received; what is no number raises ParseException."""
+        """The number's text as received; assigning what is no number raises ParseException."""
         value: str = self._membervalue
         return value
 
@@ -211,7 +214,7 @@ class ParentNumberMember(Member):
         return getfloat(value)
 
     def getfloatvalue(self) -> float:
-        """The value as a float."""
+        """The value as a float; nan if the text received is not a number, such as an empty one."""
         return self._float
 
     def getformattedvalue(self) -> str:

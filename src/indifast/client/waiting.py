@@ -249,9 +249,9 @@ async def command(
 ) -> Any:
     """Send a command and wait for its effect.
 
-    Returns the vector at the first update of it, received after sending, that leaves it in a state of `accept` and
-    fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command an update
-    answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
+    Returns the vector at the first update of it with a state, received after sending, that leaves it in a state of
+    `accept` and fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command
+    an update answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
 
     `result` makes of the vector what is returned, at once: by the time the caller runs, more may have come.
 
@@ -277,6 +277,8 @@ async def command(
         if isinstance(event, events.delProperty):
             raise ConnectionError(f"{devicename} {vectorname} was deleted")
         if not isinstance(event, events.setVector) or any(event._element is element for element in earlier):
+            return None
+        if event.state is None:  # it says nothing of the command: the state is still the one from before
             return None
         if vector.state in accepted and _fulfilled(vector, until):
             return _Box(result(vector))
@@ -515,7 +517,7 @@ class AlertWatch(Watcher):
         elif (
             isinstance(event, events.setVector)
             and (event.devicename, event.vectorname) == self._names
-            and event.vector.state == "Alert"
+            and event.state == "Alert"
         ):
             self._future.set_exception(INDIAlert(*self._names, event.message or _last_message(event.vector)))
 
