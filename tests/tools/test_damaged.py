@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -68,3 +69,33 @@ def test_no_device_is_not_what_is_said_where_none_could_be_taken() -> None:
     assert done.returncode == 3
     assert "no definition could be taken within" in done.stderr
     assert "mag.none: a definition without members that have a name" in done.stderr
+
+
+ODD = [
+    ("nan", "%010.6m", "nan"), ("inf", "%d", "inf"), ("1.5", "%m", "1.5"), ("1.5", "%1$g", "1.5"),
+    ("2.5", "%s %s", "2.5"), ("3.5", "%x", "3.5"), ("4.5", "%.0f%", "4.5"), ("5.5", "plain", "5.5"),
+    ("12.99999", "%010.6m", "13:00:00"), ("0,5", "%5.2f", "0,5"), ("", "%g", ""), ("6.5", "%.99999f", "6.5"),
+]  # fmt: skip
+ODD_NUMBERS = "".join(
+    f'<defNumber name="n{index}" format="{form}" min="0" max="{("abc", "1,5")[index % 2]}" step="0">{text}</defNumber>'
+    for index, (text, form, _) in enumerate(ODD)
+)
+
+
+@pytest.mark.parametrize("words", [["get", "-l"], ["snap"]], ids=" ".join)
+def test_what_a_format_cannot_show_is_shown_as_it_came(words: list[str]) -> None:
+    """One odd format was a fault of the program, for everything on the server."""
+    definition = f'<defNumberVector device="D" name="N" state="Ok" perm="rw">{ODD_NUMBERS}</defNumberVector>'
+    with answering((definition + NAMELESS).encode()) as port:
+        done = tool(words[0], port, *words[1:])
+    assert done.returncode == 0 and "fault" not in done.stderr
+    for index, (text, _, shown) in enumerate(ODD):
+        found = re.search(rf"\bn{index}\b *(\S*)", done.stdout)
+        assert found is not None and (not text or found[1] == shown)
+    assert "fits" in done.stdout
+
+
+def test_people_see_the_text_that_was_received(server: int) -> None:
+    current, target = tool("get", server, "-l", "mag.fps").stdout.splitlines()
+    assert re.fullmatch(r"mag\.fps\.current  N/A  DEFAULT GROUP / fps / current \[Idle, rw\]", current)
+    assert re.fullmatch(r"mag\.fps\.target  +DEFAULT GROUP / fps / target \[Idle, rw\]", target)

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from indifast._parser import escape_attr, escape_text
-from indifast.protocol.numbers import DEFAULT_FORMAT, format_number, getfloat, plain_decimal
+from indifast.protocol.numbers import DEFAULT_FORMAT, formatted, getfloat, plain_decimal
 from indifast.protocol.vocabulary import STATES, SWITCH_STATES
 
 if TYPE_CHECKING:
@@ -188,12 +188,15 @@ class NumberMember(PropertyMember):
         return getfloat(self._membervalue)
 
     def getformattedvalue(self) -> str:
-        """The value as its format shows it; TypeError when it is not the text of a number."""
+        """The value as its format shows it; TypeError when it is not the text of a number, or not for this format."""
         return self.format_number(self.getfloatvalue())
 
     def format_number(self, value: float) -> str:
-        """A number as the format of this member shows it."""
-        return format_number(value, self.format or DEFAULT_FORMAT)
+        """A number as the format of this member shows it; TypeError if that can't show it."""
+        text = formatted(value, self.format or DEFAULT_FORMAT)
+        if text is None:
+            raise TypeError(f"the number format {self.format!r} of {self.name} can't show {value!r}")
+        return text
 
     def _key(self) -> tuple[Hashable, ...]:
         return (self.name, self.label, self.format, self.min, self.max, self.step, self._membervalue)

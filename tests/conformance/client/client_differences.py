@@ -6,6 +6,7 @@ besides is refused here as well: the scenario `refused` of test_client_conforman
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,12 @@ NAMELESS = "drivers of libindi define members without a name; its client skips t
 NULL = "a published library documents an empty number as one that has no value"
 NUMBER = "indipydriver sends an empty format, and other drivers leave out what they think is optional"
 FRAME = "a BLOB without a format, or with a size that can't be read, is a frame like any other"
+
+SHAPES = re.compile(r"%(-?\d*)\.(7|9|1\d)m")
+"""Sexagesimal formats that are shown as indipydriver shows them, d:mm:ss.ss: there is one formatter for both sides.
+
+indipyclient refuses some, and shows as many places of a second for the others as they ask for, after rounding to one.
+"""
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ Where it is not, `client_differences.py` says so, with the reason.
 from __future__ import annotations
 
 import base64
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_differences import DIFFERENCES
+from client_differences import DIFFERENCES, SHAPES
 from client_driving import Play, Scenario, play
 
 NUMBERS = """<defNumberVector device="D" name="N" label="Numbers" group="G" state="Idle" perm="rw" timeout="5"
@@ -335,7 +337,7 @@ def test_reconnection(peers: dict[str, Path]) -> None:
 
 
 def test_number_texts_and_formats(peers: dict[str, Path]) -> None:
-    """The same numbers are read, and shown, the same."""
+    """The same numbers are read, and shown, the same; what is not, is shown as by the driver library."""
     texts = [
         "-0:30", "12:30:30", "12 30 30", "12;30;30", "12:", "::", "", "-", "--5", "1e3", "nan", "inf", "1_000",
         "12:-30", "+1:30", "0x10", "12:30 5", "1:2:3:4", "abc", "12  30", "\uff11\uff12", " 5 ", "5.", ".5",
@@ -350,4 +352,35 @@ def test_number_texts_and_formats(peers: dict[str, Path]) -> None:
         await stage.command("numbers", texts, formats, values)
 
     theirs, ours = play(scenario, peers["d31"])
-    assert seen(ours) == seen(theirs)
+    numbers = [*values, "1:2:3", "x"]
+    read = len(seen(theirs)[0]["result"]) - len(formats) * len(numbers)
+    expected = seen(theirs)
+    differing = [(form, number) for form in formats for number in numbers if SHAPES.fullmatch(form) and number != "x"]
+    shown = dict(zip(differing, driver_shows(peers["d31"], differing), strict=True))
+    for index, pair in enumerate((form, number) for form in formats for number in numbers):
+        if pair in shown:
+            expected[0]["result"][read + index] = CARRIED.get(shown[pair], shown[pair])
+    assert seen(ours) == expected
+
+
+CARRIED = {
+    "'359:59:60.00'": "'360:00:00.00'", "'  359:59:60.00'": "'  360:00:00.00'",
+    "'-12:59:60.00'": "'-13:00:00.00'", "'  -12:59:60.00'": "'  -13:00:00.00'",
+}  # fmt: skip
+"""A fault of the driver library that is not repeated: 60 seconds are a minute."""
+
+
+DRIVER = """
+import json, sys
+from indipydriver import NumberMember, getfloat
+json.dump([repr(NumberMember("n", format=f).format_number(getfloat(v))) for f, v in json.load(sys.stdin)], sys.stdout)
+"""
+
+
+def driver_shows(python: Path, pairs: list[tuple[str, Any]]) -> list[str]:
+    """What the driver library makes of (format, number); it wants a width in a format."""
+    given = json.dumps(
+        [(SHAPES.sub(lambda match: f"%{match[1] or 0}.{match[2]}m", form), value) for form, value in pairs]
+    )
+    done = subprocess.run([python, "-c", DRIVER], input=given, capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout))

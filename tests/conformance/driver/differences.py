@@ -40,6 +40,7 @@ NUMBERS = (
 )
 NUMBER_TOLD = "refused as there, and its sender told"
 FORMAT = "clients drop a number whose format is empty (indipyclient does): `%g` is sent, and shown by"
+ODD_FORMAT = f"{FORMAT}; one that can show no number is a TypeError, as in a client"
 TOLERANT = "like libindi's client: a damaged value costs itself, not the message, and an unknown word has a default"
 LIMIT = "the number of connections has no upper bound"
 
@@ -239,7 +240,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "signature of IPyDriver.asyncrun": MORE_KEYWORDS,
             "wrong_member_class": ONE_ERROR,
             "format_number_carry": CARRY,
-            "format_number_odd": FORMAT,
+            "format_number_odd": ODD_FORMAT,
             "number_definition_without_format": FORMAT,
             "server_arguments": LIMIT,
             "server_attributes": WIDER,
@@ -255,7 +256,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "bad_constructor_state": "as 3.1.2",
             "wrong_member_class": ONE_ERROR,
             "format_number_carry": CARRY,
-            "format_number_odd": FORMAT,
+            "format_number_odd": ODD_FORMAT,
             "number_definition_without_format": FORMAT,
             "add_background_wants_a_coroutine": "as 3.1.2",
             "server_arguments": LIMIT,
@@ -289,7 +290,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "number_set_none": "as 2.2.0",
             "blob_getbytes": "as 2.2.0",
             "format_number_carry": CARRY,
-            "format_number_odd": FORMAT,
+            "format_number_odd": ODD_FORMAT,
             "number_definition_without_format": FORMAT,
             "formatted_values": "as 2.2.0",
             "getfloat": "as 2.2.0",
