@@ -63,6 +63,11 @@ def test_a_property_that_cannot_be_used_is_not_called_unknown(server: int, words
     assert "no property" not in done.stderr
 
 
+def test_nothing_is_said_while_somebody_types(server: int) -> None:
+    done = tool("completion", None, "--line", f"indifast get -p {server} mag.")
+    assert (done.stdout.split(), done.stderr) == (["mag.F.", "mag.fps."], "")
+
+
 def test_no_device_is_not_what_is_said_where_none_could_be_taken() -> None:
     with answering(NONE.encode()) as port:
         done = tool("devices", port, "-t", "0.5")

@@ -99,6 +99,8 @@ async def connected(
 ) -> AsyncIterator[IPyClient]:
     """A connected client of the server (options of `add_server_options`, or an Address), of class `kind` if given.
 
+    In a command that `run` runs, what can't be taken of a property is told on standard error.
+
     Raises ToolError when there is no connection, when it is lost (there is no reconnecting), and for INDIAlert,
     INDICheckError, TimeoutError and OSError out of the block.
     """
@@ -108,7 +110,8 @@ async def connected(
         client = address.client(kind, **clientdata)
         client.reconnect = False
         client.timeout_enable = False  # a server with nothing to say is none that is gone
-        client.on_problem = _problems_to_stderr(getattr(server, "program", "indifast"))
+        if program := getattr(server, "program", None):
+            client.on_problem = _problems_to_stderr(program)
         running = asyncio.create_task(client.asyncrun())
         try:
             await client.wait_connected()

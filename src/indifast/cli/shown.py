@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from indifast.cli.harmless import harmless, json_line, one_line
+from indifast.cli.harmless import harmless, one_line
+from indifast.protocol.escape import json_escaped
 from indifast.protocol.rules import range_of
 
 _UNIT = re.compile(r"\(([^()]+)\)\s*\Z")
@@ -94,4 +95,4 @@ def plain(value: Any) -> Any:
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:
     """JSON text of plain data."""
-    return json_line(json.dumps(plain(value), ensure_ascii=False, indent=indent))
+    return json_escaped(json.dumps(plain(value), ensure_ascii=False, indent=indent))
