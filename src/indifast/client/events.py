@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ from indifast.protocol import vectors
 from indifast.protocol.etree import to_tree
 from indifast.protocol.numbers import read_number
 from indifast.protocol.selection import selected, speaker
-from indifast.protocol.timestamps import timestamp_text
+from indifast.protocol.timestamps import parse_timestamp, timestamp_text
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -23,27 +23,6 @@ __all__ = [
     "defNumberVector", "defSwitchVector", "defTextVector", "defVector", "delProperty", "getProperties",
     "setBLOBVector", "setLightVector", "setNumberVector", "setSwitchVector", "setTextVector", "setVector",
 ]  # fmt: skip
-
-_utc = timezone.utc  # noqa: UP017 - one name for the time zone that the receive path looks up
-_fromisoformat = datetime.fromisoformat
-
-
-def _parse_timestamp(timestamp_string: str | None) -> datetime:
-    """The UTC time of an INDI timestamp; of one that is missing or unreadable, now. Zone offsets are converted."""
-    if timestamp_string:
-        try:
-            stamp = _fromisoformat(timestamp_string + "+00:00")
-        except ValueError:
-            stamp = None
-        try:
-            if stamp is None:
-                stamp = _fromisoformat(timestamp_string.strip())
-            if stamp.tzinfo is None:
-                return stamp.replace(tzinfo=_utc)
-            return stamp.astimezone(_utc) if stamp.tzinfo is not _utc else stamp
-        except (ValueError, OverflowError):
-            pass
-    return datetime.now(_utc)
 
 
 def _parse_timeout(text: str | None) -> float | None:
@@ -68,7 +47,7 @@ class Event:
         self.devicename = element.device
         self.vectorname = element.name
         self.vector: Any = None
-        self.timestamp = _parse_timestamp(element.attrs.get("timestamp"))
+        self.timestamp = parse_timestamp(element.attrs.get("timestamp")) or datetime.now(UTC)
 
     @property
     def root(self) -> ElementTree.Element:
@@ -103,7 +82,7 @@ class Message(Event):
         event = cls.__new__(cls)
         event.device = event.vector = event._element = None
         event.devicename = event.vectorname = None
-        event.timestamp = datetime.now(_utc)
+        event.timestamp = datetime.now(UTC)
         event.message = text
         return event
 
@@ -237,8 +216,7 @@ class setVector(Event, UserDict[str, Any]):
         self.message = get("message", "")
         timeout = get("timeout")
         self.timeout = None if timeout is None else _parse_timeout(timeout)
-        stamp = get("timestamp")
-        self.timestamp = _parse_timestamp(stamp)
+        self.timestamp = parse_timestamp(get("timestamp")) or datetime.now(UTC)
         self._read(element, client)
 
     _vectortype: str
@@ -337,14 +315,14 @@ class VectorTimeOut:
         self.devicename = device.devicename
         self.vector = vector
         self.vectorname = vector.name
-        self.timestamp = datetime.now(_utc)
+        self.timestamp = datetime.now(UTC)
 
 
 class _ConnectionEvent:
     device = vector = devicename = vectorname = root = None
 
     def __init__(self) -> None:
-        self.timestamp = datetime.now(_utc)
+        self.timestamp = datetime.now(UTC)
 
 
 class ConnectionMade(_ConnectionEvent):

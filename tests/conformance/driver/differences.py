@@ -42,6 +42,7 @@ NUMBER_TOLD = "refused as there, and its sender told"
 FORMAT = "clients drop a number whose format is empty (indipyclient does): `%g` is sent, and shown by"
 ODD_FORMAT = f"{FORMAT}; one that can show no number is a TypeError, as in a client"
 TOLERANT = "like libindi's client: a damaged value costs itself, not the message, and an unknown word has a default"
+ZONE = "fault: the zone of a timestamp is ignored, and 02:00+02:00 read as 02:00 UTC; here it is converted"
 LIMIT = "the number of connections has no upper bound"
 
 _TABLE: dict[str, dict[str, dict[str, str]]] = {
@@ -105,6 +106,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_latin1": DAMAGED,
             "number_sexagesimal": PLAIN_NUMBERS,
             "number_with_spaces": PLAIN_NUMBERS,
+            "text_timestamp_offset": ZONE,
             "number_empty": NUMBER_TOLD,
             "number_no_number": NUMBERS,
             "number_comma": NUMBERS,
@@ -130,6 +132,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_latin1": ASCII,
             "number_sexagesimal": PLAIN_NUMBERS,
             "number_with_spaces": PLAIN_NUMBERS,
+            "text_timestamp_offset": ZONE,
             "number_empty": NUMBER_TOLD,
             "number_no_number": NUMBERS,
             "number_comma": NUMBERS,
@@ -156,6 +159,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_latin1": ASCII,
             "number_sexagesimal": PLAIN_NUMBERS,
             "number_with_spaces": PLAIN_NUMBERS,
+            "text_timestamp_offset": ZONE,
             "number_empty": NUMBERS,
             "number_no_number": NUMBERS,
             "number_comma": NUMBERS,
