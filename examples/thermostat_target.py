@@ -3,8 +3,9 @@
     python examples/thermostat_target.py --port 7624
     indi_setprop -n "Thermostat.target.VALUE=18.5"
 
-A number arrives as the text that the client sent. `indi_number_to_float` reads every form that the protocol knows
-(`18.5`, `18:30`, `18 30 0`) and raises TypeError for the rest; whether the value makes sense is for the driver to say.
+A number arrives as the text that the client sent, in one of the forms that the protocol knows (`18.5`, `18:30`,
+`18 30 0`): what is not a number has been refused before. `getfloatvalue` reads it; whether the value makes sense is for
+the driver to say.
 """
 
 from __future__ import annotations
@@ -21,14 +22,9 @@ class ThermostatDriver(IPyDriver):
     async def rxevent(self, event: object) -> None:
         match event:
             case newNumberVector(devicename="Thermostat", vectorname="target") if "VALUE" in event:
-                await self.aim_at(event.vector, event["VALUE"])
+                await self.aim_at(event.vector, event.getfloatvalue("VALUE"))
 
-    async def aim_at(self, vector: NumberVector, text: str) -> None:
-        try:
-            value = self.indi_number_to_float(text)
-        except TypeError:
-            await vector.send_setVector(state="Alert", message=f"{text!r} is not a number")
-            return
+    async def aim_at(self, vector: NumberVector, value: float) -> None:
         if not LOWEST <= value <= HIGHEST:
             await vector.send_setVector(state="Alert", message=f"The target must lie between {LOWEST} and {HIGHEST}")
             return

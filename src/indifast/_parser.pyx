@@ -687,7 +687,7 @@ cdef class Element:
         return read_text(self.raw, self.tok, 0, True)
 
     def values(self) -> dict[str, str]:
-        """Member name -> stripped text."""
+        """Member name -> stripped text, of the members that have a name."""
         cdef dict values = {}
         cdef uint32_t i = 1 + self.tok[0].vlen
         cdef uint32_t depth
@@ -703,14 +703,14 @@ cdef class Element:
             name = tz_name(self.tok, i, self.raw)
             t += 1 + t.vlen
             if t.kind == TK_TEXT and t[1].kind == TK_END and not t.flags & TF_ODD_TEXT:  # as it mostly is
-                if name != NULL:
+                if name != NULL and name.vlen:
                     p = self.raw + t.v
                     n = t.vlen
                     tz_strip(&p, &n)
                     values[attr_str(self.raw, name)] = ascii_str(p, n)
                 i = <uint32_t>(t - self.tok) + 2
                 continue
-            if name != NULL:
+            if name != NULL and name.vlen:
                 values[attr_str(self.raw, name)] = read_text(self.raw, self.tok, i, True)
             depth = 0
             while True:

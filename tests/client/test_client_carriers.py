@@ -118,10 +118,12 @@ def test_shared_memory(tmp_path: Path) -> None:
 
             # Messages without their descriptors, and damaged ones with some, cost themselves only.
             server.send(attached(("img", 5, "")))
+            without = await client.got("SetBLOB", 2)
+            assert (dict(without), without.state) == ({}, "Ok")
             server.send(attached(("img", 5, "")).replace("</setBLOBVector>", "</mismatch>") + BLOBS, b"wrong")
             await client.got("DefineBLOB", 2)
             server.send(attached(("img", 5, "")), b"right")
-            assert (await client.got("SetBLOB", 2))["img"] == b"right"
+            assert (await client.got("SetBLOB", 3))["img"] == b"right"
             assert "ConnectionLost" not in client.types()
             server.close()
 

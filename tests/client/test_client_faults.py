@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, Server, blob, session
 
+from indifast._parser import Tokenizer
 from indifast.client import IPyClient
-from indifast.client.events import _parse_timestamp
+from indifast.client.events import Message
 from indifast.client.propertymembers import BLOBMember
 
 
@@ -282,15 +283,14 @@ def test_blob_values(tmp_path: Any) -> None:
     assert bytes(BLOBMember.getbytes(bytearray(b"content"))) == b"content"
 
 
-def test_timestamps_with_zones() -> None:
-    expected = datetime(2024, 1, 2, 3, 4, 5, 500000, tzinfo=UTC)
-    for text in (
-        "2024-01-02T03:04:05.5", "2024-01-02T03:04:05.5Z", "2024-01-02T05:04:05.5+02:00", " 2024-01-02T03:04:05.5",
-    ):  # fmt: skip
-        assert _parse_timestamp(text) == expected
-        assert _parse_timestamp(text).tzinfo is UTC
-    for text in (None, "", "yesterday"):
-        assert datetime.now(UTC) - _parse_timestamp(text) < timedelta(seconds=LIMIT)
+def test_timestamps_of_events() -> None:
+    def moment(text: str) -> datetime:
+        (element,) = Tokenizer().feed(f'<message{text} message="m"/>'.encode())
+        return Message(element, None, None).timestamp
+
+    assert moment(' timestamp="2024-01-02T00:00:00.5+02:00"') == datetime(2024, 1, 1, 22, 0, 0, 500000, tzinfo=UTC)
+    for text in ("", ' timestamp=""', ' timestamp="yesterday"'):
+        assert datetime.now(UTC) - moment(text) < timedelta(seconds=LIMIT)
 
 
 def test_timestamps_of_commands() -> None:

@@ -116,3 +116,25 @@ def test_shutdown_while_nobody_answers() -> None:
         assert client.types() == ["Message"] * len(client.seen)
 
     asyncio.run(scenario())
+
+
+def test_empty_attributes_are_absent_but_for_the_name_of_a_deletion() -> None:
+    async def scenario() -> None:
+        async with session(TEXTS) as (server, client):
+            await server.send(
+                '<message device="" message="to all"/><getProperties version="1.7" device="" name="T"/>'
+                '<getProperties version="1.7" device="D" name=""/>'
+                '<delProperty device="D" name="" message="nothing"/><message message="end"/>'
+            )
+            await client.until(lambda: any(getattr(event, "message", "") == "end" for event in client.seen))
+            told, asked, of_device, deleted, _ = client.seen[-5:]
+            assert (told.devicename, told.message) == (None, "to all")
+            assert (asked.devicename, asked.vectorname) == (None, None)
+            assert (of_device.devicename, of_device.vectorname) == ("D", None)
+            assert (deleted.eventtype, deleted.devicename, deleted.vectorname) == ("Delete", "D", "")
+            assert client["D"].enable and client["D"]["T"].enable
+            await client.send_getProperties("", "")
+            await server.expect('<getProperties version="1.7" />')
+            assert b'=""' not in server.received
+
+    asyncio.run(scenario())

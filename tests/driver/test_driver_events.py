@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import math
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import fromstring, tostring
@@ -126,6 +127,7 @@ def test_new_blobs(tree: bool, caplog: pytest.LogCaptureFixture) -> None:
         ("Number", ""),
         ("Number", '<oneNumber name="a"> </oneNumber>'),
         ("Number", '<oneNumber name="c">1</oneNumber>'),
+        ("Number", '<oneNumber name="a">1</oneNumber><oneNumber name="b">abc</oneNumber>'),
         ("Text", ""),
         ("Text", '<oneText name="c">1</oneText>'),
         ("Text", '<defText name="a">1</defText>'),
@@ -165,7 +167,7 @@ def test_definitions_of_others(tree: bool) -> None:
     )
     assert dict(number) == {"a": "1:30"}
     assert number.getfloatvalue("a") == 1.5
-    assert number.memberlabels == {"a": ("A", "", "0", "1", "2")}
+    assert number.memberlabels == {"a": ("A", "%g", "0", "1", "2")}
     assert (number.devicename, number.vectorname, number.label, number.group) == ("d", "v", "L", "G")
     assert (number.state, number.perm, number.timeout, number.message) == ("Busy", "rw", "5", "m")
     assert number.timestamp == WHEN
@@ -200,27 +202,71 @@ def test_definitions_of_others(tree: bool) -> None:
     [
         (defTextVector, '<defTextVector name="v" state="Ok" perm="rw"><defText name="a">x</defText></defTextVector>'),
         (defTextVector, '<defTextVector device="d" state="Ok" perm="rw"><defText name="a">x</defText></defTextVector>'),
-        (defTextVector, '<defTextVector device="d" name="v" perm="rw"><defText name="a">x</defText></defTextVector>'),
-        (defTextVector, '<defTextVector device="d" name="v" state="Ok"><defText name="a">x</defText></defTextVector>'),
         (defTextVector, '<defTextVector device="d" name="v" state="Ok" perm="rw" />'),
-        (defSwitchVector, '<defSwitchVector device="d" name="v" state="Ok" perm="rw"><defSwitch name="a">On</defSwitch>'
-         "</defSwitchVector>"),
-        (defSwitchVector, '<defSwitchVector device="d" name="v" state="Ok" perm="rw" rule="AtMostOne">'
-         '<defSwitch name="a" /></defSwitchVector>'),
-        (defNumberVector, '<defNumberVector device="d" name="v" state="Ok" perm="rw"><defNumber name="a" format="%g" '
-         'min="0" max="1">1</defNumber></defNumberVector>'),
-        (defNumberVector, '<defNumberVector device="d" name="v" state="Ok" perm="rw"><defNumber name="a" format="%g" '
-         'min="0" max="1" step="0" /></defNumberVector>'),
-        (defLightVector, '<defLightVector device="d" name="v" state="Ok"><defLight name="a" /></defLightVector>'),
+        (defTextVector, '<defTextVector device="d" name="v"><defText name="">x</defText><defText /></defTextVector>'),
+        (defTextVector, '<defTextVector device="d" name="v"><defNumber name="a">1</defNumber></defTextVector>'),
         (delProperty, '<delProperty name="v" />'),
         (setTextVector, '<setTextVector name="v"><oneText name="a">x</oneText></setTextVector>'),
-        (setSwitchVector, '<setSwitchVector device="d" name="v"><oneSwitch name="a">x</oneSwitch></setSwitchVector>'),
-        (setNumberVector, '<setNumberVector device="d" name="v"><oneText name="a">x</oneText></setNumberVector>'),
     ],
 )  # fmt: skip
 def test_news_that_make_no_event(tree: bool, event: Any, text: str) -> None:
     with pytest.raises(EventException):
         event(root(text, tree))
+
+
+@both
+def test_damaged_definitions_of_others(tree: bool) -> None:
+    switch = defSwitchVector(
+        root(
+            '<defSwitchVector device="d" name="v" perm="odd"><defSwitch name="a">On</defSwitch>'
+            '<defSwitch name="" label="">On</defSwitch><defSwitch name="b">ON</defSwitch></defSwitchVector>',
+            tree,
+        )
+    )
+    assert dict(switch) == {"a": "On", "b": "Off"}
+    assert (switch.state, switch.perm, switch.rule, switch.timeout) == ("Idle", "ro", "OneOfMany", "0")
+    assert switch.memberlabels == {"a": "a", "b": "b"}
+    number = defNumberVector(
+        root(
+            '<defNumberVector device="d" name="v" state="Ok"><defNumber name="a" max="">1</defNumber>'
+            '<defNumber name="b" /><defNumber name="c" format="%d" min="x">0,5</defNumber></defNumberVector>',
+            tree,
+        )
+    )
+    assert dict(number) == {"a": "1", "b": "", "c": "0,5"}
+    assert [number.getfloatvalue(name) for name in "abc"] == pytest.approx([1, math.nan, math.nan], nan_ok=True)
+    assert number.memberlabels["a"] == ("a", "%g", "0", "0", "0")
+    assert number.memberlabels["c"] == ("c", "%d", "x", "0", "0")
+    light = defLightVector(root('<defLightVector device="d" name="v"><defLight name="a" /></defLightVector>', tree))
+    assert (dict(light), light.state) == ({"a": "Idle"}, "Idle")
+
+
+@both
+def test_damaged_updates_of_others(tree: bool) -> None:
+    number = setNumberVector(
+        root(
+            '<setNumberVector device="d" name="v" state="odd"><oneNumber name="a">1</oneNumber>'
+            '<oneNumber name="b">0,5</oneNumber><oneNumber>2</oneNumber><oneNumber name="c" /></setNumberVector>',
+            tree,
+        )
+    )
+    assert (dict(number), number.state) == ({"a": "1"}, None)
+    switch = setSwitchVector(
+        root(
+            '<setSwitchVector device="d" name="v" state="Ok"><oneSwitch name="a">x</oneSwitch></setSwitchVector>', tree
+        )
+    )
+    assert (dict(switch), switch.state) == ({}, "Ok")
+    blob = setBLOBVector(
+        root(
+            '<setBLOBVector device="d" name="v" state="Ok"><oneBLOB name="a">YWJj</oneBLOB>'
+            '<oneBLOB name="b" size="5" format=".x" /><oneBLOB name="c" size="many" format="">YWJj</oneBLOB>'
+            '<oneBLOB size="3" format=".x">YWJj</oneBLOB></setBLOBVector>',
+            tree,
+        )
+    )
+    assert dict(blob) == {"a": b"abc", "c": b"abc"}
+    assert blob.sizeformat == {"a": (3, ""), "c": (3, "")}
 
 
 @both
@@ -262,11 +308,13 @@ def test_updates_of_others(tree: bool) -> None:
 def test_messages_and_deletions_of_others(tree: bool) -> None:
     message = Message(root(f'<message device="d" message="m"{STAMP} />', tree))
     assert (message.devicename, message.vectorname, message.message, message.timestamp) == ("d", None, "m", WHEN)
-    assert Message(root("<message />", tree)).devicename is None
+    for nobody in ("<message />", '<message device="" />'):
+        assert Message(root(nobody, tree)).devicename is None
     assert Message(root("<message />", tree)).message == ""
     deletion = delProperty(root('<delProperty device="d" name="v" message="m" />', tree))
     assert (deletion.vectorname, deletion.message) == ("v", "m")
     assert delProperty(root('<delProperty device="d" />', tree)).vectorname is None
+    assert delProperty(root('<delProperty device="d" name="" />', tree)).vectorname == ""
 
 
 # through a driver
@@ -393,12 +441,14 @@ def test_programs_of_the_older_style_answer_for_themselves() -> None:
     asyncio.run(run())
 
 
-def test_enable_blob_of_the_one_client_is_an_event() -> None:
+@pytest.mark.parametrize("whole_device", ["", ' name=""'])
+def test_enable_blob_of_the_one_client_is_an_event(whole_device: str) -> None:
     async def run() -> None:
         driver = recorder()
         async with listening(driver) as client:
             client.send(
-                '<enableBLOB device="Dev">Also</enableBLOB><enableBLOB device="Dev" name="bl"> Only </enableBLOB>'
+                f'<enableBLOB device="Dev"{whole_device}>Also</enableBLOB>'
+                '<enableBLOB device="Dev" name="bl"> Only </enableBLOB>'
                 '<enableBLOB device="Dev" name="nu">Also</enableBLOB><enableBLOB device="Dev">odd</enableBLOB>'
                 '<enableBLOB device="Dev" />' + number(1)
             )
@@ -406,6 +456,11 @@ def test_enable_blob_of_the_one_client_is_an_event() -> None:
             first, second, _ = sorted(driver.events, key=lambda event: event.vectorname)
             assert type(first) is type(second) is enableBLOB
             assert (first.value, second.value) == ("Also", "Only")
+            client.send(f'<enableBLOB device="Dev"{whole_device}>Never</enableBLOB>' + number(2))
+            await until(lambda: len(driver.events) == 5)
+            driver["Dev"]["bl"]["b1"] = b"unwanted"
+            await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
+            assert not [element for element in await client.answers("") if element.tag == "setBLOBVector"]
 
     asyncio.run(run())
 
@@ -458,6 +513,53 @@ def test_what_is_refused_is_logged_once_and_harmless(refused: str, said: str, ca
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
     assert said in errors[0].getMessage()
+
+
+def test_what_is_left_out_of_news_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    news = (
+        '<setNumberVector device="Far" name="v" state="Ok"><oneNumber name="a">1</oneNumber>'
+        '<oneNumber name="b">0,5</oneNumber></setNumberVector>'
+    )
+
+    async def run() -> None:
+        driver = recorder()
+        driver.snoopall = True
+        async with listening(driver) as client:
+            client.send(news * 10)
+            await until(lambda: len(driver.events) == 10)
+            assert all(dict(event) == {"a": "1"} for event in driver.events)
+            assert driver.stats()["left_out"] == 10
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said[0] == "snoopevent for Far.v: '0,5' for b is not a number: left out"
+    assert len(said) < 10
+
+
+def test_a_number_that_is_none_is_refused_and_its_sender_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What other releases hand to the driver: one that takes it over sends it on to everybody."""
+    wrong = ["abc", "1,5", "0x10", "--1", "1:xx", "nan", "inf", "-Infinity", "1e999", "", "1:-30", "1_000", "1 : 2"]
+    right = ["1 2", "1;2", "-0:30:15.5", " 12.5\n", "1e-3", "+5", "12:", ".5"]
+
+    async def run() -> None:
+        driver = recorder()
+        async with listening(driver) as client:
+            for count, text in enumerate(wrong, 1):
+                client.send(number(1).replace(">1<", f">{text}<"))
+                told = await client.next("message")
+                assert told.device == "Dev"
+                assert told.attrs["message"].startswith("refused: a command for Dev.nu: n: ")
+                assert driver.stats()["refused"] == count
+            client.send("".join(number(1).replace(">1<", f">{text}<") for text in right))
+            await until(lambda: len(driver.events) == len(right))
+            assert [event["n"] for event in driver.events] == [text.strip() for text in right]
+            assert sum(element.tag == "message" for element in await client.answers("")) == 0
+            assert len([element for element in client.elements if element.tag == "message"]) == len(wrong)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    assert 1 <= len([record for record in caplog.records if "nu refused: n: " in record.getMessage()]) < len(wrong)
 
 
 def test_commands_for_what_is_not_there_or_disabled_are_ignored() -> None:

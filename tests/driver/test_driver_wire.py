@@ -175,7 +175,10 @@ def test_whom_getproperties_means() -> None:
     requests = [
         ('<getProperties version="1.7" />', [*everything, "fence"]),
         ('<getProperties version="1.7" name="nu" />', [*everything, "fence"]),
+        ('<getProperties version="1.7" device="" name="" />', [*everything, "fence"]),
+        ('<getProperties version="1.7" device="" name="nu"></getProperties>', [*everything, "fence"]),
         ('<getProperties version="1.7" device="Dev" />', everything),
+        ('<getProperties version="1.7" device="Dev" name="" />', everything),
         ('<getProperties version="1.7" device="Dev" name="nu" />', ["nu"]),
         ('<getProperties version="1.7" device="Dev" name="li" />', []),
         ('<getProperties version="1.7" device="Dev" name="unknown" />', []),

@@ -78,15 +78,20 @@ def test_thermostat_with_target(run: Callable[..., Channel]) -> None:
     client = run("thermostat_target.py", "--period", "0.05")
     client.until_text('name="target"')
 
-    def aim(text: str) -> tuple[str | None, str | None]:
+    def ask(text: str) -> None:
         client.send(
             f'<newNumberVector device="Thermostat" name="target"><oneNumber name="VALUE">{text}</oneNumber></newNumberVector>'.encode()
         )
+
+    def aim(text: str) -> tuple[str | None, str | None]:
+        ask(text)
         message = tree(client.until(lambda m: m.startswith(b"<setNumberVector") and b'name="target"' in m)[-1])
         return message.get("state"), message[0].text
 
     assert aim("18:30") == ("Ok", "18.5")
-    assert aim("warm")[0] == "Alert"
+    ask("warm")
+    refusal = tree(client.until(lambda m: m.startswith(b"<message"))[-1])
+    assert "'warm' is not a number" in (refusal.get("message") or "")
     assert aim("99")[0] == "Alert"
     assert aim("20") == ("Ok", "20.0")
     while numbers(client, "Thermostat", "temperature", 1)[0] < 19.5:  # until it has followed its target

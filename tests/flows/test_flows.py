@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import subprocess
@@ -265,3 +266,78 @@ def test_cpp_tools_command_our_camera_under_the_cpp_server(program: Callable[[st
         assert done.returncode == 0, done
         channel.until(lambda m: m.startswith(b"<setNumberVector") and b'state="Ok"' in m)
         channel.close()
+
+
+RECEIVER = "Receiver Simulator"
+
+
+class Definitions(ipd.IPyClient):
+    """Counts the definitions of a server, and keeps what it was told of deletions."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(indihost="localhost", indiport=port)
+        self.reconnect = False
+        self.definitions: list[tuple[str | None, str | None]] = []
+        self.deletions: list[str | None] = []
+        self.on_message = self.look
+
+    def look(self, message: Any) -> None:
+        if message.tag.startswith("def"):
+            self.definitions.append((message.device, message.name))
+        elif message.tag == "delProperty":
+            self.deletions.append(message.name)
+
+    async def connect_receiver(self, on: bool) -> None:
+        await self.wait_for(RECEIVER, "CONNECTION", timeout=LIMIT)
+        switches = {"CONNECT": "On" if on else "Off", "DISCONNECT": "Off" if on else "On"}
+        await self.send_newVector(RECEIVER, "CONNECTION", members=switches, wait=True, timeout=LIMIT)
+
+
+async def definitions_of(port: int, least: int) -> list[tuple[str | None, str | None]]:
+    """All that a client which comes now is told to be there: up to the quiet behind at least so many definitions."""
+    async with Definitions(port) as client:
+        await client.wait_for(RECEIVER, timeout=LIMIT)
+        while len(client.definitions) < least:
+            await client.ready(LIMIT, quiet=0.2)
+        await client.ready(LIMIT)
+        return client.definitions
+
+
+async def check_receiver(server: ipd.IPyServer) -> None:
+    """Connected, the simulator speaks of a device without a name; disconnected, it deletes a property without one."""
+    async with Definitions(server.port) as client:
+        await client.connect_receiver(True)
+        await client.wait_for(RECEIVER, "SENSOR_INTEGRATION", timeout=LIMIT)
+        await client.ready(LIMIT)
+        told = await definitions_of(server.port, len(client[RECEIVER]))
+        assert all(device == RECEIVER and name for device, name in told)
+        assert told.count((RECEIVER, "CONNECTION")) == 1, "the driver was asked once"
+        assert list(server.stats()["devices"]) == [RECEIVER]
+        assert server.stats()["refused"]["no device or name"] >= 2
+        await client.connect_receiver(False)
+        while "" not in client.deletions:
+            await client.ready(LIMIT, quiet=0.1)
+        await client.ping(LIMIT)
+        assert client[RECEIVER].enable and client[RECEIVER]["CONNECTION"].enable
+        assert list(server.stats()["devices"]) == [RECEIVER]
+        await client.connect_receiver(True)
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["driver", "behind a C++ server"])
+def test_a_driver_that_uses_empty_names(program: Callable[[str], str], tmp_path: Path, linked: bool) -> None:
+    async def main() -> None:
+        receiver = program("indi_simulator_receiver")
+        async with contextlib.AsyncExitStack() as stack:
+            server = ipd.IPyServer(host="localhost", port=0, maxconnections=None)
+            if linked:
+                port = free_port()
+                words = [program("indiserver"), "-p", str(port), "-u", f"/tmp/indi-{os.getpid()}-{port}", receiver]
+                stack.enter_context(Child(words, tmp_path))
+                (await asyncio.to_thread(Channel.connect, port)).close()
+                server.add_remote("localhost", port)
+            else:
+                server.add_exdriver(receiver)
+            await stack.enter_async_context(server)
+            await check_receiver(server)
+
+    asyncio.run(main())

@@ -85,6 +85,15 @@ def test_number_vector(relay: bool, size: int) -> None:
     assert not element.blob and element.formats == () and element.carried == frozenset()
 
 
+def test_values_are_those_of_members_with_a_name() -> None:
+    (element,) = Tokenizer().feed(
+        b"<setTextVector device='D' name='T'><oneText>a</oneText><oneText name=''>b</oneText>"
+        b"<oneText name='' x='&lt;'>c &amp;</oneText><oneText name='n'>d</oneText></setTextVector>"
+    )
+    assert element.values() == {"n": "d"}
+    assert [member.name for member in element.members] == ["", "", "", "n"]
+
+
 @pytest.mark.parametrize("size", [1, 3, 72, 73, 5000, 100000])
 @pytest.mark.parametrize("relay", [False, True])
 @pytest.mark.parametrize("text", [wrapped(RAW), base64.b64encode(RAW), b"\n  \n" + wrapped(RAW, 60) + b"\n \n"])

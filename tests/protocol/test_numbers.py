@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from decimal import Decimal
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indifast.protocol.numbers import format_number, getfloat, plain_decimal
+from indifast.protocol.numbers import commanded_number, formatted, getfloat, plain_decimal, read_number
 
 
 @pytest.mark.parametrize(
@@ -73,30 +74,119 @@ def test_getfloat_refuses(value: object) -> None:
         (1.99999, "%6.5m", "2:00.0"),
         (0.999999999, "%8.8m", "1:00:00.0"),
         (12.1, "%8.6m", "12:06:00"),
+        (12.5, "%.6m", "12:30:00"),
+        (math.nan, "%010.6m", "       nan"),
+        (-math.inf, "%.3m", "-inf"),
+        (math.nan, "%5.1f", "  nan"),
+        (7.5, "2024: %g°", "2024: 7.5°"),
     ],
 )
-def test_format_number(value: float, form: str, expected: str) -> None:
-    assert format_number(value, form) == expected
+def test_formatted(value: float, form: str, expected: str) -> None:
+    assert formatted(value, form) == expected
 
 
-@pytest.mark.parametrize("form", ["%10m", "%1.2.3m", "%x.6m", "%q"])
-def test_format_number_refuses(form: str) -> None:
-    with pytest.raises(ValueError):
-        format_number(1.0, form)
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (1.0, "%10m"), (1.0, "%m"), (1.0, "%1.2.3m"), (1.0, "%x.6m"), (1.0, "%q"), (1.0, ""), (1.0, "plain text"),
+        (1.0, "%1$g"), (1.0, "%s %s"), (1.0, "%x"), (1.0, "%.0f%"), (1.0, "%(name)g"), (1.0, "%*d"), (1.0, "%%"),
+        (math.inf, "%d"), (math.nan, "%d"), (1.0, "%1000d"), (1.0, "%.99999999f"), (1.0, "%-099999.6m"),
+    ],
+)  # fmt: skip
+def test_what_a_format_cannot_show(value: float, form: str) -> None:
+    assert formatted(value, form) is None
 
 
-def test_format_number_refuses_an_empty_format() -> None:
-    with pytest.raises(TypeError):
-        format_number(1.0, "")
+formats = st.one_of(
+    st.text(max_size=20),
+    st.text("%0123456789.-+ #*$'()lhLdiouxXeEfFgGcrsam", max_size=12),
+    st.builds("{}%{}{}{}".format, st.sampled_from(["", "x ", "%%"]), st.integers(-20, 999), st.sampled_from(
+        [".3", ".5", ".6", ".8", ".9", ".14", "", ".2"]), st.sampled_from([*"mdgfesx", "lf", "lld"])),
+)  # fmt: skip
+
+
+@given(st.floats(), formats)
+def test_any_format_shows_any_number_or_nothing(value: float, form: str) -> None:
+    text = formatted(value, form)
+    assert text is None or (isinstance(text, str) and len(text) < len(form) + 2500)
+
+
+@pytest.mark.parametrize("form", ["%10.3m", "%10.5m", "%10.6m", "%10.8m", "%10.9m", "%.7m", "%5.14m"])
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_sixty_carries(form: str, value: float) -> None:
+    text = formatted(value, form)
+    assert text is not None and text.strip().startswith("-") == (value < 0)
+    assert all(0 <= float(part) < 60 for part in text.split(":")[1:])
 
 
 @pytest.mark.parametrize("form", ["%10.3m", "%10.5m", "%10.6m", "%10.8m", "%10.9m"])
 @given(value=st.floats(min_value=-400, max_value=400))
 def test_sexagesimal_display_carries_and_reads_back(form: str, value: float) -> None:
-    text = format_number(value, form)
+    text = formatted(value, form)
+    assert text is not None
     assert all(float(part) < 60 for part in text.split(":")[1:])
     resolution = {"3": 60, "5": 600, "6": 3600, "8": 36000, "9": 360000}[form[-2]]
     assert getfloat(text) == pytest.approx(value, abs=0.5001 / resolution)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1",
+        "-1.5",
+        "+2",
+        ".5",
+        "5.",
+        "1e3",
+        "1E-3",
+        " 7\n",
+        "12:30",
+        "-0:30:15.5",
+        "1 2",
+        "1;2",
+        "12:",
+        "12:30:",
+        "1.5:3",
+    ],
+)
+def test_numbers_that_a_command_may_carry(text: str) -> None:
+    assert commanded_number(text) == getfloat(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "-", "abc", "1,5", "0x10", "--1", "+-1", "1:xx", "nan", "inf", "-inf", "1e999", "1_0", "1:-30", ":30",
+     "::", "1::30", "1  30", "1: 30", "1:2;3", "1:2:3:4", "1:1e2", "\uff11", "1\u00a02", "1e", "."],
+)  # fmt: skip
+def test_what_a_command_may_not_carry(text: str) -> None:
+    with pytest.raises(ValueError):
+        commanded_number(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "-", "--", ":", "N/A", "0,5", "0x10", "1:2:3:4"])
+def test_texts_that_hold_no_number(text: str) -> None:
+    assert read_number(text) is None
+
+
+@given(st.text("0123456789+-.:; exna\uff11", max_size=12))
+def test_what_holds_a_number_is_read_as_everywhere(text: str) -> None:
+    number = read_number(text)
+    if number is not None:
+        assert number == pytest.approx(getfloat(text), nan_ok=True)
+
+
+@given(st.text("0123456789+-.:; exna\uff11", max_size=12))
+def test_what_a_command_may_carry_is_read_by_all_readers_alike(text: str) -> None:
+    """libindi cuts at anything that is neither a digit nor a point; where that differs, the text is refused."""
+    try:
+        value = commanded_number(text)
+    except ValueError:
+        return
+    assert math.isfinite(value) and value == getfloat(text)
+    if "e" not in text:
+        parts = [float(part) for part in re.split("[^0-9.]+", text.strip().lstrip("+-")) if part]
+        sign = -1 if text.strip().startswith("-") else 1
+        assert value == pytest.approx(sign * sum(part / 60**place for place, part in enumerate(parts)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from indifast.protocol.shown import shown
     [
         ("CCD Simulator", "CCD Simulator"),
         ("Kühlung °C", "Kühlung °C"),
-        ("a\nb\tc\x1b[2J", "a\\nb\\tc\\x1b[2J"),
+        ("a\nb\tc\x1b[2J", "a\\x0ab\\x09c\\x1b[2J"),
         ("\u2028\u202e", "\\u2028\\u202e"),
         ("", ""),
         (None, "*"),

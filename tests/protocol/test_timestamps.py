@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from indifast.protocol.timestamps import parse_timestamp, timestamp_text
 
@@ -33,14 +35,25 @@ def test_other_zones_and_types_are_refused() -> None:
         ("2024-01-02", datetime(2024, 1, 2, 0, 0, 0, 0, UTC)),
         ("20240102T030405", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
         ("2024-01-02T03:04:05Z", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
-        ("2024-01-02T03:04:05+02:00", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
-        ("2024-01-02T03:04:05.5Z", None),
-        ("2024-01-02T03:04:05.", None),
+        ("2024-01-02T00:00:00+02:00", datetime(2024, 1, 1, 22, 0, 0, 0, UTC)),
+        ("2024-01-02T03:04:05.25-01:30", datetime(2024, 1, 2, 4, 34, 5, 250000, UTC)),
+        ("2024-01-02T03:04:05.5Z", datetime(2024, 1, 2, 3, 4, 5, 500000, UTC)),
+        (" 2024-01-02T03:04:05\n", datetime(2024, 1, 2, 3, 4, 5, 0, UTC)),
+        ("0001-01-01T00:00:00+02:00", None),
+        ("9999-12-31T23:59:59-02:00", None),
         ("yesterday", None),
     ],
 )
 def test_read(text: str, expected: datetime | None) -> None:
-    assert parse_timestamp(text) == expected
+    read = parse_timestamp(text)
+    assert read == expected
+    assert read is None or read.tzinfo is UTC
+
+
+@given(st.text("0123456789-:.TZ+ W", max_size=32))
+def test_any_text_is_read_or_not(text: str) -> None:
+    read = parse_timestamp(text)
+    assert read is None or read.tzinfo is UTC
 
 
 @pytest.mark.parametrize("text", [None, ""])

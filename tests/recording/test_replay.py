@@ -61,9 +61,9 @@ def test_a_client_is_told_what_was_said(tmp_path: Path) -> None:
 
 
 def test_a_client_that_comes_late_gets_the_definitions_as_they_are(tmp_path: Path) -> None:
-    path = recorded(
-        tmp_path / "r", [0, 0, 0, 0, 0], [DEFINITION, PICTURE, angle(45), angle(50.5, "Ok"), picture(NOISE)]
-    )
+    damaged = angle(45, "Fine").replace(">45<", ">45,5<")  # costs itself only
+    messages = [DEFINITION, PICTURE, angle(45), angle(50.5, "Ok"), damaged, picture(NOISE)]
+    path = recorded(tmp_path / "r", [0] * 6, messages)
     with Replay(tmp_path, path) as replay:
         replay.until_stderr("everything stays")
         late = replay.client()
@@ -78,6 +78,8 @@ def test_a_client_that_comes_late_gets_the_definitions_as_they_are(tmp_path: Pat
         late.send(b'<getProperties version="1.7" device="Dome" name="ANGLE"/><pingRequest uid="x"/>')
         again = late.until_text("pingReply")
         assert not any(b"defBLOBVector" in message for message in again)
+        late.send(b'<getProperties version="1.7" device="Dome" name=""/>')
+        late.until_text("defBLOBVector")
         late.close()
 
 
@@ -253,6 +255,16 @@ def test_the_time_stamps_of_now(tmp_path: Path) -> None:
         late = replay.client()
         assert b'timestamp="2020' not in late.until_text("defNumberVector")[-1]
         late.close()
+        client.close()
+
+
+def test_a_deletion_with_an_empty_name_deletes_nothing(tmp_path: Path) -> None:
+    """A simulator of libindi sends one when it disconnects."""
+    path = recorded(tmp_path / "r", [0, 0], [DEFINITION, "<delProperty device='Dome' name=''/>"])
+    with Replay(tmp_path, path) as replay:
+        replay.until_stderr("everything stays")
+        client = replay.client()
+        client.until_text("defNumberVector")
         client.close()
 
 

@@ -768,3 +768,85 @@ def test_another_servers_ring_check_is_passed_on_once() -> None:
     assert who(world, check, "link") == {"other link"}
     assert who(world, check, "link") == set()
     assert who(world, check, "c") == set()
+
+
+# empty attributes
+
+ALL = {"one": "getProperties", "two": "getProperties"}
+
+
+@pytest.mark.parametrize(
+    ("said", "asked"),
+    [
+        ("<getProperties version='1.7' device='' name=''/>", ALL),
+        ("<getProperties version='1.7' device='' name=''></getProperties>", ALL),
+        ("<getProperties device='' version='1.7'/>", ALL),
+        ("<getProperties version='1.7' device='' name='P'/>", ALL),
+        ("<getProperties version='1.7' device='D' name=''/>", {"one": "getProperties D"}),
+    ],
+)
+def test_an_empty_attribute_selects_as_one_that_is_not_there(said: str, asked: dict[str, str]) -> None:
+    world = World()
+    world.driver("one", "D")
+    world.driver("two", "E")
+    client = world.client("c", asks=False)
+    world.forget()
+    world.say("c", said)
+    assert {label: lines for label in ("one", "two") if (lines := world.heard(label))} == {
+        label: [line] for label, line in asked.items()
+    }
+    assert who(world, update("D", "any"), "one") == {"c"}
+    assert who(world, update("E", "any"), "two") == ({"c"} if "two" in asked else set())
+    assert not client.chained
+
+
+def test_an_empty_name_enables_the_blobs_of_the_device() -> None:
+    world = World()
+    world.driver("driver", "D")
+    client = world.client("c", asks=False)
+    world.say("c", "<enableBLOB device='D' name=''>Also</enableBLOB>")
+    assert who(world, blob("D")) == {"c"}
+    world.say("c", "<enableBLOB device='' name=''>Never</enableBLOB>")
+    assert who(world, blob("D")) == {"c"}
+    assert client.refused["no device or name"] == 1
+
+
+def test_a_message_of_the_empty_device_is_for_everybody(world: World) -> None:
+    world.forget()
+    world.say("driver", "<message device='' message='x' timestamp='2024-01-02T03:04:05'/>")
+    for label in ("all", "silent", "only E", "only D.P"):
+        message = world.peers[label].outbox.pop()
+        assert message is not None
+        assert message.parts(False) == (b'<message timestamp="2024-01-02T03:04:05" message="x" />',)
+
+
+def test_an_empty_name_deletes_nothing(world: World) -> None:
+    assert who(world, "<delProperty device='D' name=''/>") == {"all"}
+    assert who(world, update("D", "Q")) == {"all"}
+    assert "D" in world.router.owners
+    world.say("driver", "<delProperty device='D'/>")
+    assert "D" not in world.router.owners
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_nobody_owns_the_device_without_a_name(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.client("c")
+    source = world.add("source", kind)
+    world.say("source", define("D"))
+    world.forget()
+    with caplog.at_level(logging.WARNING):
+        for xml in (define("", ""), define("", "P"), define("D", ""), update("", ""), update("", "P"), blob("", "")):
+            assert who(world, xml, "source") == set()
+        assert who(world, "<delProperty device='' name=''/><delProperty device=''/>", "source") == set()
+    assert list(world.router.owners) == ["D"] and list(source.devices) == ["D"]
+    assert source.refused == {"no device or name": 8}
+    assert len(caplog.records) == 1
+    world.client("later")
+    assert len([line for line in world.heard("source") if line.startswith("getProperties")]) == 1
+
+
+def test_a_command_without_names_is_refused(world: World) -> None:
+    for xml in (command("", "P"), command("D", "")):
+        assert who(world, xml, "all") == set()
+    assert world.peers["all"].refused == {"no device or name": 2}

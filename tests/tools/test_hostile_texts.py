@@ -13,9 +13,11 @@ from blackbox import python_environment
 from tools_support import answering, tool
 
 HOSTILE = (
-    '<defTextVector device="Mo\u00fcnt&#155;2J" name="T" label="l&#155;31m" group="g&#155;0m" state="Ok"'
+    '<defTextVector device="Mo\u00fcnt&#155;2J" name="T" label="l&#155;31m&#x202e;" group="g&#155;0m" state="Ok"'
     ' perm="rw" message="m&#155;1m&#10;Mount.T.A=forged"><defText name="A" label="b&#127;">x&#155;2J&#10;y</defText>'
     "</defTextVector>"
+    '<defTextVector device="Camera&#x202e;gnp" name="&#x200b;T" group="&#x2066;" state="Ok" perm="ro">'
+    '<defText name="&#xfeff;A">&#xe0041;</defText></defTextVector>'
 ).encode()
 
 
@@ -43,8 +45,14 @@ def test_nothing_commands_the_terminal(server: int, words: list[str]) -> None:
 
 
 def test_json_keeps_what_it_is(server: int) -> None:
-    (device,) = json.loads(tool("get", server, "--json").stdout)
-    assert device == "Mo\u00fcnt\x9b2J"
+    assert list(json.loads(tool("get", server, "--json").stdout)) == ["Mo\u00fcnt\x9b2J", "Camera\u202egnp"]
+
+
+def test_no_name_that_commands_the_terminal_is_offered_to_a_shell(server: int) -> None:
+    done = tool("completion", None, "--line", f"indifast get -p {server} ")
+    assert (done.stdout, done.stderr) == ("", "")
+    done = tool("completion", None, "--line", f"indifast get -p {server} 'Camera\u202egnp.")
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_a_line_of_watch_is_one_line(server: int) -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from indifast.cli.failures import ToolError, unknown
+from indifast.cli.failures import ToolError, unknown_property, unusable
 from indifast.cli.patterns import splits
 
 TYPES = {"x": "Text", "n": "Number", "s": "Switch"}
@@ -35,10 +35,11 @@ class Assignment:
     def missing(self, client: Any) -> ToolError:
         """Why there is no target."""
         devices = [name for name, device in client.items() if device.enable]
+        for device, name in self.names:
+            if error := unusable(client, device, name):
+                return error
         device, name = next((pair for pair in self.names if pair[0] in devices), self.names[0])
-        if device not in devices:
-            return unknown("device", device, devices, "on this server")
-        return unknown("property", name, [each.name for each in client[device].values() if each.enable], f"of {device}")
+        return unknown_property(client, device, name)
 
 
 def parse_assignment(text: str, kind: str | None = None) -> Assignment:

@@ -17,6 +17,7 @@ from indifast.cli import COMMANDS
 from indifast.cli.address import AddressError, add_server_options, address_of
 from indifast.cli.arguments import Parser
 from indifast.cli.failures import Status, ToolError
+from indifast.protocol.escape import UNSAFE
 
 DESCRIPTION = """\
 Print a script that teaches the shell to complete commands, options, and names of devices and properties, which it asks
@@ -93,7 +94,7 @@ def parser() -> Parser:
 
 
 def candidates(line: str, word: str | None = None) -> list[str]:
-    """What the last word of a command line may become, sorted.
+    """What the last word of a command line may become, sorted. No name that would command the shell's terminal.
 
     Shells like bash break words at `:` and `=`, too: of the candidates, what stands before `word` is left out then.
     """
@@ -113,7 +114,7 @@ def candidates(line: str, word: str | None = None) -> list[str]:
         found = _names(words[1], words[2:-1], last)
     else:
         found = []
-    shown = dict.fromkeys(found)
+    shown = dict.fromkeys(each for each in found if not UNSAFE.search(each))
     return sorted(_rest(each, last, word) for each in shown)
 
 

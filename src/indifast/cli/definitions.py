@@ -42,4 +42,5 @@ async def gather(client: IPyClient, complete: Callable[[], bool], patience: floa
             raise ConnectionError("the client has stopped") from None
         last = time.monotonic()
     if not client.enabledlen():
-        raise TimeoutError(f"no device was defined within {patience:g} s")
+        what = "no definition could be taken" if client.problems else "no device was defined"
+        raise TimeoutError(f"{what} within {patience:g} s")

@@ -57,6 +57,24 @@ def unknown(kind: str, name: str, known: Iterable[str], place: str) -> ToolError
     return ToolError(f"no {kind} {name!r} {place}: {more}", Status.NOTHING)
 
 
+def unusable(client: IPyClient, device: str, name: str) -> ToolError | None:
+    """Why nothing can be made of a property that the server did define; None if that is not so."""
+    problem = client.problems.get((device, name))
+    if problem is None or (device in client and name in client[device]):
+        return None
+    return ToolError(f"{device}.{name} can't be used: {problem}", Status.NOTHING)
+
+
+def unknown_property(client: IPyClient, device: str, name: str) -> ToolError:
+    """There is no such property: what the names may have meant, or why it can't be used."""
+    if error := unusable(client, device, name):
+        return error
+    devices = [each for each, known in client.items() if known.enable]
+    if device not in devices:
+        return unknown("device", device, devices, "on this server")
+    return unknown("property", name, [each.name for each in client[device].values() if each.enable], f"of {device}")
+
+
 def failure(error: Exception, address: Address, client: IPyClient | None = None) -> ToolError | None:
     """The sentence for what connecting, sending and waiting raise; None for what is a fault of the program.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from indifast.cli.failures import Status, ToolError, unknown
+from indifast.cli.failures import Status, ToolError, unknown, unusable
 
 ATTRIBUTES = ("_LABEL", "_GROUP", "_STATE", "_PERM", "_TO", "_TS")
 """In place of a member's name: what a property itself says of itself."""
@@ -71,6 +71,9 @@ class Pattern:
 
     def unmatched(self, client: Any) -> ToolError:
         """Why nothing was found: which part of the name is unknown, with near matches."""
+        for device, name, _ in self._splits:
+            if error := unusable(client, device, name):
+                return error
         devices = [name for name, device in client.items() if device.enable]
         best = self._splits[0]
         for split, globs in zip(self._splits, self._globs, strict=True):

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.cli import WRITING
 from indifast.cli.address import PORT, Address, AddressError, add_server_options, address_of, parse_address
-from indifast.cli.failures import Status, ToolError, failure, file_failure, unknown
+from indifast.cli.failures import Status, ToolError, failure, file_failure, unknown, unknown_property
 from indifast.cli.harmless import harmless
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
     by their traceback, and the traffic is logged. An output that cannot be written is raised, for `indifast.cli.run`.
     """
     debug = bool(getattr(options, "debug", False))
+    options.program = program
     _log(debug)
     try:
         with asyncio.Runner() as runner:
@@ -98,6 +99,8 @@ async def connected(
 ) -> AsyncIterator[IPyClient]:
     """A connected client of the server (options of `add_server_options`, or an Address), of class `kind` if given.
 
+    In a command that `run` runs, what can't be taken of a property is told on standard error.
+
     Raises ToolError when there is no connection, when it is lost (there is no reconnecting), and for INDIAlert,
     INDICheckError, TimeoutError and OSError out of the block.
     """
@@ -107,6 +110,8 @@ async def connected(
         client = address.client(kind, **clientdata)
         client.reconnect = False
         client.timeout_enable = False  # a server with nothing to say is none that is gone
+        if program := getattr(server, "program", None):
+            client.on_problem = _problems_to_stderr(program)
         running = asyncio.create_task(client.asyncrun())
         try:
             await client.wait_connected()
@@ -135,6 +140,15 @@ async def connected(
         raise told from error
 
 
+def _problems_to_stderr(program: str) -> Callable[[str, str, str], None]:
+    """Tell people what can't be taken of a property: the log, which says so too, is not for them."""
+
+    def tell(device: str, name: str, problem: str) -> None:
+        print(harmless(f"{program}: {'.'.join(filter(None, (device, name)))}: {problem}"), file=sys.stderr)
+
+    return tell
+
+
 def device_of(client: IPyClient, name: str) -> Any:
     """A device of the client; ToolError with near matches if it is not known."""
     known = [each for each, device in client.items() if device.enable]
@@ -145,8 +159,7 @@ def device_of(client: IPyClient, name: str) -> Any:
 
 def vector_of(client: IPyClient, device: str, name: str) -> Any:
     """A property of a device; ToolError with near matches if one of the two is not known."""
-    vectors = device_of(client, device)
-    known = [each for each, vector in vectors.items() if vector.enable]
-    if name not in known:
-        raise unknown("property", name, known, f"of {device}")
-    return vectors[name]
+    vector = client[device].get(name) if device in client else None
+    if vector is None or not vector.enable:
+        raise unknown_property(client, device, name)
+    return vector

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from indifast.cli.harmless import harmless, json_line, one_line
-from indifast.client import getfloat
+from indifast.cli.harmless import harmless, one_line
+from indifast.protocol.escape import json_escaped
+from indifast.protocol.rules import range_of
 
 _UNIT = re.compile(r"\(([^()]+)\)\s*\Z")
 
@@ -59,9 +60,8 @@ def labelled(vector: Any, member: str) -> tuple[str, str, str]:
     notes = [vector.state, vector.perm]
     if vector.vectortype == "NumberVector":
         number = vector.member(member)
-        low, high = getfloat(number.min), getfloat(number.max)
-        if low < high:
-            notes.append(f"{low:g} to {high:g}")
+        if (limits := range_of(number.min, number.max)) is not None:
+            notes.append(f"{limits[0]:g} to {limits[1]:g}")
     return name, value_with_unit(vector, member), f"{about} / {label} [{', '.join(map(str, notes))}]"
 
 
@@ -70,7 +70,7 @@ def value_with_unit(vector: Any, member: str) -> str:
     if vector.vectortype != "NumberVector":
         return value_of(vector, member)
     unit = _UNIT.search(vector.memberlabel(member) or "")
-    return f"{vector.getformattedvalue(member).strip()}{f' {unit[1]}' if unit else ''}"
+    return f"{vector.member(member).getshownvalue().strip()}{f' {unit[1]}' if unit else ''}"
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -95,4 +95,4 @@ def plain(value: Any) -> Any:
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:
     """JSON text of plain data."""
-    return json_line(json.dumps(plain(value), ensure_ascii=False, indent=indent))
+    return json_escaped(json.dumps(plain(value), ensure_ascii=False, indent=indent))

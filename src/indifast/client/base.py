@@ -7,7 +7,7 @@ import logging
 import time
 import weakref
 from collections import Counter, UserDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ from indifast.client import events
 from indifast.client.complaints import Allowance
 from indifast.client.trace import Trace
 from indifast.protocol.message import Wire
+from indifast.protocol.shown import shown
 
 if TYPE_CHECKING:
+    from indifast._parser import Element
     from indifast.client.connection import Connection
     from indifast.client.waiting import Watcher
     from indifast.protocol.message import Routable
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("indifast.client.ipyclient")
 
 COUNTS = (
-    "connections", "received", "received_bytes", "sent", "refused", "skipped", "skipped_bytes", "unknown", "failed",
-    "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out",
+    "connections", "received", "received_bytes", "sent", "refused", "left_out", "skipped", "skipped_bytes", "unknown",
+    "failed", "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out",
 )  # fmt: skip
+
+_MOST_PROBLEMS = 1000
+"""Properties whose first problem is remembered."""
 
 
 class Base(UserDict[str, Any]):
@@ -37,6 +42,11 @@ class Base(UserDict[str, Any]):
         self.messages: deque[tuple[datetime, str]] = deque(maxlen=8)
         self.enable_reports = True
         self.on_message: Callable[[Routable], None] | None = None
+        self.on_problem: Callable[[str, str, str], None] | None = None
+        """Called with device, property and a sentence when some of what a server says of a property can't be taken,
+        or all of it: once for each property."""
+        self.problems: dict[tuple[str, str], str] = {}
+        """These sentences since the connection was made, by device and property."""
         self.idle_timer = time.monotonic()
         self.tx_timer: float | None = None
         self._verbose = 1
@@ -50,6 +60,10 @@ class Base(UserDict[str, Any]):
         self._watchers: list[weakref.ref[Watcher]] = []
         self._counts: Counter[str] = Counter()
         self._complaints = Allowance()
+        self._unsaid: deque[str] = deque(maxlen=8)
+        """Warnings that the receiving task is to give."""
+        self._nameless: set[tuple[str | None, str | None]] = set()
+        """Properties of which was said that they have members without a name."""
 
     @property
     def connected(self) -> bool:
@@ -126,10 +140,47 @@ class Base(UserDict[str, Any]):
         if unsaid is not None:
             await self.warning(f"{text} ({unsaid} more such warnings were left out)" if unsaid else text)
 
+    def _complain_soon(self, text: str) -> None:
+        """The same for what is no coroutine: the receiving task says it."""
+        if len(self._unsaid) == self._unsaid.maxlen:
+            self._unsaid.popleft()
+            self._complaints.leave_out()
+        self._unsaid.append(text)
+        if self._connection is not None:
+            self._connection.wake()
+
+    def _left_out(self, element: Element, nameless: int, faults: Sequence[str]) -> None:
+        """Members of a message were left out, or got a default: count them, and say so once for each property.
+
+        That a name is missing is for the log only: drivers of libindi define such members without meaning anything.
+        """
+        self._counts["left_out"] += nameless + len(faults)
+        if faults:
+            text = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
+            if self._is_new_problem(element, text):
+                self._complain_soon(told_of(element, text))
+        elif (element.device, element.name) not in self._nameless and len(self._nameless) < _MOST_PROBLEMS:
+            self._nameless.add((element.device, element.name))
+            logger.info("%s", told_of(element, f"{nameless} members without a name are left out"))
+
+    def _is_new_problem(self, element: Element, text: str) -> bool:
+        """Remember what is wrong with a property; False if it is not the first thing that is, or nobody's property."""
+        key = (element.device or "", element.name or "")
+        if not element.device or key in self.problems or len(self.problems) >= _MOST_PROBLEMS:
+            return False
+        self.problems[key] = text
+        if self.on_problem is not None:
+            try:
+                self.on_problem(*key, text)
+            except Exception:
+                logger.exception("Error in on_problem, handling %s", element.tag)
+        return True
+
     def stats(self) -> dict[str, int]:
         """Counts since the client was made: what came and went, and whatever was refused, skipped or dropped.
 
         `connections`; `received`, `received_bytes`, `sent` messages; `refused` messages that say what they may not,
+        `left_out` members of others (without a name, or with a value that can't be read and has a default then),
         `skipped` pieces and `skipped_bytes` that are no messages, `unknown` messages about devices that were never
         defined, `failed` messages that could not be handled, `faults` of BLOBs that were not saved or inflated,
         `frames_replaced` by newer ones, `not_sent` messages while there was no connection, `timeouts` of vectors, and
@@ -187,3 +238,8 @@ class Base(UserDict[str, Any]):
     def enabledlen(self) -> int:
         """Number of devices that have an enabled vector."""
         return sum(device.enable for device in self.data.values())
+
+
+def told_of(element: Element, text: str) -> str:
+    """A sentence about a message, after the device and property it is about."""
+    return ": ".join([*(shown(name) for name in (element.device, element.name) if name), text])

@@ -72,7 +72,8 @@ class BlobJobs:
             self._waiting += 1
             self._blobs += element.tag == "setBLOBVector"
             return True
-        if element.tag == "delProperty" and not element.name and any(key[0] == element.device for key in self.running):
+        whole_device = element.tag == "delProperty" and element.name is None
+        if whole_device and any(key[0] == element.device for key in self.running):
             self._barrier = True
             elements.appendleft(element)
             return True

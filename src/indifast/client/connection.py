@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from indifast._parser import Element, Tokenizer
 from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.vectors import attached_length
 from indifast.routing.outbox import ByteQueue
 from indifast.transport import connect, shm
 from indifast.transport.blobs import BlobContent, BlobMessage
@@ -245,7 +246,7 @@ def as_message(element: Element, fds: Iterable[int] = ()) -> Routable:
     for member in element.members:
         data: Buffer = member.data or b""
         if member.attached and member.blob_size and (fd := next(left, None)) is not None:
-            data = view_of(os.dup(fd), int(member.attrs.get("len") or member.blob_size))
+            data = view_of(os.dup(fd), attached_length(member.attrs))
         contents.append(BlobContent(member.name, member.format, data, member.blob_size))
     return BlobMessage.from_members(element.tag, element.attrs, contents)
 

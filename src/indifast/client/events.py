@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from indifast.client.propertymembers import STATES, SWITCH_VALUES, ParseException
-from indifast.protocol import vocabulary
+from indifast.protocol import vectors
 from indifast.protocol.etree import to_tree
-from indifast.protocol.numbers import getfloat
-from indifast.protocol.timestamps import timestamp_text
+from indifast.protocol.numbers import read_number
+from indifast.protocol.selection import selected, speaker
+from indifast.protocol.timestamps import parse_timestamp, timestamp_text
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -24,39 +24,13 @@ __all__ = [
     "setBLOBVector", "setLightVector", "setNumberVector", "setSwitchVector", "setTextVector", "setVector",
 ]  # fmt: skip
 
-PERMISSIONS = frozenset(vocabulary.PERMISSIONS)
-RULES = frozenset(vocabulary.RULES)
-
-_utc = timezone.utc  # noqa: UP017 - one name for the time zone that the receive path looks up
-_fromisoformat = datetime.fromisoformat
-
-
-def _parse_timestamp(timestamp_string: str | None) -> datetime:
-    """The UTC time of an INDI timestamp; of one that is missing or unreadable, now. Zone offsets are converted."""
-    if timestamp_string:
-        try:
-            stamp = _fromisoformat(timestamp_string + "+00:00")
-        except ValueError:
-            stamp = None
-        try:
-            if stamp is None:
-                stamp = _fromisoformat(timestamp_string.strip())
-            if stamp.tzinfo is None:
-                return stamp.replace(tzinfo=_utc)
-            return stamp.astimezone(_utc) if stamp.tzinfo is not _utc else stamp
-        except (ValueError, OverflowError):
-            pass
-    return datetime.now(_utc)
-
 
 def _parse_timeout(text: str | None) -> float | None:
     if text is None:
         return None
-    try:
-        seconds = getfloat(text)
-    except TypeError:
-        return None
-    return seconds if isfinite(seconds) else None  # nan is later than no time: it would never be over
+    seconds = read_number(text)
+    # nan is later than no time: it would never be over.
+    return seconds if seconds is not None and isfinite(seconds) else None
 
 
 class Event:
@@ -73,7 +47,7 @@ class Event:
         self.devicename = element.device
         self.vectorname = element.name
         self.vector: Any = None
-        self.timestamp = _parse_timestamp(element.attrs.get("timestamp"))
+        self.timestamp = parse_timestamp(element.attrs.get("timestamp")) or datetime.now(UTC)
 
     @property
     def root(self) -> ElementTree.Element:
@@ -99,7 +73,7 @@ class Message(Event):
 
     def __init__(self, element: Element, device: Any, client: Any) -> None:
         super().__init__(element, device, client)
-        self.vectorname = None
+        self.devicename, self.vectorname = speaker(element), None
         self.message = element.attrs.get("message", "")
 
     @classmethod
@@ -108,7 +82,7 @@ class Message(Event):
         event = cls.__new__(cls)
         event.device = event.vector = event._element = None
         event.devicename = event.vectorname = None
-        event.timestamp = datetime.now(_utc)
+        event.timestamp = datetime.now(UTC)
         event.message = text
         return event
 
@@ -124,9 +98,16 @@ class getProperties(Event):
 
     eventtype = "getProperties"
 
+    def __init__(self, element: Element, device: Any, client: Any) -> None:
+        super().__init__(element, device, client)
+        self.devicename, self.vectorname = selected(element)
+
 
 class delProperty(Event):
-    """A vector, or with `vectorname` None a whole device, has gone. Its objects stay, with `enable` False."""
+    """A vector, or with `vectorname` None a whole device, has gone. Its objects stay, with `enable` False.
+
+    With an empty `vectorname` nothing has gone.
+    """
 
     eventtype = "Delete"
 
@@ -136,51 +117,33 @@ class delProperty(Event):
 
 
 class defVector(Event, UserDict[str, Any]):
-    """Base of definitions: a mapping of member names to values."""
+    """Base of definitions: a mapping of member names to values. What is missing or can't be read has a default.
+
+    Members without a name are left out. ParseException for a definition that has no other, or no name.
+    """
 
     eventtype = "Define"
-    _child: str
 
     def __init__(self, element: Element, device: Any, client: Any) -> None:
         Event.__init__(self, element, device, client)
-        attrs = element.attrs
-        if not element.name:
-            raise ParseException("a definition without a name")
-        state = attrs.get("state")
-        if state not in STATES:
-            raise ParseException(f"{element.name}: the definition has no valid state")
-        self.state = state
-        self.label = attrs.get("label", element.name)
-        self.group = attrs.get("group", "DEFAULT GROUP")
-        self.message = attrs.get("message", "")
-        self.memberlabels: dict[str, Any] = {}
-        self.data = {}
-        self._parse(element)
-        if not self.memberlabels:
-            raise ParseException(f"{element.name}: a definition without members")
+        try:
+            definition = vectors.definition(element)
+        except vectors.VectorError as error:
+            raise ParseException(str(error)) from None
+        self._definition = definition
+        self.state = definition.state
+        self.label = definition.label
+        self.group = "DEFAULT GROUP" if definition.group is None else definition.group
+        self.message = definition.message
+        self.memberlabels: dict[str, Any] = {name: member.label for name, member in definition.members.items()}
+        self.data = {name: member.value.strip() for name, member in definition.members.items()}
+        self._complete(definition)
+        if definition.nameless or definition.faults:
+            client._left_out(element, definition.nameless, definition.faults)
 
-    def _parse(self, element: Element) -> None:
-        attrs = element.attrs
-        if self._child != "defLight":
-            self.perm = attrs.get("perm")
-            if self.perm not in PERMISSIONS:
-                raise ParseException(f"{element.name}: the definition has no valid perm")
-            self.timeout = _parse_timeout(attrs.get("timeout")) or 0.0
-        if self._child == "defSwitch":
-            self.rule = attrs.get("rule")
-            if self.rule not in RULES:
-                raise ParseException(f"{element.name}: the definition has no valid rule")
-        for member in element.members:
-            if member.tag != self._child:
-                raise ParseException(f"{element.name}: {member.tag} in a {element.tag}")
-            name = member.attrs.get("name")
-            if not name:
-                raise ParseException(f"{element.name}: a member without a name")
-            self._member(name, member.attrs, member.text.strip())
-
-    def _member(self, name: str, attrs: Mapping[str, str], text: str) -> None:
-        self.memberlabels[name] = attrs.get("label", name)
-        self.data[name] = text
+    def _complete(self, definition: vectors.Definition) -> None:
+        self.perm = definition.perm
+        self.timeout = _parse_timeout(definition.timeout) or 0.0
 
     def __setitem__(self, membername: str, value: Any) -> None:
         raise KeyError("the values of an event cannot be set")
@@ -189,60 +152,51 @@ class defVector(Event, UserDict[str, Any]):
 class defSwitchVector(defVector):
     """Switches are defined."""
 
-    _child = "defSwitch"
-
-    def _member(self, name: str, attrs: Mapping[str, str], text: str) -> None:
-        if text not in SWITCH_VALUES:
-            raise ParseException(f"{self.vectorname}: switch {name} is neither On nor Off")
-        super()._member(name, attrs, text)
+    def _complete(self, definition: vectors.Definition) -> None:
+        super()._complete(definition)
+        self.rule = definition.rule
 
 
 class defTextVector(defVector):
     """Texts are defined."""
 
-    _child = "defText"
-
 
 class defNumberVector(defVector):
     """Numbers are defined; `memberlabels` maps names to (label, format, min, max, step)."""
 
-    _child = "defNumber"
-
-    def _member(self, name: str, attrs: Mapping[str, str], text: str) -> None:
-        details = [attrs.get(key, "") for key in ("format", "min", "max", "step")]
-        if not all(details):
-            raise ParseException(f"{self.vectorname}: number {name} lacks format, min, max or step")
-        _check_number(self.vectorname, name, text)
-        self.memberlabels[name] = (attrs.get("label", name), *details)
-        self.data[name] = text
+    def _complete(self, definition: vectors.Definition) -> None:
+        super()._complete(definition)
+        self.memberlabels = {name: (member.label, *member.details) for name, member in definition.members.items()}
 
 
 class defLightVector(defVector):
     """Lights are defined."""
 
-    _child = "defLight"
-
-    def _member(self, name: str, attrs: Mapping[str, str], text: str) -> None:
-        if text not in STATES:
-            raise ParseException(f"{self.vectorname}: light {name} has no valid state")
-        super()._member(name, attrs, text)
+    def _complete(self, definition: vectors.Definition) -> None:
+        """Lights have no more."""
 
 
 class defBLOBVector(defVector):
     """BLOBs are defined; the mapping is empty."""
 
     eventtype = "DefineBLOB"
-    _child = "defBLOB"
 
-    def _member(self, name: str, attrs: Mapping[str, str], text: str) -> None:
-        self.memberlabels[name] = attrs.get("label", name)
+    def _complete(self, definition: vectors.Definition) -> None:
+        super()._complete(definition)
+        self.data = {}
+
+
+class UndefinedError(ParseException):
+    """An update or a deletion of what was never defined, or is deleted."""
 
 
 class setVector(Event, UserDict[str, Any]):
-    """Base of updates: a mapping of the members received to their values. `state` is None when none was given."""
+    """Base of updates: a mapping of the members received to their values. `state` is None when none was given.
+
+    Members without a name, and values that can't be read, are left out.
+    """
 
     eventtype = "Set"
-    _child: str
 
     def __init__(self, element: Element, device: Any, client: Any) -> None:
         # The receive path: written for few operations. `values()` gives the stripped texts by member name.
@@ -253,28 +207,34 @@ class setVector(Event, UserDict[str, Any]):
         self.vectorname = name = element.name
         self.vector = vector = device.data.get(name)
         if vector is None or not vector._enable:
-            raise ParseException(f"{element.tag} for {name}, which is not defined")
+            raise UndefinedError(f"a {element.tag} for what is not defined")
         if vector.vectortype != self._vectortype:
-            raise ParseException(f"{element.tag} for {name}, which is a {vector.vectortype}")
+            raise ParseException(f"a {element.tag} for a {vector.vectortype}")
         get = attrs.get
         state = get("state")
         self.state = state if state in STATES else None
         self.message = get("message", "")
         timeout = get("timeout")
         self.timeout = None if timeout is None else _parse_timeout(timeout)
-        stamp = get("timestamp")
-        self.timestamp = _parse_timestamp(stamp)
-        self._read(element)
+        self.timestamp = parse_timestamp(get("timestamp")) or datetime.now(UTC)
+        self._read(element, client)
 
     _vectortype: str
 
-    def _read(self, element: Element) -> None:
-        self.data = element.values()
+    def _read(self, element: Element, client: Any) -> None:
+        self.data = values = element.values()
         allowed = self._allowed
         if allowed is not None:
-            for name, value in self.data.items():
+            for value in values.values():
                 if value not in allowed:
-                    raise ParseException(f"{self.vectorname}: {name} cannot be {value!r}")
+                    self._mend(element, client)
+                    break
+
+    def _mend(self, element: Element, client: Any) -> None:
+        """Leave out what can't be read: `protocol.vectors` decides, and is not asked as long as all is well."""
+        faults: list[str] = []
+        self.data = vectors.readable(self._vectortype.removesuffix("Vector"), self.data, faults)
+        client._left_out(element, 0, faults)
 
     _allowed: frozenset[str] | None = None
 
@@ -285,7 +245,6 @@ class setVector(Event, UserDict[str, Any]):
 class setSwitchVector(setVector):
     """Switches changed."""
 
-    _child = "oneSwitch"
     _vectortype = "SwitchVector"
     _allowed = SWITCH_VALUES
 
@@ -293,31 +252,31 @@ class setSwitchVector(setVector):
 class setTextVector(setVector):
     """Texts changed."""
 
-    _child = "oneText"
     _vectortype = "TextVector"
 
 
 class setNumberVector(setVector):
     """Numbers changed; the values are their texts."""
 
-    _child = "oneNumber"
     _vectortype = "NumberVector"
 
-    def _read(self, element: Element) -> None:
+    def _read(self, element: Element, client: Any) -> None:
         self.data = values = element.values()
-        self._floats: list[float] = []
-        floats = self._floats
-        for name, text in values.items():
-            try:
-                floats.append(float(text))  # what `float` reads, `getfloat` reads alike
-            except ValueError:
-                floats.append(_check_number(self.vectorname, name, text))
+        try:
+            self._floats = list(map(float, values.values()))  # what `float` reads, `read_number` reads alike
+        except ValueError:
+            self._mend(element, client)
+            numbers = map(read_number, self.data.values())
+            self._floats = [number for number in numbers if number is not None]
+
+    def _mend(self, element: Element, client: Any) -> None:
+        if any(read_number(text) is None for text in self.data.values()):  # and not sexagesimal only
+            super()._mend(element, client)
 
 
 class setLightVector(setVector):
     """Lights changed."""
 
-    _child = "oneLight"
     _vectortype = "LightVector"
     _allowed = STATES
 
@@ -333,22 +292,16 @@ class setBLOBVector(setVector):
     """
 
     eventtype = "SetBLOB"
-    _child = "oneBLOB"
     _vectortype = "BLOBVector"
 
-    def _read(self, element: Element) -> None:
+    def _read(self, element: Element, client: Any) -> None:
         self.data = {}
         self.sizeformat: dict[str, tuple[int, str]] = {}
         self._filenames: dict[str, str] = {}
         for member in element.members:
-            name = member.attrs.get("name")
-            if member.tag != self._child or not name:
-                raise ParseException(f"{self.vectorname}: a member without a name, or {member.tag}")
-            size = member.blob_size
-            if size is None or not member.format:
-                raise ParseException(f"{self.vectorname}: {name} lacks size or format")
-            self.data[name] = member.data
-            self.sizeformat[name] = (size, member.format)
+            if member.name:
+                self.data[member.name] = content = member.data
+                self.sizeformat[member.name] = (vectors.blob_size(member.attrs, content), member.format)
 
 
 class VectorTimeOut:
@@ -362,14 +315,14 @@ class VectorTimeOut:
         self.devicename = device.devicename
         self.vector = vector
         self.vectorname = vector.name
-        self.timestamp = datetime.now(_utc)
+        self.timestamp = datetime.now(UTC)
 
 
 class _ConnectionEvent:
     device = vector = devicename = vectorname = root = None
 
     def __init__(self) -> None:
-        self.timestamp = datetime.now(_utc)
+        self.timestamp = datetime.now(UTC)
 
 
 class ConnectionMade(_ConnectionEvent):
@@ -382,12 +335,3 @@ class ConnectionLost(_ConnectionEvent):
     """The connection is gone or about to be closed; the devices are still in the model."""
 
     eventtype = "ConnectionLost"
-
-
-def _check_number(vectorname: str | None, name: str, text: str) -> float:
-    if not text:
-        raise ParseException(f"{vectorname}: number {name} is empty")
-    try:
-        return getfloat(text)
-    except TypeError:
-        raise ParseException(f"{vectorname}: {text!r} of {name} is no number") from None

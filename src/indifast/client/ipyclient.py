@@ -7,13 +7,13 @@ import logging
 import random
 import ssl as ssl_module
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from indifast.client import events, frames, waiting
+from indifast.client.base import told_of
 from indifast.client.connection import Connection, as_message, open_stream
 from indifast.client.device import Device
 from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model
@@ -71,7 +71,6 @@ class IPyClient(Model):
         self.ssl = ssl
         self.clientdata = clientdata
         self.stopped = asyncio.Event()
-        self._skips: deque[str] = deque(maxlen=8)
         self._run: asyncio.Task[None] | None = None
 
     # -- running
@@ -233,12 +232,7 @@ class IPyClient(Model):
         """The tokenizer left out something that is no message; the program is told from the receiving task."""
         self._counts["skipped"] += 1
         self._counts["skipped_bytes"] += nbytes
-        if len(self._skips) == self._skips.maxlen:
-            self._skips.popleft()
-            self._complaints.leave_out()
-        self._skips.append(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
-        if self._connection is not None:
-            self._connection.wake()
+        self._complain_soon(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
 
     async def _pump(self, connection: Connection) -> None:
         """Take what is received, element by element, until the connection or the client ends."""
@@ -252,8 +246,8 @@ class IPyClient(Model):
                     await self._tell(event)
                     event = None
                 continue
-            if self._skips:
-                await self._complain(self._skips.popleft())
+            if self._unsaid:
+                await self._complain(self._unsaid.popleft())
                 continue
             if jobs.full():
                 await connection.hold()
@@ -287,7 +281,9 @@ class IPyClient(Model):
                 except ParseException as error:
                     received = None
                     self._counts["refused"] += 1
-                    await self._complain(f"{element.device}: {error}")
+                    if not isinstance(error, events.UndefinedError):
+                        self._is_new_problem(element, str(error))
+                    await self._complain(told_of(element, str(error)))
                 except Exception:
                     self._counts["failed"] += 1
                     logger.exception("An element could not be handled: %s %s", element.tag, element.name)
@@ -309,7 +305,7 @@ class IPyClient(Model):
                 if tracing:
                     self._trace.received(element, self._verbose)
                 element = None  # type: ignore[assignment] # a BLOB must not outlive its event
-                if jobs.finished or self._skips:
+                if jobs.finished or self._unsaid:
                     break
 
     def _show(self, element: Element, fds: Iterable[int]) -> None:

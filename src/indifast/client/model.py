@@ -17,6 +17,8 @@ from indifast.client.snapshot import Snap, vector_state
 from indifast.client.timers import ASK_AGAIN
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.protocol.shown import shown
+from indifast.protocol.vectors import attached_length, without_content
 from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ class Model(BlobChoices):
         self.messages.clear()
         self.data.clear()
         self._early.clear()
+        self.problems.clear()
+        self._nameless.clear()
         self._records = {}
         self._stale.clear()
 
@@ -167,18 +171,17 @@ class Model(BlobChoices):
             self._counts["unknown"] += 1
             return None
         if not device.enable:
-            raise ParseException("deleted already")
+            raise events.UndefinedError("deleted already")
         event = events.delProperty(element, device, self)
         note = (event.timestamp, event.message)
-        if element.name:
-            vector = device.data.get(element.name)
+        if element.name is not None:
+            vector = device.data.get(element.name)  # an empty name is nobody's: nothing is deleted
             if vector is not None:
                 vector.enable = False
                 self._answered(vector)
                 if event.message:
                     device.messages.appendleft(note)
         else:
-            event.vectorname = None
             device.disable()
             for vector in device.data.values():
                 self._answered(vector)
@@ -191,13 +194,17 @@ class Model(BlobChoices):
 
     def _receive_blobs(self, element: Element, event: Any, connection: Connection) -> Any:
         """Content that came inline is here; shared memory is mapped; what takes time is done in a thread."""
+        faults: dict[str, str] = {}
         if element.attached:
-            self._attach(element, event, connection.attachments.pop(id(element), []))
+            faults = self._attach(element, event, connection.attachments.pop(id(element), []))
         for name in [name for name, content in event.data.items() if content is None]:
             # Without content and size 0, an update is about the state alone.
-            if event.sizeformat[name][0] != 0:
-                raise ParseException(f"{event.vectorname}: the BLOB {name} has no content")
-            del event.data[name], event.sizeformat[name]
+            size, _ = event.sizeformat.pop(name)
+            del event.data[name]
+            if size:
+                faults.setdefault(name, without_content(name))
+        if faults:
+            self._left_out(element, 0, list(faults.values()))
         if self.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
             give_back_large_blocks()
         if event.data and (
@@ -209,17 +216,21 @@ class Model(BlobChoices):
         event.vector._update(event)
         return event
 
-    def _attach(self, element: Element, event: Any, fds: list[int]) -> None:
-        waiting_fds = deque(fds)
-        try:
-            for member in element.members:
-                if member.attached and member.blob_size and waiting_fds:
-                    length = int(member.attrs.get("len") or member.blob_size)
-                    event.data[member.name] = view_of(waiting_fds.popleft(), length)
-        except (OSError, ValueError) as error:
-            raise ParseException(f"{element.name}: the shared memory of a BLOB cannot be read: {error}") from None
-        finally:
-            close_all(waiting_fds)
+    def _attach(self, element: Element, event: Any, fds: list[int]) -> dict[str, str]:
+        """Map shared memory; gives, by member, why some of it can't be read."""
+        faults = {}
+        announced = [member for member in element.members if member.attached and member.blob_size]
+        for member, fd in zip(announced, fds, strict=False):
+            try:
+                view = view_of(fd, attached_length(member.attrs))
+            except (OSError, ValueError) as error:
+                name = shown(member.name)
+                faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
+            else:
+                if member.name:
+                    event.data[member.name] = view
+        close_all(fds[len(announced) :])
+        return faults
 
     # -- what is known
 

@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 from indifast.client._watched import watched
-from indifast.client.display import format_number
-from indifast.protocol.numbers import getfloat
+from indifast.protocol.numbers import formatted, getfloat
 from indifast.protocol.vocabulary import STATES as STATE_WORDS
 from indifast.protocol.vocabulary import SWITCH_STATES
 
@@ -51,6 +50,9 @@ class Member:
         vector = self._vector
         if vector is not None:
             vector._touch()
+
+    received: str | None = None
+    """What was received last, if it can't be read, so that the value is a default: nan, Off or Idle. Else None."""
 
     @property
     def membervalue(self) -> Any:
@@ -197,7 +199,7 @@ class ParentNumberMember(Member):
 
     @property
     def membervalue(self) -> str:
-        """The number's text as received; what is no number raises ParseException."""
+        """The number's text as received; assigning what is no number raises ParseException."""
         value: str = self._membervalue
         return value
 
@@ -211,16 +213,27 @@ class ParentNumberMember(Member):
         return getfloat(value)
 
     def getfloatvalue(self) -> float:
-        """The value as a float."""
+        """The value as a float; nan if the text received is not a number, such as an empty one."""
         return self._float
 
     def getformattedvalue(self) -> str:
         """The value as the member's format shows it; TypeError if that cannot show a number."""
-        return format_number(self._format, self._float)
+        return self._formatted(self._float)
+
+    def getshownvalue(self) -> str:
+        """The value for people: as the format shows it, or the text received where that can't be read, or shown."""
+        text = formatted(self._float, self._format) if self.received is None else None
+        return self._membervalue if text is None else text
 
     def getformattedstring(self, value: Any) -> str:
         """Any number, or its text, as the member's format shows it; TypeError if that cannot be."""
-        return format_number(self._format, getfloat(value))
+        return self._formatted(getfloat(value))
+
+    def _formatted(self, value: float) -> str:
+        text = formatted(value, self._format)
+        if text is None:
+            raise TypeError(f"the number format {self._format!r} cannot show {value!r}")
+        return text
 
 
 class SnapNumberMember(ParentNumberMember):
@@ -229,11 +242,7 @@ class SnapNumberMember(ParentNumberMember):
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """The member as plain data; where the format cannot show a number, `formattedvalue` is the text as received."""
-        try:
-            formatted = self.getformattedvalue()
-        except TypeError:
-            formatted = self.membervalue
+        """The member as plain data; `formattedvalue` is what `getshownvalue` gives."""
         return {
             "label": self.label,
             "format": self.format,
@@ -242,7 +251,7 @@ class SnapNumberMember(ParentNumberMember):
             "step": self.step,
             "value": self.membervalue,
             "floatvalue": self.getfloatvalue(),
-            "formattedvalue": formatted,
+            "formattedvalue": self.getshownvalue(),
             **_marks(self, inc_user_string, inc_itemid),
         }
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         setNumberVector,
         setVector,
     )
+    from indifast.protocol.vectors import DefinedMember
 
 __all__ = [
     "BLOBVector", "ClientEvent", "LightVector", "NumberVector", "PropertyVector", "SnapNumberVector", "SnapVector",
@@ -361,9 +362,11 @@ class PropertyVector(Vector):
         self._timeout = getattr(event, "timeout", None)
         self._perm = getattr(event, "perm", "ro")
         self._rule = getattr(event, "rule", None)
-        for name in [name for name in self.data if name not in event.memberlabels]:
+        defined = event._definition.members
+        for name in [name for name in self.data if name not in defined]:
             del self.data[name]
-        for name, details in event.memberlabels.items():
+        self._damaged = False
+        for name, details in defined.items():
             member = self.data.get(name)
             if member is None:
                 member = self._new_member(name)
@@ -371,19 +374,23 @@ class PropertyVector(Vector):
                 self.data[name] = member
                 if self._itemid is not None:
                     self._client._introduce(member, self.devicename, self.name, name)
-            self._define_member(member, details, event.data.get(name))
+            member._label = details.label or name
+            self._define_member(member, details)
+            member.received = details.received
+            self._damaged = self._damaged or details.received is not None
         self._enable = True
         self._client._answered(self)
         self._touch()
 
     _enable: bool | None = None
+    _damaged = False
+    """There may be members whose value could not be read."""
 
     def _new_member(self, name: str) -> Any:
         return self._child(name)
 
-    def _define_member(self, member: Any, label: Any, value: Any) -> None:
-        member._label = label or member._name
-        member._membervalue = value
+    def _define_member(self, member: Any, details: DefinedMember) -> None:
+        member._membervalue = details.value.strip()
 
     def _introduce(self) -> None:
         """Give a vector that is new to the model, and its members, their ids and user strings."""
@@ -401,6 +408,10 @@ class PropertyVector(Vector):
         self._changed(event)
 
     def _changed(self, event: setVector) -> None:
+        if self._damaged:
+            for name in event.data:
+                if name in self.data:
+                    self.data[name].received = None
         if event.state is not None:
             self._state = event.state
         self._timestamp = event.timestamp
@@ -491,10 +502,9 @@ class NumberVector(_Numbers, PropertyVector):
     _snap_class = SnapNumberVector
     _child = NumberMember
 
-    def _define_member(self, member: Any, label: Any, value: Any) -> None:
-        member._label, member._format, member._min, member._max, member._step = label
-        member._label = member._label or member._name
-        member._set_value(value)
+    def _define_member(self, member: Any, details: DefinedMember) -> None:
+        member._format, member._min, member._max, member._step = details.details
+        member._membervalue, member._float = details.value, details.number
 
     def _update(self, event: setNumberVector) -> None:  # type: ignore[override]
         members = self.data
@@ -533,8 +543,8 @@ class BLOBVector(PropertyVector):
         if membername in self.data:
             self.data[membername].blobformat = blobformat
 
-    def _define_member(self, member: Any, label: Any, value: Any) -> None:
-        member._label = label or member._name
+    def _define_member(self, member: Any, details: DefinedMember) -> None:
+        """A definition has no content: the last one stays."""
 
     def _update(self, event: setBLOBVector) -> None:  # type: ignore[override]
         keep = self._client._keeps(self)

@@ -15,6 +15,7 @@ from indifast.client import events
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
 from indifast.protocol.numbers import getfloat
+from indifast.protocol.rules import increment, range_of
 
 if TYPE_CHECKING:
     from indifast.client.ipyclient import IPyClient
@@ -249,9 +250,9 @@ async def command(
 ) -> Any:
     """Send a command and wait for its effect.
 
-    Returns the vector at the first update of it, received after sending, that leaves it in a state of `accept` and
-    fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command an update
-    answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
+    Returns the vector at the first update of it with a state, received after sending, that leaves it in a state of
+    `accept` and fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command
+    an update answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
 
     `result` makes of the vector what is returned, at once: by the time the caller runs, more may have come.
 
@@ -277,6 +278,8 @@ async def command(
         if isinstance(event, events.delProperty):
             raise ConnectionError(f"{devicename} {vectorname} was deleted")
         if not isinstance(event, events.setVector) or any(event._element is element for element in earlier):
+            return None
+        if event.state is None:  # it says nothing of the command: the state is still the one from before
             return None
         if vector.state in accepted and _fulfilled(vector, until):
             return _Box(result(vector))
@@ -318,15 +321,8 @@ def _has(vector: Any, name: str, target: Any) -> bool:
         value, tolerance = (getfloat(part) for part in target)
     else:
         value = getfloat(target)
-        tolerance = max(abs(_limit(member.step)) / 2, 1e-6 * abs(value), 1e-9)
+        tolerance = max(increment(member.step) / 2, 1e-6 * abs(value), 1e-9)
     return bool(abs(member.getfloatvalue() - value) <= tolerance)
-
-
-def _limit(text: Any) -> float:
-    try:
-        return getfloat(text)
-    except TypeError:
-        return 0.0
 
 
 def check_command(devicename: str, vectorname: str, vector: Any, members: Mapping[str, Any]) -> None:
@@ -350,10 +346,9 @@ def _check_numbers(name: str, vector: Any, members: Mapping[str, Any]) -> None:
             number = getfloat(value)
         except TypeError:
             raise INDICheckError(f"{name}: {value!r} for {key} is no number") from None
-        low, high = _limit(vector.data[key].min), _limit(vector.data[key].max)
-        # Equal limits mean that there are none.
-        if low < high and not low <= number <= high:
-            raise INDICheckError(f"{name}: {number:g} for {key} is outside {low:g} to {high:g}")
+        limits = range_of(vector.data[key].min, vector.data[key].max)
+        if limits is not None and not limits[0] <= number <= limits[1]:
+            raise INDICheckError(f"{name}: {number:g} for {key} is outside {limits[0]:g} to {limits[1]:g}")
 
 
 def _check_switches(name: str, vector: Any, members: Mapping[str, Any]) -> None:
@@ -515,7 +510,7 @@ class AlertWatch(Watcher):
         elif (
             isinstance(event, events.setVector)
             and (event.devicename, event.vectorname) == self._names
-            and event.vector.state == "Alert"
+            and event.state == "Alert"
         ):
             self._future.set_exception(INDIAlert(*self._names, event.message or _last_message(event.vector)))
 

@@ -11,6 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver import events
+from indifast.protocol import wire
+from indifast.protocol.selection import selected, speaker
+from indifast.protocol.shown import shown
+from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SNOOPED, VERSION
 
 if TYPE_CHECKING:
@@ -94,18 +98,19 @@ class Dispatcher:
                 runtime.user_fault(error, f"the definition of {vector._where()}", vector.devicename)
 
     def _meant(self, element: Element) -> Iterator[PropertyVector]:
-        """The enabled vectors that a getProperties asks for."""
+        """The enabled vectors that a getProperties or enableBLOB is about."""
         devices = self._runtime.driver.data
-        if element.device is not None:
-            device = devices.get(element.device)
+        devicename, name = selected(element)
+        if devicename is not None:
+            device = devices.get(devicename)
             chosen = [] if device is None else [device]
         else:
             chosen = list(devices.values())
         for device in chosen:
             if not device.enable:
                 continue
-            if element.device is not None and element.name is not None:
-                vector = device.data.get(element.name)
+            if name is not None:
+                vector = device.data.get(name)
                 vectors = [] if vector is None else [vector]
             else:
                 vectors = list(device.data.values())
@@ -141,7 +146,8 @@ class Dispatcher:
 
     def _snooped(self, element: Element) -> None:
         driver = self._runtime.driver
-        device, name = element.device, element.name
+        device = speaker(element) if element.tag == "message" else element.device
+        name = element.name
         if device in driver.data:
             text = "%s for %s refused: this device is the driver's own"
             self._runtime.refuse(("own", device, element.tag), text, element.tag, device)
@@ -189,7 +195,7 @@ class Dispatcher:
         build, handle, size, what = queue[0]
         device = key[0] if isinstance(key, tuple) else None
         try:
-            event = await self._build(build, size, what)
+            event = await self._build(key, build, size, what)
             if event is not None:
                 await handle(event)
         except asyncio.CancelledError as error:
@@ -207,15 +213,19 @@ class Dispatcher:
             self._room.set()
             self._room = None
 
-    async def _build(self, build: Callable[[], Any], size: int, what: str) -> Any:
+    async def _build(self, key: Hashable, build: Callable[[], Any], size: int, what: str) -> Any:
         """The event, decoded off the event loop if it is large; None when the message makes no event."""
         try:
-            if size < LARGE:
-                return build()
-            return await asyncio.get_running_loop().run_in_executor(None, build)
+            event = build() if size < LARGE else await asyncio.get_running_loop().run_in_executor(None, build)
         except events.EventException as error:
             self._runtime.refuse(what, "%s refused: %s", what, error)
+            if isinstance(error, events.NumberException) and isinstance(key, tuple):
+                text = f"refused: a command for {key[0]}.{key[1]}: {shown(str(error))}"
+                self._runtime.send(wire.message(text, timestamp_text(), key[0]))
             return None
+        if faults := getattr(event, "_faults", ()):
+            self._runtime.left_out(what, faults)
+        return event
 
 
 def _shown(element: Element) -> str:

@@ -5,16 +5,18 @@ An event that can't be made of a message raises `EventException`: that message i
 
 from __future__ import annotations
 
-import binascii
 import logging
+import math
 from collections import UserDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from indifast.protocol.numbers import getfloat
+from indifast.protocol import vectors
+from indifast.protocol.numbers import read_number
 from indifast.protocol.timestamps import parse_timestamp
-from indifast.protocol.vocabulary import BLOB_POLICIES, PERMISSIONS, RULES, STATES, SWITCH_STATES
+from indifast.protocol.vectors import attributes_of
+from indifast.protocol.vocabulary import BLOB_POLICIES
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
@@ -31,30 +33,21 @@ class EventException(Exception):
     """A message does not say what it should."""
 
 
-class _MemberText(NamedTuple):
-    tag: str
-    attrs: dict[str, str]
-    text: str
-    data: bytes | None
+class NumberException(EventException):
+    """A command asks for what is not a number. Whoever sent it is told: people enter such things."""
 
 
-def _members_of(root: Element | TreeElement) -> Iterator[_MemberText]:
-    """The members of a received element, or of an ElementTree element."""
-    if hasattr(root, "members"):
-        for member in root.members:
-            yield _MemberText(member.tag, member.attrs, member.text, member.data)
-    else:
-        for child in root:
-            text = child.text or ""
-            try:
-                data = binascii.a2b_base64(text) or None if child.tag == "oneBLOB" else None
-            except binascii.Error as error:
-                raise EventException(f"BLOB content that is no base64: {error}") from None
-            yield _MemberText(child.tag, dict(child.attrib), text, data)
+_Read = TypeVar("_Read")
 
 
-def _attributes_of(root: Element | TreeElement) -> dict[str, str]:
-    return root.attrs if hasattr(root, "attrs") else root.attrib
+def _take(read: Callable[..., _Read], *arguments: Any) -> _Read:
+    """What a function of `protocol.vectors` reads, with errors in the words of this module."""
+    try:
+        return read(*arguments)
+    except vectors.NumberError as error:
+        raise NumberException(str(error)) from None
+    except vectors.VectorError as error:
+        raise EventException(str(error)) from None
 
 
 class _Received:
@@ -88,10 +81,11 @@ class _Numbers:
     data: dict[str, str]
 
     def getfloatvalue(self, membername: str) -> float:
-        """A value as a float; KeyError for an unknown member, TypeError when it is not the text of a number."""
+        """A value as a float, nan where a definition gives none that can be read; KeyError for an unknown member."""
         if membername not in self.data:
             raise KeyError(f"the event has no member {membername!r}")
-        return getfloat(self.data[membername])
+        number = read_number(self.data[membername])
+        return math.nan if number is None else number
 
 
 class _BLOBs:
@@ -137,7 +131,7 @@ class Event(_Received):
         self.vectorname = vectorname
         self.vector = vector
         self._received = root
-        self.timestamp = parse_timestamp(_attributes_of(root).get("timestamp"))
+        self.timestamp = parse_timestamp(attributes_of(root).get("timestamp"))
 
 
 class getProperties(Event):
@@ -164,31 +158,30 @@ class newVector(Event, _ReadOnly):
     def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
         UserDict.__init__(self)
         Event.__init__(self, devicename, vectorname, vector, root)
-        for member in _known(_members_of(root), f"one{type(self).__name__[3:-6]}", vector):
-            self.data[member.attrs["name"]] = self._value(member)
-        if not self.data:
-            raise EventException("no values")
+        self.data = self._values(root, vector)
 
-    def _value(self, member: _MemberText) -> Any:
-        return member.text
+    _kind: ClassVar[str]
+
+    def _values(self, root: vectors.Source, vector: PropertyVector) -> dict[str, Any]:
+        return _take(vectors.command, root, self._kind, vector.data)
 
 
 class newSwitchVector(newVector):
     """Member name to `On` or `Off`."""
 
-    def _value(self, member: _MemberText) -> str:
-        return _word(member, SWITCH_STATES)
+    _kind = "Switch"
 
 
 class newTextVector(newVector):
     """Member name to text, as it was sent."""
 
+    _kind = "Text"
+
 
 class newNumberVector(_Numbers, newVector):
-    """Member name to the text of a number, stripped but not converted."""
+    """Member name to the text of a number, stripped but not converted: decimal, scientific or sexagesimal, finite."""
 
-    def _value(self, member: _MemberText) -> str:
-        return _number(member)
+    _kind = "Number"
 
     def getformattedvalue(self, membername: str) -> str:
         """A value as the format of the vector's member shows it; raises as getfloatvalue does."""
@@ -203,45 +196,18 @@ class newBLOBVector(_BLOBs, newVector):
         self.sizeformat = {}
         super().__init__(devicename, vectorname, vector, root)
 
-    def _value(self, member: _MemberText) -> bytes:
-        if "format" not in member.attrs:
-            logger.warning("newBLOBVector for %s.%s: a member without format", self.devicename, self.vectorname)
-        self.sizeformat[member.attrs["name"]] = _size_and_format(member)
-        if not member.data:
-            raise EventException("a BLOB without content")
-        return member.data
+    def _values(self, root: vectors.Source, vector: PropertyVector) -> dict[str, Any]:
+        contents = _take(vectors.sent_blobs, root, vector.data)
+        for blob in contents.values():
+            if blob.format is None:
+                logger.warning("newBLOBVector for %s.%s: a member without format", self.devicename, self.vectorname)
+        return _kept(contents, self.sizeformat)
 
 
-def _known(members: Iterable[_MemberText], tag: str, vector: PropertyVector) -> Iterator[_MemberText]:
-    """The members, each found to be of the right kind and in the vector."""
-    for member in members:
-        if member.tag != tag:
-            raise EventException(f"{member.tag} in place of {tag}")
-        if member.attrs.get("name") not in vector.data:
-            raise EventException(f"unknown member {member.attrs.get('name')!r}")
-        yield member
-
-
-def _word(member: _MemberText, allowed: Sequence[str]) -> str:
-    word = member.text.strip()
-    if word not in allowed:
-        raise EventException(f"{member.attrs.get('name')} is {word!r}, not one of {', '.join(allowed)}")
-    return word
-
-
-def _number(member: _MemberText) -> str:
-    text = member.text.strip()
-    if not text:
-        raise EventException(f"{member.attrs.get('name')} is empty")
-    return text
-
-
-def _size_and_format(member: _MemberText) -> tuple[int, str]:
-    size = member.attrs.get("size", "")
-    try:
-        return int(size), member.attrs.get("format", "")
-    except ValueError:
-        raise EventException(f"a BLOB of size {size!r}") from None
+def _kept(contents: dict[str, vectors.Blob], sizeformat: dict[str, tuple[int, str]]) -> dict[str, bytes]:
+    """The contents by member; size and format of each go into `sizeformat`."""
+    sizeformat.update({name: (blob.size, blob.format or "") for name, blob in contents.items()})
+    return {name: blob.data for name, blob in contents.items()}
 
 
 # news of other drivers' devices
@@ -256,9 +222,12 @@ class SnoopEvent(_Received):
         root: the message as an ElementTree element.
     """
 
+    _faults: Sequence[str] = ()
+    """What was left out or replaced."""
+
     def __init__(self, root: Element | TreeElement) -> None:
         self._received = root
-        attributes = _attributes_of(root)
+        attributes = attributes_of(root)
         self.devicename = attributes.get("device")
         self.vectorname: str | None = None
         self.timestamp = parse_timestamp(attributes.get("timestamp"))
@@ -269,16 +238,17 @@ class Message(SnoopEvent):
 
     def __init__(self, root: Element | TreeElement) -> None:
         super().__init__(root)
-        self.message = _attributes_of(root).get("message", "")
+        self.devicename = self.devicename or None
+        self.message = attributes_of(root).get("message", "")
 
 
 class delProperty(SnoopEvent):
-    """A property is gone, or the whole device when `vectorname` is None."""
+    """A property is gone, or the whole device when `vectorname` is None. With an empty name nothing is gone."""
 
     def __init__(self, root: Element | TreeElement) -> None:
         super().__init__(root)
-        attributes = _attributes_of(root)
-        if self.devicename is None:
+        attributes = attributes_of(root)
+        if not self.devicename:
             raise EventException("delProperty without device")
         self.vectorname = attributes.get("name")
         self.message = attributes.get("message", "")
@@ -287,7 +257,7 @@ class delProperty(SnoopEvent):
 class _SnoopVector(SnoopEvent):
     def __init__(self, root: Element | TreeElement) -> None:
         super().__init__(root)
-        attributes = _attributes_of(root)
+        attributes = attributes_of(root)
         if not self.devicename:
             raise EventException("no device name")
         self.vectorname = attributes.get("name")
@@ -297,7 +267,7 @@ class _SnoopVector(SnoopEvent):
 
 
 class defVector(_SnoopVector):
-    """A definition.
+    """A definition. What is missing or can't be read in it has a default, see `protocol.vectors`.
 
     Attributes:
         label, group, state, message: as sent; the name is the label when there is none.
@@ -306,116 +276,73 @@ class defVector(_SnoopVector):
 
     def __init__(self, root: Element | TreeElement) -> None:
         super().__init__(root)
-        attributes = _attributes_of(root)
-        self.label = attributes.get("label") or self.vectorname
-        self.group = attributes.get("group", "")
-        self.state = _one_of(attributes, "state", STATES)
-        self.memberlabels: dict[str, Any] = {}
-        self._take(root)
-        if not self.memberlabels:
-            raise EventException("no members")
+        self._fill(_take(vectors.definition, root))
 
-    def _take(self, root: Element | TreeElement) -> None:
-        tag = f"def{type(self).__name__[3:-6]}"
-        for member in _members_of(root):
-            name = member.attrs.get("name")
-            if member.tag != tag or not name:
-                raise EventException(f"{member.tag} {name!r} in place of a named {tag}")
-            self.memberlabels[name] = self._label(member, name)
-            self._keep(name, member)
-
-    def _label(self, member: _MemberText, name: str) -> Any:
-        return member.attrs.get("label") or name
-
-    def _keep(self, name: str, member: _MemberText) -> None:
-        """Take over the value."""
+    def _fill(self, definition: vectors.Definition) -> None:
+        self._faults = definition.faults
+        self.label = definition.label or self.vectorname
+        self.group = definition.group or ""
+        self.state = definition.state
+        self.memberlabels: dict[str, Any] = {name: member.label or name for name, member in definition.members.items()}
 
 
 class _Commanded(defVector):
     """A definition of something that clients may set: with `perm` and `timeout`."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
-        super().__init__(root)
-        attributes = _attributes_of(root)
-        self.perm = _one_of(attributes, "perm", PERMISSIONS)
-        self.timeout = attributes.get("timeout", "0")
+    def _fill(self, definition: vectors.Definition) -> None:
+        super()._fill(definition)
+        self.perm = definition.perm
+        self.timeout = "0" if definition.timeout is None else definition.timeout
 
 
-class _Values(_ReadOnly):
+class _Values(defVector, _ReadOnly):
     """Member name to value."""
 
-    def _keep(self, name: str, member: _MemberText) -> None:
-        self.data[name] = self._value(member)
+    def __init__(self, root: Element | TreeElement) -> None:
+        UserDict.__init__(self)
+        super().__init__(root)
 
-    def _value(self, member: _MemberText) -> Any:
-        return member.text
+    def _fill(self, definition: vectors.Definition) -> None:
+        super()._fill(definition)
+        self.data = {name: member.value for name, member in definition.members.items()}
 
 
 class defSwitchVector(_Values, _Commanded):
     """Member name to `On` or `Off`; `rule`."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
-        UserDict.__init__(self)
-        _Commanded.__init__(self, root)
-        self.rule = _one_of(_attributes_of(root), "rule", RULES)
-
-    def _value(self, member: _MemberText) -> str:
-        return _word(member, SWITCH_STATES)
+    def _fill(self, definition: vectors.Definition) -> None:
+        super()._fill(definition)
+        self.rule = definition.rule
 
 
 class defTextVector(_Values, _Commanded):
     """Member name to text, None for an empty one."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
-        UserDict.__init__(self)
-        _Commanded.__init__(self, root)
-
-    def _value(self, member: _MemberText) -> str | None:
-        return member.text or None
+    def _fill(self, definition: vectors.Definition) -> None:
+        super()._fill(definition)
+        self.data = {name: text or None for name, text in self.data.items()}
 
 
 class defNumberVector(_Numbers, _Values, _Commanded):
     """Member name to the text of a number; `memberlabels` to (label, format, min, max, step)."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
-        UserDict.__init__(self)
-        _Commanded.__init__(self, root)
-
-    def _label(self, member: _MemberText, name: str) -> tuple[str, str, str, str, str]:
-        missing = [key for key in ("format", "min", "max", "step") if key not in member.attrs]
-        if missing:
-            raise EventException(f"the number {name} is defined without {', '.join(missing)}")
-        attrs = member.attrs
-        return attrs.get("label") or name, attrs["format"], attrs["min"], attrs["max"], attrs["step"]
-
-    def _value(self, member: _MemberText) -> str:
-        return _number(member)
+    def _fill(self, definition: vectors.Definition) -> None:
+        super()._fill(definition)
+        self.memberlabels = {
+            name: (member.label or name, *member.details) for name, member in definition.members.items()
+        }
 
 
-class defLightVector(_Values, defVector):
+class defLightVector(_Values):
     """Member name to a state word."""
-
-    def __init__(self, root: Element | TreeElement) -> None:
-        UserDict.__init__(self)
-        defVector.__init__(self, root)
-
-    def _value(self, member: _MemberText) -> str:
-        return _word(member, STATES)
 
 
 class defBLOBVector(_Commanded):
     """No mapping: a definition has no content."""
 
 
-def _one_of(attributes: dict[str, str], name: str, allowed: Sequence[str]) -> str:
-    value = attributes.get(name)
-    if value is None or value not in allowed:
-        raise EventException(f"{name} is {value!r}, not one of {', '.join(allowed)}")
-    return value
-
-
 class setVector(_SnoopVector, _ReadOnly):
-    """An update: member name to value, empty when only the state has changed.
+    """An update: member name to value, empty when only the state has changed. What can't be read is left out.
 
     Attributes:
         state: None when none was sent.
@@ -425,30 +352,16 @@ class setVector(_SnoopVector, _ReadOnly):
     def __init__(self, root: Element | TreeElement) -> None:
         UserDict.__init__(self)
         _SnoopVector.__init__(self, root)
-        attributes = _attributes_of(root)
-        state = attributes.get("state")
-        self.state = state if state in STATES else None
+        update = _take(vectors.update, root)
+        self._faults = update.faults
+        self.state = update.state
         if type(self) is not setLightVector:
-            self.timeout = attributes.get("timeout", "0")
-        tag = f"one{type(self).__name__[3:-6]}"
-        for member in _members_of(root):
-            name = member.attrs.get("name")
-            if member.tag != tag or not name:
-                raise EventException(f"{member.tag} {name!r} in place of a named {tag}")
-            self._keep(name, member)
-
-    def _keep(self, name: str, member: _MemberText) -> None:
-        self.data[name] = self._value(member)
-
-    def _value(self, member: _MemberText) -> Any:
-        return member.text
+            self.timeout = "0" if update.timeout is None else update.timeout
+        self.data = dict(update.values)
 
 
 class setSwitchVector(setVector):
     """Member name to `On` or `Off`."""
-
-    def _value(self, member: _MemberText) -> str:
-        return _word(member, SWITCH_STATES)
 
 
 class setTextVector(setVector):
@@ -458,28 +371,20 @@ class setTextVector(setVector):
 class setNumberVector(_Numbers, setVector):
     """Member name to the text of a number, stripped."""
 
-    def _value(self, member: _MemberText) -> str:
-        return _number(member)
-
 
 class setLightVector(setVector):
     """Member name to a state word."""
-
-    def _value(self, member: _MemberText) -> str:
-        return _word(member, STATES)
 
 
 class setBLOBVector(_BLOBs, setVector):
     """Member name to bytes; `sizeformat` maps the names to (size, format). A member without content is left out."""
 
     def __init__(self, root: Element | TreeElement) -> None:
-        self.sizeformat = {}
         super().__init__(root)
-
-    def _keep(self, name: str, member: _MemberText) -> None:
-        if member.data:
-            self.sizeformat[name] = _size_and_format(member)
-            self.data[name] = member.data
+        faults: list[str] = []
+        self.sizeformat = {}
+        self.data = _kept(vectors.blobs(root, faults), self.sizeformat)
+        self._faults = faults
 
 
 NEW_EVENTS: dict[str, type[newVector]] = {

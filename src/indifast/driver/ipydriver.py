@@ -204,7 +204,9 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
         self._runtime.add(coro, what)
 
     def stats(self) -> dict[str, int]:
-        """Counters since the driver was made: what was refused, replaced, not wanted or sent to nobody, and faults."""
+        """Counters since the driver was made: what was refused, left out, replaced, not wanted or sent to nobody, and
+        faults.
+        """
         return dict(self._runtime.counters)
 
     # sending

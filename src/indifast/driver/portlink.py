@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from indifast.driver.streamlink import Refuse, StreamLink
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.protocol.selection import selected
 from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
 from indifast.routing.link import Demand
 
@@ -138,7 +139,7 @@ class PortLink:
 
     def _enable(self, element: Element) -> None:
         policy = element.text.strip()
-        device, name = element.device, element.name
+        device, name = selected(element)
         if device is None or policy not in BLOB_POLICIES or len(self._policies) >= _POLICIES:
             return
         if name is None:

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from indifast._parser import escape_attr, escape_text
-from indifast.protocol.numbers import format_number, getfloat, plain_decimal
+from indifast.protocol.numbers import DEFAULT_FORMAT, formatted, getfloat, plain_decimal
 from indifast.protocol.vocabulary import STATES, SWITCH_STATES
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ class NumberMember(PropertyMember):
     """A number, kept as text: a str stands as it is, anything else is converted with `str`.
 
     Attributes:
-        format: printf format for one number, or `%<w>.<f>m` for sexagesimal display.
-        min, max, step: text, as sent in the definition; equal min and max mean no limits.
+        format: printf format for one number, or `%<w>.<f>m` for sexagesimal display; none stands for `%g`.
+        min, max, step: text, as sent in the definition; equal min and max mean no limits, and none stands for 0.
     """
 
     kind = "Number"
@@ -188,12 +188,15 @@ class NumberMember(PropertyMember):
         return getfloat(self._membervalue)
 
     def getformattedvalue(self) -> str:
-        """The value as its format shows it; TypeError when it is not the text of a number."""
+        """The value as its format shows it; TypeError when it is not the text of a number, or not for this format."""
         return self.format_number(self.getfloatvalue())
 
     def format_number(self, value: float) -> str:
-        """A number as the format of this member shows it."""
-        return format_number(value, self.format)
+        """A number as the format of this member shows it; TypeError if that can't show it."""
+        text = formatted(value, self.format or DEFAULT_FORMAT)
+        if text is None:
+            raise TypeError(f"the number format {self.format!r} of {self.name} can't show {value!r}")
+        return text
 
     def _key(self) -> tuple[Hashable, ...]:
         return (self.name, self.label, self.format, self.min, self.max, self.step, self._membervalue)
@@ -201,8 +204,8 @@ class NumberMember(PropertyMember):
     def _definition(self) -> str:
         start = (
             f'<defNumber name="{escape_attr(self.name)}" label="{escape_attr(self.label)}" '
-            f'format="{escape_attr(self.format)}" min="{escape_attr(_number_text(self.min))}" '
-            f'max="{escape_attr(_number_text(self.max))}" step="{escape_attr(_number_text(self.step))}"'
+            f'format="{escape_attr(self.format or DEFAULT_FORMAT)}" min="{_limit(self.min)}" '
+            f'max="{_limit(self.max)}" step="{_limit(self.step)}"'
         )
         return _with_text("defNumber", start, self._membervalue)
 
@@ -221,6 +224,11 @@ class NumberMember(PropertyMember):
 
 def _number_text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
+
+
+def _limit(value: Any) -> str:
+    """`min`, `max` or `step` in a definition: clients drop a number that comes with an empty one."""
+    return escape_attr(_number_text(value) or "0")
 
 
 class BLOBMember(PropertyMember):

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver.dispatch import Dispatcher
@@ -251,6 +251,13 @@ class Runtime:
         if again is not None:
             told = [shown(str(one), 200) if isinstance(one, str | Exception) else one for one in args]
             logger.error(text + "%s", *told, again)
+
+    def left_out(self, what: str, faults: Sequence[str]) -> None:
+        """Count and log what can't be read in a message that is obeyed all the same."""
+        self.counters["left_out"] += len(faults)
+        again = self._again(("left out", what), _QUIET)
+        if again is not None:
+            logger.warning("%s: %s%s", what, shown("; ".join(faults), 200), again)
 
     def _again(self, kind: object, quiet: float) -> str | None:
         """What to add to a line of the log that may be the last of many; None when it is too early for another one."""

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
+
+DEFAULT_FORMAT = "%g"
+"""How a number is shown of which nothing is said."""
+
 _SEPARATORS = (" ", ":", ";")
+
+_SEXAGESIMAL = re.compile(r"%(?P<width>-?\d*)\.(?P<shape>\d+)m", re.ASCII)
+_TOO_WIDE = re.compile(r"%[^a-zA-Z%]*\d{4}", re.ASCII)
+"""A width or precision of four digits or more: a format from the network must not reserve a gigabyte."""
+
+_PART = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_COMMANDED = re.compile(
+    rf"[+-]?{_PART}(?:[eE][+-]?\d+|(?P<separator>[ :;])(?:{_PART}(?:(?P=separator){_PART}?)?)?)?", re.ASCII
+)
+"""Decimal, scientific, or up to three parts with the same separator, of which the last may be empty."""
 
 
 def getfloat(value: object) -> float:
@@ -46,6 +62,33 @@ def _text_to_float(text: str) -> float:
     return -total if negative else total
 
 
+def read_number(text: str) -> float | None:
+    """The number in the text of a member; None for what is not one, such as an empty text or a dash for "unknown"."""
+    try:
+        return float(text)
+    except ValueError:
+        if not text.strip().strip("-:; "):
+            return None
+    try:
+        return _text_to_float(text)
+    except ValueError:
+        return None
+
+
+def commanded_number(text: str) -> float:
+    """The number that a command asks for; ValueError, saying why, for what no two readers would take for the same.
+
+    Stricter than `getfloat`, which reads `--1`, `1_000` and `1:-30` as well: what moves a telescope is not guessed at.
+    """
+    number = text.strip()
+    if _COMMANDED.fullmatch(number) is None:
+        raise ValueError(f"{text!r} is not a number" if number else "an empty text is not a number")
+    value = _text_to_float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is too large")
+    return value
+
+
 def plain_decimal(text: str) -> str:
     """The number text to put into a set message: sexagesimal text becomes plain decimal, all else stays as it is.
 
@@ -59,46 +102,40 @@ def plain_decimal(text: str) -> str:
         return text
 
 
-def format_number(value: float, form: str) -> str:
-    """A number for display in an INDI number format.
+def formatted(value: float, form: str) -> str | None:
+    """A number for display in an INDI number format; None where that can't show it, as such formats come from anybody.
 
     `form` is a printf format for one number, or `%<w>.<f>m` for sexagesimal: total width w, and f for the shape:
     3 `d:mm`, 5 `d:mm.m`, 6 `d:mm:ss`, 8 `d:mm:ss.s`, 9 and all others `d:mm:ss.ss` (INDI 1.7, number formats).
     Sixty minutes or seconds carry into the next unit.
-
-    Raises:
-        TypeError, ValueError: the format is neither.
     """
-    if form.startswith("%") and form.endswith("m"):
-        width, shape = _sexagesimal_format(form)
-        return _sexagesimal(value, shape).rjust(width)
-    return form % value
+    if _TOO_WIDE.search(form):
+        return None
+    try:
+        if (shape := _SEXAGESIMAL.fullmatch(form)) is not None:
+            return _sexagesimal(value, int(shape["shape"])).rjust(int(shape["width"] or 0))
+        return form % value
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
-def _sexagesimal_format(form: str) -> tuple[int, str]:
-    width, dot, shape = form[1:-1].partition(".")
-    if not dot or "." in shape:
-        raise ValueError(f"{form!r} is no sexagesimal format of the form %<w>.<f>m")
-    return int(width), shape
-
-
-def _sexagesimal(value: float, shape: str) -> str:
+def _sexagesimal(value: float, shape: int) -> str:
     magnitude = abs(value)
     if magnitude != magnitude or magnitude == float("inf"):
         return str(value)
     sign = "-" if value < 0 else ""
     degrees = int(magnitude)
     minutes = (magnitude - degrees) * 60
-    if shape in ("3", "5"):
-        last = f"{minutes:02.0f}" if shape == "3" else f"{minutes:04.1f}"
+    if shape in (3, 5):
+        last = f"{minutes:02.0f}" if shape == 3 else f"{minutes:04.1f}"
         if last.startswith("60"):
             degrees, last = degrees + 1, "00" + last[2:]
         return f"{sign}{degrees}:{last}"
     whole = int(minutes)
     seconds = (minutes - whole) * 60
-    if shape == "6":
+    if shape == 6:
         last = f"{seconds:02.0f}"
-    elif shape == "8":
+    elif shape == 8:
         last = f"{seconds:04.1f}"
     else:
         last = f"{seconds:05.2f}"

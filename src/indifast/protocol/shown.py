@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from indifast.protocol.escape import escaped
+
 
 def shown(text: str | None, length: int = 80) -> str:
     """Text of a stranger for a line of the log: at most `length` characters, and none that could end the line.
@@ -10,7 +12,4 @@ def shown(text: str | None, length: int = 80) -> str:
     """
     if text is None:
         return "*"
-    clipped = text if len(text) <= length else f"{text[: length - 3]}..."
-    if clipped.isprintable():
-        return clipped
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in clipped)
+    return escaped(text if len(text) <= length else f"{text[: length - 3]}...")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+_utc = UTC
+_fromisoformat = datetime.fromisoformat
+
 
 def timestamp_text(timestamp: datetime | None = None) -> str:
     """A time as it is sent; None is now. The fraction is left out when it is zero.
@@ -26,18 +29,20 @@ def timestamp_text(timestamp: datetime | None = None) -> str:
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
-    """The time of a received message, aware, in UTC: now when it carries none, None when it can't be read."""
+    """The time of a received message, aware, in UTC: now when it carries none, None when it can't be read.
+
+    A time with a zone, which INDI does not know, is converted.
+    """
     if not text:
-        return datetime.now(UTC)
-    whole, dot, fraction = text.rpartition(".")
-    if not dot:
-        whole, fraction = text, ""
-    elif not (fraction.isascii() and fraction.isdigit()):
-        return None
+        return datetime.now(_utc)
     try:
-        moment = datetime.fromisoformat(whole)
+        moment = _fromisoformat(text + "+00:00")  # as it should be: without a zone
+        if moment.tzinfo is _utc:
+            return moment
     except ValueError:
+        pass
+    try:
+        moment = _fromisoformat(text.strip())
+        return moment.replace(tzinfo=_utc) if moment.tzinfo is None else moment.astimezone(_utc)
+    except (ValueError, OverflowError):
         return None
-    if dot:
-        moment = moment.replace(microsecond=int(fraction[:6].ljust(6, "0")))
-    return moment.replace(tzinfo=UTC)

@@ -44,12 +44,14 @@ def del_property(device: str, name: str | None = None, timestamp: str | None = N
 
 def get_properties(device: str | None = None, name: str | None = None) -> Wire:
     """Ask for definitions: of everything, of a device, or of one property of it."""
+    device, name = device or None, name or None  # an empty one would not be understood everywhere
     attributes = {"version": VERSION, "device": device, "name": name}
     return Wire("getProperties", device, name, element("getProperties", attributes).encode())
 
 
 def enable_blob(device: str, name: str | None, policy: str) -> Wire:
     """Say whether BLOBs are wanted: of a device, or of one property of it."""
+    name = name or None
     text = text_element("enableBLOB", {"device": device, "name": name}, policy)
     return Wire("enableBLOB", device, name, text.encode())
 

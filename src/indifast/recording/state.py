@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
+from indifast.protocol.vectors import read_value, state_of
 from indifast.protocol.vocabulary import DEF_VECTORS, SET_VECTORS
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ class Property:
         }
 
     def update(self, element: Element) -> None:
-        """Take an update over; members that were not defined are ignored."""
+        """Take an update over; members that were not defined, and what can't be read, are ignored."""
         for name in _OF_VECTOR:
-            if name in element.attrs:
+            if name in element.attrs and (name != "state" or state_of(element.attrs[name])):
                 self.attributes[name] = element.attrs[name]
         if self.tag == "defBLOBVector":
             return
@@ -39,7 +40,8 @@ class Property:
             if known is not None:
                 tag, attributes, _ = known
                 attributes |= {name: value for name, value in member.attrs.items() if name in _OF_NUMBER}
-                self.members[member.name] = (tag, attributes, member.text)
+                if read_value(tag.removeprefix("def"), member.text) is not None:
+                    self.members[member.name] = (tag, attributes, member.text)
 
     def definition(self, timestamp: str | None = None) -> Wire:
         """The definition with the values as they are; `timestamp` takes the place of the time stamp, if it has one."""
@@ -87,10 +89,10 @@ class Devices:
             return True
         known = self._properties.get(device, {})
         if tag == "delProperty":
-            if name:
-                known.pop(name, None)
-            else:
+            if name is None:
                 self.forget(device)
+            else:
+                known.pop(name, None)
             return True
         if (found := known.get(name or "")) is not None:
             found.update(element)

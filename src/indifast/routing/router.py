@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from indifast.protocol import wire
 from indifast.protocol.message import Routable
+from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
 from indifast.routing.link import Demand
@@ -245,13 +246,13 @@ class Router:
             handler(peer, message, now)
 
     def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
-        device, name = message.device, message.name
-        if peer.kind is Kind.CLIENT and not peer.interests and _is_libindi_server(message):
+        device, name = selected(message)
+        if peer.kind is Kind.CLIENT and not peer.interests and _is_libindi_server(message, device):
             peer.chained = True
         if device is not None and device.startswith("*"):
-            device = None
+            device = name = None
             peer.link = peer.link or peer.kind is Kind.CLIENT
-        if not self._widen(peer, device, name if device is not None else None):
+        if not self._widen(peer, device, name):
             return
         if peer.kind is Kind.DRIVER:
             logger.info("%s: snooping on %s.%s", peer.label, shown(device), shown(name))
@@ -346,8 +347,9 @@ class Router:
             owner.outbox.append(request, now)
 
     def _enable_blob(self, peer: Peer, message: Routable, now: float) -> None:
-        device, name = message.device, message.name
+        device, name = selected(message)
         if device is None:
+            self._refuse(peer, "no device or name", None, "an enableBLOB without device")
             return
         if peer.kind is Kind.DRIVER:
             if not peer.interests.exactly(device, name) and not peer.interests.everything:
@@ -362,7 +364,7 @@ class Router:
 
     def _definition(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None or message.name is None:
+        if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
             return
         if not self._own(peer, device, now, defined=True):
@@ -380,7 +382,7 @@ class Router:
 
     def _update(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None or message.name is None:
+        if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
             return
         if not self._own(peer, device, now, defined=False):
@@ -412,7 +414,7 @@ class Router:
             peer.pace_before, peer.pace = peer.pace, pace
 
     def _message(self, peer: Peer, message: Routable, now: float) -> None:
-        device = message.device
+        device = speaker(message)
         if device is not None:
             owner = self.owners.get(device)
             if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
@@ -423,6 +425,9 @@ class Router:
         if peer.kind is Kind.CLIENT and not self.accept_links:
             self._refuse(peer, "not the owner", None, "a message although links are not accepted")
             return
+        if message.device is not None:  # an empty one: not every client takes that for none
+            attrs = message.element().attrs
+            message = wire.message(attrs.get("message"), attrs.get("timestamp"))
         if not self._is_new(peer, message, now):
             return
         if peer.kind is Kind.CLIENT:
@@ -460,7 +465,7 @@ class Router:
 
     def _del_property(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None:
+        if not device:
             self._refuse(peer, "no device or name", None, "a delProperty without device")
             return
         if device == RING_CHECK:
@@ -481,7 +486,7 @@ class Router:
 
     def _command(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
-        if device is None or message.name is None:
+        if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
             return
         owner = self.owners.get(device)
@@ -709,10 +714,9 @@ class Router:
             self._dirty[peer] = None
 
 
-def _is_libindi_server(message: Routable) -> bool:
+def _is_libindi_server(message: Routable, device: str | None) -> bool:
     """A libindi server that reads from us begins with a getProperties whose device stands before the version.
 
     Libindi's clients write them the other way round, and never ask for the device "*".
     """
-    device = message.device
     return device is not None and (device.startswith("*") or list(message.element().attrs) == ["device", "version"])

@@ -7,24 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from indifast.client import getfloat
+from indifast.protocol.rules import increment, range_of
 
 
 def limits(member: Any) -> tuple[float, float] | None:
-    """The range of a number; None where it has none (equal limits, or such as are no numbers)."""
-    try:
-        low, high = getfloat(member.min), getfloat(member.max)
-    except TypeError:
-        return None
-    return (low, high) if low < high else None
+    """The range of a number; None where it has none."""
+    return range_of(member.min, member.max)
 
 
 def step_of(member: Any) -> float:
     """The increment of a number; 0 for none."""
-    try:
-        step = getfloat(member.step)
-    except TypeError:
-        return 0.0
-    return step if math.isfinite(step) and step > 0 else 0.0
+    return increment(member.step)
 
 
 def number(member: Any, text: str) -> float:

@@ -17,10 +17,12 @@ from indifast.terminal.plain import plain
 
 def formatted(member: Any, value: float | None = None) -> str:
     """A number as its format shows it; as it was received, where the format cannot show it."""
+    if value is None:
+        return plain(member.getshownvalue()).strip()
     try:
-        text: str = member.getformattedvalue() if value is None else member.getformattedstring(value)
+        text: str = member.getformattedstring(value)
     except TypeError:
-        text = member.membervalue if value is None else f"{value:.10g}"
+        text = f"{value:.10g}"
     return plain(text).strip()
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-_TABLE: dict[int, str] = {code: chr(0x2400 + code) for code in range(0x20)}
-_TABLE |= {0x0A: "⏎", 0x0D: "⏎", 0x09: " ", 0x7F: "␡"}
-_TABLE |= dict.fromkeys(range(0x80, 0xA0), "�")
-# What turns the direction of writing, or takes no room: a name must not pass for another.
-_TABLE |= dict.fromkeys(
-    [0x00AD, 0x061C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x2028, 0x202F), *range(0x2060, 0x2070)], "�"
-)
-_TABLE |= dict.fromkeys(range(0xD800, 0xE000), "�")
+from indifast.protocol.escape import UNSAFE
+
+_PICTURES = {chr(code): chr(0x2400 + code) for code in range(0x20)} | {"\n": "⏎", "\r": "⏎", "\t": " ", "\x7f": "␡"}
 
 
 def plain(text: str) -> str:
     """One line of text that a terminal shows as it stands: control characters become visible, line breaks `⏎`."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
-    return text.translate(_TABLE)
+    return UNSAFE.sub(lambda match: _PICTURES.get(match[0], "�"), text)
 
 
 def fitted(text: str, width: int) -> str:

@@ -1,15 +1,19 @@
 """The same scripted servers, played to indipyclient 0.9.4 and to indifast: what programs see must be the same.
 
-Where it is not, the test says so, with the reason.
+Where it is not, `client_differences.py` says so, with the reason.
 """
 
 from __future__ import annotations
 
 import base64
+import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from client_differences import DIFFERENCES, SHAPES
 from client_driving import Play, Scenario, play
 
 NUMBERS = """<defNumberVector device="D" name="N" label="Numbers" group="G" state="Idle" perm="rw" timeout="5"
@@ -76,30 +80,12 @@ async def refused(stage: Play) -> None:
     await stage.connect()
     await stage.say(*ALL)
     for text in (
-        '<defTextVector device="D" name="T2" state="Odd" perm="rw"><defText name="x">1</defText></defTextVector>',
-        '<defTextVector device="D" name="T2" state="Ok" perm="r"><defText name="x">1</defText></defTextVector>',
         '<defTextVector device="D" name="T2" state="Ok" perm="rw"></defTextVector>',
         '<defTextVector device="D" name="T2" state="Ok" perm="rw"><defNumber name="x">1</defNumber></defTextVector>',
         '<defTextVector device="D" state="Ok" perm="rw"><defText name="x">1</defText></defTextVector>',
-        '<defSwitchVector device="D" name="S2" state="Ok" perm="rw" rule="Some"><defSwitch name="x">On</defSwitch>'
-        "</defSwitchVector>",
-        '<defSwitchVector device="D" name="S2" state="Ok" perm="rw" rule="AnyOfMany"><defSwitch name="x">on</defSwitch>'
-        "</defSwitchVector>",
-        '<defNumberVector device="D" name="N2" state="Ok" perm="rw"><defNumber name="a" format="%g" min="0" max="1">1'
-        "</defNumber></defNumberVector>",
-        '<defNumberVector device="D" name="N2" state="Ok" perm="rw">'
-        '<defNumber name="a" format="%g" min="0" max="1" step="1">x</defNumber></defNumberVector>',
-        '<defLightVector device="D" name="L2" state="Ok"><defLight name="l">ok</defLight></defLightVector>',
-        '<defTextVector device="E" name="T2" state="Odd" perm="rw"><defText name="x">1</defText></defTextVector>',
-        '<setNumberVector device="D" name="N"><oneNumber name="a">x</oneNumber></setNumberVector>',
-        '<setNumberVector device="D" name="N"><oneNumber name="a"></oneNumber></setNumberVector>',
-        '<setSwitchVector device="D" name="S"><oneSwitch name="on">ON</oneSwitch></setSwitchVector>',
-        '<setLightVector device="D" name="L"><oneLight name="l">Fine</oneLight></setLightVector>',
+        '<defTextVector device="D" name="T2" state="Ok" perm="rw"><defText>1</defText></defTextVector>',
         '<setTextVector device="D" name="unknown"><oneText name="l">Fine</oneText></setTextVector>',
         '<setTextVector device="unknown" name="T"><oneText name="x">Fine</oneText></setTextVector>',
-        '<setBLOBVector device="D" name="B"><oneBLOB name="img" size="3" format="">QUJD</oneBLOB></setBLOBVector>',
-        '<setBLOBVector device="D" name="B"><oneBLOB name="img" size="a" format=".x">QUJD</oneBLOB></setBLOBVector>',
-        '<setBLOBVector device="D" name="B"><oneBLOB name="img" size="3" format=".x"></oneBLOB></setBLOBVector>',
         '<newTextVector device="D" name="T"><oneText name="x">by another client</oneText></newTextVector>',
         '<enableBLOB device="D">Also</enableBLOB>',
         '<delProperty device="unknown"/>',
@@ -308,6 +294,40 @@ def test_a_program_sees_the_same(scenario: Scenario, peers: dict[str, Path]) -> 
     assert ours.wire == theirs.wire
 
 
+def test_differences(peers: dict[str, Path]) -> None:
+    """What a program sees here of the messages that the peer refuses, one after the other."""
+
+    async def scenario(stage: Play) -> None:
+        await stage.connect()
+        await stage.say(*ALL)
+        for difference in DIFFERENCES:
+            await stage.say(difference.message)
+
+    theirs, ours = play(scenario, peers["d31"])
+    told = [list(told_of(stage)) for stage in (theirs, ours)]
+    assert len(told[0]) == len(told[1]) == len(DIFFERENCES)
+    for difference, refused, found in zip(DIFFERENCES, *told, strict=True):
+        assert not refused, f"the peer takes {difference.message}: no difference any more"
+        assert len(found) == 1, (difference.message, found)
+        (event,) = found
+        assert (event["event"], event["items"] or []) == (difference.event, difference.members), difference.message
+        shown = {name: event["fields"].get(name) for name in difference.fields}
+        assert shown == difference.fields, difference.message
+        assert difference.state in (None, event["known"]), difference.message
+
+
+def told_of(stage: Play) -> Iterator[list[dict[str, Any]]]:
+    """The events other than messages after the first marker, in lists that end at the markers."""
+    events: list[dict[str, Any]] | None = None
+    for line in stage.events():
+        if line["event"] == "Message" and line["fields"]["message"].startswith("marker"):
+            if events is not None:
+                yield events
+            events = []
+        elif line["event"] != "Message" and events is not None:
+            events.append(line)
+
+
 def test_reconnection(peers: dict[str, Path]) -> None:
     theirs, ours = play(reconnection, peers["d31"])
     kinds = [[line["event"] for line in stage.events() if line["event"] != "Message"] for stage in (theirs, ours)]
@@ -317,7 +337,7 @@ def test_reconnection(peers: dict[str, Path]) -> None:
 
 
 def test_number_texts_and_formats(peers: dict[str, Path]) -> None:
-    """The same numbers are read, and shown, the same."""
+    """The same numbers are read, and shown, the same; what is not, is shown as by the driver library."""
     texts = [
         "-0:30", "12:30:30", "12 30 30", "12;30;30", "12:", "::", "", "-", "--5", "1e3", "nan", "inf", "1_000",
         "12:-30", "+1:30", "0x10", "12:30 5", "1:2:3:4", "abc", "12  30", "\uff11\uff12", " 5 ", "5.", ".5",
@@ -332,4 +352,35 @@ def test_number_texts_and_formats(peers: dict[str, Path]) -> None:
         await stage.command("numbers", texts, formats, values)
 
     theirs, ours = play(scenario, peers["d31"])
-    assert seen(ours) == seen(theirs)
+    numbers = [*values, "1:2:3", "x"]
+    read = len(seen(theirs)[0]["result"]) - len(formats) * len(numbers)
+    expected = seen(theirs)
+    differing = [(form, number) for form in formats for number in numbers if SHAPES.fullmatch(form) and number != "x"]
+    shown = dict(zip(differing, driver_shows(peers["d31"], differing), strict=True))
+    for index, pair in enumerate((form, number) for form in formats for number in numbers):
+        if pair in shown:
+            expected[0]["result"][read + index] = CARRIED.get(shown[pair], shown[pair])
+    assert seen(ours) == expected
+
+
+CARRIED = {
+    "'359:59:60.00'": "'360:00:00.00'", "'  359:59:60.00'": "'  360:00:00.00'",
+    "'-12:59:60.00'": "'-13:00:00.00'", "'  -12:59:60.00'": "'  -13:00:00.00'",
+}  # fmt: skip
+"""A fault of the driver library that is not repeated: 60 seconds are a minute."""
+
+
+DRIVER = """
+import json, sys
+from indipydriver import NumberMember, getfloat
+json.dump([repr(NumberMember("n", format=f).format_number(getfloat(v))) for f, v in json.load(sys.stdin)], sys.stdout)
+"""
+
+
+def driver_shows(python: Path, pairs: list[tuple[str, Any]]) -> list[str]:
+    """What the driver library makes of (format, number); it wants a width in a format."""
+    given = json.dumps(
+        [(SHAPES.sub(lambda match: f"%{match[1] or 0}.{match[2]}m", form), value) for form, value in pairs]
+    )
+    done = subprocess.run([python, "-c", DRIVER], input=given, capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout))

@@ -34,6 +34,15 @@ TOLD = "the server tells who commands a device that is not there"
 OWNER_TOLD = "fault: a second definition of a device stops the server; here it is ignored, with one message"
 BLOBS_ASKED = "the server asks whoever owns the device for the BLOBs that a driver snoops on"
 EMPTY = "fault: an empty enableBLOB ends the connection"
+NUMBERS = (
+    "all releases hand on any text: a driver that takes it over sends it to everybody, and one that moves something"
+    " must guess; here a command whose number is none is refused, and its sender told"
+)
+NUMBER_TOLD = "refused as there, and its sender told"
+FORMAT = "clients drop a number whose format is empty (indipyclient does): `%g` is sent, and shown by"
+ODD_FORMAT = f"{FORMAT}; one that can show no number is a TypeError, as in a client"
+TOLERANT = "like libindi's client: a damaged value costs itself, not the message, and an unknown word has a default"
+ZONE = "fault: the zone of a timestamp is ignored, and 02:00+02:00 read as 02:00 UTC; here it is converted"
 LIMIT = "the number of connections has no upper bound"
 
 _TABLE: dict[str, dict[str, dict[str, str]]] = {
@@ -96,6 +105,12 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_numeric_reference": UTF8,
             "text_latin1": DAMAGED,
             "number_sexagesimal": PLAIN_NUMBERS,
+            "number_with_spaces": PLAIN_NUMBERS,
+            "text_timestamp_offset": ZONE,
+            "number_empty": NUMBER_TOLD,
+            "number_no_number": NUMBERS,
+            "number_comma": NUMBERS,
+            "number_nan": NUMBERS,
             "blob_foreign_character": STRICT_BASE64,
             "wrong_vector_type": "as 2.2.0",
             "known_in_unknown_root": "as 2.2.0",
@@ -116,6 +131,12 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_numeric_reference": UTF8,
             "text_latin1": ASCII,
             "number_sexagesimal": PLAIN_NUMBERS,
+            "number_with_spaces": PLAIN_NUMBERS,
+            "text_timestamp_offset": ZONE,
+            "number_empty": NUMBER_TOLD,
+            "number_no_number": NUMBERS,
+            "number_comma": NUMBERS,
+            "number_nan": NUMBERS,
             "blob_foreign_character": STRICT_BASE64,
             "bare_ampersand_then_good": LENIENT,
             "undefined_entity_then_good": LENIENT,
@@ -137,7 +158,12 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "text_numeric_reference": UTF8,
             "text_latin1": ASCII,
             "number_sexagesimal": PLAIN_NUMBERS,
-            "number_empty": "as 2.2.0",
+            "number_with_spaces": PLAIN_NUMBERS,
+            "text_timestamp_offset": ZONE,
+            "number_empty": NUMBERS,
+            "number_no_number": NUMBERS,
+            "number_comma": NUMBERS,
+            "number_nan": NUMBERS,
             "blob_without_format": "as 2.2.0",
             "blob_foreign_character": STRICT_BASE64,
             "bare_ampersand_then_good": LENIENT,
@@ -154,6 +180,9 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "set_state_only": SNOOP_LIMITS,
             "whole_message": MESSAGE,
             "def_empty_switch": CRASH,
+            "def_bad_perm": TOLERANT,
+            "def_bad_state": TOLERANT,
+            "set_bad_value": TOLERANT,
         },
         "2.2.0": {
             "watch_vector": NO_COPIES,
@@ -165,6 +194,9 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "foreign_set": "as 3.1.2",
             "whole_message": MESSAGE,
             "def_empty_switch": CRASH,
+            "def_bad_perm": TOLERANT,
+            "def_bad_state": TOLERANT,
+            "set_bad_value": TOLERANT,
         },
         "1.2.2": {
             "watch_vector": NO_COPIES,
@@ -179,6 +211,9 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "foreign_set": "as 3.1.2",
             "whole_message": MESSAGE,
             "def_empty_switch": CRASH,
+            "def_bad_perm": TOLERANT,
+            "def_bad_state": TOLERANT,
+            "set_bad_value": TOLERANT,
         },
     },
     "enable": {
@@ -209,6 +244,8 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "signature of IPyDriver.asyncrun": MORE_KEYWORDS,
             "wrong_member_class": ONE_ERROR,
             "format_number_carry": CARRY,
+            "format_number_odd": ODD_FORMAT,
+            "number_definition_without_format": FORMAT,
             "server_arguments": LIMIT,
             "server_attributes": WIDER,
         },
@@ -223,6 +260,8 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "bad_constructor_state": "as 3.1.2",
             "wrong_member_class": ONE_ERROR,
             "format_number_carry": CARRY,
+            "format_number_odd": ODD_FORMAT,
+            "number_definition_without_format": FORMAT,
             "add_background_wants_a_coroutine": "as 3.1.2",
             "server_arguments": LIMIT,
             "server_attributes": WIDER,
@@ -255,6 +294,8 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "number_set_none": "as 2.2.0",
             "blob_getbytes": "as 2.2.0",
             "format_number_carry": CARRY,
+            "format_number_odd": ODD_FORMAT,
+            "number_definition_without_format": FORMAT,
             "formatted_values": "as 2.2.0",
             "getfloat": "as 2.2.0",
             "getfloat_refuses": "as 2.2.0",

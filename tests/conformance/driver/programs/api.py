@@ -342,6 +342,11 @@ def number_member_defaults():
 
 
 @question
+def number_definition_without_format():
+    return dict(ipd.NumberMember("a").defnumber().attrib)
+
+
+@question
 def number_set_number():
     m = ipd.NumberMember("a")
     m.membervalue = 2.5

@@ -1,0 +1,39 @@
+"""Which characters of a stranger's text may not be shown as they are: one table for logs, terminals and JSON.
+
+Control characters command a terminal or end a line; others turn the direction of writing, or take no room, so that one
+name passes for another; surrogates can't be written at all.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CONTROLS = "\x00-\x1f\x7f-\x9f"
+_DIRECTION = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"
+_LINE_ENDS = "\u2028\u2029"
+_NO_ROOM = "\u00ad\u180e\u200b-\u200d\u2060-\u2065\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+_SURROGATES = "\ud800-\udfff"
+
+UNSAFE = re.compile(f"[{_CONTROLS}{_DIRECTION}{_LINE_ENDS}{_NO_ROOM}{_SURROGATES}]")
+"""One such character. All of them are what `str.isprintable` calls not printable."""
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Text with `\\x9b`, `\\u202e` and the like in place of such characters, but for those of `keep`."""
+    if text.isprintable():
+        return text
+    return UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(ord(match[0])), text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_escaped(text: str) -> str:
+    """JSON, in which few of them are escaped yet; the data stay the same. Line breaks are between the values."""
+    return UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else _json_escape(match[0]), text)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -1,0 +1,56 @@
+"""Characters of strangers that are not shown as they are."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indifast.protocol.escape import UNSAFE, escaped, json_escaped
+from indifast.terminal.plain import plain
+
+ALL = "".join(map(chr, range(sys.maxunicode + 1)))
+
+
+def test_what_is_unsafe_is_not_printable_and_what_people_write_is_safe() -> None:
+    unsafe = "".join(UNSAFE.findall(ALL))
+    assert not any(character.isprintable() for character in unsafe)
+    for category in ("Cc", "Cs", "Zl", "Zp"):
+        assert all(UNSAFE.match(character) for character in ALL if unicodedata.category(character) == category)
+    for control in unicodedata.bidirectional("\u202e"), "LRE", "RLE", "PDF", "LRO", "LRI", "RLI", "FSI", "PDI":
+        assert all(UNSAFE.match(character) for character in ALL if unicodedata.bidirectional(character) == control)
+    assert not UNSAFE.search("Kühlung 10\u00a0°C \u202f日本語 🔭 \u0645\u0631\u062d\u0628\u0627 e\u0301 \ufe0f")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("CCD Simulator", "CCD Simulator"),
+        ("a\n\x1b[2J\x9b", "a\\x0a\\x1b[2J\\x9b"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("a\U000e0041\ud800", "a\\U000e0041\\ud800"),
+    ],
+)
+def test_escapes(text: str, expected: str) -> None:
+    assert escaped(text) == expected
+    assert escaped("\t\n\r", keep="\t\n") == "\t\n\\x0d"
+
+
+texts = st.text(st.characters() | st.sampled_from(UNSAFE.findall(ALL)), max_size=20)
+
+
+@given(texts)
+def test_nothing_unsafe_is_left(text: str) -> None:
+    assert not UNSAFE.search(escaped(text))
+    assert not UNSAFE.search(plain(text)) and len(plain(text)) == len(text)
+
+
+@given(st.dictionaries(texts, texts, max_size=3))
+def test_json_keeps_its_data(data: dict[str, str]) -> None:
+    written = json_escaped(json.dumps(data, ensure_ascii=False, indent=1))
+    assert not UNSAFE.search(written.replace("\n", ""))
+    assert json.loads(written) == json.loads(json.dumps(data))
