@@ -148,6 +148,35 @@ def test_shutdown_ends_a_hanging_connect() -> None:
             filler.close()
 
 
+def test_a_client_cancelled_while_it_connects_leaves_no_connection_behind() -> None:
+    """However late the cancellation comes: also with the connection itself."""
+
+    async def scenario(turns: int) -> None:
+        loop = asyncio.get_running_loop()
+        connect, begun, opened = loop.sock_connect, asyncio.Event(), []
+
+        async def and_tell(sock: socket.socket, address: Any) -> None:
+            opened.append(sock)
+            begun.set()
+            await connect(sock, address)
+
+        loop.sock_connect = and_tell  # type: ignore[method-assign]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            running = asyncio.create_task(IPyClient("127.0.0.1", server.getsockname()[1]).asyncrun())
+            await begun.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait((running,), timeout=LIMIT)
+            assert running.cancelled()
+            async with asyncio.timeout(LIMIT):
+                while opened[0].fileno() >= 0:
+                    await asyncio.sleep(0)
+
+    for turns in range(10):
+        asyncio.run(scenario(turns))
+
+
 def test_retries_back_off_with_jitter() -> None:
     client = IPyClient()
     delays = [[client._retry_delay(failures) for _ in range(50)] for failures in range(12)]

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from server_tools import Client, Echo, eventually
+from server_tools import LIMIT, Client, Echo, eventually
 
 from indifast.server import IPyServer
 from indifast.server import remote as remote_module
@@ -59,6 +59,32 @@ def test_clients_and_drivers_of_both_sides_see_each_other() -> None:
             await at_b.close()
 
     asyncio.run(run())
+
+
+def test_a_link_can_be_ended_at_any_moment_of_its_beginning() -> None:
+    """The cancellation may come together with the connection."""
+
+    async def run(turns: int) -> None:
+        async with served("A") as a, served("B") as b:
+            loop = asyncio.get_running_loop()
+            connect, begun = loop.sock_connect, asyncio.Event()
+
+            async def and_tell(sock: socket.socket, address: Any) -> None:
+                begun.set()
+                await connect(sock, address)
+
+            loop.sock_connect = and_tell  # type: ignore[method-assign]
+            remote = a.add_remote("127.0.0.1", b.port)
+            async with asyncio.timeout(LIMIT):
+                await begun.wait()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await remote.end()
+            assert not remote.connected
+            await eventually(lambda: not b.stats()["clients"])
+
+    for turns in range(8):
+        asyncio.run(run(turns))
 
 
 def test_blobs_cross_both_ways_only_while_they_are_wanted() -> None:

@@ -495,3 +495,32 @@ def test_one_silent_address_is_given_up():
                 sock.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_cancellation_counts_even_if_it_meets_the_connection(turns):
+    """As `asyncio.wait_for` of Python 3.11 it must not return what it waited for, and forget that it was cancelled."""
+
+    async def scenario():
+        async with no_fd_leak():
+            loop = asyncio.get_running_loop()
+            connect, begun = loop.sock_connect, asyncio.Event()
+
+            async def and_tell(sock, address):
+                begun.set()
+                await connect(sock, address)
+
+            loop.sock_connect = and_tell
+            listener = await listen_tcp("127.0.0.1", 0, lambda stream: stream.abort())
+            task = asyncio.create_task(open_tcp("127.0.0.1", listener.port))
+            await begun.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                task.result().abort()
+            listener.close()
+
+    asyncio.run(scenario())

@@ -131,13 +131,16 @@ class IPyClient(Model):
         assert self._stop_asked is not None
         task = asyncio.get_running_loop().create_task(work)
         stop = asyncio.get_running_loop().create_task(self._stop_asked.wait())
+        taken = False
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
+            taken = task.done()
+            return task.result() if taken else None
         finally:
             stop.cancel()
-            if not task.done():
+            if not taken:
                 task.cancel()
+                task.add_done_callback(_let_go)  # a cancellation may have come together with the stream
 
     async def _comms(self) -> None:
         """Connect, serve the connection, and again."""
@@ -430,6 +433,12 @@ class IPyClient(Model):
     async def expose(self, device: str, seconds: float, **keywords: Any) -> Frame:
         """Take one exposure; see `frames.expose`."""
         return await frames.expose(self, device, seconds, **keywords)
+
+
+def _let_go(task: asyncio.Task[Stream]) -> None:
+    """Close a stream that was opened for nobody."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:
