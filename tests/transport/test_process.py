@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -184,6 +186,48 @@ def test_a_program_that_is_none_ends_with_a_line(tmp_path):
             await finish(child)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("pipes", [False, True])
+def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(pipes):
+    """However far it comes: no descriptor is left open, and no child behind."""
+    process._killed_with_us()  # asked once, while there are descriptors
+    outcomes = []
+
+    async def attempt(left: int) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        fillers: list[int] = []
+        child = None
+        try:
+            highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    fillers.append(os.open("/dev/null", os.O_RDONLY))
+            for _ in range(left):
+                os.close(fillers.pop())
+            try:
+                child = spawn("cat", on_stderr=print, pipes=pipes)
+            except OSError as exc:
+                assert exc.errno == errno.EMFILE
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in fillers:
+                os.close(fd)
+        outcomes.append(child is not None)
+        if child is not None:
+            await finish(child)
+
+    async def scenario():
+        before = psutil.Process().children()
+        for left in range(16):
+            async with no_fd_leak():
+                await attempt(left)
+        assert psutil.Process().children() == before
+
+    asyncio.run(scenario())
+    assert outcomes == sorted(outcomes)
+    assert {False, True} == set(outcomes)
 
 
 def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypatch):
