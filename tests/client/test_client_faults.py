@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, Server, blob, session
+from loops import on_every_loop, run_on
 
 from indifast.client import IPyClient
 from indifast.client.events import _parse_timestamp
@@ -146,6 +147,25 @@ def test_shutdown_ends_a_hanging_connect() -> None:
         asyncio.run(scenario())
         for filler in fillers:
             filler.close()
+
+
+@on_every_loop
+def test_a_client_reset_with_the_last_words_connects_again(loop: str) -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            client = Recorder("127.0.0.1", server.getsockname()[1])
+            client.retry_min = 0.01
+            async with asyncio.timeout(LIMIT), client:
+                for _ in range(3):
+                    connection, _ = await asyncio.get_running_loop().sock_accept(server)
+                    assert await asyncio.get_running_loop().sock_recv(connection, 1000)  # the client waits from then on
+                    connection.send(b"<message message='farewell'/>")
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    connection.close()
+                    await client.got("ConnectionLost")
+
+    run_on(loop, scenario())
 
 
 def test_a_client_cancelled_while_it_connects_leaves_no_connection_behind() -> None:

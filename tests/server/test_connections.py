@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 import signal
 import socket
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import on_every_loop, run_on
 from server_tools import Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
@@ -164,6 +166,42 @@ def test_too_many_small_messages_behind_is_too_far_behind() -> None:
             sock.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+@pytest.mark.parametrize("answered", [False, True])
+@on_every_loop
+def test_clients_that_speak_and_reset_at_once_are_gone(
+    loop: str, answered: bool, family: socket.AddressFamily, tmp_path: Path
+) -> None:
+    """Otherwise five of them would use up all connections for good."""
+    question = b"<getProperties version='1.7'/>"
+
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, unix_socket=str(tmp_path / "socket"), maxconnections=5) as server:
+            where = ("127.0.0.1", server.port) if family == socket.AF_INET else server.unix_socket
+            for _ in range(20):
+                clients = [socket.socket(family) for _ in range(5)]
+                for sock in clients:
+                    sock.connect(where)  # the kernel takes it
+                    if answered:
+                        sock.send(question)
+                if answered:
+                    await eventually(lambda clients=clients: len(select.select(clients, (), (), 0)[0]) == len(clients))
+                else:
+                    await eventually(lambda: server.stats()["clients"] == 5)
+                for sock in clients:  # the server sees nothing before all is done
+                    sock.send(question)
+                    if family == socket.AF_INET:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    sock.close()
+                await eventually(lambda: server.stats()["clients"] == 0)
+            assert server.stats()["surplus"] == 0
+            client = await Client.to(server)
+            await client.hears("defNumberVector", "Echo")
+            await client.close()
+
+    run_on(loop, run())
 
 
 def test_an_unfinished_element_goes_with_its_connection() -> None:

@@ -30,7 +30,7 @@ async def finish(child: Child) -> None:
 
 
 @pytest.mark.parametrize("pipes", [False, True])
-def test_a_child_speaks_on_its_standard_input_and_output(pipes):
+def test_a_child_speaks_on_its_standard_input_and_output(run, pipes):
     code = (
         "import os, socket, stat\n"
         "is_socket = stat.S_ISSOCK(os.fstat(0).st_mode) and os.fstat(0).st_ino == os.fstat(1).st_ino\n"
@@ -50,10 +50,10 @@ def test_a_child_speaks_on_its_standard_input_and_output(pipes):
             assert await child.wait() == 0
             assert child.returncode == 0
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_nothing_else_is_inherited():
+def test_nothing_else_is_inherited(run):
     code = "import os; os.write(1, ' '.join(sorted(os.listdir('/proc/self/fd'))).encode())"
 
     async def scenario():
@@ -66,10 +66,10 @@ def test_nothing_else_is_inherited():
         assert got.data == b"0 1 2 3"  # 3: the listing itself
         os.close(extra)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_standard_error_line_by_line_whatever_it_is():
+def test_standard_error_line_by_line_whatever_it_is(run):
     code = (
         "import os\n"
         "os.write(2, b'first\\nsecond')\n"
@@ -86,10 +86,10 @@ def test_standard_error_line_by_line_whatever_it_is():
         assert lines[-1] == "end without newline"
         await finish(child)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_child_that_closes_its_standard_error_lives_on():
+def test_a_child_that_closes_its_standard_error_lives_on(run):
     async def scenario():
         child = python("import os; os.close(2); os.write(1, b'still here'); os.read(0, 1)")
         got = Recorder()
@@ -99,10 +99,10 @@ def test_a_child_that_closes_its_standard_error_lives_on():
         assert child.returncode is None
         await finish(child)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_terminate_and_kill():
+def test_terminate_and_kill(run):
     stubborn = "import signal, os; signal.signal(15, signal.SIG_IGN); os.write(1, b'x'); signal.pause()"
 
     async def scenario():
@@ -119,10 +119,10 @@ def test_terminate_and_kill():
             assert await child.stop(grace=0.1) == -signal.SIGKILL
             assert not psutil.pid_exists(child.pid), "reaped"
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_what_a_child_leaves_behind_goes_with_it():
+def test_what_a_child_leaves_behind_goes_with_it(run):
     code = (
         "import subprocess, os\n"
         "left = subprocess.Popen(['sleep', '1000'])\n"
@@ -141,10 +141,10 @@ def test_what_a_child_leaves_behind_goes_with_it():
         await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
         child.stream.abort()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_environment():
+def test_environment(run):
     async def scenario():
         child = python("import os; os.write(1, os.environ['INDIDEV'].encode())", env=os.environ | {"INDIDEV": "My CCD"})
         got = Recorder()
@@ -153,10 +153,10 @@ def test_environment():
         assert got.data == b"My CCD"
         await child.wait()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_missing_program_is_an_error_with_a_remedy(tmp_path):
+def test_a_missing_program_is_an_error_with_a_remedy(run, tmp_path):
     async def scenario():
         async with no_fd_leak():
             with pytest.raises(FileNotFoundError, match=r"no program 'indi_no_such_driver' .* install it"):
@@ -167,10 +167,10 @@ def test_a_missing_program_is_an_error_with_a_remedy(tmp_path):
             with pytest.raises(PermissionError, match="make it executable"):
                 spawn(str(tmp_path / "notes"), on_stderr=print)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_program_that_is_none_ends_with_a_line(tmp_path):
+def test_a_program_that_is_none_ends_with_a_line(run, tmp_path):
     (tmp_path / "broken").write_bytes(b"\x7fELF nonsense")
     (tmp_path / "broken").chmod(0o755)
 
@@ -185,11 +185,11 @@ def test_a_program_that_is_none_ends_with_a_line(tmp_path):
             assert lines
             await finish(child)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("pipes", [False, True])
-def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(pipes):
+def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(run, pipes):
     """However far it comes: no descriptor is left open, and no child behind."""
     process._killed_with_us()  # asked once, while there are descriptors
     outcomes = []
@@ -225,12 +225,12 @@ def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(pipes):
                 await attempt(left)
         assert psutil.Process().children() == before
 
-    asyncio.run(scenario())
+    run(scenario())
     assert outcomes == sorted(outcomes)
     assert {False, True} == set(outcomes)
 
 
-def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypatch):
+def test_a_setpriv_that_knows_no_such_option_is_done_without(run, tmp_path, monkeypatch):
     fake = tmp_path / "setpriv"
     fake.write_text("#!/bin/sh\necho unrecognized option >&2\nexit 1\n")
     fake.chmod(0o755)
@@ -245,7 +245,7 @@ def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypat
         assert await child.wait() == 0
 
     try:
-        asyncio.run(scenario())
+        run(scenario())
     finally:
         process._killed_with_us.cache_clear()
 

@@ -46,7 +46,7 @@ def client_context(folder, certificate: str | None = None) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_bytes_travel_both_ways(authority, mutual):
+def test_bytes_travel_both_ways(run, authority, mutual):
     payload = os.urandom(1 << 20) * 7
 
     async def scenario():
@@ -74,10 +74,10 @@ def test_bytes_travel_both_ways(authority, mutual):
             assert ours.lost == theirs.lost == [None]
             listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_slow_reader_holds_up_the_writer_and_pausing_works(authority):
+def test_a_slow_reader_holds_up_the_writer_and_pausing_works(run, authority):
     async def scenario():
         accepted: list = []
         listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
@@ -98,10 +98,10 @@ def test_a_slow_reader_holds_up_the_writer_and_pausing_works(authority):
         await until(lambda: got.lost)
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_who_is_not_trusted_gets_no_stream(authority, caplog):
+def test_who_is_not_trusted_gets_no_stream(run, authority, caplog):
     async def scenario():
         accepted: list = []
         listener = await listen_tcp("localhost", 0, accepted.append, ssl=server_context(authority, mutual=True))
@@ -120,10 +120,33 @@ def test_who_is_not_trusted_gets_no_stream(authority, caplog):
             await open_tcp("localhost", listener.port, ssl=ssl.create_default_context())
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_plain_text_and_silence_on_a_tls_port(authority, caplog):
+def test_a_reset_together_with_the_last_bytes_is_noticed(run, authority):
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+
+            def speak_and_reset() -> None:
+                with socket.create_connection(("127.0.0.1", listener.port)) as sock:
+                    peer = client_context(authority).wrap_socket(sock, server_hostname="127.0.0.1")
+                    peer.sendall(b"last words")
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    peer.close()
+
+            await asyncio.to_thread(speak_and_reset)
+            await until(lambda: accepted)
+            got = Recorder()
+            accepted[0].start(got, Pieces())
+            await until(lambda: got.lost)
+            listener.close()
+
+    run(scenario())
+
+
+def test_plain_text_and_silence_on_a_tls_port(run, authority, caplog):
     async def scenario():
         async with no_fd_leak():
             accepted: list = []
@@ -141,10 +164,10 @@ def test_plain_text_and_silence_on_a_tls_port(authority, caplog):
             silent.close()
             plain.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_handshakes_at_the_same_time_are_bounded(authority, monkeypatch):
+def test_handshakes_at_the_same_time_are_bounded(run, authority, monkeypatch):
     monkeypatch.setattr(tls, "MAX_HANDSHAKES", 3)
 
     async def scenario():
@@ -167,4 +190,4 @@ def test_handshakes_at_the_same_time_are_bounded(authority, monkeypatch):
             for sock in silent:
                 sock.close()
 
-    asyncio.run(scenario())
+    run(scenario())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indifast.protocol.message import Buffer
-from indifast.transport.stream import Stream, read_buffer
+from indifast.transport.stream import Stream, hang_up_probe, read_buffer
 
 _IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 _CHUNK = 1 << 20
@@ -66,6 +66,8 @@ class FileStream(Stream):
         self._sink = sink
         self._reader = None if _can_poll(source) else _Worker(self._loop, f"read {name}")
         self._writer = None if _can_poll(sink) else _Worker(self._loop, f"write {name}")
+        if self._reader is None:
+            self._hang_up = hang_up_probe(self._loop, source)  # it may be a socket
         self._buffer = read_buffer()
         self._block = bytearray()
         self._read_asked = False

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 import threading
@@ -142,6 +143,20 @@ class _ReadBuffer(threading.local):
             self._trim_later()
 
 
+def hang_up_probe(loop: asyncio.AbstractEventLoop, fd: int) -> Callable[[int], object] | None:
+    """Says, called with 0, whether the peer of `fd` is gone; None where that need not be asked.
+
+    asyncio's loops call a reader for as long as there is something to read, the end included. Those on libuv (uvloop's)
+    stop watching a descriptor once they have told of an error, such as a reset: a reader that has taken the last bytes
+    would never hear of the end behind them.
+    """
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        return None
+    probe = select.poll()
+    probe.register(fd, 0)  # errors and hang-ups are told all the same
+    return probe.poll
+
+
 _read_buffer: _ReadBuffer | None = None
 
 
@@ -170,6 +185,7 @@ class Stream:
         self._reading = False  # the loop watches for input
         self._paused = False
         self._input_over = False
+        self._hang_up: Callable[[int], object] | None = None  # see `hang_up_probe`
         self._write_blocked = False  # a writability event will come
         self._wake_due = False
         self._closing = False
@@ -268,6 +284,9 @@ class Stream:
         except Exception as exc:
             logger.exception("%s: closed after an internal error", self.peername)
             self._end(exc, at_once=True)
+        if self._hang_up is not None and self._reading and self._hang_up(0):
+            self._shut_input()  # watched anew, there is news again: what is left, then the end
+            self._open_input()
 
     def _end_of_input(self) -> None:
         self._input_over = True
@@ -342,6 +361,7 @@ class SocketStream(Stream):
         self._watching_output = False
         self._buffer = read_buffer()
         self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
+        self._hang_up = hang_up_probe(self._loop, self._fd)
         if not local:
             tune_tcp(sock)
 
