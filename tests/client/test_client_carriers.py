@@ -122,6 +122,10 @@ def test_shared_memory(tmp_path: Path) -> None:
             await client.got("DefineBLOB", 2)
             server.send(attached(("img", 5, "")), b"right")
             assert (await client.got("SetBLOB", 2))["img"] == b"right"
+            damaged = attached(("img", 5, "")).replace('name="B"', 'name="B" name="B"')
+            server.send(damaged + attached(("img", 5, "")), b"wrong", b"5 too")
+            server.send(attached(("img", 5, "")), b"right")
+            assert (await client.got("SetBLOB", 3))["img"] == b"right"
             assert "ConnectionLost" not in client.types()
             server.close()
 

@@ -42,7 +42,7 @@ def attached_vector(*members: str) -> str:
 
 
 def received(text: str, *fds: int) -> BlobMessage:
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer())
     descriptors.put(fds)
     message = routable(parse(text), descriptors)
     assert isinstance(message, BlobMessage)
@@ -395,7 +395,7 @@ def test_descriptors_that_are_no_files_are_refused_without_a_leak(make, tmp_path
 def test_sizes_that_lie_are_refused_without_a_leak(attributes):
     before = open_fds()
     element = parse(attached_vector(f"name='a' {attributes}"))
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer())
     descriptors.put([memfd(SMALL)])
     if element.attached:
         with pytest.raises(DescriptorError):
@@ -467,7 +467,7 @@ def test_a_file_truncated_while_it_is_sent_is_filled_up_and_told(monkeypatch, ca
     async def scenario():
         async with no_fd_leak():
             data = os.urandom((7 << 20) + 5)
-            descriptors = DescriptorQueue()
+            descriptors = DescriptorQueue(Tokenizer())
             ours = memfd(data)
             descriptors.put([os.dup(ours)])
             faults: list[str] = []
@@ -507,7 +507,7 @@ def test_missing_descriptors_are_an_error_and_those_that_came_are_closed():
 
 def test_descriptors_without_elements_are_bounded():
     before = open_fds()
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer())
     with pytest.raises(DescriptorError, match="more than"):
         for _ in range(shm.MAX_WAITING + 1):
             descriptors.put([os.dup(0)])
@@ -516,7 +516,7 @@ def test_descriptors_without_elements_are_bounded():
 
 def test_the_nth_announced_blob_takes_the_nth_descriptor():
     files = [memfd(bytes([number]) * 10) for number in range(3)]
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer())
     descriptors.put(files[:2])
     descriptors.put(files[2:])
     first = routable(parse(attached_vector("name='a' size='10' format=''")), descriptors)
@@ -547,4 +547,4 @@ def test_other_elements_travel_as_they_are():
         "<setBLOBVector device='Cam' name='CCD1' state='Busy'/>",
     ):
         element = parse(text)
-        assert routable(element, DescriptorQueue()) is element
+        assert routable(element, DescriptorQueue(Tokenizer())) is element

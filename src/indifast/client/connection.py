@@ -81,13 +81,12 @@ class Connection:
         self._tokenizer = Tokenizer(relay=False, on_skip=on_skip, **limits.tokenizer())
         self._on_receive = on_receive
         self._on_skip = on_skip
-        self._lost_attached = 0
         self._stall = limits.stall
         self._last_read = 0.0
         self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
-        self._fds = shm.DescriptorQueue()
+        self._fds = shm.DescriptorQueue(self._tokenizer)
         self.attachments: dict[int, list[int]] = {}
         """Descriptors by the identity of the waiting element they came with; whoever takes them closes them."""
         self._room: list[asyncio.Future[None]] = []
@@ -136,15 +135,15 @@ class Connection:
         """Give every element its descriptors; one that gets none is refused by whoever looks for its content."""
         try:
             self._fds.put(fds)
-            if self._tokenizer.lost_attached != self._lost_attached:
-                # Of a damaged message: nobody knows which of those that wait were its own.
-                self._lost_attached = self._tokenizer.lost_attached
-                self._fds.close()
-            for element in elements:
-                if element.attached:
-                    self.attachments[id(element)] = self._fds.take(element.attached)
         except shm.DescriptorError as error:
             self._on_skip(str(error), 0, b"")
+        self._fds.settle(elements)
+        for element in elements:
+            if element.attached:
+                try:
+                    self.attachments[id(element)] = self._fds.take(element.attached)
+                except shm.DescriptorError as error:
+                    self._on_skip(str(error), 0, b"")
 
     def unread(self, device: str, name: str) -> list[Element]:
         """What has come about a property and was not taken yet."""

@@ -96,9 +96,8 @@ class StreamLink:
         self._refuse = refuse
         self._callback: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
-        self._descriptors = DescriptorQueue()
         self._tokenizer = Tokenizer(relay=stream.local, on_skip=self._skipped, **limits.tokenizer())
-        self._lost_attached = 0
+        self._descriptors = DescriptorQueue(self._tokenizer)
         self._inbox: deque[Element] = deque()
         self._inbox_bytes = 0
         self._reading_paused = False
@@ -177,11 +176,10 @@ class StreamLink:
                 self._descriptors.put(fds)
             except DescriptorError as error:
                 self._refuse(("descriptors", self.peername), "%s: %s", self.peername, error)
-        for element in self._tokenizer.feed(data, start, end):
+        elements = self._tokenizer.feed(data, start, end)
+        self._descriptors.settle(elements)
+        for element in elements:
             self._take(element)
-        if self._tokenizer.lost_attached != self._lost_attached:  # nobody knows which ones these were
-            self._lost_attached = self._tokenizer.lost_attached
-            self._descriptors.close()
         self._last_read = time.monotonic()
         if self._watch is None and self._tokenizer.held:
             self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
@@ -202,6 +200,7 @@ class StreamLink:
         text = "an unfinished message of %d bytes from %s is given up: nothing more came for %g s"
         self._refuse(("stalled", self.peername), text, self._tokenizer.held, self.peername, self._stall)
         self._tokenizer.abandon()
+        self._descriptors.settle(())
         if not self._patient:
             self._stream.abort()
 

@@ -9,8 +9,12 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Buffer
+
+if TYPE_CHECKING:
+    from indifast._parser import Element, Tokenizer
 
 ROUNDING = 1 << 20
 """The size of a shared file is a multiple of this (as libindi makes them)."""
@@ -131,10 +135,20 @@ def close_all(fds: Iterable[int]) -> None:
 
 
 class DescriptorQueue:
-    """Received descriptors that wait for their elements: the n-th announced BLOB of a connection takes the n-th."""
+    """Received descriptors that wait for their elements: the n-th announced BLOB of a connection takes the n-th.
 
-    def __init__(self) -> None:
+    For each read: `put` the descriptors that came with it, feed the tokenizer, `settle`, and let each element that
+    announces BLOBs `take` its own. A peer sends the descriptors of a message with its first bytes, so where nothing is
+    unfinished, none can be on their way.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self._waiting: deque[int] = deque()
+        self._skipped_bytes = tokenizer.skipped_bytes
+        self._lost = tokenizer.lost_attached
+        self._mixed = False  # whose those of this read were can't be known
+        self._unsure = False  # nor whose those will be that come until the unfinished element is complete
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -144,13 +158,40 @@ class DescriptorQueue:
         self._waiting += fds
         if len(self._waiting) > MAX_WAITING:
             self.close()
+            self._unsure = True
             raise DescriptorError(f"more than {MAX_WAITING} descriptors without the BLOBs they belong to")
+
+    def settle(self, elements: Sequence[Element]) -> None:
+        """Keep the descriptors of messages that the tokenizer has skipped from becoming the next one's.
+
+        How many these are can't be known: a message may be damaged before it has announced them all. So what was
+        skipped takes all descriptors with it that are not exactly those of the complete elements, and where it may have
+        had some of these, `take` fails for them.
+        """
+        skipped_bytes = self._tokenizer.skipped_bytes
+        if skipped_bytes == self._skipped_bytes and not self._unsure:
+            self._mixed = False
+            return
+        lost = self._tokenizer.lost_attached - self._lost
+        self._skipped_bytes = skipped_bytes
+        self._lost += lost
+        unfinished = self._tokenizer.held > 0
+        waiting, announced = len(self._waiting), sum(element.attached for element in elements)
+        if self._unsure:
+            self._mixed, self._unsure = True, unfinished
+        else:
+            self._mixed = waiting != announced or lost > 0
+            self._unsure = self._mixed and unfinished and (announced > 0 or waiting > lost)
+        if self._mixed:
+            self.close()
 
     def take(self, count: int) -> list[int]:
         """The next `count` descriptors, which belong to the caller.
 
-        DescriptorError when there are fewer; those are closed.
+        DescriptorError when there are fewer, which are closed, or when they may be another message's.
         """
+        if self._mixed:
+            raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
         found = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
         if len(found) < count:
             close_all(found)
