@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import select
@@ -11,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,80 @@ def test_clients_that_speak_and_reset_at_once_are_gone(
             await client.close()
 
     run_on(loop, run())
+
+
+def spy(where: str, path: str, flags: int) -> bytes:
+    """Send a file as a BLOB that one could not read; what comes back on a second connection."""
+    sender, watcher = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    found = b""
+
+    def ping(sock: socket.socket) -> None:
+        nonlocal found
+        heard = b""
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(b"<pingRequest uid='settled'/>")
+            while b"settled" not in heard:
+                data, fds, _, _ = socket.recv_fds(sock, 1 << 16, 16)
+                if not data:
+                    return
+                heard += data
+                for fd in fds:
+                    found += os.pread(fd, 100, 0)
+        found += heard
+
+    with sender, watcher:
+        for sock in (sender, watcher):
+            sock.settimeout(20)
+            sock.connect(where)
+        watcher.sendall(b"<getProperties version='1.7'/><enableBLOB device='Spy'>Also</enableBLOB>")
+        sender.sendall(b"<defBLOBVector device='Spy' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
+        ping(sender)
+        ping(watcher)
+        one = b"<oneBLOB name='m' size='20' format='.x' attached='true'/>"
+        message = b"<setBLOBVector device='Spy' name='B' state='Ok'>" + one + b"</setBLOBVector>"
+        socket.send_fds(sender, [message], [os.open(path, flags)])
+        ping(sender)
+        ping(watcher)
+    return found
+
+
+@pytest.mark.parametrize(("flags", "mode"), [(os.O_PATH, 0o600), (os.O_WRONLY, 0o622), (os.O_RDONLY, 0o644)])
+def test_nobody_is_shown_a_file_that_he_may_not_read(flags: int, mode: int) -> None:
+    """The server may read everything, those who connect to its local socket may not.
+
+    Only root can act as somebody else. Run by others, the test shows that such a descriptor is refused whose it may be.
+    """
+    name = f"\0indifast-test-{os.getpid()}-{flags}"
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        secret = Path(folder, "secret")
+        secret.write_bytes(b"what root alone knows" * 100)
+        secret.chmod(mode)
+        reading, writing = os.pipe()
+        answer, answers = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                if os.geteuid() == 0:
+                    os.setgroups([])
+                    os.setgid(65534)
+                    os.setuid(65534)
+                os.read(reading, 1)
+                os.write(answers, b"got " + spy(name, str(secret), flags))
+            finally:
+                os._exit(0)
+
+        async def run() -> bytes:
+            async with IPyServer(port=None, unix_socket="@" + name[1:]):
+                os.write(writing, b"x")
+                await asyncio.to_thread(os.waitpid, child, 0)
+                return os.read(answer, 1 << 16)
+
+        told = asyncio.run(run())
+        for fd in (reading, writing, answer, answers):
+            os.close(fd)
+    assert told.startswith(b"got ") and b"settled" in told
+    assert (b"what root alone knows" in told) == (flags == os.O_RDONLY)
 
 
 def test_an_unfinished_element_goes_with_its_connection() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import socket
+from pathlib import Path
 
 import pytest
 from transport_support import open_fds
@@ -39,7 +40,7 @@ class Reader:
 
     def contents(self, element: Element) -> list[str] | None:
         try:
-            fds = self.queue.take(element.attached)
+            fds = self.queue.take(element)
         except DescriptorError:
             return None
         found = [os.pread(fd, 4, 0).decode() for fd in fds]
@@ -123,6 +124,27 @@ def test_after_too_many_descriptors_those_of_later_messages_are_theirs() -> None
     reader.read(whole("last"), [memory("last")])
     assert reader.got == {"next": None, "last": ["last"]}
     assert open_fds() == before
+
+
+@pytest.mark.parametrize("flags", [os.O_PATH, os.O_WRONLY, os.O_ACCMODE, os.O_PATH | os.O_DIRECTORY])
+def test_a_descriptor_that_does_not_let_its_sender_read_is_refused(tmp_path: Path, flags: int) -> None:
+    """The fourth access mode of Linux, O_ACCMODE, is neither for reading nor for writing."""
+    path = tmp_path if flags & os.O_DIRECTORY else tmp_path / "file"
+    if path != tmp_path:
+        path.write_bytes(b"text")
+    before = open_fds()
+    reader = Reader()
+    reader.read(whole("a", 2) + whole("b"), [memory("a"), os.open(path, flags), memory("b")])
+    assert reader.got == {"a": None, "b": ["b"]}
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+def test_a_file_that_its_sender_may_read_is_taken(tmp_path: Path, flags: int) -> None:
+    (tmp_path / "file").write_bytes(b"text")
+    reader = Reader()
+    reader.read(whole("a"), [os.open(tmp_path / "file", flags)])
+    assert reader.got == {"a": ["text"]}
 
 
 @pytest.mark.parametrize("damage", [False, True])

@@ -141,7 +141,7 @@ class Connection:
         for element in elements:
             if element.attached:
                 try:
-                    self.attachments[id(element)] = self._fds.take(element.attached)
+                    self.attachments[id(element)] = self._fds.take(element)
                 except shm.DescriptorError as error:
                     self._on_skip(str(error), 0, b"")
 

@@ -465,7 +465,7 @@ def routable(
     if element.attached:
         if descriptors is None:
             raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
-        message = BlobMessage.of(element, descriptors.take(element.attached))
+        message = BlobMessage.of(element, descriptors.take(element))
         message.on_fault = on_fault
         return message
     return BlobMessage.of(element) if element.blob else element

@@ -78,14 +78,27 @@ def reopen_read_only(fd: int) -> int:
         return os.dup(fd)
 
 
-def check(fd: int, length: int) -> int:
-    """The size of a received file, if it is one and holds `length` bytes; else a DescriptorError."""
+def check_received(fd: int) -> int:
+    """The size of a file that a peer has sent; a DescriptorError if it is none, or none that the peer itself may read.
+
+    Whoever may not read a file can open it all the same, for writing or with O_PATH. We read it by our own rights, and
+    hand it on, so such a descriptor would give away what the system keeps from its sender.
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_PATH or flags & os.O_ACCMODE not in (os.O_RDONLY, os.O_RDWR):  # O_PATH has the mode of O_RDONLY
+        raise DescriptorError("the descriptor of a BLOB is not open for reading")
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise DescriptorError("the descriptor of a BLOB is no regular file")
-    if status.st_size < length:
-        raise DescriptorError(f"the file of a BLOB holds {status.st_size} bytes instead of {length}")
     return status.st_size
+
+
+def check(fd: int, length: int) -> int:
+    """The size of a file; a DescriptorError when it does not hold `length` bytes (any more)."""
+    size = os.fstat(fd).st_size
+    if size < length:
+        raise DescriptorError(f"the file of a BLOB holds {size} bytes instead of {length}")
+    return size
 
 
 def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iterable[memoryview]:
@@ -185,17 +198,24 @@ class DescriptorQueue:
         if self._mixed:
             self.close()
 
-    def take(self, count: int) -> list[int]:
-        """The next `count` descriptors, which belong to the caller.
+    def take(self, element: Element) -> list[int]:
+        """The descriptors of an element, one for each BLOB that it announces, which belong to the caller.
 
-        DescriptorError when there are fewer, which are closed, or when they may be another message's.
+        DescriptorError when they are too few, may be another message's, or are not what a peer may send; those that
+        there are are closed.
         """
         if self._mixed:
             raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
+        count = element.attached
         found = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-        if len(found) < count:
+        try:
+            if len(found) < count:
+                raise DescriptorError(f"{count} BLOBs were announced as attached, with {len(found)} descriptors")
+            for fd in found:
+                check_received(fd)
+        except DescriptorError:
             close_all(found)
-            raise DescriptorError(f"{count} BLOBs were announced as attached, with {len(found)} descriptors")
+            raise
         return found
 
     def close(self) -> None:
