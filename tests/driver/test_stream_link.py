@@ -93,3 +93,20 @@ def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next() -> 
             assert "newBLOBVector for Dev.b" in told
 
     asyncio.run(run())
+
+
+def test_blobs_that_are_too_large_are_refused() -> None:
+    async def run() -> None:
+        async with linked(blob=1000) as peer:
+            for size in (1001, (1 << 40) - 1):
+                fd = memory(b"")
+                os.ftruncate(fd, size)
+                peer.say(vector("large", size), fd)
+            peer.say(vector("next"), memory(b"12345"))
+            assert content(await peer.heard()) == ("next", b"12345")
+            assert [text.split("refused: ")[1] for text in peer.refused] == [
+                "a BLOB of 1001 bytes, more than 1000",
+                "a BLOB of 1099511627775 bytes, more than 1000",
+            ]
+
+    asyncio.run(run())

@@ -22,6 +22,8 @@ from server_tools import Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
+from indifast.driver.propertymembers import BLOBMember
+from indifast.driver.propertyvectors import BLOBVector
 from indifast.server import IPyServer
 
 MIB = 1 << 20
@@ -204,6 +206,58 @@ def test_clients_that_speak_and_reset_at_once_are_gone(
             await client.close()
 
     run_on(loop, run())
+
+
+class Taker(IPyDriver):
+    """A driver in the server's process that takes BLOBs."""
+
+    def __init__(self) -> None:
+        vector = BLOBVector("B", "B", "group", "rw", "Ok", [BLOBMember("m", "m")])
+        super().__init__(Device("Taker", [vector]))
+        self.taken: list[bytes] = []
+
+    async def rxevent(self, event: Any) -> None:
+        if event.vectorname == "B" and hasattr(event, "items"):
+            self.taken += [value for _, value in event.items()]
+
+
+def test_the_limit_of_a_blob_holds_for_attached_ones(caplog: pytest.LogCaptureFixture) -> None:
+    """A client sends them to a driver, and a device of its own sends them to clients."""
+    name = f"indifast-test-limit-{os.getpid()}"
+
+    def vector(tag: str, device: str, size: int) -> bytes:
+        one = f"<oneBLOB name='m' size='{size}' format='.x' attached='true'/>"
+        return f"<{tag} device='{device}' name='B'>{one}</{tag}>".encode()
+
+    async def run() -> None:
+        taker = Taker()
+        async with IPyServer(taker, port=0, unix_socket="@" + name, blob=MIB) as server:
+            watcher = await Client.to(server)
+            watcher.say("<enableBLOB device='Ours'>Also</enableBLOB>")
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect("\0" + name)
+            client = Client(*await asyncio.open_unix_connection(sock=sock))
+            client.say("<getProperties version='1.7'/>")
+            client.say("<defBLOBVector device='Ours' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
+            await watcher.hears("defBLOBVector", "Ours")
+            for size in (MIB + 1, 89_000_000, (1 << 40) - 1, MIB):
+                fd = os.memfd_create("sparse", os.MFD_CLOEXEC)
+                os.ftruncate(fd, size)
+                for message in (vector("newBLOBVector", "Taker", size), vector("setBLOBVector", "Ours", size)):
+                    socket.send_fds(sock, [message], [fd])
+                os.close(fd)
+            assert len((await watcher.hears("setBLOBVector", "Ours")).members[0].data) == MIB
+            assert list(map(len, await eventually(lambda: taker.taken))) == [MIB]
+            told = [element.attrs["message"] for element in await client.settle() if element.tag == "message"]
+            assert told[0] == f"refused: a BLOB of {MIB + 1} bytes, more than {MIB}, for Taker.B"
+            assert len(told) == 6
+            (sender,) = [peer for peer in peers(server) if peer["refused"]]
+            assert sender["refused"] == {"BLOB too large": 6} == server.stats()["refused"]
+            await client.close()
+            await watcher.close()
+
+    asyncio.run(run())
+    assert caplog.text.count("more than 1048576") == 2, "once for each device"
 
 
 def spy(where: str, path: str, flags: int) -> bytes:

@@ -24,9 +24,9 @@ TEXT = "<setTextVector device='Cam' name='t' state='Ok'><oneText name='m'>x</one
 class Reader:
     """What the server, the client and a driver do with what they read; keeps the content that each vector got."""
 
-    def __init__(self) -> None:
+    def __init__(self, blob: int = 1000, message: int | None = None) -> None:
         self.tokenizer = Tokenizer(relay=True)
-        self.queue = DescriptorQueue(self.tokenizer)
+        self.queue = DescriptorQueue(self.tokenizer, blob, message)
         self.got: dict[str, list[str] | None] = {}
         """By the name of the vector: the contents, None when it was refused."""
 
@@ -145,6 +145,44 @@ def test_a_file_that_its_sender_may_read_is_taken(tmp_path: Path, flags: int) ->
     reader = Reader()
     reader.read(whole("a"), [os.open(tmp_path / "file", flags)])
     assert reader.got == {"a": ["text"]}
+
+
+def sparse(size: int) -> int:
+    fd = os.memfd_create("sparse", os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    return fd
+
+
+@pytest.mark.parametrize("size", [1001, 89_000_000, (1 << 40) - 1])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_blob_that_is_too_large_costs_its_message_only(size: int, place: int) -> None:
+    before = open_fds()
+    reader = Reader()
+    ones = [ONE.format("m")] * 3
+    ones[place] = ones[place].replace("size='4'", f"size='{size}'")
+    fds = [memory("text") for _ in ones]
+    os.ftruncate(fds[place], size)
+    reader.read(START.format("large") + "".join(ones) + END + whole("next"), [*fds, memory("next")])
+    assert reader.got == {"large": None, "next": ["next"]}
+    assert open_fds() == before
+
+
+def test_the_limit_is_for_what_is_in_the_file_not_for_what_it_becomes() -> None:
+    """`size` is that of the inflated content, which nobody makes on the way."""
+    reader = Reader()
+    inflated = whole("a").replace("size='4'", "size='1000000' len='4'")
+    reader.read(inflated, [memory("text")])
+    assert reader.got == {"a": ["text"]}
+
+
+def test_all_blobs_of_a_message_together_are_bounded() -> None:
+    """An inline message has to be held while it arrives; files cost their sender nothing."""
+    before = open_fds()
+    reader = Reader(message=1999)
+    large = whole("a", 2).replace("size='4'", "size='1000'")
+    reader.read(large + whole("b"), [sparse(1000), sparse(1000), memory("next")])
+    assert reader.got == {"a": None, "b": ["next"]}
+    assert open_fds() == before
 
 
 @pytest.mark.parametrize("damage", [False, True])

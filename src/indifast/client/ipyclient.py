@@ -71,7 +71,7 @@ class IPyClient(Model):
         self.ssl = ssl
         self.clientdata = clientdata
         self.stopped = asyncio.Event()
-        self._skips: deque[str] = deque(maxlen=8)
+        self._untold: deque[str] = deque(maxlen=8)
         self._run: asyncio.Task[None] | None = None
 
     # -- running
@@ -193,7 +193,7 @@ class IPyClient(Model):
 
     async def _session(self, stream: Stream, where: str) -> str:
         """One connection from its beginning to its end; returns why it ended."""
-        connection = Connection(stream, self.limits, self._on_receive, self._on_skip)
+        connection = Connection(stream, self.limits, self._on_receive, self._on_skip, self._on_refuse)
         self._forget()
         self._connection = connection
         self._connected = True
@@ -236,10 +236,18 @@ class IPyClient(Model):
         """The tokenizer left out something that is no message; the program is told from the receiving task."""
         self._counts["skipped"] += 1
         self._counts["skipped_bytes"] += nbytes
-        if len(self._skips) == self._skips.maxlen:
-            self._skips.popleft()
+        self._complain_later(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
+
+    def _on_refuse(self, text: str) -> None:
+        """A message has come with BLOBs that are not taken."""
+        self._counts["refused"] += 1
+        self._complain_later(text)
+
+    def _complain_later(self, text: str) -> None:
+        if len(self._untold) == self._untold.maxlen:
+            self._untold.popleft()
             self._complaints.leave_out()
-        self._skips.append(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
+        self._untold.append(text)
         if self._connection is not None:
             self._connection.wake()
 
@@ -255,8 +263,8 @@ class IPyClient(Model):
                     await self._tell(event)
                     event = None
                 continue
-            if self._skips:
-                await self._complain(self._skips.popleft())
+            if self._untold:
+                await self._complain(self._untold.popleft())
                 continue
             if jobs.full():
                 await connection.hold()
@@ -312,7 +320,7 @@ class IPyClient(Model):
                 if tracing:
                     self._trace.received(element, self._verbose)
                 element = None  # type: ignore[assignment] # a BLOB must not outlive its event
-                if jobs.finished or self._skips:
+                if jobs.finished or self._untold:
                     break
 
     def _show(self, element: Element, fds: Iterable[int]) -> None:

@@ -17,7 +17,7 @@ from indifast.client.snapshot import Snap, vector_state
 from indifast.client.timers import ASK_AGAIN
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
-from indifast.transport.shm import close_all
+from indifast.transport.shm import announced, close_all
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -214,8 +214,7 @@ class Model(BlobChoices):
         try:
             for member in element.members:
                 if member.attached and member.blob_size and waiting_fds:
-                    length = int(member.attrs.get("len") or member.blob_size)
-                    event.data[member.name] = view_of(waiting_fds.popleft(), length)
+                    event.data[member.name] = view_of(waiting_fds.popleft(), announced(member)[0])
         except (OSError, ValueError) as error:
             raise ParseException(f"{element.name}: the shared memory of a BLOB cannot be read: {error}") from None
         finally:

@@ -97,7 +97,7 @@ class StreamLink:
         self._callback: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
         self._tokenizer = Tokenizer(relay=stream.local, on_skip=self._skipped, **limits.tokenizer())
-        self._descriptors = DescriptorQueue(self._tokenizer)
+        self._descriptors = DescriptorQueue(self._tokenizer, limits.blob)
         self._inbox: deque[Element] = deque()
         self._inbox_bytes = 0
         self._reading_paused = False

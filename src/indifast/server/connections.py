@@ -13,7 +13,7 @@ from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
 from indifast.routing.peer import Pace, Peer
 from indifast.transport.blobs import routable
-from indifast.transport.shm import DescriptorError, DescriptorQueue
+from indifast.transport.shm import BlobTooLarge, DescriptorError, DescriptorQueue
 from indifast.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Connection:
 
     def _take_descriptors(self, fds: list[int]) -> bool:
         if self._descriptors is None:
-            self._descriptors = DescriptorQueue(self.tokenizer)
+            self._descriptors = DescriptorQueue(self.tokenizer, self.core.limits.blob, self.core.max_held)
         try:
             self._descriptors.put(fds)
         except DescriptorError as exc:
@@ -136,6 +136,9 @@ class Connection:
                 continue
             try:
                 messages.append(routable(element, self._descriptors, self._fault))
+            except BlobTooLarge as exc:
+                text = f"{exc}, for {shown(element.device)}.{shown(element.name)}"
+                self.core.router.refuse(self.peer, "BLOB too large", element.device, text, time.monotonic())
             except DescriptorError as exc:
                 if not self._forgiving:
                     self.end(f"sent a BLOB of {shown(element.device)}.{shown(element.name)} that can't be read ({exc})")

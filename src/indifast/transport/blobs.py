@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
+from indifast.protocol.limits import unbounded
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
 from indifast.protocol.wire import start_tag
@@ -27,7 +28,6 @@ LARGE = 64 << 10
 
 _BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in the cache
 _pool = BlockPool(_BLOCK // 3 * 4, 48)  # enough for a frame of 36 MiB
-_LARGEST = 1 << 40  # bytes; a `size` from here on is a lie
 _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
 
 
@@ -153,7 +153,7 @@ class _Text:
         return self._member.slices
 
     def file(self) -> int:
-        return shm.share(self._member.data or b"", self.size if self.size < _LARGEST else 0)
+        return shm.share(self._member.data or b"", self.size if self.size < shm.LARGEST else 0)
 
 
 class BlobMessage:
@@ -251,7 +251,7 @@ class BlobMessage:
         try:
             for member in element.blobs:
                 if member.attached:
-                    length, size = _lengths(member)
+                    length, size = shm.announced(member)
                     contents.append(_File(next(left), length, size))
                 else:
                     contents.append(_Text(member))
@@ -309,7 +309,7 @@ class BlobMessage:
             pieces = self._inline
             if pieces is None or pieces is _REFUSED:  # say what there is to say, without the content
                 pieces = self._envelope(False)
-            tokenizer = Tokenizer(relay=True)
+            tokenizer = Tokenizer(relay=True, on_skip=None, **unbounded(sum(map(len, pieces))))
             (self._element,) = [element for piece in pieces for element in tokenizer.feed(piece)]
         return self._element
 
@@ -437,20 +437,6 @@ def _encode_block(data: memoryview) -> Buffer:
         return encode(data)
     block = _pool.get()
     return memoryview(block)[: encode_into(data, block)]
-
-
-def _lengths(member: Member) -> tuple[int, int]:
-    """Bytes stored and bytes announced. DescriptorError when a size is missing or no number."""
-    size = member.blob_size
-    if size is None:
-        raise DescriptorError("an attached BLOB without a valid size")
-    try:
-        length = int(member.attrs.get("len", size))
-    except ValueError:
-        raise DescriptorError("an attached BLOB without a valid len") from None
-    if not (0 <= length < _LARGEST and 0 <= size < _LARGEST):
-        raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
-    return length, size
 
 
 def routable(

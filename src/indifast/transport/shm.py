@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from indifast.protocol.message import Buffer
 
 if TYPE_CHECKING:
-    from indifast._parser import Element, Tokenizer
+    from indifast._parser import Element, Member, Tokenizer
 
 ROUNDING = 1 << 20
 """The size of a shared file is a multiple of this (as libindi makes them)."""
@@ -26,8 +26,16 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; F_SEAL_WRITE would break libindi's shared mapping on kernels before 6.7
 
 
+LARGEST = 1 << 40
+"""Bytes; a `size` from here on is a lie."""
+
+
 class DescriptorError(ValueError):
     """A descriptor that came with a message is missing or is not what the message says."""
+
+
+class BlobTooLarge(DescriptorError):
+    """All is well with the descriptors of a message, but its content exceeds what is taken."""
 
 
 def share(data: Buffer, size: int = 0) -> int:
@@ -76,6 +84,20 @@ def reopen_read_only(fd: int) -> int:
         return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return os.dup(fd)
+
+
+def announced(member: Member) -> tuple[int, int]:
+    """Bytes stored and bytes announced of an attached BLOB. DescriptorError when a size is missing or no number."""
+    size = member.blob_size
+    if size is None:
+        raise DescriptorError("an attached BLOB without a valid size")
+    try:
+        length = int(member.attrs.get("len") or size)
+    except ValueError:
+        raise DescriptorError("an attached BLOB without a valid len") from None
+    if not (0 <= length < LARGEST and 0 <= size < LARGEST):
+        raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
+    return length, size
 
 
 def check_received(fd: int) -> int:
@@ -155,8 +177,14 @@ class DescriptorQueue:
     unfinished, none can be on their way.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, blob: int, message: int | None = None) -> None:
+        """`blob`: bytes of one BLOB that are taken; `message`: of all those of one message together.
+
+        Files cost those who send them nothing, if they are sparse, but much memory those who encode what is in them.
+        """
         self._tokenizer = tokenizer
+        self._blob = blob
+        self._message = message
         self._waiting: deque[int] = deque()
         self._skipped_bytes = tokenizer.skipped_bytes
         self._lost = tokenizer.lost_attached
@@ -201,8 +229,8 @@ class DescriptorQueue:
     def take(self, element: Element) -> list[int]:
         """The descriptors of an element, one for each BLOB that it announces, which belong to the caller.
 
-        DescriptorError when they are too few, may be another message's, or are not what a peer may send; those that
-        there are are closed.
+        DescriptorError when they are too few, may be another message's, or are not what a peer may send, BlobTooLarge
+        when there is more in them than is taken; they are closed then.
         """
         if self._mixed:
             raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
@@ -211,12 +239,22 @@ class DescriptorQueue:
         try:
             if len(found) < count:
                 raise DescriptorError(f"{count} BLOBs were announced as attached, with {len(found)} descriptors")
-            for fd in found:
-                check_received(fd)
+            self._check(element, found)
         except DescriptorError:
             close_all(found)
             raise
         return found
+
+    def _check(self, element: Element, fds: Sequence[int]) -> None:
+        total = 0
+        members = [member for member in element.blobs if member.attached]
+        for member, fd in zip(members, fds, strict=True):
+            length = min(check_received(fd), announced(member)[0])  # what receivers get
+            if length > self._blob:
+                raise BlobTooLarge(f"a BLOB of {length} bytes, more than {self._blob}")
+            total += length
+        if self._message is not None and total > self._message:
+            raise BlobTooLarge(f"BLOBs of {total} bytes in all, more than {self._message}")
 
     def close(self) -> None:
         """Close those that wait."""
