@@ -167,23 +167,23 @@ def test_plain_text_and_silence_on_a_tls_port(run, authority, caplog):
     run(scenario())
 
 
-def test_handshakes_at_the_same_time_are_bounded(run, authority, monkeypatch):
+def test_those_who_connect_and_say_nothing_keep_nobody_out(run, authority, monkeypatch, caplog):
     monkeypatch.setattr(tls, "MAX_HANDSHAKES", 3)
 
     async def scenario():
         async with no_fd_leak():
             accepted: list = []
             listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
-            silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(4)]
-            silent[3].settimeout(20)
-            with contextlib.suppress(ConnectionResetError):
-                assert await asyncio.to_thread(silent[3].recv, 1) == b""
-            silent[0].close()
-            stream = None
-            while stream is None:
-                with contextlib.suppress(OSError):
-                    stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
+            silent = [socket.create_connection(("127.0.0.1", listener.port), 20) for _ in range(100)]
+            stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
             await until(lambda: accepted)
+            for sock in silent[:98]:  # the oldest have given way
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.to_thread(sock.recv, 1) == b""
+            for sock in silent[98:]:
+                sock.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    sock.recv(1)
             stream.abort()
             accepted[0].abort()
             listener.close()
@@ -191,3 +191,4 @@ def test_handshakes_at_the_same_time_are_bounded(run, authority, monkeypatch):
                 sock.close()
 
     run(scenario())
+    assert 0 < caplog.text.count("3 others have come since") < 98, "at a limited rate"

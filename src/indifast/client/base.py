@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
-from indifast.client.complaints import Allowance
 from indifast.client.trace import Trace
+from indifast.protocol.allowance import Allowance
 from indifast.protocol.message import Wire
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ class Base(UserDict[str, Any]):
 
     async def _complain(self, text: str) -> None:
         """Warn of what was left out; of many such warnings some are not given, but the next that is tells how many."""
-        unsaid = self._complaints.ask(time.monotonic())
-        if unsaid is not None:
-            await self.warning(f"{text} ({unsaid} more such warnings were left out)" if unsaid else text)
+        warning = self._complaints.warning(text, time.monotonic())
+        if warning is not None:
+            await self.warning(warning)
 
     def stats(self) -> dict[str, int]:
         """Counts since the client was made: what came and went, and whatever was refused, skipped or dropped.
