@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import os
 import socket
 import threading
@@ -76,6 +77,7 @@ def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(run, p
     payload = os.urandom(1 << 20) * 16
 
     async def scenario():
+        gc.collect()  # what other tests have read, and left in cycles
         ours, theirs = pair()
         stream, got = SocketStream(ours), Keeper()
         stream.start(got, Pieces())

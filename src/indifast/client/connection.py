@@ -128,6 +128,18 @@ class Connection:
             return
         self.fail(f"an unfinished message of {self._tokenizer.held} bytes, nothing more for {self._stall:g} s")
 
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished message."""
+        return self._tokenizer.held
+
+    def out_of_memory(self) -> None:
+        """Give the unfinished message up."""
+        held = self._tokenizer.held
+        self._tokenizer.abandon()
+        self._fds.settle(())
+        self._on_refuse(f"an unfinished message of {held} bytes is given up: there is no memory for it")
+
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.cancel()

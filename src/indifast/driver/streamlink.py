@@ -197,12 +197,25 @@ class StreamLink:
             wait = self._stall if self._reading_paused else self._stall - idle
             self._watch = asyncio.get_running_loop().call_later(wait, self._check_progress)
             return
-        text = "an unfinished message of %d bytes from %s is given up: nothing more came for %g s"
-        self._refuse(("stalled", self.peername), text, self._tokenizer.held, self.peername, self._stall)
-        self._tokenizer.abandon()
-        self._descriptors.settle(())
+        self._abandon("stalled", f"nothing more came for {self._stall:g} s")
         if not self._patient:
             self._stream.abort()
+
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished message."""
+        return self._tokenizer.held
+
+    def out_of_memory(self) -> None:
+        """See `Receiver`."""
+        self._abandon("memory", "there is no memory for it")
+
+    def _abandon(self, kind: str, why: str) -> None:
+        held = self._tokenizer.held
+        self._tokenizer.abandon()
+        self._descriptors.settle(())
+        text = "an unfinished message of %d bytes from %s is given up: %s"
+        self._refuse((kind, self.peername), text, held, self.peername, why)
 
     def eof_received(self) -> bool:
         """The peer says nothing more, but may go on listening."""

@@ -115,6 +115,13 @@ class Connection:
             self._descriptors.settle(())
         self._count_held()
 
+    def out_of_memory(self) -> None:
+        """Nobody finds memory any more, and the unfinished element of this connection takes most."""
+        held = self.held
+        self.abandon()
+        text = f"an unfinished element of {held} bytes, for which there is no memory"
+        self.core.router.refuse(self.peer, "out of memory", None, text, time.monotonic())
+
     # -- what arrives
 
     def _take_descriptors(self, fds: list[int]) -> bool:

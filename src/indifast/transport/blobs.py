@@ -342,9 +342,11 @@ class BlobMessage:
                     self._make_attached()
                 elif not attached and self._inline is None:
                     self._make_inline(tell)
-            except (OSError, OverflowError) as exc:
+            except (OSError, OverflowError, MemoryError) as exc:
                 if attached:  # no shared file to be had: every receiver takes the other form as well
-                    logger.warning("BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc))
+                    logger.warning(
+                        "BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc) or repr(exc)
+                    )
                     self._make(False)
                     self._attached = self._inline
                 else:
@@ -399,7 +401,7 @@ class BlobMessage:
         self._attached = self._envelope(True)
 
     def _refuse(self, attached: bool, exc: BaseException) -> None:
-        logger.error("BLOB of %s.%s is lost: %s", shown(self.device), shown(self.name), str(exc))
+        logger.error("BLOB of %s.%s is lost: %s", shown(self.device), shown(self.name), str(exc) or repr(exc))
         self._fault = "BLOB lost"
         if attached:
             self._attached = _REFUSED

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 
 from indifast.transport.files import FileStream, enlarge_pipe
-from indifast.transport.stream import SocketStream, Stream
+from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream
 
 SOCKET_BUFFER = 4 << 20
 """Bytes that a socket between us and a child may hold, as far as the system allows."""
@@ -104,7 +104,7 @@ class _Lines:
         self._on_line = on_line
         self._rest = b""
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(fd, self._read)
+        self._watch()
 
     def drain(self) -> None:
         """Tell what is there (a bounded amount of it), then read no more: grandchildren may keep the pipe open."""
@@ -113,11 +113,19 @@ class _Lines:
                 break
         self._close()
 
+    def _watch(self) -> None:
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._read)
+
     def _read(self) -> bool:
         """One read; whether there may be more."""
         try:
             data = os.read(self._fd, _READ)
         except (BlockingIOError, InterruptedError):
+            return False
+        except MemoryError:
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(MEMORY_PAUSE, self._watch)
             return False
         except OSError:
             data = b""

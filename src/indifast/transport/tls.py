@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from indifast.protocol.allowance import Allowance
-from indifast.transport.stream import Stream, peer_name, read_buffer, tune_tcp
+from indifast.transport.stream import Stream, peer_name, tune_tcp
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,6 @@ class TLSStream(Stream):
     def __init__(self, transport: asyncio.Transport, protocol: _Protocol, peername: str) -> None:
         super().__init__(peername, False)
         self._transport = transport
-        self._buffer = read_buffer()
         self._block: Any = None
         self._start = 0
         self._protocol = protocol
@@ -134,11 +133,15 @@ class TLSStream(Stream):
         outbox = self._outbox
         assert outbox is not None
         while outbox.pending and not (self._write_blocked or self._closed):
-            parts, _ = outbox.take(_CHUNK, _IOV_MAX)
-            total = sum(map(len, parts))
-            if total:
-                # The transport keeps what it can't write at once; `pause_writing` says when that is enough.
-                self._transport.writelines(parts)
+            try:
+                parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+                total = sum(map(len, parts))
+                if total:
+                    # The transport keeps what it can't write at once; `pause_writing` says when that is enough.
+                    self._transport.writelines(parts)
+            except MemoryError:
+                self._no_memory("what it is to be told")
+                return
             outbox.sent(total, time.monotonic())
             if not total:
                 break
