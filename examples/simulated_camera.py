@@ -107,7 +107,8 @@ class CameraDriver(IPyDriver):
         while not self.stop:
             seconds = await self.wanted.get()
             try:
-                await asyncio.wait_for(self.aborted.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self.aborted.wait()
             except TimeoutError:
                 self.image["CCD1"] = self.sky.frame()
                 await self.image.send_setVectorMembers(state="Ok", members=["CCD1"])

@@ -604,13 +604,17 @@ cdef class Content:
             dst = <uint8_t *>PyBytes_AS(made)
             at = 0
             b64_decode_init(&state)
-            for piece in self.slices:
-                view = piece
-                n = view.shape[0]
-                got = 0
-                with nogil:
-                    b64_decode_step(&state, &view[0], n, dst + at, total + 64 - at, &got)
-                at += got
+            try:
+                for piece in self.slices:
+                    view = piece
+                    n = view.shape[0]
+                    got = 0
+                    with nogil:
+                        b64_decode_step(&state, &view[0], n, dst + at, total + 64 - at, &got)
+                    at += got
+            except BaseException:
+                Py_XDECREF(made)
+                raise
             _PyBytes_Resize(&made, total)
             if self.data == NULL:
                 self.data = made

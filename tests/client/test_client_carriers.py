@@ -14,6 +14,7 @@ import trustme
 from client_support import BLOBS, LIMIT, NUMBERS, Recorder, Server
 
 from indifast.client.connection import unix_path
+from indifast.protocol.limits import Limits
 from indifast.transport import shm
 
 
@@ -118,13 +119,40 @@ def test_shared_memory(tmp_path: Path) -> None:
 
             # Messages without their descriptors, and damaged ones with some, cost themselves only.
             server.send(attached(("img", 5, "")))
-            without = await client.got("SetBLOB", 2)
-            assert (dict(without), without.state) == ({}, "Ok")
             server.send(attached(("img", 5, "")).replace("</setBLOBVector>", "</mismatch>") + BLOBS, b"wrong")
             await client.got("DefineBLOB", 2)
             server.send(attached(("img", 5, "")), b"right")
+            assert (await client.got("SetBLOB", 2))["img"] == b"right"
+            damaged = attached(("img", 5, "")).replace('name="B"', 'name="B" name="B"')
+            server.send(damaged + attached(("img", 5, "")), b"wrong", b"5 too")
+            server.send(attached(("img", 5, "")), b"right")
             assert (await client.got("SetBLOB", 3))["img"] == b"right"
             assert "ConnectionLost" not in client.types()
+            server.close()
+
+    asyncio.run(scenario())
+
+
+def test_blobs_that_are_too_large_are_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = LocalServer(str(tmp_path / "local"))
+        client: Any = Recorder(str(tmp_path / "local"))
+        client.limits = Limits(blob=1000)
+        async with client:
+            await server.accept()
+            server.send(BLOBS)
+            await client.got("DefineBLOB")
+            for size in (1001, (1 << 40) - 1):
+                fd = os.memfd_create("sparse")
+                os.ftruncate(fd, size)
+                socket.send_fds(server.peer, [attached(("img", size, "")).encode()], [fd])
+                os.close(fd)
+            server.send(attached(("img", 1000, "")), bytes(1000))
+            assert (await client.got("SetBLOB"))["img"] == bytes(1000)
+            assert client.stats()["refused"] == 2
+            assert [e.message for e in client.seen if "more than 1000" in str(getattr(e, "message", ""))] == [
+                f"D.B is refused: a BLOB of {size} bytes, more than 1000" for size in (1001, (1 << 40) - 1)
+            ]
             server.close()
 
     asyncio.run(scenario())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, Server, blob, session
+from loops import on_every_loop, run_on
 
 from indifast._parser import Tokenizer
 from indifast.client import IPyClient
@@ -147,6 +148,54 @@ def test_shutdown_ends_a_hanging_connect() -> None:
         asyncio.run(scenario())
         for filler in fillers:
             filler.close()
+
+
+@on_every_loop
+def test_a_client_reset_with_the_last_words_connects_again(loop: str) -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            client = Recorder("127.0.0.1", server.getsockname()[1])
+            client.retry_min = 0.01
+            async with asyncio.timeout(LIMIT), client:
+                for _ in range(3):
+                    connection, _ = await asyncio.get_running_loop().sock_accept(server)
+                    assert await asyncio.get_running_loop().sock_recv(connection, 1000)  # the client waits from then on
+                    connection.send(b"<message message='farewell'/>")
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    connection.close()
+                    await client.got("ConnectionLost")
+
+    run_on(loop, scenario())
+
+
+def test_a_client_cancelled_while_it_connects_leaves_no_connection_behind() -> None:
+    """However late the cancellation comes: also with the connection itself."""
+
+    async def scenario(turns: int) -> None:
+        loop = asyncio.get_running_loop()
+        connect, begun, opened = loop.sock_connect, asyncio.Event(), []
+
+        async def and_tell(sock: socket.socket, address: Any) -> None:
+            opened.append(sock)
+            begun.set()
+            await connect(sock, address)
+
+        loop.sock_connect = and_tell  # type: ignore[method-assign]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            running = asyncio.create_task(IPyClient("127.0.0.1", server.getsockname()[1]).asyncrun())
+            await begun.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait((running,), timeout=LIMIT)
+            assert running.cancelled()
+            async with asyncio.timeout(LIMIT):
+                while opened[0].fileno() >= 0:
+                    await asyncio.sleep(0)
+
+    for turns in range(10):
+        asyncio.run(scenario(turns))
 
 
 def test_retries_back_off_with_jitter() -> None:

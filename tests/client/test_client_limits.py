@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from client_support import BLOBS, LIMIT, NUMBERS, Recorder, blob, session
 
-from indifast.client.complaints import BURST, Allowance
+from indifast.protocol.allowance import BURST, Allowance
 from indifast.protocol.limits import Limits
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from blackbox import PYTHON, Channel, Hub, free_port, processor_seconds, resident_bytes, tree, until
-from fault_support import GET, Served, answers, blob, blob_definition, definition, text
+from fault_support import GET, Served, answers, blob, blob_definition, definition, do, text
 
 import indifast as ipd
 
@@ -53,6 +53,23 @@ def test_never_closed_element_takes_bounded_memory(serve: Serve) -> None:
         hostile.send(b"z" * (1 << 20))
     answers(watcher)
     assert resident_bytes(served.pid) - before < 40 << 20
+
+
+def test_without_memory_it_is_the_largest_unfinished_element_that_goes(serve: Serve) -> None:
+    """Whoever's read it is that finds none; and the log does not grow with each attempt."""
+    served = serve(memory=96 << 20)
+    watcher, hostile = served.client(), served.client()
+    hostile.send(b'<newBLOBVector device="Dev" name="blob"><oneBLOB name="b" size="400000000" format=".x">')
+    for _ in range(150):
+        hostile.send(b"QUJD" * (1 << 18))
+        answers(watcher)
+    hostile.send(b"</oneBLOB></newBLOBVector>")
+    answers(hostile, "still here")
+    watcher.send(do("refused"))
+    watcher.until(lambda m: b"&quot;out of memory&quot;: " in m or b'"out of memory": ' in m)
+    log = served.stop()
+    assert "Traceback" not in log
+    assert 0 < log.count("memory") < 20 and log.count("\n") < 60
 
 
 def test_half_element_without_progress_goes_with_its_connection(serve: Serve) -> None:

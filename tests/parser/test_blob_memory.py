@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -50,3 +51,17 @@ def test_a_wrong_announced_size_costs_no_byte(announced: int | None, width: int)
         content, most = decoded(message(announced, width), piece)
         assert content == DATA
         assert most < SIZE * 2.5
+
+
+def test_content_that_can_not_be_decoded_any_more_keeps_no_memory() -> None:
+    (element,) = Tokenizer(relay=True).feed(message(SIZE, 0))
+    member = element.members[0]
+    member.slices[0].release()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            with pytest.raises(ValueError, match="released"):
+                member.data  # noqa: B018
+        assert tracemalloc.get_traced_memory()[0] < SIZE
+    finally:
+        tracemalloc.stop()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loops import on_every_loop, run_on
 from server_tools import Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
+from indifast.driver.propertymembers import BLOBMember
+from indifast.driver.propertyvectors import BLOBVector
 from indifast.server import IPyServer
 
 MIB = 1 << 20
@@ -164,6 +170,168 @@ def test_too_many_small_messages_behind_is_too_far_behind() -> None:
             sock.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+@pytest.mark.parametrize("answered", [False, True])
+@on_every_loop
+def test_clients_that_speak_and_reset_at_once_are_gone(
+    loop: str, answered: bool, family: socket.AddressFamily, tmp_path: Path
+) -> None:
+    """Otherwise five of them would use up all connections for good."""
+    question = b"<getProperties version='1.7'/>"
+
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, unix_socket=str(tmp_path / "socket"), maxconnections=5) as server:
+            where = ("127.0.0.1", server.port) if family == socket.AF_INET else server.unix_socket
+            for _ in range(20):
+                clients = [socket.socket(family) for _ in range(5)]
+                for sock in clients:
+                    sock.connect(where)  # the kernel takes it
+                    if answered:
+                        sock.send(question)
+                if answered:
+                    await eventually(lambda clients=clients: len(select.select(clients, (), (), 0)[0]) == len(clients))
+                else:
+                    await eventually(lambda: server.stats()["clients"] == 5)
+                for sock in clients:  # the server sees nothing before all is done
+                    sock.send(question)
+                    if family == socket.AF_INET:
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    sock.close()
+                await eventually(lambda: server.stats()["clients"] == 0)
+            assert server.stats()["surplus"] == 0
+            client = await Client.to(server)
+            await client.hears("defNumberVector", "Echo")
+            await client.close()
+
+    run_on(loop, run())
+
+
+class Taker(IPyDriver):
+    """A driver in the server's process that takes BLOBs."""
+
+    def __init__(self) -> None:
+        vector = BLOBVector("B", "B", "group", "rw", "Ok", [BLOBMember("m", "m")])
+        super().__init__(Device("Taker", [vector]))
+        self.taken: list[bytes] = []
+
+    async def rxevent(self, event: Any) -> None:
+        if event.vectorname == "B" and hasattr(event, "items"):
+            self.taken += [value for _, value in event.items()]
+
+
+def test_the_limit_of_a_blob_holds_for_attached_ones(caplog: pytest.LogCaptureFixture) -> None:
+    """A client sends them to a driver, and a device of its own sends them to clients."""
+    name = f"indifast-test-limit-{os.getpid()}"
+
+    def vector(tag: str, device: str, size: int) -> bytes:
+        one = f"<oneBLOB name='m' size='{size}' format='.x' attached='true'/>"
+        return f"<{tag} device='{device}' name='B'>{one}</{tag}>".encode()
+
+    async def run() -> None:
+        taker = Taker()
+        async with IPyServer(taker, port=0, unix_socket="@" + name, blob=MIB) as server:
+            watcher = await Client.to(server)
+            watcher.say("<enableBLOB device='Ours'>Also</enableBLOB>")
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect("\0" + name)
+            client = Client(*await asyncio.open_unix_connection(sock=sock))
+            client.say("<getProperties version='1.7'/>")
+            client.say("<defBLOBVector device='Ours' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
+            await watcher.hears("defBLOBVector", "Ours")
+            for size in (MIB + 1, 89_000_000, (1 << 40) - 1, MIB):
+                fd = os.memfd_create("sparse", os.MFD_CLOEXEC)
+                os.ftruncate(fd, size)
+                for message in (vector("newBLOBVector", "Taker", size), vector("setBLOBVector", "Ours", size)):
+                    socket.send_fds(sock, [message], [fd])
+                os.close(fd)
+            assert len((await watcher.hears("setBLOBVector", "Ours")).members[0].data) == MIB
+            assert list(map(len, await eventually(lambda: taker.taken))) == [MIB]
+            told = [element.attrs["message"] for element in await client.settle() if element.tag == "message"]
+            assert told[0] == f"refused: a BLOB of {MIB + 1} bytes, more than {MIB}, for Taker.B"
+            assert len(told) == 6
+            (sender,) = [peer for peer in peers(server) if peer["refused"]]
+            assert sender["refused"] == {"BLOB too large": 6} == server.stats()["refused"]
+            await client.close()
+            await watcher.close()
+
+    asyncio.run(run())
+    assert caplog.text.count("more than 1048576") == 2, "once for each device"
+
+
+def spy(where: str, path: str, flags: int) -> bytes:
+    """Send a file as a BLOB that one could not read; what comes back on a second connection."""
+    sender, watcher = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    found = b""
+
+    def ping(sock: socket.socket) -> None:
+        nonlocal found
+        heard = b""
+        with contextlib.suppress(ConnectionError):
+            sock.sendall(b"<pingRequest uid='settled'/>")
+            while b"settled" not in heard:
+                data, fds, _, _ = socket.recv_fds(sock, 1 << 16, 16)
+                if not data:
+                    return
+                heard += data
+                for fd in fds:
+                    found += os.pread(fd, 100, 0)
+        found += heard
+
+    with sender, watcher:
+        for sock in (sender, watcher):
+            sock.settimeout(20)
+            sock.connect(where)
+        watcher.sendall(b"<getProperties version='1.7'/><enableBLOB device='Spy'>Also</enableBLOB>")
+        sender.sendall(b"<defBLOBVector device='Spy' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
+        ping(sender)
+        ping(watcher)
+        one = b"<oneBLOB name='m' size='20' format='.x' attached='true'/>"
+        message = b"<setBLOBVector device='Spy' name='B' state='Ok'>" + one + b"</setBLOBVector>"
+        socket.send_fds(sender, [message], [os.open(path, flags)])
+        ping(sender)
+        ping(watcher)
+    return found
+
+
+@pytest.mark.parametrize(("flags", "mode"), [(os.O_PATH, 0o600), (os.O_WRONLY, 0o622), (os.O_RDONLY, 0o644)])
+def test_nobody_is_shown_a_file_that_he_may_not_read(flags: int, mode: int) -> None:
+    """The server may read everything, those who connect to its local socket may not.
+
+    Only root can act as somebody else. Run by others, the test shows that such a descriptor is refused whose it may be.
+    """
+    name = f"\0indifast-test-{os.getpid()}-{flags}"
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        secret = Path(folder, "secret")
+        secret.write_bytes(b"what root alone knows" * 100)
+        secret.chmod(mode)
+        reading, writing = os.pipe()
+        answer, answers = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                if os.geteuid() == 0:
+                    os.setgroups([])
+                    os.setgid(65534)
+                    os.setuid(65534)
+                os.read(reading, 1)
+                os.write(answers, b"got " + spy(name, str(secret), flags))
+            finally:
+                os._exit(0)
+
+        async def run() -> bytes:
+            async with IPyServer(port=None, unix_socket="@" + name[1:]):
+                os.write(writing, b"x")
+                await asyncio.to_thread(os.waitpid, child, 0)
+                return os.read(answer, 1 << 16)
+
+        told = asyncio.run(run())
+        for fd in (reading, writing, answer, answers):
+            os.close(fd)
+    assert told.startswith(b"got ") and b"settled" in told
+    assert (b"what root alone knows" in told) == (flags == os.O_RDONLY)
 
 
 def test_an_unfinished_element_goes_with_its_connection() -> None:

@@ -390,8 +390,9 @@ def test_a_blob_without_its_descriptor(forgiving, caplog):
     assert "2 BLOBs were announced" in caplog.text
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("at_once", [False, True])
-def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_once, caplog):
+def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_once, early, caplog):
     code = (
         "import socket\n"
         "line(); define()\n"
@@ -401,6 +402,8 @@ def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_on
         "one = \"<oneBLOB name='b' size='5' format='' attached='true'/>\"\n"
         "start = \"<setBLOBVector device='Toy' name='B' state='Ok'>\" + one\n"
         "whole = start + '</setBLOBVector>'\n"
+        f"if {early}:\n"
+        "    start = start.replace('state=', 'device=') + '</setBLOBVector>'\n"
         f"if {at_once}:\n"
         "    socket.send_fds(sock, [(start + whole).encode()], [share(b'WRONG'), share(b'right')])\n"
         "else:\n"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from blackbox import LIMIT, free_port
+from loops import on_every_loop, run_on
 from server_tools import Client, Echo, eventually
 
 from indifast.server import IPyServer
@@ -53,6 +55,55 @@ def test_clients_and_drivers_of_both_sides_see_each_other() -> None:
             await at_b.close()
 
     asyncio.run(run())
+
+
+def speak_and_reset(sock: socket.socket, words: bytes) -> None:
+    """Both at once for a peer on the same event loop."""
+    sock.send(words)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+
+
+@on_every_loop
+def test_a_link_that_is_reset_with_the_last_words_is_made_again(loop: str) -> None:
+    async def run() -> None:
+        async with served("A") as a:
+            with socket.create_server(("127.0.0.1", 0)) as far:
+                far.setblocking(False)
+                remote = a.add_remote("127.0.0.1", far.getsockname()[1])
+                for _ in range(3):
+                    async with asyncio.timeout(LIMIT):
+                        link, _ = await asyncio.get_running_loop().sock_accept(far)
+                    await eventually(lambda: remote.connected)
+                    speak_and_reset(link, b"<message device='Far' message='farewell'/>")
+
+    run_on(loop, run())
+
+
+def test_a_link_can_be_ended_at_any_moment_of_its_beginning() -> None:
+    """The cancellation may come together with the connection."""
+
+    async def run(turns: int) -> None:
+        async with served("A") as a, served("B") as b:
+            loop = asyncio.get_running_loop()
+            connect, begun = loop.sock_connect, asyncio.Event()
+
+            async def and_tell(sock: socket.socket, address: Any) -> None:
+                begun.set()
+                await connect(sock, address)
+
+            loop.sock_connect = and_tell  # type: ignore[method-assign]
+            remote = a.add_remote("127.0.0.1", b.port)
+            async with asyncio.timeout(LIMIT):
+                await begun.wait()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await remote.end()
+            assert not remote.connected
+            await eventually(lambda: not b.stats()["clients"])
+
+    for turns in range(8):
+        asyncio.run(run(turns))
 
 
 def test_blobs_cross_both_ways_only_while_they_are_wanted() -> None:

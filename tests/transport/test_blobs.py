@@ -19,6 +19,7 @@ from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 
+GIB = 1 << 30
 SMALL = os.urandom(1000)
 BIG = os.urandom(5 * LARGE + 17)
 VECTOR = {"device": "Cam", "name": "CCD1", "state": "Ok", "timestamp": "2026-01-01T00:00:00", "message": None}
@@ -42,7 +43,7 @@ def attached_vector(*members: str) -> str:
 
 
 def received(text: str, *fds: int) -> BlobMessage:
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer(), GIB)
     descriptors.put(fds)
     message = routable(parse(text), descriptors)
     assert isinstance(message, BlobMessage)
@@ -395,7 +396,7 @@ def test_descriptors_that_are_no_files_are_refused_without_a_leak(make, tmp_path
 def test_sizes_that_lie_are_refused_without_a_leak(attributes):
     before = open_fds()
     element = parse(attached_vector(f"name='a' {attributes}"))
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer(), GIB)
     descriptors.put([memfd(SMALL)])
     if element.attached:
         with pytest.raises(DescriptorError):
@@ -403,6 +404,30 @@ def test_sizes_that_lie_are_refused_without_a_leak(attributes):
     descriptors.close()
     gc.collect()
     assert open_fds() == before
+
+
+def test_a_message_that_was_taken_is_read_whatever_the_limits_of_a_tokenizer_are(monkeypatch):
+    """A server with higher limits than these has passed it on; a driver in its process reads it."""
+    size = GIB + (1 << 20)
+    sparse = os.memfd_create("sparse", os.MFD_CLOEXEC)
+    os.ftruncate(sparse, size)
+    zeros = b64encode(bytes(blobs._BLOCK))
+
+    def encode_zeros(block: memoryview) -> bytes:
+        assert not block[-1]
+        return zeros if len(block) == blobs._BLOCK else b64encode(block)
+
+    monkeypatch.setattr(blobs, "_encode_block", encode_zeros)  # as the encoder does it, in the memory of one block
+    depth, note = "<x>" * 20 + "</x>" * 20, "y" * 100_000
+    text = f"<setBLOBVector device='Cam' name='CCD1' message='{note}'>"
+    text += f"<oneBLOB name='a' size='{size}' format='.x' attached='true'/>{depth}</setBLOBVector>"
+    tokenizer = Tokenizer(relay=True, attribute=1 << 20, depth=64)
+    (element,) = tokenizer.feed(text.encode())
+    descriptors = DescriptorQueue(tokenizer, 2 * GIB)
+    descriptors.put([sparse])
+    read = routable(element, descriptors).element()
+    assert read.attrs["message"] == note
+    assert sum(map(len, read.members[0].slices)) == -(-size // 3) * 4
 
 
 def test_a_file_truncated_after_sending_costs_its_message_only(caplog):
@@ -467,7 +492,7 @@ def test_a_file_truncated_while_it_is_sent_is_filled_up_and_told(monkeypatch, ca
     async def scenario():
         async with no_fd_leak():
             data = os.urandom((7 << 20) + 5)
-            descriptors = DescriptorQueue()
+            descriptors = DescriptorQueue(Tokenizer(), GIB)
             ours = memfd(data)
             descriptors.put([os.dup(ours)])
             faults: list[str] = []
@@ -507,7 +532,7 @@ def test_missing_descriptors_are_an_error_and_those_that_came_are_closed():
 
 def test_descriptors_without_elements_are_bounded():
     before = open_fds()
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer(), GIB)
     with pytest.raises(DescriptorError, match="more than"):
         for _ in range(shm.MAX_WAITING + 1):
             descriptors.put([os.dup(0)])
@@ -516,7 +541,7 @@ def test_descriptors_without_elements_are_bounded():
 
 def test_the_nth_announced_blob_takes_the_nth_descriptor():
     files = [memfd(bytes([number]) * 10) for number in range(3)]
-    descriptors = DescriptorQueue()
+    descriptors = DescriptorQueue(Tokenizer(), GIB)
     descriptors.put(files[:2])
     descriptors.put(files[2:])
     first = routable(parse(attached_vector("name='a' size='10' format=''")), descriptors)
@@ -547,4 +572,4 @@ def test_other_elements_travel_as_they_are():
         "<setBLOBVector device='Cam' name='CCD1' state='Busy'/>",
     ):
         element = parse(text)
-        assert routable(element, DescriptorQueue()) is element
+        assert routable(element, DescriptorQueue(Tokenizer(), GIB)) is element

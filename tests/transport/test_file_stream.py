@@ -156,6 +156,24 @@ def test_two_sockets():
         sock.close()
 
 
+def test_two_sockets_one_of_which_is_reset(run):
+    async def scenario():
+        async with no_fd_leak():
+            (first, source), (sink, second) = socket.socketpair(), socket.socketpair()
+            source.setblocking(False)
+            sink.setblocking(False)
+            source.send(b"nobody reads this")
+            stream, got = FileStream(source.detach(), sink.detach(), "two sockets"), Recorder()
+            stream.start(got, Pieces())
+            first.send(b"last words")  # the loop has not had its turn yet
+            first.close()
+            await until(lambda: got.lost)
+            assert got.data == b"last words"
+            second.close()
+
+    run(scenario())
+
+
 def test_pause_and_abort_of_a_thread_that_reads(tmp_path):
     (tmp_path / "in").write_bytes(b"x" * (5 << 20))
 

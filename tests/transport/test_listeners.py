@@ -15,7 +15,7 @@ from transport_support import Pieces, Recorder, no_fd_leak, until
 from indifast.transport.connect import listen_tcp, listen_unix, open_tcp, open_unix
 
 
-def test_localhost_is_both_families_on_one_port():
+def test_localhost_is_both_families_on_one_port(run):
     async def scenario():
         async with no_fd_leak():
             accepted: list = []
@@ -30,29 +30,29 @@ def test_localhost_is_both_families_on_one_port():
                 stream.abort()
             listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("host", [None, ""])
-def test_all_interfaces(host):
+def test_all_interfaces(run, host):
     async def scenario():
         listener = await listen_tcp(host, 0, lambda stream: stream.abort())
         assert sorted(sock.getsockname()[0] for sock in listener.sockets) == ["0.0.0.0", "::"]
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_several_hosts_and_a_repeated_one():
+def test_several_hosts_and_a_repeated_one(run):
     async def scenario():
         listener = await listen_tcp(["127.0.0.1", "127.0.0.2", "127.0.0.1"], 0, lambda stream: stream.abort())
         assert sorted(sock.getsockname()[0] for sock in listener.sockets) == ["127.0.0.1", "127.0.0.2"]
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_port_in_use_is_an_error_with_a_remedy():
+def test_a_port_in_use_is_an_error_with_a_remedy(run):
     async def scenario():
         async with no_fd_leak():
             listener = await listen_tcp("localhost", 0, lambda stream: stream.abort())
@@ -60,27 +60,27 @@ def test_a_port_in_use_is_an_error_with_a_remedy():
                 await listen_tcp("localhost", listener.port, lambda stream: stream.abort())
             listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_an_unknown_host_is_an_error():
+def test_an_unknown_host_is_an_error(run):
     async def scenario():
         with pytest.raises(OSError, match=r"no-such-host\.invalid"):
             await listen_tcp("no-such-host.invalid", 0, lambda stream: stream.abort())
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_nothing_is_inherited_by_children():
+def test_nothing_is_inherited_by_children(run):
     async def scenario():
         listener = await listen_tcp("localhost", 0, lambda stream: stream.abort())
         assert not any(os.get_inheritable(sock.fileno()) for sock in listener.sockets)
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_closing_the_listener_leaves_its_streams():
+def test_closing_the_listener_leaves_its_streams(run):
     async def scenario():
         accepted: list = []
         listener = await listen_tcp("127.0.0.1", 0, accepted.append)
@@ -99,11 +99,11 @@ def test_closing_the_listener_leaves_its_streams():
         stream.abort()
         await until(lambda: got.lost)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pytest.mark.parametrize("abstract", [True, False])
-def test_unix_sockets(tmp_path, abstract):
+def test_unix_sockets(run, tmp_path, abstract):
     async def scenario():
         async with no_fd_leak():
             path = f"\0indifast-test-{os.getpid()}" if abstract else str(tmp_path / "socket")
@@ -122,10 +122,10 @@ def test_unix_sockets(tmp_path, abstract):
             accepted[0].abort()
             listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_the_socket_file_of_a_dead_server_is_replaced(tmp_path):
+def test_the_socket_file_of_a_dead_server_is_replaced(run, tmp_path):
     path = str(tmp_path / "socket")
     subprocess.run(
         [sys.executable, "-c", "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", path], check=True
@@ -141,11 +141,11 @@ def test_the_socket_file_of_a_dead_server_is_replaced(tmp_path):
         accepted[0].abort()
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
     assert not os.path.exists(path), "and a server that ends removes its own"
 
 
-def test_a_plain_file_in_the_way_is_left_alone(tmp_path):
+def test_a_plain_file_in_the_way_is_left_alone(run, tmp_path):
     path = tmp_path / "notes"
     path.write_text("important")
 
@@ -153,11 +153,11 @@ def test_a_plain_file_in_the_way_is_left_alone(tmp_path):
         with pytest.raises(OSError, match="in use"):
             await listen_unix(str(path), lambda stream: stream.abort())
 
-    asyncio.run(scenario())
+    run(scenario())
     assert path.read_text() == "important"
 
 
-def test_a_system_out_of_descriptors_is_survived(caplog):
+def test_a_system_out_of_descriptors_is_survived(run, caplog):
     async def scenario():
         accepted: list = []
         listener = await listen_tcp("127.0.0.1", 0, accepted.append)
@@ -191,5 +191,5 @@ def test_a_system_out_of_descriptors_is_survived(caplog):
             sock.close()
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
     assert caplog.text.count("cannot accept") == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -29,7 +31,7 @@ async def finish(child: Child) -> None:
 
 
 @pytest.mark.parametrize("pipes", [False, True])
-def test_a_child_speaks_on_its_standard_input_and_output(pipes):
+def test_a_child_speaks_on_its_standard_input_and_output(run, pipes):
     code = (
         "import os, socket, stat\n"
         "is_socket = stat.S_ISSOCK(os.fstat(0).st_mode) and os.fstat(0).st_ino == os.fstat(1).st_ino\n"
@@ -49,10 +51,10 @@ def test_a_child_speaks_on_its_standard_input_and_output(pipes):
             assert await child.wait() == 0
             assert child.returncode == 0
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_nothing_else_is_inherited():
+def test_nothing_else_is_inherited(run):
     code = "import os; os.write(1, ' '.join(sorted(os.listdir('/proc/self/fd'))).encode())"
 
     async def scenario():
@@ -65,10 +67,10 @@ def test_nothing_else_is_inherited():
         assert got.data == b"0 1 2 3"  # 3: the listing itself
         os.close(extra)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_standard_error_line_by_line_whatever_it_is():
+def test_standard_error_line_by_line_whatever_it_is(run):
     code = (
         "import os\n"
         "os.write(2, b'first\\nsecond')\n"
@@ -85,13 +87,13 @@ def test_standard_error_line_by_line_whatever_it_is():
         assert lines[-1] == "end without newline"
         await finish(child)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 LEFT_OUT = re.compile(r"\(lines left out in that second: (\d+)\)")
 
 
-def test_standard_error_is_limited_by_rate_and_what_is_left_out_is_told():
+def test_standard_error_is_limited_by_rate_and_what_is_left_out_is_told(run):
     """By rate, not in total: who falls silent for a second is heard again. What comes last is told in any case."""
     count = 300_000
     code = (
@@ -124,7 +126,7 @@ def test_standard_error_is_limited_by_rate_and_what_is_left_out_is_told():
         assert heard(lines) == 1001
         child.stream.abort()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def heard(lines: list[str]) -> int:
@@ -132,7 +134,7 @@ def heard(lines: list[str]) -> int:
     return sum(int(found[1]) if (found := LEFT_OUT.fullmatch(line)) else 1 for line in lines)
 
 
-def test_what_is_left_out_costs_no_look_at_each_line(monkeypatch):
+def test_what_is_left_out_costs_no_look_at_each_line(run, monkeypatch):
     """A driver that writes nothing but line feeds would stop the server otherwise."""
     calls = 0
 
@@ -152,10 +154,10 @@ def test_what_is_left_out_costs_no_look_at_each_line(monkeypatch):
         assert calls <= 200 * 10
         await finish(child)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_line_without_end_is_limited_like_others():
+def test_a_line_without_end_is_limited_like_others(run):
     code = f"import os\nline = b'x' * {1000 * LONGEST_LINE}\nwhile line: line = line[os.write(2, line):]\n"
 
     async def scenario():
@@ -166,10 +168,10 @@ def test_a_line_without_end_is_limited_like_others():
         assert {line for line in lines if not LEFT_OUT.fullmatch(line)} == {"x" * LONGEST_LINE}
         child.stream.abort()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_child_that_closes_its_standard_error_lives_on():
+def test_a_child_that_closes_its_standard_error_lives_on(run):
     async def scenario():
         child = python("import os; os.close(2); os.write(1, b'still here'); os.read(0, 1)")
         got = Recorder()
@@ -179,10 +181,10 @@ def test_a_child_that_closes_its_standard_error_lives_on():
         assert child.returncode is None
         await finish(child)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_terminate_and_kill():
+def test_terminate_and_kill(run):
     stubborn = "import signal, os; signal.signal(15, signal.SIG_IGN); os.write(1, b'x'); signal.pause()"
 
     async def scenario():
@@ -199,10 +201,10 @@ def test_terminate_and_kill():
             assert await child.stop(grace=0.1) == -signal.SIGKILL
             assert not psutil.pid_exists(child.pid), "reaped"
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_what_a_child_leaves_behind_goes_with_it():
+def test_what_a_child_leaves_behind_goes_with_it(run):
     code = (
         "import subprocess, os\n"
         "left = subprocess.Popen(['sleep', '1000'])\n"
@@ -221,10 +223,10 @@ def test_what_a_child_leaves_behind_goes_with_it():
         await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
         child.stream.abort()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_environment():
+def test_environment(run):
     async def scenario():
         child = python("import os; os.write(1, os.environ['INDIDEV'].encode())", env=os.environ | {"INDIDEV": "My CCD"})
         got = Recorder()
@@ -233,10 +235,10 @@ def test_environment():
         assert got.data == b"My CCD"
         await child.wait()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_missing_program_is_an_error_with_a_remedy(tmp_path):
+def test_a_missing_program_is_an_error_with_a_remedy(run, tmp_path):
     async def scenario():
         async with no_fd_leak():
             with pytest.raises(FileNotFoundError, match=r"no program 'indi_no_such_driver' .* install it"):
@@ -247,10 +249,10 @@ def test_a_missing_program_is_an_error_with_a_remedy(tmp_path):
             with pytest.raises(PermissionError, match="make it executable"):
                 spawn(str(tmp_path / "notes"), on_stderr=print)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_program_that_is_none_ends_with_a_line(tmp_path):
+def test_a_program_that_is_none_ends_with_a_line(run, tmp_path):
     (tmp_path / "broken").write_bytes(b"\x7fELF nonsense")
     (tmp_path / "broken").chmod(0o755)
 
@@ -265,13 +267,55 @@ def test_a_program_that_is_none_ends_with_a_line(tmp_path):
             assert lines
             await finish(child)
 
-    asyncio.run(scenario())
+    run(scenario())
+
+
+@pytest.mark.parametrize("pipes", [False, True])
+def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(run, pipes):
+    """However far it comes: no descriptor is left open, and no child behind."""
+    process._killed_with_us()  # asked once, while there are descriptors
+    outcomes = []
+
+    async def attempt(left: int) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        fillers: list[int] = []
+        child = None
+        try:
+            highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    fillers.append(os.open("/dev/null", os.O_RDONLY))
+            for _ in range(left):
+                os.close(fillers.pop())
+            try:
+                child = spawn("cat", on_stderr=print, pipes=pipes)
+            except OSError as exc:
+                assert exc.errno == errno.EMFILE
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in fillers:
+                os.close(fd)
+        outcomes.append(child is not None)
+        if child is not None:
+            await finish(child)
+
+    async def scenario():
+        before = psutil.Process().children()
+        for left in range(16):
+            async with no_fd_leak():
+                await attempt(left)
+        assert psutil.Process().children() == before
+
+    run(scenario())
+    assert outcomes == sorted(outcomes)
+    assert {False, True} == set(outcomes)
 
 
 @pytest.mark.parametrize(
     "answer", ["echo unrecognized option >&2; exit 1", "echo '-d, --dump  --nnp'", "echo --nnp >&2"]
 )
-def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypatch, answer):
+def test_a_setpriv_that_knows_no_such_option_is_done_without(run, tmp_path, monkeypatch, answer):
     fake = tmp_path / "setpriv"
     fake.write_text(f"#!/bin/sh\n[ $# -eq 1 ] || exit 1\n{answer}\n")
     fake.chmod(0o755)
@@ -286,7 +330,7 @@ def test_a_setpriv_that_knows_no_such_option_is_done_without(tmp_path, monkeypat
         assert await child.wait() == 0
 
     try:
-        asyncio.run(scenario())
+        run(scenario())
     finally:
         process._killed_with_us.cache_clear()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gc
 import os
 import socket
 import threading
@@ -31,8 +32,15 @@ def unix_pair() -> tuple[socket.socket, socket.socket]:
 pairs = pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
 
 
+def reset(sock: socket.socket) -> None:
+    """Close a socket so that its peer hears of a reset; on a Unix socket there must be something unread."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+
+
 @pairs
-def test_bytes_travel_both_ways(pair):
+def test_bytes_travel_both_ways(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
@@ -48,7 +56,7 @@ def test_bytes_travel_both_ways(pair):
         await until(lambda: got.lost == [None])
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 class Keeper(Recorder):
@@ -65,10 +73,11 @@ class Keeper(Recorder):
 
 
 @pairs
-def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(pair):
+def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(run, pair):
     payload = os.urandom(1 << 20) * 16
 
     async def scenario():
+        gc.collect()  # what other tests have read, and left in cycles
         ours, theirs = pair()
         stream, got = SocketStream(ours), Keeper()
         stream.start(got, Pieces())
@@ -87,11 +96,11 @@ def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(pair):
         stream.abort()
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pairs
-def test_a_large_message_arrives_whole_while_the_reader_is_slow(pair):
+def test_a_large_message_arrives_whole_while_the_reader_is_slow(run, pair):
     payload = os.urandom(1 << 20) * 9 + b"tail"
 
     async def scenario():
@@ -114,11 +123,11 @@ def test_a_large_message_arrives_whole_while_the_reader_is_slow(pair):
         assert received == payload
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pairs
-def test_close_flushes_what_is_queued(pair):
+def test_close_flushes_what_is_queued(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
@@ -131,11 +140,11 @@ def test_close_flushes_what_is_queued(pair):
         await until(lambda: got.lost == [None])
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pairs
-def test_close_does_not_wait_for_ever(pair):
+def test_close_does_not_wait_for_ever(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
@@ -147,10 +156,10 @@ def test_close_does_not_wait_for_ever(pair):
         assert out.queued > 0
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_the_last_words_reach_a_peer_whose_own_were_not_read():
+def test_the_last_words_reach_a_peer_whose_own_were_not_read(run):
     """Closing a TCP socket with unread input would reset the connection and destroy what is on its way."""
 
     async def scenario():
@@ -165,11 +174,11 @@ def test_the_last_words_reach_a_peer_whose_own_were_not_read():
         assert await asyncio.to_thread(theirs.recv, 100) == b"good bye"
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pairs
-def test_end_of_file_is_told_at_once_and_once(pair):
+def test_end_of_file_is_told_at_once_and_once(run, pair):
     async def scenario():
         async with no_fd_leak():
             ours, theirs = pair()
@@ -186,11 +195,11 @@ def test_end_of_file_is_told_at_once_and_once(pair):
             await asyncio.sleep(0)
             assert got.lost == [None]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pairs
-def test_a_half_closed_peer_still_gets_its_answer(pair):
+def test_a_half_closed_peer_still_gets_its_answer(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(half_open=True), Pieces()
@@ -206,23 +215,82 @@ def test_a_half_closed_peer_still_gets_its_answer(pair):
         await until(lambda: got.lost == [None])
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_reset_is_told_as_an_error():
+def test_a_reset_is_told_as_an_error(run):
     async def scenario():
         ours, theirs = tcp_pair()
         stream, got = SocketStream(ours), Recorder()
         stream.start(got, Pieces())
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        theirs.close()
+        reset(theirs)
         await until(lambda: got.lost)
         assert isinstance(got.lost[0], ConnectionResetError)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails():
+@pytest.mark.parametrize("size", [10, 100_000, 150_000])
+@pytest.mark.parametrize("paused", [False, True])
+@pairs
+def test_a_reset_together_with_the_last_bytes_is_noticed(run, pair, paused, size):
+    """The loop may tell of both at once, and of nothing more."""
+
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = pair()
+            stream, got, out = SocketStream(ours), Recorder(), Pieces()
+            stream.start(got, out)
+            out.put(b"an answer that the peer does not read")
+            if paused:
+                stream.pause_reading()
+            await asyncio.sleep(0)
+            theirs.setblocking(False)
+            sent = theirs.send(bytes(size))  # from here on the loop has no turn
+            reset(theirs)
+            if paused:
+                await asyncio.sleep(0)
+                stream.resume_reading()
+            await until(lambda: got.lost)
+            assert isinstance(got.lost[0], ConnectionResetError)
+            assert stream.closed
+            if pair is unix_pair:
+                assert len(got.data) == sent
+            else:  # of what was sent last, some may not have arrived when the reset came
+                assert min(size, 32 << 10) <= len(got.data) <= sent
+
+    run(scenario())
+
+
+@pairs
+def test_a_peer_that_resets_while_it_is_answered_is_noticed(run, pair):
+    """Writing to it takes the error away that reading would have found."""
+
+    class Answering(Recorder):
+        def data_received(self, data, start, end, fds):
+            super().data_received(data, start, end, fds)
+            out.put(b"answer")
+            stream.wake()
+
+    ours, theirs = pair()
+    out = Pieces()
+
+    async def scenario():
+        nonlocal stream
+        stream, got = SocketStream(ours), Answering()
+        stream.start(got, out)
+        ours.send(b"greeting")
+        await asyncio.sleep(0)
+        theirs.send(b"question")
+        reset(theirs)
+        await until(lambda: got.lost)
+        assert got.data == b"question"
+
+    stream: SocketStream
+    run(scenario())
+
+
+def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails(run):
     async def scenario():
         ours, theirs = unix_pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
@@ -234,10 +302,10 @@ def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails():
         assert got.data == b"m" * 100_000
         assert got.lost == [None]
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_failed_write_keeps_nothing_alive():
+def test_a_failed_write_keeps_nothing_alive(run):
     """The traceback of the error knows all callers, and so the frame that was to be sent, and its descriptors."""
 
     class Frame:
@@ -259,11 +327,11 @@ def test_a_failed_write_keeps_nothing_alive():
         assert not stream.closed, "its end of file is still to be read"
         await stream.wait_closed()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @pairs
-def test_pause_leaves_the_bytes_with_the_peer(pair):
+def test_pause_leaves_the_bytes_with_the_peer(run, pair):
     async def scenario():
         ours, theirs = pair()
         theirs.setblocking(False)
@@ -280,10 +348,10 @@ def test_pause_leaves_the_bytes_with_the_peer(pair):
         stream.abort()
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_one_busy_stream_does_not_keep_another_waiting():
+def test_one_busy_stream_does_not_keep_another_waiting(run):
     async def scenario():
         busy_ours, busy_theirs = unix_pair()
         quiet_ours, quiet_theirs = unix_pair()
@@ -314,10 +382,10 @@ def test_one_busy_stream_does_not_keep_another_waiting():
         busy_theirs.close()
         quiet_theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_received_bytes_are_never_overwritten():
+def test_received_bytes_are_never_overwritten(run):
     """Receivers keep slices of the buffers: what comes later must go elsewhere."""
 
     class Slices(Recorder):
@@ -341,10 +409,10 @@ def test_received_bytes_are_never_overwritten():
         stream.abort()
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_descriptors_travel_with_the_first_byte_of_their_message():
+def test_descriptors_travel_with_the_first_byte_of_their_message(run):
     async def scenario():
         async with no_fd_leak():
             ours, theirs = unix_pair()
@@ -368,10 +436,10 @@ def test_descriptors_travel_with_the_first_byte_of_their_message():
             stream.abort()
             theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_received_descriptors_are_handed_over_and_close_on_exec():
+def test_received_descriptors_are_handed_over_and_close_on_exec(run):
     async def scenario():
         async with no_fd_leak():
             ours, theirs = unix_pair()
@@ -387,10 +455,10 @@ def test_received_descriptors_are_handed_over_and_close_on_exec():
             stream.abort()
             theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak():
+def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak(run):
     async def scenario():
         async with no_fd_leak():
             ours, theirs = unix_pair()
@@ -405,10 +473,10 @@ def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak()
                 os.close(fd)
             theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_shared_flags_stay_as_they_are():
+def test_shared_flags_stay_as_they_are(run):
     async def scenario():
         ours, theirs = unix_pair()
         flags = fcntl.fcntl(ours, fcntl.F_GETFL)
@@ -421,10 +489,10 @@ def test_shared_flags_stay_as_they_are():
         stream.abort()
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_an_error_in_the_receiver_ends_only_its_stream(caplog):
+def test_an_error_in_the_receiver_ends_only_its_stream(run, caplog):
     class Faulty(Recorder):
         def data_received(self, data, start, end, fds):
             raise RuntimeError("bug")
@@ -438,11 +506,11 @@ def test_an_error_in_the_receiver_ends_only_its_stream(caplog):
         assert isinstance(got.lost[0], RuntimeError)
         theirs.close()
 
-    asyncio.run(scenario())
+    run(scenario())
     assert "internal error" in caplog.text
 
 
-def test_small_messages_are_not_held_back_and_dead_peers_are_probed():
+def test_small_messages_are_not_held_back_and_dead_peers_are_probed(run):
     async def scenario():
         async with no_fd_leak():
             accepted: list[SocketStream] = []
@@ -457,10 +525,10 @@ def test_small_messages_are_not_held_back_and_dead_peers_are_probed():
             assert stream.peername == f"127.0.0.1:{listener.port}"
             listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_connecting_in_vain_says_where():
+def test_connecting_in_vain_says_where(run):
     async def scenario():
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
@@ -474,10 +542,10 @@ def test_connecting_in_vain_says_where():
             with pytest.raises(OSError, match="cannot listen"):
                 await listen_tcp(host, 0, lambda stream: None)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_one_silent_address_is_given_up():
+def test_one_silent_address_is_given_up(run):
     async def scenario():
         # A listener that never accepts, with a full backlog, answers no more connection requests.
         with socket.socket() as full:
@@ -494,4 +562,33 @@ def test_one_silent_address_is_given_up():
             for sock in held:
                 sock.close()
 
-    asyncio.run(scenario())
+    run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_cancellation_counts_even_if_it_meets_the_connection(run, turns):
+    """As `asyncio.wait_for` of Python 3.11 it must not return what it waited for, and forget that it was cancelled."""
+
+    async def scenario():
+        async with no_fd_leak():
+            loop = asyncio.get_running_loop()
+            connect, begun = loop.sock_connect, asyncio.Event()
+
+            async def and_tell(sock, address):
+                begun.set()
+                await connect(sock, address)
+
+            loop.sock_connect = and_tell
+            listener = await listen_tcp("127.0.0.1", 0, lambda stream: stream.abort())
+            task = asyncio.create_task(open_tcp("127.0.0.1", listener.port))
+            await begun.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if task.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            else:
+                task.result().abort()
+            listener.close()
+
+    run(scenario())

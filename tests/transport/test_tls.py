@@ -47,7 +47,7 @@ def client_context(folder, certificate: str | None = None) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_bytes_travel_both_ways(authority, mutual):
+def test_bytes_travel_both_ways(run, authority, mutual):
     payload = os.urandom(1 << 20) * 7
 
     async def scenario():
@@ -75,10 +75,10 @@ def test_bytes_travel_both_ways(authority, mutual):
             assert ours.lost == theirs.lost == [None]
             listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_a_slow_reader_holds_up_the_writer_and_pausing_works(authority):
+def test_a_slow_reader_holds_up_the_writer_and_pausing_works(run, authority):
     async def scenario():
         accepted: list = []
         listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
@@ -99,10 +99,10 @@ def test_a_slow_reader_holds_up_the_writer_and_pausing_works(authority):
         await until(lambda: got.lost)
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_who_is_not_trusted_gets_no_stream(authority, caplog):
+def test_who_is_not_trusted_gets_no_stream(run, authority, caplog):
     async def scenario():
         accepted: list = []
         listener = await listen_tcp("localhost", 0, accepted.append, ssl=server_context(authority, mutual=True))
@@ -121,10 +121,33 @@ def test_who_is_not_trusted_gets_no_stream(authority, caplog):
             await open_tcp("localhost", listener.port, ssl=ssl.create_default_context())
         listener.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_plain_text_and_silence_on_a_tls_port(authority, caplog):
+def test_a_reset_together_with_the_last_bytes_is_noticed(run, authority):
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+
+            def speak_and_reset() -> None:
+                with socket.create_connection(("127.0.0.1", listener.port)) as sock:
+                    peer = client_context(authority).wrap_socket(sock, server_hostname="127.0.0.1")
+                    peer.sendall(b"last words")
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    peer.close()
+
+            await asyncio.to_thread(speak_and_reset)
+            await until(lambda: accepted)
+            got = Recorder()
+            accepted[0].start(got, Pieces())
+            await until(lambda: got.lost)
+            listener.close()
+
+    run(scenario())
+
+
+def test_plain_text_and_silence_on_a_tls_port(run, authority, caplog):
     async def scenario():
         async with no_fd_leak():
             accepted: list = []
@@ -142,30 +165,31 @@ def test_plain_text_and_silence_on_a_tls_port(authority, caplog):
             silent.close()
             plain.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
-def test_handshakes_at_the_same_time_are_bounded(authority, monkeypatch):
+def test_those_who_connect_and_say_nothing_keep_nobody_out(run, authority, monkeypatch, caplog):
     monkeypatch.setattr(tls, "MAX_HANDSHAKES", 3)
 
     async def scenario():
         async with no_fd_leak():
             accepted: list = []
             listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
-            silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(4)]
-            silent[3].settimeout(LIMIT)
-            with contextlib.suppress(ConnectionResetError):
-                assert await asyncio.to_thread(silent[3].recv, 1) == b""
-            silent[0].close()
-            stream = None
-            while stream is None:
-                with contextlib.suppress(OSError):
-                    stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
+            silent = [socket.create_connection(("127.0.0.1", listener.port), LIMIT) for _ in range(100)]
+            stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
             await until(lambda: accepted)
+            for sock in silent[:98]:  # the oldest have given way
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.to_thread(sock.recv, 1) == b""
+            for sock in silent[98:]:
+                sock.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    sock.recv(1)
             stream.abort()
             accepted[0].abort()
             listener.close()
             for sock in silent:
                 sock.close()
 
-    asyncio.run(scenario())
+    run(scenario())
+    assert 0 < caplog.text.count("3 others have come since") < 98, "at a limited rate"

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import uvloop
 from blackbox import LIMIT
 
 
@@ -102,4 +103,11 @@ async def no_fd_leak() -> AsyncIterator[None]:
     """What the block opens is closed when it ends (or a moment later)."""
     before = open_fds()
     yield
-    await until(lambda: not open_fds() - before, f"descriptors to be closed: {open_fds() - before}")
+
+    def left() -> set[str]:
+        found = open_fds() - before
+        if isinstance(asyncio.get_running_loop(), uvloop.Loop):  # it keeps one in reserve from its first connection on
+            found = {fd for fd in found if not fd.endswith(" /dev/null")}
+        return found
+
+    await until(lambda: not left(), f"descriptors to be closed: {left()}")

@@ -124,7 +124,8 @@ async def _server(width: int, height: int, stop: asyncio.Event) -> AsyncIterator
         if not up:
             process.kill()
         try:
-            await asyncio.wait_for(process.wait(), GRACE)
+            async with asyncio.timeout(GRACE):
+                await process.wait()
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -231,4 +232,5 @@ async def _unless(stop: asyncio.Event, awaitable: Awaitable[T], complaint: str) 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()

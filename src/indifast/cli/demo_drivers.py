@@ -77,7 +77,8 @@ class CameraDriver(IPyDriver):
             await self.image.send_setVectorMembers(state="Ok", members=["CCD1"])
             if rate := float(self.rate["FPS"]):
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.changed.wait(), 1 / rate)
+                    async with asyncio.timeout(1 / rate):
+                        await self.changed.wait()
             else:
                 await asyncio.sleep(0)
 

@@ -157,7 +157,8 @@ async def _until(stop: asyncio.Event, seconds: float | None, recorder: Recorder)
             print(f"\r{_sizes(passed, recorder)} ", end="", file=sys.stderr, flush=True)
             left = _REFRESH if left is None else min(left, _REFRESH)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), left)
+            async with asyncio.timeout(left):
+                await stop.wait()
     if shown:
         print(file=sys.stderr)
 

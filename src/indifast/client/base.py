@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
-from indifast.client.complaints import Allowance
 from indifast.client.trace import Trace
+from indifast.protocol.allowance import Allowance
 from indifast.protocol.message import Wire
 from indifast.protocol.shown import shown
 
@@ -136,9 +136,9 @@ class Base(UserDict[str, Any]):
 
     async def _complain(self, text: str) -> None:
         """Warn of what was left out; of many such warnings some are not given, but the next that is tells how many."""
-        unsaid = self._complaints.ask(time.monotonic())
-        if unsaid is not None:
-            await self.warning(f"{text} ({unsaid} more such warnings were left out)" if unsaid else text)
+        warning = self._complaints.warning(text, time.monotonic())
+        if warning is not None:
+            await self.warning(warning)
 
     def _complain_soon(self, text: str) -> None:
         """The same for what is no coroutine: the receiving task says it."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from indifast._parser import Element, Tokenizer
 from indifast.protocol.message import Buffer, Routable
-from indifast.protocol.vectors import attached_length
+from indifast.protocol.shown import shown
 from indifast.routing.outbox import ByteQueue
 from indifast.transport import connect, shm
 from indifast.transport.blobs import BlobContent, BlobMessage
@@ -71,6 +71,7 @@ class Connection:
         limits: Limits,
         on_receive: Callable[[], None],
         on_skip: Callable[[str, int, bytes], None],
+        on_refuse: Callable[[str], None],
     ) -> None:
         self.stream = stream
         self.elements: deque[Element] = deque()
@@ -81,14 +82,13 @@ class Connection:
         self.queue = ByteQueue(full_at=SEND_LIMIT)
         self._tokenizer = Tokenizer(relay=False, on_skip=on_skip, **limits.tokenizer())
         self._on_receive = on_receive
-        self._on_skip = on_skip
-        self._lost_attached = 0
+        self._on_refuse = on_refuse
         self._stall = limits.stall
         self._last_read = 0.0
         self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
-        self._fds = shm.DescriptorQueue()
+        self._fds = shm.DescriptorQueue(self._tokenizer, limits.blob)
         self.attachments: dict[int, list[int]] = {}
         """Descriptors by the identity of the waiting element they came with; whoever takes them closes them."""
         self._room: list[asyncio.Future[None]] = []
@@ -110,7 +110,7 @@ class Connection:
         if self._watch is None and self._tokenizer.held and not self.lost:
             self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
         if self.stream.local:
-            self._take_descriptors(elements, fds)
+            elements = self._take_descriptors(elements, fds)
         if elements:
             self.elements.extend(elements)
             if not self.wake():
@@ -128,24 +128,39 @@ class Connection:
             return
         self.fail(f"an unfinished message of {self._tokenizer.held} bytes, nothing more for {self._stall:g} s")
 
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished message."""
+        return self._tokenizer.held
+
+    def out_of_memory(self) -> None:
+        """Give the unfinished message up."""
+        held = self._tokenizer.held
+        self._tokenizer.abandon()
+        self._fds.settle(())
+        self._on_refuse(f"an unfinished message of {held} bytes is given up: there is no memory for it")
+
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
 
-    def _take_descriptors(self, elements: list[Element], fds: list[int]) -> None:
-        """Give every element its descriptors; one that gets none is refused by whoever looks for its content."""
+    def _take_descriptors(self, elements: list[Element], fds: list[int]) -> list[Element]:
+        """Give every element its descriptors; returns the elements without those that are refused for want of some."""
         try:
             self._fds.put(fds)
-            if self._tokenizer.lost_attached != self._lost_attached:
-                # Of a damaged message: nobody knows which of those that wait were its own.
-                self._lost_attached = self._tokenizer.lost_attached
-                self._fds.close()
-            for element in elements:
-                if element.attached:
-                    self.attachments[id(element)] = self._fds.take(element.attached)
         except shm.DescriptorError as error:
-            self._on_skip(str(error), 0, b"")
+            self._on_refuse(str(error))
+        self._fds.settle(elements)
+        kept = []
+        for element in elements:
+            try:
+                if element.attached:
+                    self.attachments[id(element)] = self._fds.take(element)
+                kept.append(element)
+            except shm.DescriptorError as error:
+                self._on_refuse(f"{shown(element.device)}.{shown(element.name)} is refused: {error}")
+        return kept
 
     def unread(self, device: str, name: str) -> list[Element]:
         """What has come about a property and was not taken yet."""
@@ -246,7 +261,7 @@ def as_message(element: Element, fds: Iterable[int] = ()) -> Routable:
     for member in element.members:
         data: Buffer = member.data or b""
         if member.attached and member.blob_size and (fd := next(left, None)) is not None:
-            data = view_of(os.dup(fd), attached_length(member.attrs))
+            data = view_of(os.dup(fd), shm.announced(member)[0])
         contents.append(BlobContent(member.name, member.format, data, member.blob_size))
     return BlobMessage.from_members(element.tag, element.attrs, contents)
 

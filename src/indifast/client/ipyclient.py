@@ -130,13 +130,16 @@ class IPyClient(Model):
         assert self._stop_asked is not None
         task = asyncio.get_running_loop().create_task(work)
         stop = asyncio.get_running_loop().create_task(self._stop_asked.wait())
+        taken = False
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
+            taken = task.done()
+            return task.result() if taken else None
         finally:
             stop.cancel()
-            if not task.done():
+            if not taken:
                 task.cancel()
+                task.add_done_callback(_let_go)  # a cancellation may have come together with the stream
 
     async def _comms(self) -> None:
         """Connect, serve the connection, and again."""
@@ -189,7 +192,7 @@ class IPyClient(Model):
 
     async def _session(self, stream: Stream, where: str) -> str:
         """One connection from its beginning to its end; returns why it ended."""
-        connection = Connection(stream, self.limits, self._on_receive, self._on_skip)
+        connection = Connection(stream, self.limits, self._on_receive, self._on_skip, self._on_refuse)
         self._forget()
         self._connection = connection
         self._connected = True
@@ -233,6 +236,11 @@ class IPyClient(Model):
         self._counts["skipped"] += 1
         self._counts["skipped_bytes"] += nbytes
         self._complain_soon(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
+
+    def _on_refuse(self, text: str) -> None:
+        """A message has come with BLOBs that are not taken."""
+        self._counts["refused"] += 1
+        self._complain_soon(text)
 
     async def _pump(self, connection: Connection) -> None:
         """Take what is received, element by element, until the connection or the client ends."""
@@ -426,6 +434,12 @@ class IPyClient(Model):
     async def expose(self, device: str, seconds: float, **keywords: Any) -> Frame:
         """Take one exposure; see `frames.expose`."""
         return await frames.expose(self, device, seconds, **keywords)
+
+
+def _let_go(task: asyncio.Task[Stream]) -> None:
+    """Close a stream that was opened for nobody."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

@@ -18,8 +18,8 @@ from indifast.client.timers import ASK_AGAIN
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.shown import shown
-from indifast.protocol.vectors import attached_length, without_content
-from indifast.transport.shm import close_all
+from indifast.protocol.vectors import without_content
+from indifast.transport.shm import announced, close_all
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -219,17 +219,17 @@ class Model(BlobChoices):
     def _attach(self, element: Element, event: Any, fds: list[int]) -> dict[str, str]:
         """Map shared memory; gives, by member, why some of it can't be read."""
         faults = {}
-        announced = [member for member in element.members if member.attached and member.blob_size]
-        for member, fd in zip(announced, fds, strict=False):
+        attached = [member for member in element.members if member.attached and member.blob_size]
+        for member, fd in zip(attached, fds, strict=False):
             try:
-                view = view_of(fd, attached_length(member.attrs))
+                view = view_of(fd, announced(member)[0])
             except (OSError, ValueError) as error:
                 name = shown(member.name)
                 faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
             else:
                 if member.name:
                     event.data[member.name] = view
-        close_all(fds[len(announced) :])
+        close_all(fds[len(attached) :])
         return faults
 
     # -- what is known

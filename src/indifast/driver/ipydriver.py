@@ -278,10 +278,10 @@ def _older_style(devices: tuple[Any, ...], driverdata: dict[str, Any]) -> tuple[
 def _message(data: bytes) -> Routable:
     """A message from what a program has written; with BLOBs in it, as if it had been received."""
     from indifast._parser import Tokenizer
+    from indifast.protocol.limits import unbounded
     from indifast.transport.blobs import routable
 
-    size = len(data)
-    elements = Tokenizer(relay=True, attribute=size, element=size, members=size).feed(data)
+    elements = Tokenizer(relay=True, on_skip=None, **unbounded(len(data))).feed(data)
     if len(elements) != 1:
         raise ValueError(f"this is no INDI message: {data[:200]!r}")
     element = elements[0]

@@ -96,9 +96,8 @@ class StreamLink:
         self._refuse = refuse
         self._callback: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
-        self._descriptors = DescriptorQueue()
         self._tokenizer = Tokenizer(relay=stream.local, on_skip=self._skipped, **limits.tokenizer())
-        self._lost_attached = 0
+        self._descriptors = DescriptorQueue(self._tokenizer, limits.blob)
         self._inbox: deque[Element] = deque()
         self._inbox_bytes = 0
         self._reading_paused = False
@@ -177,11 +176,10 @@ class StreamLink:
                 self._descriptors.put(fds)
             except DescriptorError as error:
                 self._refuse(("descriptors", self.peername), "%s: %s", self.peername, error)
-        for element in self._tokenizer.feed(data, start, end):
+        elements = self._tokenizer.feed(data, start, end)
+        self._descriptors.settle(elements)
+        for element in elements:
             self._take(element)
-        if self._tokenizer.lost_attached != self._lost_attached:  # nobody knows which ones these were
-            self._lost_attached = self._tokenizer.lost_attached
-            self._descriptors.close()
         self._last_read = time.monotonic()
         if self._watch is None and self._tokenizer.held:
             self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
@@ -199,11 +197,25 @@ class StreamLink:
             wait = self._stall if self._reading_paused else self._stall - idle
             self._watch = asyncio.get_running_loop().call_later(wait, self._check_progress)
             return
-        text = "an unfinished message of %d bytes from %s is given up: nothing more came for %g s"
-        self._refuse(("stalled", self.peername), text, self._tokenizer.held, self.peername, self._stall)
-        self._tokenizer.abandon()
+        self._abandon("stalled", f"nothing more came for {self._stall:g} s")
         if not self._patient:
             self._stream.abort()
+
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished message."""
+        return self._tokenizer.held
+
+    def out_of_memory(self) -> None:
+        """See `Receiver`."""
+        self._abandon("memory", "there is no memory for it")
+
+    def _abandon(self, kind: str, why: str) -> None:
+        held = self._tokenizer.held
+        self._tokenizer.abandon()
+        self._descriptors.settle(())
+        text = "an unfinished message of %d bytes from %s is given up: %s"
+        self._refuse((kind, self.peername), text, held, self.peername, why)
 
     def eof_received(self) -> bool:
         """The peer says nothing more, but may go on listening."""

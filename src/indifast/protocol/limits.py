@@ -51,3 +51,9 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def unbounded(size: int) -> dict[str, int]:
+    """The keywords for a `Tokenizer` that reads a message of `size` bytes again which was accepted, or is our own."""
+    size = max(size, 1)
+    return {"attribute": size, "element": size, "blob": size, "depth": size, "members": size}

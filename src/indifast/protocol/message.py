@@ -117,7 +117,7 @@ class Wire:
         """The message as a parsed element, parsed once. The bounds for what others send are not for our own."""
         if self._element is None:
             from indifast._parser import Tokenizer
+            from indifast.protocol.limits import unbounded
 
-            size = self.size
-            (self._element,) = Tokenizer(relay=True, attribute=size, element=size, members=size).feed(self.data)
+            (self._element,) = Tokenizer(relay=True, on_skip=None, **unbounded(self.size)).feed(self.data)
         return self._element

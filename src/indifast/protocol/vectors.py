@@ -336,12 +336,6 @@ def blob_size(attributes: Mapping[str, str], data: bytes | None) -> int:
     return size if size is not None and size >= 0 else len(data or b"")
 
 
-def attached_length(attributes: Mapping[str, str]) -> int:
-    """The bytes in the shared memory of an attached BLOB: `len`, or `size` where that is missing or can't be read."""
-    length = _integer(attributes.get("len", ""))
-    return length if length is not None and length >= 0 else blob_size(attributes, None)
-
-
 def without_content(name: str) -> str:
     """That a BLOB announces content and has none."""
     return f"the BLOB {shown(name)} has no content: left out"

@@ -692,6 +692,10 @@ class Router:
 
     # -- refusals
 
+    def refuse(self, peer: Peer, reason: str, device: str | None, text: str, now: float) -> None:
+        """A message was refused before it came here: count it, log it, and tell the peer if it is a client."""
+        self._refuse(peer, reason, device, text, tell_at=now if peer.kind is Kind.CLIENT else None)
+
     def _refuse(self, peer: Peer, reason: str, device: str | None, text: str, *, tell_at: float | None = None) -> None:
         """Count what is not obeyed, log it once per peer and device; at `tell_at` tell the sender as well."""
         self.refused[reason] += 1

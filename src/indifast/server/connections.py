@@ -13,7 +13,7 @@ from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
 from indifast.routing.peer import Pace, Peer
 from indifast.transport.blobs import routable
-from indifast.transport.shm import DescriptorError, DescriptorQueue, close_all
+from indifast.transport.shm import BlobTooLarge, DescriptorError, DescriptorQueue
 from indifast.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ class Connection:
         self._on_lost = on_lost
         self._forgiving = forgiving
         self._descriptors: DescriptorQueue | None = None
-        self._lost_attached = 0
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
         self._skips = 0
@@ -72,13 +71,13 @@ class Connection:
         if fds and not self._take_descriptors(fds):
             return
         elements = self.tokenizer.feed(data, start, end)
+        if self._descriptors is not None:
+            self._descriptors.settle(elements)
+        messages = self._messages(elements) if elements else []
         self._count_held()
-        if self.tokenizer.lost_attached != self._lost_attached and not self._discard_descriptors(elements):
+        if messages is None:
             return
         if elements:
-            messages = self._messages(elements)
-            if messages is None:
-                return
             self.core.receive(self.peer, messages)
             self._keep_pace()
             if len(elements) > _MANY:
@@ -112,32 +111,27 @@ class Connection:
     def abandon(self) -> None:
         """Give up the unfinished element."""
         self.tokenizer.abandon()
+        if self._descriptors is not None:
+            self._descriptors.settle(())
         self._count_held()
+
+    def out_of_memory(self) -> None:
+        """Nobody finds memory any more, and the unfinished element of this connection takes most."""
+        held = self.held
+        self.abandon()
+        text = f"an unfinished element of {held} bytes, for which there is no memory"
+        self.core.router.refuse(self.peer, "out of memory", None, text, time.monotonic())
 
     # -- what arrives
 
     def _take_descriptors(self, fds: list[int]) -> bool:
         if self._descriptors is None:
-            self._descriptors = DescriptorQueue()
+            self._descriptors = DescriptorQueue(self.tokenizer, self.core.limits.blob, self.core.max_held)
         try:
             self._descriptors.put(fds)
         except DescriptorError as exc:
             self.end(f"sent {exc}")
             return False
-        return True
-
-    def _discard_descriptors(self, elements: list[Element]) -> bool:
-        """Close those of damaged elements, or a later BLOB would come with the content of another one.
-
-        False when they can't be told from those of complete elements: then the connection is closed.
-        """
-        lost = self.tokenizer.lost_attached - self._lost_attached
-        self._lost_attached += lost
-        if any(element.attached for element in elements):
-            self.end("sent damaged BLOBs between others, whose descriptors can't be told apart")
-            return False
-        if self._descriptors is not None:
-            close_all(self._descriptors.take(min(lost, len(self._descriptors))))
         return True
 
     def _messages(self, elements: list[Element]) -> list[Routable] | None:
@@ -149,6 +143,9 @@ class Connection:
                 continue
             try:
                 messages.append(routable(element, self._descriptors, self._fault))
+            except BlobTooLarge as exc:
+                text = f"{exc}, for {shown(element.device)}.{shown(element.name)}"
+                self.core.router.refuse(self.peer, "BLOB too large", element.device, text, time.monotonic())
             except DescriptorError as exc:
                 if not self._forgiving:
                     self.end(f"sent a BLOB of {shown(element.device)}.{shown(element.name)} that can't be read ({exc})")

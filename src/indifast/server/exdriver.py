@@ -164,7 +164,8 @@ class ExDriver:
         pause = pause_before(self.restarts)
         self.restarts += 1
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), pause)
+            async with asyncio.timeout(pause):
+                await self._stopping.wait()
             return None
         try:
             return self._spawn()

@@ -9,6 +9,8 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from indifast.transport.stream import MEMORY_PAUSE
+
 LONGEST_LINE = 1023
 """Bytes of a line without its end (libindi's indiserver)."""
 
@@ -103,7 +105,7 @@ class Fifo:
         self._too_long = False
         self._loop = asyncio.get_running_loop()
         self._fd = self._open() if fd is None else fd
-        self._loop.add_reader(self._fd, self._read)
+        self._watch()
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -118,10 +120,18 @@ class Fifo:
             raise OSError(f"{self.path} is no FIFO: make one with mkfifo")
         return fd
 
+    def _watch(self) -> None:
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._read)
+
     def _read(self) -> None:
         try:
             data = os.read(self._fd, 1 << 16)
         except (BlockingIOError, InterruptedError):
+            return
+        except MemoryError:
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(MEMORY_PAUSE, self._watch)
             return
         if data:
             *lines, self._rest = (self._rest + data).split(b"\n")
@@ -145,7 +155,7 @@ class Fifo:
             self._fd = -1
             self._on_error(f"no more commands are read: {exc}")
         else:
-            self._loop.add_reader(self._fd, self._read)
+            self._watch()
         os.close(old)
 
     def _line(self, line: bytes) -> None:

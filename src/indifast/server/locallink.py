@@ -90,7 +90,8 @@ class LocalLink:
         called = asyncio.Event()
         ask(called.set)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(called.wait(), FRAME_PAUSE)
+            async with asyncio.timeout(FRAME_PAUSE):
+                await called.wait()
 
 
 def _on_begun(pace: Pace, wake: Callable[[], None]) -> None:

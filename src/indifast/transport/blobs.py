@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
+from indifast.protocol.limits import unbounded
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
 from indifast.protocol.wire import start_tag
@@ -27,7 +28,6 @@ LARGE = 64 << 10
 
 _BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in the cache
 _pool = BlockPool(_BLOCK // 3 * 4, 48)  # enough for a frame of 36 MiB
-_LARGEST = 1 << 40  # bytes; a `size` from here on is a lie
 _REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
 
 
@@ -153,7 +153,7 @@ class _Text:
         return self._member.slices
 
     def file(self) -> int:
-        return shm.share(self._member.data or b"", self.size if self.size < _LARGEST else 0)
+        return shm.share(self._member.data or b"", self.size if self.size < shm.LARGEST else 0)
 
 
 class BlobMessage:
@@ -251,7 +251,7 @@ class BlobMessage:
         try:
             for member in element.blobs:
                 if member.attached:
-                    length, size = _lengths(member)
+                    length, size = shm.announced(member)
                     contents.append(_File(next(left), length, size))
                 else:
                     contents.append(_Text(member))
@@ -309,7 +309,7 @@ class BlobMessage:
             pieces = self._inline
             if pieces is None or pieces is _REFUSED:  # say what there is to say, without the content
                 pieces = self._envelope(False)
-            tokenizer = Tokenizer(relay=True)
+            tokenizer = Tokenizer(relay=True, on_skip=None, **unbounded(sum(map(len, pieces))))
             (self._element,) = [element for piece in pieces for element in tokenizer.feed(piece)]
         return self._element
 
@@ -342,9 +342,11 @@ class BlobMessage:
                     self._make_attached()
                 elif not attached and self._inline is None:
                     self._make_inline(tell)
-            except (OSError, OverflowError) as exc:
+            except (OSError, OverflowError, MemoryError) as exc:
                 if attached:  # no shared file to be had: every receiver takes the other form as well
-                    logger.warning("BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc))
+                    logger.warning(
+                        "BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc) or repr(exc)
+                    )
                     self._make(False)
                     self._attached = self._inline
                 else:
@@ -399,7 +401,7 @@ class BlobMessage:
         self._attached = self._envelope(True)
 
     def _refuse(self, attached: bool, exc: BaseException) -> None:
-        logger.error("BLOB of %s.%s is lost: %s", shown(self.device), shown(self.name), str(exc))
+        logger.error("BLOB of %s.%s is lost: %s", shown(self.device), shown(self.name), str(exc) or repr(exc))
         self._fault = "BLOB lost"
         if attached:
             self._attached = _REFUSED
@@ -439,20 +441,6 @@ def _encode_block(data: memoryview) -> Buffer:
     return memoryview(block)[: encode_into(data, block)]
 
 
-def _lengths(member: Member) -> tuple[int, int]:
-    """Bytes stored and bytes announced. DescriptorError when a size is missing or no number."""
-    size = member.blob_size
-    if size is None:
-        raise DescriptorError("an attached BLOB without a valid size")
-    try:
-        length = int(member.attrs.get("len", size))
-    except ValueError:
-        raise DescriptorError("an attached BLOB without a valid len") from None
-    if not (0 <= length < _LARGEST and 0 <= size < _LARGEST):
-        raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
-    return length, size
-
-
 def routable(
     element: Element, descriptors: DescriptorQueue | None = None, on_fault: Callable[[str], None] | None = None
 ) -> Routable:
@@ -465,7 +453,7 @@ def routable(
     if element.attached:
         if descriptors is None:
             raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
-        message = BlobMessage.of(element, descriptors.take(element.attached))
+        message = BlobMessage.of(element, descriptors.take(element))
         message.on_fault = on_fault
         return message
     return BlobMessage.of(element) if element.blob else element

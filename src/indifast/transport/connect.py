@@ -37,7 +37,8 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
         sock = socket.socket(family, kind, proto)
         try:
             sock.setblocking(False)
-            await asyncio.wait_for(loop.sock_connect(sock, address), within)
+            async with asyncio.timeout(within):
+                await loop.sock_connect(sock, address)
             if ssl is not None:
                 return await tls.connect(sock, ssl, host, address_name(address))
             return SocketStream(sock, address_name(address))

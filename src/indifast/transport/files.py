@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indifast.protocol.message import Buffer
-from indifast.transport.stream import Stream, read_buffer
+from indifast.transport.stream import Stream, hang_up_probe
 
 _IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 _CHUNK = 1 << 20
@@ -33,7 +33,7 @@ class _Worker:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Do `job` in the thread, then call `done` on the loop with its result or with the OSError it raised."""
+        """Do `job` in the thread, then call `done` on the loop with its result, or its OSError or MemoryError."""
         self._jobs.put((job, done))
 
     def finish(self, job: Callable[[], Any]) -> None:
@@ -45,7 +45,7 @@ class _Worker:
             job, done = self._jobs.get()
             try:
                 result = job()
-            except OSError as exc:
+            except (OSError, MemoryError) as exc:
                 result = exc
             if done is None:
                 return
@@ -66,7 +66,8 @@ class FileStream(Stream):
         self._sink = sink
         self._reader = None if _can_poll(source) else _Worker(self._loop, f"read {name}")
         self._writer = None if _can_poll(sink) else _Worker(self._loop, f"write {name}")
-        self._buffer = read_buffer()
+        if self._reader is None:
+            self._hang_up = hang_up_probe(self._loop, source)  # it may be a socket
         self._block = bytearray()
         self._read_asked = False
         self._watching_output = False
@@ -82,7 +83,11 @@ class FileStream(Stream):
             self._loop.remove_reader(self._source)
 
     def _readable(self) -> None:
-        block, room = self._buffer.room()
+        try:
+            block, room = self._buffer.room()
+        except MemoryError:
+            self._read_later()
+            return
         start = self._buffer.start
         try:
             nbytes = os.readv(self._source, [room])
@@ -109,11 +114,14 @@ class FileStream(Stream):
             self._read_asked = True
             self._reader.submit(lambda: os.read(self._source, _CHUNK), self._was_read)
 
-    def _was_read(self, result: bytes | OSError) -> None:
+    def _was_read(self, result: bytes | OSError | MemoryError) -> None:
         self._read_asked = False
         if self._closed:
             return
-        if isinstance(result, OSError):
+        if isinstance(result, MemoryError):
+            self._buffer.relieve()
+            self._read_later()
+        elif isinstance(result, OSError):
             self._input_failed(result)
         elif not result:
             self._end_of_input()
@@ -132,15 +140,18 @@ class FileStream(Stream):
         assert outbox is not None
         budget = _WRITE_BUDGET
         while outbox.pending:
-            parts, _ = outbox.take(_CHUNK, _IOV_MAX)
             nbytes = 0
             try:
+                parts, _ = outbox.take(_CHUNK, _IOV_MAX)
                 nbytes = os.writev(self._sink, parts) if parts else 0
             except (BlockingIOError, InterruptedError):
                 self._write_blocked = True
             except OSError as exc:
                 outbox.sent(0, time.monotonic())
                 self._end(exc)
+                return
+            except MemoryError:
+                self._no_memory("what it is to be told")
                 return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
@@ -184,12 +195,12 @@ class FileStream(Stream):
         if self._closing:
             self._finish_if_flushed()
 
-    def _was_written(self, result: int | OSError) -> None:
+    def _was_written(self, result: int | OSError | MemoryError) -> None:
         if self._closed:
             return
         self._write_blocked = False
         assert self._outbox is not None
-        if isinstance(result, OSError):
+        if not isinstance(result, int):
             self._outbox.sent(0, time.monotonic())
             self._end(result)
             return

@@ -100,6 +100,9 @@ class Listener:
                     self._back_off(exc)
                     return
                 continue  # this one connection failed before it was taken
+            except MemoryError as exc:
+                self._back_off(exc)
+                return
             self._pause = _FIRST_PAUSE
             self._take(sock)
             if self._closed:
@@ -116,10 +119,10 @@ class Listener:
             logger.exception("connection from %s refused after an internal error", peer_name(sock))
             sock.close()
 
-    def _back_off(self, exc: OSError) -> None:
+    def _back_off(self, exc: OSError | MemoryError) -> None:
         """A connection that waits keeps the listening socket readable: without a pause this would spin."""
         if self._pause == _FIRST_PAUSE:
-            logger.error("cannot accept connections for now: %s", exc)
+            logger.error("cannot accept connections for now: %s", exc if isinstance(exc, OSError) else "out of memory")
         self._unwatch()
         self._resume = self._loop.call_later(self._pause, self._watch)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)

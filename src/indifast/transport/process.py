@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from indifast.transport.files import FileStream, enlarge_pipe
-from indifast.transport.stream import SocketStream, Stream
+from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream
 
 SOCKET_BUFFER = 4 << 20
 """Bytes that a socket between us and a child may hold, as far as the system allows."""
@@ -116,7 +116,7 @@ class _Lines:
         self._last: deque[bytes] = deque(maxlen=LAST_WORDS)  # of what was left out
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(fd, self._read)
+        self._watch()
 
     def drain(self) -> None:
         """Tell what is there (a bounded amount of it), then read no more: grandchildren may keep the pipe open."""
@@ -125,11 +125,19 @@ class _Lines:
                 break
         self._close()
 
+    def _watch(self) -> None:
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._read)
+
     def _read(self) -> bool:
         """One read; whether there may be more."""
         try:
             data = os.read(self._fd, _READ)
         except (BlockingIOError, InterruptedError):
+            return False
+        except MemoryError:
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(MEMORY_PAUSE, self._watch)
             return False
         except OSError:
             data = b""
@@ -221,30 +229,33 @@ def spawn(
     """
     _must_exist(program, env)
     command = [*_killed_with_us(), program, *args]
-    child_ends, our_ends = _pipe_ends() if pipes else _socket_ends()
-    stderr_read, stderr_write = os.pipe()
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=child_ends[0],
-            stdout=child_ends[-1],
-            stderr=stderr_write,
-            env=env,
-            process_group=0,
-        )
-    except BaseException:
-        for fd in {*our_ends, stderr_read}:
-            os.close(fd)
-        raise
-    finally:
-        for fd in {*child_ends, stderr_write}:
-            os.close(fd)
     stream: Stream
-    if pipes:
-        stream = FileStream(our_ends[0], our_ends[1], program)
-    else:
-        stream = SocketStream(socket.socket(fileno=our_ends[0]), program)
-    return Child(process, stream, _Lines(stderr_read, on_stderr))
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:  # ours stay open if all is well
+        if pipes:
+            child_in, our_out = _pipe(theirs, ours)
+            our_in, child_out = _pipe(ours, theirs)
+        else:
+            sock, child_sock = _socket_pair(ours, theirs)
+            child_in = child_out = child_sock.fileno()
+        stderr_read, stderr_write = _pipe(ours, theirs)
+        process = subprocess.Popen(
+            command, stdin=child_in, stdout=child_out, stderr=stderr_write, env=env, process_group=0
+        )
+        try:
+            if pipes:
+                for fd in (our_in, our_out):
+                    os.set_blocking(fd, False)  # ends of a pipe have flags of their own
+                    enlarge_pipe(fd)
+                stream = FileStream(our_in, our_out, program)
+            else:
+                stream = SocketStream(sock, program)
+            lines = _Lines(stderr_read, on_stderr)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        ours.pop_all()
+    return Child(process, stream, lines)
 
 
 @functools.cache
@@ -282,19 +293,19 @@ def _must_exist(program: str, env: Mapping[str, str] | None) -> None:
     raise FileNotFoundError(errno.ENOENT, f"no program {program!r} is to be found: {remedy}")
 
 
-def _socket_ends() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    ours, theirs = socket.socketpair()
-    for sock in (ours, theirs):
+def _socket_pair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    """Our end and the child's, each to be closed by its stack."""
+    our_end, child_end = socket.socketpair()
+    for sock, stack in ((our_end, ours), (child_end, theirs)):
+        stack.callback(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-    ours.setblocking(False)  # the other end has flags of its own
-    return (theirs.detach(),), (ours.detach(),)
+    our_end.setblocking(False)  # the other end has flags of its own
+    return our_end, child_end
 
 
-def _pipe_ends() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(child's input, child's output), (what we read, what we write)."""
-    child_in, our_out = os.pipe()
-    our_in, child_out = os.pipe()
-    for fd in (our_in, our_out):
-        os.set_blocking(fd, False)  # ends of a pipe have flags of their own
-        enlarge_pipe(fd)
-    return (child_in, child_out), (our_in, our_out)
+def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
+    """The end to read from and the one to write to, each to be closed by its stack."""
+    source, sink = os.pipe()
+    readers.callback(os.close, source)
+    writers.callback(os.close, sink)
+    return source, sink

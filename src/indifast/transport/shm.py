@@ -9,8 +9,12 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Buffer
+
+if TYPE_CHECKING:
+    from indifast._parser import Element, Member, Tokenizer
 
 ROUNDING = 1 << 20
 """The size of a shared file is a multiple of this (as libindi makes them)."""
@@ -22,8 +26,16 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; F_SEAL_WRITE would break libindi's shared mapping on kernels before 6.7
 
 
+LARGEST = 1 << 40
+"""Bytes; a `size` from here on is a lie."""
+
+
 class DescriptorError(ValueError):
     """A descriptor that came with a message is missing or is not what the message says."""
+
+
+class BlobTooLarge(DescriptorError):
+    """All is well with the descriptors of a message, but its content exceeds what is taken."""
 
 
 def share(data: Buffer, size: int = 0) -> int:
@@ -74,14 +86,41 @@ def reopen_read_only(fd: int) -> int:
         return os.dup(fd)
 
 
-def check(fd: int, length: int) -> int:
-    """The size of a received file, if it is one and holds `length` bytes; else a DescriptorError."""
+def announced(member: Member) -> tuple[int, int]:
+    """Bytes stored and bytes announced of an attached BLOB. DescriptorError when a size is missing or no number."""
+    size = member.blob_size
+    if size is None:
+        raise DescriptorError("an attached BLOB without a valid size")
+    try:
+        length = int(member.attrs.get("len") or size)
+    except ValueError:
+        raise DescriptorError("an attached BLOB without a valid len") from None
+    if not (0 <= length < LARGEST and 0 <= size < LARGEST):
+        raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
+    return length, size
+
+
+def check_received(fd: int) -> int:
+    """The size of a file that a peer has sent; a DescriptorError if it is none, or none that the peer itself may read.
+
+    Whoever may not read a file can open it all the same, for writing or with O_PATH. We read it by our own rights, and
+    hand it on, so such a descriptor would give away what the system keeps from its sender.
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    if flags & os.O_PATH or flags & os.O_ACCMODE not in (os.O_RDONLY, os.O_RDWR):  # O_PATH has the mode of O_RDONLY
+        raise DescriptorError("the descriptor of a BLOB is not open for reading")
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         raise DescriptorError("the descriptor of a BLOB is no regular file")
-    if status.st_size < length:
-        raise DescriptorError(f"the file of a BLOB holds {status.st_size} bytes instead of {length}")
     return status.st_size
+
+
+def check(fd: int, length: int) -> int:
+    """The size of a file; a DescriptorError when it does not hold `length` bytes (any more)."""
+    size = os.fstat(fd).st_size
+    if size < length:
+        raise DescriptorError(f"the file of a BLOB holds {size} bytes instead of {length}")
+    return size
 
 
 def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iterable[memoryview]:
@@ -131,10 +170,26 @@ def close_all(fds: Iterable[int]) -> None:
 
 
 class DescriptorQueue:
-    """Received descriptors that wait for their elements: the n-th announced BLOB of a connection takes the n-th."""
+    """Received descriptors that wait for their elements: the n-th announced BLOB of a connection takes the n-th.
 
-    def __init__(self) -> None:
+    For each read: `put` the descriptors that came with it, feed the tokenizer, `settle`, and let each element that
+    announces BLOBs `take` its own. A peer sends the descriptors of a message with its first bytes, so where nothing is
+    unfinished, none can be on their way.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, blob: int, message: int | None = None) -> None:
+        """`blob`: bytes of one BLOB that are taken; `message`: of all those of one message together.
+
+        Files cost those who send them nothing, if they are sparse, but much memory those who encode what is in them.
+        """
+        self._tokenizer = tokenizer
+        self._blob = blob
+        self._message = message
         self._waiting: deque[int] = deque()
+        self._skipped_bytes = tokenizer.skipped_bytes
+        self._lost = tokenizer.lost_attached
+        self._mixed = False  # whose those of this read were can't be known
+        self._unsure = False  # nor whose those will be that come until the unfinished element is complete
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -144,18 +199,62 @@ class DescriptorQueue:
         self._waiting += fds
         if len(self._waiting) > MAX_WAITING:
             self.close()
+            self._unsure = True
             raise DescriptorError(f"more than {MAX_WAITING} descriptors without the BLOBs they belong to")
 
-    def take(self, count: int) -> list[int]:
-        """The next `count` descriptors, which belong to the caller.
+    def settle(self, elements: Sequence[Element]) -> None:
+        """Keep the descriptors of messages that the tokenizer has skipped from becoming the next one's.
 
-        DescriptorError when there are fewer; those are closed.
+        How many these are can't be known: a message may be damaged before it has announced them all. So what was
+        skipped takes all descriptors with it that are not exactly those of the complete elements, and where it may have
+        had some of these, `take` fails for them.
         """
+        skipped_bytes = self._tokenizer.skipped_bytes
+        if skipped_bytes == self._skipped_bytes and not self._unsure:
+            self._mixed = False
+            return
+        lost = self._tokenizer.lost_attached - self._lost
+        self._skipped_bytes = skipped_bytes
+        self._lost += lost
+        unfinished = self._tokenizer.held > 0
+        waiting, announced = len(self._waiting), sum(element.attached for element in elements)
+        if self._unsure:
+            self._mixed, self._unsure = True, unfinished
+        else:
+            self._mixed = waiting != announced or lost > 0
+            self._unsure = self._mixed and unfinished and (announced > 0 or waiting > lost)
+        if self._mixed:
+            self.close()
+
+    def take(self, element: Element) -> list[int]:
+        """The descriptors of an element, one for each BLOB that it announces, which belong to the caller.
+
+        DescriptorError when they are too few, may be another message's, or are not what a peer may send, BlobTooLarge
+        when there is more in them than is taken; they are closed then.
+        """
+        if self._mixed:
+            raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
+        count = element.attached
         found = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
-        if len(found) < count:
+        try:
+            if len(found) < count:
+                raise DescriptorError(f"{count} BLOBs were announced as attached, with {len(found)} descriptors")
+            self._check(element, found)
+        except DescriptorError:
             close_all(found)
-            raise DescriptorError(f"{count} BLOBs were announced as attached, with {len(found)} descriptors")
+            raise
         return found
+
+    def _check(self, element: Element, fds: Sequence[int]) -> None:
+        total = 0
+        members = [member for member in element.blobs if member.attached]
+        for member, fd in zip(members, fds, strict=True):
+            length = min(check_received(fd), announced(member)[0])  # what receivers get
+            if length > self._blob:
+                raise BlobTooLarge(f"a BLOB of {length} bytes, more than {self._blob}")
+            total += length
+        if self._message is not None and total > self._message:
+            raise BlobTooLarge(f"BLOBs of {total} bytes in all, more than {self._message}")
 
     def close(self) -> None:
         """Close those that wait."""

@@ -11,14 +11,17 @@ import contextlib
 import errno
 import logging
 import os
+import select
 import socket
 import struct
 import threading
 import time
+import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from indifast.protocol.allowance import Allowance
 from indifast.protocol.message import Buffer
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,9 @@ MAX_FDS = 16
 CLOSE_GRACE = 2.0
 """Seconds that `close` gives a peer to read what is queued."""
 
+MEMORY_PAUSE = 0.1
+"""Seconds after which to read again what there was no memory for."""
+
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
 _IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 _WRITE_CHUNK = 1 << 20  # bytes per system call: larger ones gain nothing and hold up the loop
@@ -38,6 +44,7 @@ _MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
 _SPARE = 16  # unused receive buffers that a thread keeps for good
 _MOST_SPARE = 1024  # and at any time
 _TRIM_INTERVAL = 1.0  # seconds for which the others are kept at least, unused
+_WORTH_IT = 1 << 20  # bytes of an unfinished message from which on giving it up helps those who find no memory
 
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECV_FLAGS = socket.MSG_DONTWAIT
@@ -49,7 +56,8 @@ class Receiver(Protocol):
     """The reading side's owner.
 
     It may also have a method `eof_received() -> bool`: True keeps the stream open for writing after the peer has said
-    its last word (`connection_lost` then comes with the end of the other direction).
+    its last word (`connection_lost` then comes with the end of the other direction). One that gathers messages from
+    several reads has `held`, the bytes of the unfinished one, and `out_of_memory()`, which gives that up.
     """
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
@@ -98,7 +106,10 @@ class _ReadBuffer(threading.local):
         self._trimming: asyncio.AbstractEventLoop | None = None  # on which the next look at unused blocks is due
         self._block: Any = None
         self._view: memoryview | None = None
+        self._warnings = Allowance(burst=5)
         self.start = 0
+        self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        """Those of this thread."""
 
     @property
     def blocks(self) -> int:
@@ -106,9 +117,14 @@ class _ReadBuffer(threading.local):
         return self._pool.blocks
 
     def room(self) -> tuple[Any, memoryview]:
-        """The block and its free part, which begins at `start`."""
+        """The block and its free part, which begins at `start`. MemoryError: there is none, and nothing to give up."""
         if self._view is None:
-            self._block = self._pool.get()
+            try:
+                self._block = self._pool.get()
+            except MemoryError:
+                if not self.relieve():
+                    raise
+                self._block = self._pool.get()
             if self._pool.blocks > _SPARE:
                 self._trim_later()
             self._view = memoryview(self._block).cast("B")
@@ -123,6 +139,24 @@ class _ReadBuffer(threading.local):
             self._view = self._block = None
         self.start = end
         return end
+
+    def relieve(self) -> bool:
+        """There is no memory: have the largest unfinished message given up, whoever's it is. False: none is large.
+
+        Otherwise those would suffer who happen to need some, while the one that takes it goes on.
+        """
+        largest = max(self.streams, key=lambda stream: stream.held, default=None)
+        if largest is None or largest.held < _WORTH_IT:
+            return False
+        largest.out_of_memory()
+        self.give_back()
+        return True
+
+    def warn(self, text: str) -> None:
+        """Log something that may happen at any rate."""
+        warning = self._warnings.warning(text, time.monotonic())
+        if warning is not None:
+            logger.warning("%s", warning)
 
     def give_back(self) -> None:
         """Free the unused blocks but for a few: no more frames will come soon."""
@@ -140,6 +174,20 @@ class _ReadBuffer(threading.local):
         self._pool.trim(_SPARE)
         if self._pool.blocks > _SPARE + 1:  # one is being filled
             self._trim_later()
+
+
+def hang_up_probe(loop: asyncio.AbstractEventLoop, fd: int) -> Callable[[int], object] | None:
+    """Says, called with 0, whether the peer of `fd` is gone; None where that need not be asked.
+
+    asyncio's loops call a reader for as long as there is something to read, the end included. Those on libuv (uvloop's)
+    stop watching a descriptor once they have told of an error, such as a reset: a reader that has taken the last bytes
+    would never hear of the end behind them.
+    """
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        return None
+    probe = select.poll()
+    probe.register(fd, 0)  # errors and hang-ups are told all the same
+    return probe.poll
 
 
 _read_buffer: _ReadBuffer | None = None
@@ -165,16 +213,19 @@ class Stream:
         self.read_limit = 1 << 30
         """Bytes per read at most, for the owner to set: what is read at once is handled at once."""
         self._loop = asyncio.get_running_loop()
+        self._buffer = read_buffer()
         self._receiver: Receiver | None = None
         self._outbox: Queue | None = None
         self._reading = False  # the loop watches for input
         self._paused = False
         self._input_over = False
+        self._hang_up: Callable[[int], object] | None = None  # see `hang_up_probe`
         self._write_blocked = False  # a writability event will come
         self._wake_due = False
         self._closing = False
         self._closed = False
         self._lost_told = False
+        self._starved: asyncio.TimerHandle | None = None  # there was no memory to read
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -189,6 +240,7 @@ class Stream:
         if self._closed:  # closed before it began
             self._loop.call_soon(self._tell_lost, None)
             return
+        self._buffer.streams.add(self)
         self._watch_input()
         if outbox.pending:
             self.wake()
@@ -244,6 +296,18 @@ class Stream:
     def closed(self) -> bool:
         return self._closed or self._closing
 
+    # -- for those who share the memory
+
+    @property
+    def held(self) -> int:
+        """Bytes of the unfinished message that came by this stream."""
+        held: int = getattr(self._receiver, "held", 0)
+        return held
+
+    def out_of_memory(self) -> None:
+        """Give the unfinished message up."""
+        self._receiver.out_of_memory()  # type: ignore[union-attr]  # who has `held` has this
+
     # -- for the kinds of stream
 
     def _wake_now(self) -> None:
@@ -253,6 +317,8 @@ class Stream:
     def _watch_input(self) -> None:
         if self._reading or self._paused or self._input_over or self._closing or self._closed or self._receiver is None:
             return
+        if self._starved is not None:
+            return
         self._reading = True
         self._open_input()
 
@@ -260,14 +326,37 @@ class Stream:
         self._reading = False
         self._shut_input()
 
+    def _read_later(self) -> None:
+        """There is no memory, and nothing was read: what is to be read would be told again and again until there is."""
+        self._buffer.warn(f"{self.peername}: not read for now: there is no memory")
+        if self._reading:
+            self._unwatch_input()
+        if self._starved is None:
+            self._starved = self._loop.call_later(MEMORY_PAUSE, self._read_again)
+
+    def _read_again(self) -> None:
+        self._starved = None
+        self._watch_input()
+
+    def _no_memory(self, what: str) -> None:
+        """Half of something was done when there was no memory: only the end is certain."""
+        self._buffer.relieve()
+        self._buffer.warn(f"{self.peername}: closed: there is no memory for {what}")
+        self._end(MemoryError(f"there is no memory for {what}"))
+
     def _deliver(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """Hand on what was read; an exception in the receiver ends this stream and no other."""
         assert self._receiver is not None
         try:
             self._receiver.data_received(data, start, end, fds)
+        except MemoryError:
+            self._no_memory("what it sends")
         except Exception as exc:
             logger.exception("%s: closed after an internal error", self.peername)
             self._end(exc, at_once=True)
+        if self._hang_up is not None and self._reading and self._hang_up(0):
+            self._shut_input()  # watched anew, there is news again: what is left, then the end
+            self._open_input()
 
     def _end_of_input(self) -> None:
         self._input_over = True
@@ -292,8 +381,10 @@ class Stream:
         self._closed = True
         if self._reading:
             self._unwatch_input()
-        if self._grace is not None:
-            self._grace.cancel()
+        for timer in (self._grace, self._starved):
+            if timer is not None:
+                timer.cancel()
+        self._buffer.streams.discard(self)
         self._release()
         for waiter in self._waiters:
             if not waiter.done():
@@ -340,8 +431,8 @@ class SocketStream(Stream):
         self._more_fds: Sequence[int] = ()
         self._write_failure = False  # kept without the exception: its traceback would hold what was being sent
         self._watching_output = False
-        self._buffer = read_buffer()
         self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
+        self._hang_up = hang_up_probe(self._loop, self._fd)
         if not local:
             tune_tcp(sock)
 
@@ -360,7 +451,11 @@ class SocketStream(Stream):
     # One read per readiness event: a stream that always has more does not keep the others waiting.
 
     def _read_tcp(self) -> None:
-        block, room = self._buffer.room()
+        try:
+            block, room = self._buffer.room()
+        except MemoryError:
+            self._read_later()
+            return
         start = self._buffer.start
         try:
             nbytes = self.socket.recv_into(room, min(len(room), self.read_limit), _RECV_FLAGS)
@@ -369,13 +464,20 @@ class SocketStream(Stream):
         except OSError as exc:
             self._end(exc, at_once=True)
             return
+        except MemoryError:
+            self._no_memory("what it sends")
+            return
         if nbytes:
             self._deliver(block, start, self._buffer.fill(nbytes), [])
         else:
             self._end_of_input()
 
     def _read_unix(self) -> None:
-        block, room = self._buffer.room()
+        try:
+            block, room = self._buffer.room()
+        except MemoryError:
+            self._read_later()
+            return
         start = self._buffer.start
         try:
             nbytes, ancillary, flags, _ = self.socket.recvmsg_into(
@@ -385,6 +487,9 @@ class SocketStream(Stream):
             return
         except OSError as exc:
             self._end(exc, at_once=True)
+            return
+        except MemoryError:
+            self._no_memory("what it sends")
             return
         fds = _descriptors(ancillary) if ancillary else []
         if flags & socket.MSG_CTRUNC:
@@ -404,10 +509,10 @@ class SocketStream(Stream):
             return
         budget = _WRITE_BUDGET
         while outbox.pending:
-            parts, fds = outbox.take(_WRITE_CHUNK, _IOV_MAX)
-            if not parts:
-                break
             try:
+                parts, fds = outbox.take(_WRITE_CHUNK, _IOV_MAX)
+                if not parts:
+                    break
                 nbytes, asked = self._send(parts, fds)
             except (BlockingIOError, InterruptedError):
                 outbox.sent(0, time.monotonic())
@@ -415,6 +520,9 @@ class SocketStream(Stream):
                 return
             except OSError as exc:
                 self._write_failed(exc)
+                return
+            except MemoryError:
+                self._no_memory("what it is to be told")
                 return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes

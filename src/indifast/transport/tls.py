@@ -9,9 +9,11 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from indifast.transport.stream import Stream, peer_name, read_buffer, tune_tcp
+from indifast.protocol.allowance import Allowance
+from indifast.transport.stream import Stream, peer_name, tune_tcp
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a peer has for its handshake."""
 
 MAX_HANDSHAKES = 256
-"""Handshakes at the same time; who comes then is turned away."""
+"""Handshakes at the same time; the oldest gives way to who comes then."""
 
 _EARLY = 16 << 10  # bytes in a record of TLS
 _IOV_MAX = 256
@@ -76,7 +78,6 @@ class TLSStream(Stream):
     def __init__(self, transport: asyncio.Transport, protocol: _Protocol, peername: str) -> None:
         super().__init__(peername, False)
         self._transport = transport
-        self._buffer = read_buffer()
         self._block: Any = None
         self._start = 0
         self._protocol = protocol
@@ -132,11 +133,15 @@ class TLSStream(Stream):
         outbox = self._outbox
         assert outbox is not None
         while outbox.pending and not (self._write_blocked or self._closed):
-            parts, _ = outbox.take(_CHUNK, _IOV_MAX)
-            total = sum(map(len, parts))
-            if total:
-                # The transport keeps what it can't write at once; `pause_writing` says when that is enough.
-                self._transport.writelines(parts)
+            try:
+                parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+                total = sum(map(len, parts))
+                if total:
+                    # The transport keeps what it can't write at once; `pause_writing` says when that is enough.
+                    self._transport.writelines(parts)
+            except MemoryError:
+                self._no_memory("what it is to be told")
+                return
             outbox.sent(total, time.monotonic())
             if not total:
                 break
@@ -166,29 +171,48 @@ async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, p
 
 
 class Acceptor:
-    """Shakes hands with those who connect to us, all at the same time."""
+    """Shakes hands with those who connect to us, all at the same time.
+
+    Those who connect and then say nothing must not keep the others out: it is the oldest handshake that is broken off
+    when there are too many, not the newest that is refused.
+    """
 
     def __init__(self, context: ssl.SSLContext, on_stream: Callable[[Stream], None]) -> None:
         self._context = context
         self._on_stream = on_stream
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}  # with the peers' names, the oldest first
+        self._allowance = Allowance()
 
     def take(self, sock: socket.socket) -> None:
         """See to an accepted socket."""
         if len(self._tasks) >= MAX_HANDSHAKES:
-            sock.close()
-            return
-        task = asyncio.get_running_loop().create_task(self._shake_hands(sock))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            oldest = next(iter(self._tasks))
+            self._warn(f"no TLS with {self._tasks.pop(oldest)}: {MAX_HANDSHAKES} others have come since")
+            oldest.cancel()
+        name = peer_name(sock)
+        task = asyncio.get_running_loop().create_task(self._shake_hands(sock, name))
+        self._tasks[task] = name
+        task.add_done_callback(partial(self._over, sock, name))
 
     def close(self) -> None:
         """Break off the handshakes that go on."""
         for task in self._tasks:
             task.cancel()
 
-    async def _shake_hands(self, sock: socket.socket) -> None:
-        name = peer_name(sock)
+    def _over(self, sock: socket.socket, name: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if task.cancelled():  # perhaps before its first step
+            sock.close()
+        elif (error := task.exception()) is not None:
+            logger.error("connection from %s refused after an internal error", name, exc_info=error)
+            sock.close()
+
+    def _warn(self, text: str) -> None:
+        warning = self._allowance.warning(text, time.monotonic())
+        if warning is not None:
+            logger.warning("%s", warning)
+
+    async def _shake_hands(self, sock: socket.socket, name: str) -> None:
         tune_tcp(sock)
         protocol = _Protocol()
         loop = asyncio.get_running_loop()
@@ -196,11 +220,9 @@ class Acceptor:
             transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
             )
-        except (OSError, asyncio.CancelledError) as exc:
+        except OSError as exc:
             with contextlib.suppress(OSError):
                 sock.close()
-            if isinstance(exc, asyncio.CancelledError):
-                raise
-            logger.warning("no TLS with %s: %s", name, exc)
+            self._warn(f"no TLS with {name}: {exc}")
             return
         self._on_stream(TLSStream(transport, protocol, name))

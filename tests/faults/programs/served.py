@@ -1,7 +1,8 @@
 """A server with a driver that has a bit of everything: `served.py OPTIONS`, a JSON object.
 
     server: keywords of IPyServer; programs: command lines of executable drivers; remotes: [host, port, blob_enable];
-    devices: names of the devices of the driver in this process (default: ["Dev"]).
+    devices: names of the devices of the driver in this process (default: ["Dev"]); memory: bytes that the program may
+    take beyond those that it has when it listens.
 
 Says `port N` on stdout when it listens and `ended` when asyncrun has returned.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import sys
 
@@ -70,14 +72,28 @@ class Driver(ipd.IPyDriver):
             await device[rest].send_delProperty()
         elif word == "say":
             await device.send_device_message(rest)
+        elif word == "refused":
+            await self.refused(device)
         device["do"]["what"] = "done " + what
         await device["do"].send_setVector()
+
+    async def refused(self, device):
+        """Tell what the server has counted."""
+        device["text"]["t"] = "refused " + json.dumps(server.stats()["refused"])
+        await device["text"].send_setVector()
 
     async def snoopevent(self, event):
         print("snooped", type(event).__name__, event.devicename, event.vectorname, flush=True)
 
 
+def limit_memory(more: int) -> None:
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + more, size + more))
+
+
 async def main() -> None:
+    global server
     options = json.loads(sys.argv[1])
     devices = [device(name) for name in options.get("devices", ["Dev"])]
     drivers = [Driver(*devices)] if devices else []
@@ -89,6 +105,8 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.shutdown)
     running = asyncio.create_task(server.asyncrun())
     await server.ready()
+    if "memory" in options:
+        limit_memory(options["memory"])
     print(f"port {server.port}", flush=True)
     await running
     print("ended", flush=True)

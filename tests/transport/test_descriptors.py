@@ -1,0 +1,233 @@
+"""Whose the descriptors are that come over a Unix socket: never another message's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+from transport_support import open_fds
+
+from indifast._parser import Element, Tokenizer
+from indifast.transport import shm
+from indifast.transport.shm import DescriptorError, DescriptorQueue
+
+START = "<setBLOBVector device='Cam' name='{}' state='Ok'>"
+ONE = "<oneBLOB name='{}' size='4' format='' attached='true'/>"
+END = "</setBLOBVector>"
+TEXT = "<setTextVector device='Cam' name='t' state='Ok'><oneText name='m'>x</oneText></setTextVector>"
+
+
+class Reader:
+    """What the server, the client and a driver do with what they read; keeps the content that each vector got."""
+
+    def __init__(self, blob: int = 1000, message: int | None = None) -> None:
+        self.tokenizer = Tokenizer(relay=True)
+        self.queue = DescriptorQueue(self.tokenizer, blob, message)
+        self.got: dict[str, list[str] | None] = {}
+        """By the name of the vector: the contents, None when it was refused."""
+
+    def read(self, text: str | bytes, fds: list[int]) -> None:
+        self.queue.put(fds)
+        elements = self.tokenizer.feed(text if isinstance(text, bytes) else text.encode())
+        self.queue.settle(elements)
+        for element in elements:
+            if element.attached:
+                self.got[str(element.name)] = self.contents(element)
+
+    def contents(self, element: Element) -> list[str] | None:
+        try:
+            fds = self.queue.take(element)
+        except DescriptorError:
+            return None
+        found = [os.pread(fd, 4, 0).decode() for fd in fds]
+        shm.close_all(fds)
+        return found
+
+
+def memory(content: str) -> int:
+    fd = os.memfd_create("test", os.MFD_CLOEXEC)
+    os.write(fd, content.encode())
+    return fd
+
+
+def whole(name: str, count: int = 1) -> str:
+    return START.format(name) + ONE.format("m") * count + END
+
+
+DAMAGED = {
+    "before its BLOB": "<setBLOBVector device='Cam' device='Cam' name='bad' state='Ok'>" + ONE + END,
+    "at its end": START.format("bad") + ONE + "</setTextVector>",
+    "for good": START.format("bad") + ONE,
+    "in its name": "<setBLOBVectr device='Cam' name='bad' state='Ok'>" + ONE + END,
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=list(DAMAGED))
+def test_a_damaged_message_takes_its_descriptor_with_it(damaged: str) -> None:
+    before = open_fds()
+    reader = Reader()
+    reader.read(damaged, [memory("bad")])
+    reader.read("<message message='between'/>", [])
+    reader.read(whole("next"), [memory("next")])
+    assert reader.got == {"next": ["next"]}
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=list(DAMAGED))
+def test_descriptors_that_come_together_with_those_of_a_damaged_message_go_with_them(damaged: str) -> None:
+    before = open_fds()
+    reader = Reader()
+    reader.read(damaged + whole("next"), [memory("bad"), memory("next")])
+    reader.read(whole("last", 2), [memory("one"), memory("two")])
+    assert reader.got == {"next": None, "last": ["one", "two"]}
+    assert open_fds() == before
+
+
+def test_what_stands_between_messages_costs_none_of_them_its_descriptor() -> None:
+    """Libraries that a driver uses write to its standard output now and then."""
+    reader = Reader()
+    reader.read("Initialised.\n" + whole("a"), [memory("a")])
+    reader.read("Exposing for 3 s\n", [])
+    reader.read(START.format("b"), [memory("b")])
+    reader.read(ONE + END + "Exposed\n", [])
+    reader.read(whole("c") + "Exposed\n" + whole("d"), [memory("c"), memory("d")])
+    assert reader.got == {name: [name] for name in "abcd"}
+
+
+def test_damage_to_messages_without_blobs_costs_none_its_descriptor() -> None:
+    reader = Reader()
+    reader.read("<setTextVector device='Cam' name='t'><oneText name='x'>1</oneNumber>" + whole("a"), [memory("a")])
+    assert reader.got == {"a": ["a"]}
+
+
+def test_an_abandoned_message_takes_its_descriptor_with_it() -> None:
+    before = open_fds()
+    reader = Reader()
+    reader.read(START.format("bad") + ONE, [memory("bad")])
+    reader.tokenizer.abandon()
+    reader.queue.settle(())
+    reader.read(END + whole("next"), [memory("next")])
+    assert reader.got == {"next": ["next"]}
+    assert open_fds() == before
+
+
+def test_after_too_many_descriptors_those_of_later_messages_are_theirs() -> None:
+    before = open_fds()
+    reader = Reader()
+    with pytest.raises(DescriptorError, match="more than"):
+        reader.read("", [memory("x") for _ in range(shm.MAX_WAITING + 1)])
+    reader.read(whole("next"), [memory("next")])
+    reader.read(whole("last"), [memory("last")])
+    assert reader.got == {"next": None, "last": ["last"]}
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("flags", [os.O_PATH, os.O_WRONLY, os.O_ACCMODE, os.O_PATH | os.O_DIRECTORY])
+def test_a_descriptor_that_does_not_let_its_sender_read_is_refused(tmp_path: Path, flags: int) -> None:
+    """The fourth access mode of Linux, O_ACCMODE, is neither for reading nor for writing."""
+    path = tmp_path if flags & os.O_DIRECTORY else tmp_path / "file"
+    if path != tmp_path:
+        path.write_bytes(b"text")
+    before = open_fds()
+    reader = Reader()
+    reader.read(whole("a", 2) + whole("b"), [memory("a"), os.open(path, flags), memory("b")])
+    assert reader.got == {"a": None, "b": ["b"]}
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+def test_a_file_that_its_sender_may_read_is_taken(tmp_path: Path, flags: int) -> None:
+    (tmp_path / "file").write_bytes(b"text")
+    reader = Reader()
+    reader.read(whole("a"), [os.open(tmp_path / "file", flags)])
+    assert reader.got == {"a": ["text"]}
+
+
+def sparse(size: int) -> int:
+    fd = os.memfd_create("sparse", os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    return fd
+
+
+@pytest.mark.parametrize("size", [1001, 89_000_000, (1 << 40) - 1])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_blob_that_is_too_large_costs_its_message_only(size: int, place: int) -> None:
+    before = open_fds()
+    reader = Reader()
+    ones = [ONE.format("m")] * 3
+    ones[place] = ones[place].replace("size='4'", f"size='{size}'")
+    fds = [memory("text") for _ in ones]
+    os.ftruncate(fds[place], size)
+    reader.read(START.format("large") + "".join(ones) + END + whole("next"), [*fds, memory("next")])
+    assert reader.got == {"large": None, "next": ["next"]}
+    assert open_fds() == before
+
+
+def test_the_limit_is_for_what_is_in_the_file_not_for_what_it_becomes() -> None:
+    """`size` is that of the inflated content, which nobody makes on the way."""
+    reader = Reader()
+    inflated = whole("a").replace("size='4'", "size='1000000' len='4'")
+    reader.read(inflated, [memory("text")])
+    assert reader.got == {"a": ["text"]}
+
+
+def test_all_blobs_of_a_message_together_are_bounded() -> None:
+    """An inline message has to be held while it arrives; files cost their sender nothing."""
+    before = open_fds()
+    reader = Reader(message=1999)
+    large = whole("a", 2).replace("size='4'", "size='1000'")
+    reader.read(large + whole("b"), [sparse(1000), sparse(1000), memory("next")])
+    assert reader.got == {"a": None, "b": ["next"]}
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("damage", [False, True])
+@pytest.mark.parametrize("seed", range(25))
+def test_nobody_gets_the_content_of_another(seed: int, damage: bool) -> None:
+    """Messages whole and damaged, each with its descriptors at its first bytes, read in pieces of any size."""
+    chance = random.Random(seed)
+    before = open_fds()
+    reader = Reader()
+    sent: list[str] = []
+    sender, receiver = socket.socketpair()
+    receiver.setblocking(False)
+
+    def read() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            text, fds, _, _ = socket.recv_fds(receiver, chance.choice([7, 50, 1000]), 16)
+            reader.read(text, fds)
+            return bool(text)
+        return False
+
+    with sender, receiver:
+        for number in range(60):
+            name = f"v{number:03}"
+            text = TEXT
+            if damage and not chance.randrange(4):
+                text = chance.choice([*DAMAGED.values(), "something printed\n"]).replace("bad", name)
+            elif chance.randrange(4):
+                text = whole(name, chance.randint(1, 3))
+                sent.append(name)
+            data = text.encode()
+            fds = [memory(name) for _ in range(text.count("attached"))]
+            cut = chance.choice([len(data), chance.randint(1, len(data))])
+            socket.send_fds(sender, [data[:cut]], fds)
+            if cut < len(data):
+                sender.send(data[cut:])
+            shm.close_all(fds)
+            for _ in range(chance.choice([0, 0, 1, 3, 100])):
+                read()
+        while read():
+            pass
+    for name, contents in reader.got.items():
+        assert contents is None or contents == [name] * len(contents), "the content of another message"
+    if not damage:
+        assert [name for name, contents in reader.got.items() if contents] == sent
+    else:
+        assert any(reader.got.values())
+    reader.queue.close()
+    assert open_fds() == before
