@@ -10,6 +10,7 @@ import pytest
 from client_support import BLOBS, LIMIT, NUMBERS, Recorder, blob, session
 
 from indifast.client.complaints import BURST, Allowance
+from indifast.client.connection import SEND_LIMIT
 from indifast.protocol.limits import Limits
 
 
@@ -140,6 +141,20 @@ def test_waiting_ends_in_time_though_the_server_reads_nothing() -> None:
             with pytest.raises(TimeoutError, match="pings"):
                 async with asyncio.timeout(LIMIT):
                     await client.ping(0.2)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_reads_nothing_has_few_pings_answered() -> None:
+    async def main() -> None:
+        async with session(NUMBERS, timeout_enable=False) as (server, client):
+            server.stop_reading()
+            for _ in range(1_000):
+                await server.send(f'<pingRequest uid="{"u" * 30_000}"/>')
+            await server.send('<message device="D" message="after"/>')
+            await client.until(lambda: client.seen[-1].eventtype == "Message" and client.seen[-1].message == "after")
+            assert client._connection.queue.queued < SEND_LIMIT + 60_000
+            assert client.stats()["not_sent"] > 0
 
     asyncio.run(main())
 

@@ -329,6 +329,29 @@ def test_a_client_that_stops_in_the_middle_is_let_go() -> None:
     asyncio.run(run())
 
 
+def test_pings_of_a_client_that_reads_nothing_are_left_unanswered() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        driver.listen("127.0.0.1", 0)
+        limits = Limits(small_queue=1 << 20)
+        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, limits)
+        async with driver:
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", driver.listening_port)) as sock:
+                sock.setblocking(False)
+                pings = 0
+                while not driver.stats().get("refused"):
+                    await loop.sock_sendall(sock, f'<pingRequest uid="{"u" * 30_000}"/>'.encode())
+                    pings += 1
+                await loop.sock_sendall(sock, b'<getProperties version="1.7" device="Dev" name="nu"/>')
+                heard = bytearray()
+                while b"</defNumberVector>" not in heard:
+                    heard += await loop.sock_recv(sock, 1 << 20)
+            assert 30 < heard.count(b"<pingReply") < pings, "it goes on with what comes when it is read again"
+
+    asyncio.run(run())
+
+
 def test_a_driver_has_one_carrier() -> None:
     driver = full_driver()
     driver.listen()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_tools import Client, Echo, blob_vector, eventually
+from server_tools import LIMIT, Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
@@ -162,6 +162,23 @@ def test_too_many_small_messages_behind_is_too_far_behind() -> None:
             await client.settle()
             await client.close()
             sock.close()
+
+    asyncio.run(run())
+
+
+def test_a_client_that_reads_no_answers_to_its_pings_is_too_far_behind() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, small_queue=100_000) as server:
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", server.port or 0)) as sock:
+                sock.setblocking(False)
+                with pytest.raises(ConnectionError):
+                    async with asyncio.timeout(LIMIT):
+                        while True:
+                            await loop.sock_sendall(sock, f"<pingRequest uid='{'u' * 30_000}'/>".encode())
+            client = await Client.to(server)
+            await client.settle()
+            await client.close()
 
     asyncio.run(run())
 

@@ -132,8 +132,8 @@ class Base(UserDict[str, Any]):
         `connections`; `received`, `received_bytes`, `sent` messages; `refused` messages that say what they may not,
         `skipped` pieces and `skipped_bytes` that are no messages, `unknown` messages about devices that were never
         defined, `failed` messages that could not be handled, `faults` of BLOBs that were not saved or inflated,
-        `frames_replaced` by newer ones, `not_sent` messages while there was no connection, `timeouts` of vectors, and
-        `warnings_left_out` of those that told of all this.
+        `frames_replaced` by newer ones, `not_sent` messages while there was no connection and answers to pings while
+        the server read nothing, `timeouts` of vectors, and `warnings_left_out` of those that told of all this.
         """
         connection = self._connection
         counts = dict.fromkeys(COUNTS, 0) | dict(self._counts)

@@ -96,7 +96,10 @@ class Model(BlobChoices):
         if tag == "getProperties":
             return events.getProperties(element, self.data.get(element.device or ""), self)
         if tag == "pingRequest":
-            connection.send(wire.ping_reply(element.attrs.get("uid", "")))
+            if connection.queue.full:  # the server does not read: answers without end would wait for it
+                self._counts["not_sent"] += 1
+            else:
+                connection.send(wire.ping_reply(element.attrs.get("uid", "")))
         elif tag == "pingReply":
             self._notify_watchers(waiting.PingReply(element.attrs.get("uid", "")))
         return None

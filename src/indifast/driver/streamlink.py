@@ -106,6 +106,7 @@ class StreamLink:
         self._frame: asyncio.Future[None] | None = None
         self._patient = patient
         self._stall = limits.stall
+        self._small_queue = limits.small_queue
         self._last_read = 0.0
         self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator)
@@ -228,7 +229,11 @@ class StreamLink:
     def _take(self, element: Element) -> None:
         if element.tag == "pingRequest":
             if (uid := element.attrs.get("uid")) is not None:
-                self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
+                if self._outbox.small <= self._small_queue:
+                    self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
+                else:
+                    text = "a ping of %s is not answered: it does not read what it is told"
+                    self._refuse(("ping", self.peername), text, self.peername)
             return
         if element.attached:
             try:
