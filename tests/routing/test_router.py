@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from operations import operations
 
 from indifast._parser import Tokenizer
 from indifast.protocol.message import Routable
@@ -768,3 +770,34 @@ def test_another_servers_ring_check_is_passed_on_once() -> None:
     assert who(world, check, "link") == {"other link"}
     assert who(world, check, "link") == set()
     assert who(world, check, "c") == set()
+
+
+# what it costs
+
+
+def same_cost(cost: Callable[[int], float]) -> None:
+    """`cost(size)` gives the operations per device or property: the same however many there are."""
+    costs = {size: cost(size) for size in (100, 1_000, 8_000)}
+    assert max(costs.values()) < 1.2 * costs[100] + 20, costs
+
+
+def test_an_owner_of_many_devices_leaves() -> None:
+    def cost(size: int) -> float:
+        world = World()
+        world.client("c")
+        world.driver("d", *map(str, range(size)))
+        return operations(lambda: world.router.detach(world.peers["d"], world.now)) / size
+
+    same_cost(cost)
+
+
+def test_a_client_leaves_that_wanted_none_of_the_many_blobs_behind_a_link() -> None:
+    def cost(size: int) -> float:
+        world = World()
+        world.remote("link")
+        for number in range(size):
+            world.say("link", define("D", f"B{number}", "BLOB"))
+        world.client("c")
+        return operations(lambda: world.router.detach(world.peers["c"], world.now))
+
+    same_cost(cost)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
 from indifast.client.complaints import Allowance
+from indifast.client.enabled import Names
 from indifast.client.trace import Trace
 from indifast.protocol.message import Wire
 
@@ -48,6 +49,7 @@ class Base(UserDict[str, Any]):
         self._connection: Connection | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[weakref.ref[Watcher]] = []
+        self._enabled = Names()  # devices with enabled vectors; others among them go when somebody looks
         self._counts: Counter[str] = Counter()
         self._complaints = Allowance()
 
@@ -187,3 +189,7 @@ class Base(UserDict[str, Any]):
     def enabledlen(self) -> int:
         """Number of devices that have an enabled vector."""
         return sum(device.enable for device in self.data.values())
+
+    def _any_enabled(self) -> bool:
+        """Whether there is any such device: a look at one of them instead of at all, as each deletion asks for it."""
+        return self._enabled.any(lambda name: name in self.data and self.data[name].enable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events, waiting
@@ -13,7 +14,8 @@ from indifast.client.connection import Connection, view_of
 from indifast.client.device import Device
 from indifast.client.memory import LARGE, give_back_large_blocks
 from indifast.client.propertymembers import ParseException
-from indifast.client.snapshot import Snap, vector_state
+from indifast.client.records import changed
+from indifast.client.snapshot import DeviceRecord, Snap, vector_state
 from indifast.client.timers import ASK_AGAIN
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
@@ -57,7 +59,7 @@ class Model(BlobChoices):
         self._itemid = 0
         self._early: dict[str, deque[Element]] = {}
         self._jobs = BlobJobs(self)
-        self._records: dict[str, Any] = {}
+        self._records: Mapping[str, DeviceRecord] = {}
         self._stale: dict[str, None] = {}
 
     def __setitem__(self, devicename: str, device: Any) -> None:
@@ -78,6 +80,7 @@ class Model(BlobChoices):
     def _forget(self) -> None:
         self.messages.clear()
         self.data.clear()
+        self._enabled.clear()
         self._early.clear()
         self._records = {}
         self._stale.clear()
@@ -182,13 +185,14 @@ class Model(BlobChoices):
                     device.messages.appendleft(note)
         else:
             event.vectorname = None
+            for name in list(device._enabled):
+                if (vector := device.data.get(name)) is not None:
+                    self._answered(vector)
             device.disable()
-            for vector in device.data.values():
-                self._answered(vector)
             if event.message:
                 device.messages.appendleft(note)
                 self.messages.appendleft(note)
-        if not self.enabledlen():
+        if not self._any_enabled():
             self._definitions_alarm.by(time.monotonic() + ASK_AGAIN)
         return event
 
@@ -270,10 +274,11 @@ class Model(BlobChoices):
     def snapshot(self) -> Snap:
         """Everything as it stands now, safe to hand to another thread. Costs what changed since the last snapshot."""
         if self._stale or len(self._records) != len(self.data):
-            records = self._records.copy()
+            new = {}
             for name in self._stale:
                 if name in self.data:
-                    records[name] = self.data[name]._frozen()
+                    new[name] = self.data[name]._frozen()
+            records = changed(self._records, new)
             if len(records) != len(self.data):  # devices were taken out
                 records = {name: device._frozen() for name, device in self.data.items()}
             self._records = records

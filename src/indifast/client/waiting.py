@@ -182,7 +182,7 @@ async def ready(client: IPyClient, timeout: float | None, names: Iterable[Any], 
     with _Condition(client, definition) as condition:
         try:
             async with asyncio.timeout(timeout):
-                while (rest := last + quiet - time.monotonic()) > 0 or not client.enabledlen():
+                while (rest := last + quiet - time.monotonic()) > 0 or not client._any_enabled():
                     await condition.pause(rest if rest > 0 else quiet)
         except TimeoutError:
             state = "no device was defined" if client.connected else f"not connected to {client.indihost}"

@@ -664,9 +664,10 @@ class Router:
                 owner.outbox.append(wire.enable_blob(device, each, NEVER), now)
 
     def _update_all_demand(self, now: float) -> None:
+        """Somebody is gone: what was asked for may be wanted no more."""
         for peer in [*self._remotes, *self._clients]:
-            for device in list(peer.blob_names):
-                self._update_demand(device, None, now)
+            for device, name in list(peer.asked_blobs):
+                self._update_demand(device, name, now)
 
     # -- waiting for room
 

@@ -136,8 +136,9 @@ class IPyServer:
 
         if not isinstance(driver, IPyDriver):
             raise TypeError(f"the drivers of a server are IPyDriver objects, not {driver!r}")
+        known = self.devices
         for name in driver.data:
-            if name in self.devices or (self._core is not None and name in self._core.router.owners):
+            if name in known or (self._core is not None and name in self._core.router.owners):
                 raise ValueError(f"two drivers have a device with the name {name}: rename one of the devices")
         driver._runtime.serve("an IPyServer")
         self.drivers.append(driver)
