@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from indifast.client import events
 from indifast.protocol import wire
@@ -395,12 +395,24 @@ async def ping(client: IPyClient, timeout: float | None) -> float:
         return time.monotonic() - began
 
 
+class Queue(Protocol[_Item]):
+    """As much of a deque as a stream needs."""
+
+    def append(self, item: _Item, /) -> None: ...
+
+    def popleft(self) -> _Item: ...
+
+    def clear(self) -> None: ...
+
+    def __len__(self) -> int: ...
+
+
 class Stream(Watcher, AsyncIterator[_Item]):
     """What waits to be taken, one thing after the other; it ends when the client stops."""
 
     def __init__(self, client: IPyClient) -> None:
         self._client = client
-        self._waiting: deque[_Item] = deque()
+        self._waiting: Queue[_Item] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._open = True
 
@@ -416,9 +428,15 @@ class Stream(Watcher, AsyncIterator[_Item]):
             self._wake()
 
     async def _arrival(self) -> None:
-        """Return when something waits; StopAsyncIteration when nothing will any more."""
+        """Return when something waits; StopAsyncIteration when nothing will any more.
+
+        RuntimeError while another task waits here, as with asynchronous generators: of two that take turns nobody could
+        say who gets what, and one that was forgotten would take something away.
+        """
+        if self._waiter is not None:
+            raise RuntimeError("another task waits for what comes next in this stream: only one can")
         while not self._waiting:
-            if not self._open:
+            if not self._open or self._client.stopped.is_set():
                 self.close()
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()

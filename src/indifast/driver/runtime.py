@@ -60,6 +60,7 @@ class Runtime:
         self._dispatcher = Dispatcher(self)
         self._background: list[tuple[Coroutine[Any, Any, Any], str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
         self._ended = asyncio.Event()
         self._arrived = asyncio.Event()
         self.fault: BaseException | None = None
@@ -74,8 +75,16 @@ class Runtime:
         self.served_by = server
 
     def attach(self, link: Link) -> None:
-        """The link to run on, from a server in this process."""
+        """The link to run on, from a server in this process, which will begin the run."""
         self.link = link
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Another run is to begin: what the one before was told is over. A `shutdown` from now on counts."""
+        if self.driver.stopped.is_set():
+            self.driver.stopped.clear()
+            self.driver.shutdownrequested.clear()
+            self.driver._stop = False
 
     @property
     def supervised(self) -> bool:
@@ -119,12 +128,36 @@ class Runtime:
 
     async def run(self, grace: float) -> None:
         """Run until shutdown, the end of the link, or a fault of user code where nobody isolates it."""
-        if self.loop is not None:
+        if self._running:
             raise RuntimeError("this driver is running already")
         driver = self.driver
-        self._note_start()
+        self.prepare()
         self._ended, self._arrived = asyncio.Event(), asyncio.Event()  # of this event loop
         self.fault = None
+        if driver._stop:
+            self._leave_out()
+            return
+        self._running = True
+        try:
+            await self._run(grace)
+        finally:
+            self._running = False
+            driver.stopped.set()
+        if self.fault is not None:
+            raise self.fault
+
+    def _leave_out(self) -> None:
+        """The driver was shut down before it began."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+        waiting, self._background = self._background, []
+        for coro, _ in waiting:
+            coro.close()
+        self.driver.stopped.set()
+
+    async def _run(self, grace: float) -> None:
+        driver = self.driver
         own = None if self.open_link is None else await self.open_link(self.refuse)
         if own is not None:
             self.link = own
@@ -134,6 +167,10 @@ class Runtime:
         self.session = object()
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
+        if driver._stop:  # shut down meanwhile, maybe by another thread
+            self._ended.set()
+        else:
+            self._note_start()
         logger.info("driver started: %s", ", ".join(driver.data) or "no devices")
         try:
             link.on_receive(self._arrived.set)
@@ -156,9 +193,6 @@ class Runtime:
             self._close(link)
             if own is not None:
                 await own.wait_closed()
-            self.driver.stopped.set()
-        if self.fault is not None:
-            raise self.fault
 
     def _start_all(self) -> None:
         driver = self.driver
@@ -201,7 +235,6 @@ class Runtime:
         logger.info("driver stopped")
 
     def _note_start(self) -> None:
-        self.driver._stop = False
         for device in self.driver.data.values():
             device._stop = False
             for vector in device.data.values():
