@@ -10,6 +10,7 @@ import pytest
 from operations import operations
 
 from indifast._parser import Tokenizer
+from indifast.protocol.complaints import BURST
 from indifast.protocol.message import Routable
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox
@@ -770,6 +771,34 @@ def test_another_servers_ring_check_is_passed_on_once() -> None:
     assert who(world, check, "link") == {"other link"}
     assert who(world, check, "link") == set()
     assert who(world, check, "c") == set()
+
+
+# what is logged
+
+
+def test_what_a_driver_snoops_on_is_logged_once_and_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.driver("d", "Own")
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            world.say("d", "<getProperties version='1.7' device='Cam' name='P'/>")
+        assert [record.getMessage() for record in caplog.records] == ["d: snooping on Cam.P"]
+        world.say("d", "".join(f"<getProperties version='1.7' device='Cam' name='P{n}'/>" for n in range(1000)))
+        assert len(caplog.records) == BURST
+        world.now += 10
+        world.say("d", "<getProperties version='1.7' device='Cam' name='Q'/>")
+    assert caplog.records[-1].getMessage() == "d: snooping on Cam.Q (951 more of these were not logged)"
+
+
+def test_refusals_of_those_who_come_again_and_again_are_not_logged_without_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    for number in range(1000):
+        client = world.client(f"c{number}")
+        world.say(client.label, update("Nobody"))
+        world.router.detach(client, world.now)
+    assert len(caplog.records) == BURST and world.router.refused["not the owner"] == 1000
 
 
 # what it costs

@@ -18,6 +18,7 @@ from server_tools import LIMIT, Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
+from indifast.protocol.complaints import BURST
 from indifast.server import IPyServer
 
 MIB = 1 << 20
@@ -181,6 +182,22 @@ def test_a_client_that_reads_no_answers_to_its_pings_is_too_far_behind() -> None
             await client.close()
 
     asyncio.run(run())
+
+
+def test_who_comes_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            for _ in range(BURST + 50):
+                client = await Client.to(server)
+                client.say("nonsense <setBLOBVector device='X' name='B'>")
+                client.say("<oneBLOB name='m' size='5' len='5' attached='true'/></setBLOBVector>")
+                async with asyncio.timeout(LIMIT):
+                    await client.closed.wait()
+                await client.close()
+
+    asyncio.run(run())
+    for what in ("bytes skipped (junk)", "disconnected"):
+        assert BURST <= sum(what in record.getMessage() for record in caplog.records) < BURST + 40
 
 
 def test_an_unfinished_element_goes_with_its_connection() -> None:

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
-from indifast.client.complaints import Allowance
 from indifast.client.enabled import Names
 from indifast.client.trace import Trace
+from indifast.protocol.complaints import Allowance, Complaints
 from indifast.protocol.message import Wire
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Base(UserDict[str, Any]):
         self._enabled = Names()  # devices with enabled vectors; others among them go when somebody looks
         self._counts: Counter[str] = Counter()
         self._complaints = Allowance()
+        self._faults = Complaints(logger)
 
     @property
     def connected(self) -> bool:
@@ -102,8 +103,12 @@ class Base(UserDict[str, Any]):
             self._notify_watchers(event)
         try:
             await self.rxevent(event)
-        except Exception:
-            logger.exception("Error in rxevent, handling %s", event.eventtype)
+        except Exception as error:
+            self._log_fault(error, "Error in rxevent, handling %s", event.eventtype)
+
+    def _log_fault(self, error: Exception, text: str, *args: object) -> None:
+        """Log what went wrong with something that was received; it may go wrong each time."""
+        self._faults.say(logging.ERROR, time.monotonic(), text, *args, exc_info=error)
 
     def _notify_watchers(self, event: Any) -> None:
         for reference in tuple(self._watchers):

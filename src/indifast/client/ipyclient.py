@@ -21,6 +21,7 @@ from indifast.client.propertymembers import ParseException
 from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
+from indifast.protocol.shown import shown
 from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
@@ -307,17 +308,17 @@ class IPyClient(Model):
                     received = None
                     self._counts["refused"] += 1
                     await self._complain(f"{element.device}: {error}")
-                except Exception:
+                except Exception as error:
                     self._counts["failed"] += 1
-                    logger.exception("An element could not be handled: %s %s", element.tag, element.name)
+                    self._log_fault(error, "An element could not be handled: %s %s", element.tag, shown(element.name))
                     received = None
                 if received is not None:
                     if self._watchers:
                         self._notify_watchers(received)
                     try:
                         await self.rxevent(received)
-                    except Exception:
-                        logger.exception("Error in rxevent, handling %s", received.eventtype)
+                    except Exception as error:
+                        self._log_fault(error, "Error in rxevent, handling %s", received.eventtype)
                     if self._early and element.tag in DEF_EVENTS:
                         await self._tell_early(element.device)
                     received = None
@@ -336,8 +337,8 @@ class IPyClient(Model):
         assert self.on_message is not None
         try:
             self.on_message(as_message(element, fds))
-        except Exception:
-            logger.exception("Error in on_message, handling %s", element.tag)
+        except Exception as error:
+            self._log_fault(error, "Error in on_message, handling %s", element.tag)
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import binascii
 import logging
+import time
 from collections import UserDict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.numbers import getfloat
 from indifast.protocol.timestamps import parse_timestamp
 from indifast.protocol.vocabulary import BLOB_POLICIES, PERMISSIONS, RULES, STATES, SWITCH_STATES
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.driver.propertyvectors import PropertyVector
 
-logger = logging.getLogger(__name__)
+_complaints = Complaints(logging.getLogger(__name__))
 
 
 class EventException(Exception):
@@ -205,7 +207,8 @@ class newBLOBVector(_BLOBs, newVector):
 
     def _value(self, member: _MemberText) -> bytes:
         if "format" not in member.attrs:
-            logger.warning("newBLOBVector for %s.%s: a member without format", self.devicename, self.vectorname)
+            text = "newBLOBVector for %s.%s: a member without format"
+            _complaints.say(logging.WARNING, time.monotonic(), text, self.devicename, self.vectorname)
         self.sizeformat[member.attrs["name"]] = _size_and_format(member)
         if not member.data:
             raise EventException("a BLOB without content")

@@ -8,12 +8,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver.dispatch import Dispatcher
 from indifast.driver.snooping import SnoopMonitor
 from indifast.protocol import wire
+from indifast.protocol.complaints import Allowances, more
 from indifast.protocol.shown import shown
 from indifast.protocol.timestamps import timestamp_text
 
@@ -64,7 +65,8 @@ class Runtime:
         self._ended = asyncio.Event()
         self._arrived = asyncio.Event()
         self.fault: BaseException | None = None
-        self._logged: dict[object, tuple[float, int]] = {}
+        self._refusals = Allowances(1, 1 / _QUIET)
+        self._faults = Allowances(1, 1 / _FAULT_QUIET)
 
     # who carries the driver
 
@@ -264,8 +266,11 @@ class Runtime:
             while (element := link.receive()) is not None:
                 try:
                     await self._dispatcher.dispatch(element)
-                except Exception:
-                    logger.exception("%s for %s.%s is lost", element.tag, shown(element.device), shown(element.name))
+                except Exception as error:
+                    where = f"{element.tag} for {shown(element.device)}.{shown(element.name)}"
+                    unsaid = self._faults.ask(("lost", type(error)), time.monotonic())
+                    if unsaid is not None:
+                        logger.exception("%s is lost%s", where, more(unsaid))
                 handled += 1
                 if handled % _TURN == 0:
                     await asyncio.sleep(0)
@@ -277,25 +282,13 @@ class Runtime:
             self._arrived.clear()
             await self._arrived.wait()
 
-    def refuse(self, kind: object, text: str, *args: object) -> None:
+    def refuse(self, kind: Hashable, text: str, *args: object) -> None:
         """Count and log a message from outside that is not obeyed; the same kind is not logged all the time."""
         self.counters["refused"] += 1
-        again = self._again(kind, _QUIET)
-        if again is not None:
+        unsaid = self._refusals.ask(kind, time.monotonic())
+        if unsaid is not None:
             told = [shown(str(one), 200) if isinstance(one, str | Exception) else one for one in args]
-            logger.error(text + "%s", *told, again)
-
-    def _again(self, kind: object, quiet: float) -> str | None:
-        """What to add to a line of the log that may be the last of many; None when it is too early for another one."""
-        now = time.monotonic()
-        last, suppressed = self._logged.get(kind, (-quiet, 0))
-        if now - last < quiet:
-            self._logged[kind] = (last, suppressed + 1)
-            return None
-        if len(self._logged) > 1000:
-            self._logged.clear()
-        self._logged[kind] = (now, 0)
-        return f" ({suppressed} more of these were not logged)" if suppressed else ""
+            logger.error(text + "%s", *told, more(unsaid))
 
     def user_fault(self, error: Exception, what: str, devicename: str | None) -> None:
         """User code has raised: a standalone driver ends with it, a served one tells and goes on."""
@@ -305,10 +298,10 @@ class Runtime:
                 self.fault = error
             self._ended.set()
             return
-        again = self._again((what, type(error)), _FAULT_QUIET)
-        if again is None:
+        unsaid = self._faults.ask((what, type(error)), time.monotonic())
+        if unsaid is None:
             return
-        logger.error("%s failed, the driver goes on%s", what, again, exc_info=error)
+        logger.error("%s failed, the driver goes on%s", what, more(unsaid), exc_info=error)
         text = f"{what} failed: {type(error).__name__}: {error}"
         self.send(wire.message(text, timestamp_text(), devicename))
 

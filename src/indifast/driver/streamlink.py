@@ -177,7 +177,7 @@ class StreamLink:
             try:
                 self._descriptors.put(fds)
             except DescriptorError as error:
-                self._refuse(("descriptors", self.peername), "%s: %s", self.peername, error)
+                self._refuse("descriptors", "%s: %s", self.peername, error)
         for element in self._tokenizer.feed(data, start, end):
             self._take(element)
         if self._tokenizer.lost_attached != self._lost_attached:  # nobody knows which ones these were
@@ -201,7 +201,7 @@ class StreamLink:
             self._watch = asyncio.get_running_loop().call_later(wait, self._check_progress)
             return
         text = "an unfinished message of %d bytes from %s is given up: nothing more came for %g s"
-        self._refuse(("stalled", self.peername), text, self._tokenizer.held, self.peername, self._stall)
+        self._refuse("stalled", text, self._tokenizer.held, self.peername, self._stall)
         self._tokenizer.abandon()
         if not self._patient:
             self._stream.abort()
@@ -233,14 +233,14 @@ class StreamLink:
                     self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
                 else:
                     text = "a ping of %s is not answered: it does not read what it is told"
-                    self._refuse(("ping", self.peername), text, self.peername)
+                    self._refuse("ping", text, self.peername)
             return
         if element.attached:
             try:
                 element = routable(element, self._descriptors).element()
             except DescriptorError as error:
                 where = f"{element.tag} for {element.device}.{element.name}"
-                self._refuse(("descriptor", self.peername), "%s from %s refused: %s", where, self.peername, error)
+                self._refuse("descriptor", "%s from %s refused: %s", where, self.peername, error)
                 return
         self._inbox.append(element)
         self._inbox_bytes += element.size

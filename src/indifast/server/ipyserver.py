@@ -455,7 +455,8 @@ class IPyServer:
         core = self._core
         if self._stop or (self.maxconnections is not None and len(self._clients) >= self.maxconnections):
             self.surplus += 1
-            logger.info("connection from %s closed: there are %d clients", stream.peername, len(self._clients))
+            text = "connection from %s closed: there are %d clients"
+            core.complaints.say(logging.INFO, time.monotonic(), text, stream.peername, len(self._clients))
             stream.abort()
             return
         outbox = core.new_outbox(attached=stream.local)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import count
 from typing import TYPE_CHECKING
 
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Routable
 from indifast.recording import Direction, Party, Recorder
 from indifast.routing.outbox import Outbox
@@ -139,6 +140,7 @@ class MessageLog:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        self._complaints = Complaints(logger)
 
     def note(self, direction: str, peer: Peer, message: Routable) -> None:
         """Write down the `message` attribute of whatever a driver sends."""
@@ -155,7 +157,7 @@ class MessageLog:
             with open(path, "a", encoding="utf-8") as file:
                 file.write(f"{stamp}: {message.device or ''}: {text}\n")
         except OSError as exc:
-            logger.error("message log: %s", exc)
+            self._complaints.say(logging.ERROR, time.monotonic(), "message log: %s", exc)
 
 
 def tell_head(direction: str, peer: Peer, message: Routable) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from indifast.protocol.complaints import Complaints
 from indifast.transport.stream import Stream, peer_name, read_buffer, tune_tcp
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,7 @@ class Acceptor:
     def __init__(self, context: ssl.SSLContext, on_stream: Callable[[Stream], None]) -> None:
         self._context = context
         self._on_stream = on_stream
+        self._complaints = Complaints(logger)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, sock: socket.socket) -> None:
@@ -201,6 +203,6 @@ class Acceptor:
                 sock.close()
             if isinstance(exc, asyncio.CancelledError):
                 raise
-            logger.warning("no TLS with %s: %s", name, exc)
+            self._complaints.say(logging.WARNING, loop.time(), "no TLS with %s: %s", name, exc)
             return
         self._on_stream(TLSStream(transport, protocol, name))
