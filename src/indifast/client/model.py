@@ -130,7 +130,7 @@ class Model(BlobChoices):
         vector: Any = device._define(event, element.tag)
         event.vector = vector
         if element.tag == "defBLOBVector" and (
-            self.resend_enableBLOB_on_def or (name, element.name) in self._choices or (name, None) in self._choices
+            self.resend_enableBLOB_on_def or not self._choices.get(name, {}).keys().isdisjoint((element.name, None))
         ):
             self._send_now(wire.enable_blob(name, element.name, vector._enableBLOB))
         if self._blobfolderchanged:
