@@ -9,13 +9,16 @@ import io
 import os
 import threading
 import zlib
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import pytest
 from astropy.io import fits
 from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+from operations import operations
 
 from indifast.client import (
     ClientEvent,
@@ -27,6 +30,7 @@ from indifast.client import (
     frame_array,
     frame_sizes,
     inflated,
+    setBLOBVector,
     setNumberVector,
     waiting,
 )
@@ -379,6 +383,59 @@ def test_stream_of_frames() -> None:
             assert client["D"]["B"]["img"] == contents[-1]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("what", ["events", "frames", "newest", "lent"])
+def test_one_task_waits_for_what_comes_next_in_a_stream(what: str) -> None:
+    """A second one would wait for ever, or take away what the first one is to have."""
+
+    async def scenario() -> None:
+        async with session(BLOBS) as (server, client):
+            stream = {
+                "events": lambda: client.events("D", types=setBLOBVector),
+                "frames": lambda: client.frames("D"),
+                "newest": lambda: client.frames("D", newest=True),
+                "lent": lambda: client.frames("D", keep=False),
+            }[what]()
+            first = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="another task waits"):
+                await anext(stream)
+            await server.send(blob(b"one"))
+            async with asyncio.timeout(LIMIT):
+                assert bytes(content(await first)) == b"one"
+                second = asyncio.ensure_future(anext(stream))
+                await asyncio.sleep(0)
+                second.cancel()
+                await asyncio.wait((second,))
+                await server.send(blob(b"two"))
+                assert bytes(content(await anext(stream))) == b"two", "who waits no longer is in nobody's way"
+
+    asyncio.run(scenario())
+
+
+def content(item: Any) -> Any:
+    return item.data["img"] if isinstance(item, setBLOBVector) else item.data
+
+
+def test_newest_frames_of_many_members_cost_the_same() -> None:
+    async def cost(members: int) -> int:
+        async with session(BLOBS) as (_, client):
+            stream = client.frames("D", newest=True)
+            event = SimpleNamespace(
+                devicename="D", vectorname="B", sizeformat=defaultdict(lambda: (1, ".x")), timestamp=None,
+                vector=client["D"]["B"], data=defaultdict(lambda: b"x"),
+            )  # fmt: skip
+            frames = [Frame(event, f"m{number}", []) for number in range(members)]  # type: ignore[arg-type]
+            for frame in frames:
+                stream._add(frame)
+            cost = operations(lambda: [stream._add(frame) for frame in frames[:50]])
+            assert client.stats()["frames_replaced"] == 50
+            assert await anext(stream) is frames[50 % members]
+            return cost
+
+    costs = [asyncio.run(cost(members)) for members in (100, 5_000)]
+    assert costs[1] < 1.2 * costs[0], costs
 
 
 def test_newest_frames_only() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from client_support import BLOBS, LIMIT, NUMBERS, Recorder, blob, session
 
-from indifast.protocol.allowance import BURST, Allowance
+from indifast.client.connection import SEND_LIMIT
+from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
 
 
@@ -96,11 +97,26 @@ def test_warnings_come_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> No
     assert sum(record.getMessage().startswith("D: ") for record in caplog.records) < BURST + LIMIT
 
 
-def test_the_next_warning_tells_how_many_were_left_out() -> None:
-    allowance = Allowance()
-    assert [allowance.ask(100.0) for _ in range(BURST + 3)] == [0] * BURST + [None] * 3
-    assert (allowance.ask(101.0), allowance.ask(101.0), allowance.ask(102.5)) == (3, None, 1)
-    assert allowance.left_out == 4
+class Clumsy(Recorder):
+    async def rxevent(self, event: Any) -> None:
+        await super().rxevent(event)
+        if event.eventtype == "Set":
+            raise ZeroDivisionError("in rxevent")
+
+
+def test_faults_of_the_program_are_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
+    def clumsy(message: Any) -> None:
+        raise ZeroDivisionError("in on_message")
+
+    async def main() -> None:
+        async with session(NUMBERS, client=Clumsy, on_message=clumsy) as (server, client):
+            await server.send('<setNumberVector device="D" name="N" state="Ok"/>' * 1000)
+            await client.got("Set", 1000)
+
+    asyncio.run(main())
+    for what in ("Error in rxevent", "Error in on_message"):
+        told = [record for record in caplog.records if record.getMessage().startswith(what)]
+        assert BURST <= len(told) < BURST + LIMIT and all(record.exc_info for record in told)
 
 
 def test_everything_left_out_is_counted() -> None:
@@ -140,6 +156,20 @@ def test_waiting_ends_in_time_though_the_server_reads_nothing() -> None:
             with pytest.raises(TimeoutError, match="pings"):
                 async with asyncio.timeout(LIMIT):
                     await client.ping(0.2)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_reads_nothing_has_few_pings_answered() -> None:
+    async def main() -> None:
+        async with session(NUMBERS, timeout_enable=False) as (server, client):
+            server.stop_reading()
+            for _ in range(1_000):
+                await server.send(f'<pingRequest uid="{"u" * 30_000}"/>')
+            await server.send('<message device="D" message="after"/>')
+            await client.until(lambda: client.seen[-1].eventtype == "Message" and client.seen[-1].message == "after")
+            assert client._connection.queue.queued < SEND_LIMIT + 60_000
+            assert client.stats()["not_sent"] > 0
 
     asyncio.run(main())
 

@@ -8,14 +8,18 @@ import io
 import json
 import pickle
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from client_support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, blob, session
 
+from indifast._parser import Tokenizer
+from indifast.client import IPyClient
 from indifast.client.ipyclient import Snap, SnapDevice
 from indifast.client.propertymembers import SnapBLOBMember, SnapMember, SnapNumberMember
 from indifast.client.propertyvectors import SnapNumberVector, SnapVector
+from indifast.client.records import changed
 
 ALL = (NUMBERS, TEXTS, SWITCHES, LIGHTS, BLOBS)
 
@@ -117,6 +121,45 @@ def test_only_what_changed_is_made_anew() -> None:
             assert list(client.snapshot()) == []
 
     asyncio.run(scenario())
+
+
+def test_of_many_records_few_are_copied_for_a_change() -> None:
+    """The values of a dictionary are the names and records that it has; each snapshot shows all of them, in order."""
+    records: Mapping[str, int] = {}
+    expected: dict[str, int] = {}
+    copied, shared = 0, None
+    for number in range(10_000):
+        change = {f"r{number % 7_000}": number, f"r{number // 3}": -number}
+        before, records = records, changed(records, change)
+        expected |= change
+        rest = records if isinstance(records, dict) else records.rest  # type: ignore[attr-defined]
+        copied += len(records) if rest is not shared else len(records.above)  # type: ignore[attr-defined]
+        shared = rest
+        if number % 487 == 0:
+            assert dict(records) == expected and list(records) == list(expected) and len(records) == len(expected)
+            assert "r0" in records and "x" not in records and records.get("x") is None
+            assert before.get(f"r{number}") != number, "what was made before stays as it was"
+    assert copied / 10_000 < 4 * 7_000**0.5, "not all of them each time"
+
+
+def test_a_snapshot_of_many_vectors_is_as_one_of_few() -> None:
+    client = IPyClient()
+    names = [f"V{number}" for number in range(500)]
+    definition = (
+        '<defTextVector device="D" name="{}" state="Ok" perm="rw"><defText name="t">x</defText></defTextVector>'
+    )
+    deletion = '<delProperty device="D" name="{}"/>'
+    snaps = []
+    told = "".join([*map(definition.format, names), *map(deletion.format, names[:-1])])
+    for element in Tokenizer().feed(told.encode()):
+        client._receive(element, None)  # type: ignore[arg-type] # needed for pings
+        snaps.append(client.snapshot())
+    for number in (0, 1, 299, 300, 301, 320, 498):
+        defined, deleted = snaps[number]["D"], snaps[500 + number]["D"]
+        assert list(defined) == names[: number + 1] and len(defined) == number + 1
+        assert [name for name in deleted if deleted[name].enable] == names[number + 1 :]
+    for copied in (copy.deepcopy(snaps[700]), pickle.loads(pickle.dumps(snaps[700]))):
+        assert copied.dictdump() == snaps[700].dictdump()
 
 
 def test_another_thread_may_look_at_it_while_events_come() -> None:

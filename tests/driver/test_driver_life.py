@@ -27,6 +27,7 @@ from indifast import (
 )
 from indifast.driver.portlink import PortLink
 from indifast.protocol.limits import Limits
+from indifast.routing.interest import MAX_ENTRIES
 from indifast.transport import blobs
 
 NUMBER = '<newNumberVector device="Dev" name="nu"><oneNumber name="n">1</oneNumber></newNumberVector>'
@@ -309,6 +310,32 @@ def test_each_client_begins_with_blobs_off() -> None:
     asyncio.run(run())
 
 
+def test_a_client_with_very_many_blob_settings_can_still_change_them(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        driver = full_driver()
+        async with listening(driver) as client:
+
+            async def content() -> bool:
+                driver["Dev"]["bl"]["b1"] = b"abc"
+                await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
+                return any(element.blob for element in await client.answers(""))
+
+            await client.answers('<enableBLOB device="Dev" name="bl">Also</enableBLOB>')
+            for number in range(1, MAX_ENTRIES):
+                client.send(f'<enableBLOB device="D{number}">Also</enableBLOB>')
+            await client.answers("")
+            assert await content() and not driver.stats().get("refused")
+            await client.answers('<enableBLOB device="More">Also</enableBLOB>')
+            assert driver.stats()["refused"] == 1
+            await client.answers('<enableBLOB device="Dev" name="bl">Never</enableBLOB>')
+            assert not await content(), "what is stored can be changed"
+            await client.answers('<enableBLOB device="Dev">Also</enableBLOB>')
+            assert await content() and driver.stats()["refused"] == 1, "and what was taken back has made room"
+
+    asyncio.run(run())
+    assert "enableBLOB for More refused: there are 10000 settings already" in caplog.text
+
+
 def test_a_client_that_stops_in_the_middle_is_let_go() -> None:
     async def run() -> None:
         driver = full_driver()
@@ -326,6 +353,29 @@ def test_a_client_that_stops_in_the_middle_is_let_go() -> None:
                 client.send('device="Dev" ')
             assert not client.eof
             await client.close()
+
+    asyncio.run(run())
+
+
+def test_pings_of_a_client_that_reads_nothing_are_left_unanswered() -> None:
+    async def run() -> None:
+        driver = full_driver()
+        driver.listen("127.0.0.1", 0)
+        limits = Limits(small_queue=1 << 20)
+        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, limits)
+        async with driver:
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", driver.listening_port)) as sock:
+                sock.setblocking(False)
+                pings = 0
+                while not driver.stats().get("refused"):
+                    await loop.sock_sendall(sock, f'<pingRequest uid="{"u" * 30_000}"/>'.encode())
+                    pings += 1
+                await loop.sock_sendall(sock, b'<getProperties version="1.7" device="Dev" name="nu"/>')
+                heard = bytearray()
+                while b"</defNumberVector>" not in heard:
+                    heard += await loop.sock_recv(sock, 1 << 20)
+            assert 30 < heard.count(b"<pingReply") < pings, "it goes on with what comes when it is read again"
 
     asyncio.run(run())
 

@@ -340,6 +340,27 @@ def test_too_many_small_bytes_are_told_once() -> None:
     assert told == [1]
 
 
+def test_answers_to_pings_that_nobody_reads_are_too_many_small_bytes_as_well() -> None:
+    told: list[int] = []
+    box = Outbox(LIMITS)
+    box.on_overflow = lambda: told.append(1)
+    for _ in range(400):
+        box.expedite(small(tag="pingReply"), 0.0)
+    assert told == [1]
+
+
+def test_a_driver_that_reads_nothing_has_a_thousand_pings_answered() -> None:
+    lost: list[str] = []
+    box = DriverOutbox(terminator=b"")
+    box.on_drop = lambda message, how: lost.append(f"{message.tag} {how}")
+    for _ in range(3_000):
+        box.expedite(small(data=b"<pingReply/>", tag="pingReply"), 0.0)
+    assert lost == ["pingReply dropped"] * 2_000 and sum(box.dropped.values()) == 2_000
+    assert drain(box).count(b"<pingReply/>") == 1_000
+    box.expedite(small(data=b"<pingReply/>", tag="pingReply"), 0.0)
+    assert drain(box) == b"<pingReply/>" and box.queued == box.messages == 0
+
+
 def test_a_peer_that_takes_nothing_is_stalled() -> None:
     box = Outbox(LIMITS)
     assert not box.stalled(1000.0, 60.0)

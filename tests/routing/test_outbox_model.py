@@ -16,7 +16,7 @@ QUEUE, STREAM = 100, 30
 LIMITS = replace(DEFAULT_LIMITS, queue=QUEUE, stream=STREAM)
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     message: Fake | None
     missed: tuple[str, int] | None = None  # a note about so many dropped frames of a property
@@ -24,6 +24,7 @@ class Slot:
     sealed: bool = False
     pinned: bool = False
     final: bool = False  # a definition or deletion of the property follows
+    offered: bool = False  # it was given out, and nobody knows yet what of it was written
 
     @property
     def data(self) -> bytes:
@@ -41,6 +42,10 @@ class Model:
         self.slots: list[Slot] = []
         self.urgent: list[bytes] = []
         self.left = b""  # of the message that was begun
+        self.notes: dict[str, Slot] = {}  # the newest of each property
+        self.offered_urgent: int | None = (
+            None  # while something was given out: how many urgent ones are still part of it
+        )
         self.newest_wins = newest_wins
         self.replaced = 0
         self.dropped = 0
@@ -71,7 +76,7 @@ class Model:
             for slot in self.frames(message.name):
                 older = slot.message
                 assert older is not None
-                if slot.final or not older.carried <= message.carried:
+                if slot.offered or slot.final or not older.carried <= message.carried:
                     continue
                 if not self.newest_wins and "stream" not in older.formats[0]:
                     continue
@@ -93,32 +98,56 @@ class Model:
             message_ = slot.message
             assert message_ is not None
             self.dropped += 1
-            name = message_.name
+            name = message_.name or ""
             slot.message = None
-            note = next((other for other in self.slots if other.missed is not None and other.missed[0] == name), None)
-            if note is None:
-                slot.missed = (name or "", 1)
+            note = self.notes.get(name)
+            if note is None or note.offered:
+                slot.missed = (name, 1)
+                self.notes[name] = slot
             else:
-                note.missed = (name or "", (note.missed or ("", 0))[1] + 1)
+                assert note.missed is not None
+                note.missed = (name, note.missed[1] + 1)
 
     def oldest_first(self, newest: Slot) -> list[Slot]:
         """By age, not by place: what took the place of an older one is young."""
-        frames = [slot for slot in self.frames() if slot is not newest]
+        frames = [slot for slot in self.frames() if slot is not newest and not slot.offered]
         return sorted(frames, key=lambda slot: slot.message.age)  # type: ignore[union-attr]
 
+    def offer(self, nbytes: int) -> None:
+        """So many bytes are given out."""
+        nbytes -= len(self.left)
+        self.offered_urgent = 0
+        for data in self.urgent:
+            if nbytes > 0:
+                self.offered_urgent += 1
+                nbytes -= len(data)
+        for slot in self.slots:
+            if nbytes > 0:
+                slot.offered = bool(slot.data)
+                nbytes -= len(slot.data)
+
     def send(self, nbytes: int) -> bytes:
+        """So many bytes of what was given out are written."""
         out = b""
         while len(out) < nbytes:
             if not self.left:
-                if self.urgent:
+                if self.urgent and self.offered_urgent != 0:
                     self.left = self.urgent.pop(0)
+                    if self.offered_urgent is not None:
+                        self.offered_urgent -= 1
                 elif self.slots:
-                    self.left = self.slots.pop(0).data
+                    slot = self.slots.pop(0)
+                    self.left = slot.data
+                    if slot.missed is not None and self.notes.get(slot.missed[0]) is slot:
+                        del self.notes[slot.missed[0]]
                     continue
                 else:
                     break
             out += self.left[:1]
             self.left = self.left[1:]
+        self.offered_urgent = None
+        for slot in self.slots:
+            slot.offered = False
         return out
 
 
@@ -138,7 +167,7 @@ def others() -> st.SearchStrategy[tuple[object, ...]]:
         st.tuples(st.sampled_from(["small", "state", "del"]), st.sampled_from(["A", "B"])),
         st.tuples(st.just("ping")),
         st.tuples(st.just("grow"), st.integers(1, 9)),
-        st.tuples(st.just("send"), st.integers(0, 90), st.integers(1, 100), st.integers(3, 20)),
+        st.tuples(st.sampled_from(["send", "take"]), st.integers(0, 90), st.integers(1, 100), st.integers(3, 20)),
     )
 
 
@@ -152,17 +181,25 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
     told: list[bool] = []
     box.on_pending = lambda: told.append(box.pending)
 
-    def send(nbytes: int, max_bytes: int, max_parts: int) -> int:
-        nonlocal got, expected
-        parts, _ = box.take(max_bytes, max_parts)
-        data = b"".join(map(bytes, parts))[:nbytes]
-        if parts:
+    taken: tuple[bytes, int] | None = None  # what was given out, and how much of it will be written
+
+    def take(nbytes: int, max_bytes: int, max_parts: int) -> None:
+        nonlocal taken
+        data = b"".join(map(bytes, box.take(max_bytes, max_parts)[0]))
+        if data:
+            taken = data, min(nbytes, len(data))
+            model.offer(len(data))
+
+    def finish() -> None:
+        nonlocal got, expected, taken
+        if taken is not None:
+            data, nbytes = taken
+            taken = None
             told.clear()
-            box.sent(len(data), 0.0)
-        got += data
-        expected += model.send(len(data))
-        assert got == expected
-        return len(data)
+            box.sent(nbytes, 0.0)
+            got += data[:nbytes]
+            expected += model.send(nbytes)
+            assert got == expected
 
     for number, (kind, *rest) in enumerate(actions):
         if kind == "blob":
@@ -176,8 +213,12 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
                 growing.append(message)
             box.append(message, 0.0)
             model.append(message)
-        elif kind == "send":
-            send(*rest)
+            assert box.blobs <= QUEUE or taken is not None or len(model.frames()) == 1
+        elif kind in ("take", "send"):
+            finish()
+            take(*rest)
+            if kind == "send":
+                finish()
         elif kind == "grow" and growing:
             pending = box.pending
             growing[0].grow((growing[0].shown or 0) + rest[0])
@@ -195,11 +236,12 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
             box.append(message, 0.0)
             model.append(message)
         assert box.blobs == model.waiting()
-        assert box.blobs <= QUEUE or len(model.frames()) == 1
+    finish()
     for message in growing:
         message.grow(None)
     while box.pending:
-        send(1000, 500, 10)
+        take(1000, 500, 10)
+        finish()
     assert not model.send(1) and not box.pending
     assert box.queued == box.messages == box.blobs == box.small == 0
     assert sum(box.replaced.values()) == model.replaced and sum(box.dropped.values()) == model.dropped

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from operations import operations
 
 from indifast._parser import Tokenizer
+from indifast.protocol.complaints import BURST
 from indifast.protocol.message import Routable
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox
@@ -850,3 +853,62 @@ def test_a_command_without_names_is_refused(world: World) -> None:
     for xml in (command("", "P"), command("D", "")):
         assert who(world, xml, "all") == set()
     assert world.peers["all"].refused == {"no device or name": 2}
+
+
+# what is logged
+
+
+def test_what_a_driver_snoops_on_is_logged_once_and_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.driver("d", "Own")
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            world.say("d", "<getProperties version='1.7' device='Cam' name='P'/>")
+        assert [record.getMessage() for record in caplog.records] == ["d: snooping on Cam.P"]
+        world.say("d", "".join(f"<getProperties version='1.7' device='Cam' name='P{n}'/>" for n in range(1000)))
+        assert len(caplog.records) == BURST
+        world.now += 10
+        world.say("d", "<getProperties version='1.7' device='Cam' name='Q'/>")
+    assert caplog.records[-1].getMessage() == "d: snooping on Cam.Q (951 more of these were not logged)"
+
+
+def test_refusals_of_those_who_come_again_and_again_are_not_logged_without_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    for number in range(1000):
+        client = world.client(f"c{number}")
+        world.say(client.label, update("Nobody"))
+        world.router.detach(client, world.now)
+    assert len(caplog.records) == BURST and world.router.refused["not the owner"] == 1000
+
+
+# what it costs
+
+
+def same_cost(cost: Callable[[int], float]) -> None:
+    """`cost(size)` gives the operations per device or property: the same however many there are."""
+    costs = {size: cost(size) for size in (100, 1_000, 8_000)}
+    assert max(costs.values()) < 1.2 * costs[100] + 20, costs
+
+
+def test_an_owner_of_many_devices_leaves() -> None:
+    def cost(size: int) -> float:
+        world = World()
+        world.client("c")
+        world.driver("d", *map(str, range(size)))
+        return operations(lambda: world.router.detach(world.peers["d"], world.now)) / size
+
+    same_cost(cost)
+
+
+def test_a_client_leaves_that_wanted_none_of_the_many_blobs_behind_a_link() -> None:
+    def cost(size: int) -> float:
+        world = World()
+        world.remote("link")
+        for number in range(size):
+            world.say("link", define("D", f"B{number}", "BLOB"))
+        world.client("c")
+        return operations(lambda: world.router.detach(world.peers["c"], world.now))
+
+    same_cost(cost)

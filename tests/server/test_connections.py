@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blackbox import LIMIT
 from loops import on_every_loop, run_on
 from server_tools import Client, Echo, blob_vector, eventually
 
@@ -24,6 +25,7 @@ from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
 from indifast.driver.propertymembers import BLOBMember
 from indifast.driver.propertyvectors import BLOBVector
+from indifast.protocol.complaints import BURST
 from indifast.server import IPyServer
 
 MIB = 1 << 20
@@ -332,6 +334,39 @@ def test_nobody_is_shown_a_file_that_he_may_not_read(flags: int, mode: int) -> N
             os.close(fd)
     assert told.startswith(b"got ") and b"settled" in told
     assert (b"what root alone knows" in told) == (flags == os.O_RDONLY)
+
+
+def test_a_client_that_reads_no_answers_to_its_pings_is_too_far_behind() -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0, small_queue=100_000) as server:
+            loop = asyncio.get_running_loop()
+            with socket.create_connection(("127.0.0.1", server.port or 0)) as sock:
+                sock.setblocking(False)
+                with pytest.raises(ConnectionError):
+                    async with asyncio.timeout(LIMIT):
+                        while True:
+                            await loop.sock_sendall(sock, f"<pingRequest uid='{'u' * 30_000}'/>".encode())
+            client = await Client.to(server)
+            await client.settle()
+            await client.close()
+
+    asyncio.run(run())
+
+
+def test_who_comes_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            for _ in range(BURST + 50):
+                client = await Client.to(server)
+                client.say("nonsense <setBLOBVector device='X' name='B'>")
+                client.say("<oneBLOB name='m' size='5' len='5' attached='true'/></setBLOBVector>")
+                async with asyncio.timeout(LIMIT):
+                    await client.closed.wait()
+                await client.close()
+
+    asyncio.run(run())
+    for what in ("bytes skipped (junk)", "disconnected"):
+        assert BURST <= sum(what in record.getMessage() for record in caplog.records) < BURST + 40
 
 
 def test_an_unfinished_element_goes_with_its_connection() -> None:

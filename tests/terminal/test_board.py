@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from operations import operations
 
 from indifast.client.propertymembers import NumberMember, SwitchMember
 from indifast.terminal import checks
@@ -34,9 +35,9 @@ class Vector:
         return self.data[name].getfloatvalue()
 
 
-def event(kind: str, vector: Any = None, name: str | None = "V", message: str = "") -> Any:
+def event(kind: str, vector: Any = None, name: str | None = "V", message: str = "", device: str = "D") -> Any:
     return SimpleNamespace(
-        eventtype=kind, devicename="D", vectorname=name, vector=vector, timestamp=datetime.now(UTC), message=message
+        eventtype=kind, devicename=device, vectorname=name, vector=vector, timestamp=datetime.now(UTC), message=message
     )
 
 
@@ -214,3 +215,22 @@ def test_toggling_follows_the_rule() -> None:
     assert checks.toggled(one, {}, "b") == {"a": "Off", "b": "On"}
     assert checks.toggled(one, {"a": "Off", "b": "On"}, "c") == {"a": "Off", "c": "On"}
     assert checks.toggled(switches("AnyOfMany", a="On", b="Off"), {}, "b") == {"b": "On"}
+
+
+def test_a_deletion_costs_the_same_however_much_is_shown() -> None:
+    def cost(size: int) -> int:
+        board = Board(lambda: None)
+        vector = Vector("a")
+        for number in range(size):
+            board.receive(event("Define", vector, device=f"D{number}"))
+            board.receive(event("Define", vector, name=f"V{number}", device="Other"))
+        board.receive(event("Delete", name=None, device="D0"))
+        board.receive(event("Delete", name="V0", device="Other"))
+        assert board.devices == size
+        assert len(board.of("Other")) == size - 1 and board.of("D0") == [] and len(board.of("D1")) == 1
+        deletions = [event("Delete", name=None, device=f"D{number}") for number in range(1, 51)]
+        deletions += [event("Delete", name=f"V{number}", device="Other") for number in range(1, 51)]
+        return operations(lambda: list(map(board.receive, deletions)))
+
+    costs = {size: cost(size) for size in (100, 1_000, 10_000)}
+    assert max(costs.values()) < 1.2 * costs[100], costs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import re
 import socket
@@ -15,6 +16,7 @@ import pytest
 from transport_support import no_fd_leak, open_fds, until
 
 from indifast._parser import Tokenizer
+from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
@@ -548,6 +550,39 @@ def test_the_nth_announced_blob_takes_the_nth_descriptor():
     both = routable(parse(attached_vector("name='a' size='10' format=''", "name='b' size='10' format=''")), descriptors)
     assert contents(b"".join(first.parts(False))) == {"a": b"\0" * 10}
     assert contents(b"".join(both.parts(False))) == {"a": b"\1" * 10, "b": b"\2" * 10}
+
+
+@pytest.fixture(autouse=True)
+def complaints(monkeypatch):
+    """What other tests have complained of counts for none here."""
+    monkeypatch.setattr(blobs, "_complaints", Complaints(logging.getLogger(blobs.__name__)))
+
+
+def test_frames_that_go_inline_are_told_at_a_limited_rate(monkeypatch, caplog):
+    def refuse(*args):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    for _ in range(1000):
+        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", SMALL)])
+        assert contents(b"".join(message.parts(True))) == {"CCD1": SMALL}
+    assert BURST <= caplog.text.count("sent inline") < BURST + 30
+
+
+def test_frames_that_are_lost_are_told_at_a_limited_rate(caplog):
+    faults = []
+    for _ in range(1000):
+        ours = memfd(SMALL)
+        descriptors = DescriptorQueue()
+        descriptors.put([os.dup(ours)])
+        message = routable(
+            parse(attached_vector(f"name='a' size='{len(SMALL)}' format=''")), descriptors, faults.append
+        )
+        os.ftruncate(ours, 1)
+        assert b"oneBLOB" not in b"".join(message.parts(False))
+        os.close(ours)
+    assert faults == ["BLOB lost"] * 1000
+    assert BURST <= caplog.text.count("is lost") < BURST + 30
 
 
 def test_without_shared_memory_the_content_goes_inline(monkeypatch, caplog):

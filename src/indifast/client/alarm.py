@@ -18,6 +18,11 @@ class Alarm:
         self._handle: asyncio.TimerHandle | None = None
         self._when = 0.0
 
+    @property
+    def armed(self) -> bool:
+        """It is set."""
+        return self._handle is not None
+
     def by(self, when: float) -> None:
         """Call back at `when`, or earlier if the alarm is set to an earlier time already."""
         if self._handle is not None:

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
+from indifast.client.enabled import Names
 from indifast.client.trace import Trace
-from indifast.protocol.allowance import Allowance
+from indifast.protocol.complaints import Allowance, Complaints
 from indifast.protocol.message import Wire
 from indifast.protocol.shown import shown
 
@@ -58,8 +59,10 @@ class Base(UserDict[str, Any]):
         self._connection: Connection | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watchers: list[weakref.ref[Watcher]] = []
+        self._enabled = Names()  # devices with enabled vectors; others among them go when somebody looks
         self._counts: Counter[str] = Counter()
         self._complaints = Allowance()
+        self._faults = Complaints(logger)
         self._unsaid: deque[str] = deque(maxlen=8)
         """Warnings that the receiving task is to give."""
         self._nameless: set[tuple[str | None, str | None]] = set()
@@ -114,8 +117,12 @@ class Base(UserDict[str, Any]):
             self._notify_watchers(event)
         try:
             await self.rxevent(event)
-        except Exception:
-            logger.exception("Error in rxevent, handling %s", event.eventtype)
+        except Exception as error:
+            self._log_fault(error, "Error in rxevent, handling %s", event.eventtype)
+
+    def _log_fault(self, error: Exception, text: str, *args: object) -> None:
+        """Log what went wrong with something that was received; it may go wrong each time."""
+        self._faults.say(logging.ERROR, time.monotonic(), text, *args, exc_info=error)
 
     def _notify_watchers(self, event: Any) -> None:
         for reference in tuple(self._watchers):
@@ -136,9 +143,9 @@ class Base(UserDict[str, Any]):
 
     async def _complain(self, text: str) -> None:
         """Warn of what was left out; of many such warnings some are not given, but the next that is tells how many."""
-        warning = self._complaints.warning(text, time.monotonic())
-        if warning is not None:
-            await self.warning(warning)
+        unsaid = self._complaints.ask(time.monotonic())
+        if unsaid is not None:
+            await self.warning(f"{text} ({unsaid} more such warnings were left out)" if unsaid else text)
 
     def _complain_soon(self, text: str) -> None:
         """The same for what is no coroutine: the receiving task says it."""
@@ -183,8 +190,8 @@ class Base(UserDict[str, Any]):
         `left_out` members of others (without a name, or with a value that can't be read and has a default then),
         `skipped` pieces and `skipped_bytes` that are no messages, `unknown` messages about devices that were never
         defined, `failed` messages that could not be handled, `faults` of BLOBs that were not saved or inflated,
-        `frames_replaced` by newer ones, `not_sent` messages while there was no connection, `timeouts` of vectors, and
-        `warnings_left_out` of those that told of all this.
+        `frames_replaced` by newer ones, `not_sent` messages while there was no connection and answers to pings while
+        the server read nothing, `timeouts` of vectors, and `warnings_left_out` of those that told of all this.
         """
         connection = self._connection
         counts = dict.fromkeys(COUNTS, 0) | dict(self._counts)
@@ -238,6 +245,10 @@ class Base(UserDict[str, Any]):
     def enabledlen(self) -> int:
         """Number of devices that have an enabled vector."""
         return sum(device.enable for device in self.data.values())
+
+    def _any_enabled(self) -> bool:
+        """Whether there is any such device: a look at one of them instead of at all, as each deletion asks for it."""
+        return self._enabled.any(lambda name: name in self.data and self.data[name].enable)
 
 
 def told_of(element: Element, text: str) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class BlobChoices(Timers):
     """The part of a client that says enableBLOB, and remembers what was said over a reconnection."""
 
+    device_limit: int
+
     def __init__(self) -> None:
         super().__init__()
         self.resend_enableBLOB_on_def = True
@@ -24,7 +26,7 @@ class BlobChoices(Timers):
         self._BLOBfolder: pathlib.Path | None = None
         self._blobfolderchanged = False
         self._burst_alarm = Alarm(self._burst)
-        self._choices: dict[tuple[str, str | None], str] = {}
+        self._choices: dict[str, dict[str | None, str]] = {}  # by device and vector, None being the device itself
         self._not_kept: dict[tuple[str, str | None], int] = {}
 
     @property
@@ -76,12 +78,10 @@ class BlobChoices(Timers):
             return
         if vectorname:
             target._enableBLOB = value
-            self._choices[devicename, vectorname] = value
+            self._choices.setdefault(devicename, {})[vectorname] = value
         else:
             _choose(target, value)
-            for key in [key for key in self._choices if key[0] == devicename]:
-                del self._choices[key]
-            self._choices[devicename, None] = value
+            self._choices[devicename] = {None: value}
         await self._transmit(wire.enable_blob(devicename, vectorname or None, value))
 
     async def resend_enableBLOB(self, devicename: str, vectorname: str | None = None) -> None:
@@ -101,14 +101,16 @@ class BlobChoices(Timers):
 
     def _initial_blob_choice(self, devicename: str, vectorname: str | None = None, inherited: str | None = None) -> str:
         """What is said of a device or vector that is new to the model: what was chosen before, or the default."""
-        choice = self._choices.get((devicename, vectorname))
+        choice = self._choices.get(devicename, {}).get(vectorname)
         return choice or inherited or ("Also" if self._BLOBfolder is not None else self._enableBLOBdefault)
 
     def _want_blobs(self, vector: Any) -> None:
         """Ask for the BLOBs of a vector on behalf of somebody who takes its frames, unless that was done."""
         if vector._enableBLOB == "Never":
             vector._enableBLOB = "Also"
-            self._choices[vector.devicename, vector.name] = "Also"
+            choices = self._choices.setdefault(vector.devicename, {})
+            if len(choices) <= self.device_limit:  # a server may invent other vectors after each reconnection
+                choices[vector.name] = "Also"
             self._send_now(wire.enable_blob(vector.devicename, vector.name, "Also"))
 
     def _keeps(self, vector: PropertyVector) -> bool:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indifast.client.blobsaver import InflateError, inflate, save
+from indifast.protocol.shown import shown
 
 if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.client.events import setBLOBVector
     from indifast.client.model import Model
-
-logger = logging.getLogger("indifast.client.ipyclient")
 
 MOST_BLOBS = 4
 """BLOB messages being worked on or waiting for another of their vector before no more is taken from the server."""
@@ -59,7 +59,8 @@ class BlobJobs:
             return
         error = future.exception()
         if error is not None:
-            logger.error("a BLOB of %s could not be handled", event.vectorname, exc_info=error)
+            text = "a BLOB of %s could not be handled"
+            self._client._faults.say(logging.ERROR, time.monotonic(), text, shown(event.vectorname), exc_info=error)
         self.finished.append((event, [str(error)] if error else future.result()))
         if self._client._connection is not None:
             self._client._connection.wake()

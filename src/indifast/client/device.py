@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from indifast.client._watched import MessageDeque, watched
+from indifast.client.enabled import Names
 from indifast.client.propertyvectors import (
     BLOBVector,
     LightVector,
@@ -14,6 +16,7 @@ from indifast.client.propertyvectors import (
     TextVector,
     VectorRecord,
 )
+from indifast.client.records import changed
 from indifast.client.snapshot import DeviceRecord, SnapDevice, _ParentDevice
 
 if TYPE_CHECKING:
@@ -46,11 +49,35 @@ class Device(_ParentDevice):
         self._itemid: Any = None
         self._enableBLOB = client._initial_blob_choice(devicename)
         self._record: DeviceRecord | None = None
+        self._vector_records: Mapping[str, VectorRecord] = {}
         self._stale: dict[str, None] = {}  # in the order of the changes, so that new vectors keep theirs
+        self._enabled = Names()  # enabled vectors; others among them go when somebody looks
         self.messages = MessageDeque(self._touch)
 
     def __setitem__(self, propertyname: str, propertyvector: Any) -> None:
         raise KeyError("the vectors of a device come from the server")
+
+    @property
+    def enable(self) -> bool:
+        """True if any vector of the device is enabled."""
+        return self._enabled.any(lambda name: name in self.data and self.data[name]._enable)
+
+    def disable(self) -> None:
+        """Disable all vectors."""
+        for name in list(self._enabled):
+            if name in self.data:
+                self.data[name].enable = False
+
+    def _note_enabled(self, vector: PropertyVector) -> None:
+        """A vector was enabled or disabled. Costs the same however many there are."""
+        name = vector.name
+        if self.data.get(name) is not vector:  # another one has its place
+            return
+        if vector._enable:
+            self._enabled.add(name)
+            self._client._enabled.add(self.devicename)
+        else:
+            self._enabled.discard(name)
 
     def __delitem__(self, propertyname: str) -> None:
         del self.data[propertyname]
@@ -67,6 +94,7 @@ class Device(_ParentDevice):
             if isinstance(vector, BLOBVector) and not vector._enable:
                 vector._enableBLOB = self._client._initial_blob_choice(self.devicename, name, self._enableBLOB)
             vector._adopt(event)
+            self._note_enabled(vector)
             return vector
         # A vector that comes back as another type is another vector.
         vector = cls(event)
@@ -74,6 +102,7 @@ class Device(_ParentDevice):
             vector._enableBLOB = self._client._initial_blob_choice(self.devicename, name, self._enableBLOB)
         vector._introduce()
         self.data[name] = vector
+        self._note_enabled(vector)
         self._touch_vector(name)
         return vector
 
@@ -92,10 +121,11 @@ class Device(_ParentDevice):
         """The record of the present state; only what changed is made anew."""
         record = self._record
         if record is None or len(record.vectors) != len(self.data):
-            vectors = self._vector_records.copy()
+            new = {}
             for name in self._stale:
                 if name in self.data:
-                    vectors[name] = self.data[name]._frozen()
+                    new[name] = self.data[name]._frozen()
+            vectors = changed(self._vector_records, new)
             if len(vectors) != len(self.data):  # vectors were taken out
                 vectors = {name: vector._frozen() for name, vector in self.data.items()}
             self._stale.clear()
@@ -103,8 +133,6 @@ class Device(_ParentDevice):
             record = DeviceRecord(self.devicename, tuple(self.messages), self._user_string, self._itemid, vectors)
             self._record = record
         return record
-
-    _vector_records: dict[str, VectorRecord] = {}  # noqa: RUF012 - replaced, never changed
 
     def snapshot(self) -> SnapDevice:
         """The device as it stands now, safe to hand to another thread."""

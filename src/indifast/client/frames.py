@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from math import inf
@@ -148,6 +148,18 @@ def _fits_array(content: Any) -> Any:
     raise ValueError("this FITS file holds no image")
 
 
+class _Newest(OrderedDict[tuple[str, str], Frame]):
+    """Of each member the newest frame, in the order in which these came."""
+
+    def append(self, frame: Frame) -> None:
+        key = frame.vectorname, frame.membername
+        self.pop(key, None)
+        self[key] = frame
+
+    def popleft(self) -> Frame:
+        return self.popitem(last=False)[1]
+
+
 class FrameStream(waiting.Stream[Frame]):
     """The BLOBs of a device, or of one vector of it, as an asynchronous iterator, from the moment it was made.
 
@@ -171,6 +183,8 @@ class FrameStream(waiting.Stream[Frame]):
         self._vector = vector
         self._keep = keep
         self._newest = newest
+        if newest:
+            self._waiting = _Newest()
         self._most = max(1, queue)
         self._out: Frame | None = None
         waiting.attach(client, self)
@@ -207,12 +221,9 @@ class FrameStream(waiting.Stream[Frame]):
             self._wake()
 
     def _add(self, frame: Frame) -> None:
-        if self._newest:
-            key = frame.vectorname, frame.membername
-            kept = deque(old for old in self._waiting if (old.vectorname, old.membername) != key)
-            self._client._counts["frames_replaced"] += len(self._waiting) - len(kept)
-            self._waiting = kept
+        waited = len(self._waiting)
         self._waiting.append(frame)
+        self._client._counts["frames_replaced"] += waited + 1 - len(self._waiting)
 
     async def __anext__(self) -> Frame:
         out, self._out = self._out, None

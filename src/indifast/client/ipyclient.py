@@ -21,6 +21,7 @@ from indifast.client.propertymembers import ParseException
 from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
+from indifast.protocol.shown import shown
 from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class IPyClient(Model):
         self.clientdata = clientdata
         self.stopped = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
+        self._running = False
 
     # -- running
 
@@ -81,11 +83,18 @@ class IPyClient(Model):
     async def asyncrun(self) -> None:
         """Connect, and connect again whenever the connection is lost, until `shutdown` is called.
 
-        An exception in `hardware` ends the client and is raised here; without `reconnect` so does, and is, an OSError.
+        Returns at once if that was called before the first run. An exception in `hardware` ends the client and is
+        raised here; without `reconnect` so does, and is, an OSError. RuntimeError if the client is running already.
         """
-        self._loop = asyncio.get_running_loop()
-        self._stopping = False
+        if self._running:
+            raise RuntimeError("this client is running already")
+        self._prepare()
         self._stop_asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._stopping:
+            self._ended()
+            return
+        self._running = True
         comms = self._loop.create_task(self._comms(), name="indifast client")
         hardware = self._loop.create_task(self.hardware(), name="indifast client hardware")
         stop = self._loop.create_task(self._stop_asked.wait())
@@ -102,12 +111,23 @@ class IPyClient(Model):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._stopping = True
-            self._notify_watchers(None)
-            self.stopped.set()
+            self._running = False
+            self._ended()
         for task in (hardware, comms):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+    def _prepare(self) -> None:
+        """Another run is to begin: what the one before was told is over. A `shutdown` from now on counts."""
+        if self.stopped.is_set():
+            self.stopped.clear()
+            self._stopping = False
+
+    def _ended(self) -> None:
+        """The run is over."""
+        self._stopping = True
+        self.stopped.set()
+        self._notify_watchers(None)
 
     def shutdown(self) -> None:
         """Stop: `asyncrun` will close the connection and return. May be called from any thread."""
@@ -115,8 +135,8 @@ class IPyClient(Model):
 
     async def __aenter__(self) -> IPyClient:
         """Run in the background while the block runs. Wait for `ready()` before using devices."""
+        self._prepare()
         self._run = asyncio.get_running_loop().create_task(self.asyncrun(), name="indifast client run")
-        await asyncio.sleep(0)  # so that asyncrun has begun, and a shutdown from now on counts
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -292,17 +312,17 @@ class IPyClient(Model):
                     if not isinstance(error, events.UndefinedError):
                         self._is_new_problem(element, str(error))
                     await self._complain(told_of(element, str(error)))
-                except Exception:
+                except Exception as error:
                     self._counts["failed"] += 1
-                    logger.exception("An element could not be handled: %s %s", element.tag, element.name)
+                    self._log_fault(error, "An element could not be handled: %s %s", element.tag, shown(element.name))
                     received = None
                 if received is not None:
                     if self._watchers:
                         self._notify_watchers(received)
                     try:
                         await self.rxevent(received)
-                    except Exception:
-                        logger.exception("Error in rxevent, handling %s", received.eventtype)
+                    except Exception as error:
+                        self._log_fault(error, "Error in rxevent, handling %s", received.eventtype)
                     if self._early and element.tag in DEF_EVENTS:
                         await self._tell_early(element.device)
                     received = None
@@ -321,8 +341,8 @@ class IPyClient(Model):
         assert self.on_message is not None
         try:
             self.on_message(as_message(element, fds))
-        except Exception:
-            logger.exception("Error in on_message, handling %s", element.tag)
+        except Exception as error:
+            self._log_fault(error, "Error in on_message, handling %s", element.tag)
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""

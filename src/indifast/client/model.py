@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events, waiting
@@ -13,7 +14,8 @@ from indifast.client.connection import Connection, view_of
 from indifast.client.device import Device
 from indifast.client.memory import LARGE, give_back_large_blocks
 from indifast.client.propertymembers import ParseException
-from indifast.client.snapshot import Snap, vector_state
+from indifast.client.records import changed
+from indifast.client.snapshot import DeviceRecord, Snap, vector_state
 from indifast.client.timers import ASK_AGAIN
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
@@ -59,7 +61,7 @@ class Model(BlobChoices):
         self._itemid = 0
         self._early: dict[str, deque[Element]] = {}
         self._jobs = BlobJobs(self)
-        self._records: dict[str, Any] = {}
+        self._records: Mapping[str, DeviceRecord] = {}
         self._stale: dict[str, None] = {}
 
     def __setitem__(self, devicename: str, device: Any) -> None:
@@ -80,6 +82,7 @@ class Model(BlobChoices):
     def _forget(self) -> None:
         self.messages.clear()
         self.data.clear()
+        self._enabled.clear()
         self._early.clear()
         self.problems.clear()
         self._nameless.clear()
@@ -100,7 +103,10 @@ class Model(BlobChoices):
         if tag == "getProperties":
             return events.getProperties(element, self.data.get(element.device or ""), self)
         if tag == "pingRequest":
-            connection.send(wire.ping_reply(element.attrs.get("uid", "")))
+            if connection.queue.full:  # the server does not read: answers without end would wait for it
+                self._counts["not_sent"] += 1
+            else:
+                connection.send(wire.ping_reply(element.attrs.get("uid", "")))
         elif tag == "pingReply":
             self._notify_watchers(waiting.PingReply(element.attrs.get("uid", "")))
         return None
@@ -128,7 +134,7 @@ class Model(BlobChoices):
         vector: Any = device._define(event, element.tag)
         event.vector = vector
         if element.tag == "defBLOBVector" and (
-            self.resend_enableBLOB_on_def or (name, element.name) in self._choices or (name, None) in self._choices
+            self.resend_enableBLOB_on_def or not self._choices.get(name, {}).keys().isdisjoint((element.name, None))
         ):
             self._send_now(wire.enable_blob(name, element.name, vector._enableBLOB))
         if self._blobfolderchanged:
@@ -182,13 +188,14 @@ class Model(BlobChoices):
                 if event.message:
                     device.messages.appendleft(note)
         else:
+            for name in list(device._enabled):
+                if (vector := device.data.get(name)) is not None:
+                    self._answered(vector)
             device.disable()
-            for vector in device.data.values():
-                self._answered(vector)
             if event.message:
                 device.messages.appendleft(note)
                 self.messages.appendleft(note)
-        if not self.enabledlen():
+        if not self._any_enabled():
             self._definitions_alarm.by(time.monotonic() + ASK_AGAIN)
         return event
 
@@ -278,10 +285,11 @@ class Model(BlobChoices):
     def snapshot(self) -> Snap:
         """Everything as it stands now, safe to hand to another thread. Costs what changed since the last snapshot."""
         if self._stale or len(self._records) != len(self.data):
-            records = self._records.copy()
+            new = {}
             for name in self._stale:
                 if name in self.data:
-                    records[name] = self.data[name]._frozen()
+                    new[name] = self.data[name]._frozen()
+            records = changed(self._records, new)
             if len(records) != len(self.data):  # devices were taken out
                 records = {name: device._frozen() for name, device in self.data.items()}
             self._records = records

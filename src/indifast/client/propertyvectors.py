@@ -318,6 +318,17 @@ class PropertyVector(Vector):
     # -- attributes
 
     @property
+    def enable(self) -> bool | None:
+        """False once the vector was deleted."""
+        return self._enable
+
+    @enable.setter
+    def enable(self, value: bool) -> None:
+        self._enable = value
+        self.device._note_enabled(self)
+        self._touch()
+
+    @property
     def state(self) -> str:
         """Idle, Ok, Busy or Alert; setting anything else raises ParseException."""
         return self._state

@@ -7,7 +7,7 @@ one, and a snapshot's own objects are made from the records where they are asked
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,13 +21,13 @@ class DeviceRecord(NamedTuple):
     messages: tuple[tuple[datetime, str], ...]
     user_string: str
     itemid: Any
-    vectors: dict[str, VectorRecord]
+    vectors: Mapping[str, VectorRecord]
 
 
 class _LazyMapping(UserDict[str, Any]):
     """A mapping made from records item by item, when they are asked for."""
 
-    _records: dict[str, Any]
+    _records: Mapping[str, Any]
     _built: dict[str, Any]
     _full: dict[str, Any] | None
 
@@ -148,7 +148,7 @@ class Snap(Dumping, _LazyMapping):
         connected: bool,
         messages: list[tuple[datetime, str]],
         user_string: str,
-        records: dict[str, DeviceRecord],
+        records: Mapping[str, DeviceRecord],
     ) -> Snap:
         snap = cls.__new__(cls)
         snap.indihost = indihost

@@ -6,6 +6,7 @@ import asyncio
 import ssl as ssl_module
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from indifast.client.frames import Frame
@@ -50,6 +51,9 @@ class SyncClient:
         self.client = client
         self._loop = asyncio.new_event_loop()
         self._closed = False
+        self._over = False
+        """The client has stopped: nothing more is run in its thread."""
+        self._asking = threading.Lock()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indifast client", daemon=True)
         self._thread.start()
@@ -60,19 +64,29 @@ class SyncClient:
             runner.run(self._main())
 
     async def _main(self) -> None:
-        async with self.client:  # it runs from here on, so that `close` ends it
+        try:
+            async with self.client:  # it runs from here on, so that `close` ends it
+                self._started.set()
+                assert self.client._run is not None
+                await asyncio.wait((self.client._run,))
+        finally:
+            with self._asking:
+                self._over = True
             self._started.set()
-            await self.client.stopped.wait()
+            await asyncio.sleep(0)  # what was asked before is a task now, and ends with this one
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run in the client's thread and wait for the result."""
-        if threading.current_thread() is self._thread or self._closed or not self._thread.is_alive():
-            own = threading.current_thread() is self._thread
+        own = threading.current_thread() is self._thread
+        with self._asking:
+            future = None if own or self._closed or self._over else asyncio.run_coroutine_threadsafe(work, self._loop)
+        if future is None:
             work.close()
             raise RuntimeError("not from the client's own thread" if own else "the client is closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise RuntimeError("the client was closed meanwhile") from None
         except BaseException:
             future.cancel()
             raise

@@ -17,6 +17,10 @@ ASK_AGAIN = 5.0
 """Seconds between two getProperties while the server has shown no device."""
 
 
+TIMEOUT_TICK = 0.1
+"""Seconds between two looks at all vectors that have not answered: so late a time-out may be told."""
+
+
 class Timers(Base):
     """The part of a client that has timers. Each is armed only while something can become due."""
 
@@ -90,8 +94,9 @@ class Timers(Base):
         if self.tx_timer is not None:
             due = min(due, self.tx_timer + self._respond_timeout)
         self._alive_alarm.by(due)
-        if self._pending:
-            self._timeout_alarm.by(min(vector._deadline or 0.0 for vector in self._pending.values()))
+        if self._pending and not self._timeout_alarm.armed:
+            earliest = min(vector._deadline or 0.0 for vector in self._pending.values())
+            self._timeout_alarm.by(max(earliest, time.monotonic() + TIMEOUT_TICK))
 
     def _expect_answer(self) -> None:
         if self._timeout_enable and self.data:
@@ -99,7 +104,7 @@ class Timers(Base):
 
     def _check_alive(self) -> None:
         connection = self._connection
-        if connection is None or not self._timeout_enable or not self.enabledlen():
+        if connection is None or not self._timeout_enable or not self._any_enabled():
             return
         now = time.monotonic()
         if self.tx_timer is not None and now >= self.tx_timer + self._respond_timeout:
@@ -110,7 +115,7 @@ class Timers(Base):
         self._arm()
 
     def _check_definitions(self) -> None:
-        if self._connection is not None and not self.enabledlen():
+        if self._connection is not None and not self._any_enabled():
             self._spawn(self._ask_definitions())
 
     async def _ask_definitions(self) -> None:

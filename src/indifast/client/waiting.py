@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from indifast.client import events
 from indifast.protocol import wire
@@ -183,7 +183,7 @@ async def ready(client: IPyClient, timeout: float | None, names: Iterable[Any], 
     with _Condition(client, definition) as condition:
         try:
             async with asyncio.timeout(timeout):
-                while (rest := last + quiet - time.monotonic()) > 0 or not client.enabledlen():
+                while (rest := last + quiet - time.monotonic()) > 0 or not client._any_enabled():
                     await condition.pause(rest if rest > 0 else quiet)
         except TimeoutError:
             state = "no device was defined" if client.connected else f"not connected to {client.indihost}"
@@ -390,12 +390,24 @@ async def ping(client: IPyClient, timeout: float | None) -> float:
         return time.monotonic() - began
 
 
+class Queue(Protocol[_Item]):
+    """As much of a deque as a stream needs."""
+
+    def append(self, item: _Item, /) -> None: ...
+
+    def popleft(self) -> _Item: ...
+
+    def clear(self) -> None: ...
+
+    def __len__(self) -> int: ...
+
+
 class Stream(Watcher, AsyncIterator[_Item]):
     """What waits to be taken, one thing after the other; it ends when the client stops."""
 
     def __init__(self, client: IPyClient) -> None:
         self._client = client
-        self._waiting: deque[_Item] = deque()
+        self._waiting: Queue[_Item] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._open = True
 
@@ -411,9 +423,15 @@ class Stream(Watcher, AsyncIterator[_Item]):
             self._wake()
 
     async def _arrival(self) -> None:
-        """Return when something waits; StopAsyncIteration when nothing will any more."""
+        """Return when something waits; StopAsyncIteration when nothing will any more.
+
+        RuntimeError while another task waits here, as with asynchronous generators: of two that take turns nobody could
+        say who gets what, and one that was forgotten would take something away.
+        """
+        if self._waiter is not None:
+            raise RuntimeError("another task waits for what comes next in this stream: only one can")
         while not self._waiting:
-            if not self._open:
+            if not self._open or self._client.stopped.is_set():
                 self.close()
                 raise StopAsyncIteration
             self._waiter = asyncio.get_running_loop().create_future()

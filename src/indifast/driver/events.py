@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import UserDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from indifast.protocol import vectors
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.numbers import read_number
 from indifast.protocol.timestamps import parse_timestamp
 from indifast.protocol.vectors import attributes_of
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.driver.propertyvectors import PropertyVector
 
-logger = logging.getLogger(__name__)
+_complaints = Complaints(logging.getLogger(__name__))
 
 
 class EventException(Exception):
@@ -200,7 +202,8 @@ class newBLOBVector(_BLOBs, newVector):
         contents = _take(vectors.sent_blobs, root, vector.data)
         for blob in contents.values():
             if blob.format is None:
-                logger.warning("newBLOBVector for %s.%s: a member without format", self.devicename, self.vectorname)
+                text = "newBLOBVector for %s.%s: a member without format"
+                _complaints.say(logging.WARNING, time.monotonic(), text, self.devicename, self.vectorname)
         return _kept(contents, self.sizeformat)
 
 

@@ -147,6 +147,8 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
     async def asyncrun(self, *, grace: float = GRACE) -> None:
         """Run the driver until it is shut down, or until nobody is at the other end of its stdin.
 
+        Returns at once if it was shut down before its first run.
+
         An exception in user code ends a driver that runs by itself, and is raised here; under a server it is logged,
         and the driver goes on.
 
@@ -167,6 +169,7 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
     async def __aenter__(self) -> Self:
         """Run in the background, until the block ends."""
         runtime = self._runtime
+        runtime.prepare()
         runtime.up = asyncio.Event()  # of this event loop: the driver may have run in another one before
         runtime.main = asyncio.create_task(self.asyncrun())
         up = asyncio.create_task(runtime.up.wait())

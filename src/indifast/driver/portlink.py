@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from indifast.driver.streamlink import Refuse, StreamLink
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.selection import selected
-from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
+from indifast.routing.interest import MAX_ENTRIES, BlobPolicies
 from indifast.routing.link import Demand
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("indifast.driver.comms")
 
-_POLICIES = 10_000  # remembered per client
 _LINGER = 2.0  # seconds for which a client that says no more may still hear the answers
 _PARTING = 0.05  # seconds for the end of one client to be noticed before the next is turned away
 
@@ -41,7 +40,7 @@ class PortLink:
         self._listener: Listener | None = None
         self._client: StreamLink | None = None
         self._callback: Callable[[], None] | None = None
-        self._policies: dict[tuple[str, str | None], str] = {}
+        self._policies = BlobPolicies()
 
     @classmethod
     async def open(cls, host: str, port: int, refuse: Refuse, limits: Limits = DEFAULT_LIMITS) -> Self:
@@ -84,7 +83,7 @@ class PortLink:
     def demand(self, device: str, name: str) -> Demand:
         """What the client has enabled."""
         client = self._client
-        if client is None or self._policy(device, name) == NEVER:
+        if client is None or not self._policies.content(device, name):
             return Demand(False, False)
         return client.demand(device, name)
 
@@ -138,22 +137,14 @@ class PortLink:
     # enableBLOB
 
     def _enable(self, element: Element) -> None:
-        policy = element.text.strip()
         device, name = selected(element)
-        if device is None or policy not in BLOB_POLICIES or len(self._policies) >= _POLICIES:
-            return
-        if name is None:
-            for key in [key for key in self._policies if key[0] == device]:
-                del self._policies[key]
-        self._policies[(device, name)] = policy
-
-    def _policy(self, device: str, name: str | None) -> str:
-        by_device = self._policies.get((device, None), NEVER)
-        return self._policies.get((device, name), by_device)
+        if device is not None and not self._policies.set(device, name, element.text.strip()):
+            text = "enableBLOB for %s refused: there are %d settings already"
+            self._refuse("policies", text, f"{device}.{name}" if name else device, MAX_ENTRIES)
 
     def _passes(self, message: Routable) -> bool:
         if message.device is None or message.tag in ("getProperties", "delProperty") or message.tag[:3] == "def":
             return True
         if message.blob:
-            return self._policy(message.device, message.name) in (ALSO, ONLY)
-        return message.tag == "setBLOBVector" or self._policies.get((message.device, None)) != ONLY
+            return self._policies.content(message.device, message.name)
+        return message.tag == "setBLOBVector" or not self._policies.silent(message.device)

@@ -8,12 +8,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver.dispatch import Dispatcher
 from indifast.driver.snooping import SnoopMonitor
 from indifast.protocol import wire
+from indifast.protocol.complaints import Allowances, more
 from indifast.protocol.shown import shown
 from indifast.protocol.timestamps import timestamp_text
 
@@ -60,10 +61,12 @@ class Runtime:
         self._dispatcher = Dispatcher(self)
         self._background: list[tuple[Coroutine[Any, Any, Any], str]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
         self._ended = asyncio.Event()
         self._arrived = asyncio.Event()
         self.fault: BaseException | None = None
-        self._logged: dict[object, tuple[float, int]] = {}
+        self._refusals = Allowances(1, 1 / _QUIET)
+        self._faults = Allowances(1, 1 / _FAULT_QUIET)
 
     # who carries the driver
 
@@ -74,8 +77,16 @@ class Runtime:
         self.served_by = server
 
     def attach(self, link: Link) -> None:
-        """The link to run on, from a server in this process."""
+        """The link to run on, from a server in this process, which will begin the run."""
         self.link = link
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Another run is to begin: what the one before was told is over. A `shutdown` from now on counts."""
+        if self.driver.stopped.is_set():
+            self.driver.stopped.clear()
+            self.driver.shutdownrequested.clear()
+            self.driver._stop = False
 
     @property
     def supervised(self) -> bool:
@@ -119,12 +130,36 @@ class Runtime:
 
     async def run(self, grace: float) -> None:
         """Run until shutdown, the end of the link, or a fault of user code where nobody isolates it."""
-        if self.loop is not None:
+        if self._running:
             raise RuntimeError("this driver is running already")
         driver = self.driver
-        self._note_start()
+        self.prepare()
         self._ended, self._arrived = asyncio.Event(), asyncio.Event()  # of this event loop
         self.fault = None
+        if driver._stop:
+            self._leave_out()
+            return
+        self._running = True
+        try:
+            await self._run(grace)
+        finally:
+            self._running = False
+            driver.stopped.set()
+        if self.fault is not None:
+            raise self.fault
+
+    def _leave_out(self) -> None:
+        """The driver was shut down before it began."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+        waiting, self._background = self._background, []
+        for coro, _ in waiting:
+            coro.close()
+        self.driver.stopped.set()
+
+    async def _run(self, grace: float) -> None:
+        driver = self.driver
         own = None if self.open_link is None else await self.open_link(self.refuse)
         if own is not None:
             self.link = own
@@ -134,6 +169,10 @@ class Runtime:
         self.session = object()
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
+        if driver._stop:  # shut down meanwhile, maybe by another thread
+            self._ended.set()
+        else:
+            self._note_start()
         logger.info("driver started: %s", ", ".join(driver.data) or "no devices")
         try:
             link.on_receive(self._arrived.set)
@@ -156,9 +195,6 @@ class Runtime:
             self._close(link)
             if own is not None:
                 await own.wait_closed()
-            self.driver.stopped.set()
-        if self.fault is not None:
-            raise self.fault
 
     def _start_all(self) -> None:
         driver = self.driver
@@ -201,7 +237,6 @@ class Runtime:
         logger.info("driver stopped")
 
     def _note_start(self) -> None:
-        self.driver._stop = False
         for device in self.driver.data.values():
             device._stop = False
             for vector in device.data.values():
@@ -231,8 +266,11 @@ class Runtime:
             while (element := link.receive()) is not None:
                 try:
                     await self._dispatcher.dispatch(element)
-                except Exception:
-                    logger.exception("%s for %s.%s is lost", element.tag, shown(element.device), shown(element.name))
+                except Exception as error:
+                    where = f"{element.tag} for {shown(element.device)}.{shown(element.name)}"
+                    unsaid = self._faults.ask(("lost", type(error)), time.monotonic())
+                    if unsaid is not None:
+                        logger.exception("%s is lost%s", where, more(unsaid))
                 handled += 1
                 if handled % _TURN == 0:
                     await asyncio.sleep(0)
@@ -244,32 +282,20 @@ class Runtime:
             self._arrived.clear()
             await self._arrived.wait()
 
-    def refuse(self, kind: object, text: str, *args: object) -> None:
+    def refuse(self, kind: Hashable, text: str, *args: object) -> None:
         """Count and log a message from outside that is not obeyed; the same kind is not logged all the time."""
         self.counters["refused"] += 1
-        again = self._again(kind, _QUIET)
-        if again is not None:
+        unsaid = self._refusals.ask(kind, time.monotonic())
+        if unsaid is not None:
             told = [shown(str(one), 200) if isinstance(one, str | Exception) else one for one in args]
-            logger.error(text + "%s", *told, again)
+            logger.error(text + "%s", *told, more(unsaid))
 
     def left_out(self, what: str, faults: Sequence[str]) -> None:
         """Count and log what can't be read in a message that is obeyed all the same."""
         self.counters["left_out"] += len(faults)
-        again = self._again(("left out", what), _QUIET)
-        if again is not None:
-            logger.warning("%s: %s%s", what, shown("; ".join(faults), 200), again)
-
-    def _again(self, kind: object, quiet: float) -> str | None:
-        """What to add to a line of the log that may be the last of many; None when it is too early for another one."""
-        now = time.monotonic()
-        last, suppressed = self._logged.get(kind, (-quiet, 0))
-        if now - last < quiet:
-            self._logged[kind] = (last, suppressed + 1)
-            return None
-        if len(self._logged) > 1000:
-            self._logged.clear()
-        self._logged[kind] = (now, 0)
-        return f" ({suppressed} more of these were not logged)" if suppressed else ""
+        unsaid = self._refusals.ask(("left out", what), time.monotonic())
+        if unsaid is not None:
+            logger.warning("%s: %s%s", what, shown("; ".join(faults), 200), more(unsaid))
 
     def user_fault(self, error: Exception, what: str, devicename: str | None) -> None:
         """User code has raised: a standalone driver ends with it, a served one tells and goes on."""
@@ -279,10 +305,10 @@ class Runtime:
                 self.fault = error
             self._ended.set()
             return
-        again = self._again((what, type(error)), _FAULT_QUIET)
-        if again is None:
+        unsaid = self._faults.ask((what, type(error)), time.monotonic())
+        if unsaid is None:
             return
-        logger.error("%s failed, the driver goes on%s", what, again, exc_info=error)
+        logger.error("%s failed, the driver goes on%s", what, more(unsaid), exc_info=error)
         text = f"{what} failed: {type(error).__name__}: {error}"
         self.send(wire.message(text, timestamp_text(), devicename))
 

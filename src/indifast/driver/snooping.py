@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FIRST_ANSWER = 2.0
 """Seconds after which the first request is repeated: the other driver may not have been there yet."""
 
+TICK = 0.1
+"""Seconds between two looks at all that is watched: so late a request may be."""
+
 Key = tuple[str, str]
 """Device name and vector name."""
 
@@ -29,6 +32,7 @@ class SnoopMonitor:
         self._due: dict[Key, float] = {}
         self._heard: set[Key] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._when = 0.0  # it is set for
         self._running = False
 
     def watch(self, key: Key) -> None:
@@ -37,7 +41,8 @@ class SnoopMonitor:
         self._due[key] = 0.0
         if self._running:
             self._ask(key, time.monotonic())
-            self._arm()
+            if key in self._due:
+                self._arm(self._due[key])
 
     def heard(self, key: Key) -> None:
         """An event for exactly this vector has come."""
@@ -54,7 +59,7 @@ class SnoopMonitor:
         for key, entry in list(self._runtime.driver.snoopvectors.items()):
             if entry is not None:
                 self._ask(key, now)
-        self._arm()
+        self._arm_for_earliest(now)
 
     def stop(self) -> None:
         """The driver runs no longer."""
@@ -73,15 +78,19 @@ class SnoopMonitor:
         self._due[key] = now + (entry[0] if key in self._heard else FIRST_ANSWER)
         self._heard.add(key)
 
-    def _arm(self) -> None:
-        """Set the timer for the earliest; an event that puts one off leaves it, it then finds nothing to do."""
-        if not self._due:
-            return
-        earliest = min(self._due.values())
-        loop = asyncio.get_running_loop()
+    def _arm(self, due: float) -> None:
+        """See that the timer is set for then, or earlier. An event that puts one off leaves it: it then finds nothing
+        to do."""
         if self._timer is not None:
+            if self._when <= due:
+                return
             self._timer.cancel()
-        self._timer = loop.call_later(max(0.0, earliest - time.monotonic()), self._fire)
+        self._when = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - time.monotonic()), self._fire)
+
+    def _arm_for_earliest(self, now: float) -> None:
+        if self._due:
+            self._arm(max(min(self._due.values()), now + TICK))
 
     def _fire(self) -> None:
         self._timer = None
@@ -89,4 +98,4 @@ class SnoopMonitor:
         for key, due in list(self._due.items()):
             if due <= now:
                 self._ask(key, now)
-        self._arm()
+        self._arm_for_earliest(now)

@@ -105,6 +105,7 @@ class StreamLink:
         self._frame: asyncio.Future[None] | None = None
         self._patient = patient
         self._stall = limits.stall
+        self._small_queue = limits.small_queue
         self._last_read = 0.0
         self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator)
@@ -175,7 +176,7 @@ class StreamLink:
             try:
                 self._descriptors.put(fds)
             except DescriptorError as error:
-                self._refuse(("descriptors", self.peername), "%s: %s", self.peername, error)
+                self._refuse("descriptors", "%s: %s", self.peername, error)
         elements = self._tokenizer.feed(data, start, end)
         self._descriptors.settle(elements)
         for element in elements:
@@ -215,7 +216,7 @@ class StreamLink:
         self._tokenizer.abandon()
         self._descriptors.settle(())
         text = "an unfinished message of %d bytes from %s is given up: %s"
-        self._refuse((kind, self.peername), text, held, self.peername, why)
+        self._refuse(kind, text, held, self.peername, why)
 
     def eof_received(self) -> bool:
         """The peer says nothing more, but may go on listening."""
@@ -240,14 +241,18 @@ class StreamLink:
     def _take(self, element: Element) -> None:
         if element.tag == "pingRequest":
             if (uid := element.attrs.get("uid")) is not None:
-                self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
+                if self._outbox.small <= self._small_queue:
+                    self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
+                else:
+                    text = "a ping of %s is not answered: it does not read what it is told"
+                    self._refuse("ping", text, self.peername)
             return
         if element.attached:
             try:
                 element = routable(element, self._descriptors).element()
             except DescriptorError as error:
                 where = f"{element.tag} for {element.device}.{element.name}"
-                self._refuse(("descriptor", self.peername), "%s from %s refused: %s", where, self.peername, error)
+                self._refuse("descriptor", "%s from %s refused: %s", where, self.peername, error)
                 return
         self._inbox.append(element)
         self._inbox_bytes += element.size

@@ -27,14 +27,15 @@ class Interests:
             return True
         if name is not None and name in self._properties.get(device, ()):
             return True
-        if self._count >= self._max:
+        freed = len(self._properties.get(device, ())) if name is None else 0
+        if self._count - freed >= self._max:
             return False
         if name is None:
-            self._count += 1 - len(self._properties.pop(device, ()))
+            self._properties.pop(device, None)
             self._devices.add(device)
         else:
-            self._count += 1
             self._properties.setdefault(device, set()).add(name)
+        self._count += 1 - freed
         return True
 
     def wants(self, device: str, name: str | None) -> bool:
@@ -76,28 +77,38 @@ class BlobPolicies:
         self._max = max_entries
 
     def set(self, device: str, name: str | None, policy: str) -> bool:
-        """Remember a setting; a policy that is no such word changes nothing. False: no room for it."""
+        """Remember a setting; a policy that is no such word changes nothing. False: no room for a further one.
+
+        What is set already can always be changed, and a setting that is none takes no room.
+        """
         if policy not in BLOB_POLICIES:
             return True
         if name is None:
-            if device not in self._devices and policy == self._default and device not in self._properties:
-                return True  # as it is
-            self._count -= len(self._properties.pop(device, ()))
-            if device not in self._devices:
-                if self._count >= self._max:
-                    return False
-                self._count += 1
-            self._devices[device] = policy
-            return True
-        properties = self._properties.get(device)
-        if properties is None or name not in properties:
-            if (policy == NEVER) == (self._of_device(device) == NEVER):
-                return True  # as it is
-            if self._count >= self._max:
+            needless = policy == self._default
+            freed = len(self._properties.get(device, ())) + (device in self._devices)
+            if not (needless or freed) and self._count >= self._max:
                 return False
+            self._properties.pop(device, None)
+            self._devices.pop(device, None)
+            self._count -= freed
+            if not needless:
+                self._devices[device] = policy
+                self._count += 1
+            return True
+        needless = (policy == NEVER) == (self._of_device(device) == NEVER)
+        properties = self._properties.get(device, {})
+        freed = int(name in properties)
+        if not (needless or freed) and self._count >= self._max:
+            return False
+        properties.pop(name, None)
+        self._count -= freed
+        if not needless:
+            properties[name] = policy
             self._count += 1
-            properties = self._properties.setdefault(device, {})
-        properties[name] = policy
+        if properties:
+            self._properties[device] = properties
+        else:
+            self._properties.pop(device, None)
         return True
 
     def content(self, device: str, name: str | None) -> bool:

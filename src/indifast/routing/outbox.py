@@ -6,9 +6,10 @@ an argument (seconds, monotonic).
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, count, islice
+from operator import attrgetter
 from sys import intern
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,6 +27,12 @@ _JOIN = 8 << 10  # pieces up to this size are copied together: cheaper than an e
 _LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
 _COMPACT = 256 << 10  # bytes that wait from which on further messages without content are kept as they are written
 _MAX_COUNTED = 5000  # properties per peer for which losses are counted one by one
+_MAX_NOTES = 1000  # properties per peer whose losses are told one by one
+_MAX_SETS = 64  # combinations of members with content, per property, that newer frames are compared with
+_MIN_BOOKS = 64  # properties per peer about which books are kept although nothing of them waits
+_MAX_GAPS = 32  # empty slots that may stay however little waits
+_SEALING = frozenset({"setBLOBVector", "defBLOBVector", "delProperty"})  # what waiting BLOBs may not be moved behind
+_MAX_URGENT = 1000  # answers to pings that may wait for a driver
 _JOINED = 256 << 10  # bytes copied per take at most, as what the kernel refuses is copied again
 
 
@@ -49,19 +56,26 @@ def _count(counter: Counter[Property], key: Property) -> None:
 class Frame:
     """One message with BLOB content on its way through one queue; also the slot that it leaves when it is dropped."""
 
-    __slots__ = ("asked", "begun", "droppable", "message", "moved", "offered", "pinned", "sealed", "size", "started")
+    __slots__ = (
+        "age", "alike", "asked", "begun", "droppable", "message", "moved", "offered", "replaceable", "seals", "size",
+        "started",
+    )  # fmt: skip
 
-    def __init__(self, message: Routable, begun: Callable[[], None] | None = None) -> None:
+    # Set by `Replaceable.add`:
+    age: int  # the younger, the higher
+    alike: OrderedDict[Frame, None]  # those of its property with content for the same members
+    seals: int  # how much else about the property had come before it
+
+    def __init__(self, message: Routable, begun: Callable[[], None] | None = None, droppable: bool = False) -> None:
         self.message: Routable | None = message
         self.size = message.size  # fixed here: that of the message is an estimate until it is encoded
         self.begun = begun
         self.asked = False  # its form is being made
-        self.droppable = False  # of what a driver snoops on
+        self.droppable = droppable  # it may be given up when too much waits
         self.offered = False  # `take` gave it out, `sent` has not yet told what became of it
         self.started = False
         self.moved = False  # it took the place of an older one that was not sent
-        self.pinned = False  # it stays: it was put off before, and what waits behind it must stay behind it
-        self.sealed = False  # something else about the property waits behind it
+        self.replaceable: Replaceable | None = None  # those of its property, of which it is one
 
     def growing(self, attached: bool) -> bool:
         """There are more pieces to come. To be looked at behind `parts`, as the encoder works meanwhile."""
@@ -76,8 +90,54 @@ class Frame:
         return () if self.message is None else self.message.fds()
 
 
+class Replaceable:
+    """The waiting frames of one property that a newer one may replace."""
+
+    __slots__ = ("count", "pinned", "seals", "sets")
+
+    def __init__(self) -> None:
+        self.sets: dict[frozenset[str], OrderedDict[Frame, None]] = {}
+        """By the members that they have content for, oldest first."""
+        self.pinned: Frame | None = None
+        """It stays: it was put off before, and what waits behind it must stay behind it."""
+        self.seals = 0
+        """How often something else about the property came. A frame with a lower number has that behind it."""
+        self.count = 0
+
+    def add(self, frame: Frame, members: frozenset[str], age: int) -> None:
+        """One more. Of members in ever new combinations a few are kept apart; frames of others are not replaced."""
+        alike = self.sets.get(members)
+        if alike is None:
+            if len(self.sets) >= _MAX_SETS:
+                self.sets = {key: frames for key, frames in self.sets.items() if frames}
+                if len(self.sets) >= _MAX_SETS:
+                    return
+            alike = self.sets[members] = OrderedDict()
+        alike[frame] = None
+        frame.replaceable, frame.alike, frame.seals, frame.age = self, alike, self.seals, age
+        self.count += 1
+
+    def remove(self, frame: Frame) -> None:
+        """It waits no more."""
+        frame.alike.pop(frame, None)  # it may be pinned, or stand aside
+        if self.pinned is frame:
+            self.pinned = None
+        frame.replaceable = None
+        self.count -= 1
+
+    def covered(self, members: frozenset[str]) -> list[Frame]:
+        """Those that have content for no other members than these, oldest first."""
+        sets = [frames for key, frames in self.sets.items() if frames and key <= members]
+        if len(sets) == 1:
+            return list(sets[0])
+        return sorted(chain.from_iterable(sets), key=attrgetter("age"))
+
+
 class DropNote:
-    """Tells a client, in the place of what it missed, how many BLOBs of a property it missed."""
+    """Tells a client, in the place of what it missed, how many BLOBs of a property it missed.
+
+    Without a property: of all those that have no note of their own.
+    """
 
     tag: str = "message"
     name: str | None = None
@@ -108,7 +168,8 @@ class DropNote:
             from indifast.protocol.wire import message
 
             what = "1 BLOB" if self.count == 1 else f"{self.count} BLOBs"
-            text = f"{what} of {self.of} dropped: this connection reads too slowly"
+            of = "" if self.of is None else f" of {self.of}"
+            text = f"{what}{of} dropped: this connection reads too slowly"
             self._data = message(text, None, self.device).data
         return (self._data,)
 
@@ -163,7 +224,10 @@ class ByteQueue:
         self._urgent: deque[Routable] = deque()
         self._rest: deque[Buffer] = deque()  # what is left of the message that was begun
         self._started: Routable | Frame | None = None
-        self._frames: deque[Frame] = deque()  # the unstarted ones among the items, oldest first
+        self._frames: OrderedDict[Frame, None] = OrderedDict()  # the unstarted ones among the items that stay
+        self._droppable: OrderedDict[Frame, None] = OrderedDict()  # and those that may be given up, oldest first
+        self._aside: list[tuple[OrderedDict[Frame, None], Frame]] = []  # given out and therefore not among these now
+        self._gaps = 0  # slots among the items that are empty
         self._notified = False  # on_pending was called, and there still is something
         self._growing: Frame | None = None  # the started message, as long as not all of its pieces were taken
         self._grown = 0  # how many were
@@ -198,28 +262,25 @@ class ByteQueue:
             self._notified = False
             self._notify(now, urgent=True)
 
-    def _append_frame(self, message: Routable, begun: Callable[[], None] | None) -> Frame:
+    def _append_frame(self, message: Routable, begun: Callable[[], None] | None) -> None:
         frame = Frame(message, begun)
         self._items.append(frame)
         self._enlist(frame)
-        return frame
 
     def _enlist(self, frame: Frame) -> None:
         """Count a frame that waits; the first two are encoded ahead, so that the peer never waits for the encoder."""
         self.queued += frame.size
-        self._frames.append(frame)
-        if len(self._frames) <= 2:
+        frames = self._droppable if frame.droppable else self._frames
+        frames[frame] = None
+        if len(frames) <= 2:
             self._ask(frame)
 
-    def _ask(self, frame: Frame) -> bool:
-        """See that the form of a frame is made; True when it is there."""
+    def _ask(self, frame: Frame) -> None:
+        """See that the form of a frame is made."""
         message = frame.message
-        if message is None or message.parts(self.attached) is not None:
-            return True
-        if not frame.asked:
+        if message is not None and message.blob and not frame.asked and message.parts(self.attached) is None:
             frame.asked = True
             message.when_ready(self.attached, self._made_ready)
-        return False
 
     def _made_ready(self) -> None:
         if self._blocked:
@@ -277,10 +338,15 @@ class ByteQueue:
             return out, ()
         fds: Sequence[int] = ()
         run: list[Buffer] = []
-        joined = 0
+        joined = gaps = 0
         for message in chain(self._urgent, self._items):
             parts = message.parts(self.attached)
-            growing = isinstance(message, Frame) and message.growing(self.attached)
+            growing = False
+            if isinstance(message, Frame):
+                if message.message is None:
+                    gaps += 1
+                    continue
+                growing = message.growing(self.attached)
             if parts is None:
                 self._wait_for(message, out, run)
                 break
@@ -325,7 +391,45 @@ class ByteQueue:
             out.append(run[0] if len(run) == 1 else b"".join(run))
         self._offer_urgent = min(len(self._urgent), len(self._offer))
         self._offer_total = total
+        if gaps:
+            self._close_gaps(gaps)
         return out, fds
+
+    def _close_gaps(self, gaps: int) -> None:
+        """So many empty slots stand among the items that are offered: nobody is to pass them a second time."""
+        offered = self._offer[self._offer_urgent :]
+        for _ in range(len(offered) + gaps):
+            self._items.popleft()
+        self._items.extendleft(reversed(offered))
+        self._gaps -= gaps
+
+    def _empty(self, frame: Frame) -> None:
+        """The slot of a frame that is given up."""
+        frame.message = frame.begun = None
+        frame.size = 0
+        self._gaps += 1
+
+    def _trim(self) -> None:
+        """Remove the empty slots before they become many: who reads nothing would keep them."""
+        if 3 * self._gaps > len(self._items):
+            self._items = deque(
+                [item for item in self._items if not (isinstance(item, Frame) and item.message is None)]
+            )
+            self._gaps = 0
+
+    def _oldest(self) -> Frame | None:
+        """The oldest frame that may be given up. What was given out stands aside until it is known what was sent."""
+        while self._droppable:
+            frame = next(iter(self._droppable))
+            if not frame.offered:
+                return frame
+            self._set_aside(self._droppable, frame)
+        return None
+
+    def _set_aside(self, frames: OrderedDict[Frame, None], frame: Frame) -> None:
+        """Until it is known what was sent, a frame that was given out is not met again among these."""
+        del frames[frame]
+        self._aside.append((frames, frame))
 
     def _offer_only(self, message: Routable) -> list[Buffer]:
         """A small message that has the queue to itself, as commands and their answers mostly do: the short way."""
@@ -362,6 +466,10 @@ class ByteQueue:
         """Pass over slots that were left empty, and BLOBs that turned out to have no form."""
         items = self._items
         while items and isinstance(frame := items[0], Frame) and not isinstance(frame.message, DropNote):
+            if frame.message is None:
+                items.popleft()
+                self._gaps -= 1
+                continue
             parts = frame.parts(self.attached)
             if parts is None or len(parts):
                 return
@@ -392,6 +500,12 @@ class ByteQueue:
                 message.offered = False
                 if not message.started and isinstance(message.message, DropNote):
                     message.message.reopen()
+        if self._aside:
+            for frames, frame in reversed(self._aside):
+                if not frame.started:
+                    frames[frame] = None
+                    frames.move_to_end(frame, last=False)
+            self._aside.clear()
         self._offer.clear()
         self._offer_sizes.clear()
         self._offer_urgent = 0
@@ -496,16 +610,15 @@ class ByteQueue:
         if not isinstance(message, Frame):
             return
         message.started = True
-        if message.message is None or not message.message.blob:
-            return  # dropped, or a note in the place of what was dropped
-        frames = self._frames
-        if frames[0] is message:
-            frames.popleft()
-        else:
-            frames.remove(message)
+        inner = message.message
+        if isinstance(inner, DropNote):
+            return
+        assert inner is not None
+        frames = self._droppable if message.droppable else self._frames
+        frames.pop(message, None)  # unless it stands aside
         self._leave(message)
-        if frames:
-            self._ask(frames[0])
+        if frames and inner.blob:
+            self._ask(next(iter(frames)))
         if message.begun is not None:
             begun, message.begun = message.begun, None
             begun()
@@ -530,12 +643,14 @@ class ByteQueue:
         """The next whole message, for a reader in this process; None when there is none."""
         while self._urgent or self._items:
             item = self._urgent.popleft() if self._urgent else self._items.popleft()
+            message = item.message if isinstance(item, Frame) else item
+            if message is None:
+                self._gaps -= 1
+                continue
             self._begin(item)
             self._finish(item)
-            message = item.message if isinstance(item, Frame) else item
-            if message is not None:
-                self._after_removal()
-                return message
+            self._after_removal()
+            return message
         self._after_removal()
         return None
 
@@ -548,10 +663,10 @@ class ByteQueue:
     def clear(self) -> None:
         """Forget everything: the peer is gone."""
         self._withdraw_offer()
-        for queue in (self._items, self._urgent, self._rest, self._frames):
+        for queue in (self._items, self._urgent, self._rest, self._frames, self._droppable):
             queue.clear()
         self._started = self._growing = None
-        self.queued = self.messages = 0
+        self.queued = self.messages = self._gaps = 0
         self._after_removal()
 
     def waiting(self) -> Iterator[Routable]:
@@ -570,7 +685,8 @@ class Outbox(ByteQueue):
       "stream"; with `newest_wins` any) is replaced by a newer one that has content for every member the older one has.
       Replaced a second time before anything of it was sent, a property keeps its place, so that it can't be put off for
       ever; where a set without content follows that place, the older frame stays as well, one per property.
-    * While more than `limits.queue` bytes of BLOBs wait, the oldest is dropped; a note to the client takes its place.
+    * While more than `limits.queue` bytes of BLOBs wait, the oldest is dropped; a note to the client takes its place:
+      one for each property, and from a thousand on one for all others.
     * A message that was begun is finished, and counts for none of the limits. Sets without content are never dropped.
     * More than `limits.small_queue` bytes of messages without content: `on_overflow`, once; the peer can't be helped.
     """
@@ -605,7 +721,10 @@ class Outbox(ByteQueue):
         """Frames that were begun, by property; each is finished unless the connection ends."""
         self._limits = limits
         self._overflown = False
-        self._current: dict[Property, deque[Frame]] = {}  # waiting sets that a newer one may replace
+        self._current: dict[str | None, dict[str | None, Replaceable]] = {}  # by device and name
+        self._new_books = 0  # since those that are needed no more were last sorted out
+        self._books_kept = _MIN_BOOKS  # so many come before that is done again
+        self._ages = count()
         self._notes: dict[Property, DropNote] = {}
 
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
@@ -619,12 +738,10 @@ class Outbox(ByteQueue):
             self.queued += message.size
             self.messages += 1
             self.small += message.size
-            if self._current:
+            if self._current and message.tag in _SEALING:
                 self._seal(message)
-            if self.small > self._limits.small_queue and not self._overflown:
-                self._overflown = True
-                if self.on_overflow is not None:
-                    self.on_overflow()
+            if self.small > self._limits.small_queue:
+                self._overflow()
         if not self._notified:
             self._notify(now)
 
@@ -637,17 +754,26 @@ class Outbox(ByteQueue):
     def expedite(self, message: Routable, now: float) -> None:
         """Queue ahead of everything that is not begun; see `ByteQueue.expedite`."""
         self.small += message.size
+        if self.small > self._limits.small_queue:
+            self._overflow()
         super().expedite(message, now)
+
+    def _overflow(self) -> None:
+        if not self._overflown:
+            self._overflown = True
+            if self.on_overflow is not None:
+                self.on_overflow()
 
     def _append_blob(self, message: Routable, begun: Callable[[], None] | None) -> None:
         if message.tag != "setBLOBVector":  # a command to a link: its sender waits instead
             self._append_frame(message, begun)
             self.messages += 1
             return
-        key = (message.device, message.name)
-        place, moved = self._replace_older(key, message)
+        names = self._current.get(message.device)
+        current = None if names is None else names.get(message.name)
+        place, moved = (None, False) if current is None else self._replace_older(current, message)
         if place is None:
-            frame = Frame(message, begun)
+            frame = Frame(message, begun, True)
             self._items.append(frame)
         else:  # in the slot of the older one
             frame = place
@@ -655,89 +781,115 @@ class Outbox(ByteQueue):
             frame.size = message.size
             frame.begun = begun
             frame.asked = False
+            self._gaps -= 1
         frame.moved = moved
         self.messages += 1
         self._enlist(frame)
         self.blobs += frame.size
-        self._current.setdefault(key, deque()).append(frame)
+        if self._may_be_replaced(message):
+            if current is None:
+                current = self._begin_replacement(message.device, message.name)
+            current.add(frame, message.carried, next(self._ages))
         while self.blobs > self._limits.queue and self._drop_oldest(spare=frame):
             pass
+        if self._gaps > _MAX_GAPS:
+            self._trim()
 
-    def _replace_older(self, key: Property, newer: Routable) -> tuple[Frame | None, bool]:
+    def _may_be_replaced(self, message: Routable) -> bool:
+        """Whether newer frames of its property may take the place of this one."""
+        if not self._limits.stream:
+            return False
+        if self.newest_wins or (self.newest_wins_of and (message.device, message.name) in self.newest_wins_of):
+            return True
+        formats = message.formats
+        if len(formats) == 1:  # as a rule
+            return "stream" in formats[0]
+        return bool(formats) and all("stream" in format for format in formats)
+
+    def _replace_older(self, current: Replaceable, newer: Routable) -> tuple[Frame | None, bool]:
         """Take out the waiting frames that a newer one stands for; where the newer one goes (None: at the end), and
         whether it replaced any."""
-        stream = self._limits.stream
-        frames = self._current.get(key)
-        if not frames or not stream or self.blobs + newer.size <= stream:
+        if self.blobs + newer.size <= self._limits.stream:
             return None, False
         place: Frame | None = None
         moved = False
-        pinned = any(frame.pinned for frame in frames)
-        for frame in list(frames):
-            older = frame.message
-            assert older is not None
-            if frame.offered or not older.carried <= newer.carried or not self._may_replace(key, older):
+        for frame in current.covered(newer.carried):
+            if frame.offered:
+                self._set_aside(frame.alike, frame)
                 continue
-            if frame.moved and frame.sealed and not pinned:
-                frame.pinned = pinned = True
-            if frame.pinned:
+            sealed = frame.seals != current.seals
+            if frame.moved and sealed and current.pinned is None:
+                current.pinned = frame
+                del frame.alike[frame]
                 continue
             self._take_out(frame, self.replaced)
             moved = True
-            if frame.moved and not frame.sealed and place is None:
+            if frame.moved and not sealed and place is None:
                 place = frame
         return place, moved
-
-    def _may_replace(self, key: Property, older: Routable) -> bool:
-        if self.newest_wins or key in self.newest_wins_of:
-            return True
-        return bool(older.formats) and all("stream" in format for format in older.formats)
 
     def _seal(self, message: Routable) -> None:
         """Something about a property follows its waiting frames, so none may come to stand in their place later.
 
         A definition or deletion ends replacement altogether: what comes after it is another property.
         """
-        tag = message.tag
-        if tag == "setBLOBVector":
-            for frame in self._current.get((message.device, message.name), ()):
-                frame.sealed = True
-        elif tag == "delProperty" or tag == "defBLOBVector":
-            for key in [key for key in self._current if key[0] == message.device]:
-                if message.name is None or message.name == key[1]:
-                    del self._current[key]
+        names = self._current.get(message.device)
+        if names is None:
+            return
+        if message.tag == "setBLOBVector":
+            current = names.get(message.name)
+            if current is not None:
+                current.seals += 1
+        elif message.name is None:
+            del self._current[message.device]
+        else:
+            names.pop(message.name, None)
+
+    def _begin_replacement(self, device: str | None, name: str | None) -> Replaceable:
+        """The books about a property of which none are kept. Of those of which nothing waits some are kept as well, as
+        mostly one frame comes after the other has gone."""
+        if self._new_books >= self._books_kept:
+            kept = {
+                key: waiting
+                for key, names in self._current.items()
+                if (waiting := {name: current for name, current in names.items() if current.count})
+            }
+            self._current = kept
+            self._new_books, self._books_kept = 0, _MIN_BOOKS + sum(map(len, kept.values()))
+        self._new_books += 1
+        current = self._current.setdefault(device, {})[name] = Replaceable()
+        return current
 
     def _drop_oldest(self, spare: Frame) -> bool:
         """Drop the oldest waiting set with content; False when there is none but the newest."""
-        for frame in self._frames:
-            if frame is spare or frame.offered:
-                continue
-            message = frame.message
-            if message is None or message.tag != "setBLOBVector":
-                continue
-            key = (message.device, message.name)
-            self._take_out(frame, self.dropped)
-            note = self._notes.get(key)
-            if note is not None and not note.closed:
-                note.count += 1
-            else:
-                self._notes[key] = note = DropNote(message.device, message.name)
-                frame.message = note
-                self.messages += 1
-            return True
-        return False
+        frame = self._oldest()
+        if frame is None or frame is spare:
+            return False
+        message = frame.message
+        assert message is not None
+        self._take_out(frame, self.dropped)
+        key: Property = (message.device, message.name)
+        if key not in self._notes and len(self._notes) >= _MAX_NOTES:
+            key = (None, None)
+        note = self._notes.get(key)
+        if note is not None and not note.closed:
+            note.count += 1
+        else:
+            self._notes[key] = frame.message = DropNote(*key)
+            self._gaps -= 1
+            self.messages += 1
+        return True
 
     def _take_out(self, frame: Frame, counter: Counter[Property]) -> None:
         """A waiting frame is given up; its slot stays, empty."""
         message = frame.message
         assert message is not None
         _count(counter, (message.device, message.name))
-        self._frames.remove(frame)
+        del self._droppable[frame]
         self._leave(frame)
         self.queued -= frame.size
         self.messages -= 1
-        frame.message = frame.begun = None
-        frame.size = 0
+        self._empty(frame)
         if self.on_drop is not None:
             self.on_drop(message, "replaced" if counter is self.replaced else "dropped")
 
@@ -752,17 +904,12 @@ class Outbox(ByteQueue):
         if message.tag != "setBLOBVector":
             return
         self.blobs -= frame.size
-        key = (message.device, message.name)
-        frames = self._current.get(key)
-        if frames is not None and frame in frames:
-            frames.remove(frame)
-            if not frames:
-                del self._current[key]
+        current = frame.replaceable
+        if current is not None:
+            current.remove(frame)
 
     def _finish(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame):
-            if message.message is None:
-                return  # an empty slot
             note = message.message
             if isinstance(note, DropNote) and self._notes.get((note.device, note.of)) is note:
                 del self._notes[(note.device, note.of)]
@@ -786,6 +933,10 @@ def _ask_for_all() -> Routable:
     from indifast.protocol.wire import get_properties
 
     return get_properties()
+
+
+_Latest: TypeAlias = dict[tuple[str, str | None], Frame]
+"""Of one device the newest message of each kind (tag and name) that waits and may be replaced."""
 
 
 class DriverOutbox(ByteQueue):
@@ -812,8 +963,18 @@ class DriverOutbox(ByteQueue):
         self.dropped: Counter[Property] = Counter()
         """Messages that were dropped because too much waited, by property."""
         self.snooped = 0
-        """Bytes of what gives way and is not begun."""
-        self._latest: dict[tuple[str, Property], Frame] = {}
+        """Bytes of what gives way and is not begun, but for requests: of these there are few."""
+        self._latest: dict[str | None, _Latest] = {}
+        self._requests: dict[str | None, _Latest] = {}
+
+    def expedite(self, message: Routable, now: float) -> None:
+        """Queue the answer to a ping ahead of everything that is not begun; not while a thousand of them wait."""
+        if len(self._urgent) >= _MAX_URGENT:
+            _count(self.dropped, (message.device, message.name))
+            if self.on_drop is not None:
+                self.on_drop(message, "dropped")
+            return
+        super().expedite(message, now)
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
         """Queue something about another driver's device, or a request for definitions.
@@ -823,61 +984,63 @@ class DriverOutbox(ByteQueue):
         long the driver reads nothing.
         """
         full = self._full_at is not None and self.queued + message.size > self._full_at
-        if message.tag == "getProperties" and full and message.device is not None:
+        request = message.tag == "getProperties"
+        if request and full and message.device is not None:
             message = _ask_for_all()
-        key = (message.tag, (message.device, message.name))
-        older = self._latest.get(key)
+        tag, device = message.tag, message.device
+        key = (tag, message.name)
+        books = self._requests if request else self._latest
+        latest = books.get(device)
+        older = None if latest is None else latest.get(key)
         if older is not None and not older.offered:
-            if message.tag == "getProperties":
+            if request:
                 return
             if full and not self._sets_wait_behind(message):
-                self._replace(key, older, message, begun)
+                self._replace(older, message, begun)
                 return
-        if message.tag == "delProperty" or message.tag in DEF_VECTORS:
+        if tag == "delProperty" or tag in DEF_VECTORS:
             self._end_replacement(message)
+            latest = books.get(device)
         if not message.blob and self.queued > _COMPACT:
             message = compact(message)
-        frame = Frame(message, begun)
-        frame.droppable = True
+        frame = Frame(message, begun, not request)
         self._items.append(frame)
         self._enlist(frame)
-        self._latest[key] = frame
+        if latest is None:
+            latest = books[device] = {}
+        latest[key] = frame
         self.messages += 1
-        self.snooped += frame.size
-        if self._full_at is not None:
-            while self.snooped > 2 * self._full_at and self._drop_oldest(spare=frame):
-                pass
+        if not request:
+            self.snooped += frame.size
+            if self._full_at is not None:
+                while self.snooped > 2 * self._full_at and self._drop_oldest(spare=frame):
+                    pass
+                if self._gaps > _MAX_GAPS:
+                    self._trim()
         if not self._notified:
             self._notify(now)
 
     def _drop_oldest(self, spare: Frame) -> bool:
-        """Drop the oldest message that gives way, slot and all; False when there is none but the newest."""
-        for frame in self._frames:
-            message = frame.message
-            if frame is spare or frame.offered or not frame.droppable or message is None:
-                continue
-            if message.tag == "getProperties":
-                continue  # there are few of them while the queue is full
-            _count(self.dropped, (message.device, message.name))
-            self._frames.remove(frame)
-            self._items.remove(frame)
-            self.queued -= frame.size
-            self.snooped -= frame.size
-            self.messages -= 1
-            key = (message.tag, (message.device, message.name))
-            if self._latest.get(key) is frame:
-                del self._latest[key]
-            if self.on_drop is not None:
-                self.on_drop(message, "dropped")
-            return True
-        return False
+        """Drop the oldest message that gives way; False when there is none but the newest."""
+        frame = self._oldest()
+        if frame is None or frame is spare:
+            return False
+        message = frame.message
+        assert message is not None
+        _count(self.dropped, (message.device, message.name))
+        del self._droppable[frame]
+        self._leave(frame)
+        self.queued -= frame.size
+        self.messages -= 1
+        self._empty(frame)
+        if self.on_drop is not None:
+            self.on_drop(message, "dropped")
+        return True
 
-    def _replace(
-        self, key: tuple[str, Property], frame: Frame, message: Routable, begun: Callable[[], None] | None
-    ) -> None:
+    def _replace(self, frame: Frame, message: Routable, begun: Callable[[], None] | None) -> None:
         older = frame.message
         assert older is not None
-        _count(self.replaced, key[1])
+        _count(self.replaced, (message.device, message.name))
         if not message.blob:
             message = compact(message)
         self.queued += message.size - frame.size
@@ -890,35 +1053,41 @@ class DriverOutbox(ByteQueue):
         """A newer definition may not come to stand before an older update."""
         if message.tag not in DEF_VECTORS:
             return False
-        return any((tag, (message.device, message.name)) in self._latest for tag in SET_VECTORS)
+        latest = self._latest.get(message.device, {})
+        return any((tag, message.name) in latest for tag in SET_VECTORS)
 
     def _end_replacement(self, message: Routable) -> None:
         """What comes behind a definition or deletion may not take a place before it."""
+        latest = self._latest.get(message.device)
+        if latest is None:
+            return
         if message.name is not None:
             for tag in (*DEF_VECTORS, *SET_VECTORS):
-                self._latest.pop((tag, (message.device, message.name)), None)
+                latest.pop((tag, message.name), None)
         else:
-            for key in [key for key in self._latest if key[1][0] == message.device and key[0] != "getProperties"]:
-                del self._latest[key]
+            latest.clear()
+        if not latest:
+            del self._latest[message.device]
 
-    def _begin(self, message: Routable | Frame) -> None:
-        if isinstance(message, Frame) and message.message is not None:
-            inner = message.message
-            key = (inner.tag, (inner.device, inner.name))
-            if self._latest.get(key) is message:
-                del self._latest[key]
-            if message.droppable:
-                self.snooped -= message.size
-            if not inner.blob:  # wrapped only to be replaceable
-                self._frames.remove(message)
-        super()._begin(message)
-
-    def _finish(self, message: Routable | Frame) -> None:
-        if not (isinstance(message, Frame) and message.message is None):
-            super()._finish(message)
+    def _leave(self, frame: Frame) -> None:
+        message = frame.message
+        assert message is not None
+        if frame.droppable:
+            books = self._latest
+            self.snooped -= frame.size
+        else:
+            books = self._requests
+        latest = books.get(message.device)
+        if latest is not None:
+            key = (message.tag, message.name)
+            if latest.get(key) is frame:
+                del latest[key]
+                if not latest:
+                    del books[message.device]
 
     def clear(self) -> None:
         """Forget everything: the driver is gone. What it is asked when it comes back is new to it."""
         self._latest.clear()
+        self._requests.clear()
         self.snooped = 0
         super().clear()

@@ -11,6 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
 from indifast.protocol import wire
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
@@ -72,6 +73,7 @@ class Router:
         self.peers: dict[Peer, None] = {}
         self.refused: Counter[str] = Counter()
         """Messages that were not obeyed, by reason."""
+        self._complaints = Complaints(logger)
         self._clients: dict[Peer, None] = {}
         self._drivers: dict[Peer, None] = {}
         self._remotes: dict[Peer, None] = {}
@@ -152,7 +154,7 @@ class Router:
         if peer.kind is Kind.REMOTE:
             peer.outbox.append(wire.get_properties(peer.limit_to), now)
             if peer.limit_to is None:
-                self._widen(peer, None, None)
+                self._widen(peer, None, None, now)
                 self._ask_everybody(peer, now)
         else:
             self._ask(peer, None, None, now)
@@ -252,10 +254,11 @@ class Router:
         if device is not None and device.startswith("*"):
             device = name = None
             peer.link = peer.link or peer.kind is Kind.CLIENT
-        if not self._widen(peer, device, name):
+        known = peer.interests.everything or (device is not None and peer.interests.exactly(device, name))
+        if not self._widen(peer, device, name, now):
             return
-        if peer.kind is Kind.DRIVER:
-            logger.info("%s: snooping on %s.%s", peer.label, shown(device), shown(name))
+        if peer.kind is Kind.DRIVER and not known:
+            self._complaints.say(logging.INFO, now, "%s: snooping on %s.%s", peer.label, shown(device), shown(name))
         if device is None:
             peer.conflicts.clear()
             self._ask_everybody(peer, now)
@@ -272,10 +275,10 @@ class Router:
                 if chained.chained:
                     chained.outbox.append(wire.get_properties(device, name), now)
 
-    def _widen(self, peer: Peer, device: str | None, name: str | None) -> bool:
+    def _widen(self, peer: Peer, device: str | None, name: str | None, now: float) -> bool:
         """Remember what a peer wants to hear; False when it has asked for too much."""
         if not peer.interests.add(device, name):
-            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} devices and properties")
+            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} devices and properties", now)
             return False
         self._version += 1
         return True
@@ -349,15 +352,15 @@ class Router:
     def _enable_blob(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
         if device is None:
-            self._refuse(peer, "no device or name", None, "an enableBLOB without device")
+            self._refuse(peer, "no device or name", None, "an enableBLOB without device", now)
             return
         if peer.kind is Kind.DRIVER:
             if not peer.interests.exactly(device, name) and not peer.interests.everything:
                 return  # nothing that it snoops on (libindi)
-        elif not self._widen(peer, device, name):
+        elif not self._widen(peer, device, name, now):
             return
         if not peer.blobs.set(device, name, message.element().text):
-            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} enableBLOB settings")
+            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} enableBLOB settings", now)
             return
         self._version += 1
         self._update_demand(device, name, now)
@@ -365,7 +368,7 @@ class Router:
     def _definition(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device or not message.name:
-            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
             return
         if not self._own(peer, device, now, defined=True):
             return
@@ -383,7 +386,7 @@ class Router:
     def _update(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device or not message.name:
-            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
             return
         if not self._own(peer, device, now, defined=False):
             return
@@ -399,7 +402,7 @@ class Router:
     def _frame(self, peer: Peer, message: Routable, now: float) -> None:
         """A set with BLOB content; it is kept apart as its readers set the pace of its producer."""
         if peer.link and not peer.blob_enable:
-            self._refuse(peer, "BLOB not enabled", message.device, "a BLOB over a link without blob_enable")
+            self._refuse(peer, "BLOB not enabled", message.device, "a BLOB over a link without blob_enable", now)
             return
         pace: Pace | None = None
         for reader, append in self._receivers(peer, message):
@@ -420,10 +423,12 @@ class Router:
             if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
                 self._announce(peer, message, now)
             else:
-                self._refuse(peer, "not the owner", device, f"a message of {shown(device)}, which is not its device")
+                self._refuse(
+                    peer, "not the owner", device, f"a message of {shown(device)}, which is not its device", now
+                )
             return
         if peer.kind is Kind.CLIENT and not self.accept_links:
-            self._refuse(peer, "not the owner", None, "a message although links are not accepted")
+            self._refuse(peer, "not the owner", None, "a message although links are not accepted", now)
             return
         if message.device is not None:  # an empty one: not every client takes that for none
             attrs = message.element().attrs
@@ -466,7 +471,7 @@ class Router:
     def _del_property(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device:
-            self._refuse(peer, "no device or name", None, "a delProperty without device")
+            self._refuse(peer, "no device or name", None, "a delProperty without device", now)
             return
         if device == RING_CHECK:
             self._ring_check(peer, message, now)
@@ -475,7 +480,9 @@ class Router:
         if owner is not peer:
             if owner is None and peer.kind is not Kind.CLIENT:
                 return  # gone already
-            self._refuse(peer, "not the owner", device, f"a delProperty of {shown(device)}, which is not its device")
+            self._refuse(
+                peer, "not the owner", device, f"a delProperty of {shown(device)}, which is not its device", now
+            )
             return
         self._announce(peer, message, now)
         if message.name is None:
@@ -487,21 +494,21 @@ class Router:
     def _command(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device or not message.name:
-            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name")
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
             return
         owner = self.owners.get(device)
         if owner is peer or owner in peer.rings:
             return  # a libindi server echoes the commands of its other clients
         if owner is None:
             text = f"a command for {shown(device)}, which is not here"
-            self._refuse(peer, "unknown device", device, text, tell_at=now)
+            self._refuse(peer, "unknown device", device, text, now, tell=True)
             return
         if owner.link and message.blob and not owner.blob_enable:
             text = f"a BLOB for {shown(device)}, which is behind a link without blob_enable"
-            self._refuse(peer, "BLOB not enabled", device, text, tell_at=now)
+            self._refuse(peer, "BLOB not enabled", device, text, now, tell=True)
             return
         if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
-            self._widen(peer, device, message.name)  # who commands a property hears what becomes of it
+            self._widen(peer, device, message.name, now)  # who commands a property hears what becomes of it
         owner.outbox.append(message, now)
         if not (message.blob and isinstance(owner.outbox, Outbox)):
             owner.note((device, message.name))
@@ -522,7 +529,7 @@ class Router:
             self._conflict(peer, owner, device, now, defined)
             return False
         if peer.kind is Kind.CLIENT and not (self.accept_links and defined):
-            self._refuse(peer, "not the owner", device, f"something of {shown(device)}, which is not its device")
+            self._refuse(peer, "not the owner", device, f"something of {shown(device)}, which is not its device", now)
             return False
         if peer.kind is Kind.REMOTE and not defined:
             self.refused["not yet defined"] += 1
@@ -531,7 +538,7 @@ class Router:
             self.refused["another device than the link is for"] += 1
             return False
         if len(peer.devices) >= MAX_DEVICES:
-            self._refuse(peer, "too many devices", None, f"more than {MAX_DEVICES} devices")
+            self._refuse(peer, "too many devices", None, f"more than {MAX_DEVICES} devices", now)
             return False
         if peer.kind is Kind.CLIENT:
             peer.link = True
@@ -539,7 +546,9 @@ class Router:
 
     def _conflict(self, peer: Peer, owner: Peer, device: str, now: float, defined: bool) -> None:
         """A device has one owner. A link that offers it as well is cut for this device, which ends every ring."""
-        self._refuse(peer, "not the owner", device, f"something of {shown(device)}, which belongs to {owner.label}")
+        self._refuse(
+            peer, "not the owner", device, f"something of {shown(device)}, which belongs to {owner.label}", now
+        )
         if not defined or device in peer.conflicts:
             return
         if peer.kind is not Kind.DRIVER:
@@ -669,9 +678,10 @@ class Router:
                 owner.outbox.append(wire.enable_blob(device, each, NEVER), now)
 
     def _update_all_demand(self, now: float) -> None:
+        """Somebody is gone: what was asked for may be wanted no more."""
         for peer in [*self._remotes, *self._clients]:
-            for device in list(peer.blob_names):
-                self._update_demand(device, None, now)
+            for device, name in list(peer.asked_blobs):
+                self._update_demand(device, name, now)
 
     # -- waiting for room
 
@@ -694,18 +704,20 @@ class Router:
 
     def refuse(self, peer: Peer, reason: str, device: str | None, text: str, now: float) -> None:
         """A message was refused before it came here: count it, log it, and tell the peer if it is a client."""
-        self._refuse(peer, reason, device, text, tell_at=now if peer.kind is Kind.CLIENT else None)
+        self._refuse(peer, reason, device, text, now, tell=peer.kind is Kind.CLIENT)
 
-    def _refuse(self, peer: Peer, reason: str, device: str | None, text: str, *, tell_at: float | None = None) -> None:
-        """Count what is not obeyed, log it once per peer and device; at `tell_at` tell the sender as well."""
+    def _refuse(
+        self, peer: Peer, reason: str, device: str | None, text: str, now: float, *, tell: bool = False
+    ) -> None:
+        """Count what is not obeyed, log it once per peer and device; with `tell` let the sender know as well."""
         self.refused[reason] += 1
         peer.refused[reason] += 1
         key = (reason, device)
         if key not in peer.logged and len(peer.logged) < _MAX_LOGGED:
             peer.logged.add(key)
-            logger.warning("%s sent %s: refused", peer.label, text)
-        if tell_at is not None and peer.outbox.queued < _REPLY_BACKLOG:
-            peer.outbox.append(wire.message(f"refused: {text}", None, device), tell_at)
+            self._complaints.say(logging.WARNING, now, "%s sent %s: refused", peer.label, text)
+        if tell and peer.outbox.queued < _REPLY_BACKLOG:
+            peer.outbox.append(wire.message(f"refused: {text}", None, device), now)
 
     def _side(self, peer: Peer) -> dict[Peer, None]:
         return {Kind.CLIENT: self._clients, Kind.DRIVER: self._drivers, Kind.REMOTE: self._remotes}[peer.kind]

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.server.core import Core
 
-logger = logging.getLogger(__name__)
-
 FRAME_PAUSE = 0.1
 """Seconds for which a producer is not read at most, per frame, while none of its readers has begun to take it."""
 
@@ -101,7 +99,7 @@ class Connection:
 
     def end(self, why: str) -> None:
         """Close the connection for a fault of the peer."""
-        logger.warning("%s %s: disconnected", self.peer.label, why)
+        self._complain("%s %s: disconnected", self.peer.label, why)
         self.stream.abort()
 
     def overflow(self) -> None:
@@ -150,9 +148,8 @@ class Connection:
                 if not self._forgiving:
                     self.end(f"sent a BLOB of {shown(element.device)}.{shown(element.name)} that can't be read ({exc})")
                     return None
-                logger.warning(
-                    "%s: a BLOB of %s.%s is lost: %s", self.peer.label, shown(element.device), shown(element.name), exc
-                )
+                text = "%s: a BLOB of %s.%s is lost: %s"
+                self._complain(text, self.peer.label, shown(element.device), shown(element.name), exc)
         return messages
 
     def _fault(self, what: str) -> None:
@@ -176,7 +173,10 @@ class Connection:
         if self._skips <= _LOGGED_SKIPS:
             last = "; more are counted only" if self._skips == _LOGGED_SKIPS else ""
             begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
-            logger.warning("%s: %d bytes skipped (%s): %r%s", self.peer.label, nbytes, reason, begin, last)
+            self._complain("%s: %d bytes skipped (%s): %r%s", self.peer.label, nbytes, reason, begin, last)
+
+    def _complain(self, text: str, *args: object) -> None:
+        self.core.complaints.say(logging.WARNING, time.monotonic(), text, *args)
 
     # -- pauses
 

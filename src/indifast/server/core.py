@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Callable
 
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
@@ -60,6 +61,8 @@ class Core:
         self.router.on_held = self._ask_later
         self._asking: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
+        self.complaints = Complaints(logger)
+        """Of what peers do; each one's own limit begins anew whenever it connects."""
         self.tap: Callable[[str, Peer, Routable], None] | None = None
         """Told "from" or "to", the peer, and each message that it says or is told. To be set before any peer comes."""
         self.held = 0
@@ -130,7 +133,9 @@ class Core:
         key = (f"{how} {message.name}", message.device)
         if key not in peer.logged and len(peer.logged) < _MAX_LOGGED:
             peer.logged.add(key)
-            logger.warning(
+            self.complaints.say(
+                logging.WARNING,
+                time.monotonic(),
                 "%s reads too slowly: %s of %s.%s %s, %d bytes behind",
                 peer.label,
                 message.tag,
@@ -239,7 +244,8 @@ class Core:
             largest = max(self.connections.values(), key=lambda connection: connection.held, default=None)
             if largest is None or not largest.held:
                 return
-            logger.warning("%s: unfinished element of %d bytes refused", largest.peer.label, largest.held)
+            text = "%s: unfinished element of %d bytes refused"
+            self.complaints.say(logging.WARNING, time.monotonic(), text, largest.peer.label, largest.held)
             largest.abandon()
 
     # -- pauses

@@ -136,8 +136,9 @@ class IPyServer:
 
         if not isinstance(driver, IPyDriver):
             raise TypeError(f"the drivers of a server are IPyDriver objects, not {driver!r}")
+        known = self.devices
         for name in driver.data:
-            if name in self.devices or (self._core is not None and name in self._core.router.owners):
+            if name in known or (self._core is not None and name in self._core.router.owners):
                 raise ValueError(f"two drivers have a device with the name {name}: rename one of the devices")
         driver._runtime.serve("an IPyServer")
         self.drivers.append(driver)
@@ -255,6 +256,8 @@ class IPyServer:
     async def asyncrun(self) -> None:
         """Run until `shutdown`. What goes wrong at the start is raised; later faults are logged, and end what they hit.
 
+        Returns at once if `shutdown` was called before the first run.
+
         Raises:
             OSError: the port is in use, or can't be listened on.
             FileNotFoundError, PermissionError: the program of an executable driver can't be started.
@@ -262,16 +265,17 @@ class IPyServer:
         """
         if self._core is not None:
             raise RuntimeError("this server is running already")
+        self._prepare()
         self._shutdown = asyncio.Event()
-        if self._stop and not self.stopped.is_set():
+        if self._stop:
             self.stopped.set()
-            return  # shut down before it began
-        self._stop = False
-        self.stopped.clear()
+            return
         self._thread = threading.get_ident()
         if self.maxconnections is None or self.maxconnections > _MANY_CONNECTIONS:
             raise_descriptor_limit()
         core = self._core = self._make_core()
+        if self._stop:  # another thread has shut it down meanwhile
+            self._shutdown.set()
         try:
             await self._listen()
             for exdriver in self.exdrivers:
@@ -292,6 +296,12 @@ class IPyServer:
                 self._core = None
                 self.stopped.set()
 
+    def _prepare(self) -> None:
+        """Another run is to begin: what the one before was told is over. A `shutdown` from now on counts."""
+        if self.stopped.is_set():
+            self.stopped.clear()
+            self._stop = False
+
     def shutdown(self, shutdownmessage: str = "") -> None:
         """Stop the server: `asyncrun` returns when drivers and connections have ended; they have a grace time for it.
 
@@ -311,6 +321,7 @@ class IPyServer:
 
     async def __aenter__(self) -> Self:
         """Run in the background until the block ends; clients can connect when it begins."""
+        self._prepare()
         self._running = asyncio.create_task(self.asyncrun())
         ready = asyncio.create_task(self._ready.wait())
         await asyncio.wait((self._running, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -446,7 +457,8 @@ class IPyServer:
         core = self._core
         if self._stop or (self.maxconnections is not None and len(self._clients) >= self.maxconnections):
             self.surplus += 1
-            logger.info("connection from %s closed: there are %d clients", stream.peername, len(self._clients))
+            text = "connection from %s closed: there are %d clients"
+            core.complaints.say(logging.INFO, time.monotonic(), text, stream.peername, len(self._clients))
             stream.abort()
             return
         outbox = core.new_outbox(attached=stream.local)

@@ -251,7 +251,7 @@ class TermApp(App[int]):
 
     def _show_status(self) -> None:
         session = self.session
-        devices = len({key[0] for key in self.board.properties})
+        devices = self.board.devices
         if self.board.linked:
             sign, state = "●", f"connected, {devices} device{'s' if devices != 1 else ''}"
         elif not session.running:

@@ -153,6 +153,7 @@ class Board:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.properties: dict[Key, Property] = {}
+        self._by_device: dict[str, dict[Key, Property]] = {}  # the same, so that a device need not be searched for
         self.messages = MessageStore()
         self.linked = False
         """Whether the server is connected."""
@@ -168,9 +169,15 @@ class Board:
     def __iter__(self) -> Iterator[Property]:
         return iter(self.properties.values())
 
+    @property
+    def devices(self) -> int:
+        """How many devices there are."""
+        return len(self._by_device)
+
     def clear(self) -> None:
         """Forget the devices: another server will be shown. Messages stay."""
         self.properties.clear()
+        self._by_device.clear()
         self.history.clear()
         self._removed.clear()
         self._changes = Changes(structure=True, messages=True, link=True, another=True)
@@ -179,7 +186,7 @@ class Board:
     def forget_lost(self) -> None:
         """Forget what did not come back after the link was lost."""
         for key in [key for key, shown in self.properties.items() if shown.lost]:
-            del self.properties[key]
+            self._take_out(key)
         idle = not self._changes
         self._changes.structure = True
         if idle:
@@ -245,7 +252,7 @@ class Board:
         key = (event.devicename, event.vectorname)
         shown = self.properties.get(key)
         if shown is None or shown.vector.vectortype != event.vector.vectortype:
-            self.properties[key] = Property(key, event.vector)
+            self._put(Property(key, event.vector))
         else:
             shown.vector = event.vector
             shown.lost = False
@@ -257,12 +264,12 @@ class Board:
 
     def _delete(self, event: Any) -> None:
         device, name = event.devicename, event.vectorname
-        keys = [(device, name)] if name is not None else [key for key in self.properties if key[0] == device]
+        keys = [(device, name)] if name is not None else list(self._by_device.get(device, ()))
         now = time.monotonic()
         while self._removed and self._removed[0][0] < now - PARTING:  # with the frames that it had
             self._removed.popleft()
         for key in keys:
-            shown = self.properties.pop(key, None)
+            shown = self._take_out(key)
             if shown is not None:
                 self._removed.append((now, shown))
         self._changes.structure = True
@@ -274,12 +281,25 @@ class Board:
         since = time.monotonic() - PARTING
         while self._removed:
             when, shown = self._removed.popleft()
-            if when >= since:
-                self.properties.setdefault(shown.key, shown)
+            if when >= since and shown.key not in self.properties:
+                self._put(shown)
         for shown in self.properties.values():
             shown.lost = True
             self._changes.touched.add(shown.key)
         self._changes.structure = True
+
+    def _put(self, shown: Property) -> None:
+        self.properties[shown.key] = shown
+        self._by_device.setdefault(shown.key[0], {})[shown.key] = shown
+
+    def _take_out(self, key: Key) -> Property | None:
+        shown = self.properties.pop(key, None)
+        if shown is not None:
+            others = self._by_device[key[0]]
+            del others[key]
+            if not others:
+                del self._by_device[key[0]]
+        return shown
 
     def _log(self, device: str, vector: str, when: Any, text: str, level: str = "") -> None:
         self.messages.add(device, vector, when, text, level)
@@ -336,8 +356,5 @@ class Board:
 
     def of(self, device: str | None = None, group: str | None = None) -> list[Property]:
         """The properties of a device, or of one group of it, in the order of their definition."""
-        return [
-            shown
-            for shown in self.properties.values()
-            if (device is None or shown.key[0] == device) and (group is None or shown.group == group)
-        ]
+        shown_ones = self.properties if device is None else self._by_device.get(device, {})
+        return [shown for shown in shown_ones.values() if group is None or shown.group == group]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import unbounded
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
@@ -21,7 +23,7 @@ from indifast.transport.shm import DescriptorError, DescriptorQueue
 if TYPE_CHECKING:
     from indifast._parser import Element, Member
 
-logger = logging.getLogger(__name__)
+_complaints = Complaints(logging.getLogger(__name__))
 
 LARGE = 64 << 10
 """Bytes of content from which on a form is made in a thread."""
@@ -344,9 +346,7 @@ class BlobMessage:
                     self._make_inline(tell)
             except (OSError, OverflowError, MemoryError) as exc:
                 if attached:  # no shared file to be had: every receiver takes the other form as well
-                    logger.warning(
-                        "BLOB of %s.%s is sent inline: %s", shown(self.device), shown(self.name), str(exc) or repr(exc)
-                    )
+                    self._complain(logging.WARNING, "is sent inline: %s", exc)
                     self._make(False)
                     self._attached = self._inline
                 else:
@@ -387,8 +387,7 @@ class BlobMessage:
             if not self.growing:
                 raise
             self._fault = "BLOB filled up"
-            text = "BLOB of %s.%s is filled up with zero bytes: %s"
-            logger.error(text, shown(self.device), shown(self.name), str(exc) or repr(exc))
+            self._complain(logging.ERROR, "is filled up with zero bytes: %s", exc)
             missing = content.length - sum(map(len, before)) // 4 * 3
             for start in range(0, missing, _BLOCK):
                 yield encode(bytes(min(_BLOCK, missing - start)))
@@ -401,13 +400,18 @@ class BlobMessage:
         self._attached = self._envelope(True)
 
     def _refuse(self, attached: bool, exc: BaseException) -> None:
-        logger.error("BLOB of %s.%s is lost: %s", shown(self.device), shown(self.name), str(exc) or repr(exc))
+        self._complain(logging.ERROR, "is lost: %s", exc)
         self._fault = "BLOB lost"
         if attached:
             self._attached = _REFUSED
         else:
             self._inline = _REFUSED
             self.growing = False
+
+    def _complain(self, level: int, what: str, exc: BaseException) -> None:
+        """May happen with every frame."""
+        text = "BLOB of %s.%s " + what
+        _complaints.say(level, time.monotonic(), text, shown(self.device), shown(self.name), str(exc) or repr(exc))
 
     def _made(self, attached: bool, job: asyncio.Future[None]) -> None:
         if not job.cancelled() and (exc := job.exception()) is not None:

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 
+from indifast.protocol.complaints import Complaints
 from indifast.transport.stream import SocketStream, Stream, address_name, peer_name
 from indifast.transport.tls import Acceptor
 
@@ -40,6 +41,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._pause = _FIRST_PAUSE
         self._resume: asyncio.TimerHandle | None = None
+        self._complaints = Complaints(logger)
         self._closed = False
         for sock in self.sockets:
             sock.setblocking(False)
@@ -115,14 +117,16 @@ class Listener:
                 self._acceptor.take(sock)
             else:
                 self._on_stream(SocketStream(sock))
-        except Exception:
-            logger.exception("connection from %s refused after an internal error", peer_name(sock))
+        except Exception as exc:
+            text = "connection from %s refused after an internal error"
+            self._complaints.say(logging.ERROR, self._loop.time(), text, peer_name(sock), exc_info=exc)
             sock.close()
 
     def _back_off(self, exc: OSError | MemoryError) -> None:
         """A connection that waits keeps the listening socket readable: without a pause this would spin."""
         if self._pause == _FIRST_PAUSE:
-            logger.error("cannot accept connections for now: %s", exc if isinstance(exc, OSError) else "out of memory")
+            why = exc if isinstance(exc, OSError) else "out of memory"
+            self._complaints.say(logging.ERROR, self._loop.time(), "cannot accept connections for now: %s", why)
         self._unwatch()
         self._resume = self._loop.call_later(self._pause, self._watch)
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)

@@ -21,7 +21,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from indifast.protocol.allowance import Allowance
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Buffer
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class _ReadBuffer(threading.local):
         self._trimming: asyncio.AbstractEventLoop | None = None  # on which the next look at unused blocks is due
         self._block: Any = None
         self._view: memoryview | None = None
-        self._warnings = Allowance(burst=5)
+        self._complaints = Complaints(logger)
         self.start = 0
         self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         """Those of this thread."""
@@ -154,9 +154,7 @@ class _ReadBuffer(threading.local):
 
     def warn(self, text: str) -> None:
         """Log something that may happen at any rate."""
-        warning = self._warnings.warning(text, time.monotonic())
-        if warning is not None:
-            logger.warning("%s", warning)
+        self._complaints.say(logging.WARNING, time.monotonic(), "%s", text)
 
     def give_back(self) -> None:
         """Free the unused blocks but for a few: no more frames will come soon."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from indifast.protocol.allowance import Allowance
+from indifast.protocol.complaints import Complaints
 from indifast.transport.stream import Stream, peer_name, tune_tcp
 
 logger = logging.getLogger(__name__)
@@ -180,14 +180,15 @@ class Acceptor:
     def __init__(self, context: ssl.SSLContext, on_stream: Callable[[Stream], None]) -> None:
         self._context = context
         self._on_stream = on_stream
+        self._complaints = Complaints(logger)
         self._tasks: dict[asyncio.Task[None], str] = {}  # with the peers' names, the oldest first
-        self._allowance = Allowance()
 
     def take(self, sock: socket.socket) -> None:
         """See to an accepted socket."""
         if len(self._tasks) >= MAX_HANDSHAKES:
             oldest = next(iter(self._tasks))
-            self._warn(f"no TLS with {self._tasks.pop(oldest)}: {MAX_HANDSHAKES} others have come since")
+            text = "no TLS with %s: %d others have come since"
+            self._complaints.say(logging.WARNING, time.monotonic(), text, self._tasks.pop(oldest), MAX_HANDSHAKES)
             oldest.cancel()
         name = peer_name(sock)
         task = asyncio.get_running_loop().create_task(self._shake_hands(sock, name))
@@ -207,11 +208,6 @@ class Acceptor:
             logger.error("connection from %s refused after an internal error", name, exc_info=error)
             sock.close()
 
-    def _warn(self, text: str) -> None:
-        warning = self._allowance.warning(text, time.monotonic())
-        if warning is not None:
-            logger.warning("%s", warning)
-
     async def _shake_hands(self, sock: socket.socket, name: str) -> None:
         tune_tcp(sock)
         protocol = _Protocol()
@@ -223,6 +219,6 @@ class Acceptor:
         except OSError as exc:
             with contextlib.suppress(OSError):
                 sock.close()
-            self._warn(f"no TLS with {name}: {exc}")
+            self._complaints.say(logging.WARNING, loop.time(), "no TLS with %s: %s", name, exc)
             return
         self._on_stream(TLSStream(transport, protocol, name))
