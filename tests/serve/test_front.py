@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -179,6 +180,39 @@ def test_signals_end_it_at_any_time_from_when_it_listens(tmp_path, toy, number):
         server.process.send_signal(number)
         assert server.ended() == 0, (turn, server.log)
         assert "Traceback" not in server.log
+
+
+def test_signals_that_come_again_and_again_end_it_as_one_does(tmp_path, toy):
+    """A terminal that is closed sends SIGHUP, and whoever waits for the end grows impatient."""
+    for turn in range(12):
+        port = free_port()
+        server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", port, toy, name="indiserver")
+        connect(port, server.process).close()
+        time.sleep(turn * 0.01)
+        while server.process.poll() is None:
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                server.process.send_signal(number)
+            time.sleep(0.0005)  # so that it gets to its end
+        assert server.ended() == 0, (turn, server.log)
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signals_that_were_ignored_at_the_start_mean_nothing_at_any_time(tmp_path, toy, number):
+    """As after `nohup`, and in the background of a script. The front holds them back, and they are released."""
+    for turn in range(6):
+        port = free_port()
+        words = ["-p", port, toy]
+        before = partial(signal.signal, number, signal.SIG_IGN)
+        with running(tmp_path, *words, name="indiserver", preexec_fn=before) as server:
+            connect(port, server.process).close()
+            time.sleep(turn * 0.02)
+            server.process.send_signal(number)
+            client = Client.tcp(port).say(GET)
+            assert client.get("defTextVector", "Toy")
+            server.process.send_signal(number)
+            assert client.say(GET).get("defTextVector", "Toy")
+            client.close()
 
 
 def test_signals_end_it_while_it_reads_its_configuration(tmp_path):

@@ -15,7 +15,7 @@ from indifast.cli.front import Front
 from indifast.cli.lossy import never_wait
 from indifast.cli.serve_log import good_bye, log_to_stderr, sentence
 from indifast.cli.serve_options import USAGE, ConfigError, Options, UsageError, parse_arguments
-from indifast.cli.signals import COUNTERS, STOPPING, handle
+from indifast.cli.signals import COUNTERS, STOPPING, handle, hold_back
 from indifast.transport.sockets import (
     KNOWN_HOSTS,
     Address,
@@ -129,6 +129,7 @@ def _be_stopped() -> list[int]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
+        hold_back(STOPPING)
         raise SystemExit(0)
 
     handle(STOPPING, stop)
