@@ -149,6 +149,18 @@ def test_the_name_of_the_process_is_the_same_from_first_to_last(tmp_path, toy, n
     assert seen == {f"{name[:15]}\n"}
 
 
+@pytest.mark.parametrize("program", [script, installed])
+@pytest.mark.parametrize("name", ["sérveur", "\udce9\udcff"])
+def test_any_name_will_do_in_any_locale(tmp_path, toy, monkeypatch, program, name):
+    """Names are bytes: these two are not ASCII, and one is not text in any sense."""
+    for variable, value in (("LC_ALL", "POSIX"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
+        monkeypatch.setenv(variable, value)
+    with running(tmp_path, "-v", "-p", "0", toy, name=name, program=program) as server:
+        port_of(server)
+        comm = Path(f"/proc/{server.process.pid}/comm")
+        assert comm.read_bytes() == os.fsencode(name) + b"\n"
+
+
 def test_the_command_line_is_that_of_the_script(tmp_path, toy):
     lines = []
     for program in (script, installed):

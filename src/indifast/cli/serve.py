@@ -138,5 +138,5 @@ def _be_stopped() -> list[int]:
 
 def _set_process_name(name: str) -> None:
     """By this name the process is found and ended: INDI Web Manager looks for one called indiserver."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
-        comm.write(name)
+    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as comm:
+        comm.write(os.fsencode(name))
