@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -475,6 +477,27 @@ def test_the_link_that_keeps_the_name_is_nobody_elses(stubbed):
     assert stubbed.start("cat").all("comm") == ["indifast-server"]
     assert list(stubbed.folder.rglob("indifast-server")) == [stubbed.program]
     shutil.rmtree(elsewhere.parent)
+
+
+def test_the_link_is_never_missing_for_another_server_that_starts(stubbed):
+    """Also when it is made anew. The system tells of all that becomes of it."""
+    stubbed.start("cat")
+    (link,) = (stubbed.folder / f"indifast-{os.geteuid()}").rglob("indifast-server")
+    (stubbed.folder / "gone").symlink_to("/no/such/python")
+    (stubbed.folder / "gone").replace(link)
+    deleted, moved_here = 0x200, 0x80  # IN_DELETE, IN_MOVED_TO
+    libc = ctypes.CDLL(None)
+    watch = libc.inotify_init()
+    assert libc.inotify_add_watch(watch, os.fsencode(link.parent), deleted | moved_here) > 0
+    assert stubbed.start("cat").all("comm") == ["indifast-server"]
+    told, events = os.read(watch, 1 << 16), []
+    os.close(watch)
+    while told:
+        _, what, _, length = struct.unpack_from("iIII", told)
+        events.append((what, told[16 : 16 + length].rstrip(b"\0")))
+        told = told[16 + length :]
+    assert events == [(moved_here, b"indifast-server")]
+    assert os.listdir(link.parent) == ["indifast-server"]
 
 
 def test_without_a_compiler_it_is_a_script(tmp_path, toy):

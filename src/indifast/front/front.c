@@ -331,6 +331,7 @@ static bool make_link(const char *interpreter, char *link, size_t size)
 {
     const char *places[] = {getenv("XDG_RUNTIME_DIR"), "/dev/shm", "/tmp"};
     char name[16] = ""; /* as long as a name can be */
+    char new[PATH_MAX];
     struct stat file;
     if (prctl(PR_GET_NAME, name) || !*name || stat(interpreter, &file))
         return false;
@@ -346,8 +347,11 @@ static bool make_link(const char *interpreter, char *link, size_t size)
         sprintf(link + length, "/%s", name);
         if (is_file(link, &file))
             return true;
-        unlink(link); /* to an interpreter that is gone */
-        if ((!symlink(interpreter, link) || errno == EEXIST) && is_file(link, &file))
+        /* All at once: another server may be about to execute it. */
+        snprintf(new, sizeof new, "%.*s/.%ld", length, link, (long)getpid());
+        if (symlink(interpreter, new) || rename(new, link))
+            unlink(new);
+        else if (is_file(link, &file))
             return true;
     }
     return false;
