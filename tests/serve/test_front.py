@@ -452,11 +452,15 @@ def test_without_an_interpreter_it_says_where_it_has_looked(program, tmp_path):
     assert re.search(rf"cannot start Python: .*indifast.* {tmp_path}/python3: No such file", done.stderr)
 
 
+def link_folder(stubbed: Stubbed, place: Path) -> Path:
+    found = stubbed.stub.stat()
+    return place / f"indifast-{os.geteuid()}" / f"{found.st_dev:x}-{found.st_ino:x}"
+
+
 def test_the_link_that_keeps_the_name_is_nobody_elses(stubbed):
     """A folder that others can write to is not used, nor is a link to something else."""
     mine = stubbed.folder / f"indifast-{os.geteuid()}"
-    place = stubbed.stub.stat()
-    elsewhere = Path("/dev/shm", mine.name, f"{place.st_dev:x}-{place.st_ino:x}", "indifast-server")
+    elsewhere = link_folder(stubbed, Path("/dev/shm")) / "indifast-server"
     assert stubbed.start("cat").all("comm") == ["indifast-server"]
     (link,) = mine.rglob("indifast-server")
     assert os.readlink(link) == str(stubbed.stub)
@@ -479,10 +483,35 @@ def test_the_link_that_keeps_the_name_is_nobody_elses(stubbed):
     shutil.rmtree(elsewhere.parent)
 
 
+OTHERS_CAN = {"open to all": lambda folder: folder.chmod(0o777)}
+if os.geteuid() == 0:  # who else can give a folder to another user? `su` keeps the variable of who called it
+    OTHERS_CAN["of another user"] = lambda folder: os.chown(folder, 65534, -1)
+
+
+@pytest.mark.parametrize("change", OTHERS_CAN.values(), ids=OTHERS_CAN)
+def test_the_link_is_not_made_where_another_user_could_replace_it(stubbed, change):
+    place = stubbed.folder / "run"
+    mine = place / f"indifast-{os.geteuid()}"
+    place.mkdir()
+
+    def start() -> bool:
+        assert stubbed.start("cat", env={"XDG_RUNTIME_DIR": str(place)}).all("comm") == ["indifast-server"]
+        return mine.exists()
+
+    assert start()
+    shutil.rmtree(mine)
+    change(place)
+    assert not start()
+    os.chown(place, os.geteuid(), -1)
+    place.chmod(0o1777)  # as /tmp
+    assert start()
+    shutil.rmtree(link_folder(stubbed, Path("/dev/shm")))
+
+
 def test_the_link_is_never_missing_for_another_server_that_starts(stubbed):
     """Also when it is made anew. The system tells of all that becomes of it."""
     stubbed.start("cat")
-    (link,) = (stubbed.folder / f"indifast-{os.geteuid()}").rglob("indifast-server")
+    link = link_folder(stubbed, stubbed.folder) / "indifast-server"
     (stubbed.folder / "gone").symlink_to("/no/such/python")
     (stubbed.folder / "gone").replace(link)
     deleted, moved_here = 0x200, 0x80  # IN_DELETE, IN_MOVED_TO
