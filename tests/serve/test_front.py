@@ -30,9 +30,9 @@ LISTENER = """
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <unistd.h>
-int main(int argc, char **argv)
+int main(int argc, char **argv) /* -p PORT */
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[argc - 1]))};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     return bind(fd, (void *)&address, sizeof address) || listen(fd, 5) || pause();
@@ -102,6 +102,9 @@ def test_a_hundred_starts_are_refused_no_more_often_than_a_few_lines_of_c(tmp_pa
                 subprocess.run(["true"], check=True)
             return sock.connect_ex(("127.0.0.1", port)) != 0
 
+    port = free_port()
+    with started([tmp_path / "listener", "-p", port]) as process:
+        connect(port, process).close()  # it is there, if not in time
     listener, ours = 0, 0
     for turn in range(100):
         listener += refused(tmp_path / "listener")
