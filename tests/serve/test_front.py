@@ -241,7 +241,8 @@ def test_signals_end_it_while_it_reads_its_configuration(tmp_path):
     assert "Traceback" not in server.log
 
 
-def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", [["--host", "slow.invalid", "cat"], ["-p", "0", "@slow.invalid"]])
+def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch, words):
     """The system's look-up does not return for a signal. Nor does a mutex that is locked twice."""
     (tmp_path / "sitecustomize.py").write_text(
         "import ctypes, pathlib, socket\n"
@@ -252,7 +253,7 @@ def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch):
         "socket.getaddrinfo = getaddrinfo\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "--host", "slow.invalid", "cat", name="indiserver")
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", *words, name="indiserver")
     until((tmp_path / "asked").exists, "the look-up")
     server.process.send_signal(signal.SIGTERM)
     assert server.ended() == 0, server.log

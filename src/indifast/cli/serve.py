@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
@@ -99,24 +98,11 @@ def _listening(options: Options, front: Front) -> Iterator[socket.socket]:
 
 
 def _addresses(host: str | None) -> list[Address]:
-    """Those of a host. A look-up may take long and hears no signals: it has a thread, which a signal leaves alone."""
     if host in KNOWN_HOSTS:
         return addresses_of(host)
-    found: list[Address] = []
-    failed: list[Exception] = []
+    from indifast.transport.lookup import look_up  # not for those who name no host
 
-    def look_up() -> None:
-        try:
-            found.extend(addresses_of(host))
-        except Exception as exc:
-            failed.append(exc)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found
+    return look_up(addresses_of, host).result()
 
 
 def _be_stopped() -> list[int]:
