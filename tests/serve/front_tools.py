@@ -53,11 +53,12 @@ static void tell_socket(int fd)
         struct sockaddr_un local;
     } a;
     char text[200] = "";
-    int listens = 0, only = 0;
+    int listens = 0, only = 0, again = 0;
     socklen_t length = sizeof a, size = sizeof listens;
     if (getsockname(fd, &a.any, &length))
         return;
     getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+    getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &again, &size);
     getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &size);
     if (a.any.sa_family == AF_INET)
         printf("socket=%s %d", inet_ntop(AF_INET, &a.ipv4.sin_addr, text, sizeof text), ntohs(a.ipv4.sin_port));
@@ -67,7 +68,9 @@ static void tell_socket(int fd)
         printf("socket=@");
         fwrite(a.local.sun_path + 1, length - offsetof(struct sockaddr_un, sun_path) - 1, 1, stdout);
     }
-    printf("%s%s\n", a.any.sa_family == AF_INET6 && !only ? " not only IPv6" : "", listens ? "" : " does not listen");
+    printf("%s", a.any.sa_family == AF_INET6 && !only ? " not only IPv6" : "");
+    printf("%s", a.any.sa_family != AF_UNIX && !again ? " not just after another server" : "");
+    printf("%s\n", listens ? "" : " does not listen");
 }
 
 int main(int argc, char **argv)

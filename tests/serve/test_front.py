@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -27,9 +30,9 @@ LISTENER = """
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <unistd.h>
-int main(int argc, char **argv)
+int main(int argc, char **argv) /* -p PORT */
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[argc - 1]))};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     return bind(fd, (void *)&address, sizeof address) || listen(fd, 5) || pause();
@@ -99,6 +102,9 @@ def test_a_hundred_starts_are_refused_no_more_often_than_a_few_lines_of_c(tmp_pa
                 subprocess.run(["true"], check=True)
             return sock.connect_ex(("127.0.0.1", port)) != 0
 
+    port = free_port()
+    with started([tmp_path / "listener", "-p", port]) as process:
+        connect(port, process).close()  # it is there, if not in time
     listener, ours = 0, 0
     for turn in range(100):
         listener += refused(tmp_path / "listener")
@@ -116,6 +122,23 @@ def test_who_connects_at_once_is_answered(tmp_path, toy):
             for each in (client, Client(local).say(GET)):
                 assert each.get("defTextVector", "Toy")
                 each.close()
+
+
+def test_as_many_may_wait_as_for_python(tmp_path, toy):
+    """None of them is answered yet, as the process stands still."""
+    port = free_port()
+    with running(tmp_path, "-p", port, toy, name="indiserver") as server:
+        connect(port, server.process).close()
+        server.process.send_signal(signal.SIGSTOP)
+        clients = []
+        for _ in range(200):
+            clients.append(socket.socket(socket.AF_UNIX))
+            clients[-1].setblocking(False)
+            clients[-1].connect(f"\0{tmp_path}/local")
+        server.process.send_signal(signal.SIGCONT)
+        assert Client(clients[-1]).say(GET).get("defTextVector", "Toy")
+        for each in clients:
+            each.close()
 
 
 def test_commands_that_come_at_once_are_obeyed(tmp_path, toy):
@@ -146,6 +169,18 @@ def test_the_name_of_the_process_is_the_same_from_first_to_last(tmp_path, toy, n
             seen |= {comm.read_text() for _ in range(100)}
         server.process.terminate()
     assert seen == {f"{name[:15]}\n"}
+
+
+@pytest.mark.parametrize("program", [script, installed])
+@pytest.mark.parametrize("name", ["sérveur", "\udce9\udcff"])
+def test_any_name_will_do_in_any_locale(tmp_path, toy, monkeypatch, program, name):
+    """Names are bytes: these two are not ASCII, and one is not text in any sense."""
+    for variable, value in (("LC_ALL", "POSIX"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
+        monkeypatch.setenv(variable, value)
+    with running(tmp_path, "-v", "-p", "0", toy, name=name, program=program) as server:
+        port_of(server)
+        comm = Path(f"/proc/{server.process.pid}/comm")
+        assert comm.read_bytes() == os.fsencode(name) + b"\n"
 
 
 def test_the_command_line_is_that_of_the_script(tmp_path, toy):
@@ -181,6 +216,39 @@ def test_signals_end_it_at_any_time_from_when_it_listens(tmp_path, toy, number):
         assert "Traceback" not in server.log
 
 
+def test_signals_that_come_again_and_again_end_it_as_one_does(tmp_path, toy):
+    """A terminal that is closed sends SIGHUP, and whoever waits for the end grows impatient."""
+    for turn in range(12):
+        port = free_port()
+        server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", port, toy, name="indiserver")
+        connect(port, server.process).close()
+        time.sleep(turn * 0.01)
+        while server.process.poll() is None:
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+                server.process.send_signal(number)
+            time.sleep(0.0005)  # so that it gets to its end
+        assert server.ended() == 0, (turn, server.log)
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signals_that_were_ignored_at_the_start_mean_nothing_at_any_time(tmp_path, toy, number):
+    """As after `nohup`, and in the background of a script. The front holds them back, and they are released."""
+    for turn in range(6):
+        port = free_port()
+        words = ["-p", port, toy]
+        before = partial(signal.signal, number, signal.SIG_IGN)
+        with running(tmp_path, *words, name="indiserver", preexec_fn=before) as server:
+            connect(port, server.process).close()
+            time.sleep(turn * 0.02)
+            server.process.send_signal(number)
+            client = Client.tcp(port).say(GET)
+            assert client.get("defTextVector", "Toy")
+            server.process.send_signal(number)
+            assert client.say(GET).get("defTextVector", "Toy")
+            client.close()
+
+
 def test_signals_end_it_while_it_reads_its_configuration(tmp_path):
     os.mkfifo(tmp_path / "config")
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "--config", tmp_path / "config", name="indiserver")
@@ -190,7 +258,8 @@ def test_signals_end_it_while_it_reads_its_configuration(tmp_path):
     assert "Traceback" not in server.log
 
 
-def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("words", [["--host", "slow.invalid", "cat"], ["-p", "0", "@slow.invalid"]])
+def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch, words):
     """The system's look-up does not return for a signal. Nor does a mutex that is locked twice."""
     (tmp_path / "sitecustomize.py").write_text(
         "import ctypes, pathlib, socket\n"
@@ -201,7 +270,7 @@ def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch):
         "socket.getaddrinfo = getaddrinfo\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "--host", "slow.invalid", "cat", name="indiserver")
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", *words, name="indiserver")
     until((tmp_path / "asked").exists, "the look-up")
     server.process.send_signal(signal.SIGTERM)
     assert server.ended() == 0, server.log
@@ -216,6 +285,8 @@ def test_counters_are_asked_for_at_once(tmp_path, toy):
         client = Client.tcp(port).say(GET)
         assert client.get("defTextVector", "Toy")
         client.close()
+        server.process.send_signal(signal.SIGUSR1)
+        server.wait_for("stats: ")
 
 
 # -- what it hands on
@@ -289,13 +360,14 @@ def test_no_descriptor_survives_an_exec(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", "-f", tmp_path / "fifo", toy, name="indiserver") as server:
         port_of(server)
         server.wait_for("pid=")
-        kinds = {}
+        kinds, fifos = {}, 0
         for entry in Path(f"/proc/{server.process.pid}/fd").iterdir():
             if int(entry.name) > 2:
                 info = (entry.parent.parent / "fdinfo" / entry.name).read_text()
                 kinds[os.readlink(entry)] = int(re.search(r"flags:\s+(\d+)", info)[1], 8)
+                fifos += os.readlink(entry) == str(tmp_path / "fifo")
         assert sum(kind.startswith("socket:") for kind in kinds) >= 4
-        assert str(tmp_path / "fifo") in kinds
+        assert fifos == 1
         assert {kind for kind, flags in kinds.items() if not flags & os.O_CLOEXEC} == set()
 
 
@@ -404,11 +476,15 @@ def test_without_an_interpreter_it_says_where_it_has_looked(program, tmp_path):
     assert re.search(rf"cannot start Python: .*indifast.* {tmp_path}/python3: No such file", done.stderr)
 
 
+def link_folder(stubbed: Stubbed, place: Path) -> Path:
+    found = stubbed.stub.stat()
+    return place / f"indifast-{os.geteuid()}" / f"{found.st_dev:x}-{found.st_ino:x}"
+
+
 def test_the_link_that_keeps_the_name_is_nobody_elses(stubbed):
     """A folder that others can write to is not used, nor is a link to something else."""
     mine = stubbed.folder / f"indifast-{os.geteuid()}"
-    place = stubbed.stub.stat()
-    elsewhere = Path("/dev/shm", mine.name, f"{place.st_dev:x}-{place.st_ino:x}", "indifast-server")
+    elsewhere = link_folder(stubbed, Path("/dev/shm")) / "indifast-server"
     assert stubbed.start("cat").all("comm") == ["indifast-server"]
     (link,) = mine.rglob("indifast-server")
     assert os.readlink(link) == str(stubbed.stub)
@@ -429,6 +505,52 @@ def test_the_link_that_keeps_the_name_is_nobody_elses(stubbed):
     assert stubbed.start("cat").all("comm") == ["indifast-server"]
     assert list(stubbed.folder.rglob("indifast-server")) == [stubbed.program]
     shutil.rmtree(elsewhere.parent)
+
+
+OTHERS_CAN = {"open to all": lambda folder: folder.chmod(0o777)}
+if os.geteuid() == 0:  # who else can give a folder to another user? `su` keeps the variable of who called it
+    OTHERS_CAN["of another user"] = lambda folder: os.chown(folder, 65534, -1)
+
+
+@pytest.mark.parametrize("change", OTHERS_CAN.values(), ids=OTHERS_CAN)
+def test_the_link_is_not_made_where_another_user_could_replace_it(stubbed, change):
+    place = stubbed.folder / "run"
+    mine = place / f"indifast-{os.geteuid()}"
+    place.mkdir()
+
+    def start() -> bool:
+        assert stubbed.start("cat", env={"XDG_RUNTIME_DIR": str(place)}).all("comm") == ["indifast-server"]
+        return mine.exists()
+
+    assert start()
+    shutil.rmtree(mine)
+    change(place)
+    assert not start()
+    os.chown(place, os.geteuid(), -1)
+    place.chmod(0o1777)  # as /tmp
+    assert start()
+    shutil.rmtree(link_folder(stubbed, Path("/dev/shm")))
+
+
+def test_the_link_is_never_missing_for_another_server_that_starts(stubbed):
+    """Also when it is made anew. The system tells of all that becomes of it."""
+    stubbed.start("cat")
+    link = link_folder(stubbed, stubbed.folder) / "indifast-server"
+    (stubbed.folder / "gone").symlink_to("/no/such/python")
+    (stubbed.folder / "gone").replace(link)
+    deleted, moved_here = 0x200, 0x80  # IN_DELETE, IN_MOVED_TO
+    libc = ctypes.CDLL(None)
+    watch = libc.inotify_init()
+    assert libc.inotify_add_watch(watch, os.fsencode(link.parent), deleted | moved_here) > 0
+    assert stubbed.start("cat").all("comm") == ["indifast-server"]
+    told, events = os.read(watch, 1 << 16), []
+    os.close(watch)
+    while told:
+        _, what, _, length = struct.unpack_from("iIII", told)
+        events.append((what, told[16 : 16 + length].rstrip(b"\0")))
+        told = told[16 + length :]
+    assert events == [(moved_here, b"indifast-server")]
+    assert os.listdir(link.parent) == ["indifast-server"]
 
 
 def test_without_a_compiler_it_is_a_script(tmp_path, toy):

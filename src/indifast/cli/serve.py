@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 
@@ -15,7 +14,7 @@ from indifast.cli.front import Front
 from indifast.cli.lossy import never_wait
 from indifast.cli.serve_log import good_bye, log_to_stderr, sentence
 from indifast.cli.serve_options import USAGE, ConfigError, Options, UsageError, parse_arguments
-from indifast.cli.signals import COUNTERS, STOPPING, handle
+from indifast.cli.signals import COUNTERS, STOPPING, handle, hold_back
 from indifast.transport.sockets import (
     KNOWN_HOSTS,
     Address,
@@ -99,24 +98,11 @@ def _listening(options: Options, front: Front) -> Iterator[socket.socket]:
 
 
 def _addresses(host: str | None) -> list[Address]:
-    """Those of a host. A look-up may take long and hears no signals: it has a thread, which a signal leaves alone."""
     if host in KNOWN_HOSTS:
         return addresses_of(host)
-    found: list[Address] = []
-    failed: list[Exception] = []
+    from indifast.transport.lookup import look_up  # not for those who name no host
 
-    def look_up() -> None:
-        try:
-            found.extend(addresses_of(host))
-        except Exception as exc:
-            failed.append(exc)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return found
+    return look_up(addresses_of, host).result()
 
 
 def _be_stopped() -> list[int]:
@@ -129,6 +115,7 @@ def _be_stopped() -> list[int]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
+        hold_back(STOPPING)
         raise SystemExit(0)
 
     handle(STOPPING, stop)
@@ -137,5 +124,5 @@ def _be_stopped() -> list[int]:
 
 def _set_process_name(name: str) -> None:
     """By this name the process is found and ended: INDI Web Manager looks for one called indiserver."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
-        comm.write(name)
+    with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as comm:
+        comm.write(os.fsencode(name))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from indifast.cli.serve_log import good_bye, sentence
 from indifast.cli.serve_options import ConfigError, Options, Program, Remote, parse_remote
 from indifast.cli.serve_server import TappedServer
-from indifast.cli.signals import COUNTERS, STOPPING, handle_in
+from indifast.cli.signals import COUNTERS, STOPPING, handle_in, hold_back
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def supervise(
     """
     supervisor = _Supervisor(options, sockets, stopped, stand_in, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(supervisor.run())
+        try:
+            return runner.run(supervisor.run())
+        finally:
+            hold_back(STOPPING)
 
 
 class _Supervisor:

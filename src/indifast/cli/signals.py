@@ -48,6 +48,15 @@ def handle_in(
             loop.add_signal_handler(number, callback, *args)
 
 
+def hold_back(numbers: Iterable[signal.Signals]) -> None:
+    """Nothing is left for these signals to end: they wait, and have no effect up to the end of the process.
+
+    An event loop that is closed gives them their defaults back, and so does the interpreter in its last moments. One
+    that came then would end the process with another status than the one it is to end with.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM as something to look at, where a command has processes to end first.

@@ -310,6 +310,15 @@ static bool read_beginning(const char *path, char *buffer, size_t size)
     return length > 0;
 }
 
+/* A folder in which no other user can put something in the place of what is ours.  $XDG_RUNTIME_DIR may be that of the
+ * user who called `su`. */
+static bool is_safe(const char *path)
+{
+    struct stat found;
+    return !stat(path, &found) && (found.st_uid == geteuid() || found.st_uid == 0) &&
+           (!(found.st_mode & 022) || found.st_mode & S_ISVTX);
+}
+
 /* A folder of this user that nobody else can write to; made if it is not there. */
 static bool own_folder(const char *path)
 {
@@ -331,11 +340,12 @@ static bool make_link(const char *interpreter, char *link, size_t size)
 {
     const char *places[] = {getenv("XDG_RUNTIME_DIR"), "/dev/shm", "/tmp"};
     char name[16] = ""; /* as long as a name can be */
+    char new[PATH_MAX];
     struct stat file;
     if (prctl(PR_GET_NAME, name) || !*name || stat(interpreter, &file))
         return false;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        if (!places[i] || *places[i] != '/')
+        if (!places[i] || *places[i] != '/' || !is_safe(places[i]))
             continue;
         int length = snprintf(link, size, "%s/indifast-%lu", places[i], (unsigned long)geteuid());
         if (length < 0 || (size_t)length + 80 > size || !own_folder(link))
@@ -346,8 +356,11 @@ static bool make_link(const char *interpreter, char *link, size_t size)
         sprintf(link + length, "/%s", name);
         if (is_file(link, &file))
             return true;
-        unlink(link); /* to an interpreter that is gone */
-        if ((!symlink(interpreter, link) || errno == EEXIST) && is_file(link, &file))
+        /* All at once: another server may be about to execute it. */
+        snprintf(new, sizeof new, "%.*s/.%ld", length, link, (long)getpid());
+        if (symlink(interpreter, new) || rename(new, link))
+            unlink(new);
+        else if (is_file(link, &file))
             return true;
     }
     return false;

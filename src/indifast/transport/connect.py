@@ -13,6 +13,7 @@ from ssl import SSLContext, SSLError
 from indifast.transport import sockets, tls
 from indifast.transport.files import FileStream, enlarge_pipe, private
 from indifast.transport.listener import Listener
+from indifast.transport.lookup import look_up
 from indifast.transport.stream import SocketStream, Stream, address_name
 
 CONNECT_TIMEOUT = 10.0
@@ -27,7 +28,7 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
     """
     loop = asyncio.get_running_loop()
     try:
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = await asyncio.wrap_future(look_up(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     except OSError as exc:
         raise OSError(exc.errno, f"cannot resolve {host!r}: {exc.strerror}") from exc
     except UnicodeError as exc:  # an empty or overlong part, as in "a..b"
@@ -102,7 +103,7 @@ async def listen_tcp(
     if host in sockets.KNOWN_HOSTS:
         addresses = sockets.addresses_of(host)
     else:
-        addresses = await asyncio.get_running_loop().run_in_executor(None, sockets.addresses_of, host)
+        addresses = await asyncio.wrap_future(look_up(sockets.addresses_of, host))
     return listen_on(sockets.tcp_sockets(addresses, port, host), on_stream, ssl=ssl)
 
 
