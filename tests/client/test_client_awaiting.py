@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import gzip
 import io
 import os
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy
 import pytest
 from astropy.io import fits
 from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+from PIL import Image
 
 from indifast.client import (
     ClientEvent,
@@ -442,10 +445,10 @@ def test_raw_frames_become_arrays(dtype: str, shape: tuple[int, ...], packed: bo
             assert array.dtype == numpy.dtype(dtype)
             assert numpy.array_equal(array, picture)
             assert packed or not array.flags.owndata
-            await server.send(blob(b"x" * 7, ".stream"), blob(b"x", ".jpg"))
+            await server.send(blob(b"x" * 7, ".stream"), blob(b"x", ".xyz"))
             with pytest.raises(ValueError, match="7 bytes fit none"):
                 (await anext(stream)).array()
-            with pytest.raises(ValueError, match=r"\.jpg"):
+            with pytest.raises(ValueError, match=r"\.xyz"):
                 (await anext(stream)).array()
 
     asyncio.run(scenario())
@@ -502,6 +505,74 @@ def test_fits_frames_become_arrays() -> None:
             assert numpy.array_equal((await anext(stream)).array(), picture)
             with pytest.raises(ValueError, match="no image"):
                 (await anext(stream)).array()
+
+    asyncio.run(scenario())
+
+
+def fits_bytes(pixels: Any) -> bytes:
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(pixels)]).writeto(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "packed"),
+    [
+        (".fits", bytes),
+        (".fts", bytes),
+        ("fits", bytes),
+        ("FIT", bytes),
+        (".fits.gz", gzip.compress),
+        (".fits.gz", lambda content: gzip.compress(content[:3000]) + gzip.compress(content[3000:]) + bytes(512)),
+        ("fits.z", zlib.compress),
+    ],
+    ids=["fits", "fts", "without dot", "large letters", "gzip", "gzip in members", "deflated without dot"],
+)
+def test_fits_under_all_its_names(form: str, packed: Callable[[bytes], bytes]) -> None:
+    picture = numpy.arange(5000, dtype=">i2").reshape(50, 100)
+    content = packed(fits_bytes(picture))
+    assert numpy.array_equal(frame_array(content, form, size=len(content) if "gz" in form else 0), picture)
+    assert numpy.array_equal(frame_array(memoryview(content), form), picture)
+
+
+@pytest.mark.parametrize(("form", "kind"), [(".jpg", "JPEG"), (".stream_jpg", "JPEG"), ("png", "PNG")])
+def test_images_become_arrays(form: str, kind: str) -> None:
+    for picture in (numpy.full((30, 40), 90, "u1"), numpy.full((30, 40, 3), (10, 20, 30), "u1")):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, kind)
+        array = frame_array(file.getvalue(), form)
+        assert (array.shape, array.dtype) == (picture.shape, numpy.uint8)
+        assert numpy.abs(array.astype(int) - picture).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "sentence"),
+    [
+        (fits_bytes(numpy.zeros((60, 60), "u2"))[:4000], ".fits", "this FITS file is damaged or incomplete: "),
+        (fits_bytes(numpy.zeros((60, 60), "u2"))[:100], ".fits", "this FITS file is damaged or incomplete: "),
+        (b"not FITS", ".fits", "this FITS file is damaged or incomplete: "),
+        (gzip.compress(fits_bytes(numpy.zeros((60, 60), "u2")))[:-20], ".fits.gz", "the content is incomplete"),
+        (b"no gzip", ".fits.gz", "incorrect header check"),
+        (b"x", ".jpg", "this is no image that Pillow knows"),
+        (b"x", "", "have no known array form"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
+def test_damaged_pictures_are_a_sentence(content: bytes, form: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as raised:
+        frame_array(content, form)
+    assert "\n" not in str(raised.value)
+
+
+def test_sizes_of_a_binned_stream() -> None:
+    """What a stream says of itself is binned already; of what was announced as an area of the chip, it is not."""
+    stream = STREAMS[: STREAMS.index("</defNumberVector>")].replace("CCD_FRAME", "CCD_STREAM_FRAME")
+    stream = stream.replace(">8<", ">6<").replace(">6<", ">5<", 1) + "</defNumberVector>"
+
+    async def scenario() -> None:
+        async with session(STREAMS + stream) as (_, client):
+            await client.wait_for("D", "CCD_STREAM_FRAME", timeout=LIMIT)
+            assert frame_sizes(client["D"]) == [(5, 6), (4, 3)]
 
     asyncio.run(scenario())
 

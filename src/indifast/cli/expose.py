@@ -20,6 +20,7 @@ from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status, ToolError
 from indifast.cli.session import add_server_options, connected, device_of, file_failure, run, vector_of
 from indifast.client import Frame, IPyClient
+from indifast.client.formats import dotted
 
 DESCRIPTION = """\
 Take one or more exposures with a camera and save the frames as they come: FITS, or what the camera sends.
@@ -188,7 +189,7 @@ def _path(options: argparse.Namespace, index: int, frame: Frame) -> Path:
     if not _is_folder(options.output):
         return _numbered(Path(options.output), options, index)
     device = re.sub(r"[^\w.-]+", "_", options.device).strip("._") or "frame"
-    form = re.sub(r"[^\w.]", "", frame.format)
+    form = re.sub(r"[^\w.]", "", dotted(frame.format))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
     return Path(options.output) / f"{device}_{stamp}_{options.seconds:g}s{form}"
 

@@ -20,7 +20,8 @@ from indifast.client.events import (
     setSwitchVector,
     setTextVector,
 )
-from indifast.client.frames import Frame, frame_array, frame_sizes, inflated
+from indifast.client.formats import inflated
+from indifast.client.frames import Frame, frame_array, frame_sizes
 from indifast.client.ipyclient import IPyClient
 from indifast.client.propertymembers import getfloat
 from indifast.client.propertyvectors import ClientEvent
