@@ -7,6 +7,7 @@ import base64
 import gc
 import gzip
 import io
+import math
 import os
 import threading
 import zlib
@@ -274,6 +275,10 @@ def test_nothing_sent_is_nothing_to_wait_for() -> None:
     [
         ("N", {"a": 11}, "outside 0 to 10"),
         ("N", {"a": "x"}, "no number"),
+        ("N", {"a": ""}, "number is needed"),
+        ("N", {"a": "10.0000000001"}, "10.0000000001 is outside 0 to 10"),
+        ("N", {"b": math.nan}, "finite"),
+        ("N", {"b": "-inf"}, "finite"),
         ("N", {"zz": 1}, "no member zz"),
         ("S", {"on": "On", "off": "On"}, "allows one"),
         ("S", {"on": "Off"}, "needs one"),
@@ -292,6 +297,33 @@ def test_checks_before_sending(vector: str, members: dict[str, Any], fault: str)
             with pytest.raises(INDICheckError, match=fault):
                 await client.send_newVector("D", vector, members=members)
             await client.send_newVector("D", "N", members={"b": 1e9})
+
+    asyncio.run(scenario())
+
+
+ODD = """<defNumberVector device="D" name="M" state="Idle" perm="rw">
+<defNumber name="a" format="%g" min="10" max="20" step="0">0</defNumber>
+<defNumber name="b" format="%g" min="10" max="20" step="0">0</defNumber></defNumberVector>"""
+LOGIN = """<defTextVector device="D" name="W" state="Idle" perm="wo"><defText name="user"/><defText name="password"/>
+</defTextVector>"""
+
+
+def test_which_members_are_sent() -> None:
+    """By default all, as with the peer, but never what nobody can know of a write-only vector."""
+
+    async def scenario() -> None:
+        async with session(ODD, LOGIN) as (server, client):
+            for vector, members, complete, expected in (
+                ("M", {"b": 15}, True, '<oneNumber name="a">0</oneNumber><oneNumber name="b">15</oneNumber></new'),
+                ("M", {"b": 16}, False, '"><oneNumber name="b">16</oneNumber></new'),
+                ("W", {"user": "me"}, True, '"><oneText name="user">me</oneText></new'),
+            ):
+                await client.send_newVector("D", vector, members=members, complete=complete)
+                await server.expect(expected)
+            with pytest.raises(INDICheckError, match="D M a: 0 is outside 10 to 20, and would be sent along"):
+                await client.send_newVector("D", "M", members={"b": 15}, check=True)
+            await client.send_newVector("D", "M", members={"b": 17}, check=True, complete=False)
+            await server.expect('"><oneNumber name="b">17</oneNumber></new')
 
     asyncio.run(scenario())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from indifast.client.checks import INDICheckError
 from indifast.client.events import (
     ConnectionLost,
     ConnectionMade,
@@ -26,7 +27,7 @@ from indifast.client.ipyclient import IPyClient
 from indifast.client.propertymembers import getfloat
 from indifast.client.propertyvectors import ClientEvent
 from indifast.client.sync import SyncClient, SyncDevice, connect
-from indifast.client.waiting import INDIAlert, INDICheckError
+from indifast.client.waiting import INDIAlert
 
 version = "0.9.4"
 """The version of the client interface that programs written for indipyclient find here."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from indifast.client import events
+from indifast.client.checks import INDICheckError, step_of
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
 from indifast.protocol.numbers import getfloat
@@ -35,10 +36,6 @@ class INDIAlert(Exception):
         self.devicename = devicename
         self.vectorname = vectorname
         self.message = message
-
-
-class INDICheckError(ValueError):
-    """A command that the vector, as it is defined, cannot take."""
 
 
 class PingReply:
@@ -246,6 +243,7 @@ async def command(
     accept: Iterable[str],
     until: Until,
     result: Callable[[Any], Any] = lambda vector: vector,
+    complete: bool = True,
 ) -> Any:
     """Send a command and wait for its effect.
 
@@ -285,7 +283,7 @@ async def command(
         return None
 
     async def send() -> None:
-        await client._send_members(vector, timestamp, members)
+        await client._send_members(vector, timestamp, members, complete)
         if vector._commands == commands and client._can_send:
             raise INDICheckError(f"{devicename} {vectorname}: nothing was sent, so there is nothing to wait for")
 
@@ -318,59 +316,8 @@ def _has(vector: Any, name: str, target: Any) -> bool:
         value, tolerance = (getfloat(part) for part in target)
     else:
         value = getfloat(target)
-        tolerance = max(abs(_limit(member.step)) / 2, 1e-6 * abs(value), 1e-9)
+        tolerance = max(step_of(member) / 2, 1e-6 * abs(value), 1e-9)
     return bool(abs(member.getfloatvalue() - value) <= tolerance)
-
-
-def _limit(text: Any) -> float:
-    try:
-        return getfloat(text)
-    except TypeError:
-        return 0.0
-
-
-def check_command(devicename: str, vectorname: str, vector: Any, members: Mapping[str, Any]) -> None:
-    """Raise INDICheckError for a command that the vector, as it is defined, cannot take."""
-    name = f"{devicename} {vectorname}"
-    if vector is None or not vector.enable:
-        raise INDICheckError(f"{name} is not defined")
-    if vector.perm == "ro":
-        raise INDICheckError(f"{name} is read-only")
-    for member in members:
-        if member not in vector.data:
-            raise INDICheckError(f"{name} has no member {member}, only {', '.join(vector.data)}")
-    check = {"NumberVector": _check_numbers, "SwitchVector": _check_switches, "TextVector": _check_texts}
-    if vector.vectortype in check:
-        check[vector.vectortype](name, vector, members)
-
-
-def _check_numbers(name: str, vector: Any, members: Mapping[str, Any]) -> None:
-    for key, value in members.items():
-        try:
-            number = getfloat(value)
-        except TypeError:
-            raise INDICheckError(f"{name}: {value!r} for {key} is no number") from None
-        low, high = _limit(vector.data[key].min), _limit(vector.data[key].max)
-        # Equal limits mean that there are none.
-        if low < high and not low <= number <= high:
-            raise INDICheckError(f"{name}: {number:g} for {key} is outside {low:g} to {high:g}")
-
-
-def _check_switches(name: str, vector: Any, members: Mapping[str, Any]) -> None:
-    for key, value in members.items():
-        if value not in ("On", "Off"):
-            raise INDICheckError(f"{name}: {value!r} for {key} is neither On nor Off")
-    on = sum(value == "On" for value in members.values())
-    if vector.rule in ("OneOfMany", "AtMostOne") and on > 1:
-        raise INDICheckError(f"{name}: {vector.rule} allows one switch On, not {on}")
-    if vector.rule == "OneOfMany" and not on:
-        raise INDICheckError(f"{name}: OneOfMany needs one switch On")
-
-
-def _check_texts(name: str, vector: Any, members: Mapping[str, Any]) -> None:
-    for key, value in members.items():
-        if not isinstance(value, str):
-            raise INDICheckError(f"{name}: the text {key} must be a str, not {type(value).__name__}")
 
 
 _uids = itertools.count(1)
