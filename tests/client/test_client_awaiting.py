@@ -9,6 +9,7 @@ import gzip
 import io
 import math
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from indifast.client import (
     Frame,
     INDIAlert,
     INDICheckError,
+    INDIDeleted,
     Message,
     blobjobs,
     frame_array,
@@ -209,6 +211,65 @@ def test_a_command_that_fails() -> None:
             server.hang_up()
             with pytest.raises(ConnectionError):
                 await sent
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("deletion", "said"),
+    [
+        ('<delProperty device="D" name="N"/>', "D.N has gone: its driver has ended, or disconnected"),
+        ('<delProperty device="D"/>', "D has gone: its driver has ended, or disconnected"),
+        ('<delProperty device="D" message="out of power"/>', "D has gone: out of power"),
+    ],
+)
+def test_nobody_waits_for_an_answer_of_what_was_deleted(deletion: str, said: str) -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, TEXTS) as (server, client):
+            sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True))
+            there = asyncio.ensure_future(client.wait_for("D", "N", "Ok", there=True))
+            back = asyncio.ensure_future(client.wait_for("D", "N", "Ok"))
+            await server.expect("<newNumberVector")
+            await server.send('<delProperty device="D" name="T"/>', deletion)
+            for waiting_for in (sent, there):
+                with pytest.raises(INDIDeleted) as caught:
+                    async with asyncio.timeout(LIMIT):
+                        await waiting_for
+                assert not isinstance(caught.value, ConnectionError)
+                assert (caught.value.devicename, str(caught.value).startswith("D")) == ("D", True)
+            with pytest.raises(INDIDeleted, match=re.escape(said)):
+                sent.result()
+            with pytest.raises(INDIDeleted):
+                await client.wait_for("D", "N", "Ok", there=True)
+            assert not back.done()
+            await server.send(NUMBERS.replace("Idle", "Ok"))
+            assert (await back).state == "Ok"
+            there = asyncio.ensure_future(client.wait_for("D", "N", "Alert", there=True))
+            server.hang_up()
+            with pytest.raises(ConnectionError):
+                await there
+
+    asyncio.run(scenario())
+
+
+def test_a_definition_anew_is_an_answer() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            for state, fault in (("Ok", None), ("Alert", INDIAlert)):
+                sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True))
+                await server.expect("<newNumberVector")
+                server.received = b""
+                before = len(client.of("Define"))
+                await server.send(NUMBERS.replace("Idle", "Busy"))
+                await client.got("Define", before + 1)
+                assert not sent.done()
+                await server.send(NUMBERS.replace("Idle", state))
+                async with asyncio.timeout(LIMIT):
+                    if fault is None:
+                        assert (await sent).state == "Ok"
+                    else:
+                        with pytest.raises(fault):
+                            await sent
 
     asyncio.run(scenario())
 
@@ -605,6 +666,22 @@ def test_sizes_of_a_binned_stream() -> None:
         async with session(STREAMS + stream) as (_, client):
             await client.wait_for("D", "CCD_STREAM_FRAME", timeout=LIMIT)
             assert frame_sizes(client["D"]) == [(5, 6), (4, 3)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("gone", [' name="CCD_EXPOSURE"', ' name="CCD1"', ""])
+def test_exposure_of_a_camera_that_goes(gone: str) -> None:
+    exposure = NUMBERS.replace('"N"', '"CCD_EXPOSURE"')
+
+    async def scenario() -> None:
+        async with session(exposure, BLOBS.replace('"B"', '"CCD1"')) as (server, client):
+            taken: asyncio.Future[Frame] = asyncio.ensure_future(client.expose("D", 5, timeout=1e6))
+            await server.expect("<newNumberVector")
+            await server.send(f'<delProperty device="D"{gone}/>')
+            with pytest.raises(INDIDeleted, match="has gone"):
+                async with asyncio.timeout(LIMIT):
+                    await taken
 
     asyncio.run(scenario())
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
+import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from blackbox import LIMIT, free_port, until
+from blackbox import LIMIT, Child, free_port, python_environment, until
 from tools_support import CAMERA, MOUNT, libindi, tool
 
 from indifast.cli.assignments import parse_assignment
@@ -164,6 +169,35 @@ def test_waiting_until_it_is_done(server: int) -> None:
     assert done.returncode == Status.TIMEOUT
     assert "CCD_EXPOSURE is Busy" in done.stderr
     assert tool("set", server, "--wait", "Ok,Idle,Alert", f"{CAMERA}.CCD_ABORT_EXPOSURE.ABORT=On").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["set", "get", "expose"])
+def test_a_driver_that_dies_ends_the_waiting(program: Callable[[str], str], tmp_path: Path, command: str) -> None:
+    port = free_port()
+    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_ccd")]
+    with Child(words, tmp_path, env={"HOME": str(tmp_path)}) as server:
+        until(lambda: not libindi("getprop", port, f"{CAMERA}.CONNECTION.CONNECT").returncode)
+        assert tool("set", port, "--wait", "Ok", f"{CAMERA}.CONNECTION.CONNECT=On").returncode == 0
+        until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE"))
+        exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
+        if command == "get":
+            libindi("setprop", port, f"{exposure}=600")
+            until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
+        words = {
+            "set": ["--wait", "Ok", "--timeout", "600", f"{exposure}=600"],
+            "get": ["--debug", "--wait", "Ok", "--timeout", "600", exposure],
+            "expose": [CAMERA, "600", "--quiet"],
+        }[command]
+        whole = [sys.executable, "-m", "indifast", command, "-p", str(port), *words]
+        with Child(whole, tmp_path, env=python_environment(), stdio=True) as child:
+            if command == "get":
+                child.until_stderr("CCD_EXPOSURE")
+            until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
+            driver = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
+            os.kill(int(driver), signal.SIGKILL)
+            assert child.wait() == Status.TROUBLE
+            said = re.findall(rf"^indifast {command}: (.*)$", child.stderr, re.MULTILINE)
+            assert [CAMERA in each and "has gone: " in each and "connection" not in each for each in said] == [True]
 
 
 def test_alert_is_told_with_the_reason_of_the_driver(server: int) -> None:

@@ -27,14 +27,15 @@ from indifast.client.ipyclient import IPyClient
 from indifast.client.propertymembers import getfloat
 from indifast.client.propertyvectors import ClientEvent
 from indifast.client.sync import SyncClient, SyncDevice, connect
-from indifast.client.waiting import INDIAlert
+from indifast.client.waiting import INDIAlert, INDIDeleted
 
 version = "0.9.4"
 """The version of the client interface that programs written for indipyclient find here."""
 
 __all__ = [
-    "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "IPyClient", "Message",
-    "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector", "defLightVector", "defNumberVector",
-    "defSwitchVector", "defTextVector", "delProperty", "frame_array", "frame_sizes", "getProperties", "getfloat",
-    "inflated", "setBLOBVector", "setLightVector", "setNumberVector", "setSwitchVector", "setTextVector", "version",
+    "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "INDIDeleted",
+    "IPyClient", "Message", "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector",
+    "defLightVector", "defNumberVector", "defSwitchVector", "defTextVector", "delProperty", "frame_array",
+    "frame_sizes", "getProperties", "getfloat", "inflated", "setBLOBVector", "setLightVector", "setNumberVector",
+    "setSwitchVector", "setTextVector", "version",
 ]  # fmt: skip

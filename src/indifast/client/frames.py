@@ -242,15 +242,15 @@ async def expose(
     """Take one exposure of `seconds` and return its frame.
 
     `vector` is the BLOB vector that brings it, `exposure` the number vector whose first member takes the seconds. The
-    camera must be connected. Raises waiting.INDIAlert if the exposure fails, OSError if the camera goes, TimeoutError
-    `timeout` seconds after the exposure should have ended, KeyError if the device has no such vectors.
+    camera must be connected. Raises waiting.INDIAlert if the exposure fails, waiting.INDIDeleted if the camera goes,
+    ConnectionError if the connection is lost, TimeoutError `timeout` seconds after the exposure should have ended.
     """
     await client.wait_for(device, exposure, timeout=timeout)
     await client.wait_for(device, vector, timeout=timeout)
     numbers = client.data[device].data[exposure]
     alerted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     stream = FrameStream(client, device, vector, keep=True, newest=False, queue=2)
-    watch = waiting.AlertWatch(client, device, exposure, alerted)
+    watch = waiting.AlertWatch(client, device, exposure, (vector,), alerted)
     began = time.monotonic()
     taken = asyncio.ensure_future(stream.__anext__())
     try:

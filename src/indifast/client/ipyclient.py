@@ -364,8 +364,8 @@ class IPyClient(Model):
 
         With `wait`, return the vector at the first update received after sending that has a state of `accept` and
         fulfils `until`; see `waiting.command`. INDIAlert at an update with Alert, TimeoutError after `timeout`
-        seconds, both with the vector's last message. With `check`, raise INDICheckError before sending what the vector
-        cannot take.
+        seconds, both with the vector's last message; INDIDeleted when the vector or its device goes. With `check`,
+        raise INDICheckError before sending what the vector cannot take.
         """
         self._check(devicename, vectorname, members, check, complete)
         if wait:
@@ -412,9 +412,10 @@ class IPyClient(Model):
         vectorname: str | None = None,
         state: str | Iterable[str] | None = None,
         timeout: float | None = None,
+        there: bool = False,
     ) -> Any:
         """Wait until a device or vector is defined and, if asked for, has a state; see `waiting.wait_for`."""
-        return await waiting.wait_for(self, devicename, vectorname, state, timeout)
+        return await waiting.wait_for(self, devicename, vectorname, state, timeout, there)
 
     async def ping(self, timeout: float | None = 10.0) -> float:
         """Seconds until the server answers a pingRequest; TimeoutError, or ConnectionError if not connected."""

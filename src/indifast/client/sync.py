@@ -87,11 +87,12 @@ class SyncClient:
         vector: str | None = None,
         state: str | Iterable[str] | None = None,
         timeout: float | None = COMMAND_TIMEOUT,
+        there: bool = False,
     ) -> SnapDevice | SnapVector:
         """Wait for a device or vector, and its state, see `waiting.wait_for`; returns a snapshot of it."""
 
         async def wait() -> Any:
-            return (await self.client.wait_for(device, vector, state, timeout)).snapshot()
+            return (await self.client.wait_for(device, vector, state, timeout, there)).snapshot()
 
         snapshot: SnapDevice | SnapVector = self._call(wait())
         return snapshot

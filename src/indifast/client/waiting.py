@@ -38,6 +38,29 @@ class INDIAlert(Exception):
         self.message = message
 
 
+class INDIDeleted(OSError):
+    """The device or vector that was to answer was deleted: its driver has ended, or disconnected from its hardware.
+
+    `vectorname` is None where the whole device went; `message` is what came with the deletion.
+    """
+
+    def __init__(self, devicename: str, vectorname: str | None, message: str = "") -> None:
+        name = devicename if vectorname is None else f"{devicename}.{vectorname}"
+        super().__init__(f"{name} has gone: {message or 'its driver has ended, or disconnected'}")
+        self.devicename = devicename
+        self.vectorname = vectorname
+        self.message = message
+
+
+def _deleted(event: Any, devicename: str, *vectornames: str) -> INDIDeleted | None:
+    """The error, if an event says that a device, or one of its vectors, has gone."""
+    if not isinstance(event, events.delProperty) or event.devicename != devicename:
+        return None
+    if event.vectorname is not None and event.vectorname not in vectornames:
+        return None
+    return INDIDeleted(devicename, event.vectorname, event.message)
+
+
 class PingReply:
     """An answer to a ping, seen by watchers only."""
 
@@ -202,15 +225,21 @@ async def wait_for(
     vectorname: str | None,
     state: str | Iterable[str] | None,
     timeout: float | None,
+    there: bool = False,
 ) -> Any:
     """Wait until a device, or a vector, is defined and, if `state` is given, has that state or one of those.
 
-    Returns the device or vector, at once if all that is so already. TimeoutError after `timeout` seconds.
+    Returns the device or vector, at once if all that is so already. TimeoutError after `timeout` seconds. What is
+    deleted is waited for until it comes back, unless it was to be `there`: then INDIDeleted.
     """
     states = None if state is None else {state} if isinstance(state, str) else set(state)
 
     def test(_: Any) -> Any:
         found = _defined(client, devicename, vectorname)
+        if found is None and there:
+            if not client.connected:
+                raise ConnectionError("the connection was lost")
+            raise INDIDeleted(devicename, vectorname)
         if found is None or (states is not None and vectorname is not None and found.state not in states):
             return None
         return _Box(found)
@@ -247,15 +276,16 @@ async def command(
 ) -> Any:
     """Send a command and wait for its effect.
 
-    Returns the vector at the first update of it, received after sending, that leaves it in a state of `accept` and
-    fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command an update
-    answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
+    Returns the vector at the first update of it, or definition anew, received after sending, that leaves it in a state
+    of `accept` and fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which
+    command an update answers: where other clients command the same vector, or a driver repeats itself, `until` makes
+    sure.
 
     `result` makes of the vector what is returned, at once: by the time the caller runs, more may have come.
 
-    Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, ConnectionError if
-    the connection is lost, KeyError for a vector that is not defined, INDICheckError if there was nothing to send:
-    lights take no command.
+    Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, INDIDeleted if the
+    vector or its device is deleted, ConnectionError if the connection is lost, KeyError for a vector that is not
+    defined, INDICheckError if there was nothing to send: lights take no command.
     """
     vector = _defined(client, devicename, vectorname)
     if vector is None:
@@ -270,20 +300,25 @@ async def command(
     def test(event: Any) -> Any:
         if event is None:
             raise ConnectionError(f"the connection was lost before {devicename} {vectorname} answered")
+        if (gone := _deleted(event, devicename, vectorname)) is not None:
+            raise gone
         if vector._commands == commands or event.vectorname != vectorname or event.devicename != devicename:
             return None
-        if isinstance(event, events.delProperty):
-            raise ConnectionError(f"{devicename} {vectorname} was deleted")
-        if not isinstance(event, events.setVector) or any(event._element is element for element in earlier):
+        if not isinstance(event, (events.setVector, events.defVector)) or any(
+            event._element is each for each in earlier
+        ):
             return None
-        if vector.state in accepted and _fulfilled(vector, until):
-            return _Box(result(vector))
-        if vector.state == "Alert" and "Alert" not in accepted:
-            raise INDIAlert(devicename, vectorname, event.message or _last_message(vector))
+        now = event.vector  # another one, if it was defined anew as another type
+        if now.state in accepted and _fulfilled(now, until):
+            return _Box(result(now))
+        if now.state == "Alert" and "Alert" not in accepted:
+            raise INDIAlert(devicename, vectorname, event.message or _last_message(now))
         return None
 
     async def send() -> None:
         await client._send_members(vector, timestamp, members, complete)
+        if not vector.enable:
+            raise INDIDeleted(devicename, vectorname)
         if vector._commands == commands and client._can_send:
             raise INDICheckError(f"{devicename} {vectorname}: nothing was sent, so there is nothing to wait for")
 
@@ -440,13 +475,18 @@ class EventStream(Stream[Any]):
 
 
 class AlertWatch(Watcher):
-    """Makes a future fail: INDIAlert once a vector goes to Alert, OSError once it is deleted or the connection lost."""
+    """Makes a future fail: INDIAlert once a vector goes to Alert, INDIDeleted once it, or one of `needed`, is deleted,
+    ConnectionError once the connection is lost.
+    """
 
     urgent = True
 
-    def __init__(self, client: IPyClient, devicename: str, vectorname: str, future: asyncio.Future[None]) -> None:
+    def __init__(
+        self, client: IPyClient, devicename: str, vectorname: str, needed: Iterable[str], future: asyncio.Future[None]
+    ) -> None:
         self._client = client
         self._names = devicename, vectorname
+        self._needed = (vectorname, *needed)
         self._future = future
         attach(client, self)
 
@@ -455,10 +495,8 @@ class AlertWatch(Watcher):
             return
         if event is None:
             self._future.set_exception(ConnectionError(f"the connection was lost before {self._names[0]} answered"))
-        elif isinstance(event, events.delProperty):
-            device, name = self._names
-            if event.devicename == device and event.vectorname in (None, name):
-                self._future.set_exception(OSError(f"{device}.{name} has gone: its driver has ended, or disconnected"))
+        elif (gone := _deleted(event, self._names[0], *self._needed)) is not None:
+            self._future.set_exception(gone)
         elif (
             isinstance(event, events.setVector)
             and (event.devicename, event.vectorname) == self._names
