@@ -32,6 +32,9 @@ COMMANDS = {
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
 
+UNWRITABLE = 2
+"""Exit status when the output cannot be written."""
+
 PIPE = 141
 """Exit status when the reader of the output has gone: what a shell tells of a program that SIGPIPE has ended."""
 
@@ -66,7 +69,7 @@ def run(command: Callable[[], int] | None = None) -> int:
         _drop_output()
         with suppress(OSError):
             print(f"indifast: the output cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+        return UNWRITABLE
     finally:
         _ignore_interrupts()
 

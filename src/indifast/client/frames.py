@@ -67,6 +67,17 @@ def frame_sizes(device: Any) -> list[tuple[int, int]]:
     return list(dict.fromkeys(size for size in found if size))
 
 
+def why_no_frames(device: Any) -> str:
+    """Why a camera sends no frames, as a sentence, if its own properties tell; else "".
+
+    `device` is a device of a client or of a snapshot.
+    """
+    mode = device.data.get("UPLOAD_MODE") if device is not None else None
+    if mode is None or not mode.enable or mode.get("UPLOAD_LOCAL") != "On":
+        return ""
+    return f"{device.devicename} keeps its frames where its driver runs (UPLOAD_MODE is UPLOAD_LOCAL)"
+
+
 def frame_array(
     content: Any, form: str, *, size: int = 0, sizes: Sequence[tuple[int, int]] = ()
 ) -> numpy.ndarray[Any, Any]:
@@ -261,7 +272,9 @@ async def expose(
             return taken.result()
         if alerted.done():
             alerted.result()
-        raise TimeoutError(f"{device}: no frame {timeout:g} s after an exposure of {seconds:g} s")
+        why = why_no_frames(client.data.get(device))
+        sentence = f"{device}: no frame {timeout:g} s after an exposure of {seconds:g} s"
+        raise TimeoutError(f"{sentence}: {why}" if why else sentence)
     finally:
         taken.cancel()
         watch.close()
