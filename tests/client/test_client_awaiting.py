@@ -645,7 +645,7 @@ def test_images_become_arrays(form: str, kind: str) -> None:
         (fits_bytes(numpy.zeros((60, 60), "u2"))[:100], ".fits", "this FITS file is damaged or incomplete: "),
         (b"not FITS", ".fits", "this FITS file is damaged or incomplete: "),
         (gzip.compress(fits_bytes(numpy.zeros((60, 60), "u2")))[:-20], ".fits.gz", "the content is incomplete"),
-        (b"no gzip", ".fits.gz", "incorrect header check"),
+        (b"no gzip", ".fits.gz", "Not a gzipped file"),
         (b"x", ".jpg", "this is no image that Pillow knows"),
         (b"x", "", "have no known array form"),
     ],

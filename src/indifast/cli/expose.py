@@ -41,7 +41,6 @@ exit status: 0 all saved; 1 unknown device or out of range; 2 no server, not con
 _BAR = 30
 _STEP = 0.1
 
-
 _UPLOAD_MODE = 0.2
 """Seconds that the rest of a camera's definitions may take."""
 

@@ -6,6 +6,7 @@ imported when a picture needs them.
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 MOST = 1 << 30
 """Bytes that a packed BLOB may have, where it announces less or nothing."""
 
+_PART = 1 << 20
+
 _PACKINGS = (".gz", ".z")
-_FITS = (".fits", ".fit", ".fts", ".fits.fz", ".fit.fz")
+_FITS = (".fits", ".fit", ".fts", ".fits.fz", ".fit.fz", ".fts.fz")
 _RAW = (".stream",)
 _IMAGE = (".jpg", ".jpeg", ".stream_jpg", ".stream_jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 
@@ -40,8 +43,6 @@ class Kind(Enum):
 class Format(NamedTuple):
     """A format, taken apart."""
 
-    suffix: str
-    """As a file name ends with it: lower-case, with its leading dot; "" where a driver names none."""
     kind: Kind
     packing: str
     """`.z` (zlib), `.gz` (gzip) or ""; the tiles of `.fz` are part of FITS."""
@@ -49,13 +50,13 @@ class Format(NamedTuple):
 
 def format_of(form: str) -> Format:
     """What a BLOB's format says, in any case, with a leading dot or without."""
-    suffix = dotted(form).lower()
-    packing = next((each for each in _PACKINGS if suffix.endswith(each)), "")
-    inner = suffix.removesuffix(packing)
+    whole = dotted(form).lower()
+    packing = next((each for each in _PACKINGS if whole.endswith(each)), "")
+    inner = whole.removesuffix(packing)
     for kind, suffixes in ((Kind.FITS, _FITS), (Kind.RAW, _RAW), (Kind.IMAGE, _IMAGE)):
         if inner.endswith(suffixes):
-            return Format(suffix, kind, packing)
-    return Format(suffix, Kind.OTHER, packing)
+            return Format(kind, packing)
+    return Format(Kind.OTHER, packing)
 
 
 def dotted(form: str) -> str:
@@ -77,23 +78,18 @@ def inflated(content: Any, form: str, size: int = 0) -> Any:
 
 
 def _gunzipped(content: Any) -> bytes:
-    """All members of a gzip file, one behind the other."""
-    parts: list[bytes] = []
-    rest, left = content, MOST
-    while len(rest):
-        worker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        try:
-            part = worker.decompress(rest, left + 1)
-        except zlib.error as error:
-            raise InflateError(str(error)) from None
-        left -= len(part)
-        if left < 0:
-            raise InflateError(f"more than the {MOST} bytes allowed")
-        if not worker.eof:
-            raise InflateError("the content is incomplete")
-        parts.append(part)
-        rest = worker.unused_data.lstrip(b"\0")  # files may be padded with zero bytes
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    whole = bytearray()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            while part := file.read(_PART):
+                whole += part
+                if len(whole) > MOST:
+                    raise InflateError(f"more than the {MOST} bytes allowed")
+    except EOFError:
+        raise InflateError("the content is incomplete") from None
+    except (OSError, zlib.error) as error:
+        raise InflateError(str(error)) from None
+    return bytes(whole)
 
 
 def raw_pixels(content: Any, sizes: Sequence[tuple[int, int]]) -> numpy.ndarray[Any, Any]:
@@ -127,6 +123,8 @@ def fits_image(content: Any, *, stored: bool = False) -> tuple[Any, Any]:
         for unit in fits.HDUList.fromstring(whole, do_not_scale_image_data=stored):
             if getattr(unit, "is_image", False) and unit.data is not None and unit.data.size:
                 return unit.header, unit.data
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:  # astropy stumbles over damaged files in every way there is
         raise ValueError(f"this FITS file is damaged or incomplete: {_reason(error)}") from error
     raise ValueError("this FITS file holds no image")
@@ -164,6 +162,8 @@ def image(content: Any, least: int | None = None) -> Image:
             return Image(numpy.asarray(opened if deep else opened.convert(mode)), whole, deep)
     except PIL.UnidentifiedImageError:
         raise ValueError("this is no image that Pillow knows") from None
+    except MemoryError:
+        raise
     except Exception as error:  # as above
         raise ValueError(f"this image is damaged or incomplete: {_reason(error)}") from error
 
