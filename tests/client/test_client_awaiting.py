@@ -658,9 +658,9 @@ def test_damaged_pictures_are_a_sentence(content: bytes, form: str, sentence: st
 
 
 def test_sizes_of_a_binned_stream() -> None:
-    """What a stream says of itself is binned already; of what was announced as an area of the chip, it is not."""
-    stream = STREAMS[: STREAMS.index("</defNumberVector>")].replace("CCD_FRAME", "CCD_STREAM_FRAME")
-    stream = stream.replace(">8<", ">6<").replace(">6<", ">5<", 1) + "</defNumberVector>"
+    """CCD_STREAM_FRAME is in binned pixels already, CCD_FRAME is an area of the chip."""
+    frame, _, _ = STREAMS.partition('<defNumberVector device="D" name="CCD_BINNING"')
+    stream = frame.replace("CCD_FRAME", "CCD_STREAM_FRAME").replace(">8<", ">5<")
 
     async def scenario() -> None:
         async with session(STREAMS + stream) as (_, client):

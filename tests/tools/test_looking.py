@@ -145,7 +145,7 @@ def test_what_is_not_there_is_told_and_waited_for(program, tmp_path: Path) -> No
             assert said[1].startswith(
                 f"indifast watch: no property 'CONNECTON' of {CAMERA}: did you mean 'CONNECTION'?"
             )
-            assert all(line.endswith("; waiting for it") for line in said)
+            assert all(line.endswith(" (waiting for it)") for line in said)
             assert len(said) == 2
             fifo.write_text(f"start {program('indi_simulator_telescope')}\n")
             assert "CONNECT=Off" in line_with(child, f" {MOUNT}.CONNECTION.CONNECT=")
@@ -193,6 +193,20 @@ def test_an_output_that_cannot_be_written(server: int, words: list[str], unbuffe
         )
     assert done.returncode == Status.TROUBLE
     assert done.stderr == "indifast: the output cannot be written: No space left on device\n"
+
+
+def test_an_output_that_is_open_for_reading_alone(server: int) -> None:
+    with open(os.devnull) as null:
+        done = subprocess.run(
+            [sys.executable, "-m", "indifast", "devices", "-p", str(server)],
+            stdout=null,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            env={**os.environ, **python_environment()},
+        )
+    assert done.returncode == Status.TROUBLE
+    assert done.stderr == "indifast: the output cannot be written: Bad file descriptor\n"
 
 
 def test_a_server_that_goes_is_told(program, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -42,6 +42,17 @@ WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors that writing alone can meet: a full disk, a terminal that has gone."""
 
 
+def unwritable(error: OSError) -> bool:
+    """An error that only the writing of the output can have met."""
+    if error.errno != errno.EBADF:
+        return error.errno in WRITING
+    import fcntl
+
+    with suppress(OSError, ValueError):  # an output that somebody opened for reading
+        return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    return False
+
+
 def run(command: Callable[[], int] | None = None) -> int:
     """Run a command (`main`) as the whole of a program; gives the exit status.
 
@@ -64,7 +75,7 @@ def run(command: Callable[[], int] | None = None) -> int:
         _drop_output()
         return PIPE
     except OSError as error:
-        if error.errno not in WRITING:
+        if not unwritable(error):
             raise
         _drop_output()
         with suppress(OSError):

@@ -137,8 +137,9 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
         if vector.vectortype not in COMPLETED or not left_out:
             raise
         status = Status.ALERT if isinstance(error, INDIAlert) else Status.TIMEOUT
-        hint = "give them, too" if vector.perm == "wo" else "give them, too, or use --all"
-        sentence = f"{error}; {', '.join(left_out)} of it {'were' if left_out[1:] else 'was'} not sent: {hint}"
+        were, them = ("were", "them") if left_out[1:] else ("was", "it")
+        hint = f"give {them}, too" if vector.perm == "wo" else f"give {them}, too, or use --all"
+        sentence = f"{error}; {', '.join(left_out)} of it {were} not sent: {hint}"
         raise ToolError(sentence, status) from None
 
 

@@ -110,7 +110,7 @@ class _Watcher:
                 self._complain(str(pattern.unmatched(client)))
 
     def _complain(self, sentence: str) -> None:
-        print(harmless(f"indifast watch: {sentence}; waiting for it"), file=sys.stderr, flush=True)
+        print(harmless(f"indifast watch: {sentence} (waiting for it)"), file=sys.stderr, flush=True)
 
     async def follow(self, events: AsyncIterator[Any]) -> bool:
         """Print until --count changes have come: True."""

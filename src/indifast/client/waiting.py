@@ -304,9 +304,9 @@ async def command(
             raise gone
         if vector._commands == commands or event.vectorname != vectorname or event.devicename != devicename:
             return None
-        if not isinstance(event, (events.setVector, events.defVector)) or any(
-            event._element is each for each in earlier
-        ):
+        if not isinstance(event, (events.setVector, events.defVector)):
+            return None
+        if any(event._element is element for element in earlier):
             return None
         now = event.vector  # another one, if it was defined anew as another type
         if now.state in accepted and _fulfilled(now, until):
