@@ -78,7 +78,7 @@ def test_an_output_that_cannot_be_written_is_told_in_one_sentence(
             cwd=tmp_path,
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "indifast: the output cannot be written: No space left on device\n"
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import gc
+import gzip
 import io
+import math
 import os
+import re
 import threading
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +23,14 @@ import pytest
 from astropy.io import fits
 from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 from operations import operations
+from PIL import Image
 
 from indifast.client import (
     ClientEvent,
     Frame,
     INDIAlert,
     INDICheckError,
+    INDIDeleted,
     Message,
     blobjobs,
     frame_array,
@@ -213,6 +219,65 @@ def test_a_command_that_fails() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("deletion", "said"),
+    [
+        ('<delProperty device="D" name="N"/>', "D.N has gone: its driver has ended, or disconnected"),
+        ('<delProperty device="D"/>', "D has gone: its driver has ended, or disconnected"),
+        ('<delProperty device="D" message="out of power"/>', "D has gone: out of power"),
+    ],
+)
+def test_nobody_waits_for_an_answer_of_what_was_deleted(deletion: str, said: str) -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS, TEXTS) as (server, client):
+            sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True))
+            there = asyncio.ensure_future(client.wait_for("D", "N", "Ok", there=True))
+            back = asyncio.ensure_future(client.wait_for("D", "N", "Ok"))
+            await server.expect("<newNumberVector")
+            await server.send('<delProperty device="D" name="T"/>', deletion)
+            for waiting_for in (sent, there):
+                with pytest.raises(INDIDeleted) as caught:
+                    async with asyncio.timeout(LIMIT):
+                        await waiting_for
+                assert not isinstance(caught.value, ConnectionError)
+                assert (caught.value.devicename, str(caught.value).startswith("D")) == ("D", True)
+            with pytest.raises(INDIDeleted, match=re.escape(said)):
+                sent.result()
+            with pytest.raises(INDIDeleted):
+                await client.wait_for("D", "N", "Ok", there=True)
+            assert not back.done()
+            await server.send(NUMBERS.replace("Idle", "Ok"))
+            assert (await back).state == "Ok"
+            there = asyncio.ensure_future(client.wait_for("D", "N", "Alert", there=True))
+            server.hang_up()
+            with pytest.raises(ConnectionError):
+                await there
+
+    asyncio.run(scenario())
+
+
+def test_a_definition_anew_is_an_answer() -> None:
+    async def scenario() -> None:
+        async with session(NUMBERS) as (server, client):
+            for state, fault in (("Ok", None), ("Alert", INDIAlert)):
+                sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True))
+                await server.expect("<newNumberVector")
+                server.received = b""
+                before = len(client.of("Define"))
+                await server.send(NUMBERS.replace("Idle", "Busy"))
+                await client.got("Define", before + 1)
+                assert not sent.done()
+                await server.send(NUMBERS.replace("Idle", state))
+                async with asyncio.timeout(LIMIT):
+                    if fault is None:
+                        assert (await sent).state == "Ok"
+                    else:
+                        with pytest.raises(fault):
+                            await sent
+
+    asyncio.run(scenario())
+
+
 def test_what_came_before_is_no_answer() -> None:
     class Slow(Recorder):
         gate: asyncio.Event
@@ -275,6 +340,10 @@ def test_nothing_sent_is_nothing_to_wait_for() -> None:
     [
         ("N", {"a": 11}, "outside 0 to 10"),
         ("N", {"a": "x"}, "no number"),
+        ("N", {"a": ""}, "number is needed"),
+        ("N", {"a": "10.0000000001"}, "10.0000000001 is outside 0 to 10"),
+        ("N", {"b": math.nan}, "finite"),
+        ("N", {"b": "-inf"}, "finite"),
         ("N", {"zz": 1}, "no member zz"),
         ("S", {"on": "On", "off": "On"}, "allows one"),
         ("S", {"on": "Off"}, "needs one"),
@@ -293,6 +362,33 @@ def test_checks_before_sending(vector: str, members: dict[str, Any], fault: str)
             with pytest.raises(INDICheckError, match=fault):
                 await client.send_newVector("D", vector, members=members)
             await client.send_newVector("D", "N", members={"b": 1e9})
+
+    asyncio.run(scenario())
+
+
+ODD = """<defNumberVector device="D" name="M" state="Idle" perm="rw">
+<defNumber name="a" format="%g" min="10" max="20" step="0">0</defNumber>
+<defNumber name="b" format="%g" min="10" max="20" step="0">0</defNumber></defNumberVector>"""
+LOGIN = """<defTextVector device="D" name="W" state="Idle" perm="wo"><defText name="user"/><defText name="password"/>
+</defTextVector>"""
+
+
+def test_which_members_are_sent() -> None:
+    """By default all, as with the peer, but never what nobody can know of a write-only vector."""
+
+    async def scenario() -> None:
+        async with session(ODD, LOGIN) as (server, client):
+            for vector, members, complete, expected in (
+                ("M", {"b": 15}, True, '<oneNumber name="a">0</oneNumber><oneNumber name="b">15</oneNumber></new'),
+                ("M", {"b": 16}, False, '"><oneNumber name="b">16</oneNumber></new'),
+                ("W", {"user": "me"}, True, '"><oneText name="user">me</oneText></new'),
+            ):
+                await client.send_newVector("D", vector, members=members, complete=complete)
+                await server.expect(expected)
+            with pytest.raises(INDICheckError, match="D M a: 0 is outside 10 to 20, and would be sent along"):
+                await client.send_newVector("D", "M", members={"b": 15}, check=True)
+            await client.send_newVector("D", "M", members={"b": 17}, check=True, complete=False)
+            await server.expect('"><oneNumber name="b">17</oneNumber></new')
 
     asyncio.run(scenario())
 
@@ -499,10 +595,10 @@ def test_raw_frames_become_arrays(dtype: str, shape: tuple[int, ...], packed: bo
             assert array.dtype == numpy.dtype(dtype)
             assert numpy.array_equal(array, picture)
             assert packed or not array.flags.owndata
-            await server.send(blob(b"x" * 7, ".stream"), blob(b"x", ".jpg"))
+            await server.send(blob(b"x" * 7, ".stream"), blob(b"x", ".xyz"))
             with pytest.raises(ValueError, match="7 bytes fit none"):
                 (await anext(stream)).array()
-            with pytest.raises(ValueError, match=r"\.jpg"):
+            with pytest.raises(ValueError, match=r"\.xyz"):
                 (await anext(stream)).array()
 
     asyncio.run(scenario())
@@ -559,6 +655,90 @@ def test_fits_frames_become_arrays() -> None:
             assert numpy.array_equal((await anext(stream)).array(), picture)
             with pytest.raises(ValueError, match="no image"):
                 (await anext(stream)).array()
+
+    asyncio.run(scenario())
+
+
+def fits_bytes(pixels: Any) -> bytes:
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(pixels)]).writeto(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("form", "packed"),
+    [
+        (".fits", bytes),
+        (".fts", bytes),
+        ("fits", bytes),
+        ("FIT", bytes),
+        (".fits.gz", gzip.compress),
+        (".fits.gz", lambda content: gzip.compress(content[:3000]) + gzip.compress(content[3000:]) + bytes(512)),
+        ("fits.z", zlib.compress),
+    ],
+    ids=["fits", "fts", "without dot", "large letters", "gzip", "gzip in members", "deflated without dot"],
+)
+def test_fits_under_all_its_names(form: str, packed: Callable[[bytes], bytes]) -> None:
+    picture = numpy.arange(5000, dtype=">i2").reshape(50, 100)
+    content = packed(fits_bytes(picture))
+    assert numpy.array_equal(frame_array(content, form, size=len(content) if "gz" in form else 0), picture)
+    assert numpy.array_equal(frame_array(memoryview(content), form), picture)
+
+
+@pytest.mark.parametrize(("form", "kind"), [(".jpg", "JPEG"), (".stream_jpg", "JPEG"), ("png", "PNG")])
+def test_images_become_arrays(form: str, kind: str) -> None:
+    for picture in (numpy.full((30, 40), 90, "u1"), numpy.full((30, 40, 3), (10, 20, 30), "u1")):
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, kind)
+        array = frame_array(file.getvalue(), form)
+        assert (array.shape, array.dtype) == (picture.shape, numpy.uint8)
+        assert numpy.abs(array.astype(int) - picture).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "sentence"),
+    [
+        (fits_bytes(numpy.zeros((60, 60), "u2"))[:4000], ".fits", "this FITS file is damaged or incomplete: "),
+        (fits_bytes(numpy.zeros((60, 60), "u2"))[:100], ".fits", "this FITS file is damaged or incomplete: "),
+        (b"not FITS", ".fits", "this FITS file is damaged or incomplete: "),
+        (gzip.compress(fits_bytes(numpy.zeros((60, 60), "u2")))[:-20], ".fits.gz", "the content is incomplete"),
+        (b"no gzip", ".fits.gz", "Not a gzipped file"),
+        (b"x", ".jpg", "this is no image that Pillow knows"),
+        (b"x", "", "have no known array form"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
+def test_damaged_pictures_are_a_sentence(content: bytes, form: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as raised:
+        frame_array(content, form)
+    assert "\n" not in str(raised.value)
+
+
+def test_sizes_of_a_binned_stream() -> None:
+    """CCD_STREAM_FRAME is in binned pixels already, CCD_FRAME is an area of the chip."""
+    frame, _, _ = STREAMS.partition('<defNumberVector device="D" name="CCD_BINNING"')
+    stream = frame.replace("CCD_FRAME", "CCD_STREAM_FRAME").replace(">8<", ">5<")
+
+    async def scenario() -> None:
+        async with session(STREAMS + stream) as (_, client):
+            await client.wait_for("D", "CCD_STREAM_FRAME", timeout=LIMIT)
+            assert frame_sizes(client["D"]) == [(5, 6), (4, 3)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("gone", [' name="CCD_EXPOSURE"', ' name="CCD1"', ""])
+def test_exposure_of_a_camera_that_goes(gone: str) -> None:
+    exposure = NUMBERS.replace('"N"', '"CCD_EXPOSURE"')
+
+    async def scenario() -> None:
+        async with session(exposure, BLOBS.replace('"B"', '"CCD1"')) as (server, client):
+            taken: asyncio.Future[Frame] = asyncio.ensure_future(client.expose("D", 5, timeout=1e6))
+            await server.expect("<newNumberVector")
+            await server.send(f'<delProperty device="D"{gone}/>')
+            with pytest.raises(INDIDeleted, match="has gone"):
+                async with asyncio.timeout(LIMIT):
+                    await taken
 
     asyncio.run(scenario())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import numpy
 import pytest
@@ -32,6 +33,40 @@ def test_camera_frame_from_indiserver(program: Callable[[str], str], carrier: st
                 assert isinstance(content, bytes if carrier == "tcp" else memoryview)
                 assert memoryview(content).readonly
                 assert await client.ping() < LIMIT
+
+        asyncio.run(scenario())
+
+
+def test_binned_and_compressed_streams_of_a_camera(program: Callable[[str], str]) -> None:
+    """CCD_STREAM_FRAME is in binned pixels, CCD_FRAME is not."""
+    camera = "CCD Simulator"
+
+    async def switched(client: IPyClient, vector: str, **members: Any) -> None:
+        await client.send_newVector(
+            camera, vector, members=members, wait=True, timeout=LIMIT, accept=("Ok", "Busy", "Idle")
+        )
+
+    with indiserver(program, "indi_simulator_ccd") as (port, _):
+
+        async def scenario() -> None:
+            async with IPyClient("127.0.0.1", port) as client:
+                await client.ready(LIMIT, (camera, "CONNECTION"))
+                await switched(client, "CONNECTION", CONNECT="On")
+                await client.ready(LIMIT, *[(camera, name) for name in ("CCD_BINNING", "CCD_STREAM_ENCODER", "CCD1")])
+                await client.ready(LIMIT, (camera, "CCD_STREAM_FRAME"), (camera, "CCD_VIDEO_STREAM"))
+                frames = client.frames(camera, newest=True)
+                for binning, encoder, form, shape in (
+                    (1, "RAW", ".stream", (1024, 1280)),
+                    (2, "RAW", ".stream", (512, 640)),
+                    (2, "MJPEG", ".stream_jpg", (512, 640)),
+                ):
+                    await switched(client, "CCD_BINNING", HOR_BIN=binning, VER_BIN=binning)
+                    await switched(client, "CCD_STREAM_ENCODER", **{encoder: "On"})
+                    await switched(client, "CCD_VIDEO_STREAM", STREAM_ON="On")
+                    async with asyncio.timeout(LIMIT):
+                        while (frame := await anext(frames)).format != form or frame.array().shape != shape:
+                            pass
+                    await switched(client, "CCD_VIDEO_STREAM", STREAM_OFF="On")
 
         asyncio.run(scenario())
 

@@ -20,6 +20,7 @@ from indifast.terminal.app import TermApp
 from indifast.terminal.board import Board
 from indifast.terminal.numberpane import NumberPane
 from indifast.terminal.session import Session
+from indifast.terminal.tree import Place
 
 
 class Box(IPyDriver):
@@ -52,6 +53,24 @@ async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
             await pilot.press("x")
             await until(lambda: ("Other", "LEVEL") not in app.board.properties)
             await off_screen(app, "Other")
+
+
+async def test_a_property_that_does_not_come_back_says_so_without_being_chosen_anew() -> None:
+    """Found by a search, which stays open over a restart of the server."""
+    port = free_port()
+    async with terminal(port) as (app, pilot):
+        async with serving(Box(), Box("Other"), port=port):
+            await on_screen(app, "Other", "7.25")
+            await pilot.press("slash", *"other level", "enter")
+            await until(lambda: app.panes.place == Place("Other", "Main", "LEVEL"))
+        await on_screen(app, "lost link, trying again: these are old values")
+        async with serving(Box(), port=port):
+            await on_screen(app, "connected, 2 devices", "not back since the link was lost (x forgets it)")
+        await on_screen(app, "▲", "lost link, trying again: these are old values")
+        app.disconnect_now()
+        await on_screen(app, "not connected: c connects", "not connected: these are old values")
+        app.connect_to(Address("127.0.0.1", port))
+        await on_screen(app, "▲", "lost link, trying again: these are old values")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import zlib
 from typing import Any
@@ -65,9 +66,10 @@ def test_fits_row_order_is_obeyed() -> None:
         (fits_bytes(gradient("i2"), fits.CompImageHDU), ".fits.fz"),
         (zlib.compress(fits_bytes(gradient("i2"))), ".fits.z"),
         (fits_bytes(gradient("i2")), "FITS"),
+        (gzip.compress(fits_bytes(gradient("i2"))), ".fits.gz"),
         (fits_bytes(np.stack([gradient("i2"), 0 * gradient("i2")])), ".fits"),
     ],
-    ids=["extension", "tiles", "deflated", "format without dot", "first of two planes"],
+    ids=["extension", "tiles", "deflated", "format without dot", "gzip", "first of two planes"],
 )
 def test_fits_in_every_wrapping(content: bytes, form: str) -> None:
     assert np.array_equal(look(content, form).pixels, look(fits_bytes(gradient("i2")), ".fits").pixels)

@@ -106,8 +106,7 @@ def test_a_camera_that_goes_while_it_exposes(program: Callable[[str], str], tmp_
 def test_several_pictures(server: int, tmp_path: Path) -> None:
     assert tool("expose", server, CAMERA, 0.1, "-n", 2, "-o", tmp_path / "a.fits").returncode == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a_001.fits", "a_002.fits"]
-    folder = tmp_path / "night"
-    folder.mkdir()
+    folder = tmp_path / "2026" / "night"
     assert tool("expose", server, CAMERA, 0.1, "-n", 2, "-o", f"{folder}/").returncode == 0
     names = [each.name for each in folder.iterdir()]
     assert len(names) == 2
@@ -146,6 +145,33 @@ def test_a_camera_that_is_not_connected(program: Callable[[str], str], tmp_path:
         assert f'run: indifast set --wait Ok "{CAMERA}.CONNECTION.CONNECT=On"' in done.stderr
         assert tool("expose", port, CAMERA, 0.2, "--connect", "-o", "x.fits", cwd=tmp_path).returncode == 0
         assert (tmp_path / "x.fits").read_bytes().startswith(b"SIMPLE")
+
+
+def test_a_folder_is_made_once_there_is_a_camera(server: int, tmp_path: Path) -> None:
+    assert tool("expose", server, "-t", "1", "Camera", 0.1, "-o", "night/", cwd=tmp_path).returncode == Status.NOTHING
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("precious")
+    for name, said in (("file/", "file is no folder that can be written to"), ("file/night/", "not a directory")):
+        done = tool("expose", server, CAMERA, 0.1, "-o", name, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (Status.TROUBLE, 1)
+        assert said in done.stderr
+    assert tool("expose", server, CAMERA, 0.1, "-o", "night", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "night").is_file()
+
+
+def test_frames_that_stay_with_the_driver_are_told(server: int, tmp_path: Path) -> None:
+    def mode(name: str) -> None:
+        libindi("setprop", server, f"{CAMERA}.UPLOAD_MODE.{name}=On")
+        until(lambda: libindi("getprop", server, "-1", f"{CAMERA}.UPLOAD_MODE.{name}").stdout.strip() == "On")
+
+    mode("UPLOAD_LOCAL")
+    try:
+        done = tool("expose", server, CAMERA, 0.1, "-o", "x.fits", "--timeout", 5, cwd=tmp_path)
+        assert done.returncode
+        assert f"{CAMERA} keeps its frames where its driver runs (UPLOAD_MODE is UPLOAD_LOCAL)" in done.stderr
+    finally:
+        mode("UPLOAD_CLIENT")
+    assert tool("expose", server, CAMERA, 0.1, "-o", "x.fits", cwd=tmp_path).returncode == 0
 
 
 def test_the_bar_is_for_terminals(server: int, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from blackbox import Child, free_port, python_environment, until
-from tools_support import CAMERA, MOUNT, libindi, tool
+from blackbox import LIMIT, Child, free_port, python_environment, until
+from tools_support import CAMERA, MOUNT, answering, libindi, tool
 
 from indifast.cli.devices import interfaces
 from indifast.cli.failures import Status
@@ -119,6 +120,93 @@ def test_watching_ends(server: int, tmp_path: Path) -> None:
     done = tool("watch", server, "--for", "0.2", "--count", "1000", "Nobody")
     assert done.returncode == Status.TIMEOUT
     assert done.stderr == "indifast watch: only 0 of 1000 changes in 0.2 s\n"
+
+
+def test_what_is_not_there_is_told_and_waited_for(program, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    port = free_port()
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    words = [
+        program("indiserver"),
+        "-f",
+        str(fifo),
+        "-p",
+        str(port),
+        "-u",
+        f"{tmp_path}/s",
+        program("indi_simulator_ccd"),
+    ]
+    with Child(words, tmp_path, env={"HOME": str(tmp_path)}):
+        until(lambda: not libindi("getprop", port, "*.CONNECTION.CONNECT").returncode)
+        queries = [MOUNT, f"{CAMERA}.CONNECTON", f"{CAMERA}.CONNECTION"]
+        with watching(port, tmp_path, *queries) as child:
+            said = child.until_stderr("CONNECTON").splitlines()
+            assert said[0].startswith(f"indifast watch: no device '{MOUNT}' on this server: ")
+            assert said[1].startswith(
+                f"indifast watch: no property 'CONNECTON' of {CAMERA}: did you mean 'CONNECTION'?"
+            )
+            assert all(line.endswith(" (waiting for it)") for line in said)
+            assert len(said) == 2
+            fifo.write_text(f"start {program('indi_simulator_telescope')}\n")
+            assert "CONNECT=Off" in line_with(child, f" {MOUNT}.CONNECTION.CONNECT=")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "2026-01-02T03:04:05.000 closing the dome"),
+        (["Mount.EQUATORIAL_EOD_COORD"], "2026-01-02T03:04:05.000 closing the dome"),
+        (
+            ["--json"],
+            '{"time": "2026-01-02T03:04:05Z", "event": "message", "device": null, "message": "closing the dome"}',
+        ),
+    ],
+)
+def test_a_message_without_a_device(words: list[str], told: str) -> None:
+    with answering(b'<message timestamp="2026-01-02T03:04:05" message="closing the dome"/>') as port:
+        done = tool("watch", port, "--count", 1, *words)
+    assert (done.returncode, done.stdout) == (0, f"{told}\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["get"],
+        ["get", "--json"],
+        ["devices"],
+        ["snap"],
+        ["watch", "--definitions"],
+        ["expose", CAMERA, "0.1", "-o", "-"],
+    ],
+    ids=" ".join,
+)
+def test_an_output_that_cannot_be_written(server: int, words: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "indifast", *words, "-p", str(server)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            env={**os.environ, **python_environment(), "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == Status.TROUBLE
+    assert done.stderr == "indifast: the output cannot be written: No space left on device\n"
+
+
+def test_an_output_that_is_open_for_reading_alone(server: int) -> None:
+    with open(os.devnull) as null:
+        done = subprocess.run(
+            [sys.executable, "-m", "indifast", "devices", "-p", str(server)],
+            stdout=null,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LIMIT,
+            env={**os.environ, **python_environment()},
+        )
+    assert done.returncode == Status.TROUBLE
+    assert done.stderr == "indifast: the output cannot be written: Bad file descriptor\n"
 
 
 def test_a_server_that_goes_is_told(program, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -236,5 +236,5 @@ def test_an_output_that_cannot_be_written_is_no_fault_of_the_program(unbuffered:
             timeout=60,
             env={**python_environment(), "PYTHONUNBUFFERED": unbuffered},
         )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "indifast: the output cannot be written: No space left on device\n"

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
-from blackbox import free_port, until
-from tools_support import CAMERA, libindi, tool
+from blackbox import LIMIT, Child, free_port, python_environment, until
+from tools_support import CAMERA, MOUNT, libindi, tool
 
 from indifast.cli.assignments import parse_assignment
 from indifast.cli.failures import Status, ToolError
@@ -51,7 +60,7 @@ def test_what_no_message_can_hold(text: str) -> None:
 def test_a_number_that_was_left_out_is_not_taken_for_0(server: int) -> None:
     period = value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS")
     done = tool("set", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=")
-    sentence = f"{CAMERA}.POLLING_PERIOD.PERIOD_MS takes a number, and none is given"
+    sentence = f"{CAMERA} POLLING_PERIOD PERIOD_MS: a number is needed"
     assert (done.returncode, done.stderr) == (1, f"indifast set: {sentence}\n")
     assert value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == period
 
@@ -122,6 +131,8 @@ def test_no_server_has_the_status_of_libindi() -> None:
     [
         (f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1", "outside 10 to 600000"),
         (f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=soon", "soon"),
+        (f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=nan", "a finite number is needed, not nan"),
+        (f"{MOUNT}.EQUATORIAL_EOD_COORD.RA=24.0000000001", "24.0000000001 is outside 0 to 24"),
         (f"{CAMERA}.CONNECTION.CONNECT=Perhaps", "neither On nor Off"),
         (f"{CAMERA}.CONNECTION.CONNECT;DISCONNECT=On;On", "CONNECTION"),
         (f"{CAMERA}.DRIVER_INFO.DRIVER_NAME=x", "read-only"),
@@ -160,6 +171,35 @@ def test_waiting_until_it_is_done(server: int) -> None:
     assert tool("set", server, "--wait", "Ok,Idle,Alert", f"{CAMERA}.CCD_ABORT_EXPOSURE.ABORT=On").returncode == 0
 
 
+@pytest.mark.parametrize("command", ["set", "get", "expose"])
+def test_a_driver_that_dies_ends_the_waiting(program: Callable[[str], str], tmp_path: Path, command: str) -> None:
+    port = free_port()
+    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_ccd")]
+    with Child(words, tmp_path, env={"HOME": str(tmp_path)}) as server:
+        until(lambda: not libindi("getprop", port, f"{CAMERA}.CONNECTION.CONNECT").returncode)
+        assert tool("set", port, "--wait", "Ok", f"{CAMERA}.CONNECTION.CONNECT=On").returncode == 0
+        until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE"))
+        exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
+        if command == "get":
+            libindi("setprop", port, f"{exposure}=600")
+            until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
+        words = {
+            "set": ["--wait", "Ok", "--timeout", "600", f"{exposure}=600"],
+            "get": ["--debug", "--wait", "Ok", "--timeout", "600", exposure],
+            "expose": [CAMERA, "600", "--quiet"],
+        }[command]
+        whole = [sys.executable, "-m", "indifast", command, "-p", str(port), *words]
+        with Child(whole, tmp_path, env=python_environment(), stdio=True) as child:
+            if command == "get":
+                child.until_stderr("CCD_EXPOSURE")
+            until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
+            driver = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
+            os.kill(int(driver), signal.SIGKILL)
+            assert child.wait() == Status.TROUBLE
+            said = re.findall(rf"^indifast {command}: (.*)$", child.stderr, re.MULTILINE)
+            assert [CAMERA in each and "has gone: " in each and "connection" not in each for each in said] == [True]
+
+
 def test_alert_is_told_with_the_reason_of_the_driver(server: int) -> None:
     words = ["--no-check", "--wait", "Ok", "--timeout", "30", f"{CAMERA}.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE=-99"]
     done = tool("set", server, *words)
@@ -167,3 +207,89 @@ def test_alert_is_told_with_the_reason_of_the_driver(server: int) -> None:
     assert done.stderr.startswith(f"indifast set: {CAMERA} CCD_TEMPERATURE went to Alert: ")
     assert "-50" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+COORDINATES = f"{MOUNT}.EQUATORIAL_EOD_COORD"
+
+
+def near(port: int, name: str, number: float) -> bool:
+    return abs(float(value(port, name)) - number) < 0.05
+
+
+def test_what_is_named_is_sent_and_no_more_but_with_all(server: int) -> None:
+    """A mount needs both coordinates."""
+    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    for words in (["-v", f"{COORDINATES}.RA=5"], ["-v", "-n", f"{COORDINATES}.RA=5"]):
+        done = tool("set", server, "--wait", "Ok", "--timeout", "2", *words)
+        assert done.returncode in (Status.TIMEOUT, Status.ALERT)
+        sent, error = done.stderr.splitlines()
+        assert sent == f"{COORDINATES}.RA <- 5"
+        assert error.endswith("; DEC of it was not sent: give it, too, or use --all")
+    done = tool("set", server, "--wait", "Ok", "-v", f"{COORDINATES}.RA;DEC=5;89")
+    assert (done.returncode, done.stderr) == (0, f"{COORDINATES}.RA <- 5\n{COORDINATES}.DEC <- 89\n")
+    until(lambda: near(server, f"{COORDINATES}.RA", 5) and near(server, f"{COORDINATES}.DEC", 89))
+    done = tool("set", server, "--wait", "Ok", "--all", f"{COORDINATES}.RA=5.2")
+    assert (done.returncode, done.stderr) == (0, "")
+    until(lambda: near(server, f"{COORDINATES}.RA", 5.2) and near(server, f"{COORDINATES}.DEC", 89))
+
+
+ODD = """
+<defNumberVector device="D" name="INFO" state="Idle" perm="rw">
+<defNumber name="A" format="%g" min="10" max="5000" step="0">0</defNumber>
+<defNumber name="B" format="%g" min="10" max="5000" step="0">0</defNumber>
+<defNumber name="C" format="%g" min="0" max="0" step="0">nan</defNumber></defNumberVector>
+<defTextVector device="D" name="LOGIN" state="Idle" perm="wo">
+<defText name="USER"/><defText name="PASSWORD"/></defTextVector>
+"""
+
+
+class Listener:
+    """A server that defines `ODD` for its one client, and keeps what that says."""
+
+    def __enter__(self) -> Listener:
+        self.heard = b""
+        self._listening = socket.create_server(("localhost", 0))
+        self.port = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def _serve(self) -> None:
+        peer, _ = self._listening.accept()
+        with peer:
+            peer.sendall(ODD.encode())
+            while data := peer.recv(1 << 16):
+                self.heard += data
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._thread.join(LIMIT)
+        self._listening.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "members"),
+    [
+        (["D.INFO.A=20"], [("A", "20")]),
+        (["D.INFO.A;C=20;1"], [("A", "20"), ("C", "1")]),
+        (["--all", "D.INFO.A;B;C=20;30;1"], [("A", "20"), ("B", "30"), ("C", "1")]),
+        (["--all", "--no-check", "D.INFO.A=20"], [("A", "20"), ("B", "0"), ("C", "nan")]),
+        (["D.LOGIN.USER=me"], [("USER", "me")]),
+        (["--all", "D.LOGIN.USER=me"], [("USER", "me")]),
+    ],
+)
+def test_members_that_are_sent(words: list[str], members: list[tuple[str, str]]) -> None:
+    with Listener() as listener:
+        assert tool("set", listener.port, "-t", "0.2", *words).returncode == 0
+    assert re.findall(r'<one\w+ name="(\w+)">(.*?)</one', listener.heard.decode()) == members
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [("A=20", "D INFO B: 0 is outside 10 to 5000"), ("A;B=20;20", "D INFO C: a finite number is needed, not nan")],
+)
+def test_all_that_is_sent_is_checked(values: str, said: str) -> None:
+    with Listener() as listener:
+        done = tool("set", listener.port, "--all", f"D.INFO.{values}")
+    assert done.returncode == Status.NOTHING
+    assert done.stderr == f"indifast set: {said}, and would be sent along as it stands\n"
+    assert b"<new" not in listener.heard

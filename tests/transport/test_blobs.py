@@ -573,7 +573,7 @@ def test_frames_that_are_lost_are_told_at_a_limited_rate(caplog):
     faults = []
     for _ in range(1000):
         ours = memfd(SMALL)
-        descriptors = DescriptorQueue()
+        descriptors = DescriptorQueue(Tokenizer(), GIB)
         descriptors.put([os.dup(ours)])
         message = routable(
             parse(attached_vector(f"name='a' size='{len(SMALL)}' format=''")), descriptors, faults.append

@@ -32,11 +32,25 @@ COMMANDS = {
 }
 """Sub-commands, each with one line of help; the module of the same name below this package runs it."""
 
+UNWRITABLE = 2
+"""Exit status when the output cannot be written."""
+
 PIPE = 141
 """Exit status when the reader of the output has gone: what a shell tells of a program that SIGPIPE has ended."""
 
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors that writing alone can meet: a full disk, a terminal that has gone."""
+
+
+def unwritable(error: OSError) -> bool:
+    """An error that only the writing of the output can have met."""
+    if error.errno != errno.EBADF:
+        return error.errno in WRITING
+    import fcntl
+
+    with suppress(OSError, ValueError):  # an output that somebody opened for reading
+        return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    return False
 
 
 def run(command: Callable[[], int] | None = None) -> int:
@@ -61,12 +75,12 @@ def run(command: Callable[[], int] | None = None) -> int:
         _drop_output()
         return PIPE
     except OSError as error:
-        if error.errno not in WRITING:
+        if not unwritable(error):
             raise
         _drop_output()
         with suppress(OSError):
             print(f"indifast: the output cannot be written: {error.strerror}", file=sys.stderr)
-        return 1
+        return UNWRITABLE
     finally:
         _ignore_interrupts()
 

@@ -20,6 +20,8 @@ from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status, ToolError
 from indifast.cli.session import add_server_options, connected, device_of, file_failure, run, vector_of
 from indifast.client import Frame, IPyClient
+from indifast.client.formats import dotted
+from indifast.client.frames import why_no_frames
 
 DESCRIPTION = """\
 Take one or more exposures with a camera and save the frames as they come: FITS, or what the camera sends.
@@ -29,7 +31,7 @@ On a terminal a bar shows the progress. Ctrl-C aborts the exposure."""
 EXAMPLES = """\
 examples:
   indifast expose "CCD Simulator" 2.5 -o m31.fits
-  indifast expose "CCD Simulator" 30 -n 20 -o night/ --connect
+  indifast expose "CCD Simulator" 30 -n 20 -o night/ --connect     makes the folder, if it is not there
   indifast expose "Guide Camera" 0.5 --property CCD2 --exposure GUIDER_EXPOSURE -o guide.fits
 
 Into a folder, files are named device_time_seconds.format; several frames for one name get _001, _002 …
@@ -39,6 +41,8 @@ exit status: 0 all saved; 1 unknown device or out of range; 2 no server, not con
 _BAR = 30
 _STEP = 0.1
 
+_UPLOAD_MODE = 0.2
+"""Seconds that the rest of a camera's definitions may take."""
 
 _STDOUT = "-"
 
@@ -82,6 +86,8 @@ async def _expose(options: argparse.Namespace) -> int:
     async with connected(options) as client:
         client.check_before_send = True
         await _camera(client, options)
+        if options.output != _STDOUT:
+            _make_folder(options.output)
         for index in range(options.frames):
             frame = await _frame(client, options, index)
             if options.output == _STDOUT:
@@ -104,8 +110,19 @@ def _check_output(options: argparse.Namespace) -> None:
             if path.exists() and not _is_special(path):
                 raise ToolError(f"{path} exists; use --force to replace it, or another name")
     folder = Path(options.output) if _is_folder(options.output) else Path(options.output).parent
+    if options.output.endswith(os.sep) and not folder.exists():
+        return  # it is made once there is a camera
     if not folder.is_dir() or not (os.access(folder, os.W_OK) or _is_special(Path(options.output))):
         raise ToolError(f"{folder} is no folder that can be written to")
+
+
+def _make_folder(output: str) -> None:
+    """A name that ends in / is a folder's, whether it is there or not; ToolError if it can't be made."""
+    if output.endswith(os.sep):
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise file_failure(error, output) from error
 
 
 async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
@@ -125,6 +142,10 @@ async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
     for name, kind in ((options.exposure, "NumberVector"), (options.blob, "BLOBVector")):
         if vector_of(client, device, name).vectortype != kind:
             raise ToolError(f"{device}.{name} is no {kind}", Status.NOTHING)
+    with suppress(TimeoutError):  # cameras of libindi define it behind the others; some have none
+        await client.wait_for(device, "UPLOAD_MODE", timeout=_UPLOAD_MODE)
+    if why := why_no_frames(client[device]):
+        raise ToolError(f'{why}; to have them sent: indifast set "{device}.UPLOAD_MODE.UPLOAD_CLIENT=On"')
 
 
 def _has(client: IPyClient, device: str, name: str) -> bool:
@@ -188,7 +209,7 @@ def _path(options: argparse.Namespace, index: int, frame: Frame) -> Path:
     if not _is_folder(options.output):
         return _numbered(Path(options.output), options, index)
     device = re.sub(r"[^\w.-]+", "_", options.device).strip("._") or "frame"
-    form = re.sub(r"[^\w.]", "", frame.format)
+    form = re.sub(r"[^\w.]", "", dotted(frame.format))
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
     return Path(options.output) / f"{device}_{stamp}_{options.seconds:g}s{form}"
 

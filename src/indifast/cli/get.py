@@ -155,7 +155,7 @@ async def _wait(client: IPyClient, patterns: list[Pattern], wanted: frozenset[st
     for vector in meant:
         rest = max(0.0, deadline - time.monotonic())
         try:
-            await client.wait_for(vector.devicename, vector.name, wanted | {"Alert"}, rest)
+            await client.wait_for(vector.devicename, vector.name, wanted | {"Alert"}, rest, there=True)
         except TimeoutError:
             missed = f"not {' or '.join(sorted(wanted))} after {patience:g} s"
             sentence = f"{vector.devicename}.{vector.name} is {vector.state}, {missed}"

@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from indifast.cli import WRITING
+from indifast.cli import unwritable
 from indifast.cli.address import PORT, Address, AddressError, add_server_options, address_of, parse_address
 from indifast.cli.failures import Status, ToolError, failure, file_failure, unknown, unknown_property
 from indifast.cli.harmless import harmless
@@ -72,7 +72,7 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
 
 def _unwritable(error: Exception) -> bool:
     """An output that cannot be written, or has no reader any more: no fault of a server, nor of this program."""
-    return isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in WRITING)
+    return isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and unwritable(error))
 
 
 def _as_told(error: Exception) -> ToolError:

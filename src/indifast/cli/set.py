@@ -17,19 +17,23 @@ from indifast.cli.definitions import PATIENCE, add_patience, gather
 from indifast.cli.failures import Status, ToolError
 from indifast.cli.harmless import harmless
 from indifast.cli.session import add_server_options, connected, run
-from indifast.client import INDICheckError, IPyClient
+from indifast.client import INDIAlert, INDICheckError, IPyClient
+from indifast.client.commands import COMPLETED
+from indifast.client.commands import sent as sent_members
 
 DESCRIPTION = """\
 Command properties of devices.
 
 SPEC is device.property.e1=v1;e2=v2 or device.property.e1;e2=v1;v2, as for indi_setprop. Before it is sent, names,
 permission, range and rule are checked against the property. With -x (text), -n (number) or -s (switch) before it, a
-SPEC is sent without looking at the property: faster, and nothing is checked. Of a BLOB, the value is a file."""
+SPEC is sent without looking at the property: faster, and nothing is checked. Of a BLOB, the value is a file.
+What is named is sent, and no more: with --all, numbers and texts that are not named go along as they stand."""
 
 EXAMPLES = """\
 examples:
   indifast set "CCD Simulator.CONNECTION.CONNECT=On"
   indifast set --wait Ok --timeout 60 "Mount.EQUATORIAL_EOD_COORD.RA;DEC=5:30;-5.2"
+  indifast set --all "Mount.EQUATORIAL_EOD_COORD.RA=5:30"      DEC as it stands goes along
   indifast set -n "CCD Simulator.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE=-10"
 
 exit status: 0 sent (with --wait: and done); 1 not sent: unknown, read-only, out of range; 2 no server, or wrong
@@ -53,6 +57,8 @@ def parser() -> Parser:
     parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
                         help="how long --wait may take for each SPEC (default: 60)")  # fmt: skip
     parser.add_argument("--no-check", dest="check", action="store_false", help="send what is out of range, too")
+    parser.add_argument("--all", action="store_true", help="send the numbers and texts that are not named, too,"
+                        " as they stand: some drivers need all (not for write-only properties)")  # fmt: skip
     add_patience(parser)
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="say what is sent")
     add_server_options(parser)
@@ -82,7 +88,7 @@ def _assignment(word: str) -> Assignment:
 
 async def _set(options: argparse.Namespace) -> int:
     assignments = [_assignment(word) for word in options.specs]
-    looked_up = [each for each in assignments if each.kind is None or options.wait is not None]
+    looked_up = [each for each in assignments if _looks(each, options)]
     async with connected(options) as client:
         if looked_up:
             await gather(client, lambda: all(each.target(client) for each in looked_up), options.patience)
@@ -102,13 +108,15 @@ async def _set(options: argparse.Namespace) -> int:
         return status
 
 
+def _looks(assignment: Assignment, options: argparse.Namespace) -> bool:
+    """Whether the property must be known."""
+    return assignment.kind is None or options.wait is not None or options.all
+
+
 async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
     target = assignment.target(client)
-    if options.verbose:
-        device, name = target or assignment.names[0]
-        for member, value in assignment.values.items():
-            print(f"{device}.{name}.{member} <- {value}", file=sys.stderr)
-    if assignment.kind is not None and options.wait is None:
+    if not _looks(assignment, options):
+        _tell(target or assignment.names[0], assignment.values, options)
         await client.send(_command(assignment))
         return
     if target is None:
@@ -116,14 +124,30 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     vector = client[target[0]][target[1]]
     values = _blobs(assignment) if vector.vectortype == "BLOBVector" else assignment.values
     _check_members(vector, values)
-    if options.check and vector.vectortype == "NumberVector":
-        _check_given(vector, values)
+    sent = sent_members(vector, values, options.all)
+    _tell(target, {name: assignment.values.get(name, value) for name, value in sent.items()}, options)
+    keywords = {"members": values, "check": options.check, "complete": options.all}
     if options.wait is None:
-        await client.send_newVector(*target, members=values, check=options.check)
+        await client.send_newVector(*target, **keywords)
         return
-    await client.send_newVector(
-        *target, members=values, check=options.check, wait=True, timeout=options.timeout, accept=options.wait
-    )
+    try:
+        await client.send_newVector(*target, **keywords, wait=True, timeout=options.timeout, accept=options.wait)
+    except (INDIAlert, TimeoutError) as error:
+        left_out = [name for name in vector if name not in sent]
+        if vector.vectortype not in COMPLETED or not left_out:
+            raise
+        status = Status.ALERT if isinstance(error, INDIAlert) else Status.TIMEOUT
+        were, them = ("were", "them") if left_out[1:] else ("was", "it")
+        hint = f"give {them}, too" if vector.perm == "wo" else f"give {them}, too, or use --all"
+        sentence = f"{error}; {', '.join(left_out)} of it {were} not sent: {hint}"
+        raise ToolError(sentence, status) from None
+
+
+def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Namespace) -> None:
+    """Say what is sent, if asked for."""
+    if options.verbose:
+        for member, value in values.items():
+            print(harmless(f"{'.'.join(target)}.{member} <- {value}"), file=sys.stderr)
 
 
 def _check_members(vector: Any, values: dict[str, Any]) -> None:
@@ -135,14 +159,6 @@ def _check_members(vector: Any, values: dict[str, Any]) -> None:
     for name in values:
         if name not in vector:
             raise unknown("member", name, vector, f"of {vector.devicename}.{vector.name}")
-
-
-def _check_given(vector: Any, values: dict[str, Any]) -> None:
-    """ToolError for a number that was left out: drivers would take it for 0."""
-    for name, value in values.items():
-        if not value.strip():
-            sentence = f"{vector.devicename}.{vector.name}.{name} takes a number, and none is given"
-            raise ToolError(sentence, Status.NOTHING)
 
 
 def _blobs(assignment: Assignment) -> dict[str, Any]:

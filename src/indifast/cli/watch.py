@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from indifast.cli.arguments import Parser, number, tool_parser
+from indifast.cli.definitions import PATIENCE, gather
 from indifast.cli.failures import Status, ToolError
-from indifast.cli.harmless import one_line
+from indifast.cli.harmless import harmless, one_line
 from indifast.cli.patterns import Pattern, vectors_of
 from indifast.cli.session import add_server_options, connected, run
 from indifast.cli.shown import as_json, blob_text, time_text
@@ -20,7 +22,8 @@ from indifast.client.events import defVector, setVector
 DESCRIPTION = """\
 Print changes of properties as they come, until Ctrl-C: values, states, messages, properties that go.
 
-QUERY is device.property.member as for `indifast get`; without one, everything is watched."""
+QUERY is device.property.member as for `indifast get`; without one, everything is watched. What is not there is told
+and waited for. Messages that name no device are shown in any case, but with --no-messages."""
 
 EXAMPLES = """\
 examples:
@@ -46,7 +49,7 @@ def parser() -> Parser:
     parser.add_argument("--json", action="store_true", help="a JSON object per line")
     parser.add_argument("--all", action="store_true", help="every update, also one that changes nothing")
     parser.add_argument("--definitions", action="store_true", help="definitions, too: at first, of all that there is")
-    parser.add_argument("--no-messages", dest="messages", action="store_false", help="no messages of devices")
+    parser.add_argument("--no-messages", dest="messages", action="store_false", help="no messages of drivers")
     parser.add_argument("--blobs", action="store_true", help="have BLOBs sent, and tell their sizes")
     parser.add_argument("--count", type=number(int, 1, 1e9), metavar="N", help="end after so many changes")
     parser.add_argument("--for", dest="seconds", type=number(float, 0.05, 1e9), metavar="S", help="end after so long")
@@ -59,6 +62,7 @@ async def _watch(options: argparse.Namespace) -> int:
     async with connected(options) as client:
         events = client.events()
         await watcher.begin(client)
+        missing = asyncio.create_task(watcher.tell_missing(client))
         try:
             async with asyncio.timeout(options.seconds):
                 if await watcher.follow(events):
@@ -68,6 +72,8 @@ async def _watch(options: argparse.Namespace) -> int:
                 return Status.DONE
             sentence = f"only {watcher.count} of {options.count} changes in {options.seconds:g} s"
             raise ToolError(sentence, Status.TIMEOUT) from None
+        finally:
+            missing.cancel()
     raise AssertionError("the client has stopped without an error")
 
 
@@ -88,6 +94,23 @@ class _Watcher:
             if self.options.blobs and vector.vectortype == "BLOBVector":
                 await client.send_enableBLOB("Also", vector.devicename, vector.name)
             self._told[vector.devicename, vector.name] = {**vector, "_STATE": vector.state}
+
+    async def tell_missing(self, client: IPyClient) -> None:
+        """Say what is not there once the definitions have come; it is waited for all the same."""
+        try:
+            await gather(client, lambda: False, PATIENCE)
+        except TimeoutError as error:
+            if not self.options.queries:
+                self._complain(str(error))
+                return
+        except ConnectionError:
+            return  # it is told by whoever follows the changes
+        for pattern in self.patterns if self.options.queries else ():
+            if not any(True for vector in vectors_of(client) for _ in pattern.members(vector)):
+                self._complain(str(pattern.unmatched(client)))
+
+    def _complain(self, sentence: str) -> None:
+        print(harmless(f"indifast watch: {sentence} (waiting for it)"), file=sys.stderr, flush=True)
 
     async def follow(self, events: AsyncIterator[Any]) -> bool:
         """Print until --count changes have come: True."""
@@ -110,10 +133,14 @@ class _Watcher:
             case delProperty(devicename=str()):
                 yield from self._gone(event)
             case Message(devicename=str(device)) if self.options.messages and self._about(device):
-                if self.options.json:
-                    yield self._json(event, "message", {"message": event.message})
-                else:
-                    yield f"{_stamp(event.timestamp)} {event.devicename}: {event.message}"
+                yield self._message(event, f"{device}: ")
+            case Message(devicename=None, own=False) if self.options.messages:  # may be about any device
+                yield self._message(event, "")
+
+    def _message(self, event: Any, who: str) -> str:
+        if self.options.json:
+            return self._json(event, "message", {"message": event.message})
+        return f"{_stamp(event.timestamp)} {who}{event.message}"
 
     def _update(self, event: Any) -> Iterator[str]:
         told = self._told.setdefault((event.devicename, event.vectorname), {})

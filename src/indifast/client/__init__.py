@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from indifast.client.checks import INDICheckError
 from indifast.client.events import (
     ConnectionLost,
     ConnectionMade,
@@ -20,19 +21,21 @@ from indifast.client.events import (
     setSwitchVector,
     setTextVector,
 )
-from indifast.client.frames import Frame, frame_array, frame_sizes, inflated
+from indifast.client.formats import inflated
+from indifast.client.frames import Frame, frame_array, frame_sizes
 from indifast.client.ipyclient import IPyClient
 from indifast.client.propertymembers import getfloat
 from indifast.client.propertyvectors import ClientEvent
 from indifast.client.sync import SyncClient, SyncDevice, connect
-from indifast.client.waiting import INDIAlert, INDICheckError
+from indifast.client.waiting import INDIAlert, INDIDeleted
 
 version = "0.9.4"
 """The version of the client interface that programs written for indipyclient find here."""
 
 __all__ = [
-    "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "IPyClient", "Message",
-    "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector", "defLightVector", "defNumberVector",
-    "defSwitchVector", "defTextVector", "delProperty", "frame_array", "frame_sizes", "getProperties", "getfloat",
-    "inflated", "setBLOBVector", "setLightVector", "setNumberVector", "setSwitchVector", "setTextVector", "version",
+    "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "INDIDeleted",
+    "IPyClient", "Message", "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector",
+    "defLightVector", "defNumberVector", "defSwitchVector", "defTextVector", "delProperty", "frame_array",
+    "frame_sizes", "getProperties", "getfloat", "inflated", "setBLOBVector", "setLightVector", "setNumberVector",
+    "setSwitchVector", "setTextVector", "version",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indifast.client.blobsaver import InflateError, inflate, save
+from indifast.client.formats import format_of
 from indifast.protocol.shown import shown
 
 if TYPE_CHECKING:
@@ -109,10 +110,10 @@ def _work(event: setBLOBVector, folder: Path | None, inflating: bool, limit: int
     """Inflate and save the BLOBs of an event, which nobody else sees yet; returns what went wrong."""
     faults = []
     for name, (size, form) in list(event.sizeformat.items()):
-        if inflating and form.endswith(".z"):
+        if inflating and format_of(form).packing == ".z":
             try:
                 event.data[name] = inflate(event.data[name], size, limit)
-                form = form.removesuffix(".z")
+                form = form.strip()[: -len(".z")]
                 event.sizeformat[name] = (size, form)
             except InflateError as error:
                 faults.append(f"the BLOB {name} cannot be inflated: {error}")

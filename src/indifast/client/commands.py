@@ -15,7 +15,7 @@ from indifast.protocol.message import Wire
 from indifast.protocol.timestamps import timestamp_text
 
 if TYPE_CHECKING:
-    from indifast.client.propertyvectors import BLOBVector, NumberVector, SwitchVector, TextVector
+    from indifast.client.propertyvectors import BLOBVector, NumberVector, PropertyVector, SwitchVector, TextVector
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -44,22 +44,34 @@ def switches(vector: SwitchVector, members: Mapping[str, str]) -> str:
     return "".join(wire.text_element("oneSwitch", {"name": name}, value) for name, value in known)
 
 
-def texts(vector: TextVector, members: Mapping[str, str]) -> str:
-    """All texts, those not given as they stand."""
+COMPLETED = frozenset({"TextVector", "NumberVector"})
+"""Vectors of which the members that were not given go along, unless asked otherwise."""
+
+
+def sent(vector: PropertyVector, members: Mapping[str, Any], complete: bool = True) -> dict[str, Any]:
+    """What a command carries: the members given and, of texts and numbers if `complete`, the others as they stand.
+
+    Nobody can read a write-only vector: what its definition says of the others, as an empty password, is never sent.
+    """
+    if not complete or vector.perm == "wo" or vector.vectortype not in COMPLETED:
+        return {name: members[name] for name in vector.data if name in members}
+    return {name: members.get(name, member.membervalue) for name, member in vector.data.items()}
+
+
+def texts(vector: TextVector, members: Mapping[str, str], complete: bool = True) -> str:
+    """The texts to send, see `sent`."""
     parts = []
-    for name, member in vector.data.items():
-        value = members.get(name, member.membervalue)
+    for name, value in sent(vector, members, complete).items():
         if not isinstance(value, str):
             raise TypeError(f"{vector.name}: the text {name} must be a str, not {type(value).__name__}")
         parts.append(wire.text_element("oneText", {"name": name}, value))
     return "".join(parts)
 
 
-def numbers(vector: NumberVector, members: Mapping[str, Any]) -> str:
-    """All numbers, those not given as they stand."""
+def numbers(vector: NumberVector, members: Mapping[str, Any], complete: bool = True) -> str:
+    """The numbers to send, see `sent`."""
     parts = []
-    for name, member in vector.data.items():
-        value = members.get(name, member.membervalue)
+    for name, value in sent(vector, members, complete).items():
         parts.append(wire.text_element("oneNumber", {"name": name}, value if isinstance(value, str) else str(value)))
     return "".join(parts)
 

@@ -76,6 +76,11 @@ class Message(Event):
         self.devicename, self.vectorname = speaker(element), None
         self.message = element.attrs.get("message", "")
 
+    @property
+    def own(self) -> bool:
+        """The client itself says this, not its server."""
+        return self._element is None
+
     @classmethod
     def _notice(cls, text: str) -> Message:
         """A message of the client itself."""

@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from indifast.client import events, waiting
-from indifast.client.blobsaver import inflate
+from indifast.client.formats import Kind, fits_image, format_of, image, inflated, raw_pixels
 
 if TYPE_CHECKING:
     import numpy
@@ -45,9 +45,10 @@ class Frame:
 
     def array(self) -> numpy.ndarray[Any, Any]:
         """The picture: of FITS the first image (this needs astropy: `pip install indifast[fits]`), of raw streams an
-        array by the frame properties of the camera, a view without a copy unless it was compressed.
+        array by the frame properties of the camera, a view without a copy unless it was compressed, of JPEG, PNG and
+        their like what Pillow reads (`pip install indifast[term]`).
 
-        Colour comes as (height, width, 3). ValueError for formats that are neither.
+        Colour of streams and images comes as (height, width, 3). ValueError for other formats and damaged content.
         """
         content = self._content if isinstance(self._content, bytes) else self.data
         return frame_array(content, self.format, size=self.size, sizes=self._sizes)
@@ -62,7 +63,19 @@ def frame_sizes(device: Any) -> list[tuple[int, int]]:
 
     `device` is a device of a client or of a snapshot; of one that is no camera the list is empty.
     """
-    return [size for size in (_stream_size(device), _frame_size(device), _sensor_size(device)) if size]
+    found = (_stream_size(device), _frame_size(device), _sensor_size(device))
+    return list(dict.fromkeys(size for size in found if size))
+
+
+def why_no_frames(device: Any) -> str:
+    """Why a camera sends no frames, as a sentence, if its own properties tell; else "".
+
+    `device` is a device of a client or of a snapshot.
+    """
+    mode = device.data.get("UPLOAD_MODE") if device is not None else None
+    if mode is None or not mode.enable or mode.get("UPLOAD_LOCAL") != "On":
+        return ""
+    return f"{device.devicename} keeps its frames where its driver runs (UPLOAD_MODE is UPLOAD_LOCAL)"
 
 
 def frame_array(
@@ -73,36 +86,14 @@ def frame_array(
     `form` is the BLOB's format, `size` its announced bytes (0: unknown), `sizes` what `frame_sizes` gave, for raw
     streams. ValueError for other formats, damaged content and raw streams that fit none of the sizes.
     """
-    lower = form.lower()
-    if lower.endswith((".fits", ".fit", ".fits.fz", ".fits.z", ".fit.z")):
-        return _fits_array(inflated(content, form, size))  # type: ignore[no-any-return] # astropy has no types
-    if lower in (".stream", ".stream.z"):
-        return _raw_array(inflated(content, form, size), sizes)
-    raise ValueError(f"frames of format {form!r} have no known array form; see `data`")
-
-
-def inflated(content: Any, form: str, size: int = 0) -> Any:
-    """The content of a BLOB, inflated if its format ends with `.z`, of at most `size` announced bytes (0: unknown).
-
-    ValueError if it is no zlib stream, cut short, or larger.
-    """
-    return inflate(content, size, max(size, 1 << 30)) if form.lower().endswith(".z") else content
-
-
-def _raw_array(content: Any, sizes: Sequence[tuple[int, int]]) -> numpy.ndarray[Any, Any]:
-    """8 or 16 bits per pixel (little-endian), or 8 bits of each colour."""
-    import numpy
-
-    length = len(content)
-    for width, height in sizes:
-        pixels = width * height
-        if length == pixels:
-            return numpy.frombuffer(content, numpy.uint8).reshape(height, width)
-        if length == 2 * pixels:
-            return numpy.frombuffer(content, "<u2").reshape(height, width)
-        if length == 3 * pixels:
-            return numpy.frombuffer(content, numpy.uint8).reshape(height, width, 3)
-    raise ValueError(f"{length} bytes fit none of the camera's frame sizes {list(sizes)}")
+    kind = format_of(form).kind
+    if kind is Kind.OTHER:
+        raise ValueError(f"frames of format {form!r} have no known array form; see `data`")
+    content = inflated(content, form, size)
+    if kind is Kind.RAW:
+        return raw_pixels(content, sizes)
+    pixels: numpy.ndarray[Any, Any] = fits_image(content)[1] if kind is Kind.FITS else image(content).pixels
+    return pixels
 
 
 def _numbers(device: Any, vectorname: str) -> dict[str, float]:
@@ -113,39 +104,35 @@ def _numbers(device: Any, vectorname: str) -> dict[str, float]:
 
 
 def _stream_size(device: Any) -> tuple[int, int] | None:
+    """In binned pixels already, unlike the others."""
     frame = _numbers(device, "CCD_STREAM_FRAME")
-    return _size(frame.get("WIDTH"), frame.get("HEIGHT"), device)
+    return _size(frame.get("WIDTH"), frame.get("HEIGHT"))
 
 
 def _frame_size(device: Any) -> tuple[int, int] | None:
     frame = _numbers(device, "CCD_FRAME")
-    return _size(frame.get("WIDTH"), frame.get("HEIGHT"), device)
+    return _binned(frame.get("WIDTH"), frame.get("HEIGHT"), device)
 
 
 def _sensor_size(device: Any) -> tuple[int, int] | None:
     info = _numbers(device, "CCD_INFO")
-    return _size(info.get("CCD_MAX_X"), info.get("CCD_MAX_Y"), device)
+    return _binned(info.get("CCD_MAX_X"), info.get("CCD_MAX_Y"), device)
 
 
-def _size(width: float | None, height: float | None, device: Any) -> tuple[int, int] | None:
-    """Pixels of a region that the camera's properties give in unbinned pixels."""
+def _size(width: float | None, height: float | None) -> tuple[int, int] | None:
     if not (width and height and 0 < width < inf and 0 < height < inf):
+        return None
+    return int(width), int(height)
+
+
+def _binned(width: float | None, height: float | None, device: Any) -> tuple[int, int] | None:
+    """Pixels of a region that the camera's properties give in unbinned pixels."""
+    whole = _size(width, height)
+    if whole is None:
         return None
     binning = _numbers(device, "CCD_BINNING")
     across, down = binning.get("HOR_BIN", 1), binning.get("VER_BIN", 1)
-    return int(width // across if across >= 1 else width), int(height // down if down >= 1 else height)
-
-
-def _fits_array(content: Any) -> Any:
-    try:
-        from astropy.io import fits
-    except ImportError:
-        raise ImportError("FITS frames need astropy: pip install indifast[fits]") from None
-    # Of bytes, as they come over TCP, that is no copy. Nothing is closed, as there is no file and closing would copy.
-    for unit in fits.HDUList.fromstring(bytes(content)):
-        if unit.data is not None and getattr(unit, "is_image", False):
-            return unit.data
-    raise ValueError("this FITS file holds no image")
+    return int(whole[0] // across if across >= 1 else whole[0]), int(whole[1] // down if down >= 1 else whole[1])
 
 
 class _Newest(OrderedDict[tuple[str, str], Frame]):
@@ -277,15 +264,15 @@ async def expose(
     """Take one exposure of `seconds` and return its frame.
 
     `vector` is the BLOB vector that brings it, `exposure` the number vector whose first member takes the seconds. The
-    camera must be connected. Raises waiting.INDIAlert if the exposure fails, OSError if the camera goes, TimeoutError
-    `timeout` seconds after the exposure should have ended, KeyError if the device has no such vectors.
+    camera must be connected. Raises waiting.INDIAlert if the exposure fails, waiting.INDIDeleted if the camera goes,
+    ConnectionError if the connection is lost, TimeoutError `timeout` seconds after the exposure should have ended.
     """
     await client.wait_for(device, exposure, timeout=timeout)
     await client.wait_for(device, vector, timeout=timeout)
     numbers = client.data[device].data[exposure]
     alerted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     stream = FrameStream(client, device, vector, keep=True, newest=False, queue=2)
-    watch = waiting.AlertWatch(client, device, exposure, alerted)
+    watch = waiting.AlertWatch(client, device, exposure, (vector,), alerted)
     began = time.monotonic()
     taken = asyncio.ensure_future(stream.__anext__())
     try:
@@ -296,7 +283,9 @@ async def expose(
             return taken.result()
         if alerted.done():
             alerted.result()
-        raise TimeoutError(f"{device}: no frame {timeout:g} s after an exposure of {seconds:g} s")
+        why = why_no_frames(client.data.get(device))
+        sentence = f"{device}: no frame {timeout:g} s after an exposure of {seconds:g} s"
+        raise TimeoutError(f"{sentence}: {why}" if why else sentence)
     finally:
         taken.cancel()
         watch.close()

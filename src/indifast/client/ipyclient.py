@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from indifast.client import events, frames, waiting
+from indifast.client import commands, events, frames, waiting
 from indifast.client.base import told_of
+from indifast.client.checks import check_command
 from indifast.client.connection import Connection, as_message, open_stream
 from indifast.client.device import Device
 from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model
@@ -377,30 +378,44 @@ class IPyClient(Model):
         accept: Iterable[str] = ("Ok", "Idle"),
         until: waiting.Until = None,
         check: bool | None = None,
+        complete: bool = True,
     ) -> Any:
         """Send a command; for what is unknown, and for lights, nothing happens.
 
+        Of texts and numbers those not given are sent as they stand, unless `complete` is False: some drivers need all,
+        such as mounts both coordinates, and others refuse what they have not set yet. Of a write-only vector never more
+        is sent than was given.
+
         With `wait`, return the vector at the first update received after sending that has a state of `accept` and
         fulfils `until`; see `waiting.command`. INDIAlert at an update with Alert, TimeoutError after `timeout`
-        seconds, both with the vector's last message. With `check`, raise INDICheckError before sending what the vector
-        cannot take.
+        seconds, both with the vector's last message; INDIDeleted when the vector or its device goes. With `check`,
+        raise INDICheckError before sending what the vector cannot take.
         """
-        self._check(devicename, vectorname, members, check)
+        self._check(devicename, vectorname, members, check, complete)
         if wait:
-            return await waiting.command(self, devicename, vectorname, timestamp, members, timeout, accept, until)
-        await self._send_members(self._find(devicename, vectorname or "", None), timestamp, members)
+            return await waiting.command(
+                self, devicename, vectorname, timestamp, members, timeout, accept, until, complete=complete
+            )
+        await self._send_members(self._find(devicename, vectorname or "", None), timestamp, members, complete)
         return None
 
-    def _check(self, devicename: str, vectorname: str, members: Mapping[str, Any], check: bool | None) -> None:
+    def _check(
+        self, devicename: str, vectorname: str, members: Mapping[str, Any], check: bool | None, complete: bool
+    ) -> None:
         if check if check is not None else self.check_before_send:
-            waiting.check_command(devicename, vectorname, self._find(devicename, vectorname or "", None), members)
+            check_command(devicename, vectorname, self._find(devicename, vectorname or "", None), members, complete)
 
-    async def _send_members(self, vector: Any, timestamp: datetime | None, members: Mapping[str, Any]) -> None:
+    async def _send_members(
+        self, vector: Any, timestamp: datetime | None, members: Mapping[str, Any], complete: bool
+    ) -> None:
         send = getattr(vector, f"send_new{vector.vectortype}", None) if vector is not None else None
         if send is None:
             return
         try:
-            await send(timestamp, members)
+            if vector.vectortype in commands.COMPLETED:
+                await send(timestamp, members, complete=complete)
+            else:
+                await send(timestamp, members)
         except Exception:
             logger.exception("%s %s: the command was not sent", vector.devicename, vector.name)
             raise
@@ -421,9 +436,10 @@ class IPyClient(Model):
         vectorname: str | None = None,
         state: str | Iterable[str] | None = None,
         timeout: float | None = None,
+        there: bool = False,
     ) -> Any:
         """Wait until a device or vector is defined and, if asked for, has a state; see `waiting.wait_for`."""
-        return await waiting.wait_for(self, devicename, vectorname, state, timeout)
+        return await waiting.wait_for(self, devicename, vectorname, state, timeout, there)
 
     async def ping(self, timeout: float | None = 10.0) -> float:
         """Seconds until the server answers a pingRequest; TimeoutError, or ConnectionError if not connected."""

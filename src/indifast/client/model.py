@@ -12,6 +12,7 @@ from indifast.client.blobchoices import BlobChoices
 from indifast.client.blobjobs import BlobJobs
 from indifast.client.connection import Connection, view_of
 from indifast.client.device import Device
+from indifast.client.formats import format_of
 from indifast.client.memory import LARGE, give_back_large_blocks
 from indifast.client.propertymembers import ParseException
 from indifast.client.records import changed
@@ -216,7 +217,7 @@ class Model(BlobChoices):
             give_back_large_blocks()
         if event.data and (
             self._BLOBfolder is not None
-            or (self.inflate_blobs and any(form.endswith(".z") for _, form in event.sizeformat.values()))
+            or (self.inflate_blobs and any(format_of(form).packing == ".z" for _, form in event.sizeformat.values()))
         ):
             self._jobs.start(event)
             return None

@@ -499,11 +499,14 @@ class TextVector(PropertyVector):
     _child = TextMember
 
     async def send_newTextVector(
-        self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None
+        self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None, *, complete: bool = True
     ) -> None:
-        """Ask for texts to be set. All are sent, those not given as they stand. TypeError for what is not a str."""
+        """Ask for texts to be set. TypeError for what is not a str.
+
+        If `complete`, those not given are sent as they stand, but never of a write-only vector.
+        """
         if self._ready_to_send():
-            await self._command(timestamp, commands.texts(self, members or {}))
+            await self._command(timestamp, commands.texts(self, members or {}, complete))
 
 
 class NumberVector(_Numbers, PropertyVector):
@@ -527,11 +530,14 @@ class NumberVector(_Numbers, PropertyVector):
         self._changed(event)
 
     async def send_newNumberVector(
-        self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None
+        self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None, *, complete: bool = True
     ) -> None:
-        """Ask for numbers to be set. All are sent, those not given as they stand; text is sent as it is."""
+        """Ask for numbers to be set; text is sent as it is.
+
+        If `complete`, those not given are sent as they stand, but never of a write-only vector.
+        """
         if self._ready_to_send():
-            await self._command(timestamp, commands.numbers(self, members or {}))
+            await self._command(timestamp, commands.numbers(self, members or {}, complete))
 
 
 class BLOBVector(PropertyVector):

@@ -101,11 +101,12 @@ class SyncClient:
         vector: str | None = None,
         state: str | Iterable[str] | None = None,
         timeout: float | None = COMMAND_TIMEOUT,
+        there: bool = False,
     ) -> SnapDevice | SnapVector:
         """Wait for a device or vector, and its state, see `waiting.wait_for`; returns a snapshot of it."""
 
         async def wait() -> Any:
-            return (await self.client.wait_for(device, vector, state, timeout)).snapshot()
+            return (await self.client.wait_for(device, vector, state, timeout, there)).snapshot()
 
         snapshot: SnapDevice | SnapVector = self._call(wait())
         return snapshot
@@ -121,20 +122,22 @@ class SyncClient:
         accept: Iterable[str] = ("Ok", "Idle"),
         until: Until = None,
         check: bool | None = None,
+        complete: bool = True,
         **values: Any,
     ) -> SnapVector | None:
         """Send a command, `members` or keywords naming the values, and wait for its effect, see `waiting.command`.
 
-        Returns a snapshot of the vector, or None with `wait=False`.
+        `check` and `complete` as for `IPyClient.send_newVector`. Returns a snapshot of the vector, or None with
+        `wait=False`.
         """
 
         async def send() -> Any:
             sent = {**(members or {}), **values}
             if not wait:
-                return await self.client.send_newVector(device, vector, None, sent, check=check)
-            self.client._check(device, vector, sent, check)
+                return await self.client.send_newVector(device, vector, None, sent, check=check, complete=complete)
+            self.client._check(device, vector, sent, check, complete)
             return await command(
-                self.client, device, vector, None, sent, timeout, accept, until, lambda live: live.snapshot()
+                self.client, device, vector, None, sent, timeout, accept, until, lambda live: live.snapshot(), complete
             )
 
         snapshot: SnapVector | None = self._call(send())

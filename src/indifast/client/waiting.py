@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from indifast.client import events
+from indifast.client.checks import INDICheckError, step_of
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
 from indifast.protocol.numbers import getfloat
-from indifast.protocol.rules import increment, range_of
 
 if TYPE_CHECKING:
     from indifast.client.ipyclient import IPyClient
@@ -38,8 +38,27 @@ class INDIAlert(Exception):
         self.message = message
 
 
-class INDICheckError(ValueError):
-    """A command that the vector, as it is defined, cannot take."""
+class INDIDeleted(OSError):
+    """The device or vector that was to answer was deleted: its driver has ended, or disconnected from its hardware.
+
+    `vectorname` is None where the whole device went; `message` is what came with the deletion.
+    """
+
+    def __init__(self, devicename: str, vectorname: str | None, message: str = "") -> None:
+        name = devicename if vectorname is None else f"{devicename}.{vectorname}"
+        super().__init__(f"{name} has gone: {message or 'its driver has ended, or disconnected'}")
+        self.devicename = devicename
+        self.vectorname = vectorname
+        self.message = message
+
+
+def _deleted(event: Any, devicename: str, *vectornames: str) -> INDIDeleted | None:
+    """The error, if an event says that a device, or one of its vectors, has gone."""
+    if not isinstance(event, events.delProperty) or event.devicename != devicename:
+        return None
+    if event.vectorname is not None and event.vectorname not in vectornames:
+        return None
+    return INDIDeleted(devicename, event.vectorname, event.message)
 
 
 class PingReply:
@@ -206,15 +225,21 @@ async def wait_for(
     vectorname: str | None,
     state: str | Iterable[str] | None,
     timeout: float | None,
+    there: bool = False,
 ) -> Any:
     """Wait until a device, or a vector, is defined and, if `state` is given, has that state or one of those.
 
-    Returns the device or vector, at once if all that is so already. TimeoutError after `timeout` seconds.
+    Returns the device or vector, at once if all that is so already. TimeoutError after `timeout` seconds. What is
+    deleted is waited for until it comes back, unless it was to be `there`: then INDIDeleted.
     """
     states = None if state is None else {state} if isinstance(state, str) else set(state)
 
     def test(_: Any) -> Any:
         found = _defined(client, devicename, vectorname)
+        if found is None and there:
+            if not client.connected:
+                raise ConnectionError("the connection was lost")
+            raise INDIDeleted(devicename, vectorname)
         if found is None or (states is not None and vectorname is not None and found.state not in states):
             return None
         return _Box(found)
@@ -247,18 +272,20 @@ async def command(
     accept: Iterable[str],
     until: Until,
     result: Callable[[Any], Any] = lambda vector: vector,
+    complete: bool = True,
 ) -> Any:
     """Send a command and wait for its effect.
 
-    Returns the vector at the first update of it with a state, received after sending, that leaves it in a state of
-    `accept` and fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot tell which command
-    an update answers: where other clients command the same vector, or a driver repeats itself, `until` makes sure.
+    Returns the vector at the first update of it with a state, or definition anew, received after sending, that leaves
+    it in a state of `accept` and fulfils `until`; Busy, and whatever else is not accepted, keeps waiting. INDI cannot
+    tell which command an update answers: where other clients command the same vector, or a driver repeats itself,
+    `until` makes sure.
 
     `result` makes of the vector what is returned, at once: by the time the caller runs, more may have come.
 
-    Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, ConnectionError if
-    the connection is lost, KeyError for a vector that is not defined, INDICheckError if there was nothing to send:
-    lights take no command.
+    Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, INDIDeleted if the
+    vector or its device is deleted, ConnectionError if the connection is lost, KeyError for a vector that is not
+    defined, INDICheckError if there was nothing to send: lights take no command.
     """
     vector = _defined(client, devicename, vectorname)
     if vector is None:
@@ -273,22 +300,27 @@ async def command(
     def test(event: Any) -> Any:
         if event is None:
             raise ConnectionError(f"the connection was lost before {devicename} {vectorname} answered")
+        if (gone := _deleted(event, devicename, vectorname)) is not None:
+            raise gone
         if vector._commands == commands or event.vectorname != vectorname or event.devicename != devicename:
             return None
-        if isinstance(event, events.delProperty):
-            raise ConnectionError(f"{devicename} {vectorname} was deleted")
-        if not isinstance(event, events.setVector) or any(event._element is element for element in earlier):
+        if not isinstance(event, (events.setVector, events.defVector)):
             return None
         if event.state is None:  # it says nothing of the command: the state is still the one from before
             return None
-        if vector.state in accepted and _fulfilled(vector, until):
-            return _Box(result(vector))
-        if vector.state == "Alert" and "Alert" not in accepted:
-            raise INDIAlert(devicename, vectorname, event.message or _last_message(vector))
+        if any(event._element is element for element in earlier):
+            return None
+        now = event.vector  # another one, if it was defined anew as another type
+        if now.state in accepted and _fulfilled(now, until):
+            return _Box(result(now))
+        if now.state == "Alert" and "Alert" not in accepted:
+            raise INDIAlert(devicename, vectorname, event.message or _last_message(now))
         return None
 
     async def send() -> None:
-        await client._send_members(vector, timestamp, members)
+        await client._send_members(vector, timestamp, members, complete)
+        if not vector.enable:
+            raise INDIDeleted(devicename, vectorname)
         if vector._commands == commands and client._can_send:
             raise INDICheckError(f"{devicename} {vectorname}: nothing was sent, so there is nothing to wait for")
 
@@ -321,51 +353,8 @@ def _has(vector: Any, name: str, target: Any) -> bool:
         value, tolerance = (getfloat(part) for part in target)
     else:
         value = getfloat(target)
-        tolerance = max(increment(member.step) / 2, 1e-6 * abs(value), 1e-9)
+        tolerance = max(step_of(member) / 2, 1e-6 * abs(value), 1e-9)
     return bool(abs(member.getfloatvalue() - value) <= tolerance)
-
-
-def check_command(devicename: str, vectorname: str, vector: Any, members: Mapping[str, Any]) -> None:
-    """Raise INDICheckError for a command that the vector, as it is defined, cannot take."""
-    name = f"{devicename} {vectorname}"
-    if vector is None or not vector.enable:
-        raise INDICheckError(f"{name} is not defined")
-    if vector.perm == "ro":
-        raise INDICheckError(f"{name} is read-only")
-    for member in members:
-        if member not in vector.data:
-            raise INDICheckError(f"{name} has no member {member}, only {', '.join(vector.data)}")
-    check = {"NumberVector": _check_numbers, "SwitchVector": _check_switches, "TextVector": _check_texts}
-    if vector.vectortype in check:
-        check[vector.vectortype](name, vector, members)
-
-
-def _check_numbers(name: str, vector: Any, members: Mapping[str, Any]) -> None:
-    for key, value in members.items():
-        try:
-            number = getfloat(value)
-        except TypeError:
-            raise INDICheckError(f"{name}: {value!r} for {key} is no number") from None
-        limits = range_of(vector.data[key].min, vector.data[key].max)
-        if limits is not None and not limits[0] <= number <= limits[1]:
-            raise INDICheckError(f"{name}: {number:g} for {key} is outside {limits[0]:g} to {limits[1]:g}")
-
-
-def _check_switches(name: str, vector: Any, members: Mapping[str, Any]) -> None:
-    for key, value in members.items():
-        if value not in ("On", "Off"):
-            raise INDICheckError(f"{name}: {value!r} for {key} is neither On nor Off")
-    on = sum(value == "On" for value in members.values())
-    if vector.rule in ("OneOfMany", "AtMostOne") and on > 1:
-        raise INDICheckError(f"{name}: {vector.rule} allows one switch On, not {on}")
-    if vector.rule == "OneOfMany" and not on:
-        raise INDICheckError(f"{name}: OneOfMany needs one switch On")
-
-
-def _check_texts(name: str, vector: Any, members: Mapping[str, Any]) -> None:
-    for key, value in members.items():
-        if not isinstance(value, str):
-            raise INDICheckError(f"{name}: the text {key} must be a str, not {type(value).__name__}")
 
 
 _uids = itertools.count(1)
@@ -506,13 +495,18 @@ class EventStream(Stream[Any]):
 
 
 class AlertWatch(Watcher):
-    """Makes a future fail: INDIAlert once a vector goes to Alert, OSError once it is deleted or the connection lost."""
+    """Makes a future fail: INDIAlert once a vector goes to Alert, INDIDeleted once it, or one of `needed`, is deleted,
+    ConnectionError once the connection is lost.
+    """
 
     urgent = True
 
-    def __init__(self, client: IPyClient, devicename: str, vectorname: str, future: asyncio.Future[None]) -> None:
+    def __init__(
+        self, client: IPyClient, devicename: str, vectorname: str, needed: Iterable[str], future: asyncio.Future[None]
+    ) -> None:
         self._client = client
         self._names = devicename, vectorname
+        self._needed = (vectorname, *needed)
         self._future = future
         attach(client, self)
 
@@ -521,10 +515,8 @@ class AlertWatch(Watcher):
             return
         if event is None:
             self._future.set_exception(ConnectionError(f"the connection was lost before {self._names[0]} answered"))
-        elif isinstance(event, events.delProperty):
-            device, name = self._names
-            if event.devicename == device and event.vectorname in (None, name):
-                self._future.set_exception(OSError(f"{device}.{name} has gone: its driver has ended, or disconnected"))
+        elif (gone := _deleted(event, self._names[0], *self._needed)) is not None:
+            self._future.set_exception(gone)
         elif (
             isinstance(event, events.setVector)
             and (event.devicename, event.vectorname) == self._names

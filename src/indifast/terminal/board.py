@@ -157,8 +157,7 @@ class Board:
         self.messages = MessageStore()
         self.linked = False
         """Whether the server is connected."""
-        self.trying = False
-        """Whether a connection is wanted, so that one that is lost is tried again."""
+        self._trying = False
         self.history: OrderedDict[tuple[str, str, str], deque[float]] = OrderedDict()
         self.blob_note: Callable[[Key], str] = lambda key: ""
         """Says whether BLOBs of a property are asked for; whoever asks for them sets it."""
@@ -193,6 +192,24 @@ class Board:
             self._wake()
 
     # -- in
+
+    @property
+    def trying(self) -> bool:
+        """Whether a connection is wanted, so that one that is lost is tried again."""
+        return self._trying
+
+    @trying.setter
+    def trying(self, trying: bool) -> None:
+        if trying != self._trying:
+            idle = not self._changes
+            self._trying = trying
+            self._touch_lost()
+            if idle and self._changes:
+                self._wake()
+
+    def _touch_lost(self) -> None:
+        """What was lost says why, and that depends on the link as it is now."""
+        self._changes.touched.update(key for key, shown in self.properties.items() if shown.lost)
 
     def receive(self, event: Any) -> None:
         """Note an event of the client. Costs next to nothing: there may be tens of thousands a second."""
@@ -247,6 +264,7 @@ class Board:
                 changes.link = True
                 if not self.linked:
                     self._lose()
+                self._touch_lost()
 
     def _define(self, event: Any) -> None:
         key = (event.devicename, event.vectorname)
@@ -285,7 +303,6 @@ class Board:
                 self._put(shown)
         for shown in self.properties.values():
             shown.lost = True
-            self._changes.touched.add(shown.key)
         self._changes.structure = True
 
     def _put(self, shown: Property) -> None:

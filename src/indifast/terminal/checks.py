@@ -6,34 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from indifast.client import getfloat
-from indifast.protocol.rules import increment, range_of
+from indifast.client.checks import limits, number, step_of
 
-
-def limits(member: Any) -> tuple[float, float] | None:
-    """The range of a number; None where it has none."""
-    return range_of(member.min, member.max)
-
-
-def step_of(member: Any) -> float:
-    """The increment of a number; 0 for none."""
-    return increment(member.step)
-
-
-def number(member: Any, text: str) -> float:
-    """The value of a number that was entered: decimal or sexagesimal, in range."""
-    if not text.strip():
-        raise ValueError("a number is needed")
-    try:
-        value = getfloat(text)
-    except TypeError:
-        raise ValueError(f"{text.strip()!r} is no number: write 12.5, 1e-3 or 12:30:00") from None
-    if not math.isfinite(value):
-        raise ValueError("a finite number is needed")
-    around = limits(member)
-    if around is not None and not around[0] <= value <= around[1]:
-        raise ValueError(f"{value:g} is outside {around[0]:g} to {around[1]:g}")
-    return value
+__all__ = ["limits", "number", "off_step", "step_of", "stepped", "switches", "toggled"]
 
 
 def _start(around: tuple[float, float] | None) -> float:

@@ -19,13 +19,15 @@ from textual.screen import ModalScreen
 from textual.suggester import Suggester
 from textual.widgets import Button, DirectoryTree, Input, Label, Select, Static, Tree
 
+from indifast.client.formats import dotted
+
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
 def suggested_name(device: str, member: str, timestamp: datetime, form: str) -> str:
     """A file name for a BLOB, free of anything that a file system or a shell stumbles over."""
     stem = _UNSAFE.sub("_", f"{device}_{member}").strip("._") or "BLOB"
-    return f"{stem[:120]}_{timestamp:%Y%m%d_%H%M%S}{_UNSAFE.sub('_', form)[:20]}"
+    return f"{stem[:120]}_{timestamp:%Y%m%d_%H%M%S}{_UNSAFE.sub('_', dotted(form))[:20]}"
 
 
 def free_path(folder: Path, name: str) -> Path:
