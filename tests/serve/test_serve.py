@@ -236,6 +236,26 @@ def test_messages_of_drivers_are_logged_by_day(tmp_path, toy):
     assert path.read_text().splitlines()[0] == "2026-01-02T03:04:05: Toy: hello & welcome"
 
 
+@pytest.mark.parametrize("name", [None, "indiserver"])
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_a_folder_for_messages_that_is_missing_ends_it_at_the_start(tmp_path, toy, how, name):
+    missing = tmp_path / "missing"
+    (tmp_path / "observatory.toml").write_text(f"message_log = '{missing}'")
+    words = ["-l", missing] if how == "option" else ["--config", tmp_path / "observatory.toml"]
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", *words, toy, name=name)
+    assert server.ended() == 1
+    assert f"{missing} is not a folder to write the log of messages to" in server.log
+    assert server.log.endswith(": good bye\n")
+    assert "Traceback" not in server.log
+    assert not missing.exists()
+
+
+def test_a_file_is_no_folder_for_messages(tmp_path, toy):
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", "-l", toy, toy)
+    assert server.ended() == 1
+    assert f"{toy} is not a folder" in server.log
+
+
 @pytest.mark.parametrize("flag", ["-v", "-vv", "-vvv"])
 def test_how_much_is_shown(tmp_path, toy, flag):
     with running(tmp_path, flag, "-p", "0", toy) as server:
