@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
 import re
 import signal
 import socket
@@ -17,6 +19,7 @@ import trustme
 from blackbox import LIMIT
 from serve_tools import Client, Server, free_port, getprop, port_of, running, until
 
+GET = "<getProperties version='1.7'/>"
 TELESCOPE = "Telescope Simulator"
 
 TOY = """
@@ -175,6 +178,74 @@ def test_it_ends_with_its_last_driver(tmp_path):
     lines = server.log.splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: Driver false: Terminated after #0 restarts\.", lines[-2])
     assert lines[-1].endswith(": good bye")
+
+
+ASYNCIO_PIPES = """
+import asyncio, sys
+async def main():
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
+    writer = asyncio.StreamWriter(transport, protocol, None, loop)
+    while data := await reader.read(4096):
+        writer.write(b"<defTextVector device='Pipes' name='T' state='Ok' perm='ro'><defText name='m'>hi</defText>"
+                     b"</defTextVector>")
+        {wait}
+asyncio.run(main())
+"""
+
+
+def asyncio_driver(folder, wait="await writer.drain()"):
+    """A driver in the way of many: asyncio pipes of its standard input and output."""
+    path = folder / "pipes_driver"
+    path.write_text(f"#!{sys.executable}\n{ASYNCIO_PIPES.format(wait=wait)}")
+    path.chmod(0o755)
+    return path
+
+
+HINT = "it seems to make asyncio pipes of its standard input and output"
+
+
+def test_a_driver_that_needs_pipes_fails_without_and_that_is_told(tmp_path):
+    driver = asyncio_driver(tmp_path)
+    server = Server(tmp_path, "-v", "-r", "0", "-u", f"{tmp_path}/x", "-p", "0", driver)
+    client = Client.tcp(port_of(server))
+
+    def asked_in_vain() -> bool:
+        with contextlib.suppress(OSError):
+            client.say(GET)
+        return server.process.poll() is not None
+
+    until(asked_in_vain, "its end")
+    assert server.ended() == 1
+    assert server.log.count(HINT) == 1
+    assert server.log.index("ConnectionResetError") < server.log.index(HINT) < server.log.index("Terminated after #0")
+    client.close()
+
+
+def test_a_driver_that_needs_pipes_and_only_warns_is_told_at_once(tmp_path):
+    with running(tmp_path, "-v", "-p", "0", asyncio_driver(tmp_path, "pass")) as server:
+        client = Client.tcp(port_of(server))
+        until(lambda: client.say(GET) and server.log.count("pipe closed by peer") > 2, "warnings")
+        assert server.log.count(HINT) == 1
+        client.close()
+
+
+@pytest.mark.parametrize("how", ["option", "fifo"])
+def test_a_driver_that_needs_pipes_can_have_them(tmp_path, how):
+    driver = asyncio_driver(tmp_path)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo, *(["--pipes", driver] if how == "option" else [])) as server:
+        client = Client.tcp(port_of(server)).say(GET)
+        if how == "fifo":
+            fifo.write_text(f"start {driver} --pipes\n")
+        for _ in range(3):
+            assert client.get("defTextVector", "Pipes")
+            client.say(GET)
+        assert HINT not in server.log
+        client.close()
 
 
 def test_a_driver_in_python(tmp_path):
