@@ -180,6 +180,45 @@ def test_it_ends_with_its_last_driver(tmp_path):
     assert lines[-1].endswith(": good bye")
 
 
+LENDER = """
+import socket
+sock = socket.socket(socket.AF_UNIX)
+sock.connect({!r})
+socket.send_fds(sock, [b"x"], [0])
+sock.recv(1)
+"""
+
+
+def test_a_ping_tells_a_driver_that_clients_have_come_and_gone(tmp_path):
+    """As libindi's own test looks for leaked descriptors: the answer comes after what was there before it."""
+    lender = tmp_path / "lender"
+    lender.write_text(f"#!{sys.executable}\n{LENDER.format(str(tmp_path / 'lent'))}")
+    lender.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "lent"))
+        listening.listen()
+        listening.settimeout(LIMIT)
+        with running(tmp_path, "-v", "-p", "0", lender) as server:
+            port = port_of(server)
+            held, _ = listening.accept()
+            _, (fd,), _, _ = socket.recv_fds(held, 1, 1)
+            driver = Client(socket.socket(fileno=fd))
+            driver.get("getProperties")
+
+            def descriptors() -> int:
+                driver.say("<pingRequest uid='1'/>\n").get("pingReply")
+                return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+
+            idle = descriptors()
+            for _ in range(20):
+                client = socket.create_connection(("127.0.0.1", port))
+                assert descriptors() == idle + 1
+                client.close()
+                assert descriptors() == idle
+            driver.close()
+            held.close()
+
+
 ASYNCIO_PIPES = """
 import asyncio, sys
 async def main():
