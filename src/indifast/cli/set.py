@@ -106,7 +106,7 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     target = assignment.target(client)
     if options.verbose:
         device, name = target or assignment.names[0]
-        for member, value in assignment.values.items():
+        for member, value in assignment.given(target).items():
             print(f"{device}.{name}.{member} <- {value}", file=sys.stderr)
     if assignment.kind is not None and options.wait is None:
         await client.send(_command(assignment))
@@ -114,7 +114,9 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     if target is None:
         raise assignment.missing(client)
     vector = client[target[0]][target[1]]
-    values = _blobs(assignment) if vector.vectortype == "BLOBVector" else assignment.values
+    values: dict[str, Any] = assignment.given(target)
+    if vector.vectortype == "BLOBVector":
+        values = _blobs(values)
     _check_members(vector, values)
     if options.check and vector.vectortype == "NumberVector":
         _check_given(vector, values)
@@ -145,12 +147,12 @@ def _check_given(vector: Any, values: dict[str, Any]) -> None:
             raise ToolError(sentence, Status.NOTHING)
 
 
-def _blobs(assignment: Assignment) -> dict[str, Any]:
+def _blobs(values: dict[str, str]) -> dict[str, Any]:
     """Files in place of their names."""
-    for name in assignment.values.values():
+    for name in values.values():
         if not Path(name).is_file():
             raise ToolError(f"{name}: there is no such file to send as a BLOB")
-    return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in assignment.values.items()}
+    return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in values.items()}
 
 
 def _command(assignment: Assignment) -> ElementTree.Element:
@@ -159,6 +161,6 @@ def _command(assignment: Assignment) -> ElementTree.Element:
     stamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     attributes = {"device": device, "name": name, "timestamp": stamp}
     root = ElementTree.Element(f"new{assignment.kind}Vector", attributes)
-    for member, value in assignment.values.items():
+    for member, value in assignment.given().items():
         ElementTree.SubElement(root, f"one{assignment.kind}", {"name": member}).text = value
     return root
