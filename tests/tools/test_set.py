@@ -101,6 +101,13 @@ def test_dots_in_names(tmp_path: Path, words: list[str]) -> None:
             assert (done.returncode, done.stderr) == (0, "")
             until(lambda name=name, number=number: tool("get", port, "-1", name).stdout == f"{number}\n")
             assert tool("eval", port, f'"{name}" == {number}').returncode == 0
+        if not words:
+            for query in ("D.T.P", "D.T.Q.R"):
+                assert tool("get", port, query).stdout.startswith(f"{query}.x=")
+            assert {line.rpartition("=")[0] for line in tool("get", port, "D.T").stdout.splitlines()} == {
+                "D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x",
+            }  # fmt: skip
+            assert "no property 'Z'" in tool("get", port, "-t", "1", "D.Z.x").stderr
 
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])
