@@ -92,6 +92,7 @@ cdef extern from "rewrite.h" nogil:
     ctypedef struct tz_blob_info:
         uint64_t chars, decoded
         uint8_t wrapped72
+        uint8_t short_line
 
     ctypedef struct tz_writer:
         const tz_token *tok
@@ -801,6 +802,9 @@ cdef class Element:
                 info[k].chars = content.chars()
                 info[k].decoded = content.scan.chars // 4 * 3 - content.scan.pads if content.relay else content.filled
                 info[k].wrapped72 = content.scan.wrapped72
+                info[k].short_line = (
+                    content.scan.unwrapped and content.scan.chars <= 72 and content.scan.position > content.scan.last
+                )
         w.blobs = info
         w.cuts = cuts
         tz_write_element(&w, 0, 0, False)

@@ -408,3 +408,39 @@ def test_enclen_outside_of_blob_vectors_is_not_passed_on(serve: Serve, cpp: Call
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not live to the end of what it is sent
         driver.send(definition("X") + bad)
     assert server.child.wait() != 0
+
+
+def arrives(driver: Channel, client: Channel, message: bytes, start: bytes) -> bool:
+    """Whether a message that is sent (once more) has come: it may be sent before somebody wants it."""
+    driver.send(message)
+    client.pump(0.1)
+    return any(each.startswith(start) for each in client.messages)
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+@pytest.mark.parametrize("length", [4, 28, 68, 72, 76, 144, 4000])
+def test_what_is_kept_of_enclen_does_not_stall_the_cpp_server(
+    serve: Serve, cpp: Callable[..., CppServer], hub: Hub, length: int, counted: int
+) -> None:
+    """It reads on by what `enclen` says: the frames and the messages behind them arrive, on its clients, too."""
+    content = b"A" * length
+    lines = b"".join(content[start : start + 72] + b"\n" for start in range(0, length, 72))
+    count = length + counted * lines.count(b"\n")
+    served = serve(programs=[[hub.program("one")]], devices=[])
+    _, driver = hub.accept()
+    driver.until_text("getProperties")
+    server = cpp(f"@localhost:{served.port}")
+    client = server.connect(GET)
+    until(lambda: arrives(driver, client, blob_definition("X"), b"<defBLOBVector"))
+    client.send(b"<enableBLOB device='X'>Also</enableBLOB>")  # to us it goes only when the device is known
+    until(lambda: arrives(driver, client, blob("X", "b", b"probe"), b"<setBLOBVector"))
+    for number in range(3):
+        one = b"<oneBLOB name='b' size='%d' format='.x' enclen='%d'>%s</oneBLOB>" % (length // 4 * 3, count, lines)
+        driver.send(b"<setBLOBVector device='X' name='b' state='Ok'>" + one + b"</setBLOBVector>")
+        driver.send(definition("X", f"behind{number}"))
+        said = client.until_text(f"behind{number}")
+        frame = [message for message in said if message.startswith(b"<setBLOBVector")][-1]
+        found = re.search(rb"<oneBLOB[^>]*>([A\s]*)", frame)
+        assert found is not None
+        texts = lines.split()
+        assert found[1].split()[: len(texts)] == texts  # behind long text 1.9.9 itself leaves bytes of its memory

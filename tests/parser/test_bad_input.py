@@ -238,6 +238,44 @@ def test_an_enclen_that_lies_is_ignored_and_never_passed_on(enclen: bytes, relay
         assert b"enclen" not in written(reader.elements[0])
 
 
+@CHUNKS
+@pytest.mark.parametrize(
+    ("text", "enclen", "kept"),
+    [
+        ("%s\n", 1, True),  # as libindi's own tests have it, and its server hands it on
+        ("\n%s\n    ", 1, True),
+        ("%s\n", 0, True),
+        ("%s", 0, True),
+        ("%s", 1, False),
+        ("\n%s", 1, False),
+        ("%s\n", 2, False),
+        ("\n%s\n", 2, False),
+        ("%s\n", -1, False),
+    ],
+)
+@pytest.mark.parametrize("length", [4, 28, 72])
+def test_an_enclen_may_count_the_line_break_behind_a_short_line(
+    text: str, enclen: int, kept: bool, length: int, size: int
+) -> None:
+    one = f"<oneBLOB name='b' size='3' format='.x' enclen='{length + enclen}'>{text % ('A' * length)}</oneBLOB>"
+    (element,) = Reader(relay=True).feed(f"<setBLOBVector>{one}</setBLOBVector>".encode(), size).elements
+    assert (f'enclen="{length + enclen}"'.encode() in written(element)) is kept
+    assert b"enclen" not in element.envelope(True)[0]
+
+
+@pytest.mark.parametrize("length", [76, 144, 7680])
+@pytest.mark.parametrize("columns", [72, 7680])
+def test_an_enclen_that_counts_line_breaks_of_longer_text_goes(length: int, columns: int) -> None:
+    """It stalls libindi's parser for good."""
+    text = b"".join(b"A" * min(columns, length - start) + b"\n" for start in range(0, length, columns))
+    for count in (len(text), len(text) - 1, length + 1):
+        if count == length:
+            continue
+        one = b"<oneBLOB name='b' size='3' format='.x' enclen='%d'>%s</oneBLOB>" % (count, text)
+        (element,) = Reader(relay=True).feed(b"<setBLOBVector>%s</setBLOBVector>" % one).elements
+        assert b"enclen" not in written(element)
+
+
 @pytest.mark.parametrize("columns", [71, 76, 10240])
 def test_a_right_enclen_goes_unless_the_text_is_wrapped_at_72(columns: int) -> None:
     text = base64.b64encode(bytes(7680))

@@ -76,7 +76,7 @@ def test_inline_and_attached_in_one_vector() -> None:
     assert [member.data for member in again.members] == [b"ABC", b"DEFGHIJKL", None, b"MN"]
     (attached,) = Tokenizer().feed(b"".join(element.envelope(True)))
     assert attached.attached == 3 and attached.carried == {"a", "b", "d"}
-    assert attached.members[0].attrs == {"name": "a", "size": "3", "len": "3", "attached": "true"}
+    assert attached.members[0].attrs == {"name": "a", "size": "3", "attached": "true"}
 
 
 def test_content_is_decoded_once_from_many_threads() -> None:

@@ -120,7 +120,7 @@ def test_envelope_forms() -> None:
     (element,) = read(blob_vector(wrapped(RAW)), relay=True)
     assert element.envelope(True) == (
         b'<setBLOBVector device="CCD" name="CCD1" state="Ok">\n'
-        b'    <oneBLOB name="CCD1" size="7680" format=".fits" len="7680" attached="true"/>\n</setBLOBVector>\n',
+        b'    <oneBLOB name="CCD1" size="7680" format=".fits" attached="true"/>\n</setBLOBVector>\n',
     )
     (element,) = read(blob_vector(b"", b"size='7680' format='.fits' len='7000' attached='true'"), relay=True)
     assert element.attached == 1 and element.blob and element.carried == {"CCD1"} and element.members[0].attached
@@ -134,6 +134,25 @@ def test_envelope_forms() -> None:
         b'<setBLOBVector device="CCD" name="CCD1" state="Ok">\n'
         b'    <oneBLOB name="CCD1" size="7680" format=".fits" len="7000" attached="true"/>\n</setBLOBVector>\n',
     )
+
+
+@pytest.mark.parametrize(
+    ("attributes", "attached"),
+    [
+        ("size='20' format='.fits'", 'size="20" format=".fits"'),  # libindi's own test: 21 bytes that are said to be 20
+        ("format='.fits' size='7680'", 'format=".fits" size="7680"'),
+        ("format='.fits'", 'format=".fits" size="7680"'),
+        ("size='7680' format='.fits.z'", 'size="7680" format=".fits.z"'),
+        ("size='9000' len='5' format='.fits'", 'size="9000" len="7680" format=".fits"'),
+        ("size='9000' format='.fits.z'", 'size="9000" format=".fits.z" len="7680"'),
+        ("format='.fits.fz' size='7000'", 'format=".fits.fz" size="7000" len="7680"'),
+    ],
+)
+def test_a_length_is_only_added_to_attached_content_where_the_size_is_that_of_other_bytes(
+    attributes: str, attached: str
+) -> None:
+    (element,) = read(blob_vector(wrapped(RAW), attributes.encode()), relay=True)
+    assert f'<oneBLOB name="CCD1" {attached} attached="true"/>'.encode() in element.envelope(True)[0]
 
 
 def test_every_root_is_known() -> None:

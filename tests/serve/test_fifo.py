@@ -43,11 +43,34 @@ async def shell(command: str) -> None:
         ("start @observatory", Command("start", "@observatory")),
         ("start My CCD@observatory:7625", Command("start", "My CCD@observatory:7625")),
         ('stop "My CCD"@observatory:7625', Command("stop", "My CCD@observatory:7625")),
+        ('start "ASI 120 -Guide"@localhost:7707', Command("start", "ASI 120 -Guide@localhost:7707")),
+        ("start ASI 120 -Guide@localhost:7707", Command("start", "ASI 120 -Guide@localhost:7707")),
+        ('start "CCD -n "x""@localhost', Command("start", "CCD -n x@localhost")),
+        ('start "CCD Imager Simulator @ sky"@localhost', Command("start", "CCD Imager Simulator @ sky@localhost")),
+        ("stop CCD Imager Simulator @ sky@[::1]:7625", Command("stop", "CCD Imager Simulator @ sky@[::1]:7625")),
+        ('start "CCD 1@observatory:7625"', Command("start", "CCD 1@observatory:7625")),
+        ('start "A/B"@observatory', Command("start", "A/B@observatory")),
     ],
 )
 def test_commands(line, command):
     assert parse(line) == command
     assert command.remote == ("@" in command.target)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("start /home/user@corp/drv", Command("start", "/home/user@corp/drv")),
+        ('start ./my@drv -n "A @ b"', Command("start", "./my@drv", {"INDIDEV": "A @ b"})),
+        ("stop lib@2/drv", Command("stop", "lib@2/drv")),
+        ("start ./drv.py --pipes", Command("start", "./drv.py", pipes=True)),
+        ('start drv -n "A" --pipes -c "b"', Command("start", "drv", {"INDIDEV": "A", "INDICONFIG": "b"}, pipes=True)),
+        ('start drv -n "--pipes"', Command("start", "drv", {"INDIDEV": "--pipes"})),
+    ],
+)
+def test_programs(line, command):
+    assert parse(line) == command
+    assert not command.remote
 
 
 @pytest.mark.parametrize(
@@ -70,6 +93,13 @@ def test_commands(line, command):
         'start @host -n "a"',
         "start -n",
         "start toy -",
+        "start toy --pipe",
+        'start toy --pipes "yes"',
+        "start @host --pipes",
+        "start CCD @ sky",
+        'start "CCD @ sky"',
+        "start CCD@host:port",
+        'start "/home/user@corp/drv"',
         'start toy -n "a\0b"',
         "start to\0y",
     ],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
 import re
 import signal
 import socket
@@ -17,6 +19,7 @@ import trustme
 from blackbox import LIMIT
 from serve_tools import Client, Server, free_port, getprop, port_of, running, until
 
+GET = "<getProperties version='1.7'/>"
 TELESCOPE = "Telescope Simulator"
 
 TOY = """
@@ -177,6 +180,113 @@ def test_it_ends_with_its_last_driver(tmp_path):
     assert lines[-1].endswith(": good bye")
 
 
+LENDER = """
+import socket
+sock = socket.socket(socket.AF_UNIX)
+sock.connect({!r})
+socket.send_fds(sock, [b"x"], [0])
+sock.recv(1)
+"""
+
+
+def test_a_ping_tells_a_driver_that_clients_have_come_and_gone(tmp_path):
+    """As libindi's own test looks for leaked descriptors: the answer comes after what was there before it."""
+    lender = tmp_path / "lender"
+    lender.write_text(f"#!{sys.executable}\n{LENDER.format(str(tmp_path / 'lent'))}")
+    lender.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "lent"))
+        listening.listen()
+        listening.settimeout(LIMIT)
+        with running(tmp_path, "-v", "-p", "0", lender) as server:
+            port = port_of(server)
+            held, _ = listening.accept()
+            _, (fd,), _, _ = socket.recv_fds(held, 1, 1)
+            driver = Client(socket.socket(fileno=fd))
+            driver.get("getProperties")
+
+            def descriptors() -> int:
+                driver.say("<pingRequest uid='1'/>\n").get("pingReply")
+                return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+
+            idle = descriptors()
+            for _ in range(20):
+                client = socket.create_connection(("127.0.0.1", port))
+                assert descriptors() == idle + 1
+                client.close()
+                assert descriptors() == idle
+            driver.close()
+            held.close()
+
+
+ASYNCIO_PIPES = """
+import asyncio, sys
+async def main():
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
+    writer = asyncio.StreamWriter(transport, protocol, None, loop)
+    while data := await reader.read(4096):
+        writer.write(b"<defTextVector device='Pipes' name='T' state='Ok' perm='ro'><defText name='m'>hi</defText>"
+                     b"</defTextVector>")
+        {wait}
+asyncio.run(main())
+"""
+
+
+def asyncio_driver(folder, wait="await writer.drain()"):
+    """A driver in the way of many: asyncio pipes of its standard input and output."""
+    path = folder / "pipes_driver"
+    path.write_text(f"#!{sys.executable}\n{ASYNCIO_PIPES.format(wait=wait)}")
+    path.chmod(0o755)
+    return path
+
+
+HINT = "it seems to make asyncio pipes of its standard input and output"
+
+
+def test_a_driver_that_needs_pipes_fails_without_and_that_is_told(tmp_path):
+    driver = asyncio_driver(tmp_path)
+    server = Server(tmp_path, "-v", "-r", "0", "-u", f"{tmp_path}/x", "-p", "0", driver)
+    client = Client.tcp(port_of(server))
+
+    def asked_in_vain() -> bool:
+        with contextlib.suppress(OSError):
+            client.say(GET)
+        return server.process.poll() is not None
+
+    until(asked_in_vain, "its end")
+    assert server.ended() == 1
+    assert server.log.count(HINT) == 1
+    assert server.log.index("ConnectionResetError") < server.log.index(HINT) < server.log.index("Terminated after #0")
+    client.close()
+
+
+def test_a_driver_that_needs_pipes_and_only_warns_is_told_at_once(tmp_path):
+    with running(tmp_path, "-v", "-p", "0", asyncio_driver(tmp_path, "pass")) as server:
+        client = Client.tcp(port_of(server))
+        until(lambda: client.say(GET) and server.log.count("pipe closed by peer") > 2, "warnings")
+        assert server.log.count(HINT) == 1
+        client.close()
+
+
+@pytest.mark.parametrize("how", ["option", "fifo"])
+def test_a_driver_that_needs_pipes_can_have_them(tmp_path, how):
+    driver = asyncio_driver(tmp_path)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo, *(["--pipes", driver] if how == "option" else [])) as server:
+        client = Client.tcp(port_of(server)).say(GET)
+        if how == "fifo":
+            fifo.write_text(f"start {driver} --pipes\n")
+        for _ in range(3):
+            assert client.get("defTextVector", "Pipes")
+            client.say(GET)
+        assert HINT not in server.log
+        client.close()
+
+
 def test_a_driver_in_python(tmp_path):
     (tmp_path / "observatory.py").write_text(
         "from indifast import Device, IPyDriver, TextMember, TextVector\n"
@@ -234,6 +344,26 @@ def test_messages_of_drivers_are_logged_by_day(tmp_path, toy):
         path = tmp_path / "2026-01-02.islog"
         until(lambda: path.exists() and path.read_text())
     assert path.read_text().splitlines()[0] == "2026-01-02T03:04:05: Toy: hello & welcome"
+
+
+@pytest.mark.parametrize("name", [None, "indiserver"])
+@pytest.mark.parametrize("how", ["option", "file"])
+def test_a_folder_for_messages_that_is_missing_ends_it_at_the_start(tmp_path, toy, how, name):
+    missing = tmp_path / "missing"
+    (tmp_path / "observatory.toml").write_text(f"message_log = '{missing}'")
+    words = ["-l", missing] if how == "option" else ["--config", tmp_path / "observatory.toml"]
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", *words, toy, name=name)
+    assert server.ended() == 1
+    assert f"{missing} is not a folder to write the log of messages to" in server.log
+    assert server.log.endswith(": good bye\n")
+    assert "Traceback" not in server.log
+    assert not missing.exists()
+
+
+def test_a_file_is_no_folder_for_messages(tmp_path, toy):
+    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", "-l", toy, toy)
+    assert server.ended() == 1
+    assert f"{toy} is not a folder" in server.log
 
 
 @pytest.mark.parametrize("flag", ["-v", "-vv", "-vvv"])

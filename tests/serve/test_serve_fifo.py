@@ -109,6 +109,37 @@ def test_a_remote_server_comes_and_goes(tmp_path, fifo, toy):
         assert near.ended() == 0
 
 
+@pytest.mark.parametrize("device", ["ASI 120 -Guide", "CCD Imager Simulator @ sky"])
+@pytest.mark.parametrize("form", ['"{}"@127.0.0.1:{}', "{}@127.0.0.1:{}", '"{}@127.0.0.1:{}"'])
+def test_a_device_elsewhere_whose_name_has_separators(tmp_path, fifo, toy, device, form, monkeypatch):
+    monkeypatch.setenv("INDIDEV", device)
+    (tmp_path / "near").mkdir()
+    with (
+        running(tmp_path, "-v", "-p", "0", toy) as far,
+        running(tmp_path / "near", "-v", "-p", "0", "-f", fifo) as near,
+    ):
+        driver = form.format(device, port_of(far))
+        client = Client.tcp(port_of(near)).say("<getProperties version='1.7'/>")
+        send(fifo, f"start {driver}")
+        assert client.get("defTextVector", device)
+        send(fifo, f"stop {driver}")
+        assert client.get("delProperty").device == device
+        client.close()
+
+
+def test_a_program_below_a_folder_with_an_at_sign(tmp_path, fifo, toy):
+    folder = tmp_path / "user@corp"
+    folder.mkdir()
+    path = toy.rename(folder / "drv")
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
+        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        send(fifo, f'start {path} -n "A @ b"')
+        assert client.get("defTextVector", "A @ b")
+        send(fifo, f"stop {path}")
+        assert client.get("delProperty").device == "A @ b"
+        client.close()
+
+
 def test_as_kstars_has_it(tmp_path, fifo, toy):
     """-r 0, a FIFO that is held open, and the line by which a dead driver is found."""
     held = os.open(fifo, os.O_RDWR)

@@ -32,6 +32,19 @@ def test_kinds_of_drivers():
     assert options.python == ["observatory.cameras:make"]
 
 
+def test_an_at_sign_may_belong_to_a_device_or_to_a_path():
+    words = ["CCD Imager Simulator @ sky@far", "A @ b@[::1]:7001", "/home/user@corp/drv", "./my@drv", "lib@2/drv"]
+    options = parse_arguments(words)
+    assert options.remotes == [Remote("far", device="CCD Imager Simulator @ sky"), Remote("::1", 7001, "A @ b")]
+    assert options.programs == [Program("/home/user@corp/drv"), Program("./my@drv"), Program("lib@2/drv")]
+
+
+def test_programs_with_pipes():
+    options = parse_arguments(["--pipes", "./a.py", "-v", "--pipes=indi_b", "indi_c"])
+    assert options.programs == [Program("./a.py", pipes=True), Program("indi_b", pipes=True), Program("indi_c")]
+    assert parse_arguments(["--pipes", "./a.py"]).programs == [Program("./a.py", pipes=True)]
+
+
 def test_a_negative_number_of_restarts_is_none():
     assert parse_arguments(["-r", "-5", "indi_a"]).restarts == 0
 
@@ -56,6 +69,9 @@ def test_more_memory_than_fits_into_32_bits():
         ["--host"],
         ["--stats=soon", "indi_a"],
         ["--help=x", "indi_a"],
+        ["--pipes"],
+        ["--pipes", "CCD@far"],
+        ["--pipes", "observatory.dome:make"],
     ],
 )
 def test_what_makes_no_sense_is_answered_by_the_usage(words):
@@ -63,7 +79,7 @@ def test_what_makes_no_sense_is_answered_by_the_usage(words):
         parse_arguments(words)
 
 
-@pytest.mark.parametrize("word", ["@", "a@", "@host:port", "@host:0", "@host:70000", "a@b@c:d", "@[::1"])
+@pytest.mark.parametrize("word", ["@", "a@", "@host:port", "@host:0", "@host:70000", "a@b@c:d", "@[::1", "CCD @ sky"])
 def test_remote_servers_that_are_none(word):
     with pytest.raises(ConfigError):
         parse_arguments([word])

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,20 @@ from blackbox import LIMIT
 from loops import on_every_loop, run_on
 from server_tools import Client, Echo, blob_vector, eventually
 
+from indifast import new_event_loop
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
 from indifast.driver.propertymembers import BLOBMember
 from indifast.driver.propertyvectors import BLOBVector
 from indifast.protocol.complaints import BURST
+from indifast.protocol.limits import Limits
+from indifast.routing.outbox import DriverOutbox
+from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
+from indifast.server.core import Core
+from indifast.transport.connect import listen_on
+from indifast.transport.loop import own_event_loop
+from indifast.transport.stream import SocketStream, Stream
 
 MIB = 1 << 20
 WANTS = b"<getProperties version='1.7'/><enableBLOB device='Cam'>Also</enableBLOB>"
@@ -589,3 +598,57 @@ def test_the_limit_of_descriptors_is_raised_for_many_clients() -> None:
         asyncio.run(main())
     """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+class Watched(SocketStream):
+    """A driver's stream. Notes what `state` gives when the server wakes it to write."""
+
+    def __init__(self, sock: socket.socket, state: Callable[[], Any]) -> None:
+        super().__init__(sock)
+        self.noted: list[Any] = []
+        self._state = state
+
+    def wake(self) -> None:
+        self.noted.append(self._state())
+        super().wake()
+
+
+@pytest.mark.parametrize("factory", [own_event_loop, asyncio.new_event_loop, new_event_loop])
+def test_an_answer_leaves_after_all_that_came_before_the_question_or_with_it(
+    factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """One connection comes, another one ends: a ping tells that this is done, whatever is looked at first."""
+
+    async def scenario() -> None:
+        core = Core(Limits())
+        accepted: list[Stream] = []
+        listening = socket.create_server(("127.0.0.1", 0))
+        address = listening.getsockname()
+        listener = listen_on([listening], accepted.append)
+        (ours, driver), (theirs, client) = socket.socketpair(), socket.socketpair()
+        peer = Peer(Kind.CLIENT, "client", core.new_outbox())
+        gone: list[Exception | None] = []
+        core.carry(peer, SocketStream(theirs), gone.append)
+        stream = Watched(ours, lambda: (len(accepted), len(gone)))
+        core.carry(Peer(Kind.DRIVER, "driver", DriverOutbox()), stream, lambda exc: None)
+        driver.setblocking(False)
+        core.flush()
+        await asyncio.sleep(0)
+        stream.noted.clear()
+
+        driver.send(b"<pingRequest uid='1'/>\n")
+        client.close()
+        other = socket.create_connection(address)
+        await eventually(lambda: stream.noted)
+        assert stream.noted == [(1, 1)]
+
+        listener.close()
+        for each in (stream, *accepted):
+            each.abort()
+        await asyncio.sleep(0)
+        core.close()
+        driver.close()
+        other.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(scenario())

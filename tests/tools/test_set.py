@@ -43,6 +43,14 @@ def test_a_device_with_dots_in_its_name() -> None:
     assert assignment.values == {"E": "1", "F": "2"}
 
 
+def test_a_member_with_dots_in_its_name() -> None:
+    assignment = parse_assignment("D.T.B.x;y=1;2")
+    assert [(*target, *assignment.given(target)) for target in assignment.names] == [
+        ("D", "T", "B.x", "y"), ("D", "T.B", "x", "y"), ("D.T", "B", "x", "y"),
+    ]  # fmt: skip
+    assert assignment.given() == {"B.x": "1", "y": "2"}, "as indi_setprop reads it"
+
+
 @pytest.mark.parametrize("text", ["", "D", "D.P.E", "D.P=1", "D..E=1", "D.P.A;B=1", "D.P.A;B=1;2;3", "D.P.A;;B=1;2;3"])
 def test_no_assignment(text: str) -> None:
     with pytest.raises(ToolError):
@@ -67,6 +75,45 @@ def test_a_number_that_was_left_out_is_not_taken_for_0(server: int) -> None:
 
 def value(port: int, name: str) -> str:
     return libindi("getprop", port, "-1", name).stdout.strip()
+
+
+DOTTED = """
+from indifast import Device, IPyDriver, NumberMember, NumberVector
+
+class Dotted(IPyDriver):
+    async def rxevent(self, event):
+        for member, value in event.items():
+            event.vector[member] = value
+        await event.vector.send_setVector(state="Ok")
+
+def vector(name, *members):
+    return NumberVector(name, name, "", "rw", "Ok", [NumberMember(m, m, "%g", 0, 0, 0, 0) for m in members])
+
+def make():
+    return Dotted(Device("D", [vector("T", "B.x", "y")]), Device("D.T", [vector("P", "x"), vector("Q.R", "x")]))
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--wait", "Ok"], ["-n"]])
+def test_dots_in_names(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "dotted.py").write_text(DOTTED)
+    port = free_port()
+    command = [sys.executable, "-m", "indifast", "serve", "-p", str(port), "-u", f"{tmp_path}/socket", "dotted:make"]
+    with Child(command, tmp_path, env=python_environment(), cwd=tmp_path):
+        until(lambda: not tool("get", port, "D.T.y").returncode)
+        names = ["D.T.B.x"] if "-n" in words else ["D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x"]
+        for number, name in enumerate(names, 1):
+            done = tool("set", port, *words, f"{name}={number}")
+            assert (done.returncode, done.stderr) == (0, "")
+            until(lambda name=name, number=number: tool("get", port, "-1", name).stdout == f"{number}\n")
+            assert tool("eval", port, f'"{name}" == {number}').returncode == 0
+        if not words:
+            for query in ("D.T.P", "D.T.Q.R"):
+                assert tool("get", port, query).stdout.startswith(f"{query}.x=")
+            assert {line.rpartition("=")[0] for line in tool("get", port, "D.T").stdout.splitlines()} == {
+                "D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x",
+            }  # fmt: skip
+            assert "no property 'Z'" in tool("get", port, "-t", "1", "D.Z.x").stderr
 
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])

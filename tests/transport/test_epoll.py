@@ -382,3 +382,41 @@ def test_the_loop_is_uvloops_where_that_is_installed(monkeypatch: pytest.MonkeyP
     loop = new_event_loop()
     loop.close()
     assert type(loop) is asyncio.SelectorEventLoop
+
+
+def test_what_is_to_be_called_at_the_end_of_a_look_is_called_before_the_next_one() -> None:
+    """Behind all whose descriptors were ready, each time once; an exception is reported, and the others are called."""
+    told: list[str] = []
+    failures: list[BaseException] = []
+
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        assert isinstance(loop, EventLoop)
+        loop.set_exception_handler(lambda loop, context: failures.append(context["exception"]))
+        loop.call_at_end(lambda: told.append("outside"))
+        assert not told
+        await asyncio.sleep(0)
+        with contextlib.ExitStack() as stack:
+            pairs = []
+            for _ in range(3):
+                pairs.append(socket.socketpair())
+                stack.enter_context(pairs[-1][0])
+                stack.enter_context(pairs[-1][1])
+
+            def read(number: int) -> None:
+                pairs[number][0].recv(10)
+                told.append(f"read {number}")
+                if number == 1:
+                    loop.call_at_end(lambda: 1 // 0)
+                loop.call_at_end(lambda: told.append(f"end {number}"))
+                loop.call_soon(told.append, f"soon {number}")
+
+            make_readable(loop, pairs, read)
+            while len(told) < 10:
+                await asyncio.sleep(0)
+            for ours, _ in pairs:
+                loop.remove_reader(ours)
+
+    run(main)
+    numbers = [0, 1, 2]
+    assert told == ["outside", *(f"{what} {number}" for what in ("read", "end", "soon") for number in numbers)]
+    assert [type(each) for each in failures] == [ZeroDivisionError]

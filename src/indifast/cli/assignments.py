@@ -23,14 +23,26 @@ class Assignment:
     names: tuple[tuple[str, str], ...]
     """(device, property) that the name may mean."""
     values: dict[str, str]
+    """Of the members, if the last dot is the one before the first member's name; see `given`."""
     kind: str | None = None
+    firsts: tuple[str, ...] = ()
+    """The first member's name for each of `names`: it may have dots."""
 
     def target(self, client: Any) -> tuple[str, str] | None:
-        """The (device, property) that the client knows."""
-        for device, name in self.names:
+        """The (device, property) that the client knows, with the first member if there is such a one."""
+        known = None
+        for (device, name), first in zip(self.names, self.firsts, strict=True):
             if device in client and name in client[device] and client[device][name].enable:
-                return device, name
-        return None
+                if first in client[device][name]:
+                    return device, name
+                known = known or (device, name)
+        return known
+
+    def given(self, target: tuple[str, str] | None = None) -> dict[str, str]:
+        """Members and their values, where this (device, property) is meant; by default as indi_setprop reads it."""
+        first = self.firsts[self.names.index(target or self.names[0])]
+        _, *others = self.values
+        return {first: next(iter(self.values.values()))} | {name: self.values[name] for name in others}
 
     def missing(self, client: Any) -> ToolError:
         """Why there is no target."""
@@ -56,7 +68,9 @@ def parse_assignment(text: str, kind: str | None = None) -> Assignment:
     names = splits(head)  # of more than two dots, the server's devices tell which separate
     members = f"{names[-1][2]}{semicolon}{tail}"
     values = _values(text, members, right)
-    return Assignment(text, tuple((device, name) for device, name, _ in names), values, TYPES[kind] if kind else None)
+    targets = tuple((device, name) for device, name, _ in names)
+    firsts = tuple(member for _, _, member in names)
+    return Assignment(text, targets, values, TYPES[kind] if kind else None, firsts)
 
 
 def _values(text: str, members: str, right: str) -> dict[str, str]:

@@ -88,7 +88,7 @@ def _complete(client: IPyClient, patterns: list[Pattern]) -> bool:
     if any(pattern.wild for pattern in patterns):
         return False
     known = list(vectors_of(client))
-    return all(any(True for vector in known for _ in pattern.members(vector)) for pattern in patterns)
+    return all(any(pattern.is_member(vector) for vector in known) for pattern in patterns)
 
 
 def _found(client: IPyClient, patterns: list[Pattern], write_only: bool) -> list[tuple[Any, str]]:

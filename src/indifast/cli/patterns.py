@@ -28,6 +28,13 @@ def splits(text: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def _shorter(text: str) -> list[tuple[str, str, str]]:
+    """What a dotted name may mean besides, where devices or properties have dots: a property, a device."""
+    parts = text.split(".")
+    cuts = range(1, len(parts)) if len(parts) > 2 else ()
+    return [(".".join(parts[:cut]), ".".join(parts[cut:]), "*") for cut in cuts] + [(text, "*", "*")]
+
+
 class Pattern:
     """One query."""
 
@@ -38,9 +45,11 @@ class Pattern:
         self.text = text
         self.wild = "*" in text or text.count(".") < 2
         """It may match more than one member."""
-        self._splits = splits(text)
-        self.explicit = all("*" not in device + name for device, name, _ in self._splits)
+        full = splits(text)
+        self.explicit = all("*" not in device + name for device, name, _ in full)
         """Device and property are named in full."""
+        self._full = len(full)
+        self._splits = full + _shorter(text)
         self._globs = [tuple(map(_glob, split)) for split in self._splits]
 
     def __repr__(self) -> str:
@@ -59,6 +68,14 @@ class Pattern:
                 yield from found
                 return
 
+    def is_member(self, vector: Any) -> bool:
+        """A member of this property is meant, or what it says of itself: there is nothing else to come."""
+        return any(
+            device.fullmatch(vector.devicename) and name.fullmatch(vector.name)
+            and (split[2] in ATTRIBUTES or split[2] in vector)
+            for split, (device, name, _) in zip(self._splits[: self._full], self._globs, strict=False)
+        )  # fmt: skip
+
     def names_vector(self, vector: Any) -> bool:
         """A property is meant, or something of it."""
         return any(
@@ -75,11 +92,12 @@ class Pattern:
             if error := unusable(client, device, name):
                 return error
         devices = [name for name, device in client.items() if device.enable]
-        best = self._splits[0]
-        for split, globs in zip(self._splits, self._globs, strict=True):
-            if any(map(globs[0].fullmatch, devices)):
-                best = split
-        device, name, member = best
+        known = [any(map(globs[0].fullmatch, devices)) for globs in self._globs]
+        full, shorter = known[: self._full], known[self._full :]
+        best = max((index for index, found in enumerate(full) if found), default=None)
+        if best is None:
+            best = self._full + shorter.index(True) if any(shorter) else 0
+        device, name, member = self._splits[best]
         meant = [each for each in devices if _glob(device).fullmatch(each)]
         if not meant:
             return unknown("device", device, devices, "on this server")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from indifast.protocol.drivernames import is_program, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
 
 TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
@@ -27,6 +28,7 @@ Options, which may be bundled (-vvp PORT):
  -v       : show key events, no traffic
  -vv      : -v + heads of messages
  -vvv     : -vv + complete messages, without the content of BLOBs
+ --pipes P        : the driver P, a program, with two pipes in place of one socket; BLOBs come inline
  --host H         : listen on this name or address, default {host}
  --tls-cert FILE  : TLS with this certificate (PEM); clients without TLS are not served then
  --tls-key FILE   : its key, if that is not in the same file
@@ -47,13 +49,12 @@ LOCAL_SOCKET = "/tmp/indiserver"
 # The native front is compiled with these and must see the same words as options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
-LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config")
+LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes")
 """Options with a value, in the next word or behind "="."""
 LONG_FLAGS = ("stats", "record-blobs", "help", "version")
 """Options without; "stats" may have one behind "="."""
 
 _PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when the first is looked at, not at every start
-_REMOTE = r"(?P<device>[^@]*)@(?P<host>\[[^\]]+\]|[^:\[\]]+)(?::(?P<port>\d+))?"
 
 
 class UsageError(Exception):
@@ -125,7 +126,7 @@ class Options:
 
     def add_driver(self, word: str) -> None:
         """A driver as it stands on the command line."""
-        if "@" in word:
+        if not is_program(word):
             self.remotes.append(parse_remote(word))
         elif re.fullmatch(_PYTHON, word):
             self.python.append(word)
@@ -135,10 +136,11 @@ class Options:
 
 def parse_remote(word: str) -> Remote:
     """`[device]@host[:port]`; an IPv6 address stands in brackets."""
-    match = re.fullmatch(_REMOTE, word)
-    if match is None or not 0 < int(match["port"] or PORT) < 65536:
+    found = split_remote(word)
+    if found is None:
         raise ConfigError(f"{word!r} is not [device]@host[:port]")
-    return Remote(match["host"].strip("[]"), int(match["port"] or PORT), match["device"] or None)
+    device, host, port = found
+    return Remote(host, port, device)
 
 
 def parse_arguments(words: Sequence[str]) -> Options:
@@ -212,6 +214,10 @@ def _set(options: Options, name: str, value: str) -> None:
             options.stats = True
             if value:
                 options.stats_interval = _seconds(value)
+        case "pipes":
+            if not is_program(value) or re.fullmatch(_PYTHON, value):
+                raise UsageError(f"--pipes requires a program, not {value!r}")
+            options.programs.append(Program(value, pipes=True))
         case "record-blobs":
             options.record_blobs = True
         case "host" | "record":

@@ -262,7 +262,7 @@ class _Supervisor:
             if remote is not None:
                 self._start_remote(remote)
             else:
-                self._start_program(Program(command.target, environment=command.options))
+                self._start_program(Program(command.target, environment=command.options, pipes=command.pipes))
             return
         if remote is not None:
             found = self._stop_remote(remote)

@@ -116,16 +116,17 @@ def _looks(assignment: Assignment, options: argparse.Namespace) -> bool:
 async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
     target = assignment.target(client)
     if not _looks(assignment, options):
-        _tell(target or assignment.names[0], assignment.values, options)
+        _tell(target or assignment.names[0], assignment.given(target), options)
         await client.send(_command(assignment))
         return
     if target is None:
         raise assignment.missing(client)
     vector = client[target[0]][target[1]]
-    values = _blobs(assignment) if vector.vectortype == "BLOBVector" else assignment.values
+    given = assignment.given(target)
+    values: dict[str, Any] = _blobs(given) if vector.vectortype == "BLOBVector" else dict(given)
     _check_members(vector, values)
     sent = sent_members(vector, values, options.all)
-    _tell(target, {name: assignment.values.get(name, value) for name, value in sent.items()}, options)
+    _tell(target, {name: given.get(name, value) for name, value in sent.items()}, options)
     keywords = {"members": values, "check": options.check, "complete": options.all}
     if options.wait is None:
         await client.send_newVector(*target, **keywords)
@@ -161,12 +162,12 @@ def _check_members(vector: Any, values: dict[str, Any]) -> None:
             raise unknown("member", name, vector, f"of {vector.devicename}.{vector.name}")
 
 
-def _blobs(assignment: Assignment) -> dict[str, Any]:
+def _blobs(values: dict[str, str]) -> dict[str, Any]:
     """Files in place of their names."""
-    for name in assignment.values.values():
+    for name in values.values():
         if not Path(name).is_file():
             raise ToolError(f"{name}: there is no such file to send as a BLOB")
-    return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in assignment.values.items()}
+    return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in values.items()}
 
 
 def _command(assignment: Assignment) -> ElementTree.Element:
@@ -175,6 +176,6 @@ def _command(assignment: Assignment) -> ElementTree.Element:
     stamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     attributes = {"device": device, "name": name, "timestamp": stamp}
     root = ElementTree.Element(f"new{assignment.kind}Vector", attributes)
-    for member, value in assignment.values.items():
+    for member, value in assignment.given().items():
         ElementTree.SubElement(root, f"one{assignment.kind}", {"name": member}).text = value
     return root

@@ -168,6 +168,7 @@ typedef struct {
     uint64_t chars;       /* base64 characters, 0: no content */
     uint64_t decoded;     /* bytes they stand for */
     uint8_t wrapped72;
+    uint8_t short_line;   /* one line of at most 72 characters with white space behind it, which `enclen` may count */
 } tz_blob_info;
 
 typedef struct {
@@ -207,22 +208,32 @@ static void tz_write_number(tz_out *o, const char *name, uint64_t value) {
     tz_put(o, s, (size_t)n);
 }
 
+/* `enclen` is right, for the text as it is written, and no reader of libindi stalls on it: it reads one character more
+ * for each 72 counted, which has to be white space. */
+static inline int tz_good_enclen(const tz_blob_info *info, int64_t count) {
+    return (info->wrapped72 && count == (int64_t)info->chars) ||
+           (info->short_line && count == (int64_t)info->chars + 1);
+}
+
 /* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it);
- * `enclen` only where it is right and needed; `attached` and `len` as the form wants them. */
+ * `enclen` only where it is right and needed; `attached` as the form wants it. `len` is what its sender wrote, or says
+ * how much of the file is content where that is compressed: `size` does not tell it then. */
 static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *info) {
     const tz_token *t = &w->tok[i], *a;
     int from_fd = !info && tz_attached(w->tok, i, w->b);
     int attach = w->attached && (info || from_fd);
-    int size_done = 0, len_done = 0;
+    int size_done = 0, len_done = 0, compressed = 0;
+    int64_t size = -1;
     for (uint32_t k = 1; k <= t->vlen; k++) {
         a = t + k;
         if (tz_is(w->b, a->a, a->alen, "enclen", 6)) {
-            if (attach || !info || !info->wrapped72 || tz_integer(w->b + a->v, a->vlen) != (int64_t)info->chars) continue;
+            if (attach || !info || !tz_good_enclen(info, tz_integer(w->b + a->v, a->vlen))) continue;
         } else if (tz_is(w->b, a->a, a->alen, "attached", 8)) {
             continue;
         } else if (tz_is(w->b, a->a, a->alen, "size", 4)) {
             size_done = 1;
-            if (tz_integer(w->b + a->v, a->vlen) < 0) {
+            size = tz_integer(w->b + a->v, a->vlen);
+            if (size < 0) {
                 tz_write_number(w->out, "size", info ? info->decoded : 0);
                 continue;
             }
@@ -230,11 +241,14 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
             len_done = 1;
             tz_write_number(w->out, "len", info->decoded);
             continue;
+        } else if (tz_is(w->b, a->a, a->alen, "format", 6)) {
+            compressed = a->vlen && (w->b[a->v + a->vlen - 1] | 32) == 'z'; /* .z .fz .gz */
         }
         tz_write_attr(w, a);
     }
     if (!size_done) tz_write_number(w->out, "size", info ? info->decoded : 0);
-    if (attach && info && !len_done) tz_write_number(w->out, "len", info->decoded);
+    if (attach && info && !len_done && compressed && size >= 0 && size != (int64_t)info->decoded)
+        tz_write_number(w->out, "len", info->decoded);
     if (attach) TZ_PUTS(w->out, " attached=\"true\"");
 }
 

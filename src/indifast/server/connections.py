@@ -76,8 +76,7 @@ class Connection:
         if messages is None:
             return
         if elements:
-            self.core.receive(self.peer, messages)
-            self._keep_pace()
+            self.core.receive(self.peer, messages, self)
             if len(elements) > _MANY:
                 self.stream.read_limit = _SHORT_READ
             elif len(elements) < _FEW:
@@ -194,13 +193,13 @@ class Connection:
                 self.last_read = time.monotonic()
                 self.stream.resume_reading()
 
-    def _keep_pace(self) -> None:
+    def keep_pace(self) -> None:
         """Stop reading a producer while all of its readers are behind, for a bounded time.
 
         Everything that was read is routed and written by now, answers to pings included. One frame may wait while the
         next one arrives, so that readers never wait for the producer.
         """
-        if self._pace_timer is not None:
+        if self._pace_timer is not None or self._lost:
             return
         pace = self._pace = self.peer.pace_before
         if pace is not None and not pace.begun:

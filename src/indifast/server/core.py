@@ -18,6 +18,7 @@ from indifast.routing.outbox import Outbox, Property
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
 from indifast.server.connections import Connection
+from indifast.transport.loop import end_of_turn
 from indifast.transport.stream import Stream, read_buffer
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ _MAX_LOGGED = 100  # losses and refusals per peer that are logged
 class Core:
     """Connects streams and drivers in this process with the router, for as long as the server runs.
 
-    Everything happens on the event loop's thread. What a batch of received messages causes is written once the whole
-    batch is routed: one wake-up and one write per peer.
+    Everything happens on the event loop's thread. What is received in one turn of the loop is written at the end of it:
+    one wake-up and one write per peer. So whoever hears an answer can rely on it that all that came to the server
+    before the question is done: a connection accepted, the end of another one noticed and its descriptors closed.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class Core:
         self.read_timeout = read_timeout
         self.command_timeout = command_timeout
         self.loop = asyncio.get_running_loop()
+        self._at_end_of_turn = end_of_turn(self.loop)
         self.router = Router(
-            accept_links=accept_links, on_pause=self._pause, on_resume=self._resume, on_dirty=self._on_dirty
+            accept_links=accept_links, on_pause=self._pause, on_resume=self._resume, on_dirty=self._flush_soon
         )
         self.router.on_held = self._ask_later
         self._asking: asyncio.TimerHandle | None = None
@@ -69,8 +72,8 @@ class Core:
         """Bytes of all unfinished elements."""
         self.max_held = max(int(limits.partial_memory * _memory()), 1 << 20)
         self._wakes: dict[Peer, Callable[[], None]] = {}
-        self._in_batch = False
         self._flush_due = False
+        self._read_from: list[Connection] = []
         self._check: asyncio.TimerHandle | None = None
         self._waiting_since: dict[Peer, float] = {}
         self._closed = False
@@ -159,36 +162,35 @@ class Core:
 
     # -- batches
 
-    def receive(self, peer: Peer, messages: list[Routable]) -> None:
-        """Route what one read brought, then write what came of it."""
+    def receive(self, peer: Peer, messages: list[Routable], connection: Connection) -> None:
+        """Route what one read brought. What comes of it is written at the end of this turn of the loop."""
         now = time.monotonic()
         receive = self.router.receive
-        outermost = not self._in_batch
-        self._in_batch = True
-        try:
-            for message in messages:
-                if self.tap is not None:
-                    self.tap("from", peer, message)
-                receive(peer, message, now)
-        finally:
-            if outermost:
-                self._in_batch = False
-                self.flush()
+        self._read_from.append(connection)
+        if not self._flush_due:
+            self._flush_soon()
+        for message in messages:
+            if self.tap is not None:
+                self.tap("from", peer, message)
+            receive(peer, message, now)
 
     def flush(self) -> None:
-        """Wake those who have something new to be told."""
+        """Wake those who have something new to be told; then stop reading those who go too fast for them."""
         self._flush_due = False
         for peer in self.router.take_dirty():
             wake = self._wakes.get(peer)
             if wake is not None:
                 wake()
+        for connection in self._read_from:
+            connection.keep_pace()
+        self._read_from.clear()
         if self._check is None and not self._closed:
             self._schedule_check()
 
-    def _on_dirty(self) -> None:
-        if not (self._in_batch or self._flush_due):
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
             self._flush_due = True
-            self.loop.call_soon(self.flush)
+            self._at_end_of_turn(self.flush)
 
     def _ask_later(self) -> None:
         """Requests for definitions are held back: send them by and by."""

@@ -29,6 +29,11 @@ HEALTHY = 60.0
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
+_NEEDS_PIPES = (
+    "Driver %s: it seems to make asyncio pipes of its standard input and output, which fails as they are one socket."
+    " With two pipes it works: `--pipes`, for serve and its FIFO; `pipes = true` in a file; `pipes=True` in Python"
+)
+
 _LAST_WORDS = 1.0  # seconds to read what a dead driver has left in its socket, if something still holds that open
 
 
@@ -99,6 +104,7 @@ class ExDriver:
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping: asyncio.Event | None = None
+        self._words = _Words()
 
     def __repr__(self) -> str:
         return f"<ExDriver {' '.join((self.program, *self.args))}>"
@@ -129,12 +135,19 @@ class ExDriver:
             changed = os.environ | self.environment
             env = {name: value for name, value in changed.items() if value is not None}
         child = spawn(self.program, self.args, on_stderr=self._log_line, env=env, pipes=self._pipes)
+        self._words = _Words()
         logger.info("Driver %s: pid=%d", self.name, child.pid)
         self._child = child
         return child
 
     def _log_line(self, line: str) -> None:
         logger.error("Driver %s: %s", self.name, line)
+        if self._words.hear(line):
+            self._tell_of_pipes()
+
+    def _tell_of_pipes(self) -> None:
+        if not self._pipes:
+            logger.error(_NEEDS_PIPES, self.name)
 
     async def _look_after(self, child: Child | None) -> None:
         assert self._host is not None
@@ -191,6 +204,8 @@ class ExDriver:
                 self._host.lose(self.peer)
             status = await child.stop(self._grace)
             logger.info("Driver %s: ended with %s", self.name, _describe(status))
+            if self._words.failed and not stop.done():
+                self._tell_of_pipes()
         finally:
             child.stream.abort()
             if child.returncode is None:  # torn down without the time to be polite
@@ -198,6 +213,32 @@ class ExDriver:
             over.cancel()
             stop.cancel()
             self._child = None
+
+
+class _Words:
+    """What a driver says on its standard error, as far as it tells of asyncio pipes made of one socket.
+
+    asyncio takes what arrives on its pipe for output as the end of that pipe, which is closed. The next one who waits
+    until something is written ends with a traceback; who never waits loses what it sends, and asyncio warns of that.
+    """
+
+    def __init__(self) -> None:
+        self.failed = False
+        """Its last words are such a traceback."""
+        self._asyncio = False  # the traceback that came last leads through asyncio
+        self._warned = False
+
+    def hear(self, line: str) -> bool:
+        """Take the next line. True when it is the first such warning."""
+        if line.startswith("Traceback "):
+            self._asyncio = False
+        elif line.startswith("  File ") and "asyncio" in line:
+            self._asyncio = True
+        self.failed = self._asyncio and line.startswith(("ConnectionResetError", "BrokenPipeError"))
+        if self._warned or not line.startswith("pipe closed by peer or os.write("):
+            return False
+        self._warned = True
+        return True
 
 
 def log_end(name: str, restarts: int) -> None:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from indifast.protocol.drivernames import is_program, split_remote
 from indifast.transport.stream import MEMORY_PAUSE
 
 LONGEST_LINE = 1023
@@ -18,9 +19,12 @@ LONGEST_VALUE = 511
 
 _VERBS = ("start", "stop")
 _OPTIONS = {"n": "INDIDEV", "c": "INDICONFIG", "s": "INDISKEL", "p": "INDIPREFIX"}
+_PIPES = "--pipes"
 # Compiled with the first line, not at every start.
-_LINE = r"(?P<verb>\S+)\s+(?P<target>.*?)(?P<options>(?:\s+-\S.*)?)"
-_OPTION = r'\s+-(?P<letter>\S+)\s+"(?P<value>[^"]*)"'
+_LINE = r"(?P<verb>\S+)\s+(?P<driver>.*)"
+_PROGRAM = r"(?P<name>[^\s\"]+)(?P<options>(?:\s.*)?)"
+_OPTION = r'\s+(?:-(?P<letter>[^\s-]\S*)\s+"(?P<value>[^"]*)"|(?P<pipes>--pipes)(?!\S))'
+_QUOTED = r'"[^"]*"'
 
 
 class CommandError(ValueError):
@@ -32,59 +36,73 @@ class Command:
     """One line.
 
     `target` is a program, or `[device]@host[:port]`; `options` hold the environment of the program: INDIDEV (its
-    device), INDICONFIG, INDISKEL and INDIPREFIX.
+    device), INDICONFIG, INDISKEL and INDIPREFIX. `pipes`: it is to speak on two pipes, not on one socket.
     """
 
     verb: str
     target: str
     options: dict[str, str] = field(default_factory=dict)
+    pipes: bool = False
 
     @property
     def remote(self) -> bool:
         """A server elsewhere is meant, not a program."""
-        return "@" in self.target
+        return not is_program(self.target)
 
 
 def parse(line: str) -> Command:
     """Read one line; whatever is no command is a CommandError.
 
-    `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"]`, `stop program [-n "device"]`,
-    or either verb with `[device]@host[:port]`.
+    `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"] [--pipes]`, `stop program
+    [-n "device"]`, or either verb with `[device]@host[:port]`, of which any part may stand in double quotes.
     """
     if "\0" in line:
         raise CommandError("it has a NUL character")
     match = re.fullmatch(_LINE, line.strip())
     if match is None:
         raise CommandError("a command is `start` or `stop`, and the name of a driver")
-    verb, target = match["verb"], match["target"]
+    verb, driver = match["verb"], match["driver"]
     if verb not in _VERBS:
         raise CommandError(f"there is no command {verb!r}, only start and stop")
-    options = _parse_options(match["options"])
-    if "@" in target:
-        if options:
-            raise CommandError("a driver on another server takes no options")
-        return Command(verb, target.replace('"', "").strip())
-    if not target or target.startswith("-") or '"' in target or len(target.split()) != 1:
-        raise CommandError(f"{target!r} is not the name of one driver")
-    return Command(verb, target, options)
+    bare = _without_quoted(driver)
+    if not is_program(bare):
+        if split_remote(bare) is None:
+            raise CommandError(f"{driver!r} is not [device]@host[:port], which takes no options")
+        return Command(verb, driver.replace('"', "").strip())
+    found = re.fullmatch(_PROGRAM, driver)
+    if found is None or found["name"].startswith("-"):
+        raise CommandError(f"{driver!r} does not begin with the name of one driver")
+    options, pipes = _parse_options(found["options"])
+    return Command(verb, found["name"], options, pipes)
 
 
-def _parse_options(text: str) -> dict[str, str]:
+def _without_quoted(driver: str) -> str:
+    """What stands in quotes made harmless, as neither an `@` nor a port there counts, unless there is no other one."""
+    bare = re.sub(_QUOTED, lambda quoted: "x" * len(quoted[0]), driver)
+    return driver.replace('"', "") if driver.startswith('"') and "@" not in bare else bare
+
+
+def _parse_options(text: str) -> tuple[dict[str, str], bool]:
+    """(the environment, whether there are to be pipes)."""
     options: dict[str, str] = {}
-    while text:
+    pipes = False
+    while text.strip():
         match = re.match(_OPTION, text)
         if match is None:
             raise CommandError(f"{text.strip()!r} is not an option with its value in double quotes")
         letter, value = match["letter"], match["value"]
-        if letter not in _OPTIONS:
-            raise CommandError(f"there is no option -{letter}, only -n, -c, -s and -p")
-        if not value or len(value) > LONGEST_VALUE:
+        if match["pipes"]:
+            pipes = True
+        elif letter not in _OPTIONS:
+            raise CommandError(f"there is no option -{letter}, only -n, -c, -s, -p and {_PIPES}")
+        elif not value or len(value) > LONGEST_VALUE:
             raise CommandError(f"the value of -{letter} has {len(value)} characters instead of 1 to {LONGEST_VALUE}")
-        if _OPTIONS[letter] in options:
+        elif _OPTIONS[letter] in options:
             raise CommandError(f"-{letter} is given twice")
-        options[_OPTIONS[letter]] = value
+        else:
+            options[_OPTIONS[letter]] = value
         text = text[match.end() :]
-    return options
+    return options, pipes
 
 
 class Fifo:

@@ -135,10 +135,15 @@ class MessageLog:
     """What drivers say to people, one file per day: `folder/YYYY-MM-DD.islog` with lines `time: device: text`.
 
     Day and time are those of the message, as in libindi's indiserver. When one can't be written, that is logged once,
-    and how many could not when one can be written again.
+    and how many could not when one can be written again. Raises OSError when the folder can't take files.
     """
 
     def __init__(self, folder: str) -> None:
+        if not os.path.isdir(folder):
+            kind = NotADirectoryError if os.path.exists(folder) else FileNotFoundError
+            raise kind(f"{folder} is not a folder to write the log of messages to: make it, or name another")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"no file can be made in {folder}, where the log of messages is to go")
         self._folder = folder
         self._failed = 0
 

@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import select
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVarTuple
 
@@ -42,27 +42,57 @@ class _Selector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.watches: dict[int, _Watch] = {}
+        self.looking = False
+        """Those whose descriptors are ready are being called."""
+        self.at_end: list[Callable[[], object]] = []
+        """To be called after them. What they raise goes to `on_error`."""
+        self.on_error: Callable[[object, BaseException], object] = lambda callback, exc: None
         self._epoll = select.epoll()
         self._keys: dict[Any, selectors.SelectorKey] = {}
         self._closed = False
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         watches, keys = self.watches, self._keys
+        events = self._epoll.poll(timeout, _AT_ONCE)
+        ready: list[tuple[selectors.SelectorKey, int]] = []
+        if not events:
+            return ready
         # Who is meant is settled before anybody is called: a number may be somebody else's a moment later.
-        found = [(event, watches.get(fd), keys.get(fd)) for fd, event in self._epoll.poll(timeout, _AT_ONCE)]
-        ready = []
-        for event, watch, key in found:
-            # An error or a hang-up is news for both directions.
-            if watch is not None:
-                if event & ~_OUT and watch.readable is not None:
-                    watch.readable()
-                if event & ~_IN and watch.writable is not None:
-                    watch.writable()
-            if key is not None:
-                wanted = (selectors.EVENT_WRITE if event & ~_IN else 0) | (selectors.EVENT_READ if event & ~_OUT else 0)
-                ready.append((key, wanted & key.events))
+        found: Sequence[tuple[int, _Watch | None, selectors.SelectorKey | None]]
+        if len(events) == 1:
+            ((fd, event),) = events
+            found = ((event, watches.get(fd), keys.get(fd)),)
+        else:
+            found = [(event, watches.get(fd), keys.get(fd)) for fd, event in events]
+        self.looking = True
+        try:
+            for event, watch, key in found:
+                # An error or a hang-up is news for both directions.
+                if watch is not None:
+                    if event & ~_OUT and watch.readable is not None:
+                        watch.readable()
+                    if event & ~_IN and watch.writable is not None:
+                        watch.writable()
+                if key is not None:
+                    wanted = selectors.EVENT_WRITE if event & ~_IN else 0
+                    wanted |= selectors.EVENT_READ if event & ~_OUT else 0
+                    ready.append((key, wanted & key.events))
+        finally:
+            self.looking = False
+            if self.at_end:
+                self._call_at_end()
         # A key that one of those called has changed is looked at again: its event comes again.
         return [(key, events) for key, events in ready if keys.get(key.fd) is key] if ready else ready
+
+    def _call_at_end(self) -> None:
+        callbacks, self.at_end = self.at_end, []
+        for callback in callbacks:
+            try:
+                callback()
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as exc:
+                self.on_error(callback, exc)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = _number(fileobj)
@@ -142,7 +172,20 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._direct = _Selector()
+        self._direct.on_error = self._report
         super().__init__(self._direct)
+
+    def call_at_end(self, callback: Callable[[], object]) -> None:
+        """Call back when all whose descriptors were found ready by the same look at them have been called.
+
+        Outside of a look: soon. It is `call_soon` for what a reader leaves to be done, without its detour, and without
+        the reader's context.
+        """
+        direct = self._direct
+        if direct.looking:
+            direct.at_end.append(callback)
+        else:
+            self.call_soon(callback)
 
     def add_reader(self, fd: Any, callback: Callable[[*Ts], Any], *args: *Ts) -> None:
         self._watch(_number(fd), "readable", self._guarded(callback, args))
@@ -190,6 +233,9 @@ class EventLoop(asyncio.SelectorEventLoop):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as exc:
-                self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": exc})
+                self._report(callback, exc)
 
         return call
+
+    def _report(self, callback: object, exc: BaseException) -> None:
+        self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": exc})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Callable
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -26,3 +27,8 @@ def own_event_loop() -> asyncio.AbstractEventLoop:
     from indifast.transport.epoll import EventLoop
 
     return EventLoop()
+
+
+def end_of_turn(loop: asyncio.AbstractEventLoop) -> Callable[[Callable[[], object]], object]:
+    """How to have something called when all whose descriptors are ready now have been called, but no later."""
+    return loop.call_at_end if hasattr(loop, "call_at_end") else loop.call_soon
