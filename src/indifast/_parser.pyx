@@ -40,6 +40,7 @@ cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t, Py_UCS4)
     uint8_t *PyUnicode_1BYTE_DATA(PyObject *)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *)
+    bint PyUnicode_IS_ASCII(PyObject *)
     object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
     char *PyBytes_AS "PyBytes_AS_STRING"(PyObject *)
 
@@ -250,8 +251,9 @@ cdef str out_str(tz_out *out):
 
 
 cdef inline bint same(str known, const uint8_t *b, const tz_token *t):
-    """Is this the value, in plain ASCII, of the attribute?"""
+    """Is this the value, in plain ASCII, of the attribute? Wider characters may have the same bytes in memory."""
     return (known is not None and not t.flags & TF_ODD_ATTR and <uint32_t>PyUnicode_GET_LENGTH(<PyObject *>known) == t.vlen
+            and PyUnicode_IS_ASCII(<PyObject *>known)
             and memcmp(PyUnicode_1BYTE_DATA(<PyObject *>known), b + t.v, t.vlen) == 0)
 
 
