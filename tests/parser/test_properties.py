@@ -29,6 +29,11 @@ def stripped(part: streams.Part) -> streams.Part:
     return streams.Part(part.tag, part.attrs, text, part.data, [stripped(m) for m in part.members])
 
 
+def is_written(attribute: str) -> bool:
+    """libindi fails on names of other characters, and believes these two wherever they stand."""
+    return not set(attribute) & set("-:.") and attribute not in ("enclen", "attached")
+
+
 def feed(tokenizer: Tokenizer, chunks: list[bytes]) -> list[Element]:
     return [element for chunk in chunks for element in tokenizer.feed(chunk)]
 
@@ -111,7 +116,7 @@ def test_any_bytes_at_all(data: st.DataObject, junk: bytes, relay: bool) -> None
             ET.fromstring(written([element]))
     clean = [element for element in elements if element.parts(False) is not None]
     again = Tokenizer(relay=True).feed(written(clean))
-    assert [list(e.attrs) for e in again] == [[k for k in e.attrs if not set(k) & set("-:.")] for e in clean]
+    assert [list(e.attrs) for e in again] == [[k for k in e.attrs if is_written(k)] for e in clean]
 
 
 @given(st.data(), streams.JUNK, st.booleans())
