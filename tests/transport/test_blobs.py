@@ -179,6 +179,27 @@ def test_a_relayed_inline_message_keeps_its_text_and_can_be_attached():
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("size", [None, 0, -1])
+def test_what_has_content_announces_a_descriptor(size):
+    """`size` 0 announces none: the descriptor would be taken for that of the next BLOB."""
+
+    async def scenario():
+        async with no_fd_leak():
+            ours = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("b", ".bin", SMALL, size)])
+            written = "" if size is None else f" size='{size}'"
+            text = f"<setBLOBVector device='Cam' name='CCD1'><oneBLOB name='b'{written} format='.bin'>".encode()
+            relayed = routable(parse(text + b64encode(SMALL) + b"</oneBLOB></setBLOBVector>"))
+            for message in (ours, relayed):
+                for attached in (False, True):
+                    element = parse(await form(message, attached))
+                    assert element.members[0].attrs["size"] == str(len(SMALL)), attached
+                    assert element.attached == attached == len(message.fds())
+            del ours, relayed, message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("data", [SMALL, BIG * 9, BIG * 40])
 def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, monkeypatch):
     async def scenario():

@@ -207,8 +207,10 @@ static void tz_write_number(tz_out *o, const char *name, uint64_t value) {
     tz_put(o, s, (size_t)n);
 }
 
-/* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it);
- * `enclen` only where it is right and needed; `attached` and `len` as the form wants them. */
+/* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it), and
+ * is 0 only where there is no content: libindi's clients do not look at the content otherwise, and a descriptor that goes
+ * with it would be taken for that of a later BLOB; `enclen` only where it is right and needed; `attached` and `len` as the
+ * form wants them. */
 static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *info) {
     const tz_token *t = &w->tok[i], *a;
     int from_fd = !info && tz_attached(w->tok, i, w->b);
@@ -222,7 +224,7 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
             continue;
         } else if (tz_is(w->b, a->a, a->alen, "size", 4)) {
             size_done = 1;
-            if (tz_integer(w->b + a->v, a->vlen) < 0) {
+            if (tz_integer(w->b + a->v, a->vlen) < (info ? 1 : 0)) {
                 tz_write_number(w->out, "size", info ? info->decoded : 0);
                 continue;
             }

@@ -39,7 +39,7 @@ class BlobContent(NamedTuple):
     data: Buffer
     """Any contiguous bytes; empty: the member is named without content."""
     size: int | None = None
-    """The `size` attribute (bytes after decompression); None: the number of bytes in `data`."""
+    """The `size` attribute (bytes after decompression); None, or not above 0: the number of bytes in `data`."""
 
 
 class _Content(Protocol):
@@ -221,7 +221,7 @@ class BlobMessage:
         inline, attached = [f"{start_tag(tag, attributes)}>"], f"{start_tag(tag, attributes)}>"
         for member in members:
             data = memoryview(member.data).cast("B")
-            size = len(data) if member.size is None else member.size
+            size = member.size if member.size and member.size > 0 else len(data)  # 0 announces no descriptor
             start = start_tag("oneBLOB", {"name": member.name, "format": member.format, "size": str(size)})
             if not len(data):
                 inline[-1] += f"{start} />"
