@@ -50,7 +50,7 @@ cdef extern from "rewrite.h" nogil:
     const int TK_START, TK_ATTR, TK_TEXT, TK_CDATA, TK_BLOB, TK_END
     const int TZ_MORE, TZ_DONE, TZ_BLOB, TZ_BLOB_END, TZ_SKIP, TZ_JUNK, TZ_REFUSE
     const int TZ_R_TRUNCATED, TZ_R_BASE64, TZ_R_BLOB, TZ_R_ABANDONED, TZ_R_JUNK, TZ_R_MEMORY, TZ_R_ATTACHED
-    const int TZ_SLACK, TZ_MAX_DEPTH, TZ_ROOTS, TZ_SET_BLOB, TZ_NEW_BLOB
+    const int TZ_SLACK, TZ_MAX_DEPTH, TZ_ROOTS, TZ_FIRST_VECTOR, TZ_SET_BLOB, TZ_NEW_BLOB
     const int S_TEXT
     const int TV_ATTR
     const uint8_t tz_class[256]
@@ -100,7 +100,7 @@ cdef extern from "rewrite.h" nogil:
         const tz_blob_info *blobs
         size_t *cuts
         uint32_t ncuts
-        int attached, blob_root
+        int attached, vector, blob_root
         tz_out *out
         tz_out *tmp
         tz_out *tmp2
@@ -785,6 +785,7 @@ cdef class Element:
         w.tmp2 = &TMP2
         w.ncuts = 0
         w.attached = attached
+        w.vector = self.root >= TZ_FIRST_VECTOR
         w.blob_root = self.root == TZ_SET_BLOB or self.root == TZ_NEW_BLOB
         n = 0 if self.contents is None else <uint32_t>len(self.contents)
         if n or self.attached:

@@ -257,7 +257,7 @@ def test_a_right_enclen_goes_unless_the_text_is_wrapped_at_72(columns: int) -> N
         (b"1000000000", "1000000000"),
         (b"1000000000000", "1000000000000"),
         (b"9" * 18, "9" * 18),
-        *((no_size, "6") for no_size in (b"-5", b"abc", b"9" * 19, b"9" * 5000, b"", "²".encode(), "٣".encode(), b"1_0")),
+        *((odd, "6") for odd in (b"-5", b"abc", b"9" * 19, b"9" * 5000, b"", "²".encode(), "٣".encode(), b"1_0")),
         *((zero, "6") for zero in (b"0", b" 00\n", b"-0")),
     ],
 )
@@ -360,6 +360,18 @@ def test_text_members_gain_no_white_space() -> None:
         b'    <oneText name="c"/>\n'
         b'    <oneText name="d">\n"q" \' &gt; &amp;lt; &amp;unknown; &amp; b\n</oneText>\n</setTextVector>\n'
     )
+
+
+def test_text_around_elements() -> None:
+    data = (
+        b"<setSwitchVector> a <oneSwitch name='s'>O<x>\n<y/> </x>f </oneSwitch>b</setSwitchVector>"
+        b"<enableBLOB device='D'>\nAl<x/>so</enableBLOB>"
+    )
+    reader = Reader().feed(data)
+    assert [written(element) for element in reader.elements] == [
+        b'<setSwitchVector>\n    <oneSwitch name="s">O<x>\n<y/> </x>f </oneSwitch>\n</setSwitchVector>\n',
+        b'<enableBLOB device="D">\nAl<x/>so</enableBLOB>\n',
+    ]
 
 
 def test_abandon_and_close() -> None:

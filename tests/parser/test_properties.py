@@ -80,6 +80,27 @@ def test_relayed_output_is_a_fixpoint_and_xml(data: st.DataObject, stream: tuple
                 assert (child.text or "") == member.text
 
 
+@given(st.sampled_from(["message", "enableBLOB"]), streams.MIXED)
+@settings(max_examples=200, deadline=None)
+def test_relaying_changes_no_text_of_a_root_however_mixed(tag: str, inside: bytes) -> None:
+    (once,) = Tokenizer().feed(b"<%s>%s</%s>" % (tag.encode(), inside, tag.encode()))
+    (twice,) = Tokenizer().feed(written([once]))
+    assert (twice.text, twice.values()) == (once.text, once.values())
+    assert written([twice]) == written([once])
+
+
+@given(st.sampled_from(["oneText", "oneNumber", "defSwitch", "oneBLOB"]), streams.MIXED, streams.MIXED)
+@settings(max_examples=300, deadline=None)
+def test_relaying_changes_no_text_of_a_member_however_mixed(tag: str, inside: bytes, between: bytes) -> None:
+    """The text of the vector itself, which nobody reads, does not leave."""
+    member = b"<%s name='m'>%s</%s>" % (tag.encode(), inside, tag.encode())
+    (once,) = Tokenizer().feed(b"<setNumberVector name='v'>%s%s%s</setNumberVector>" % (between, member, between))
+    (twice,) = Tokenizer().feed(written([once]))
+    assert twice.values() == once.values() and twice.text == ""
+    assert [stripped(part) for part in seen(twice).members] == [stripped(part) for part in seen(once).members]
+    assert written([twice]) == written([once])
+
+
 @given(streams.roots())
 @settings(max_examples=100, deadline=None)
 def test_agrees_with_elementtree(part: streams.Part) -> None:

@@ -177,7 +177,7 @@ typedef struct {
     size_t *cuts;         /* where the text of each BLOB with content goes, offsets in `out` */
     uint32_t ncuts;
     int attached;         /* the form in which BLOBs are descriptors */
-    int blob_root;
+    int vector, blob_root; /* kind of the root */
     tz_out *out, *tmp, *tmp2;
 } tz_writer;
 
@@ -285,6 +285,12 @@ static inline void tz_indent(tz_out *o, int level) {
     if (n && tz_reserve(o, n)) { memset(o->p + o->n, ' ', n); o->n += n; }
 }
 
+/* Does the element whose content begins at token j hold other elements? */
+static inline int tz_holds_elements(const tz_token *tok, uint32_t j) {
+    while (tok[j].kind == TK_TEXT || tok[j].kind == TK_CDATA) j++;
+    return tok[j].kind == TK_START;
+}
+
 /* Write the element at token i; returns the token behind it.  verbatim: no white space may be added. */
 static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbatim) {
     const tz_token *tok = w->tok, *t = &tok[i];
@@ -293,7 +299,9 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
     const uint8_t *p;
     size_t n;
     int markup, body = 0;
-    int text_member = verbatim || (level && (tz_is(w->b, t->a, t->alen, "oneText", 7) || tz_is(w->b, t->a, t->alen, "defText", 7)));
+    int vector = level == 0 && w->vector;
+    int text_member = verbatim || (level && (tz_is(w->b, t->a, t->alen, "oneText", 7) || tz_is(w->b, t->a, t->alen, "defText", 7)))
+        || (!vector && tz_holds_elements(tok, j));  /* white space would get in between the pieces of its text */
     if (!verbatim) tz_indent(o, level);
     TZ_PUTS(o, "<");
     tz_put(o, w->b + t->a, t->alen);
@@ -322,6 +330,7 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
             continue;
         }
         j = tz_gather(w->tmp2, w->b, tok, j, &p, &n, &markup);
+        if (vector) continue;
         if (!text_member) tz_strip(&p, &n);
         if (!n) continue;
         if (!body) { TZ_PUTS(o, ">"); if (!text_member) TZ_PUTS(o, "\n"); }

@@ -91,7 +91,7 @@ static const char *const tz_roots[] = {
     "defLightVector", "setLightVector",
     "newNumberVector", "defNumberVector", "setNumberVector", "newSwitchVector", "defSwitchVector", "setSwitchVector"
 };
-enum { TZ_NEW_BLOB = 10, TZ_SET_BLOB = 12, TZ_ROOTS = 20, TZ_MIN_ROOT = 7, TZ_MAX_ROOT = 15 };
+enum { TZ_FIRST_VECTOR = 7, TZ_NEW_BLOB = 10, TZ_SET_BLOB = 12, TZ_ROOTS = 20, TZ_MIN_ROOT = 7, TZ_MAX_ROOT = 15 };
 
 static uint64_t tz_root_words[TZ_ROOTS + 1][2];  /* the first and the last eight characters */
 
