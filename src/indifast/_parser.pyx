@@ -294,6 +294,31 @@ cdef str read_text(const uint8_t *b, const tz_token *tok, uint32_t i, bint strip
     return s.strip(" \t\r\n") if strip else s
 
 
+cdef object integer(const uint8_t *p, size_t n):
+    cdef int64_t value
+    cdef bint negative = False
+    tz_strip(&p, &n)
+    if n > 1 and (p[0] == 43 or p[0] == 45) and not tz_class[p[1]] & TC_SPACE:
+        negative = p[0] == 45
+        p += 1
+        n -= 1
+    value = tz_integer(p, n)
+    if value < 0:
+        return None
+    return -value if negative else value
+
+
+def read_integer(str text not None, /) -> int | None:
+    """The integer that a text stands for: a sign perhaps, and 18 digits at most, between white space; None for all else.
+
+    `int` takes digits of all scripts and underscores between them as well, and `str.isdigit` accepts what it fails on.
+    """
+    cdef PyObject *held = <PyObject *>text
+    if not PyUnicode_IS_ASCII(held):
+        return None
+    return integer(PyUnicode_1BYTE_DATA(held), PyUnicode_GET_LENGTH(held))
+
+
 def escape_text(str text not None, /) -> str:
     """`text` as XML character data: ``& < >`` as references, characters that XML forbids as U+FFFD."""
     return escaped(text, False)
@@ -929,10 +954,21 @@ cdef class Member:
     @property
     def blob_size(self) -> int | None:
         """The `size` attribute; None when it is absent or no integer."""
-        try:
-            return int(self.attrs["size"])
-        except (KeyError, ValueError):
-            return None
+        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
+        return None if t == NULL else integer(self.element.raw + t.v, t.vlen)
+
+    @property
+    def blob_length(self) -> int | None:
+        """Bytes of the file of an attached BLOB that are its content: `len`, or `size` where that is absent or empty.
+
+        None when this is not a non-negative integer.
+        """
+        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "len", 3)
+        cdef int64_t length
+        if t == NULL or t.vlen == 0:
+            t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
+        length = -1 if t == NULL else tz_integer(self.element.raw + t.v, t.vlen)
+        return None if length < 0 else length
 
     @property
     def format(self) -> str:
@@ -949,8 +985,8 @@ cdef class Member:
         cdef Content content = self.element.content(self.at)
         if content is not None:
             return content.filled if not content.relay else content.scan.chars // 4 * 3
-        size = self.attrs.get("len") or self.attrs.get("size") or "0"
-        return max(0, min(int(size), 1 << 50)) if size.isdigit() and len(size) < 19 else 0
+        length = self.blob_length
+        return 0 if length is None else min(length, 1 << 50)
 
     def __repr__(self) -> str:
         return f"<Member {self.tag} {self.attrs!r}>"

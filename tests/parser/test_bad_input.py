@@ -275,6 +275,32 @@ def test_a_size_that_lies(announced: bytes, passed_on: str, relay: bool, size: i
     assert element.size > 0
 
 
+@pytest.mark.parametrize(
+    ("attributes", "size", "length"),
+    [
+        ("size='7' len='5'", 7, 5),
+        ("size=' 7 ' len=''", 7, 7),
+        ("size='7'", 7, 7),
+        ("size='7' len='²'", 7, None),
+        ("size='7' len='-5'", 7, None),
+        ("size='7' len='1_0'", 7, None),
+        ("size='-7'", -7, None),
+        ("size='٣'", None, None),
+        ("", None, None),
+    ],
+)
+@BOTH
+def test_lengths_of_an_attached_blob(relay: bool, attributes: str, size: int | None, length: int | None) -> None:
+    """None of them may be one that `int` fails on later, or reads otherwise than who wrote it."""
+    wire = f"<setBLOBVector><oneBLOB name='b' {attributes} attached='true'/></setBLOBVector>".encode()
+    (element,) = Reader(relay=relay).feed(wire).elements
+    (member,) = element.members
+    assert (member.blob_size, member.blob_length) == (size, length)
+    assert member.attached is (size is not None and size > 0)
+    if member.attached:
+        assert element.size == len(wire) + ((length or 0) + 2) // 3 * 4
+
+
 def test_a_missing_size_is_supplied() -> None:
     """libindi servers close the connection of who omits it."""
     blob = b"<setBLOBVector><oneBLOB name='b'>QUI=</oneBLOB><oneBLOB name='c'/></setBLOBVector>"

@@ -191,7 +191,7 @@ def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
         "while 'newTextVector' not in line(): pass\n"
         "for data, size in ((b'first', 0), (b'second', 6), (b'third', 0)):\n"
         "    say(f\"<setBLOBVector device='Toy' name='B' state='Ok'><oneBLOB name='b' size='{size}' format='.x'>\"\n"
-        "        f\"{base64.b64encode(data).decode()}</oneBLOB></setBLOBVector>\")\n"
+        '        f"{base64.b64encode(data).decode()}</oneBLOB></setBLOBVector>")\n'
         "while True: line()\n"
     )
     sent = [b"first", b"second", b"third"]

@@ -409,6 +409,8 @@ def test_descriptors_that_are_no_files_are_refused_without_a_leak(make, tmp_path
         "size='big' format=''",
         "size='10' len='-1' format=''",
         "size='10' len='x' format=''",
+        "size='10' len='²' format=''",
+        "size='10' len='1_0' format=''",
         "size='99999999999999999999' format=''",
         "size='1000000000000000000' len='10' format=''",
     ],

@@ -213,9 +213,8 @@ class Model(BlobChoices):
         waiting_fds = deque(fds)
         try:
             for member in element.members:
-                if member.attached and member.blob_size and waiting_fds:
-                    length = int(member.attrs.get("len") or member.blob_size)
-                    event.data[member.name] = view_of(waiting_fds.popleft(), length)
+                if member.attached and waiting_fds:
+                    event.data[member.name] = view_of(waiting_fds.popleft(), member)
         except (OSError, ValueError) as error:
             raise ParseException(f"{element.name}: the shared memory of a BLOB cannot be read: {error}") from None
         finally:

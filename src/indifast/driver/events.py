@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from indifast.protocol.numbers import getfloat
+from indifast.protocol.numbers import getfloat, read_integer
 from indifast.protocol.timestamps import parse_timestamp
 from indifast.protocol.vocabulary import BLOB_POLICIES, PERMISSIONS, RULES, STATES, SWITCH_STATES
 
@@ -237,11 +237,11 @@ def _number(member: _MemberText) -> str:
 
 
 def _size_and_format(member: _MemberText) -> tuple[int, str]:
-    size = member.attrs.get("size", "")
-    try:
-        return int(size), member.attrs.get("format", "")
-    except ValueError:
-        raise EventException(f"a BLOB of size {size!r}") from None
+    text = member.attrs.get("size", "")
+    size = read_integer(text)
+    if size is None:
+        raise EventException(f"a BLOB of size {text!r}")
+    return size, member.attrs.get("format", "")
 
 
 # news of other drivers' devices

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from indifast._parser import read_integer as read_integer  # the tokenizer needs it as well
+
 _SEPARATORS = (" ", ":", ";")
 
 

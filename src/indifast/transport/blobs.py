@@ -441,13 +441,11 @@ def _encode_block(data: memoryview) -> Buffer:
 
 def _lengths(member: Member) -> tuple[int, int]:
     """Bytes stored and bytes announced. DescriptorError when a size is missing or no number."""
-    size = member.blob_size
+    size, length = member.blob_size, member.blob_length
     if size is None:
         raise DescriptorError("an attached BLOB without a valid size")
-    try:
-        length = int(member.attrs.get("len", size))
-    except ValueError:
-        raise DescriptorError("an attached BLOB without a valid len") from None
+    if length is None:
+        raise DescriptorError("an attached BLOB without a valid len")
     if not (0 <= length < _LARGEST and 0 <= size < _LARGEST):
         raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
     return length, size
