@@ -139,7 +139,8 @@ cdef enum:
 
 # ---------------------------------------------------------------------------------------------------- strings
 
-# Scratch space; only used with the GIL held and between two calls into Python.
+# Scratch space. TMP and TMP2 are only used with the GIL held and between two calls into Python: what makes an object may
+# collect garbage, and that may run anything. OUT is taken away for as long as it is used.
 cdef tz_out OUT
 cdef tz_out TMP
 cdef tz_out TMP2
@@ -184,7 +185,7 @@ cdef void give_memory(void *memory, size_t n) noexcept:
         free(memory)
 
 
-cdef void trim(tz_out *out) noexcept:
+cdef inline void trim(tz_out *out) noexcept:
     """Give a large scratch buffer back."""
     if out.cap > KEEP:
         free(out.p)
@@ -192,6 +193,24 @@ cdef void trim(tz_out *out) noexcept:
         out.cap = 0
     out.n = 0
     out.failed = 0
+
+
+cdef inline tz_out take_scratch(tz_out *shared) noexcept:
+    """Scratch space for oneself alone; another one who wants some meanwhile gets fresh memory."""
+    cdef tz_out own = shared[0]
+    own.n = 0
+    own.failed = 0
+    shared.p = NULL
+    shared.cap = 0
+    return own
+
+
+cdef inline void give_scratch(tz_out *shared, tz_out *own) noexcept:
+    trim(own)
+    if shared.p == NULL:
+        shared[0] = own[0]
+    else:
+        free(own.p)
 
 
 cdef inline str ascii_str(const uint8_t *p, size_t n):
@@ -797,15 +816,16 @@ cdef class Element:
         each such member announcing a descriptor.
         """
         cdef tz_writer w
+        cdef tz_out out
         cdef tz_blob_info *info = NULL
         cdef size_t *cuts = NULL
         cdef uint32_t k, n
         cdef size_t at
         cdef Content content
-        OUT.n = TMP.n = TMP2.n = 0
+        TMP.n = TMP2.n = 0
         w.tok = self.tok
         w.b = self.raw
-        w.out = &OUT
+        w.out = &out
         w.tmp = &TMP
         w.tmp2 = &TMP2
         w.ncuts = 0
@@ -827,25 +847,27 @@ cdef class Element:
                 info[k].wrapped72 = content.scan.wrapped72
         w.blobs = info
         w.cuts = cuts
+        out = take_scratch(&OUT)
         tz_write_element(&w, 0, 0, False)
+        out.failed |= TMP.failed | TMP2.failed
+        trim(&TMP)
+        trim(&TMP2)
         try:
-            if OUT.failed or TMP.failed or TMP2.failed:
+            if out.failed:
                 raise MemoryError
             if w.ncuts == 0:
-                return (PyBytes_FromStringAndSize(<char *>OUT.p, OUT.n),)
+                return (PyBytes_FromStringAndSize(<char *>out.p, out.n),)
             pieces = []
             at = 0
             for k in range(w.ncuts):
-                pieces.append(PyBytes_FromStringAndSize(<char *>OUT.p + at, cuts[k] - at))
+                pieces.append(PyBytes_FromStringAndSize(<char *>out.p + at, cuts[k] - at))
                 at = cuts[k]
-            pieces.append(PyBytes_FromStringAndSize(<char *>OUT.p + at, OUT.n - at))
+            pieces.append(PyBytes_FromStringAndSize(<char *>out.p + at, out.n - at))
             return tuple(pieces)
         finally:
             free(info)
             free(cuts)
-            trim(&OUT)
-            trim(&TMP)
-            trim(&TMP2)
+            give_scratch(&OUT, &out)
 
     @property
     def blobs(self) -> list[Member]:
