@@ -647,21 +647,23 @@ cdef class Content:
                 return None
             total = <size_t>(self.scan.chars // 4 * 3 - self.scan.pads)
             made = PyBytes_New(NULL, total + 64)
-            dst = <uint8_t *>PyBytes_AS(made)
-            at = 0
-            b64_decode_init(&state)
-            for piece in self.slices:
-                view = piece
-                n = view.shape[0]
-                got = 0
-                with nogil:
-                    b64_decode_step(&state, &view[0], n, dst + at, total + 64 - at, &got)
-                at += got
-            _PyBytes_Resize(&made, total)
-            if self.data == NULL:
-                self.data = made
-                self.filled = self.cap = total
-            else:  # another thread was faster
+            try:
+                dst = <uint8_t *>PyBytes_AS(made)
+                at = 0
+                b64_decode_init(&state)
+                for piece in self.slices:
+                    view = piece
+                    n = view.shape[0]
+                    got = 0
+                    with nogil:
+                        b64_decode_step(&state, &view[0], n, dst + at, total + 64 - at, &got)
+                    at += got
+                _PyBytes_Resize(&made, total)
+                if self.data == NULL:  # else another thread was faster
+                    self.data = made
+                    made = NULL
+                    self.filled = self.cap = total
+            finally:
                 Py_XDECREF(made)
         if self.filled == 0:
             return None
@@ -1038,7 +1040,9 @@ cdef class Tokenizer:
     cdef tz_scan_state s
     cdef uint8_t *buf            # the unfinished root is buf[off:off + held_n]
     cdef size_t cap, off, held_n
-    cdef size_t fresh            # so many of its last bytes stand in the current chunk as well, right before `pos`
+    cdef const uint8_t *chunk    # what is being fed
+    cdef size_t pos              # where we are in it
+    cdef size_t fresh            # so many of the last bytes of the unfinished root stand in the chunk as well, right before `pos`
     cdef size_t p                # scanned so far
     cdef int where
     cdef bint direct             # the unfinished root stands in the current chunk alone
@@ -1048,7 +1052,8 @@ cdef class Tokenizer:
     cdef uint64_t limit_blob
     cdef uint64_t limit_junk
     cdef uint64_t junk_run, junk_reported
-    cdef bytes junk_excerpt
+    cdef uint8_t junk_excerpt[EXCERPT]
+    cdef size_t junk_shown
     cdef bint after_damage       # junk that is the rest of a damaged element
     cdef list contents
     cdef Content content
@@ -1108,60 +1113,61 @@ cdef class Tokenizer:
             if not 0 <= start <= stop <= view.len:
                 raise ValueError(f"no such slice: {start}:{stop} of {view.len} bytes")
             self.busy = True
+            self.chunk = <const uint8_t *>view.buf
+            self.pos = start
+            self.fresh = 0
             try:
-                self.run(<const uint8_t *>view.buf, start, stop, view.len,
-                         data if type(data) is Block or type(data) is bytes else None, found)
-            except MemoryError:
-                self.refuse(TZ_R_MEMORY, self.p)  # and with it the rest of this chunk
-                self.direct = False
-                self.fresh = 0
-                self.advance(0, self.held_n)
+                while True:
+                    try:
+                        self.run(stop, view.len, data if type(data) is Block or type(data) is bytes else None, found)
+                        break
+                    except MemoryError:
+                        self.give_up(TZ_R_MEMORY, self.p)
             finally:
                 self.busy = False
         finally:
             PyBuffer_Release(&view)
         return found
 
-    cdef int run(self, const uint8_t *chunk, size_t pos, size_t n, size_t size, object owner, list found) except -1:
+    cdef int run(self, size_t n, size_t size, object owner, list found) except -1:
+        """Go through the chunk, up to `n`. `owner`, `size`: the buffer that it is part of, see `Content.feed`.
+
+        MemoryError stands for the unfinished root, which is to be given up; then it may go on.
+        """
         cdef const uint8_t *hit
         cdef size_t take, used
         cdef int event
-        self.fresh = 0
         while True:
             if self.where == AT_ROOT:
                 if self.direct:
-                    event = tz_scan(&self.s, chunk + pos, &self.p, n - pos)
+                    event = tz_scan(&self.s, self.chunk + self.pos, &self.p, n - self.pos)
                 else:
                     if self.starved:
-                        if pos >= n:
+                        if self.pos >= n:
                             return 0
-                        take = min(n - pos, max(<size_t>PIECE, self.held_n))
-                        self.hold(chunk + pos, take)
-                        pos += take
+                        take = min(n - self.pos, max(<size_t>PIECE, self.held_n))
+                        self.hold(take)
                         self.fresh += take
                         self.starved = False
                     event = tz_scan(&self.s, self.buf + self.off, &self.p, self.held_n)
                 if event == TZ_MORE:
                     if self.direct:
-                        self.hold(chunk + pos, n - pos)
+                        self.hold(n - self.pos)
                         self.direct = False
-                        pos = n
                     self.starved = True
                 elif event == TZ_DONE:
                     if self.junk_run:
                         self.end_junk()
                     self.after_damage = False
-                    found.append(self.make(chunk + pos if self.direct else self.buf + self.off))
-                    pos = self.advance(pos, self.p)
+                    found.append(self.make(self.root()))
+                    self.advance(self.p)
                 elif event == TZ_BLOB:
                     if self.direct:
-                        self.hold(chunk + pos, self.p)
-                        pos += self.p
+                        self.hold(self.p)
                         self.direct = False
                         self.fresh = 0
                     elif self.held_n - self.p <= self.fresh:
-                        take = self.held_n - self.p
-                        pos -= take
+                        self.pos -= self.held_n - self.p
                         self.held_n = self.p
                         self.fresh = 0
                     self.enter_blob()
@@ -1172,14 +1178,13 @@ cdef class Tokenizer:
                         event = TZ_R_ATTACHED
                     self.content = None
                     if event:
-                        self.refuse(event, self.p)
-                        pos = self.advance(pos, self.p)
+                        self.give_up(event, self.p)
+                elif event == TZ_REFUSE:
+                    self.give_up(self.s.reason, self.s.resume)
                 else:
                     if event == TZ_JUNK:
-                        self.junk(chunk + pos if self.direct else self.buf + self.off, self.s.resume)
-                    elif event == TZ_REFUSE:
-                        self.excerpt_refuse(chunk + pos if self.direct else self.buf + self.off)
-                    pos = self.advance(pos, self.s.resume)
+                        self.junk(self.root(), self.s.resume)
+                    self.advance(self.s.resume)
             elif self.where == AT_BLOB:
                 if self.held_n > self.p:  # bytes of earlier chunks, scanned again behind an abandoned comment
                     take = self.held_n - self.p
@@ -1188,10 +1193,10 @@ cdef class Tokenizer:
                     self.held_n -= used
                     self.fresh = min(self.fresh, take - used)
                 else:
-                    if pos >= n:
+                    if self.pos >= n:
                         return 0
-                    event = self.content.feed(chunk + pos, n - pos, owner, size, pos, &used)
-                    pos += used
+                    event = self.content.feed(self.chunk + self.pos, n - self.pos, owner, size, self.pos, &used)
+                    self.pos += used
                     self.fresh = 0
                 self.s.base += used
                 self.content_text += used
@@ -1201,26 +1206,29 @@ cdef class Tokenizer:
                     self.s.mark = self.p
                     self.starved = self.p >= self.held_n
                 elif event != TZ_MORE:
-                    self.refuse(event - 100, self.p)
-                    pos = self.advance(pos, self.p)
+                    self.give_up(event - 100, self.p)
             elif self.held_n:
                 hit = <const uint8_t *>memchr(self.buf + self.off, 60, self.held_n)
                 take = self.held_n if hit == NULL else hit - (self.buf + self.off)
                 self.junk(self.buf + self.off, take)
-                pos = self.advance(pos, take)
+                self.advance(take)
                 if self.held_n:
                     self.begin(False)
             else:
-                if pos >= n:
+                if self.pos >= n:
                     return 0
-                hit = <const uint8_t *>memchr(chunk + pos, 60, n - pos)
-                take = n - pos if hit == NULL else hit - (chunk + pos)
+                hit = <const uint8_t *>memchr(self.chunk + self.pos, 60, n - self.pos)
+                take = n - self.pos if hit == NULL else hit - (self.chunk + self.pos)
                 if take:
-                    self.junk(chunk + pos, take)
-                    pos += take
+                    self.junk(self.chunk + self.pos, take)
+                    self.pos += take
                     self.s.base += take
                 if hit != NULL:
                     self.begin(True)
+
+    cdef const uint8_t *root(self) noexcept:
+        """Where the unfinished root begins."""
+        return self.chunk + self.pos if self.direct else self.buf + self.off
 
     cdef void begin(self, bint direct) noexcept:
         """A '<' between roots: perhaps the next one."""
@@ -1230,18 +1238,18 @@ cdef class Tokenizer:
         self.direct = direct
         self.starved = False
 
-    cdef size_t advance(self, size_t pos, size_t by) noexcept:
-        """Leave `by` bytes of the root or candidate behind and look for the next; returns the position in the chunk."""
+    cdef void advance(self, size_t by) noexcept:
+        """Leave `by` bytes of the root or candidate behind, release what is kept for it, and look for the next."""
         self.s.base += by
         self.where = AT_JUNK
         if self.direct:
             self.direct = False
-            pos += by
+            self.pos += by
         else:
             self.off += by
             self.held_n -= by
             if self.held_n <= self.fresh:  # the rest is in the chunk as well
-                pos -= self.held_n
+                self.pos -= self.held_n
                 self.held_n = 0
             if self.held_n == 0:
                 self.off = self.fresh = 0
@@ -1261,10 +1269,9 @@ cdef class Tokenizer:
             self.s.tok = NULL
             self.s.captok = 0
         self.s.ntok = 0
-        return pos
 
-    cdef int hold(self, const uint8_t *src, size_t n) except -1:
-        """Append bytes to those of the unfinished root."""
+    cdef int hold(self, size_t n) except -1:
+        """Append the next bytes of the chunk to those of the unfinished root."""
         cdef size_t cap
         cdef uint8_t *grown
         if self.off + self.held_n + n > self.cap:
@@ -1278,31 +1285,34 @@ cdef class Tokenizer:
                     raise MemoryError
                 self.buf = grown
                 self.cap = cap
-        memcpy(self.buf + self.off + self.held_n, src, n)
+        memcpy(self.buf + self.off + self.held_n, self.chunk + self.pos, n)
         self.held_n += n
+        self.pos += n
         return 0
 
     cdef int enter_blob(self) except -1:
         cdef const tz_token *size
         cdef int64_t hint = 0
+        cdef Content content
         self.where = AT_BLOB
         if self.content is not None:  # a comment inside the text has ended
             return 0
-        self.content = Content.__new__(Content)
-        self.content.relay = self.relay
-        self.content.limit = self.limit_blob
+        content = Content.__new__(Content)
+        content.relay = self.relay
+        content.limit = self.limit_blob
         if self.relay:
-            self.content.slices = []
-            b64_scan_init(&self.content.scan)
+            content.slices = []
+            b64_scan_init(&content.scan)
         else:
-            b64_decode_init(&self.content.decode)
+            b64_decode_init(&content.decode)
             size = tz_attr(self.s.tok, self.s.stack[1], self.buf + self.off, "size", 4)
             if size != NULL:
                 hint = tz_integer(self.buf + self.off + size.v, size.vlen)
-            self.content.hint = max(0, min(hint, <int64_t>self.limit_blob))
+            content.hint = max(0, min(hint, <int64_t>self.limit_blob))
         if self.contents is None:
             self.contents = []
-        self.contents.append(self.content)
+        self.contents.append(content)
+        self.content = content
         return 0
 
     cdef void forget(self) noexcept:
@@ -1353,68 +1363,63 @@ cdef class Tokenizer:
 
     # ------------------------------------------------------------------------------------------------- skipping
 
-    cdef int tell(self, int reason, uint64_t nbytes, bytes excerpt) except -1:
+    # None of this fails for want of memory: that is a reason to be here.
+
+    cdef void give_up(self, int reason, size_t by) noexcept:
+        """Refuse the unfinished root, of which `by` bytes are looked at: all that is kept for it is released first."""
+        cdef uint64_t nbytes = by + self.content_text
+        cdef uint8_t excerpt[EXCERPT]
+        cdef size_t shown = min(by, <size_t>EXCERPT)
+        memcpy(excerpt, self.root(), shown)
+        self.lost_attached += self.s.attached
+        self.s.attached = 0
+        self.skipped_bytes += nbytes
+        self.advance(by)
+        if self.junk_run:
+            self.end_junk()
+        self.after_damage = True
+        self.tell(reason, nbytes, excerpt, shown)
+
+    cdef void tell(self, int reason, uint64_t nbytes, const uint8_t *excerpt, size_t shown) noexcept:
         word = <str>REASONS[reason]
-        self.skipped[word] = self.skipped.get(word, 0) + 1
-        if self.on_skip is not None:
-            self.call_on_skip(word, nbytes, excerpt)
-        return 0
+        try:
+            self.skipped[word] = self.skipped.get(word, 0) + 1
+            if self.on_skip is not None:
+                self.call_on_skip(word, nbytes, PyBytes_FromStringAndSize(<const char *>excerpt, shown))
+        except MemoryError:  # not even a few bytes: `skipped_bytes` has it
+            pass
 
     cdef void call_on_skip(self, str word, uint64_t nbytes, bytes excerpt) noexcept:
         self.on_skip(word, nbytes, excerpt)  # what it raises goes to sys.unraisablehook
 
-    cdef int excerpt_refuse(self, const uint8_t *b) except -1:
-        self.tell_refused(self.s.reason, self.s.resume, PyBytes_FromStringAndSize(<char *>b, min(self.s.resume, <size_t>EXCERPT)))
-        return 0
-
-    cdef int refuse(self, int reason, size_t nbytes) except -1:
-        """Refuse the unfinished element, which is held."""
-        excerpt = b"" if self.direct else PyBytes_FromStringAndSize(<char *>self.buf + self.off, min(nbytes, self.held_n, <size_t>EXCERPT))
-        self.tell_refused(reason, nbytes, excerpt)
-        return 0
-
-    cdef int tell_refused(self, int reason, size_t nbytes, bytes excerpt) except -1:
-        if self.junk_run:
-            self.end_junk()
-        self.after_damage = True
-        self.lost_attached += self.s.attached
-        self.s.attached = 0
-        self.skipped_bytes += nbytes + self.content_text
-        self.tell(reason, nbytes + self.content_text, excerpt)
-        return 0
-
-    cdef int junk(self, const uint8_t *b, size_t n) except -1:
+    cdef void junk(self, const uint8_t *b, size_t n) noexcept:
         """Bytes between roots that are skipped; white space is nothing to speak of."""
         cdef size_t i = 0
-        cdef Py_ssize_t shown
+        cdef size_t shown
         if not self.junk_run:
             while i < n and tz_class[b[i]] & TC_SPACE:
                 i += 1
         if i == n:
-            return 0
+            return
         n -= i
-        shown = 0 if self.junk_excerpt is None else len(self.junk_excerpt)
-        if shown < EXCERPT:
-            excerpt = PyBytes_FromStringAndSize(<char *>b + i, min(n, <size_t>(EXCERPT - shown)))
-            self.junk_excerpt = excerpt if shown == 0 else self.junk_excerpt + excerpt
+        shown = min(n, EXCERPT - self.junk_shown)
+        memcpy(self.junk_excerpt + self.junk_shown, b + i, shown)
+        self.junk_shown += shown
         self.junk_run += n
         self.skipped_bytes += n
         if self.junk_run - self.junk_reported >= self.limit_junk:
-            self.tell(TZ_R_JUNK, self.junk_run - self.junk_reported, self.junk_excerpt)
+            self.tell(TZ_R_JUNK, self.junk_run - self.junk_reported, self.junk_excerpt, self.junk_shown)
             self.junk_reported = self.junk_run
-            self.junk_excerpt = None
-        return 0
+            self.junk_shown = 0
 
-    cdef int end_junk(self) except -1:
+    cdef void end_junk(self) noexcept:
         """A run of junk has ended. What follows a damaged element is its rest, and has been told with it."""
         cdef uint64_t n = self.junk_run - self.junk_reported
-        cdef bytes excerpt = self.junk_excerpt
-        cdef bint quiet = self.after_damage
+        cdef size_t shown = self.junk_shown
         self.junk_run = self.junk_reported = 0
-        self.junk_excerpt = None
-        if n and not quiet:
-            self.tell(TZ_R_JUNK, n, excerpt or b"")
-        return 0
+        self.junk_shown = 0
+        if n and not self.after_damage:
+            self.tell(TZ_R_JUNK, n, self.junk_excerpt, shown)
 
     def abandon(self) -> None:
         """Refuse the unfinished element, release what is kept for it, and go on with the next root."""
@@ -1430,10 +1435,13 @@ cdef class Tokenizer:
     cdef int drop(self, int reason) except -1:
         if self.busy:
             raise RuntimeError("the tokenizer is being fed")
-        if self.where == AT_BLOB or (self.where == AT_ROOT and self.s.depth):
-            self.refuse(reason, self.held_n)
-        elif self.where == AT_ROOT:
-            self.junk(self.buf + self.off, self.held_n)
+        self.busy = True  # as seen by on_skip
         self.fresh = 0
-        self.advance(0, self.held_n)
+        if self.where == AT_BLOB or (self.where == AT_ROOT and self.s.depth):
+            self.give_up(reason, self.held_n)
+        else:
+            if self.where == AT_ROOT:
+                self.junk(self.buf + self.off, self.held_n)
+            self.advance(self.held_n)
+        self.busy = False
         return 0
