@@ -68,7 +68,7 @@ cdef extern from "rewrite.h" nogil:
         tz_token *tok
         uint32_t ntok, captok
         uint8_t state, root, in_blob, elem_flags, reason
-        uint32_t depth, nblobs, attached, last_attached
+        uint32_t depth, nblobs, attached, descriptors, last_attached
         size_t mark, resume
         uint32_t stack[64]
         const uint8_t *old
@@ -84,6 +84,7 @@ cdef extern from "rewrite.h" nogil:
     const tz_token *tz_name(const tz_token *, uint32_t, const uint8_t *)
     int64_t tz_integer(const uint8_t *, size_t)
     int tz_attached(const tz_token *, uint32_t, const uint8_t *)
+    int tz_descriptor(const tz_token *, uint32_t, const uint8_t *)
 
     ctypedef struct tz_out:
         uint8_t *p
@@ -686,6 +687,7 @@ cdef class Element:
     cdef readonly str device
     cdef readonly str name
     cdef readonly int attached
+    cdef readonly int descriptors
     cdef tz_token *tok           # the tokens, and behind them the bytes: one allocation
     cdef uint8_t *raw
     cdef size_t length
@@ -1001,9 +1003,15 @@ cdef class Member:
 
     @property
     def attached(self) -> bool:
-        """Announces a descriptor: attached='true' and a size above 0."""
+        """Announces content in a descriptor: attached='true' and a size above 0."""
         return bool(self.element.attached and self.tag == "oneBLOB"
                     and tz_attached(self.element.tok, self.at, self.element.raw))
+
+    @property
+    def descriptor(self) -> bool:
+        """A descriptor belongs to it: attached='true', whatever the size."""
+        return bool(self.element.descriptors and self.tag == "oneBLOB"
+                    and tz_descriptor(self.element.tok, self.at, self.element.raw))
 
     cdef Py_ssize_t content_size(self):
         cdef Content content = self.element.content(self.at)
@@ -1345,6 +1353,7 @@ cdef class Tokenizer:
         element.root = self.s.root
         element.tag = <str>ROOT_NAMES[self.s.root]
         element.attached = self.s.attached
+        element.descriptors = self.s.descriptors
         element.contents = self.contents
         for k in range(1, 1 + element.tok[0].vlen):
             t = &element.tok[k]
@@ -1371,8 +1380,8 @@ cdef class Tokenizer:
         cdef uint8_t excerpt[EXCERPT]
         cdef size_t shown = min(by, <size_t>EXCERPT)
         memcpy(excerpt, self.root(), shown)
-        self.lost_attached += self.s.attached
-        self.s.attached = 0
+        self.lost_attached += self.s.descriptors
+        self.s.descriptors = 0
         self.skipped_bytes += nbytes
         self.advance(by)
         if self.junk_run:

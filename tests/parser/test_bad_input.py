@@ -345,6 +345,11 @@ def test_attached_blobs_of_refused_elements_are_counted() -> None:
     assert reader.tokenizer.lost_attached == 2
     reader.feed(b"<setBLOBVector>" + one + b"</setBLOBVector>")
     assert reader.elements[-1].attached == 1 and reader.tokenizer.lost_attached == 2
+    empty = one.replace(b"size='3'", b"size='0'")
+    reader.feed(b"<setBLOBVector>" + one + empty + b"</setBLOBVector><setBLOBVector>" + empty + b"<message/>")
+    assert reader.elements[-2].attached == 1 and reader.elements[-2].descriptors == 2
+    assert [member.descriptor for member in reader.elements[-2].members] == [True, True]
+    assert reader.tokenizer.lost_attached == 3
 
 
 def test_state_only_blob_updates() -> None:

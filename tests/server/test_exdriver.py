@@ -187,8 +187,8 @@ def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
     """Its content leaves with a descriptor, and so with a size: one of size 0 announces none."""
     code = (
         "import base64\n"
-        "line(); define()\n"
-        "while 'newTextVector' not in line(): pass\n"
+        "while 'newTextVector' not in (heard := line()):\n"
+        "    if 'getProperties' in heard: define()\n"
         "for data, size in ((b'first', 0), (b'second', 6), (b'third', 0)):\n"
         "    say(f\"<setBLOBVector device='Toy' name='B' state='Ok'><oneBLOB name='b' size='{size}' format='.x'>\"\n"
         '        f"{base64.b64encode(data).decode()}</oneBLOB></setBLOBVector>")\n'

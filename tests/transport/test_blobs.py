@@ -420,12 +420,36 @@ def test_sizes_that_lie_are_refused_without_a_leak(attributes):
     element = parse(attached_vector(f"name='a' {attributes}"))
     descriptors = DescriptorQueue()
     descriptors.put([memfd(SMALL)])
-    if element.attached:
-        with pytest.raises(DescriptorError):
-            routable(element, descriptors)
-    descriptors.close()
+    with pytest.raises(DescriptorError):
+        routable(element, descriptors)
+    assert not len(descriptors)
     gc.collect()
     assert open_fds() == before
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_one_of_size_0_takes_its_descriptor_if_it_has_brought_one(brought):
+    """libindi's servers send one where content came with `size` 0; who sends none gets no error."""
+
+    async def scenario():
+        async with no_fd_leak():
+            empty = "name='a' size='0' format=''"
+            both = [memfd(b"aaaaa"), memfd(b"bbbbb")]
+            if not brought:
+                os.close(both.pop(0))
+            message = received(attached_vector(empty, "name='b' size='5' format=''"), *both)
+            assert message.carried == {"b"} and contents(await form(message, False)) == {"b": b"bbbbb"}
+            assert parse(await form(message, True)).descriptors == 1
+            descriptors = DescriptorQueue()
+            if brought:
+                descriptors.put([memfd(b"aaaaa")])
+            state = routable(parse(attached_vector(empty)), descriptors)
+            assert not state.blob and not len(descriptors)
+            assert b"attached" not in b"".join(state.parts(True))
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
 
 
 def test_a_file_truncated_after_sending_costs_its_message_only(caplog):

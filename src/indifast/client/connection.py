@@ -141,11 +141,14 @@ class Connection:
                 # Of a damaged message: nobody knows which of those that wait were its own.
                 self._lost_attached = self._tokenizer.lost_attached
                 self._fds.close()
-            for element in elements:
-                if element.attached:
-                    self.attachments[id(element)] = self._fds.take(element.attached)
         except shm.DescriptorError as error:
             self._on_skip(str(error), 0, b"")
+        for element in elements:
+            if element.descriptors:
+                try:
+                    self.attachments[id(element)] = self._fds.take_for(element)
+                except shm.DescriptorError as error:
+                    self._on_skip(str(error), 0, b"")
 
     def unread(self, device: str, name: str) -> list[Element]:
         """What has come about a property and was not taken yet."""

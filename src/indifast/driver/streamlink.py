@@ -230,7 +230,7 @@ class StreamLink:
             if (uid := element.attrs.get("uid")) is not None:
                 self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
             return
-        if element.attached:
+        if element.descriptors:
             try:
                 element = routable(element, self._descriptors).element()
             except DescriptorError as error:

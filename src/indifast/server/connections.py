@@ -133,7 +133,7 @@ class Connection:
         """
         lost = self.tokenizer.lost_attached - self._lost_attached
         self._lost_attached += lost
-        if any(element.attached for element in elements):
+        if any(element.descriptors for element in elements):
             self.end("sent damaged BLOBs between others, whose descriptors can't be told apart")
             return False
         if self._descriptors is not None:
@@ -144,7 +144,7 @@ class Connection:
         """What goes to the router; None when the connection had to be closed."""
         messages: list[Routable] = []
         for element in elements:
-            if not (element.blob or element.attached):
+            if not (element.blob or element.descriptors):
                 messages.append(element)
                 continue
             try:

@@ -460,10 +460,12 @@ def routable(
     too few, or when one is not what the element says: a libindi server ends that connection. `on_fault` is told what
     was done about content that turned out to be missing later.
     """
-    if element.attached:
-        if descriptors is None:
-            raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
-        message = BlobMessage.of(element, descriptors.take(element.attached))
-        message.on_fault = on_fault
-        return message
+    if element.attached and descriptors is None:
+        raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
+    if element.descriptors and descriptors is not None:
+        fds = descriptors.take_for(element)
+        if element.attached:
+            message = BlobMessage.of(element, fds)
+            message.on_fault = on_fault
+            return message
     return BlobMessage.of(element) if element.blob else element

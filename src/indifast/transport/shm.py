@@ -9,8 +9,12 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Buffer
+
+if TYPE_CHECKING:
+    from indifast._parser import Element
 
 ROUNDING = 1 << 20
 """The size of a shared file is a multiple of this (as libindi makes them)."""
@@ -156,6 +160,22 @@ class DescriptorQueue:
             close_all(found)
             raise DescriptorError(f"{count} BLOBs were announced as attached, with {len(found)} descriptors")
         return found
+
+    def take_for(self, element: Element) -> list[int]:
+        """As `take`, the descriptors of the BLOBs that an element announces as attached.
+
+        One of size 0 announces none, but libindi's servers send one all the same, which is closed. Others need not:
+        where fewer wait than there are such BLOBs, those of size 0 have brought none.
+        """
+        if element.descriptors == element.attached or len(self) < element.descriptors:
+            return self.take(element.attached)
+        members = [member for member in element.members if member.descriptor]
+        found = dict(zip(members, self.take(len(members)), strict=True))
+        if any(member.blob_size is None or member.blob_size < 0 for member in members):
+            close_all(found.values())
+            raise DescriptorError("an attached BLOB without a valid size")
+        close_all(fd for member, fd in found.items() if not member.attached)
+        return [fd for member, fd in found.items() if member.attached]
 
     def close(self) -> None:
         """Close those that wait."""
