@@ -255,14 +255,14 @@ cdef class Decoder:
 
     `size_hint` is the expected number of decoded bytes: it saves growing, and may be wrong.  `limit` is the largest
     number of decoded bytes accepted.  `into` is a writable buffer for the result; ValueError when it proves too small.
-    After an error every further call raises it again.
+    After an error every further call raises it again, and the decoder holds no memory and no buffer any more.
     """
 
     cdef b64_decode_state state
     cdef PyObject *out           # bytes object under construction, or NULL
     cdef Py_buffer view          # of `into`
     cdef bint has_view
-    cdef object failure
+    cdef object failure          # what further calls raise
     cdef size_t done             # decoded bytes so far
     cdef size_t limit
     cdef size_t hint
@@ -279,9 +279,25 @@ cdef class Decoder:
             self.has_view = True
 
     def __dealloc__(self):
-        Py_XDECREF(self.out)
+        self.release()
+
+    cdef void release(self) noexcept:
+        cdef PyObject *out = self.out
+        self.out = NULL
+        Py_XDECREF(out)
         if self.has_view:
+            self.has_view = False
             PyBuffer_Release(&self.view)
+
+    cdef object again(self):
+        """The failure, without the traceback of the call before, which would hold on to the variables of the caller."""
+        return type(self.failure)(*self.failure.args)
+
+    cdef object fail(self, object failure):
+        """The end: returns what to raise."""
+        self.failure = failure
+        self.release()
+        return self.again()
 
     cdef int reserve(self, size_t more) except -1:
         """Room for `more` decoded bytes behind those that are there, as far as the limit allows."""
@@ -313,7 +329,7 @@ cdef class Decoder:
         cdef size_t cap, used, written
         cdef uint8_t *dst
         if self.failure is not None:
-            raise self.failure
+            raise self.again()
         if self.busy:
             raise RuntimeError("this Decoder is being fed by another thread")
         PyObject_GetBuffer(data, &src, PyBUF_SIMPLE)
@@ -342,13 +358,13 @@ cdef class Decoder:
                 self.hint = 0  # more than was announced
             if used < <size_t>src.len:
                 if self.state.stop != B64_STOP_FULL:
-                    self.failure = stopped(&self.state, (<const uint8_t *>src.buf)[used])
-                elif cap < self.limit:
-                    self.failure = ValueError(f"the output buffer has {cap} bytes, which the text exceeds")
-                else:
-                    self.failure = Base64Error(f"the decoded text exceeds the limit of {self.limit} bytes",
-                                               self.state.position)
-                raise self.failure
+                    raise self.fail(stopped(&self.state, (<const uint8_t *>src.buf)[used]))
+                if cap < self.limit:
+                    raise self.fail(ValueError(f"the output buffer has {cap} bytes, which the text exceeds"))
+                raise self.fail(Base64Error(f"the decoded text exceeds the limit of {self.limit} bytes",
+                                            self.state.position))
+        except MemoryError:
+            raise self.fail(MemoryError()) from None
         finally:
             self.busy = False
             PyBuffer_Release(&src)
@@ -359,15 +375,22 @@ cdef class Decoder:
 
         Base64Error when the text is not complete.  Ends the decoder.
         """
-        cdef Filled filled
         if self.failure is not None:
-            raise self.failure
+            raise self.again()
         if self.busy:
             raise RuntimeError("this Decoder is being fed by another thread")
         if b64_state_end_decode(&self.state):
-            self.failure = stopped(&self.state, -1)
-            raise self.failure
+            raise self.fail(stopped(&self.state, -1))
+        try:
+            result = self.result()
+        except MemoryError:
+            raise self.fail(MemoryError()) from None
         self.failure = ValueError("this Decoder is finished")
+        self.release()
+        return result
+
+    cdef object result(self):
+        cdef Filled filled
         if self.has_view:
             filled = Filled.__new__(Filled)
             filled.view = self.view  # with its reference
@@ -378,10 +401,7 @@ cdef class Decoder:
             return b""
         if self.done < <size_t>PyBytes_GET_SIZE_(self.out):
             _PyBytes_Resize(&self.out, self.done)
-        result = <object>self.out
-        Py_XDECREF(self.out)
-        self.out = NULL
-        return result
+        return <object>self.out
 
 
 # ---------------------------------------------------------------- paths

@@ -40,6 +40,7 @@ cdef extern from "Python.h":
     object PyUnicode_New(Py_ssize_t, Py_UCS4)
     uint8_t *PyUnicode_1BYTE_DATA(PyObject *)
     Py_ssize_t PyUnicode_GET_LENGTH(PyObject *)
+    bint PyUnicode_IS_ASCII(PyObject *)
     object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
     char *PyBytes_AS "PyBytes_AS_STRING"(PyObject *)
 
@@ -49,7 +50,7 @@ cdef extern from "rewrite.h" nogil:
     const int TK_START, TK_ATTR, TK_TEXT, TK_CDATA, TK_BLOB, TK_END
     const int TZ_MORE, TZ_DONE, TZ_BLOB, TZ_BLOB_END, TZ_SKIP, TZ_JUNK, TZ_REFUSE
     const int TZ_R_TRUNCATED, TZ_R_BASE64, TZ_R_BLOB, TZ_R_ABANDONED, TZ_R_JUNK, TZ_R_MEMORY, TZ_R_ATTACHED
-    const int TZ_SLACK, TZ_MAX_DEPTH, TZ_ROOTS, TZ_SET_BLOB, TZ_NEW_BLOB
+    const int TZ_SLACK, TZ_MAX_DEPTH, TZ_ROOTS, TZ_FIRST_VECTOR, TZ_SET_BLOB, TZ_NEW_BLOB
     const int S_TEXT
     const int TV_ATTR
     const uint8_t tz_class[256]
@@ -67,7 +68,7 @@ cdef extern from "rewrite.h" nogil:
         tz_token *tok
         uint32_t ntok, captok
         uint8_t state, root, in_blob, elem_flags, reason
-        uint32_t depth, nblobs, attached, last_attached
+        uint32_t depth, nblobs, attached, descriptors, last_attached
         size_t mark, resume
         uint32_t stack[64]
         const uint8_t *old
@@ -83,6 +84,7 @@ cdef extern from "rewrite.h" nogil:
     const tz_token *tz_name(const tz_token *, uint32_t, const uint8_t *)
     int64_t tz_integer(const uint8_t *, size_t)
     int tz_attached(const tz_token *, uint32_t, const uint8_t *)
+    int tz_descriptor(const tz_token *, uint32_t, const uint8_t *)
 
     ctypedef struct tz_out:
         uint8_t *p
@@ -100,7 +102,7 @@ cdef extern from "rewrite.h" nogil:
         const tz_blob_info *blobs
         size_t *cuts
         uint32_t ncuts
-        int attached, blob_root
+        int attached, vector, blob_root
         tz_out *out
         tz_out *tmp
         tz_out *tmp2
@@ -139,7 +141,8 @@ cdef enum:
 
 # ---------------------------------------------------------------------------------------------------- strings
 
-# Scratch space; only used with the GIL held and between two calls into Python.
+# Scratch space. TMP and TMP2 are only used with the GIL held and between two calls into Python: what makes an object may
+# collect garbage, and that may run anything. OUT is taken away for as long as it is used.
 cdef tz_out OUT
 cdef tz_out TMP
 cdef tz_out TMP2
@@ -184,7 +187,7 @@ cdef void give_memory(void *memory, size_t n) noexcept:
         free(memory)
 
 
-cdef void trim(tz_out *out) noexcept:
+cdef inline void trim(tz_out *out) noexcept:
     """Give a large scratch buffer back."""
     if out.cap > KEEP:
         free(out.p)
@@ -192,6 +195,24 @@ cdef void trim(tz_out *out) noexcept:
         out.cap = 0
     out.n = 0
     out.failed = 0
+
+
+cdef inline tz_out take_scratch(tz_out *shared) noexcept:
+    """Scratch space for oneself alone; another one who wants some meanwhile gets fresh memory."""
+    cdef tz_out own = shared[0]
+    own.n = 0
+    own.failed = 0
+    shared.p = NULL
+    shared.cap = 0
+    return own
+
+
+cdef inline void give_scratch(tz_out *shared, tz_out *own) noexcept:
+    trim(own)
+    if shared.p == NULL:
+        shared[0] = own[0]
+    else:
+        free(own.p)
 
 
 cdef inline str ascii_str(const uint8_t *p, size_t n):
@@ -251,8 +272,9 @@ cdef str out_str(tz_out *out):
 
 
 cdef inline bint same(str known, const uint8_t *b, const tz_token *t):
-    """Is this the value, in plain ASCII, of the attribute?"""
+    """Is this the value, in plain ASCII, of the attribute? Wider characters may have the same bytes in memory."""
     return (known is not None and not t.flags & TF_ODD_ATTR and <uint32_t>PyUnicode_GET_LENGTH(<PyObject *>known) == t.vlen
+            and PyUnicode_IS_ASCII(<PyObject *>known)
             and memcmp(PyUnicode_1BYTE_DATA(<PyObject *>known), b + t.v, t.vlen) == 0)
 
 
@@ -291,6 +313,31 @@ cdef str read_text(const uint8_t *b, const tz_token *tok, uint32_t i, bint strip
         j += 1
     cdef str s = out_str(&TMP)
     return s.strip(" \t\r\n") if strip else s
+
+
+cdef object integer(const uint8_t *p, size_t n):
+    cdef int64_t value
+    cdef bint negative = False
+    tz_strip(&p, &n)
+    if n > 1 and (p[0] == 43 or p[0] == 45) and not tz_class[p[1]] & TC_SPACE:
+        negative = p[0] == 45
+        p += 1
+        n -= 1
+    value = tz_integer(p, n)
+    if value < 0:
+        return None
+    return -value if negative else value
+
+
+def read_integer(str text not None, /) -> int | None:
+    """The integer that a text stands for: a sign perhaps, and 18 digits at most, between white space; None for all else.
+
+    `int` takes digits of all scripts and underscores between them as well, and `str.isdigit` accepts what it fails on.
+    """
+    cdef PyObject *held = <PyObject *>text
+    if not PyUnicode_IS_ASCII(held):
+        return None
+    return integer(PyUnicode_1BYTE_DATA(held), PyUnicode_GET_LENGTH(held))
 
 
 def escape_text(str text not None, /) -> str:
@@ -602,10 +649,10 @@ cdef class Content:
                 return None
             total = <size_t>(self.scan.chars // 4 * 3 - self.scan.pads)
             made = PyBytes_New(NULL, total + 64)
-            dst = <uint8_t *>PyBytes_AS(made)
-            at = 0
-            b64_decode_init(&state)
             try:
+                dst = <uint8_t *>PyBytes_AS(made)
+                at = 0
+                b64_decode_init(&state)
                 for piece in self.slices:
                     view = piece
                     n = view.shape[0]
@@ -613,14 +660,12 @@ cdef class Content:
                     with nogil:
                         b64_decode_step(&state, &view[0], n, dst + at, total + 64 - at, &got)
                     at += got
-            except BaseException:
-                Py_XDECREF(made)
-                raise
-            _PyBytes_Resize(&made, total)
-            if self.data == NULL:
-                self.data = made
-                self.filled = self.cap = total
-            else:  # another thread was faster
+                _PyBytes_Resize(&made, total)
+                if self.data == NULL:  # else another thread was faster
+                    self.data = made
+                    made = NULL
+                    self.filled = self.cap = total
+            finally:
                 Py_XDECREF(made)
         if self.filled == 0:
             return None
@@ -643,6 +688,7 @@ cdef class Element:
     cdef readonly str device
     cdef readonly str name
     cdef readonly int attached
+    cdef readonly int descriptors
     cdef tz_token *tok           # the tokens, and behind them the bytes: one allocation
     cdef uint8_t *raw
     cdef size_t length
@@ -775,19 +821,21 @@ cdef class Element:
         each such member announcing a descriptor.
         """
         cdef tz_writer w
+        cdef tz_out out
         cdef tz_blob_info *info = NULL
         cdef size_t *cuts = NULL
         cdef uint32_t k, n
         cdef size_t at
         cdef Content content
-        OUT.n = TMP.n = TMP2.n = 0
+        TMP.n = TMP2.n = 0
         w.tok = self.tok
         w.b = self.raw
-        w.out = &OUT
+        w.out = &out
         w.tmp = &TMP
         w.tmp2 = &TMP2
         w.ncuts = 0
         w.attached = attached
+        w.vector = self.root >= TZ_FIRST_VECTOR
         w.blob_root = self.root == TZ_SET_BLOB or self.root == TZ_NEW_BLOB
         n = 0 if self.contents is None else <uint32_t>len(self.contents)
         if n or self.attached:
@@ -807,25 +855,27 @@ cdef class Element:
                 )
         w.blobs = info
         w.cuts = cuts
+        out = take_scratch(&OUT)
         tz_write_element(&w, 0, 0, False)
+        out.failed |= TMP.failed | TMP2.failed
+        trim(&TMP)
+        trim(&TMP2)
         try:
-            if OUT.failed or TMP.failed or TMP2.failed:
+            if out.failed:
                 raise MemoryError
             if w.ncuts == 0:
-                return (PyBytes_FromStringAndSize(<char *>OUT.p, OUT.n),)
+                return (PyBytes_FromStringAndSize(<char *>out.p, out.n),)
             pieces = []
             at = 0
             for k in range(w.ncuts):
-                pieces.append(PyBytes_FromStringAndSize(<char *>OUT.p + at, cuts[k] - at))
+                pieces.append(PyBytes_FromStringAndSize(<char *>out.p + at, cuts[k] - at))
                 at = cuts[k]
-            pieces.append(PyBytes_FromStringAndSize(<char *>OUT.p + at, OUT.n - at))
+            pieces.append(PyBytes_FromStringAndSize(<char *>out.p + at, out.n - at))
             return tuple(pieces)
         finally:
             free(info)
             free(cuts)
-            trim(&OUT)
-            trim(&TMP)
-            trim(&TMP2)
+            give_scratch(&OUT, &out)
 
     @property
     def blobs(self) -> list[Member]:
@@ -934,10 +984,21 @@ cdef class Member:
     @property
     def blob_size(self) -> int | None:
         """The `size` attribute; None when it is absent or no integer."""
-        try:
-            return int(self.attrs["size"])
-        except (KeyError, ValueError):
-            return None
+        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
+        return None if t == NULL else integer(self.element.raw + t.v, t.vlen)
+
+    @property
+    def blob_length(self) -> int | None:
+        """Bytes of the file of an attached BLOB that are its content: `len`, or `size` where that is absent or empty.
+
+        None when this is not a non-negative integer.
+        """
+        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "len", 3)
+        cdef int64_t length
+        if t == NULL or t.vlen == 0:
+            t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
+        length = -1 if t == NULL else tz_integer(self.element.raw + t.v, t.vlen)
+        return None if length < 0 else length
 
     @property
     def format(self) -> str:
@@ -946,16 +1007,22 @@ cdef class Member:
 
     @property
     def attached(self) -> bool:
-        """Announces a descriptor: attached='true' and a size above 0."""
+        """Announces content in a descriptor: attached='true' and a size above 0."""
         return bool(self.element.attached and self.tag == "oneBLOB"
                     and tz_attached(self.element.tok, self.at, self.element.raw))
+
+    @property
+    def descriptor(self) -> bool:
+        """A descriptor belongs to it: attached='true', whatever the size."""
+        return bool(self.element.descriptors and self.tag == "oneBLOB"
+                    and tz_descriptor(self.element.tok, self.at, self.element.raw))
 
     cdef Py_ssize_t content_size(self):
         cdef Content content = self.element.content(self.at)
         if content is not None:
             return content.filled if not content.relay else content.scan.chars // 4 * 3
-        size = self.attrs.get("len") or self.attrs.get("size") or "0"
-        return max(0, min(int(size), 1 << 50)) if size.isdigit() and len(size) < 19 else 0
+        length = self.blob_length
+        return 0 if length is None else min(length, 1 << 50)
 
     def __repr__(self) -> str:
         return f"<Member {self.tag} {self.attrs!r}>"
@@ -985,7 +1052,9 @@ cdef class Tokenizer:
     cdef tz_scan_state s
     cdef uint8_t *buf            # the unfinished root is buf[off:off + held_n]
     cdef size_t cap, off, held_n
-    cdef size_t fresh            # so many of its last bytes stand in the current chunk as well, right before `pos`
+    cdef const uint8_t *chunk    # what is being fed
+    cdef size_t pos              # where we are in it
+    cdef size_t fresh            # so many of the last bytes of the unfinished root stand in the chunk as well, right before `pos`
     cdef size_t p                # scanned so far
     cdef int where
     cdef bint direct             # the unfinished root stands in the current chunk alone
@@ -995,7 +1064,8 @@ cdef class Tokenizer:
     cdef uint64_t limit_blob
     cdef uint64_t limit_junk
     cdef uint64_t junk_run, junk_reported
-    cdef bytes junk_excerpt
+    cdef uint8_t junk_excerpt[EXCERPT]
+    cdef size_t junk_shown
     cdef bint after_damage       # junk that is the rest of a damaged element
     cdef list contents
     cdef Content content
@@ -1055,60 +1125,61 @@ cdef class Tokenizer:
             if not 0 <= start <= stop <= view.len:
                 raise ValueError(f"no such slice: {start}:{stop} of {view.len} bytes")
             self.busy = True
+            self.chunk = <const uint8_t *>view.buf
+            self.pos = start
+            self.fresh = 0
             try:
-                self.run(<const uint8_t *>view.buf, start, stop, view.len,
-                         data if type(data) is Block or type(data) is bytes else None, found)
-            except MemoryError:
-                self.refuse(TZ_R_MEMORY, self.p)  # and with it the rest of this chunk
-                self.direct = False
-                self.fresh = 0
-                self.advance(0, self.held_n)
+                while True:
+                    try:
+                        self.run(stop, view.len, data if type(data) is Block or type(data) is bytes else None, found)
+                        break
+                    except MemoryError:
+                        self.give_up(TZ_R_MEMORY, self.p)
             finally:
                 self.busy = False
         finally:
             PyBuffer_Release(&view)
         return found
 
-    cdef int run(self, const uint8_t *chunk, size_t pos, size_t n, size_t size, object owner, list found) except -1:
+    cdef int run(self, size_t n, size_t size, object owner, list found) except -1:
+        """Go through the chunk, up to `n`. `owner`, `size`: the buffer that it is part of, see `Content.feed`.
+
+        MemoryError stands for the unfinished root, which is to be given up; then it may go on.
+        """
         cdef const uint8_t *hit
         cdef size_t take, used
         cdef int event
-        self.fresh = 0
         while True:
             if self.where == AT_ROOT:
                 if self.direct:
-                    event = tz_scan(&self.s, chunk + pos, &self.p, n - pos)
+                    event = tz_scan(&self.s, self.chunk + self.pos, &self.p, n - self.pos)
                 else:
                     if self.starved:
-                        if pos >= n:
+                        if self.pos >= n:
                             return 0
-                        take = min(n - pos, max(<size_t>PIECE, self.held_n))
-                        self.hold(chunk + pos, take)
-                        pos += take
+                        take = min(n - self.pos, max(<size_t>PIECE, self.held_n))
+                        self.hold(take)
                         self.fresh += take
                         self.starved = False
                     event = tz_scan(&self.s, self.buf + self.off, &self.p, self.held_n)
                 if event == TZ_MORE:
                     if self.direct:
-                        self.hold(chunk + pos, n - pos)
+                        self.hold(n - self.pos)
                         self.direct = False
-                        pos = n
                     self.starved = True
                 elif event == TZ_DONE:
                     if self.junk_run:
                         self.end_junk()
                     self.after_damage = False
-                    found.append(self.make(chunk + pos if self.direct else self.buf + self.off))
-                    pos = self.advance(pos, self.p)
+                    found.append(self.make(self.root()))
+                    self.advance(self.p)
                 elif event == TZ_BLOB:
                     if self.direct:
-                        self.hold(chunk + pos, self.p)
-                        pos += self.p
+                        self.hold(self.p)
                         self.direct = False
                         self.fresh = 0
                     elif self.held_n - self.p <= self.fresh:
-                        take = self.held_n - self.p
-                        pos -= take
+                        self.pos -= self.held_n - self.p
                         self.held_n = self.p
                         self.fresh = 0
                     self.enter_blob()
@@ -1119,14 +1190,13 @@ cdef class Tokenizer:
                         event = TZ_R_ATTACHED
                     self.content = None
                     if event:
-                        self.refuse(event, self.p)
-                        pos = self.advance(pos, self.p)
+                        self.give_up(event, self.p)
+                elif event == TZ_REFUSE:
+                    self.give_up(self.s.reason, self.s.resume)
                 else:
                     if event == TZ_JUNK:
-                        self.junk(chunk + pos if self.direct else self.buf + self.off, self.s.resume)
-                    elif event == TZ_REFUSE:
-                        self.excerpt_refuse(chunk + pos if self.direct else self.buf + self.off)
-                    pos = self.advance(pos, self.s.resume)
+                        self.junk(self.root(), self.s.resume)
+                    self.advance(self.s.resume)
             elif self.where == AT_BLOB:
                 if self.held_n > self.p:  # bytes of earlier chunks, scanned again behind an abandoned comment
                     take = self.held_n - self.p
@@ -1135,10 +1205,10 @@ cdef class Tokenizer:
                     self.held_n -= used
                     self.fresh = min(self.fresh, take - used)
                 else:
-                    if pos >= n:
+                    if self.pos >= n:
                         return 0
-                    event = self.content.feed(chunk + pos, n - pos, owner, size, pos, &used)
-                    pos += used
+                    event = self.content.feed(self.chunk + self.pos, n - self.pos, owner, size, self.pos, &used)
+                    self.pos += used
                     self.fresh = 0
                 self.s.base += used
                 self.content_text += used
@@ -1148,26 +1218,29 @@ cdef class Tokenizer:
                     self.s.mark = self.p
                     self.starved = self.p >= self.held_n
                 elif event != TZ_MORE:
-                    self.refuse(event - 100, self.p)
-                    pos = self.advance(pos, self.p)
+                    self.give_up(event - 100, self.p)
             elif self.held_n:
                 hit = <const uint8_t *>memchr(self.buf + self.off, 60, self.held_n)
                 take = self.held_n if hit == NULL else hit - (self.buf + self.off)
                 self.junk(self.buf + self.off, take)
-                pos = self.advance(pos, take)
+                self.advance(take)
                 if self.held_n:
                     self.begin(False)
             else:
-                if pos >= n:
+                if self.pos >= n:
                     return 0
-                hit = <const uint8_t *>memchr(chunk + pos, 60, n - pos)
-                take = n - pos if hit == NULL else hit - (chunk + pos)
+                hit = <const uint8_t *>memchr(self.chunk + self.pos, 60, n - self.pos)
+                take = n - self.pos if hit == NULL else hit - (self.chunk + self.pos)
                 if take:
-                    self.junk(chunk + pos, take)
-                    pos += take
+                    self.junk(self.chunk + self.pos, take)
+                    self.pos += take
                     self.s.base += take
                 if hit != NULL:
                     self.begin(True)
+
+    cdef const uint8_t *root(self) noexcept:
+        """Where the unfinished root begins."""
+        return self.chunk + self.pos if self.direct else self.buf + self.off
 
     cdef void begin(self, bint direct) noexcept:
         """A '<' between roots: perhaps the next one."""
@@ -1177,18 +1250,18 @@ cdef class Tokenizer:
         self.direct = direct
         self.starved = False
 
-    cdef size_t advance(self, size_t pos, size_t by) noexcept:
-        """Leave `by` bytes of the root or candidate behind and look for the next; returns the position in the chunk."""
+    cdef void advance(self, size_t by) noexcept:
+        """Leave `by` bytes of the root or candidate behind, release what is kept for it, and look for the next."""
         self.s.base += by
         self.where = AT_JUNK
         if self.direct:
             self.direct = False
-            pos += by
+            self.pos += by
         else:
             self.off += by
             self.held_n -= by
             if self.held_n <= self.fresh:  # the rest is in the chunk as well
-                pos -= self.held_n
+                self.pos -= self.held_n
                 self.held_n = 0
             if self.held_n == 0:
                 self.off = self.fresh = 0
@@ -1208,10 +1281,9 @@ cdef class Tokenizer:
             self.s.tok = NULL
             self.s.captok = 0
         self.s.ntok = 0
-        return pos
 
-    cdef int hold(self, const uint8_t *src, size_t n) except -1:
-        """Append bytes to those of the unfinished root."""
+    cdef int hold(self, size_t n) except -1:
+        """Append the next bytes of the chunk to those of the unfinished root."""
         cdef size_t cap
         cdef uint8_t *grown
         if self.off + self.held_n + n > self.cap:
@@ -1225,31 +1297,34 @@ cdef class Tokenizer:
                     raise MemoryError
                 self.buf = grown
                 self.cap = cap
-        memcpy(self.buf + self.off + self.held_n, src, n)
+        memcpy(self.buf + self.off + self.held_n, self.chunk + self.pos, n)
         self.held_n += n
+        self.pos += n
         return 0
 
     cdef int enter_blob(self) except -1:
         cdef const tz_token *size
         cdef int64_t hint = 0
+        cdef Content content
         self.where = AT_BLOB
         if self.content is not None:  # a comment inside the text has ended
             return 0
-        self.content = Content.__new__(Content)
-        self.content.relay = self.relay
-        self.content.limit = self.limit_blob
+        content = Content.__new__(Content)
+        content.relay = self.relay
+        content.limit = self.limit_blob
         if self.relay:
-            self.content.slices = []
-            b64_scan_init(&self.content.scan)
+            content.slices = []
+            b64_scan_init(&content.scan)
         else:
-            b64_decode_init(&self.content.decode)
+            b64_decode_init(&content.decode)
             size = tz_attr(self.s.tok, self.s.stack[1], self.buf + self.off, "size", 4)
             if size != NULL:
                 hint = tz_integer(self.buf + self.off + size.v, size.vlen)
-            self.content.hint = max(0, min(hint, <int64_t>self.limit_blob))
+            content.hint = max(0, min(hint, <int64_t>self.limit_blob))
         if self.contents is None:
             self.contents = []
-        self.contents.append(self.content)
+        self.contents.append(content)
+        self.content = content
         return 0
 
     cdef void forget(self) noexcept:
@@ -1282,6 +1357,7 @@ cdef class Tokenizer:
         element.root = self.s.root
         element.tag = <str>ROOT_NAMES[self.s.root]
         element.attached = self.s.attached
+        element.descriptors = self.s.descriptors
         element.contents = self.contents
         for k in range(1, 1 + element.tok[0].vlen):
             t = &element.tok[k]
@@ -1300,68 +1376,63 @@ cdef class Tokenizer:
 
     # ------------------------------------------------------------------------------------------------- skipping
 
-    cdef int tell(self, int reason, uint64_t nbytes, bytes excerpt) except -1:
+    # None of this fails for want of memory: that is a reason to be here.
+
+    cdef void give_up(self, int reason, size_t by) noexcept:
+        """Refuse the unfinished root, of which `by` bytes are looked at: all that is kept for it is released first."""
+        cdef uint64_t nbytes = by + self.content_text
+        cdef uint8_t excerpt[EXCERPT]
+        cdef size_t shown = min(by, <size_t>EXCERPT)
+        memcpy(excerpt, self.root(), shown)
+        self.lost_attached += self.s.descriptors
+        self.s.descriptors = 0
+        self.skipped_bytes += nbytes
+        self.advance(by)
+        if self.junk_run:
+            self.end_junk()
+        self.after_damage = True
+        self.tell(reason, nbytes, excerpt, shown)
+
+    cdef void tell(self, int reason, uint64_t nbytes, const uint8_t *excerpt, size_t shown) noexcept:
         word = <str>REASONS[reason]
-        self.skipped[word] = self.skipped.get(word, 0) + 1
-        if self.on_skip is not None:
-            self.call_on_skip(word, nbytes, excerpt)
-        return 0
+        try:
+            self.skipped[word] = self.skipped.get(word, 0) + 1
+            if self.on_skip is not None:
+                self.call_on_skip(word, nbytes, PyBytes_FromStringAndSize(<const char *>excerpt, shown))
+        except MemoryError:  # not even a few bytes: `skipped_bytes` has it
+            pass
 
     cdef void call_on_skip(self, str word, uint64_t nbytes, bytes excerpt) noexcept:
         self.on_skip(word, nbytes, excerpt)  # what it raises goes to sys.unraisablehook
 
-    cdef int excerpt_refuse(self, const uint8_t *b) except -1:
-        self.tell_refused(self.s.reason, self.s.resume, PyBytes_FromStringAndSize(<char *>b, min(self.s.resume, <size_t>EXCERPT)))
-        return 0
-
-    cdef int refuse(self, int reason, size_t nbytes) except -1:
-        """Refuse the unfinished element, which is held."""
-        excerpt = b"" if self.direct else PyBytes_FromStringAndSize(<char *>self.buf + self.off, min(nbytes, self.held_n, <size_t>EXCERPT))
-        self.tell_refused(reason, nbytes, excerpt)
-        return 0
-
-    cdef int tell_refused(self, int reason, size_t nbytes, bytes excerpt) except -1:
-        if self.junk_run:
-            self.end_junk()
-        self.after_damage = True
-        self.lost_attached += self.s.attached
-        self.s.attached = 0
-        self.skipped_bytes += nbytes + self.content_text
-        self.tell(reason, nbytes + self.content_text, excerpt)
-        return 0
-
-    cdef int junk(self, const uint8_t *b, size_t n) except -1:
+    cdef void junk(self, const uint8_t *b, size_t n) noexcept:
         """Bytes between roots that are skipped; white space is nothing to speak of."""
         cdef size_t i = 0
-        cdef Py_ssize_t shown
+        cdef size_t shown
         if not self.junk_run:
             while i < n and tz_class[b[i]] & TC_SPACE:
                 i += 1
         if i == n:
-            return 0
+            return
         n -= i
-        shown = 0 if self.junk_excerpt is None else len(self.junk_excerpt)
-        if shown < EXCERPT:
-            excerpt = PyBytes_FromStringAndSize(<char *>b + i, min(n, <size_t>(EXCERPT - shown)))
-            self.junk_excerpt = excerpt if shown == 0 else self.junk_excerpt + excerpt
+        shown = min(n, EXCERPT - self.junk_shown)
+        memcpy(self.junk_excerpt + self.junk_shown, b + i, shown)
+        self.junk_shown += shown
         self.junk_run += n
         self.skipped_bytes += n
         if self.junk_run - self.junk_reported >= self.limit_junk:
-            self.tell(TZ_R_JUNK, self.junk_run - self.junk_reported, self.junk_excerpt)
+            self.tell(TZ_R_JUNK, self.junk_run - self.junk_reported, self.junk_excerpt, self.junk_shown)
             self.junk_reported = self.junk_run
-            self.junk_excerpt = None
-        return 0
+            self.junk_shown = 0
 
-    cdef int end_junk(self) except -1:
+    cdef void end_junk(self) noexcept:
         """A run of junk has ended. What follows a damaged element is its rest, and has been told with it."""
         cdef uint64_t n = self.junk_run - self.junk_reported
-        cdef bytes excerpt = self.junk_excerpt
-        cdef bint quiet = self.after_damage
+        cdef size_t shown = self.junk_shown
         self.junk_run = self.junk_reported = 0
-        self.junk_excerpt = None
-        if n and not quiet:
-            self.tell(TZ_R_JUNK, n, excerpt or b"")
-        return 0
+        self.junk_shown = 0
+        if n and not self.after_damage:
+            self.tell(TZ_R_JUNK, n, self.junk_excerpt, shown)
 
     def abandon(self) -> None:
         """Refuse the unfinished element, release what is kept for it, and go on with the next root."""
@@ -1377,10 +1448,13 @@ cdef class Tokenizer:
     cdef int drop(self, int reason) except -1:
         if self.busy:
             raise RuntimeError("the tokenizer is being fed")
-        if self.where == AT_BLOB or (self.where == AT_ROOT and self.s.depth):
-            self.refuse(reason, self.held_n)
-        elif self.where == AT_ROOT:
-            self.junk(self.buf + self.off, self.held_n)
+        self.busy = True  # as seen by on_skip
         self.fresh = 0
-        self.advance(0, self.held_n)
+        if self.where == AT_BLOB or (self.where == AT_ROOT and self.s.depth):
+            self.give_up(reason, self.held_n)
+        else:
+            if self.where == AT_ROOT:
+                self.junk(self.buf + self.off, self.held_n)
+            self.advance(self.held_n)
+        self.busy = False
         return 0

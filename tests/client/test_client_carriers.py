@@ -120,6 +120,9 @@ def test_shared_memory(tmp_path: Path) -> None:
             # Messages without their descriptors, and damaged ones with some, cost themselves only.
             server.send(attached(("img", 5, "")))
             server.send(attached(("img", 5, "")).replace("</setBLOBVector>", "</mismatch>") + BLOBS, b"wrong")
+            for length in ("²", "-5", "many"):
+                server.send(attached(("img", 5, f' len="{length}"')), b"wrong")
+                server.send(attached(("img", 5, "")).replace('size="5"', f'size="{length}"'), b"wrong")
             await client.got("DefineBLOB", 2)
             server.send(attached(("img", 5, "")), b"right")
             assert (await client.got("SetBLOB", 2))["img"] == b"right"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -67,6 +69,49 @@ def test_binned_and_compressed_streams_of_a_camera(program: Callable[[str], str]
                         while (frame := await anext(frames)).format != form or frame.array().shape != shape:
                             pass
                     await switched(client, "CCD_VIDEO_STREAM", STREAM_OFF="On")
+
+        asyncio.run(scenario())
+
+
+SIZE_0 = f"""#!{sys.executable}
+import base64, os
+
+heard = b""
+while b"</newTextVector>" not in heard:
+    more = os.read(0, 65536)
+    if not more:
+        raise SystemExit
+    heard += more
+    if b"<getProperties" in heard:
+        heard = heard.rpartition(b"<getProperties")[2]
+        os.write(1, b"{BLOBS.replace(chr(34), chr(39))}{TEXTS.replace(chr(34), chr(39))}")
+for data, size in ((b"first", 0), (b"second", 6), (b"third", 5)):
+    os.write(1, b"<setBLOBVector device='D' name='B' state='Ok'><oneBLOB name='img' size='%d' format='.x'>%s"
+                b"</oneBLOB></setBLOBVector>" % (size, base64.b64encode(data)))
+while os.read(0, 65536):
+    pass
+"""
+
+
+def test_a_blob_of_size_0_from_indiserver_does_not_shift_those_behind_it(
+    program: Callable[[str], str], tmp_path: Path
+) -> None:
+    """On a local socket it announces one with content and `size` 0 as attached, and sends its descriptor as well."""
+    driver = tmp_path / "driver"
+    driver.write_text(SIZE_0)
+    driver.chmod(0o755)
+    with indiserver(program, str(driver)) as (_, local):
+
+        async def scenario() -> None:
+            client = Recorder(local)
+            async with client:
+                await client.got("DefineBLOB")
+                await client.got("Define")
+                await client.send_enableBLOB("Also", "D")
+                await client.send_newVector("D", "T", members={"x": "go"})
+                await client.got("SetBLOB", 3)
+                assert [{name: bytes(value) for name, value in event.items()} for event in client.of("SetBLOB")] == [
+                    {}, {"img": b"second"}, {"img": b"third"}]  # fmt: skip
 
         asyncio.run(scenario())
 

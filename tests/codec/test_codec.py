@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gc
 import mmap
 import random
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scarce
 
 from indifast import _base64
 from indifast._base64 import Base64Error, Decoder, decode, decode_into, encode, encode_into, encoded_length
@@ -190,6 +194,86 @@ def test_decoding_into_a_buffer(path: str) -> None:
     assert array.tobytes()[: len(data)] == data
     array[0, 0] ^= 1
     assert view[1] == data[1] ^ 1
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "limit"), [(b"QUJD!", 9, 9), (b"QUJDQUJD", 3, 9), (b"QUJDQUJD", 9, 3), (b"QUJDQ", 9, 9)]
+)
+def test_a_decoder_lets_go_of_the_buffer_at_an_error(text: bytes, room: int, limit: int) -> None:
+    out = bytearray(room)
+    decoder = Decoder(limit=limit, into=out)
+    with pytest.raises(ValueError) as caught:
+        decoder.feed(text)
+        decoder.finish()
+    out.clear()
+    assert out == b""
+    for call in (lambda: decoder.feed(b"QUJD"), decoder.finish):
+        with pytest.raises(type(caught.value)) as again:
+            call()
+        assert str(again.value) == str(caught.value) and again.value is not caught.value
+
+
+def test_an_error_of_a_decoder_holds_nobody_elses_variables() -> None:
+    """Raised again, one and the same exception would gather the frames of all who have seen it."""
+
+    class Anything:
+        pass
+
+    def see(decoder: Decoder) -> weakref.ref[Anything]:
+        mine = Anything()
+        with contextlib.suppress(Base64Error):
+            decoder.feed(b"!")
+        return weakref.ref(mine)
+
+    decoder = Decoder()
+    gc.disable()
+    try:
+        assert see(decoder)() is None
+        assert see(decoder)() is None
+    finally:
+        gc.enable()
+
+
+def test_memory_that_runs_out_ends_a_decoder(tmp_path: Path) -> None:
+    """Nothing that was not decoded may come out."""
+    scarce.run(
+        """
+        import random
+        from indifast._base64 import Decoder, encode
+
+        RAW = random.Random(1).randbytes(75_000)
+        TEXT = encode(RAW)
+
+        class Decoding:
+            def __init__(self):
+                self.decoder = Decoder()
+                self.result = None
+
+            def decode(self):
+                for at in range(0, len(TEXT), 10_000):
+                    self.decoder.feed(TEXT[at : at + 10_000])
+                self.result = self.decoder.finish()
+
+        def check(decoding, refused):
+            if decoding.result is not None:
+                assert decoding.result == RAW
+                return
+            assert refused
+            try:
+                decoding.decoder.feed(TEXT)
+                result = decoding.decoder.finish()
+            except MemoryError:
+                return
+            before = result.removesuffix(RAW)  # it was not the decoder that failed
+            assert len(before) < len(result) and len(before) % 7500 == 0 and RAW.startswith(before)
+
+        each_allocation(Decoding, Decoding.decode, check)
+        before = live()
+        each_allocation(Decoding, Decoding.decode, check)
+        assert live() < before + 100, (before, live())
+        """,
+        tmp_path,
+    )
 
 
 def test_decoding_a_whole_text_into_a_buffer(path: str) -> None:

@@ -135,6 +135,8 @@ def test_new_blobs(tree: bool, caplog: pytest.LogCaptureFixture) -> None:
         ("BLOB", '<oneBLOB name="a" size="0" format=".x" />'),
         ("BLOB", '<oneBLOB name="a" format=".x">YWJj</oneBLOB>'),
         ("BLOB", '<oneBLOB name="a" size="many" format=".x">YWJj</oneBLOB>'),
+        ("BLOB", '<oneBLOB name="a" size="²" format=".x">YWJj</oneBLOB>'),
+        ("BLOB", '<oneBLOB name="a" size="٣" format=".x">YWJj</oneBLOB>'),
         ("BLOB", '<oneBLOB name="c" size="3" format=".x">YWJj</oneBLOB>'),
     ],
 )

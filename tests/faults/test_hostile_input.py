@@ -205,6 +205,21 @@ def test_client_that_plays_a_driver_for_a_device_of_another(serve: Serve, messag
     answers(served.client(), "later")
 
 
+def test_client_whose_device_has_the_bytes_of_another_in_memory(serve: Serve) -> None:
+    """`敄䅶X`, in two bytes a character, begins with the bytes of `Dev`: who owns the one must not speak for the other."""
+    served = serve()
+    device = "敄䅶X"
+    watcher, hostile = served.client(), served.client()
+    update = b'<setTextVector device="%s" name="text" state="Ok"><oneText name="t">%s</oneText></setTextVector>'
+    hostile.send(definition(device, "text"))
+    hostile.send((update % (device.encode(), b"own") + update % (b"Dev", b"forged")) * 100)
+    hostile.send(b'<pingRequest uid="u"/>')
+    hostile.until_text("pingReply")
+    answers(watcher)
+    told = bytes(watcher.raw)
+    assert told.count(b">own<") == 100 and b"forged" not in told
+
+
 def test_million_wishes_for_blobs_are_bounded(serve: Serve) -> None:
     served = serve()
     hostile, watcher = served.connect(GET), served.client()

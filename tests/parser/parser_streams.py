@@ -128,6 +128,16 @@ def roots(draw: st.DrawFn) -> Part:
     return part
 
 
+# What stands between two tags, elements among it.
+MIXED = st.recursive(
+    st.one_of(TEXT.flatmap(content), SPACE, COMMENTS, st.just(b"<![CDATA[ <&> ]]>")),
+    lambda inner: st.lists(
+        st.one_of(inner, inner.map(lambda inside: b"<x>" + inside + b"</x>"), st.just(b"<y name='n'/>")), max_size=4
+    ).map(b"".join),
+    max_leaves=8,
+)
+
+
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[bytes, list[Part]]:
     """A stream, and the elements in it."""

@@ -288,17 +288,55 @@ def test_a_right_enclen_goes_unless_the_text_is_wrapped_at_72(columns: int) -> N
 
 @CHUNKS
 @BOTH
-@pytest.mark.parametrize("announced", [b"-5", b"1", b"1000000000000", b"1000000000", b"abc", b"9" * 30, b""])
-def test_a_size_that_lies(announced: bytes, relay: bool, size: int) -> None:
+@pytest.mark.parametrize(
+    ("announced", "passed_on"),
+    [
+        (b"1", "1"),
+        (b"1000000000", "1000000000"),
+        (b"1000000000000", "1000000000000"),
+        (b"9" * 18, "9" * 18),
+        *((odd, "6") for odd in (b"-5", b"abc", b"9" * 19, b"9" * 5000, b"", "²".encode(), "٣".encode(), b"1_0")),
+        *((zero, "6") for zero in (b"0", b" 00\n", b"-0")),
+    ],
+)
+def test_a_size_that_lies(announced: bytes, passed_on: str, relay: bool, size: int) -> None:
     reader = Reader(relay=relay)
     reader.feed(b"<setBLOBVector name='b'><oneBLOB name='b' format='.x' size='" + announced + b"'>QUJDREVG", size)
     assert reader.most_held < 1_200_000  # an announced size reserves a mebibyte at most
     reader.feed(b"</oneBLOB></setBLOBVector>", size)
     (element,) = reader.elements
     assert element.members[0].data == b"ABCDEF"
-    if relay:
-        size_out = ET.fromstring(written(element))[0].attrib["size"]
-        assert size_out == (announced.decode() if announced.isdigit() and len(announced) < 19 else "6")
+    for attached in (False, True):
+        (member,) = Reader().feed(b"".join(element.envelope(attached))).elements[0].members
+        assert member.attrs["size"] == passed_on and member.attached is attached
+    assert member.attrs["len"] == "6"
+    assert element.size > 0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "size", "length"),
+    [
+        ("size='7' len='5'", 7, 5),
+        ("size=' 7 ' len=''", 7, 7),
+        ("size='7'", 7, 7),
+        ("size='7' len='²'", 7, None),
+        ("size='7' len='-5'", 7, None),
+        ("size='7' len='1_0'", 7, None),
+        ("size='-7'", -7, None),
+        ("size='٣'", None, None),
+        ("", None, None),
+    ],
+)
+@BOTH
+def test_lengths_of_an_attached_blob(relay: bool, attributes: str, size: int | None, length: int | None) -> None:
+    """None of them may be one that `int` fails on later, or reads otherwise than who wrote it."""
+    wire = f"<setBLOBVector><oneBLOB name='b' {attributes} attached='true'/></setBLOBVector>".encode()
+    (element,) = Reader(relay=relay).feed(wire).elements
+    (member,) = element.members
+    assert (member.blob_size, member.blob_length) == (size, length)
+    assert member.attached is (size is not None and size > 0)
+    if member.attached:
+        assert element.size == len(wire) + ((length or 0) + 2) // 3 * 4
 
 
 def test_a_missing_size_is_supplied() -> None:
@@ -345,6 +383,11 @@ def test_attached_blobs_of_refused_elements_are_counted() -> None:
     assert reader.tokenizer.lost_attached == 2
     reader.feed(b"<setBLOBVector>" + one + b"</setBLOBVector>")
     assert reader.elements[-1].attached == 1 and reader.tokenizer.lost_attached == 2
+    empty = one.replace(b"size='3'", b"size='0'")
+    reader.feed(b"<setBLOBVector>" + one + empty + b"</setBLOBVector><setBLOBVector>" + empty + b"<message/>")
+    assert reader.elements[-2].attached == 1 and reader.elements[-2].descriptors == 2
+    assert [member.descriptor for member in reader.elements[-2].members] == [True, True]
+    assert reader.tokenizer.lost_attached == 3
 
 
 def test_state_only_blob_updates() -> None:
@@ -386,6 +429,18 @@ def test_text_members_gain_no_white_space() -> None:
         b'    <oneText name="c"/>\n'
         b'    <oneText name="d">\n"q" \' &gt; &amp;lt; &amp;unknown; &amp; b\n</oneText>\n</setTextVector>\n'
     )
+
+
+def test_text_around_elements() -> None:
+    data = (
+        b"<setSwitchVector> a <oneSwitch name='s'>O<x>\n<y/> </x>f </oneSwitch>b</setSwitchVector>"
+        b"<enableBLOB device='D'>\nAl<x/>so</enableBLOB>"
+    )
+    reader = Reader().feed(data)
+    assert [written(element) for element in reader.elements] == [
+        b'<setSwitchVector>\n    <oneSwitch name="s">O<x>\n<y/> </x>f </oneSwitch>\n</setSwitchVector>\n',
+        b'<enableBLOB device="D">\nAl<x/>so</enableBLOB>\n',
+    ]
 
 
 def test_abandon_and_close() -> None:

@@ -29,6 +29,11 @@ def stripped(part: streams.Part) -> streams.Part:
     return streams.Part(part.tag, part.attrs, text, part.data, [stripped(m) for m in part.members])
 
 
+def is_written(attribute: str) -> bool:
+    """libindi fails on names of other characters, and believes these two wherever they stand."""
+    return not set(attribute) & set("-:.") and attribute not in ("enclen", "attached")
+
+
 def feed(tokenizer: Tokenizer, chunks: list[bytes]) -> list[Element]:
     return [element for chunk in chunks for element in tokenizer.feed(chunk)]
 
@@ -75,6 +80,27 @@ def test_relayed_output_is_a_fixpoint_and_xml(data: st.DataObject, stream: tuple
                 assert (child.text or "") == member.text
 
 
+@given(st.sampled_from(["message", "enableBLOB"]), streams.MIXED)
+@settings(max_examples=200, deadline=None)
+def test_relaying_changes_no_text_of_a_root_however_mixed(tag: str, inside: bytes) -> None:
+    (once,) = Tokenizer().feed(b"<%s>%s</%s>" % (tag.encode(), inside, tag.encode()))
+    (twice,) = Tokenizer().feed(written([once]))
+    assert (twice.text, twice.values()) == (once.text, once.values())
+    assert written([twice]) == written([once])
+
+
+@given(st.sampled_from(["oneText", "oneNumber", "defSwitch", "oneBLOB"]), streams.MIXED, streams.MIXED)
+@settings(max_examples=300, deadline=None)
+def test_relaying_changes_no_text_of_a_member_however_mixed(tag: str, inside: bytes, between: bytes) -> None:
+    """The text of the vector itself, which nobody reads, does not leave."""
+    member = b"<%s name='m'>%s</%s>" % (tag.encode(), inside, tag.encode())
+    (once,) = Tokenizer().feed(b"<setNumberVector name='v'>%s%s%s</setNumberVector>" % (between, member, between))
+    (twice,) = Tokenizer().feed(written([once]))
+    assert twice.values() == once.values() and twice.text == ""
+    assert [stripped(part) for part in seen(twice).members] == [stripped(part) for part in seen(once).members]
+    assert written([twice]) == written([once])
+
+
 @given(streams.roots())
 @settings(max_examples=100, deadline=None)
 def test_agrees_with_elementtree(part: streams.Part) -> None:
@@ -111,7 +137,7 @@ def test_any_bytes_at_all(data: st.DataObject, junk: bytes, relay: bool) -> None
             ET.fromstring(written([element]))
     clean = [element for element in elements if element.parts(False) is not None]
     again = Tokenizer(relay=True).feed(written(clean))
-    assert [list(e.attrs) for e in again] == [[k for k in e.attrs if not set(k) & set("-:.")] for e in clean]
+    assert [list(e.attrs) for e in again] == [[k for k in e.attrs if is_written(k)] for e in clean]
 
 
 @given(st.data(), streams.JUNK, st.booleans())

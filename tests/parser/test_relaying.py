@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import threading
 
 import pytest
 
-from indifast._parser import Block, BlockPool, Tokenizer
+from indifast._parser import Block, BlockPool, Element, Tokenizer
 
 START = b"<setBLOBVector name='v'><oneBLOB name='b' size='300000' format='.x'>\n"
 END = b"\n</oneBLOB></setBLOBVector>"
@@ -77,6 +78,39 @@ def test_inline_and_attached_in_one_vector() -> None:
     (attached,) = Tokenizer().feed(b"".join(element.envelope(True)))
     assert attached.attached == 3 and attached.carried == {"a", "b", "d"}
     assert attached.members[0].attrs == {"name": "a", "size": "3", "attached": "true"}
+
+
+def test_garbage_may_be_collected_while_a_form_is_made() -> None:
+    """What is run then may make the form of another element."""
+
+    def element(device: bytes) -> Element:
+        return Tokenizer(relay=True).feed(b"<setBLOBVector device='%s'>" % device + one + b"</setBLOBVector>")[0]
+
+    one = b"<oneBLOB name='b' size='3'>QUJD</oneBLOB>"
+    outer, inner = element(b"a" * 50), element(b"b" * 3000)
+    expected = outer.envelope(False), inner.envelope(False)
+    collected: list[tuple[bytes, ...]] = []
+
+    def collecting(phase: str, info: object) -> None:
+        collected.append(inner.envelope(False))
+
+    kept = []  # lists enough that Python's own stock of them is used up, and the next one is a reason to collect
+    found = []
+    before = gc.get_threshold()
+    gc.callbacks.append(collecting)
+    try:
+        for _ in range(100):
+            gc.disable()
+            kept.append([[] for _ in range(200)])
+            gc.set_threshold(1)
+            gc.enable()
+            found.append(outer.envelope(False))
+    finally:
+        gc.callbacks.remove(collecting)
+        gc.set_threshold(*before)
+        gc.enable()
+    assert found == [expected[0]] * 100
+    assert collected and collected == [expected[1]] * len(collected)
 
 
 def test_content_is_decoded_once_from_many_threads() -> None:

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from indifast._parser import Element, Tokenizer
 
+# Characters of one, two and four bytes in memory; those of the wider ones begin with the bytes of "BA" and "AB".
+NAMES = st.lists(st.sampled_from("AB\xe9䅂䉁\U00014142\U00014241"), min_size=2, max_size=4).map("".join)
+
 VALUES = st.one_of(
+    NAMES.map(str.encode),
     st.sampled_from([b"", b"1", b"Ok", b"12.5", b"CCD Simulator", b"2026-11-20T15:30:16", b"a\nb", b"\0"]),
     st.sampled_from([b"x" * n for n in (14, 15, 16, 17, 31, 32, 33, 80, 100)]),
     st.sampled_from([b"&lt;", b"\xc2\xb0", b"\xb0", b"\r\n", b" "]),
@@ -52,6 +56,7 @@ def similar(draw: st.DrawFn) -> list[bytes]:
 
 
 def seen(element: Element) -> object:
+    assert element.device == element.attrs.get("device") and element.name == element.attrs.get("name")
     members = [(m.tag, m.name, m.attrs, m.text, m.data, m.attached) for m in element.members]
     return element.tag, element.device, element.name, element.attrs, element.text, element.values(), members
 
@@ -92,3 +97,11 @@ def test_alone_or_in_company(wires: list[bytes], relay: bool) -> None:
     company = tokenizer(relay).feed(b"\n".join(whole) + b" " * 99)
     assert [seen(element) for element in company] == [seen(element) for element in alone]
     assert [element.parts(False) for element in company] == [element.parts(False) for element in alone]
+
+
+@given(st.lists(st.tuples(NAMES, NAMES), min_size=2, max_size=6), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_a_name_is_its_characters_however_wide_they_are(names: list[tuple[str, str]], relay: bool) -> None:
+    """What has the same bytes in memory as another name must not pass for it: a server asks who owns a device."""
+    wire = "".join(f"<setTextVector device='{device}' name='{name}'/>" for device, name in names).encode()
+    assert [(element.device, element.name) for element in tokenizer(relay).feed(wire)] == names

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indifast.protocol.numbers import commanded_number, formatted, getfloat, plain_decimal, read_number
+from indifast.protocol.numbers import commanded_number, formatted, getfloat, plain_decimal, read_integer, read_number
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,25 @@ def test_getfloat_reads_nan_and_infinity() -> None:
 def test_getfloat_refuses(value: object) -> None:
     with pytest.raises(TypeError):
         getfloat(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0),
+        (" 12\t\r\n", 12),
+        ("007", 7),
+        ("+5", 5),
+        ("-5", -5),
+        ("-0", 0),
+        ("9" * 18, 10**18 - 1),
+        ("-" + "9" * 18, 1 - 10**18),
+        *((text, None) for text in ("", " ", "+", "-", "- 5", "+-5", "--5", "5 5", "5.0", "1e3", "0x5", "1_0")),
+        *((text, None) for text in ("²", "٣", "\uff15", "5\xa0", "5\0", "9" * 19, "9" * 5000)),
+    ],
+)
+def test_integers_are_of_plain_digits(text: str, expected: int | None) -> None:
+    assert read_integer(text) == expected
 
 
 @pytest.mark.parametrize(

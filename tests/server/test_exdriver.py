@@ -182,6 +182,43 @@ def test_camera_frames_reach_tcp_and_local_clients(pipes):
     asyncio.run(scenario())
 
 
+def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
+    """Its content leaves with a descriptor, and so with a size: one of size 0 announces none."""
+    code = (
+        "import base64\n"
+        "while 'newTextVector' not in (heard := line()):\n"
+        "    if 'getProperties' in heard: define()\n"
+        "for data, size in ((b'first', 0), (b'second', 6), (b'third', 0)):\n"
+        "    say(f\"<setBLOBVector device='Toy' name='B' state='Ok'><oneBLOB name='b' size='{size}' format='.x'>\"\n"
+        '        f"{base64.b64encode(data).decode()}</oneBLOB></setBLOBVector>")\n'
+        "while True: line()\n"
+    )
+    sent = [b"first", b"second", b"third"]
+
+    async def scenario():
+        async with serving(python(code)) as core:
+            remote, local = Client(core), Client(core, local=True)
+            for client in (remote, local):
+                client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
+            for client in (remote, local):
+                await client.get("defTextVector", "Toy")
+            remote.say("<newTextVector device='Toy' name='T'><oneText name='m'>go</oneText></newTextVector>")
+            for client in (remote, local):
+                await client.get("setBLOBVector", "Toy", count=len(sent))
+                members = [element.members[0] for element in client.seen("setBLOBVector", "Toy")]
+                assert [member.blob_size for member in members] == [5, 6, 5]
+                if client.local:
+                    announced = [int(member.attrs["len"]) for member in members if member.attached]
+                    await until(lambda: len(local.fds) == len(sent))
+                    found = [shm.read_all(fd, length) for fd, length in zip(local.fds, announced, strict=True)]
+                else:
+                    found = [member.data for member in members]
+                assert found == sent
+                client.close()
+
+    asyncio.run(scenario())
+
+
 def test_death_and_return(caplog):
     async def scenario():
         driver = python("print('to the log', file=sys.stderr, flush=True)\n" + ONE_PROPERTY)

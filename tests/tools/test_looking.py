@@ -33,7 +33,19 @@ def test_devices_as_json(server: int) -> None:
     assert "telescope" in found[MOUNT]["interfaces"]
 
 
-@pytest.mark.parametrize(("text", "kinds"), [("3", ["telescope", "camera"]), ("", []), ("x", []), ("0", []), ("²", [])])
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("3", ["telescope", "camera"]),
+        ("", []),
+        ("x", []),
+        ("0", []),
+        ("²", []),
+        ("٣", []),
+        ("-1", []),
+        ("9" * 5000, []),
+    ],
+)
 def test_interfaces(text: str, kinds: list[str]) -> None:
     assert interfaces(text) == kinds
 

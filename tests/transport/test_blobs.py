@@ -182,6 +182,27 @@ def test_a_relayed_inline_message_keeps_its_text_and_can_be_attached():
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("size", [None, 0, -1])
+def test_what_has_content_announces_a_descriptor(size):
+    """`size` 0 announces none: the descriptor would be taken for that of the next BLOB."""
+
+    async def scenario():
+        async with no_fd_leak():
+            ours = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("b", ".bin", SMALL, size)])
+            written = "" if size is None else f" size='{size}'"
+            text = f"<setBLOBVector device='Cam' name='CCD1'><oneBLOB name='b'{written} format='.bin'>".encode()
+            relayed = routable(parse(text + b64encode(SMALL) + b"</oneBLOB></setBLOBVector>"))
+            for message in (ours, relayed):
+                for attached in (False, True):
+                    element = parse(await form(message, attached))
+                    assert element.members[0].attrs["size"] == str(len(SMALL)), attached
+                    assert element.attached == attached == len(message.fds())
+            del ours, relayed, message
+            gc.collect()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("data", [SMALL, BIG * 9, BIG * 40])
 def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, monkeypatch):
     async def scenario():
@@ -391,6 +412,8 @@ def test_descriptors_that_are_no_files_are_refused_without_a_leak(make, tmp_path
         "size='big' format=''",
         "size='10' len='-1' format=''",
         "size='10' len='x' format=''",
+        "size='10' len='²' format=''",
+        "size='10' len='1_0' format=''",
         "size='99999999999999999999' format=''",
         "size='1000000000000000000' len='10' format=''",
     ],
@@ -400,10 +423,9 @@ def test_sizes_that_lie_are_refused_without_a_leak(attributes):
     element = parse(attached_vector(f"name='a' {attributes}"))
     descriptors = DescriptorQueue(Tokenizer(), GIB)
     descriptors.put([memfd(SMALL)])
-    if element.attached:
-        with pytest.raises(DescriptorError):
-            routable(element, descriptors)
-    descriptors.close()
+    with pytest.raises(DescriptorError):
+        routable(element, descriptors)
+    assert not len(descriptors)
     gc.collect()
     assert open_fds() == before
 
@@ -430,6 +452,31 @@ def test_a_message_that_was_taken_is_read_whatever_the_limits_of_a_tokenizer_are
     read = routable(element, descriptors).element()
     assert read.attrs["message"] == note
     assert sum(map(len, read.members[0].slices)) == -(-size // 3) * 4
+
+
+@pytest.mark.parametrize("brought", [True, False])
+def test_one_of_size_0_takes_its_descriptor_if_it_has_brought_one(brought):
+    """libindi's servers send one where content came with `size` 0; who sends none gets no error."""
+
+    async def scenario():
+        async with no_fd_leak():
+            empty = "name='a' size='0' format=''"
+            both = [memfd(b"aaaaa"), memfd(b"bbbbb")]
+            if not brought:
+                os.close(both.pop(0))
+            message = received(attached_vector(empty, "name='b' size='5' format=''"), *both)
+            assert message.carried == {"b"} and contents(await form(message, False)) == {"b": b"bbbbb"}
+            assert parse(await form(message, True)).descriptors == 1
+            descriptors = DescriptorQueue(Tokenizer(), GIB)
+            if brought:
+                descriptors.put([memfd(b"aaaaa")])
+            state = routable(parse(attached_vector(empty)), descriptors)
+            assert not state.blob and not len(descriptors)
+            assert b"attached" not in b"".join(state.parts(True))
+            del message
+            gc.collect()
+
+    asyncio.run(scenario())
 
 
 def test_a_file_truncated_after_sending_costs_its_message_only(caplog):

@@ -11,6 +11,7 @@ from indifast.cli.definitions import add_patience, gather
 from indifast.cli.failures import Status
 from indifast.cli.session import add_server_options, connected, run
 from indifast.cli.shown import as_json, columns
+from indifast.protocol.numbers import read_integer
 
 DESCRIPTION = """\
 List the devices of a server: name, connected to its hardware or not, what it is, and its driver."""
@@ -78,9 +79,9 @@ def _members(device: Any, name: str) -> dict[str, Any]:
 
 def interfaces(text: str) -> list[str]:
     """The kinds that a DRIVER_INTERFACE stands for; what is no number stands for none."""
-    if not (text.strip().isascii() and text.strip().isdigit()):
+    bits = read_integer(text)
+    if bits is None or bits < 0:
         return []
-    bits = int(text)
     return [name for bit, name in INTERFACES.items() if bits >> bit & 1]
 
 

@@ -18,6 +18,7 @@ from indifast.transport import connect, shm
 from indifast.transport.blobs import BlobContent, BlobMessage
 
 if TYPE_CHECKING:
+    from indifast._parser import Member
     from indifast.protocol.limits import Limits
     from indifast.transport.stream import Stream
 
@@ -155,7 +156,7 @@ class Connection:
         kept = []
         for element in elements:
             try:
-                if element.attached:
+                if element.descriptors:
                     self.attachments[id(element)] = self._fds.take(element)
                 kept.append(element)
             except shm.DescriptorError as error:
@@ -260,18 +261,20 @@ def as_message(element: Element, fds: Iterable[int] = ()) -> Routable:
     contents = []
     for member in element.members:
         data: Buffer = member.data or b""
-        if member.attached and member.blob_size and (fd := next(left, None)) is not None:
-            data = view_of(os.dup(fd), shm.announced(member)[0])
+        if member.attached and (fd := next(left, None)) is not None:
+            data = view_of(os.dup(fd), member)
         contents.append(BlobContent(member.name, member.format, data, member.blob_size))
     return BlobMessage.from_members(element.tag, element.attrs, contents)
 
 
-def view_of(fd: int, length: int) -> memoryview:
-    """A read-only view of the first `length` bytes of shared memory, or of as many as there are. Closes `fd`.
+def view_of(fd: int, member: Member) -> memoryview:
+    """A read-only view of the shared memory that came with a BLOB, of as many of its bytes as there are. Closes `fd`.
 
     The memory goes when the last view of it goes. OSError or ValueError when it cannot be mapped.
     """
     try:
+        if (length := member.blob_length) is None:
+            raise ValueError("an attached BLOB without a valid len")
         return shm.view(fd, min(os.fstat(fd).st_size, length))
     finally:
         os.close(fd)

@@ -22,7 +22,7 @@ from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.shown import shown
 from indifast.protocol.vectors import without_content
-from indifast.transport.shm import announced, close_all
+from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -227,10 +227,10 @@ class Model(BlobChoices):
     def _attach(self, element: Element, event: Any, fds: list[int]) -> dict[str, str]:
         """Map shared memory; gives, by member, why some of it can't be read."""
         faults = {}
-        attached = [member for member in element.members if member.attached and member.blob_size]
+        attached = [member for member in element.members if member.attached]
         for member, fd in zip(attached, fds, strict=False):
             try:
-                view = view_of(fd, announced(member)[0])
+                view = view_of(fd, member)
             except (OSError, ValueError) as error:
                 name = shown(member.name)
                 faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"

@@ -178,7 +178,7 @@ typedef struct {
     size_t *cuts;         /* where the text of each BLOB with content goes, offsets in `out` */
     uint32_t ncuts;
     int attached;         /* the form in which BLOBs are descriptors */
-    int blob_root;
+    int vector, blob_root; /* kind of the root */
     tz_out *out, *tmp, *tmp2;
 } tz_writer;
 
@@ -215,9 +215,11 @@ static inline int tz_good_enclen(const tz_blob_info *info, int64_t count) {
            (info->short_line && count == (int64_t)info->chars + 1);
 }
 
-/* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it);
- * `enclen` only where it is right and needed; `attached` as the form wants it. `len` is what its sender wrote, or says
- * how much of the file is content where that is compressed: `size` does not tell it then. */
+/* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it), and
+ * is 0 only where there is no content: libindi's clients do not look at the content otherwise, and a descriptor that goes
+ * with it would be taken for that of a later BLOB; `enclen` only where it is right and needed; `attached` as the form
+ * wants it. `len` is what its sender wrote, or says how much of the file is content where that is compressed: `size` does
+ * not tell it then. */
 static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *info) {
     const tz_token *t = &w->tok[i], *a;
     int from_fd = !info && tz_attached(w->tok, i, w->b);
@@ -233,7 +235,7 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
         } else if (tz_is(w->b, a->a, a->alen, "size", 4)) {
             size_done = 1;
             size = tz_integer(w->b + a->v, a->vlen);
-            if (size < 0) {
+            if (size < (info ? 1 : 0)) {
                 tz_write_number(w->out, "size", info ? info->decoded : 0);
                 continue;
             }
@@ -297,6 +299,12 @@ static inline void tz_indent(tz_out *o, int level) {
     if (n && tz_reserve(o, n)) { memset(o->p + o->n, ' ', n); o->n += n; }
 }
 
+/* Does the element whose content begins at token j hold other elements? */
+static inline int tz_holds_elements(const tz_token *tok, uint32_t j) {
+    while (tok[j].kind == TK_TEXT || tok[j].kind == TK_CDATA) j++;
+    return tok[j].kind == TK_START;
+}
+
 /* Write the element at token i; returns the token behind it.  verbatim: no white space may be added. */
 static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbatim) {
     const tz_token *tok = w->tok, *t = &tok[i];
@@ -305,7 +313,9 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
     const uint8_t *p;
     size_t n;
     int markup, body = 0;
-    int text_member = verbatim || (level && (tz_is(w->b, t->a, t->alen, "oneText", 7) || tz_is(w->b, t->a, t->alen, "defText", 7)));
+    int vector = level == 0 && w->vector;
+    int text_member = verbatim || (level && (tz_is(w->b, t->a, t->alen, "oneText", 7) || tz_is(w->b, t->a, t->alen, "defText", 7)))
+        || (!vector && tz_holds_elements(tok, j));  /* white space would get in between the pieces of its text */
     if (!verbatim) tz_indent(o, level);
     TZ_PUTS(o, "<");
     tz_put(o, w->b + t->a, t->alen);
@@ -334,6 +344,7 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
             continue;
         }
         j = tz_gather(w->tmp2, w->b, tok, j, &p, &n, &markup);
+        if (vector) continue;
         if (!text_member) tz_strip(&p, &n);
         if (!n) continue;
         if (!body) { TZ_PUTS(o, ">"); if (!text_member) TZ_PUTS(o, "\n"); }

@@ -83,6 +83,7 @@ typedef struct {
     uint32_t stack[TZ_MAX_DEPTH];
     /* no "-->" ends and no "]]>" ends before these positions of the stream */
     uint64_t base, no_comment_end, no_cdata_end;
+    uint32_t descriptors;  /* that belong to the root */
 } tz_scan_state;
 
 static const char *const tz_roots[] = {
@@ -91,7 +92,7 @@ static const char *const tz_roots[] = {
     "defLightVector", "setLightVector",
     "newNumberVector", "defNumberVector", "setNumberVector", "newSwitchVector", "defSwitchVector", "setSwitchVector"
 };
-enum { TZ_NEW_BLOB = 10, TZ_SET_BLOB = 12, TZ_ROOTS = 20, TZ_MIN_ROOT = 7, TZ_MAX_ROOT = 15 };
+enum { TZ_FIRST_VECTOR = 7, TZ_NEW_BLOB = 10, TZ_SET_BLOB = 12, TZ_ROOTS = 20, TZ_MIN_ROOT = 7, TZ_MAX_ROOT = 15 };
 
 static uint64_t tz_root_words[TZ_ROOTS + 1][2];  /* the first and the last eight characters */
 
@@ -279,7 +280,7 @@ static inline void tz_begin(tz_scan_state *s) {
     s->ntok = 0;
     s->state = S_LT;
     s->root = s->in_blob = s->elem_flags = 0;
-    s->depth = s->members = s->nblobs = s->attached = s->last_attached = 0;
+    s->depth = s->members = s->nblobs = s->attached = s->descriptors = s->last_attached = 0;
     s->lt = 0;
 }
 
@@ -343,10 +344,17 @@ static int tz_duplicates(const tz_token *t, uint32_t n, const uint8_t *b) {
     return 0;
 }
 
-/* Does this oneBLOB announce a descriptor? (libindi: attached='true', and a size above 0) */
+/* Does a descriptor come with this oneBLOB?  libindi's receivers take one for each that says so, whatever its size; their
+ * server sends one with size 0 where a driver has sent content inline and said that it has none. */
+static __attribute__((noinline)) int tz_descriptor(const tz_token *tok, uint32_t i, const uint8_t *b) {
+    const tz_token *t = tz_attr(tok, i, b, "attached", 8);
+    return t && tz_is(b, t->v, t->vlen, "true", 4);
+}
+
+/* Does this oneBLOB announce content in a descriptor? */
 static int tz_attached(const tz_token *tok, uint32_t i, const uint8_t *b) {
-    const tz_token *t = tz_attr(tok, i, b, "attached", 8), *size;
-    if (!t || !tz_is(b, t->v, t->vlen, "true", 4)) return 0;
+    const tz_token *size;
+    if (!tz_descriptor(tok, i, b)) return 0;
     size = tz_attr(tok, i, b, "size", 4);
     return size && tz_integer(b + size->v, size->vlen) > 0;
 }
@@ -681,8 +689,12 @@ opened:
         s->state = S_TEXT;
         flags = 0;
         if (s->depth == 2 && (s->root == TZ_SET_BLOB || s->root == TZ_NEW_BLOB) && tz_is(b, t->a, t->alen, "oneBLOB", 7)) {
-            s->last_attached = (uint32_t)tz_attached(s->tok, i, b);
-            s->attached += s->last_attached;
+            s->last_attached = 0;
+            if (tz_descriptor(s->tok, i, b)) {
+                s->descriptors++;
+                s->last_attached = (uint32_t)tz_attached(s->tok, i, b);
+                s->attached += s->last_attached;
+            }
             if (!empty) {
                 s->in_blob = 1;
                 TZ_RETURN(TZ_BLOB);

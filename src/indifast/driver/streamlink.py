@@ -247,7 +247,7 @@ class StreamLink:
                     text = "a ping of %s is not answered: it does not read what it is told"
                     self._refuse("ping", text, self.peername)
             return
-        if element.attached:
+        if element.descriptors:
             try:
                 element = routable(element, self._descriptors).element()
             except DescriptorError as error:

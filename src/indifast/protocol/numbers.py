@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from indifast._parser import read_integer as read_integer  # the tokenizer needs it as well
+
 DEFAULT_FORMAT = "%g"
 """How a number is shown of which nothing is said."""
 

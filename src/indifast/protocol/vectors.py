@@ -26,7 +26,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from indifast.protocol.numbers import DEFAULT_FORMAT, commanded_number, read_number
+from indifast.protocol.numbers import DEFAULT_FORMAT, commanded_number, read_integer, read_number
 from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import PERMISSIONS, RULES, STATES, SWITCH_STATES
 
@@ -332,20 +332,13 @@ def blobs(source: Source, faults: list[str]) -> dict[str, Blob]:
 
 def blob_size(attributes: Mapping[str, str], data: bytes | None) -> int:
     """The size that a oneBLOB announces; that of its content when it announces none."""
-    size = _integer(attributes.get("size", ""))
+    size = read_integer(attributes.get("size", ""))
     return size if size is not None and size >= 0 else len(data or b"")
 
 
 def without_content(name: str) -> str:
     """That a BLOB announces content and has none."""
     return f"the BLOB {shown(name)} has no content: left out"
-
-
-def _integer(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
 
 
 # -- commands
@@ -364,7 +357,7 @@ def sent_blobs(source: Source, known: Collection[str]) -> dict[str, Blob]:
     """The contents that a newBLOBVector brings, by member; VectorError unless all can be taken."""
     contents = {}
     for part in _commanded(source, "BLOB", known):
-        size = _integer(part.attributes.get("size", ""))
+        size = read_integer(part.attributes.get("size", ""))
         if size is None:
             raise VectorError(f"a BLOB of size '{shown(part.attributes.get('size', ''), 40)}'")
         if not part.data:

@@ -135,7 +135,7 @@ class Connection:
         """What goes to the router; None when the connection had to be closed."""
         messages: list[Routable] = []
         for element in elements:
-            if not (element.blob or element.attached):
+            if not (element.blob or element.descriptors):
                 messages.append(element)
                 continue
             try:

@@ -41,7 +41,7 @@ class BlobContent(NamedTuple):
     data: Buffer
     """Any contiguous bytes; empty: the member is named without content."""
     size: int | None = None
-    """The `size` attribute (bytes after decompression); None: the number of bytes in `data`."""
+    """The `size` attribute (bytes after decompression); None, or not above 0: the number of bytes in `data`."""
 
 
 class _Content(Protocol):
@@ -223,7 +223,7 @@ class BlobMessage:
         inline, attached = [f"{start_tag(tag, attributes)}>"], f"{start_tag(tag, attributes)}>"
         for member in members:
             data = memoryview(member.data).cast("B")
-            size = len(data) if member.size is None else member.size
+            size = member.size if member.size and member.size > 0 else len(data)  # 0 announces no descriptor
             start = start_tag("oneBLOB", {"name": member.name, "format": member.format, "size": str(size)})
             if not len(data):
                 inline[-1] += f"{start} />"
@@ -454,10 +454,12 @@ def routable(
     too few, or when one is not what the element says: a libindi server ends that connection. `on_fault` is told what
     was done about content that turned out to be missing later.
     """
-    if element.attached:
-        if descriptors is None:
-            raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
-        message = BlobMessage.of(element, descriptors.take(element))
-        message.on_fault = on_fault
-        return message
+    if element.attached and descriptors is None:
+        raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
+    if element.descriptors and descriptors is not None:
+        fds = descriptors.take(element)
+        if element.attached:
+            message = BlobMessage.of(element, fds)
+            message.on_fault = on_fault
+            return message
     return BlobMessage.of(element) if element.blob else element

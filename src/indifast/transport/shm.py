@@ -88,13 +88,11 @@ def reopen_read_only(fd: int) -> int:
 
 def announced(member: Member) -> tuple[int, int]:
     """Bytes stored and bytes announced of an attached BLOB. DescriptorError when a size is missing or no number."""
-    size = member.blob_size
+    size, length = member.blob_size, member.blob_length
     if size is None:
         raise DescriptorError("an attached BLOB without a valid size")
-    try:
-        length = int(member.attrs.get("len") or size)
-    except ValueError:
-        raise DescriptorError("an attached BLOB without a valid len") from None
+    if length is None:
+        raise DescriptorError("an attached BLOB without a valid len")
     if not (0 <= length < LARGEST and 0 <= size < LARGEST):
         raise DescriptorError(f"an attached BLOB of impossible size ({length} of {size} bytes)")
     return length, size
@@ -217,7 +215,7 @@ class DescriptorQueue:
         self._skipped_bytes = skipped_bytes
         self._lost += lost
         unfinished = self._tokenizer.held > 0
-        waiting, announced = len(self._waiting), sum(element.attached for element in elements)
+        waiting, announced = len(self._waiting), sum(element.descriptors for element in elements)
         if self._unsure:
             self._mixed, self._unsure = True, unfinished
         else:
@@ -227,27 +225,32 @@ class DescriptorQueue:
             self.close()
 
     def take(self, element: Element) -> list[int]:
-        """The descriptors of an element, one for each BLOB that it announces, which belong to the caller.
+        """The descriptors of an element, one for each BLOB whose content it announces, which belong to the caller.
+
+        A BLOB of size 0 announces none, but libindi's servers send one all the same, which is closed. Others need not:
+        where fewer wait than there are BLOBs, those of size 0 have brought none.
 
         DescriptorError when they are too few, may be another message's, or are not what a peer may send, BlobTooLarge
         when there is more in them than is taken; they are closed then.
         """
         if self._mixed:
             raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
-        count = element.attached
-        found = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+        members = [member for member in element.members if member.descriptor]
+        if len(self._waiting) < len(members):
+            members = [member for member in members if member.attached]
+        found = [self._waiting.popleft() for _ in range(min(len(members), len(self._waiting)))]
         try:
-            if len(found) < count:
-                raise DescriptorError(f"{count} BLOBs were announced as attached, with {len(found)} descriptors")
-            self._check(element, found)
+            if len(found) < len(members):
+                raise DescriptorError(f"{len(members)} BLOBs were announced as attached, with {len(found)} descriptors")
+            self._check(members, found)
         except DescriptorError:
             close_all(found)
             raise
-        return found
+        close_all(fd for member, fd in zip(members, found, strict=True) if not member.attached)
+        return [fd for member, fd in zip(members, found, strict=True) if member.attached]
 
-    def _check(self, element: Element, fds: Sequence[int]) -> None:
+    def _check(self, members: Sequence[Member], fds: Sequence[int]) -> None:
         total = 0
-        members = [member for member in element.blobs if member.attached]
         for member, fd in zip(members, fds, strict=True):
             length = min(check_received(fd), announced(member)[0])  # what receivers get
             if length > self._blob:
