@@ -28,7 +28,7 @@ done
 
 
 def numbers(mask: str) -> set[int]:
-    return {number for number in range(1, 65) if int(mask, 16) >> number - 1 & 1}
+    return {number for number in signal.valid_signals() if int(mask, 16) >> number - 1 & 1}
 
 
 def ignored(pid: int) -> set[int]:

@@ -309,7 +309,7 @@ def test_a_size_that_lies(announced: bytes, passed_on: str, relay: bool, size: i
     for attached in (False, True):
         (member,) = Reader().feed(b"".join(element.envelope(attached))).elements[0].members
         assert member.attrs["size"] == passed_on and member.attached is attached
-    assert member.attrs["len"] == "6"
+    assert member.attrs.get("len") == ("6" if int(passed_on) > 6 else None)
     assert element.size > 0
 
 

@@ -66,7 +66,9 @@ def test_an_allocation_that_fails_costs_one_element(relay: bool, size: int, tmp_
         assert all(element in left for element in found), "something else than was sent, or out of order"
         lost = len(expected) - len(found)
         assert lost <= refused, (lost, refused)
-        assert set(reading.tokenizer.skipped) <= {"memory"} and reading.tokenizer.skipped.get("memory", 0) >= lost
+        assert set(reading.tokenizer.skipped) <= {"memory"}
+        assert reading.tokenizer.skipped.get("memory", 0) >= lost or refused > 1  # a new key takes memory as well
+        assert reading.tokenizer.skipped_bytes or not lost
         assert reading.tokenizer.held == 0
         (good,) = reading.tokenizer.feed(GOOD)
         assert good.attrs == {"device": "D", "message": "good"}
@@ -94,7 +96,8 @@ def test_an_element_is_given_up_without_memory(relay: bool, end: int, tmp_path: 
         if tokenizer.held:  # it was not even called
             tokenizer.abandon()
         assert tokenizer.held == 0
-        assert tokenizer.skipped.get("abandoned", 0) == 1 or refused > 1
+        assert tokenizer.skipped_bytes
+        assert tokenizer.skipped == {"abandoned": 1} or refused  # a new key of a dictionary takes memory as well
         (good,) = tokenizer.feed(GOOD)
         assert good.attrs == {"device": "D", "message": "good"}
 

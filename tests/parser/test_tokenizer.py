@@ -144,6 +144,7 @@ def test_envelope_forms() -> None:
         ("format='.fits'", 'format=".fits" size="7680"'),
         ("size='7680' format='.fits.z'", 'size="7680" format=".fits.z"'),
         ("size='9000' len='5' format='.fits'", 'size="9000" len="7680" format=".fits"'),
+        ("size='9000' format='.fits'", 'size="9000" format=".fits" len="7680"'),
         ("size='9000' format='.fits.z'", 'size="9000" format=".fits.z" len="7680"'),
         ("format='.fits.fz' size='7000'", 'format=".fits.fz" size="7000" len="7680"'),
     ],

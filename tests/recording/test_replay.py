@@ -369,7 +369,7 @@ def test_an_output_that_cannot_be_written_is_no_fault_of_the_recording(tmp_path:
     words = [sys.executable, "-m", "indifast", "replay", option, str(tmp_path / "r")]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, env=python_environment(), timeout=LIMIT)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.decode().startswith("indifast: the output cannot be written: ")
     assert done.stderr.count(b"\n") == 1
     reader, writer = os.pipe()

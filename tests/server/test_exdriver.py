@@ -173,7 +173,7 @@ def test_camera_frames_reach_tcp_and_local_clients(pipes):
                 assert len(inline.data) == inline.blob_size
                 assert attached.attrs["attached"] == "true"
                 await until(lambda: len(local.fds) == frame)  # noqa: B023
-                assert shm.read_all(local.fds[-1], int(attached.attrs["len"])) == inline.data
+                assert shm.read_all(local.fds[-1], attached.blob_length) == inline.data
                 with pytest.raises(OSError):
                     os.write(local.fds[-1], b"x")
             remote.close()
@@ -208,7 +208,7 @@ def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
                 members = [element.members[0] for element in client.seen("setBLOBVector", "Toy")]
                 assert [member.blob_size for member in members] == [5, 6, 5]
                 if client.local:
-                    announced = [int(member.attrs["len"]) for member in members if member.attached]
+                    announced = [member.blob_length for member in members if member.attached]
                     await until(lambda: len(local.fds) == len(sent))
                     found = [shm.read_all(fd, length) for fd, length in zip(local.fds, announced, strict=True)]
                 else:

@@ -218,8 +218,8 @@ static inline int tz_good_enclen(const tz_blob_info *info, int64_t count) {
 /* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it), and
  * is 0 only where there is no content: libindi's clients do not look at the content otherwise, and a descriptor that goes
  * with it would be taken for that of a later BLOB; `enclen` only where it is right and needed; `attached` as the form
- * wants it. `len` is what its sender wrote, or says how much of the file is content where that is compressed: `size` does
- * not tell it then. */
+ * wants it. `len` is what its sender wrote, or says how much of the file is content where `size` does not tell it: it is more
+ * than that, or the length after decompression. */
 static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *info) {
     const tz_token *t = &w->tok[i], *a;
     int from_fd = !info && tz_attached(w->tok, i, w->b);
@@ -249,7 +249,7 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
         tz_write_attr(w, a);
     }
     if (!size_done) tz_write_number(w->out, "size", info ? info->decoded : 0);
-    if (attach && info && !len_done && compressed && size >= 0 && size != (int64_t)info->decoded)
+    if (attach && info && !len_done && (size > (int64_t)info->decoded || (compressed && size > 0 && size < (int64_t)info->decoded)))
         tz_write_number(w->out, "len", info->decoded);
     if (attach) TZ_PUTS(w->out, " attached=\"true\"");
 }

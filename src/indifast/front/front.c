@@ -62,6 +62,7 @@ struct wanted {
     in_port_t port;   /* 0 is a free one */
     const char *local;
     const char *fifo;
+    bool driver; /* an option names one */
 };
 
 static bool is(const char *name, size_t length, const char *other)
@@ -118,6 +119,8 @@ static bool read_words(char **words, struct wanted *wanted)
                     return false;
                 if (is(name, length, "host"))
                     wanted->host = value;
+                if (is(name, length, "pipes"))
+                    wanted->driver = true;
             } else if (!is_one_of(name, length, long_flags))
                 return false;
             continue;
@@ -129,7 +132,7 @@ static bool read_words(char **words, struct wanted *wanted)
             } else if (!strchr(SHORT_FLAGS, *letter))
                 return false;
     }
-    return *words || wanted->fifo; /* a driver, or a way to start one */
+    return *words || wanted->driver || wanted->fifo; /* a driver, or a way to start one */
 }
 
 /* -- sockets */
