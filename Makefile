@@ -11,7 +11,7 @@ DEMO_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Most tests wait most of the time: more of them at once than there are processors.
-WORKERS ?= $(shell expr 3 '*' `getconf _NPROCESSORS_ONLN`)
+WORKERS ?= $(shell expr 4 '*' `getconf _NPROCESSORS_ONLN`)
 
 # Everything is installed in the versions that requirements/ names; LOCKED=no takes the newest that there are.
 LOCKED ?= yes

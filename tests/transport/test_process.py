@@ -271,7 +271,7 @@ def test_a_program_that_is_none_ends_with_a_line(run, tmp_path):
 
 
 @pytest.mark.parametrize("pipes", [False, True])
-def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(run, pipes):
+def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(pipes):
     """However far it comes: no descriptor is left open, and no child behind."""
     process._killed_with_us()  # asked once, while there are descriptors
     outcomes = []
@@ -307,7 +307,7 @@ def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(run, pipes
                 await attempt(left)
         assert psutil.Process().children() == before
 
-    run(scenario())
+    asyncio.run(scenario())
     assert outcomes == sorted(outcomes)
     assert {False, True} == set(outcomes)
 
