@@ -24,6 +24,11 @@ settings.register_profile("indifast", deadline=None, suppress_health_check=[Heal
 settings.load_profile("indifast")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Names a long value by its length: parallel workers must agree on it, also if it is random or has a time in it."""
+    return f"{argname}-of-{len(val)}" if isinstance(val, bytes | str) and len(val) > 60 else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_size_of_a_terminal() -> None:
     """Programs find out the size of their own terminal: parallel workers of pytest have one in their environment."""
