@@ -127,6 +127,22 @@ def test_it_runs_once_at_a_time(make: Callable[[], Any]) -> None:
     asyncio.run(scenario())
 
 
+def test_who_waits_for_a_server_that_never_comes_up_learns_of_it() -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(LIMIT), IPyServer(driver(), port=0) as other:
+            shut_down, in_the_way = IPyServer(driver(), port=0), IPyServer(driver(), port=other.port)
+            shut_down.shutdown()
+            for server in (shut_down, in_the_way, in_the_way):  # a second run is as the first one
+                ready = asyncio.create_task(server.ready())
+                run = asyncio.create_task(server.asyncrun())
+                with pytest.raises(RuntimeError, match="ended before clients could connect"):
+                    await ready
+                await asyncio.wait((run,))
+                assert isinstance(run.exception(), OSError) == (server is in_the_way)
+
+    asyncio.run(scenario())
+
+
 def test_a_driver_is_taken_from_its_server_before_it_has_begun() -> None:
     async def scenario() -> None:
         async with asyncio.timeout(LIMIT), IPyServer(driver(), port=0) as server:

@@ -136,6 +136,7 @@ async def _serve(width: int, height: int) -> None:
         await asyncio.to_thread(os.read, 0, 1)  # nothing is ever written: this ends with the parent
         server.shutdown()
     ready.cancel()
+    await asyncio.gather(ready, return_exceptions=True)
     await running
 
 

@@ -149,6 +149,7 @@ class _Supervisor:
         ready = asyncio.create_task(self.server.ready())
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
         if task.done():
             task.result()
         if not self.server.host:

@@ -341,15 +341,14 @@ class ByteQueue:
         joined = gaps = 0
         for message in chain(self._urgent, self._items):
             parts = message.parts(self.attached)
-            growing = False
-            if isinstance(message, Frame):
-                if message.message is None:
+            growing = isinstance(message, Frame) and message.growing(self.attached)
+            if not parts:
+                if parts is None:
+                    self._wait_for(message, out, run)
+                    break
+                if isinstance(message, Frame) and message.message is None:
                     gaps += 1
                     continue
-                growing = message.growing(self.attached)
-            if parts is None:
-                self._wait_for(message, out, run)
-                break
             own: Sequence[int] = message.fds() if self.attached else ()
             if own and (out or run):
                 break  # descriptors travel with the first byte of what is written
@@ -896,7 +895,7 @@ class Outbox(ByteQueue):
     def _begin(self, message: Routable | Frame) -> None:
         if isinstance(message, Frame) and (inner := message.message) is not None and inner.blob:
             _count(self.frames_sent, (inner.device, inner.name))
-        super()._begin(message)
+        ByteQueue._begin(self, message)  # `super()` takes a twentieth of a microsecond
 
     def _leave(self, frame: Frame) -> None:
         message = frame.message
@@ -915,7 +914,7 @@ class Outbox(ByteQueue):
                 del self._notes[(note.device, note.of)]
         else:
             self.small -= message.size
-        super()._finish(message)
+        ByteQueue._finish(self, message)
 
     def _finish_small(self, count: int, size: int) -> None:
         self.small -= size

@@ -113,7 +113,8 @@ class IPyServer:
         self._grace = grace
         self._stop = False
         self._shutdown: asyncio.Event | None = None
-        self._ready: asyncio.Event = asyncio.Event()
+        self._ready = False
+        self._awaiting_ready: list[asyncio.Future[None]] = []
         self._core: Core | None = None
         self._thread = 0
         self._listeners: list[Listener] = []
@@ -250,8 +251,26 @@ class IPyServer:
             self._schedule_keepalive()
 
     async def ready(self) -> None:
-        """Wait until clients can connect."""
-        await self._ready.wait()
+        """Wait until clients can connect.
+
+        Raises:
+            RuntimeError: the server has ended before they could; `asyncrun` raises why, unless it was shut down.
+        """
+        if not self._ready:
+            waiter = asyncio.get_running_loop().create_future()
+            self._awaiting_ready.append(waiter)
+            await waiter
+
+    def _tell_ready(self, ready: bool) -> None:
+        self._ready = ready
+        waiters, self._awaiting_ready = self._awaiting_ready, []
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            if ready:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(RuntimeError("this server has ended before clients could connect"))
 
     async def asyncrun(self) -> None:
         """Run until `shutdown`. What goes wrong at the start is raised; later faults are logged, and end what they hit.
@@ -269,6 +288,7 @@ class IPyServer:
         self._shutdown = asyncio.Event()
         if self._stop:
             self.stopped.set()
+            self._tell_ready(False)
             return
         self._thread = threading.get_ident()
         if self.maxconnections is None or self.maxconnections > _MANY_CONNECTIONS:
@@ -285,11 +305,11 @@ class IPyServer:
             for remote in self.remotes:
                 remote.start(core)
             self._schedule_keepalive()
-            self._ready.set()
+            self._tell_ready(True)
             await self._shutdown.wait()
         finally:
             self._stop = True
-            self._ready.clear()
+            self._tell_ready(False)
             try:
                 await self._close(core)
             finally:
@@ -323,9 +343,10 @@ class IPyServer:
         """Run in the background until the block ends; clients can connect when it begins."""
         self._prepare()
         self._running = asyncio.create_task(self.asyncrun())
-        ready = asyncio.create_task(self._ready.wait())
+        ready = asyncio.create_task(self.ready())
         await asyncio.wait((self._running, ready), return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
         if self._running.done():
             self._running.result()
         return self
