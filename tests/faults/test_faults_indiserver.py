@@ -13,7 +13,6 @@ import re
 import resource
 import signal
 import socket
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,7 +98,10 @@ def test_w1_upload_from_a_tcp_client_is_read_in_large_pieces(
 
 
 def round_trips(client: Channel, driver: Channel, count: int) -> float:
-    """Median seconds of command -> Busy -> Ok, the driver's answer in two writes."""
+    """Seconds of command -> Busy -> Ok, the driver's answer in two writes: the third of the fastest.
+
+    Whoever waits for an acknowledgement does so in more round trips than that, and a busy machine is slow in most.
+    """
     times = []
     for number in range(count):
         begun = time.perf_counter()
@@ -109,7 +111,7 @@ def round_trips(client: Channel, driver: Channel, count: int) -> float:
         driver.send(b'<setTextVector device="X" name="t" state="Ok"/>')
         client.until(lambda m: b'state="Ok"' in m and m.startswith(b"<setTextVector"))
         times.append(time.perf_counter() - begun)
-    return statistics.median(times)
+    return sorted(times)[2]
 
 
 @pytest.mark.xdist_group("processor time")
@@ -133,7 +135,8 @@ def test_w2_two_small_messages_do_not_wait_for_an_acknowledgement(
     driver.until_text("getProperties")
     driver.send(definition("X"))
     client.until_text('device="X"')
-    assert ours < round_trips(client, driver, 9) / 2
+    theirs = round_trips(client, driver, 9)
+    assert ours < theirs / 2, (ours, theirs)
 
 
 def test_w3_queue_to_a_stopped_driver_is_bounded(serve: Serve, tmp_path: Path) -> None:

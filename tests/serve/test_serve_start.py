@@ -135,9 +135,9 @@ def test_signals_end_it_before_it_is_ready(tmp_path, number):
 
 def test_a_signal_whose_exception_is_lost_ends_it_all_the_same(tmp_path, monkeypatch):
     """Python drops what is raised in a finalizer or a callback of a weak reference: here the driver's module does."""
-    begin, end = SLOW.split("if Path", 1)
-    careless = "try:\n    Path('go').read_text()\nexcept SystemExit:\n    Path('dropped').touch()\n"
-    monkeypatch.setattr(sys.modules[__name__], "SLOW", begin + careless + "if Path" + end)
+    waiting = 'Path("waiting").touch()\n'
+    careless = f"try:\n    {waiting}    Path('go').read_text()\nexcept SystemExit:\n    Path('dropped').touch()\n"
+    monkeypatch.setattr(sys.modules[__name__], "SLOW", SLOW.replace(waiting, careless))
     with slow(tmp_path) as held:
         held.server.process.send_signal(signal.SIGTERM)
         until((tmp_path / "dropped").exists, "the signal")
