@@ -58,6 +58,19 @@ def whole(name: str, count: int = 1) -> str:
     return START.format(name) + ONE.format("m") * count + END
 
 
+@pytest.mark.parametrize("brought", [False, True])
+def test_blobs_of_size_0_may_bring_descriptors_or_none(brought: bool) -> None:
+    """All of a read do, or none: an element must not take that of the one behind it for its own empty BLOB."""
+    reader = Reader()
+    empty = ONE.format("e").replace("size='4'", "size='0'")
+    assert "size='0'" in empty
+    first = START.format("first") + empty + ONE.format("m") + END
+    fds = [memory("none")] if brought else []
+    reader.read(first + whole("second"), [*fds, memory("one "), memory("two ")])
+    assert reader.got == {"first": ["one "], "second": ["two "]}
+    assert not len(reader.queue)
+
+
 DAMAGED = {
     "before its BLOB": "<setBLOBVector device='Cam' device='Cam' name='bad' state='Ok'>" + ONE + END,
     "at its end": START.format("bad") + ONE + "</setTextVector>",

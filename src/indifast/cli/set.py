@@ -116,7 +116,7 @@ def _looks(assignment: Assignment, options: argparse.Namespace) -> bool:
 async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
     target = assignment.target(client)
     if not _looks(assignment, options):
-        _tell(target or assignment.names[0], assignment.given(target), options)
+        _tell(assignment.names[0], assignment.given(), options)
         await client.send(_command(assignment))
         return
     if target is None:

@@ -91,7 +91,7 @@ class BlobJobs:
         self._barrier = False
         for fault in faults:
             self._client._counts["faults"] += 1
-            await self._client._complain(f"{event.devicename} {event.vectorname}: {fault}")
+            await self._client._complain(f"{shown(event.devicename)} {shown(event.vectorname)}: {fault}")
         if not event.data or not event.vector.enable:
             return None
         event.vector._update(event)
@@ -116,10 +116,10 @@ def _work(event: setBLOBVector, folder: Path | None, inflating: bool, limit: int
                 form = form.strip()[: -len(".z")]
                 event.sizeformat[name] = (size, form)
             except InflateError as error:
-                faults.append(f"the BLOB {name} cannot be inflated: {error}")
+                faults.append(f"the BLOB {shown(name)} cannot be inflated: {error}")
         if folder is not None:
             try:
                 event._filenames[name] = save(folder, name, event.timestamp, form, event.data[name])
             except OSError as error:
-                faults.append(f"the BLOB {name} cannot be saved: {error}")
+                faults.append(f"the BLOB {shown(name)} cannot be saved: {error}")
     return faults

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from indifast.client import commands
-from indifast.protocol.numbers import getfloat
+from indifast.protocol.numbers import commanded_number, getfloat
 from indifast.protocol.rules import increment, range_of
 
 
@@ -42,6 +42,11 @@ def number(member: Any, value: Any) -> float:
         raise ValueError(f"{text!r} is no number: write 12.5, 1e-3 or 12:30:00") from None
     if not math.isfinite(wanted):
         raise ValueError(f"a finite number is needed, not {text}")
+    if isinstance(text, str):
+        try:
+            wanted = commanded_number(text)  # as drivers read it: they refuse `--1`, which others take for a number
+        except ValueError:
+            raise ValueError(f"{text!r} is no number: write 12.5, 1e-3 or 12:30:00") from None
     around = limits(member)
     if around is not None and not around[0] <= wanted <= around[1]:
         # All digits: of 24.0000000001, six of them would be within 0 to 24.

@@ -228,16 +228,19 @@ class Model(BlobChoices):
         """Map shared memory; gives, by member, why some of it can't be read."""
         faults = {}
         attached = [member for member in element.members if member.attached]
-        for member, fd in zip(attached, fds, strict=False):
-            try:
-                view = view_of(fd, member)
-            except (OSError, ValueError) as error:
-                name = shown(member.name)
-                faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
-            else:
-                if member.name:
-                    event.data[member.name] = view
-        close_all(fds[len(attached) :])
+        left = deque(fds)
+        try:
+            for member in attached[: len(fds)]:
+                try:
+                    view = view_of(left.popleft(), member)
+                except (OSError, ValueError) as error:
+                    name = shown(member.name)
+                    faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
+                else:
+                    if member.name:
+                        event.data[member.name] = view
+        finally:
+            close_all(left)
         return faults
 
     # -- what is known

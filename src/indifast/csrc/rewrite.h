@@ -218,8 +218,8 @@ static inline int tz_good_enclen(const tz_blob_info *info, int64_t count) {
 /* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it), and
  * is 0 only where there is no content: libindi's clients do not look at the content otherwise, and a descriptor that goes
  * with it would be taken for that of a later BLOB; `enclen` only where it is right and needed; `attached` as the form
- * wants it. `len` is what its sender wrote, or says how much of the file is content where `size` does not tell it: it is more
- * than that, or the length after decompression. */
+ * wants it. `len` stays as its sender wrote it, but where inline content leaves as a descriptor: there it is the length of the
+ * content, and is added where `size` is larger, or the length after decompression. */
 static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *info) {
     const tz_token *t = &w->tok[i], *a;
     int from_fd = !info && tz_attached(w->tok, i, w->b);

@@ -187,6 +187,9 @@ class DescriptorQueue:
         self._skipped_bytes = tokenizer.skipped_bytes
         self._lost = tokenizer.lost_attached
         self._mixed = False  # whose those of this read were can't be known
+        self._empty_bring: bool | None = (
+            None  # BLOBs of size 0 have brought descriptors as well; None: nobody has looked
+        )
         self._unsure = False  # nor whose those will be that come until the unfinished element is complete
 
     def __len__(self) -> int:
@@ -207,6 +210,8 @@ class DescriptorQueue:
         skipped takes all descriptors with it that are not exactly those of the complete elements, and where it may have
         had some of these, `take` fails for them.
         """
+        if self._waiting:
+            self._empty_bring = len(self._waiting) >= sum(element.descriptors for element in elements)
         skipped_bytes = self._tokenizer.skipped_bytes
         if skipped_bytes == self._skipped_bytes and not self._unsure:
             self._mixed = False
@@ -215,11 +220,12 @@ class DescriptorQueue:
         self._skipped_bytes = skipped_bytes
         self._lost += lost
         unfinished = self._tokenizer.held > 0
-        waiting, announced = len(self._waiting), sum(element.descriptors for element in elements)
+        waiting, announced = len(self._waiting), sum(element.attached for element in elements)
+        with_empty = sum(element.descriptors for element in elements)
         if self._unsure:
             self._mixed, self._unsure = True, unfinished
         else:
-            self._mixed = waiting != announced or lost > 0
+            self._mixed = waiting not in (announced, with_empty) or lost > 0
             self._unsure = self._mixed and unfinished and (announced > 0 or waiting > lost)
         if self._mixed:
             self.close()
@@ -228,22 +234,24 @@ class DescriptorQueue:
         """The descriptors of an element, one for each BLOB whose content it announces, which belong to the caller.
 
         A BLOB of size 0 announces none, but libindi's servers send one all the same, which is closed. Others need not:
-        where fewer wait than there are BLOBs, those of size 0 have brought none.
+        where fewer have come with a read than it has BLOBs, those of size 0 have brought none.
 
         DescriptorError when they are too few, may be another message's, or are not what a peer may send, BlobTooLarge
         when there is more in them than is taken; they are closed then.
         """
         if self._mixed:
+            if not element.attached:
+                return []
             raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
         members = [member for member in element.members if member.descriptor]
-        if len(self._waiting) < len(members):
+        if len(self._waiting) < len(members) or self._empty_bring is False:
             members = [member for member in members if member.attached]
         found = [self._waiting.popleft() for _ in range(min(len(members), len(self._waiting)))]
         try:
             if len(found) < len(members):
                 raise DescriptorError(f"{len(members)} BLOBs were announced as attached, with {len(found)} descriptors")
             self._check(members, found)
-        except DescriptorError:
+        except BaseException:
             close_all(found)
             raise
         close_all(fd for member, fd in zip(members, found, strict=True) if not member.attached)
@@ -252,6 +260,10 @@ class DescriptorQueue:
     def _check(self, members: Sequence[Member], fds: Sequence[int]) -> None:
         total = 0
         for member, fd in zip(members, fds, strict=True):
+            if not member.attached:
+                if member.blob_size is None or member.blob_size < 0:
+                    raise DescriptorError("an attached BLOB without a valid size")
+                continue
             length = min(check_received(fd), announced(member)[0])  # what receivers get
             if length > self._blob:
                 raise BlobTooLarge(f"a BLOB of {length} bytes, more than {self._blob}")
