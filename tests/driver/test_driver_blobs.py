@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -426,13 +425,10 @@ def test_a_thread_that_waits_is_let_go_when_the_driver_stops() -> None:
     assert not thread.is_alive()
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # what other tests have left behind
 @pytest.mark.parametrize("turns", range(8))
 def test_a_thread_can_send_again_in_the_next_run(turns: int) -> None:
     """Whenever during the stop its last frame came: it does not come back, nor does it hold up the next one."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()  # what other tests have left behind
 
     async def run() -> None:
         driver, vector = camera()

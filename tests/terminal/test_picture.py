@@ -219,7 +219,7 @@ def test_large_frames_are_looked_at_through_samples() -> None:
         (pillow_bytes("PNG", gradient("u1", 400, 600))[:200], ".png", r"\.png frame cannot be read"),
     ],
 )
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # what other tests have left behind
 def test_no_preview_is_a_sentence(content: bytes, form: str, sentence: str) -> None:
     with pytest.raises(NoPreview, match=sentence) as raised:
         look(content, form, sizes=[(60, 40)])
