@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from blackbox import LIMIT, Channel, python_environment, until
+from blackbox import LIMIT, Channel, free_port, python_environment, until
 
 from indifast._parser import Tokenizer
 from indifast.recording import Direction, Party, Recorder
@@ -52,11 +52,6 @@ def start(*words: object, **streams: int) -> subprocess.Popen[bytes]:
 def ended(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> int:
     process.send_signal(number)
     return process.wait(LIMIT)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def test_a_replay_with_all_its_traffic_logged(tmp_path, unread, started):

@@ -98,9 +98,9 @@ def test_w1_upload_from_a_tcp_client_is_read_in_large_pieces(
 
 
 def round_trips(client: Channel, driver: Channel, count: int) -> float:
-    """Seconds of command -> Busy -> Ok, the driver's answer in two writes: the third of the fastest.
+    """Seconds of command -> Busy -> Ok, the driver's answer in two writes: the fastest of all round trips.
 
-    Whoever waits for an acknowledgement does so in more round trips than that, and a busy machine is slow in most.
+    Whoever waits for an acknowledgement does so in each of them, and a busy machine is slow in most.
     """
     times = []
     for number in range(count):
@@ -111,7 +111,7 @@ def round_trips(client: Channel, driver: Channel, count: int) -> float:
         driver.send(b'<setTextVector device="X" name="t" state="Ok"/>')
         client.until(lambda m: b'state="Ok"' in m and m.startswith(b"<setTextVector"))
         times.append(time.perf_counter() - begun)
-    return sorted(times)[2]
+    return min(times)
 
 
 @pytest.mark.xdist_group("processor time")
@@ -126,7 +126,7 @@ def test_w2_two_small_messages_do_not_wait_for_an_acknowledgement(
     driver.until_text("getProperties")
     driver.send(definition("X"))
     client.until_text('device="X"')
-    ours = round_trips(client, driver, 9)
+    ours = round_trips(client, driver, 40)
 
     server = cpp(hub.program("two"))
     _, driver = hub.accept()
@@ -135,7 +135,7 @@ def test_w2_two_small_messages_do_not_wait_for_an_acknowledgement(
     driver.until_text("getProperties")
     driver.send(definition("X"))
     client.until_text('device="X"')
-    theirs = round_trips(client, driver, 9)
+    theirs = round_trips(client, driver, 40)
     assert ours < theirs / 2, (ours, theirs)
 
 
