@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from indifast.protocol.drivernames import is_program, split_remote
+from indifast.protocol.drivernames import PORT, is_program, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
 
 TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
@@ -42,7 +42,6 @@ Options, which may be bundled (-vvp PORT):
 driver    : program, [device]@host[:port], or module:callable for a driver in Python
 """
 
-PORT = 7624
 RESTARTS = 10
 LOCAL_SOCKET = "/tmp/indiserver"
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+PORT = 7624
+"""Where servers listen unless told otherwise."""
+
 _HOST = r"(?P<host>\[[^\]\s]+\]|[^:\[\]@/\s]+)(?::(?P<port>\d+))?"
 _REMOTE = rf"(?P<device>.*)@{_HOST}"
 _PATHS = ("/", "./", "../")
@@ -23,6 +26,6 @@ def split_remote(word: str) -> tuple[str | None, str, int] | None:
     The last `@` counts: devices of an INDIGO bus are named `CCD @ sky`. An IPv6 address stands in brackets.
     """
     match = re.fullmatch(_REMOTE, word, re.DOTALL)
-    if match is None or not 0 < (port := int(match["port"] or 7624)) < 65536:
+    if match is None or not 0 < (port := int(match["port"] or PORT)) < 65536:
         return None
     return match["device"] or None, match["host"].strip("[]"), port

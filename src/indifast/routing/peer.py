@@ -19,6 +19,9 @@ RouteKey: TypeAlias = tuple[str, str | None, str | None]
 
 _MAX_TOLD = 5000  # properties per peer of which messages are counted
 
+MAX_LOGGED = 100
+"""Kinds of refusals and losses of one peer that are logged, once each; more are counted only."""
+
 _numbers = count(1)
 
 

@@ -18,7 +18,7 @@ from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox, Property
-from indifast.routing.peer import Kind, Pace, Peer, Route, RouteKey
+from indifast.routing.peer import MAX_LOGGED, Kind, Pace, Peer, Route, RouteKey
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,6 @@ crowd cost its square."""
 _MAX_HELD = 100  # requests held back for one driver or link before one for everything, or its device, stands for them
 _FORGETTING = 0.9  # of how long an answer was, with each later one that is shorter
 _MAX_ROUTES = 20_000  # kinds of message remembered per peer
-_MAX_LOGGED = 100  # refusals remembered per peer, so that each is logged once; more are counted only
 _RECENT = 256  # messages without device remembered, so that none circulates
 _RECENT_SECONDS = 60.0
 _PROBE_INTERVAL = 0.5  # seconds between ring checks of one libindi server
@@ -713,7 +712,7 @@ class Router:
         self.refused[reason] += 1
         peer.refused[reason] += 1
         key = (reason, device)
-        if key not in peer.logged and len(peer.logged) < _MAX_LOGGED:
+        if key not in peer.logged and len(peer.logged) < MAX_LOGGED:
             peer.logged.add(key)
             self._complaints.say(logging.WARNING, now, "%s sent %s: refused", peer.label, text)
         if tell and peer.outbox.queued < _REPLY_BACKLOG:

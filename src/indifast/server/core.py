@@ -15,7 +15,7 @@ from indifast.protocol.limits import Limits
 from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
 from indifast.routing.outbox import Outbox, Property
-from indifast.routing.peer import Kind, Peer
+from indifast.routing.peer import MAX_LOGGED, Kind, Peer
 from indifast.routing.router import Router
 from indifast.server.connections import Connection
 from indifast.transport.loop import end_of_turn
@@ -31,7 +31,6 @@ COMMAND_TIMEOUT = 30.0
 
 _ASK_TICK = 0.05  # seconds after which to look again at what is held back, at the latest
 _CHECKS_PER_TIMEOUT = 4
-_MAX_LOGGED = 100  # losses and refusals per peer that are logged
 
 
 class Core:
@@ -134,7 +133,7 @@ class Core:
     def _log_loss(self, peer: Peer, message: Routable, how: str) -> None:
         """Once per peer, property and kind of loss; the counters tell how many."""
         key = (f"{how} {message.name}", message.device)
-        if key not in peer.logged and len(peer.logged) < _MAX_LOGGED:
+        if key not in peer.logged and len(peer.logged) < MAX_LOGGED:
             peer.logged.add(key)
             self.complaints.say(
                 logging.WARNING,

@@ -210,8 +210,9 @@ class DescriptorQueue:
         skipped takes all descriptors with it that are not exactly those of the complete elements, and where it may have
         had some of these, `take` fails for them.
         """
-        if self._waiting:
-            self._empty_bring = len(self._waiting) >= sum(element.descriptors for element in elements)
+        waiting, with_empty = len(self._waiting), sum(element.descriptors for element in elements)
+        if waiting:
+            self._empty_bring = waiting >= with_empty
         skipped_bytes = self._tokenizer.skipped_bytes
         if skipped_bytes == self._skipped_bytes and not self._unsure:
             self._mixed = False
@@ -220,8 +221,7 @@ class DescriptorQueue:
         self._skipped_bytes = skipped_bytes
         self._lost += lost
         unfinished = self._tokenizer.held > 0
-        waiting, announced = len(self._waiting), sum(element.attached for element in elements)
-        with_empty = sum(element.descriptors for element in elements)
+        announced = sum(element.attached for element in elements)
         if self._unsure:
             self._mixed, self._unsure = True, unfinished
         else:
