@@ -3,7 +3,7 @@
     python -m benchmarks.serve [--uvloop] [--unix NAME] DRIVER ...
 
 A DRIVER is a program, or `[device]@host:port` of another server.
-The event loop that `indifast serve` has without uvloop, unless `--uvloop` asks for that.
+The event loop that `indifast serve` has, unless `--uvloop` asks for uvloop's.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import argparse
 import asyncio
 from collections.abc import Callable
 
-from indifast import IPyServer
-from indifast.transport.loop import own_event_loop
+from indifast import IPyServer, new_event_loop
 
 
 async def serve(drivers: list[str], unix: str | None) -> None:
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--unix", metavar="NAME")
     parser.add_argument("drivers", nargs="*")
     given = parser.parse_args()
-    factory: Callable[[], asyncio.AbstractEventLoop] = own_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
     if given.uvloop:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
 

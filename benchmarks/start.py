@@ -6,8 +6,7 @@ Every figure of a run is the median of so many starts of a process, all kinds in
 part of each. The import ends with the process; indifast imports its classes when they are first used, the second row
 has them. A server listens when a client can connect, and answers when a client that has connected has the first
 definition of an executable driver; either counts from the start of the process. Between the two the client waits.
-The server is `indifast-server`, whose native front listens; `indifast serve` is Python from the beginning. Either runs
-on uvloop where that is installed.
+The server is `indifast-server`, whose native front listens; `indifast serve` is Python from the beginning.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from blackbox import LIMIT
 from loops import on_every_loop, run_on
 from server_tools import Client, Echo, blob_vector, eventually
 
-from indifast import new_event_loop
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
 from indifast.driver.propertymembers import BLOBMember
@@ -34,7 +33,6 @@ from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
 from indifast.server.core import Core
 from indifast.transport.connect import listen_on
-from indifast.transport.loop import own_event_loop
 from indifast.transport.stream import SocketStream, Stream
 
 MIB = 1 << 20
@@ -613,10 +611,8 @@ class Watched(SocketStream):
         super().wake()
 
 
-@pytest.mark.parametrize("factory", [own_event_loop, asyncio.new_event_loop, new_event_loop])
-def test_an_answer_leaves_after_all_that_came_before_the_question_or_with_it(
-    factory: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
+@on_every_loop
+def test_an_answer_leaves_after_all_that_came_before_the_question_or_with_it(loop: str) -> None:
     """One connection comes, another one ends: a ping tells that this is done, whatever is looked at first."""
 
     async def scenario() -> None:
@@ -650,5 +646,4 @@ def test_an_answer_leaves_after_all_that_came_before_the_question_or_with_it(
         driver.close()
         other.close()
 
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(scenario())
+    run_on(loop, scenario())

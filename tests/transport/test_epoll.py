@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import os
+import select
 import signal
 import socket
 import sys
@@ -371,17 +372,23 @@ def test_a_server_serves_on_it() -> None:
     run(main)
 
 
-def test_the_loop_is_uvloops_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_is_ours_and_without_epoll_uvloops_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kind() -> type[asyncio.AbstractEventLoop]:
+        loop = new_event_loop()
+        loop.close()
+        return type(loop)
+
+    class Installed(asyncio.SelectorEventLoop):
+        pass
+
+    uvloop = ModuleType("uvloop")
+    vars(uvloop)["new_event_loop"] = Installed
+    monkeypatch.setitem(sys.modules, "uvloop", uvloop)
+    assert kind() is EventLoop
+    monkeypatch.delattr(select, "epoll")
+    assert kind() is Installed
     monkeypatch.setitem(sys.modules, "uvloop", None)
-    loop = new_event_loop()
-    loop.close()
-    assert type(loop) is EventLoop
-    installed = ModuleType("uvloop")
-    vars(installed)["new_event_loop"] = asyncio.SelectorEventLoop
-    monkeypatch.setitem(sys.modules, "uvloop", installed)
-    loop = new_event_loop()
-    loop.close()
-    assert type(loop) is asyncio.SelectorEventLoop
+    assert issubclass(kind(), asyncio.SelectorEventLoop) and kind() is not EventLoop
 
 
 def test_what_is_to_be_called_at_the_end_of_a_look_is_called_before_the_next_one() -> None:
