@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from xml.etree.ElementTree import tostring
+from xml.etree.ElementTree import Comment, fromstring, tostring
+from xml.etree.ElementTree import Element as TreeElement
 
 import pytest
 from hypothesis import given
@@ -72,3 +73,57 @@ def test_limits_reach_the_tokenizer() -> None:
     elements = tokenizer.feed(b'<message message="%s" /><message message="short" />' % (b"x" * 100))
     assert [element.attrs["message"] for element in elements] == ["short"]
     assert skipped
+
+
+MEMBERS = [wire.BlobHead("a", ".fits", 7, 3), wire.BlobHead("b", None, 0, 0), wire.BlobHead("c", "", 2, 2)]
+VECTOR = {"device": "D", "name": "v", "state": None}
+
+
+def test_blobs_are_written_alike_in_all_forms() -> None:
+    around = wire.around_blobs("setBLOBVector", VECTOR, MEMBERS)
+    assert around == [
+        b'<setBLOBVector device="D" name="v"><oneBLOB name="a" format=".fits" size="7">',
+        b'</oneBLOB><oneBLOB name="b" size="0" /><oneBLOB name="c" format="" size="2">',
+        b"</oneBLOB></setBLOBVector>",
+    ]
+    assert wire.attached_blobs("setBLOBVector", VECTOR, MEMBERS) == (
+        b'<setBLOBVector device="D" name="v"><oneBLOB name="a" format=".fits" size="7" len="3" attached="true" />'
+        b'<oneBLOB name="b" size="0" /><oneBLOB name="c" format="" size="2" len="2" attached="true" /></setBLOBVector>'
+    )
+    inline = wire.inline_blobs("setBLOBVector", VECTOR, list(zip(MEMBERS, (b"abc", b"", b"xy"), strict=True)))
+    assert inline == around[0] + b"YWJj" + around[1] + b"eHk=" + around[2]
+    (element,) = Tokenizer().feed(inline)
+    assert [member.data for member in element.members] == [b"abc", None, b"xy"]
+    assert wire.inline_blobs("newBLOBVector", {"device": "D"}, []) == b'<newBLOBVector device="D" />'
+
+
+@given(texts, texts, st.none() | texts)
+def test_a_definition_is_the_same_at_any_time_but_for_stamp_and_message(
+    label: str, said: str, text: str | None
+) -> None:
+    attributes = {"device": "D", "name": "v", "label": label, "perm": "ro"}
+    definition = wire.Definition("Text", attributes, '6"0', [wire.define("Text", "t", label, text)])
+    for stamp, message in (("2024-01-02T03:04:05", said), ("2025-01-02T03:04:05", "")):
+        (element,) = Tokenizer().feed(definition.at(stamp, message).data)
+        expected = {**attributes, "timestamp": stamp, "timeout": '6"0'}
+        assert element.attrs == (expected | {"message": message} if message else expected)
+        assert [(member.attrs, member.text) for member in element.members] == [
+            ({"name": "t", "label": label}, text or "")
+        ]
+
+
+def test_a_time_stamp_takes_the_place_of_another() -> None:
+    data = wire.message('the old timestamp="1" > this', "2", "D").data
+    assert wire.with_timestamp(data, "3") == data.replace(b'timestamp="2"', b'timestamp="3"')
+    without = b'<setTextVector device="D"><oneText timestamp="1" /></setTextVector>'
+    assert wire.with_timestamp(without, "3") == without
+
+
+def test_a_tree_is_written_without_comments_and_layout() -> None:
+    member = '<oneText name="t">a &lt; b</oneText>'
+    tree = fromstring(f'<newTextVector device="D&quot;">{member}\n  </newTextVector>')
+    tree.append(Comment("x"))
+    assert wire.tree(tree) == f'<newTextVector device="D&quot;">{member}</newTextVector>'
+    for wrong in (TreeElement("message", {"message": 3}), TreeElement(None)):  # type: ignore[dict-item, arg-type]
+        with pytest.raises(TypeError, match="can't be written"):
+            wire.tree(wrong)

@@ -8,6 +8,9 @@
 Clients print one line of JSON. The environment says the rest: INDIFAST_BENCH_FRAMES is the folder of the ready-made
 frames, INDIFAST_BENCH_ENCLEN=1 states their length in the attribute `enclen`, and after INDIFAST_BENCH_LIMIT seconds
 a driver ends, whatever has become of the others.
+
+What is measured reads with the tokenizer and writes with `protocol.wire`. These ends share neither with it: no fault of
+one side can hide in the other, and none of our work is counted twice.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from indifast._base64 import encode_into, encoded_length
 from indifast.client.propertymembers import SWITCH_VALUES, BLOBMember, suffixes
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
@@ -41,7 +40,7 @@ def switches(vector: SwitchVector, members: Mapping[str, str]) -> str:
     """The switches given that exist and have a valid value; those to be Off first, so that a rule is never broken."""
     known = [(name, members[name]) for name in vector.data if name in members and members[name] in SWITCH_VALUES]
     known.sort(key=lambda item: item[1] == "On")
-    return "".join(wire.text_element("oneSwitch", {"name": name}, value) for name, value in known)
+    return "".join([wire.one("Switch", name, value) for name, value in known])
 
 
 COMPLETED = frozenset({"TextVector", "NumberVector"})
@@ -64,7 +63,7 @@ def texts(vector: TextVector, members: Mapping[str, str], complete: bool = True)
     for name, value in sent(vector, members, complete).items():
         if not isinstance(value, str):
             raise TypeError(f"{vector.name}: the text {name} must be a str, not {type(value).__name__}")
-        parts.append(wire.text_element("oneText", {"name": name}, value))
+        parts.append(wire.one("Text", name, value))
     return "".join(parts)
 
 
@@ -72,7 +71,7 @@ def numbers(vector: NumberVector, members: Mapping[str, Any], complete: bool = T
     """The numbers to send, see `sent`."""
     parts = []
     for name, value in sent(vector, members, complete).items():
-        parts.append(wire.text_element("oneNumber", {"name": name}, value if isinstance(value, str) else str(value)))
+        parts.append(wire.one("Number", name, value if isinstance(value, str) else str(value)))
     return "".join(parts)
 
 
@@ -86,31 +85,9 @@ async def new_blobs(vector: BLOBVector, stamp: str, members: Mapping[str, Any]) 
 
 
 def _encode_blobs(attributes: dict[str, str | None], given: list[tuple[BLOBMember, Any]]) -> bytearray | bytes:
-    parts = []
-    for member, value in given:
-        content, size, form = value
+    blobs = []
+    for member, (content, size, form) in given:
         data = BLOBMember.getbytes(content)
-        details = {
-            "name": member.name,
-            "format": form or suffixes(content) or member.blobformat or None,
-            "size": str(size or len(data)),
-        }
-        parts.append((wire.start_tag("oneBLOB", details).encode() + b">", data))
-    if not parts:
-        return wire.element("newBLOBVector", attributes).encode()
-    head = wire.start_tag("newBLOBVector", attributes).encode() + b">"
-    tail = b"</newBLOBVector>"
-    inner = sum(len(start) + encoded_length(len(data)) + len(b"</oneBLOB>") for start, data in parts)
-    # One buffer for the whole message: the content is read once and written once.
-    out = bytearray(len(head) + inner + len(tail))
-    view = memoryview(out)
-    position = len(head)
-    view[:position] = head
-    for start, data in parts:
-        view[position : position + len(start)] = start
-        position += len(start)
-        position += encode_into(data, view[position : position + encoded_length(len(data))])
-        view[position : position + len(b"</oneBLOB>")] = b"</oneBLOB>"
-        position += len(b"</oneBLOB>")
-    view[position:] = tail
-    return out
+        written_format = form or suffixes(content) or member.blobformat or None
+        blobs.append((wire.BlobHead(member.name, written_format, size or len(data), len(data)), data))
+    return wire.inline_blobs("newBLOBVector", attributes, blobs)

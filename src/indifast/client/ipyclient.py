@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from indifast.client import commands, events, frames, waiting
 from indifast.client.base import told_of
@@ -26,6 +25,8 @@ from indifast.protocol.shown import shown
 from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
+    from xml.etree import ElementTree
+
     from indifast._parser import Element
     from indifast.client.frames import Frame
     from indifast.transport.stream import Stream
@@ -359,7 +360,7 @@ class IPyClient(Model):
     async def send(self, xmldata: ElementTree.Element) -> None:
         """Send an element; dropped while not connected or stopping. TypeError if it cannot be written as XML."""
         if self._can_send:
-            data = ElementTree.tostring(xmldata, encoding="unicode").encode("utf-8", "xmlcharrefreplace")
+            data = wire.tree(xmldata).encode()
             await self._transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:

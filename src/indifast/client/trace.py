@@ -38,7 +38,7 @@ class Trace:
 
 def _element_text(element: Element, verbose: int) -> str:
     if verbose == 1:
-        return wire.start_tag(element.tag, element.attrs) + ">"
+        return wire.start_tag(element.tag, element.attrs)
     tree = to_tree(element)
     if verbose == 2 and element.tag == "setBLOBVector":
         return _hide(tree)

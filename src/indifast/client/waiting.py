@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from indifast.client import events
 from indifast.client.checks import INDICheckError, step_of
 from indifast.protocol import wire
-from indifast.protocol.message import Wire
 from indifast.protocol.numbers import getfloat
 
 if TYPE_CHECKING:
@@ -373,8 +372,7 @@ async def ping(client: IPyClient, timeout: float | None) -> float:
 
     with _Condition(client, test) as condition:
         began = time.monotonic()
-        data = wire.element("pingRequest", {"uid": uid}).encode()
-        request = client._transmit(Wire("pingRequest", None, None, data))
+        request = client._transmit(wire.ping_request(uid))
         await condition.wait(timeout, lambda: "the server does not answer pings", request)
         return time.monotonic() - began
 

@@ -10,7 +10,6 @@ from collections.abc import Coroutine, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from indifast._parser import escape_text
 from indifast.driver.device import Device, check_coroutine, sendable_stamp
 from indifast.driver.runtime import GRACE, Runtime
 from indifast.protocol import wire
@@ -220,7 +219,7 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
         Raises:
             ValueError: it is no INDI message, or no base64 stands in place of BLOB content.
         """
-        await self._runtime.transmit(_message(_tree_text(xmldata).encode()))
+        await self._runtime.transmit(_message(wire.tree(xmldata).encode()))
 
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message that belongs to no device to the users of clients."""
@@ -289,8 +288,3 @@ def _message(data: bytes) -> Routable:
         raise ValueError(f"this is no INDI message: {data[:200]!r}")
     element = elements[0]
     return routable(element) if element.blob else Wire(element.tag, element.device, element.name, data)
-
-
-def _tree_text(tree: TreeElement) -> str:
-    content = escape_text(tree.text or "") + "".join([_tree_text(child) for child in tree])
-    return wire.element(tree.tag, tree.attrib, content)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from indifast._parser import escape_attr, escape_text
+from indifast.protocol import wire
 from indifast.protocol.numbers import DEFAULT_FORMAT, formatted, getfloat, plain_decimal
 from indifast.protocol.vocabulary import STATES, SWITCH_STATES
 
@@ -66,17 +66,11 @@ class PropertyMember:
 
     def _definition(self) -> str:
         """The member as it stands in a def… vector."""
-        tag = f"def{self.kind}"
-        start = f'<{tag} name="{escape_attr(self.name)}" label="{escape_attr(self.label)}"'
-        return _with_text(tag, start, self._membervalue)
+        return wire.define(self.kind, self.name, self.label, self._membervalue)
 
     def _one(self) -> str:
         """The member as it stands in a set… vector."""
-        return _with_text(f"one{self.kind}", f'<one{self.kind} name="{escape_attr(self.name)}"', self._membervalue)
-
-
-def _with_text(tag: str, start: str, text: str | None) -> str:
-    return f"{start}>{escape_text(text)}</{tag}>" if text else f"{start} />"
+        return wire.one(self.kind, self.name, self._membervalue)
 
 
 def _tree(xml: str) -> TreeElement:
@@ -202,16 +196,12 @@ class NumberMember(PropertyMember):
         return (self.name, self.label, self.format, self.min, self.max, self.step, self._membervalue)
 
     def _definition(self) -> str:
-        start = (
-            f'<defNumber name="{escape_attr(self.name)}" label="{escape_attr(self.label)}" '
-            f'format="{escape_attr(self.format or DEFAULT_FORMAT)}" min="{_limit(self.min)}" '
-            f'max="{_limit(self.max)}" step="{_limit(self.step)}"'
-        )
-        return _with_text("defNumber", start, self._membervalue)
+        low, high, step = map(_number_text, (self.min, self.max, self.step))
+        form = self.format or DEFAULT_FORMAT
+        return wire.define_number(self.name, self.label, form, low, high, step, self._membervalue)
 
     def _one(self) -> str:
-        start = f'<oneNumber name="{escape_attr(self.name)}"'
-        return _with_text("oneNumber", start, plain_decimal(self._membervalue))
+        return wire.one("Number", self.name, plain_decimal(self._membervalue))
 
     def defnumber(self) -> TreeElement:
         """The defNumber element."""
@@ -224,11 +214,6 @@ class NumberMember(PropertyMember):
 
 def _number_text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
-
-
-def _limit(value: Any) -> str:
-    """`min`, `max` or `step` in a definition: clients drop a number that comes with an empty one."""
-    return escape_attr(_number_text(value) or "0")
 
 
 class BLOBMember(PropertyMember):
@@ -278,7 +263,7 @@ class BLOBMember(PropertyMember):
         return (self.name, self.label)
 
     def _definition(self) -> str:
-        return f'<defBLOB name="{escape_attr(self.name)}" label="{escape_attr(self.label)}" />'
+        return wire.define("BLOB", self.name, self.label, None)
 
     def format_of(self, value: Any) -> str:
         """The `format` attribute for a value: `blobformat`, else the suffixes of a path, else nothing."""

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from indifast._parser import escape_attr
 from indifast.driver.blobsender import BLOBSender
 from indifast.driver.propertymembers import (
     BLOBMember,
@@ -79,7 +78,7 @@ class PropertyVector(UserDict):  # type: ignore[type-arg]
                 allowed = self.member_class.__name__
                 raise TypeError(f"the members of the {self.vectortype} {name} must all be {allowed}s")
             self.data[member.name] = member
-        self._cache: tuple[tuple[object, ...], str, str, str] | None = None
+        self._cache: tuple[tuple[object, ...], wire.Definition] | None = None
         self._frames = FrameQueue(self)
 
     # the mapping
@@ -307,45 +306,40 @@ class PropertyVector(UserDict):  # type: ignore[type-arg]
         """The definition. What does not change between two definitions is written once."""
         key = self._key()
         if self._cache is None or self._cache[0] != key:
-            self._cache = (key, *self._write_definition())
-        _, head, middle, tail = self._cache
-        said = f' message="{escape_attr(message)}"' if message else ""
-        return Wire(f"def{self.kind}Vector", self.devicename, self.name, f"{head}{stamp}{middle}{said}{tail}".encode())
+            self._cache = (key, self._write_definition())
+        return self._cache[1].at(stamp, message)
 
     def _key(self) -> tuple[object, ...]:
         members = [member._key() for member in self.data.values()]
         return (self.devicename, self.name, self.label, self.group, self._state, self.perm, self._timeout, *members)
 
-    def _write_definition(self) -> tuple[str, str, str]:
-        """The definition up to the time stamp, from there to the message, and from there to the end."""
-        tag = f"def{self.kind}Vector"
-        attributes = {"device": self._devicename(), "name": self.name, "label": self.label, "group": self.group}
-        head = wire.start_tag(tag, {**attributes, "state": self._stated(), **self._definition_attributes()})
-        members = "".join([member._definition() for member in self.data.values()])
-        return f'{head} timestamp="', f'"{self._timeout_attribute()}', f">{members}</{tag}>" if members else " />"
+    def _write_definition(self) -> wire.Definition:
+        attributes = {
+            "device": self._devicename(),
+            "name": self.name,
+            "label": self.label,
+            "group": self.group,
+            "state": self._stated(),
+            **self._definition_attributes(),
+        }
+        members = [member._definition() for member in self.data.values()]
+        return wire.Definition(self.kind, attributes, self._sent_timeout(), members)
 
     def _definition_attributes(self) -> dict[str, str]:
         return {"perm": self.perm}
 
-    def _timeout_attribute(self) -> str:
-        return "" if self.perm == "ro" else f' timeout="{escape_attr(self._timeout)}"'
-
-    def _set_start(self, stamp: str, message: str) -> str:
-        """The start tag of a set… vector without its end."""
-        said = f' message="{escape_attr(message)}"' if message else ""
-        return (
-            f'<set{self.kind}Vector device="{escape_attr(self._devicename())}" name="{escape_attr(self.name)}" '
-            f'state="{self._stated()}" timestamp="{stamp}"{self._timeout_attribute()}{said}'
-        )
+    def _sent_timeout(self) -> str | None:
+        """Nothing is asked of a vector that only the driver sets: no time-out is sent."""
+        return None if self.perm == "ro" else self._timeout
 
     async def _send_set(self, members: Iterable[PropertyMember], stamp: str, message: str) -> None:
-        start = self._set_start(stamp, message)
+        device, state, timeout = self._devicename(), self._stated(), self._sent_timeout()
         content = "".join([member._one() for member in self._in_order(members)])
-        text = f"{start}>{content}</set{self.kind}Vector>" if content else f"{start} />"
+        update = wire.set_vector(self.kind, device, self.name, state, stamp, timeout, message, content)
         self.changed = False
         for member in members:
             member.changed = False
-        await self._transmit(Wire(f"set{self.kind}Vector", self.devicename, self.name, text.encode()))
+        await self._transmit(update)
 
     def _in_order(self, members: Iterable[PropertyMember]) -> Iterable[PropertyMember]:
         return members
@@ -551,7 +545,7 @@ class BLOBVector(PropertyVector):
             "name": self.name,
             "state": self._stated(),
             "timestamp": stamp,
-            "timeout": None if self.perm == "ro" else self._timeout,
+            "timeout": self._sent_timeout(),
             "message": message or None,
         }
         if contents:

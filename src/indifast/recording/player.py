@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING
 
 from indifast.protocol import wire
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 ANSWER = "this is a replay: commands change nothing"
 """What clients are told that command something."""
-
-_TIMESTAMP = re.compile(rb' timestamp="[^"]*"')
 
 
 class Player:
@@ -168,9 +165,8 @@ class Player:
                 for member in element.members
             ]
             return BlobMessage.from_members(element.tag, element.attrs | {"timestamp": stamp}, contents)
-        head, end, rest = b"".join(element.parts(False) or ()).partition(b">")
-        head = _TIMESTAMP.sub(f' timestamp="{stamp}"'.encode(), head)
-        return Wire(element.tag, element.device, element.name, head + end + rest)
+        data = wire.with_timestamp(b"".join(element.parts(False) or ()), stamp)
+        return Wire(element.tag, element.device, element.name, data)
 
     def _send(self, message: Routable) -> None:
         self.link.send(message)

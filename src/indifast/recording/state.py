@@ -55,13 +55,11 @@ class Property:
         """An update with the values as they are, and a message; None for BLOBs, of which nothing can be said."""
         if self.tag == "defBLOBVector":
             return None
-        tag = self.tag.replace("def", "set")
+        kind = self.tag.removeprefix("def").removesuffix("Vector")
         attributes = {name: self.attributes.get(name) for name in ("device", "name", "state", "timeout")}
-        members = [
-            wire.text_element(member.replace("def", "one"), {"name": name}, text)
-            for name, (member, _, text) in self.members.items()
-        ]
-        return wire.vector(tag, attributes | {"timestamp": timestamp, "message": message}, "".join(members))
+        members = [wire.one(kind, name, text) for name, (_, _, text) in self.members.items()]
+        attributes |= {"timestamp": timestamp, "message": message}
+        return wire.vector(f"set{kind}Vector", attributes, "".join(members))
 
 
 class Devices:

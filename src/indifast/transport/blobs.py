@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
+from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import unbounded
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
-from indifast.protocol.wire import start_tag
 from indifast.transport import shm
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 
@@ -219,26 +219,17 @@ class BlobMessage:
         `attributes` are those of the vector in the order in which they are written (None: left out); members are
         written with name, format and size.
         """
-        contents = []
-        inline, attached = [f"{start_tag(tag, attributes)}>"], f"{start_tag(tag, attributes)}>"
+        contents, heads = [], []
         for member in members:
             data = memoryview(member.data).cast("B")
             size = member.size if member.size and member.size > 0 else len(data)  # 0 announces no descriptor
-            start = start_tag("oneBLOB", {"name": member.name, "format": member.format, "size": str(size)})
-            if not len(data):
-                inline[-1] += f"{start} />"
-                attached += f"{start} />"
-                continue
-            contents.append(_Memory(data, size))
-            inline[-1] += f"{start}>"
-            inline.append("</oneBLOB>")
-            attached += f'{start} len="{len(data)}" attached="true" />'
-        end = f"</{tag}>"
-        inline[-1] += end
-        pieces = tuple(piece.encode() for piece in inline)
-        whole = ((attached + end).encode(),)
-        formats = tuple(member.format for member in members if len(member.data))
-        carried = frozenset(member.name for member in members if len(member.data))
+            heads.append(wire.BlobHead(member.name, member.format, size, len(data)))
+            if len(data):
+                contents.append(_Memory(data, size))
+        pieces = wire.around_blobs(tag, attributes, heads)
+        whole = (wire.attached_blobs(tag, attributes, heads),)
+        formats = tuple(head.format or "" for head in heads if head.length)
+        carried = frozenset(head.name for head in heads if head.length)
         device, name = attributes.get("device"), attributes.get("name")
         return cls(tag, device, name, formats, carried, contents, lambda attach: whole if attach else pieces)
 
