@@ -200,7 +200,7 @@ def test_a_client_cancelled_while_it_connects_leaves_no_connection_behind() -> N
 
 def test_retries_back_off_with_jitter() -> None:
     client = IPyClient()
-    delays = [[client._retry_delay(failures) for _ in range(50)] for failures in range(12)]
+    delays = [[client._retry_delay(failures) for _ in range(50)] for failures in range(1, 13)]
     assert all(delay <= 5 for delays in delays[:3] for delay in delays)
     assert len({*delays[0]}) > 1
     assert max(delays[-1]) <= 1.25 * client.retry_max

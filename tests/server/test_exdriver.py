@@ -292,12 +292,6 @@ def test_the_restarts_end_and_are_told_in_the_words_that_others_look_for(caplog,
     assert "Driver false: Terminated after #3 restarts." in caplog.text
 
 
-def test_pauses_double_up_to_a_limit():
-    pauses = [exdriver.pause_before(number) for number in range(2000)]
-    assert pauses[:8] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
-    assert set(pauses[8:]) == {30.0}
-
-
 def test_a_healthy_driver_starts_with_a_clean_record(monkeypatch):
     monkeypatch.setattr(exdriver, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(exdriver, "HEALTHY", 0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl as ssl_module
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
@@ -20,6 +19,7 @@ from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model
 from indifast.client.propertymembers import ParseException
 from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice
 from indifast.protocol import wire
+from indifast.protocol.backoff import pause_after, varied
 from indifast.protocol.message import Wire
 from indifast.protocol.shown import shown
 from indifast.transport.shm import close_all
@@ -194,14 +194,14 @@ class IPyClient(Model):
                 return
             if not self.reconnect:
                 raise failure
-            delay = self._retry_delay(failures)
             failures += 1
+            delay = self._retry_delay(failures)
             await self.warning(f"Connection to {where} failed ({reason}), trying again in {delay:.1f} s")
             await self._pause(delay)
 
     def _retry_delay(self, failures: int) -> float:
-        base = min(self.retry_max, self.retry_min * 2.0 ** min(failures, 30))
-        return base * random.uniform(0.75, 1.25)
+        """Seconds until the next attempt, after so many in a row that failed."""
+        return varied(pause_after(failures, self.retry_min, self.retry_max))
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not beyond `shutdown`."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from indifast.protocol.backoff import pause_after
 from indifast.routing.outbox import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.process import Child, spawn
@@ -174,8 +175,8 @@ class ExDriver:
         """Wait and start it again; None when that is not possible now, or no longer wanted."""
         assert self._stopping is not None
         logger.error("Driver %s: restart #%d", self.name, self.restarts)
-        pause = pause_before(self.restarts)
         self.restarts += 1
+        pause = pause_after(self.restarts, FIRST_PAUSE, LONGEST_PAUSE)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._stopping.wait()
@@ -247,11 +248,6 @@ def log_end(name: str, restarts: int) -> None:
     `driver_end` of the record is the driver's name: it marks the line that a log which has to drop lines must keep.
     """
     logger.error("Driver %s: Terminated after #%d restarts.", name, restarts, extra={"driver_end": name})
-
-
-def pause_before(restart: int) -> float:
-    """Seconds to wait before a restart, counted from 0."""
-    return min(FIRST_PAUSE * 2.0 ** min(restart, 30), LONGEST_PAUSE)
 
 
 def _describe(status: int) -> str:

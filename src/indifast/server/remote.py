@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
+from indifast.protocol.backoff import pause_after, varied
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.connect import open_tcp
 from indifast.transport.stream import Stream
@@ -24,9 +25,6 @@ FIRST_PAUSE = 0.5
 
 LONGEST_PAUSE = 30.0
 """Seconds between attempts at most, but for the jitter."""
-
-JITTER = 0.25
-"""Share by which pauses differ at random, so that not all servers of a site come back at the same moment."""
 
 HEALTHY = 10.0
 """A link that has lasted for so many seconds starts with a clean record."""
@@ -118,18 +116,13 @@ class RemoteConnection:
                 up = await self._attempt()
                 if up >= HEALTHY:
                     self.attempts = 0
-                await asyncio.sleep(self._pause())
+                # After a link that has lasted, as after the first failure.
+                await asyncio.sleep(varied(pause_after(max(self.attempts, 1), FIRST_PAUSE, LONGEST_PAUSE)))
         finally:
             self.connected = False
             if self._stream is not None:
                 self._stream.abort()
             self._core.remove(self.peer)
-
-    def _pause(self) -> float:
-        pause: float = min(FIRST_PAUSE * 2.0 ** min(self.attempts - 1, 30), LONGEST_PAUSE)
-        import random  # not worth its time at every start
-
-        return pause * random.uniform(1 - JITTER, 1 + JITTER)
 
     async def _attempt(self) -> float:
         """Connect, and stay until the link is lost. Returns the seconds that it lasted."""

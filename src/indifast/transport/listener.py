@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 
+from indifast.protocol.backoff import pause_after
 from indifast.protocol.complaints import Complaints
 from indifast.transport.stream import SocketStream, Stream, address_name, peer_name
 from indifast.transport.tls import Acceptor
@@ -39,7 +40,7 @@ class Listener:
         self._on_stream = on_stream
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
-        self._pause = _FIRST_PAUSE
+        self._failures = 0  # in a row
         self._resume: asyncio.TimerHandle | None = None
         self._complaints = Complaints(logger)
         self._closed = False
@@ -105,7 +106,7 @@ class Listener:
             except MemoryError as exc:
                 self._back_off(exc)
                 return
-            self._pause = _FIRST_PAUSE
+            self._failures = 0
             self._take(sock)
             if self._closed:
                 return
@@ -124,12 +125,13 @@ class Listener:
 
     def _back_off(self, exc: OSError | MemoryError) -> None:
         """A connection that waits keeps the listening socket readable: without a pause this would spin."""
-        if self._pause == _FIRST_PAUSE:
+        self._failures += 1
+        if self._failures == 1:
             why = exc if isinstance(exc, OSError) else "out of memory"
             self._complaints.say(logging.ERROR, self._loop.time(), "cannot accept connections for now: %s", why)
         self._unwatch()
-        self._resume = self._loop.call_later(self._pause, self._watch)
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        pause = pause_after(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+        self._resume = self._loop.call_later(pause, self._watch)
 
 
 def _inode(sock: socket.socket) -> tuple[int, int] | None:
