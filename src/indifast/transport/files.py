@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indifast.protocol.message import Buffer
-from indifast.transport.stream import Stream, hang_up_probe
+from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, READY, WATCHED, Stream, hang_up_probe
 
 _IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 _CHUNK = 1 << 20
@@ -116,7 +116,7 @@ class FileStream(Stream):
 
     def _was_read(self, result: bytes | OSError | MemoryError) -> None:
         self._read_asked = False
-        if self._closed:
+        if self._life is CLOSED:
             return
         if isinstance(result, MemoryError):
             self._buffer.relieve()
@@ -127,7 +127,7 @@ class FileStream(Stream):
             self._end_of_input()
         else:
             self._deliver(result, 0, len(result), [])
-            if self._reading:
+            if self._input is WATCHED:
                 self._ask_reader()
 
     # writing
@@ -145,7 +145,7 @@ class FileStream(Stream):
                 parts, _ = outbox.take(_CHUNK, _IOV_MAX)
                 nbytes = os.writev(self._sink, parts) if parts else 0
             except (BlockingIOError, InterruptedError):
-                self._write_blocked = True
+                self._output = BLOCKED
             except OSError as exc:
                 outbox.sent(0, time.monotonic())
                 self._end(exc)
@@ -156,13 +156,13 @@ class FileStream(Stream):
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
             if budget <= 0:
-                self._write_blocked = True
+                self._output = BLOCKED
             if not parts:
                 break
-            if self._write_blocked:
+            if self._output is BLOCKED:
                 self._watch_output()
                 return
-        if self._closing:
+        if self._life is CLOSING:
             self._finish_if_flushed()
 
     def _watch_output(self) -> None:
@@ -176,9 +176,9 @@ class FileStream(Stream):
             self._loop.remove_writer(self._sink)
 
     def _writable(self) -> None:
-        self._write_blocked = False
+        self._output = READY
         self._write()
-        if not self._write_blocked:
+        if self._output is not BLOCKED:
             self._unwatch_output()
 
     def _ask_writer(self) -> None:
@@ -188,17 +188,17 @@ class FileStream(Stream):
         if outbox.pending:
             parts, _ = outbox.take(_CHUNK, _IOV_MAX)
             if parts:
-                self._write_blocked = True
+                self._output = BLOCKED
                 self._writer.submit(lambda: _write_whole(self._sink, parts), self._was_written)
                 return
             outbox.sent(0, time.monotonic())
-        if self._closing:
+        if self._life is CLOSING:
             self._finish_if_flushed()
 
     def _was_written(self, result: int | OSError | MemoryError) -> None:
-        if self._closed:
+        if self._life is CLOSED:
             return
-        self._write_blocked = False
+        self._output = READY
         assert self._outbox is not None
         if not isinstance(result, int):
             self._outbox.sent(0, time.monotonic())
@@ -207,7 +207,7 @@ class FileStream(Stream):
         self._outbox.sent(result, time.monotonic())
         self._write()
 
-    def _release(self) -> None:
+    def _release(self, orderly: bool) -> None:
         self._unwatch_output()
         for worker, fd in ((self._reader, self._source), (self._writer, self._sink)):
             if worker is None:

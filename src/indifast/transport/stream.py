@@ -19,6 +19,7 @@ import time
 import weakref
 from array import array
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 from indifast.protocol.complaints import Complaints
@@ -199,10 +200,49 @@ def read_buffer() -> _ReadBuffer:
     return _read_buffer
 
 
+class Life(Enum):
+    """How far a stream has come."""
+
+    OPEN = "open"
+    CLOSING = "closing"  # its owner reads no more; what is queued is still written
+    CLOSED = "closed"
+
+
+class Input(Enum):
+    """Whether a stream reads."""
+
+    IDLE = "idle"  # not watched, or not yet, although neither owner nor peer is against it
+    WATCHED = "watched"  # the loop tells when there is something to read
+    PAUSED = "paused"
+    OVER = "over"  # the peer has said its last word
+
+
+class Output(Enum):
+    """What is to happen before a stream writes."""
+
+    READY = "ready"
+    DUE = "due"  # it will be woken at the end of this turn of the loop
+    BLOCKED = "blocked"  # an event will tell that more can be written
+    FAILED = "failed"  # nothing more can be written, but what the peer said last is still read
+
+
+OPEN, CLOSING, CLOSED = Life
+IDLE, WATCHED, PAUSED, OVER = Input
+READY, DUE, BLOCKED, FAILED = Output
+
+
 class Stream:
     """A connection in both directions; see `SocketStream`, `FileStream` and `TLSStream` for what carries it.
 
     `peername` is for logs; `local` says that the peer is on an AF_UNIX socket, where descriptors can travel.
+
+    Three things change, each for itself:
+
+    * life: open, closing (`close`), closed (`abort`, an error, the end of file, all written while closing);
+    * input: idle until the stream is started, and while there is no memory; then watched, until `pause_reading`,
+      which `resume_reading` undoes, or closing, or the end of file, after which it is over for good;
+    * output: ready, due (`wake_soon`, until the end of this turn), blocked (the kernel takes no more, until it does
+      again); failed for good when the peer is found gone.
     """
 
     def __init__(self, peername: str, local: bool) -> None:
@@ -214,15 +254,10 @@ class Stream:
         self._buffer = read_buffer()
         self._receiver: Receiver | None = None
         self._outbox: Queue | None = None
-        self._reading = False  # the loop watches for input
-        self._paused = False
-        self._input_over = False
+        self._life = OPEN
+        self._input = IDLE
+        self._output = READY
         self._hang_up: Callable[[int], object] | None = None  # see `hang_up_probe`
-        self._write_blocked = False  # a writability event will come
-        self._wake_due = False
-        self._closing = False
-        self._closed = False
-        self._lost_told = False
         self._starved: asyncio.TimerHandle | None = None  # there was no memory to read
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -235,7 +270,7 @@ class Stream:
         self._outbox = outbox
         if getattr(outbox, "on_pending", self) is None:
             outbox.on_pending = self.wake_soon  # type: ignore[attr-defined]
-        if self._closed:  # closed before it began
+        if self._life is CLOSED:  # before it began
             self._loop.call_soon(self._tell_lost, None)
             return
         self._buffer.streams.add(self)
@@ -245,39 +280,39 @@ class Stream:
 
     def wake(self) -> None:
         """The outbox has something: write what the kernel takes now, the rest when it takes more."""
-        if not (self._write_blocked or self._closed) and self._outbox is not None:
+        output = self._output
+        if (output is READY or output is DUE) and self._life is not CLOSED and self._outbox is not None:
             self._write()
 
     def wake_soon(self) -> None:
         """As `wake`, once the code that runs now has returned to the loop: many calls cost one write."""
-        if not (self._wake_due or self._write_blocked or self._closed):
-            self._wake_due = True
+        if self._output is READY and self._life is not CLOSED:
+            self._output = DUE
             self._loop.call_soon(self._wake_now)
 
     def pause_reading(self) -> None:
         """Leave what arrives in the kernel, so that the peer has to wait."""
-        self._paused = True
-        if self._reading:
-            self._unwatch_input()
+        self._unwatch_input()
+        if self._input is not OVER:
+            self._input = PAUSED
 
     def resume_reading(self) -> None:
-        self._paused = False
-        self._watch_input()
+        if self._input is PAUSED:
+            self._input = IDLE
+            self._watch_input()
 
     def close(self, grace: float = CLOSE_GRACE) -> None:
         """Read no more, write what is queued, for at most `grace` seconds, then close."""
-        if self._closing or self._closed:
+        if self._life is not OPEN:
             return
-        self._closing = True
-        if self._reading:
-            self._unwatch_input()
+        self._life = CLOSING
+        self._unwatch_input()
         if self._outbox is None:
             self._end(None)
             return
         self._grace = self._loop.call_later(grace, self.abort)
         self._finish_if_flushed()
-        if not self._closed and not self._write_blocked:
-            self.wake_soon()
+        self.wake_soon()
 
     def abort(self) -> None:
         """Close now; what is queued is lost."""
@@ -285,14 +320,14 @@ class Stream:
 
     async def wait_closed(self) -> None:
         """Wait until the stream has ended, by whichever side."""
-        if not self._closed:
+        if self._life is not CLOSED:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
 
     @property
     def closed(self) -> bool:
-        return self._closed or self._closing
+        return self._life is not OPEN
 
     # -- for those who share the memory
 
@@ -309,26 +344,24 @@ class Stream:
     # -- for the kinds of stream
 
     def _wake_now(self) -> None:
-        self._wake_due = False
-        self.wake()
+        if self._output is DUE:
+            self._output = READY
+            self.wake()
 
     def _watch_input(self) -> None:
-        if self._reading or self._paused or self._input_over or self._closing or self._closed or self._receiver is None:
-            return
-        if self._starved is not None:
-            return
-        self._reading = True
-        self._open_input()
+        if self._input is IDLE and self._life is OPEN and self._receiver is not None and self._starved is None:
+            self._input = WATCHED
+            self._open_input()
 
     def _unwatch_input(self) -> None:
-        self._reading = False
-        self._shut_input()
+        if self._input is WATCHED:
+            self._input = IDLE
+            self._shut_input()
 
     def _read_later(self) -> None:
         """There is no memory, and nothing was read: what is to be read would be told again and again until there is."""
         self._buffer.warn(f"{self.peername}: not read for now: there is no memory")
-        if self._reading:
-            self._unwatch_input()
+        self._unwatch_input()
         if self._starved is None:
             self._starved = self._loop.call_later(MEMORY_PAUSE, self._read_again)
 
@@ -352,20 +385,19 @@ class Stream:
         except Exception as exc:
             logger.exception("%s: closed after an internal error", self.peername)
             self._end(exc, at_once=True)
-        if self._hang_up is not None and self._reading and self._hang_up(0):
+        if self._hang_up is not None and self._input is WATCHED and self._hang_up(0):
             self._shut_input()  # watched anew, there is news again: what is left, then the end
             self._open_input()
 
     def _end_of_input(self) -> None:
-        self._input_over = True
-        if self._reading:
-            self._unwatch_input()
+        self._unwatch_input()
+        self._input = OVER
         eof_received = getattr(self._receiver, "eof_received", None)
-        if eof_received is None or self._closing or not eof_received():
+        if eof_received is None or self._life is not OPEN or not eof_received():
             self._end(None, at_once=True)
 
     def _finish_if_flushed(self) -> None:
-        if self._closing and not self._closed and self._flushed():
+        if self._life is CLOSING and self._flushed():
             self._end(None)
 
     def _flushed(self) -> bool:
@@ -374,16 +406,16 @@ class Stream:
 
     def _end(self, exc: Exception | None, at_once: bool = False) -> None:
         """Release everything; the receiver hears of it now or from the loop, where the caller may be the receiver."""
-        if self._closed:
+        if self._life is CLOSED:
             return
-        self._closed = True
-        if self._reading:
-            self._unwatch_input()
+        orderly = self._life is CLOSING
+        self._life = CLOSED
+        self._unwatch_input()
         for timer in (self._grace, self._starved):
             if timer is not None:
                 timer.cancel()
         self._buffer.streams.discard(self)
-        self._release()
+        self._release(orderly)
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -393,11 +425,14 @@ class Stream:
             self._loop.call_soon(self._tell_lost, exc)
 
     def _tell_lost(self, exc: Exception | None) -> None:
-        if self._receiver is None or self._lost_told:
+        receiver, self._receiver = (
+            self._receiver,
+            None,
+        )  # a stream that ends before its start is asked twice
+        if receiver is None:
             return
-        self._lost_told = True
         try:
-            self._receiver.connection_lost(exc)
+            receiver.connection_lost(exc)
         except Exception:
             logger.exception("%s: error in connection_lost", self.peername)
 
@@ -410,7 +445,8 @@ class Stream:
     def _write(self) -> None:
         raise NotImplementedError
 
-    def _release(self) -> None:
+    def _release(self, orderly: bool) -> None:
+        """Let go of what carries the stream; `orderly`: its owner has closed it, what was taken may still leave."""
         raise NotImplementedError
 
 
@@ -427,7 +463,6 @@ class SocketStream(Stream):
         self._fd = sock.fileno()
         self._blocking = os.get_blocking(self._fd)
         self._more_fds: Sequence[int] = ()
-        self._write_failure = False  # kept without the exception: its traceback would hold what was being sent
         self._watching_output = False
         self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
         self._hang_up = hang_up_probe(self._loop, self._fd)
@@ -503,8 +538,6 @@ class SocketStream(Stream):
     def _write(self) -> None:
         outbox = self._outbox
         assert outbox is not None
-        if self._write_failure:
-            return
         budget = _WRITE_BUDGET
         while outbox.pending:
             try:
@@ -527,7 +560,7 @@ class SocketStream(Stream):
             if nbytes < asked or budget <= 0:
                 self._await_writable()
                 return
-        if self._closing:
+        if self._life is CLOSING:
             self._finish_if_flushed()
 
     def _send(self, parts: Sequence[Buffer], fds: Sequence[int]) -> tuple[int, int]:
@@ -546,16 +579,16 @@ class SocketStream(Stream):
         return nbytes, sum(map(len, parts))
 
     def _await_writable(self) -> None:
-        self._write_blocked = True
+        self._output = BLOCKED
         if not self._watching_output:
             self._watching_output = True
             self._loop.add_writer(self._fd, self._writable)
             self._keep_flags()
 
     def _writable(self) -> None:
-        self._write_blocked = False
+        self._output = READY
         self._write()
-        if not self._write_blocked:
+        if self._output is not BLOCKED:
             self._unwatch_output()
 
     def _unwatch_output(self) -> None:
@@ -564,13 +597,12 @@ class SocketStream(Stream):
             self._loop.remove_writer(self._fd)
 
     def _write_failed(self, exc: OSError) -> None:
-        self._write_failure = True
-        if exc.errno in _PEER_GONE and self._reading:
+        if exc.errno in _PEER_GONE and self._input is WATCHED:
+            self._output = FAILED
             return  # what the peer said before it left is still to be read; its end of file comes behind that
         self._end(exc)
 
-    def _release(self) -> None:
-        self._write_blocked = False
+    def _release(self, orderly: bool) -> None:
         self._unwatch_output()
         with contextlib.suppress(OSError):
             # Unread input would make the kernel reset the connection, and the peer would lose what we said last.

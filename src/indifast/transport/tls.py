@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from indifast.protocol.complaints import Complaints
-from indifast.transport.stream import Stream, peer_name, tune_tcp
+from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, peer_name, tune_tcp
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class _Protocol(asyncio.BufferedProtocol):
         self._buffer: memoryview | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self.stream is not None and self.stream._reading:
+        if self.stream is not None and self.stream._input is WATCHED:
             self._buffer = None
             return self.stream._room()
         self._buffer = memoryview(bytearray(_EARLY))
@@ -64,11 +64,11 @@ class _Protocol(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         if self.stream is not None:
-            self.stream._write_blocked = True
+            self.stream._output = BLOCKED
 
     def resume_writing(self) -> None:
         if self.stream is not None:
-            self.stream._write_blocked = False
+            self.stream._output = READY
             self.stream.wake()
 
 
@@ -92,7 +92,7 @@ class TLSStream(Stream):
         return found or None
 
     def _pause_unless_started(self) -> None:
-        if not self._reading:
+        if self._input is not WATCHED:
             self._shut_input()
 
     def _open_input(self) -> None:
@@ -112,10 +112,10 @@ class TLSStream(Stream):
             self._transport.pause_reading()
 
     def _deliver_early(self) -> None:
-        if self._reading:
+        if self._input is WATCHED:
             early, self._protocol.early = self._protocol.early, b""
             self._deliver(early, 0, len(early), [])
-        if self._reading:
+        if self._input is WATCHED:
             self._resume()
 
     def _room(self) -> memoryview:
@@ -126,13 +126,13 @@ class TLSStream(Stream):
     def _received(self, nbytes: int) -> None:
         block, self._block = self._block, None
         end = self._buffer.fill(nbytes)
-        if not (self._closing or self._closed):
+        if self._life is OPEN:
             self._deliver(block, self._start, end, [])
 
     def _write(self) -> None:
         outbox = self._outbox
         assert outbox is not None
-        while outbox.pending and not (self._write_blocked or self._closed):
+        while outbox.pending and self._output is not BLOCKED and self._life is not CLOSED:
             try:
                 parts, _ = outbox.take(_CHUNK, _IOV_MAX)
                 total = sum(map(len, parts))
@@ -145,14 +145,14 @@ class TLSStream(Stream):
             outbox.sent(total, time.monotonic())
             if not total:
                 break
-        if self._closing:
+        if self._life is CLOSING:
             self._finish_if_flushed()
 
     def _lost(self, exc: Exception | None) -> None:
         self._end(exc, at_once=True)
 
-    def _release(self) -> None:
-        if self._closing:
+    def _release(self, orderly: bool) -> None:
+        if orderly:
             self._transport.close()  # writes what it has first
             self._loop.call_later(HANDSHAKE_TIMEOUT, self._transport.abort)
         else:
