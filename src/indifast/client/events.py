@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 from indifast.client.propertymembers import STATES, SWITCH_VALUES, ParseException
 from indifast.protocol import vectors
-from indifast.protocol.etree import to_tree
 from indifast.protocol.numbers import read_number
+from indifast.protocol.received import Defined, Received, Shape
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.timestamps import parse_timestamp, timestamp_text
 
@@ -33,7 +33,7 @@ def _parse_timeout(text: str | None) -> float | None:
     return seconds if seconds is not None and isfinite(seconds) else None
 
 
-class Event:
+class Event(Received):
     """Base of what was received; `device` and `vector` are the live objects of the client's model."""
 
     eventtype: str
@@ -43,24 +43,11 @@ class Event:
 
     def __init__(self, element: Element, device: Any, client: Any) -> None:
         self.device = device
-        self._element: Element | None = element
+        self._element = element
         self.devicename = element.device
         self.vectorname = element.name
         self.vector: Any = None
         self.timestamp = parse_timestamp(element.attrs.get("timestamp")) or datetime.now(UTC)
-
-    @property
-    def root(self) -> ElementTree.Element:
-        """The message as an `xml.etree.ElementTree.Element`, made when it is asked for."""
-        root = self.__dict__.get("_root")
-        if root is None:
-            root = self.__dict__["_root"] = self._make_root()
-        return root
-
-    def _make_root(self) -> ElementTree.Element:
-        element = self._element
-        assert element is not None
-        return to_tree(element)
 
     def __str__(self) -> str:
         return ElementTree.tostring(self.root, encoding="unicode")
@@ -91,9 +78,9 @@ class Message(Event):
         event.message = text
         return event
 
-    def _make_root(self) -> ElementTree.Element:
+    def _make_tree(self) -> ElementTree.Element:
         if self._element is not None:
-            return super()._make_root()
+            return super()._make_tree()
         stamp = timestamp_text(self.timestamp)
         return ElementTree.Element("message", {"message": self.message, "timestamp": stamp})
 
@@ -121,13 +108,19 @@ class delProperty(Event):
         self.message = element.attrs.get("message", "")
 
 
-class defVector(Event, UserDict[str, Any]):
+class defVector(Event, Defined, UserDict[str, Any]):
     """Base of definitions: a mapping of member names to values. What is missing or can't be read has a default.
 
     Members without a name are left out. ParseException for a definition that has no other, or no name.
     """
 
     eventtype = "Define"
+    _shape = Shape(
+        labels_itself=False,
+        group="DEFAULT GROUP",
+        timeout=lambda text: _parse_timeout(text) or 0.0,
+        text=str.strip,
+    )
 
     def __init__(self, element: Element, device: Any, client: Any) -> None:
         Event.__init__(self, element, device, client)
@@ -136,19 +129,9 @@ class defVector(Event, UserDict[str, Any]):
         except vectors.VectorError as error:
             raise ParseException(str(error)) from None
         self._definition = definition
-        self.state = definition.state
-        self.label = definition.label
-        self.group = "DEFAULT GROUP" if definition.group is None else definition.group
-        self.message = definition.message
-        self.memberlabels: dict[str, Any] = {name: member.label for name, member in definition.members.items()}
-        self.data = {name: member.value.strip() for name, member in definition.members.items()}
-        self._complete(definition)
+        self.data = self._define(definition)
         if definition.nameless or definition.faults:
             client._left_out(element, definition.nameless, definition.faults)
-
-    def _complete(self, definition: vectors.Definition) -> None:
-        self.perm = definition.perm
-        self.timeout = _parse_timeout(definition.timeout) or 0.0
 
     def __setitem__(self, membername: str, value: Any) -> None:
         raise KeyError("the values of an event cannot be set")
@@ -156,10 +139,6 @@ class defVector(Event, UserDict[str, Any]):
 
 class defSwitchVector(defVector):
     """Switches are defined."""
-
-    def _complete(self, definition: vectors.Definition) -> None:
-        super()._complete(definition)
-        self.rule = definition.rule
 
 
 class defTextVector(defVector):
@@ -169,16 +148,9 @@ class defTextVector(defVector):
 class defNumberVector(defVector):
     """Numbers are defined; `memberlabels` maps names to (label, format, min, max, step)."""
 
-    def _complete(self, definition: vectors.Definition) -> None:
-        super()._complete(definition)
-        self.memberlabels = {name: (member.label, *member.details) for name, member in definition.members.items()}
-
 
 class defLightVector(defVector):
     """Lights are defined."""
-
-    def _complete(self, definition: vectors.Definition) -> None:
-        """Lights have no more."""
 
 
 class defBLOBVector(defVector):
@@ -186,8 +158,8 @@ class defBLOBVector(defVector):
 
     eventtype = "DefineBLOB"
 
-    def _complete(self, definition: vectors.Definition) -> None:
-        super()._complete(definition)
+    def __init__(self, element: Element, device: Any, client: Any) -> None:
+        super().__init__(element, device, client)
         self.data = {}
 
 

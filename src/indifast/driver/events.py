@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from indifast.protocol import vectors
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.numbers import read_number
+from indifast.protocol.received import Defined, Received, Shape
 from indifast.protocol.timestamps import parse_timestamp
 from indifast.protocol.vectors import attributes_of
 from indifast.protocol.vocabulary import BLOB_POLICIES
@@ -50,24 +51,6 @@ def _take(read: Callable[..., _Read], *arguments: Any) -> _Read:
         raise NumberException(str(error)) from None
     except vectors.VectorError as error:
         raise EventException(str(error)) from None
-
-
-class _Received:
-    """The message behind an event, as an ElementTree element when somebody looks at it."""
-
-    _received: Element | TreeElement
-    _tree: TreeElement | None = None
-
-    @property
-    def root(self) -> TreeElement:
-        """The message as an element of `xml.etree.ElementTree`, made when first asked for."""
-        if self._tree is None:
-            from indifast._parser import Element
-            from indifast.protocol.etree import to_tree
-
-            received = self._received
-            self._tree = to_tree(received) if isinstance(received, Element) else received
-        return self._tree
 
 
 class _ReadOnly(UserDict):  # type: ignore[type-arg]
@@ -119,7 +102,7 @@ class _BLOBs:
 # commands from clients
 
 
-class Event(_Received):
+class Event(Received):
     """A message for one vector of this driver.
 
     Attributes:
@@ -132,7 +115,7 @@ class Event(_Received):
         self.devicename = devicename
         self.vectorname = vectorname
         self.vector = vector
-        self._received = root
+        self._element = root
         self.timestamp = parse_timestamp(attributes_of(root).get("timestamp"))
 
 
@@ -216,7 +199,7 @@ def _kept(contents: dict[str, vectors.Blob], sizeformat: dict[str, tuple[int, st
 # news of other drivers' devices
 
 
-class SnoopEvent(_Received):
+class SnoopEvent(Received):
     """Something that another driver has said.
 
     Attributes:
@@ -229,7 +212,7 @@ class SnoopEvent(_Received):
     """What was left out or replaced."""
 
     def __init__(self, root: Element | TreeElement) -> None:
-        self._received = root
+        self._element = root
         attributes = attributes_of(root)
         self.devicename = attributes.get("device")
         self.vectorname: str | None = None
@@ -269,33 +252,24 @@ class _SnoopVector(SnoopEvent):
         self.message = attributes.get("message", "")
 
 
-class defVector(_SnoopVector):
-    """A definition. What is missing or can't be read in it has a default, see `protocol.vectors`.
+class defVector(Defined, _SnoopVector):
+    """A definition. What is missing or can't be read in it has a default, see `protocol.vectors`."""
 
-    Attributes:
-        label, group, state, message: as sent; the name is the label when there is none.
-        memberlabels: member name to label.
-    """
+    _shape = Shape(
+        labels_itself=True,
+        group="",
+        timeout=lambda text: "0" if text is None else text,
+        text=lambda text: text or None,
+    )
 
     def __init__(self, root: Element | TreeElement) -> None:
         super().__init__(root)
-        self._fill(_take(vectors.definition, root))
-
-    def _fill(self, definition: vectors.Definition) -> None:
+        definition = _take(vectors.definition, root)
         self._faults = definition.faults
-        self.label = definition.label or self.vectorname
-        self.group = definition.group or ""
-        self.state = definition.state
-        self.memberlabels: dict[str, Any] = {name: member.label or name for name, member in definition.members.items()}
+        self._keep(self._define(definition))
 
-
-class _Commanded(defVector):
-    """A definition of something that clients may set: with `perm` and `timeout`."""
-
-    def _fill(self, definition: vectors.Definition) -> None:
-        super()._fill(definition)
-        self.perm = definition.perm
-        self.timeout = "0" if definition.timeout is None else definition.timeout
+    def _keep(self, values: dict[str, Any]) -> None:
+        """Keep the values, if this is a mapping."""
 
 
 class _Values(defVector, _ReadOnly):
@@ -305,42 +279,27 @@ class _Values(defVector, _ReadOnly):
         UserDict.__init__(self)
         super().__init__(root)
 
-    def _fill(self, definition: vectors.Definition) -> None:
-        super()._fill(definition)
-        self.data = {name: member.value for name, member in definition.members.items()}
+    def _keep(self, values: dict[str, Any]) -> None:
+        self.data = values
 
 
-class defSwitchVector(_Values, _Commanded):
+class defSwitchVector(_Values):
     """Member name to `On` or `Off`; `rule`."""
 
-    def _fill(self, definition: vectors.Definition) -> None:
-        super()._fill(definition)
-        self.rule = definition.rule
 
-
-class defTextVector(_Values, _Commanded):
+class defTextVector(_Values):
     """Member name to text, None for an empty one."""
 
-    def _fill(self, definition: vectors.Definition) -> None:
-        super()._fill(definition)
-        self.data = {name: text or None for name, text in self.data.items()}
 
-
-class defNumberVector(_Numbers, _Values, _Commanded):
+class defNumberVector(_Numbers, _Values):
     """Member name to the text of a number; `memberlabels` to (label, format, min, max, step)."""
-
-    def _fill(self, definition: vectors.Definition) -> None:
-        super()._fill(definition)
-        self.memberlabels = {
-            name: (member.label or name, *member.details) for name, member in definition.members.items()
-        }
 
 
 class defLightVector(_Values):
     """Member name to a state word."""
 
 
-class defBLOBVector(_Commanded):
+class defBLOBVector(defVector):
     """No mapping: a definition has no content."""
 
 

@@ -425,10 +425,8 @@ class Stream:
             self._loop.call_soon(self._tell_lost, exc)
 
     def _tell_lost(self, exc: Exception | None) -> None:
-        receiver, self._receiver = (
-            self._receiver,
-            None,
-        )  # a stream that ends before its start is asked twice
+        receiver = self._receiver
+        self._receiver = None  # a stream that ends before its start comes here twice
         if receiver is None:
             return
         try:
