@@ -266,77 +266,92 @@ class IPyClient(Model):
 
     async def _pump(self, connection: Connection) -> None:
         """Take what is received, element by element, until the connection or the client ends."""
-        elements = connection.elements
-        attachments = connection.attachments
         jobs = self._jobs
         while not self.stop:
             if jobs.finished:
-                event = await jobs.take(elements)
-                if event is not None:
-                    await self._tell(event)
-                    event = None
-                continue
-            if self._unsaid:
+                await self._tell_finished(connection)
+            elif self._unsaid:
                 await self._complain(self._unsaid.popleft())
-                continue
-            if jobs.full():
+            elif jobs.full():
                 await connection.hold()
-                continue
-            if not elements:
-                if connection.lost and not jobs.running:
-                    return
+            elif connection.elements:
+                await self._take_waiting(connection)
+            elif connection.lost and not jobs.running:
+                return
+            else:
                 await connection.wait()
+
+    async def _tell_finished(self, connection: Connection) -> None:
+        """A BLOB that was worked on in a thread is ready."""
+        event = await self._jobs.take(connection.elements)
+        if event is not None:
+            await self._tell(event)
+
+    async def _take_waiting(self, connection: Connection) -> None:
+        """Take the elements that wait, until something has to come before the next one.
+
+        The receive path: no coroutine for an element but `rxevent`, unless there is something special about it.
+        """
+        elements, attachments, jobs = connection.elements, connection.attachments, self._jobs
+        tracing = self._verbose and logger.isEnabledFor(logging.DEBUG)
+        while elements and not self._stopping:
+            element = elements.popleft()
+            if jobs.running and jobs.defer(element, elements):
+                if jobs.full():
+                    return
                 continue
-            tracing = self._verbose and logger.isEnabledFor(logging.DEBUG)
-            while elements and not self._stopping:
-                element = elements.popleft()
-                if jobs.running and jobs.defer(element, elements):
-                    if jobs.full():
-                        break
-                    continue
-                if self.on_message is not None:
-                    self._show(element, attachments.get(id(element), ()))
+            if self.on_message is not None:
+                self._show(element, attachments.get(id(element), ()))
+            event = None
+            try:
+                event = self._take_in(element, connection)
+            except Exception as error:
+                await self._refuse(element, error)
+            if event is not None:
+                if self._watchers:
+                    self._notify_watchers(event)
                 try:
-                    if (cls := SET_EVENTS.get(element.tag)) is None:
-                        received = self._receive(element, connection)
-                    elif (device := self.data.get(element.device or "")) is not None:
-                        received = cls(element, device, self)
-                        if cls is events.setBLOBVector:
-                            received = self._receive_blobs(element, received, connection)
-                        else:
-                            received.vector._update(received)
-                    else:
-                        received = None
-                        self._counts["unknown"] += 1
-                except ParseException as error:
-                    received = None
-                    self._counts["refused"] += 1
-                    if not isinstance(error, events.UndefinedError):
-                        self._is_new_problem(element, str(error))
-                    await self._complain(told_of(element, str(error)))
+                    await self.rxevent(event)
                 except Exception as error:
-                    self._counts["failed"] += 1
-                    self._log_fault(error, "An element could not be handled: %s %s", element.tag, shown(element.name))
-                    received = None
-                if received is not None:
-                    if self._watchers:
-                        self._notify_watchers(received)
-                    try:
-                        await self.rxevent(received)
-                    except Exception as error:
-                        self._log_fault(error, "Error in rxevent, handling %s", received.eventtype)
-                    if self._early and element.tag in DEF_EVENTS:
-                        await self._tell_early(element.device)
-                    received = None
-                    if self._watchers:
-                        await self._hold(connection)
-                if attachments:  # of an element that was not taken in
-                    close_all(attachments.pop(id(element), ()))
-                if tracing:
-                    self._trace.received(element, self._verbose)
-                element = None  # type: ignore[assignment] # a BLOB must not outlive its event
-                if jobs.finished or self._unsaid:
-                    break
+                    self._log_fault(error, "Error in rxevent, handling %s", event.eventtype)
+                event = None  # a BLOB must not outlive its event
+                if self._early and element.tag in DEF_EVENTS:
+                    await self._tell_early(element.device)
+                if self._watchers:
+                    await self._hold(connection)
+            if attachments:  # of an element that was not taken in
+                close_all(attachments.pop(id(element), ()))
+            if tracing:
+                self._trace.received(element, self._verbose)
+            del element  # nor this
+            if jobs.finished or self._unsaid:
+                return
+
+    async def _refuse(self, element: Element, error: Exception) -> None:
+        """An element can't be taken into the model: that costs this one only."""
+        if not isinstance(error, ParseException):
+            self._counts["failed"] += 1
+            self._log_fault(error, "An element could not be handled: %s %s", element.tag, shown(element.name))
+            return
+        self._counts["refused"] += 1
+        if not isinstance(error, events.UndefinedError):
+            self._is_new_problem(element, str(error))
+        await self._complain(told_of(element, str(error)))
+
+    def _take_in(self, element: Element, connection: Connection) -> Any:
+        """Take an element into the model; returns its event, or None if the program need not know (yet)."""
+        cls = SET_EVENTS.get(element.tag)
+        if cls is None:
+            return self._receive(element, connection)
+        device = self.data.get(element.device or "")
+        if device is None:
+            self._counts["unknown"] += 1
+            return None
+        event = cls(element, device, self)
+        if cls is events.setBLOBVector:
+            return self._receive_blobs(element, event, connection)
+        event.vector._update(event)
+        return event
 
     def _show(self, element: Element, fds: Iterable[int]) -> None:
         """Hand a message on as it came, before anything is made of it; what `on_message` raises is logged."""
