@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from indifast.protocol.rules import increment, range_of
+from indifast.protocol.rules import broken, increment, one_at_least, one_at_most, range_of
+from indifast.protocol.vocabulary import RULES
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,11 @@ def test_ranges(low: str, high: str, expected: tuple[float, float] | None) -> No
 )
 def test_increments(step: str, expected: float) -> None:
     assert increment(step) == expected
+
+
+def test_how_many_switches_may_be_on() -> None:
+    kept = {rule: [on for on in range(4) if not broken(rule, on)] for rule in RULES}
+    assert kept == {"OneOfMany": [1], "AtMostOne": [0, 1], "AnyOfMany": [0, 1, 2, 3]}
+    assert broken("AtMostOne", 2) == "AtMostOne allows one switch On, not 2"
+    assert [rule for rule in RULES if one_at_most(rule)] == ["OneOfMany", "AtMostOne"]
+    assert [rule for rule in RULES if one_at_least(rule)] == ["OneOfMany"]

@@ -136,7 +136,7 @@ async def test_the_switch_rule_is_checked_before_sending() -> None:
         await pilot.press("right", "space")
         await on_screen(app, "1 change entered", "→ Off")
         await pilot.press("s")
-        await on_screen(app, "the rule OneOfMany wants one switch On, not none")
+        await on_screen(app, "the rule OneOfMany needs one switch On")
         assert bench.commands == []
         await pilot.press("escape", "down", "enter")
         await until(lambda: bench.commands)

@@ -11,7 +11,8 @@ from typing import Any
 
 from indifast.client import commands
 from indifast.protocol.numbers import commanded_number, getfloat
-from indifast.protocol.rules import increment, range_of
+from indifast.protocol.rules import broken, increment, range_of
+from indifast.protocol.vocabulary import SWITCH_STATES
 
 
 class INDICheckError(ValueError):
@@ -96,10 +97,8 @@ def _check_text(member: Any, value: Any) -> None:
 
 def _check_switches(name: str, vector: Any, members: Mapping[str, Any]) -> None:
     for key, value in members.items():
-        if value not in ("On", "Off"):
+        if value not in SWITCH_STATES:
             raise INDICheckError(f"{name}: {value!r} for {key} is neither On nor Off")
     on = sum(value == "On" for value in members.values())
-    if vector.rule in ("OneOfMany", "AtMostOne") and on > 1:
-        raise INDICheckError(f"{name}: {vector.rule} allows one switch On, not {on}")
-    if vector.rule == "OneOfMany" and not on:
-        raise INDICheckError(f"{name}: OneOfMany needs one switch On")
+    if why := broken(vector.rule, on):
+        raise INDICheckError(f"{name}: {why}")

@@ -1,4 +1,4 @@
-"""What a number may be: its range and its increments, from the texts of a definition."""
+"""What a number may be: its range and its increments, from the texts of a definition; and how many switches may be On."""
 
 from __future__ import annotations
 
@@ -17,3 +17,22 @@ def increment(step: str) -> float:
     """The increment; 0 where there is none, or none that can be read."""
     value = read_number(step)
     return value if value is not None and math.isfinite(value) and value > 0 else 0.0
+
+
+def one_at_most(rule: str | None) -> bool:
+    """Whether turning one switch On turns the others Off."""
+    return rule in ("OneOfMany", "AtMostOne")
+
+
+def one_at_least(rule: str | None) -> bool:
+    """Whether one switch is On always."""
+    return rule == "OneOfMany"
+
+
+def broken(rule: str | None, on: int) -> str:
+    """Why so many switches can't be On under a rule; empty if they can."""
+    if on > 1 and one_at_most(rule):
+        return f"{rule} allows one switch On, not {on}"
+    if not on and one_at_least(rule):
+        return f"{rule} needs one switch On"
+    return ""

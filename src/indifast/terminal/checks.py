@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from indifast.client.checks import limits, number, step_of
+from indifast.protocol.rules import broken, one_at_least, one_at_most
 
 __all__ = ["limits", "number", "off_step", "step_of", "stepped", "switches", "toggled"]
 
@@ -62,12 +63,10 @@ def switches(vector: Any, edits: Mapping[str, str]) -> dict[str, str]:
     now = {name: member.membervalue for name, member in vector.members().items()}
     then = now | {name: value for name, value in edits.items() if name in now}
     on = [name for name, value in then.items() if value == "On"]
-    if vector.rule == "OneOfMany" and len(on) != 1:
-        raise ValueError(f"the rule OneOfMany wants one switch On, not {len(on) or 'none'}")
-    if vector.rule == "AtMostOne" and len(on) > 1:
-        raise ValueError(f"the rule AtMostOne allows one switch On, not {len(on)}")
+    if why := broken(vector.rule, len(on)):
+        raise ValueError(f"the rule {why}")
     members = {name: value for name, value in then.items() if name in edits or value != now[name]}
-    if vector.rule == "OneOfMany":
+    if one_at_least(vector.rule):
         members[on[0]] = "On"
     return members
 
@@ -77,6 +76,6 @@ def toggled(vector: Any, edits: Mapping[str, str], name: str) -> dict[str, str]:
     now = {each: edits.get(each, member.membervalue) for each, member in vector.members().items()}
     value = "Off" if now[name] == "On" else "On"
     entered = {**edits, name: value}
-    if value == "On" and vector.rule in ("OneOfMany", "AtMostOne"):
+    if value == "On" and one_at_most(vector.rule):
         entered |= {each: "Off" for each, at in now.items() if at == "On" and each != name}
     return {each: value for each, value in entered.items() if each == name or value != vector.member(each).membervalue}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
 
+from indifast.protocol.rules import one_at_least
 from indifast.terminal import checks
 from indifast.terminal.pane import Pane, Piece
 
@@ -46,7 +47,7 @@ class SwitchPane(Pane):
             return
         if shown.edits.get(member.name) is None:
             on = member.membervalue == "On" and shown.vector.perm != "wo"
-            if shown.vector.rule == "OneOfMany" and on:
+            if one_at_least(shown.vector.rule) and on:
                 shown.edits[member.name] = "On"
             else:
                 shown.edits = checks.toggled(shown.vector, shown.edits, member.name)
