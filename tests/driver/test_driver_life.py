@@ -547,13 +547,14 @@ def test_watching_a_vector_of_another_driver() -> None:
     asyncio.run(run())
 
 
-def test_listening_to_everything() -> None:
+@pytest.mark.parametrize("names", [(), ("",), ("", ""), (None, "")], ids=str)
+def test_listening_to_everything(names: tuple[str | None, ...]) -> None:
     async def run() -> None:
         heard: list[Any] = []
         snooper = Snooper(Device("Snooper", []), heard=heard)
         other = full_driver()
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
-            await snooper.send_getProperties()
+            await snooper.send_getProperties(*names)
             await until(lambda: len(heard) == 6)
             await other["Dev"].send_device_message("hello")
             await other["Dev"]["sw"].send_delProperty("gone")
@@ -565,7 +566,8 @@ def test_listening_to_everything() -> None:
     asyncio.run(run())
 
 
-def test_blobs_of_others_as_arrays() -> None:
+@pytest.mark.parametrize("vectorname", [None, ""])
+def test_blobs_of_others_as_arrays(vectorname: str | None) -> None:
     async def run() -> None:
         heard: list[Any] = []
         snooper = Snooper(Device("Snooper", []), heard=heard)
@@ -573,7 +575,7 @@ def test_blobs_of_others_as_arrays() -> None:
         other = IPyDriver(Device("Cam", [vector]))
         data = bytes(range(256)) * 4096
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
-            await snooper.send_getProperties("Cam")
+            await snooper.send_getProperties("Cam", vectorname)
             await until(lambda: len(heard) == 1)
             vector["a"] = data
             await vector.send_setVectorMembers(members=["a"])

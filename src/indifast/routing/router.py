@@ -16,7 +16,7 @@ from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
 from indifast.protocol.via import via_of, with_via
-from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
+from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox, Property
 from indifast.routing.peer import MAX_LOGGED, Kind, Pace, Peer, Route, RouteKey
@@ -163,7 +163,12 @@ class Router:
             self._ask(peer, None, None, now)
 
     def claim(self, peer: Peer, device: str) -> bool:
-        """Make a peer the owner of a device, from before its definition on. False when somebody else has it."""
+        """Make a peer the owner of a device, from before its definition on. False when somebody else has it.
+
+        Nobody owns the device without a name: what is said of it is refused.
+        """
+        if not device:
+            return False
         owner = self.owners.setdefault(device, peer)
         if owner is peer:
             peer.devices[device] = None
@@ -369,7 +374,12 @@ class Router:
                 return  # nothing that it snoops on (libindi)
         elif not self._widen(peer, device, name, now):
             return
-        if not peer.blobs.set(device, name, message.element().text):
+        policy = message.element().text
+        if policy not in BLOB_POLICIES:
+            text = f"an enableBLOB of {shown(device)} with '{shown(policy, 40)}', not one of {', '.join(BLOB_POLICIES)}"
+            self._refuse(peer, "unknown BLOB policy", device, text, now)
+            return
+        if not peer.blobs.set(device, name, policy):
             self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} enableBLOB settings", now)
             return
         self._version += 1
