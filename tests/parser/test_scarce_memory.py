@@ -135,7 +135,8 @@ def test_what_is_said_of_blobs_is_released_once(what: str, tmp_path: Path) -> No
     program = """
     import sys
 
-    WIRE = b"<setBLOBVector device='D' name='b'><oneBLOB name='Ein' size='4' format='.xy'>QUJD</oneBLOB></setBLOBVector>"
+    ONE = b"<oneBLOB name='Ein' size='3' format='.xy'>QUJD</oneBLOB>"
+    WIRE = b"<setBLOBVector device='D' name='b'>" + ONE + b"</setBLOBVector>"
     (element,) = Tokenizer(relay=True).feed(WIRE)
     name, format = element.members[0].name, element.members[0].format
     known = (name, format)

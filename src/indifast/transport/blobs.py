@@ -103,7 +103,7 @@ class _File:
         self.shared = False
 
     def look(self) -> None:
-        """See whether the file is large enough for everybody; DescriptorError when it does not even hold the content."""
+        """See whether the file is large enough for everybody; DescriptorError when it does not hold the content."""
         self.shared = shm.check(self.fd, self.length) >= self.size
 
     def check(self) -> None:
@@ -252,7 +252,8 @@ class BlobMessage:
     def of(cls, element: Element, fds: list[int]) -> BlobMessage:
         """A message from a received element (relay mode) with `element.attached` descriptors.
 
-        In the place of those that it has taken over it leaves -1 in `fds`. DescriptorError when one of them is not what the element says.
+        In the place of those that it has taken over it leaves -1 in `fds`. DescriptorError when one of them is not what
+        the element says.
         """
         contents: list[_Content] = []
         taken = 0
