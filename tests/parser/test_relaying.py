@@ -145,3 +145,9 @@ def test_feeding_from_two_threads_is_refused_or_works() -> None:
         thread.join()
     (element,) = tokenizer.feed(END)
     assert sum(map(len, element.members[0].slices)) == len(TEXT) * results.count("taken")
+
+
+def test_the_garbage_collector_never_looks_at_messages() -> None:
+    """There may be many, and none can be part of a cycle."""
+    (element,) = Tokenizer(relay=True).feed(START + TEXT + END)
+    assert not any(map(gc.is_tracked, [element, element.members[0], BlockPool().get()]))
