@@ -2,6 +2,19 @@
 
 `_parser.pyx` includes one file per concept, in the order of this one: `parser/memory.pxi`, `strings.pxi`, `blocks.pxi`,
 `content.pxi`, `element.pxi`, `tokenizer.pxi`. What Python sees of it stands in `_parser.pyi`, the C in `_tokens.pxd`.
+
+Threads: everything here is done by a thread that holds the GIL, but for three steps of the codec
+(`Content.feed_decode`, `feed_relay`, on large pieces; `value`), each of which touches nothing but memory that its caller
+keeps alive and nobody else writes to. What relies on the GIL:
+
+* `Shared` and the unused blocks of a `BlockPool` are used by all threads, without a lock.
+* `Tokenizer.busy` turns a second thread away; that it is set before another thread looks is the GIL's doing.
+* an `Element` and its `Member`s may be read by several threads at once. What they note lazily (`_attrs`, `_pieces`,
+  `_size`, `Content.data`) is set at most once from nothing to its value, or to another one that is equal; without the
+  GIL, a reader could meet the first value while the second replaces it and frees it.
+
+So the module does not declare itself `freethreading_compatible` (`setup.py`): a free-threaded CPython takes the GIL
+back when it is imported.
 """
 
 cimport cython
