@@ -1,4 +1,4 @@
-"""What a number may be: its range and its increments, from the texts of a definition; and how many switches may be On."""
+"""What a number may be: its range and increments, from the texts of a definition; how many switches may be On."""
 
 from __future__ import annotations
 

@@ -74,10 +74,10 @@ def del_property(device: str, name: str | None = None, timestamp: str | None = N
     return Wire("delProperty", device, name, element("delProperty", attributes).encode())
 
 
-def get_properties(device: str | None = None, name: str | None = None) -> Wire:
-    """Ask for definitions: of everything, of a device, or of one property of it."""
+def get_properties(device: str | None = None, name: str | None = None, *, via: str | None = None) -> Wire:
+    """Ask for definitions: of everything, of a device, or of one property of it. `via`: see `protocol/via.py`."""
     device, name = device or None, name or None  # an empty one would not be understood everywhere
-    attributes = {"version": VERSION, "device": device, "name": name}
+    attributes = {"version": VERSION, "device": device, "name": name, "via": via}
     return Wire("getProperties", device, name, element("getProperties", attributes).encode())
 
 
@@ -171,6 +171,21 @@ def with_timestamp(data: bytes, timestamp: str) -> bytes:
     if not mark:
         return data
     return before + mark + timestamp.encode() + value[value.index(b'"') :] + end + rest
+
+
+def begins_with(data: bytes, tag: str, name: str) -> bool:
+    """Whether the first attribute of a message, written here or by the tokenizer, is this one."""
+    return data.startswith(f'<{tag} {name}="'.encode())
+
+
+def with_first(data: bytes, tag: str, name: str, value: str | None) -> bytes:
+    """The same message with this attribute as its first, in the place of what it has there already. None: without."""
+    if not data.startswith(f"<{tag}".encode()):  # what takes the place of a message that can't be read
+        return data
+    at = len(tag) + 1
+    end = data.index(b'"', at + len(name) + 3) + 1 if begins_with(data, tag, name) else at
+    attribute = "" if value is None else f' {name}="{escape_attr(value)}"'
+    return data[:at] + attribute.encode() + data[end:]
 
 
 # -- BLOBs
