@@ -12,8 +12,10 @@ from operations import operations
 from indifast._parser import Tokenizer
 from indifast.protocol.complaints import BURST
 from indifast.protocol.message import Routable
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.link import Demand
-from indifast.routing.outbox import DriverOutbox, Outbox
+from indifast.routing.listeners import RouterListener
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import ASK_BURST, ASK_INTERVAL, Router
 
@@ -22,16 +24,13 @@ def parse(xml: str) -> list[Any]:
     return Tokenizer(relay=True).feed(xml.encode())
 
 
-class World:
+class World(RouterListener):
     """A router and its peers, spoken to in XML."""
 
     def __init__(self, **options: Any) -> None:
         self.paused: list[str] = []
-        self.router = Router(
-            on_pause=lambda peer: self.paused.append(peer.label),
-            on_resume=lambda peer: self.paused.remove(peer.label),
-            **options,
-        )
+        self.held = 0
+        self.router = Router(self, **options)
         self.peers: dict[str, Peer] = {}
         self.now = 1000.0
 
@@ -57,6 +56,15 @@ class World:
         peer = self.add(label, Kind.REMOTE, **options)
         self.router.start(peer, self.now)
         return peer
+
+    def on_pause(self, peer: Peer) -> None:
+        self.paused.append(peer.label)
+
+    def on_resume(self, peer: Peer) -> None:
+        self.paused.remove(peer.label)
+
+    def on_held(self) -> None:
+        self.held += 1
 
     def say(self, label: str, xml: str) -> None:
         for element in parse(xml):
@@ -209,8 +217,6 @@ def test_clients_do_not_hear_each_other(world: World) -> None:
 def test_requests_of_a_crowd_are_put_together() -> None:
     """Each is answered to everybody: passed on one by one, those of a thousand clients cost a million definitions."""
     world = World()
-    held: list[int] = []
-    world.router.on_held = lambda: held.append(1)
     world.driver("one", "D")
     world.driver("two", "E")
     world.remote("link")
@@ -221,7 +227,7 @@ def test_requests_of_a_crowd_are_put_together() -> None:
         world.client(f"client {number}")
         heard += world.heard("one")
     assert heard == ["getProperties"] * (ASK_BURST - 1), "the link was the first to ask"
-    assert len(held) == 1, "one timer serves them all"
+    assert world.held == 1, "one timer serves them all"
     world.say("client 7", "<getProperties version='1.7' device='D' name='P'/>")
     assert world.heard("one") == []
     world.forget()

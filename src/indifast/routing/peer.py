@@ -11,8 +11,10 @@ from typing import TypeAlias
 
 from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, NEVER
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
+from indifast.routing.frames import Property
 from indifast.routing.interest import BlobPolicies, Interests
-from indifast.routing.outbox import DriverOutbox, Outbox, Property
 
 RouteKey: TypeAlias = tuple[str, str | None, str | None]
 """Tag, device, name."""

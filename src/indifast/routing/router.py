@@ -16,8 +16,11 @@ from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
+from indifast.routing.frames import Property
 from indifast.routing.link import Demand
-from indifast.routing.outbox import DriverOutbox, Outbox, Property
+from indifast.routing.listeners import NOBODY, Loss, QueueListener, RouterListener
 from indifast.routing.peer import MAX_LOGGED, Kind, Pace, Peer, Route, RouteKey
 
 logger = logging.getLogger(__name__)
@@ -49,25 +52,11 @@ class Router:
     """Takes messages from peers, decides who gets them.
 
     `accept_links` lets those who connect to us own devices (a link between servers works in both directions).
-    `on_pause` and `on_resume` are told which peers should not be read for a while, because a driver has no room for
-    their commands.
     """
 
-    def __init__(
-        self,
-        *,
-        accept_links: bool = True,
-        on_pause: Callable[[Peer], None] = lambda peer: None,
-        on_resume: Callable[[Peer], None] = lambda peer: None,
-        on_dirty: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, listener: RouterListener | None = None, *, accept_links: bool = True) -> None:
+        self.listener = listener or RouterListener()
         self.accept_links = accept_links
-        self.on_pause = on_pause
-        self.on_resume = on_resume
-        self.on_dirty = on_dirty
-        """Called when a peer has something new after none had."""
-        self.on_held: Callable[[], None] | None = None
-        """Called when a request for definitions is held back: `ask_held` is to be called after `ask_interval`."""
         self.owners: dict[str, Peer] = {}
         self.peers: dict[Peer, None] = {}
         self.refused: Counter[str] = Counter()
@@ -102,10 +91,9 @@ class Router:
         """A new peer; it is told nothing yet."""
         self.peers[peer] = None
         self._side(peer)[peer] = None
-        peer.outbox.on_pending = lambda: self._mark_dirty(peer)
-        peer.outbox.on_room = lambda: self._room(peer)
+        peer.outbox.listener = listener = _PeerListener(self, peer)
         if peer.outbox.pending:
-            self._mark_dirty(peer)
+            listener.on_pending()
         self._version += 1
 
     def detach(self, peer: Peer, now: float) -> None:
@@ -118,7 +106,7 @@ class Router:
         peer.blobs.clear()
         self.lose(peer, now)
         self._dirty.pop(peer, None)
-        peer.outbox.on_pending = peer.outbox.on_room = None
+        peer.outbox.listener = NOBODY  # routes may know the outbox for a while
 
     def lose(self, peer: Peer, now: float) -> None:
         """A driver or link is gone but may come back: its devices vanish, what it snoops on is remembered."""
@@ -139,7 +127,7 @@ class Router:
         for driver in list(peer.waits_for):
             driver.waiters.discard(peer)
         peer.waits_for.clear()
-        self._room(peer)
+        self.room(peer)
         for other in self._clients:
             other.rings.discard(peer)
         if peer.kind is Kind.REMOTE:
@@ -303,8 +291,8 @@ class Router:
             held.clear()
             held.update(dict.fromkeys(scopes))
         self._held[owner] = None
-        if len(self._held) == 1 and self.on_held is not None:
-            self.on_held()
+        if len(self._held) == 1:
+            self.listener.on_held()
 
     @property
     def ask_interval(self) -> float:
@@ -688,16 +676,17 @@ class Router:
         driver.waiters.add(peer)
         if not peer.waits_for:
             peer.waits_for.add(driver)
-            self.on_pause(peer)
+            self.listener.on_pause(peer)
         else:
             peer.waits_for.add(driver)
 
-    def _room(self, driver: Peer) -> None:
+    def room(self, driver: Peer) -> None:
+        """A driver has room for commands again."""
         waiters, driver.waiters = driver.waiters, set()
         for peer in waiters:
             peer.waits_for.discard(driver)
             if not peer.waits_for:
-                self.on_resume(peer)
+                self.listener.on_resume(peer)
 
     # -- refusals
 
@@ -721,12 +710,32 @@ class Router:
     def _side(self, peer: Peer) -> dict[Peer, None]:
         return {Kind.CLIENT: self._clients, Kind.DRIVER: self._drivers, Kind.REMOTE: self._remotes}[peer.kind]
 
-    def _mark_dirty(self, peer: Peer) -> None:
-        if not self._dirty and self.on_dirty is not None:
-            self._dirty[peer] = None
-            self.on_dirty()
-        else:
-            self._dirty[peer] = None
+    def mark_dirty(self, peer: Peer) -> None:
+        """A peer has something to be told after it had nothing."""
+        first = not self._dirty
+        self._dirty[peer] = None
+        if first:
+            self.listener.on_dirty()
+
+
+class _PeerListener(QueueListener):
+    """Listens to the queue of one peer, for the router and for whoever listens to that."""
+
+    def __init__(self, router: Router, peer: Peer) -> None:
+        self._router = router
+        self._peer = peer
+
+    def on_pending(self) -> None:
+        self._router.mark_dirty(self._peer)
+
+    def on_room(self) -> None:
+        self._router.room(self._peer)
+
+    def on_lost(self, message: Routable, how: Loss) -> None:
+        self._router.listener.on_lost(self._peer, message, how)
+
+    def on_overflow(self) -> None:
+        self._router.listener.on_overflow(self._peer)
 
 
 def _is_libindi_server(message: Routable, device: str | None) -> bool:

@@ -208,7 +208,7 @@ class Connection:
             route = self.peer.last_route
             assert route is not None
             for outbox in route.readers:
-                outbox.on_low = self._end_pace
+                outbox.when_low(self._end_pace)
         else:
             return
         self.pauses += 1

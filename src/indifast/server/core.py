@@ -14,7 +14,9 @@ from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
-from indifast.routing.outbox import Outbox, Property
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.frames import Property
+from indifast.routing.listeners import Loss, RouterListener
 from indifast.routing.peer import MAX_LOGGED, Kind, Peer
 from indifast.routing.router import Router
 from indifast.server.connections import Connection
@@ -33,7 +35,7 @@ _ASK_TICK = 0.05  # seconds after which to look again at what is held back, at t
 _CHECKS_PER_TIMEOUT = 4
 
 
-class Core:
+class Core(RouterListener):
     """Connects streams and drivers in this process with the router, for as long as the server runs.
 
     Everything happens on the event loop's thread. What is received in one turn of the loop is written at the end of it:
@@ -57,10 +59,7 @@ class Core:
         self.command_timeout = command_timeout
         self.loop = asyncio.get_running_loop()
         self._at_end_of_turn = end_of_turn(self.loop)
-        self.router = Router(
-            accept_links=accept_links, on_pause=self._pause, on_resume=self._resume, on_dirty=self._flush_soon
-        )
-        self.router.on_held = self._ask_later
+        self.router = Router(self, accept_links=accept_links)
         self._asking: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
         self.complaints = Complaints(logger)
@@ -90,8 +89,6 @@ class Core:
         connection = Connection(self, peer, stream, on_lost, forgiving=forgiving)
         self.connections[peer] = connection
         self.attach(peer, stream.wake)
-        if isinstance(peer.outbox, Outbox):
-            peer.outbox.on_overflow = connection.overflow
         if peer.kind is not Kind.CLIENT:
             self.router.start(peer, time.monotonic())
         stream.start(connection, peer.outbox)
@@ -100,7 +97,6 @@ class Core:
         """A peer takes part; `wake` tells it that its outbox has something."""
         self._wakes[peer] = wake
         if peer not in self.router.peers:
-            peer.outbox.on_drop = lambda message, how: self._log_loss(peer, message, how)
             if self.tap is not None:
                 self._tap_outbox(peer, self.tap)
             self.router.attach(peer)
@@ -113,8 +109,6 @@ class Core:
     def remove(self, peer: Peer) -> None:
         """A peer is gone for good."""
         self._forget(peer)
-        if isinstance(peer.outbox, Outbox):
-            peer.outbox.on_overflow = None  # routes may know the outbox for a while; the connection should go now
         self._waiting_since.pop(peer, None)
         self.router.detach(peer, time.monotonic())
 
@@ -130,8 +124,8 @@ class Core:
         outbox.newest_wins_of = self.newest_wins_of
         return outbox
 
-    def _log_loss(self, peer: Peer, message: Routable, how: str) -> None:
-        """Once per peer, property and kind of loss; the counters tell how many."""
+    def on_lost(self, peer: Peer, message: Routable, how: Loss) -> None:
+        """Log it once per peer, property and kind of loss; the counters tell how many."""
         key = (f"{how} {message.name}", message.device)
         if key not in peer.logged and len(peer.logged) < MAX_LOGGED:
             peer.logged.add(key)
@@ -146,6 +140,12 @@ class Core:
                 how,
                 peer.outbox.queued,
             )
+
+    def on_overflow(self, peer: Peer) -> None:
+        """It is disconnected."""
+        connection = self.connections.get(peer)
+        if connection is not None:
+            connection.overflow()
 
     def _tap_outbox(self, peer: Peer, tap: Callable[[str, Peer, Routable], None]) -> None:
         """Have everything reported that is put into the outbox of a peer."""
@@ -167,7 +167,7 @@ class Core:
         receive = self.router.receive
         self._read_from.append(connection)
         if not self._flush_due:
-            self._flush_soon()
+            self.on_dirty()
         for message in messages:
             if self.tap is not None:
                 self.tap("from", peer, message)
@@ -186,12 +186,13 @@ class Core:
         if self._check is None and not self._closed:
             self._schedule_check()
 
-    def _flush_soon(self) -> None:
+    def on_dirty(self) -> None:
+        """Write what there is at the end of this turn of the loop."""
         if not self._flush_due:
             self._flush_due = True
             self._at_end_of_turn(self.flush)
 
-    def _ask_later(self) -> None:
+    def on_held(self) -> None:
         """Requests for definitions are held back: send them by and by."""
         if self._asking is None and not self._closed:
             # Another one's requests may be due earlier than those that the timer was set for.
@@ -200,7 +201,7 @@ class Core:
     def _ask_held(self) -> None:
         self._asking = None
         if self.router.ask_held(time.monotonic()):
-            self._ask_later()
+            self.on_held()
 
     # -- what takes too long
 
@@ -251,14 +252,16 @@ class Core:
 
     # -- pauses
 
-    def _pause(self, peer: Peer) -> None:
+    def on_pause(self, peer: Peer) -> None:
+        """It is not read, but not for longer than `command_timeout`."""
         self._waiting_since[peer] = time.monotonic()
         self.watch()
         connection = self.connections.get(peer)
         if connection is not None:
             connection.pause("command")
 
-    def _resume(self, peer: Peer) -> None:
+    def on_resume(self, peer: Peer) -> None:
+        """It is read again."""
         self._waiting_since.pop(peer, None)
         connection = self.connections.get(peer)
         if connection is not None:

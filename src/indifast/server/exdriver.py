@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from indifast.routing.outbox import DriverOutbox
+from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.process import Child, spawn
 from indifast.transport.stream import Stream

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
-from indifast.routing.outbox import DriverOutbox, Outbox
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
 from indifast.server.locallink import LocalLink
