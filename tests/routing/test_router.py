@@ -12,12 +12,13 @@ from operations import operations
 from indifast._parser import Tokenizer
 from indifast.protocol.complaints import BURST
 from indifast.protocol.message import Routable
+from indifast.routing.asking import ASK_BURST, ASK_INTERVAL
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.link import Demand
 from indifast.routing.listeners import RouterListener
 from indifast.routing.peer import Kind, Peer
-from indifast.routing.router import ASK_BURST, ASK_INTERVAL, Router
+from indifast.routing.router import Router
 
 
 def parse(xml: str) -> list[Any]:
@@ -261,7 +262,7 @@ def test_requests_are_held_back_by_what_their_answers_cost(properties: int) -> N
     for number in range(3 * ASK_BURST):
         world.say(f"client {number}", "<getProperties version='1.7' device='D'/>")
         answer()
-        if world.peers["one"].held_asks:
+        if world.peers["one"].requests.held:
             intervals.append(world.router.ask_interval)
             world.now += intervals[-1] * 1.01
             assert not world.router.ask_held(world.now)
@@ -278,7 +279,7 @@ def test_what_is_held_back_is_bounded_and_forgotten_with_its_owner() -> None:
     for number in range(3000):
         for device in "DR":
             world.say("client", f"<getProperties version='1.7' device='{device}' name='{number}'/>")
-    assert len(world.peers["one"].held_asks) <= 101 and len(link.held_asks) <= 101
+    assert len(world.peers["one"].requests.held) <= 101 and len(link.requests.held) <= 101
     world.forget()
     world.router.lose(link, world.now)
     world.now += 1000.0

@@ -73,6 +73,10 @@ class ByteQueue:
         if not self._notified:
             self._notify(now)
 
+    def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """Queue a message that a newer one may stand for; here it stays all the same."""
+        self.append(message, now, begun)
+
     def expedite(self, message: Routable, now: float) -> None:
         """Queue a small message ahead of everything that is not yet begun: the answer to a ping."""
         self._urgent.append(message)

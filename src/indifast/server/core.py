@@ -17,8 +17,9 @@ from indifast.protocol.shown import shown
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.frames import Property
 from indifast.routing.listeners import Loss, RouterListener
-from indifast.routing.peer import MAX_LOGGED, Kind, Peer
+from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
+from indifast.routing.tap import TapFunction
 from indifast.server.connections import Connection
 from indifast.transport.loop import end_of_turn
 from indifast.transport.stream import Stream, read_buffer
@@ -51,7 +52,9 @@ class Core(RouterListener):
         newest_wins: bool = False,
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
+        tap: TapFunction | None = None,
     ) -> None:
+        """`tap` sees all traffic."""
         self.limits = limits
         self.newest_wins = newest_wins
         self.newest_wins_of: frozenset[Property] = frozenset()
@@ -59,13 +62,14 @@ class Core(RouterListener):
         self.command_timeout = command_timeout
         self.loop = asyncio.get_running_loop()
         self._at_end_of_turn = end_of_turn(self.loop)
-        self.router = Router(self, accept_links=accept_links)
+        self.router = Router(self, accept_links=accept_links, tap=tap)
+        self._tap = tap
+        self.route = self.router.receive if tap is None else self._route_tapped
+        """Takes one message from a peer: who, message, when."""
         self._asking: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
         self.complaints = Complaints(logger)
         """Of what peers do; each one's own limit begins anew whenever it connects."""
-        self.tap: Callable[[str, Peer, Routable], None] | None = None
-        """Told "from" or "to", the peer, and each message that it says or is told. To be set before any peer comes."""
         self.held = 0
         """Bytes of all unfinished elements."""
         self.max_held = max(int(limits.partial_memory * _memory()), 1 << 20)
@@ -97,8 +101,6 @@ class Core(RouterListener):
         """A peer takes part; `wake` tells it that its outbox has something."""
         self._wakes[peer] = wake
         if peer not in self.router.peers:
-            if self.tap is not None:
-                self._tap_outbox(peer, self.tap)
             self.router.attach(peer)
 
     def lose(self, peer: Peer) -> None:
@@ -126,9 +128,7 @@ class Core(RouterListener):
 
     def on_lost(self, peer: Peer, message: Routable, how: Loss) -> None:
         """Log it once per peer, property and kind of loss; the counters tell how many."""
-        key = (f"{how} {message.name}", message.device)
-        if key not in peer.logged and len(peer.logged) < MAX_LOGGED:
-            peer.logged.add(key)
+        if peer.to_be_logged(f"{how} {message.name}", message.device):
             self.complaints.say(
                 logging.WARNING,
                 time.monotonic(),
@@ -147,31 +147,22 @@ class Core(RouterListener):
         if connection is not None:
             connection.overflow()
 
-    def _tap_outbox(self, peer: Peer, tap: Callable[[str, Peer, Routable], None]) -> None:
-        """Have everything reported that is put into the outbox of a peer."""
-        for method in ("append", "append_replaceable", "expedite"):
-            put = getattr(peer.outbox, method, None)
-            if put is not None:
-
-                def put_and_tell(message: Routable, *args: object, put: Callable[..., None] = put) -> None:
-                    tap("to", peer, message)
-                    put(message, *args)
-
-                setattr(peer.outbox, method, put_and_tell)
-
     # -- batches
 
     def receive(self, peer: Peer, messages: list[Routable], connection: Connection) -> None:
         """Route what one read brought. What comes of it is written at the end of this turn of the loop."""
         now = time.monotonic()
-        receive = self.router.receive
+        route = self.route
         self._read_from.append(connection)
         if not self._flush_due:
             self.on_dirty()
         for message in messages:
-            if self.tap is not None:
-                self.tap("from", peer, message)
-            receive(peer, message, now)
+            route(peer, message, now)
+
+    def _route_tapped(self, peer: Peer, message: Routable, now: float) -> None:
+        assert self._tap is not None
+        self._tap("from", peer, message)
+        self.router.receive(peer, message, now)
 
     def flush(self) -> None:
         """Wake those who have something new to be told; then stop reading those who go too fast for them."""

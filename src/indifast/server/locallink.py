@@ -38,10 +38,7 @@ class LocalLink:
     def send(self, message: Routable) -> None:
         """Route a message; it is written in the next turn of the loop, with all that is sent until then."""
         if not self.closed:
-            core = self._core
-            if core.tap is not None:
-                core.tap("from", self._peer, message)
-            core.router.receive(self._peer, message, time.monotonic())
+            self._core.route(self._peer, message, time.monotonic())
 
     async def paced(self, device: str, name: str) -> None:
         """Wait until the fastest interested reader has begun to take the newest BLOB, at most 100 ms."""
