@@ -232,11 +232,11 @@ def test_requests_of_a_crowd_are_put_together() -> None:
     world.say("client 7", "<getProperties version='1.7' device='D' name='P'/>")
     assert world.heard("one") == []
     world.forget()
-    assert world.router.ask_held(world.now), "not yet"
+    assert world.router.asking.ask_held(world.now), "not yet"
     assert world.heard("one") == world.heard("link") == []
-    interval = world.router.ask_interval
+    interval = world.router.asking.interval
     world.now += interval * 1.01
-    assert not world.router.ask_held(world.now)
+    assert not world.router.asking.ask_held(world.now)
     assert world.heard("one") == world.heard("two") == ["getProperties"], "one for all of them"
     assert world.heard("link") == ["getProperties R"]
     world.now += interval * ASK_BURST * 1.01
@@ -263,9 +263,9 @@ def test_requests_are_held_back_by_what_their_answers_cost(properties: int) -> N
         world.say(f"client {number}", "<getProperties version='1.7' device='D'/>")
         answer()
         if world.peers["one"].requests.held:
-            intervals.append(world.router.ask_interval)
+            intervals.append(world.router.asking.interval)
             world.now += intervals[-1] * 1.01
-            assert not world.router.ask_held(world.now)
+            assert not world.router.asking.ask_held(world.now)
             answer()
     assert intervals[-1] == pytest.approx(ASK_INTERVAL * 100 * properties)
 
@@ -283,7 +283,7 @@ def test_what_is_held_back_is_bounded_and_forgotten_with_its_owner() -> None:
     world.forget()
     world.router.lose(link, world.now)
     world.now += 1000.0
-    while world.router.ask_held(world.now):
+    while world.router.asking.ask_held(world.now):
         world.now += 1.0
     heard = world.heard("one")
     assert heard[0] == "getProperties" and len(heard) == 1
@@ -819,6 +819,27 @@ def test_an_empty_name_enables_the_blobs_of_the_device() -> None:
     world.say("c", "<enableBLOB device='' name=''>Never</enableBLOB>")
     assert who(world, blob("D")) == {"c"}
     assert client.refused["no device or name"] == 1
+
+
+def test_nobody_claims_the_device_without_a_name() -> None:
+    world = World()
+    driver = world.driver("driver")
+    assert not world.router.claim(driver, "")
+    assert not driver.devices and not world.router.owners
+
+
+@pytest.mark.parametrize("policy", ["", "also", "Alsö"])
+def test_a_blob_policy_that_is_none_is_refused_and_told_once(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.driver("driver", "D")
+    client = world.client("c")
+    world.say("c", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.say("c", f"<enableBLOB device='D'>{policy}</enableBLOB>")
+    world.say("c", f"<enableBLOB device='D' name='B'>{policy}</enableBLOB>")
+    assert who(world, blob("D")) == {"c"}
+    assert client.refused["unknown BLOB policy"] == world.router.refused["unknown BLOB policy"] == 2
+    said = [record.getMessage() for record in caplog.records if "enableBLOB" in record.getMessage()]
+    assert len(said) == 1 and "of D with '" in said[0] and "not one of Never, Also, Only: refused" in said[0]
 
 
 def test_a_message_of_the_empty_device_is_for_everybody(world: World) -> None:

@@ -80,9 +80,11 @@ class Asking:
     """Asks drivers and links for definitions, at a bounded rate each.
 
     `on_held` is called when a request is held back while none was: `ask_held` is to be called after `interval`.
+    `via` is the name of this server: requests to links show by it that a server asks.
     """
 
-    def __init__(self, peers: Peers, owners: Mapping[str, Peer], on_held: Callable[[], None]) -> None:
+    def __init__(self, peers: Peers, owners: Mapping[str, Peer], on_held: Callable[[], None], via: str) -> None:
+        self._via = via
         self._peers = peers
         self._owners = owners
         self._on_held = on_held
@@ -129,8 +131,11 @@ class Asking:
         return bool(self._held)
 
     def _ask_now(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
+        if owner.link and device is not None and self._owners.get(device, owner) is not owner:
+            return  # it has another owner by now: the link would take us for one who has lost it
         owner.requests.begin()
-        owner.inlet.append_replaceable(wire.get_properties(device, name), now)
+        request = wire.get_properties(device, name, via=self._via if owner.link else None)
+        owner.inlet.append_replaceable(request, now)
 
     def forget(self, owner: Peer) -> None:
         """It is gone: nothing is asked of it any more."""

@@ -14,7 +14,7 @@ class Ownership:
     """The owners of devices, and who offers as well what another one has (`Peer.conflicts`).
 
     A device has one owner. A link that offers it too is cut for this device, which ends every ring, until the owner is
-    gone or the other side asks for the device. `accept_links` lets those who connected to us own devices.
+    gone, or the other side asks for the device or deletes it. `accept_links` lets those who connect to us own devices.
     """
 
     def __init__(self, peers: Peers, *, accept_links: bool) -> None:
@@ -23,7 +23,12 @@ class Ownership:
         self._accept_links = accept_links
 
     def claim(self, peer: Peer, device: str) -> bool:
-        """Make a peer the owner of a device. False when another one has it."""
+        """Make a peer the owner of a device. False when another one has it.
+
+        Nobody owns the device without a name: what is said of it is refused.
+        """
+        if not device:
+            return False
         owner = self.owners.setdefault(device, peer)
         if owner is peer:
             peer.devices[device] = None
@@ -46,7 +51,7 @@ class Ownership:
         return None
 
     def contest(self, peer: Peer, device: str) -> bool:
-        """A peer defines a device that another one owns; True when that is new, and worth telling."""
+        """A peer defines a device that another one owns; True when clients are to be told: once."""
         if device in peer.conflicts or (peer.kind is Kind.CLIENT and not self._accept_links):
             return False
         if len(peer.conflicts) < MAX_DEVICES:
@@ -54,10 +59,13 @@ class Ownership:
         if peer.kind is not Kind.DRIVER:
             peer.link = True
             self._peers.changed()
+        if device in peer.told_conflicts or len(peer.told_conflicts) >= MAX_DEVICES:
+            return False
+        peer.told_conflicts.add(device)
         return True
 
     def settle(self, peer: Peer, device: str | None) -> None:
-        """A peer asks for a device, or for everything: what it offers as well does not keep it from hearing of that."""
+        """A peer asks for a device, or for everything, or has lost the device: it may hear of ours."""
         if device is None:
             peer.conflicts.clear()
         elif device in peer.conflicts:

@@ -22,10 +22,20 @@ _RECENT_SECONDS = 60.0
 _PROBE_INTERVAL = 0.5  # seconds between ring checks of one libindi server
 
 
+def is_libindi_server(message: Routable, device: str | None) -> bool:
+    """A libindi server that reads from us begins with a getProperties whose device stands before the version.
+
+    Libindi's clients write them the other way round, and never ask for the device "*".
+    """
+    return device is not None and (device.startswith("*") or list(message.element().attrs) == ["device", "version"])
+
+
 class Rings:
     """Ring checks that are under way, and messages without device that were here lately."""
 
     def __init__(self, peers: Peers) -> None:
+        self.id = os.urandom(6).hex()  # `secrets` takes longer to import than the rest of the router
+        """The name of this server in `via`."""
         self._peers = peers
         self._probes: OrderedDict[str, Peer | None] = OrderedDict()
         self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
@@ -55,7 +65,7 @@ class Rings:
         for peer in self._peers.clients:
             if peer.chained and now - peer.probed >= _PROBE_INTERVAL:
                 peer.probed = now
-                token = os.urandom(8).hex()  # `secrets` takes longer to import than the rest of the router
+                token = os.urandom(8).hex()
                 self._remember_probe(token, peer)
                 peer.inlet.append(wire.del_property(RING_CHECK, token), now)
 

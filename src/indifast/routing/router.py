@@ -3,31 +3,33 @@
 The router knows no socket and no clock. What it decides stands in the outboxes of its peers (`Peer.outbox`), whatever
 else it has to say its listener hears. What it decides by is kept by others: owners of devices (`ownership`), interests
 and BLOB policies (`interest`, by `peer`), demand for BLOBs (`demand`), requests for definitions (`asking`), rings
-(`rings`), and routes once found (`routes`).
+(`rings`), clients that have to wait for drivers (`room`), and routes once found (`routes`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
+from indifast.protocol.via import via_of, with_via
 from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SET_VECTORS
 from indifast.routing.asking import Asking
 from indifast.routing.demand import Demands
 from indifast.routing.frames import Property
-from indifast.routing.interest import MAX_ENTRIES
+from indifast.routing.interest import MAX_ENTRIES, policy_fault
 from indifast.routing.link import Demand
 from indifast.routing.listeners import NOBODY, Loss, QueueListener, RouterListener
 from indifast.routing.ownership import Ownership
 from indifast.routing.peer import Kind, Pace, Peer, Peers
 from indifast.routing.refusals import Refusals
-from indifast.routing.rings import RING_CHECK, Rings
+from indifast.routing.rings import RING_CHECK, Rings, is_libindi_server
+from indifast.routing.room import Room
 from indifast.routing.routes import Append, Routes
 from indifast.routing.tap import Tap, TapFunction
 
@@ -57,8 +59,12 @@ class Router:
         self.owners = self._ownership.owners
         """Of each device the one who speaks for it."""
         self._demands = Demands(self.peers, self.owners)
-        self._asking = Asking(self.peers, self.owners, self.listener.on_held)
         self._rings = Rings(self.peers)
+        self._id = self._rings.id
+        self.asking = Asking(self.peers, self.owners, self.listener.on_held, self._id)
+        """Requests for definitions."""
+        self.room = Room(self.listener)
+        """Who waits for drivers."""
         self._routes = Routes(self.peers)
         self._dirty: dict[Peer, None] = {}
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
@@ -105,16 +111,14 @@ class Router:
                 peer.told[(message.device, message.name)] -= 1
         peer.outbox.clear()
         peer.conflicts.clear()
+        peer.told_conflicts.clear()
         peer.blob_names.clear()
         peer.asked_blobs.clear()
-        self._asking.forget(peer)
+        self.asking.forget(peer)
         self._routes.forget(peer)
         self._rings.forget(peer)
         peer.last_route = peer.pace = peer.pace_before = None
-        for driver in list(peer.waits_for):
-            driver.waiters.discard(peer)
-        peer.waits_for.clear()
-        self.room(peer)
+        self.room.forget(peer)
         if peer.kind is Kind.REMOTE:
             peer.interests.clear()
             peer.blobs.clear()
@@ -124,12 +128,12 @@ class Router:
     def start(self, peer: Peer, now: float) -> None:
         """A driver or link is there (again): ask for its devices, and tell a link of ours."""
         if peer.kind is Kind.REMOTE:
-            peer.inlet.append(wire.get_properties(peer.limit_to), now)
+            peer.inlet.append(wire.get_properties(peer.limit_to, via=self._id), now)
             if peer.limit_to is None:
                 self._widen(peer, None, None, now)
-                self._asking.ask_everybody(peer, now)
+                self.asking.ask_everybody(peer, now)
         else:
-            self._asking.ask(peer, None, None, now)
+            self.asking.ask(peer, None, None, now)
 
     def claim(self, peer: Peer, device: str) -> bool:
         """Make a peer the owner of a device, from before its definition on. False when somebody else has it."""
@@ -148,7 +152,7 @@ class Router:
         if first:
             self.listener.on_dirty()
 
-    # -- what the server itself says and asks
+    # -- what the server itself says, and what it wants to know
 
     def tell(self, peer: Peer, message: Routable, now: float) -> None:
         """A message without device from the server itself to one peer. Should it come back by a link, it is known."""
@@ -159,15 +163,6 @@ class Router:
     def tell_clients(self, text: str, now: float, timestamp: str | None = None) -> None:
         """A message from the server itself to everybody who is connected."""
         self._to_clients(wire.message(text, timestamp), now)
-
-    def ask_held(self, now: float) -> bool:
-        """Send the requests for definitions that were held back, as far as it is time; whether there are more."""
-        return self._asking.ask_held(now)
-
-    @property
-    def ask_interval(self) -> float:
-        """Seconds until the first of those to whom requests are held back may be sent one."""
-        return self._asking.interval
 
     def demand(self, device: str, name: str) -> Demand:
         """Which forms of a BLOB anybody wants now."""
@@ -200,24 +195,29 @@ class Router:
 
     def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
-        if peer.kind is Kind.CLIENT and not peer.interests and _is_libindi_server(message, device):
+        if peer.kind is Kind.CLIENT and not peer.interests and is_libindi_server(message, device):
             peer.chained = True
         if device is not None and device.startswith("*"):
             device = name = None
             peer.link = peer.link or peer.kind is Kind.CLIENT
+        elif peer.kind is Kind.CLIENT and not peer.knows_via:
+            peer.knows_via = bool(via_of(message))
         known = peer.interests.everything or (device is not None and peer.interests.exactly(device, name))
         if not self._widen(peer, device, name, now):
             return
         if peer.kind is Kind.DRIVER and not known:
             self._complaints.say(logging.INFO, now, "%s: snooping on %s.%s", peer.label, shown(device), shown(name))
+        owner = None if device is None else self.owners.get(device)
+        if device is not None and owner is peer and peer.kind is not Kind.DRIVER and via_of(message):
+            self._lost_by_owner(peer, device, now)
+            return
         self._ownership.settle(peer, device)
         if device is None:
-            self._asking.ask_everybody(peer, now)
+            self.asking.ask_everybody(peer, now)
             return
-        owner = self.owners.get(device)
         if owner is not None:
             if owner is not peer and owner not in peer.rings:
-                self._asking.ask(owner, device, name, now)
+                self.asking.ask(owner, device, name, now)
         elif peer.kind is Kind.DRIVER:
             for chained in self.peers.clients:
                 if chained.chained:
@@ -241,7 +241,12 @@ class Router:
                 return  # nothing that it snoops on (libindi)
         elif not self._widen(peer, device, name, now):
             return
-        if not peer.blobs.set(device, name, message.element().text):
+        policy = message.element().text
+        fault = policy_fault(device, policy)
+        if fault is not None:
+            self._refuse(peer, "unknown BLOB policy", device, fault, now)
+            return
+        if not peer.blobs.set(device, name, policy):
             self._refuse(peer, "too many interests", None, f"more than {MAX_ENTRIES} enableBLOB settings", now)
             return
         self.peers.changed()
@@ -252,10 +257,14 @@ class Router:
         if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
             return
+        via = via_of(message) if peer.kind is not Kind.DRIVER else ()
+        if self._id in via and self.owners.get(device) in (None, peer):
+            self.refused["circulating definition"] += 1  # the link has the device from nobody but us, who lost it
+            return
         if not self._own(peer, device, now, defined=True):
             return
         peer.requests.defined += 1
-        self._announce(peer, message, now)
+        self._announce_definition(peer, message, via, now)
         if message.tag == "defBLOBVector" and peer.kind is not Kind.DRIVER:
             self._demands.defined(peer, device, message.name, now)
         if peer.kind is not Kind.DRIVER:
@@ -341,6 +350,8 @@ class Router:
                 return  # gone already
             text = f"a delProperty of {shown(device)}, which is not its device"
             self._refuse(peer, "not the owner", device, text, now)
+            if owner is not None and message.name is None and device in peer.conflicts:
+                self._offers_no_more(peer, owner, device, now)
             return
         self._announce(peer, message, now)
         if message.name is None:
@@ -377,7 +388,7 @@ class Router:
         if owner.counts(message):
             owner.note((device, message.name))
         if peer.kind is not Kind.DRIVER and owner.outbox.full:
-            self._wait(peer, owner)
+            self.room.wait(peer, owner)
 
     def _ping(self, peer: Peer, message: Routable, now: float) -> None:
         peer.inlet.expedite(wire.ping_reply(message.element().attrs.get("uid", "")), now)
@@ -405,7 +416,24 @@ class Router:
     def _release(self, peer: Peer, device: str, now: float) -> None:
         """A device has no owner any more; those that offered it as well are asked for it."""
         for other in self._ownership.release(peer, device):
-            self._asking.ask(other, device, None, now)
+            self.asking.ask(other, device, None, now)
+
+    def _lost_by_owner(self, peer: Peer, device: str, now: float) -> None:
+        """A server asks us for a device that we have from it: it has none, and what it said before was overtaken.
+
+        That happens when it had cut the link for this device, so that we are not told of the end by a deletion.
+        """
+        self._announce(peer, wire.del_property(device), now)
+        self._release(peer, device, now)
+
+    def _offers_no_more(self, peer: Peer, owner: Peer, device: str, now: float) -> None:
+        """A link has lost a device that it offered as well: from now on it is told of the one that we have.
+
+        It need not know that we have it, and then won't ask: our offer was never made when its own came first.
+        """
+        self._ownership.settle(peer, device)
+        if peer.kind is not Kind.DRIVER and owner not in peer.rings and peer.interests.touches(device):
+            self.asking.ask(owner, device, None, now)
 
     # -- receivers
 
@@ -430,22 +458,19 @@ class Router:
             append(message, now)
             other.note(about)
 
-    # -- waiting for room
-
-    def _wait(self, peer: Peer, driver: Peer) -> None:
-        driver.waiters.add(peer)
-        first = not peer.waits_for
-        peer.waits_for.add(driver)
-        if first:
-            self.listener.on_pause(peer)
-
-    def room(self, driver: Peer) -> None:
-        """A driver has room for commands again."""
-        waiters, driver.waiters = driver.waiters, set()
-        for peer in waiters:
-            peer.waits_for.discard(driver)
-            if not peer.waits_for:
-                self.listener.on_resume(peer)
+    def _announce_definition(self, peer: Peer, message: Routable, via: Sequence[str], now: float) -> None:
+        """To all who want it; servers are told by which it has come, others are not."""
+        about = (message.device, message.name)
+        plain = with_via(message, ()) if via else message
+        onward: Routable | None = None
+        for other, append in self._receivers(peer, message):
+            if other.link or other.knows_via:
+                if onward is None:
+                    onward = with_via(message, (*via, self._id))
+                append(onward, now)
+            else:
+                append(plain, now)
+            other.note(about)
 
     # -- refusals
 
@@ -465,18 +490,10 @@ class _PeerListener(QueueListener):
         self._router.mark_dirty(self._peer)
 
     def on_room(self) -> None:
-        self._router.room(self._peer)
+        self._router.room.found(self._peer)
 
     def on_lost(self, message: Routable, how: Loss) -> None:
         self._router.listener.on_lost(self._peer, message, how)
 
     def on_overflow(self) -> None:
         self._router.listener.on_overflow(self._peer)
-
-
-def _is_libindi_server(message: Routable, device: str | None) -> bool:
-    """A libindi server that reads from us begins with a getProperties whose device stands before the version.
-
-    Libindi's clients write them the other way round, and never ask for the device "*".
-    """
-    return device is not None and (device.startswith("*") or list(message.element().attrs) == ["device", "version"])

@@ -187,11 +187,11 @@ class Core(RouterListener):
         """Requests for definitions are held back: send them by and by."""
         if self._asking is None and not self._closed:
             # Another one's requests may be due earlier than those that the timer was set for.
-            self._asking = self.loop.call_later(min(self.router.ask_interval, _ASK_TICK), self._ask_held)
+            self._asking = self.loop.call_later(min(self.router.asking.interval, _ASK_TICK), self._ask_held)
 
     def _ask_held(self) -> None:
         self._asking = None
-        if self.router.ask_held(time.monotonic()):
+        if self.router.asking.ask_held(time.monotonic()):
             self.on_held()
 
     # -- what takes too long
