@@ -341,6 +341,25 @@ def test_too_many_small_bytes_are_told_once() -> None:
     assert told.overflow == 0, "BLOBs are none"
 
 
+def test_all_who_wait_for_a_reader_to_catch_up_are_told_once() -> None:
+    box = Outbox()
+    told: list[str] = []
+    waiting = {name: (lambda name=name: told.append(name)) for name in ("one", "another", "given up")}
+    for _ in range(100):
+        box.append(small(data=b"x" * 10_000), 0.0)
+    for callback in (*waiting.values(), *waiting.values()):
+        box.when_low(callback)
+    box.not_when_low(waiting["given up"])
+    box.take(1000, 10)
+    box.sent(1000, 0.0)
+    assert told == []
+    drain(box)
+    assert told == ["one", "another"]
+    box.append(small(), 0.0)
+    drain(box)
+    assert told == ["one", "another"]
+
+
 def test_answers_to_pings_that_nobody_reads_are_too_many_small_bytes_as_well() -> None:
     box = Outbox(LIMITS)
     told = Told(box)

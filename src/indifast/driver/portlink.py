@@ -12,7 +12,7 @@ from indifast.driver.streamlink import Refuse, StreamLink
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.selection import selected
-from indifast.routing.interest import MAX_ENTRIES, BlobPolicies, policy_fault
+from indifast.routing.interest import MAX_ENTRIES, BlobPolicies
 from indifast.routing.link import Demand
 
 if TYPE_CHECKING:
@@ -142,11 +142,6 @@ class PortLink:
 
     def _enable(self, element: Element) -> None:
         device, name = selected(element)
-        if device is None:
-            return
-        fault = policy_fault(device, element.text)
-        if fault is not None:
-            self._refuse("policy", "%s: refused", fault)
-        elif not self._policies.set(device, name, element.text):
+        if device is not None and not self._policies.set(device, name, element.text.strip()):
             text = "enableBLOB for %s refused: there are %d settings already"
             self._refuse("policies", text, f"{device}.{name}" if name else device, MAX_ENTRIES)

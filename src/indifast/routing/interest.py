@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from indifast.protocol.message import Routable
-from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
 
 MAX_ENTRIES = 10_000
 """Devices and properties that one peer may name; what it names beyond is refused and counted."""
-
-
-def policy_fault(device: str, policy: str) -> str | None:
-    """What is wrong with the policy of an enableBLOB, for a log, or None."""
-    if policy in BLOB_POLICIES:
-        return None
-    return f"an enableBLOB of {shown(device)} with '{shown(policy, 40)}', not one of {', '.join(BLOB_POLICIES)}"
 
 
 class Interests:

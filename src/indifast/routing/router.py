@@ -18,11 +18,11 @@ from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
 from indifast.protocol.via import via_of, with_via
-from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SET_VECTORS
+from indifast.protocol.vocabulary import BLOB_POLICIES, DEF_VECTORS, NEW_VECTORS, SET_VECTORS
 from indifast.routing.asking import Asking
 from indifast.routing.demand import Demands
 from indifast.routing.frames import Property
-from indifast.routing.interest import MAX_ENTRIES, policy_fault
+from indifast.routing.interest import MAX_ENTRIES
 from indifast.routing.link import Demand
 from indifast.routing.listeners import NOBODY, Loss, QueueListener, RouterListener
 from indifast.routing.ownership import Ownership
@@ -242,9 +242,9 @@ class Router:
         elif not self._widen(peer, device, name, now):
             return
         policy = message.element().text
-        fault = policy_fault(device, policy)
-        if fault is not None:
-            self._refuse(peer, "unknown BLOB policy", device, fault, now)
+        if policy not in BLOB_POLICIES:
+            text = f"an enableBLOB of {shown(device)} with '{shown(policy, 40)}', not one of {', '.join(BLOB_POLICIES)}"
+            self._refuse(peer, "unknown BLOB policy", device, text, now)
             return
         if not peer.blobs.set(device, name, policy):
             self._refuse(peer, "too many interests", None, f"more than {MAX_ENTRIES} enableBLOB settings", now)
