@@ -20,7 +20,7 @@ class Ownership:
     def __init__(self, peers: Peers, *, accept_links: bool) -> None:
         self.owners: dict[str, Peer] = {}
         self._peers = peers
-        self._accept_links = accept_links
+        self.accept_links = accept_links
 
     def claim(self, peer: Peer, device: str) -> bool:
         """Make a peer the owner of a device. False when another one has it.
@@ -37,7 +37,7 @@ class Ownership:
 
     def obtain(self, peer: Peer, device: str, *, defined: bool) -> Refusal | None:
         """A peer says something of a device that nobody owns, perhaps a definition: it is the owner now, or why not."""
-        if peer.kind is Kind.CLIENT and not (self._accept_links and defined):
+        if peer.kind is Kind.CLIENT and not (self.accept_links and defined):
             return Refusal("not the owner", device, f"something of {shown(device)}, which is not its device")
         if peer.kind is Kind.REMOTE and not defined:
             return Refusal("not yet defined")
@@ -52,7 +52,7 @@ class Ownership:
 
     def contest(self, peer: Peer, device: str) -> bool:
         """A peer defines a device that another one owns; True when clients are to be told: once."""
-        if device in peer.conflicts or (peer.kind is Kind.CLIENT and not self._accept_links):
+        if device in peer.conflicts or (peer.kind is Kind.CLIENT and not self.accept_links):
             return False
         if len(peer.conflicts) < MAX_DEVICES:
             peer.conflicts[device] = None

@@ -47,7 +47,6 @@ class Router:
         self, listener: RouterListener | None = None, *, accept_links: bool = True, tap: TapFunction | None = None
     ) -> None:
         self.listener = listener or RouterListener()
-        self.accept_links = accept_links
         self.peers = Peers()
         self._tap = tap
         self._complaints = Complaints(logger)
@@ -313,7 +312,7 @@ class Router:
                 text = f"a message of {shown(device)}, which is not its device"
                 self._refuse(peer, "not the owner", device, text, now)
             return
-        if peer.kind is Kind.CLIENT and not self.accept_links:
+        if peer.kind is Kind.CLIENT and not self._ownership.accept_links:
             self._refuse(peer, "not the owner", None, "a message although links are not accepted", now)
             return
         if message.device is not None:  # an empty one: not every client takes that for none

@@ -62,9 +62,11 @@ class LocalLink:
             readers, low = route.readers, asyncio.Event()
             for outbox in readers:
                 outbox.when_low(low.set)
-            await _in_time(low)
-            for outbox in readers:
-                outbox.not_when_low(low.set)
+            try:
+                await _in_time(low)
+            finally:
+                for outbox in readers:
+                    outbox.not_when_low(low.set)
 
     def receive(self) -> Element | None:
         """The next waiting message for the driver, but for those for which there is no memory."""
