@@ -1,8 +1,34 @@
-"""Messages with the face of a Routable, whose form can be held back."""
+"""Messages with the face of a Routable, whose form can be held back, and a listener that remembers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+
+from indifast.protocol.message import Routable
+from indifast.routing.bytequeue import ByteQueue
+from indifast.routing.listeners import Loss, QueueListener
+
+
+class Told(QueueListener):
+    """What a queue has told, in the order of its telling."""
+
+    def __init__(self, queue: ByteQueue | None = None) -> None:
+        self.pending = self.room = self.overflow = 0
+        self.lost: list[tuple[Routable, str]] = []
+        if queue is not None:
+            queue.listener = self
+
+    def on_pending(self) -> None:
+        self.pending += 1
+
+    def on_room(self) -> None:
+        self.room += 1
+
+    def on_lost(self, message: Routable, how: Loss) -> None:
+        self.lost.append((message, how))
+
+    def on_overflow(self) -> None:
+        self.overflow += 1
 
 
 class Fake:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routing_fakes import frame, small
 
 from indifast.protocol.vocabulary import ALSO, NEVER, ONLY
 from indifast.routing.interest import BlobPolicies, Interests
@@ -61,6 +63,25 @@ def test_policies_are_refused_only_when_there_is_no_room_for_one_more(
         for each in DEVICES:
             assert policies.silent(each) == (naive.of_device(each) == ONLY)
             assert [policies.content(each, n) for n in NAMES] == [naive.content(each, n) for n in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("policy", "passing"),
+    [
+        (NEVER, {"setNumberVector", "setBLOBVector", "message"}),
+        (ALSO, {"setNumberVector", "setBLOBVector", "setBLOBVector+", "message"}),
+        (ONLY, {"setBLOBVector", "setBLOBVector+"}),
+    ],
+)
+def test_what_passes_a_setting(policy: str, passing: set[str]) -> None:
+    """As for a client of the server, so for one of a driver that listens itself."""
+    policies = BlobPolicies()
+    assert policies.set("D", None, policy)
+    always = {"getProperties", "defNumberVector", "defBLOBVector", "delProperty"}
+    for tag in (*always, "setNumberVector", "setBLOBVector", "message"):
+        assert policies.passes(small(tag=tag)) == (tag in always | passing)
+    assert policies.passes(frame()) == ("setBLOBVector+" in passing)
+    assert not policies.passes(frame(device="E")) and policies.passes(small(device="E"))
 
 
 @given(st.lists(st.tuples(st.sampled_from(DEVICES), st.sampled_from([None, *NAMES]))))

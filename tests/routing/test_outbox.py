@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from routing_fakes import Fake, frame, small
+from routing_fakes import Fake, Told, frame, small
 
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.protocol.wire import get_properties
-from indifast.routing.outbox import ByteQueue, DriverOutbox, Outbox
+from indifast.routing.bytequeue import ByteQueue
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
 
 LIMITS = replace(DEFAULT_LIMITS, queue=100, stream=20, small_queue=1000)
 
@@ -90,19 +92,19 @@ def test_nothing_is_removed_until_it_is_sent() -> None:
 
 
 def test_on_pending_is_called_once_per_filling() -> None:
-    calls: list[int] = []
-    box = ByteQueue(on_pending=lambda: calls.append(1))
+    told = Told()
+    box = ByteQueue(listener=told)
     box.append(small(), 0.0)
     box.append(small(), 0.0)
-    assert len(calls) == 1
+    assert told.pending == 1
     drain(box)
     box.append(small(), 0.0)
-    assert len(calls) == 2
+    assert told.pending == 2
 
 
 def test_a_message_that_is_not_ready_holds_up_those_behind_it() -> None:
-    calls: list[int] = []
-    box = ByteQueue(on_pending=lambda: calls.append(1))
+    told = Told()
+    box = ByteQueue(listener=told)
     late = frame(ready=False)
     box.append(small(data=b"<1/>"), 0.0)
     box.append(late, 0.0)
@@ -111,7 +113,7 @@ def test_a_message_that_is_not_ready_holds_up_those_behind_it() -> None:
     assert drain(box) == b"<1/>"
     assert not box.pending and box.queued
     late.make_ready()
-    assert box.pending and len(calls) == 2
+    assert box.pending and told.pending == 2
     assert drain(box) == late.data + b"<2/>"
 
 
@@ -142,13 +144,13 @@ def test_an_urgent_message_overtakes_what_waits_but_splits_nothing() -> None:
 
 
 def test_an_urgent_message_passes_one_that_is_not_ready() -> None:
-    calls: list[int] = []
-    box = Outbox(LIMITS, on_pending=lambda: calls.append(1))
+    told = Told()
+    box = Outbox(LIMITS, listener=told)
     late = frame(ready=False)
     box.append(late, 0.0)
     assert drain(box) == b""
     box.expedite(small(data=b"<pong/>", tag="pingReply"), 0.0)
-    assert box.pending and len(calls) == 2
+    assert box.pending and told.pending == 2
     assert drain(box) == b"<pong/>"
     late.make_ready()
     assert drain(box) == late.data
@@ -273,13 +275,13 @@ def test_a_deletion_ends_replacement() -> None:
 
 
 def test_the_oldest_frame_is_dropped_beyond_the_queue_limit_and_named_in_one_message() -> None:
-    dropped: list[Fake] = []
     box = Outbox(LIMITS)
-    box.on_drop = lambda message, how: dropped.append((message, how)[how != "dropped"])  # type: ignore[arg-type]
+    told = Told(box)
     frames = [frame(size=40, fill=bytes([65 + i])) for i in range(6)]
     for message in frames:
         box.append(message, 0.0)
-    assert dropped == frames[:4] and box.dropped == {("D", "B"): 4} and box.blobs == 80
+    assert told.lost == [(message, "dropped") for message in frames[:4]]
+    assert box.dropped == {("D", "B"): 4} and box.blobs == 80
     out = drain(box)
     note, rest = out.split(b"/>", 1)
     assert note.startswith(b'<message device="D"') and b"4 BLOBs of B dropped" in note
@@ -327,35 +329,52 @@ def test_a_command_with_content_is_never_dropped() -> None:
 
 
 def test_too_many_small_bytes_are_told_once() -> None:
-    told: list[int] = []
     box = Outbox(LIMITS)
-    box.on_overflow = lambda: told.append(1)
+    told = Told(box)
     for _ in range(400):
         box.append(small(), 0.0)
-    assert told == [1]
+    assert told.overflow == 1
     box = Outbox(LIMITS)
-    box.on_overflow = lambda: told.append(1)
+    told = Told(box)
     for _ in range(50):
         box.append(frame(size=90), 0.0)
-    assert told == [1]
+    assert told.overflow == 0, "BLOBs are none"
+
+
+def test_all_who_wait_for_a_reader_to_catch_up_are_told_once() -> None:
+    box = Outbox()
+    told: list[str] = []
+    waiting = {name: (lambda name=name: told.append(name)) for name in ("one", "another", "given up")}
+    for _ in range(100):
+        box.append(small(data=b"x" * 10_000), 0.0)
+    for callback in (*waiting.values(), *waiting.values()):
+        box.when_low(callback)
+    box.not_when_low(waiting["given up"])
+    box.take(1000, 10)
+    box.sent(1000, 0.0)
+    assert told == []
+    drain(box)
+    assert told == ["one", "another"]
+    box.append(small(), 0.0)
+    drain(box)
+    assert told == ["one", "another"]
 
 
 def test_answers_to_pings_that_nobody_reads_are_too_many_small_bytes_as_well() -> None:
-    told: list[int] = []
     box = Outbox(LIMITS)
-    box.on_overflow = lambda: told.append(1)
+    told = Told(box)
     for _ in range(400):
         box.expedite(small(tag="pingReply"), 0.0)
-    assert told == [1]
+    assert told.overflow == 1
 
 
 def test_a_driver_that_reads_nothing_has_a_thousand_pings_answered() -> None:
-    lost: list[str] = []
     box = DriverOutbox(terminator=b"")
-    box.on_drop = lambda message, how: lost.append(f"{message.tag} {how}")
+    told = Told(box)
     for _ in range(3_000):
         box.expedite(small(data=b"<pingReply/>", tag="pingReply"), 0.0)
-    assert lost == ["pingReply dropped"] * 2_000 and sum(box.dropped.values()) == 2_000
+    assert [(message.tag, how) for message, how in told.lost] == [("pingReply", "dropped")] * 2_000
+    assert sum(box.dropped.values()) == 2_000
     assert drain(box).count(b"<pingReply/>") == 1_000
     box.expedite(small(data=b"<pingReply/>", tag="pingReply"), 0.0)
     assert drain(box) == b"<pingReply/>" and box.queued == box.messages == 0
@@ -408,22 +427,21 @@ def test_pop_gives_whole_messages() -> None:
 
 
 def test_a_full_driver_outbox_asks_to_wait_and_drops_no_command() -> None:
-    room: list[int] = []
     box = DriverOutbox(100)
-    box.on_room = lambda: room.append(1)
+    told = Told(box)
     commands = [small(data=b"<new%02d/>" % i, tag="newTextVector") for i in range(20)]
     for command in commands:
         box.append(command, 0.0)
     assert box.full
     out = b""
-    while not room:
+    while not told.room:
         parts, _ = box.take(1, 10)
         data = b"".join(map(bytes, parts))
         box.sent(len(data), 0.0)
         out += data
     assert not box.full and box.queued <= 50
     assert out + drain(box) == b"".join(command.data + b"\n" for command in commands)
-    assert room == [1]
+    assert told.room == 1
 
 
 def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
@@ -442,8 +460,7 @@ def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
 
 def test_properties_without_end_do_not_fill_the_queue_of_a_driver() -> None:
     box = DriverOutbox(1000, terminator=b"")
-    lost: list[str] = []
-    box.on_drop = lambda message, how: lost.append(how)
+    told = Told(box)
     box.append(small(data=b"<new/>", tag="newTextVector"), 0.0)
     box.append_replaceable(get_properties(), 0.0)
     for number in range(20_000):
@@ -452,7 +469,7 @@ def test_properties_without_end_do_not_fill_the_queue_of_a_driver() -> None:
     assert box.messages < 200 and len(box._items) < 200, "nothing is left behind"
     box.append(small(data=b"<new>2</new>", tag="newTextVector"), 0.0)
     dropped = sum(box.dropped.values())
-    assert lost == ["dropped"] * dropped
+    assert [how for _, how in told.lost] == ["dropped"] * dropped
     assert len(box.dropped) < 6000, "names are not kept without end either"
     out = drain(box)
     assert out.startswith(b"<new/><getProperties") and out.endswith(b"<new>2</new>")
@@ -486,7 +503,7 @@ def test_what_is_offered_is_not_dropped() -> None:
 
 MEMORY_OF_A_QUEUE = """
 from indifast._parser import Tokenizer
-from indifast.routing.outbox import Outbox
+from indifast.routing.clientqueue import Outbox
 
 def resident():
     with open("/proc/self/statm") as statm:
@@ -614,8 +631,7 @@ def test_a_message_that_begins_to_grow_while_the_queue_looks_at_it_is_written_to
 def test_a_message_that_becomes_ready_while_the_queue_finds_it_is_not_wakes_the_queue() -> None:
     """Those that came third are asked for when it is their turn; then the thread may be done between two looks."""
     box = Outbox(replace(LIMITS, queue=130, stream=0))
-    woken: list[bool] = []
-    box.on_pending = lambda: woken.append(True)
+    told = Told(box)
     dropped = [frame(name, size=60, ready=False) for name in "XY"]
     last = Appearing(calls=1, shown=None)
     last.size = 120
@@ -625,7 +641,7 @@ def test_a_message_that_becomes_ready_while_the_queue_finds_it_is_not_wakes_the_
     notes = drain(box)
     assert notes.count(b"<message") == 2
     assert not box.pending
-    woken.clear()
+    told.pending = 0
     last._tell()
-    assert woken and box.pending
+    assert told.pending and box.pending
     assert drain(box) == last.data

@@ -12,7 +12,10 @@ from routing_fakes import Fake, frame, small
 
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.protocol.wire import get_properties
-from indifast.routing.outbox import ByteQueue, DriverOutbox, Frame, Outbox
+from indifast.routing.bytequeue import ByteQueue
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
+from indifast.routing.frames import Frame
 
 MANY = 20_000
 SIZE = 300

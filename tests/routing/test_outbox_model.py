@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routing_fakes import Fake, frame, small
+from routing_fakes import Fake, Told, frame, small
 
 from indifast.protocol.limits import DEFAULT_LIMITS
-from indifast.routing.outbox import DropNote, Outbox
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.dropnotes import DropNote
 
 QUEUE, STREAM = 100, 30
 LIMITS = replace(DEFAULT_LIMITS, queue=QUEUE, stream=STREAM)
@@ -178,8 +179,7 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
     model = Model(newest_wins)
     got = expected = b""
     growing: deque[Fake] = deque()
-    told: list[bool] = []
-    box.on_pending = lambda: told.append(box.pending)
+    told = Told(box)
 
     taken: tuple[bytes, int] | None = None  # what was given out, and how much of it will be written
 
@@ -195,7 +195,7 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
         if taken is not None:
             data, nbytes = taken
             taken = None
-            told.clear()
+            told.pending = 0
             box.sent(nbytes, 0.0)
             got += data[:nbytes]
             expected += model.send(nbytes)
@@ -222,7 +222,7 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
         elif kind == "grow" and growing:
             pending = box.pending
             growing[0].grow((growing[0].shown or 0) + rest[0])
-            assert pending or not box.pending or told == [True], "who waits is told"
+            assert pending or not box.pending or told.pending == 1, "who waits is told"
             if not growing[0].growing:
                 growing.popleft()
         elif kind == "grow":

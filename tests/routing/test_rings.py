@@ -11,12 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
-from test_router import World, define, parse, short, update, who
+from routing_talk import Talk, World, define, short, update, who
 
 from indifast.protocol.message import Routable
-from indifast.routing.outbox import DriverOutbox, Outbox
 from indifast.routing.peer import Kind, Peer
-from indifast.routing.router import Router
 
 SITES = {
     "a line": "AB BC",
@@ -34,7 +32,7 @@ CIRCULATING = 20_000  # steps after which nothing can be under way any more
 def named(world: World, label: str) -> dict[str, str | None]:
     """What a peer was told since the last time, and by which servers each of it is said to have come."""
     told = {}
-    while (message := world.peers[label].outbox.pop()) is not None:
+    for message in world.messages(label):
         told[short(message)] = message.element().attrs.get("via")
     return told
 
@@ -116,30 +114,25 @@ def test_a_link_is_not_asked_for_what_has_a_new_owner_when_the_request_is_due() 
     world.driver("driver", "D")
     world.client("c")
     world.say("link", define("D") + define("E"))
-    while not world.router.ask_interval:
+    while not world.router.asking.interval:
         world.say("c", "<getProperties version='1.7' device='E'/>")
     world.router.lose(world.peers["driver"], world.now)
     world.driver("another", "D")
     world.forget()
-    world.router.ask_held(world.now + 1000)
+    world.router.asking.ask_held(world.now + 1000)
     assert world.heard("link") == ["getProperties E"]
 
 
-class Server:
+class Server(Talk):
     def __init__(self, name: str, site: Site) -> None:
+        super().__init__()
         self.name, self.site = name, site
-        self.router = Router()
         self.devices: set[str] = set()
         self.known: set[str] = set()
         self.updates: list[str] = []
-        self.client = self.join(Kind.CLIENT, f"a client of {name}")
-        self.driver = self.join(Kind.DRIVER, f"the driver of {name}")
-        self.router.receive(self.client, parse("<getProperties version='1.7'/>")[0], site.now)
-
-    def join(self, kind: Kind, label: str) -> Peer:
-        peer = Peer(kind, label, DriverOutbox() if kind is Kind.DRIVER else Outbox())
-        self.router.attach(peer)
-        return peer
+        self.join("client", Kind.CLIENT)
+        self.driver = self.join("driver", Kind.DRIVER)
+        self.say("client", "<getProperties version='1.7'/>")
 
     def drive(self, *devices: str) -> None:
         """The driver ends, and starts again with these devices."""
@@ -147,20 +140,17 @@ class Server:
         self.router.lose(self.driver, self.site.now)
         self.router.start(self.driver, self.site.now)
 
-    def say(self, peer: Peer, xml: str) -> None:
-        self.router.receive(peer, parse(xml)[0], self.site.now)
-
     def answer(self) -> None:
         """The driver reads its next message."""
         message = self.driver.outbox.pop()
         if message is not None and message.tag == "getProperties":
             for device in sorted(self.devices):
                 if message.device in (None, device):
-                    self.say(self.driver, define(device))
+                    self.say("driver", define(device))
 
     def read(self) -> None:
         """The client reads all that it is told, in no time."""
-        while (message := self.client.outbox.pop()) is not None:
+        for message in self.messages("client"):
             assert message.device is None or "via" not in message.element().attrs
             if message.tag.startswith("def"):
                 self.known.add(message.device or "")
@@ -203,7 +193,7 @@ class Connection:
                 yield self.end_far
 
     def accept(self) -> None:
-        self.client = self.far.join(Kind.CLIENT, f"link from {self.near.name}")
+        self.client = self.far.join(f"link from {self.near.name}", Kind.CLIENT)
 
     def end_near(self) -> None:
         self.near_ended = True
@@ -223,7 +213,7 @@ def move(peer: Peer, queue: deque[Routable]) -> None:
 class Link:
     def __init__(self, near: Server, far: Server) -> None:
         self.near, self.far = near, far
-        self.remote = near.join(Kind.REMOTE, f"link to {far.name}")
+        self.remote = near.join(f"link to {far.name}", Kind.REMOTE)
         self.connection: Connection | None = None
 
 
@@ -243,8 +233,8 @@ class Site:
         for server in self.servers.values():
             if server.driver.outbox.pending:
                 yield server.answer
-            if server.router.ask_interval:
-                yield lambda server=server: server.router.ask_held(self.now)  # type: ignore[misc]
+            if server.router.asking.interval:
+                yield lambda server=server: server.router.asking.ask_held(self.now)  # type: ignore[misc]
 
     def step(self) -> bool:
         """Let something happen that is due; False when nothing is."""
@@ -252,6 +242,8 @@ class Site:
         if not ways:
             return False
         self.now += self.random.choice([0.0, 0.0, 1e-4])
+        for server in self.servers.values():
+            server.now = self.now
         self.random.choice(ways)()
         for server in self.servers.values():
             server.read()
@@ -288,11 +280,11 @@ class Site:
                 server.drive(*self.random.choice([[], [server.name], [server.name, SHARED]]))
             case 4:
                 device = self.random.choice([*self.servers, SHARED])
-                server.say(server.client, f"<getProperties version='1.7' device='{device}'/>")
+                server.say("client", f"<getProperties version='1.7' device='{device}'/>")
             case 5 if server.devices:
                 device = self.random.choice(sorted(server.devices))
-                server.say(server.driver, f"<delProperty device='{device}'/>")
-                server.say(server.driver, define(device))
+                server.say("driver", f"<delProperty device='{device}'/>")
+                server.say("driver", define(device))
 
     def reached(self, server: Server) -> set[str]:
         """The names of the servers that are linked to one by now, itself included."""
@@ -314,7 +306,7 @@ class Site:
             assert (server.name, server.known) == (server.name, expected)
         for server in self.servers.values():
             for device in sorted(server.devices - {SHARED}):
-                server.say(server.driver, update(device))
+                server.say("driver", update(device))
         self.settle()
         for server in self.servers.values():
             assert sorted(server.updates) == sorted(server.known - {SHARED}), "each update is heard once"

@@ -4,103 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from operations import operations
+from routing_talk import Talk, World, blob, command, define, update, who
 
-from indifast._parser import Tokenizer
 from indifast.protocol.complaints import BURST
-from indifast.protocol.message import Routable
+from indifast.routing.asking import ASK_BURST, ASK_INTERVAL
 from indifast.routing.link import Demand
-from indifast.routing.outbox import DriverOutbox, Outbox
-from indifast.routing.peer import Kind, Peer
-from indifast.routing.router import ASK_BURST, ASK_INTERVAL, Router
-
-
-def parse(xml: str) -> list[Any]:
-    return Tokenizer(relay=True).feed(xml.encode())
-
-
-class World:
-    """A router and its peers, spoken to in XML."""
-
-    def __init__(self, **options: Any) -> None:
-        self.paused: list[str] = []
-        self.router = Router(
-            on_pause=lambda peer: self.paused.append(peer.label),
-            on_resume=lambda peer: self.paused.remove(peer.label),
-            **options,
-        )
-        self.peers: dict[str, Peer] = {}
-        self.now = 1000.0
-
-    def add(self, label: str, kind: Kind, *, full_at: int = 1 << 20, attached: bool = False, **options: Any) -> Peer:
-        outbox = DriverOutbox(full_at) if kind is Kind.DRIVER else Outbox(attached=attached)
-        peer = self.peers[label] = Peer(kind, label, outbox, **options)
-        self.router.attach(peer)
-        return peer
-
-    def client(self, label: str, *, asks: bool = True, **options: Any) -> Peer:
-        peer = self.add(label, Kind.CLIENT, **options)
-        if asks:
-            self.say(label, "<getProperties version='1.7'/>")
-        return peer
-
-    def driver(self, label: str, *devices: str, **options: Any) -> Peer:
-        peer = self.add(label, Kind.DRIVER, **options)
-        for device in devices:
-            self.say(label, define(device))
-        return peer
-
-    def remote(self, label: str, **options: Any) -> Peer:
-        peer = self.add(label, Kind.REMOTE, **options)
-        self.router.start(peer, self.now)
-        return peer
-
-    def say(self, label: str, xml: str) -> None:
-        for element in parse(xml):
-            self.router.receive(self.peers[label], element, self.now)
-
-    def heard(self, label: str) -> list[str]:
-        """What a peer was told since the last time, in short."""
-        heard = []
-        while (message := self.peers[label].outbox.pop()) is not None:
-            heard.append(short(message))
-        return heard
-
-    def forget(self) -> None:
-        for label in self.peers:
-            self.heard(label)
-
-
-def short(message: Routable) -> str:
-    words = [message.tag, message.device, message.name]
-    if message.tag in ("enableBLOB", "message", "pingReply"):
-        element = message.element()
-        words.append(element.text or element.attrs.get("message") or element.attrs.get("uid"))
-    return " ".join(word for word in words if word)
-
-
-def define(device: str, name: str = "P", kind: str = "Number") -> str:
-    return f"<def{kind}Vector device='{device}' name='{name}'><def{kind} name='m'/></def{kind}Vector>"
-
-
-def update(device: str, name: str = "P") -> str:
-    start = f"<setNumberVector device='{device}' name='{name}' state='Ok'>"
-    return start + "<oneNumber name='m'>1</oneNumber></setNumberVector>"
-
-
-def command(device: str, name: str = "P") -> str:
-    return f"<newNumberVector device='{device}' name='{name}'><oneNumber name='m'>1</oneNumber></newNumberVector>"
-
-
-def blob(device: str, name: str = "B", tag: str = "setBLOBVector") -> str:
-    return (
-        f"<{tag} device='{device}' name='{name}' state='Ok'>"
-        f"<oneBLOB name='m' size='3' format='.f'>QUJD</oneBLOB></{tag}>"
-    )
-
+from indifast.routing.peer import Kind
 
 STATE_ONLY = "<setBLOBVector device='D' name='B' state='Busy'/>"
 
@@ -119,10 +31,43 @@ def world() -> World:
     return world
 
 
-def who(world: World, xml: str, source: str = "driver") -> set[str]:
-    world.forget()
-    world.say(source, xml)
-    return {label for label in world.peers if world.heard(label)}
+# text in, text out
+
+
+def test_a_router_is_driven_by_text() -> None:
+    talk = Talk()
+    talk.join("driver", Kind.DRIVER)
+    talk.join("client", Kind.CLIENT)
+    talk.say("client", "<getProperties version='1.7'/>")
+    assert talk.told("driver") == '<getProperties version="1.7" />'
+    talk.say("driver", "<defTextVector device='D' name='P' perm='rw' state='Idle'><defText name='m'/></defTextVector>")
+    assert talk.told("client").startswith('<defTextVector device="D" name="P"')
+    talk.say("client", "<newTextVector device='D' name='P'><oneText name='m'>new</oneText></newTextVector>")
+    assert "new</oneText>" in talk.told("driver") and talk.told("client") == ""
+    talk.say("client", "<newTextVector device='E' name='P'><oneText name='m'>new</oneText></newTextVector>")
+    assert "a command for E, which is not here" in talk.told("client")
+
+
+def test_a_tap_sees_all_that_peers_are_told() -> None:
+    seen: list[tuple[str, str, str]] = []
+    talk = Talk(tap=lambda direction, peer, message: seen.append((direction, peer.label, message.tag)))
+    for label, kind in (("driver", Kind.DRIVER), ("snooping", Kind.DRIVER), ("client", Kind.CLIENT)):
+        talk.join(label, kind)
+    for label in ("client", "snooping"):
+        talk.say(label, "<getProperties version='1.7'/>")
+    talk.say("driver", define("D") + define("D", "B", "BLOB"))
+    talk.say("client", "<enableBLOB device='D'>Also</enableBLOB>")
+    talk.say("driver", update("D") + update("D") + blob("D"))
+    talk.say("client", command("D") + "<pingRequest uid='1'/>")
+    told = {label: [message.tag for message in talk.messages(label)] for label in talk.peers}
+    assert "setBLOBVector" in told["client"] and told["client"].count("setNumberVector") == 2
+    assert told["snooping"].count("setNumberVector") == 2 and "newNumberVector" in told["driver"]
+    assert told["client"][0] == "pingReply"
+    for label, tags in told.items():
+        tapped = [tag for direction, peer, tag in seen if (direction, peer) == ("to", label)]
+        assert tapped.count("getProperties") >= tags.count("getProperties"), "equal ones wait as one"
+        assert sorted({*tapped}) == sorted({*tags})
+        assert len(tapped) - tapped.count("getProperties") == len(tags) - tags.count("getProperties")
 
 
 # interests
@@ -209,8 +154,6 @@ def test_clients_do_not_hear_each_other(world: World) -> None:
 def test_requests_of_a_crowd_are_put_together() -> None:
     """Each is answered to everybody: passed on one by one, those of a thousand clients cost a million definitions."""
     world = World()
-    held: list[int] = []
-    world.router.on_held = lambda: held.append(1)
     world.driver("one", "D")
     world.driver("two", "E")
     world.remote("link")
@@ -221,15 +164,15 @@ def test_requests_of_a_crowd_are_put_together() -> None:
         world.client(f"client {number}")
         heard += world.heard("one")
     assert heard == ["getProperties"] * (ASK_BURST - 1), "the link was the first to ask"
-    assert len(held) == 1, "one timer serves them all"
+    assert world.held == 1, "one timer serves them all"
     world.say("client 7", "<getProperties version='1.7' device='D' name='P'/>")
     assert world.heard("one") == []
     world.forget()
-    assert world.router.ask_held(world.now), "not yet"
+    assert world.router.asking.ask_held(world.now), "not yet"
     assert world.heard("one") == world.heard("link") == []
-    interval = world.router.ask_interval
+    interval = world.router.asking.interval
     world.now += interval * 1.01
-    assert not world.router.ask_held(world.now)
+    assert not world.router.asking.ask_held(world.now)
     assert world.heard("one") == world.heard("two") == ["getProperties"], "one for all of them"
     assert world.heard("link") == ["getProperties R"]
     world.now += interval * ASK_BURST * 1.01
@@ -255,10 +198,10 @@ def test_requests_are_held_back_by_what_their_answers_cost(properties: int) -> N
     for number in range(3 * ASK_BURST):
         world.say(f"client {number}", "<getProperties version='1.7' device='D'/>")
         answer()
-        if world.peers["one"].held_asks:
-            intervals.append(world.router.ask_interval)
+        if world.peers["one"].requests.held:
+            intervals.append(world.router.asking.interval)
             world.now += intervals[-1] * 1.01
-            assert not world.router.ask_held(world.now)
+            assert not world.router.asking.ask_held(world.now)
             answer()
     assert intervals[-1] == pytest.approx(ASK_INTERVAL * 100 * properties)
 
@@ -272,11 +215,11 @@ def test_what_is_held_back_is_bounded_and_forgotten_with_its_owner() -> None:
     for number in range(3000):
         for device in "DR":
             world.say("client", f"<getProperties version='1.7' device='{device}' name='{number}'/>")
-    assert len(world.peers["one"].held_asks) <= 101 and len(link.held_asks) <= 101
+    assert len(world.peers["one"].requests.held) <= 101 and len(link.requests.held) <= 101
     world.forget()
     world.router.lose(link, world.now)
     world.now += 1000.0
-    while world.router.ask_held(world.now):
+    while world.router.asking.ask_held(world.now):
         world.now += 1.0
     heard = world.heard("one")
     assert heard[0] == "getProperties" and len(heard) == 1

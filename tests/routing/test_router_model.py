@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_router import World, blob, command, define, update
+from routing_talk import World, blob, command, define, update
 
 from indifast.routing.peer import Kind
 

@@ -28,7 +28,7 @@ from indifast.driver.propertymembers import BLOBMember
 from indifast.driver.propertyvectors import BLOBVector
 from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
-from indifast.routing.outbox import DriverOutbox
+from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
 from indifast.server.core import Core

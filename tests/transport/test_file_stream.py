@@ -18,18 +18,21 @@ from indifast.transport.files import FileStream, private
 
 ECHO = """
 import asyncio, sys
-from indifast.routing.outbox import ByteQueue
+from indifast.routing.bytequeue import ByteQueue
+from indifast.routing.listeners import QueueListener
 from indifast.protocol.message import Wire
 from indifast.transport.connect import open_stdio
 
-class Echo:
+class Echo(QueueListener):
     def __init__(self):
         self.stream = open_stdio()
-        self.queue = ByteQueue()
+        self.queue = ByteQueue(listener=self)
         self.stream.start(self, self.queue)
         print("local" if self.stream.local else "not local", file=sys.stderr, flush=True)
     def data_received(self, data, start, end, fds):
         self.queue.append(Wire("message", None, None, bytes(memoryview(data)[start:end])), 0.0)
+    def on_pending(self):
+        self.stream.wake_soon()
     def eof_received(self):
         self.stream.close()
         return True
@@ -183,7 +186,7 @@ def test_pause_and_abort_of_a_thread_that_reads(tmp_path):
             stream, got = FileStream(os.open(tmp_path / "in", os.O_RDONLY), sink, "files"), Recorder(half_open=True)
             stream.pause_reading()
             out = Pieces()
-            stream.start(got, out)
+            out.feed(stream, got)
             out.put(b"written")
             await until(lambda: not out.queued)
             assert not got.data
@@ -204,7 +207,7 @@ def test_a_full_disk_is_told():
             Recorder(True),
             Pieces(),
         )
-        stream.start(got, out)
+        out.feed(stream, got)
         out.put(b"x")
         await until(lambda: got.lost)
         assert isinstance(got.lost[0], OSError)

@@ -93,7 +93,7 @@ def test_closing_the_listener_leaves_its_streams(run):
         got = Recorder()
         accepted[0].start(got, Pieces())
         out = Pieces()
-        stream.start(Recorder(), out)
+        out.feed(stream, Recorder())
         out.put(b"still here")
         await until(lambda: got.data == b"still here")
         stream.abort()

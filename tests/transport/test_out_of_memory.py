@@ -163,7 +163,7 @@ async def child() -> None:
     lines: list[str] = []
     started = spawn("sh", ["-c", "read line; echo said >&2; read line"], on_stderr=lines.append)
     out = Pieces()
-    started.stream.start(Recorder(), out)
+    out.feed(started.stream, Recorder())
     taken = take_all()
     filler = []
     try:

@@ -43,7 +43,7 @@ def test_a_child_speaks_on_its_standard_input_and_output(run, pipes):
         async with no_fd_leak():
             child = python(code, pipes=pipes)
             got, out = Recorder(), Pieces()
-            child.stream.start(got, out)
+            out.feed(child.stream, got)
             assert child.stream.local is not pipes
             out.put(b"question")
             await until(lambda: got.lost == [None])
@@ -111,7 +111,7 @@ def test_standard_error_is_limited_by_rate_and_what_is_left_out_is_told(run):
         lines: list[str] = []
         child = python(code, lines)
         got, out = Recorder(half_open=True), Pieces()
-        child.stream.start(got, out)
+        out.feed(child.stream, got)
         await until(lambda: lines and LEFT_OUT.fullmatch(lines[-1]) and heard(lines) == count)
         assert lines.count("line 0") == lines.count("line 199") == 1
         told = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]
@@ -215,7 +215,7 @@ def test_what_a_child_leaves_behind_goes_with_it(run):
     async def scenario():
         child = python(code)
         got, out = Recorder(half_open=True), Pieces()
-        child.stream.start(got, out)
+        out.feed(child.stream, got)
         await until(lambda: b"\n" in got.data)
         out.put(b"x")
         await child.wait()
@@ -347,7 +347,7 @@ def test_no_orphan_when_the_parent_is_killed():
         "    class Tell:\n"
         "        def data_received(self, *args): print(child.pid, flush=True)\n"
         "        def connection_lost(self, exc): pass\n"
-        "    from indifast.routing.outbox import ByteQueue\n"
+        "    from indifast.routing.bytequeue import ByteQueue\n"
         "    child.stream.start(Tell(), ByteQueue())\n"
         "    await child.wait()\n"
         "asyncio.run(main())\n"

@@ -46,7 +46,7 @@ def test_bytes_travel_both_ways(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
-        stream.start(got, out)
+        out.feed(stream, got)
         assert stream.local == (pair is unix_pair)
         theirs.sendall(b"hello")
         await until(lambda: got.data == b"hello")
@@ -109,7 +109,7 @@ def test_a_large_message_arrives_whole_while_the_reader_is_slow(run, pair):
         ours, theirs = pair()
         stream, out = SocketStream(ours), Pieces()
         out.put(payload)  # waits already when the stream starts
-        stream.start(Recorder(), out)
+        out.feed(stream, Recorder())
         received = bytearray()
 
         def read() -> None:
@@ -133,7 +133,7 @@ def test_close_flushes_what_is_queued(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
-        stream.start(got, out)
+        out.feed(stream, got)
         out.put(b"x" * (6 << 20))
         stream.close()
         assert stream.closed
@@ -150,7 +150,7 @@ def test_close_does_not_wait_for_ever(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
-        stream.start(got, out)
+        out.feed(stream, got)
         out.put(b"x" * (64 << 20))
         stream.close(grace=0.05)
         await stream.wait_closed()
@@ -167,7 +167,7 @@ def test_the_last_words_reach_a_peer_whose_own_were_not_read(run):
     async def scenario():
         ours, theirs = tcp_pair()
         stream, out = SocketStream(ours), Pieces()
-        stream.start(Recorder(), out)
+        out.feed(stream, Recorder())
         stream.pause_reading()
         theirs.sendall(b"nobody reads this")
         out.put(b"good bye")
@@ -205,7 +205,7 @@ def test_a_half_closed_peer_still_gets_its_answer(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(half_open=True), Pieces()
-        stream.start(got, out)
+        out.feed(stream, got)
         theirs.sendall(b"question")
         theirs.shutdown(socket.SHUT_WR)
         await until(lambda: got.eof)
@@ -242,7 +242,7 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, pair, paused, size
         async with no_fd_leak():
             ours, theirs = pair()
             stream, got, out = SocketStream(ours), Recorder(), Pieces()
-            stream.start(got, out)
+            out.feed(stream, got)
             out.put(b"an answer that the peer does not read")
             if paused:
                 stream.pause_reading()
@@ -280,7 +280,7 @@ def test_a_peer_that_resets_while_it_is_answered_is_noticed(run, pair):
     async def scenario():
         nonlocal stream
         stream, got = SocketStream(ours), Answering()
-        stream.start(got, out)
+        out.feed(stream, got)
         ours.send(b"greeting")
         await asyncio.sleep(0)
         theirs.send(b"question")
@@ -299,7 +299,7 @@ def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails(ru
         theirs.sendall(b"m" * 100_000)
         theirs.close()
         out.put(b"too late")
-        stream.start(got, out)  # the write fails here, before anything was read
+        out.feed(stream, got)  # the write fails here, before anything was read
         await until(lambda: got.lost)
         assert got.data == b"m" * 100_000
         assert got.lost == [None]
@@ -316,7 +316,7 @@ def test_a_failed_write_keeps_nothing_alive(run):
     async def scenario():
         ours, theirs = unix_pair()
         stream, out = SocketStream(ours), Pieces()
-        stream.start(Recorder(), out)
+        out.feed(stream, Recorder())
         theirs.close()
 
         def send() -> weakref.ref[Frame]:
@@ -419,7 +419,7 @@ def test_descriptors_travel_with_the_first_byte_of_their_message(run):
         async with no_fd_leak():
             ours, theirs = unix_pair()
             stream, got, out = SocketStream(ours), Recorder(), Pieces()
-            stream.start(got, out)
+            out.feed(stream, got)
             files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS * 2 + 3)]
             out.put(b"plain ")
             out.put(b"<message with descriptors/>", files)
@@ -483,7 +483,7 @@ def test_shared_flags_stay_as_they_are(run):
         ours, theirs = unix_pair()
         flags = fcntl.fcntl(ours, fcntl.F_GETFL)
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
-        stream.start(got, out)
+        out.feed(stream, got)
         out.put(b"x" * (8 << 20))
         theirs.sendall(b"y")
         await until(lambda: got.data == b"y")

@@ -60,8 +60,8 @@ def test_bytes_travel_both_ways(run, authority, mutual):
             (other,) = accepted
             assert not stream.local
             ours, theirs, out, back = Recorder(), Recorder(), Pieces(), Pieces()
-            stream.start(ours, out)
-            other.start(theirs, back)
+            out.feed(stream, ours)
+            back.feed(other, theirs)
             out.put(b"question")
             await until(lambda: theirs.data == b"question")
             back.put(payload)
@@ -86,7 +86,7 @@ def test_a_slow_reader_holds_up_the_writer_and_pausing_works(run, authority):
         stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
         await until(lambda: accepted)
         got, out = Recorder(), Pieces()
-        stream.start(Recorder(), out)
+        out.feed(stream, Recorder())
         accepted[0].start(got, Pieces())
         accepted[0].pause_reading()
         for _ in range(64):

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import uvloop
 from blackbox import LIMIT
 
+from indifast.transport.stream import Receiver, Stream
+
 
 class Recorder:
     """A receiver that keeps everything; `half_open` answers eof_received."""
@@ -43,14 +45,19 @@ class Pieces:
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[memoryview, Sequence[int]]] = deque()
-        self.on_pending: Callable[[], None] | None = None
+        self.stream: Stream | None = None
         self.written = 0
+
+    def feed(self, stream: Stream, receiver: Receiver) -> None:
+        """Start a stream that writes what is put in here, and is woken when there is something."""
+        self.stream = stream
+        stream.start(receiver, self)
 
     def put(self, data: bytes, fds: Sequence[int] = ()) -> None:
         was_empty = not self.waiting
         self.waiting.append((memoryview(data), fds))
-        if was_empty and self.on_pending is not None:
-            self.on_pending()
+        if was_empty and self.stream is not None:
+            self.stream.wake_soon()
 
     @property
     def pending(self) -> bool:

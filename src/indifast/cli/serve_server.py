@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
 from indifast.routing.peer import Peer
+from indifast.routing.tap import TapFunction
 from indifast.server.core import Core
 from indifast.server.ipyserver import IPyServer
 from indifast.transport.connect import listen_on
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class TappedServer(IPyServer):
     """A server on open `sockets`, whose traffic is shown to `taps`: (direction, "from" or "to"; peer; message)."""
 
-    taps: Sequence[Callable[[str, Peer, Routable], None]] = ()
+    taps: Sequence[TapFunction] = ()
 
     recorder: TrafficRecorder | None = None
 
@@ -33,12 +34,13 @@ class TappedServer(IPyServer):
     async def _listen_unix(self, path: str) -> Listener:
         return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept)
 
+    def _tap(self) -> TapFunction | None:
+        if len(self.taps) > 1:
+            return self._tell_taps
+        return self.taps[0] if self.taps else super()._tap()
+
     def _make_core(self) -> Core:
         core = super()._make_core()
-        if len(self.taps) == 1:
-            core.tap = self.taps[0]
-        elif self.taps:
-            core.tap = self._tell_taps
         if self.recorder is not None:
             self.recorder.join(core)
         return core

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from indifast._parser import Element, Tokenizer
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
-from indifast.routing.outbox import ByteQueue
+from indifast.routing.bytequeue import ByteQueue
+from indifast.routing.listeners import QueueListener
 from indifast.transport import connect, shm
 from indifast.transport.blobs import BlobContent, BlobMessage
 
@@ -60,7 +61,7 @@ async def open_stream(host: str, port: int | str, within: float, ssl: ssl_module
         raise TimeoutError(f"no answer from {host}:{port} within {within:g} s") from error
 
 
-class Connection:
+class Connection(QueueListener):
     """A stream with a tokenizer on one side and a queue on the other.
 
     Reading pauses while elements wait that nobody has taken: the server is read at the pace of the program.
@@ -80,7 +81,7 @@ class Connection:
         self.reason = "closed by the server"
         self.received = self.received_bytes = 0
         """Messages, and bytes, that have come."""
-        self.queue = ByteQueue(full_at=SEND_LIMIT)
+        self.queue = ByteQueue(full_at=SEND_LIMIT, listener=self)
         self._tokenizer = Tokenizer(relay=False, on_skip=on_skip, **limits.tokenizer())
         self._on_receive = on_receive
         self._on_refuse = on_refuse
@@ -93,7 +94,6 @@ class Connection:
         self.attachments: dict[int, list[int]] = {}
         """Descriptors by the identity of the waiting element they came with; whoever takes them closes them."""
         self._room: list[asyncio.Future[None]] = []
-        self.queue.on_room = self._make_room
 
     def start(self) -> None:
         """Begin to read and write."""
@@ -229,6 +229,14 @@ class Connection:
             waiter = asyncio.get_running_loop().create_future()
             self._room.append(waiter)
             await waiter
+
+    def on_pending(self) -> None:
+        """See `QueueListener`."""
+        self.stream.wake_soon()
+
+    def on_room(self) -> None:
+        """See `QueueListener`."""
+        self._make_room()
 
     def _make_room(self) -> None:
         waiters, self._room = self._room, []

@@ -93,7 +93,7 @@ class PortLink:
 
     def send(self, message: Routable) -> None:
         """See `Link.send`; what the client's enableBLOB excludes is dropped."""
-        if self._client is not None and self._passes(message):
+        if self._client is not None and self._policies.passes(message):
             self._client.send(message)
 
     async def paced(self, device: str, name: str) -> None:
@@ -145,10 +145,3 @@ class PortLink:
         if device is not None and not self._policies.set(device, name, element.text.strip()):
             text = "enableBLOB for %s refused: there are %d settings already"
             self._refuse("policies", text, f"{device}.{name}" if name else device, MAX_ENTRIES)
-
-    def _passes(self, message: Routable) -> bool:
-        if message.device is None or message.tag in ("getProperties", "delProperty") or message.tag[:3] == "def":
-            return True
-        if message.blob:
-            return self._policies.content(message.device, message.name)
-        return message.tag == "setBLOBVector" or not self._policies.silent(message.device)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from indifast._parser import Tokenizer
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import Demand, Link
-from indifast.routing.outbox import Outbox
+from indifast.routing.listeners import QueueListener
 from indifast.transport.blobs import routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 
@@ -48,8 +49,8 @@ class OwnLink(Link, Protocol):
 class _LinkOutbox(Outbox):
     """An outbox for those who can wait: it says when the messages without BLOBs have become few again."""
 
-    def __init__(self, limits: Limits, *, attached: bool, terminator: bytes) -> None:
-        super().__init__(limits, attached=attached, terminator=terminator)
+    def __init__(self, limits: Limits, *, attached: bool, terminator: bytes, listener: QueueListener) -> None:
+        super().__init__(limits, attached=attached, terminator=terminator, listener=listener)
         self._high = limits.small_queue // 2
         self._room: asyncio.Future[None] | None = None
 
@@ -71,7 +72,7 @@ class _LinkOutbox(Outbox):
             await asyncio.shield(self._room)
 
 
-class StreamLink:
+class StreamLink(QueueListener):
     """A `Link` to the one peer of a stream.
 
     Everything is wanted by the peer; BLOBs go as descriptors when it is on a Unix socket. What the driver says while
@@ -108,7 +109,7 @@ class StreamLink:
         self._small_queue = limits.small_queue
         self._last_read = 0.0
         self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
-        self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator)
+        self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator, listener=self)
 
     def start(self, on_lost: Callable[[], None] | None = None) -> None:
         """Begin; `on_lost` is called when the stream is over."""
@@ -167,6 +168,10 @@ class StreamLink:
     async def wait_closed(self) -> None:
         """Wait until what was queued is written, or given up."""
         await self._stream.wait_closed()
+
+    def on_pending(self) -> None:
+        """See `QueueListener`."""
+        self._stream.wake_soon()
 
     # for the stream
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
 
 MAX_ENTRIES = 10_000
@@ -110,6 +111,15 @@ class BlobPolicies:
         else:
             self._properties.pop(device, None)
         return True
+
+    def passes(self, message: Routable) -> bool:
+        """Whether these settings let a message to the connection that has made them pass."""
+        device, tag = message.device, message.tag
+        if device is None or tag in ("getProperties", "delProperty") or tag.startswith("def"):
+            return True
+        if message.blob:
+            return self.content(device, message.name)
+        return tag == "setBLOBVector" or not self.silent(device)
 
     def content(self, device: str, name: str | None) -> bool:
         """Content of this BLOB property is wanted."""

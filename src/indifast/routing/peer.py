@@ -1,21 +1,22 @@
-"""What the router knows of one connection, driver or link."""
+"""What the router knows of one connection, driver or link, and which of them there are."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import count
-from typing import TypeAlias
 
 from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, NEVER
+from indifast.routing.asking import Requests
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
+from indifast.routing.frames import Property
 from indifast.routing.interest import BlobPolicies, Interests
-from indifast.routing.outbox import DriverOutbox, Outbox, Property
-
-RouteKey: TypeAlias = tuple[str, str | None, str | None]
-"""Tag, device, name."""
+from indifast.routing.routes import Route, RouteKey
+from indifast.routing.tap import Inlet
 
 _MAX_TOLD = 5000  # properties per peer of which messages are counted
 
@@ -53,23 +54,8 @@ class Pace:
                 self.on_begun()
 
 
-class Route:
-    """Where messages of one kind about one property go, until something changes."""
-
-    __slots__ = ("appends", "count", "readers", "receivers", "version")
-
-    def __init__(self) -> None:
-        self.version = -1
-        self.appends: tuple[Callable[[Routable, float], None], ...] = ()
-        self.readers: tuple[Outbox, ...] = ()
-        """The outboxes of the clients and links among the receivers."""
-        self.count = 0
-        """Messages since the receivers were found out."""
-        self.receivers: tuple[Peer, ...] = ()
-
-
 class Peer:
-    """One connection, driver or link; `outbox` holds what it is to be told.
+    """One connection, driver or link; `outbox` holds what it is to be told, and `inlet` is where that is put in.
 
     `limit_to` restricts a link to one device; `blob_enable` says whether BLOBs may cross it; `blobs_by_default` is for
     drivers that get the BLOBs they snoop on without asking for them by enableBLOB.
@@ -79,7 +65,7 @@ class Peer:
         self,
         kind: Kind,
         label: str,
-        outbox: Outbox | DriverOutbox,
+        outbox: Outbox | DriverOutbox | None = None,
         *,
         blob_enable: bool = True,
         blobs_by_default: bool = False,
@@ -88,7 +74,8 @@ class Peer:
         self.kind = kind
         self.label = label
         self.number = next(_numbers)
-        self.outbox = outbox
+        self.outbox = outbox or (DriverOutbox() if kind is Kind.DRIVER else Outbox())
+        self.inlet: Inlet = self.outbox
         self.blob_enable = blob_enable
         self.limit_to = limit_to
         self.interests = Interests()
@@ -114,16 +101,8 @@ class Peer:
         """BLOB properties of its devices, known where BLOBs have to be asked for."""
         self.asked_blobs: set[tuple[str, str]] = set()
         """BLOB properties that it was asked for by enableBLOB."""
-        self.asks = math.inf
-        """Requests for definitions that it may be sent at once; the router sets the bound."""
-        self.asked = 0.0
-        """When that was reckoned last."""
-        self.defined = 0
-        """Definitions that came since it was last sent such a request."""
-        self.answer = 1.0
-        """Definitions that it answers such a request with, as far as is known."""
-        self.held_asks: dict[Property, None] = {}
-        """Requests for definitions (device, name) that wait until it may be sent more of them."""
+        self.requests = Requests()
+        """The requests for definitions that it is sent."""
         self.routes: dict[RouteKey, Route] = {}
         self.last_route: Route | None = None
         self.pace: Pace | None = None
@@ -152,25 +131,68 @@ class Peer:
         if key in self.told or len(self.told) < _MAX_TOLD:
             self.told[key] += count
 
-    @property
-    def local(self) -> bool:
-        """It is not a server that speaks for others."""
-        return not self.link
+    def counts(self, message: Routable) -> bool:
+        """Whether `told` is to count a message that is put into the outbox."""
+        return message.tag != "getProperties" and not (message.blob and isinstance(self.outbox, Outbox))
+
+    def to_be_logged(self, what: str, device: str | None) -> bool:
+        """Whether something about it is to be logged: each kind once per device, and a hundred in all."""
+        key = (what, device)
+        if key in self.logged or len(self.logged) >= MAX_LOGGED:
+            return False
+        self.logged.add(key)
+        return True
 
     def wants(self, message: Routable) -> bool:
         """Whether to tell this peer something about a device (the filter of enableBLOB and getProperties)."""
-        tag, device, name = message.tag, message.device, message.name
+        device, name = message.device, message.name
         assert device is not None
-        if tag == "delProperty":
+        if message.tag == "delProperty":
             return self.interests.wants(device, name) if name is not None else self.interests.touches(device)
         if not self.interests.wants(device, name):
             return False
-        if message.blob:
-            return self.wants_content(device, name)
-        return tag.startswith("def") or tag == "setBLOBVector" or not self.blobs.silent(device)
+        return self.blobs.passes(message) and not (message.blob and self._cut_off(device))
 
     def wants_content(self, device: str, name: str | None) -> bool:
         """Whether this peer wants the content of a BLOB property."""
-        if self.link and not self.blob_enable:
-            return False
-        return device not in self.conflicts and self.interests.wants(device, name) and self.blobs.content(device, name)
+        wanted = self.interests.wants(device, name) and self.blobs.content(device, name)
+        return wanted and not self._cut_off(device)
+
+    def _cut_off(self, device: str) -> bool:
+        """No BLOBs of this device cross the link."""
+        return (self.link and not self.blob_enable) or device in self.conflicts
+
+
+class Peers:
+    """Those that take part."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        """Another one whenever something has changed that decides who gets what."""
+        self.clients: dict[Peer, None] = {}
+        self.drivers: dict[Peer, None] = {}
+        self.remotes: dict[Peer, None] = {}
+        self._all: dict[Peer, None] = {}
+        self._sides = {Kind.CLIENT: self.clients, Kind.DRIVER: self.drivers, Kind.REMOTE: self.remotes}
+
+    def changed(self) -> None:
+        """Routes have to be found out anew."""
+        self.version += 1
+
+    def add(self, peer: Peer) -> None:
+        """One more."""
+        self._all[peer] = None
+        self._sides[peer.kind][peer] = None
+        self.changed()
+
+    def remove(self, peer: Peer) -> None:
+        """One is gone for good."""
+        del self._all[peer]
+        del self._sides[peer.kind][peer]
+        self.changed()
+
+    def __contains__(self, peer: Peer) -> bool:
+        return peer in self._all
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._all)

@@ -1,14 +1,16 @@
-"""Who gets what: devices and their owners, interests, BLOB policies, snoops, links between servers.
+"""Who gets what: takes messages from peers, decides, and puts them into the queues of other peers.
 
-The router takes messages from peers and puts them into the outboxes of other peers. It knows no socket and no clock.
+The router knows no socket and no clock. What it decides stands in the outboxes of its peers (`Peer.outbox`), whatever
+else it has to say its listener hears. What it decides by is kept by others: owners of devices (`ownership`), interests
+and BLOB policies (`interest`, by `peer`), demand for BLOBs (`demand`), requests for definitions (`asking`), rings
+(`rings`), clients that have to wait for drivers (`room`), and routes once found (`routes`).
 """
 
 from __future__ import annotations
 
 import logging
-import os
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
@@ -16,77 +18,54 @@ from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
 from indifast.protocol.via import via_of, with_via
-from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
+from indifast.protocol.vocabulary import BLOB_POLICIES, DEF_VECTORS, NEW_VECTORS, SET_VECTORS
+from indifast.routing.asking import Asking
+from indifast.routing.demand import Demands
+from indifast.routing.frames import Property
+from indifast.routing.interest import MAX_ENTRIES
 from indifast.routing.link import Demand
-from indifast.routing.outbox import DriverOutbox, Outbox, Property
-from indifast.routing.peer import MAX_LOGGED, Kind, Pace, Peer, Route, RouteKey
+from indifast.routing.listeners import NOBODY, Loss, QueueListener, RouterListener
+from indifast.routing.ownership import Ownership
+from indifast.routing.peer import Kind, Pace, Peer, Peers
+from indifast.routing.refusals import Refusals
+from indifast.routing.rings import RING_CHECK, Rings, is_libindi_server
+from indifast.routing.room import Room
+from indifast.routing.routes import Append, Routes
+from indifast.routing.tap import Tap, TapFunction
 
 logger = logging.getLogger(__name__)
-
-RING_CHECK = "indifast ring check"
-"""The device of the deletions by which a server finds out whether what it tells a libindi server comes back to it."""
-
-MAX_DEVICES = 10_000
-"""Devices that one peer may own."""
-
-ASK_BURST = 10
-"""Requests for definitions that are passed on to a driver or link at once, however many clients there are."""
-
-ASK_INTERVAL = 20e-6
-"""Seconds between those beyond, per client and definition of the answer: it goes to everybody, so the answers to a
-crowd cost its square."""
-
-_MAX_HELD = 100  # requests held back for one driver or link before one for everything, or its device, stands for them
-_FORGETTING = 0.9  # of how long an answer was, with each later one that is shorter
-_MAX_ROUTES = 20_000  # kinds of message remembered per peer
-_RECENT = 256  # messages without device remembered, so that none circulates
-_RECENT_SECONDS = 60.0
-_PROBE_INTERVAL = 0.5  # seconds between ring checks of one libindi server
-_SMALL_BACKLOG = 1 << 20  # bytes of messages without BLOBs at which a reader counts as outrun
-_REPLY_BACKLOG = 1 << 20  # bytes at which a peer gets no more refusals in writing
 
 
 class Router:
     """Takes messages from peers, decides who gets them.
 
-    `accept_links` lets those who connect to us own devices (a link between servers works in both directions).
-    `on_pause` and `on_resume` are told which peers should not be read for a while, because a driver has no room for
-    their commands.
+    `accept_links` lets those who connect to us own devices (a link between servers works in both directions); `tap`
+    sees all that peers are told.
     """
 
     def __init__(
-        self,
-        *,
-        accept_links: bool = True,
-        on_pause: Callable[[Peer], None] = lambda peer: None,
-        on_resume: Callable[[Peer], None] = lambda peer: None,
-        on_dirty: Callable[[], None] | None = None,
+        self, listener: RouterListener | None = None, *, accept_links: bool = True, tap: TapFunction | None = None
     ) -> None:
-        self.accept_links = accept_links
-        self.on_pause = on_pause
-        self.on_resume = on_resume
-        self.on_dirty = on_dirty
-        """Called when a peer has something new after none had."""
-        self.on_held: Callable[[], None] | None = None
-        """Called when a request for definitions is held back: `ask_held` is to be called after `ask_interval`."""
-        self.owners: dict[str, Peer] = {}
-        self.peers: dict[Peer, None] = {}
-        self.refused: Counter[str] = Counter()
-        """Messages that were not obeyed, by reason."""
+        self.listener = listener or RouterListener()
+        self.peers = Peers()
+        self._tap = tap
         self._complaints = Complaints(logger)
-        self._clients: dict[Peer, None] = {}
-        self._drivers: dict[Peer, None] = {}
-        self._remotes: dict[Peer, None] = {}
+        refusals = Refusals(self._complaints)
+        self._refuse = refusals.refuse
+        self.refused = refusals.counts
+        """Messages that were not obeyed, by reason."""
+        self._ownership = Ownership(self.peers, accept_links=accept_links)
+        self.owners = self._ownership.owners
+        """Of each device the one who speaks for it."""
+        self._demands = Demands(self.peers, self.owners)
+        self._rings = Rings(self.peers)
+        self._id = self._rings.id
+        self.asking = Asking(self.peers, self.owners, self.listener.on_held, self._id)
+        """Requests for definitions."""
+        self.room = Room(self.listener)
+        """Who waits for drivers."""
+        self._routes = Routes(self.peers)
         self._dirty: dict[Peer, None] = {}
-        self._held: dict[Peer, None] = {}
-        self._version = 0
-        self._demand: dict[tuple[str, str], Demand] = {}
-        self._demand_version = -1
-        self._passed: Counter[Property] = Counter()
-        self._id = os.urandom(6).hex()  # `secrets` takes longer to import than the rest of the router
-        """The name of this server in `via`."""
-        self._probes: OrderedDict[str, Peer | None] = OrderedDict()
-        self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
             "getProperties": self._get_properties,
             "enableBLOB": self._enable_blob,
@@ -103,25 +82,23 @@ class Router:
 
     def attach(self, peer: Peer) -> None:
         """A new peer; it is told nothing yet."""
-        self.peers[peer] = None
-        self._side(peer)[peer] = None
-        peer.outbox.on_pending = lambda: self._mark_dirty(peer)
-        peer.outbox.on_room = lambda: self._room(peer)
+        self.peers.add(peer)
+        if self._tap is not None:
+            peer.inlet = Tap(peer, self._tap)
+        peer.outbox.listener = listener = _PeerListener(self, peer)
         if peer.outbox.pending:
-            self._mark_dirty(peer)
-        self._version += 1
+            listener.on_pending()
 
     def detach(self, peer: Peer, now: float) -> None:
         """A peer is gone for good: its devices vanish with it."""
         if peer not in self.peers:
             return
-        del self.peers[peer]
-        del self._side(peer)[peer]
+        self.peers.remove(peer)
         peer.interests.clear()
         peer.blobs.clear()
         self.lose(peer, now)
         self._dirty.pop(peer, None)
-        peer.outbox.on_pending = peer.outbox.on_room = None
+        peer.outbox.listener = NOBODY  # routes may know the outbox for a while
 
     def lose(self, peer: Peer, now: float) -> None:
         """A driver or link is gone but may come back: its devices vanish, what it snoops on is remembered."""
@@ -129,51 +106,37 @@ class Router:
             self._announce(peer, wire.del_property(device), now)
             self._release(peer, device, now)
         for message in peer.outbox.waiting():
-            if message.tag != "getProperties" and not (message.blob and isinstance(peer.outbox, Outbox)):
+            if peer.counts(message):
                 peer.told[(message.device, message.name)] -= 1
         peer.outbox.clear()
         peer.conflicts.clear()
         peer.told_conflicts.clear()
         peer.blob_names.clear()
         peer.asked_blobs.clear()
-        peer.held_asks.clear()
-        self._held.pop(peer, None)
-        self._forget_routes(peer)
+        self.asking.forget(peer)
+        self._routes.forget(peer)
+        self._rings.forget(peer)
         peer.last_route = peer.pace = peer.pace_before = None
-        for driver in list(peer.waits_for):
-            driver.waiters.discard(peer)
-        peer.waits_for.clear()
-        self._room(peer)
-        for other in self._clients:
-            other.rings.discard(peer)
+        self.room.forget(peer)
         if peer.kind is Kind.REMOTE:
             peer.interests.clear()
             peer.blobs.clear()
-        self._version += 1
-        self._update_all_demand(now)
+        self.peers.changed()
+        self._demands.update_all(now)
 
     def start(self, peer: Peer, now: float) -> None:
         """A driver or link is there (again): ask for its devices, and tell a link of ours."""
         if peer.kind is Kind.REMOTE:
-            peer.outbox.append(wire.get_properties(peer.limit_to, via=self._id), now)
+            peer.inlet.append(wire.get_properties(peer.limit_to, via=self._id), now)
             if peer.limit_to is None:
                 self._widen(peer, None, None, now)
-                self._ask_everybody(peer, now)
+                self.asking.ask_everybody(peer, now)
         else:
-            self._ask(peer, None, None, now)
+            self.asking.ask(peer, None, None, now)
 
     def claim(self, peer: Peer, device: str) -> bool:
-        """Make a peer the owner of a device, from before its definition on. False when somebody else has it.
-
-        Nobody owns the device without a name: what is said of it is refused.
-        """
-        if not device:
-            return False
-        owner = self.owners.setdefault(device, peer)
-        if owner is peer:
-            peer.devices[device] = None
-            self._version += 1
-        return owner is peer
+        """Make a peer the owner of a device, from before its definition on. False when somebody else has it."""
+        return self._ownership.claim(peer, device)
 
     def take_dirty(self) -> list[Peer]:
         """The peers that have had something new to be told since the last call."""
@@ -181,62 +144,36 @@ class Router:
         self._dirty.clear()
         return dirty
 
-    def demand(self, device: str, name: str) -> Demand:
-        """Which forms of a BLOB anybody wants now."""
-        if self._demand_version != self._version:
-            self._demand.clear()
-            self._demand_version = self._version
-        key = (device, name)
-        demand = self._demand.get(key)
-        if demand is None:
-            if len(self._demand) >= _MAX_ROUTES:
-                self._demand.clear()
-            inline = attached = False
-            owner = self.owners.get(device)
-            for peer in self.peers:
-                if peer is not owner and peer.wants_content(device, name):
-                    attached = attached or peer.outbox.attached
-                    inline = inline or not peer.outbox.attached
-            demand = self._demand[key] = Demand(inline, attached)
-        return demand
+    def mark_dirty(self, peer: Peer) -> None:
+        """A peer has something to be told after it had nothing."""
+        first = not self._dirty
+        self._dirty[peer] = None
+        if first:
+            self.listener.on_dirty()
+
+    # -- what the server itself says, and what it wants to know
+
+    def tell(self, peer: Peer, message: Routable, now: float) -> None:
+        """A message without device from the server itself to one peer. Should it come back by a link, it is known."""
+        if peer.link:
+            self._rings.remember(message, now)
+        peer.inlet.append(message, now)
 
     def tell_clients(self, text: str, now: float, timestamp: str | None = None) -> None:
         """A message from the server itself to everybody who is connected."""
         self._to_clients(wire.message(text, timestamp), now)
 
-    def tell_link(self, peer: Peer, message: Routable, now: float) -> None:
-        """A message without device from the server itself to one that it is linked to; known, should it come back."""
-        self._remember(message, now)
-        peer.outbox.append(message, now)
+    def demand(self, device: str, name: str) -> Demand:
+        """Which forms of a BLOB anybody wants now."""
+        return self._demands.of(device, name)
 
     def traffic(self) -> Counter[Property]:
         """How many updates without BLOB content were passed on, by device and name. Brings `Peer.told` up to date."""
-        for peer in self.peers:
-            for key, route in peer.routes.items():
-                self._add_up(key, route)
-        return self._passed.copy()
-
-    def _add_up(self, key: RouteKey, route: Route) -> None:
-        """Count what went along a route for those who received it: once in a while instead of for each message."""
-        if route.count:
-            about = key[1:]
-            if about in self._passed or len(self._passed) < _MAX_ROUTES:
-                self._passed[about] += route.count
-            for receiver in route.receivers:
-                receiver.note(about, route.count)
-            route.count = 0
-
-    def _forget_routes(self, peer: Peer) -> None:
-        for key, route in peer.routes.items():
-            self._add_up(key, route)
-        peer.routes.clear()
+        return self._routes.traffic()
 
     def outrun(self, peer: Peer) -> bool:
         """All who read this producer's small messages are far behind."""
-        route = peer.last_route
-        if route is None or route.version != self._version or not route.readers:
-            return False
-        return all(outbox.small > _SMALL_BACKLOG for outbox in route.readers)
+        return self._routes.outrun(peer)
 
     # -- messages
 
@@ -245,7 +182,7 @@ class Router:
         peer.received += 1
         tag = message.tag
         route = peer.routes.get((tag, message.device, message.name))
-        if route is not None and route.version == self._version and not message.blob:
+        if route is not None and route.version == self.peers.version and not message.blob:
             route.count += 1
             peer.last_route = route
             for append in route.appends:
@@ -257,7 +194,7 @@ class Router:
 
     def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
-        if peer.kind is Kind.CLIENT and not peer.interests and _is_libindi_server(message, device):
+        if peer.kind is Kind.CLIENT and not peer.interests and is_libindi_server(message, device):
             peer.chained = True
         if device is not None and device.startswith("*"):
             device = name = None
@@ -269,100 +206,29 @@ class Router:
             return
         if peer.kind is Kind.DRIVER and not known:
             self._complaints.say(logging.INFO, now, "%s: snooping on %s.%s", peer.label, shown(device), shown(name))
-        if device is None:
-            peer.conflicts.clear()
-            self._ask_everybody(peer, now)
-            return
-        owner = self.owners.get(device)
-        if owner is peer and peer.kind is not Kind.DRIVER and via_of(message):
+        owner = None if device is None else self.owners.get(device)
+        if device is not None and owner is peer and peer.kind is not Kind.DRIVER and via_of(message):
             self._lost_by_owner(peer, device, now)
             return
-        if device in peer.conflicts:
-            del peer.conflicts[device]
-            self._version += 1
+        self._ownership.settle(peer, device)
+        if device is None:
+            self.asking.ask_everybody(peer, now)
+            return
         if owner is not None:
             if owner is not peer and owner not in peer.rings:
-                self._ask(owner, device, name, now)
+                self.asking.ask(owner, device, name, now)
         elif peer.kind is Kind.DRIVER:
-            for chained in self._clients:
+            for chained in self.peers.clients:
                 if chained.chained:
-                    chained.outbox.append(wire.get_properties(device, name), now)
+                    chained.inlet.append(wire.get_properties(device, name), now)
 
     def _widen(self, peer: Peer, device: str | None, name: str | None, now: float) -> bool:
         """Remember what a peer wants to hear; False when it has asked for too much."""
         if not peer.interests.add(device, name):
-            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} devices and properties", now)
+            self._refuse(peer, "too many interests", None, f"more than {MAX_ENTRIES} devices and properties", now)
             return False
-        self._version += 1
+        self.peers.changed()
         return True
-
-    def _ask_everybody(self, asking: Peer, now: float) -> None:
-        """Ask all drivers for all they have, and links for each device of theirs that we know."""
-        for driver in self._drivers:
-            if driver is not asking:
-                self._ask(driver, None, None, now)
-        for device, owner in list(self.owners.items()):
-            if owner.kind is not Kind.DRIVER and owner is not asking and owner not in asking.rings:
-                self._ask(owner, device, None, now)
-
-    def _ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
-        """Ask for definitions; after many such requests in a short time this one waits, and equal ones with it."""
-        if self._may_ask(owner, now):
-            self._ask_now(owner, device, name, now)
-            return
-        held = owner.held_asks
-        held[(device, name)] = None
-        if len(held) > _MAX_HELD:
-            scopes = {(None if owner.kind is Kind.DRIVER else each, None) for each, _ in held}
-            held.clear()
-            held.update(dict.fromkeys(scopes))
-        self._held[owner] = None
-        if len(self._held) == 1 and self.on_held is not None:
-            self.on_held()
-
-    @property
-    def ask_interval(self) -> float:
-        """Seconds until the first of those to whom requests are held back may be sent one."""
-        return min(map(self._interval, self._held), default=0.0)
-
-    def _interval(self, owner: Peer) -> float:
-        """Seconds between requests for definitions to one driver or link while there are many."""
-        return ASK_INTERVAL * max(len(self._clients), 10) * owner.answer
-
-    def _may_ask(self, owner: Peer, now: float) -> bool:
-        """Take one of the requests that an owner may be sent now, if there is one."""
-        owner.asks = min(float(ASK_BURST), owner.asks + max(now - owner.asked, 0.0) / self._interval(owner))
-        owner.asked = now
-        if owner.asks < 1:
-            return False
-        owner.asks -= 1
-        return True
-
-    def ask_held(self, now: float) -> bool:
-        """Send what was held back, as far as it is time; whether there is more."""
-        for owner in list(self._held):
-            held = owner.held_asks
-            while held and self._may_ask(owner, now):
-                device, name = next(iter(held))
-                if device is None:
-                    held.clear()  # one for everything answers them all
-                else:
-                    del held[(device, name)]
-                self._ask_now(owner, device, name, now)
-            if not held:
-                del self._held[owner]
-        return bool(self._held)
-
-    def _ask_now(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
-        if owner.link and device is not None and self.owners.get(device, owner) is not owner:
-            return  # it has another owner by now: the link would take us for one who has lost it
-        owner.answer = max(float(owner.defined), owner.answer * _FORGETTING, 1.0)
-        owner.defined = 0
-        request = wire.get_properties(device, name, via=self._id if owner.link else None)
-        if isinstance(owner.outbox, DriverOutbox):
-            owner.outbox.append_replaceable(request, now)
-        else:
-            owner.outbox.append(request, now)
 
     def _enable_blob(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
@@ -380,10 +246,10 @@ class Router:
             self._refuse(peer, "unknown BLOB policy", device, text, now)
             return
         if not peer.blobs.set(device, name, policy):
-            self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} enableBLOB settings", now)
+            self._refuse(peer, "too many interests", None, f"more than {MAX_ENTRIES} enableBLOB settings", now)
             return
-        self._version += 1
-        self._update_demand(device, name, now)
+        self.peers.changed()
+        self._demands.update(device, name, now)
 
     def _definition(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
@@ -396,16 +262,12 @@ class Router:
             return
         if not self._own(peer, device, now, defined=True):
             return
-        peer.defined += 1
+        peer.requests.defined += 1
         self._announce_definition(peer, message, via, now)
         if message.tag == "defBLOBVector" and peer.kind is not Kind.DRIVER:
-            names = peer.blob_names.setdefault(device, set())
-            if len(names) < MAX_DEVICES:
-                names.add(message.name)
-            peer.asked_blobs.discard((device, message.name))  # a new definition knows of no earlier request
-            self._update_demand(device, message.name, now)
+            self._demands.defined(peer, device, message.name, now)
         if peer.kind is not Kind.DRIVER:
-            self._check_rings(now)
+            self._rings.check(now)
 
     def _update(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
@@ -417,7 +279,7 @@ class Router:
         if message.blob:
             self._frame(peer, message, now)
             return
-        route = self._route(peer, message)
+        route = self._routes.renew(peer, message, self._receivers(peer, message))
         route.count += 1
         peer.last_route = route
         for append in route.appends:
@@ -436,7 +298,7 @@ class Router:
                 continue
             if pace is None:
                 pace = Pace()
-            reader.outbox.append(message, now, pace.begin)
+            reader.inlet.append(message, now, pace.begin)
         if pace is not None:
             peer.pace_before, peer.pace = peer.pace, pace
 
@@ -447,50 +309,31 @@ class Router:
             if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
                 self._announce(peer, message, now)
             else:
-                self._refuse(
-                    peer, "not the owner", device, f"a message of {shown(device)}, which is not its device", now
-                )
+                text = f"a message of {shown(device)}, which is not its device"
+                self._refuse(peer, "not the owner", device, text, now)
             return
-        if peer.kind is Kind.CLIENT and not self.accept_links:
+        if peer.kind is Kind.CLIENT and not self._ownership.accept_links:
             self._refuse(peer, "not the owner", None, "a message although links are not accepted", now)
             return
         if message.device is not None:  # an empty one: not every client takes that for none
             attrs = message.element().attrs
             message = wire.message(attrs.get("message"), attrs.get("timestamp"))
-        if not self._is_new(peer, message, now):
+        if not self._rings.is_new(peer, message, now):
+            self.refused["circulating message"] += 1
             return
         if peer.kind is Kind.CLIENT:
             peer.link = True
         self._to_clients(message, now, source=peer)
-        for driver in self._drivers:
+        for driver in self.peers.drivers:
             if driver is not peer and driver.interests.everything:
-                self._replaceable(driver)(message, now)
-
-    def _is_new(self, peer: Peer, message: Routable, now: float) -> bool:
-        """False for a message without device that a link brings although it has been here already."""
-        seen = self._remember(message, now)
-        if peer.kind is Kind.DRIVER or seen is None or now - seen > _RECENT_SECONDS:
-            return True
-        self.refused["circulating message"] += 1
-        return False
-
-    def _remember(self, message: Routable, now: float) -> float | None:
-        """Note a message without device; when it was noted before."""
-        attrs = message.element().attrs
-        key = (attrs.get("timestamp"), attrs.get("message"))
-        recent = self._recent
-        seen = recent.pop(key, None)
-        recent[key] = now
-        if len(recent) > _RECENT:
-            recent.popitem(last=False)
-        return seen
+                driver.inlet.append_replaceable(message, now)
 
     def _to_clients(self, message: Routable, now: float, source: Peer | None = None) -> None:
         """A message without device: for all clients; what a link brings does not go on to a link."""
         linked = source is not None and source.link
-        for client in self._clients:
+        for client in self.peers.clients:
             if client is not source and not (linked and client.link):
-                client.outbox.append(message, now)
+                client.inlet.append(message, now)
 
     def _del_property(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
@@ -504,18 +347,23 @@ class Router:
         if owner is not peer:
             if owner is None and peer.kind is not Kind.CLIENT:
                 return  # gone already
-            self._refuse(
-                peer, "not the owner", device, f"a delProperty of {shown(device)}, which is not its device", now
-            )
+            text = f"a delProperty of {shown(device)}, which is not its device"
+            self._refuse(peer, "not the owner", device, text, now)
             if owner is not None and message.name is None and device in peer.conflicts:
                 self._offers_no_more(peer, owner, device, now)
             return
         self._announce(peer, message, now)
         if message.name is None:
             self._release(peer, device, now)
-        elif (names := peer.blob_names.get(device)) is not None:
-            names.discard(message.name)
-            peer.asked_blobs.discard((device, message.name))
+        else:
+            self._demands.deleted(peer, device, message.name)
+
+    def _ring_check(self, peer: Peer, message: Routable, now: float) -> None:
+        origin = self._rings.arrived(peer, message, now)
+        if origin is not None:
+            text = f"{peer.label} leads back to {origin.label}: what is behind the one is not shown to the other"
+            logger.warning("%s", text)
+            self.tell_clients(text, now)
 
     def _command(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
@@ -535,14 +383,14 @@ class Router:
             return
         if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
             self._widen(peer, device, message.name, now)  # who commands a property hears what becomes of it
-        owner.outbox.append(message, now)
-        if not (message.blob and isinstance(owner.outbox, Outbox)):
+        owner.inlet.append(message, now)
+        if owner.counts(message):
             owner.note((device, message.name))
         if peer.kind is not Kind.DRIVER and owner.outbox.full:
-            self._wait(peer, owner)
+            self.room.wait(peer, owner)
 
     def _ping(self, peer: Peer, message: Routable, now: float) -> None:
-        peer.outbox.expedite(wire.ping_reply(message.element().attrs.get("uid", "")), now)
+        peer.inlet.expedite(wire.ping_reply(message.element().attrs.get("uid", "")), now)
 
     # -- owners
 
@@ -551,59 +399,23 @@ class Router:
         owner = self.owners.get(device)
         if owner is peer:
             return True
-        if owner is not None:
-            self._conflict(peer, owner, device, now, defined)
+        if owner is None:
+            refusal = self._ownership.obtain(peer, device, defined=defined)
+            if refusal is None:
+                return True
+            self._refuse(peer, *refusal, now)
             return False
-        if peer.kind is Kind.CLIENT and not (self.accept_links and defined):
-            self._refuse(peer, "not the owner", device, f"something of {shown(device)}, which is not its device", now)
-            return False
-        if peer.kind is Kind.REMOTE and not defined:
-            self.refused["not yet defined"] += 1
-            return False
-        if peer.limit_to is not None and peer.limit_to != device:
-            self.refused["another device than the link is for"] += 1
-            return False
-        if len(peer.devices) >= MAX_DEVICES:
-            self._refuse(peer, "too many devices", None, f"more than {MAX_DEVICES} devices", now)
-            return False
-        if peer.kind is Kind.CLIENT:
-            peer.link = True
-        return self.claim(peer, device)
-
-    def _conflict(self, peer: Peer, owner: Peer, device: str, now: float, defined: bool) -> None:
-        """A device has one owner. A link that offers it as well is cut for this device, which ends every ring."""
-        self._refuse(
-            peer, "not the owner", device, f"something of {shown(device)}, which belongs to {owner.label}", now
-        )
-        if not defined or device in peer.conflicts:
-            return
-        if peer.kind is not Kind.DRIVER:
-            if peer.kind is Kind.CLIENT and not self.accept_links:
-                return
-            if len(peer.conflicts) < MAX_DEVICES:
-                peer.conflicts[device] = None
-            peer.link = True
-            self._version += 1
-        elif len(peer.conflicts) < MAX_DEVICES:
-            peer.conflicts[device] = None
-        if device in peer.told_conflicts or len(peer.told_conflicts) >= MAX_DEVICES:
-            return
-        peer.told_conflicts.add(device)
-        self.tell_clients(f"{peer.label} offers {shown(device)}, which {owner.label} has already: ignored there", now)
+        text = f"something of {shown(device)}, which belongs to {owner.label}"
+        self._refuse(peer, "not the owner", device, text, now)
+        if defined and self._ownership.contest(peer, device):
+            text = f"{peer.label} offers {shown(device)}, which {owner.label} has already: ignored there"
+            self.tell_clients(text, now)
+        return False
 
     def _release(self, peer: Peer, device: str, now: float) -> None:
-        """A device has no owner any more; links that offered it as well are asked for it."""
-        if self.owners.get(device) is not peer:
-            return
-        del self.owners[device]
-        peer.devices.pop(device, None)
-        for name in peer.blob_names.pop(device, ()):
-            peer.asked_blobs.discard((device, name))
-        self._version += 1
-        for other in self.peers:
-            if other is not peer and device in other.conflicts:
-                del other.conflicts[device]
-                self._ask(other, device, None, now)
+        """A device has no owner any more; those that offered it as well are asked for it."""
+        for other in self._ownership.release(peer, device):
+            self.asking.ask(other, device, None, now)
 
     def _lost_by_owner(self, peer: Peer, device: str, now: float) -> None:
         """A server asks us for a device that we have from it: it has none, and what it said before was overtaken.
@@ -618,66 +430,25 @@ class Router:
 
         It need not know that we have it, and then won't ask: our offer was never made when its own came first.
         """
-        del peer.conflicts[device]
-        self._version += 1
+        self._ownership.settle(peer, device)
         if peer.kind is not Kind.DRIVER and owner not in peer.rings and peer.interests.touches(device):
-            self._ask(owner, device, None, now)
-
-    # -- rings with libindi servers, which know no owners
-
-    def _check_rings(self, now: float) -> None:
-        """Ask, by a deletion of what nobody has, whether what libindi servers are told comes back by a link."""
-        for peer in self._clients:
-            if peer.chained and now - peer.probed >= _PROBE_INTERVAL:
-                peer.probed = now
-                token = os.urandom(8).hex()
-                self._remember_probe(token, peer)
-                peer.outbox.append(wire.del_property(RING_CHECK, token), now)
-
-    def _remember_probe(self, token: str, peer: Peer | None) -> None:
-        self._probes[token] = peer
-        if len(self._probes) > _RECENT:
-            self._probes.popitem(last=False)
-
-    def _ring_check(self, peer: Peer, message: Routable, now: float) -> None:
-        """A check has arrived: one of ours shows a ring, which is cut; another server's goes on, once."""
-        token = message.name or ""
-        if token not in self._probes:
-            if peer.link:
-                self._remember_probe(token, None)
-                for other in (*self._clients, *self._remotes):
-                    if other.link and other is not peer:
-                        other.outbox.append(message, now)
-            return
-        origin = self._probes[token]
-        if origin is None or origin not in self.peers or origin is peer or peer in origin.rings:
-            return
-        origin.rings.add(peer)
-        self._version += 1
-        text = f"{peer.label} leads back to {origin.label}: what is behind the one is not shown to the other"
-        logger.warning("%s", text)
-        self.tell_clients(text, now)
+            self.asking.ask(owner, device, None, now)
 
     # -- receivers
 
-    def _receivers(self, peer: Peer, message: Routable) -> Iterator[tuple[Peer, Callable[[Routable, float], None]]]:
+    def _receivers(self, peer: Peer, message: Routable) -> Iterator[tuple[Peer, Append]]:
         """Who is told what a peer says about its device, and how."""
         device = message.device
         assert device is not None
-        for others in (self._clients, self._remotes):
+        for others in (self.peers.clients, self.peers.remotes):
             for other in others:
                 if other is peer or device in other.conflicts or peer in other.rings:
                     continue
                 if other.wants(message):
-                    yield other, other.outbox.append
-        for driver in self._drivers:
+                    yield other, other.inlet.append
+        for driver in self.peers.drivers:
             if driver is not peer and driver.wants(message):
-                yield driver, self._replaceable(driver)
-
-    @staticmethod
-    def _replaceable(driver: Peer) -> Callable[[Routable, float], None]:
-        outbox = driver.outbox
-        return outbox.append_replaceable if isinstance(outbox, DriverOutbox) else outbox.append
+                yield driver, driver.inlet.append_replaceable
 
     def _announce(self, peer: Peer, message: Routable, now: float) -> None:
         """A rare message about a device: straight to all who want it."""
@@ -700,100 +471,28 @@ class Router:
                 append(plain, now)
             other.note(about)
 
-    def _route(self, peer: Peer, message: Routable) -> Route:
-        """Find out where updates like this one go, and remember it."""
-        key: RouteKey = (message.tag, message.device, message.name)
-        route = peer.routes.get(key)
-        if route is None:
-            if len(peer.routes) >= _MAX_ROUTES:
-                self._forget_routes(peer)
-            route = peer.routes[key] = Route()
-        self._add_up(key, route)
-        receivers = list(self._receivers(peer, message))
-        route.receivers = tuple(other for other, _ in receivers)
-        route.appends = tuple(append for _, append in receivers)
-        route.readers = tuple(other.outbox for other, _ in receivers if isinstance(other.outbox, Outbox))
-        route.version = self._version
-        return route
-
-    # -- BLOBs over links
-
-    def _update_demand(self, device: str, name: str | None, now: float) -> None:
-        """Ask the link that has a device for its BLOBs when the first one wants them, and no more after the last one.
-
-        Always with device and name: a libindi server takes anything less for the whole connection.
-        """
-        owner = self.owners.get(device)
-        if owner is None or owner.kind is Kind.DRIVER or not owner.blob_enable:
-            return
-        known = owner.blob_names.get(device, ())
-        names: Iterable[str] = known if name is None else [name] if name in known else []
-        for each in names:
-            wanted = any(self.demand(device, each))
-            asked = (device, each) in owner.asked_blobs
-            if wanted and not asked:
-                owner.asked_blobs.add((device, each))
-                owner.outbox.append(wire.enable_blob(device, each, ALSO), now)
-            elif asked and not wanted:
-                owner.asked_blobs.discard((device, each))
-                owner.outbox.append(wire.enable_blob(device, each, NEVER), now)
-
-    def _update_all_demand(self, now: float) -> None:
-        """Somebody is gone: what was asked for may be wanted no more."""
-        for peer in [*self._remotes, *self._clients]:
-            for device, name in list(peer.asked_blobs):
-                self._update_demand(device, name, now)
-
-    # -- waiting for room
-
-    def _wait(self, peer: Peer, driver: Peer) -> None:
-        driver.waiters.add(peer)
-        if not peer.waits_for:
-            peer.waits_for.add(driver)
-            self.on_pause(peer)
-        else:
-            peer.waits_for.add(driver)
-
-    def _room(self, driver: Peer) -> None:
-        waiters, driver.waiters = driver.waiters, set()
-        for peer in waiters:
-            peer.waits_for.discard(driver)
-            if not peer.waits_for:
-                self.on_resume(peer)
-
     # -- refusals
 
     def refuse(self, peer: Peer, reason: str, device: str | None, text: str, now: float) -> None:
         """A message was refused before it came here: count it, log it, and tell the peer if it is a client."""
         self._refuse(peer, reason, device, text, now, tell=peer.kind is Kind.CLIENT)
 
-    def _refuse(
-        self, peer: Peer, reason: str, device: str | None, text: str, now: float, *, tell: bool = False
-    ) -> None:
-        """Count what is not obeyed, log it once per peer and device; with `tell` let the sender know as well."""
-        self.refused[reason] += 1
-        peer.refused[reason] += 1
-        key = (reason, device)
-        if key not in peer.logged and len(peer.logged) < MAX_LOGGED:
-            peer.logged.add(key)
-            self._complaints.say(logging.WARNING, now, "%s sent %s: refused", peer.label, text)
-        if tell and peer.outbox.queued < _REPLY_BACKLOG:
-            peer.outbox.append(wire.message(f"refused: {text}", None, device), now)
 
-    def _side(self, peer: Peer) -> dict[Peer, None]:
-        return {Kind.CLIENT: self._clients, Kind.DRIVER: self._drivers, Kind.REMOTE: self._remotes}[peer.kind]
+class _PeerListener(QueueListener):
+    """Listens to the queue of one peer, for the router and for whoever listens to that."""
 
-    def _mark_dirty(self, peer: Peer) -> None:
-        if not self._dirty and self.on_dirty is not None:
-            self._dirty[peer] = None
-            self.on_dirty()
-        else:
-            self._dirty[peer] = None
+    def __init__(self, router: Router, peer: Peer) -> None:
+        self._router = router
+        self._peer = peer
 
+    def on_pending(self) -> None:
+        self._router.mark_dirty(self._peer)
 
-def _is_libindi_server(message: Routable, device: str | None) -> bool:
-    """A libindi server that reads from us begins with a getProperties whose device stands before the version.
+    def on_room(self) -> None:
+        self._router.room.found(self._peer)
 
-    Libindi's clients write them the other way round, and never ask for the device "*".
-    """
-    return device is not None and (device.startswith("*") or list(message.element().attrs) == ["device", "version"])
+    def on_lost(self, message: Routable, how: Loss) -> None:
+        self._router.listener.on_lost(self._peer, message, how)
+
+    def on_overflow(self) -> None:
+        self._router.listener.on_overflow(self._peer)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from indifast._parser import Tokenizer
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
+from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Pace, Peer
 from indifast.transport.blobs import routable
 from indifast.transport.shm import BlobTooLarge, DescriptorError, DescriptorQueue
@@ -58,6 +59,7 @@ class Connection:
         self._descriptors: DescriptorQueue | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
+        self._outrun: tuple[Outbox, ...] = ()  # those of whom one is waited for
         self._lost = False
 
     # -- the stream
@@ -202,8 +204,9 @@ class Connection:
         elif self.core.router.outrun(self.peer):
             route = self.peer.last_route
             assert route is not None
+            self._outrun = route.readers
             for outbox in route.readers:
-                outbox.on_low = self._end_pace
+                outbox.when_low(self._end_pace)
         else:
             return
         self.pauses += 1
@@ -216,4 +219,7 @@ class Connection:
             self._pace_timer = None
             if self._pace is not None:
                 self._pace.on_begun = None
+            for outbox in self._outrun:
+                outbox.not_when_low(self._end_pace)
+            self._outrun = ()
             self.resume("pace")

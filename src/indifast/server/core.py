@@ -14,9 +14,12 @@ from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
-from indifast.routing.outbox import Outbox, Property
-from indifast.routing.peer import MAX_LOGGED, Kind, Peer
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.frames import Property
+from indifast.routing.listeners import Loss, RouterListener
+from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
+from indifast.routing.tap import TapFunction
 from indifast.server.connections import Connection
 from indifast.transport.loop import end_of_turn
 from indifast.transport.stream import Stream, read_buffer
@@ -33,7 +36,7 @@ _ASK_TICK = 0.05  # seconds after which to look again at what is held back, at t
 _CHECKS_PER_TIMEOUT = 4
 
 
-class Core:
+class Core(RouterListener):
     """Connects streams and drivers in this process with the router, for as long as the server runs.
 
     Everything happens on the event loop's thread. What is received in one turn of the loop is written at the end of it:
@@ -49,7 +52,9 @@ class Core:
         newest_wins: bool = False,
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
+        tap: TapFunction | None = None,
     ) -> None:
+        """`tap` sees all traffic."""
         self.limits = limits
         self.newest_wins = newest_wins
         self.newest_wins_of: frozenset[Property] = frozenset()
@@ -57,16 +62,14 @@ class Core:
         self.command_timeout = command_timeout
         self.loop = asyncio.get_running_loop()
         self._at_end_of_turn = end_of_turn(self.loop)
-        self.router = Router(
-            accept_links=accept_links, on_pause=self._pause, on_resume=self._resume, on_dirty=self._flush_soon
-        )
-        self.router.on_held = self._ask_later
+        self.router = Router(self, accept_links=accept_links, tap=tap)
+        self._tap = tap
+        self.route = self.router.receive if tap is None else self._route_tapped
+        """Takes one message from a peer: who, message, when."""
         self._asking: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
         self.complaints = Complaints(logger)
         """Of what peers do; each one's own limit begins anew whenever it connects."""
-        self.tap: Callable[[str, Peer, Routable], None] | None = None
-        """Told "from" or "to", the peer, and each message that it says or is told. To be set before any peer comes."""
         self.held = 0
         """Bytes of all unfinished elements."""
         self.max_held = max(int(limits.partial_memory * _memory()), 1 << 20)
@@ -90,8 +93,6 @@ class Core:
         connection = Connection(self, peer, stream, on_lost, forgiving=forgiving)
         self.connections[peer] = connection
         self.attach(peer, stream.wake)
-        if isinstance(peer.outbox, Outbox):
-            peer.outbox.on_overflow = connection.overflow
         if peer.kind is not Kind.CLIENT:
             self.router.start(peer, time.monotonic())
         stream.start(connection, peer.outbox)
@@ -100,9 +101,6 @@ class Core:
         """A peer takes part; `wake` tells it that its outbox has something."""
         self._wakes[peer] = wake
         if peer not in self.router.peers:
-            peer.outbox.on_drop = lambda message, how: self._log_loss(peer, message, how)
-            if self.tap is not None:
-                self._tap_outbox(peer, self.tap)
             self.router.attach(peer)
 
     def lose(self, peer: Peer) -> None:
@@ -113,8 +111,6 @@ class Core:
     def remove(self, peer: Peer) -> None:
         """A peer is gone for good."""
         self._forget(peer)
-        if isinstance(peer.outbox, Outbox):
-            peer.outbox.on_overflow = None  # routes may know the outbox for a while; the connection should go now
         self._waiting_since.pop(peer, None)
         self.router.detach(peer, time.monotonic())
 
@@ -130,11 +126,9 @@ class Core:
         outbox.newest_wins_of = self.newest_wins_of
         return outbox
 
-    def _log_loss(self, peer: Peer, message: Routable, how: str) -> None:
-        """Once per peer, property and kind of loss; the counters tell how many."""
-        key = (f"{how} {message.name}", message.device)
-        if key not in peer.logged and len(peer.logged) < MAX_LOGGED:
-            peer.logged.add(key)
+    def on_lost(self, peer: Peer, message: Routable, how: Loss) -> None:
+        """Log it once per peer, property and kind of loss; the counters tell how many."""
+        if peer.to_be_logged(f"{how} {message.name}", message.device):
             self.complaints.say(
                 logging.WARNING,
                 time.monotonic(),
@@ -147,31 +141,28 @@ class Core:
                 peer.outbox.queued,
             )
 
-    def _tap_outbox(self, peer: Peer, tap: Callable[[str, Peer, Routable], None]) -> None:
-        """Have everything reported that is put into the outbox of a peer."""
-        for method in ("append", "append_replaceable", "expedite"):
-            put = getattr(peer.outbox, method, None)
-            if put is not None:
-
-                def put_and_tell(message: Routable, *args: object, put: Callable[..., None] = put) -> None:
-                    tap("to", peer, message)
-                    put(message, *args)
-
-                setattr(peer.outbox, method, put_and_tell)
+    def on_overflow(self, peer: Peer) -> None:
+        """It is disconnected."""
+        connection = self.connections.get(peer)
+        if connection is not None:
+            connection.overflow()
 
     # -- batches
 
     def receive(self, peer: Peer, messages: list[Routable], connection: Connection) -> None:
         """Route what one read brought. What comes of it is written at the end of this turn of the loop."""
         now = time.monotonic()
-        receive = self.router.receive
+        route = self.route
         self._read_from.append(connection)
         if not self._flush_due:
-            self._flush_soon()
+            self.on_dirty()
         for message in messages:
-            if self.tap is not None:
-                self.tap("from", peer, message)
-            receive(peer, message, now)
+            route(peer, message, now)
+
+    def _route_tapped(self, peer: Peer, message: Routable, now: float) -> None:
+        assert self._tap is not None
+        self._tap("from", peer, message)
+        self.router.receive(peer, message, now)
 
     def flush(self) -> None:
         """Wake those who have something new to be told; then stop reading those who go too fast for them."""
@@ -186,21 +177,22 @@ class Core:
         if self._check is None and not self._closed:
             self._schedule_check()
 
-    def _flush_soon(self) -> None:
+    def on_dirty(self) -> None:
+        """Write what there is at the end of this turn of the loop."""
         if not self._flush_due:
             self._flush_due = True
             self._at_end_of_turn(self.flush)
 
-    def _ask_later(self) -> None:
+    def on_held(self) -> None:
         """Requests for definitions are held back: send them by and by."""
         if self._asking is None and not self._closed:
             # Another one's requests may be due earlier than those that the timer was set for.
-            self._asking = self.loop.call_later(min(self.router.ask_interval, _ASK_TICK), self._ask_held)
+            self._asking = self.loop.call_later(min(self.router.asking.interval, _ASK_TICK), self._ask_held)
 
     def _ask_held(self) -> None:
         self._asking = None
-        if self.router.ask_held(time.monotonic()):
-            self._ask_later()
+        if self.router.asking.ask_held(time.monotonic()):
+            self.on_held()
 
     # -- what takes too long
 
@@ -251,14 +243,16 @@ class Core:
 
     # -- pauses
 
-    def _pause(self, peer: Peer) -> None:
+    def on_pause(self, peer: Peer) -> None:
+        """It is not read, but not for longer than `command_timeout`."""
         self._waiting_since[peer] = time.monotonic()
         self.watch()
         connection = self.connections.get(peer)
         if connection is not None:
             connection.pause("command")
 
-    def _resume(self, peer: Peer) -> None:
+    def on_resume(self, peer: Peer) -> None:
+        """It is read again."""
         self._waiting_since.pop(peer, None)
         connection = self.connections.get(peer)
         if connection is not None:

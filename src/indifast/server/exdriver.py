@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from indifast.protocol.backoff import pause_after
-from indifast.routing.outbox import DriverOutbox
+from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.process import Child, spawn
 from indifast.transport.stream import Stream

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
-from indifast.routing.outbox import DriverOutbox, Outbox
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
+from indifast.routing.tap import TapFunction
 from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
 from indifast.server.locallink import LocalLink
 from indifast.server.remote import RemoteConnection
@@ -373,11 +375,15 @@ class IPyServer:
         router.tell_clients(message, now, stamp)
         for peer in self._linked():
             if peer.limit_to is None:
-                router.tell_link(peer, wire.message(message, stamp), now)
+                router.tell(peer, wire.message(message, stamp), now)
 
     def _linked(self) -> list[Peer]:
         """The servers at the other ends of our links that are up."""
         return [remote.peer for remote in self.remotes if remote.connected and remote.peer is not None]
+
+    def _tap(self) -> TapFunction | None:
+        """Who sees all traffic."""
+        return self._log_traffic if logger.isEnabledFor(logging.DEBUG) else None
 
     def _make_core(self) -> Core:
         core = Core(
@@ -386,11 +392,10 @@ class IPyServer:
             newest_wins=self.newest_wins is True,
             read_timeout=self._read_timeout,
             command_timeout=self._command_timeout,
+            tap=self._tap(),
         )
         if not (isinstance(self.newest_wins, bool) or callable(self.newest_wins)):
             core.newest_wins_of = frozenset((device, name) for device, name in self.newest_wins)
-        if logger.isEnabledFor(logging.DEBUG):
-            core.tap = self._log_traffic
         return core
 
     def _log_traffic(self, direction: str, peer: Peer, message: Routable) -> None:
@@ -521,10 +526,7 @@ class IPyServer:
             assert isinstance(outbox, Outbox)
             told = outbox.sent_messages - sum(outbox.frames_sent.values())
             if self._heard.get(peer) == told and not outbox.queued:
-                if peer.kind is Kind.REMOTE:
-                    self._core.router.tell_link(peer, text, now)
-                else:
-                    outbox.append(text, now)
+                self._core.router.tell(peer, text, now)
                 told += 1
             self._heard[peer] = told
         self._schedule_keepalive()
@@ -558,7 +560,7 @@ def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
     for message in outbox.waiting():
         key = property_text(message.device, message.name)
         queued[key] = queued.get(key, 0) + 1
-        if message.tag != "getProperties" and not (message.blob and isinstance(outbox, Outbox)):
+        if peer.counts(message):
             sent[(message.device, message.name)] -= 1
     counters: dict[str, Mapping[tuple[str | None, str | None], int]]
     counters = {"replaced": outbox.replaced, "dropped": outbox.dropped}

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
 from indifast.routing.link import Demand
-from indifast.routing.outbox import Outbox
-from indifast.routing.peer import Pace, Peer
+from indifast.routing.peer import Peer
 from indifast.server.connections import FRAME_PAUSE
 
 if TYPE_CHECKING:
@@ -41,16 +40,15 @@ class LocalLink:
     def send(self, message: Routable) -> None:
         """Route a message; it is written in the next turn of the loop, with all that is sent until then."""
         if not self.closed:
-            core = self._core
-            if core.tap is not None:
-                core.tap("from", self._peer, message)
-            core.router.receive(self._peer, message, time.monotonic())
+            self._core.route(self._peer, message, time.monotonic())
 
     async def paced(self, device: str, name: str) -> None:
         """Wait until the fastest interested reader has begun to take the newest BLOB, at most 100 ms."""
         pace = self._peer.pace
         if pace is not None and not pace.begun and not self.closed:
-            await self._until(lambda wake: _on_begun(pace, wake))
+            begun = asyncio.Event()
+            pace.on_begun = begun.set
+            await _in_time(begun)
 
     async def not_full(self) -> None:
         """Let the others have their turn now and then; wait a moment when all readers are far behind."""
@@ -61,8 +59,14 @@ class LocalLink:
         if self._core.router.outrun(self._peer):
             route = self._peer.last_route
             assert route is not None
-            readers = route.readers
-            await self._until(lambda wake: _on_low(readers, wake))
+            readers, low = route.readers, asyncio.Event()
+            for outbox in readers:
+                outbox.when_low(low.set)
+            try:
+                await _in_time(low)
+            finally:
+                for outbox in readers:
+                    outbox.not_when_low(low.set)
 
     def receive(self) -> Element | None:
         """The next waiting message for the driver, but for those for which there is no memory."""
@@ -93,20 +97,9 @@ class LocalLink:
         if self._callback is not None:
             self._callback()
 
-    @staticmethod
-    async def _until(ask: Callable[[Callable[[], None]], None]) -> None:
-        """Wait for a call back, at most as long as any producer waits for its readers."""
-        called = asyncio.Event()
-        ask(called.set)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FRAME_PAUSE):
-                await called.wait()
 
-
-def _on_begun(pace: Pace, wake: Callable[[], None]) -> None:
-    pace.on_begun = wake
-
-
-def _on_low(outboxes: tuple[Outbox, ...], wake: Callable[[], None]) -> None:
-    for outbox in outboxes:
-        outbox.on_low = wake
+async def _in_time(event: asyncio.Event) -> None:
+    """Wait for it, at most as long as any producer waits for its readers."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FRAME_PAUSE):
+            await event.wait()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
 from indifast.recording import Direction, Party, Recorder
-from indifast.routing.outbox import Outbox
+from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Kind, Peer
-from indifast.routing.router import RING_CHECK
+from indifast.routing.rings import RING_CHECK
 from indifast.transport.blobs import BlobMessage
 
 if TYPE_CHECKING:

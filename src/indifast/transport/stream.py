@@ -269,11 +269,9 @@ class Stream:
     # -- for the owner
 
     def start(self, receiver: Receiver, outbox: Queue) -> None:
-        """Begin to read and write. An outbox whose `on_pending` nobody has set wakes this stream by itself."""
+        """Begin to read and write. Whoever fills the outbox calls `wake` or `wake_soon` when it has something."""
         self._receiver = receiver
         self._outbox = outbox
-        if getattr(outbox, "on_pending", self) is None:
-            outbox.on_pending = self.wake_soon  # type: ignore[attr-defined]
         if self._life is CLOSED:  # before it began
             self._loop.call_soon(self._tell_lost, None)
             return

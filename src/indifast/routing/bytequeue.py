@@ -1,0 +1,469 @@
+"""What waits to be written to one peer, in order: messages in, bytes out, and nothing is given up.
+
+Nothing here knows a socket or a clock: messages come in by `append`, bytes go out by `take` and `sent`, and the time is
+an argument (seconds, monotonic).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+
+from indifast.protocol.message import Buffer, Routable
+from indifast.routing.dropnotes import DropNote
+from indifast.routing.frames import Frame, Order
+from indifast.routing.listeners import NOBODY, QueueListener
+from indifast.routing.offer import JOIN, Offer, Pieces
+
+
+class ByteQueue:
+    """Messages in order, out as bytes. It drops nothing: for the side that can wait for its one peer.
+
+    `attached` selects the form with descriptors (the peer is on a Unix socket); `terminator` follows each message;
+    `full_at` bytes make the queue `full`, for those who can be asked to wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        attached: bool = False,
+        terminator: bytes = b"",
+        full_at: int | None = None,
+        listener: QueueListener = NOBODY,
+    ) -> None:
+        self.listener = listener
+        """Whoever sees to the queue."""
+        self.attached = attached
+        self.queued = 0
+        """Bytes of all messages that are not yet written to their end."""
+        self.messages = 0
+        """Messages that are not yet written to their end."""
+        self.sent_messages = 0
+        self.sent_bytes = 0
+        self.progress = 0.0
+        """When the peer last took a byte, or when the queue last began to fill."""
+        self._terminator = terminator
+        self._full_at = full_at
+        self._was_full = False
+        self._items: deque[Routable | Frame] = deque()
+        self._urgent: deque[Routable] = deque()
+        self._rest: deque[Buffer] = deque()  # what is left of the message that was begun
+        self._started: Routable | Frame | None = None
+        self._growing: Frame | None = None  # the started message, as long as not all of its pieces were taken
+        self._grown = 0  # how many were
+        self._frames: Order = OrderedDict()  # the unstarted ones among the items that are to stay
+        self._gaps = 0  # slots among the items that are empty
+        self._notified = False  # the listener knows, and there still is something
+        self._blocked = False  # the first of the items, or more of the one that was begun, is not ready
+        self._offer = Offer()
+
+    # -- in
+
+    def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """Queue a message behind the others. `begun` is called when the first byte of a BLOB message is written."""
+        if message.blob:
+            frame = Frame(message, begun)
+            self._items.append(frame)
+            self._enlist(frame, self._frames)
+        else:
+            self._items.append(message)
+            self.queued += message.size
+        self.messages += 1
+        if not self._notified:
+            self._notify(now)
+
+    def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """Queue a message that a newer one may stand for; here it stays all the same."""
+        self.append(message, now, begun)
+
+    def expedite(self, message: Routable, now: float) -> None:
+        """Queue a small message ahead of everything that is not yet begun: the answer to a ping."""
+        self._urgent.append(message)
+        self.queued += message.size
+        self.messages += 1
+        if not self._notified or (self._blocked and self._growing is None):
+            self._notified = False
+            self._notify(now, urgent=True)
+
+    def _enlist(self, frame: Frame, order: Order) -> None:
+        """Count a frame that waits; the first two are encoded ahead, so that the peer never waits for the encoder."""
+        self.queued += frame.size
+        frame.order = order
+        order[frame] = None
+        if len(order) <= 2:
+            self._ask(frame)
+
+    def _ask(self, frame: Frame) -> None:
+        """See that the form of a frame is made."""
+        message = frame.message
+        if message is not None and message.blob and not frame.asked and message.parts(self.attached) is None:
+            frame.asked = True
+            message.when_ready(self.attached, self._made_ready)
+
+    def _made_ready(self) -> None:
+        if self._blocked:
+            self._blocked = False
+            if (self._items or self._growing is not None) and not self._notified:
+                self._notified = True
+                self.listener.on_pending()
+
+    def _notify(self, now: float, urgent: bool = False) -> None:
+        if self._blocked and not (urgent and self._growing is None):
+            return
+        self._notified = True
+        self.progress = now
+        self.listener.on_pending()
+
+    # -- out
+
+    @property
+    def pending(self) -> bool:
+        """Something could be written now."""
+        if self._growing is not None:
+            return bool(self._rest) or not self._blocked
+        return bool(self._rest or self._urgent or (self._items and not self._blocked))
+
+    @property
+    def full(self) -> bool:
+        """Those who can wait should: the listener is told when there is room again."""
+        if self._full_at is not None and self.queued > self._full_at:
+            self._was_full = True
+            return True
+        return False
+
+    def take(self, max_bytes: int, max_parts: int) -> tuple[list[Buffer], Sequence[int]]:
+        """What to write next, and the descriptors that go with its first byte; nothing is removed.
+
+        At least one piece when something is pending; about `max_bytes` otherwise (pieces are not cut). `sent` must tell
+        what was written of it, 0 included, before the next `take`.
+        """
+        offer = self._offer
+        offer.withdraw()
+        if self._growing is not None:
+            self._grow(self._growing)
+        if not self._rest and self._growing is None:
+            if len(self._items) == 1 and not self._urgent:
+                only = self._items[0]
+                if not isinstance(only, Frame) and only.size <= JOIN:
+                    return self._offer_only(only), ()
+            self._skip_empty()
+        out: list[Buffer] = list(islice(self._rest, max_parts))
+        offer.total = sum(map(len, out))
+        if offer.total >= max_bytes or len(out) >= max_parts or self._growing is not None:
+            offer.whole = len(out) == len(self._rest) and self._growing is None
+            return out, ()
+        pieces = Pieces(out, offer.total, max_bytes, max_parts)
+        waiting = chain(self._urgent, self._items)
+        gaps = 0
+        while (frame := self._offer_small(waiting, pieces)) is not None:
+            if frame.message is None:
+                gaps += 1
+            elif not self._offer_frame(frame, pieces):
+                break
+        offer.urgent = min(len(self._urgent), len(offer.messages))
+        offer.total = pieces.total
+        if gaps:
+            self._close_gaps(gaps)
+        return pieces.finish(), pieces.fds
+
+    def _offer_only(self, message: Routable) -> list[Buffer]:
+        """A small message that has the queue to itself, as commands and their answers mostly do: the short way."""
+        parts = message.parts(self.attached)
+        assert parts is not None
+        piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
+        self._offer.alone = message
+        self._offer.total = len(piece)
+        return [piece]
+
+    def _offer_small(self, waiting: Iterator[Routable | Frame], pieces: Pieces) -> Frame | None:
+        """Offer messages without content up to a frame, which is returned; None: nothing else, or no room for more."""
+        offer = self._offer
+        attached, terminator = self.attached, self._terminator
+        run, room = pieces.run, pieces.room
+        for message in waiting:
+            if isinstance(message, Frame):
+                return message
+            parts = message.parts(attached)
+            assert parts is not None
+            if len(parts) == 1 and (size := len(parts[0])) <= JOIN:  # as a rule: without a call of another method
+                run.append(parts[0])
+                pieces.copied += size
+                if terminator:
+                    run.append(terminator)
+                    size += len(terminator)
+                pieces.total += size
+                room -= size
+            else:
+                size, whole = pieces.add(parts)
+                if not (whole or size):
+                    return None
+                if not whole:
+                    offer.whole = False
+                    room = 0
+                else:
+                    if terminator:
+                        size += pieces.end(terminator)
+                    room = pieces.room
+            offer.messages.append(message)
+            offer.sizes.append(size)
+            if room <= 0:
+                return None
+        return None
+
+    def _offer_frame(self, frame: Frame, pieces: Pieces) -> bool:
+        """Offer a message that has a frame; False when nothing behind it can be written together with it."""
+        parts = frame.parts(self.attached)
+        growing = frame.growing(self.attached)
+        if parts is None:
+            self._wait_for(frame, first=pieces.empty)
+            return False
+        fds = frame.fds() if self.attached else ()
+        if fds:
+            if not pieces.empty:
+                return False  # descriptors travel with the first byte of what is written
+            pieces.fds = pieces.fds or fds
+        size, whole = pieces.add(parts)
+        if not (whole or size):
+            return False
+        whole = whole and not growing
+        if whole and parts and self._terminator:
+            size += pieces.end(self._terminator)
+        offer = self._offer
+        offer.messages.append(frame)
+        offer.sizes.append(size)
+        offer.frames = frame.offered = True
+        if not whole:
+            offer.whole = False
+        return whole and pieces.room > 0
+
+    def _close_gaps(self, gaps: int) -> None:
+        """So many empty slots stand among the items that are offered: nobody is to pass them a second time."""
+        offered = self._offer.messages[self._offer.urgent :]
+        for _ in range(len(offered) + gaps):
+            self._items.popleft()
+        self._items.extendleft(reversed(offered))
+        self._gaps -= gaps
+
+    def _skip_empty(self) -> None:
+        """Pass over slots that were left empty, and BLOBs that turned out to have no form."""
+        items = self._items
+        while items and isinstance(frame := items[0], Frame) and not isinstance(frame.message, DropNote):
+            if frame.message is None:
+                items.popleft()
+                self._gaps -= 1
+                continue
+            parts = frame.parts(self.attached)
+            if parts is None or len(parts):
+                return
+            items.popleft()
+            self._begin(frame)
+            self._finish(frame)
+        if not self.pending:
+            self._notified = False
+
+    def _wait_for(self, frame: Frame, *, first: bool) -> None:
+        """The next message is not ready: order is kept, so all behind it waits with it."""
+        assert frame.message is not None
+        if not frame.asked:  # even if it has become ready since `take` looked: its callbacks are still to come
+            frame.asked = True
+            frame.message.when_ready(self.attached, self._made_ready)
+        self._blocked = True
+        if first:
+            self._notified = False
+
+    def _grow(self, frame: Frame) -> None:
+        """Take over the pieces that the message which is being written has got since."""
+        parts = frame.parts(self.attached)
+        growing = frame.growing(self.attached)
+        assert parts is not None
+        known, self._grown = self._grown, len(parts)
+        self._rest.extend(islice(parts, known, self._grown))
+        if growing:
+            if not self._rest:
+                assert frame.message is not None
+                self._blocked = True
+                self._notified = False
+                frame.message.when_ready(self.attached, self._made_ready)
+            return
+        self._growing = None
+        if self._terminator:
+            self._rest.append(self._terminator)
+        if not self._rest:
+            self._started = None
+            self._finish(frame)
+            self._after_removal()
+
+    # -- what was written
+
+    def sent(self, nbytes: int, now: float) -> None:
+        """So many bytes of what `take` gave were written."""
+        offer = self._offer
+        if nbytes:
+            self.progress = now
+            self.sent_bytes += nbytes
+            alone = offer.alone
+            if alone is not None:
+                if nbytes == offer.total:
+                    self._items.popleft()
+                    self._finish_small(1, alone.size)
+                else:
+                    offer.messages.append(alone)
+                    offer.sizes.append(offer.total)
+                    self._sent_some(nbytes)
+            elif nbytes == offer.total and offer.whole:
+                self._sent_all()
+            else:
+                self._sent_some(nbytes)
+        offer.withdraw()
+        self._after_removal()
+
+    def _sent_all(self) -> None:
+        """All that was offered is written."""
+        offer = self._offer
+        if self._started is not None:
+            self._rest.clear()
+            self._finish(self._started)
+            self._started = None
+        if offer.frames:
+            for message in offer.messages:
+                self._remove_first()
+                self._begin(message)
+                self._finish(message)
+            return
+        # none of it had content: the many small messages of a flood
+        for _ in range(offer.urgent):
+            self._urgent.popleft()
+        popleft = self._items.popleft
+        for _ in range(len(offer.messages) - offer.urgent):
+            popleft()
+        self._finish_small(len(offer.messages), sum([message.size for message in offer.messages]))
+
+    def _sent_some(self, nbytes: int) -> None:
+        """Walk over the messages that were offered, up to the byte that was reached."""
+        if self._started is not None:
+            nbytes = self._shorten_rest(nbytes)
+            if self._rest or self._growing is not None:
+                return
+            self._finish(self._started)
+            self._started = None
+        for message, size in zip(self._offer.messages, self._offer.sizes, strict=True):
+            if not nbytes and size:
+                return
+            parts = message.parts(self.attached)
+            growing = isinstance(message, Frame) and message.growing(self.attached)
+            assert parts is not None
+            self._remove_first()
+            self._begin(message)
+            self._grown = len(parts)
+            self._rest.extend(islice(parts, self._grown))
+            if growing:
+                assert isinstance(message, Frame)
+                self._growing = message
+            elif self._terminator and parts:
+                self._rest.append(self._terminator)
+            nbytes = self._shorten_rest(nbytes)
+            if self._rest or growing:
+                self._started = message
+                return
+            self._finish(message)
+
+    def _shorten_rest(self, nbytes: int) -> int:
+        """Take what was written off the rest of the started message; returns the bytes that went beyond it."""
+        rest = self._rest
+        while rest and nbytes >= len(rest[0]):
+            nbytes -= len(rest.popleft())
+        if rest and nbytes:
+            rest[0] = memoryview(rest[0])[nbytes:]
+            return 0
+        return nbytes
+
+    def _remove_first(self) -> None:
+        """The next message leaves its queue: an urgent one first, as long as the offer had any."""
+        if self._offer.urgent:
+            self._offer.urgent -= 1
+            self._urgent.popleft()
+        else:
+            self._items.popleft()
+
+    def pop(self) -> Routable | None:
+        """The next whole message, for a reader in this process; None when there is none."""
+        while self._urgent or self._items:
+            item = self._urgent.popleft() if self._urgent else self._items.popleft()
+            message = item.message if isinstance(item, Frame) else item
+            if message is None:
+                self._gaps -= 1
+                continue
+            self._begin(item)
+            self._finish(item)
+            self._after_removal()
+            return message
+        self._after_removal()
+        return None
+
+    # -- for those who keep more books about what waits
+
+    def _begin(self, message: Routable | Frame) -> None:
+        """The first byte of a message was written: from now on it is finished whatever happens."""
+        if not isinstance(message, Frame):
+            return
+        message.started = True
+        inner = message.message
+        if isinstance(inner, DropNote):
+            return
+        assert inner is not None
+        order = message.order
+        order.pop(message, None)  # unless it stands aside
+        self._leave(message)
+        if order and inner.blob:
+            self._ask(next(iter(order)))
+        if message.begun is not None:
+            begun, message.begun = message.begun, None
+            begun()
+
+    def _leave(self, frame: Frame) -> None:
+        """A frame waits no longer."""
+
+    def _finish(self, message: Routable | Frame) -> None:
+        """A message is written to its end."""
+        self.queued -= message.size
+        self.messages -= 1
+        self.sent_messages += 1
+
+    def _finish_small(self, count: int, size: int) -> None:
+        """So many messages without content, of so many bytes together, are written to their ends."""
+        self.queued -= size
+        self.messages -= count
+        self.sent_messages += count
+
+    def _after_removal(self) -> None:
+        """Something may have been written, or forgotten."""
+        if not self.pending:
+            self._notified = False
+        if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
+            self._was_full = False
+            self.listener.on_room()
+
+    # -- what there is
+
+    def stalled(self, now: float, timeout: float) -> bool:
+        """The peer has taken nothing for so many seconds, although there was something to take."""
+        if not self.pending:
+            self.progress = now
+        return now - self.progress > timeout
+
+    def waiting(self) -> Iterator[Routable]:
+        """All messages that are not begun, in order: for statistics."""
+        for item in chain(self._urgent, self._items):
+            message = item.message if isinstance(item, Frame) else item
+            if message is not None:
+                yield message
+
+    def clear(self) -> None:
+        """Forget everything: the peer is gone."""
+        self._offer.withdraw()
+        for queue in (self._items, self._urgent, self._rest, self._frames):
+            queue.clear()
+        self._started = self._growing = None
+        self.queued = self.messages = self._gaps = 0
+        self._after_removal()

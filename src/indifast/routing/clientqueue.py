@@ -1,0 +1,207 @@
+"""What waits to be written to a client or a link, and what of it is given up when that reads slowly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.protocol.message import Routable
+from indifast.routing.dropnotes import DropNote, DropNotes
+from indifast.routing.frames import Frame, Property, compact
+from indifast.routing.listeners import NOBODY, QueueListener
+from indifast.routing.losses import LossyQueue, count
+from indifast.routing.replacing import SEALING, Replaceable, Replacements
+
+_LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
+_COMPACT = 256 << 10  # bytes of them from which on further ones are kept as they are written
+
+
+class Outbox(LossyQueue):
+    """Messages towards a client or a link, with the rules for one that reads slowly.
+
+    * Everything keeps its order.
+    * While more than `limits.stream` bytes of BLOBs wait, a waiting set with streamed content (`format` contains
+      "stream"; with `newest_wins` any) is replaced by a newer one that has content for every member the older one has.
+      Replaced a second time before anything of it was sent, a property keeps its place, so that it can't be put off for
+      ever; where a set without content follows that place, the older frame stays as well, one per property.
+    * While more than `limits.queue` bytes of BLOBs wait, the oldest is dropped; a note to the client takes its place:
+      one for each property, and from a thousand on one for all others.
+    * A message that was begun is finished, and counts for none of the limits. Sets without content are never dropped.
+    * More than `limits.small_queue` bytes of messages without content: `on_overflow`, once; the peer can't be helped.
+    """
+
+    def __init__(
+        self,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        attached: bool = False,
+        terminator: bytes = b"",
+        newest_wins: bool = False,
+        listener: QueueListener = NOBODY,
+    ) -> None:
+        super().__init__(attached=attached, terminator=terminator, full_at=2 * limits.queue, listener=listener)
+        self.newest_wins = newest_wins
+        self.newest_wins_of: frozenset[Property] = frozenset()
+        """Properties for which newest_wins holds whatever the connection has."""
+        self.small = 0
+        """Bytes of messages without BLOB content."""
+        self.blobs = 0
+        """Bytes of the BLOBs that wait and are not begun."""
+        self.frames_sent: Counter[Property] = Counter()
+        """Frames that were begun, by property; each is finished unless the connection ends."""
+        self._limits = limits
+        self._overflown = False
+        self._replacements = Replacements()
+        self._notes = DropNotes()
+        self._when_low: dict[Callable[[], None], None] = {}
+
+    # -- in
+
+    def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """Queue a message behind the others; see `ByteQueue.append`."""
+        if message.blob:
+            self._append_blob(message, begun)
+        else:
+            if self.small > _COMPACT:
+                message = compact(message)
+            self._items.append(message)
+            self.queued += message.size
+            self.messages += 1
+            self.small += message.size
+            if self._replacements.known and message.tag in SEALING:
+                self._replacements.seal(message)
+            if self.small > self._limits.small_queue:
+                self._overflow()
+        if not self._notified:
+            self._notify(now)
+
+    def expedite(self, message: Routable, now: float) -> None:
+        """Queue ahead of everything that is not begun; see `ByteQueue.expedite`."""
+        self.small += message.size
+        if self.small > self._limits.small_queue:
+            self._overflow()
+        super().expedite(message, now)
+
+    def _overflow(self) -> None:
+        if not self._overflown:
+            self._overflown = True
+            self.listener.on_overflow()
+
+    # -- BLOBs
+
+    def _append_blob(self, message: Routable, begun: Callable[[], None] | None) -> None:
+        self.messages += 1
+        if message.tag != "setBLOBVector":  # a command to a link: its sender waits instead
+            frame = Frame(message, begun)
+            self._items.append(frame)
+            self._enlist(frame, self._frames)
+            return
+        current = self._replacements.of(message)
+        place, moved = (None, False) if current is None else self._replace_older(current, message)
+        if place is None:
+            frame = Frame(message, begun)
+            self._items.append(frame)
+        else:  # in the slot of the older one
+            frame = place
+            frame.fill(message, begun)
+            self._gaps -= 1
+        frame.moved = moved
+        self._enlist(frame, self._droppable)
+        self.blobs += frame.size
+        if self._may_be_replaced(message):
+            self._replacements.add(frame, message)
+        while self.blobs > self._limits.queue and self._drop_oldest(spare=frame):
+            pass
+        self._trim()
+
+    def _may_be_replaced(self, message: Routable) -> bool:
+        """Whether newer frames of its property may take the place of this one."""
+        if not self._limits.stream:
+            return False
+        if self.newest_wins or (self.newest_wins_of and (message.device, message.name) in self.newest_wins_of):
+            return True
+        formats = message.formats
+        if len(formats) == 1:  # as a rule
+            return "stream" in formats[0]
+        return bool(formats) and all("stream" in format for format in formats)
+
+    def _replace_older(self, current: Replaceable, newer: Routable) -> tuple[Frame | None, bool]:
+        """Give up the waiting frames that a newer one stands for; where the newer one goes (None: at the end), and
+        whether it replaced any."""
+        if self.blobs + newer.size <= self._limits.stream:
+            return None, False
+        place: Frame | None = None
+        moved = False
+        for frame in current.covered(newer.carried):
+            if frame.offered:
+                self._offer.set_aside(frame.alike, frame)
+                continue
+            sealed = current.sealed(frame)
+            if frame.moved and sealed and current.pinned is None:
+                current.pin(frame)
+                continue
+            self._give_up(frame, "replaced")
+            moved = True
+            if frame.moved and not sealed and place is None:
+                place = frame
+        return place, moved
+
+    def _drop_oldest(self, spare: Frame) -> bool:
+        """Drop the oldest waiting set with content; False when there is none but the newest."""
+        frame = self._oldest()
+        if frame is None or frame is spare:
+            return False
+        message = self._give_up(frame, "dropped")
+        note = self._notes.count(message.device, message.name)
+        if note is not None:
+            frame.message = note
+            self._gaps -= 1
+            self.messages += 1
+        return True
+
+    # -- out
+
+    def when_low(self, callback: Callable[[], None]) -> None:
+        """Have it called, once, when little is left of the messages without content."""
+        self._when_low[callback] = None
+
+    def not_when_low(self, callback: Callable[[], None]) -> None:
+        """Have it called no more."""
+        self._when_low.pop(callback, None)
+
+    def _begin(self, message: Routable | Frame) -> None:
+        if isinstance(message, Frame) and (inner := message.message) is not None and inner.blob:
+            count(self.frames_sent, (inner.device, inner.name))
+        super()._begin(message)
+
+    def _leave(self, frame: Frame) -> None:
+        if frame.order is self._droppable:
+            self.blobs -= frame.size
+            if frame.replaceable is not None:
+                frame.replaceable.remove(frame)
+
+    def _finish(self, message: Routable | Frame) -> None:
+        if not isinstance(message, Frame):
+            self.small -= message.size
+        elif isinstance(message.message, DropNote):
+            self._notes.written(message.message)
+        super()._finish(message)
+
+    def _finish_small(self, count: int, size: int) -> None:
+        self.small -= size
+        super()._finish_small(count, size)
+
+    def _after_removal(self) -> None:
+        super()._after_removal()
+        if self._when_low and self.small < _LOW:
+            callbacks, self._when_low = self._when_low, {}
+            for callback in callbacks:
+                callback()
+
+    def clear(self) -> None:
+        """Forget everything: the peer is gone."""
+        self._replacements.clear()
+        self._notes.clear()
+        self.small = self.blobs = 0
+        super().clear()

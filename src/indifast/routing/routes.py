@@ -1,0 +1,95 @@
+"""Where updates of one kind about one property go, remembered until anything changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeAlias
+
+from indifast.protocol.message import Routable
+from indifast.routing.clientqueue import Outbox
+from indifast.routing.frames import Property
+
+if TYPE_CHECKING:
+    from indifast.routing.peer import Peer, Peers
+
+RouteKey: TypeAlias = tuple[str, str | None, str | None]
+"""Tag, device, name."""
+
+Append: TypeAlias = Callable[[Routable, float], None]
+"""Puts a message into the queue of a receiver."""
+
+_MAX_ROUTES = 20_000  # kinds of message remembered per peer
+_SMALL_BACKLOG = 1 << 20  # bytes of messages without BLOBs at which a reader counts as outrun
+
+
+class Route:
+    """Where messages of one kind about one property go, while `Peers.version` is what it was."""
+
+    __slots__ = ("appends", "count", "readers", "receivers", "version")
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.appends: tuple[Append, ...] = ()
+        self.readers: tuple[Outbox, ...] = ()
+        """The outboxes of the clients and links among the receivers."""
+        self.count = 0
+        """Messages since the receivers were found out."""
+        self.receivers: tuple[Peer, ...] = ()
+
+
+class Routes:
+    """The routes of all peers (`Peer.routes`), and how much has gone along them.
+
+    What goes along a route is counted there, and for those who received it once in a while, instead of with each
+    message.
+    """
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._passed: Counter[Property] = Counter()
+
+    def renew(self, peer: Peer, message: Routable, receivers: Iterable[tuple[Peer, Append]]) -> Route:
+        """The route of messages like this one goes to these from now on."""
+        key: RouteKey = (message.tag, message.device, message.name)
+        route = peer.routes.get(key)
+        if route is None:
+            if len(peer.routes) >= _MAX_ROUTES:
+                self.forget(peer)
+            route = peer.routes[key] = Route()
+        self._add_up(key, route)
+        found = list(receivers)
+        route.receivers = tuple(other for other, _ in found)
+        route.appends = tuple(append for _, append in found)
+        route.readers = tuple(other.outbox for other, _ in found if isinstance(other.outbox, Outbox))
+        route.version = self._peers.version
+        return route
+
+    def forget(self, peer: Peer) -> None:
+        """A peer's routes are made anew when they are needed."""
+        for key, route in peer.routes.items():
+            self._add_up(key, route)
+        peer.routes.clear()
+
+    def traffic(self) -> Counter[Property]:
+        """How many updates without BLOB content were passed on, by device and name. Brings `Peer.told` up to date."""
+        for peer in self._peers:
+            for key, route in peer.routes.items():
+                self._add_up(key, route)
+        return self._passed.copy()
+
+    def _add_up(self, key: RouteKey, route: Route) -> None:
+        if route.count:
+            about = key[1:]
+            if about in self._passed or len(self._passed) < _MAX_ROUTES:
+                self._passed[about] += route.count
+            for receiver in route.receivers:
+                receiver.note(about, route.count)
+            route.count = 0
+
+    def outrun(self, peer: Peer) -> bool:
+        """All who read this producer's small messages are far behind."""
+        route = peer.last_route
+        if route is None or route.version != self._peers.version or not route.readers:
+            return False
+        return all(outbox.small > _SMALL_BACKLOG for outbox in route.readers)

@@ -1,0 +1,54 @@
+"""The way into the queue of a peer, and how somebody sees all that takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from indifast.protocol.message import Routable
+
+if TYPE_CHECKING:
+    from indifast.routing.peer import Peer
+
+TapFunction: TypeAlias = Callable[[str, "Peer", Routable], None]
+"""Told "from" or "to", the peer, and each message that it says or is told."""
+
+
+class Inlet(Protocol):
+    """Where messages for a peer are put in."""
+
+    def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """Behind the others."""
+        ...
+
+    def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """Behind the others; a newer one may stand for it, where the rules of the queue allow that."""
+        ...
+
+    def expedite(self, message: Routable, now: float) -> None:
+        """Ahead of everything that is not begun."""
+        ...
+
+
+class Tap:
+    """Stands before the queue of a peer and tells of each message before it is put in."""
+
+    def __init__(self, peer: Peer, tell: TapFunction) -> None:
+        self._peer = peer
+        self._queue: Inlet = peer.outbox
+        self._tell = tell
+
+    def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """See `Inlet`."""
+        self._tell("to", self._peer, message)
+        self._queue.append(message, now, begun)
+
+    def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
+        """See `Inlet`."""
+        self._tell("to", self._peer, message)
+        self._queue.append_replaceable(message, now, begun)
+
+    def expedite(self, message: Routable, now: float) -> None:
+        """See `Inlet`."""
+        self._tell("to", self._peer, message)
+        self._queue.expedite(message, now)
