@@ -113,7 +113,7 @@ def test_a_client_hands_on_what_came(tmp_path: Path, unix: bool) -> None:
                 await true(lambda: any(message.blob for message in seen))
                 frame = next(message for message in seen if message.blob)
                 assert (frame.tag, frame.formats) == ("setBLOBVector", (".fits",))
-                assert frame.element().members[0].data == NOISE
+                assert opened(frame).members[0].data == NOISE
                 assert any(b"no number" in b"".join(message.parts(False) or ()) for message in seen if not message.blob)
                 assert client["Dome"]["PICTURE"]["ALL"] == NOISE, "the client goes on as ever"
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 from indifast.client import commands, events, frames, waiting
 from indifast.client.base import told_of
 from indifast.client.checks import check_command
-from indifast.client.connection import Connection, as_message, open_stream
+from indifast.client.connection import Connection, open_stream, writable
 from indifast.client.device import Device
 from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model
 from indifast.client.propertymembers import ParseException
@@ -23,11 +23,10 @@ from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
 from indifast.protocol.shown import shown
-from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
-    from indifast._parser import Element
     from indifast.client.frames import Frame
+    from indifast.protocol.message import Routable
     from indifast.transport.stream import Stream
 
 __all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
@@ -264,13 +263,12 @@ class IPyClient(Model):
         self._complain_soon(text)
 
     async def _pump(self, connection: Connection) -> None:
-        """Take what is received, element by element, until the connection or the client ends."""
-        elements = connection.elements
-        attachments = connection.attachments
+        """Take what is received, message by message, until the connection or the client ends."""
+        messages = connection.messages
         jobs = self._jobs
         while not self.stop:
             if jobs.finished:
-                event = await jobs.take(elements)
+                event = await jobs.take(messages)
                 if event is not None:
                     await self._tell(event)
                     event = None
@@ -281,27 +279,28 @@ class IPyClient(Model):
             if jobs.full():
                 await connection.hold()
                 continue
-            if not elements:
+            if not messages:
                 if connection.lost and not jobs.running:
                     return
                 await connection.wait()
                 continue
             tracing = self._verbose and logger.isEnabledFor(logging.DEBUG)
-            while elements and not self._stopping:
-                element = elements.popleft()
-                if jobs.running and jobs.defer(element, elements):
+            while messages and not self._stopping:
+                message = messages.popleft()
+                if jobs.running and jobs.defer(message, messages):
                     if jobs.full():
                         break
                     continue
                 if self.on_message is not None:
-                    self._show(element, attachments.get(id(element), ()))
+                    self._show(message)
+                element = message.element()
                 try:
                     if (cls := SET_EVENTS.get(element.tag)) is None:
                         received = self._receive(element, connection)
                     elif (device := self.data.get(element.device or "")) is not None:
                         received = cls(element, device, self)
                         if cls is events.setBLOBVector:
-                            received = self._receive_blobs(element, received, connection)
+                            received = self._receive_blobs(message, received)
                         else:
                             received.vector._update(received)
                     else:
@@ -329,21 +328,19 @@ class IPyClient(Model):
                     received = None
                     if self._watchers:
                         await self._hold(connection)
-                if attachments:  # of an element that was not taken in
-                    close_all(attachments.pop(id(element), ()))
                 if tracing:
                     self._trace.received(element, self._verbose)
-                element = None  # type: ignore[assignment] # a BLOB must not outlive its event
+                del message, element  # a BLOB must not outlive its event
                 if jobs.finished or self._unsaid:
                     break
 
-    def _show(self, element: Element, fds: Iterable[int]) -> None:
+    def _show(self, message: Routable) -> None:
         """Hand a message on as it came, before anything is made of it; what `on_message` raises is logged."""
         assert self.on_message is not None
         try:
-            self.on_message(as_message(element, fds))
+            self.on_message(writable(message))
         except Exception as error:
-            self._log_fault(error, "Error in on_message, handling %s", element.tag)
+            self._log_fault(error, "Error in on_message, handling %s", message.tag)
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from indifast._parser import Element
     from indifast.driver.propertyvectors import PropertyVector
 
 _complaints = Complaints(logging.getLogger(__name__))
@@ -55,18 +54,19 @@ def _take(read: Callable[..., _Read], *arguments: Any) -> _Read:
 class _Received:
     """The message behind an event, as an ElementTree element when somebody looks at it."""
 
-    _received: Element | TreeElement
+    _received: vectors.Source
     _tree: TreeElement | None = None
 
     @property
     def root(self) -> TreeElement:
         """The message as an element of `xml.etree.ElementTree`, made when first asked for."""
         if self._tree is None:
-            from indifast._parser import Element
+            from xml.etree.ElementTree import Element as TreeElement
+
             from indifast.protocol.etree import to_tree
 
             received = self._received
-            self._tree = to_tree(received) if isinstance(received, Element) else received
+            self._tree = received if isinstance(received, TreeElement) else to_tree(received)
         return self._tree
 
 
@@ -128,7 +128,7 @@ class Event(_Received):
         root: the message as an ElementTree element.
     """
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         self.devicename = devicename
         self.vectorname = vectorname
         self.vector = vector
@@ -139,7 +139,7 @@ class Event(_Received):
 class getProperties(Event):
     """A client asks for the definition of the vector."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         super().__init__(devicename, vectorname, vector, root)
         self.timestamp = datetime.now(UTC)
 
@@ -147,7 +147,7 @@ class getProperties(Event):
 class enableBLOB(Event):
     """A client says whether it wants BLOBs: `value` is `Never`, `Also` or `Only`."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         super().__init__(devicename, vectorname, vector, root)
         self.value = (root.text or "").strip()
         if self.value not in BLOB_POLICIES:
@@ -157,7 +157,7 @@ class enableBLOB(Event):
 class newVector(Event, _ReadOnly):
     """New values for members, by name; not every member of the vector needs to be among them."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         UserDict.__init__(self)
         Event.__init__(self, devicename, vectorname, vector, root)
         self.data = self._values(root, vector)
@@ -194,7 +194,7 @@ class newNumberVector(_Numbers, newVector):
 class newBLOBVector(_BLOBs, newVector):
     """Member name to bytes; `sizeformat` maps the names to (size, format), the attributes."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         self.sizeformat = {}
         super().__init__(devicename, vectorname, vector, root)
 
@@ -228,7 +228,7 @@ class SnoopEvent(_Received):
     _faults: Sequence[str] = ()
     """What was left out or replaced."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         self._received = root
         attributes = attributes_of(root)
         self.devicename = attributes.get("device")
@@ -239,7 +239,7 @@ class SnoopEvent(_Received):
 class Message(SnoopEvent):
     """`message`, from a device or from the system (then `devicename` is None)."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         self.devicename = self.devicename or None
         self.message = attributes_of(root).get("message", "")
@@ -248,7 +248,7 @@ class Message(SnoopEvent):
 class delProperty(SnoopEvent):
     """A property is gone, or the whole device when `vectorname` is None. With an empty name nothing is gone."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         attributes = attributes_of(root)
         if not self.devicename:
@@ -258,7 +258,7 @@ class delProperty(SnoopEvent):
 
 
 class _SnoopVector(SnoopEvent):
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         attributes = attributes_of(root)
         if not self.devicename:
@@ -277,7 +277,7 @@ class defVector(_SnoopVector):
         memberlabels: member name to label.
     """
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         self._fill(_take(vectors.definition, root))
 
@@ -301,7 +301,7 @@ class _Commanded(defVector):
 class _Values(defVector, _ReadOnly):
     """Member name to value."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         UserDict.__init__(self)
         super().__init__(root)
 
@@ -352,7 +352,7 @@ class setVector(_SnoopVector, _ReadOnly):
         message: for people.
     """
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         UserDict.__init__(self)
         _SnoopVector.__init__(self, root)
         update = _take(vectors.update, root)
@@ -382,7 +382,7 @@ class setLightVector(setVector):
 class setBLOBVector(_BLOBs, setVector):
     """Member name to bytes; `sizeformat` maps the names to (size, format). A member without content is left out."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         faults: list[str] = []
         self.sizeformat = {}

@@ -9,19 +9,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
-from indifast.routing.link import Demand
-from indifast.routing.outbox import Outbox
+from indifast.routing.link import Demand, Link
+from indifast.routing.outbox import DriverOutbox, Frame, Outbox
 from indifast.routing.peer import Pace, Peer
 from indifast.server.connections import FRAME_PAUSE
 
 if TYPE_CHECKING:
-    from indifast._parser import Element
     from indifast.server.core import Core
 
 _TURN = 64  # messages that a driver may send before the others have their turn
 
 
-class LocalLink:
+class LocalOutbox(DriverOutbox):
+    """Messages for a driver in this process, which takes them whole: their BLOBs are read, never written."""
+
+    def _ask(self, frame: Frame) -> None:
+        """No form is made."""
+
+
+class LocalLink(Link):
     """See `indifast.routing.link.Link`."""
 
     def __init__(self, core: Core, peer: Peer) -> None:
@@ -62,10 +68,9 @@ class LocalLink:
             readers = route.readers
             await self._until(lambda wake: _on_low(readers, wake))
 
-    def receive(self) -> Element | None:
+    def take(self) -> Routable | None:
         """The next waiting message for the driver."""
-        message = None if self.closed else self._peer.outbox.pop()
-        return None if message is None else message.element()
+        return None if self.closed else self._peer.outbox.pop()
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
         """Call back when `receive` has something again, and when the link closes."""

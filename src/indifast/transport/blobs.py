@@ -14,7 +14,7 @@ from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import unbounded
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import Buffer, Opened, Routable
 from indifast.protocol.shown import shown
 from indifast.protocol.wire import start_tag
 from indifast.transport import shm
@@ -65,6 +65,10 @@ class _Content(Protocol):
         """A descriptor of a file that begins with the content."""
         ...
 
+    def read(self) -> bytes:
+        """The content in memory. DescriptorError and OSError when it is not there any more."""
+        ...
+
 
 class _Memory:
     """Content in a buffer of the user's."""
@@ -86,19 +90,19 @@ class _Memory:
     def file(self) -> int:
         return shm.share(self.data, self.size)
 
+    def read(self) -> bytes:
+        return bytes(self.data)
+
 
 class _File:
     """Content in a file, ours or a peer's; the descriptor is closed with this object."""
 
     def __init__(self, fd: int, length: int, size: int) -> None:
+        """Takes `fd` over, unless this raises: DescriptorError when it does not hold so much."""
         self.fd = fd
         self.length = length
         self.size = size
-        try:
-            self.shared = shm.check(fd, length) >= size
-        except DescriptorError:
-            shm.close_all((fd,))
-            raise
+        self.shared = shm.check(fd, length) >= size
 
     def check(self) -> None:
         """The sender may have truncated it since it came."""
@@ -112,6 +116,13 @@ class _File:
         if self.shared:
             return shm.reopen_read_only(self.fd)
         return shm.share_copy(self.fd, self.length, self.size)
+
+    def read(self) -> bytes:
+        return shm.read_all(self.fd, self.length)
+
+    def view(self) -> memoryview:
+        """The content in the pages of the one who shares them, for those who trust them."""
+        return shm.view(self.fd, self.length)
 
     def __del__(self) -> None:
         if hasattr(self, "shared"):
@@ -137,9 +148,12 @@ class _Encoded:
     def file(self) -> int:
         return shm.share_blocks(map(decode, self.pieces), max(self.length, self.size))
 
+    def read(self) -> bytes:
+        return b"".join(map(decode, self.pieces))
+
 
 class _Text:
-    """Content in base64 as it came."""
+    """Content in base64 as it came, within an element."""
 
     shared = False
 
@@ -155,7 +169,10 @@ class _Text:
         return self._member.slices
 
     def file(self) -> int:
-        return shm.share(self._member.data or b"", self.size if self.size < shm.LARGEST else 0)
+        return shm.share(self.read(), self.size if self.size < shm.LARGEST else 0)
+
+    def read(self) -> bytes:
+        return self._member.data or b""
 
 
 class BlobMessage:
@@ -244,29 +261,32 @@ class BlobMessage:
 
     @classmethod
     def of(cls, element: Element, fds: Sequence[int] = ()) -> BlobMessage:
-        """A message from a received element (relay mode) with `element.attached` descriptors, which it takes over.
+        """A message from a received element with `element.attached` descriptors, which it takes over.
 
         DescriptorError when one of them is not what the element says; then all of them are closed.
         """
         contents: list[_Content] = []
-        left = iter(fds)
+        taken = 0
         try:
-            for member in element.blobs:
+            members = element.blobs
+            for member in members:
                 if member.attached:
                     length, size = shm.announced(member)
-                    contents.append(_File(next(left), length, size))
+                    file = _File(fds[taken], length, size)
+                    taken += 1
+                    contents.append(file)
                 else:
-                    contents.append(_Text(member))
-        except DescriptorError:
-            shm.close_all(left)
+                    contents.append(_Text(member) if member.slices else _decoded(member))
+            formats = tuple([member.format for member in members])
+            carried = frozenset([member.name for member in members])
+            message = cls(element.tag, element.device, element.name, formats, carried, contents, element.envelope)
+        except BaseException:
+            shm.close_all(fds[taken:])
             raise
-        message = cls(
-            element.tag, element.device, element.name, element.formats, element.carried, contents, element.envelope
-        )
         message.size = element.size
+        message._element = element
         if not element.attached:
             message._inline = element.parts(False)
-            message._element = element
         return message
 
     # -- the face of a Routable
@@ -303,17 +323,34 @@ class BlobMessage:
         return b"".join(self._envelope(True))
 
     def element(self) -> Element:
-        """The message parsed, its content inline."""
+        """The message parsed. BLOBs that it says are attached are read by `opened`, all others are in it."""
         if self._element is None:
-            if self._inline is None or self.growing:
-                self._make(False)
-                self._report()
-            pieces = self._inline
-            if pieces is None or pieces is _REFUSED:  # say what there is to say, without the content
-                pieces = self._envelope(False)
-            tokenizer = Tokenizer(relay=True, on_skip=None, **unbounded(sum(map(len, pieces))))
-            (self._element,) = [element for piece in pieces for element in tokenizer.feed(piece)]
+            pieces = self._envelope(True)
+            (self._element,) = Tokenizer(relay=True, on_skip=None, **unbounded(len(pieces[0]))).feed(pieces[0])
         return self._element
+
+    def opened(self) -> Element | Opened:
+        """See `indifast.protocol.message.opened`."""
+        element = self.element()
+        if not element.attached:
+            return element
+        return Opened(element, [self._read(at) for at, member in enumerate(element.blobs) if member.attached])
+
+    def _read(self, at: int) -> bytes:
+        with self._locks[True]:  # buffers are a driver's own until `release`
+            content = self._contents[at]
+            if isinstance(content, _Memory):
+                return content.read()
+        return content.read()
+
+    def views(self) -> Iterator[tuple[Member, Callable[[], memoryview]]]:
+        """The attached BLOBs, and for each what maps it into memory, for those who trust the sender.
+
+        OSError or ValueError when it can't be mapped. A view stays valid without the message.
+        """
+        for member, content in zip(self.element().blobs, self._contents, strict=True):
+            if isinstance(content, _File):
+                yield member, content.view
 
     # -- making the forms
 
@@ -395,7 +432,12 @@ class BlobMessage:
     def _make_attached(self) -> None:
         files = []
         for content in self._contents:
-            files.append(_File(content.file(), content.length, content.size))
+            fd = content.file()
+            try:
+                files.append(_File(fd, content.length, content.size))
+            except BaseException:
+                shm.close_all((fd,))
+                raise
         self._contents = self._files = files
         self._attached = self._envelope(True)
 
@@ -434,6 +476,11 @@ class BlobMessage:
             on_fault(self._fault)
 
 
+def _decoded(member: Member) -> _Memory:
+    data = member.data or b""
+    return _Memory(memoryview(data), max(member.blob_size or 0, len(data)))
+
+
 def _encode_block(data: memoryview) -> Buffer:
     """The base64 of at most `_BLOCK` bytes; that of many in memory that is used again when all receivers have it.
 
@@ -448,18 +495,18 @@ def _encode_block(data: memoryview) -> Buffer:
 def routable(
     element: Element, descriptors: DescriptorQueue | None = None, on_fault: Callable[[str], None] | None = None
 ) -> Routable:
-    """What goes through the router for a received element (relay mode): the element itself unless it carries BLOBs.
+    """What goes through the router for a received element: the element itself unless it carries BLOBs.
 
     The BLOBs that it announces as attached take the oldest of the waiting `descriptors`. DescriptorError when there are
     too few, or when one is not what the element says: a libindi server ends that connection. `on_fault` is told what
     was done about content that turned out to be missing later.
     """
-    if element.attached and descriptors is None:
-        raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
     if element.descriptors and descriptors is not None:
         fds = descriptors.take(element)
-        if element.attached:
-            message = BlobMessage.of(element, fds)
-            message.on_fault = on_fault
-            return message
+    elif element.attached:
+        raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
+    if element.attached:
+        message = BlobMessage.of(element, fds)
+        message.on_fault = on_fault
+        return message
     return BlobMessage.of(element) if element.blob else element

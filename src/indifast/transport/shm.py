@@ -9,6 +9,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Buffer
@@ -141,12 +142,18 @@ def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iter
 
 def read_all(fd: int, length: int) -> bytes:
     """The first `length` bytes. A short file is a DescriptorError."""
-    data = bytearray(length)
-    offset = 0
-    for block in read_blocks(fd, length, block=1 << 22):
-        data[offset : offset + len(block)] = block
-        offset += len(block)
-    return bytes(data)
+    data = os.pread(fd, length, 0)
+    if len(data) == length:
+        return data
+    pieces = [data]  # the system reads 2 GiB at once at most
+    done = len(data)
+    while done < length:
+        data = os.pread(fd, length - done, done)
+        if not data:
+            raise DescriptorError(f"the file of a BLOB ends after {done} of {length} bytes")
+        pieces.append(data)
+        done += len(data)
+    return b"".join(pieces)
 
 
 def view(fd: int, length: int) -> memoryview:
@@ -197,7 +204,14 @@ class DescriptorQueue:
 
     def put(self, fds: Sequence[int]) -> None:
         """Take over `fds`. DescriptorError when more wait than any sensible peer sends ahead."""
-        self._waiting += fds
+        taken = 0
+        try:
+            for fd in fds:
+                self._waiting.append(fd)
+                taken += 1
+        except BaseException:
+            close_all(fds[taken:])
+            raise
         if len(self._waiting) > MAX_WAITING:
             self.close()
             self._unsure = True
@@ -246,16 +260,20 @@ class DescriptorQueue:
         members = [member for member in element.members if member.descriptor]
         if len(self._waiting) < len(members) or self._empty_bring is False:
             members = [member for member in members if member.attached]
-        found = [self._waiting.popleft() for _ in range(min(len(members), len(self._waiting)))]
+        found = list(islice(self._waiting, len(members)))
+        for _ in found:
+            self._waiting.popleft()
         try:
             if len(found) < len(members):
                 raise DescriptorError(f"{len(members)} BLOBs were announced as attached, with {len(found)} descriptors")
             self._check(members, found)
+            kept = [fd for member, fd in zip(members, found, strict=True) if member.attached]
+            closed = [fd for member, fd in zip(members, found, strict=True) if not member.attached]
         except BaseException:
             close_all(found)
             raise
-        close_all(fd for member, fd in zip(members, found, strict=True) if not member.attached)
-        return [fd for member, fd in zip(members, found, strict=True) if member.attached]
+        close_all(closed)
+        return kept
 
     def _check(self, members: Sequence[Member], fds: Sequence[int]) -> None:
         total = 0
