@@ -16,6 +16,7 @@ from recording_tools import DEFINITION, PICTURE, angle, elements, picture
 
 from indifast import IPyServer
 from indifast.client import IPyClient
+from indifast.protocol.message import opened
 
 NOISE = random.Random(3).randbytes(300_000)
 

@@ -83,7 +83,7 @@ class Connection:
         self.received = self.received_bytes = 0
         """Messages, and bytes, that have come."""
         self.queue = ByteQueue(full_at=SEND_LIMIT)
-        self._reader = MessageReader(self, limits, relay=False)
+        self._reader = MessageReader(self, limits, asyncio.get_running_loop().call_later, relay=False)
         self._on_receive = on_receive
         self._on_skip = on_skip
         self._on_refuse = on_refuse

@@ -95,7 +95,7 @@ class StreamLink(Link):
         self._refuse = refuse
         self._callback: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
-        self._reader = MessageReader(self, limits, relay=False)
+        self._reader = MessageReader(self, limits, asyncio.get_running_loop().call_later, relay=False)
         self._inbox: deque[Routable] = deque()
         self._inbox_bytes = 0
         self._reading_paused = False

@@ -45,7 +45,7 @@ class Connection:
         self.core = core
         self.peer = peer
         self.stream = stream
-        self.reader = MessageReader(self, core.limits, relay=True)
+        self.reader = MessageReader(self, core.limits, core.loop.call_later, relay=True)
         self.held = 0
         """Bytes of the unfinished element."""
         self.paused: set[str] = set()

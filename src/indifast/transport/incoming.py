@@ -12,11 +12,10 @@ everything with the content of BLOBs is.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from indifast._parser import Tokenizer
 from indifast.transport.blobs import routable
@@ -61,11 +60,23 @@ class Listener(Protocol):
         ...
 
 
+class Timer(Protocol):
+    """What `call_later` of an event loop gives."""
+
+    def cancel(self) -> None: ...
+
+
+CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
+
+
 class MessageReader:
     """Bytes and descriptors in, messages out: see the module."""
 
-    def __init__(self, listener: Listener, limits: Limits, *, relay: bool) -> None:
-        """`relay`: keep the base64 of BLOBs as it came, for those who hand on; otherwise it is decoded as it comes."""
+    def __init__(self, listener: Listener, limits: Limits, call_later: CallLater, *, relay: bool) -> None:
+        """`call_later` is that of the event loop, for the watch over what is unfinished.
+
+        `relay`: keep the base64 of BLOBs as it came, for those who hand on; otherwise it is decoded as it comes.
+        """
         self.tokenizer = Tokenizer(relay=relay, on_skip=listener.skipped, **limits.tokenizer())
         """To be looked at, for its counters."""
         self.held = 0
@@ -75,10 +86,11 @@ class MessageReader:
         self._blob = limits.blob
         self._most = most_unfinished(limits)
         self._stall = limits.stall
+        self._call_later = call_later
         self._descriptors: DescriptorQueue | None = None  # not before the first ones come
         self._last_read = 0.0
         self._paused = False
-        self._watch: asyncio.TimerHandle | None = None  # set by the first read that leaves something unfinished
+        self._watch: Timer | None = None  # set by the first read that leaves something unfinished
         self._closed = False
 
     def read(self, data: Buffer, start: int, end: int, fds: Sequence[int]) -> Sequence[Routable]:
@@ -137,7 +149,7 @@ class MessageReader:
             self._watch_for(self._stall)
 
     def _watch_for(self, seconds: float) -> None:
-        self._watch = asyncio.get_running_loop().call_later(seconds, self._check_progress)
+        self._watch = self._call_later(seconds, self._check_progress)
 
     def _check_progress(self) -> None:
         self._watch = None

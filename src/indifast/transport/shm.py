@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -170,8 +169,10 @@ def view(fd: int, length: int) -> memoryview:
 
 def close_all(fds: Iterable[int]) -> None:
     for fd in fds:
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105  # this is called when there is no memory
             os.close(fd)
+        except OSError:
+            pass
 
 
 class DescriptorQueue:
