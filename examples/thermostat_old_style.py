@@ -32,7 +32,7 @@ class BoilerDriver(indipydriver.IPyDriver):
             case getProperties():
                 await event.vector.send_defVector()
             case newNumberVector(devicename="Boiler", vectorname="target") if "celsius" in event:
-                self.driverdata["boiler"].target = float(event["celsius"])
+                self.driverdata["boiler"].target = self.indi_number_to_float(event["celsius"])
                 event.vector["celsius"] = event["celsius"]
                 await event.vector.send_setVector(state="Ok")
 

@@ -26,6 +26,7 @@ from indifast import (
     setTextVector,
 )
 from indifast.driver.portlink import PortLink
+from indifast.protocol import complaints
 from indifast.protocol.limits import Limits
 from indifast.routing.interest import MAX_ENTRIES
 from indifast.transport import blobs
@@ -103,6 +104,24 @@ def test_shutdown_returns_whatever_user_code_does(how: str) -> None:
         await client.close()
 
     asyncio.run(run())
+
+
+def test_those_who_are_turned_away_do_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(complaints, "BURST", 2)
+    caplog.set_level(logging.INFO)
+
+    async def run() -> None:
+        async with listening(driver := full_driver()) as client:
+            client.send(NUMBER)
+            for _ in range(8):
+                late = await WireClient.connect(driver.listening_port)
+                await late.until(lambda late=late: late.eof)
+                await late.close()
+
+    asyncio.run(run())
+    assert 2 <= sum("turned away" in record.getMessage() for record in caplog.records) < 8
 
 
 def test_user_code_has_a_grace_time() -> None:
@@ -547,13 +566,14 @@ def test_watching_a_vector_of_another_driver() -> None:
     asyncio.run(run())
 
 
-def test_listening_to_everything() -> None:
+@pytest.mark.parametrize("names", [(), ("",), ("", ""), (None, "")], ids=str)
+def test_listening_to_everything(names: tuple[str | None, ...]) -> None:
     async def run() -> None:
         heard: list[Any] = []
         snooper = Snooper(Device("Snooper", []), heard=heard)
         other = full_driver()
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
-            await snooper.send_getProperties()
+            await snooper.send_getProperties(*names)
             await until(lambda: len(heard) == 6)
             await other["Dev"].send_device_message("hello")
             await other["Dev"]["sw"].send_delProperty("gone")
@@ -565,7 +585,8 @@ def test_listening_to_everything() -> None:
     asyncio.run(run())
 
 
-def test_blobs_of_others_as_arrays() -> None:
+@pytest.mark.parametrize("vectorname", [None, ""])
+def test_blobs_of_others_as_arrays(vectorname: str | None) -> None:
     async def run() -> None:
         heard: list[Any] = []
         snooper = Snooper(Device("Snooper", []), heard=heard)
@@ -573,7 +594,7 @@ def test_blobs_of_others_as_arrays() -> None:
         other = IPyDriver(Device("Cam", [vector]))
         data = bytes(range(256)) * 4096
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
-            await snooper.send_getProperties("Cam")
+            await snooper.send_getProperties("Cam", vectorname)
             await until(lambda: len(heard) == 1)
             vector["a"] = data
             await vector.send_setVectorMembers(members=["a"])

@@ -163,6 +163,10 @@ def test_old_style_thermostat(tmp_path: Path) -> None:
         client.until(lambda m: b'name="target"' in m and b">20<" in m)
         values = numbers(client, "Boiler", "temperature", 4)
         assert values[-1] < values[0]
+        client.send(  # sexagesimal
+            b'<newNumberVector device="Boiler" name="target"><oneNumber name="celsius">20:30</oneNumber></newNumberVector>'
+        )
+        client.until(lambda m: b'name="target"' in m and b">20.5<" in m)
         client.close()
         assert "Traceback" not in child.stderr
 

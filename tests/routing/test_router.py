@@ -814,6 +814,27 @@ def test_an_empty_name_enables_the_blobs_of_the_device() -> None:
     assert client.refused["no device or name"] == 1
 
 
+def test_nobody_claims_the_device_without_a_name() -> None:
+    world = World()
+    driver = world.driver("driver")
+    assert not world.router.claim(driver, "")
+    assert not driver.devices and not world.router.owners
+
+
+@pytest.mark.parametrize("policy", ["", "also", "Alsö"])
+def test_a_blob_policy_that_is_none_is_refused_and_told_once(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.driver("driver", "D")
+    client = world.client("c")
+    world.say("c", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.say("c", f"<enableBLOB device='D'>{policy}</enableBLOB>")
+    world.say("c", f"<enableBLOB device='D' name='B'>{policy}</enableBLOB>")
+    assert who(world, blob("D")) == {"c"}
+    assert client.refused["unknown BLOB policy"] == world.router.refused["unknown BLOB policy"] == 2
+    said = [record.getMessage() for record in caplog.records if "enableBLOB" in record.getMessage()]
+    assert len(said) == 1 and "of D with '" in said[0] and "not one of Never, Also, Only: refused" in said[0]
+
+
 def test_a_message_of_the_empty_device_is_for_everybody(world: World) -> None:
     world.forget()
     world.say("driver", "<message device='' message='x' timestamp='2024-01-02T03:04:05'/>")

@@ -103,12 +103,19 @@ def running(folder: Path, *arguments: object, **keywords) -> Iterator[Server]:
         server.process.send_signal(signal.SIGTERM)
         assert server.ended() == 0, server.log
         for child in children:
-            until(lambda child=child: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "child's end")
+            until(lambda child=child: has_ended(child), "child's end")
         assert "Traceback" not in server.log, server.log
     finally:
         if server.process.poll() is None:
             server.process.kill()
             server.process.wait()
+
+
+def has_ended(child: psutil.Process) -> bool:
+    """A process has ended, whether its parent has been told or not; it may vanish between two looks at it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def getprop(port: int, what: str, seconds: int = 2) -> str:

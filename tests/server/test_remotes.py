@@ -106,6 +106,16 @@ def test_a_link_can_be_ended_at_any_moment_of_its_beginning() -> None:
         asyncio.run(run(turns))
 
 
+def test_an_empty_device_restricts_a_link_to_nothing() -> None:
+    async def run() -> None:
+        async with served("A") as a, served("B") as b:
+            a.add_remote("localhost", b.port, device="")
+            client = await Client.to(a)
+            await client.hears("defNumberVector", "B", "P")
+
+    asyncio.run(run())
+
+
 def test_blobs_cross_both_ways_only_while_they_are_wanted() -> None:
     async def run() -> None:
         async with served("A") as a, served("B") as b:

@@ -63,6 +63,15 @@ def test_a_property_that_cannot_be_used_is_not_called_unknown(server: int, words
     assert "no property" not in done.stderr
 
 
+def test_an_operand_that_holds_no_number_is_told_once() -> None:
+    update = '<setSwitchVector device="mag" name="F" state="{}"/>'
+    news = "".join(update.format(state) for state in ("Busy", "Ok", "Busy", "Ok"))
+    with answering((FPS + NAMELESS + news).encode()) as port:
+        done = tool("eval", port, "-w", "-o", "-t", "1", '"mag.fps.current" > 1')
+    assert (done.returncode, done.stdout) == (3, "mag.fps.current=nan\n")
+    assert "not true after 1 s: mag.fps.current is nan" in done.stderr
+
+
 def test_nothing_is_said_while_somebody_types(server: int) -> None:
     done = tool("completion", None, "--line", f"indifast get -p {server} mag.")
     assert (done.stdout.split(), done.stderr) == (["mag.F.", "mag.fps."], "")

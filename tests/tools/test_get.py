@@ -134,7 +134,7 @@ def test_monitoring_saves_blobs(server: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["a..b"], "a part is empty"),
+        ([".."], "'..' is no device.property.member"),
         (["-t", "x", "a.b.c"], "'x' is not a number"),
         (["--wait", "Fine", "a.b.c"], "'Fine' is no state: Idle, Ok, Busy, Alert"),
         (["-p", "x"], "'x' is no port"),

@@ -116,6 +116,25 @@ def test_changes_as_json_with_blobs(server: int, tmp_path: Path) -> None:
         assert blob["members"]["CCD1"]["size"] > 1e6
 
 
+@pytest.mark.parametrize(("queries", "gone"), [(["D.N"], ["D.N"]), (["D.N.x"], ["D.N"]), ([], ["D.T", "D.N"])])
+def test_properties_that_go_are_told(queries: list[str], gone: list[str]) -> None:
+    """With an empty name nothing goes."""
+    deletions = "".join(f'<delProperty device="D" name="{name}"/>' for name in ("", "T", "N"))
+    with answering(f"{two_texts('D')}{deletions}".encode()) as port:
+        done = tool("watch", port, "--count", len(gone), *queries)
+    assert done.returncode == Status.DONE
+    assert [line.split(" ", 1)[1] for line in done.stdout.splitlines()] == [f"{name} is gone" for name in gone]
+
+
+def two_texts(device: str) -> str:
+    """Definitions of N and T."""
+    return "".join(
+        f'<defTextVector device="{device}" name="{name}" state="Ok" perm="ro"><defText name="x">1</defText>'
+        "</defTextVector>"
+        for name in "NT"
+    )
+
+
 def test_watching_ends(server: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "indifast", "watch", "-p", str(server), "--count", "2", "--all"]
     with Child([*command, f"{CAMERA}.POLLING_PERIOD"], tmp_path, env=python_environment(), stdio=True) as child:

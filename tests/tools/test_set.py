@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,28 +34,29 @@ from indifast.cli.failures import Status, ToolError
 )
 def test_assignments(text: str, values: dict[str, str]) -> None:
     assignment = parse_assignment(text)
-    assert assignment.names == (("D", "P"),)
+    assert assignment.names == (("D", "P", next(iter(values))),)
     assert assignment.values == values
 
 
-def test_a_device_with_dots_in_its_name() -> None:
-    assignment = parse_assignment("Cam 1.2.P.E;F=1;2")
-    assert ("Cam 1.2", "P") in assignment.names
-    assert assignment.values == {"E": "1", "F": "2"}
-
-
-def test_a_member_with_dots_in_its_name() -> None:
+def test_dots_that_may_belong_to_names() -> None:
     assignment = parse_assignment("D.T.B.x;y=1;2")
-    assert [(*target, *assignment.given(target)) for target in assignment.names] == [
-        ("D", "T", "B.x", "y"), ("D", "T.B", "x", "y"), ("D.T", "B", "x", "y"),
-    ]  # fmt: skip
-    assert assignment.given() == {"B.x": "1", "y": "2"}, "as indi_setprop reads it"
+    assert assignment.names == (("D", "T", "B.x"), ("D", "T.B", "x"), ("D.T", "B", "x"))
+    assert assignment.values == {"B.x": "1", "y": "2"}, "as indi_setprop reads it"
 
 
-@pytest.mark.parametrize("text", ["", "D", "D.P.E", "D.P=1", "D..E=1", "D.P.A;B=1", "D.P.A;B=1;2;3", "D.P.A;;B=1;2;3"])
-def test_no_assignment(text: str) -> None:
+NEVER = ["", "D", "D.P.E", "D.P=1", "D..E=1", "...=1"]
+HARDLY = ["D.P.A;B=1", "D.P.A;B=1;2;3", "D.P.A;;B=1;2;3"]
+"""Right only where a name has separators in it."""
+
+
+@pytest.mark.parametrize("kind", [None, "n"])
+@pytest.mark.parametrize("text", NEVER + HARDLY)
+def test_no_assignment(text: str, kind: str | None) -> None:
+    if kind is None and text in HARDLY:
+        assert parse_assignment(text, kind).problem
+        return
     with pytest.raises(ToolError):
-        parse_assignment(text)
+        parse_assignment(text, kind)
 
 
 @pytest.mark.parametrize("text", ["D.P.E=\x1b1", "D.P\udcff.E=1", "D.P.E=\x00"])
@@ -114,6 +116,94 @@ def test_dots_in_names(tmp_path: Path, words: list[str]) -> None:
                 "D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x",
             }  # fmt: skip
             assert "no property 'Z'" in tool("get", port, "-t", "1", "D.Z.x").stderr
+
+
+class Listener:
+    """A server that defines something for its one client, and keeps what that says."""
+
+    def __init__(self, definitions: str) -> None:
+        self._definitions = definitions
+
+    def __enter__(self) -> Listener:
+        self.heard = b""
+        self._listening = socket.create_server(("localhost", 0))
+        self.port = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def _serve(self) -> None:
+        try:
+            peer, _ = self._listening.accept()
+        except OSError:
+            return  # nobody came
+        with peer:
+            peer.sendall(self._definitions.encode())
+            while data := peer.recv(1 << 16):
+                self.heard += data
+
+    def members(self) -> list[tuple[str, str]]:
+        """Names and values in the commands that have come."""
+        return re.findall(r'<one\w+ name="(.*?)">(.*?)</one', self.heard.decode())
+
+    def __exit__(self, *exc_info: object) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join(LIMIT)
+        self._listening.close()
+
+
+def _odd_numbers(device: str, name: str, *members: str) -> str:
+    inner = "".join(
+        f'<defNumber name="{member}" format="%g" min="0" max="0" step="0">0</defNumber>' for member in members
+    )
+    return f'<defNumberVector device="{device}" name="{name}" state="Idle" perm="rw">{inner}</defNumberVector>'
+
+
+SEPARATORS = _odd_numbers("D.", "P", "a=b", "x;y", ".e.", "f") + _odd_numbers("a=b", "P;Q", "m", "n")
+
+
+@pytest.mark.parametrize(
+    ("specs", "members"),
+    [
+        (["D..P.a=b=5"], [("a=b", "5")]),
+        (["D..P.x;y=5"], [("x;y", "5")]),
+        (["D..P..e.=5"], [(".e.", "5")]),
+        (["D..P.f=1;x;y=2;a=b=3"], [("a=b", "3"), ("x;y", "2"), ("f", "1")]),
+        (["D..P.x;y;a=b;f=1;2;3"], [("a=b", "2"), ("x;y", "1"), ("f", "3")]),
+        (["a=b.P;Q.m=1;n=2", "a=b.P;Q.n;m=3;4"], [("m", "1"), ("n", "2"), ("m", "4"), ("n", "3")]),
+    ],
+)
+def test_separators_in_names(specs: list[str], members: list[tuple[str, str]]) -> None:
+    with Listener(SEPARATORS) as listener:
+        done = tool("set", listener.port, *specs)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert listener.members() == members
+
+
+@pytest.mark.parametrize(
+    ("command", "query", "said"),
+    [
+        ("get", "D..P.a=b", "D..P.a=b=0\n"),
+        ("get", "D..P..e.", "D..P..e.=0\n"),
+        ("get", "D..P", "".join(f"D..P.{member}=0\n" for member in ("a=b", "x;y", ".e.", "f"))),
+        ("get", "D..*.f", "D..P.f=0\n"),
+        ("eval", '"D..P..e." == 0', ""),
+    ],
+)
+def test_queries_for_names_with_separators(command: str, query: str, said: str) -> None:
+    with Listener(SEPARATORS) as listener:
+        done = tool(command, listener.port, query)
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+
+
+@pytest.mark.parametrize("spec", HARDLY)
+def test_nothing_is_sent_beside_what_makes_no_sense(spec: str) -> None:
+    with Listener(SEPARATORS) as listener:
+        done = tool("set", listener.port, "D..P.f=1", spec)
+    assert done.returncode == Status.TROUBLE
+    assert f"{spec!r} has " in done.stderr
+    assert not listener.members()
 
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])
@@ -290,29 +380,6 @@ ODD = """
 """
 
 
-class Listener:
-    """A server that defines `ODD` for its one client, and keeps what that says."""
-
-    def __enter__(self) -> Listener:
-        self.heard = b""
-        self._listening = socket.create_server(("localhost", 0))
-        self.port = self._listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        return self
-
-    def _serve(self) -> None:
-        peer, _ = self._listening.accept()
-        with peer:
-            peer.sendall(ODD.encode())
-            while data := peer.recv(1 << 16):
-                self.heard += data
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._thread.join(LIMIT)
-        self._listening.close()
-
-
 @pytest.mark.parametrize(
     ("words", "members"),
     [
@@ -325,9 +392,9 @@ class Listener:
     ],
 )
 def test_members_that_are_sent(words: list[str], members: list[tuple[str, str]]) -> None:
-    with Listener() as listener:
+    with Listener(ODD) as listener:
         assert tool("set", listener.port, "-t", "0.2", *words).returncode == 0
-    assert re.findall(r'<one\w+ name="(\w+)">(.*?)</one', listener.heard.decode()) == members
+    assert listener.members() == members
 
 
 @pytest.mark.parametrize(
@@ -335,7 +402,7 @@ def test_members_that_are_sent(words: list[str], members: list[tuple[str, str]])
     [("A=20", "D INFO B: 0 is outside 10 to 5000"), ("A;B=20;20", "D INFO C: a finite number is needed, not nan")],
 )
 def test_all_that_is_sent_is_checked(values: str, said: str) -> None:
-    with Listener() as listener:
+    with Listener(ODD) as listener:
         done = tool("set", listener.port, "--all", f"D.INFO.{values}")
     assert done.returncode == Status.NOTHING
     assert done.stderr == f"indifast set: {said}, and would be sent along as it stands\n"

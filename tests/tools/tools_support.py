@@ -71,8 +71,10 @@ def answering(answer: bytes | None, *, context: ssl.SSLContext | None = None, cl
     with socket.create_server(("localhost", 0)) as listening:
         thread = threading.Thread(target=serve)
         thread.start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
+        try:
+            yield listening.getsockname()[1]
+        finally:  # closing alone would not wake the thread, and a test that has failed would never end
+            listening.shutdown(socket.SHUT_RDWR)
     thread.join(20)
     for peer in kept:
         peer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -101,10 +102,15 @@ def _take(client: IPyClient, expression: Expression, values: dict[str, float]) -
     changed = []
     for name in expression.operands:
         value = _value(client, name)
-        if value is not None and values.get(name) != value:
+        if value is not None and not _same(values.get(name), value):
             values[name] = value
             changed.append(name)
     return changed
+
+
+def _same(before: float | None, now: float) -> bool:
+    """Whether an operand is what it was, which may be no number."""
+    return before == now or (before is not None and math.isnan(before) and math.isnan(now))
 
 
 def _value(client: IPyClient, name: str) -> float | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from indifast.cli.failures import ToolError
+from indifast.cli.patterns import splits
 
 Values: TypeAlias = "Callable[[str], float]"
 """Gives the value of an operand, named `device.property.member`."""
@@ -171,7 +172,7 @@ class _Parser:
             return _constant(float(token))
         if kind == "operand":
             assert token is not None
-            if token.count(".") < 2 or not all(token.split(".")) or "*" in token:
+            if not splits(token) or "*" in token:
                 raise ToolError(f'"{token}" is no operand: write "device.property.member"')
             self.operands.append(token)
             self.advance()

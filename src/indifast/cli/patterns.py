@@ -15,24 +15,22 @@ ATTRIBUTES = ("_LABEL", "_GROUP", "_STATE", "_PERM", "_TO", "_TS")
 def splits(text: str) -> list[tuple[str, str, str]]:
     """(device, property, member) that a dotted name may mean: of more than two dots, any two may be the separators.
 
-    What is left out is `*`.
+    No name is empty, but each may begin or end with a dot. Empty for a text without two separators.
     """
     parts = text.split(".")
-    if len(parts) < 3:
-        device, name = (*parts, "*")[:2]
-        return [(device, name, "*")]
     count = len(parts)
     cuts = [(first, second) for first in range(1, count - 1) for second in range(first + 1, count)]
-    return [
+    found = [
         (".".join(parts[:first]), ".".join(parts[first:second]), ".".join(parts[second:])) for first, second in cuts
     ]
+    return [names for names in found if all(names)]
 
 
 def _shorter(text: str) -> list[tuple[str, str, str]]:
-    """What a dotted name may mean besides, where devices or properties have dots: a property, a device."""
+    """What a dotted name may mean besides, or with fewer dots: a property, a device."""
     parts = text.split(".")
-    cuts = range(1, len(parts)) if len(parts) > 2 else ()
-    return [(".".join(parts[:cut]), ".".join(parts[cut:]), "*") for cut in cuts] + [(text, "*", "*")]
+    pairs = [(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(1, len(parts))]
+    return [(device, name, "*") for device, name in pairs if device and name] + [(text, "*", "*")]
 
 
 class Pattern:
@@ -40,16 +38,18 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         """ToolError for what can match nothing."""
-        if not all(text.split(".")):
-            raise ToolError(f"{text!r} is no device.property.member: a part is empty")
-        self.text = text
-        self.wild = "*" in text or text.count(".") < 2
-        """It may match more than one member."""
+        if not text.strip("."):
+            raise ToolError(f"{text!r} is no device.property.member")
         full = splits(text)
+        self.text = text
+        self.wild = "*" in text or not full
+        """It may match more than one member."""
+        shorter = _shorter(text)
+        full = full or [shorter.pop(0)]
         self.explicit = all("*" not in device + name for device, name, _ in full)
         """Device and property are named in full."""
         self._full = len(full)
-        self._splits = full + _shorter(text)
+        self._splits = full + shorter
         self._globs = [tuple(map(_glob, split)) for split in self._splits]
 
     def __repr__(self) -> str:

@@ -92,6 +92,9 @@ async def _set(options: argparse.Namespace) -> int:
     async with connected(options) as client:
         if looked_up:
             await gather(client, lambda: all(each.target(client) for each in looked_up), options.patience)
+        for assignment in assignments:
+            if assignment.problem and assignment.target(client) is None:
+                raise ToolError(assignment.problem)  # before anything is sent
         status = Status.DONE
         for assignment in assignments:
             try:
@@ -116,13 +119,13 @@ def _looks(assignment: Assignment, options: argparse.Namespace) -> bool:
 async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
     target = assignment.target(client)
     if not _looks(assignment, options):
-        _tell(assignment.names[0], assignment.given(), options)
+        _tell(assignment.names[0][:2], assignment.values, options)
         await client.send(_command(assignment))
         return
     if target is None:
         raise assignment.missing(client)
     vector = client[target[0]][target[1]]
-    given = assignment.given(target)
+    given = assignment.given(vector)
     values: dict[str, Any] = _blobs(given) if vector.vectortype == "BLOBVector" else dict(given)
     _check_members(vector, values)
     sent = sent_members(vector, values, options.all)
@@ -172,10 +175,10 @@ def _blobs(values: dict[str, str]) -> dict[str, Any]:
 
 def _command(assignment: Assignment) -> ElementTree.Element:
     """The message of a command whose property nobody has looked at."""
-    device, name = assignment.names[0]
+    device, name, _ = assignment.names[0]
     stamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     attributes = {"device": device, "name": name, "timestamp": stamp}
     root = ElementTree.Element(f"new{assignment.kind}Vector", attributes)
-    for member, value in assignment.given().items():
+    for member, value in assignment.values.items():
         ElementTree.SubElement(root, f"one{assignment.kind}", {"name": member}).text = value
     return root

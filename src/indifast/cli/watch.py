@@ -182,7 +182,8 @@ class _Watcher:
         if event.vectorname is None:
             gone = [key for key in self._told if key[0] == event.devicename]
         else:
-            if not any(pattern.names_vector(event.vector) for pattern in self.patterns if event.vector is not None):
+            vector = event.device.get(event.vectorname)  # of an empty name there is none: nothing has gone
+            if vector is None or not any(pattern.names_vector(vector) for pattern in self.patterns):
                 return
             gone = [(event.devicename, event.vectorname)]
         for key in gone:

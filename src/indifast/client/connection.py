@@ -102,8 +102,8 @@ class Connection:
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """Bytes have come."""
-        self._on_receive()
         messages = self._reader.read(data, start, end, fds)
+        self._on_receive()
         self.received_bytes += end - start
         self.received += len(messages)
         if messages:
@@ -241,4 +241,4 @@ def writable(message: Routable) -> Routable:
     """A message that a client has received, as one that can be written again, with the BLOBs that came with it."""
     if isinstance(message, BlobMessage) or not message.blob:
         return message
-    return BlobMessage.of(message.element())
+    return BlobMessage.of(message.element(), [])

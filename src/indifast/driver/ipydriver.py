@@ -229,7 +229,11 @@ class IPyDriver(UserDict):  # type: ignore[type-arg]
             await self._runtime.transmit(wire.message(message or None, stamp))
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
-        """Ask other drivers for their definitions, and listen to them from now on: to all, a device, or a vector."""
+        """Ask other drivers for their definitions, and listen to them from now on: to all, a device, or a vector.
+
+        An empty name is none, as it is on the wire.
+        """
+        devicename, vectorname = devicename or None, vectorname or None
         if devicename is None:
             await self._runtime.transmit(wire.get_properties())
             self.snoopall = True

@@ -267,6 +267,7 @@ class Runtime:
                 try:
                     await self._dispatcher.dispatch(message)
                 except Exception as error:
+                    self.counters["refused"] += 1
                     where = f"{message.tag} for {shown(message.device)}.{shown(message.name)}"
                     unsaid = self._faults.ask(("lost", type(error)), time.monotonic())
                     if unsaid is not None:

@@ -42,10 +42,10 @@ def del_property(device: str, name: str | None = None, timestamp: str | None = N
     return Wire("delProperty", device, name, element("delProperty", attributes).encode())
 
 
-def get_properties(device: str | None = None, name: str | None = None) -> Wire:
-    """Ask for definitions: of everything, of a device, or of one property of it."""
+def get_properties(device: str | None = None, name: str | None = None, *, via: str | None = None) -> Wire:
+    """Ask for definitions: of everything, of a device, or of one property of it. `via`: see `protocol/via.py`."""
     device, name = device or None, name or None  # an empty one would not be understood everywhere
-    attributes = {"version": VERSION, "device": device, "name": name}
+    attributes = {"version": VERSION, "device": device, "name": name, "via": via}
     return Wire("getProperties", device, name, element("getProperties", attributes).encode())
 
 

@@ -98,6 +98,8 @@ class Peer:
         """The devices that it owns, in the order of their definition."""
         self.link = kind is Kind.REMOTE
         """It is a server: it shares devices with us, and messages without a device do not cross from link to link."""
+        self.knows_via = False
+        """It has said that it is a server, and wants to know by which servers definitions have come."""
         self.chained = False
         """A libindi server that reads from us: it hears the snoop requests of our drivers, and knows no owners."""
         self.rings: set[Peer] = set()
@@ -106,6 +108,8 @@ class Peer:
         """When it was last checked for rings."""
         self.conflicts: dict[str, None] = {}
         """Devices that it offered although they have an owner: nothing about them crosses this link."""
+        self.told_conflicts: set[str] = set()
+        """Those of which clients were told that it offers them as well; once, however often it does."""
         self.blob_names: dict[str, set[str]] = {}
         """BLOB properties of its devices, known where BLOBs have to be asked for."""
         self.asked_blobs: set[tuple[str, str]] = set()

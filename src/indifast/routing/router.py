@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
-from indifast.protocol.vocabulary import ALSO, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
+from indifast.protocol.via import via_of, with_via
+from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, DEF_VECTORS, NEVER, NEW_VECTORS, SET_VECTORS
 from indifast.routing.link import Demand
 from indifast.routing.outbox import DriverOutbox, Outbox, Property
 from indifast.routing.peer import MAX_LOGGED, Kind, Pace, Peer, Route, RouteKey
@@ -82,6 +83,8 @@ class Router:
         self._demand: dict[tuple[str, str], Demand] = {}
         self._demand_version = -1
         self._passed: Counter[Property] = Counter()
+        self._id = os.urandom(6).hex()  # `secrets` takes longer to import than the rest of the router
+        """The name of this server in `via`."""
         self._probes: OrderedDict[str, Peer | None] = OrderedDict()
         self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
@@ -130,6 +133,7 @@ class Router:
                 peer.told[(message.device, message.name)] -= 1
         peer.outbox.clear()
         peer.conflicts.clear()
+        peer.told_conflicts.clear()
         peer.blob_names.clear()
         peer.asked_blobs.clear()
         peer.held_asks.clear()
@@ -151,7 +155,7 @@ class Router:
     def start(self, peer: Peer, now: float) -> None:
         """A driver or link is there (again): ask for its devices, and tell a link of ours."""
         if peer.kind is Kind.REMOTE:
-            peer.outbox.append(wire.get_properties(peer.limit_to), now)
+            peer.outbox.append(wire.get_properties(peer.limit_to, via=self._id), now)
             if peer.limit_to is None:
                 self._widen(peer, None, None, now)
                 self._ask_everybody(peer, now)
@@ -159,7 +163,12 @@ class Router:
             self._ask(peer, None, None, now)
 
     def claim(self, peer: Peer, device: str) -> bool:
-        """Make a peer the owner of a device, from before its definition on. False when somebody else has it."""
+        """Make a peer the owner of a device, from before its definition on. False when somebody else has it.
+
+        Nobody owns the device without a name: what is said of it is refused.
+        """
+        if not device:
+            return False
         owner = self.owners.setdefault(device, peer)
         if owner is peer:
             peer.devices[device] = None
@@ -253,6 +262,8 @@ class Router:
         if device is not None and device.startswith("*"):
             device = name = None
             peer.link = peer.link or peer.kind is Kind.CLIENT
+        elif peer.kind is Kind.CLIENT and not peer.knows_via:
+            peer.knows_via = bool(via_of(message))
         known = peer.interests.everything or (device is not None and peer.interests.exactly(device, name))
         if not self._widen(peer, device, name, now):
             return
@@ -262,10 +273,13 @@ class Router:
             peer.conflicts.clear()
             self._ask_everybody(peer, now)
             return
+        owner = self.owners.get(device)
+        if owner is peer and peer.kind is not Kind.DRIVER and via_of(message):
+            self._lost_by_owner(peer, device, now)
+            return
         if device in peer.conflicts:
             del peer.conflicts[device]
             self._version += 1
-        owner = self.owners.get(device)
         if owner is not None:
             if owner is not peer and owner not in peer.rings:
                 self._ask(owner, device, name, now)
@@ -340,9 +354,11 @@ class Router:
         return bool(self._held)
 
     def _ask_now(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
+        if owner.link and device is not None and self.owners.get(device, owner) is not owner:
+            return  # it has another owner by now: the link would take us for one who has lost it
         owner.answer = max(float(owner.defined), owner.answer * _FORGETTING, 1.0)
         owner.defined = 0
-        request = wire.get_properties(device, name)
+        request = wire.get_properties(device, name, via=self._id if owner.link else None)
         if isinstance(owner.outbox, DriverOutbox):
             owner.outbox.append_replaceable(request, now)
         else:
@@ -358,7 +374,12 @@ class Router:
                 return  # nothing that it snoops on (libindi)
         elif not self._widen(peer, device, name, now):
             return
-        if not peer.blobs.set(device, name, message.element().text):
+        policy = message.element().text
+        if policy not in BLOB_POLICIES:
+            text = f"an enableBLOB of {shown(device)} with '{shown(policy, 40)}', not one of {', '.join(BLOB_POLICIES)}"
+            self._refuse(peer, "unknown BLOB policy", device, text, now)
+            return
+        if not peer.blobs.set(device, name, policy):
             self._refuse(peer, "too many interests", None, f"more than {MAX_DEVICES} enableBLOB settings", now)
             return
         self._version += 1
@@ -369,10 +390,14 @@ class Router:
         if not device or not message.name:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
             return
+        via = via_of(message) if peer.kind is not Kind.DRIVER else ()
+        if self._id in via and self.owners.get(device) in (None, peer):
+            self.refused["circulating definition"] += 1  # the link has the device from nobody but us, who lost it
+            return
         if not self._own(peer, device, now, defined=True):
             return
         peer.defined += 1
-        self._announce(peer, message, now)
+        self._announce_definition(peer, message, via, now)
         if message.tag == "defBLOBVector" and peer.kind is not Kind.DRIVER:
             names = peer.blob_names.setdefault(device, set())
             if len(names) < MAX_DEVICES:
@@ -482,6 +507,8 @@ class Router:
             self._refuse(
                 peer, "not the owner", device, f"a delProperty of {shown(device)}, which is not its device", now
             )
+            if owner is not None and message.name is None and device in peer.conflicts:
+                self._offers_no_more(peer, owner, device, now)
             return
         self._announce(peer, message, now)
         if message.name is None:
@@ -559,6 +586,9 @@ class Router:
             self._version += 1
         elif len(peer.conflicts) < MAX_DEVICES:
             peer.conflicts[device] = None
+        if device in peer.told_conflicts or len(peer.told_conflicts) >= MAX_DEVICES:
+            return
+        peer.told_conflicts.add(device)
         self.tell_clients(f"{peer.label} offers {shown(device)}, which {owner.label} has already: ignored there", now)
 
     def _release(self, peer: Peer, device: str, now: float) -> None:
@@ -575,6 +605,24 @@ class Router:
                 del other.conflicts[device]
                 self._ask(other, device, None, now)
 
+    def _lost_by_owner(self, peer: Peer, device: str, now: float) -> None:
+        """A server asks us for a device that we have from it: it has none, and what it said before was overtaken.
+
+        That happens when it had cut the link for this device, so that we are not told of the end by a deletion.
+        """
+        self._announce(peer, wire.del_property(device), now)
+        self._release(peer, device, now)
+
+    def _offers_no_more(self, peer: Peer, owner: Peer, device: str, now: float) -> None:
+        """A link has lost a device that it offered as well: from now on it is told of the one that we have.
+
+        It need not know that we have it, and then won't ask: our offer was never made when its own came first.
+        """
+        del peer.conflicts[device]
+        self._version += 1
+        if peer.kind is not Kind.DRIVER and owner not in peer.rings and peer.interests.touches(device):
+            self._ask(owner, device, None, now)
+
     # -- rings with libindi servers, which know no owners
 
     def _check_rings(self, now: float) -> None:
@@ -582,7 +630,7 @@ class Router:
         for peer in self._clients:
             if peer.chained and now - peer.probed >= _PROBE_INTERVAL:
                 peer.probed = now
-                token = os.urandom(8).hex()  # `secrets` takes longer to import than the rest of the router
+                token = os.urandom(8).hex()
                 self._remember_probe(token, peer)
                 peer.outbox.append(wire.del_property(RING_CHECK, token), now)
 
@@ -636,6 +684,20 @@ class Router:
         about = (message.device, message.name)
         for other, append in self._receivers(peer, message):
             append(message, now)
+            other.note(about)
+
+    def _announce_definition(self, peer: Peer, message: Routable, via: Sequence[str], now: float) -> None:
+        """To all who want it; servers are told by which it has come, others are not."""
+        about = (message.device, message.name)
+        plain = with_via(message, ()) if via else message
+        onward: Routable | None = None
+        for other, append in self._receivers(peer, message):
+            if other.link or other.knows_via:
+                if onward is None:
+                    onward = with_via(message, (*via, self._id))
+                append(onward, now)
+            else:
+                append(plain, now)
             other.note(about)
 
     def _route(self, peer: Peer, message: Routable) -> Route:

@@ -26,7 +26,6 @@ _MANY = 500  # messages in one read: the others should have their turn sooner
 _FEW = 50
 _SHORT_READ = 64 << 10
 _LONG_READ = 1 << 30
-_LOGGED_SKIPS = 10  # per connection; the counters tell the rest
 _EXCERPT = 80
 
 
@@ -56,7 +55,6 @@ class Connection:
         self._forgiving = forgiving
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
-        self._skips = 0
         self._ending = False
         self._lost = False
 
@@ -116,11 +114,8 @@ class Connection:
     # -- what the reader does not hand out, see `Listener`
 
     def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
-        self._skips += 1
-        if self._skips <= _LOGGED_SKIPS:
-            last = "; more are counted only" if self._skips == _LOGGED_SKIPS else ""
-            begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
-            self._complain("%s: %d bytes skipped (%s): %r%s", self.peer.label, nbytes, reason, begin, last)
+        begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
+        self._complain("%s: %d bytes skipped (%s): %r", self.peer.label, nbytes, reason, begin)
 
     def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
         where = f"{shown(element.device)}.{shown(element.name)}"

@@ -65,7 +65,7 @@ class RemoteConnection:
         self.attempts = 0
         """Attempts since the link was last up."""
         self.peer: Peer | None = None
-        self._device = device
+        self._device = device or None  # an empty name is none
         self._ssl = ssl
         self._core: Core | None = None
         self._task: asyncio.Task[None] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -95,14 +96,22 @@ class _Memory:
 
 
 class _File:
-    """Content in a file, ours or a peer's; the descriptor is closed with this object."""
+    """Content in a file, ours or a peer's. Whoever makes it sets `fd`, which is closed with it, and calls `look`.
 
-    def __init__(self, fd: int, length: int, size: int) -> None:
-        """Takes `fd` over, unless this raises: DescriptorError when it does not hold so much."""
-        self.fd = fd
+    The object is there before its descriptor, so that none is left open when there is no memory.
+    """
+
+    __slots__ = ("fd", "length", "shared", "size")
+
+    def __init__(self, length: int, size: int) -> None:
+        self.fd = -1
         self.length = length
         self.size = size
-        self.shared = shm.check(fd, length) >= size
+        self.shared = False
+
+    def look(self) -> None:
+        """See whether the file is large enough for everybody; DescriptorError when it does not hold the content."""
+        self.shared = shm.check(self.fd, self.length) >= self.size
 
     def check(self) -> None:
         """The sender may have truncated it since it came."""
@@ -125,8 +134,8 @@ class _File:
         return shm.view(self.fd, self.length)
 
     def __del__(self) -> None:
-        if hasattr(self, "shared"):
-            shm.close_all((self.fd,))
+        if self.fd >= 0:
+            os.close(self.fd)  # nothing else, as everything else takes memory
 
 
 class _Encoded:
@@ -260,29 +269,27 @@ class BlobMessage:
         return cls(tag, device, name, formats, carried, contents, lambda attach: whole if attach else pieces)
 
     @classmethod
-    def of(cls, element: Element, fds: Sequence[int] = ()) -> BlobMessage:
-        """A message from a received element with `element.attached` descriptors, which it takes over.
+    def of(cls, element: Element, fds: list[int]) -> BlobMessage:
+        """A message from a received element with `element.attached` descriptors.
 
-        DescriptorError when one of them is not what the element says; then all of them are closed.
+        In the place of those that it has taken over it leaves -1 in `fds`. DescriptorError when one of them is not what
+        the element says.
         """
         contents: list[_Content] = []
         taken = 0
-        try:
-            members = element.blobs
-            for member in members:
-                if member.attached:
-                    length, size = shm.announced(member)
-                    file = _File(fds[taken], length, size)
-                    taken += 1
-                    contents.append(file)
-                else:
-                    contents.append(_Text(member) if member.slices else _decoded(member))
-            formats = tuple([member.format for member in members])
-            carried = frozenset([member.name for member in members])
-            message = cls(element.tag, element.device, element.name, formats, carried, contents, element.envelope)
-        except BaseException:
-            shm.close_all(fds[taken:])
-            raise
+        members = element.blobs
+        for member in members:
+            if not member.attached:
+                contents.append(_Text(member) if member.slices else _decoded(member))
+                continue
+            file = _File(*shm.announced(member))
+            file.fd, fds[taken] = fds[taken], -1
+            taken += 1
+            file.look()
+            contents.append(file)
+        formats = tuple([member.format for member in members])
+        carried = frozenset([member.name for member in members])
+        message = cls(element.tag, element.device, element.name, formats, carried, contents, element.envelope)
         message.size = element.size
         message._element = element
         if not element.attached:
@@ -323,10 +330,16 @@ class BlobMessage:
         return b"".join(self._envelope(True))
 
     def element(self) -> Element:
-        """The message parsed. BLOBs that it says are attached are read by `opened`, all others are in it."""
+        """The message parsed. BLOBs that it says are attached are read by `opened`, all others are in it.
+
+        MemoryError: there is none for it.
+        """
         if self._element is None:
             pieces = self._envelope(True)
-            (self._element,) = Tokenizer(relay=True, on_skip=None, **unbounded(len(pieces[0]))).feed(pieces[0])
+            found = Tokenizer(relay=True, on_skip=None, **unbounded(len(pieces[0]))).feed(pieces[0])
+            if not found:
+                raise MemoryError(f"there is no memory for a message of {self.size} bytes")
+            (self._element,) = found
         return self._element
 
     def opened(self) -> Element | Opened:
@@ -432,12 +445,10 @@ class BlobMessage:
     def _make_attached(self) -> None:
         files = []
         for content in self._contents:
-            fd = content.file()
-            try:
-                files.append(_File(fd, content.length, content.size))
-            except BaseException:
-                shm.close_all((fd,))
-                raise
+            file = _File(content.length, content.size)
+            file.fd = content.file()
+            file.look()
+            files.append(file)
         self._contents = self._files = files
         self._attached = self._envelope(True)
 
@@ -506,7 +517,11 @@ def routable(
     elif element.attached:
         raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
     if element.attached:
-        message = BlobMessage.of(element, fds)
+        try:
+            message = BlobMessage.of(element, fds)
+        except BaseException:
+            shm.close_all(fds)
+            raise
         message.on_fault = on_fault
         return message
-    return BlobMessage.of(element) if element.blob else element
+    return BlobMessage.of(element, []) if element.blob else element

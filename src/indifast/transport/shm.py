@@ -169,7 +169,7 @@ def view(fd: int, length: int) -> memoryview:
 
 def close_all(fds: Iterable[int]) -> None:
     for fd in fds:
-        try:  # noqa: SIM105  # this is called when there is no memory
+        try:  # noqa: SIM105 - `suppress` takes memory, for want of which they may be closed
             os.close(fd)
         except OSError:
             pass
@@ -205,13 +205,10 @@ class DescriptorQueue:
 
     def put(self, fds: Sequence[int]) -> None:
         """Take over `fds`. DescriptorError when more wait than any sensible peer sends ahead."""
-        taken = 0
         try:
-            for fd in fds:
-                self._waiting.append(fd)
-                taken += 1
-        except BaseException:
-            close_all(fds[taken:])
+            self._waiting += fds
+        except MemoryError:
+            close_all(fd for fd in fds if fd not in self._waiting)
             raise
         if len(self._waiting) > MAX_WAITING:
             self.close()
@@ -252,29 +249,38 @@ class DescriptorQueue:
         where fewer have come with a read than it has BLOBs, those of size 0 have brought none.
 
         DescriptorError when they are too few, may be another message's, or are not what a peer may send, BlobTooLarge
-        when there is more in them than is taken; they are closed then.
+        when there is more in them than is taken; they are closed then. With a MemoryError all that wait are closed.
         """
         if self._mixed:
             if not element.attached:
                 return []
             raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
+        try:
+            return self._take(element)
+        except MemoryError:
+            self._mixed = self._unsure = True  # some may be left, which are not those of the next one
+            self.close()
+            raise
+
+    def _take(self, element: Element) -> list[int]:
         members = [member for member in element.members if member.descriptor]
         if len(self._waiting) < len(members) or self._empty_bring is False:
             members = [member for member in members if member.attached]
         found = list(islice(self._waiting, len(members)))
-        for _ in found:
-            self._waiting.popleft()
+        taken = [fd for member, fd in zip(members, found, strict=False) if member.attached]
         try:
             if len(found) < len(members):
                 raise DescriptorError(f"{len(members)} BLOBs were announced as attached, with {len(found)} descriptors")
             self._check(members, found)
-            kept = [fd for member, fd in zip(members, found, strict=True) if member.attached]
-            closed = [fd for member, fd in zip(members, found, strict=True) if not member.attached]
         except BaseException:
-            close_all(found)
+            taken.clear()
             raise
-        close_all(closed)
-        return kept
+        finally:  # what goes wrong before leaves them in the queue
+            for fd in found:
+                self._waiting.popleft()
+                if fd not in taken:
+                    close_all((fd,))
+        return taken
 
     def _check(self, members: Sequence[Member], fds: Sequence[int]) -> None:
         total = 0

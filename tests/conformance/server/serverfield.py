@@ -229,10 +229,13 @@ def _lasting(value: str) -> str:
 
 
 def canonical(message: bytes) -> str:
-    """Tag, attributes in alphabetical order, children, stripped text: what a message means."""
+    """Tag, attributes in alphabetical order, children, stripped text: what a message means.
+
+    Without what is different each time: `via`, which indifast adds for other servers, is the name of a run.
+    """
 
     def told(element: ET.Element) -> str:
-        attributes = {k: v for k, v in sorted(element.attrib.items()) if k not in ("timestamp", "enclen")}
+        attributes = {k: v for k, v in sorted(element.attrib.items()) if k not in ("timestamp", "enclen", "via")}
         words = " ".join(f"{k}={_lasting(v)}" for k, v in attributes.items())
         inner = "".join(map(told, element))
         content = inner or "".join((element.text or "").split())
