@@ -19,7 +19,6 @@ import asyncio, os
 from types import SimpleNamespace
 from indifast.client.connection import Connection
 from indifast.protocol.limits import DEFAULT_LIMITS
-from indifast.protocol.message import opened as content
 from indifast.transport.incoming import MessageReader
 
 TEXT = (
@@ -43,7 +42,6 @@ class Reading:
         self.messages = self.reader.read(REST, 0, len(REST), [])
         for message in self.messages:
             message.parts(True)
-            content(message)
 
     def close(self):
         self.messages = ()

@@ -230,7 +230,10 @@ class BlobMessage:
         self._files: Sequence[_File] = ()
         self._making: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])  # who waits for which form
         self._started = [False, False]  # there is, or was, a thread that makes this form
-        self._locks = (threading.Lock(), threading.Lock())  # held while a form is made
+        try:
+            self._locks = (threading.Lock(), threading.Lock())  # held while a form is made
+        except RuntimeError as error:  # as it is said for want of memory
+            raise MemoryError("no lock to be had") from error
         self._element: Element | None = None
 
     def __repr__(self) -> str:
