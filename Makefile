@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
-SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.h src/indifast/front/*) \
+SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/parser/*.pxi src/indifast/csrc/*.h src/indifast/front/*) \
     src/indifast/cli/serve_options.py src/indifast/transport/sockets.py
 PYTEST_ARGS ?=
 DEMO_ARGS ?=

@@ -28,6 +28,8 @@ DIRECTIVES = {
     "initializedcheck": False,
     "annotation_typing": False,
     "embedsignature": True,
+    # What the objects share is guarded by the GIL alone, see _parser.pxd: a free-threaded Python takes the GIL back.
+    "freethreading_compatible": False,
 }
 
 compile_args = ["-O3", "-std=gnu11", "-Wno-unused-function"]

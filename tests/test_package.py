@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from Cython.Build.Dependencies import create_dependency_tree
 
 import indifast
 from indifast import codec
@@ -75,3 +76,18 @@ def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
     assert generated
     assert source - generated <= packed
     assert not generated & packed
+
+
+def test_a_change_in_any_source_compiles_the_extensions_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cython and `make` know them all: those that are included, those that declare, and the headers."""
+    monkeypatch.chdir(HOME)
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    package = Path("src/indifast")
+    sources = {path for end in ("pyx", "pxd", "pxi") for path in package.rglob(f"*.{end}")}
+    assert {path.suffix for path in sources} == {".pyx", ".pxd", ".pxi"}
+    tree = create_dependency_tree(quiet=True)
+    known = {Path(name) for module in package.glob("*.pyx") for name in tree.all_dependencies(str(module))}
+    assert sources <= known
+    for source in [*sources, *package.glob("csrc/*.h")]:
+        command = ["make", "--dry-run", "--old-file", ".venv/.packages", "--what-if", str(source), "build"]
+        assert "build_ext" in subprocess.check_output(command, text=True), source

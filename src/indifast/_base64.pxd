@@ -9,11 +9,12 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "base64_state.h" nogil:
-    const uint8_t b64_class[256]          # 0..63: a sextet; else B64_PAD, B64_WHITE or B64_FOREIGN
-    const int B64_PAD, B64_WHITE, B64_FOREIGN
-    const int B64_STOP_END, B64_STOP_FOREIGN, B64_STOP_FULL, B64_STOP_ERROR
-    const int B64_OK, B64_ERROR_EARLY_PAD, B64_ERROR_AFTER_PAD, B64_ERROR_MISSING_PAD
-    const int B64_LINE
+    # Why a step stopped; what is wrong with the padding.
+    cdef enum b64_stop:
+        B64_STOP_END, B64_STOP_FOREIGN, B64_STOP_FULL, B64_STOP_ERROR
+
+    cdef enum b64_error:
+        B64_OK, B64_ERROR_EARLY_PAD, B64_ERROR_AFTER_PAD, B64_ERROR_MISSING_PAD
 
     ctypedef struct b64_decode_state:
         uint64_t position                 # bytes of text consumed so far
@@ -23,8 +24,8 @@ cdef extern from "base64_state.h" nogil:
         uint8_t carry                     # characters of the unfinished group, 0..3
         uint8_t pads
         uint8_t closed                    # the padding is complete
-        uint8_t stop                      # B64_STOP_..., of the last step
-        uint8_t error                     # B64_ERROR_...
+        uint8_t stop                      # b64_stop, of the last step
+        uint8_t error                     # b64_error
 
     ctypedef struct b64_scan_state:
         uint64_t position                 # bytes of text consumed so far
@@ -37,20 +38,17 @@ cdef extern from "base64_state.h" nogil:
         uint8_t ended
         uint8_t wrapped72                 # exactly 72 characters on every line but the last, single line feeds
         uint8_t unwrapped                 # no white space between the characters
-        uint8_t stop                      # B64_STOP_..., of the last step
-        uint8_t error                     # B64_ERROR_...
+        uint8_t stop                      # b64_stop, of the last step
+        uint8_t error                     # b64_error
 
 
 cdef void b64_decode_init(b64_decode_state *state) noexcept nogil
 # Decodes into dst[0:dst_cap]; *written is set to the bytes written.  Returns the bytes consumed.
 cdef size_t b64_decode_step(b64_decode_state *state, const uint8_t *src, size_t n, uint8_t *dst, size_t dst_cap,
                             size_t *written) noexcept nogil
-# At the end of the text: 0 when it is complete, else B64_ERROR_...
-cdef int b64_decode_end(const b64_decode_state *state) noexcept nogil
+# At the end of the text: B64_OK when it is complete.
+cdef b64_error b64_decode_end(const b64_decode_state *state) noexcept nogil
 
 cdef void b64_scan_init(b64_scan_state *state) noexcept nogil
 cdef size_t b64_scan_step(b64_scan_state *state, const uint8_t *src, size_t n) noexcept nogil
-cdef int b64_scan_end(const b64_scan_state *state) noexcept nogil
-
-# Writes (n + 2) // 3 * 4 characters.
-cdef void b64_encode(const uint8_t *src, size_t n, uint8_t *dst) noexcept nogil
+cdef b64_error b64_scan_end(const b64_scan_state *state) noexcept nogil

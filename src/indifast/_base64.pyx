@@ -16,14 +16,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.ref cimport Py_XDECREF, PyObject
 from libc.stdint cimport uint8_t
 
+from indifast._cpython cimport PyBytes_AS, PyBytes_New, PyBytes_SIZE, _PyBytes_Resize, pages_will_fill
+
 cdef extern from "base64_codec.h" nogil:
     void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst)
     size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
     size_t b64_codec_scan(b64_scan_state *st, const uint8_t *src, size_t n)
     void b64_state_init_decode(b64_decode_state *st)
     void b64_state_init_scan(b64_scan_state *st)
-    int b64_state_end_decode(const b64_decode_state *st)
-    int b64_state_end_scan(const b64_scan_state *st)
+    b64_error b64_state_end_decode(const b64_decode_state *st)
+    b64_error b64_state_end_scan(const b64_scan_state *st)
     size_t b64_decoded_bound(const uint8_t *src, size_t n)
     void b64_codec_setup()
     int B64_PATHS
@@ -31,16 +33,6 @@ cdef extern from "base64_codec.h" nogil:
     int b64_path_usable(int index)
     int b64_path_current()
     void b64_path_select(int index)
-
-cdef extern from "memory.h" nogil:
-    void memory_will_fill(void *block, size_t n)
-
-cdef extern from "Python.h":
-    # Cython's own declaration takes an object; here the reference may be replaced.
-    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t newsize) except -1
-    PyObject *PyBytes_FromStringAndSize_ "PyBytes_FromStringAndSize"(const char *v, Py_ssize_t len) except NULL
-    char *PyBytes_AS_STRING_ "PyBytes_AS_STRING"(PyObject *o)
-    Py_ssize_t PyBytes_GET_SIZE_ "PyBytes_GET_SIZE"(PyObject *o)
 
 __all__ = ["Base64Error", "Decoder", "decode", "decode_into", "encode", "encode_into", "encoded_length", "paths", "use_path"]
 
@@ -61,7 +53,7 @@ cdef size_t b64_decode_step(b64_decode_state *state, const uint8_t *src, size_t 
     return b64_codec_decode(state, src, n, dst, dst_cap, written)
 
 
-cdef int b64_decode_end(const b64_decode_state *state) noexcept nogil:
+cdef b64_error b64_decode_end(const b64_decode_state *state) noexcept nogil:
     return b64_state_end_decode(state)
 
 
@@ -73,12 +65,8 @@ cdef size_t b64_scan_step(b64_scan_state *state, const uint8_t *src, size_t n) n
     return b64_codec_scan(state, src, n)
 
 
-cdef int b64_scan_end(const b64_scan_state *state) noexcept nogil:
+cdef b64_error b64_scan_end(const b64_scan_state *state) noexcept nogil:
     return b64_state_end_scan(state)
-
-
-cdef void b64_encode(const uint8_t *src, size_t n, uint8_t *dst) noexcept nogil:
-    b64_codec_encode(src, n, dst)
 
 
 # ---------------------------------------------------------------- errors
@@ -131,7 +119,7 @@ def encode(data, /) -> bytes:
     try:
         out = PyBytes_FromStringAndSize(NULL, (src.len + 2) // 3 * 4)
         dst = <uint8_t *>PyBytes_AS_STRING(out)
-        memory_will_fill(dst, (src.len + 2) // 3 * 4)
+        pages_will_fill(dst, (src.len + 2) // 3 * 4)
         if src.len < GIL_BYTES:
             b64_codec_encode(<const uint8_t *>src.buf, src.len, dst)
         else:
@@ -184,9 +172,9 @@ def decode(data, /) -> bytes:
     try:
         b64_state_init_decode(&st)
         cap = b64_decoded_bound(<const uint8_t *>src.buf, src.len)
-        out = PyBytes_FromStringAndSize_(NULL, cap)
-        dst = <uint8_t *>PyBytes_AS_STRING_(out)
-        memory_will_fill(dst, cap)
+        out = PyBytes_New(NULL, cap)
+        dst = <uint8_t *>PyBytes_AS(out)
+        pages_will_fill(dst, cap)
         if src.len < GIL_BYTES:
             used = b64_codec_decode(&st, <const uint8_t *>src.buf, src.len, dst, cap, &written)
         else:
@@ -301,7 +289,7 @@ cdef class Decoder:
 
     cdef int reserve(self, size_t more) except -1:
         """Room for `more` decoded bytes behind those that are there, as far as the limit allows."""
-        cdef size_t have = PyBytes_GET_SIZE_(self.out) if self.out != NULL else 0
+        cdef size_t have = PyBytes_SIZE(self.out) if self.out != NULL else 0
         cdef size_t need = min(self.done + more, self.limit)
         cdef size_t size
         if self.hint and self.done <= self.hint < need:
@@ -313,11 +301,11 @@ cdef class Decoder:
         if size < need:
             size = min(max(need, have + have // 2, <size_t>STEP_BYTES), max(need, self.limit))
         if self.out == NULL:
-            self.out = PyBytes_FromStringAndSize_(NULL, size)
+            self.out = PyBytes_New(NULL, size)
         else:
             _PyBytes_Resize(&self.out, size)
         if size == self.hint:  # it will not grow again, which costs a copy from then on
-            memory_will_fill(PyBytes_AS_STRING_(self.out), size)
+            pages_will_fill(PyBytes_AS(self.out), size)
         return 0
 
     def feed(self, data, /) -> int:
@@ -343,8 +331,8 @@ cdef class Decoder:
                 else:
                     # every four characters make three bytes; up to three characters are carried
                     self.reserve((<size_t>src.len - used + self.state.carry) // 4 * 3)
-                    dst = <uint8_t *>PyBytes_AS_STRING_(self.out)
-                    cap = min(<size_t>PyBytes_GET_SIZE_(self.out), self.limit)
+                    dst = <uint8_t *>PyBytes_AS(self.out)
+                    cap = min(<size_t>PyBytes_SIZE(self.out), self.limit)
                 if src.len < GIL_BYTES:
                     used += b64_codec_decode(&self.state, <const uint8_t *>src.buf + used, src.len - used,
                                              dst + self.done, cap - self.done, &written)
@@ -399,7 +387,7 @@ cdef class Decoder:
             return memoryview(filled)
         if self.out == NULL:
             return b""
-        if self.done < <size_t>PyBytes_GET_SIZE_(self.out):
+        if self.done < <size_t>PyBytes_SIZE(self.out):
             _PyBytes_Resize(&self.out, self.done)
         return <object>self.out
 

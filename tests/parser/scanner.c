@@ -68,7 +68,7 @@ int main(void) {
         if (b[at] != '<') { at++; continue; }
         tz_begin(&s);
         p = 1;
-        int event = tz_scan(&s, b + at, &p, size - at);
+        enum tz_event event = tz_scan(&s, b + at, &p, size - at);
         while (event == TZ_BLOB || event == TZ_BLOB_END) {
             if (event == TZ_BLOB) {
                 while (at + p < size && b[at + p] != '<') p++;
@@ -78,7 +78,7 @@ int main(void) {
         }
         if (event == TZ_MORE) break;
         if (event != TZ_DONE) {
-            if (event == TZ_REFUSE) printf("refused %d\n", s.reason);
+            if (event == TZ_REFUSE) printf("refused %s\n", tz_reasons[s.reason]);
             if (s.ntok) s.old = NULL;
             at += s.resume;
             s.base += s.resume;

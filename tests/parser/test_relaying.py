@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from indifast._parser import Block, BlockPool, Element, Tokenizer
+from indifast._parser import Block, BlockPool, Element, Tokenizer, escape_text
 
 START = b"<setBLOBVector name='v'><oneBLOB name='b' size='300000' format='.x'>\n"
 END = b"\n</oneBLOB></setBLOBVector>"
@@ -145,3 +145,37 @@ def test_feeding_from_two_threads_is_refused_or_works() -> None:
         thread.join()
     (element,) = tokenizer.feed(END)
     assert sum(map(len, element.members[0].slices)) == len(TEXT) * results.count("taken")
+
+
+def test_threads_with_tokenizers_of_their_own_do_not_meet() -> None:
+    """They share scratch memory and the names seen so far; each reads what it was fed."""
+    sent = [(f"D{n % 50}", f"P{n}", f"m{n % 300}", f"1 < {n} é") for n in range(1000)]
+    wire = "".join(
+        f"<setTextVector device='{device}' name='{name}'><oneText name='{member}'>{escape_text(text)}</oneText>"
+        "</setTextVector>\n"
+        for device, name, member, text in sent
+    ).encode()
+    together = threading.Barrier(4)
+    correct: list[bool] = []
+
+    def read() -> None:
+        tokenizer = Tokenizer(relay=True)
+        together.wait()
+        for _ in range(10):
+            found = [element for at in range(0, len(wire), 5000) for element in tokenizer.feed(wire[at : at + 5000])]
+            forms = [b"".join(map(bytes, element.parts(False) or ())) for element in found]
+            read = [(e.device, e.name, *item) for e in found for item in e.values().items()]
+            correct.append(read == sent and [f.count(b"&lt;") for f in forms] == [1] * len(sent))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert correct == [True] * 40
+
+
+def test_the_garbage_collector_never_looks_at_messages() -> None:
+    """There may be many, and none can be part of a cycle."""
+    (element,) = Tokenizer(relay=True).feed(START + TEXT + END)
+    assert not any(map(gc.is_tracked, [element, element.members[0], BlockPool().get()]))

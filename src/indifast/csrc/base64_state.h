@@ -100,15 +100,15 @@ static inline void b64_state_init_scan(b64_scan_state *st)
     st->unwrapped = 1;
 }
 
-/* The verdict at the end of the text: enum b64_error. */
-static inline int b64_state_end_decode(const b64_decode_state *st)
+/* The verdict at the end of the text. */
+static inline enum b64_error b64_state_end_decode(const b64_decode_state *st)
 {
-    return st->error ? st->error : st->carry ? B64_ERROR_MISSING_PAD : B64_OK;
+    return st->error ? (enum b64_error)st->error : st->carry ? B64_ERROR_MISSING_PAD : B64_OK;
 }
 
-static inline int b64_state_end_scan(const b64_scan_state *st)
+static inline enum b64_error b64_state_end_scan(const b64_scan_state *st)
 {
-    return st->error ? st->error : (st->chars & 3) ? B64_ERROR_MISSING_PAD : B64_OK;
+    return st->error ? (enum b64_error)st->error : (st->chars & 3) ? B64_ERROR_MISSING_PAD : B64_OK;
 }
 
 #endif

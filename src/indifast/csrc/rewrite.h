@@ -5,7 +5,7 @@
 #include "tokens.h"
 #include <stdio.h>
 
-enum { TV_ATTR, TV_TEXT, TV_CDATA };  /* how a value is to be read */
+enum tz_how { TV_ATTR, TV_TEXT, TV_CDATA };  /* how a value is to be read */
 
 /* A growing output buffer; once memory runs out, `failed` stays set and nothing more is written. */
 typedef struct {
@@ -101,7 +101,7 @@ static size_t tz_reference(const uint8_t *p, size_t n, uint32_t *code) {
 
 /* Append the value as UTF-8: references resolved, what XML forbids replaced by U+FFFD, Latin-1 where it is no UTF-8,
  * white space normalised as XML 1.0 (2.11, 3.3.3) says.  Returns the number of characters replaced. */
-static uint32_t tz_read_value(tz_out *o, const uint8_t *p, size_t n, int flags, int how) {
+static uint32_t tz_read_value(tz_out *o, const uint8_t *p, size_t n, int flags, enum tz_how how) {
     uint32_t replaced = 0, code;
     size_t k;
     int latin1 = (flags & TF_HIGH) && !tz_valid_utf8(p, n);
@@ -255,7 +255,7 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
 }
 
 static void tz_read_text(tz_out *o, const uint8_t *b, const tz_token *t) {
-    int how = t->kind == TK_CDATA ? TV_CDATA : TV_TEXT;
+    enum tz_how how = t->kind == TK_CDATA ? TV_CDATA : TV_TEXT;
     int odd = how == TV_CDATA ? (TF_ODD_TEXT & ~TF_AMP) : TF_ODD_TEXT;
     if (t->flags & odd) tz_read_value(o, b + t->v, t->vlen, t->flags, how);
     else tz_put(o, b + t->v, t->vlen);

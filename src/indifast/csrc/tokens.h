@@ -20,7 +20,7 @@
 #endif
 
 /* What a run of characters holds. */
-enum {
+enum tz_flag {
     TF_HIGH = 1,      /* bytes >= 0x80 */
     TF_AMP = 2,       /* '&' */
     TF_CTRL = 4,      /* control characters that XML forbids */
@@ -32,16 +32,17 @@ enum {
     TF_ODD = 128      /* of an attribute: libindi cannot read its name */
 };
 
-enum { TK_START = 1, TK_ATTR, TK_TEXT, TK_CDATA, TK_BLOB, TK_END };
+enum tz_kind { TK_START = 1, TK_ATTR, TK_TEXT, TK_CDATA, TK_BLOB, TK_END };
 
 typedef struct {
     uint32_t a;           /* name of a tag or attribute, alen bytes */
     uint32_t v, vlen;     /* value or text; TK_START: vlen attributes follow; TK_BLOB: v is the index of the BLOB */
     uint16_t alen;
-    uint8_t kind, flags;  /* TK_ATTR: TF_ODD in flags */
+    uint8_t kind, flags;  /* enum tz_kind, enum tz_flag; TK_ATTR: TF_ODD in flags */
 } tz_token;
 
-enum {
+/* Why a scan stopped. */
+enum tz_event {
     TZ_MORE,              /* all bytes are scanned */
     TZ_DONE,              /* the root closed at the position */
     TZ_BLOB,              /* at the position, the text of a oneBLOB begins or goes on */
@@ -51,10 +52,33 @@ enum {
     TZ_REFUSE             /* damaged; see reason; go on at resume */
 };
 
-enum {
-    TZ_R_TRUNCATED, TZ_R_SYNTAX, TZ_R_MISMATCH, TZ_R_ATTRIBUTE, TZ_R_ELEMENT, TZ_R_DEPTH, TZ_R_MEMBERS, TZ_R_MARKUP,
-    TZ_R_DUPLICATE, TZ_R_BASE64, TZ_R_BLOB, TZ_R_ABANDONED, TZ_R_JUNK, TZ_R_MEMORY, TZ_R_ATTACHED
+/* Why an element is refused, and the word for it. */
+enum tz_reason {
+    TZ_R_NONE, TZ_R_TRUNCATED, TZ_R_SYNTAX, TZ_R_MISMATCH, TZ_R_ATTRIBUTE, TZ_R_ELEMENT, TZ_R_DEPTH, TZ_R_MEMBERS,
+    TZ_R_MARKUP, TZ_R_DUPLICATE, TZ_R_BASE64, TZ_R_BLOB, TZ_R_ABANDONED, TZ_R_JUNK, TZ_R_MEMORY, TZ_R_ATTACHED, TZ_REASONS
 };
+static const char *const tz_reasons[TZ_REASONS] = {
+    [TZ_R_NONE] = "",
+    [TZ_R_TRUNCATED] = "truncated",
+    [TZ_R_SYNTAX] = "syntax",
+    [TZ_R_MISMATCH] = "mismatched end tag",
+    [TZ_R_ATTRIBUTE] = "attribute too long",
+    [TZ_R_ELEMENT] = "element too large",
+    [TZ_R_DEPTH] = "too deep",
+    [TZ_R_MEMBERS] = "too many members",
+    [TZ_R_MARKUP] = "comment too long",
+    [TZ_R_DUPLICATE] = "duplicate attribute",
+    [TZ_R_BASE64] = "base64",
+    [TZ_R_BLOB] = "blob too large",
+    [TZ_R_ABANDONED] = "abandoned",
+    [TZ_R_JUNK] = "junk",
+    [TZ_R_MEMORY] = "memory",
+    [TZ_R_ATTACHED] = "attached blob with content",
+};
+
+/* What a scan is in the middle of; each is a label of tz_scan as well. */
+enum tz_state { S_LT, S_NAME, S_TAG, S_EMPTY, S_ANAME, S_AEQ, S_AQ, S_VAL, S_INNER_LT, S_TEXT, S_ENDNAME, S_ENDWS, S_BANG,
+                S_COMMENT, S_CDATA, S_PI, S_DECL };
 
 enum { TZ_SLACK = 16, TZ_MAX_DEPTH = 64, TZ_MAX_NAME = 256, TZ_MAX_ATTRS = 128 };
 
@@ -66,10 +90,11 @@ typedef struct {
     tz_token *tok;
     uint32_t ntok, captok;
     /* where we are */
-    uint8_t state, ret, quote, flags, bracket, odd;
+    uint8_t state, ret;    /* enum tz_state; ret: that in which a '<' was met (S_INNER_LT) */
+    uint8_t quote, flags, bracket, odd;
     uint8_t root;          /* kind of the root, 0: none yet */
     uint8_t in_blob, elem_flags;
-    uint8_t reason;
+    uint8_t reason;        /* enum tz_reason, of the last TZ_REFUSE */
     uint8_t twice;         /* two attributes of this tag may have the same name */
     uint32_t depth, members, nblobs, attached;
     uint32_t last_attached; /* the oneBLOB that is open announces a descriptor */
@@ -115,7 +140,7 @@ static inline int tz_known_root(const uint8_t *p, size_t n) {
 
 /* Names are those that libindi's parser knows: [A-Za-z_][A-Za-z0-9_]*.  Attribute names may also have '-', ':' and '.'
  * (TC_ODD); as libindi fails on them, such an attribute is read but never written. */
-enum { TC_NAME = 1, TC_START = 2, TC_SPACE = 4, TC_DELIM = 8, TC_ODD = 16 };
+enum tz_class_bit { TC_NAME = 1, TC_START = 2, TC_SPACE = 4, TC_DELIM = 8, TC_ODD = 16 };
 
 static uint8_t tz_class[256];
 static uint8_t tz_flags[256];
@@ -270,10 +295,6 @@ static inline size_t tz_span_space(const uint8_t *b, size_t p, size_t end) {
     }
     return tz_span_spaces(b, p, end);
 }
-
-/* The states; each is a label of tz_scan as well. */
-enum { S_LT, S_NAME, S_TAG, S_EMPTY, S_ANAME, S_AEQ, S_AQ, S_VAL, S_INNER_LT, S_TEXT, S_ENDNAME, S_ENDWS, S_BANG,
-       S_COMMENT, S_CDATA, S_PI, S_DECL };
 
 /* Prepare for a candidate: its '<' is at offset 0, the scan goes on at offset 1. */
 static inline void tz_begin(tz_scan_state *s) {
@@ -481,7 +502,8 @@ static int tz_follow(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end)
 }
 #endif
 
-static int tz_scan(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end) {
+/* Scan on from *pp to end. TZ_BLOB: the caller takes the text out, up to its '<', and sets `mark` to where that stands. */
+static enum tz_event tz_scan(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end) {
     size_t p = *pp, e;
     uint8_t flags = s->flags, c;
     int kind;

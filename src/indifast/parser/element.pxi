@@ -1,0 +1,335 @@
+# Elements and their members.
+
+@cython.no_gc
+@cython.freelist(64)
+cdef class Element:
+    """One complete root element. Its bytes are kept; what is in them is read when asked for."""
+
+    def __dealloc__(self):
+        give_memory(self.tok, self.ntok * sizeof(tz_token) + self.length + TZ_SLACK)
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """The attributes in document order."""
+        if self._attrs is None:
+            self._attrs = read_attrs(self.raw, self.tok, 0)
+        return self._attrs
+
+    @property
+    def members(self) -> list[Member]:
+        """The elements directly inside the root, made anew by each call."""
+        cdef uint32_t i, depth = 0
+        cdef Member member
+        cdef const tz_token *t
+        cdef list members = []
+        for i in range(1, self.ntok):
+            t = &self.tok[i]
+            if t.kind == TK_START:
+                if depth == 0:
+                    member = Member.__new__(Member)
+                    member.element = self
+                    member.at = i
+                    member.tag = name_str(self.raw + t.a, t.alen)
+                    t = tz_name(self.tok, i, self.raw)
+                    member.name = "" if t == NULL else attr_str(self.raw, t)
+                    members.append(member)
+                depth += 1
+            elif t.kind == TK_END:
+                depth -= 1
+        return members
+
+    @property
+    def text(self) -> str:
+        """The text of the root itself, stripped: the choice of an enableBLOB."""
+        return read_text(self.raw, self.tok, 0, True)
+
+    def values(self) -> dict[str, str]:
+        """Member name -> stripped text, of the members that have a name."""
+        cdef dict values = {}
+        cdef uint32_t i = 1 + self.tok[0].vlen
+        cdef uint32_t depth
+        cdef const tz_token *t
+        cdef const tz_token *name
+        cdef const uint8_t *p
+        cdef size_t n
+        while i < self.ntok:
+            t = &self.tok[i]
+            if t.kind != TK_START:
+                i += 1
+                continue
+            name = tz_name(self.tok, i, self.raw)
+            t += 1 + t.vlen
+            if t.kind == TK_TEXT and t[1].kind == TK_END and not t.flags & TF_ODD_TEXT:  # as it mostly is
+                if name != NULL and name.vlen:
+                    p = self.raw + t.v
+                    n = t.vlen
+                    tz_strip(&p, &n)
+                    values[attr_str(self.raw, name)] = ascii_str(p, n)
+                i = <uint32_t>(t - self.tok) + 2
+                continue
+            if name != NULL and name.vlen:
+                values[attr_str(self.raw, name)] = read_text(self.raw, self.tok, i, True)
+            depth = 0
+            while True:
+                if self.tok[i].kind == TK_START:
+                    depth += 1
+                elif self.tok[i].kind == TK_END:
+                    depth -= 1
+                i += 1
+                if depth == 0:
+                    break
+        return values
+
+    cdef Content content(self, uint32_t at):
+        """The content of the oneBLOB at token `at`, None when it has none."""
+        cdef uint32_t j = at + 1 + self.tok[at].vlen
+        cdef Content content
+        if self.contents is None or self.tok[j].kind != TK_BLOB:
+            return None
+        content = self.contents[self.tok[j].v]
+        return None if content.empty() else content
+
+    cdef list carriers(self):
+        """The members with content, inline or attached."""
+        cdef Member member
+        cdef list found = []
+        if self.root == TZ_SET_BLOB or self.root == TZ_NEW_BLOB:
+            for member in self.members:
+                if self.content(member.at) is not None or member.attached:
+                    found.append(member)
+        return found
+
+    @property
+    def blob(self) -> bool:
+        """Carries content of at least one BLOB member, inline or attached."""
+        return bool(self.carriers()) if self.contents is not None or self.attached else False
+
+    @property
+    def growing(self) -> bool:
+        """False: all of it is there."""
+        return False
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """`format` of each member with content."""
+        cdef Member member
+        cdef list formats = []
+        for member in self.carriers():  # a comprehension of Cython 3.3 releases an item twice when there is no memory
+            item = member.format
+            formats.append(item)
+        return tuple(formats)
+
+    @property
+    def carried(self) -> frozenset[str]:
+        """Names of the members with content."""
+        cdef Member member
+        cdef list names = []
+        for member in self.carriers():  # no comprehension, as in `formats`
+            names.append(member.name)
+        return frozenset(names)
+
+    def envelope(self, bint attached, /) -> tuple[bytes, ...]:
+        """The clean form without the content of BLOBs.
+
+        Inline form (`attached` false): the pieces between which the base64 of each member of `blobs` stands, one more
+        than there are; an announced descriptor (`attached='true'`) counts as such a member. Attached form: one piece,
+        each such member announcing a descriptor.
+        """
+        cdef tz_writer w
+        cdef tz_out out
+        cdef tz_blob_info *info = NULL
+        cdef size_t *cuts = NULL
+        cdef uint32_t k, n
+        cdef size_t at
+        cdef Content content
+        w.tok = self.tok
+        w.b = self.raw
+        w.out = &out
+        w.tmp = &shared.value
+        w.tmp2 = &shared.run
+        w.ncuts = 0
+        w.attached = attached
+        w.vector = self.root >= TZ_FIRST_VECTOR
+        w.blob_root = self.root == TZ_SET_BLOB or self.root == TZ_NEW_BLOB
+        n = 0 if self.contents is None else <uint32_t>len(self.contents)
+        if n or self.attached:
+            info = <tz_blob_info *>malloc((n + 1) * sizeof(tz_blob_info))
+            cuts = <size_t *>malloc((n + self.attached + 1) * sizeof(size_t))
+            if info == NULL or cuts == NULL:
+                free(info)
+                free(cuts)
+                raise MemoryError
+            for k in range(n):
+                content = self.contents[k]
+                info[k].decoded = content.decoded()
+                info[k].chars = content.scan.chars if content.relay else (content.filled + 2) // 3 * 4
+                info[k].wrapped72 = content.scan.wrapped72
+                info[k].short_line = (
+                    content.scan.unwrapped and content.scan.chars <= 72 and content.scan.position > content.scan.last
+                )
+        w.blobs = info
+        w.cuts = cuts
+        out = borrow(&shared.form)
+        tz_write_element(&w, 0, 0, False)
+        out.failed |= shared.value.failed | shared.run.failed
+        trim(&shared.value)
+        trim(&shared.run)
+        try:
+            if out.failed:
+                raise MemoryError
+            if w.ncuts == 0:
+                return (PyBytes_FromStringAndSize(<char *>out.p, out.n),)
+            pieces = []
+            at = 0
+            for k in range(w.ncuts):
+                pieces.append(PyBytes_FromStringAndSize(<char *>out.p + at, cuts[k] - at))
+                at = cuts[k]
+            pieces.append(PyBytes_FromStringAndSize(<char *>out.p + at, out.n - at))
+            return tuple(pieces)
+        finally:
+            free(info)
+            free(cuts)
+            give_back(&shared.form, &out)
+
+    @property
+    def blobs(self) -> list[Member]:
+        """The members with content, inline or attached, in document order."""
+        return self.carriers()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the inline form; where content is attached, an estimate."""
+        cdef Member member
+        cdef Py_ssize_t size = 0
+        if self._size == 0:
+            if self.attached or self._inline() is None:
+                size = self.length
+                for member in self.carriers():
+                    size += (member.content_size() + 2) // 3 * 4
+            else:
+                for piece in self._pieces:
+                    size += len(piece)
+            self._size = size
+        return self._size
+
+    cdef tuple _inline(self):
+        """The pieces of the inline form; None when the content was decoded or is attached."""
+        cdef list pieces
+        cdef tuple around
+        cdef Content content
+        cdef Py_ssize_t i = 0
+        if self._pieces is None:
+            if self.attached:
+                return None
+            if self.contents is None:
+                self._pieces = self.envelope(False)
+                return self._pieces
+            for content in self.contents:
+                if not content.relay and not content.empty():
+                    return None
+            around = self.envelope(False)
+            pieces = [around[0]]
+            for content in self.contents:
+                if not content.empty():
+                    i += 1
+                    pieces.extend(content.slices)
+                    pieces.append(around[i])
+            self._pieces = tuple(pieces)
+        return self._pieces
+
+    def parts(self, bint attached) -> tuple[bytes | memoryview, ...] | None:
+        """The clean form in pieces; None for a form with BLOBs that has to be made (see `BlobMessage`)."""
+        if attached and (self.contents is not None or self.attached) and self.blob:
+            return None
+        return self._inline()
+
+    def fds(self) -> tuple[int, ...]:
+        """Descriptors of the attached form: none, a bare element has no such form."""
+        return ()
+
+    def when_ready(self, bint attached, callback) -> None:
+        """A bare element makes no forms; `BlobMessage` does."""
+        raise RuntimeError("an element with BLOBs goes through a BlobMessage, which makes its other form")
+
+    def element(self) -> Element:
+        """The element itself."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Element {self.tag} {self.attrs!r}>"
+
+
+@cython.no_gc
+@cython.freelist(64)
+cdef class Member:
+    """One element inside a root: oneNumber, defSwitch, oneBLOB and so on."""
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """The attributes in document order."""
+        if self._attrs is None:
+            self._attrs = read_attrs(self.element.raw, self.element.tok, self.at)
+        return self._attrs
+
+    @property
+    def text(self) -> str:
+        """The text as it stands, references resolved, not stripped."""
+        return read_text(self.element.raw, self.element.tok, self.at, False)
+
+    @property
+    def data(self) -> bytes | None:
+        """Decoded content of an inline BLOB, None when there is none."""
+        content = self.element.content(self.at)
+        return None if content is None else content.value()
+
+    @property
+    def slices(self) -> tuple[bytes | memoryview, ...]:
+        """The base64 text of an inline BLOB as it came, in pieces (relay mode)."""
+        cdef Content content = self.element.content(self.at)
+        return () if content is None or content.slices is None else tuple(content.slices)
+
+    @property
+    def blob_size(self) -> int | None:
+        """The `size` attribute; None when it is absent or no integer."""
+        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
+        return None if t == NULL else integer(self.element.raw + t.v, t.vlen)
+
+    @property
+    def blob_length(self) -> int | None:
+        """Bytes of the file of an attached BLOB that are its content: `len`, or `size` where that is absent or empty.
+
+        None when this is not a non-negative integer.
+        """
+        cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "len", 3)
+        cdef int64_t length
+        if t == NULL or t.vlen == 0:
+            t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
+        length = -1 if t == NULL else tz_integer(self.element.raw + t.v, t.vlen)
+        return None if length < 0 else length
+
+    @property
+    def format(self) -> str:
+        """The `format` attribute, "" when absent."""
+        return <str>self.attrs.get("format", "")
+
+    @property
+    def attached(self) -> bool:
+        """Announces content in a descriptor: attached='true' and a size above 0."""
+        return bool(self.element.attached and self.tag == "oneBLOB"
+                    and tz_attached(self.element.tok, self.at, self.element.raw))
+
+    @property
+    def descriptor(self) -> bool:
+        """A descriptor belongs to it: attached='true', whatever the size."""
+        return bool(self.element.descriptors and self.tag == "oneBLOB"
+                    and tz_descriptor(self.element.tok, self.at, self.element.raw))
+
+    cdef Py_ssize_t content_size(self):
+        cdef Content content = self.element.content(self.at)
+        if content is not None:
+            return content.decoded()
+        length = self.blob_length
+        return 0 if length is None else min(length, 1 << 50)
+
+    def __repr__(self) -> str:
+        return f"<Member {self.tag} {self.attrs!r}>"

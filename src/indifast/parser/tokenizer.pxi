@@ -1,0 +1,401 @@
+# The tokenizer: chunks of a stream in, elements out.
+
+cdef enum:
+    PIECE = 1024              # a partial element takes in at least so many bytes at once
+    FOLLOW = 1 << 12          # elements up to this size serve as a pattern for the next
+
+
+cdef class Tokenizer:
+    """Cuts a stream of bytes, fed in chunks of any size, into root elements.
+
+    Bytes never raise: what is damaged or exceeds a limit is skipped, counted in `skipped` and told to `on_skip`.
+
+    `relay`: keep the base64 of BLOBs as it came, in slices of the chunks, which must not change any more; otherwise it
+    is decoded as it arrives.
+    `attribute`: longest attribute value; also the longest comment, CDATA section, instruction or declaration (bytes).
+    `element`: largest element without the text of its BLOBs (bytes). `blob`: largest decoded BLOB (bytes).
+    `depth`: of nested elements, the root counts. `members`: elements inside a root.
+    `junk`: a run of bytes between elements is reported each time it has grown by so many bytes.
+    `on_skip(reason, skipped, excerpt)`: called for each skip.
+    """
+
+    def __cinit__(self, *, bint relay=False, Py_ssize_t attribute=64 << 10, Py_ssize_t element=16 << 20,
+                  Py_ssize_t blob=1 << 30, Py_ssize_t depth=8, Py_ssize_t members=100_000, Py_ssize_t junk=1 << 20,
+                  on_skip=None):
+        if min(attribute, element, blob, depth, members, junk) < 1:
+            raise ValueError("limits must be positive")
+        self.relay = relay
+        self.s.lim_attr = attribute
+        self.s.lim_elem = min(element, 1 << 31)
+        self.s.lim_depth = min(depth, TZ_MAX_DEPTH)
+        self.s.lim_members = min(members, 1 << 31)
+        self.limit_blob = min(blob, 1 << 48)
+        self.limit_junk = junk
+        self.on_skip = on_skip
+        self.skipped = {}
+        self.where = AT_JUNK
+
+    def __dealloc__(self):
+        free(self.buf)
+        free(self.s.tok)
+
+    @property
+    def held(self) -> int:
+        """Bytes kept for the unfinished element, the notes about it included."""
+        cdef size_t n = self.held_n + self.s.ntok * sizeof(tz_token) if self.where != AT_JUNK else self.held_n
+        cdef Content content
+        if self.where != AT_JUNK and self.contents is not None:
+            for content in self.contents:
+                n += content.held()
+        return n
+
+    def feed(self, data, Py_ssize_t start=0, end=None, /) -> list[Element]:
+        """Take in `data[start:end]`; returns the elements that are complete now.
+
+        Raises ValueError for a slice outside of `data`, TypeError when `data` is no buffer, RuntimeError when called
+        from two threads at once.
+        """
+        cdef Py_buffer view
+        cdef Py_ssize_t stop
+        cdef list found = []
+        if self.busy:
+            raise RuntimeError("the tokenizer is being fed already")
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            stop = view.len if end is None else end
+            if not 0 <= start <= stop <= view.len:
+                raise ValueError(f"no such slice: {start}:{stop} of {view.len} bytes")
+            self.busy = True
+            self.chunk = <const uint8_t *>view.buf
+            self.pos = start
+            self.fresh = 0
+            try:
+                while True:
+                    try:
+                        self.run(stop, view.len, data if type(data) is Block or type(data) is bytes else None, found)
+                        break
+                    except MemoryError:
+                        self.give_up(TZ_R_MEMORY, self.p)
+            finally:
+                self.busy = False
+        finally:
+            PyBuffer_Release(&view)
+        return found
+
+    cdef int run(self, size_t n, size_t size, object owner, list found) except -1:
+        """Go through the chunk, up to `n`. `owner`, `size`: the buffer that it is part of, see `Content.feed`.
+
+        MemoryError stands for the unfinished root, which is to be given up; then it may go on.
+        """
+        cdef const uint8_t *hit
+        cdef size_t take, used
+        cdef tz_event event
+        cdef tz_reason reason
+        while True:
+            if self.where == AT_ROOT:
+                if self.direct:
+                    event = tz_scan(&self.s, self.chunk + self.pos, &self.p, n - self.pos)
+                else:
+                    if self.starved:
+                        if self.pos >= n:
+                            return 0
+                        take = min(n - self.pos, max(<size_t>PIECE, self.held_n))
+                        self.hold(take)
+                        self.fresh += take
+                        self.starved = False
+                    event = tz_scan(&self.s, self.buf + self.off, &self.p, self.held_n)
+                if event == TZ_MORE:
+                    if self.direct:
+                        self.hold(n - self.pos)
+                        self.direct = False
+                    self.starved = True
+                elif event == TZ_DONE:
+                    if self.junk_run:
+                        self.end_junk()
+                    self.after_damage = False
+                    found.append(self.make(self.root()))
+                    self.advance(self.p)
+                elif event == TZ_BLOB:
+                    if self.direct:
+                        self.hold(self.p)
+                        self.direct = False
+                        self.fresh = 0
+                    elif self.held_n - self.p <= self.fresh:
+                        self.pos -= self.held_n - self.p
+                        self.held_n = self.p
+                        self.fresh = 0
+                    self.enter_blob()
+                elif event == TZ_BLOB_END:
+                    self.starved = self.p >= self.held_n
+                    reason = self.content.finish()
+                    if reason == TZ_R_NONE and self.s.last_attached and not self.content.empty():
+                        reason = TZ_R_ATTACHED
+                    self.content = None
+                    if reason != TZ_R_NONE:
+                        self.give_up(reason, self.p)
+                elif event == TZ_REFUSE:
+                    self.give_up(<tz_reason>self.s.reason, self.s.resume)
+                else:
+                    if event == TZ_JUNK:
+                        self.junk(self.root(), self.s.resume)
+                    self.advance(self.s.resume)
+            elif self.where == AT_BLOB:
+                if self.held_n > self.p:  # bytes of earlier chunks, scanned again behind an abandoned comment
+                    take = self.held_n - self.p
+                    event = self.content.feed(self.buf + self.off + self.p, take, None, 0, 0, &used)
+                    memmove(self.buf + self.off + self.p, self.buf + self.off + self.p + used, take - used)
+                    self.held_n -= used
+                    self.fresh = min(self.fresh, take - used)
+                else:
+                    if self.pos >= n:
+                        return 0
+                    event = self.content.feed(self.chunk + self.pos, n - self.pos, owner, size, self.pos, &used)
+                    self.pos += used
+                    self.fresh = 0
+                self.s.base += used
+                self.content_text += used
+                if event == TZ_BLOB_END:
+                    self.where = AT_ROOT
+                    self.s.mark = self.p
+                    self.starved = self.p >= self.held_n
+                elif event == TZ_REFUSE:
+                    self.give_up(self.content.refused, self.p)
+            elif self.held_n:
+                hit = <const uint8_t *>memchr(self.buf + self.off, c"<", self.held_n)
+                take = self.held_n if hit == NULL else hit - (self.buf + self.off)
+                self.junk(self.buf + self.off, take)
+                self.advance(take)
+                if self.held_n:
+                    self.begin(False)
+            else:
+                if self.pos >= n:
+                    return 0
+                hit = <const uint8_t *>memchr(self.chunk + self.pos, c"<", n - self.pos)
+                take = n - self.pos if hit == NULL else hit - (self.chunk + self.pos)
+                if take:
+                    self.junk(self.chunk + self.pos, take)
+                    self.pos += take
+                    self.s.base += take
+                if hit != NULL:
+                    self.begin(True)
+
+    cdef const uint8_t *root(self) noexcept:
+        """Where the unfinished root begins."""
+        return self.chunk + self.pos if self.direct else self.buf + self.off
+
+    cdef void begin(self, bint direct) noexcept:
+        """A '<' between roots: perhaps the next one."""
+        tz_begin(&self.s)
+        self.p = 1
+        self.where = AT_ROOT
+        self.direct = direct
+        self.starved = False
+
+    cdef void advance(self, size_t by) noexcept:
+        """Leave `by` bytes of the root or candidate behind, release what is kept for it, and look for the next."""
+        self.s.base += by
+        self.where = AT_JUNK
+        if self.direct:
+            self.direct = False
+            self.pos += by
+        else:
+            self.off += by
+            self.held_n -= by
+            if self.held_n <= self.fresh:  # the rest is in the chunk as well
+                self.pos -= self.held_n
+                self.held_n = 0
+            if self.held_n == 0:
+                self.off = self.fresh = 0
+        if self.contents is not None:
+            self.contents = None
+            self.content = None
+        self.content_text = 0
+        if self.held_n == 0 and self.cap > KEEP:
+            free(self.buf)
+            self.buf = NULL
+            self.cap = 0
+        if self.s.ntok:  # the notes of the last element are overwritten
+            self.forget()
+        if self.s.captok > KEEP // sizeof(tz_token):
+            self.forget()
+            free(self.s.tok)
+            self.s.tok = NULL
+            self.s.captok = 0
+        self.s.ntok = 0
+
+    cdef int hold(self, size_t n) except -1:
+        """Append the next bytes of the chunk to those of the unfinished root."""
+        cdef size_t cap
+        cdef uint8_t *grown
+        if self.off + self.held_n + n > self.cap:
+            if self.off:
+                memmove(self.buf, self.buf + self.off, self.held_n)
+                self.off = 0
+            if self.held_n + n > self.cap:
+                cap = max(self.cap * 2, self.held_n + n, <size_t>512)
+                grown = <uint8_t *>realloc(self.buf, cap)
+                if grown == NULL:
+                    raise MemoryError
+                self.buf = grown
+                self.cap = cap
+        memcpy(self.buf + self.off + self.held_n, self.chunk + self.pos, n)
+        self.held_n += n
+        self.pos += n
+        return 0
+
+    cdef int enter_blob(self) except -1:
+        cdef const tz_token *size
+        cdef int64_t hint = 0
+        cdef Content content
+        self.where = AT_BLOB
+        if self.content is not None:  # a comment inside the text has ended
+            return 0
+        content = Content.__new__(Content)
+        content.relay = self.relay
+        content.limit = self.limit_blob
+        if self.relay:
+            content.slices = []
+            b64_scan_init(&content.scan)
+        else:
+            b64_decode_init(&content.decode)
+            size = tz_attr(self.s.tok, self.s.stack[1], self.buf + self.off, "size", 4)
+            if size != NULL:
+                hint = tz_integer(self.buf + self.off + size.v, size.vlen)
+            content.hint = max(0, min(hint, <int64_t>self.limit_blob))
+        if self.contents is None:
+            self.contents = []
+        self.contents.append(content)
+        self.content = content
+        return 0
+
+    cdef void forget(self) noexcept:
+        self.last = None
+        self.s.old = NULL
+
+    cdef Element make(self, const uint8_t *b):
+        """The element b[:p]."""
+        cdef Element element = Element.__new__(Element)
+        cdef size_t notes = self.s.ntok * sizeof(tz_token)
+        cdef const tz_token *t
+        cdef uint32_t k
+        element.tok = take_memory(notes + self.p + TZ_SLACK)
+        if element.tok == NULL:
+            raise MemoryError
+        memcpy(element.tok, self.s.tok, notes)
+        element.raw = <uint8_t *>element.tok + notes
+        memcpy(element.raw, b, self.p)
+        if self.p <= FOLLOW and self.s.root != TZ_SET_BLOB and self.s.root != TZ_NEW_BLOB:
+            self.last = element
+            self.s.old = element.raw
+            self.s.old_len = self.p
+            self.s.old_ntok = self.s.ntok
+            self.s.old_root = self.s.root
+        else:
+            self.forget()
+        element.ntok = self.s.ntok
+        self.s.ntok = 0
+        element.length = self.p
+        element.root = self.s.root
+        element.tag = <str>ROOT_NAMES[self.s.root]
+        element.attached = self.s.attached
+        element.descriptors = self.s.descriptors
+        element.contents = self.contents
+        for k in range(1, 1 + element.tok[0].vlen):
+            t = &element.tok[k]
+            if t.alen == 6 and memcmp(b + t.a, b"device", 6) == 0:
+                if not same(self.device, b, t):
+                    self.device = attr_str(b, t)
+                element.device = self.device
+            elif t.alen == 4 and memcmp(b + t.a, b"name", 4) == 0:
+                if not same(self.name, b, t):
+                    self.name = attr_str(b, t)
+                element.name = self.name
+        if self.s.elem_flags & (TF_HIGH | TF_AMP | TF_CTRL):
+            self.replaced += tz_count_replaced(element.tok, element.ntok, element.raw, &shared.value)
+            trim(&shared.value)
+        return element
+
+    # ------------------------------------------------------------------------------------------------- skipping
+
+    # None of this fails for want of memory: that is a reason to be here.
+
+    cdef void give_up(self, tz_reason reason, size_t by) noexcept:
+        """Refuse the unfinished root, of which `by` bytes are looked at: all that is kept for it is released first."""
+        cdef uint64_t nbytes = by + self.content_text
+        cdef uint8_t excerpt[EXCERPT]
+        cdef size_t shown = min(by, <size_t>EXCERPT)
+        memcpy(excerpt, self.root(), shown)
+        self.lost_attached += self.s.descriptors
+        self.s.descriptors = 0
+        self.skipped_bytes += nbytes
+        self.advance(by)
+        if self.junk_run:
+            self.end_junk()
+        self.after_damage = True
+        self.tell(reason, nbytes, excerpt, shown)
+
+    cdef void tell(self, tz_reason reason, uint64_t nbytes, const uint8_t *excerpt, size_t shown) noexcept:
+        word = <str>REASONS[reason]
+        try:
+            self.skipped[word] = self.skipped.get(word, 0) + 1
+            if self.on_skip is not None:
+                self.call_on_skip(word, nbytes, PyBytes_FromStringAndSize(<const char *>excerpt, shown))
+        except MemoryError:  # not even a few bytes: `skipped_bytes` has it
+            pass
+
+    cdef void call_on_skip(self, str word, uint64_t nbytes, bytes excerpt) noexcept:
+        self.on_skip(word, nbytes, excerpt)  # what it raises goes to sys.unraisablehook
+
+    cdef void junk(self, const uint8_t *b, size_t n) noexcept:
+        """Bytes between roots that are skipped; white space is nothing to speak of."""
+        cdef size_t i = 0
+        cdef size_t shown
+        if not self.junk_run:
+            while i < n and tz_class[b[i]] & TC_SPACE:
+                i += 1
+        if i == n:
+            return
+        n -= i
+        shown = min(n, EXCERPT - self.junk_shown)
+        memcpy(self.junk_excerpt + self.junk_shown, b + i, shown)
+        self.junk_shown += shown
+        self.junk_run += n
+        self.skipped_bytes += n
+        if self.junk_run - self.junk_reported >= self.limit_junk:
+            self.tell(TZ_R_JUNK, self.junk_run - self.junk_reported, self.junk_excerpt, self.junk_shown)
+            self.junk_reported = self.junk_run
+            self.junk_shown = 0
+
+    cdef void end_junk(self) noexcept:
+        """A run of junk has ended. What follows a damaged element is its rest, and has been told with it."""
+        cdef uint64_t n = self.junk_run - self.junk_reported
+        cdef size_t shown = self.junk_shown
+        self.junk_run = self.junk_reported = 0
+        self.junk_shown = 0
+        if n and not self.after_damage:
+            self.tell(TZ_R_JUNK, n, self.junk_excerpt, shown)
+
+    def abandon(self) -> None:
+        """Refuse the unfinished element, release what is kept for it, and go on with the next root."""
+        self.drop(TZ_R_ABANDONED)
+
+    def close(self) -> None:
+        """The stream has ended: an unfinished element counts as skipped ("truncated")."""
+        self.drop(TZ_R_TRUNCATED)
+        if self.junk_run:
+            self.end_junk()
+        self.after_damage = False
+
+    cdef int drop(self, tz_reason reason) except -1:
+        if self.busy:
+            raise RuntimeError("the tokenizer is being fed")
+        self.busy = True  # as seen by on_skip
+        self.fresh = 0
+        if self.where == AT_BLOB or (self.where == AT_ROOT and self.s.depth):
+            self.give_up(reason, self.held_n)
+        else:
+            if self.where == AT_ROOT:
+                self.junk(self.buf + self.off, self.held_n)
+            self.advance(self.held_n)
+        self.busy = False
+        return 0
