@@ -175,8 +175,10 @@ class Dispatcher:
         message: Routable | None = None,
     ) -> None:
         key = (vector._devicename(), vector.name)
-        build = partial(event, *key, vector)
-        build = partial(_opened, build, message) if message and element.attached else partial(build, element)
+        if message is not None and element.attached:
+            build: Callable[[], Any] = partial(_opened, partial(event, *key, vector), message)
+        else:
+            build = partial(event, *key, vector, element)
         self._queue(key, build, self._runtime.driver.rxevent, size, f"rxevent for {key[0]}.{key[1]}")
 
     def _queue(
