@@ -442,7 +442,7 @@ def test_a_slow_program_is_not_flooded() -> None:
             await client.got("Set")
             await asyncio.sleep(0.2)
             assert not flood.done()
-            assert len(client._connection.elements) < 20_000
+            assert len(client._connection.messages) < 20_000
             client.gate.set()
             await flood
             await client.until(lambda: len(client.seen) >= 100_000)

@@ -75,7 +75,7 @@ def test_nothing_watches_a_server_that_has_finished(monkeypatch: pytest.MonkeyPa
             await client.got("Set")
             loop = asyncio.get_running_loop()
             client._definitions_alarm.cancel()
-            assert client._connection._watch is None
+            assert client._connection._reader._watch is None
             assert not [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
 
     asyncio.run(main())

@@ -16,6 +16,7 @@ from recording_tools import DEFINITION, PICTURE, angle, elements, picture
 
 from indifast import IPyServer
 from indifast.client import IPyClient
+from indifast.protocol.message import opened
 
 NOISE = random.Random(3).randbytes(300_000)
 
@@ -113,7 +114,7 @@ def test_a_client_hands_on_what_came(tmp_path: Path, unix: bool) -> None:
                 await true(lambda: any(message.blob for message in seen))
                 frame = next(message for message in seen if message.blob)
                 assert (frame.tag, frame.formats) == ("setBLOBVector", (".fits",))
-                assert frame.element().members[0].data == NOISE
+                assert opened(frame).members[0].data == NOISE
                 assert any(b"no number" in b"".join(message.parts(False) or ()) for message in seen if not message.blob)
                 assert client["Dome"]["PICTURE"]["ALL"] == NOISE, "the client goes on as ever"
 

@@ -13,6 +13,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
 from indifast.server.core import Core
+from indifast.transport import blobs, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.stream import SocketStream, Stream
 
@@ -267,6 +270,79 @@ def test_the_limit_of_a_blob_holds_for_attached_ones(caplog: pytest.LogCaptureFi
 
     asyncio.run(run())
     assert caplog.text.count("more than 1048576") == 2, "once for each device"
+
+
+class Snooper(Taker):
+    """Listens to what the others say, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.roots: list[Any] = []
+
+    async def rxevent(self, event: Any) -> None:
+        await super().rxevent(event)
+        if hasattr(event, "items"):
+            self.roots.append(event.root)
+
+    async def snoopevent(self, event: Any) -> None:
+        if event.vectorname == "B" and hasattr(event, "items"):
+            self.taken += [value for _, value in event.items()]
+            self.roots.append(event.root)
+
+
+@pytest.mark.parametrize("size", [5, 3 << 20])
+def test_a_driver_here_reads_attached_blobs_from_their_files(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Nothing is encoded for it, and what is large is not read on the event loop; snooped ones are read alike."""
+    name = f"indifast-test-read-{os.getpid()}"
+    content = os.urandom(size)
+    readers: list[int] = []
+    read_all = shm.read_all
+
+    def read(fd: int, length: int) -> bytes:
+        readers.append(threading.get_ident())
+        return read_all(fd, length)
+
+    monkeypatch.setattr(shm, "read_all", read)
+    monkeypatch.setattr(blobs, "_encode_block", None)
+    monkeypatch.setattr(blobs, "Tokenizer", None)
+
+    def message(tag: str, device: str) -> bytes:
+        one = f"<oneBLOB name='m' size='{size}' format='.x' attached='true'/>"
+        return f"<{tag} device='{device}' name='B' state='Ok'>{one}</{tag}>".encode()
+
+    async def run() -> None:
+        taker = Snooper()
+        async with IPyServer(taker, port=0, unix_socket="@" + name):
+            await taker.send_getProperties("Ours", "B")
+            sock = socket.socket(socket.AF_UNIX)
+            sock.connect("\0" + name)
+            client = Client(*await asyncio.open_unix_connection(sock=sock))
+            client.say("<defBLOBVector device='Ours' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
+            await client.settle()
+            before = len(os.listdir("/proc/self/fd"))
+            for number, (tag, device) in enumerate((("newBLOBVector", "Taker"), ("setBLOBVector", "Ours"))):
+                fd = shm.share(content)
+                socket.send_fds(sock, [message(tag, device)], [fd])
+                os.close(fd)
+                await eventually(lambda number=number: len(taker.roots) == number + 1)
+            assert taker.taken == [content] * 2
+            assert [b64decode(root[0].text) for root in taker.roots] == [content] * 2
+            assert [root[0].attrib for root in taker.roots] == [{"name": "m", "size": str(size), "format": ".x"}] * 2
+            assert len(readers) == 2 and (threading.get_ident() in readers) == (size == 5)
+            await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+            # One whose file has lost its end is refused, the next one is taken.
+            fd = os.memfd_create("lost", os.MFD_CLOEXEC)
+            monkeypatch.setattr(shm, "check", lambda fd, length: length)  # it is truncated behind the server's look
+            for _ in range(2):
+                socket.send_fds(sock, [message("newBLOBVector", "Taker")], [fd])
+                await eventually(lambda: taker.stats().get("refused", 0) or len(taker.taken) == 3)
+                os.write(fd, content)
+            await eventually(lambda: len(taker.taken) == 3)
+            assert taker.stats()["refused"] == 1
+            os.close(fd)
+            await client.close()
+
+    asyncio.run(run())
 
 
 def spy(where: str, path: str, flags: int) -> bytes:

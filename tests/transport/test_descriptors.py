@@ -9,11 +9,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from transport_support import open_fds
+from transport_support import Told, open_fds
 
-from indifast._parser import Element, Tokenizer
-from indifast.transport import shm
-from indifast.transport.shm import DescriptorError, DescriptorQueue
+from indifast._parser import Element
+from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.protocol.message import opened
+from indifast.transport import incoming, shm
+from indifast.transport.shm import DescriptorError
 
 START = "<setBLOBVector device='Cam' name='{}' state='Ok'>"
 ONE = "<oneBLOB name='{}' size='4' format='' attached='true'/>"
@@ -21,36 +23,34 @@ END = "</setBLOBVector>"
 TEXT = "<setTextVector device='Cam' name='t' state='Ok'><oneText name='m'>x</oneText></setTextVector>"
 
 
-class Reader:
-    """What the server, the client and a driver do with what they read; keeps the content that each vector got."""
+class Reader(Told):
+    """A reader of messages as the server, the client and a driver have one; keeps the content that each vector got."""
 
-    def __init__(self, blob: int = 1000, message: int | None = None) -> None:
-        self.tokenizer = Tokenizer(relay=True)
-        self.queue = DescriptorQueue(self.tokenizer, blob, message)
+    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
+        super().__init__(limits)
         self.got: dict[str, list[str] | None] = {}
         """By the name of the vector: the contents, None when it was refused."""
 
     def read(self, text: str | bytes, fds: list[int]) -> None:
-        self.queue.put(fds)
-        elements = self.tokenizer.feed(text if isinstance(text, bytes) else text.encode())
-        self.queue.settle(elements)
-        for element in elements:
-            if element.attached:
-                self.got[str(element.name)] = self.contents(element)
+        data = text if isinstance(text, bytes) else text.encode()
+        for message in self.reader.read(data, 0, len(data), fds):
+            if message.blob:
+                contents = [member.data for member in opened(message).members]
+                self.got[str(message.name)] = [data[:4].decode().rstrip() for data in contents if data is not None]
 
-    def contents(self, element: Element) -> list[str] | None:
-        try:
-            fds = self.queue.take(element)
-        except DescriptorError:
-            return None
-        found = [os.pread(fd, 4, 0).decode() for fd in fds]
-        shm.close_all(fds)
-        return found
+    def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
+        super().refused(element, error)
+        self.got[str(element.name)] = None
+
+    @property
+    def waiting(self) -> int:
+        """Descriptors whose message is still to come."""
+        return len(self.reader._descriptors or ())
 
 
 def memory(content: str) -> int:
     fd = os.memfd_create("test", os.MFD_CLOEXEC)
-    os.write(fd, content.encode())
+    os.write(fd, content.encode().ljust(4))
     return fd
 
 
@@ -66,9 +66,9 @@ def test_blobs_of_size_0_may_bring_descriptors_or_none(brought: bool) -> None:
     assert "size='0'" in empty
     first = START.format("first") + empty + ONE.format("m") + END
     fds = [memory("none")] if brought else []
-    reader.read(first + whole("second"), [*fds, memory("one "), memory("two ")])
-    assert reader.got == {"first": ["one "], "second": ["two "]}
-    assert not len(reader.queue)
+    reader.read(first + whole("second"), [*fds, memory("one"), memory("two")])
+    assert reader.got == {"first": ["one"], "second": ["two"]}
+    assert not reader.waiting
 
 
 DAMAGED = {
@@ -121,8 +121,7 @@ def test_an_abandoned_message_takes_its_descriptor_with_it() -> None:
     before = open_fds()
     reader = Reader()
     reader.read(START.format("bad") + ONE, [memory("bad")])
-    reader.tokenizer.abandon()
-    reader.queue.settle(())
+    reader.reader.abandon()
     reader.read(END + whole("next"), [memory("next")])
     assert reader.got == {"next": ["next"]}
     assert open_fds() == before
@@ -131,11 +130,11 @@ def test_an_abandoned_message_takes_its_descriptor_with_it() -> None:
 def test_after_too_many_descriptors_those_of_later_messages_are_theirs() -> None:
     before = open_fds()
     reader = Reader()
-    with pytest.raises(DescriptorError, match="more than"):
-        reader.read("", [memory("x") for _ in range(shm.MAX_WAITING + 1)])
+    reader.read("", [memory("x") for _ in range(shm.MAX_WAITING + 1)])
+    assert ["more than 256 descriptors" in str(error) for error in reader.floods] == [True]
     reader.read(whole("next"), [memory("next")])
     reader.read(whole("last"), [memory("last")])
-    assert reader.got == {"next": None, "last": ["last"]}
+    assert reader.got == {"next": ["next"], "last": ["last"]}
     assert open_fds() == before
 
 
@@ -170,7 +169,7 @@ def sparse(size: int) -> int:
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_blob_that_is_too_large_costs_its_message_only(size: int, place: int) -> None:
     before = open_fds()
-    reader = Reader()
+    reader = Reader(Limits(blob=1000))
     ones = [ONE.format("m")] * 3
     ones[place] = ones[place].replace("size='4'", f"size='{size}'")
     fds = [memory("text") for _ in ones]
@@ -182,16 +181,17 @@ def test_a_blob_that_is_too_large_costs_its_message_only(size: int, place: int) 
 
 def test_the_limit_is_for_what_is_in_the_file_not_for_what_it_becomes() -> None:
     """`size` is that of the inflated content, which nobody makes on the way."""
-    reader = Reader()
+    reader = Reader(Limits(blob=1000))
     inflated = whole("a").replace("size='4'", "size='1000000' len='4'")
     reader.read(inflated, [memory("text")])
     assert reader.got == {"a": ["text"]}
 
 
-def test_all_blobs_of_a_message_together_are_bounded() -> None:
+def test_all_blobs_of_a_message_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """An inline message has to be held while it arrives; files cost their sender nothing."""
     before = open_fds()
-    reader = Reader(message=1999)
+    monkeypatch.setattr(incoming, "most_unfinished", lambda limits: 1999)
+    reader = Reader()
     large = whole("a", 2).replace("size='4'", "size='1000'")
     reader.read(large + whole("b"), [sparse(1000), sparse(1000), memory("next")])
     assert reader.got == {"a": None, "b": ["next"]}
@@ -242,5 +242,5 @@ def test_nobody_gets_the_content_of_another(seed: int, damage: bool) -> None:
         assert [name for name, contents in reader.got.items() if contents] == sent
     else:
         assert any(reader.got.values())
-    reader.queue.close()
+    reader.reader.close()
     assert open_fds() == before

@@ -129,7 +129,7 @@ async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callab
 
 
 async def driver() -> None:
-    """A driver on a Unix socket relays nothing, but keeps the text of what may be attached as it came."""
+    """A driver on a Unix socket decodes what comes inline as it comes."""
     ours, theirs = sockets("unix")
     refused: list[str] = []
     stream = SocketStream(ours)
@@ -152,7 +152,7 @@ async def client() -> None:
         if connection._paused:
             connection._paused = False
             stream.resume_reading()
-        return any(element.tag == "getProperties" for element in connection.elements)
+        return any(message.tag == "getProperties" for message in connection.messages)
 
     await gives_up(stream, theirs.sendall, heard)
     assert any("memory" in text for text in told), told

@@ -17,38 +17,50 @@ from indifast.transport.stream import SocketStream
 PROGRAM = """
 import asyncio, os
 from types import SimpleNamespace
-from indifast._parser import Tokenizer
 from indifast.client.connection import Connection
 from indifast.protocol.limits import DEFAULT_LIMITS
-from indifast.transport import blobs, shm
+from indifast.transport.incoming import MessageReader
 
 TEXT = (
     b"<setBLOBVector device='D' name='b' state='Ok'><oneBLOB name='a' size='4' format='' attached='true'/>"
     b"<oneBLOB name='b' size='4' format='' attached='true'/></setBLOBVector>"
 )
 BEGIN, REST = TEXT[:60], TEXT[60:]
+TIMER = SimpleNamespace(cancel=lambda: None)
 FILE = os.memfd_create("content")
 os.write(FILE, b"text")
 
-class Server:
-    '''What a connection of the server does.'''
+class Reading:
+    '''What a connection of the server or of a driver does.'''
 
-    def __init__(self):
-        self.tokenizer = Tokenizer(relay=True)
-        self.queue = shm.DescriptorQueue(self.tokenizer, 1000)
-        self.message = None
-        self.queue.put([os.dup(FILE), os.dup(FILE)])
+    def __init__(self, relay):
+        self.reader = MessageReader(self, DEFAULT_LIMITS, lambda *when: TIMER, relay=relay)
+        self.messages = ()
+        self.reader.read(BEGIN, 0, len(BEGIN), [os.dup(FILE), os.dup(FILE)])
 
     def act(self):
-        elements = self.tokenizer.feed(TEXT)
-        self.queue.settle(elements)
-        for element in elements:
-            self.message = blobs.routable(element, self.queue)
-            self.message.parts(True)
+        self.messages = self.reader.read(REST, 0, len(REST), [])
+        for message in self.messages:
+            message.parts(True)
 
     def close(self):
-        self.queue.close()
-        self.message = None
+        self.messages = ()
+        self.reader.close()
+
+    def skipped(self, reason, nbytes, excerpt): pass
+    def refused(self, element, error): pass
+    def flooded(self, error): pass
+    def outgrown(self, held, most): pass
+    def stalled(self, held): pass
+    def missing(self, what): pass
+
+class Server(Reading):
+    def __init__(self):
+        super().__init__(True)
+
+class Driver(Reading):
+    def __init__(self):
+        super().__init__(False)
 
 class Client:
     def __init__(self):
@@ -91,7 +103,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("who", ["Server", "Client"])
+@pytest.mark.parametrize("who", ["Server", "Driver", "Client"])
 def test_no_descriptor_is_left_open_when_memory_runs_out(who: str, tmp_path: Path) -> None:
     scarce.run(PROGRAM.replace("WHO", who), tmp_path)
 

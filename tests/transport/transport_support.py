@@ -12,6 +12,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import uvloop
 from blackbox import LIMIT
 
+from indifast._parser import Element
+from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.transport.incoming import MessageReader
+from indifast.transport.shm import DescriptorError
 from indifast.transport.stream import Receiver, Stream
 
 
@@ -118,3 +122,51 @@ async def no_fd_leak() -> AsyncIterator[None]:
         return found
 
     await until(lambda: not left(), f"descriptors to be closed: {left()}")
+
+
+class Timer:
+    """What an event loop would call."""
+
+    def __init__(self, delay: float, callback: Callable[[], None]) -> None:
+        self.delay = delay
+        self.fire = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Told:
+    """A reader of messages, and what it tells its owner."""
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, relay: bool = True) -> None:
+        self.reader = MessageReader(self, limits, self.call_later, relay=relay)
+        self.timers: list[Timer] = []
+        self.skips: list[str] = []
+        self.refusals: list[tuple[str | None, BaseException]] = []
+        self.floods: list[DescriptorError] = []
+        self.outgrowths: list[tuple[int, int]] = []
+        self.stalls: list[int] = []
+        self.faults: list[str] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(delay, callback))
+        return self.timers[-1]
+
+    def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
+        self.skips.append(reason)
+
+    def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
+        self.refusals.append((element.name, error.with_traceback(None)))  # which holds what was read
+
+    def flooded(self, error: DescriptorError, /) -> None:
+        self.floods.append(error)
+
+    def outgrown(self, held: int, most: int, /) -> None:
+        self.outgrowths.append((held, most))
+
+    def stalled(self, held: int, /) -> None:
+        self.stalls.append(held)
+
+    def missing(self, what: str, /) -> None:
+        self.faults.append(what)

@@ -14,14 +14,14 @@ from indifast.client.formats import format_of
 from indifast.protocol.shown import shown
 
 if TYPE_CHECKING:
-    from indifast._parser import Element
     from indifast.client.events import setBLOBVector
     from indifast.client.model import Model
+    from indifast.protocol.message import Routable
 
 MOST_BLOBS = 4
 """BLOB messages being worked on or waiting for another of their vector before no more is taken from the server."""
-MOST_ELEMENTS = 1000
-"""Elements of all kinds that wait for a BLOB of their vector."""
+MOST_MESSAGES = 1000
+"""Messages of all kinds that wait for a BLOB of their vector."""
 
 _Key = tuple[str | None, str | None]
 
@@ -31,8 +31,8 @@ class BlobJobs:
 
     def __init__(self, client: Model) -> None:
         self._client = client
-        self.running: dict[_Key, deque[Element]] = {}
-        """The vectors with a job, and the elements that wait for it."""
+        self.running: dict[_Key, deque[Routable]] = {}
+        """The vectors with a job, and the messages that wait for it."""
         self.finished: deque[tuple[setBLOBVector, list[str]]] = deque()
         """What is done and not yet taken: the event, and what went wrong."""
         self._waiting = 0
@@ -41,8 +41,8 @@ class BlobJobs:
         self._epoch = 0
 
     def full(self) -> bool:
-        """No more elements should be taken before a job is done."""
-        return self._barrier or self._blobs >= MOST_BLOBS or self._waiting >= MOST_ELEMENTS
+        """No more messages should be taken before a job is done."""
+        return self._barrier or self._blobs >= MOST_BLOBS or self._waiting >= MOST_MESSAGES
 
     def start(self, event: setBLOBVector) -> None:
         """Save and inflate, in a thread."""
@@ -66,28 +66,28 @@ class BlobJobs:
         if self._client._connection is not None:
             self._client._connection.wake()
 
-    def defer(self, element: Element, elements: deque[Element]) -> bool:
-        """True if an element must wait for a job; it has been put aside."""
-        waiting = self.running.get((element.device, element.name))
+    def defer(self, message: Routable, messages: deque[Routable]) -> bool:
+        """True if a message must wait for a job; it has been put aside."""
+        waiting = self.running.get((message.device, message.name))
         if waiting is not None:
-            waiting.append(element)
+            waiting.append(message)
             self._waiting += 1
-            self._blobs += element.tag == "setBLOBVector"
+            self._blobs += message.tag == "setBLOBVector"
             return True
-        whole_device = element.tag == "delProperty" and element.name is None
-        if whole_device and any(key[0] == element.device for key in self.running):
+        whole_device = message.tag == "delProperty" and message.name is None
+        if whole_device and any(key[0] == message.device for key in self.running):
             self._barrier = True
-            elements.appendleft(element)
+            messages.appendleft(message)
             return True
         return False
 
-    async def take(self, elements: deque[Element]) -> setBLOBVector | None:
+    async def take(self, messages: deque[Routable]) -> setBLOBVector | None:
         """The event of a finished job, the model being up to date with it; what waited for it comes next."""
         event, faults = self.finished.popleft()
         waiting = self.running.pop((event.devicename, event.vectorname))
-        elements.extendleft(reversed(waiting))
+        messages.extendleft(reversed(waiting))
         self._waiting -= len(waiting)
-        self._blobs -= 1 + sum(element.tag == "setBLOBVector" for element in waiting)
+        self._blobs -= 1 + sum(message.tag == "setBLOBVector" for message in waiting)
         self._barrier = False
         for fault in faults:
             self._client._counts["faults"] += 1

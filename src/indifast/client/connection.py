@@ -1,4 +1,4 @@
-"""One connection of a client: bytes in, elements out in order; messages in, bytes out."""
+"""One connection of a client: what comes, in order, and what is sent."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import os
 import ssl as ssl_module
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indifast._parser import Element, Tokenizer
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.listeners import QueueListener
-from indifast.transport import connect, shm
-from indifast.transport.blobs import BlobContent, BlobMessage
+from indifast.transport import connect
+from indifast.transport.blobs import BlobMessage
+from indifast.transport.incoming import MessageReader
 
 if TYPE_CHECKING:
-    from indifast._parser import Member
+    from indifast._parser import Element
     from indifast.protocol.limits import Limits
+    from indifast.transport.shm import DescriptorError
     from indifast.transport.stream import Stream
 
 SEND_LIMIT = 4 << 20
@@ -62,9 +63,9 @@ async def open_stream(host: str, port: int | str, within: float, ssl: ssl_module
 
 
 class Connection(QueueListener):
-    """A stream with a tokenizer on one side and a queue on the other.
+    """A stream with a reader of messages on one side and a queue on the other.
 
-    Reading pauses while elements wait that nobody has taken: the server is read at the pace of the program.
+    Reading pauses while messages wait that nobody has taken: the server is read at the pace of the program.
     """
 
     def __init__(
@@ -76,23 +77,21 @@ class Connection(QueueListener):
         on_refuse: Callable[[str], None],
     ) -> None:
         self.stream = stream
-        self.elements: deque[Element] = deque()
+        self.messages: deque[Routable] = deque()
+        """What has come and was not taken yet."""
         self.lost = False
         self.reason = "closed by the server"
         self.received = self.received_bytes = 0
         """Messages, and bytes, that have come."""
         self.queue = ByteQueue(full_at=SEND_LIMIT, listener=self)
-        self._tokenizer = Tokenizer(relay=False, on_skip=on_skip, **limits.tokenizer())
+        self._reader = MessageReader(self, limits, asyncio.get_running_loop().call_later, relay=False)
         self._on_receive = on_receive
+        self._on_skip = on_skip
         self._on_refuse = on_refuse
         self._stall = limits.stall
-        self._last_read = 0.0
-        self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
-        self._fds = shm.DescriptorQueue(self._tokenizer, limits.blob)
-        self.attachments: dict[int, list[int]] = {}
-        """Descriptors by the identity of the waiting element they came with; whoever takes them closes them."""
+        self._closed = False
         self._room: list[asyncio.Future[None]] = []
 
     def start(self) -> None:
@@ -103,82 +102,65 @@ class Connection(QueueListener):
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """Bytes have come."""
-        if fds:
-            self._put_descriptors(fds)
+        messages = self._reader.read(data, start, end, fds)
         self._on_receive()
-        elements = self._tokenizer.feed(data, start, end)
         self.received_bytes += end - start
-        self.received += len(elements)
-        self._last_read = time.monotonic()
-        if self._watch is None and self._tokenizer.held and not self.lost:
-            self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
-        if self.stream.local:
-            elements = self._take_descriptors(elements)
-        if elements:
-            self.elements.extend(elements)
+        self.received += len(messages)
+        if messages:
+            self.messages.extend(messages)
             if not self.wake():
-                self._paused = True
-                self.stream.pause_reading()
-
-    def _check_progress(self) -> None:
-        """Give the server up if it has begun a message and said nothing more for too long, while it was read."""
-        self._watch = None
-        if self.lost or not self._tokenizer.held:
-            return
-        rest = self._stall if self._paused else self._last_read + self._stall - time.monotonic()
-        if rest > 0:
-            self._watch = asyncio.get_running_loop().call_later(rest, self._check_progress)
-            return
-        self.fail(f"an unfinished message of {self._tokenizer.held} bytes, nothing more for {self._stall:g} s")
+                self._pause()
 
     @property
     def held(self) -> int:
         """Bytes of the unfinished message."""
-        return self._tokenizer.held
+        return self._reader.held
 
     def out_of_memory(self) -> None:
         """Give the unfinished message up."""
-        held = self._tokenizer.held
-        self._tokenizer.abandon()
-        self._fds.settle(())
-        self._on_refuse(f"an unfinished message of {held} bytes is given up: there is no memory for it")
+        self._given_up(self._reader.abandon(), "there is no memory for it")
 
-    def _unwatch(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+    # what the reader does not hand out, see `Listener`
 
-    def _put_descriptors(self, fds: list[int]) -> None:
-        try:
-            self._fds.put(fds)
-        except shm.DescriptorError as error:
-            self._on_refuse(str(error))
+    def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
+        if not self._closed:
+            self._on_skip(reason, nbytes, excerpt)
 
-    def _take_descriptors(self, elements: list[Element]) -> list[Element]:
-        """Give every element its descriptors; returns the elements without those that are refused for want of some."""
-        self._fds.settle(elements)
-        kept = []
-        for element in elements:
-            try:
-                if element.descriptors:
-                    found = self._fds.take(element)
-                    try:
-                        self.attachments[id(element)] = found
-                    except MemoryError:
-                        shm.close_all(found)
-                        raise
-                kept.append(element)
-            except shm.DescriptorError as error:
-                self._on_refuse(f"{shown(element.device)}.{shown(element.name)} is refused: {error}")
-        return kept
+    def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
+        self.received += 1
+        where = f"{shown(element.device)}.{shown(element.name)}"
+        self._on_refuse(f"{where} is refused: {str(error) or 'out of memory'}")
+
+    def flooded(self, error: DescriptorError, /) -> None:
+        self._on_refuse(str(error))
+
+    def outgrown(self, held: int, most: int, /) -> None:
+        self._given_up(held, f"that is more than {most}")
+
+    def stalled(self, held: int, /) -> None:
+        if not self.lost:
+            self.fail(f"an unfinished message of {held} bytes, nothing more for {self._stall:g} s")
+
+    def missing(self, what: str, /) -> None:
+        """What was made of the message then is the business of those who have it: nothing of it is sent."""
+
+    def _given_up(self, held: int, why: str) -> None:
+        self._on_refuse(f"an unfinished message of {held} bytes is given up: {why}")
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._reader.pause()
+        self.stream.pause_reading()
 
     def unread(self, device: str, name: str) -> list[Element]:
         """What has come about a property and was not taken yet."""
-        return [element for element in self.elements if element.name == name and element.device == device]
+        waiting = self.messages
+        return [message.element() for message in waiting if message.name == name and message.device == device]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream has ended."""
-        self._unwatch()
+        self._closed = True
+        self._reader.close()
         self.lost = True
         if exc is not None:
             self.reason = str(exc)
@@ -198,7 +180,7 @@ class Connection(QueueListener):
         """Wait until something has been received, the connection has ended, or `wake` was called."""
         if self._paused:
             self._paused = False
-            self._last_read = time.monotonic()  # what the server said meanwhile is only read now
+            self._reader.resume()
             self.stream.resume_reading()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
@@ -208,8 +190,7 @@ class Connection(QueueListener):
 
     async def hold(self) -> None:
         """Wait until `wake` is called; until `wait` comes, no more is read."""
-        self._paused = True
-        self.stream.pause_reading()
+        self._pause()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -256,42 +237,16 @@ class Connection(QueueListener):
 
     def close(self) -> None:
         """Send what is queued, close, and let go of everything received."""
-        self._unwatch()
+        self._closed = True
+        self._reader.close()
         self.lost = True
         self.stream.close()
-        self.elements.clear()
-        self._fds.close()
-        for fds in self.attachments.values():
-            shm.close_all(fds)
-        self.attachments.clear()
+        self.messages.clear()
         self._make_room()
 
 
-def as_message(element: Element, fds: Iterable[int] = ()) -> Routable:
-    """An element of a client's connection as a message that can be written again, with the BLOBs that came with it.
-
-    `fds` stay the caller's. OSError or ValueError when the shared memory of a BLOB can't be mapped.
-    """
-    if not (element.blob or element.attached):
-        return element
-    left = iter(fds)
-    contents = []
-    for member in element.members:
-        data: Buffer = member.data or b""
-        if member.attached and (fd := next(left, None)) is not None:
-            data = view_of(os.dup(fd), member)
-        contents.append(BlobContent(member.name, member.format, data, member.blob_size))
-    return BlobMessage.from_members(element.tag, element.attrs, contents)
-
-
-def view_of(fd: int, member: Member) -> memoryview:
-    """A read-only view of the shared memory that came with a BLOB, of as many of its bytes as there are. Closes `fd`.
-
-    The memory goes when the last view of it goes. OSError or ValueError when it cannot be mapped.
-    """
-    try:
-        if (length := member.blob_length) is None:
-            raise ValueError("an attached BLOB without a valid len")
-        return shm.view(fd, min(os.fstat(fd).st_size, length))
-    finally:
-        os.close(fd)
+def writable(message: Routable) -> Routable:
+    """A message that a client has received, as one that can be written again, with the BLOBs that came with it."""
+    if isinstance(message, BlobMessage) or not message.blob:
+        return message
+    return BlobMessage.of(message.element(), [])

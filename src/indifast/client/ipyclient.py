@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.client import commands, events, frames, waiting
 from indifast.client.base import told_of
 from indifast.client.checks import check_command
-from indifast.client.connection import Connection, as_message, open_stream
+from indifast.client.connection import Connection, open_stream, writable
 from indifast.client.device import Device
 from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model
 from indifast.client.propertymembers import ParseException
@@ -22,13 +22,13 @@ from indifast.protocol import wire
 from indifast.protocol.backoff import pause_after, varied
 from indifast.protocol.message import Wire
 from indifast.protocol.shown import shown
-from indifast.transport.shm import close_all
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
     from indifast._parser import Element
     from indifast.client.frames import Frame
+    from indifast.protocol.message import Routable
     from indifast.transport.stream import Stream
 
 __all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
@@ -265,7 +265,7 @@ class IPyClient(Model):
         self._complain_soon(text)
 
     async def _pump(self, connection: Connection) -> None:
-        """Take what is received, element by element, until the connection or the client ends."""
+        """Take what is received, message by message, until the connection or the client ends."""
         jobs = self._jobs
         while not self.stop:
             if jobs.finished:
@@ -274,7 +274,7 @@ class IPyClient(Model):
                 await self._complain(self._unsaid.popleft())
             elif jobs.full():
                 await connection.hold()
-            elif connection.elements:
+            elif connection.messages:
                 await self._take_waiting(connection)
             elif connection.lost and not jobs.running:
                 return
@@ -283,28 +283,29 @@ class IPyClient(Model):
 
     async def _tell_finished(self, connection: Connection) -> None:
         """A BLOB that was worked on in a thread is ready."""
-        event = await self._jobs.take(connection.elements)
+        event = await self._jobs.take(connection.messages)
         if event is not None:
             await self._tell(event)
 
     async def _take_waiting(self, connection: Connection) -> None:
-        """Take the elements that wait, until something has to come before the next one.
+        """Take the messages that wait, until something has to come before the next one.
 
-        The receive path: no coroutine for an element but `rxevent`, unless there is something special about it.
+        The receive path: no coroutine for a message but `rxevent`, unless there is something special about it.
         """
-        elements, attachments, jobs = connection.elements, connection.attachments, self._jobs
+        messages, jobs = connection.messages, self._jobs
         tracing = self._verbose and logger.isEnabledFor(logging.DEBUG)
-        while elements and not self._stopping:
-            element = elements.popleft()
-            if jobs.running and jobs.defer(element, elements):
+        while messages and not self._stopping:
+            message = messages.popleft()
+            if jobs.running and jobs.defer(message, messages):
                 if jobs.full():
                     return
                 continue
             if self.on_message is not None:
-                self._show(element, attachments.get(id(element), ()))
+                self._show(message)
+            element = message.element()
             event = None
             try:
-                event = self._take_in(element, connection)
+                event = self._take_in(message, element, connection)
             except Exception as error:
                 await self._refuse(element, error)
             if event is not None:
@@ -319,11 +320,9 @@ class IPyClient(Model):
                     await self._tell_early(element.device)
                 if self._watchers:
                     await self._hold(connection)
-            if attachments:  # of an element that was not taken in
-                close_all(attachments.pop(id(element), ()))
             if tracing:
                 self._trace.received(element, self._verbose)
-            del element  # nor this
+            del message, element  # nor these
             if jobs.finished or self._unsaid:
                 return
 
@@ -338,8 +337,8 @@ class IPyClient(Model):
             self._is_new_problem(element, str(error))
         await self._complain(told_of(element, str(error)))
 
-    def _take_in(self, element: Element, connection: Connection) -> Any:
-        """Take an element into the model; returns its event, or None if the program need not know (yet)."""
+    def _take_in(self, message: Routable, element: Element, connection: Connection) -> Any:
+        """Take a message into the model; returns its event, or None if the program need not know (yet)."""
         cls = SET_EVENTS.get(element.tag)
         if cls is None:
             return self._receive(element, connection)
@@ -349,17 +348,17 @@ class IPyClient(Model):
             return None
         event = cls(element, device, self)
         if cls is events.setBLOBVector:
-            return self._receive_blobs(element, event, connection)
+            return self._receive_blobs(message, event)
         event.vector._update(event)
         return event
 
-    def _show(self, element: Element, fds: Iterable[int]) -> None:
+    def _show(self, message: Routable) -> None:
         """Hand a message on as it came, before anything is made of it; what `on_message` raises is logged."""
         assert self.on_message is not None
         try:
-            self.on_message(as_message(element, fds))
+            self.on_message(writable(message))
         except Exception as error:
-            self._log_fault(error, "Error in on_message, handling %s", element.tag)
+            self._log_fault(error, "Error in on_message, handling %s", message.tag)
 
     async def _hold(self, connection: Connection) -> None:
         """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""

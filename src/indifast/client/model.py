@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.client import events, waiting
 from indifast.client.blobchoices import BlobChoices
 from indifast.client.blobjobs import BlobJobs
-from indifast.client.connection import Connection, view_of
+from indifast.client.connection import Connection
 from indifast.client.device import Device
 from indifast.client.formats import format_of
 from indifast.client.memory import LARGE, give_back_large_blocks
@@ -22,10 +22,11 @@ from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.shown import shown
 from indifast.protocol.vectors import without_content
-from indifast.transport.shm import close_all
+from indifast.transport.blobs import BlobMessage
 
 if TYPE_CHECKING:
     from indifast._parser import Element
+    from indifast.protocol.message import Routable
 
 DEFTAGS = ("defSwitchVector", "defLightVector", "defTextVector", "defNumberVector", "defBLOBVector")
 
@@ -200,11 +201,11 @@ class Model(BlobChoices):
             self._definitions_alarm.by(time.monotonic() + ASK_AGAIN)
         return event
 
-    def _receive_blobs(self, element: Element, event: Any, connection: Connection) -> Any:
+    def _receive_blobs(self, message: Routable, event: Any) -> Any:
         """Content that came inline is here; shared memory is mapped; what takes time is done in a thread."""
         faults: dict[str, str] = {}
-        if element.attached:
-            faults = self._attach(element, event, connection.attachments.pop(id(element), []))
+        if isinstance(message, BlobMessage):
+            faults = self._attach(message, event)
         for name in [name for name, content in event.data.items() if content is None]:
             # Without content and size 0, an update is about the state alone.
             size, _ = event.sizeformat.pop(name)
@@ -212,7 +213,7 @@ class Model(BlobChoices):
             if size:
                 faults.setdefault(name, without_content(name))
         if faults:
-            self._left_out(element, 0, list(faults.values()))
+            self._left_out(message.element(), 0, list(faults.values()))
         if self.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
             give_back_large_blocks()
         if event.data and (
@@ -224,23 +225,17 @@ class Model(BlobChoices):
         event.vector._update(event)
         return event
 
-    def _attach(self, element: Element, event: Any, fds: list[int]) -> dict[str, str]:
+    def _attach(self, message: BlobMessage, event: Any) -> dict[str, str]:
         """Map shared memory; gives, by member, why some of it can't be read."""
         faults = {}
-        attached = [member for member in element.members if member.attached]
-        left = deque(fds)
-        try:
-            for member in attached[: len(fds)]:
-                try:
-                    view = view_of(left.popleft(), member)
-                except (OSError, ValueError) as error:
-                    name = shown(member.name)
-                    faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
-                else:
-                    if member.name:
-                        event.data[member.name] = view
-        finally:
-            close_all(left)
+        for member, view in message.views():
+            if not member.name:
+                continue
+            try:
+                event.data[member.name] = view()
+            except (OSError, ValueError) as error:
+                name = shown(member.name)
+                faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
         return faults
 
     # -- what is known

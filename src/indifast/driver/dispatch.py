@@ -1,4 +1,4 @@
-"""From received elements to events: which vector is meant, in which order user code hears of it."""
+"""From received messages to events: which vector is meant, in which order user code hears of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.driver import events
 from indifast.protocol import wire
+from indifast.protocol.message import opened
 from indifast.protocol.selection import selected, speaker
 from indifast.protocol.shown import shown
 from indifast.protocol.timestamps import timestamp_text
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.driver.propertyvectors import PropertyVector
     from indifast.driver.runtime import Runtime
+    from indifast.protocol.message import Routable
 
 logger = logging.getLogger("indifast.driver.ipydriver")
 
@@ -29,13 +31,13 @@ WAITING = 256
 WAITING_BYTES = 64 << 20
 """Bytes of the messages behind these events."""
 LARGE = 256 << 10
-"""Messages from this many bytes on are decoded in a thread."""
+"""Messages from this many bytes on are read, from files as well, and decoded in a thread."""
 
 _Job = tuple[Callable[[], Any], Callable[[Any], Awaitable[None]], int, str]
 
 
 class Dispatcher:
-    """Turns elements into events and brings them to user code: one at a time for a vector, in order of arrival; side
+    """Turns messages into events and brings them to user code: one at a time for a vector, in order of arrival; side
     by side for different vectors. Snoop events are one such sequence of their own.
     """
 
@@ -52,8 +54,9 @@ class Dispatcher:
         self._waiting = self._bytes = 0
         self._room = None
 
-    async def dispatch(self, element: Element) -> None:
+    async def dispatch(self, message: Routable) -> None:
         """Handle one received message. Waits only while too many events wait for user code."""
+        element = message.element()
         driver = self._runtime.driver
         if driver.debug_enable and logger.isEnabledFor(logging.DEBUG):
             logger.debug("RX:: %s", _shown(element))
@@ -61,9 +64,9 @@ class Dispatcher:
         if tag == "getProperties":
             await self._get_properties(element)
         elif tag in NEW_VECTORS:
-            self._new(element)
+            self._new(element, message)
         elif tag in SNOOPED:
-            self._snooped(element)
+            self._snooped(element, message)
         elif tag == "enableBLOB":
             self._enable_blob(element)
         while self._waiting > WAITING or self._bytes > WAITING_BYTES:
@@ -124,7 +127,7 @@ class Dispatcher:
         vector: PropertyVector | None = device.data.get(element.name)
         return vector if vector is not None and vector.enable else None
 
-    def _new(self, element: Element) -> None:
+    def _new(self, element: Element, message: Routable) -> None:
         vector = self._own(element)
         if vector is None:
             return
@@ -135,8 +138,7 @@ class Dispatcher:
         elif getattr(vector, "perm", None) == "ro":
             self._runtime.refuse(("ro", where), "%s for %s refused: it is read-only", element.tag, where)
         else:
-            build = events.NEW_EVENTS[element.tag]
-            self._post(vector, build, element, element.size)
+            self._post(vector, events.NEW_EVENTS[element.tag], element, message.size, message)
 
     def _enable_blob(self, element: Element) -> None:
         """Only a driver that serves its one client itself hears of this."""
@@ -144,7 +146,7 @@ class Dispatcher:
             if vector.kind == "BLOB":
                 self._post(vector, events.enableBLOB, element, 0)
 
-    def _snooped(self, element: Element) -> None:
+    def _snooped(self, element: Element, message: Routable) -> None:
         driver = self._runtime.driver
         device = speaker(element) if element.tag == "message" else element.device
         name = element.name
@@ -159,13 +161,24 @@ class Dispatcher:
             return
         if device is not None and name is not None:
             self._runtime.snoops.heard((device, name))
-        build = events.SNOOP_EVENTS[element.tag]
+        event = events.SNOOP_EVENTS[element.tag]
+        build = partial(_opened, event, message) if element.attached else partial(event, element)
         what = f"snoopevent for {device}.{name}"
-        self._queue("snoop", partial(build, element), driver.snoopevent, element.size, what)
+        self._queue("snoop", build, driver.snoopevent, message.size, what)
 
-    def _post(self, vector: PropertyVector, event: type[events.Event], element: Element, size: int) -> None:
+    def _post(
+        self,
+        vector: PropertyVector,
+        event: type[events.Event],
+        element: Element,
+        size: int,
+        message: Routable | None = None,
+    ) -> None:
         key = (vector._devicename(), vector.name)
-        build = partial(event, *key, vector, element)
+        if message is not None and element.attached:
+            build: Callable[[], Any] = partial(_opened, partial(event, *key, vector), message)
+        else:
+            build = partial(event, *key, vector, element)
         self._queue(key, build, self._runtime.driver.rxevent, size, f"rxevent for {key[0]}.{key[1]}")
 
     def _queue(
@@ -226,6 +239,15 @@ class Dispatcher:
         if faults := getattr(event, "_faults", ()):
             self._runtime.left_out(what, faults)
         return event
+
+
+def _opened(build: Callable[[Any], Any], message: Routable) -> Any:
+    """The event of a message whose content is in files."""
+    try:
+        root = opened(message)
+    except (OSError, ValueError, MemoryError) as error:
+        raise events.EventException(f"its content can't be read: {error or 'out of memory'}") from None
+    return build(root)
 
 
 def _shown(element: Element) -> str:

@@ -22,11 +22,8 @@ from indifast.protocol.vectors import attributes_of
 from indifast.protocol.vocabulary import BLOB_POLICIES
 
 if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element as TreeElement
-
     import numpy as np
 
-    from indifast._parser import Element
     from indifast.driver.propertyvectors import PropertyVector
 
 _complaints = Complaints(logging.getLogger(__name__))
@@ -111,7 +108,7 @@ class Event(Received):
         root: the message as an ElementTree element.
     """
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         self.devicename = devicename
         self.vectorname = vectorname
         self.vector = vector
@@ -122,7 +119,7 @@ class Event(Received):
 class getProperties(Event):
     """A client asks for the definition of the vector."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         super().__init__(devicename, vectorname, vector, root)
         self.timestamp = datetime.now(UTC)
 
@@ -130,7 +127,7 @@ class getProperties(Event):
 class enableBLOB(Event):
     """A client says whether it wants BLOBs: `value` is `Never`, `Also` or `Only`."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         super().__init__(devicename, vectorname, vector, root)
         self.value = (root.text or "").strip()
         if self.value not in BLOB_POLICIES:
@@ -140,7 +137,7 @@ class enableBLOB(Event):
 class newVector(Event, _ReadOnly):
     """New values for members, by name; not every member of the vector needs to be among them."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         UserDict.__init__(self)
         Event.__init__(self, devicename, vectorname, vector, root)
         self.data = self._values(root, vector)
@@ -177,7 +174,7 @@ class newNumberVector(_Numbers, newVector):
 class newBLOBVector(_BLOBs, newVector):
     """Member name to bytes; `sizeformat` maps the names to (size, format), the attributes."""
 
-    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: Element | TreeElement) -> None:
+    def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         self.sizeformat = {}
         super().__init__(devicename, vectorname, vector, root)
 
@@ -211,7 +208,7 @@ class SnoopEvent(Received):
     _faults: Sequence[str] = ()
     """What was left out or replaced."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         self._element = root
         attributes = attributes_of(root)
         self.devicename = attributes.get("device")
@@ -222,7 +219,7 @@ class SnoopEvent(Received):
 class Message(SnoopEvent):
     """`message`, from a device or from the system (then `devicename` is None)."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         self.devicename = self.devicename or None
         self.message = attributes_of(root).get("message", "")
@@ -231,7 +228,7 @@ class Message(SnoopEvent):
 class delProperty(SnoopEvent):
     """A property is gone, or the whole device when `vectorname` is None. With an empty name nothing is gone."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         attributes = attributes_of(root)
         if not self.devicename:
@@ -241,7 +238,7 @@ class delProperty(SnoopEvent):
 
 
 class _SnoopVector(SnoopEvent):
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         attributes = attributes_of(root)
         if not self.devicename:
@@ -262,7 +259,7 @@ class defVector(Defined, _SnoopVector):
         text=lambda text: text or None,
     )
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         definition = _take(vectors.definition, root)
         self._faults = definition.faults
@@ -275,7 +272,7 @@ class defVector(Defined, _SnoopVector):
 class _Values(defVector, _ReadOnly):
     """Member name to value."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         UserDict.__init__(self)
         super().__init__(root)
 
@@ -311,7 +308,7 @@ class setVector(_SnoopVector, _ReadOnly):
         message: for people.
     """
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         UserDict.__init__(self)
         _SnoopVector.__init__(self, root)
         update = _take(vectors.update, root)
@@ -341,7 +338,7 @@ class setLightVector(setVector):
 class setBLOBVector(_BLOBs, setVector):
     """Member name to bytes; `sizeformat` maps the names to (size, format). A member without content is left out."""
 
-    def __init__(self, root: Element | TreeElement) -> None:
+    def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
         faults: list[str] = []
         self.sizeformat = {}

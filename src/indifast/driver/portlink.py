@@ -13,7 +13,7 @@ from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.selection import selected
 from indifast.routing.interest import MAX_ENTRIES, BlobPolicies
-from indifast.routing.link import Demand
+from indifast.routing.link import Demand, Link
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -27,7 +27,7 @@ _LINGER = 2.0  # seconds for which a client that says no more may still hear the
 _PARTING = 0.05  # seconds for the end of one client to be noticed before the next is turned away
 
 
-class PortLink:
+class PortLink(Link):
     """A `Link` to whoever is connected: a second client is turned away, the next one served when the first has gone.
 
     Without a client, what the driver sends is dropped. Each client begins with BLOBs off.
@@ -106,18 +106,18 @@ class PortLink:
         if self._client is not None:
             await self._client.not_full()
 
-    def receive(self) -> Element | None:
-        """See `Link.receive`. A client that says no more is let go: soon, or at once when there is a next one."""
+    def take(self) -> Routable | None:
+        """See `Link.take`. A client that says no more is let go: soon, or at once when there is a next one."""
         client = self._client
         if client is None or client.ended:
             return None
-        element = client.receive()
-        if element is None:
+        message = client.take()
+        if message is None:
             if client.ended:
                 asyncio.get_running_loop().call_later(_LINGER, client.close)
-        elif element.tag == "enableBLOB":
-            self._enable(element)
-        return element
+        elif message.tag == "enableBLOB":
+            self._enable(message.element())
+        return message
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
         """See `Link.on_receive`."""

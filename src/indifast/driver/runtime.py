@@ -263,11 +263,12 @@ class Runtime:
     async def _receive(self, link: Link, own: OwnLink | None, grace: float) -> None:
         handled = 0
         while True:
-            while (element := link.receive()) is not None:
+            while (message := link.take()) is not None:
                 try:
-                    await self._dispatcher.dispatch(element)
+                    await self._dispatcher.dispatch(message)
                 except Exception as error:
-                    where = f"{element.tag} for {shown(element.device)}.{shown(element.name)}"
+                    self.counters["refused"] += 1
+                    where = f"{message.tag} for {shown(message.device)}.{shown(message.name)}"
                     unsaid = self._faults.ask(("lost", type(error)), time.monotonic())
                     if unsaid is not None:
                         logger.exception("%s is lost%s", where, more(unsaid))

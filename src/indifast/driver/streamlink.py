@@ -9,18 +9,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from indifast._parser import Tokenizer
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import Demand, Link
 from indifast.routing.listeners import QueueListener
-from indifast.transport.blobs import routable
-from indifast.transport.shm import DescriptorError, DescriptorQueue
+from indifast.transport.incoming import MessageReader
 
 if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.protocol.message import Buffer, Routable
+    from indifast.transport.shm import DescriptorError
     from indifast.transport.stream import Stream
 
 PACE = 0.1
@@ -72,7 +71,7 @@ class _LinkOutbox(Outbox):
             await asyncio.shield(self._room)
 
 
-class StreamLink(QueueListener):
+class StreamLink(Link, QueueListener):
     """A `Link` to the one peer of a stream.
 
     Everything is wanted by the peer; BLOBs go as descriptors when it is on a Unix socket. What the driver says while
@@ -97,9 +96,8 @@ class StreamLink(QueueListener):
         self._refuse = refuse
         self._callback: Callable[[], None] | None = None
         self._on_lost: Callable[[], None] | None = None
-        self._tokenizer = Tokenizer(relay=stream.local, on_skip=self._skipped, **limits.tokenizer())
-        self._descriptors = DescriptorQueue(self._tokenizer, limits.blob)
-        self._inbox: deque[Element] = deque()
+        self._reader = MessageReader(self, limits, asyncio.get_running_loop().call_later, relay=False)
+        self._inbox: deque[Routable] = deque()
         self._inbox_bytes = 0
         self._reading_paused = False
         self._eof = False
@@ -107,8 +105,6 @@ class StreamLink(QueueListener):
         self._patient = patient
         self._stall = limits.stall
         self._small_queue = limits.small_queue
-        self._last_read = 0.0
-        self._watch: asyncio.TimerHandle | None = None  # only while a message is unfinished
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator, listener=self)
 
     def start(self, on_lost: Callable[[], None] | None = None) -> None:
@@ -141,18 +137,19 @@ class StreamLink(QueueListener):
         """Wait while the peer is very far behind with messages that must not be dropped."""
         await self._outbox.not_full()
 
-    def receive(self) -> Element | None:
-        """See `Link.receive`."""
+    def take(self) -> Routable | None:
+        """See `Link.take`."""
         if not self._inbox:
             if self._eof:
                 self.ended = True
             return None
-        element = self._inbox.popleft()
-        self._inbox_bytes -= element.size
+        message = self._inbox.popleft()
+        self._inbox_bytes -= message.size
         if self._reading_paused and len(self._inbox) < _INBOX // 2 and self._inbox_bytes < _INBOX_BYTES // 2:
             self._reading_paused = False
+            self._reader.resume()
             self._stream.resume_reading()
-        return element
+        return message
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
         """See `Link.on_receive`."""
@@ -177,55 +174,26 @@ class StreamLink(QueueListener):
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """See `Receiver`."""
-        if fds:
-            try:
-                self._descriptors.put(fds)
-            except DescriptorError as error:
-                self._refuse("descriptors", "%s: %s", self.peername, error)
-        elements = self._tokenizer.feed(data, start, end)
-        self._descriptors.settle(elements)
-        for element in elements:
-            self._take(element)
-        self._last_read = time.monotonic()
-        if self._watch is None and self._tokenizer.held:
-            self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
+        for message in self._reader.read(data, start, end, fds):
+            self._put(message)
         if not self._reading_paused and (len(self._inbox) >= _INBOX or self._inbox_bytes >= _INBOX_BYTES):
             self._reading_paused = True
+            self._reader.pause()
             self._stream.pause_reading()
         self._notify()
-
-    def _check_progress(self) -> None:
-        self._watch = None
-        if not self._tokenizer.held or self.closed:
-            return
-        idle = time.monotonic() - self._last_read
-        if idle < self._stall or self._reading_paused:
-            wait = self._stall if self._reading_paused else self._stall - idle
-            self._watch = asyncio.get_running_loop().call_later(wait, self._check_progress)
-            return
-        self._abandon("stalled", f"nothing more came for {self._stall:g} s")
-        if not self._patient:
-            self._stream.abort()
 
     @property
     def held(self) -> int:
         """Bytes of the unfinished message."""
-        return self._tokenizer.held
+        return self._reader.held
 
     def out_of_memory(self) -> None:
         """See `Receiver`."""
-        self._abandon("memory", "there is no memory for it")
-
-    def _abandon(self, kind: str, why: str) -> None:
-        held = self._tokenizer.held
-        self._tokenizer.abandon()
-        self._descriptors.settle(())
-        text = "an unfinished message of %d bytes from %s is given up: %s"
-        self._refuse(kind, text, held, self.peername, why)
+        self._given_up("memory", self._reader.abandon(), "there is no memory for it")
 
     def eof_received(self) -> bool:
         """The peer says nothing more, but may go on listening."""
-        self._tokenizer.close()
+        self._reader.close()
         self._eof = True
         self._notify()
         return True
@@ -234,45 +202,52 @@ class StreamLink(QueueListener):
         """See `Receiver`."""
         self._eof = True
         self.closed = True
-        if self._watch is not None:
-            self._watch.cancel()
-        self._descriptors.close()
+        self._reader.close()
         self._outbox.clear()
         self._outbox.open()
         if self._on_lost is not None:
             self._on_lost()
         self._notify()
 
-    def _take(self, element: Element) -> None:
-        if element.tag == "pingRequest":
-            if (uid := element.attrs.get("uid")) is not None:
+    def _put(self, message: Routable) -> None:
+        if message.tag == "pingRequest":
+            if (uid := message.element().attrs.get("uid")) is not None:
                 if self._outbox.small <= self._small_queue:
                     self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
                 else:
                     text = "a ping of %s is not answered: it does not read what it is told"
                     self._refuse("ping", text, self.peername)
             return
-        if element.descriptors:
-            try:
-                message = routable(element, self._descriptors)
-            except DescriptorError as error:
-                self._refuse_blob(element, "descriptor", error)
-                return
-            try:
-                element = message.element()
-            except MemoryError as error:
-                self._refuse_blob(element, "memory", error)
-                return
-        self._inbox.append(element)
-        self._inbox_bytes += element.size
+        self._inbox.append(message)
+        self._inbox_bytes += message.size
 
-    def _refuse_blob(self, element: Element, kind: str, why: Exception) -> None:
-        where = f"{element.tag} for {element.device}.{element.name}"
-        self._refuse(kind, "%s from %s refused: %s", where, self.peername, why)
+    # what the reader does not hand out, see `Listener`
 
-    def _skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
+    def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
         text = "%d bytes from %s skipped (%s): %r"
         self._refuse(("skipped", reason), text, nbytes, self.peername, reason, excerpt)
+
+    def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
+        where = f"{element.tag} for {element.device}.{element.name}"
+        self._refuse("descriptor", "%s from %s refused: %s", where, self.peername, str(error) or "out of memory")
+
+    def flooded(self, error: DescriptorError, /) -> None:
+        self._refuse("descriptors", "%s: %s", self.peername, error)
+
+    def outgrown(self, held: int, most: int, /) -> None:
+        self._given_up("too large", held, f"that is more than {most}")
+
+    def stalled(self, held: int, /) -> None:
+        self._given_up("stalled", self._reader.abandon(), f"nothing more came for {self._stall:g} s")
+        if not self._patient:
+            self._stream.abort()
+
+    def missing(self, what: str, /) -> None:
+        """Not here: nothing is written again."""
+
+    def _given_up(self, kind: str, held: int, why: str) -> None:
+        text = "an unfinished message of %d bytes from %s is given up: %s"
+        self._refuse(kind, text, held, self.peername, why)
 
     def _notify(self) -> None:
         if self._callback is not None:

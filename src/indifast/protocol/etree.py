@@ -8,9 +8,10 @@ from xml.etree.ElementTree import SubElement
 
 if TYPE_CHECKING:
     from indifast._parser import Element
+    from indifast.protocol.message import Opened
 
 
-def to_tree(element: Element, *, content: bool = True) -> TreeElement:
+def to_tree(element: Element | Opened, *, content: bool = True) -> TreeElement:
     """The same element as a tree. BLOB content stands in it as one unwrapped run of base64, or is left out."""
     root = TreeElement(element.tag, element.attrs)
     if element.text:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, cast
 
 if TYPE_CHECKING:
-    from indifast._parser import Element
+    from indifast._parser import Element, Member
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """A piece of an outgoing message. It is never changed once it is handed on."""
@@ -73,8 +73,90 @@ class Routable(Protocol):
         ...
 
     def element(self) -> Element:
-        """The message as a parsed element, for those who read its members."""
+        """The message as a parsed element. For those who read what its BLOBs carry there is `opened`."""
         ...
+
+
+class Carrier(Routable, Protocol):
+    """A message with content that is not in its element, but beside it: in files, or in buffers."""
+
+    def opened(self) -> Element | Opened:
+        """See the function `opened`."""
+        ...
+
+
+class Opened:
+    """A received message with all of its content in memory: read as an element is whose content came inline."""
+
+    __slots__ = ("_contents", "_element")
+
+    def __init__(self, element: Element, contents: Sequence[bytes]) -> None:
+        """`contents`: one for each BLOB of the element that is announced as attached."""
+        self._element = element
+        self._contents = contents
+
+    def __repr__(self) -> str:
+        return f"<Opened {self._element!r}>"
+
+    @property
+    def tag(self) -> str:
+        return self._element.tag
+
+    @property
+    def device(self) -> str | None:
+        return self._element.device
+
+    @property
+    def name(self) -> str | None:
+        return self._element.name
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        return self._element.attrs
+
+    @property
+    def text(self) -> str:
+        return self._element.text
+
+    @property
+    def members(self) -> list[Member | OpenedMember]:
+        """The members; those that were attached are as if they had not been."""
+        contents = iter(self._contents)
+        members: list[Member | OpenedMember] = []
+        for member in self._element.members:
+            if member.attached:
+                attrs = {key: value for key, value in member.attrs.items() if key not in _BESIDE}
+                members.append(OpenedMember(member.tag, member.name, attrs, "", next(contents)))
+            else:
+                members.append(member)
+        return members
+
+    def values(self) -> dict[str, str]:
+        """Member name to stripped text, of the members that have a name."""
+        return self._element.values()
+
+
+class OpenedMember(NamedTuple):
+    """A BLOB that came beside its message."""
+
+    tag: str
+    name: str
+    attrs: dict[str, str]
+    text: str
+    data: bytes
+
+
+_BESIDE = frozenset({"attached", "enclen"})  # attributes about how content comes
+
+
+def opened(message: Routable) -> Element | Opened:
+    """A message to be read, with the content of its BLOBs: what is in files is read into memory now.
+
+    That takes its time for large ones, and an OSError or ValueError says that a file is not what it was any more; or
+    there is no memory.
+    """
+    element = message.element()
+    return cast(Carrier, message).opened() if element.attached and message is not element else element
 
 
 _NONE_CARRIED: frozenset[str] = frozenset()

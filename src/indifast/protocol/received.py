@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from indifast._parser import Element
-
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
 
@@ -29,11 +27,11 @@ class Received:
     def _make_tree(self) -> TreeElement:
         source = self._element
         assert source is not None
-        if not isinstance(source, Element):
-            return source
-        from indifast.protocol.etree import to_tree  # and with it all of ElementTree
+        from xml.etree.ElementTree import Element as TreeElement
 
-        return to_tree(source)
+        from indifast.protocol.etree import to_tree
+
+        return source if isinstance(source, TreeElement) else to_tree(source)
 
 
 class Shape(NamedTuple):

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
 
     from indifast._parser import Element
+    from indifast.protocol.message import Opened
 
-Source: TypeAlias = "Element | TreeElement"
-"""A received element, or one of `xml.etree.ElementTree`, which programs that make events themselves have."""
+Source: TypeAlias = "Element | Opened | TreeElement"
+"""A received message, or an element of `xml.etree.ElementTree`, which programs that make events themselves have."""
 
 WORDS: dict[str, Sequence[str]] = {"Switch": SWITCH_STATES, "Light": STATES}
 """The values of the kinds that have but a few."""

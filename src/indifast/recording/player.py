@@ -182,13 +182,13 @@ class Player:
         asyncio.get_running_loop().call_soon(self._hear)
 
     def _hear(self) -> None:
-        while (element := self.link.receive()) is not None:
-            if element.tag == "getProperties":
+        while (message := self.link.take()) is not None:
+            if message.tag == "getProperties":
                 self.asked.set()
-                for found in self._devices.find(element.device, element.name):
+                for found in self._devices.find(message.device, message.name):
                     self.link.send(self._definition(found))
-            elif element.tag in NEW_VECTORS and element.device:
-                self._refuse(element.device, element.name or "")
+            elif message.tag in NEW_VECTORS and message.device:
+                self._refuse(message.device, message.name or "")
 
     def _refuse(self, device: str, name: str) -> None:
         """A command: the values as they are let a client's display go back to them."""

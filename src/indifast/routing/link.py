@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from indifast.protocol.message import opened
+
 if TYPE_CHECKING:
     from indifast._parser import Element
-    from indifast.protocol.message import Routable
+    from indifast.protocol.message import Opened, Routable
 
 
 class Demand(NamedTuple):
@@ -38,12 +40,20 @@ class Link(Protocol):
         """Wait while the readers are very far behind, and let the other coroutines have their turn now and then."""
         ...
 
-    def receive(self) -> Element | None:
-        """The next waiting message for the driver, None when there is none."""
+    def take(self) -> Routable | None:
+        """The next waiting message for the driver, None when there is none. Its BLOBs may be in files: see `opened`."""
         ...
 
+    def receive(self) -> Element | Opened | None:
+        """As `take`, with all of its content in memory. Large BLOBs in files are read at once, while the loop waits.
+
+        OSError or ValueError when such a file is not what it was any more: that message is lost.
+        """
+        message = self.take()
+        return None if message is None else opened(message)
+
     def on_receive(self, callback: Callable[[], None] | None) -> None:
-        """Call `callback` whenever `receive` may have something after it had nothing, and when the link closes."""
+        """Call `callback` whenever `take` may have something after it had nothing, and when the link closes."""
         ...
 
     def close(self) -> None:

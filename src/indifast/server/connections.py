@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indifast._parser import Tokenizer
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import Buffer
 from indifast.protocol.shown import shown
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Pace, Peer
-from indifast.transport.blobs import routable
-from indifast.transport.shm import BlobTooLarge, DescriptorError, DescriptorQueue
+from indifast.transport.incoming import MessageReader
+from indifast.transport.shm import BlobTooLarge, DescriptorError
 from indifast.transport.stream import Stream
 
 if TYPE_CHECKING:
@@ -46,40 +45,34 @@ class Connection:
         self.core = core
         self.peer = peer
         self.stream = stream
-        self.tokenizer = Tokenizer(relay=True, on_skip=self._skipped, **core.limits.tokenizer())
+        self.reader = MessageReader(self, core.limits, core.loop.call_later, relay=True)
         self.held = 0
         """Bytes of the unfinished element."""
-        self.last_read = 0.0
         self.paused: set[str] = set()
         """Why the stream is not read at the moment."""
         self.pauses = 0
         """Times that it was paused for the sake of its readers."""
         self._on_lost = on_lost
         self._forgiving = forgiving
-        self._descriptors: DescriptorQueue | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
         self._outrun: tuple[Outbox, ...] = ()  # those of whom one is waited for
+        self._ending = False
         self._lost = False
 
     # -- the stream
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
         """Cut what was read into messages and route them."""
-        if fds and not self._take_descriptors(fds):
-            return
-        elements = self.tokenizer.feed(data, start, end)
-        if self._descriptors is not None:
-            self._descriptors.settle(elements)
-        messages = self._messages(elements) if elements else []
-        self._count_held()
-        if messages is None:
-            return
-        if elements:
+        reader = self.reader
+        messages = reader.read(data, start, end, fds)
+        if reader.held != self.held:
+            self._count_held()
+        if messages and not self._ending:
             self.core.receive(self.peer, messages, self)
-            if len(elements) > _MANY:
+            if len(messages) > _MANY:
                 self.stream.read_limit = _SHORT_READ
-            elif len(elements) < _FEW:
+            elif len(messages) < _FEW:
                 self.stream.read_limit = _LONG_READ
 
     def connection_lost(self, exc: Exception | None, /) -> None:
@@ -87,17 +80,16 @@ class Connection:
         if self._lost:
             return
         self._lost = True
-        self.tokenizer.close()
+        self.reader.close()
         self._count_held()
         self._end_pace()
-        if self._descriptors is not None:
-            self._descriptors.close()
         if self.core.connections.get(self.peer) is self:
             del self.core.connections[self.peer]
         self._on_lost(exc)
 
     def end(self, why: str) -> None:
         """Close the connection for a fault of the peer."""
+        self._ending = True
         self._complain("%s %s: disconnected", self.peer.label, why)
         self.stream.abort()
 
@@ -107,69 +99,52 @@ class Connection:
 
     def abandon(self) -> None:
         """Give up the unfinished element."""
-        self.tokenizer.abandon()
-        if self._descriptors is not None:
-            self._descriptors.settle(())
+        self.reader.abandon()
         self._count_held()
 
     def out_of_memory(self) -> None:
         """Nobody finds memory any more, and the unfinished element of this connection takes most."""
         held = self.held
         self.abandon()
-        text = f"an unfinished element of {held} bytes, for which there is no memory"
-        self.core.router.refuse(self.peer, "out of memory", None, text, time.monotonic())
+        self._refuse("out of memory", None, f"an unfinished element of {held} bytes, for which there is no memory")
 
-    # -- what arrives
+    def _count_held(self) -> None:
+        change = self.reader.held - self.held
+        self.held += change
+        self.core.hold(change)
 
-    def _take_descriptors(self, fds: list[int]) -> bool:
-        if self._descriptors is None:
-            self._descriptors = DescriptorQueue(self.tokenizer, self.core.limits.blob, self.core.max_held)
-        try:
-            self._descriptors.put(fds)
-        except DescriptorError as exc:
-            self.end(f"sent {exc}")
-            return False
-        return True
+    # -- what the reader does not hand out, see `Listener`
 
-    def _messages(self, elements: list[Element]) -> list[Routable] | None:
-        """What goes to the router; None when the connection had to be closed."""
-        messages: list[Routable] = []
-        for element in elements:
-            if not (element.blob or element.descriptors):
-                messages.append(element)
-                continue
-            try:
-                messages.append(routable(element, self._descriptors, self._fault))
-            except BlobTooLarge as exc:
-                text = f"{exc}, for {shown(element.device)}.{shown(element.name)}"
-                self.core.router.refuse(self.peer, "BLOB too large", element.device, text, time.monotonic())
-            except DescriptorError as exc:
-                if not self._forgiving:
-                    self.end(f"sent a BLOB of {shown(element.device)}.{shown(element.name)} that can't be read ({exc})")
-                    return None
-                text = "%s: a BLOB of %s.%s is lost: %s"
-                self._complain(text, self.peer.label, shown(element.device), shown(element.name), exc)
-        return messages
+    def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
+        begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
+        self._complain("%s: %d bytes skipped (%s): %r", self.peer.label, nbytes, reason, begin)
 
-    def _fault(self, what: str) -> None:
-        """The file behind a BLOB was not what it was when it came."""
+    def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
+        where = f"{shown(element.device)}.{shown(element.name)}"
+        if isinstance(error, BlobTooLarge):
+            self._refuse("BLOB too large", element.device, f"{error}, for {where}")
+        elif isinstance(error, MemoryError):
+            self._refuse("out of memory", element.device, f"a BLOB of {where}, for which there is no memory")
+        elif self._forgiving:
+            self._complain("%s: a BLOB of %s is lost: %s", self.peer.label, where, error)
+        elif not self._ending:
+            self.end(f"sent a BLOB of {where} that can't be read ({error})")
+
+    def flooded(self, error: DescriptorError, /) -> None:
+        self.end(f"sent {error}")
+
+    def outgrown(self, held: int, most: int, /) -> None:
+        self._complain("%s: unfinished element of %d bytes refused", self.peer.label, held)
+
+    def stalled(self, held: int, /) -> None:
+        self.end(f"has not finished its element within {self.core.limits.stall:g} s")
+
+    def missing(self, what: str, /) -> None:
         self.peer.refused[what] += 1
         self.core.router.refused[what] += 1
 
-    def _count_held(self) -> None:
-        held = self.tokenizer.held
-        change = held - self.held
-        self.held = held
-        if held:
-            self.last_read = time.monotonic()
-        if change:
-            self.core.hold(change)
-            if held == change:
-                self.core.watch()
-
-    def _skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
-        begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
-        self._complain("%s: %d bytes skipped (%s): %r", self.peer.label, nbytes, reason, begin)
+    def _refuse(self, kind: str, device: str | None, text: str) -> None:
+        self.core.router.refuse(self.peer, kind, device, text, time.monotonic())
 
     def _complain(self, text: str, *args: object) -> None:
         self.core.complaints.say(logging.WARNING, time.monotonic(), text, *args)
@@ -179,6 +154,7 @@ class Connection:
     def pause(self, why: str) -> None:
         """Read no more until `resume` is called for the same reason."""
         if not self.paused:
+            self.reader.pause()
             self.stream.pause_reading()
         self.paused.add(why)
 
@@ -187,7 +163,7 @@ class Connection:
         if why in self.paused:
             self.paused.discard(why)
             if not self.paused and not self._lost:
-                self.last_read = time.monotonic()
+                self.reader.resume()
                 self.stream.resume_reading()
 
     def keep_pace(self) -> None:

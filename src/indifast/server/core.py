@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import Limits
@@ -21,6 +20,7 @@ from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
 from indifast.routing.tap import TapFunction
 from indifast.server.connections import Connection
+from indifast.transport.incoming import most_unfinished
 from indifast.transport.loop import end_of_turn
 from indifast.transport.stream import Stream, read_buffer
 
@@ -72,7 +72,7 @@ class Core(RouterListener):
         """Of what peers do; each one's own limit begins anew whenever it connects."""
         self.held = 0
         """Bytes of all unfinished elements."""
-        self.max_held = max(int(limits.partial_memory * _memory()), 1 << 20)
+        self.max_held = most_unfinished(limits)
         self._wakes: dict[Peer, Callable[[], None]] = {}
         self._flush_due = False
         self._read_from: list[Connection] = []
@@ -149,7 +149,7 @@ class Core(RouterListener):
 
     # -- batches
 
-    def receive(self, peer: Peer, messages: list[Routable], connection: Connection) -> None:
+    def receive(self, peer: Peer, messages: Sequence[Routable], connection: Connection) -> None:
         """Route what one read brought. What comes of it is written at the end of this turn of the loop."""
         now = time.monotonic()
         route = self.route
@@ -202,7 +202,7 @@ class Core(RouterListener):
             self._schedule_check()
 
     def _schedule_check(self) -> None:
-        interval = min(self.read_timeout, self.command_timeout, self.limits.stall) / _CHECKS_PER_TIMEOUT
+        interval = min(self.read_timeout, self.command_timeout) / _CHECKS_PER_TIMEOUT
         self._check = self.loop.call_later(interval, self._check_all)
 
     def _check_all(self) -> None:
@@ -215,11 +215,6 @@ class Core(RouterListener):
                 again = True
                 if peer.kind is not Kind.DRIVER and peer.outbox.stalled(now, self.read_timeout):
                     connection.end(f"has read nothing for {self.read_timeout:g} s, {peer.outbox.queued} bytes behind")
-                    continue
-            if connection.held:
-                again = True
-                if not connection.paused and now - connection.last_read > self.limits.stall:
-                    connection.end(f"has not finished its element within {self.limits.stall:g} s")
                     continue
             since = self._waiting_since.get(peer)
             if since is not None:
@@ -266,14 +261,6 @@ class Core(RouterListener):
                 timer.cancel()
         self._check = self._asking = None
         read_buffer().give_back()
-
-
-def _memory() -> int:
-    """Bytes of memory of this machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return 4 << 30
 
 
 def raise_descriptor_limit() -> None:

@@ -16,11 +16,10 @@ from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
 from indifast.routing.clientqueue import Outbox
-from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.tap import TapFunction
 from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
-from indifast.server.locallink import LocalLink
+from indifast.server.locallink import LocalLink, LocalOutbox
 from indifast.server.remote import RemoteConnection
 from indifast.transport.connect import listen_tcp, listen_unix
 from indifast.transport.listener import Listener
@@ -228,7 +227,7 @@ class IPyServer:
         """
         if self._core is None or self._stop:
             raise RuntimeError("this server is not running: open the link once it is ready")
-        link = LocalLink(self._core, Peer(Kind.DRIVER, f"Driver {label}", DriverOutbox()))
+        link = LocalLink(self._core, Peer(Kind.DRIVER, f"Driver {label}", LocalOutbox()))
         self._open_links = [*(each for each in self._open_links if not each.closed), link]
         return link
 
@@ -425,7 +424,7 @@ class IPyServer:
         assert self._core is not None
         core = self._core
         label = f"Driver {', '.join(driver.data) or type(driver).__name__}"
-        peer = Peer(Kind.DRIVER, label, DriverOutbox(), blobs_by_default=True)
+        peer = Peer(Kind.DRIVER, label, LocalOutbox(), blobs_by_default=True)
         self._local[id(driver)] = peer
         driver._runtime.attach(LocalLink(core, peer))
         for name in driver.data:
@@ -586,7 +585,7 @@ def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
     for what, counter in counters.items():
         stats[what] = {property_text(*key): count for key, count in counter.items()}
     if connection is not None:
-        tokenizer = connection.tokenizer
+        tokenizer = connection.reader.tokenizer
         stats |= {
             "skipped": dict(tokenizer.skipped),
             "skipped_bytes": tokenizer.skipped_bytes,

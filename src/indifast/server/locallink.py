@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
-from indifast.protocol.shown import shown
-from indifast.routing.link import Demand
+from indifast.routing.driverqueue import DriverOutbox
+from indifast.routing.frames import Frame
+from indifast.routing.link import Demand, Link
 from indifast.routing.peer import Peer
 from indifast.server.connections import FRAME_PAUSE
 
 if TYPE_CHECKING:
-    from indifast._parser import Element
     from indifast.server.core import Core
 
 _TURN = 64  # messages that a driver may send before the others have their turn
 
 
-class LocalLink:
+class LocalOutbox(DriverOutbox):
+    """Messages for a driver in this process, which takes them whole: their BLOBs are read, never written."""
+
+    def _ask(self, frame: Frame) -> None:
+        """No form is made."""
+
+
+class LocalLink(Link):
     """See `indifast.routing.link.Link`."""
 
     def __init__(self, core: Core, peer: Peer) -> None:
@@ -68,17 +74,9 @@ class LocalLink:
                 for outbox in readers:
                     outbox.not_when_low(low.set)
 
-    def receive(self) -> Element | None:
-        """The next waiting message for the driver, but for those for which there is no memory."""
-        while not self.closed and (message := self._peer.outbox.pop()) is not None:
-            try:
-                return message.element()
-            except MemoryError:
-                self._peer.refused["out of memory"] += 1
-                text = "%s is not told %s of %s.%s: there is no memory for it"
-                names = self._peer.label, message.tag, shown(message.device), shown(message.name)
-                self._core.complaints.say(logging.WARNING, time.monotonic(), text, *names)
-        return None
+    def take(self) -> Routable | None:
+        """The next waiting message for the driver."""
+        return None if self.closed else self._peer.outbox.pop()
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
         """Call back when `receive` has something again, and when the link closes."""

@@ -16,7 +16,7 @@ from indifast._parser import BlockPool, Tokenizer
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import unbounded
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import Buffer, Opened, Routable
 from indifast.protocol.shown import shown
 from indifast.transport import shm
 from indifast.transport.shm import DescriptorError, DescriptorQueue
@@ -66,6 +66,10 @@ class _Content(Protocol):
         """A descriptor of a file that begins with the content."""
         ...
 
+    def read(self) -> bytes:
+        """The content in memory. DescriptorError and OSError when it is not there any more."""
+        ...
+
 
 class _Memory:
     """Content in a buffer of the user's."""
@@ -86,6 +90,9 @@ class _Memory:
 
     def file(self) -> int:
         return shm.share(self.data, self.size)
+
+    def read(self) -> bytes:
+        return bytes(self.data)
 
 
 class _File:
@@ -119,6 +126,13 @@ class _File:
             return shm.reopen_read_only(self.fd)
         return shm.share_copy(self.fd, self.length, self.size)
 
+    def read(self) -> bytes:
+        return shm.read_all(self.fd, self.length)
+
+    def view(self) -> memoryview:
+        """The content in the pages of the one who shares them, for those who trust them."""
+        return shm.view(self.fd, self.length)
+
     def __del__(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)  # nothing else, as everything else takes memory
@@ -143,9 +157,12 @@ class _Encoded:
     def file(self) -> int:
         return shm.share_blocks(map(decode, self.pieces), max(self.length, self.size))
 
+    def read(self) -> bytes:
+        return b"".join(map(decode, self.pieces))
+
 
 class _Text:
-    """Content in base64 as it came."""
+    """Content in base64 as it came, within an element."""
 
     shared = False
 
@@ -161,7 +178,10 @@ class _Text:
         return self._member.slices
 
     def file(self) -> int:
-        return shm.share(self._member.data or b"", self.size if self.size < shm.LARGEST else 0)
+        return shm.share(self.read(), self.size if self.size < shm.LARGEST else 0)
+
+    def read(self) -> bytes:
+        return self._member.data or b""
 
 
 class BlobMessage:
@@ -210,7 +230,10 @@ class BlobMessage:
         self._files: Sequence[_File] = ()
         self._making: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])  # who waits for which form
         self._started = [False, False]  # there is, or was, a thread that makes this form
-        self._locks = (threading.Lock(), threading.Lock())  # held while a form is made
+        try:
+            self._locks = (threading.Lock(), threading.Lock())  # held while a form is made
+        except RuntimeError as error:  # as it is said for want of memory
+            raise MemoryError("no lock to be had") from error
         self._element: Element | None = None
 
     def __repr__(self) -> str:
@@ -241,29 +264,30 @@ class BlobMessage:
 
     @classmethod
     def of(cls, element: Element, fds: list[int]) -> BlobMessage:
-        """A message from a received element (relay mode) with `element.attached` descriptors.
+        """A message from a received element with `element.attached` descriptors.
 
         In the place of those that it has taken over it leaves -1 in `fds`. DescriptorError when one of them is not what
         the element says.
         """
         contents: list[_Content] = []
         taken = 0
-        for member in element.blobs:
+        members = element.blobs
+        for member in members:
             if not member.attached:
-                contents.append(_Text(member))
+                contents.append(_Text(member) if member.slices else _decoded(member))
                 continue
             file = _File(*shm.announced(member))
             file.fd, fds[taken] = fds[taken], -1
             taken += 1
             file.look()
             contents.append(file)
-        message = cls(
-            element.tag, element.device, element.name, element.formats, element.carried, contents, element.envelope
-        )
+        formats = tuple([member.format for member in members])
+        carried = frozenset([member.name for member in members])
+        message = cls(element.tag, element.device, element.name, formats, carried, contents, element.envelope)
         message.size = element.size
+        message._element = element
         if not element.attached:
             message._inline = element.parts(False)
-            message._element = element
         return message
 
     # -- the face of a Routable
@@ -300,20 +324,40 @@ class BlobMessage:
         return b"".join(self._envelope(True))
 
     def element(self) -> Element:
-        """The message parsed, its content inline. MemoryError: there is none for it."""
+        """The message parsed. BLOBs that it says are attached are read by `opened`, all others are in it.
+
+        MemoryError: there is none for it.
+        """
         if self._element is None:
-            if self._inline is None or self.growing:
-                self._make(False)
-                self._report()
-            pieces = self._inline
-            if pieces is None or pieces is _REFUSED:  # say what there is to say, without the content
-                pieces = self._envelope(False)
-            tokenizer = Tokenizer(relay=True, on_skip=None, **unbounded(sum(map(len, pieces))))
-            found = [element for piece in pieces for element in tokenizer.feed(piece)]
+            pieces = self._envelope(True)
+            found = Tokenizer(relay=True, on_skip=None, **unbounded(len(pieces[0]))).feed(pieces[0])
             if not found:
                 raise MemoryError(f"there is no memory for a message of {self.size} bytes")
             (self._element,) = found
         return self._element
+
+    def opened(self) -> Element | Opened:
+        """See `indifast.protocol.message.opened`."""
+        element = self.element()
+        if not element.attached:
+            return element
+        return Opened(element, [self._read(at) for at, member in enumerate(element.blobs) if member.attached])
+
+    def _read(self, at: int) -> bytes:
+        with self._locks[True]:  # buffers are a driver's own until `release`
+            content = self._contents[at]
+            if isinstance(content, _Memory):
+                return content.read()
+        return content.read()
+
+    def views(self) -> Iterator[tuple[Member, Callable[[], memoryview]]]:
+        """The attached BLOBs, and for each what maps it into memory, for those who trust the sender.
+
+        OSError or ValueError when it can't be mapped. A view stays valid without the message.
+        """
+        for member, content in zip(self.element().blobs, self._contents, strict=True):
+            if isinstance(content, _File):
+                yield member, content.view
 
     # -- making the forms
 
@@ -437,6 +481,11 @@ class BlobMessage:
             on_fault(self._fault)
 
 
+def _decoded(member: Member) -> _Memory:
+    data = member.data or b""
+    return _Memory(memoryview(data), max(member.blob_size or 0, len(data)))
+
+
 def _encode_block(data: memoryview) -> Buffer:
     """The base64 of at most `_BLOCK` bytes; that of many in memory that is used again when all receivers have it.
 
@@ -451,22 +500,22 @@ def _encode_block(data: memoryview) -> Buffer:
 def routable(
     element: Element, descriptors: DescriptorQueue | None = None, on_fault: Callable[[str], None] | None = None
 ) -> Routable:
-    """What goes through the router for a received element (relay mode): the element itself unless it carries BLOBs.
+    """What goes through the router for a received element: the element itself unless it carries BLOBs.
 
     The BLOBs that it announces as attached take the oldest of the waiting `descriptors`. DescriptorError when there are
     too few, or when one is not what the element says: a libindi server ends that connection. `on_fault` is told what
     was done about content that turned out to be missing later.
     """
-    if element.attached and descriptors is None:
-        raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
     if element.descriptors and descriptors is not None:
         fds = descriptors.take(element)
-        if element.attached:
-            try:
-                message = BlobMessage.of(element, fds)
-            except BaseException:
-                shm.close_all(fds)
-                raise
-            message.on_fault = on_fault
-            return message
+    elif element.attached:
+        raise DescriptorError("a BLOB was announced as attached on a connection that carries no descriptors")
+    if element.attached:
+        try:
+            message = BlobMessage.of(element, fds)
+        except BaseException:
+            shm.close_all(fds)
+            raise
+        message.on_fault = on_fault
+        return message
     return BlobMessage.of(element, []) if element.blob else element

@@ -141,12 +141,18 @@ def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iter
 
 def read_all(fd: int, length: int) -> bytes:
     """The first `length` bytes. A short file is a DescriptorError."""
-    data = bytearray(length)
-    offset = 0
-    for block in read_blocks(fd, length, block=1 << 22):
-        data[offset : offset + len(block)] = block
-        offset += len(block)
-    return bytes(data)
+    data = os.pread(fd, length, 0)
+    if len(data) == length:
+        return data
+    pieces = [data]  # the system reads 2 GiB at once at most
+    done = len(data)
+    while done < length:
+        data = os.pread(fd, length - done, done)
+        if not data:
+            raise DescriptorError(f"the file of a BLOB ends after {done} of {length} bytes")
+        pieces.append(data)
+        done += len(data)
+    return b"".join(pieces)
 
 
 def view(fd: int, length: int) -> memoryview:
@@ -243,12 +249,20 @@ class DescriptorQueue:
         where fewer have come with a read than it has BLOBs, those of size 0 have brought none.
 
         DescriptorError when they are too few, may be another message's, or are not what a peer may send, BlobTooLarge
-        when there is more in them than is taken; they are closed then.
+        when there is more in them than is taken; they are closed then. With a MemoryError all that wait are closed.
         """
         if self._mixed:
             if not element.attached:
                 return []
             raise DescriptorError("its descriptors can't be told apart from those of a damaged message")
+        try:
+            return self._take(element)
+        except MemoryError:
+            self._mixed = self._unsure = True  # some may be left, which are not those of the next one
+            self.close()
+            raise
+
+    def _take(self, element: Element) -> list[int]:
         members = [member for member in element.members if member.descriptor]
         if len(self._waiting) < len(members) or self._empty_bring is False:
             members = [member for member in members if member.attached]
@@ -261,7 +275,7 @@ class DescriptorQueue:
         except BaseException:
             taken.clear()
             raise
-        finally:  # what goes wrong before leaves them in the queue, where they are closed with it
+        finally:  # what goes wrong before leaves them in the queue
             for fd in found:
                 self._waiting.popleft()
                 if fd not in taken:
