@@ -5,7 +5,7 @@ VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/csrc/*.h src/indifast/front/*) \
-    src/indifast/cli/serve_options.py src/indifast/transport/sockets.py
+    src/indifast/cli/serve/options.py src/indifast/transport/sockets.py
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
