@@ -44,7 +44,11 @@ peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done $(PE
 
 lint: build tools
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo --no-cache pyproject.toml .importlinter-external.toml
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --concise --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist \
+	    indifast._base64 indifast._parser
+	$(BIN)/basedpyright
 
 # The pictures of the terminal client in README.md and docs: the real program in front of real drivers.
 pictures: build tools

@@ -70,7 +70,7 @@ class _Received:
         return self._tree
 
 
-class _ReadOnly(UserDict):  # type: ignore[type-arg]
+class _ReadOnly(UserDict[str, Any]):
     """A mapping that user code only reads."""
 
     def __setitem__(self, key: Any, item: Any = None) -> NoReturn:
