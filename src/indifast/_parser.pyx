@@ -806,12 +806,21 @@ cdef class Element:
     @property
     def formats(self) -> tuple[str, ...]:
         """`format` of each member with content."""
-        return tuple([member.format for member in self.carriers()])
+        cdef Member member
+        cdef list formats = []
+        for member in self.carriers():  # a comprehension of Cython 3.3 releases an item twice when there is no memory
+            item = member.format
+            formats.append(item)
+        return tuple(formats)
 
     @property
     def carried(self) -> frozenset[str]:
         """Names of the members with content."""
-        return frozenset([member.name for member in self.carriers()])
+        cdef Member member
+        cdef list names = []
+        for member in self.carriers():  # no comprehension, as in `formats`
+            names.append(member.name)
+        return frozenset(names)
 
     def envelope(self, bint attached, /) -> tuple[bytes, ...]:
         """The clean form without the content of BLOBs.

@@ -26,6 +26,7 @@ from indifast import (
     setTextVector,
 )
 from indifast.driver.portlink import PortLink
+from indifast.protocol import complaints
 from indifast.protocol.limits import Limits
 from indifast.routing.interest import MAX_ENTRIES
 from indifast.transport import blobs
@@ -103,6 +104,24 @@ def test_shutdown_returns_whatever_user_code_does(how: str) -> None:
         await client.close()
 
     asyncio.run(run())
+
+
+def test_those_who_are_turned_away_do_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(complaints, "BURST", 2)
+    caplog.set_level(logging.INFO)
+
+    async def run() -> None:
+        async with listening(driver := full_driver()) as client:
+            client.send(NUMBER)
+            for _ in range(8):
+                late = await WireClient.connect(driver.listening_port)
+                await late.until(lambda late=late: late.eof)
+                await late.close()
+
+    asyncio.run(run())
+    assert 2 <= sum("turned away" in record.getMessage() for record in caplog.records) < 8
 
 
 def test_user_code_has_a_grace_time() -> None:

@@ -127,3 +127,26 @@ def test_reading_an_element_without_memory_can_be_repeated(tmp_path: Path) -> No
     assert live() < before + 100, (before, live())
     """
     run(program, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["formats", "carried", "blobs", "members"])
+def test_what_is_said_of_blobs_is_released_once(what: str, tmp_path: Path) -> None:
+    """Names and formats are shared by all elements that have them, so one release too many is a string that is gone."""
+    program = """
+    import sys
+
+    ONE = b"<oneBLOB name='Ein' size='3' format='.xy'>QUJD</oneBLOB>"
+    WIRE = b"<setBLOBVector device='D' name='b'>" + ONE + b"</setBLOBVector>"
+    (element,) = Tokenizer(relay=True).feed(WIRE)
+    name, format = element.members[0].name, element.members[0].format
+    known = (name, format)
+
+    def check(subject, refused):
+        gc.collect()
+        assert (sys.getrefcount(name), sys.getrefcount(format)) == before
+
+    getattr(element, what)
+    before = sys.getrefcount(name), sys.getrefcount(format)
+    each_allocation(lambda: element, lambda element: getattr(element, what), check)
+    """
+    run(program, tmp_path, what=what)

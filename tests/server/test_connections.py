@@ -376,6 +376,19 @@ def test_who_comes_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptu
         assert BURST <= sum(what in record.getMessage() for record in caplog.records) < BURST + 40
 
 
+def test_what_is_logged_of_one_connection_is_limited_as_that_of_all_others(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with IPyServer(Echo(), port=0) as server:
+            client = await Client.to(server)
+            for _ in range(BURST + 50):
+                client.say("nonsense <getProperties version='1.7'/>")
+            await client.settle()
+            await client.close()
+
+    asyncio.run(run())
+    assert BURST <= sum("bytes skipped (junk)" in record.getMessage() for record in caplog.records) < BURST + 40
+
+
 def test_an_unfinished_element_goes_with_its_connection() -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0, stall=0.3) as server:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fcntl
 import gc
+import logging
 import os
 import socket
 import threading
@@ -14,6 +15,7 @@ import weakref
 import pytest
 from transport_support import Pieces, Recorder, no_fd_leak, until
 
+from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.stream import MAX_FDS, SocketStream, read_buffer
 
@@ -508,6 +510,34 @@ def test_an_error_in_the_receiver_ends_only_its_stream(run, caplog):
 
     run(scenario())
     assert "internal error" in caplog.text
+
+
+def test_errors_in_receivers_do_not_fill_the_log(run, caplog, monkeypatch):
+    """A peer may know what brings one about, and come again and again."""
+    monkeypatch.setattr(read_buffer(), "_complaints", Complaints(logging.getLogger("indifast.transport.stream")))
+
+    class Faulty(Recorder):
+        def data_received(self, data, start, end, fds):
+            raise RuntimeError("bug")
+
+        def connection_lost(self, exc):
+            super().connection_lost(exc)
+            raise RuntimeError("another")
+
+    async def scenario():
+        for _ in range(BURST + 20):
+            ours, theirs = unix_pair()
+            got = Faulty()
+            SocketStream(ours).start(got, Pieces())
+            theirs.sendall(b"x")
+            await until(lambda got=got: got.lost)
+            theirs.close()
+
+    run(scenario())
+    for what in ("internal error", "connection_lost"):
+        lines = [record for record in caplog.records if what in record.getMessage()]
+        assert BURST <= len(lines) < BURST + 20
+        assert all(record.exc_info for record in lines)
 
 
 def test_small_messages_are_not_held_back_and_dead_peers_are_probed(run):

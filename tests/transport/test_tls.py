@@ -13,6 +13,7 @@ import trustme
 from blackbox import LIMIT
 from transport_support import Pieces, Recorder, no_fd_leak, until
 
+from indifast.protocol import complaints
 from indifast.transport import tls
 from indifast.transport.connect import listen_tcp, open_tcp
 
@@ -166,6 +167,33 @@ def test_plain_text_and_silence_on_a_tls_port(run, authority, caplog):
             plain.close()
 
     run(scenario())
+
+
+def test_faults_behind_a_handshake_do_not_fill_the_log(run, authority, monkeypatch, caplog):
+    monkeypatch.setattr(complaints, "BURST", 2)
+
+    failed = 0
+
+    def fail(stream: object) -> None:
+        nonlocal failed
+        failed += 1
+        raise RuntimeError("bug")
+
+    async def scenario():
+        async with no_fd_leak():
+            listener = await listen_tcp("127.0.0.1", 0, fail, ssl=server_context(authority))
+            for _ in range(8):
+                stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
+                got = Recorder()
+                stream.start(got, Pieces())
+                await until(lambda got=got: got.lost)
+            listener.close()
+
+    run(scenario())
+    lines = [record for record in caplog.records if "internal error" in record.getMessage()]
+    assert failed == 8
+    assert 2 <= len(lines) < 8
+    assert all(record.exc_info for record in lines)
 
 
 def test_those_who_connect_and_say_nothing_keep_nobody_out(run, authority, monkeypatch, caplog):

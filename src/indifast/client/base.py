@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.client import events
 from indifast.client.enabled import Names
 from indifast.client.trace import Trace
-from indifast.protocol.complaints import Allowance, Complaints
+from indifast.protocol.complaints import Allowance, Complaints, more
 from indifast.protocol.message import Wire
 from indifast.protocol.shown import shown
 
@@ -145,7 +145,7 @@ class Base(UserDict[str, Any]):
         """Warn of what was left out; of many such warnings some are not given, but the next that is tells how many."""
         unsaid = self._complaints.ask(time.monotonic())
         if unsaid is not None:
-            await self.warning(f"{text} ({unsaid} more such warnings were left out)" if unsaid else text)
+            await self.warning(text + more(unsaid))
 
     def _complain_soon(self, text: str) -> None:
         """The same for what is no coroutine: the receiving task says it."""

@@ -103,6 +103,8 @@ class Connection:
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """Bytes have come."""
+        if fds:
+            self._put_descriptors(fds)
         self._on_receive()
         elements = self._tokenizer.feed(data, start, end)
         self.received_bytes += end - start
@@ -111,7 +113,7 @@ class Connection:
         if self._watch is None and self._tokenizer.held and not self.lost:
             self._watch = asyncio.get_running_loop().call_later(self._stall, self._check_progress)
         if self.stream.local:
-            elements = self._take_descriptors(elements, fds)
+            elements = self._take_descriptors(elements)
         if elements:
             self.elements.extend(elements)
             if not self.wake():
@@ -146,18 +148,25 @@ class Connection:
             self._watch.cancel()
             self._watch = None
 
-    def _take_descriptors(self, elements: list[Element], fds: list[int]) -> list[Element]:
-        """Give every element its descriptors; returns the elements without those that are refused for want of some."""
+    def _put_descriptors(self, fds: list[int]) -> None:
         try:
             self._fds.put(fds)
         except shm.DescriptorError as error:
             self._on_refuse(str(error))
+
+    def _take_descriptors(self, elements: list[Element]) -> list[Element]:
+        """Give every element its descriptors; returns the elements without those that are refused for want of some."""
         self._fds.settle(elements)
         kept = []
         for element in elements:
             try:
                 if element.descriptors:
-                    self.attachments[id(element)] = self._fds.take(element)
+                    found = self._fds.take(element)
+                    try:
+                        self.attachments[id(element)] = found
+                    except MemoryError:
+                        shm.close_all(found)
+                        raise
                 kept.append(element)
             except shm.DescriptorError as error:
                 self._on_refuse(f"{shown(element.device)}.{shown(element.name)} is refused: {error}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from indifast.driver.streamlink import Refuse, StreamLink
+from indifast.protocol.complaints import Complaints
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.selection import selected
 from indifast.routing.interest import MAX_ENTRIES, BlobPolicies
@@ -41,6 +43,7 @@ class PortLink:
         self._client: StreamLink | None = None
         self._callback: Callable[[], None] | None = None
         self._policies = BlobPolicies()
+        self._complaints = Complaints(logger)
 
     @classmethod
     async def open(cls, host: str, port: int, refuse: Refuse, limits: Limits = DEFAULT_LIMITS) -> Self:
@@ -64,7 +67,8 @@ class PortLink:
             self._client.close()
             self._lost(self._client)
         if self._client is not None or self.closed:
-            logger.info("connection from %s turned away: there is one already", stream.peername)
+            text = "connection from %s turned away: there is one already"
+            self._complaints.say(logging.INFO, time.monotonic(), text, stream.peername)
             stream.abort()
             return
         logger.info("connection from %s", stream.peername)

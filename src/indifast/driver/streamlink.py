@@ -249,13 +249,21 @@ class StreamLink:
             return
         if element.descriptors:
             try:
-                element = routable(element, self._descriptors).element()
+                message = routable(element, self._descriptors)
             except DescriptorError as error:
-                where = f"{element.tag} for {element.device}.{element.name}"
-                self._refuse("descriptor", "%s from %s refused: %s", where, self.peername, error)
+                self._refuse_blob(element, "descriptor", error)
+                return
+            try:
+                element = message.element()
+            except MemoryError as error:
+                self._refuse_blob(element, "memory", error)
                 return
         self._inbox.append(element)
         self._inbox_bytes += element.size
+
+    def _refuse_blob(self, element: Element, kind: str, why: Exception) -> None:
+        where = f"{element.tag} for {element.device}.{element.name}"
+        self._refuse(kind, "%s from %s refused: %s", where, self.peername, why)
 
     def _skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
         text = "%d bytes from %s skipped (%s): %r"

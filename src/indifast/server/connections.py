@@ -27,7 +27,6 @@ _MANY = 500  # messages in one read: the others should have their turn sooner
 _FEW = 50
 _SHORT_READ = 64 << 10
 _LONG_READ = 1 << 30
-_LOGGED_SKIPS = 10  # per connection; the counters tell the rest
 _EXCERPT = 80
 
 
@@ -59,7 +58,6 @@ class Connection:
         self._descriptors: DescriptorQueue | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
-        self._skips = 0
         self._lost = False
 
     # -- the stream
@@ -168,11 +166,8 @@ class Connection:
                 self.core.watch()
 
     def _skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
-        self._skips += 1
-        if self._skips <= _LOGGED_SKIPS:
-            last = "; more are counted only" if self._skips == _LOGGED_SKIPS else ""
-            begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
-            self._complain("%s: %d bytes skipped (%s): %r%s", self.peer.label, nbytes, reason, begin, last)
+        begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
+        self._complain("%s: %d bytes skipped (%s): %r", self.peer.label, nbytes, reason, begin)
 
     def _complain(self, text: str, *args: object) -> None:
         self.core.complaints.say(logging.WARNING, time.monotonic(), text, *args)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
+from indifast.protocol.shown import shown
 from indifast.routing.link import Demand
 from indifast.routing.outbox import Outbox
 from indifast.routing.peer import Pace, Peer
@@ -63,9 +65,16 @@ class LocalLink:
             await self._until(lambda wake: _on_low(readers, wake))
 
     def receive(self) -> Element | None:
-        """The next waiting message for the driver."""
-        message = None if self.closed else self._peer.outbox.pop()
-        return None if message is None else message.element()
+        """The next waiting message for the driver, but for those for which there is no memory."""
+        while not self.closed and (message := self._peer.outbox.pop()) is not None:
+            try:
+                return message.element()
+            except MemoryError:
+                self._peer.refused["out of memory"] += 1
+                text = "%s is not told %s of %s.%s: there is no memory for it"
+                names = self._peer.label, message.tag, shown(message.device), shown(message.name)
+                self._core.complaints.say(logging.WARNING, time.monotonic(), text, *names)
+        return None
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
         """Call back when `receive` has something again, and when the link closes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -88,17 +89,22 @@ class _Memory:
 
 
 class _File:
-    """Content in a file, ours or a peer's; the descriptor is closed with this object."""
+    """Content in a file, ours or a peer's. Whoever makes it sets `fd`, which is closed with it, and calls `look`.
 
-    def __init__(self, fd: int, length: int, size: int) -> None:
-        self.fd = fd
+    The object is there before its descriptor, so that none is left open when there is no memory.
+    """
+
+    __slots__ = ("fd", "length", "shared", "size")
+
+    def __init__(self, length: int, size: int) -> None:
+        self.fd = -1
         self.length = length
         self.size = size
-        try:
-            self.shared = shm.check(fd, length) >= size
-        except DescriptorError:
-            shm.close_all((fd,))
-            raise
+        self.shared = False
+
+    def look(self) -> None:
+        """See whether the file is large enough for everybody; DescriptorError when it does not hold the content."""
+        self.shared = shm.check(self.fd, self.length) >= self.size
 
     def check(self) -> None:
         """The sender may have truncated it since it came."""
@@ -114,8 +120,8 @@ class _File:
         return shm.share_copy(self.fd, self.length, self.size)
 
     def __del__(self) -> None:
-        if hasattr(self, "shared"):
-            shm.close_all((self.fd,))
+        if self.fd >= 0:
+            os.close(self.fd)  # nothing else, as everything else takes memory
 
 
 class _Encoded:
@@ -243,23 +249,23 @@ class BlobMessage:
         return cls(tag, device, name, formats, carried, contents, lambda attach: whole if attach else pieces)
 
     @classmethod
-    def of(cls, element: Element, fds: Sequence[int] = ()) -> BlobMessage:
-        """A message from a received element (relay mode) with `element.attached` descriptors, which it takes over.
+    def of(cls, element: Element, fds: list[int]) -> BlobMessage:
+        """A message from a received element (relay mode) with `element.attached` descriptors.
 
-        DescriptorError when one of them is not what the element says; then all of them are closed.
+        In the place of those that it has taken over it leaves -1 in `fds`. DescriptorError when one of them is not what
+        the element says.
         """
         contents: list[_Content] = []
-        left = iter(fds)
-        try:
-            for member in element.blobs:
-                if member.attached:
-                    length, size = shm.announced(member)
-                    contents.append(_File(next(left), length, size))
-                else:
-                    contents.append(_Text(member))
-        except DescriptorError:
-            shm.close_all(left)
-            raise
+        taken = 0
+        for member in element.blobs:
+            if not member.attached:
+                contents.append(_Text(member))
+                continue
+            file = _File(*shm.announced(member))
+            file.fd, fds[taken] = fds[taken], -1
+            taken += 1
+            file.look()
+            contents.append(file)
         message = cls(
             element.tag, element.device, element.name, element.formats, element.carried, contents, element.envelope
         )
@@ -303,7 +309,7 @@ class BlobMessage:
         return b"".join(self._envelope(True))
 
     def element(self) -> Element:
-        """The message parsed, its content inline."""
+        """The message parsed, its content inline. MemoryError: there is none for it."""
         if self._element is None:
             if self._inline is None or self.growing:
                 self._make(False)
@@ -312,7 +318,10 @@ class BlobMessage:
             if pieces is None or pieces is _REFUSED:  # say what there is to say, without the content
                 pieces = self._envelope(False)
             tokenizer = Tokenizer(relay=True, on_skip=None, **unbounded(sum(map(len, pieces))))
-            (self._element,) = [element for piece in pieces for element in tokenizer.feed(piece)]
+            found = [element for piece in pieces for element in tokenizer.feed(piece)]
+            if not found:
+                raise MemoryError(f"there is no memory for a message of {self.size} bytes")
+            (self._element,) = found
         return self._element
 
     # -- making the forms
@@ -395,7 +404,10 @@ class BlobMessage:
     def _make_attached(self) -> None:
         files = []
         for content in self._contents:
-            files.append(_File(content.file(), content.length, content.size))
+            file = _File(content.length, content.size)
+            file.fd = content.file()
+            file.look()
+            files.append(file)
         self._contents = self._files = files
         self._attached = self._envelope(True)
 
@@ -459,7 +471,11 @@ def routable(
     if element.descriptors and descriptors is not None:
         fds = descriptors.take(element)
         if element.attached:
-            message = BlobMessage.of(element, fds)
+            try:
+                message = BlobMessage.of(element, fds)
+            except BaseException:
+                shm.close_all(fds)
+                raise
             message.on_fault = on_fault
             return message
-    return BlobMessage.of(element) if element.blob else element
+    return BlobMessage.of(element, []) if element.blob else element

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Buffer
@@ -163,8 +163,10 @@ def view(fd: int, length: int) -> memoryview:
 
 def close_all(fds: Iterable[int]) -> None:
     for fd in fds:
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - `suppress` takes memory, for want of which they may be closed
             os.close(fd)
+        except OSError:
+            pass
 
 
 class DescriptorQueue:
@@ -197,7 +199,11 @@ class DescriptorQueue:
 
     def put(self, fds: Sequence[int]) -> None:
         """Take over `fds`. DescriptorError when more wait than any sensible peer sends ahead."""
-        self._waiting += fds
+        try:
+            self._waiting += fds
+        except MemoryError:
+            close_all(fd for fd in fds if fd not in self._waiting)
+            raise
         if len(self._waiting) > MAX_WAITING:
             self.close()
             self._unsure = True
@@ -246,16 +252,21 @@ class DescriptorQueue:
         members = [member for member in element.members if member.descriptor]
         if len(self._waiting) < len(members) or self._empty_bring is False:
             members = [member for member in members if member.attached]
-        found = [self._waiting.popleft() for _ in range(min(len(members), len(self._waiting)))]
+        found = list(islice(self._waiting, len(members)))
+        taken = [fd for member, fd in zip(members, found, strict=False) if member.attached]
         try:
             if len(found) < len(members):
                 raise DescriptorError(f"{len(members)} BLOBs were announced as attached, with {len(found)} descriptors")
             self._check(members, found)
         except BaseException:
-            close_all(found)
+            taken.clear()
             raise
-        close_all(fd for member, fd in zip(members, found, strict=True) if not member.attached)
-        return [fd for member, fd in zip(members, found, strict=True) if member.attached]
+        finally:  # what goes wrong before leaves them in the queue, where they are closed with it
+            for fd in found:
+                self._waiting.popleft()
+                if fd not in taken:
+                    close_all((fd,))
+        return taken
 
     def _check(self, members: Sequence[Member], fds: Sequence[int]) -> None:
         total = 0

@@ -156,6 +156,10 @@ class _ReadBuffer(threading.local):
         """Log something that may happen at any rate."""
         self._complaints.say(logging.WARNING, time.monotonic(), "%s", text)
 
+    def complain(self, text: str, peername: str, error: BaseException) -> None:
+        """Log a fault of ours that a peer may bring about with all that it sends, or by coming again and again."""
+        self._complaints.say(logging.ERROR, time.monotonic(), text, peername, exc_info=error)
+
     def give_back(self) -> None:
         """Free the unused blocks but for a few: no more frames will come soon."""
         self._pool.trim(_SPARE)
@@ -350,7 +354,7 @@ class Stream:
         except MemoryError:
             self._no_memory("what it sends")
         except Exception as exc:
-            logger.exception("%s: closed after an internal error", self.peername)
+            self._buffer.complain("%s: closed after an internal error", self.peername, exc)
             self._end(exc, at_once=True)
         if self._hang_up is not None and self._reading and self._hang_up(0):
             self._shut_input()  # watched anew, there is news again: what is left, then the end
@@ -398,8 +402,8 @@ class Stream:
         self._lost_told = True
         try:
             self._receiver.connection_lost(exc)
-        except Exception:
-            logger.exception("%s: error in connection_lost", self.peername)
+        except Exception as error:
+            self._buffer.complain("%s: error in connection_lost", self.peername, error)
 
     def _open_input(self) -> None:
         raise NotImplementedError

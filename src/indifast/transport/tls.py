@@ -205,8 +205,9 @@ class Acceptor:
         if task.cancelled():  # perhaps before its first step
             sock.close()
         elif (error := task.exception()) is not None:
-            logger.error("connection from %s refused after an internal error", name, exc_info=error)
             sock.close()
+            text = "connection from %s refused after an internal error"
+            self._complaints.say(logging.ERROR, time.monotonic(), text, name, exc_info=error)
 
     async def _shake_hands(self, sock: socket.socket, name: str) -> None:
         tune_tcp(sock)
@@ -221,4 +222,8 @@ class Acceptor:
                 sock.close()
             self._complaints.say(logging.WARNING, loop.time(), "no TLS with %s: %s", name, exc)
             return
-        self._on_stream(TLSStream(transport, protocol, name))
+        try:
+            self._on_stream(TLSStream(transport, protocol, name))
+        except BaseException:
+            transport.abort()  # which has the socket, or a duplicate of it
+            raise
