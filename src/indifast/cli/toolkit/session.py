@@ -46,7 +46,7 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
 
     `program` begins the sentence on standard error when it fails. What is a ToolError, or comes from `connected`, is
     a sentence alone; anything else is told as a fault of the program. With `options.debug` all failures are followed
-    by their traceback, and the traffic is logged. An output that cannot be written is raised, for `indifast.cli.run`.
+    by their traceback, and the traffic is logged. An output that cannot be written is raised, for `main.run`.
     """
     debug = bool(getattr(options, "debug", False))
     options.program = program
