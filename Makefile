@@ -5,7 +5,7 @@ VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/indifast/*.pyx src/indifast/*.pxd src/indifast/parser/*.pxi src/indifast/csrc/*.h src/indifast/front/*) \
-    src/indifast/cli/serve_options.py src/indifast/transport/sockets.py
+    src/indifast/cli/serve/options.py src/indifast/transport/sockets.py
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -44,7 +44,11 @@ peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done $(PE
 
 lint: build tools
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo --no-cache pyproject.toml .importlinter-external.toml
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --concise --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist \
+	    indifast._base64 indifast._parser
+	$(BIN)/basedpyright
 
 # The pictures of the terminal client in README.md and docs: the real program in front of real drivers.
 pictures: build tools

@@ -61,7 +61,7 @@ from distutils.ccompiler import new_compiler  # noqa: E402 - that of setuptools,
 from distutils.command.build_scripts import build_scripts  # noqa: E402
 from distutils.sysconfig import customize_compiler  # noqa: E402
 
-from indifast.cli import serve_options  # noqa: E402
+from indifast.cli.serve import options  # noqa: E402
 from indifast.transport.sockets import BACKLOG  # noqa: E402
 
 
@@ -114,12 +114,12 @@ class BuildFront(build_scripts):
         """What the program shares with Python's part of it."""
         return {
             "SCRIPT_ARCHIVE": str(archive),
-            "SHORT_VALUES": serve_options.SHORT_VALUES,
-            "SHORT_FLAGS": serve_options.SHORT_FLAGS,
-            "LONG_VALUES": serve_options.LONG_VALUES,
-            "LONG_FLAGS": serve_options.LONG_FLAGS,
-            "PORT": serve_options.PORT,
-            "LOCAL_SOCKET": serve_options.LOCAL_SOCKET,
+            "SHORT_VALUES": options.SHORT_VALUES,
+            "SHORT_FLAGS": options.SHORT_FLAGS,
+            "LONG_VALUES": options.LONG_VALUES,
+            "LONG_FLAGS": options.LONG_FLAGS,
+            "PORT": options.PORT,
+            "LOCAL_SOCKET": options.LOCAL_SOCKET,
             "BACKLOG": BACKLOG,
         }
 

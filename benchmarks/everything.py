@@ -7,7 +7,6 @@ One JSON file per program, and a Markdown table of all of them, `results.md`.
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 import time
@@ -15,33 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import page, peers
-from benchmarks.program import Program, settings_of, settings_parser, tell
-from benchmarks.results import Result
-
-NAMES = (
-    "relay",
-    "fanout",
-    "upload",
-    "latency",
-    "flood",
-    "attached",
-    "stalled",
-    "stack",
-    "chain",
-    "memory",
-    "start",
-    "scaling",
-    "driver",
-    "client",
-    "codec",
-    "tokenizer",
-)
-"""In the order in which they run and stand on the page."""
-
-
-def load(name: str) -> Program:
-    program: Program = importlib.import_module(f"benchmarks.{name}").PROGRAM
-    return program
+from benchmarks.catalogue import NAMES, load, results_in
+from benchmarks.program import settings_of, settings_parser, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if subprocess.run(command, stdout=subprocess.DEVNULL, cwd=peers.HERE.parent, check=False).returncode:
             failed.append(name)
         del left[name]
-    results = [Result.load(path) for name in names if (path := folder / f"{name}.json").exists()]
+    results = results_in(folder, names)
     (folder / "results.md").write_text(page.tables(results))
     print(page.tables(results))
     tell(f"{(time.monotonic() - start) / 60:.1f} min; figures in {folder}")

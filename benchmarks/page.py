@@ -6,12 +6,12 @@ python -m benchmarks.page [--results benchmarks/results] [--page docs/performanc
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import peers, report
+from benchmarks.catalogue import load, results_in
 from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER, Plot, Result
 
 ROOT = peers.HERE.parent
@@ -36,13 +36,6 @@ contender with a wrong or missing byte, a lost client or no answer, in any run; 
 Every byte of every frame is compared by the receivers inside of the timed runs, at the same cost for every contender;
 where that made fewer than 100 frames, a contender went on until it had them.
 """
-
-
-def load(folder: Path) -> list[Result]:
-    """The stored results, in the order of the programs."""
-    from benchmarks.everything import NAMES
-
-    return [Result.load(path) for name in NAMES if (path := folder / f"{name}.json").exists()]
 
 
 def tables(results: Sequence[Result]) -> str:
@@ -146,13 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="default: %(default)s")
     parser.add_argument("--readme", type=Path, help="whose figures to replace (default: the project's, by its results)")
     given = parser.parse_args(arguments)
-    results = load(given.results)
+    results = results_in(given.results)
     if not results:
         parser.error(f"no results in {given.results}: run python -m benchmarks.everything --results {given.results}")
     pictures = given.page.parent / "performance"
     plots: dict[str, Sequence[Plot]] = {}
     for result in results:
-        draw = importlib.import_module(f"benchmarks.{result.name}").PROGRAM.draw
+        draw = load(result.name).draw
         if draw is not None:
             pictures.mkdir(parents=True, exist_ok=True)
             plots[result.name] = draw(result, pictures)

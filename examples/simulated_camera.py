@@ -32,7 +32,7 @@ from indifast import (
     newNumberVector,
     newSwitchVector,
 )
-from indifast.cli.starfield import StarField
+from indifast.cli.demo.starfield import StarField
 
 WIDTH, HEIGHT = 1280, 1024
 

@@ -34,6 +34,13 @@ def test_importing_it_costs_next_to_nothing() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME / "src")
 
 
+def test_the_extension_modules_import_nothing_of_the_package_but_each_other() -> None:
+    """`make lint` sees the imports of all others."""
+    program = "import sys, indifast._parser; print(*(name for name in sys.modules if name.startswith('indifast')))"
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=HOME / "src").split()
+    assert set(loaded) == {"indifast", "indifast._base64", "indifast._parser"}
+
+
 def test_the_codec_has_a_public_face() -> None:
     """As docs/bench.md shows it."""
     raw = bytes(range(256)) * 33

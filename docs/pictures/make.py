@@ -19,7 +19,7 @@ sys.path[:0] = [str(HERE), str(ROOT / "tests" / "terminal")]
 from pty_support import Terminal, served  # noqa: E402
 from screen import saved  # noqa: E402
 
-from indifast.cli.demo_drivers import CameraDriver, ThermostatDriver  # noqa: E402
+from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver  # noqa: E402
 
 PROGRAMS = ("indi_simulator_ccd", "indi_simulator_telescope")
 LARGEST = 300 << 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 try:
-    from indifast.cli import run
+    from indifast.cli.main import run
 
     status = run()
 except KeyboardInterrupt:  # before `run` could take care of it

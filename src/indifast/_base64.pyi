@@ -1,4 +1,6 @@
-from typing_extensions import Buffer
+from typing import Self
+
+from typing_extensions import Buffer, disjoint_base
 
 __all__ = [
     "Base64Error",
@@ -16,8 +18,9 @@ class Base64Error(ValueError):
     offset: int
     def __init__(self, message: str, offset: int) -> None: ...
 
+@disjoint_base
 class Decoder:
-    def __init__(self, size_hint: int = 0, *, limit: int = 1 << 30, into: Buffer | None = None) -> None: ...
+    def __new__(cls, size_hint: int = 0, *, limit: int = 1 << 30, into: Buffer | None = None) -> Self: ...
     def feed(self, data: Buffer, /) -> int: ...
     def finish(self) -> bytes | memoryview: ...
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, final
+from typing import Self, TypeAlias, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 _Piece: TypeAlias = bytes | memoryview
 
@@ -13,8 +13,8 @@ class Tokenizer:
     skipped_bytes: int
     replaced: int
     lost_attached: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         relay: bool = False,
         attribute: int = ...,
@@ -24,7 +24,7 @@ class Tokenizer:
         members: int = 100_000,
         junk: int = ...,
         on_skip: Callable[[str, int, bytes], None] | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def held(self) -> int: ...
     def feed(self, data: Buffer, start: int = 0, end: int | None = None, /) -> list[Element]: ...
@@ -93,12 +93,13 @@ class Member:
     @property
     def descriptor(self) -> bool: ...
 
+@disjoint_base
 class BlockPool:
     size: int
     keep: int
     @property
     def blocks(self) -> int: ...
-    def __init__(self, size: int = ..., keep: int = 16) -> None: ...
+    def __new__(cls, size: int = ..., keep: int = 16) -> Self: ...
     def get(self) -> Block: ...
     def trim(self, keep: int) -> None: ...
 

@@ -108,7 +108,7 @@ def test_without_peers_our_own_figures_are_there(tmp_path: Path) -> None:
 
 def test_indifast_in_the_place_of_indiserver_is_no_peer(tmp_path: Path) -> None:
     (tmp_path / "indiserver").write_text(
-        f"#!{sys.executable}\nimport sys\nfrom indifast.cli import run_server\nsys.exit(run_server())\n"
+        f"#!{sys.executable}\nimport sys\nfrom indifast.cli.main import run_server\nsys.exit(run_server())\n"
     )
     (tmp_path / "indiserver").chmod(0o755)
     done = bench(*QUICK, "--only", "latency", PATH=str(tmp_path))
@@ -185,7 +185,7 @@ def test_damage_of_our_own_is_told(section: str, patch: str, said: str, tmp_path
 
 
 def test_a_driver_that_is_left_alone_ends() -> None:
-    command = [sys.executable, "-m", "indifast.cli.bench_wire"]
+    command = [sys.executable, "-m", "indifast.cli.bench.wire"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "INDIFAST_BENCH_LIMIT": "1"}) as driver:
         assert driver.wait(LIMIT) == -signal.SIGALRM
 

@@ -108,9 +108,9 @@ runpy.run_module("indifast", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("module", ["indifast.cli", "indifast.cli.{}", "argparse", "asyncio"])
+@pytest.mark.parametrize("module", ["indifast.cli", "indifast.cli.main", "indifast.cli.{}", "argparse", "asyncio"])
 def test_ctrl_c_while_modules_are_imported_is_silent(command: str, module: str) -> None:
-    code = INTERRUPTED_AT_IMPORT.format(module=module.format(command), arguments=[command, "--help"])
+    code = INTERRUPTED_AT_IMPORT.format(module=module.format(COMMANDS[command][0]), arguments=[command, "--help"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     interrupted = "imported" in done.stdout
     assert done.returncode == (130 if interrupted else 0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import page
+from benchmarks import catalogue, page
 from benchmarks.results import OURS, Result, Row
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -45,7 +45,7 @@ def test_the_client_sees_what_the_driver_measures() -> None:
 def test_the_figures_are_those_of_the_stored_results() -> None:
     text = README.read_text()
     assert page.BEGIN in text and page.END in text
-    assert page.with_figures(text, page.load(page.RESULTS)) == text, "run python -m benchmarks.page"
+    assert page.with_figures(text, catalogue.results_in(page.RESULTS)) == text, "run python -m benchmarks.page"
 
 
 def test_new_results_bring_new_figures(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from indifast.cli.picture import pixels_of, stretched, write_png
-from indifast.cli.starfield import StarField, number_of
+from indifast.cli.demo.picture import pixels_of, stretched, write_png
+from indifast.cli.demo.starfield import StarField, number_of
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (37, 20), (640, 480)])

@@ -13,7 +13,7 @@ import indifast
 
 PACKAGE = Path(indifast.__file__).parent
 WRITER = PACKAGE / "protocol" / "wire.py"
-MEASURING_PEER = PACKAGE / "cli" / "bench_wire.py"  # see its docstring
+MEASURING_PEER = PACKAGE / "cli" / "bench" / "wire.py"  # see its docstring
 ESCAPING = {"escape_attr", "escape_text"}
 PIECE = re.compile(r"</|\s/>|<(?:def|set|new|one|message|getP|delP|enableB|ping)")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import page, report
-from benchmarks.everything import NAMES, load
+from benchmarks.catalogue import NAMES, load
 from benchmarks.program import Failed, Program, Settings
 from benchmarks.results import CPP, KERNEL, OURS, Bound, Goal, Result, Row
 

@@ -67,7 +67,7 @@ class Server:
     ) -> None:
         self.log_path = folder / f"log-{free_port()}"
         if name is None:
-            code = f"import sys; from indifast.cli import run\n{before}\nsys.exit(run())"
+            code = f"import sys; from indifast.cli.main import run\n{before}\nsys.exit(run())"
             command = [sys.executable, "-c", code, "serve"]
         else:
             command = [str(program(folder, name))]

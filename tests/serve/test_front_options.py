@@ -14,7 +14,7 @@ from front_tools import Stubbed, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indifast.cli.serve_options import LONG_FLAGS, LONG_VALUES, ConfigError, UsageError, parse_arguments, split
+from indifast.cli.serve.options import LONG_FLAGS, LONG_VALUES, ConfigError, UsageError, parse_arguments, split
 from indifast.transport.sockets import KNOWN_HOSTS, addresses_of, check_port, tcp_sockets, unix_path, unix_socket
 
 # An address and a name that nobody else listens on stand for OWN-HOST and OWN-NAME, others in each example.

@@ -116,7 +116,9 @@ def test_drivers_inherit_nothing_but_their_standard_streams(tmp_path):
 
 
 def test_the_descriptor_limit_is_raised(tmp_path, toy):
-    command = f"ulimit -Sn 64; exec {sys.executable} -c 'import sys; from indifast.cli import main; sys.exit(main())' "
+    command = (
+        f"ulimit -Sn 64; exec {sys.executable} -c 'import sys; from indifast.cli.main import main; sys.exit(main())' "
+    )
     command += f"serve -v -u {tmp_path}/limit -p 0 {toy} 2>{tmp_path}/log"
     process = subprocess.Popen(["sh", "-c", command])
     until(lambda: (tmp_path / "log").exists() and "pid=" in (tmp_path / "log").read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indifast.cli.serve_options import ConfigError, Program, Remote, UsageError, parse_arguments
+from indifast.cli.serve.options import ConfigError, Program, Remote, UsageError, parse_arguments
 
 
 def test_flags_are_bundled_and_values_are_the_next_words():

@@ -194,7 +194,7 @@ def test_what_can_wait_is_not_imported_at_every_start(tmp_path, monkeypatch):
 
 
 def test_what_is_not_needed_to_listen_is_not_imported_before():
-    code = "import sys; there = set(sys.modules); import indifast.cli.serve; print(*set(sys.modules) - there)"
+    code = "import sys; there = set(sys.modules); import indifast.cli.serve.command; print(*set(sys.modules) - there)"
     environment = os.environ | {"PYTHONPATH": SOURCE}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     imported = set(found.stdout.split())

@@ -15,6 +15,7 @@ from server_tools import Client, Echo, blob_vector, eventually
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
 from indifast.server import IPyServer
+from indifast.server.statistics import PeerStats, ServerStats
 
 
 def test_the_constructor_takes_drivers_or_one_list_of_them() -> None:
@@ -27,6 +28,24 @@ def test_the_constructor_takes_drivers_or_one_list_of_them() -> None:
         assert not server.stop and not server.stopped.is_set() and server.debug_enable and server.keepalive == 30
         assert len(IPyServer([Echo("A"), Echo("B")]).drivers) == 2
         assert IPyServer().drivers == []
+
+    asyncio.run(run())
+
+
+def test_statistics_have_the_keys_that_their_types_name() -> None:
+    async def run() -> None:
+        server = IPyServer(Echo("A"), port=0)
+        assert server.stats().keys() == ServerStats.__required_keys__
+        async with server:
+            client = await Client.to(server)
+            await client.settle()
+            stats = server.stats()
+            assert stats.keys() == ServerStats.__annotations__.keys()
+            assert len(stats["peers"]) == 2
+            for peer in stats["peers"]:
+                assert PeerStats.__required_keys__ <= peer.keys() <= PeerStats.__annotations__.keys()
+            assert any(peer.keys() == PeerStats.__annotations__.keys() for peer in stats["peers"])
+            await client.close()
 
     asyncio.run(run())
 

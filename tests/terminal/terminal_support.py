@@ -14,7 +14,7 @@ from blackbox import LIMIT
 from textual.pilot import Pilot
 
 from indifast import IPyDriver, IPyServer
-from indifast.cli.address import Address, parse_address
+from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
 
@@ -102,7 +102,7 @@ def _getprop(port: int, name: str) -> str:
 @contextlib.contextmanager
 def serving_apart() -> Iterator[int]:
     """The demonstration's camera and thermostat in a process of their own; gives their port."""
-    command = [sys.executable, "-m", "indifast.cli.demo_drivers", "64", "48"]
+    command = [sys.executable, "-m", "indifast.cli.demo.drivers", "64", "48"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         try:
             assert program.stdout is not None

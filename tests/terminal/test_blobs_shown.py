@@ -8,7 +8,7 @@ import pytest
 from terminal_support import go_to, on_screen, screen_text, serving, terminal, until
 
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver, newBLOBVector
-from indifast.cli.demo_drivers import CameraDriver
+from indifast.cli.demo.drivers import CameraDriver
 from indifast.terminal.blobpane import BlobPane
 from indifast.terminal.preview import Preview
 

@@ -6,7 +6,7 @@ from terminal_support import go_to, off_screen, on_screen, serving, simulator_ha
 from textual import events
 
 from indifast import Device, IPyDriver, NumberMember, NumberVector, SwitchMember, SwitchVector, TextMember, TextVector
-from indifast.cli.demo_drivers import ThermostatDriver
+from indifast.cli.demo.drivers import ThermostatDriver
 
 TELESCOPE = "Telescope Simulator"
 

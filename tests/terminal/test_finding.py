@@ -17,8 +17,8 @@ from indifast import (
     NumberMember,
     NumberVector,
 )
-from indifast.cli.address import Address, parse_address
-from indifast.cli.demo_drivers import CameraDriver, ThermostatDriver
+from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver
+from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from terminal_support import go_to, on_screen, terminal, until
 
-from indifast.cli.address import Address, parse_address
+from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import INTERVAL, TermApp
 from indifast.terminal.editor import Editor
 

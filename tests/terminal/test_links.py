@@ -15,7 +15,7 @@ from terminal_support import go_to, off_screen, on_screen, serving, terminal, un
 from textual.color import Color
 
 from indifast import Device, IPyDriver, IPyServer, NumberMember, NumberVector
-from indifast.cli.address import Address, parse_address
+from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.board import Board
 from indifast.terminal.numberpane import NumberPane

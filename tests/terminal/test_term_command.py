@@ -14,12 +14,14 @@ from terminal_support import serving_apart
 WITHOUT = """
 import sys
 sys.modules["textual"] = None
-from indifast.cli import main
+from indifast.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def run(*arguments: str, program: str = "from indifast.cli import run; import sys; sys.exit(run())") -> tuple[int, str]:
+def run(
+    *arguments: str, program: str = "from indifast.cli.main import run; import sys; sys.exit(run())"
+) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-c", program, "term", *arguments],
         capture_output=True,

@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from indifast.cli.address import Address, AddressError, add_server_options, address_of, parse_address
+from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of, parse_address
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from blackbox import free_port, python_environment
 from tools_support import CAMERA, MOUNT, tool
 
 from indifast.cli import COMMANDS
-from indifast.cli.completion import candidates, split_line
+from indifast.cli.tools.completion import candidates, split_line
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from blackbox import free_port
 from tools_support import CAMERA, libindi, tool
 
-from indifast.cli.expression import parse_expression
-from indifast.cli.failures import Status, ToolError
+from indifast.cli.toolkit.expression import parse_expression
+from indifast.cli.toolkit.failures import Status, ToolError
 
 
 @pytest.mark.parametrize(

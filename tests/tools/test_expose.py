@@ -18,8 +18,8 @@ from astropy.io import fits
 from blackbox import Child, free_port, python_environment, until
 from tools_support import CAMERA, MOUNT, libindi, tool
 
-from indifast.cli.expose import _save
-from indifast.cli.failures import Status
+from indifast.cli.toolkit.failures import Status
+from indifast.cli.tools.expose import _save
 
 
 def test_a_picture(server: int, tmp_path: Path) -> None:

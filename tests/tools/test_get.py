@@ -9,7 +9,7 @@ import pytest
 from blackbox import free_port
 from tools_support import CAMERA, MOUNT, last_values, libindi, tool
 
-from indifast.cli.failures import Status
+from indifast.cli.toolkit.failures import Status
 
 
 def test_all_values_are_those_of_libindi(server: int) -> None:

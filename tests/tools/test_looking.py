@@ -13,8 +13,8 @@ import pytest
 from blackbox import LIMIT, Child, free_port, python_environment, until
 from tools_support import CAMERA, MOUNT, answering, libindi, tool
 
-from indifast.cli.devices import interfaces
-from indifast.cli.failures import Status
+from indifast.cli.toolkit.failures import Status
+from indifast.cli.tools.devices import interfaces
 
 
 def test_devices(server: int) -> None:

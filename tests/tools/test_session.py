@@ -17,9 +17,9 @@ import trustme
 from blackbox import Child, free_port, python_environment
 from tools_support import answering
 
-from indifast.cli.address import Address
-from indifast.cli.failures import failure
-from indifast.cli.session import Status, ToolError, connected, device_of, vector_of
+from indifast.cli.toolkit.address import Address
+from indifast.cli.toolkit.failures import failure
+from indifast.cli.toolkit.session import Status, ToolError, connected, device_of, vector_of
 from indifast.client import IPyClient
 
 NUMBER = (
@@ -171,9 +171,9 @@ def test_tls(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
-from indifast.cli import run as whole
+from indifast.cli.main import run as whole
 from indifast.cli.arguments import Parser
-from indifast.cli.session import add_server_options, connected, run
+from indifast.cli.toolkit.session import add_server_options, connected, run
 
 async def command(options):
     async with connected(options) as client:

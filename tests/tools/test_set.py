@@ -16,8 +16,8 @@ import pytest
 from blackbox import LIMIT, Child, free_port, python_environment, until
 from tools_support import CAMERA, MOUNT, libindi, tool
 
-from indifast.cli.assignments import parse_assignment
-from indifast.cli.failures import Status, ToolError
+from indifast.cli.toolkit.assignments import parse_assignment
+from indifast.cli.toolkit.failures import Status, ToolError
 
 
 @pytest.mark.parametrize(

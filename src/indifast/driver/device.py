@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("indifast.driver.ipydriver")
 
 
-class Device(UserDict):  # type: ignore[type-arg]
+class Device(UserDict[str, Any]):
     """A mapping of vector name to vector.
 
     Args:

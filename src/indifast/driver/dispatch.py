@@ -121,10 +121,13 @@ class Dispatcher:
 
     def _own(self, element: Element) -> PropertyVector | None:
         """The enabled vector of this driver that an element names."""
-        device = self._runtime.driver.data.get(element.device)
+        devicename, name = element.device, element.name
+        if devicename is None or name is None:
+            return None
+        device = self._runtime.driver.data.get(devicename)
         if device is None or not device.enable:
             return None
-        vector: PropertyVector | None = device.data.get(element.name)
+        vector: PropertyVector | None = device.data.get(name)
         return vector if vector is not None and vector.enable else None
 
     def _new(self, element: Element, message: Routable) -> None:

@@ -50,7 +50,7 @@ def _take(read: Callable[..., _Read], *arguments: Any) -> _Read:
         raise EventException(str(error)) from None
 
 
-class _ReadOnly(UserDict):  # type: ignore[type-arg]
+class _ReadOnly(UserDict[str, Any]):
     """A mapping that user code only reads."""
 
     def __setitem__(self, key: Any, item: Any = None) -> NoReturn:

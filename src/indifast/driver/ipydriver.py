@@ -43,7 +43,7 @@ class Devices(Mapping[str, Device]):
         return list(self._data.values())
 
 
-class IPyDriver(UserDict):  # type: ignore[type-arg]
+class IPyDriver(UserDict[str, Device]):
     """A mapping of device name to device. Usually subclassed, with `rxevent` and `hardware` of one's own.
 
     It runs in one of three ways: `await driver.asyncrun()` on stdin and stdout, as INDI servers start it;

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PropertyVector(UserDict):  # type: ignore[type-arg]
+class PropertyVector(UserDict[str, Any]):
     """A mapping of member name to member value; `data` maps the names to the member objects.
 
     Setting a value never raises: an unknown member or a wrong value is logged and the old value kept.
@@ -105,7 +105,7 @@ class PropertyVector(UserDict):  # type: ignore[type-arg]
     @property
     def device(self) -> Device:
         """The device; TypeError while there is none."""
-        return self.driver[self.devicename]  # type: ignore[index, no-any-return]
+        return self.driver[self.devicename]  # type: ignore[index]
 
     @property
     def state(self) -> str | None:

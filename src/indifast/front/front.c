@@ -8,7 +8,7 @@
  * said (a configuration file, a host name to be looked up, an unknown option, a port in use) is left to Python: nothing
  * is open then, and Python does all of it.
  *
- * What Python is told stands in the environment, in INDIFAST_FRONT, which `indifast.cli.front` takes away before
+ * What Python is told stands in the environment, in INDIFAST_FRONT, which `indifast.cli.serve.front` takes away before
  * anything else, so that no driver inherits it:
  *
  *   pid=PID held=NUMBERS sockets=DESCRIPTORS fifo=DESCRIPTOR
@@ -28,7 +28,7 @@
  * Which interpreter: the one named in the first lines of `indifast`, which stands beside this file and was written when
  * both were installed; else `python3` beside them.
  *
- * setup.py defines the words in capitals that are not defined here, out of `indifast.cli.serve_options`.
+ * setup.py defines the words in capitals that are not defined here, out of `indifast.cli.serve.options`.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

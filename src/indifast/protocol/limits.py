@@ -50,6 +50,26 @@ class Limits:
         }
 
 
+TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class LimitOptions(TypedDict, total=False):
+        """The fields of `Limits` as keywords of a server; it has one of its own for `connections`."""
+
+        attribute: int
+        element: int
+        blob: int
+        depth: int
+        members: int
+        junk: int
+        queue: int
+        stream: int
+        small_queue: int
+        partial_memory: float
+        stall: float
+
+
 DEFAULT_LIMITS = Limits()
 
 

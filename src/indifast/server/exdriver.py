@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from indifast.protocol.backoff import pause_after
 from indifast.routing.driverqueue import DriverOutbox
@@ -36,6 +36,17 @@ _NEEDS_PIPES = (
 )
 
 _LAST_WORDS = 1.0  # seconds to read what a dead driver has left in its socket, if something still holds that open
+
+
+class ExDriverOptions(TypedDict, total=False):
+    """The keywords of an `ExDriver`, as `IPyServer.add_exdriver` passes them on."""
+
+    pipes: bool
+    forgiving: bool
+    max_restarts: int | None
+    environment: Mapping[str, str | None] | None
+    name: str | None
+    grace: float
 
 
 class Host(Protocol):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ssl import SSLContext
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack, cast
 
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
     from indifast.driver.device import Device
     from indifast.driver.ipydriver import IPyDriver
+    from indifast.protocol.limits import LimitOptions
     from indifast.routing.link import Link
-    from indifast.server.exdriver import ExDriver
+    from indifast.server.exdriver import ExDriver, ExDriverOptions
+    from indifast.server.statistics import PeerStats, ServerStats
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class IPyServer:
         command_timeout: float = COMMAND_TIMEOUT,
         grace: float = GRACE,
         limits: Limits = DEFAULT_LIMITS,
-        **more_limits: Any,
+        **more_limits: Unpack[LimitOptions],
     ) -> None:
         _check_connections(maxconnections)
         if port is not None:
@@ -133,7 +135,7 @@ class IPyServer:
 
     # -- what is served
 
-    def _adopt(self, driver: IPyDriver) -> None:
+    def _adopt(self, driver: object) -> None:
         from indifast.driver.ipydriver import IPyDriver
 
         if not isinstance(driver, IPyDriver):
@@ -195,7 +197,9 @@ class IPyServer:
         if remote.peer is not None:
             self._heard.pop(remote.peer, None)
 
-    def add_exdriver(self, program: str, *args: str, debug_enable: bool = False, **options: Any) -> ExDriver:
+    def add_exdriver(
+        self, program: str, *args: str, debug_enable: bool = False, **options: Unpack[ExDriverOptions]
+    ) -> ExDriver:
         """Serve a driver that is a program, in any language. See `ExDriver` for more keywords.
 
         Raises (when the server runs already, else `asyncrun` does):
@@ -532,7 +536,7 @@ class IPyServer:
 
     # -- what happened
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> ServerStats:
         """Counters of the whole server and of each peer, made of plain dicts, lists, strings and numbers."""
         core = self._core
         if core is None:
@@ -551,7 +555,7 @@ class IPyServer:
         }
 
 
-def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
+def _peer_stats(core: Core, peer: Peer) -> PeerStats:
     outbox = peer.outbox
     connection = core.connections.get(peer)
     queued: dict[str, int] = {}
@@ -570,7 +574,7 @@ def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
         sent.subtract(outbox.replaced)
         sent.subtract(outbox.dropped)
     counters["sent"] = +sent
-    stats: dict[str, Any] = {
+    stats: dict[str, object] = {
         "kind": peer.kind.value,
         "name": peer.label,
         "devices": list(peer.devices),
@@ -592,7 +596,7 @@ def _peer_stats(core: Core, peer: Peer) -> dict[str, Any]:
             "characters_replaced": tokenizer.replaced,
             "pauses": connection.pauses,
         }
-    return stats
+    return cast("PeerStats", stats)
 
 
 def property_text(device: str | None, name: str | None) -> str:
@@ -607,7 +611,7 @@ def describe(message: Routable) -> str:
     return b"".join(message.parts(False) or ()).decode("utf-8", "replace").rstrip()
 
 
-def _flatten(drivers: Iterable[Any]) -> Iterable[Any]:
+def _flatten(drivers: Iterable[object]) -> Iterable[object]:
     """Drivers given one by one, or (as of old) as one list."""
     for driver in drivers:
         if isinstance(driver, list | tuple | set | frozenset):

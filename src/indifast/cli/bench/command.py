@@ -1,0 +1,176 @@
+"""`indifast bench`: how fast this machine is, in about a minute."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from indifast.cli.arguments import Parser, number
+from indifast.cli.bench.children import Children, TurnFailed
+from indifast.cli.bench.report import Results, as_json, as_text, machine
+from indifast.cli.bench.sections import SECTIONS, Turn, find_indiserver, turns
+from indifast.cli.bench.wire import make_frames
+from indifast.cli.signals import noted_signals
+
+OVERHEAD = 0.6
+"""Seconds that a turn takes beside its measurement, before one has been seen."""
+
+NAMES = tuple(section.name for section in SECTIONS)
+
+
+class Stopped(Exception):
+    """A signal has come; its number is the argument."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the benchmarks; gives the exit status: 1 when a byte was wrong or something did not run."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if why := _no_place(options.json):
+        parser.error(f"--json {options.json}: {why}")
+    try:
+        with noted_signals() as received:
+            return _run(options, received)
+    except Stopped as stopped:
+        return 128 + int(stopped.args[0])
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="indifast bench",
+        description="Measure the codec, a relay, a full stack and the latency on this machine, in about a minute; "
+        "indiserver and pybase64 beside it when they are installed.",
+        epilog="The figures are medians of turns that all take one after the other. "
+        "The exit status is 1 when a byte was wrong, a frame was lost or something did not run.",
+    )
+    parser.add_argument(
+        "--seconds", type=number(float, 0.01, 600), default=1.0, metavar="S", help="of each measurement (default: 1)"
+    )
+    parser.add_argument("--runs", type=number(int, 1, 1000), default=3, metavar="N", help="of each (default: 3)")
+    parser.add_argument(
+        "--only", type=_names, default=NAMES, metavar="NAMES", help=f"some of {','.join(NAMES)} (default: all)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all figures there, too; -: there alone, on the output")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    wanted = text.split(",")
+    for name in wanted:
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
+    return tuple(wanted)
+
+
+def _no_place(path: str | None) -> str | None:
+    """Why this file could not be written in the end."""
+    if path is None or path == "-":
+        return None
+    if os.path.isdir(path):
+        return "that is a directory"
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        return f"there is no directory {folder}"
+    there = path if os.path.exists(path) else folder
+    return None if os.access(there, os.W_OK) else f"no permission to write {there}"
+
+
+def _run(options: argparse.Namespace, received: list[int]) -> int:
+    path, release = find_indiserver()
+    with tempfile.TemporaryDirectory(prefix="indifast-bench-") as name:
+        folder = Path(name)
+        if {"relay", "latency"} & set(options.only):
+            make_frames(folder)
+        results = _measure(options, turns(options.only, path, folder), folder, received)
+    where = machine(release)
+    settings = {"seconds": options.seconds, "runs": options.runs, "only": list(options.only)}
+    if options.json != "-":
+        print(as_text(results, where))
+    if options.json is not None:
+        status = _write_json(options.json, as_json(results, where, settings))
+        if status:
+            return status
+    return 1 if results.faults else 0
+
+
+def _measure(options: argparse.Namespace, round_: list[Turn], folder: Path, received: list[int]) -> Results:
+    """Every turn of a round, so many rounds; what has failed is not tried again."""
+    results = Results()
+    progress = Progress(len(round_) * options.runs, options.seconds)
+
+    def look() -> None:
+        if received:
+            raise Stopped(received[0])
+        progress.show()
+
+    try:
+        for turn in round_ * options.runs:
+            progress.begin(turn.label)
+            if results.failed(turn.section, turn.cells):
+                continue
+            try:
+                with Children(folder, look) as children:
+                    results.add(turn.section, turn.run(children, options.seconds))
+            except TurnFailed as failure:
+                results.fail(turn.section, turn.cells, str(failure))
+        look()
+    finally:
+        progress.end()
+    return results
+
+
+class Progress:
+    """One line on standard error, if that is a terminal: what runs, and how long it will take yet."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._write: Callable[[str], Any] | None = sys.stderr.write if sys.stderr.isatty() else None
+        self._count = count
+        self._guess = seconds + OVERHEAD
+        self._start = time.monotonic()
+        self._begun = 0
+        self._label = ""
+        self._shown = ""
+
+    def begin(self, label: str) -> None:
+        """The next turn begins."""
+        self._begun += 1
+        self._label = label
+
+    def show(self) -> None:
+        """Write the line if it has changed."""
+        if self._write is None:
+            return
+        elapsed, done = time.monotonic() - self._start, self._begun - 1
+        each = elapsed / done if done else self._guess
+        left = max(each * self._count - elapsed, 0)
+        line = f"{self._begun}/{self._count}  {self._label}, {left:.0f} s left"
+        if line != self._shown:
+            self._shown = line
+            self._write(f"\r\x1b[K{line}")
+            sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leave an empty line."""
+        if self._write is not None and self._shown:
+            self._write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _write_json(path: str, content: dict[str, Any]) -> int:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    if path == "-":
+        print(text)
+        return 0
+    try:
+        Path(path).write_text(text + "\n")
+    except OSError as error:
+        print(f"indifast bench: {path}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0

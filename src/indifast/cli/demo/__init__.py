@@ -1,0 +1,1 @@
+"""`indifast demo`: the drivers, their server and the client that watches them."""

@@ -1,0 +1,236 @@
+"""`indifast demo`: frames from a simulated camera, through a server, to a client that counts them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from indifast.cli.arguments import Parser, image_size, number
+from indifast.cli.lossy import never_wait
+from indifast.cli.signals import SIGNALS, handle_in, noted_signals
+
+if TYPE_CHECKING:
+    from indifast.cli.demo.client import Viewer
+
+T = TypeVar("T")
+
+PATIENCE = 30.0
+"""Seconds that the server, or the first frame, may take to come."""
+
+GRACE = 5.0
+"""Seconds that the server and the clients may take to end."""
+
+SLOW_RATE = 2
+"""Frames per second that the camera is left with under --forever."""
+
+PNG_SIDE = 4096
+"""Pixels of the longer side of the PNG at most: of larger frames it shows every second pixel, or third."""
+
+
+class DemoError(Exception):
+    """Says in one sentence why the demonstration cannot go on."""
+
+
+class Totals(NamedTuple):
+    """What all clients together have received until one moment."""
+
+    when: float
+    frames: int
+    nbytes: int
+
+    def rates(self, earlier: Totals) -> str:
+        """Frames and megabytes per second since an earlier moment."""
+        seconds = max(self.when - earlier.when, 1e-9)
+        frames, nbytes = self.frames - earlier.frames, self.nbytes - earlier.nbytes
+        return f"{frames / seconds:.1f} frames/s, {nbytes / seconds / 1e6:.1f} MB/s raw"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the demonstration; gives the exit status."""
+    options = _parser().parse_args(arguments)
+    logging.getLogger("indifast").setLevel(logging.ERROR)  # connections come and go here without saying so
+    never_wait("stdout", strict=True)  # blocked in a `print`, it could not be ended by Ctrl-C
+    never_wait("stderr")
+    try:
+        with noted_signals() as received:
+            return asyncio.run(_run(options, received))
+    except DemoError as error:
+        print(f"indifast demo: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="indifast demo",
+        description="Serve a simulated camera and a thermostat on a free local port, watch them from another process, "
+        "and save the last frame as demo-frame.fits and demo-frame.png.",
+    )
+    parser.add_argument("--seconds", type=number(float, 0.1, 86400), default=10.0, metavar="S", help="(default: 10)")
+    parser.add_argument(
+        "--size",
+        type=image_size(16, 16384),
+        default=(1920, 1080),
+        metavar="WIDTHxHEIGHT",
+        help="of a frame in pixels (default: 1920x1080)",
+    )
+    parser.add_argument("--clients", type=number(int, 1, 100), default=1, metavar="N", help="(default: 1)")
+    parser.add_argument(
+        "--forever", action="store_true", help="then leave the server up for other clients, until Ctrl-C"
+    )
+    return parser
+
+
+async def _run(options: argparse.Namespace, received: list[int]) -> int:
+    """Run under signal handlers of the event loop: from here on Ctrl-C is an event like others."""
+    stop = asyncio.Event()
+    handle_in(asyncio.get_running_loop(), SIGNALS, stop.set)
+    if received:
+        stop.set()
+    width, height = options.size
+    async with _server(width, height, stop) as port:
+        if port is not None:
+            await _watch_server(port, options, stop)
+    return 0
+
+
+@asynccontextmanager
+async def _server(width: int, height: int, stop: asyncio.Event) -> AsyncIterator[int | None]:
+    """The serving process; gives its port, or None when stopped before it was up.
+
+    It runs in a session of its own, out of reach of the terminal's Ctrl-C, and ends when its input is closed: whatever
+    becomes of this process, it does not stay behind.
+    """
+    command = (sys.executable, "-P", "-m", "indifast.cli.demo.drivers", str(width), str(height))
+    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, start_new_session=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    up = False
+    try:
+        line = await _unless(stop, process.stdout.readline(), "the server did not come up")
+        if line == b"":
+            raise DemoError("the server ended at once; what it said stands above")
+        up = line is not None
+        yield None if line is None else int(line)
+    finally:
+        process.stdin.close()
+        if not up:
+            process.kill()
+        try:
+            async with asyncio.timeout(GRACE):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _watch_server(port: int, options: argparse.Namespace, stop: asyncio.Event) -> None:
+    from indifast.cli.demo.client import Viewer  # here: importing takes a moment in which Ctrl-C must work too
+
+    viewers = [Viewer("localhost", port) for _ in range(options.clients)]
+    running = [asyncio.create_task(viewer.asyncrun()) for viewer in viewers]
+    width, height = options.size
+    try:
+        print(f"Server on localhost:{port}, frames of {width} x {height} pixels, clients: {len(viewers)}.", flush=True)
+        await _unless(stop, _wait_all([viewer.camera_found for viewer in viewers]), "the clients found no camera")
+        if stop.is_set():
+            return
+        await viewers[0].stream(0)
+        await _unless(stop, _wait_all([viewer.received for viewer in viewers]), "no frame arrived")
+        await _show_progress(viewers, options.seconds, stop)
+        if options.forever and not stop.is_set():
+            await viewers[0].stream(SLOW_RATE)
+            print(
+                f"The server stays up, {SLOW_RATE} frames/s. Connect any INDI client to localhost:{port}, for example:"
+            )
+            print(f"    indi_getprop -p {port}\nCtrl-C ends it.", flush=True)
+            await stop.wait()
+    finally:
+        for viewer in viewers:
+            viewer.shutdown()
+        await asyncio.wait(running, timeout=GRACE)
+
+
+async def _show_progress(viewers: list[Viewer], seconds: float, stop: asyncio.Event) -> None:
+    """A live line on a terminal, a line per second elsewhere; then the summary."""
+    terminal = sys.stdout.isatty()
+    interval = 0.2 if terminal else 1.0
+    history = [_totals(viewers)]
+    while not stop.is_set() and (left := history[0].when + seconds - time.monotonic()) > 0:
+        await _pause(stop, min(interval, left))
+        history.append(_totals(viewers))
+        if any(viewer.lost_connection for viewer in viewers):
+            raise DemoError("the server has gone")
+        now, earlier = history[-1], history[max(0, len(history) - 1 - round(1 / interval))]
+        line = f"{now.when - history[0].when:6.1f} s  {now.frames} frames, {now.rates(earlier)}, {viewers[0].degrees}"
+        print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
+    if terminal:
+        print()
+    end = _totals(viewers)
+    await viewers[0].stop_stream()
+    await _summary(viewers, history[0], end)
+
+
+async def _summary(viewers: list[Viewer], begin: Totals, end: Totals) -> None:
+    if viewers[0].last is None:
+        print("No frame arrived.", flush=True)
+        return
+    frames, missed = end.frames - begin.frames, sum(viewer.missed for viewer in viewers)
+    fate = f"{missed} left out on the way" if missed else "none missing"
+    print(f"{frames} frames in {end.when - begin.when:.1f} s: {end.rates(begin)}; {fate}.", flush=True)
+    names = await asyncio.to_thread(_save, viewers[0].last)
+    print(f"The last frame: {names}", flush=True)
+
+
+def _save(frame: bytes | memoryview) -> str:
+    """Write the frame into the current directory as FITS and PNG; gives the names."""
+    from indifast.cli.demo.picture import pixels_of, stretched, write_png
+
+    fits, png = Path("demo-frame.fits"), Path("demo-frame.png")
+    try:
+        fits.write_bytes(frame)
+        pixels = pixels_of(frame)
+        step = -(-max(pixels.shape) // PNG_SIDE)
+        write_png(png, stretched(pixels[::step, ::step]))
+    except OSError as error:
+        raise DemoError(f"the last frame could not be saved here: {error}") from error
+    return f"{fits}, {png}"
+
+
+def _totals(viewers: list[Viewer]) -> Totals:
+    return Totals(time.monotonic(), sum(one.count for one in viewers), sum(one.nbytes for one in viewers))
+
+
+async def _wait_all(events: list[asyncio.Event]) -> bool:
+    for event in events:
+        await event.wait()
+    return True
+
+
+async def _unless(stop: asyncio.Event, awaitable: Awaitable[T], complaint: str) -> T | None:
+    """The result of the awaitable, or None when stopped before; DemoError with the complaint when it takes too long."""
+    work = asyncio.ensure_future(awaitable)
+    waiting = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((work, waiting), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        if stop.is_set():
+            return None
+        raise DemoError(f"{complaint} within {PATIENCE:.0f} s")
+    finally:
+        work.cancel()
+        waiting.cancel()
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

@@ -1,0 +1,1 @@
+"""`indifast record` and `indifast replay`."""

@@ -1,0 +1,256 @@
+"""`indifast replay`: serves a recording again, or tells what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from indifast.cli import WRITING
+from indifast.cli.arguments import Parser, number
+from indifast.cli.lossy import never_wait
+from indifast.cli.signals import STOPPING, handle_in
+from indifast.cli.toolkit.session import Status, ToolError, file_failure, run
+from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
+from indifast.server.ipyserver import IPyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PROGRAM = "indifast replay"
+_REFRESH = 0.5  # seconds between two states of the progress line
+_LONGEST = 366 * 86400.0  # seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `indifast replay`; gives the exit status."""
+    parser = _parser()
+    options = parser.parse_args(list(arguments or ()))
+    if options.json and not (options.info or options.print):
+        parser.error("--json goes with --info or --print")
+    if options.loop and options.once:
+        parser.error("--loop and --once contradict each other")
+    if not (options.info or options.print):
+        never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
+    return run(_PROGRAM, options, _replay)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog=_PROGRAM,
+        description="Serve a recording again to INDI clients, at the times at which it was recorded. They may come at"
+        " any moment; what they command is answered, and changes nothing.",
+    )
+    parser.add_argument("file", metavar="FILE", help="made by `indifast record` or `indifast serve --record`")
+    parser.add_argument("--host", default="localhost", help="listen on this name or address (default: localhost)")
+    parser.add_argument(
+        "-p", "--port", type=number(int, 0, 65535), default=7624, help="(default: 7624; 0 takes a free one)"
+    )
+    parser.add_argument("--unix", metavar="PATH", help="listen on this Unix socket, too; @NAME is an abstract one")
+    parser.add_argument("--speed", type=_speed, default=1.0, help="2 is twice as fast; max: as fast as clients read")
+    parser.add_argument(
+        "--start-at", type=number(float, 0, _LONGEST), default=0.0, metavar="SECONDS", help="pass over the beginning"
+    )
+    parser.add_argument("--loop", action="store_true", help="from the beginning again after the end")
+    parser.add_argument("--once", action="store_true", help="end after the end, instead of serving how things stand")
+    parser.add_argument("--wait", action="store_true", help="begin when the first client asks for devices")
+    parser.add_argument("--now", action="store_true", help="time stamps are those of the replay")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--info", action="store_true", help="tell what is in the file, and serve nothing")
+    what.add_argument("--print", action="store_true", help="print all messages in lines, and serve nothing")
+    parser.add_argument("--json", action="store_true", help="with --info and --print: as JSON")
+    parser.add_argument("--debug", action="store_true", help="log the traffic, and show tracebacks")
+    return parser
+
+
+def _speed(text: str) -> float | None:
+    """A factor; None for max."""
+    return None if text == "max" else number(float, 1e-6, 1e6)(text)
+
+
+async def _replay(options: argparse.Namespace) -> int:
+    try:
+        if options.info or options.print:
+            return _tell(options)
+        with Recording(options.file) as recording:  # before anything is served
+            title = recording.title
+        return await _serve(options, f"{options.file} ({title.source}, {title.began:%Y-%m-%d %H:%M:%S} UTC)")
+    except OSError as error:
+        if error.errno == errno.EPIPE or (error.errno in WRITING and error.errno != errno.EIO):
+            raise  # that is the output; an EIO may be the disk's with the recording
+        raise file_failure(error, options.file) from error
+    except RecordingError as error:
+        raise ToolError(str(error)) from error
+
+
+# -- serving
+
+
+async def _serve(options: argparse.Namespace, what: str) -> int:
+    stop = asyncio.Event()
+    handle_in(asyncio.get_running_loop(), STOPPING, stop.set)
+    server = IPyServer(host=options.host, port=int(options.port), maxconnections=None, unix_socket=options.unix)
+    server.keepalive = 0
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(server)
+        except OSError as error:
+            raise ToolError(error.strerror or str(error)) from error
+        player = Player(
+            options.file,
+            server.open_link(f"replay of {os.path.basename(options.file)}"),
+            speed=options.speed,
+            start_at=options.start_at,
+            loop=options.loop,
+            now=options.now,
+        )
+        where = f"{options.host}:{server.port}" + (f" and {options.unix}" if options.unix else "")
+        _say(f"replaying {what} on {where}; Ctrl-C ends it")
+        playing = asyncio.create_task(_play(player, options))
+        stopped = asyncio.create_task(stop.wait())
+        progress = asyncio.create_task(_progress(player, server))
+        try:
+            await asyncio.wait((playing, stopped), return_when=asyncio.FIRST_COMPLETED)
+            progress.cancel()
+            if playing.done():
+                playing.result()
+                _say_the_end(player, options)
+                if not options.once:
+                    await stopped
+        finally:
+            for task in (playing, stopped, progress):
+                task.cancel()
+            await asyncio.wait((playing, stopped, progress))
+    return Status.DONE
+
+
+async def _play(player: Player, options: argparse.Namespace) -> None:
+    if options.wait:
+        await player.asked.wait()
+    await player.play()
+
+
+def _say_the_end(player: Player, options: argparse.Namespace) -> None:
+    left = "" if options.once else "; everything stays as it is until Ctrl-C"
+    skipped = f", {player.skipped} more were no INDI and left out" if player.skipped else ""
+    _say(f"{player.sent} messages in {player.seconds:.1f} s of the recording{skipped}{left}")
+    if player.cut is not None:
+        _say(player.cut)
+
+
+def _say(text: str) -> None:
+    start = "\n" if sys.stderr.isatty() and text[0].isdigit() else ""
+    print(f"{start}{_PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+
+async def _progress(player: Player, server: IPyServer) -> None:
+    """Where the replay is, for somebody who looks."""
+    while sys.stderr.isatty():
+        minutes, seconds = divmod(int(player.seconds), 60)
+        clients = len(server.connectionpool)
+        text = (
+            f"{minutes:02d}:{seconds:02d} ({player.share:.0%} of the file), {player.sent} messages, {clients} clients"
+        )
+        print(f"\r{text} ", end="", file=sys.stderr, flush=True)
+        await asyncio.sleep(_REFRESH)
+
+
+# -- telling
+
+
+def _tell(options: argparse.Namespace) -> int:
+    """--info and --print; the status says whether the file is damaged."""
+    if options.print:
+        line = _json_line if options.json else _line
+        summary = summarize(options.file, lambda record: print(line(record)))
+        if summary.cut is not None:
+            print(f"{_PROGRAM}: {summary.cut}", file=sys.stderr)
+    else:
+        summary = summarize(options.file)
+        print(json.dumps(summary.as_dict()) if options.json else "\n".join(_info(summary)))
+    if summary.damage is not None:
+        raise ToolError(summary.damage)
+    return Status.DONE
+
+
+def _info(summary: Summary) -> Iterator[str]:
+    yield f"{summary.path}: {_shown(summary.source)}"
+    yield f"  began      {summary.began:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"  lasts      {summary.seconds:.1f} s"
+    yield f"  size       {summary.size} bytes, BLOBs {'recorded' if summary.blobs else 'without content'}"
+    yield f"  messages   {summary.messages}, {summary.played} of them are played"
+    if summary.skipped:
+        yield f"  left out   {summary.skipped} that are no INDI"
+    yield f"  end        {summary.cut or summary.damage or 'in good order'}"
+    for who, number_said in summary.said.most_common():
+        yield f"  said by    {_shown(who)}: {number_said}"
+    for tag, number_said in summary.commands.most_common():
+        yield f"  clients    {_shown(tag)}: {number_said}"
+    for note in summary.notes:
+        yield f"  note       {_shown(note)}"
+    for device, properties in summary.devices.items():
+        yield _shown(device)
+        for name, found in properties.items():
+            text = f"  {_shown(name) or '(device)':<30} {found.messages:>7}"
+            if found.frames:
+                text += f"   BLOBs: {found.frames}, {found.blob_bytes} bytes"
+            if found.frames_without_content:
+                text += f"   BLOBs without content: {found.frames_without_content}"
+            yield text
+
+
+def _line(record: Record) -> str:
+    """One record for people."""
+    head, element = record.head, record.message
+    text = f"{record.seconds:12.6f} {head.direction.value:<4} "
+    if head.direction is Direction.NOTE:
+        return text + _shown(head.label)
+    text += _shown(f"{head.party.value} {head.label}")
+    if element is None:
+        return text
+    where = ".".join(part for part in (element.device, element.name) if part)
+    words = [text, element.tag, _shown(where)]
+    words += [f"[{_shown(element.attrs[key])}]" for key in ("state",) if key in element.attrs]
+    words += [f"{_shown(name)}={_shown(value)}" for name, value in _values(record)]
+    if element.text:
+        words.append(_shown(element.text))
+    if element.attrs.get("message"):
+        words.append(json.dumps(_shown(element.attrs["message"]), ensure_ascii=False))
+    return " ".join(word for word in words if word)
+
+
+def _json_line(record: Record) -> str:
+    head, element = record.head, record.message
+    found: dict[str, Any] = {"seconds": round(record.seconds, 6), "direction": head.direction.value}
+    if head.direction is Direction.NOTE:
+        return json.dumps(found | {"note": head.label})
+    found |= {"party": head.party.value, "label": head.label}
+    if element is not None:
+        found |= {"tag": element.tag, "attributes": element.attrs, "members": dict(_values(record))}
+        if element.text:
+            found["text"] = element.text
+    return json.dumps(found)
+
+
+def _values(record: Record) -> list[tuple[str, str]]:
+    """Members and their values; of a BLOB its format and size."""
+    element = record.message
+    assert element is not None
+    if element.tag.endswith("BLOBVector"):
+        return [
+            (member.name, f"{member.format} {member.blob_size or 0} bytes".strip())
+            for member in element.members
+            if member.tag == "oneBLOB"
+        ]
+    return [(member.name, member.text.strip()) for member in element.members]
+
+
+def _shown(text: str) -> str:
+    """A text that plays no tricks on a terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -1,0 +1,1 @@
+"""`indifast serve` and `indifast-server`."""

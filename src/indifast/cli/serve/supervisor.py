@@ -1,0 +1,337 @@
+"""The server of `indifast serve` and everything around it: drivers, links, signals, FIFO, counters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from ssl import SSLContext
+from typing import TYPE_CHECKING
+
+from indifast.cli.serve.log import good_bye, sentence
+from indifast.cli.serve.options import ConfigError, Options, Program, Remote, parse_remote
+from indifast.cli.serve.server import TappedServer
+from indifast.cli.signals import COUNTERS, STOPPING, handle_in, hold_back
+from indifast.transport.loop import new_event_loop
+
+if TYPE_CHECKING:
+    from indifast.driver.ipydriver import IPyDriver
+    from indifast.protocol.message import Routable
+    from indifast.routing.peer import Peer
+    from indifast.server.exdriver import ExDriver
+    from indifast.server.record import TrafficRecorder
+    from indifast.server.remote import RemoteConnection
+
+logger = logging.getLogger(__name__)
+
+
+def supervise(
+    options: Options,
+    sockets: Sequence[socket.socket],
+    stopped: Sequence[int],
+    *,
+    stand_in: bool,
+    fifo: int | None = None,
+) -> int:
+    """Serve on sockets that listen already, to the end; gives the exit status.
+
+    `stopped`: signals that came by now. `fifo`: a descriptor of the FIFO, if it is open already.
+    """
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, fifo)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        try:
+            return runner.run(supervisor.run())
+        finally:
+            hold_back(STOPPING)
+
+
+class _Supervisor:
+    """The server and everything around it, from start to end."""
+
+    def __init__(
+        self,
+        options: Options,
+        sockets: Sequence[socket.socket],
+        stopped: Sequence[int],
+        stand_in: bool,
+        fifo: int | None,
+    ) -> None:
+        self.options = options
+        self.sockets = sockets
+        self.stopped = stopped
+        self.stand_in = stand_in
+        self.fifo = fifo
+        self.server: TappedServer
+        self.taps: list[Callable[[str, Peer, Routable], None]] = []
+        self.recorder: TrafficRecorder | None = None
+        self.status = 0
+        self._running: asyncio.Task[None] | None = None
+        self._remotes: list[tuple[Remote, RemoteConnection]] = []
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    async def run(self) -> int:
+        """Serve until a signal, or until there is nothing left to serve."""
+        options = self.options
+        with contextlib.ExitStack() as stack:
+            try:
+                self._open_records(stack)
+                self.server = self._make_server()
+                self._handle_signals()
+                if self.stopped:
+                    return 0
+                await self._start_server()
+                if options.fifo is not None:
+                    from indifast.server.fifo import Fifo
+
+                    fifo = Fifo(options.fifo, self._command, self._fifo_error, self.fifo)
+                    stack.callback(fifo.close)
+            except (OSError, ConfigError, TypeError, ValueError) as exc:
+                if self._running is not None and not self._running.done():
+                    self._end(1)
+                    await self._running
+                if self.recorder is not None:
+                    self.recorder.discard()  # whoever tries again and again is to find no heap of files
+                return good_bye(sentence(exc))
+            if self.server.stop:
+                pass  # a signal came meanwhile
+            elif self._start_drivers():
+                self._report_regularly()
+            else:
+                self._end(1)
+            assert self._running is not None
+            await self._running
+            if options.stats:
+                self._tell_stats()
+            return self.status if self.status == 0 else good_bye()
+
+    # -- the start
+
+    def _open_records(self, stack: contextlib.ExitStack) -> None:
+        options = self.options
+        if options.verbose < 2 and options.record is None and options.message_log is None:
+            return
+        from indifast.server import record  # takes 5 ms, for the few who want one
+
+        if options.verbose > 1:
+            self.taps.append(record.tell_head if options.verbose == 2 else record.tell_xml)
+        if options.record is not None:
+            self.recorder = record.TrafficRecorder(options.record, blobs=options.record_blobs)
+            stack.callback(self.recorder.close)
+            self.taps.append(self.recorder.note)
+        if options.message_log is not None:
+            self.taps.append(record.MessageLog(options.message_log).note)
+
+    def _make_server(self) -> TappedServer:
+        options = self.options
+        server = TappedServer(
+            host=options.host,
+            port=options.port,
+            maxconnections=None,
+            ssl=_server_tls(options),
+            unix_socket=options.unix_socket,
+            limits=options.limits,
+        )
+        server.sockets = self.sockets
+        server.keepalive = 0
+        server.taps = self.taps
+        server.recorder = self.recorder
+        for driver in _python_drivers(options.python):
+            server.add_driver(driver)
+        return server
+
+    async def _start_server(self) -> None:
+        """Listen; raises what prevents it."""
+        task = self._running = asyncio.create_task(self.server.asyncrun())
+        ready = asyncio.create_task(self.server.ready())
+        await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)
+        if task.done():
+            task.result()
+        if not self.server.host:
+            logger.error("listening on all interfaces, IPv4 and IPv6: whoever reaches this machine can use the drivers")
+
+    def _start_drivers(self) -> bool:
+        """Start what the command line names. False when the command has to end because of it.
+
+        A program that is not there ends `indifast serve`; in the place of indiserver the other drivers are served.
+        """
+        for remote in self.options.remotes:
+            self._start_remote(remote)
+        for program in self.options.programs:
+            if not self._start_program(program) and not self.stand_in:
+                return False
+        return self._anything_left()
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        handle_in(loop, STOPPING, self._end, 0)
+        if self.options.stats:
+            handle_in(loop, [COUNTERS], self._tell_stats)
+
+    def _end(self, status: int) -> None:
+        self.status = max(self.status, status)
+        self.server.shutdown()
+
+    # -- drivers
+
+    def _start_program(self, program: Program) -> bool:
+        environment: dict[str, str | None] = {}
+        if self.options.fifo is not None:  # what is not given belongs to nobody
+            environment = dict.fromkeys(("INDIDEV", "INDICONFIG", "INDISKEL"))
+        environment |= program.environment
+        try:
+            exdriver = self.server.add_exdriver(
+                program.path,
+                *program.args,
+                name=program.name,
+                environment=environment,
+                max_restarts=self.options.restarts,
+                pipes=program.pipes,
+                forgiving=program.forgiving,
+            )
+        except OSError as exc:
+            from indifast.server.exdriver import log_end  # there already: `add_exdriver` needs it
+
+            logger.error("Driver %s: %s", program.name, sentence(exc))
+            log_end(program.name, 0)
+            return False
+        exdriver.on_terminated = self._terminated
+        return True
+
+    def _terminated(self, exdriver: ExDriver) -> None:
+        with contextlib.suppress(ValueError):
+            self.server.exdrivers.remove(exdriver)
+        if not self._anything_left():
+            self._end(1)
+
+    def _anything_left(self) -> bool:
+        """Whether there is something to serve, or a FIFO that may bring something."""
+        server = self.server
+        return bool(self.options.fifo or server.exdrivers or server.remotes or server.drivers)
+
+    def _stop_program(self, name: str, device: str | None) -> bool:
+        """Stop the first driver that was started by this name, and has this device if one is named."""
+        for exdriver in self.server.exdrivers:
+            if exdriver.name != name:
+                continue
+            if device is None or device in exdriver.peer.devices or exdriver.environment.get("INDIDEV") == device:
+                self._spawn(self.server.remove_exdriver(exdriver))
+                return True
+        return False
+
+    def _start_remote(self, remote: Remote) -> None:
+        connection = self.server.add_remote(
+            remote.host, remote.port, remote.blobs, device=remote.device, ssl=_client_tls(remote)
+        )
+        self._remotes.append((remote, connection))
+
+    def _stop_remote(self, wanted: Remote) -> bool:
+        for pair in self._remotes:
+            remote, connection = pair
+            if (remote.host, remote.port, remote.device) == (wanted.host, wanted.port, wanted.device):
+                self._remotes.remove(pair)
+                self._spawn(self.server.remove_remote(connection))
+                return True
+        return False
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- the FIFO
+
+    def _fifo_error(self, why: str) -> None:
+        logger.error("FIFO: %s", why)
+
+    def _command(self, line: str) -> None:
+        from indifast.server.fifo import CommandError, parse
+
+        logger.info("FIFO: %s", line)
+        try:
+            command = parse(line)
+            remote = parse_remote(command.target) if command.remote else None
+        except (CommandError, ConfigError) as exc:
+            self._fifo_error(f"{line!r} is not obeyed: {exc}")
+            return
+        if command.verb == "start":
+            if remote is not None:
+                self._start_remote(remote)
+            else:
+                self._start_program(Program(command.target, environment=command.options, pipes=command.pipes))
+            return
+        if remote is not None:
+            found = self._stop_remote(remote)
+        else:
+            found = self._stop_program(command.target, command.options.get("INDIDEV"))
+        if not found:
+            self._fifo_error(f"{line!r} is not obeyed: no such driver is running")
+
+    # -- counters
+
+    def _report_regularly(self) -> None:
+        if self.options.stats_interval is not None:
+            asyncio.get_running_loop().call_later(self.options.stats_interval, self._report)
+
+    def _report(self) -> None:
+        if not self.server.stop:
+            self._tell_stats()
+            self._report_regularly()
+
+    def _tell_stats(self) -> None:
+        import json
+
+        logger.error("stats: %s", json.dumps(self.server.stats()))
+
+
+def _server_tls(options: Options) -> SSLContext | None:
+    if options.tls_cert is None:
+        if options.tls_key is not None or options.tls_ca is not None:
+            raise ConfigError("TLS needs a certificate: --tls-cert FILE")
+        return None
+    import ssl
+
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.tls_ca)
+        context.load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as exc:  # ssl.SSLError is one
+        raise ConfigError(f"TLS with {options.tls_cert}: {exc}") from None
+    if options.tls_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _client_tls(remote: Remote) -> SSLContext | None:
+    if not (remote.tls or remote.tls_ca or remote.tls_cert):
+        return None
+    import ssl
+
+    try:
+        context = ssl.create_default_context(cafile=remote.tls_ca)
+        if remote.tls_cert is not None:
+            context.load_cert_chain(remote.tls_cert, remote.tls_key)
+    except OSError as exc:
+        raise ConfigError(f"TLS with {remote.host}: {exc}") from None
+    return context
+
+
+def _python_drivers(names: Sequence[str]) -> list[IPyDriver]:
+    """The drivers that `module:callable` make: one each, or several in a list."""
+    from importlib import import_module
+
+    if names and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    drivers: list[IPyDriver] = []
+    for name in names:
+        module, _, function = name.partition(":")
+        try:
+            made = getattr(import_module(module), function)()
+        except (ImportError, AttributeError) as exc:
+            raise ConfigError(f"driver {name}: {exc}") from None
+        drivers += made if isinstance(made, list | tuple) else [made]
+    return drivers

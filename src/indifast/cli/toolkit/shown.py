@@ -1,0 +1,98 @@
+"""Properties as people and programs read them: one line per member, or plain data for JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from indifast.cli.toolkit.harmless import harmless, one_line
+from indifast.protocol.escape import json_escaped
+from indifast.protocol.rules import range_of
+
+_UNIT = re.compile(r"\(([^()]+)\)\s*\Z")
+
+
+def value_of(vector: Any, member: str) -> str:
+    """The value of a member, or of an attribute (`_STATE` …), as libindi's tools write it."""
+    match member:
+        case "_LABEL":
+            return str(vector.label or vector.name)
+        case "_GROUP":
+            return str(vector.group or "")
+        case "_STATE":
+            return str(vector.state)
+        case "_PERM":
+            return str(vector.perm)
+        case "_TO":
+            return "" if vector.timeout is None else f"{vector.timeout:g}"
+        case "_TS":
+            return time_text(vector.timestamp)
+    value = vector[member]
+    return blob_text(value) if vector.vectortype == "BLOBVector" else str(value)
+
+
+def time_text(timestamp: datetime | None) -> str:
+    """A time of INDI: UTC, without a zone."""
+    return "" if timestamp is None else timestamp.replace(tzinfo=None).isoformat()
+
+
+def blob_text(content: Any) -> str:
+    """How large a BLOB is."""
+    return "" if content is None else f"{len(content)} bytes"
+
+
+def line(vector: Any, member: str) -> str:
+    """`device.property.member=value`, without what commands a terminal."""
+    return harmless(f"{vector.devicename}.{vector.name}.{member}={value_of(vector, member)}")
+
+
+def labelled(vector: Any, member: str) -> tuple[str, str, str]:
+    """The name of a member, its value with its unit, and what is known of it."""
+    name = f"{vector.devicename}.{vector.name}.{member}"
+    about = " / ".join(text for text in (vector.group, vector.label) if text)
+    if member not in vector:
+        return name, value_of(vector, member), about
+    label = vector.memberlabel(member) or member
+    notes = [vector.state, vector.perm]
+    if vector.vectortype == "NumberVector":
+        number = vector.member(member)
+        if (limits := range_of(number.min, number.max)) is not None:
+            notes.append(f"{limits[0]:g} to {limits[1]:g}")
+    return name, value_with_unit(vector, member), f"{about} / {label} [{', '.join(map(str, notes))}]"
+
+
+def value_with_unit(vector: Any, member: str) -> str:
+    """The value as the driver wants it shown, and the unit if its label ends with one in brackets."""
+    if vector.vectortype != "NumberVector":
+        return value_of(vector, member)
+    unit = _UNIT.search(vector.memberlabel(member) or "")
+    return f"{vector.member(member).getshownvalue().strip()}{f' {unit[1]}' if unit else ''}"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows as lines, their columns aligned, without what commands a terminal."""
+    if not rows:
+        return []
+    rows = [tuple(map(one_line, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def plain(value: Any) -> Any:
+    """The same data for JSON, which knows no infinity: None instead."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> str:
+    """JSON text of plain data."""
+    return json_escaped(json.dumps(plain(value), ensure_ascii=False, indent=indent))

@@ -1,0 +1,93 @@
+"""`indifast devices`: the devices of a server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from indifast.cli.arguments import Parser, tool_parser
+from indifast.cli.toolkit.definitions import add_patience, gather
+from indifast.cli.toolkit.failures import Status
+from indifast.cli.toolkit.session import add_server_options, connected, run
+from indifast.cli.toolkit.shown import as_json, columns
+from indifast.protocol.numbers import read_integer
+
+DESCRIPTION = """\
+List the devices of a server: name, connected to its hardware or not, what it is, and its driver."""
+
+EXAMPLES = """\
+examples:
+  indifast devices
+  indifast devices -h dome.local
+  indifast devices --json | jq -r '.[] | select(.connected) | .device'
+
+exit status: 0 there are devices; 2 no server; 3 the server has none, or none in time"""
+
+INTERFACES = {
+    0: "telescope", 1: "camera", 2: "guider", 3: "focuser", 4: "filter wheel", 5: "dome", 6: "GPS", 7: "weather",
+    8: "adaptive optics", 9: "dust cap", 10: "light box", 11: "detector", 12: "rotator", 13: "spectrograph",
+    14: "correlator", 15: "auxiliary", 16: "output", 17: "input", 18: "power", 19: "imu",
+}  # fmt: skip
+"""Kinds of devices by the bits of DRIVER_INTERFACE."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; gives the exit status."""
+    return run("indifast devices", parser().parse_args(arguments), _devices)
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    parser = tool_parser("indifast devices", DESCRIPTION, EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="a JSON array of objects")
+    add_patience(parser)
+    add_server_options(parser)
+    return parser
+
+
+async def _devices(options: argparse.Namespace) -> int:
+    async with connected(options) as client:
+        await gather(client, lambda: False, options.patience)
+        devices = [about(device) for device in client.values() if device.enable]
+    if options.json:
+        print(as_json(devices))
+    else:
+        print(*columns([("DEVICE", "CONNECTED", "KIND", "DRIVER"), *map(_row, devices)]), sep="\n")
+    return Status.DONE
+
+
+def about(device: Any) -> dict[str, Any]:
+    """What a device says of itself: plain data."""
+    info = _members(device, "DRIVER_INFO")
+    connection = _members(device, "CONNECTION")
+    return {
+        "device": device.devicename,
+        "connected": None if "CONNECT" not in connection else connection["CONNECT"] == "On",
+        "state": device["CONNECTION"].state if connection else None,
+        "interfaces": interfaces(info.get("DRIVER_INTERFACE", "")),
+        "driver": info.get("DRIVER_EXEC"),
+        "name": info.get("DRIVER_NAME"),
+        "version": info.get("DRIVER_VERSION"),
+        "properties": sum(vector.enable for vector in device.values()),
+    }
+
+
+def _members(device: Any, name: str) -> dict[str, Any]:
+    return dict(device[name]) if name in device and device[name].enable else {}
+
+
+def interfaces(text: str) -> list[str]:
+    """The kinds that a DRIVER_INTERFACE stands for; what is no number stands for none."""
+    bits = read_integer(text)
+    if bits is None or bits < 0:
+        return []
+    return [name for bit, name in INTERFACES.items() if bits >> bit & 1]
+
+
+def _row(device: dict[str, Any]) -> tuple[str, ...]:
+    connected = {True: "yes", False: "no", None: "-"}[device["connected"]]
+    if device["state"] in ("Busy", "Alert"):
+        connected += f" ({device['state']})"
+    driver = " ".join(part for part in (device["driver"], device["version"]) if part)
+    return device["device"], connected, ", ".join(device["interfaces"]) or "-", driver or "-"

@@ -1,0 +1,205 @@
+"""`indifast get`: values of properties."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from indifast.cli.arguments import Parser, number, states, tool_parser
+from indifast.cli.toolkit.definitions import add_patience, gather
+from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.harmless import harmless
+from indifast.cli.toolkit.patterns import Pattern, vectors_of
+from indifast.cli.toolkit.session import add_server_options, connected, file_failure, run
+from indifast.cli.toolkit.shown import as_json, columns, labelled, line, value_of
+from indifast.client import IPyClient, setBLOBVector
+from indifast.client.events import setVector
+
+DESCRIPTION = """\
+Print values of properties, one line each: device.property.member=value
+
+QUERY is device.property.member; * stands for anything in any part, and parts left out for all.
+In place of a member, _LABEL _GROUP _STATE _PERM _TO _TS give what the property says of itself.
+Arguments and output are those of indi_getprop."""
+
+EXAMPLES = """\
+examples:
+  indifast get                                              everything
+  indifast get "CCD Simulator.CCD_*.*"                      some of it (quote the *)
+  indifast get -1 "CCD Simulator.CCD_TEMPERATURE._STATE"    only the value
+  indifast get -l "Mount.EQUATORIAL_EOD_COORD"              with units, labels and ranges
+  indifast get --json CCD* | jq .                           all that is known of it
+  indifast get --wait Ok --timeout 90 "Mount.EQUATORIAL_EOD_COORD.*"
+
+exit status: 0 something found for each query; 1 nothing found for one; 2 no server, or wrong arguments;
+3 not in that state in time; 4 Alert while --wait waited for another state"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; gives the exit status."""
+    return run("indifast get", parser().parse_args(arguments), _get)
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    parser = tool_parser("indifast get", DESCRIPTION, EXAMPLES)
+    parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
+    parser.add_argument("-1", dest="bare", action="store_true", help="only the value, of one query that matches once")
+    parser.add_argument("-l", dest="labels", action="store_true", help="with units, labels, states and ranges")
+    parser.add_argument("--json", action="store_true", help="a JSON object: devices, properties, members")
+    parser.add_argument("-w", dest="write_only", action="store_true", help="write-only properties, too")
+    parser.add_argument("-m", dest="monitor", action="store_true", help="keep printing updates until none came for -t"
+                        " seconds (0: for ever); save BLOBs of queries that name device and property in full"
+                        " as device.property.member.format")  # fmt: skip
+    parser.add_argument("--wait", type=states, metavar="STATE", help="first wait until the properties are Ok, Idle,"
+                        " Busy or Alert (several: Ok,Idle)")  # fmt: skip
+    parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
+                        help="how long --wait may take (default: 60)")  # fmt: skip
+    add_patience(parser)
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="say what is done (-vv: log the traffic)")
+    add_server_options(parser)
+    return parser
+
+
+async def _get(options: argparse.Namespace) -> int:
+    patterns = [Pattern(text) for text in options.queries or ["*.*.*"]]
+    async with connected(options) as client:
+        if options.verbose:
+            print(f"connected to {client.indihost}:{client.indiport}", file=sys.stderr)
+        await gather(client, lambda: _complete(client, patterns), options.patience or 2.0)
+        if options.wait is not None:
+            await _wait(client, patterns, options.wait, options.timeout)
+        found = _found(client, patterns, options.write_only)
+        _print(client, options, found)
+        if options.monitor:
+            await _monitor(client, options, patterns)
+            return Status.DONE
+        return _complain(client, patterns, options.write_only)
+
+
+def _complete(client: IPyClient, patterns: list[Pattern]) -> bool:
+    """Every query has its only answer."""
+    if any(pattern.wild for pattern in patterns):
+        return False
+    known = list(vectors_of(client))
+    return all(any(pattern.is_member(vector) for vector in known) for pattern in patterns)
+
+
+def _found(client: IPyClient, patterns: list[Pattern], write_only: bool) -> list[tuple[Any, str]]:
+    """(property, member) of everything that is meant, in the order of the definitions, then of the queries."""
+    return [(vector, member) for vector in vectors_of(client) for member in _shown(vector, patterns, write_only)]
+
+
+def _shown(vector: Any, patterns: list[Pattern], write_only: bool) -> list[str]:
+    if vector.perm == "wo" and not write_only:
+        return []
+    names = dict.fromkeys(name for pattern in patterns for name in pattern.members(vector))
+    if vector.vectortype != "BLOBVector":
+        return list(names)
+    # There is nothing to show of it before a BLOB has come, unless it is asked for by name.
+    named = any(pattern.explicit and pattern.names_vector(vector) for pattern in patterns)
+    come = any(content is not None for content in vector.values())
+    return [name for name in names if (vector[name] is not None if name in vector else named or come)]
+
+
+def _print(client: IPyClient, options: argparse.Namespace, found: list[tuple[Any, str]]) -> None:
+    if options.json:
+        print(as_json(_tree(found)))
+    elif options.labels:
+        print(*columns([labelled(vector, member) for vector, member in found]), sep="\n", end="\n" if found else "")
+    elif options.bare and len(options.queries) == 1 and not Pattern(options.queries[0]).wild:
+        for vector, member in found:
+            print(harmless(value_of(vector, member)))
+    else:
+        for vector, member in found:
+            print(line(vector, member))
+    sys.stdout.flush()
+
+
+def _tree(found: list[tuple[Any, str]]) -> dict[str, Any]:
+    devices: dict[str, Any] = {}
+    for vector, member in found:
+        properties = devices.setdefault(vector.devicename, {})
+        if vector.name not in properties:
+            properties[vector.name] = {
+                key: value for key, value in vector.snapshot().dictdump().items()
+                if key not in ("name", "devicename", "enable")
+            } | {"members": {}}  # fmt: skip
+        if member in vector:
+            properties[vector.name]["members"][member] = vector.snapshot().dictdump()["members"][member]
+    return devices
+
+
+def _complain(client: IPyClient, patterns: list[Pattern], write_only: bool) -> int:
+    """Say for which queries there is nothing; gives the exit status."""
+    status = Status.DONE
+    for pattern in patterns:
+        if not _found(client, [pattern], write_only):
+            print(harmless(f"indifast get: {pattern.unmatched(client)}"), file=sys.stderr)
+            status = Status.NOTHING
+    return status
+
+
+async def _wait(client: IPyClient, patterns: list[Pattern], wanted: frozenset[str], patience: float) -> None:
+    """Wait until all properties that are meant have one of the states."""
+    meant = [vector for vector in vectors_of(client) if any(pattern.names_vector(vector) for pattern in patterns)]
+    if not meant:
+        raise patterns[0].unmatched(client)
+    deadline = time.monotonic() + patience
+    for vector in meant:
+        rest = max(0.0, deadline - time.monotonic())
+        try:
+            await client.wait_for(vector.devicename, vector.name, wanted | {"Alert"}, rest, there=True)
+        except TimeoutError:
+            missed = f"not {' or '.join(sorted(wanted))} after {patience:g} s"
+            sentence = f"{vector.devicename}.{vector.name} is {vector.state}, {missed}"
+            raise ToolError(sentence, Status.TIMEOUT) from None
+        if vector.state not in wanted:
+            why = vector.message or "the driver gave no reason"
+            raise ToolError(f"{vector.devicename}.{vector.name} is in Alert: {why}", Status.ALERT)
+
+
+async def _monitor(client: IPyClient, options: argparse.Namespace, patterns: list[Pattern]) -> None:
+    """Print what is updated, until nothing was for as long as -t says."""
+    updates = client.events(types=setVector)
+    for vector in vectors_of(client):
+        if vector.vectortype == "BLOBVector" and any(
+            pattern.names_vector(vector) for pattern in patterns if pattern.explicit
+        ):
+            await client.send_enableBLOB("Also", vector.devicename, vector.name)
+    quiet_since = time.monotonic()
+    while True:
+        try:
+            async with asyncio.timeout(quiet_since + options.patience - time.monotonic() if options.patience else None):
+                event = await anext(updates)
+        except TimeoutError:
+            return
+        except StopAsyncIteration:
+            raise ConnectionError("the client has stopped") from None
+        if isinstance(event, setBLOBVector):
+            await _save(event, patterns)
+        names = _shown(event.vector, patterns, True) if event.vector.enable else []
+        found = [(event.vector, name) for name in names if name not in event.vector or name in event]
+        if found:
+            _print(client, options, found)
+            quiet_since = time.monotonic()
+
+
+async def _save(event: setBLOBVector, patterns: list[Pattern]) -> None:
+    """Write BLOBs that are meant into the current folder, under the names that indi_getprop gives them."""
+    wanted = {name for pattern in patterns for name in pattern.members(event.vector)}
+    for name, content in event.items():
+        if name not in wanted or content is None:
+            continue
+        form = event.vector.member(name).blobformat or ""
+        path = Path(f"{event.devicename}.{event.vectorname}.{name}{form}".replace(os.sep, "_"))
+        try:
+            await asyncio.to_thread(path.write_bytes, content)
+        except OSError as error:
+            raise file_failure(error, str(path)) from error

@@ -1,0 +1,184 @@
+"""`indifast set`: command properties."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from indifast.cli.arguments import Parser, number, states, tool_parser
+from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
+from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
+from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.harmless import harmless
+from indifast.cli.toolkit.session import add_server_options, connected, run
+from indifast.client import INDIAlert, INDICheckError, IPyClient
+from indifast.client.commands import COMPLETED
+from indifast.client.commands import sent as sent_members
+
+DESCRIPTION = """\
+Command properties of devices.
+
+SPEC is device.property.e1=v1;e2=v2 or device.property.e1;e2=v1;v2, as for indi_setprop. Before it is sent, names,
+permission, range and rule are checked against the property. With -x (text), -n (number) or -s (switch) before it, a
+SPEC is sent without looking at the property: faster, and nothing is checked. Of a BLOB, the value is a file.
+What is named is sent, and no more: with --all, numbers and texts that are not named go along as they stand."""
+
+EXAMPLES = """\
+examples:
+  indifast set "CCD Simulator.CONNECTION.CONNECT=On"
+  indifast set --wait Ok --timeout 60 "Mount.EQUATORIAL_EOD_COORD.RA;DEC=5:30;-5.2"
+  indifast set --all "Mount.EQUATORIAL_EOD_COORD.RA=5:30"      DEC as it stands goes along
+  indifast set -n "CCD Simulator.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE=-10"
+
+exit status: 0 sent (with --wait: and done); 1 not sent: unknown, read-only, out of range; 2 no server, or wrong
+arguments; 3 the property did not get there in time; 4 the driver answered with Alert"""
+
+_UNTYPED = "\0"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; gives the exit status."""
+    return run("indifast set", parser().parse_intermixed_args(_marked(arguments)), _set)
+
+
+def parser() -> Parser:
+    """The command's arguments."""
+    usage = "indifast set [options] {[-x | -n | -s] SPEC} ..."
+    parser = tool_parser("indifast set", DESCRIPTION, EXAMPLES, usage=usage)
+    parser.add_argument("specs", nargs="+", metavar="SPEC", help="what to set")
+    parser.add_argument("--wait", type=states, metavar="STATE", help="wait until the driver says that it is done: Ok,"
+                        " or another state (several: Ok,Idle)")  # fmt: skip
+    parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
+                        help="how long --wait may take for each SPEC (default: 60)")  # fmt: skip
+    parser.add_argument("--no-check", dest="check", action="store_false", help="send what is out of range, too")
+    parser.add_argument("--all", action="store_true", help="send the numbers and texts that are not named, too,"
+                        " as they stand: some drivers need all (not for write-only properties)")  # fmt: skip
+    add_patience(parser)
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="say what is sent")
+    add_server_options(parser)
+    return parser
+
+
+def _marked(words: Sequence[str]) -> list[str]:
+    """The words, with the type of a SPEC (-x -n -s) put in front of it, as its order among others counts."""
+    marked: list[str] = []
+    kind = ""
+    for word in words:
+        if word[:1] == "-" and word[1:] in TYPES:
+            kind = word[1:]
+        elif kind:
+            marked.append(f"{_UNTYPED}{kind}{word}")
+            kind = ""
+        else:
+            marked.append(word)
+    return [*marked, _UNTYPED + kind] if kind else marked
+
+
+def _assignment(word: str) -> Assignment:
+    if word.startswith(_UNTYPED):
+        return parse_assignment(word[2:], word[1])
+    return parse_assignment(word)
+
+
+async def _set(options: argparse.Namespace) -> int:
+    assignments = [_assignment(word) for word in options.specs]
+    looked_up = [each for each in assignments if _looks(each, options)]
+    async with connected(options) as client:
+        if looked_up:
+            await gather(client, lambda: all(each.target(client) for each in looked_up), options.patience)
+        for assignment in assignments:
+            if assignment.problem and assignment.target(client) is None:
+                raise ToolError(assignment.problem)  # before anything is sent
+        status = Status.DONE
+        for assignment in assignments:
+            try:
+                await _send(client, assignment, options)
+            except (INDICheckError, ToolError) as error:
+                if getattr(error, "status", Status.NOTHING) != Status.NOTHING:
+                    raise
+                print(harmless(f"indifast set: {error}"), file=sys.stderr)
+                status = Status.NOTHING
+        if options.wait is None:
+            # Servers answer in order: then all is in the server's hands. Old ones do not answer at all.
+            with suppress(TimeoutError):
+                await client.ping(options.patience or PATIENCE)
+        return status
+
+
+def _looks(assignment: Assignment, options: argparse.Namespace) -> bool:
+    """Whether the property must be known."""
+    return assignment.kind is None or options.wait is not None or options.all
+
+
+async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
+    target = assignment.target(client)
+    if not _looks(assignment, options):
+        _tell(assignment.names[0][:2], assignment.values, options)
+        await client.send(_command(assignment))
+        return
+    if target is None:
+        raise assignment.missing(client)
+    vector = client[target[0]][target[1]]
+    given = assignment.given(vector)
+    values: dict[str, Any] = _blobs(given) if vector.vectortype == "BLOBVector" else dict(given)
+    _check_members(vector, values)
+    sent = sent_members(vector, values, options.all)
+    _tell(target, {name: given.get(name, value) for name, value in sent.items()}, options)
+    keywords = {"members": values, "check": options.check, "complete": options.all}
+    if options.wait is None:
+        await client.send_newVector(*target, **keywords)
+        return
+    try:
+        await client.send_newVector(*target, **keywords, wait=True, timeout=options.timeout, accept=options.wait)
+    except (INDIAlert, TimeoutError) as error:
+        left_out = [name for name in vector if name not in sent]
+        if vector.vectortype not in COMPLETED or not left_out:
+            raise
+        status = Status.ALERT if isinstance(error, INDIAlert) else Status.TIMEOUT
+        were, them = ("were", "them") if left_out[1:] else ("was", "it")
+        hint = f"give {them}, too" if vector.perm == "wo" else f"give {them}, too, or use --all"
+        sentence = f"{error}; {', '.join(left_out)} of it {were} not sent: {hint}"
+        raise ToolError(sentence, status) from None
+
+
+def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Namespace) -> None:
+    """Say what is sent, if asked for."""
+    if options.verbose:
+        for member, value in values.items():
+            print(harmless(f"{'.'.join(target)}.{member} <- {value}"), file=sys.stderr)
+
+
+def _check_members(vector: Any, values: dict[str, Any]) -> None:
+    """ToolError with near matches for a member that is unknown, and for lights."""
+    from indifast.cli.toolkit.failures import unknown
+
+    if vector.vectortype == "LightVector":
+        raise ToolError(f"{vector.devicename}.{vector.name} is read-only: lights take no command", Status.NOTHING)
+    for name in values:
+        if name not in vector:
+            raise unknown("member", name, vector, f"of {vector.devicename}.{vector.name}")
+
+
+def _blobs(values: dict[str, str]) -> dict[str, Any]:
+    """Files in place of their names."""
+    for name in values.values():
+        if not Path(name).is_file():
+            raise ToolError(f"{name}: there is no such file to send as a BLOB")
+    return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in values.items()}
+
+
+def _command(assignment: Assignment) -> ElementTree.Element:
+    """The message of a command whose property nobody has looked at."""
+    device, name, _ = assignment.names[0]
+    stamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    attributes = {"device": device, "name": name, "timestamp": stamp}
+    root = ElementTree.Element(f"new{assignment.kind}Vector", attributes)
+    for member, value in assignment.values.items():
+        ElementTree.SubElement(root, f"one{assignment.kind}", {"name": member}).text = value
+    return root
