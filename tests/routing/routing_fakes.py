@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from indifast.protocol.message import Routable
 from indifast.routing.bytequeue import ByteQueue
-from indifast.routing.listeners import Loss, QueueListener
+from indifast.routing.queuelistener import Loss, QueueListener
 
 
 class Told(QueueListener):

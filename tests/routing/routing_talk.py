@@ -8,9 +8,9 @@ from indifast._parser import Tokenizer
 from indifast.protocol.message import Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
-from indifast.routing.listeners import RouterListener
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.router import Router
+from indifast.routing.routerlistener import RouterListener
 
 
 class Talk(RouterListener):

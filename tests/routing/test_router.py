@@ -10,9 +10,10 @@ from operations import operations
 from routing_talk import Talk, World, blob, command, define, update, who
 
 from indifast.protocol.complaints import BURST
-from indifast.routing.asking import ASK_BURST, ASK_INTERVAL
+from indifast.routing.asking import ASK_INTERVAL
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind
+from indifast.routing.requests import ASK_BURST
 
 STATE_ONLY = "<setBLOBVector device='D' name='B' state='Busy'/>"
 

@@ -19,7 +19,7 @@ from indifast.transport.files import FileStream, private
 ECHO = """
 import asyncio, sys
 from indifast.routing.bytequeue import ByteQueue
-from indifast.routing.listeners import QueueListener
+from indifast.routing.queuelistener import QueueListener
 from indifast.protocol.message import Wire
 from indifast.transport.connect import open_stdio
 

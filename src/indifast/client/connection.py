@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
 from indifast.routing.bytequeue import ByteQueue
-from indifast.routing.listeners import QueueListener
+from indifast.routing.queuelistener import QueueListener
 from indifast.transport import connect
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.incoming import MessageReader

@@ -13,7 +13,7 @@ from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import Demand, Link
-from indifast.routing.listeners import QueueListener
+from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
 
 if TYPE_CHECKING:

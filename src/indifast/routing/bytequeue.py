@@ -13,8 +13,8 @@ from itertools import chain, islice
 from indifast.protocol.message import Buffer, Routable
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame, Order
-from indifast.routing.listeners import NOBODY, QueueListener
 from indifast.routing.offer import JOIN, Offer, Pieces
+from indifast.routing.queuelistener import NOBODY, QueueListener
 
 
 class ByteQueue:

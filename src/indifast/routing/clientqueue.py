@@ -9,8 +9,8 @@ from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
 from indifast.routing.dropnotes import DropNote, DropNotes
 from indifast.routing.frames import Frame, Property, compact
-from indifast.routing.listeners import NOBODY, QueueListener
 from indifast.routing.losses import LossyQueue, count
+from indifast.routing.queuelistener import NOBODY, QueueListener
 from indifast.routing.replacing import SEALING, Replaceable, Replacements
 
 _LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind

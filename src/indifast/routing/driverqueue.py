@@ -9,8 +9,8 @@ from indifast.protocol import wire
 from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import DEF_VECTORS, SET_VECTORS
 from indifast.routing.frames import Frame, compact
-from indifast.routing.listeners import NOBODY, QueueListener
 from indifast.routing.losses import LossyQueue
+from indifast.routing.queuelistener import NOBODY, QueueListener
 
 _COMPACT = 256 << 10  # bytes that wait from which on further messages without content are kept as they are written
 _MAX_URGENT = 1000  # answers to pings that may wait for a driver

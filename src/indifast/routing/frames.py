@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from sys import intern
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 from indifast.protocol.message import Buffer, Routable, Wire
-
-if TYPE_CHECKING:
-    from indifast.routing.replacing import Replaceable
 
 Property: TypeAlias = tuple[str | None, str | None]
 """Device and name."""
 
 Order: TypeAlias = "OrderedDict[Frame, None]"
 """Frames, oldest first."""
+
+
+class Books(Protocol):
+    """Those among which a frame waits."""
+
+    def remove(self, frame: Frame, /) -> None:
+        """It waits no more."""
+        ...
 
 
 class Frame:
@@ -45,7 +50,7 @@ class Frame:
         self.offered = False  # `take` gave it out, `sent` has not yet told what became of it
         self.started = False
         self.moved = False  # it took the place of an older one that was not sent
-        self.replaceable: Replaceable | None = None  # those of its property, of which it is one
+        self.replaceable: Books | None = None  # those of its property, of which it is one
 
     def fill(self, message: Routable, begun: Callable[[], None] | None) -> None:
         """Another message takes the place of the one that was here."""

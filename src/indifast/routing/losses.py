@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict, deque
 from indifast.protocol.message import Routable
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.frames import Frame, Order, Property
-from indifast.routing.listeners import NOBODY, Loss, QueueListener
+from indifast.routing.queuelistener import NOBODY, Loss, QueueListener
 
 _MAX_COUNTED = 5000  # properties per peer for which losses are counted one by one
 _MAX_GAPS = 32  # empty slots that may stay however little waits

@@ -7,16 +7,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import count
+from typing import TypeAlias
 
 from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, NEVER
-from indifast.routing.asking import Requests
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.frames import Property
+from indifast.routing.inlet import Inlet
 from indifast.routing.interest import BlobPolicies, Interests
-from indifast.routing.routes import Route, RouteKey
-from indifast.routing.tap import Inlet
+from indifast.routing.requests import Requests
+
+RouteKey: TypeAlias = tuple[str, str | None, str | None]
+"""Tag, device, name."""
+
+Append: TypeAlias = Callable[[Routable, float], None]
+"""Puts a message into the queue of a receiver."""
 
 _MAX_TOLD = 5000  # properties per peer of which messages are counted
 
@@ -52,6 +58,21 @@ class Pace:
             self.begun = True
             if self.on_begun is not None:
                 self.on_begun()
+
+
+class Route:
+    """Where messages of one kind about one property go, while `Peers.version` is what it was."""
+
+    __slots__ = ("appends", "count", "readers", "receivers", "version")
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.appends: tuple[Append, ...] = ()
+        self.readers: tuple[Outbox, ...] = ()
+        """The outboxes of the clients and links among the receivers."""
+        self.count = 0
+        """Messages since the receivers were found out."""
+        self.receivers: tuple[Peer, ...] = ()
 
 
 class Peer:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from indifast.routing.listeners import RouterListener
     from indifast.routing.peer import Peer
+    from indifast.routing.routerlistener import RouterListener
 
 
 class Room:

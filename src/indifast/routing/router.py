@@ -24,13 +24,14 @@ from indifast.routing.demand import Demands
 from indifast.routing.frames import Property
 from indifast.routing.interest import MAX_ENTRIES
 from indifast.routing.link import Demand
-from indifast.routing.listeners import NOBODY, Loss, QueueListener, RouterListener
 from indifast.routing.ownership import Ownership
-from indifast.routing.peer import Kind, Pace, Peer, Peers
+from indifast.routing.peer import Append, Kind, Pace, Peer, Peers
+from indifast.routing.queuelistener import NOBODY, Loss, QueueListener
 from indifast.routing.refusals import Refusals
 from indifast.routing.rings import RING_CHECK, Rings, is_libindi_server
 from indifast.routing.room import Room
-from indifast.routing.routes import Append, Routes
+from indifast.routing.routerlistener import RouterListener
+from indifast.routing.routes import Routes
 from indifast.routing.tap import Tap, TapFunction
 
 logger = logging.getLogger(__name__)

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable
 
 from indifast.protocol.message import Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.frames import Property
-
-if TYPE_CHECKING:
-    from indifast.routing.peer import Peer, Peers
-
-RouteKey: TypeAlias = tuple[str, str | None, str | None]
-"""Tag, device, name."""
-
-Append: TypeAlias = Callable[[Routable, float], None]
-"""Puts a message into the queue of a receiver."""
+from indifast.routing.peer import Append, Peer, Peers, Route, RouteKey
 
 _MAX_ROUTES = 20_000  # kinds of message remembered per peer
 _SMALL_BACKLOG = 1 << 20  # bytes of messages without BLOBs at which a reader counts as outrun
-
-
-class Route:
-    """Where messages of one kind about one property go, while `Peers.version` is what it was."""
-
-    __slots__ = ("appends", "count", "readers", "receivers", "version")
-
-    def __init__(self) -> None:
-        self.version = -1
-        self.appends: tuple[Append, ...] = ()
-        self.readers: tuple[Outbox, ...] = ()
-        """The outboxes of the clients and links among the receivers."""
-        self.count = 0
-        """Messages since the receivers were found out."""
-        self.receivers: tuple[Peer, ...] = ()
 
 
 class Routes:

@@ -1,33 +1,16 @@
-"""The way into the queue of a peer, and how somebody sees all that takes it."""
+"""How somebody sees all that is put into the queues of peers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TypeAlias
 
 from indifast.protocol.message import Routable
+from indifast.routing.inlet import Inlet
+from indifast.routing.peer import Peer
 
-if TYPE_CHECKING:
-    from indifast.routing.peer import Peer
-
-TapFunction: TypeAlias = Callable[[str, "Peer", Routable], None]
+TapFunction: TypeAlias = Callable[[str, Peer, Routable], None]
 """Told "from" or "to", the peer, and each message that it says or is told."""
-
-
-class Inlet(Protocol):
-    """Where messages for a peer are put in."""
-
-    def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Behind the others."""
-        ...
-
-    def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Behind the others; a newer one may stand for it, where the rules of the queue allow that."""
-        ...
-
-    def expedite(self, message: Routable, now: float) -> None:
-        """Ahead of everything that is not begun."""
-        ...
 
 
 class Tap:

@@ -15,9 +15,10 @@ from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.frames import Property
-from indifast.routing.listeners import Loss, RouterListener
 from indifast.routing.peer import Kind, Peer
+from indifast.routing.queuelistener import Loss
 from indifast.routing.router import Router
+from indifast.routing.routerlistener import RouterListener
 from indifast.routing.tap import TapFunction
 from indifast.server.connections import Connection
 from indifast.transport.incoming import most_unfinished
