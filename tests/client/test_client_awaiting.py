@@ -32,7 +32,7 @@ from indifast.client import (
     INDICheckError,
     INDIDeleted,
     Message,
-    blobjobs,
+    blobprocessing,
     frame_array,
     frame_sizes,
     inflated,
@@ -806,13 +806,13 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 def test_saving_holds_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others go on; what is about the same vector, and about its whole device, comes in order."""
     gate = threading.Event()
-    real = blobjobs.save
+    real = blobprocessing.save
 
     def slow(*arguments: Any) -> str:
         gate.wait(LIMIT)
         return real(*arguments)
 
-    monkeypatch.setattr(blobjobs, "save", slow)
+    monkeypatch.setattr(blobprocessing, "save", slow)
 
     async def scenario() -> None:
         async with session(NUMBERS, BLOBS, BLOBfolder=tmp_path) as (server, client):

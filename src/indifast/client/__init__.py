@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indifast.client.checks import INDICheckError
+from indifast.client.commandchecks import INDICheckError
 from indifast.client.events import (
     ConnectionLost,
     ConnectionMade,

@@ -23,7 +23,7 @@ class Alarm:
         """It is set."""
         return self._handle is not None
 
-    def by(self, when: float) -> None:
+    def set_for(self, when: float) -> None:
         """Call back at `when`, or earlier if the alarm is set to an earlier time already."""
         if self._handle is not None:
             if when >= self._when:

@@ -6,15 +6,13 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from indifast.client.propertymembers import SWITCH_VALUES, BLOBMember, suffixes
+from indifast.client.snapvectors import Vector
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
 from indifast.protocol.timestamps import timestamp_text
-
-if TYPE_CHECKING:
-    from indifast.client.propertyvectors import BLOBVector, NumberVector, PropertyVector, SwitchVector, TextVector
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -36,7 +34,7 @@ def new_vector(tag: str, device: str, name: str, stamp: str, members: str) -> Wi
     return wire.vector(tag, {"device": device, "name": name, "timestamp": stamp}, members)
 
 
-def switches(vector: SwitchVector, members: Mapping[str, str]) -> str:
+def switches(vector: Vector, members: Mapping[str, str]) -> str:
     """The switches given that exist and have a valid value; those to be Off first, so that a rule is never broken."""
     known = [(name, members[name]) for name in vector.data if name in members and members[name] in SWITCH_VALUES]
     known.sort(key=lambda item: item[1] == "On")
@@ -47,7 +45,7 @@ COMPLETED = frozenset({"TextVector", "NumberVector"})
 """Vectors of which the members that were not given go along, unless asked otherwise."""
 
 
-def sent(vector: PropertyVector, members: Mapping[str, Any], complete: bool = True) -> dict[str, Any]:
+def sent(vector: Vector, members: Mapping[str, Any], complete: bool = True) -> dict[str, Any]:
     """What a command carries: the members given and, of texts and numbers if `complete`, the others as they stand.
 
     Nobody can read a write-only vector: what its definition says of the others, as an empty password, is never sent.
@@ -57,7 +55,7 @@ def sent(vector: PropertyVector, members: Mapping[str, Any], complete: bool = Tr
     return {name: members.get(name, member.membervalue) for name, member in vector.data.items()}
 
 
-def texts(vector: TextVector, members: Mapping[str, str], complete: bool = True) -> str:
+def texts(vector: Vector, members: Mapping[str, str], complete: bool = True) -> str:
     """The texts to send, see `sent`."""
     parts = []
     for name, value in sent(vector, members, complete).items():
@@ -67,7 +65,7 @@ def texts(vector: TextVector, members: Mapping[str, str], complete: bool = True)
     return "".join(parts)
 
 
-def numbers(vector: NumberVector, members: Mapping[str, Any], complete: bool = True) -> str:
+def numbers(vector: Vector, members: Mapping[str, Any], complete: bool = True) -> str:
     """The numbers to send, see `sent`."""
     parts = []
     for name, value in sent(vector, members, complete).items():
@@ -75,7 +73,7 @@ def numbers(vector: NumberVector, members: Mapping[str, Any], complete: bool = T
     return "".join(parts)
 
 
-async def new_blobs(vector: BLOBVector, stamp: str, members: Mapping[str, Any]) -> Wire:
+async def new_blobs(vector: Vector, stamp: str, members: Mapping[str, Any]) -> Wire:
     """A newBLOBVector; files are read and content is encoded in a thread."""
     given = [(vector.data[name], value) for name, value in members.items() if name in vector.data]
     attributes: dict[str, str | None] = {"device": vector.devicename, "name": vector.name, "timestamp": stamp}

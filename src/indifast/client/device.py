@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from indifast.client._watched import MessageDeque, watched
 from indifast.client.enabled import Names
+from indifast.client.observed import MessageDeque, observed
 from indifast.client.propertyvectors import (
     BLOBVector,
     LightVector,
@@ -14,10 +14,10 @@ from indifast.client.propertyvectors import (
     PropertyVector,
     SwitchVector,
     TextVector,
-    VectorRecord,
 )
 from indifast.client.records import changed
 from indifast.client.snapshot import DeviceRecord, SnapDevice, _ParentDevice
+from indifast.client.snapvectors import VectorRecord
 
 if TYPE_CHECKING:
     from indifast.client.events import defVector
@@ -38,8 +38,8 @@ class Device(_ParentDevice):
     Vectors that the server deleted stay, with `enable` False; defined again, the same objects are revived.
     """
 
-    user_string = watched("user_string", "Free text of the program that uses the client.")
-    itemid = watched("itemid", "The identification that `create_itemid` gave.")
+    user_string = observed("user_string", "Free text of the program that uses the client.")
+    itemid = observed("itemid", "The identification that `create_itemid` gave.")
 
     def __init__(self, devicename: str, client: Model) -> None:
         self.devicename = devicename

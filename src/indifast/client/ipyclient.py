@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.client import commands, events, frames, waiting
 from indifast.client.base import told_of
-from indifast.client.checks import check_command
+from indifast.client.commandchecks import check_command
 from indifast.client.connection import Connection, open_stream, writable
 from indifast.client.device import Device
 from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model

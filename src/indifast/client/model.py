@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.client import events, waiting
 from indifast.client.blobchoices import BlobChoices
-from indifast.client.blobjobs import BlobJobs
+from indifast.client.blobprocessing import BlobProcessing
 from indifast.client.connection import Connection
 from indifast.client.device import Device
 from indifast.client.formats import format_of
-from indifast.client.memory import LARGE, give_back_large_blocks
+from indifast.client.malloc import LARGE, give_back_large_blocks
 from indifast.client.propertymembers import ParseException
 from indifast.client.records import changed
 from indifast.client.snapshot import DeviceRecord, Snap, vector_state
@@ -62,7 +62,7 @@ class Model(BlobChoices):
         self.user_string_dict: dict[tuple[str, str | None, str | None], str] = {}
         self._itemid = 0
         self._early: dict[str, deque[Element]] = {}
-        self._jobs = BlobJobs(self)
+        self._jobs = BlobProcessing(self)
         self._records: Mapping[str, DeviceRecord] = {}
         self._stale: dict[str, None] = {}
 
@@ -140,7 +140,7 @@ class Model(BlobChoices):
         ):
             self._send_now(wire.enable_blob(name, element.name, vector._enableBLOB))
         if self._blobfolderchanged:
-            self._burst_alarm.by(time.monotonic() + 0.1)
+            self._burst_alarm.set_for(time.monotonic() + 0.1)
         if revived or not known:
             self._definitions_alarm.cancel()
             self._arm()
@@ -198,7 +198,7 @@ class Model(BlobChoices):
                 device.messages.appendleft(note)
                 self.messages.appendleft(note)
         if not self._any_enabled():
-            self._definitions_alarm.by(time.monotonic() + ASK_AGAIN)
+            self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
         return event
 
     def _receive_blobs(self, message: Routable, event: Any) -> Any:

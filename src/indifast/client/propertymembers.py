@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any, ClassVar
 from xml.etree import ElementTree
 
-from indifast.client._watched import watched
+from indifast.client.observed import observed
 from indifast.protocol.numbers import formatted, getfloat
 from indifast.protocol.vocabulary import STATES as STATE_WORDS
 from indifast.protocol.vocabulary import SWITCH_STATES
@@ -34,10 +34,10 @@ class Member:
     _vector: Any = None
     """The live vector this member belongs to; None in snapshots."""
 
-    name = watched("name", "The member's name.")
-    label = watched("label", "Text for people; the name when the definition gave none.")
-    user_string = watched("user_string", "Free text of the program that uses the client.")
-    itemid = watched("itemid", "The identification that `create_itemid` gave; 0 until then.")
+    name = observed("name", "The member's name.")
+    label = observed("label", "Text for people; the name when the definition gave none.")
+    user_string = observed("user_string", "Free text of the program that uses the client.")
+    itemid = observed("itemid", "The identification that `create_itemid` gave; 0 until then.")
 
     def __init__(self, name: str, label: str | None = None, membervalue: Any = None) -> None:
         self._name = name
@@ -167,10 +167,10 @@ class TextMember(Member):
 class ParentNumberMember(Member):
     """A number as text, with what is needed to read and show it."""
 
-    format = watched("format", "printf format, or `%<w>.<f>m` for sexagesimal display.")
-    min = watched("min", "Least value, as text.")
-    max = watched("max", "Largest value, as text; both limits equal: no limits.")
-    step = watched("step", "Increment, as text; 0: none.")
+    format = observed("format", "printf format, or `%<w>.<f>m` for sexagesimal display.")
+    min = observed("min", "Least value, as text.")
+    max = observed("max", "Largest value, as text; both limits equal: no limits.")
+    step = observed("step", "Increment, as text; 0: none.")
 
     def __init__(
         self,
@@ -269,9 +269,9 @@ class NumberMember(ParentNumberMember):
 class ParentBLOBMember(Member):
     """Content of any kind: a camera frame, a file."""
 
-    blobsize = watched("blobsize", "Bytes of the content, inflated, as announced.")
-    blobformat = watched("blobformat", "A file suffix such as `.fits`.")
-    filename = watched("filename", "Bare name of the file the content was saved to, empty when it was not.")
+    blobsize = observed("blobsize", "Bytes of the content, inflated, as announced.")
+    blobformat = observed("blobformat", "A file suffix such as `.fits`.")
+    filename = observed("filename", "Bare name of the file the content was saved to, empty when it was not.")
 
     def __init__(
         self,

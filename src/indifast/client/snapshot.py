@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from indifast.client.propertyvectors import Dumping, SnapVector, VectorRecord
+from indifast.client.snapvectors import Dumping, SnapVector, VectorRecord
 
 
 class DeviceRecord(NamedTuple):

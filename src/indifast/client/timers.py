@@ -93,14 +93,14 @@ class Timers(Base):
         due = self.idle_timer + self._idle_timeout
         if self.tx_timer is not None:
             due = min(due, self.tx_timer + self._respond_timeout)
-        self._alive_alarm.by(due)
+        self._alive_alarm.set_for(due)
         if self._pending and not self._timeout_alarm.armed:
             earliest = min(vector._deadline or 0.0 for vector in self._pending.values())
-            self._timeout_alarm.by(max(earliest, time.monotonic() + TIMEOUT_TICK))
+            self._timeout_alarm.set_for(max(earliest, time.monotonic() + TIMEOUT_TICK))
 
     def _expect_answer(self) -> None:
         if self._timeout_enable and self.data:
-            self._alive_alarm.by(time.monotonic() + self._respond_timeout)
+            self._alive_alarm.set_for(time.monotonic() + self._respond_timeout)
 
     def _check_alive(self) -> None:
         connection = self._connection
@@ -120,7 +120,7 @@ class Timers(Base):
 
     async def _ask_definitions(self) -> None:
         self._send_now(wire.get_properties())
-        self._definitions_alarm.by(time.monotonic() + ASK_AGAIN)
+        self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
         await self.report("Asked the server for its devices")
 
     def _expect(self, vector: PropertyVector) -> None:
@@ -130,7 +130,7 @@ class Timers(Base):
         vector._deadline = time.monotonic() + wait
         self._pending[vector.devicename, vector.name] = vector
         if self._timeout_enable:
-            self._timeout_alarm.by(vector._deadline)
+            self._timeout_alarm.set_for(vector._deadline)
 
     def _answered(self, vector: PropertyVector) -> None:
         if vector._deadline is not None:

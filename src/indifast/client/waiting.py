@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from indifast.client import events
-from indifast.client.checks import INDICheckError, step_of
+from indifast.client.commandchecks import INDICheckError, step_of
 from indifast.protocol import wire
 from indifast.protocol.numbers import getfloat
 

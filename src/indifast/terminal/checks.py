@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from indifast.client.checks import limits, number, step_of
+from indifast.client.commandchecks import limits, number, step_of
 from indifast.protocol.rules import broken, one_at_least, one_at_most
 
 __all__ = ["limits", "number", "off_step", "step_of", "stepped", "switches", "toggled"]

@@ -26,7 +26,7 @@ MOST_MESSAGES = 1000
 _Key = tuple[str | None, str | None]
 
 
-class BlobJobs:
+class BlobProcessing:
     """At most one job per vector at a time; what comes for the same vector meanwhile waits, all else goes on."""
 
     def __init__(self, client: Model) -> None:

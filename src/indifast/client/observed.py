@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 
-def watched(name: str, doc: str) -> Any:
+def observed(name: str, doc: str) -> Any:
     """A plain read-write attribute stored as `_name` whose assignment calls the owner's `_touch()`.
 
     The library's own receive path writes `_name` directly and touches once for the whole message.

@@ -1,0 +1,242 @@
+"""What vectors are, live or not, and how they stand frozen in snapshots."""
+
+from __future__ import annotations
+
+import json
+from collections import UserDict
+from datetime import datetime
+from typing import IO, Any
+
+from indifast.client.observed import observed
+from indifast.client.propertymembers import STATES, snapped
+
+
+class Vector(UserDict[str, Any]):
+    """What live vectors and their snapshots have in common: a mapping of member names to values."""
+
+    name: str
+    devicename: str
+    vectortype: str
+
+    label = observed("label", "Text for people; the name when the definition gave none.")
+    group = observed("group", "The page or tab the vector belongs to.")
+    timestamp = observed("timestamp", "UTC time of the last change, aware.")
+    message = observed("message", "The last message that came with a definition or an update of this vector.")
+    message_timestamp = observed("message_timestamp", "UTC time of that message, aware.")
+    timeout = observed("timeout", "Seconds a command may take, as announced by the driver; None for lights.")
+    enable = observed("enable", "False once the vector was deleted.")
+    user_string = observed("user_string", "Free text of the program that uses the client.")
+    itemid = observed("itemid", "The identification that `create_itemid` gave.")
+
+    def _touch(self) -> None:
+        """Something changed that a snapshot would show."""
+
+    @property
+    def state(self) -> str:
+        """Idle, Ok, Busy or Alert."""
+        state: str = self._state
+        return state
+
+    @state.setter
+    def state(self, value: str) -> None:
+        if value not in STATES:
+            raise ValueError(f"{value!r} is no state")
+        self._state = value
+
+    @property
+    def rule(self) -> str | None:
+        """OneOfMany, AtMostOne or AnyOfMany for switches, else None."""
+        return self._rule
+
+    @property
+    def perm(self) -> str | None:
+        """ro, wo or rw."""
+        return self._perm
+
+    @perm.setter
+    def perm(self, value: str) -> None:
+        self._perm = value
+        self._touch()
+
+    _snap_class: type[SnapVector]
+    _state: str
+    _rule: str | None = None
+    _perm: str | None = None
+
+    def __getitem__(self, membername: str) -> Any:
+        return self.data[membername].membervalue
+
+    def __setitem__(self, membername: str, value: Any) -> None:
+        self.data[membername].membervalue = value
+
+    def members(self) -> dict[str, Any]:
+        """The member objects by name."""
+        return self.data
+
+    def member(self, membername: str) -> Any:
+        """One member object; KeyError if there is none of this name."""
+        return self.data[membername]
+
+    def memberlabel(self, membername: str) -> str:
+        """The label of a member; KeyError if there is none of this name."""
+        label: str = self.data[membername].label
+        return label
+
+
+class Numbers:
+    """What vectors of numbers can do, live or not."""
+
+    data: dict[str, Any]
+
+    def getfloatvalue(self, membername: str) -> float:
+        """The value of a member as a float; KeyError if there is none of this name."""
+        value: float = self.data[membername].getfloatvalue()
+        return value
+
+    def getformattedvalue(self, membername: str) -> str:
+        """The value of a member as its format shows it; TypeError if the format cannot show a number."""
+        text: str = self.data[membername].getformattedvalue()
+        return text
+
+
+_HEADER = (
+    "name", "devicename", "vectortype", "_label", "_group", "_state", "_timestamp", "_message", "_message_timestamp",
+    "_timeout", "_enable", "_user_string", "_itemid", "_rule", "_perm",
+)  # fmt: skip
+
+
+class VectorRecord:
+    """A vector as it stood at one moment; never changed once made, so any number of snapshots and threads share it."""
+
+    __slots__ = ("header", "members", "snap")
+
+    def __init__(self, vector: Vector) -> None:
+        self.snap = vector._snap_class
+        self.header = {key: getattr(vector, key) for key in _HEADER}
+        self.members = [(member._snap_class, member._record()) for member in vector.data.values()]
+
+    @property
+    def enable(self) -> bool:
+        enable: bool = self.header["_enable"]
+        return enable
+
+
+class Dumping:
+    """Plain data and JSON of a snapshot."""
+
+    def dictdump(
+        self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
+    ) -> dict[str, Any]:
+        """The snapshot as plain data; BLOB content (bytes), user strings and item ids on request."""
+        raise NotImplementedError
+
+    def dumps(
+        self,
+        indent: int | str | None = None,
+        separators: tuple[str, str] | None = None,
+        inc_blob: bool = False,
+        inc_user_string: bool = False,
+        inc_itemid: bool = False,
+    ) -> str:
+        """The snapshot as JSON text; BLOB content, on request, as base64."""
+        plain = self.dictdump(inc_blob, inc_user_string, inc_itemid)
+        return json.dumps(plain, indent=indent, separators=separators, default=_json_value)
+
+    def dump(
+        self,
+        fp: IO[str],
+        indent: int | str | None = None,
+        separators: tuple[str, str] | None = None,
+        inc_blob: bool = False,
+        inc_user_string: bool = False,
+        inc_itemid: bool = False,
+    ) -> None:
+        """Write the snapshot as JSON text into a text file."""
+        fp.write(self.dumps(indent, separators, inc_blob, inc_user_string, inc_itemid))
+
+
+def _json_value(value: Any) -> str:
+    """BLOB content as base64; an item id that JSON does not know, as its text."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        from indifast._base64 import encode
+
+        return encode(value).decode("ascii")
+    return str(value)
+
+
+class SnapVector(Dumping, Vector):
+    """A vector as it stood at one moment. Its values may be changed; nothing else sees that."""
+
+    _record: VectorRecord
+    _data: dict[str, Any] | None
+
+    @classmethod
+    def _of(cls, record: VectorRecord) -> SnapVector:
+        snap = record.snap.__new__(record.snap)
+        attributes = snap.__dict__
+        attributes.update(record.header)
+        attributes["_record"] = record
+        attributes["_data"] = None
+        return snap
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The member objects by name, made when they are first asked for."""
+        data = self._data
+        if data is None:
+            data = {record["_name"]: snapped(cls, record) for cls, record in self._record.members}
+            # Of two threads that come here at once, both must get the same members.
+            data = self.__dict__.setdefault("_members", data)
+            self._data = data
+        return data
+
+    @data.setter
+    def data(self, value: dict[str, Any]) -> None:
+        self._data = value
+
+    def __copy__(self) -> SnapVector:
+        """A mapping of its own, of the same member objects."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__, _data=self.data.copy())
+        new.__dict__.pop("_members", None)
+        return new
+
+    copy = __copy__
+
+    def dictdump(
+        self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
+    ) -> dict[str, Any]:
+        """The vector as plain data."""
+        plain: dict[str, Any] = {
+            "vectortype": self.vectortype,
+            "name": self.name,
+            "devicename": self.devicename,
+            "label": self.label,
+            "enable": self.enable,
+            "message": self.message,
+            "message_timestamp": _iso(self.message_timestamp),
+            "group": self.group,
+            "state": self.state,
+            "timeout": self.timeout,
+            "timestamp": _iso(self.timestamp),
+        }
+        if self.rule:
+            plain["rule"] = self.rule
+        if self.perm:
+            plain["perm"] = self.perm
+        if inc_user_string:
+            plain["user_string"] = self.user_string
+        if inc_itemid:
+            plain["itemid"] = self.itemid
+        plain["members"] = {
+            name: member.dictdump(inc_blob, inc_user_string, inc_itemid) for name, member in self.data.items()
+        }
+        return plain
+
+
+class SnapNumberVector(Numbers, SnapVector):
+    """A vector of numbers as it stood at one moment."""
+
+
+def _iso(timestamp: datetime | None) -> str | None:
+    return timestamp.isoformat(sep="T") if timestamp is not None else None
