@@ -38,7 +38,6 @@ from indifast.client import (
     inflated,
     setBLOBVector,
     setNumberVector,
-    waiting,
 )
 from indifast.client.waiting import Until
 
@@ -312,13 +311,20 @@ def test_what_came_before_is_no_answer() -> None:
 def test_the_result_is_as_it_was_when_the_command_took_effect() -> None:
     async def main() -> None:
         async with session(NUMBERS) as (server, client):
+            snapshots = []
+
+            def take(live: Any) -> bool:
+                snapshots.append(live.snapshot())
+                return True
+
             sent = asyncio.ensure_future(
-                waiting.command(client, "D", "N", None, {}, LIMIT, ("Ok",), None, lambda live: live.snapshot())
+                client.send_newVector("D", "N", members={}, wait=True, timeout=LIMIT, accept=("Ok",), until=take)
             )
             await server.expect("newNumberVector")
             await server.send(number(3) + number(4, "Busy"))  # one read: the caller runs after both
             await client.got("Set", 2)
-            snapshot = await sent
+            await sent
+            (snapshot,) = snapshots
             assert (snapshot.state, snapshot["a"]) == ("Ok", "3") and client["D"]["N"].state == "Busy"
 
     asyncio.run(main())

@@ -31,7 +31,7 @@ def same_cost(prepare: Callable[[IPyClient, int], list[str]]) -> None:
 def take(client: IPyClient, elements: list[Any]) -> None:
     """What the receiving task does with elements that are no updates."""
     for element in elements:
-        client._receive(element, None)  # type: ignore[arg-type] # needed for pings
+        client._receiver.take(element, element)
 
 
 def definition(device: object, name: object) -> str:
@@ -77,10 +77,9 @@ def test_a_device_of_which_most_was_deleted_goes_and_comes() -> None:
 def test_a_new_device_while_many_commands_are_unanswered() -> None:
     def prepare(client: IPyClient, size: int) -> list[str]:
         take(client, Tokenizer(relay=False).feed("".join(map(definition, ["D"] * size, range(size))).encode()))
-        client._loop = asyncio.get_running_loop()
-        client._connection = object()  # type: ignore[assignment] # there is one
+        client._link.connection = object()  # type: ignore[assignment] # there is one
         for vector in client["D"].data.values():
-            client._expect(vector)
+            client._timeouts.expect(vector)
         return [definition(number, "V") for number in range(TIMES)]
 
     same_cost(prepare)
@@ -94,11 +93,11 @@ def test_what_is_enabled_follows_what_the_program_does() -> None:
     assert device.enable and client.enabledlen() == 2
     device.data["a"].enable = False
     del device.data["b"]
-    assert not device.enable and client.enabledlen() == 1 and client._any_enabled()
+    assert not device.enable and client.enabledlen() == 1 and client._model.any_enabled()
     device.data["a"].enable = True
     assert device.enable and client.enabledlen() == 2
     device.disable()
     del client["E"]
-    assert not device.enable and client.enabledlen() == 0 and not client._any_enabled()
+    assert not device.enable and client.enabledlen() == 0 and not client._model.any_enabled()
     take(client, Tokenizer(relay=False).feed(definition("E", "c").encode()))
-    assert client["E"].enable and client._any_enabled() and not client["D"].enable
+    assert client["E"].enable and client._model.any_enabled() and not client["D"].enable

@@ -17,6 +17,7 @@ from indifast._parser import Tokenizer
 from indifast.client import IPyClient
 from indifast.client.events import Message
 from indifast.client.propertymembers import BLOBMember
+from indifast.client.session import retry_delay
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_a_client_cancelled_while_it_connects_leaves_no_connection_behind() -> N
 
 def test_retries_back_off_with_jitter() -> None:
     client = IPyClient()
-    delays = [[client._retry_delay(failures) for _ in range(50)] for failures in range(1, 13)]
+    delays = [[retry_delay(client, failures) for _ in range(50)] for failures in range(1, 13)]
     assert all(delay <= 5 for delays in delays[:3] for delay in delays)
     assert len({*delays[0]}) > 1
     assert max(delays[-1]) <= 1.25 * client.retry_max
@@ -418,7 +419,7 @@ def test_bounds_on_what_a_server_can_make_the_client_keep() -> None:
             await client.got("Set")
             assert len(client) == 2
             assert len(client["D"]) == 2
-            assert len(client._early) == 100
+            assert len(client._model.early) == 100
 
     asyncio.run(scenario())
 
@@ -442,7 +443,7 @@ def test_a_slow_program_is_not_flooded() -> None:
             await client.got("Set")
             await asyncio.sleep(0.2)
             assert not flood.done()
-            assert len(client._connection.messages) < 20_000
+            assert len(client._link.connection.messages) < 20_000
             client.gate.set()
             await flood
             await client.until(lambda: len(client.seen) >= 100_000)

@@ -74,8 +74,8 @@ def test_nothing_watches_a_server_that_has_finished(monkeypatch: pytest.MonkeyPa
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>\n <!-- c -->\n')
             await client.got("Set")
             loop = asyncio.get_running_loop()
-            client._definitions_alarm.cancel()
-            assert client._connection._reader._watch is None
+            client._keepalive.clear()
+            assert client._link.connection._reader._watch is None
             assert not [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
 
     asyncio.run(main())
@@ -168,7 +168,7 @@ def test_a_server_that_reads_nothing_has_few_pings_answered() -> None:
                 await server.send(f'<pingRequest uid="{"u" * 30_000}"/>')
             await server.send('<message device="D" message="after"/>')
             await client.until(lambda: client.seen[-1].eventtype == "Message" and client.seen[-1].message == "after")
-            assert client._connection.queue.queued < SEND_LIMIT + 60_000
+            assert client._link.connection.queue.queued < SEND_LIMIT + 60_000
             assert client.stats()["not_sent"] > 0
 
     asyncio.run(main())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
-from client_support import BLOBS, NUMBERS, blob, session
+from client_support import BLOBS, NUMBERS, Recorder, blob, session
 
 LOGGER = "indifast.client.ipyclient"
 
@@ -28,8 +29,13 @@ LOGGER = "indifast.client.ipyclient"
     ],
 )
 def test_traffic(verbosity: int, expected: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    class Verbose(Recorder):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.debug_verbosity(verbosity)
+
     async def scenario() -> None:
-        async with session(NUMBERS, BLOBS, _verbose=verbosity) as (server, client):
+        async with session(NUMBERS, BLOBS, client=Verbose) as (server, client):
             await client.send_getProperties()
             await server.send(blob(b"content"))
             event = await client.got("SetBLOB")

@@ -223,10 +223,10 @@ def test_drivers_and_clients_take_the_same_definitions(case: tuple[str, str, lis
         with pytest.raises(driver_events.EventException):
             getattr(driver_events, name)(element(text))
         with pytest.raises(ParseException):
-            getattr(client_events, name)(element(text), None, client)
+            getattr(client_events, name)(element(text), None, client._problems)
         return
     heard: Any = getattr(driver_events, name)(element(text))
-    told: Any = getattr(client_events, name)(element(text), None, client)
+    told: Any = getattr(client_events, name)(element(text), None, client._problems)
     assert list(heard.memberlabels) == list(told.memberlabels) == list(expected.members)
     assert heard.state == told.state == expected.state
     if kind != "BLOB":
@@ -257,7 +257,7 @@ def test_the_short_way_of_updates_makes_the_same_of_them(case: tuple[str, str, l
     name = f"set{kind}Vector"
     client = IPyClient()
     expected = vectors.update(element(text))
-    told: Any = getattr(client_events, name)(element(text), Device(kind), client)
+    told: Any = getattr(client_events, name)(element(text), Device(kind), client._problems)
     heard: Any = getattr(driver_events, name)(element(text))
     assert told.state == heard.state == expected.state
     if kind == "BLOB":

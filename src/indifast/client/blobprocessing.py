@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from indifast.client.blobsaver import InflateError, inflate, save
+from indifast.client.events import setBLOBVector
 from indifast.client.formats import format_of
+from indifast.client.notifier import Notifier
+from indifast.client.settings import Settings
+from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
-
-if TYPE_CHECKING:
-    from indifast.client.events import setBLOBVector
-    from indifast.client.model import Model
-    from indifast.protocol.message import Routable
 
 MOST_BLOBS = 4
 """BLOB messages being worked on or waiting for another of their vector before no more is taken from the server."""
@@ -29,8 +26,10 @@ _Key = tuple[str | None, str | None]
 class BlobProcessing:
     """At most one job per vector at a time; what comes for the same vector meanwhile waits, all else goes on."""
 
-    def __init__(self, client: Model) -> None:
-        self._client = client
+    def __init__(self, settings: Settings, notifier: Notifier, wake: Callable[[], None]) -> None:
+        self._settings = settings
+        self._notifier = notifier
+        self._wake = wake
         self.running: dict[_Key, deque[Routable]] = {}
         """The vectors with a job, and the messages that wait for it."""
         self.finished: deque[tuple[setBLOBVector, list[str]]] = deque()
@@ -44,14 +43,21 @@ class BlobProcessing:
         """No more messages should be taken before a job is done."""
         return self._barrier or self._blobs >= MOST_BLOBS or self._waiting >= MOST_MESSAGES
 
+    def needed(self, event: setBLOBVector) -> bool:
+        """Whether there is anything to save or to inflate."""
+        forms = event.sizeformat.values()
+        return bool(event.data) and (
+            self._settings.BLOBfolder is not None
+            or (self._settings.inflate_blobs and any(format_of(form).packing == ".z" for _, form in forms))
+        )
+
     def start(self, event: setBLOBVector) -> None:
         """Save and inflate, in a thread."""
         self.running[event.devicename, event.vectorname] = deque()
         self._blobs += 1
-        client = self._client
-        loop = asyncio.get_running_loop()
-        arguments = (event, client.BLOBfolder, client.inflate_blobs, client.limits.blob)
-        future = loop.run_in_executor(None, _work, *arguments)
+        settings, loop = self._settings, asyncio.get_running_loop()
+        folder = None if settings.BLOBfolder is None else Path(settings.BLOBfolder)
+        future = loop.run_in_executor(None, _work, event, folder, settings.inflate_blobs, settings.limits.blob)
         epoch = self._epoch
         future.add_done_callback(lambda done: self._done(event, done, epoch))
 
@@ -60,11 +66,9 @@ class BlobProcessing:
             return
         error = future.exception()
         if error is not None:
-            text = "a BLOB of %s could not be handled"
-            self._client._faults.say(logging.ERROR, time.monotonic(), text, shown(event.vectorname), exc_info=error)
+            self._notifier.log_fault(error, "a BLOB of %s could not be handled", shown(event.vectorname))
         self.finished.append((event, [str(error)] if error else future.result()))
-        if self._client._connection is not None:
-            self._client._connection.wake()
+        self._wake()
 
     def defer(self, message: Routable, messages: deque[Routable]) -> bool:
         """True if a message must wait for a job; it has been put aside."""
@@ -81,21 +85,15 @@ class BlobProcessing:
             return True
         return False
 
-    async def take(self, messages: deque[Routable]) -> setBLOBVector | None:
-        """The event of a finished job, the model being up to date with it; what waited for it comes next."""
+    def take(self, messages: deque[Routable]) -> tuple[setBLOBVector, list[str]]:
+        """The event of a finished job, and what went wrong; what waited for it comes next."""
         event, faults = self.finished.popleft()
         waiting = self.running.pop((event.devicename, event.vectorname))
         messages.extendleft(reversed(waiting))
         self._waiting -= len(waiting)
         self._blobs -= 1 + sum(message.tag == "setBLOBVector" for message in waiting)
         self._barrier = False
-        for fault in faults:
-            self._client._counts["faults"] += 1
-            await self._client._complain(f"{shown(event.devicename)} {shown(event.vectorname)}: {fault}")
-        if not event.data or not event.vector.enable:
-            return None
-        event.vector._update(event)
-        return event
+        return event, faults
 
     def clear(self) -> None:
         """Forget everything: the connection is gone. Files being written are still finished."""

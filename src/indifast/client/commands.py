@@ -73,6 +73,19 @@ def numbers(vector: Vector, members: Mapping[str, Any], complete: bool = True) -
     return "".join(parts)
 
 
+async def send_command(
+    vector: Vector | None, timestamp: datetime | None, members: Mapping[str, Any], complete: bool
+) -> None:
+    """Send a command to a live vector; nothing where there is none."""
+    if vector is None:
+        return
+    try:
+        await vector._send(timestamp, members, complete)
+    except Exception:
+        logger.exception("%s %s: the command was not sent", vector.devicename, vector.name)
+        raise
+
+
 async def new_blobs(vector: Vector, stamp: str, members: Mapping[str, Any]) -> Wire:
     """A newBLOBVector; files are read and content is encoded in a thread."""
     given = [(vector.data[name], value) for name, value in members.items() if name in vector.data]

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from indifast.client.enabled import Names
 from indifast.client.observed import MessageDeque, observed
-from indifast.client.propertyvectors import (
-    BLOBVector,
-    LightVector,
-    NumberVector,
-    PropertyVector,
-    SwitchVector,
-    TextVector,
-)
-from indifast.client.records import changed
+from indifast.client.propertyvectors import PropertyVector
 from indifast.client.snapshot import DeviceRecord, SnapDevice, _ParentDevice
 from indifast.client.snapvectors import VectorRecord
-
-if TYPE_CHECKING:
-    from indifast.client.events import defVector
-    from indifast.client.model import Model
-
-VECTORS: dict[str, type[PropertyVector]] = {
-    "defSwitchVector": SwitchVector,
-    "defLightVector": LightVector,
-    "defTextVector": TextVector,
-    "defNumberVector": NumberVector,
-    "defBLOBVector": BLOBVector,
-}
+from indifast.client.tracking import Tracked
 
 
 class Device(_ParentDevice):
@@ -41,30 +21,33 @@ class Device(_ParentDevice):
     user_string = observed("user_string", "Free text of the program that uses the client.")
     itemid = observed("itemid", "The identification that `create_itemid` gave.")
 
-    def __init__(self, devicename: str, client: Model) -> None:
+    def __init__(self, devicename: str, devices: Tracked[DeviceRecord], enable_blob: str) -> None:
         self.devicename = devicename
-        self.data: dict[str, Any] = {}
-        self._client = client
+        self._devices = devices
+        self._vectors: Tracked[VectorRecord] = Tracked(PropertyVector._frozen)
+        self.data: dict[str, Any] = self._vectors.items
         self._user_string = ""
         self._itemid: Any = None
-        self._enableBLOB = client._initial_blob_choice(devicename)
+        self._enableBLOB = enable_blob
         self._record: DeviceRecord | None = None
-        self._vector_records: Mapping[str, VectorRecord] = {}
-        self._stale: dict[str, None] = {}  # in the order of the changes, so that new vectors keep theirs
-        self._enabled = Names()  # enabled vectors; others among them go when somebody looks
         self.messages = MessageDeque(self._touch)
 
     def __setitem__(self, propertyname: str, propertyvector: Any) -> None:
         raise KeyError("the vectors of a device come from the server")
 
+    def __delitem__(self, propertyname: str) -> None:
+        del self.data[propertyname]
+        self._vectors.forget_records()
+        self._touch()
+
     @property
     def enable(self) -> bool:
         """True if any vector of the device is enabled."""
-        return self._enabled.any(lambda name: name in self.data and self.data[name]._enable)
+        return self._vectors.any_enabled()
 
     def disable(self) -> None:
         """Disable all vectors."""
-        for name in list(self._enabled):
+        for name in list(self._vectors.enabled):
             if name in self.data:
                 self.data[name].enable = False
 
@@ -73,63 +56,43 @@ class Device(_ParentDevice):
         name = vector.name
         if self.data.get(name) is not vector:  # another one has its place
             return
-        if vector._enable:
-            self._enabled.add(name)
-            self._client._enabled.add(self.devicename)
+        if vector.enable:
+            self._vectors.enabled.add(name)
+            self._devices.enabled.add(self.devicename)
         else:
-            self._enabled.discard(name)
+            self._vectors.enabled.discard(name)
 
-    def __delitem__(self, propertyname: str) -> None:
-        del self.data[propertyname]
-        self._vector_records = {}
-        self._touch()
-
-    def _define(self, event: defVector, tag: str) -> PropertyVector:
-        """Create, renew or revive the vector that a definition describes."""
-        name = event.vectorname
-        assert name is not None
-        cls = VECTORS[tag]
-        vector: PropertyVector | None = self.data.get(name)
-        if vector is not None and type(vector) is cls:
-            if isinstance(vector, BLOBVector) and not vector._enable:
-                vector._enableBLOB = self._client._initial_blob_choice(self.devicename, name, self._enableBLOB)
-            vector._adopt(event)
-            self._note_enabled(vector)
-            return vector
-        # A vector that comes back as another type is another vector.
-        vector = cls(event)
-        if isinstance(vector, BLOBVector):
-            vector._enableBLOB = self._client._initial_blob_choice(self.devicename, name, self._enableBLOB)
-        vector._introduce()
-        self.data[name] = vector
+    def _add(self, vector: PropertyVector) -> None:
+        """A vector is new, or takes the place of another."""
+        self.data[vector.name] = vector
         self._note_enabled(vector)
-        self._touch_vector(name)
-        return vector
+        self._touch_vector(vector.name)
+
+    def _delete(self, vectorname: str | None) -> bool:
+        """A vector, or with None all of them, were deleted; False if there is none of this name."""
+        names = list(self._vectors.enabled) if vectorname is None else [vectorname]
+        vectors = [self.data[name] for name in names if name in self.data]
+        for vector in vectors:
+            vector._answered()
+            vector.enable = False
+        return bool(vectors)
 
     # -- snapshots
 
     def _touch(self) -> None:
         if self._record is not None:
             self._record = None
-            self._client._stale[self.devicename] = None
+            self._devices.changed(self.devicename)
 
     def _touch_vector(self, name: str) -> None:
-        self._stale[name] = None
+        self._vectors.changed(name)
         self._touch()
 
     def _frozen(self) -> DeviceRecord:
         """The record of the present state; only what changed is made anew."""
         record = self._record
         if record is None or len(record.vectors) != len(self.data):
-            new = {}
-            for name in self._stale:
-                if name in self.data:
-                    new[name] = self.data[name]._frozen()
-            vectors = changed(self._vector_records, new)
-            if len(vectors) != len(self.data):  # vectors were taken out
-                vectors = {name: vector._frozen() for name, vector in self.data.items()}
-            self._stale.clear()
-            self._vector_records = vectors
+            vectors: Mapping[str, VectorRecord] = self._vectors.frozen()
             record = DeviceRecord(self.devicename, tuple(self.messages), self._user_string, self._itemid, vectors)
             self._record = record
         return record

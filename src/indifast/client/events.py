@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import UserDict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 
 from indifast.client.propertymembers import STATES, SWITCH_VALUES, ParseException
@@ -33,6 +34,13 @@ def _parse_timeout(text: str | None) -> float | None:
     return seconds if seconds is not None and isfinite(seconds) else None
 
 
+class Faulty(Protocol):
+    """Is told what was left out of a message."""
+
+    def left_out(self, element: Element, nameless: int, faults: Sequence[str], /) -> None:
+        """Members without a name, so many, and sentences about other faults."""
+
+
 class Event(Received):
     """Base of what was received; `device` and `vector` are the live objects of the client's model."""
 
@@ -41,7 +49,7 @@ class Event(Received):
     vectorname: str | None
     timestamp: datetime
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
         self.device = device
         self._element = element
         self.devicename = element.device
@@ -58,8 +66,8 @@ class Message(Event):
 
     eventtype = "Message"
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
-        super().__init__(element, device, client)
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
+        super().__init__(element, device, problems)
         self.devicename, self.vectorname = speaker(element), None
         self.message = element.attrs.get("message", "")
 
@@ -90,8 +98,8 @@ class getProperties(Event):
 
     eventtype = "getProperties"
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
-        super().__init__(element, device, client)
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
+        super().__init__(element, device, problems)
         self.devicename, self.vectorname = selected(element)
 
 
@@ -103,8 +111,8 @@ class delProperty(Event):
 
     eventtype = "Delete"
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
-        super().__init__(element, device, client)
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
+        super().__init__(element, device, problems)
         self.message = element.attrs.get("message", "")
 
 
@@ -122,8 +130,8 @@ class defVector(Event, Defined, UserDict[str, Any]):
         text=str.strip,
     )
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
-        Event.__init__(self, element, device, client)
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
+        Event.__init__(self, element, device, problems)
         try:
             definition = vectors.definition(element)
         except vectors.VectorError as error:
@@ -131,7 +139,7 @@ class defVector(Event, Defined, UserDict[str, Any]):
         self._definition = definition
         self.data = self._define(definition)
         if definition.nameless or definition.faults:
-            client._left_out(element, definition.nameless, definition.faults)
+            problems.left_out(element, definition.nameless, definition.faults)
 
     def __setitem__(self, membername: str, value: Any) -> None:
         raise KeyError("the values of an event cannot be set")
@@ -158,8 +166,8 @@ class defBLOBVector(defVector):
 
     eventtype = "DefineBLOB"
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
-        super().__init__(element, device, client)
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
+        super().__init__(element, device, problems)
         self.data = {}
 
 
@@ -175,7 +183,7 @@ class setVector(Event, UserDict[str, Any]):
 
     eventtype = "Set"
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
         # The receive path: written for few operations. `values()` gives the stripped texts by member name.
         attrs = element.attrs
         self._element = element
@@ -194,24 +202,24 @@ class setVector(Event, UserDict[str, Any]):
         timeout = get("timeout")
         self.timeout = None if timeout is None else _parse_timeout(timeout)
         self.timestamp = parse_timestamp(get("timestamp")) or datetime.now(UTC)
-        self._read(element, client)
+        self._read(element, problems)
 
     _vectortype: str
 
-    def _read(self, element: Element, client: Any) -> None:
+    def _read(self, element: Element, problems: Faulty) -> None:
         self.data = values = element.values()
         allowed = self._allowed
         if allowed is not None:
             for value in values.values():
                 if value not in allowed:
-                    self._mend(element, client)
+                    self._mend(element, problems)
                     break
 
-    def _mend(self, element: Element, client: Any) -> None:
+    def _mend(self, element: Element, problems: Faulty) -> None:
         """Leave out what can't be read: `protocol.vectors` decides, and is not asked as long as all is well."""
         faults: list[str] = []
         self.data = vectors.readable(self._vectortype.removesuffix("Vector"), self.data, faults)
-        client._left_out(element, 0, faults)
+        problems.left_out(element, 0, faults)
 
     _allowed: frozenset[str] | None = None
 
@@ -237,18 +245,18 @@ class setNumberVector(setVector):
 
     _vectortype = "NumberVector"
 
-    def _read(self, element: Element, client: Any) -> None:
+    def _read(self, element: Element, problems: Faulty) -> None:
         self.data = values = element.values()
         try:
             self._floats = list(map(float, values.values()))  # what `float` reads, `read_number` reads alike
         except ValueError:
-            self._mend(element, client)
+            self._mend(element, problems)
             numbers = map(read_number, self.data.values())
             self._floats = [number for number in numbers if number is not None]
 
-    def _mend(self, element: Element, client: Any) -> None:
+    def _mend(self, element: Element, problems: Faulty) -> None:
         if any(read_number(text) is None for text in self.data.values()):  # and not sexagesimal only
-            super()._mend(element, client)
+            super()._mend(element, problems)
 
 
 class setLightVector(setVector):
@@ -257,8 +265,8 @@ class setLightVector(setVector):
     _vectortype = "LightVector"
     _allowed = STATES
 
-    def __init__(self, element: Element, device: Any, client: Any) -> None:
-        super().__init__(element, device, client)
+    def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
+        super().__init__(element, device, problems)
         self.timeout = None
 
 
@@ -271,10 +279,11 @@ class setBLOBVector(setVector):
     eventtype = "SetBLOB"
     _vectortype = "BLOBVector"
 
-    def _read(self, element: Element, client: Any) -> None:
+    def _read(self, element: Element, problems: Faulty) -> None:
         self.data = {}
         self.sizeformat: dict[str, tuple[int, str]] = {}
         self._filenames: dict[str, str] = {}
+        self._keep = True
         for member in element.members:
             if member.name:
                 self.data[member.name] = content = member.data

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from indifast.client import events, waiting
+from indifast.client import events
+from indifast.client.blobrequests import BlobRequests
 from indifast.client.formats import Kind, fits_image, format_of, image, inflated, raw_pixels
+from indifast.client.lifecycle import Lifecycle
+from indifast.client.streams import Stream
+from indifast.client.watchers import Watchers
 
 if TYPE_CHECKING:
     import numpy
-
-    from indifast.client.ipyclient import IPyClient
 
 
 class Frame:
@@ -147,7 +147,7 @@ class _Newest(OrderedDict[tuple[str, str], Frame]):
         return self.popitem(last=False)[1]
 
 
-class FrameStream(waiting.Stream[Frame]):
+class FrameStream(Stream[Frame]):
     """The BLOBs of a device, or of one vector of it, as an asynchronous iterator, from the moment it was made.
 
     The device is told that BLOBs are wanted (`Also`), now or as soon as it is defined, again after a restart of its
@@ -163,9 +163,21 @@ class FrameStream(waiting.Stream[Frame]):
     """
 
     def __init__(
-        self, client: IPyClient, device: str, vector: str | None, *, keep: bool, newest: bool, queue: int
+        self,
+        watchers: Watchers,
+        lifecycle: Lifecycle,
+        blobs: BlobRequests,
+        counts: Counter[str],
+        device: str,
+        vector: str | None,
+        *,
+        keep: bool = True,
+        newest: bool = False,
+        queue: int = 2,
     ) -> None:
-        super().__init__(client)
+        super().__init__(watchers, lifecycle)
+        self._blobs = blobs
+        self._counts = counts
         self._device = device
         self._vector = vector
         self._keep = keep
@@ -174,17 +186,15 @@ class FrameStream(waiting.Stream[Frame]):
             self._waiting = _Newest()
         self._most = max(1, queue)
         self._out: Frame | None = None
-        waiting.attach(client, self)
+        watchers.attach(self)
         if not keep:
-            client._not_kept[device, vector] = client._not_kept.get((device, vector), 0) + 1
-        known = client.data.get(device)
-        if known is not None:
-            for blobs in known.data.values():
-                self._want(blobs)
+            blobs.unkeep(device, vector)
+        for known in blobs.known(device):
+            self._want(known)
 
     def _want(self, vector: Any) -> None:
-        if vector.vectortype == "BLOBVector" and vector.enable and self._vector in (None, vector.name):
-            self._client._want_blobs(vector)
+        if self._vector in (None, vector.name):
+            self._blobs.want(vector)
 
     @property
     def holding(self) -> bool:  # type: ignore[override]
@@ -210,20 +220,20 @@ class FrameStream(waiting.Stream[Frame]):
     def _add(self, frame: Frame) -> None:
         waited = len(self._waiting)
         self._waiting.append(frame)
-        self._client._counts["frames_replaced"] += waited + 1 - len(self._waiting)
+        self._counts["frames_replaced"] += waited + 1 - len(self._waiting)
 
     async def __anext__(self) -> Frame:
         out, self._out = self._out, None
         if out is not None:
             out.release()
             out = None
-            waiting.wake(self._client)
+            self._watchers.wake()
         await self._arrival()
         frame = self._waiting.popleft()
         if not self._keep:
             self._out = frame
         else:
-            waiting.wake(self._client)
+            self._watchers.wake()
         return frame
 
     def close(self) -> None:
@@ -233,7 +243,7 @@ class FrameStream(waiting.Stream[Frame]):
         self._open = False
         self._waiting.clear()
         self._detach()
-        waiting.wake(self._client)
+        self._watchers.wake()
         self._wake()
 
     _attached = True
@@ -241,53 +251,9 @@ class FrameStream(waiting.Stream[Frame]):
     def _detach(self) -> None:
         if self._attached:
             self._attached = False
-            waiting.detach(self._client, self)
+            self._watchers.detach(self)
             if not self._keep:
-                key = self._device, self._vector
-                self._client._not_kept[key] -= 1
-                if not self._client._not_kept[key]:
-                    del self._client._not_kept[key]
+                self._blobs.keep(self._device, self._vector)
 
     def __del__(self) -> None:
         self._detach()
-
-
-async def expose(
-    client: IPyClient,
-    device: str,
-    seconds: float,
-    *,
-    vector: str = "CCD1",
-    exposure: str = "CCD_EXPOSURE",
-    timeout: float = 60.0,
-) -> Frame:
-    """Take one exposure of `seconds` and return its frame.
-
-    `vector` is the BLOB vector that brings it, `exposure` the number vector whose first member takes the seconds. The
-    camera must be connected. Raises waiting.INDIAlert if the exposure fails, waiting.INDIDeleted if the camera goes,
-    ConnectionError if the connection is lost, TimeoutError `timeout` seconds after the exposure should have ended.
-    """
-    await client.wait_for(device, exposure, timeout=timeout)
-    await client.wait_for(device, vector, timeout=timeout)
-    numbers = client.data[device].data[exposure]
-    alerted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    stream = FrameStream(client, device, vector, keep=True, newest=False, queue=2)
-    watch = waiting.AlertWatch(client, device, exposure, (vector,), alerted)
-    began = time.monotonic()
-    taken = asyncio.ensure_future(stream.__anext__())
-    try:
-        await client.send_newVector(device, exposure, members={next(iter(numbers)): seconds})
-        limit = seconds + timeout - (time.monotonic() - began)
-        await asyncio.wait((taken, alerted), timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-        if taken.done():
-            return taken.result()
-        if alerted.done():
-            alerted.result()
-        why = why_no_frames(client.data.get(device))
-        sentence = f"{device}: no frame {timeout:g} s after an exposure of {seconds:g} s"
-        raise TimeoutError(f"{sentence}: {why}" if why else sentence)
-    finally:
-        taken.cancel()
-        watch.close()
-        alerted.cancel()
-        stream.close()

@@ -5,60 +5,59 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl as ssl_module
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections import Counter, UserDict, deque
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
-from indifast.client import commands, events, frames, waiting
-from indifast.client.base import told_of
+from indifast.client.blobchoices import BlobChoices
+from indifast.client.blobrequests import BlobRequests
 from indifast.client.commandchecks import check_command
-from indifast.client.connection import Connection, open_stream, writable
+from indifast.client.commands import send_command
+from indifast.client.commandsender import CommandSender
 from indifast.client.device import Device
-from indifast.client.model import DEF_EVENTS, DEFTAGS, SET_EVENTS, Model
-from indifast.client.propertymembers import ParseException
-from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice
+from indifast.client.exposing import Exposing
+from indifast.client.frames import Frame, FrameStream
+from indifast.client.keepalive import KeepAlive
+from indifast.client.lifecycle import Lifecycle
+from indifast.client.link import Link
+from indifast.client.model import DEFTAGS, Model
+from indifast.client.notifier import Notifier
+from indifast.client.problems import Problems
+from indifast.client.receiver import Receiver
+from indifast.client.session import Session
+from indifast.client.settings import Settings
+from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice, vector_state
+from indifast.client.streams import EventStream
+from indifast.client.timeouts import Timeouts
+from indifast.client.trace import Trace
+from indifast.client.waiting import Until, Waits
+from indifast.client.watchers import Watchers
 from indifast.protocol import wire
-from indifast.protocol.backoff import pause_after, varied
 from indifast.protocol.message import Wire
-from indifast.protocol.shown import shown
-
-if TYPE_CHECKING:
-    from xml.etree import ElementTree
-
-    from indifast._parser import Element
-    from indifast.client.frames import Frame
-    from indifast.protocol.message import Routable
-    from indifast.transport.stream import Stream
+from indifast.protocol.vocabulary import BLOB_POLICIES
 
 __all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
 
 logger = logging.getLogger(__name__)
 
+COUNTS = (
+    "connections", "received", "received_bytes", "sent", "refused", "left_out", "skipped", "skipped_bytes", "unknown",
+    "failed", "faults", "frames_replaced", "not_sent", "timeouts", "warnings_left_out",
+)  # fmt: skip
 
-class IPyClient(Model):
+
+class IPyClient(Settings, UserDict[str, Any]):
     """A client of an INDI server: a mapping of device names to devices.
 
     Subclass it, override `rxevent` (and `hardware` for a task of your own), and run `asyncrun()`; or use it as an
     asynchronous context manager. `indihost` is a host name or address, or a Unix socket: a path, or `unix:PATH`. `ssl`
     is True or an `ssl.SSLContext` for TLS. All other keywords are kept in `clientdata`.
 
-    The attributes below may be changed at any time; those about connecting count from the next attempt.
+    The attributes of `Settings` may be changed at any time; those about connecting count from the next attempt.
     """
-
-    connect_timeout: float = 10.0
-    """Seconds for the server to take the connection."""
-    retry_min: float = 1.0
-    """Seconds, about, before the first attempt to connect again."""
-    retry_max: float = 30.0
-    """Seconds, about, between attempts at most: the time doubles from `retry_min`, varied at random by a quarter."""
-    grace: float = 2.0
-    """Seconds that `hardware` and a running `rxevent` get after `shutdown` before they are cancelled."""
-    reconnect: bool = True
-    """Connect again after a failure. If False, `asyncrun` raises the OSError that ended the attempt or the connection.
-    """
-    check_before_send: bool = False
-    """`send_newVector` checks permission, range and rule first, as with its keyword `check=True`."""
 
     def __init__(
         self,
@@ -68,19 +67,55 @@ class IPyClient(Model):
         ssl: ssl_module.SSLContext | bool | None = None,
         **clientdata: Any,
     ) -> None:
-        super().__init__()
         self.indihost = indihost
         self.indiport = indiport
         self.ssl = ssl
         self.clientdata = clientdata
-        self.stopped = asyncio.Event()
+        self.user_string = ""
+        self._itemid = 0
         self._run: asyncio.Task[None] | None = None
         self._running = False
 
-    # -- running
+        # The parts, each of which knows some of those above it. `self` is the settings, and the program.
+        self._counts: Counter[str] = Counter()
+        self._trace = Trace(logger)
+        self._lifecycle = lifecycle = Lifecycle()
+        self._link = link = Link(lifecycle, self._counts, self._trace)
+        self._watchers = watchers = Watchers(link.wake)
+        self._notifier = notifier = Notifier(self, self, watchers, self._note, link.wake)
+        self._problems = Problems(self, self._counts, notifier.complain_soon)
+        self._timeouts = Timeouts(self, lifecycle, notifier, self._counts)
+        self._choices = BlobChoices(self)
+        sender = CommandSender(link, self._timeouts, notifier)
+        self._model = model = Model(self, self, sender, self._choices, self._problems, self._counts)
+        self._keepalive = KeepAlive(self, self, lifecycle, link, model)
+        self._blob_requests = BlobRequests(self, lifecycle, link, model, self._choices)
+        self._receiver = Receiver(
+            self, self, lifecycle, link, model, notifier, watchers, self._problems, self._keepalive,
+            self._blob_requests, self._counts, self._trace,
+        )  # fmt: skip
+        self._session = Session(
+            self, self, lifecycle, link, model, notifier, watchers, self._receiver, self._keepalive, self._timeouts,
+            self._blob_requests, self._counts,
+        )  # fmt: skip
+        self._waits = Waits(self, lifecycle, link, model, watchers)
+        self._exposing = Exposing(model, watchers, self._waits, self._frames, self._command)
+        self.data = model.devices
+
+    # -- what programs override
+
+    async def rxevent(self, event: Any) -> None:
+        """Called with every event; override it. While it runs, nothing more is read."""
 
     async def hardware(self) -> None:
         """A task of the program's own, started with `asyncrun`; override it."""
+
+    def create_itemid(self, devicename: str = "", vectorname: str = "", membername: str = "", **kwargs: Any) -> Any:
+        """An identification for a device, vector or member that is new to the client; by default 1, 2, 3 …"""
+        self._itemid += 1
+        return self._itemid
+
+    # -- running
 
     async def asyncrun(self) -> None:
         """Connect, and connect again whenever the connection is lost, until `shutdown` is called.
@@ -90,46 +125,38 @@ class IPyClient(Model):
         """
         if self._running:
             raise RuntimeError("this client is running already")
-        self._prepare()
-        self._stop_asked = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        if self._stopping:
+        lifecycle, loop = self._lifecycle, asyncio.get_running_loop()
+        lifecycle.prepare()
+        lifecycle.begin()
+        if lifecycle.stopping:
             self._ended()
             return
         self._running = True
-        comms = self._loop.create_task(self._comms(), name="indifast client")
-        hardware = self._loop.create_task(self.hardware(), name="indifast client hardware")
-        stop = self._loop.create_task(self._stop_asked.wait())
-        tasks = {comms, hardware, stop}
+        session = loop.create_task(self._session.run(), name="indifast client")
+        hardware = loop.create_task(self.hardware(), name="indifast client hardware")
+        stop = loop.create_task(lifecycle.stop_asked())
+        tasks = {session, hardware, stop}
         try:
             waited = set(tasks)
-            while not (comms.done() or stop.done() or (hardware.done() and _failed(hardware))):
+            while not (session.done() or stop.done() or (hardware.done() and _failed(hardware))):
                 waited = {task for task in waited if not task.done()}
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            self._stopping = True
-            self._stop_now()
-            await asyncio.wait((comms, hardware), timeout=self.grace)
+            lifecycle.stop_now()
+            await asyncio.wait((session, hardware), timeout=self.grace)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._running = False
             self._ended()
-        for task in (hardware, comms):
+        for task in (hardware, session):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
-    def _prepare(self) -> None:
-        """Another run is to begin: what the one before was told is over. A `shutdown` from now on counts."""
-        if self.stopped.is_set():
-            self.stopped.clear()
-            self._stopping = False
-
     def _ended(self) -> None:
         """The run is over."""
-        self._stopping = True
-        self.stopped.set()
-        self._notify_watchers(None)
+        self._lifecycle.end()
+        self._watchers.notify(None)
 
     def shutdown(self) -> None:
         """Stop: `asyncrun` will close the connection and return. May be called from any thread."""
@@ -137,7 +164,7 @@ class IPyClient(Model):
 
     async def __aenter__(self) -> IPyClient:
         """Run in the background while the block runs. Wait for `ready()` before using devices."""
-        self._prepare()
+        self._lifecycle.prepare()
         self._run = asyncio.get_running_loop().create_task(self.asyncrun(), name="indifast client run")
         return self
 
@@ -147,239 +174,256 @@ class IPyClient(Model):
         self.shutdown()
         await run
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, Stream]) -> Stream | None:
-        """The result, or None once the client is to stop."""
-        assert self._stop_asked is not None
-        task = asyncio.get_running_loop().create_task(work)
-        stop = asyncio.get_running_loop().create_task(self._stop_asked.wait())
-        taken = False
-        try:
-            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-            taken = task.done()
-            return task.result() if taken else None
-        finally:
-            stop.cancel()
-            if not taken:
-                task.cancel()
-                task.add_done_callback(_let_go)  # a cancellation may have come together with the stream
+    @property
+    def stopped(self) -> asyncio.Event:
+        """Set when `asyncrun` has ended."""
+        return self._lifecycle.stopped
 
-    async def _comms(self) -> None:
-        """Connect, serve the connection, and again."""
-        where = f"{self.indihost}:{self.indiport}"
-        failures = 0
-        while not self._stopping:
-            where = f"{self.indihost}:{self.indiport}"
-            self.tx_timer = None
-            self.idle_timer = time.monotonic()
-            await self.warning(f"Attempting to connect to {where}")
-            try:
-                stream = await self._unless_stopped(
-                    open_stream(self.indihost, self.indiport, self.connect_timeout, self.ssl)
-                )
-            except OSError as error:
-                failure, reason = error, str(error)
-            except Exception as error:
-                logger.exception("%s: the attempt to connect failed", where)
-                reason = f"{type(error).__name__}: {error}"
-                failure = ConnectionError(reason)
-            else:
-                if stream is None:
-                    return
-                began = time.monotonic()
-                reason = await self._session(stream, where)
-                failure = ConnectionError(f"the connection to {where} has ended: {reason}")
-                if time.monotonic() - began > self.retry_max:
-                    failures = 0
-            if self.stop:
-                return
-            if not self.reconnect:
-                raise failure
-            failures += 1
-            delay = self._retry_delay(failures)
-            await self.warning(f"Connection to {where} failed ({reason}), trying again in {delay:.1f} s")
-            await self._pause(delay)
+    @property
+    def stop(self) -> bool:
+        """True after `shutdown`, and when `asyncrun` has ended."""
+        return self._lifecycle.stopping
 
-    def _retry_delay(self, failures: int) -> float:
-        """Seconds until the next attempt, after so many in a row that failed."""
-        return varied(pause_after(failures, self.retry_min, self.retry_max))
+    @property
+    def _stop(self) -> bool:
+        """The same, for programs that write `while not self._stop`."""
+        return self._lifecycle.stopping
 
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, but not beyond `shutdown`."""
-        assert self._stop_asked is not None
-        stop = asyncio.get_running_loop().create_task(self._stop_asked.wait())
-        try:
-            await asyncio.wait((stop,), timeout=seconds)
-        finally:
-            stop.cancel()
+    @_stop.setter
+    def _stop(self, value: bool) -> None:
+        if value:
+            self._lifecycle.stop()
+        else:
+            self._lifecycle.stopping = False
 
-    async def _session(self, stream: Stream, where: str) -> str:
-        """One connection from its beginning to its end; returns why it ended."""
-        connection = Connection(stream, self.limits, self._on_receive, self._on_skip, self._on_refuse)
-        self._forget()
-        self._connection = connection
-        self._connected = True
-        self._counts["connections"] += 1
-        try:
-            await self.warning(f"Connected to {where}")
-            await self._tell(events.ConnectionMade())
-            connection.start()
-            await self._ask_definitions()
-            await self._pump(connection)
-            self._quieten()
-            await self.warning(f"Connection to {where} closed")
-            await self._tell(events.ConnectionLost())
-        finally:
-            self._quieten()
-            connection.close()
-            self._connection = None
-            self._counts["received"] += connection.received
-            self._counts["received_bytes"] += connection.received_bytes
-            self._connected = False
-            self._remember_user_strings()
-            self._forget()
-            self._notify_watchers(None)
-        return connection.reason
+    @property
+    def connected(self) -> bool:
+        """True from the moment the server took the connection until it is closed and the devices are gone."""
+        return self._link.connected
 
-    def _quieten(self) -> None:
-        """Stop everything that goes with the connection."""
-        self._alive_alarm.cancel()
-        self._timeout_alarm.cancel()
-        self._definitions_alarm.cancel()
-        self._burst_alarm.cancel()
-        self._pending.clear()
-        self._jobs.clear()
-        for task in self._tasks:
-            task.cancel()
+    # -- what is known
 
-    # -- what comes from the server
+    def __setitem__(self, devicename: str, device: Any) -> None:
+        raise KeyError("the devices of a client come from the server")
 
-    def _on_skip(self, reason: str, nbytes: int, excerpt: bytes) -> None:
-        """The tokenizer left out something that is no message; the program is told from the receiving task."""
-        self._counts["skipped"] += 1
-        self._counts["skipped_bytes"] += nbytes
-        self._complain_soon(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
+    @property
+    def messages(self) -> deque[tuple[datetime, str]]:
+        """The newest messages of the server as a whole, and of the client itself, newest first."""
+        return self._model.messages
 
-    def _on_refuse(self, text: str) -> None:
-        """A message has come with BLOBs that are not taken."""
-        self._counts["refused"] += 1
-        self._complain_soon(text)
+    @messages.setter
+    def messages(self, value: deque[tuple[datetime, str]]) -> None:
+        self._model.messages = value
 
-    async def _pump(self, connection: Connection) -> None:
-        """Take what is received, message by message, until the connection or the client ends."""
-        jobs = self._jobs
-        while not self.stop:
-            if jobs.finished:
-                await self._tell_finished(connection)
-            elif self._unsaid:
-                await self._complain(self._unsaid.popleft())
-            elif jobs.full():
-                await connection.hold()
-            elif connection.messages:
-                await self._take_waiting(connection)
-            elif connection.lost and not jobs.running:
-                return
-            else:
-                await connection.wait()
+    def _note(self, timestamp: datetime, text: str) -> None:
+        self._model.note(timestamp, text)
 
-    async def _tell_finished(self, connection: Connection) -> None:
-        """A BLOB that was worked on in a thread is ready."""
-        event = await self._jobs.take(connection.messages)
-        if event is not None:
-            await self._tell(event)
+    @property
+    def problems(self) -> dict[tuple[str, str], str]:
+        """What is wrong with what the server says, since the connection was made: a sentence by device and property."""
+        return self._problems.known
 
-    async def _take_waiting(self, connection: Connection) -> None:
-        """Take the messages that wait, until something has to come before the next one.
+    def enabledlen(self) -> int:
+        """Number of devices that have an enabled vector."""
+        return sum(device.enable for device in self.data.values())
 
-        The receive path: no coroutine for a message but `rxevent`, unless there is something special about it.
+    def get_vector_state(self, devicename: str, vectorname: str) -> str | None:
+        """The state of a vector, also of one that was deleted; None if there is none of these names."""
+        return vector_state(self.data, devicename, vectorname)
+
+    @property
+    def user_string_dict(self) -> dict[tuple[str, str | None, str | None], str]:
+        """The free texts of devices, vectors and members, known already or not."""
+        return self._model.user_strings
+
+    @user_string_dict.setter
+    def user_string_dict(self, value: dict[tuple[str, str | None, str | None], str]) -> None:
+        self._model.user_strings = value
+
+    def set_user_string(
+        self, devicename: str, vectorname: str | None, membername: str | None, user_string: str = ""
+    ) -> None:
+        """Set the free text of a device, vector or member, known already or not."""
+        self._model.set_user_string(devicename, vectorname, membername, user_string)
+
+    def get_user_string(self, devicename: str, vectorname: str | None, membername: str | None) -> str | None:
+        """The free text of a device, vector or member; None if there is none."""
+        return self._model.user_string(devicename, vectorname, membername)
+
+    def snapshot(self) -> Snap:
+        """Everything as it stands now, safe to hand to another thread. Costs what changed since the last snapshot."""
+        records = self._model.records()
+        return Snap._of(self.indihost, self.indiport, self.connected, list(self.messages), self.user_string, records)
+
+    # -- notices, counts, the log
+
+    async def report(self, message: str) -> None:
+        """Log a text at INFO and, unless `enable_reports` is off, hand it to the program as a message."""
+        await self._notifier.report(message)
+
+    async def warning(self, message: str) -> None:
+        """Log a text at WARNING and hand it to the program as a message."""
+        await self._notifier.warning(message)
+
+    def debug_verbosity(self, verbose: int) -> None:
+        """What the DEBUG log says of the traffic: 0 nothing, 1 start tags, 2 all but BLOB content, 3 all."""
+        if verbose not in (0, 1, 2, 3):
+            raise ValueError("the verbosity is 0, 1, 2 or 3")
+        self._trace.verbosity = verbose
+
+    def stats(self) -> dict[str, int]:
+        """Counts since the client was made: what came and went, and whatever was refused, skipped or dropped.
+
+        `connections`; `received`, `received_bytes`, `sent` messages; `refused` messages that say what they may not,
+        `left_out` members of others (without a name, or with a value that can't be read and has a default then),
+        `skipped` pieces and `skipped_bytes` that are no messages, `unknown` messages about devices that were never
+        defined, `failed` messages that could not be handled, `faults` of BLOBs that were not saved or inflated,
+        `frames_replaced` by newer ones, `not_sent` messages while there was no connection and answers to pings while
+        the server read nothing, `timeouts` of vectors, and `warnings_left_out` of those that told of all this.
         """
-        messages, jobs = connection.messages, self._jobs
-        tracing = self._verbose and logger.isEnabledFor(logging.DEBUG)
-        while messages and not self._stopping:
-            message = messages.popleft()
-            if jobs.running and jobs.defer(message, messages):
-                if jobs.full():
-                    return
-                continue
-            if self.on_message is not None:
-                self._show(message)
-            element = message.element()
-            event = None
-            try:
-                event = self._take_in(message, element, connection)
-            except Exception as error:
-                await self._refuse(element, error)
-            if event is not None:
-                if self._watchers:
-                    self._notify_watchers(event)
-                try:
-                    await self.rxevent(event)
-                except Exception as error:
-                    self._log_fault(error, "Error in rxevent, handling %s", event.eventtype)
-                event = None  # a BLOB must not outlive its event
-                if self._early and element.tag in DEF_EVENTS:
-                    await self._tell_early(element.device)
-                if self._watchers:
-                    await self._hold(connection)
-            if tracing:
-                self._trace.received(element, self._verbose)
-            del message, element  # nor these
-            if jobs.finished or self._unsaid:
+        connection = self._link.connection
+        counts = dict.fromkeys(COUNTS, 0) | dict(self._counts)
+        counts["warnings_left_out"] = self._notifier.left_out
+        if connection is not None:
+            counts["received"] += connection.received
+            counts["received_bytes"] += connection.received_bytes
+        return counts
+
+    # -- time-outs
+
+    @property
+    def idle_timer(self) -> float:
+        """When something was last sent or received, in the seconds of `time.monotonic()`."""
+        return self._link.last_traffic
+
+    @idle_timer.setter
+    def idle_timer(self, value: float) -> None:
+        self._link.last_traffic = value
+
+    @property
+    def tx_timer(self) -> float | None:
+        """When the first of what the server has not answered was sent; None: it has said something since."""
+        return self._link.unanswered_since
+
+    @tx_timer.setter
+    def tx_timer(self, value: float | None) -> None:
+        self._link.unanswered_since = value
+
+    @property
+    def timeout_enable(self) -> bool:
+        """Whether vectors time out, a silent connection is probed, and a dead one is given up."""
+        return self._timeout_enable
+
+    @timeout_enable.setter
+    def timeout_enable(self, value: bool) -> None:
+        self._timeout_enable = value
+        self._lifecycle.call_soon(self._arm)
+
+    @property
+    def idle_timeout(self) -> float:
+        """Seconds without traffic after which the server is asked for its definitions again."""
+        return self._idle_timeout
+
+    @idle_timeout.setter
+    def idle_timeout(self, value: float) -> None:
+        self._idle_timeout = value
+        self._lifecycle.call_soon(self._arm)
+
+    @property
+    def respond_timeout(self) -> float:
+        """Seconds without any answer to what was sent after which the connection is given up."""
+        return self._respond_timeout
+
+    @respond_timeout.setter
+    def respond_timeout(self, value: float) -> None:
+        self._respond_timeout = value
+        self._lifecycle.call_soon(self._arm)
+
+    _timeout_enable = Settings.timeout_enable
+    _idle_timeout = Settings.idle_timeout
+    _respond_timeout = Settings.respond_timeout
+
+    def set_vector_timeouts(
+        self,
+        timeout_enable: bool | None = None,
+        timeout_min: float | None = None,
+        timeout_max: float | None = None,
+    ) -> None:
+        """Change the bounds of the vectors' time-outs, in seconds; the others follow the largest."""
+        if timeout_min is not None:
+            self.vector_timeout_min = timeout_min
+        if timeout_max is not None:
+            self.vector_timeout_max = timeout_max
+            self.idle_timeout = 2 * timeout_max
+            self.respond_timeout = 4 * timeout_max
+        if timeout_enable is not None:
+            self.timeout_enable = timeout_enable
+
+    def _arm(self) -> None:
+        self._keepalive.arm()
+        self._timeouts.arm()
+
+    # -- BLOBs
+
+    @property
+    def enableBLOBdefault(self) -> str:
+        """Never, Also or Only: what devices that are new to the client are told. Other values are ignored."""
+        return self._enableBLOBdefault
+
+    @enableBLOBdefault.setter
+    def enableBLOBdefault(self, value: str) -> None:
+        if value in BLOB_POLICIES:
+            self._enableBLOBdefault = value
+
+    _enableBLOBdefault = Settings.enableBLOBdefault
+
+    @property
+    def BLOBfolder(self) -> Path | None:
+        """The folder that received BLOBs are saved to, or None.
+
+        Setting a folder asks for the BLOBs of all devices, setting None goes back to `enableBLOBdefault`. KeyError for
+        what is not an existing folder.
+        """
+        return self._BLOBfolder
+
+    @BLOBfolder.setter
+    def BLOBfolder(self, value: str | Path | None) -> None:
+        if not value:
+            if self._BLOBfolder is None:
                 return
-
-    async def _refuse(self, element: Element, error: Exception) -> None:
-        """An element can't be taken into the model: that costs this one only."""
-        if not isinstance(error, ParseException):
-            self._counts["failed"] += 1
-            self._log_fault(error, "An element could not be handled: %s %s", element.tag, shown(element.name))
+            self._BLOBfolder = None
+            self._blob_requests.want_all(self.enableBLOBdefault)
             return
-        self._counts["refused"] += 1
-        if not isinstance(error, events.UndefinedError):
-            self._is_new_problem(element, str(error))
-        await self._complain(told_of(element, str(error)))
+        folder = Path(value).expanduser().resolve() if isinstance(value, str) else value
+        if not folder.is_dir():
+            raise KeyError(f"the BLOB folder {str(folder)!r} is not an existing folder")
+        self._BLOBfolder = folder
+        self._blob_requests.want_all("Also")
 
-    def _take_in(self, message: Routable, element: Element, connection: Connection) -> Any:
-        """Take a message into the model; returns its event, or None if the program need not know (yet)."""
-        cls = SET_EVENTS.get(element.tag)
-        if cls is None:
-            return self._receive(element, connection)
-        device = self.data.get(element.device or "")
-        if device is None:
-            self._counts["unknown"] += 1
-            return None
-        event = cls(element, device, self)
-        if cls is events.setBLOBVector:
-            return self._receive_blobs(message, event)
-        event.vector._update(event)
-        return event
+    _BLOBfolder: Path | None = None
 
-    def _show(self, message: Routable) -> None:
-        """Hand a message on as it came, before anything is made of it; what `on_message` raises is logged."""
-        assert self.on_message is not None
-        try:
-            self.on_message(writable(message))
-        except Exception as error:
-            self._log_fault(error, "Error in on_message, handling %s", message.tag)
+    async def send_enableBLOB(self, value: str, devicename: str, vectorname: str | None = None) -> None:
+        """Say whether BLOBs of a device, or of one vector, are wanted: Never, Also or Only.
 
-    async def _hold(self, connection: Connection) -> None:
-        """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""
-        while not self._stopping and not connection.lost and self._held():
-            await connection.hold()
+        The choice is kept, also over a reconnection. Nothing happens for what is unknown, disabled or has no BLOBs.
+        """
+        await self._blob_requests.send(value, devicename, vectorname)
 
-    def _held(self) -> bool:
-        watchers = [watcher for reference in self._watchers if (watcher := reference()) is not None]
-        return any(watcher.holding for watcher in watchers) and not any(watcher.urgent for watcher in watchers)
+    async def resend_enableBLOB(self, devicename: str, vectorname: str | None = None) -> None:
+        """Say again what was last said of a device's BLOBs, or of one vector's."""
+        await self._blob_requests.resend(devicename, vectorname)
 
     # -- what goes to the server
 
     async def send(self, xmldata: ElementTree.Element) -> None:
         """Send an element; dropped while not connected or stopping. TypeError if it cannot be written as XML."""
-        if self._can_send:
+        if self._link.can_send:
             data = wire.tree(xmldata).encode()
-            await self._transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
+            await self._link.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
         """Ask for the definitions of everything, of a device, or of one vector of it."""
-        await self._transmit(wire.get_properties(devicename, vectorname if devicename else None))
+        await self._link.transmit(wire.get_properties(devicename, vectorname if devicename else None))
 
     async def send_newVector(
         self,
@@ -391,7 +435,7 @@ class IPyClient(Model):
         wait: bool = False,
         timeout: float | None = None,
         accept: Iterable[str] = ("Ok", "Idle"),
-        until: waiting.Until = None,
+        until: Until = None,
         check: bool | None = None,
         complete: bool = True,
     ) -> Any:
@@ -402,48 +446,32 @@ class IPyClient(Model):
         is sent than was given.
 
         With `wait`, return the vector at the first update received after sending that has a state of `accept` and
-        fulfils `until`; see `waiting.command`. INDIAlert at an update with Alert, TimeoutError after `timeout`
+        fulfils `until`; see `Waits.command`. INDIAlert at an update with Alert, TimeoutError after `timeout`
         seconds, both with the vector's last message; INDIDeleted when the vector or its device goes. With `check`,
         raise INDICheckError before sending what the vector cannot take.
         """
-        self._check(devicename, vectorname, members, check, complete)
+        vector = self._model.find(devicename, vectorname or "")
+        if check if check is not None else self.check_before_send:
+            check_command(devicename, vectorname, vector, members, complete)
         if wait:
-            return await waiting.command(
-                self, devicename, vectorname, timestamp, members, timeout, accept, until, complete=complete
+            return await self._waits.command(
+                devicename, vectorname, timestamp, members, timeout, accept, until, complete=complete
             )
-        await self._send_members(self._find(devicename, vectorname or "", None), timestamp, members, complete)
+        await send_command(vector, timestamp, members, complete)
         return None
 
-    def _check(
-        self, devicename: str, vectorname: str, members: Mapping[str, Any], check: bool | None, complete: bool
-    ) -> None:
-        if check if check is not None else self.check_before_send:
-            check_command(devicename, vectorname, self._find(devicename, vectorname or "", None), members, complete)
-
-    async def _send_members(
-        self, vector: Any, timestamp: datetime | None, members: Mapping[str, Any], complete: bool
-    ) -> None:
-        send = getattr(vector, f"send_new{vector.vectortype}", None) if vector is not None else None
-        if send is None:
-            return
-        try:
-            if vector.vectortype in commands.COMPLETED:
-                await send(timestamp, members, complete=complete)
-            else:
-                await send(timestamp, members)
-        except Exception:
-            logger.exception("%s %s: the command was not sent", vector.devicename, vector.name)
-            raise
+    async def _command(self, devicename: str, vectorname: str, members: Mapping[str, Any]) -> None:
+        await self.send_newVector(devicename, vectorname, members=members)
 
     # -- beyond events
 
     async def wait_connected(self, timeout: float | None = None) -> None:
-        """Wait until the server has taken the connection; see `waiting.wait_connected`."""
-        await waiting.wait_connected(self, timeout)
+        """Wait until the server has taken the connection; see `Waits.connected`."""
+        await self._waits.connected(timeout)
 
-    async def ready(self, timeout: float | None = 30.0, *names: Any, quiet: float = 0.5) -> None:
-        """Wait until the server's devices are known; see `waiting.ready`."""
-        await waiting.ready(self, timeout, names, quiet)
+    async def ready(self, timeout: float | None = 30.0, *names: str | tuple[str, str], quiet: float = 0.5) -> None:
+        """Wait until the server's devices are known; see `Waits.ready`."""
+        await self._waits.ready(timeout, names, quiet)
 
     async def wait_for(
         self,
@@ -453,12 +481,12 @@ class IPyClient(Model):
         timeout: float | None = None,
         there: bool = False,
     ) -> Any:
-        """Wait until a device or vector is defined and, if asked for, has a state; see `waiting.wait_for`."""
-        return await waiting.wait_for(self, devicename, vectorname, state, timeout, there)
+        """Wait until a device or vector is defined and, if asked for, has a state; see `Waits.wait_for`."""
+        return await self._waits.wait_for(devicename, vectorname, state, timeout, there)
 
     async def ping(self, timeout: float | None = 10.0) -> float:
         """Seconds until the server answers a pingRequest; TimeoutError, or ConnectionError if not connected."""
-        return await waiting.ping(self, timeout)
+        return await self._waits.ping(timeout)
 
     def events(
         self,
@@ -466,9 +494,9 @@ class IPyClient(Model):
         vector: str | None = None,
         types: type | tuple[type, ...] | None = None,
         queue: int = 10_000,
-    ) -> AsyncIterator[Any]:
-        """Events from now on, filtered; see `waiting.EventStream`."""
-        return waiting.EventStream(self, device, vector, types, queue)
+    ) -> EventStream:
+        """Events from now on, filtered; see `streams.EventStream`."""
+        return EventStream(self._watchers, self._lifecycle, device, vector, types, queue)
 
     def frames(
         self,
@@ -478,19 +506,32 @@ class IPyClient(Model):
         keep: bool = True,
         newest: bool = False,
         queue: int = 2,
-    ) -> AsyncIterator[Frame]:
+    ) -> FrameStream:
         """BLOBs of a device from now on; see `frames.FrameStream`."""
-        return frames.FrameStream(self, device, vector, keep=keep, newest=newest, queue=queue)
+        return FrameStream(
+            self._watchers, self._lifecycle, self._blob_requests, self._counts, device, vector,
+            keep=keep, newest=newest, queue=queue,
+        )  # fmt: skip
 
-    async def expose(self, device: str, seconds: float, **keywords: Any) -> Frame:
-        """Take one exposure; see `frames.expose`."""
-        return await frames.expose(self, device, seconds, **keywords)
+    def _frames(self, device: str, vector: str) -> FrameStream:
+        return self.frames(device, vector)
 
+    async def expose(
+        self,
+        device: str,
+        seconds: float,
+        *,
+        vector: str = "CCD1",
+        exposure: str = "CCD_EXPOSURE",
+        timeout: float = 60.0,
+    ) -> Frame:
+        """Take one exposure of `seconds` and return its frame.
 
-def _let_go(task: asyncio.Task[Stream]) -> None:
-    """Close a stream that was opened for nobody."""
-    if not task.cancelled() and task.exception() is None:
-        task.result().abort()
+        `vector` is the BLOB vector that brings it, `exposure` the number vector whose first member takes the seconds.
+        The camera must be connected. Raises INDIAlert if the exposure fails, INDIDeleted if the camera goes,
+        ConnectionError if the connection is lost, TimeoutError `timeout` seconds after the exposure should have ended.
+        """
+        return await self._exposing.expose(device, seconds, vector, exposure, timeout)
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

@@ -1,38 +1,43 @@
-"""What a client knows of its server: how messages change it, how it is named, and its snapshots."""
+"""What a client knows of its server: how messages change it, how it is named, and its snapshots. No I/O, no clock."""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
 
-from indifast.client import events, waiting
+from indifast._parser import Element
+from indifast.client import events
 from indifast.client.blobchoices import BlobChoices
-from indifast.client.blobprocessing import BlobProcessing
-from indifast.client.connection import Connection
 from indifast.client.device import Device
-from indifast.client.formats import format_of
-from indifast.client.malloc import LARGE, give_back_large_blocks
+from indifast.client.problems import Problems
 from indifast.client.propertymembers import ParseException
-from indifast.client.records import changed
-from indifast.client.snapshot import DeviceRecord, Snap, vector_state
-from indifast.client.timers import ASK_AGAIN
-from indifast.protocol import wire
-from indifast.protocol.limits import DEFAULT_LIMITS, Limits
-from indifast.protocol.shown import shown
-from indifast.protocol.vectors import without_content
-from indifast.transport.blobs import BlobMessage
-
-if TYPE_CHECKING:
-    from indifast._parser import Element
-    from indifast.protocol.message import Routable
+from indifast.client.propertyvectors import (
+    BLOBVector,
+    LightVector,
+    NumberVector,
+    PropertyVector,
+    SwitchVector,
+    TextVector,
+)
+from indifast.client.sender import Sender
+from indifast.client.settings import Program, Settings
+from indifast.client.snapshot import DeviceRecord
+from indifast.client.tracking import Tracked
 
 DEFTAGS = ("defSwitchVector", "defLightVector", "defTextVector", "defNumberVector", "defBLOBVector")
 
 DEF_EVENTS: dict[str, type[events.defVector]] = {tag: getattr(events, tag) for tag in DEFTAGS}
 SET_EVENTS: dict[str, type[events.setVector]] = {
     tag: getattr(events, tag) for tag in (deftag.replace("def", "set") for deftag in DEFTAGS)
+}
+_VECTORS: dict[str, type[PropertyVector]] = {
+    "defSwitchVector": SwitchVector,
+    "defLightVector": LightVector,
+    "defTextVector": TextVector,
+    "defNumberVector": NumberVector,
+    "defBLOBVector": BLOBVector,
 }
 
 _EARLY_DEVICES = 100
@@ -41,60 +46,79 @@ _EARLY_BYTES = 16 << 10
 """Size of such a message beyond which it is dropped."""
 
 
-class Model(BlobChoices):
-    """The part of a client that holds the devices."""
+class Model:
+    """The devices of a server. Elements in, events out: `apply` changes the model and says what has happened.
 
-    limits: Limits = DEFAULT_LIMITS
-    """Bounds on what is received."""
-    device_limit: int = 10_000
-    """Devices of a server, and vectors of a device, beyond which definitions are refused."""
-    inflate_blobs: bool = False
-    """Inflate BLOBs whose format ends with `.z`, and take that suffix off the format."""
-    give_back_memory: bool = True
-    """Let the process give large freed blocks back to the system from the first large BLOB on (glibc only). A program
-    that is busy with large arrays of its own may be faster without."""
-    indihost: str
-    indiport: int | str
+    What is wrong with an element is a ParseException, what is wrong with a part of it goes to `problems`. `sender` is
+    for the vectors.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.user_string = ""
-        self.user_string_dict: dict[tuple[str, str | None, str | None], str] = {}
-        self._itemid = 0
-        self._early: dict[str, deque[Element]] = {}
-        self._jobs = BlobProcessing(self)
-        self._records: Mapping[str, DeviceRecord] = {}
-        self._stale: dict[str, None] = {}
+    def __init__(
+        self,
+        settings: Settings,
+        program: Program,
+        sender: Sender,
+        choices: BlobChoices,
+        problems: Problems,
+        counts: Counter[str],
+    ) -> None:
+        self.tracked: Tracked[DeviceRecord] = Tracked(Device._frozen)
+        self.devices: dict[str, Device] = self.tracked.items
+        self.messages: deque[tuple[datetime, str]] = deque(maxlen=8)
+        """The newest messages of the server as a whole, and of the client itself, newest first."""
+        self.user_strings: dict[tuple[str, str | None, str | None], str] = {}
+        """What programs noted by device, vector and member; for those that are not known, and after a reconnection."""
+        self.early: dict[str, deque[Element]] = {}
+        """Messages of devices that are not defined yet."""
+        self._settings = settings
+        self._program = program
+        self._sender = sender
+        self._choices = choices
+        self._problems = problems
+        self._counts = counts
 
-    def __setitem__(self, devicename: str, device: Any) -> None:
-        raise KeyError("the devices of a client come from the server")
-
-    def create_itemid(self, devicename: str = "", vectorname: str = "", membername: str = "", **kwargs: Any) -> Any:
-        """An identification for a device, vector or member that is new to the client; by default 1, 2, 3 …"""
-        self._itemid += 1
-        return self._itemid
-
-    def _introduce(self, item: Any, devicename: str, vectorname: str = "", membername: str = "") -> None:
-        """Give what is new to the model its id and its user string."""
-        item._itemid = self.create_itemid(devicename, vectorname, membername)
-        text = self.user_string_dict.get((devicename, vectorname or None, membername or None))
-        if text is not None:
-            item._user_string = text
-
-    def _forget(self) -> None:
+    def clear(self) -> None:
+        """Forget the server; what programs noted stays."""
+        self._remember_user_strings()
         self.messages.clear()
-        self.data.clear()
-        self._enabled.clear()
-        self._early.clear()
-        self.problems.clear()
-        self._nameless.clear()
-        self._records = {}
-        self._stale.clear()
+        self.tracked.clear()
+        self.early.clear()
+        self._problems.clear()
 
     # -- what messages change
 
-    def _receive(self, element: Element, connection: Connection) -> Any:
-        """Take an element that is no update into the model; returns its event, or None if the program need not know."""
+    def apply(self, element: Element) -> Any:
+        """Take an element into the model; returns its event, or None if there is nothing to tell (yet)."""
+        # Updates are written for few operations.
+        cls = SET_EVENTS.get(element.tag)
+        if cls is None:
+            return self._apply_other(element)
+        device = self.devices.get(element.device or "")
+        if device is None:
+            self._counts["unknown"] += 1
+            return None
+        event = cls(element, device, self._problems)
+        if cls is events.setBLOBVector:
+            self.update(event)  # type: ignore[arg-type]
+        else:
+            event.vector._update(event)
+        return event
+
+    def read_blobs(self, element: Element) -> events.setBLOBVector | None:
+        """The event of an update with BLOBs, which `update` takes into the model when their content is there."""
+        device = self.devices.get(element.device or "")
+        if device is None:
+            self._counts["unknown"] += 1
+            return None
+        return events.setBLOBVector(element, device, self._problems)
+
+    def update(self, event: events.setBLOBVector) -> None:
+        """Take BLOBs in."""
+        vector = event.vector
+        event._keep = self._choices.kept(vector.devicename, vector.name)
+        vector._update(event)
+
+    def _apply_other(self, element: Element) -> Any:
         tag = element.tag
         if tag in DEF_EVENTS:
             return self._define(element)
@@ -103,199 +127,168 @@ class Model(BlobChoices):
         if tag == "delProperty":
             return self._delete(element)
         if tag == "getProperties":
-            return events.getProperties(element, self.data.get(element.device or ""), self)
-        if tag == "pingRequest":
-            if connection.queue.full:  # the server does not read: answers without end would wait for it
-                self._counts["not_sent"] += 1
-            else:
-                connection.send(wire.ping_reply(element.attrs.get("uid", "")))
-        elif tag == "pingReply":
-            self._notify_watchers(waiting.PingReply(element.attrs.get("uid", "")))
+            return events.getProperties(element, self.devices.get(element.device or ""), self._problems)
         return None
 
-    def _define(self, element: Element) -> Any:
+    def _define(self, element: Element) -> events.defVector:
         name = element.device
         if not name:
             raise ParseException("a definition without a device")
-        device = self.data.get(name)
-        known, revived = device is not None, False
+        device = self.devices.get(name)
+        limit = self._settings.device_limit
         if device is None:
-            if len(self.data) >= self.device_limit:
+            if len(self.devices) >= limit:
                 raise ParseException("too many devices")
-            device = Device(name, self)
+            device = Device(name, self.tracked, self._choices.initial(name))
         elif not device.enable:
-            revived = True
-            device._enableBLOB = self._initial_blob_choice(name)
-        if len(device.data) >= self.device_limit and element.name not in device.data:
+            device._enableBLOB = self._choices.initial(name)
+        if len(device.data) >= limit and element.name not in device.data:
             raise ParseException("too many vectors")
-        event = DEF_EVENTS[element.tag](element, device, self)
-        if not known:
+        event = DEF_EVENTS[element.tag](element, device, self._problems)
+        if name not in self.devices:
             self._introduce(device, name)
-            self.data[name] = device
-            self._stale[name] = None
-        vector: Any = device._define(event, element.tag)
-        event.vector = vector
-        if element.tag == "defBLOBVector" and (
-            self.resend_enableBLOB_on_def or not self._choices.get(name, {}).keys().isdisjoint((element.name, None))
-        ):
-            self._send_now(wire.enable_blob(name, element.name, vector._enableBLOB))
-        if self._blobfolderchanged:
-            self._burst_alarm.set_for(time.monotonic() + 0.1)
-        if revived or not known:
-            self._definitions_alarm.cancel()
-            self._arm()
+            self.devices[name] = device
+            self.tracked.changed(name)
+        event.vector = self._define_vector(device, event, element.tag)
         return event
 
-    def _receive_message(self, element: Element) -> Any:
+    def _define_vector(self, device: Device, event: events.defVector, tag: str) -> PropertyVector:
+        """Create, renew or revive the vector that a definition describes."""
+        devicename, name = device.devicename, event.vectorname
+        assert name is not None
+        cls = _VECTORS[tag]
+        vector: PropertyVector | None = device.data.get(name)
+        if vector is not None and type(vector) is cls:
+            if isinstance(vector, BLOBVector) and not vector.enable:
+                vector._enableBLOB = self._choices.initial(devicename, name, device._enableBLOB)
+            for member in vector._adopt(event):
+                self._introduce(member, devicename, name, member.name)
+            device._note_enabled(vector)
+            return vector
+        if vector is not None:  # one that comes back as another type is another vector
+            vector._answered()
+        vector = cls(event, self._sender)
+        if isinstance(vector, BLOBVector):
+            vector._enableBLOB = self._choices.initial(devicename, name, device._enableBLOB)
+        self._introduce(vector, devicename, name)
+        for membername, member in vector.data.items():
+            self._introduce(member, devicename, name, membername)
+        device._add(vector)
+        return vector
+
+    def _introduce(self, item: Any, devicename: str, vectorname: str = "", membername: str = "") -> None:
+        """Give what is new to the model its id and its user string."""
+        item._itemid = self._program.create_itemid(devicename, vectorname, membername)
+        text = self.user_strings.get((devicename, vectorname or None, membername or None))
+        if text is not None:
+            item._user_string = text
+
+    def _receive_message(self, element: Element) -> events.Message | None:
         name = element.device
         if not name:
-            event = events.Message(element, None, self)
-            self.messages.appendleft((event.timestamp, event.message))
+            event = events.Message(element, None, self._problems)
+            self.note(event.timestamp, event.message)
             return event
-        device = self.data.get(name)
-        if device is None:
-            # Drivers speak before they define anything; the program hears it when it knows the device.
-            if element.size <= _EARLY_BYTES and (name in self._early or len(self._early) < _EARLY_DEVICES):
-                self._early.setdefault(name, deque(maxlen=8)).append(element)
-            else:
-                self._counts["unknown"] += 1
-            return None
-        event = events.Message(element, device, self)
+        device = self.devices.get(name)
+        if device is not None:
+            return self._device_message(element, device)
+        # Drivers speak before they define anything; the program hears it when it knows the device.
+        if element.size <= _EARLY_BYTES and (name in self.early or len(self.early) < _EARLY_DEVICES):
+            self.early.setdefault(name, deque(maxlen=8)).append(element)
+        else:
+            self._counts["unknown"] += 1
+        return None
+
+    def _device_message(self, element: Element, device: Device) -> events.Message:
+        event = events.Message(element, device, self._problems)
         device.messages.appendleft((event.timestamp, event.message))
         return event
 
-    async def _tell_early(self, devicename: str | None) -> None:
-        """The messages of a device that came before its first definition."""
-        device = self.data.get(devicename or "")
+    def apply_early(self, devicename: str | None) -> Iterator[events.Message]:
+        """Take in the messages of a device that came before its first definition; events, one by one."""
+        device = self.devices.get(devicename or "")
         if device is not None and devicename is not None:
-            for element in self._early.pop(devicename, ()):
-                event = events.Message(element, device, self)
-                device.messages.appendleft((event.timestamp, event.message))
-                await self._tell(event)
+            for element in self.early.pop(devicename, ()):
+                yield self._device_message(element, device)
 
-    def _delete(self, element: Element) -> Any:
-        device = self.data.get(element.device or "")
+    def note(self, timestamp: datetime, text: str) -> None:
+        """A message of the server as a whole, or of the client."""
+        self.messages.appendleft((timestamp, text))
+
+    def _delete(self, element: Element) -> events.delProperty | None:
+        device = self.devices.get(element.device or "")
         if device is None:
             self._counts["unknown"] += 1
             return None
         if not device.enable:
             raise events.UndefinedError("deleted already")
-        event = events.delProperty(element, device, self)
-        note = (event.timestamp, event.message)
-        if element.name is not None:
-            vector = device.data.get(element.name)  # an empty name is nobody's: nothing is deleted
-            if vector is not None:
-                vector.enable = False
-                self._answered(vector)
-                if event.message:
-                    device.messages.appendleft(note)
-        else:
-            for name in list(device._enabled):
-                if (vector := device.data.get(name)) is not None:
-                    self._answered(vector)
-            device.disable()
-            if event.message:
-                device.messages.appendleft(note)
-                self.messages.appendleft(note)
-        if not self._any_enabled():
-            self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
+        event = events.delProperty(element, device, self._problems)
+        found = device._delete(element.name)  # an empty name is nobody's: nothing is deleted
+        if event.message and (found or element.name is None):
+            device.messages.appendleft((event.timestamp, event.message))
+            if element.name is None:
+                self.note(event.timestamp, event.message)
         return event
-
-    def _receive_blobs(self, message: Routable, event: Any) -> Any:
-        """Content that came inline is here; shared memory is mapped; what takes time is done in a thread."""
-        faults: dict[str, str] = {}
-        if isinstance(message, BlobMessage):
-            faults = self._attach(message, event)
-        for name in [name for name, content in event.data.items() if content is None]:
-            # Without content and size 0, an update is about the state alone.
-            size, _ = event.sizeformat.pop(name)
-            del event.data[name]
-            if size:
-                faults.setdefault(name, without_content(name))
-        if faults:
-            self._left_out(message.element(), 0, list(faults.values()))
-        if self.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
-            give_back_large_blocks()
-        if event.data and (
-            self._BLOBfolder is not None
-            or (self.inflate_blobs and any(format_of(form).packing == ".z" for _, form in event.sizeformat.values()))
-        ):
-            self._jobs.start(event)
-            return None
-        event.vector._update(event)
-        return event
-
-    def _attach(self, message: BlobMessage, event: Any) -> dict[str, str]:
-        """Map shared memory; gives, by member, why some of it can't be read."""
-        faults = {}
-        for member, view in message.views():
-            if not member.name:
-                continue
-            try:
-                event.data[member.name] = view()
-            except (OSError, ValueError) as error:
-                name = shown(member.name)
-                faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
-        return faults
 
     # -- what is known
 
-    def get_vector_state(self, devicename: str, vectorname: str) -> str | None:
-        """The state of a vector, also of one that was deleted; None if there is none of these names."""
-        return vector_state(self.data, devicename, vectorname)
+    def any_enabled(self) -> bool:
+        """Whether any device has an enabled vector."""
+        return self.tracked.any_enabled()
 
-    def set_user_string(
-        self, devicename: str, vectorname: str | None, membername: str | None, user_string: str = ""
-    ) -> None:
-        """Set the free text of a device, vector or member, known already or not."""
-        key = _user_string_key(devicename, vectorname, membername)
-        self.user_string_dict[key] = user_string
-        item = self._find(*key)
-        if item is not None:
-            item.user_string = user_string
+    def defined(self, devicename: str, vectorname: str | None = None) -> Any:
+        """A device, or a vector, that is enabled; else None."""
+        device = self.devices.get(devicename)
+        if device is None or not device.enable:
+            return None
+        if vectorname is None:
+            return device
+        vector = device.data.get(vectorname)
+        return vector if vector is not None and vector.enable else None
 
-    def get_user_string(self, devicename: str, vectorname: str | None, membername: str | None) -> str | None:
-        """The free text of a device, vector or member; None if there is none."""
-        key = _user_string_key(devicename, vectorname, membername)
-        item = self._find(*key)
-        text: str | None = self.user_string_dict.get(key) if item is None else item.user_string
-        return text
-
-    def _find(self, devicename: str, vectorname: str | None, membername: str | None) -> Any:
-        item = self.data.get(devicename)
+    def find(self, devicename: str, vectorname: str | None, membername: str | None = None) -> Any:
+        """A device, vector or member, enabled or not; None if there is none of these names."""
+        item: Any = self.devices.get(devicename)
         for name in (vectorname, membername):
             if name is not None and item is not None:
                 item = item.data.get(name)
         return item
 
+    def records(self) -> Mapping[str, DeviceRecord]:
+        """Everything as it stands. Costs what has changed since the last time."""
+        return self.tracked.frozen()
+
+    # -- user strings
+
+    def set_user_string(
+        self, devicename: str, vectorname: str | None, membername: str | None, user_string: str
+    ) -> None:
+        """See `IPyClient.set_user_string`."""
+        key = _user_string_key(devicename, vectorname, membername)
+        self.user_strings[key] = user_string
+        item = self.find(*key)
+        if item is not None:
+            item.user_string = user_string
+
+    def user_string(self, devicename: str, vectorname: str | None, membername: str | None) -> str | None:
+        """See `IPyClient.get_user_string`."""
+        key = _user_string_key(devicename, vectorname, membername)
+        item = self.find(*key)
+        text: str | None = self.user_strings.get(key) if item is None else item.user_string
+        return text
+
     def _remember_user_strings(self) -> None:
         """Keep the user strings that were set on objects for those that take their place after a reconnection."""
-        for devicename, device in self.data.items():
-            self._remember(device, devicename, None, None)
+        for devicename, device in self.devices.items():
+            self._remember(device, (devicename, None, None))
             for vectorname, vector in device.data.items():
-                self._remember(vector, devicename, vectorname, None)
+                self._remember(vector, (devicename, vectorname, None))
                 for membername, member in vector.data.items():
-                    self._remember(member, devicename, vectorname, membername)
+                    self._remember(member, (devicename, vectorname, membername))
 
-    def _remember(self, item: Any, *key: str | None) -> None:
-        if item._user_string or key in self.user_string_dict:
-            self.user_string_dict[key] = item._user_string  # type: ignore[index]
-
-    def snapshot(self) -> Snap:
-        """Everything as it stands now, safe to hand to another thread. Costs what changed since the last snapshot."""
-        if self._stale or len(self._records) != len(self.data):
-            new = {}
-            for name in self._stale:
-                if name in self.data:
-                    new[name] = self.data[name]._frozen()
-            records = changed(self._records, new)
-            if len(records) != len(self.data):  # devices were taken out
-                records = {name: device._frozen() for name, device in self.data.items()}
-            self._records = records
-            self._stale.clear()
-        return Snap._of(
-            self.indihost, self.indiport, self._connected, list(self.messages), self.user_string, self._records
-        )
+    def _remember(self, item: Any, key: tuple[str, str | None, str | None]) -> None:
+        if item.user_string or key in self.user_strings:
+            self.user_strings[key] = item.user_string
 
 
 def _user_string_key(

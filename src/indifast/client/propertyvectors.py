@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         setNumberVector,
         setVector,
     )
+    from indifast.client.sender import Expected, Sender
     from indifast.protocol.vectors import DefinedMember
 
 __all__ = [
@@ -42,20 +43,20 @@ class PropertyVector(Vector):
     _snap_class: type[SnapVector] = SnapVector
     _child: type[Member]
 
-    def __init__(self, event: defVector) -> None:
+    def __init__(self, event: defVector, sender: Sender) -> None:
         assert event.vectorname is not None and event.devicename is not None
         self.data: dict[str, Any] = {}
         self.name = event.vectorname
         self.devicename = event.devicename
         self.device = event.device
-        self._client = event.device._client
+        self._sender = sender
         self._label = event.label
         self._group = event.group
         self._message = event.message
         self._message_timestamp = event.timestamp
         self._user_string = ""
         self._itemid: Any = None
-        self._deadline: float | None = None
+        self._expected: Expected | None = None
         self._commands = 0  # sent to it so far
         self._record: VectorRecord | None = None
         self._adopt(event)
@@ -112,18 +113,16 @@ class PropertyVector(Vector):
 
     async def create_clientevent(self, eventtype: str = "ClientEvent", **payload: Any) -> None:
         """Hand an event of the program's own about this vector to `rxevent`."""
-        event = ClientEvent(eventtype, self.device, self, **payload)
-        self._client._notify_watchers(event)
-        await self._client.rxevent(event)
+        await self._sender.emit(ClientEvent(eventtype, self.device, self, **payload))
 
     def checktimedout(self, nowtime: float) -> bool:
         """True if a command to this vector is overdue at `nowtime`, in the seconds of `time.monotonic()`."""
-        return self._deadline is not None and nowtime >= self._deadline
+        return self._expected is not None and not self._expected.over and nowtime >= self._expected.due
 
     # -- what comes from the server
 
-    def _adopt(self, event: defVector) -> None:
-        """Take over everything a definition says; members that it no longer has go."""
+    def _adopt(self, event: defVector) -> list[Member]:
+        """Take over everything a definition says; members that it no longer has go. Returns those that are new."""
         if self.enable is not None and event.label:
             self._label = event.label
         if event.group:
@@ -140,21 +139,22 @@ class PropertyVector(Vector):
         for name in [name for name in self.data if name not in defined]:
             del self.data[name]
         self._damaged = False
+        new = []
         for name, details in defined.items():
             member = self.data.get(name)
             if member is None:
                 member = self._new_member(name)
                 member._vector = self
                 self.data[name] = member
-                if self._itemid is not None:
-                    self._client._introduce(member, self.devicename, self.name, name)
+                new.append(member)
             member._label = details.label or name
             self._define_member(member, details)
             member.received = details.received
             self._damaged = self._damaged or details.received is not None
         self._enable = True
-        self._client._answered(self)
+        self._answered()
         self._touch()
+        return new
 
     _enable: bool | None = None
     _damaged = False
@@ -165,12 +165,6 @@ class PropertyVector(Vector):
 
     def _define_member(self, member: Any, details: DefinedMember) -> None:
         member._membervalue = details.value.strip()
-
-    def _introduce(self) -> None:
-        """Give a vector that is new to the model, and its members, their ids and user strings."""
-        self._client._introduce(self, self.devicename, self.name)
-        for name, member in self.data.items():
-            self._client._introduce(member, self.devicename, self.name, name)
 
     def _update(self, event: setVector) -> None:
         """Take over what an update says."""
@@ -194,16 +188,22 @@ class PropertyVector(Vector):
             self._message_timestamp = event.timestamp
         if event.timeout is not None:
             self._timeout = event.timeout
-        if self._deadline is not None:
-            self._client._answered(self)
+        if self._expected is not None:
+            self._answered()
         if self._record is not None:
             self._touch()
+
+    def _answered(self) -> None:
+        """The server has said something of the vector, or it is gone: no command times out any more."""
+        if self._expected is not None:
+            self._expected.over = True
+            self._expected = None
 
     # -- what goes to the server
 
     def _ready_to_send(self) -> bool:
         """Vectors that were deleted, and clients that are not connected, send nothing."""
-        return bool(self._enable and self._client._can_send)
+        return bool(self._enable and self._sender.can_send)
 
     async def _command(self, timestamp: datetime | None, members: str) -> None:
         """Send a new…Vector with these members, the vector now being Busy."""
@@ -212,13 +212,13 @@ class PropertyVector(Vector):
             return
         message = commands.new_vector(f"new{self.vectortype}", self.devicename, self.name, stamp, members)
         self._sending()
-        await self._client._transmit(message)
+        await self._sender.transmit(message)
 
     def _sending(self) -> None:
         self._state = "Busy"
         self._commands += 1
         self._touch()
-        self._client._expect(self)
+        self._expected = self._sender.expect(self)
 
 
 class SwitchVector(PropertyVector):
@@ -226,6 +226,9 @@ class SwitchVector(PropertyVector):
 
     vectortype = "SwitchVector"
     _child = SwitchMember
+
+    async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
+        await self.send_newSwitchVector(timestamp, members)
 
     async def send_newSwitchVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None
@@ -261,6 +264,9 @@ class TextVector(PropertyVector):
     vectortype = "TextVector"
     _child = TextMember
 
+    async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
+        await self.send_newTextVector(timestamp, members, complete=complete)
+
     async def send_newTextVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None, *, complete: bool = True
     ) -> None:
@@ -292,6 +298,9 @@ class NumberVector(Numbers, PropertyVector):
                 member._float = number
         self._changed(event)
 
+    async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
+        await self.send_newNumberVector(timestamp, members, complete=complete)
+
     async def send_newNumberVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None, *, complete: bool = True
     ) -> None:
@@ -309,9 +318,9 @@ class BLOBVector(PropertyVector):
     vectortype = "BLOBVector"
     _child = BLOBMember
 
-    def __init__(self, event: defBLOBVector) -> None:
+    def __init__(self, event: defBLOBVector, sender: Sender) -> None:
         self._enableBLOB: str = event.device._enableBLOB
-        super().__init__(event)
+        super().__init__(event, sender)
 
     def set_blobsize(self, membername: str, blobsize: int) -> None:
         """Note the size of a member's content; unknown members and what is no int are ignored."""
@@ -327,14 +336,16 @@ class BLOBVector(PropertyVector):
         """A definition has no content: the last one stays."""
 
     def _update(self, event: setBLOBVector) -> None:  # type: ignore[override]
-        keep = self._client._keeps(self)
         for name, content in event.data.items():
             member = self.data.get(name)
             if member is not None:
-                member._membervalue = content if keep else None
+                member._membervalue = content if event._keep else None
                 member._blobsize, member._blobformat = event.sizeformat[name]
                 member._filename = event._filenames.get(name, "")
         self._changed(event)
+
+    async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
+        await self.send_newBLOBVector(timestamp, members)
 
     async def send_newBLOBVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None
@@ -352,7 +363,7 @@ class BLOBVector(PropertyVector):
         message = await commands.new_blobs(self, stamp, members or {})
         if self._ready_to_send():
             self._sending()
-            await self._client._transmit(message)
+            await self._sender.transmit(message)
 
 
 class ClientEvent(UserDict[str, Any]):

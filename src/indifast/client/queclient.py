@@ -80,6 +80,7 @@ class QueClient(IPyClient):
         self._overflow: collections.deque[EventItem] = collections.deque()
         self._room: asyncio.Event | None = None
         self._drainer: asyncio.Task[None] | None = None
+        self._lifecycle.on_stop.append(self._let_go)
 
     async def rxevent(self, event: Any) -> None:
         """Hand the event on, with a snapshot."""
@@ -99,8 +100,7 @@ class QueClient(IPyClient):
 
     async def _serve(self) -> None:
         take = self._taker(self.clientdata["txque"])
-        assert self._stop_asked is not None
-        stop = asyncio.ensure_future(self._stop_asked.wait())
+        stop = asyncio.ensure_future(self._lifecycle.stop_asked())
         try:
             while not self._stop:
                 request = asyncio.ensure_future(take())
@@ -193,8 +193,8 @@ class QueClient(IPyClient):
             if self._room is not None:
                 self._room.set()
 
-    def _stop_now(self) -> None:
-        super()._stop_now()
+    def _let_go(self) -> None:
+        """The client is to stop: nobody waits for room any more."""
         if self._room is not None:
             self._room.set()
 

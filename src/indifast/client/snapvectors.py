@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import UserDict
+from collections.abc import Mapping
 from datetime import datetime
 from typing import IO, Any
 
@@ -62,6 +63,9 @@ class Vector(UserDict[str, Any]):
     _state: str
     _rule: str | None = None
     _perm: str | None = None
+
+    async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
+        """Send a command to the vector, whatever its type; nothing to lights, and nothing from snapshots."""
 
     def __getitem__(self, membername: str) -> Any:
         return self.data[membername].membervalue

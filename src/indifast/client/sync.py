@@ -13,7 +13,7 @@ from indifast.client.frames import Frame
 from indifast.client.ipyclient import IPyClient
 from indifast.client.propertyvectors import SnapVector
 from indifast.client.snapshot import Snap, SnapDevice
-from indifast.client.waiting import Until, command
+from indifast.client.waiting import Until, fulfilled
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class SyncClient:
             raise
 
     def ready(self, timeout: float | None = 30.0, *names: Any, quiet: float = 0.5) -> None:
-        """Wait until devices are known, see `waiting.ready`."""
+        """Wait until devices are known, see `Waits.ready`."""
         self._call(self.client.ready(timeout, *names, quiet=quiet))
 
     def wait_for(
@@ -103,7 +103,7 @@ class SyncClient:
         timeout: float | None = COMMAND_TIMEOUT,
         there: bool = False,
     ) -> SnapDevice | SnapVector:
-        """Wait for a device or vector, and its state, see `waiting.wait_for`; returns a snapshot of it."""
+        """Wait for a device or vector, and its state, see `Waits.wait_for`; returns a snapshot of it."""
 
         async def wait() -> Any:
             return (await self.client.wait_for(device, vector, state, timeout, there)).snapshot()
@@ -125,27 +125,41 @@ class SyncClient:
         complete: bool = True,
         **values: Any,
     ) -> SnapVector | None:
-        """Send a command, `members` or keywords naming the values, and wait for its effect, see `waiting.command`.
+        """Send a command, `members` or keywords naming the values, and wait for its effect, see `Waits.command`.
 
         `check` and `complete` as for `IPyClient.send_newVector`. Returns a snapshot of the vector, or None with
         `wait=False`.
         """
 
-        async def send() -> Any:
+        async def send() -> SnapVector | None:
             sent = {**(members or {}), **values}
-            if not wait:
-                return await self.client.send_newVector(device, vector, None, sent, check=check, complete=complete)
-            self.client._check(device, vector, sent, check, complete)
-            return await command(
-                self.client, device, vector, None, sent, timeout, accept, until, lambda live: live.snapshot(), complete
-            )
+            taken: list[SnapVector] = []
 
-        snapshot: SnapVector | None = self._call(send())
-        return snapshot
+            def effective(live: Any) -> bool:
+                """What is returned is how things stand now: by the time that the caller runs, more may have come."""
+                if fulfilled(live, until):
+                    taken.append(live.snapshot())
+                return bool(taken)
 
-    def expose(self, device: str, seconds: float, **keywords: Any) -> Frame:
-        """Take one exposure, see `frames.expose`."""
-        return self._call(self.client.expose(device, seconds, **keywords))
+            await self.client.send_newVector(
+                device, vector, None, sent,
+                wait=wait, timeout=timeout, accept=accept, until=effective, check=check, complete=complete,
+            )  # fmt: skip
+            return taken[0] if wait else None
+
+        return self._call(send())
+
+    def expose(
+        self,
+        device: str,
+        seconds: float,
+        *,
+        vector: str = "CCD1",
+        exposure: str = "CCD_EXPOSURE",
+        timeout: float = COMMAND_TIMEOUT,
+    ) -> Frame:
+        """Take one exposure, see `IPyClient.expose`."""
+        return self._call(self.client.expose(device, seconds, vector=vector, exposure=exposure, timeout=timeout))
 
     def ping(self, timeout: float | None = 10.0) -> float:
         """Seconds until the server answers."""
@@ -220,6 +234,13 @@ class SyncDevice:
         """Send a command, see `SyncClient.set`."""
         return self._client.set(self.name, vector, members, **keywords)
 
-    def expose(self, seconds: float, **keywords: Any) -> Frame:
-        """Take one exposure, see `frames.expose`."""
-        return self._client.expose(self.name, seconds, **keywords)
+    def expose(
+        self,
+        seconds: float,
+        *,
+        vector: str = "CCD1",
+        exposure: str = "CCD_EXPOSURE",
+        timeout: float = COMMAND_TIMEOUT,
+    ) -> Frame:
+        """Take one exposure, see `IPyClient.expose`."""
+        return self._client.expose(self.name, seconds, vector=vector, exposure=exposure, timeout=timeout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from indifast.protocol import wire
@@ -11,20 +11,28 @@ from indifast.protocol.etree import to_tree
 
 if TYPE_CHECKING:
     from indifast._parser import Element
+    from indifast.protocol.message import Wire
 
 
 class Trace:
-    """Writes `TX:: ` and `RX:: ` lines: with verbosity 1 the start tag, 2 all but BLOB content, 3 all."""
+    """Writes `TX:: ` and `RX:: ` lines: with verbosity 1 the start tag, 2 all but BLOB content, 3 all, 0 nothing."""
 
     def __init__(self, logger: logging.Logger) -> None:
+        self.verbosity = 1
         self._logger = logger
 
-    def received(self, element: Element, verbose: int) -> None:
-        """Log an element that was handled."""
-        self._logger.debug("RX:: %s", _element_text(element, verbose))
+    @property
+    def on(self) -> bool:
+        """Something is to be logged."""
+        return bool(self.verbosity) and self._logger.isEnabledFor(logging.DEBUG)
 
-    def sent(self, message: Any, verbose: int) -> None:
+    def received(self, element: Element) -> None:
+        """Log an element that was handled."""
+        self._logger.debug("RX:: %s", _element_text(element, self.verbosity))
+
+    def sent(self, message: Wire) -> None:
         """Log a message of our own."""
+        verbose = self.verbosity
         text = bytes(message.data)
         if verbose == 1:
             start, _, _ = text.partition(b">")

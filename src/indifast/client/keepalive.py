@@ -1,0 +1,80 @@
+"""What a client does while nothing comes: it asks for definitions, and gives a dead connection up."""
+
+from __future__ import annotations
+
+import time
+
+from indifast.client.alarm import Alarm
+from indifast.client.lifecycle import Lifecycle
+from indifast.client.link import Link
+from indifast.client.model import Model
+from indifast.client.settings import Program, Settings
+from indifast.protocol import wire
+
+ASK_AGAIN = 5.0
+"""Seconds between two getProperties while the server has shown no device."""
+
+
+class KeepAlive:
+    """Watches a connection. Each alarm is set only while something can become due."""
+
+    def __init__(self, settings: Settings, program: Program, lifecycle: Lifecycle, link: Link, model: Model) -> None:
+        self._settings = settings
+        self._program = program
+        self._lifecycle = lifecycle
+        self._link = link
+        self._model = model
+        self._alarm = Alarm(self._check)
+        self._definitions_alarm = Alarm(self._check_definitions)
+        link.on_question = self._expect_answer
+
+    def arm(self) -> None:
+        """See that the alarm is set for what may become due."""
+        settings, link = self._settings, self._link
+        if not settings.timeout_enable or link.connection is None:
+            return
+        due = link.last_traffic + settings.idle_timeout
+        if link.unanswered_since is not None:
+            due = min(due, link.unanswered_since + settings.respond_timeout)
+        self._alarm.set_for(due)
+
+    def clear(self) -> None:
+        """The connection is gone."""
+        self._alarm.cancel()
+        self._definitions_alarm.cancel()
+
+    async def ask_definitions(self) -> None:
+        """Ask for the server's devices, and again while there are none."""
+        self._link.send_now(wire.get_properties())
+        self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
+        await self._program.report("Asked the server for its devices")
+
+    def devices_known(self) -> None:
+        """A device is new, or has come back."""
+        self._definitions_alarm.cancel()
+        self.arm()
+
+    def devices_gone(self) -> None:
+        """There is none any more."""
+        self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
+
+    def _expect_answer(self) -> None:
+        if self._settings.timeout_enable and self._model.devices:
+            self._alarm.set_for(time.monotonic() + self._settings.respond_timeout)
+
+    def _check(self) -> None:
+        settings, link = self._settings, self._link
+        connection = link.connection
+        if connection is None or not settings.timeout_enable or not self._model.any_enabled():
+            return
+        now = time.monotonic()
+        if link.unanswered_since is not None and now >= link.unanswered_since + settings.respond_timeout:
+            connection.fail(f"no answer for {settings.respond_timeout:g} s")
+            return
+        if now >= link.last_traffic + settings.idle_timeout:
+            link.send_now(wire.get_properties())
+        self.arm()
+
+    def _check_definitions(self) -> None:
+        if self._link.connection is not None and not self._model.any_enabled():
+            self._lifecycle.spawn(self.ask_definitions())

@@ -1,0 +1,84 @@
+"""The connection there is at the moment: everything that is sent goes through here."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from indifast._parser import Element
+from indifast.client.connection import Connection
+from indifast.client.lifecycle import Lifecycle
+from indifast.client.trace import Trace
+from indifast.protocol.message import Wire
+
+
+class Link:
+    """Sends while there is a connection, and counts what is not sent."""
+
+    def __init__(self, lifecycle: Lifecycle, counts: Counter[str], trace: Trace) -> None:
+        self.connection: Connection | None = None
+        self.connected = False
+        """From the moment the server took the connection until it is closed and the devices are gone."""
+        self.last_traffic = time.monotonic()
+        """When something was last sent or received."""
+        self.unanswered_since: float | None = None
+        """When the first of what was sent since the server last said something was sent."""
+        self.on_question: Callable[[], None] | None = None
+        """Called when `unanswered_since` begins."""
+        self._lifecycle = lifecycle
+        self._counts = counts
+        self._trace = trace
+        lifecycle.on_stop.append(self.wake)
+
+    @property
+    def can_send(self) -> bool:
+        """There is a server, and the client goes on."""
+        return self.connected and not self._lifecycle.stopping
+
+    def wake(self) -> None:
+        """Let the receiving task look again at what there is to do."""
+        if self.connection is not None:
+            self.connection.wake()
+
+    def reset(self) -> None:
+        """Another connection begins."""
+        self.unanswered_since = None
+        self.last_traffic = time.monotonic()
+
+    heard = reset
+    """Something has come from the server."""
+
+    def unread(self, device: str, name: str) -> list[Element]:
+        """What has come about a property and was not looked at yet."""
+        return [] if self.connection is None else self.connection.unread(device, name)
+
+    def send_now(self, message: Wire) -> None:
+        """Queue a message; dropped while not connected or stopping."""
+        connection = self.connection
+        if connection is None or not self.can_send:
+            self._counts["not_sent"] += 1
+            return
+        connection.send(message)
+        self._counts["sent"] += 1
+        self.last_traffic = time.monotonic()
+        if self.unanswered_since is None and message.tag != "enableBLOB":
+            self.unanswered_since = self.last_traffic
+            if self.on_question is not None:
+                self.on_question()
+        if self._trace.on:
+            self._trace.sent(message)
+
+    async def transmit(self, message: Wire) -> None:
+        """Queue a message, and wait while the server is far behind."""
+        self.send_now(message)
+        if self.connection is not None:
+            await self.connection.room()
+
+    def reply(self, message: Wire) -> None:
+        """Answer the server, which is dropped if it reads nothing: answers without end would wait for it."""
+        connection = self.connection
+        if connection is None or connection.queue.full:
+            self._counts["not_sent"] += 1
+        else:
+            connection.send(message)

@@ -1,0 +1,247 @@
+"""Taking what a connection brings: into the model, to the program, and what else a message asks for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from indifast._parser import Element
+from indifast.client import events
+from indifast.client.blobprocessing import BlobProcessing
+from indifast.client.blobrequests import BlobRequests
+from indifast.client.connection import Connection, writable
+from indifast.client.keepalive import KeepAlive
+from indifast.client.lifecycle import Lifecycle
+from indifast.client.link import Link
+from indifast.client.malloc import LARGE, give_back_large_blocks
+from indifast.client.model import DEFTAGS, Model
+from indifast.client.notifier import Notifier
+from indifast.client.problems import Problems, told_of
+from indifast.client.propertymembers import ParseException
+from indifast.client.settings import Program, Settings
+from indifast.client.trace import Trace
+from indifast.client.watchers import PingReply, Watchers
+from indifast.protocol import wire
+from indifast.protocol.message import Routable
+from indifast.protocol.shown import shown
+from indifast.protocol.vectors import without_content
+from indifast.transport.blobs import BlobMessage
+
+_Handler: TypeAlias = Callable[[Routable, Element], Any]
+
+
+class Receiver:
+    """Takes the messages of a connection, one after the other, until it or the client ends."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        program: Program,
+        lifecycle: Lifecycle,
+        link: Link,
+        model: Model,
+        notifier: Notifier,
+        watchers: Watchers,
+        problems: Problems,
+        keepalive: KeepAlive,
+        blob_requests: BlobRequests,
+        counts: Counter[str],
+        trace: Trace,
+    ) -> None:
+        self.processing = BlobProcessing(settings, notifier, link.wake)
+        self._settings = settings
+        self._program = program
+        self._lifecycle = lifecycle
+        self._link = link
+        self._model = model
+        self._notifier = notifier
+        self._watchers = watchers
+        self._problems = problems
+        self._keepalive = keepalive
+        self._blob_requests = blob_requests
+        self._counts = counts
+        self._trace = trace
+        self._special: dict[str, _Handler] = {
+            **dict.fromkeys(DEFTAGS, self._define),
+            "delProperty": self._delete,
+            "setBLOBVector": self._take_blobs,
+            "pingRequest": self._answer_ping,
+            "pingReply": self._ping_answered,
+        }
+        """Tags of messages that are more than a matter of the model."""
+
+    # -- what is no message
+
+    def skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
+        """The tokenizer left out something that is no message."""
+        self._counts["skipped"] += 1
+        self._counts["skipped_bytes"] += nbytes
+        self._notifier.complain_soon(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
+
+    def refused(self, text: str) -> None:
+        """A message has come that is not taken."""
+        self._counts["refused"] += 1
+        self._notifier.complain_soon(text)
+
+    # -- the pump
+
+    async def pump(self, connection: Connection) -> None:
+        """Take what is received, message by message, until the connection or the client ends."""
+        processing, unsaid, lifecycle = self.processing, self._notifier.unsaid, self._lifecycle
+        while not lifecycle.stopping:
+            if processing.finished:
+                await self._take_processed(connection)
+            elif unsaid:
+                await self._notifier.complain(unsaid.popleft())
+            elif processing.full():
+                await connection.hold()
+            elif connection.messages:
+                await self._take_waiting(connection)
+            elif connection.lost and not processing.running:
+                return
+            else:
+                await connection.wait()
+
+    async def _take_processed(self, connection: Connection) -> None:
+        """A BLOB that was worked on in a thread is ready."""
+        event, faults = self.processing.take(connection.messages)
+        for fault in faults:
+            self._counts["faults"] += 1
+            await self._notifier.complain(f"{shown(event.devicename)} {shown(event.vectorname)}: {fault}")
+        if event.data and event.vector.enable:
+            self._model.update(event)
+            await self._notifier.tell(event)
+
+    async def _take_waiting(self, connection: Connection) -> None:
+        """Take the messages that wait, until something has to come before the next one.
+
+        The receive path: no coroutine for a message but `rxevent`, unless there is something special about it.
+        """
+        messages, processing, unsaid = connection.messages, self.processing, self._notifier.unsaid
+        lifecycle, watchers, program = self._lifecycle, self._watchers, self._program
+        model, early = self._model, self._model.early
+        watching = watchers.references
+        tracing = self._trace.on
+        while messages and not lifecycle.stopping:
+            message = messages.popleft()
+            if processing.running and processing.defer(message, messages):
+                if processing.full():
+                    return
+                continue
+            if self._settings.on_message is not None:
+                self._show(message)
+            element = message.element()
+            event = None
+            try:
+                event = self.take(message, element)
+            except Exception as error:
+                await self._refuse(element, error)
+            if event is not None:
+                if watching:
+                    watchers.notify(event)
+                try:
+                    await program.rxevent(event)
+                except Exception as error:
+                    self._notifier.log_fault(error, "Error in rxevent, handling %s", event.eventtype)
+                event = None  # a BLOB must not outlive its event
+                if early and element.tag in DEFTAGS:
+                    for said in model.apply_early(element.device):
+                        await self._notifier.tell(said)
+                if watching:
+                    await self._hold(connection)
+            if tracing:
+                self._trace.received(element)
+            del message, element  # nor these
+            if processing.finished or unsaid:
+                return
+
+    def take(self, message: Routable, element: Element) -> Any:
+        """Take a message in; returns its event, or None if the program need not know (yet)."""
+        handler = self._special.get(element.tag)
+        return self._model.apply(element) if handler is None else handler(message, element)
+
+    async def _refuse(self, element: Element, error: Exception) -> None:
+        """An element can't be taken into the model: that costs this one only."""
+        if not isinstance(error, ParseException):
+            self._counts["failed"] += 1
+            text = "An element could not be handled: %s %s"
+            self._notifier.log_fault(error, text, element.tag, shown(element.name))
+            return
+        self._counts["refused"] += 1
+        if not isinstance(error, events.UndefinedError):
+            self._problems.is_new(element, str(error))
+        await self._notifier.complain(told_of(element, str(error)))
+
+    def _show(self, message: Routable) -> None:
+        """Hand a message on as it came, before anything is made of it; what `on_message` raises is logged."""
+        assert self._settings.on_message is not None
+        try:
+            self._settings.on_message(writable(message))
+        except Exception as error:
+            self._notifier.log_fault(error, "Error in on_message, handling %s", message.tag)
+
+    async def _hold(self, connection: Connection) -> None:
+        """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""
+        while not self._lifecycle.stopping and not connection.lost and self._watchers.holding:
+            await connection.hold()
+
+    # -- what is more than a matter of the model
+
+    def _define(self, message: Routable, element: Element) -> Any:
+        known = self._model.defined(element.device or "") is not None
+        event = self._model.apply(element)
+        if isinstance(event, events.defBLOBVector):
+            self._blob_requests.defined(event)
+        self._blob_requests.say_rest()
+        if not known:
+            self._keepalive.devices_known()
+        return event
+
+    def _delete(self, message: Routable, element: Element) -> Any:
+        event = self._model.apply(element)
+        if event is not None and not self._model.any_enabled():
+            self._keepalive.devices_gone()
+        return event
+
+    def _answer_ping(self, message: Routable, element: Element) -> None:
+        self._link.reply(wire.ping_reply(element.attrs.get("uid", "")))
+
+    def _ping_answered(self, message: Routable, element: Element) -> None:
+        self._watchers.notify(PingReply(element.attrs.get("uid", "")))
+
+    def _take_blobs(self, message: Routable, element: Element) -> Any:
+        """Content that came inline is here; shared memory is mapped; what takes time is done in a thread."""
+        event = self._model.read_blobs(element)
+        if event is None:
+            return None
+        faults = _mapped(message, event) if isinstance(message, BlobMessage) else {}
+        for name in [name for name, content in event.data.items() if content is None]:
+            # Without content and size 0, an update is about the state alone.
+            size, _ = event.sizeformat.pop(name)
+            del event.data[name]
+            if size:
+                faults.setdefault(name, without_content(name))
+        if faults:
+            self._problems.left_out(element, 0, list(faults.values()))
+        if self._settings.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
+            give_back_large_blocks()
+        if self.processing.needed(event):
+            self.processing.start(event)
+            return None
+        self._model.update(event)
+        return event
+
+
+def _mapped(message: BlobMessage, event: events.setBLOBVector) -> dict[str, str]:
+    """Map shared memory; gives, by member, why some of it can't be read."""
+    faults = {}
+    for member, view in message.views():
+        if not member.name:
+            continue
+        try:
+            event.data[member.name] = view()
+        except (OSError, ValueError) as error:
+            name = shown(member.name)
+            faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
+    return faults

@@ -1,0 +1,160 @@
+"""A client's connections, one after the other: connect, serve, and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
+
+from indifast.client import events
+from indifast.client.blobrequests import BlobRequests
+from indifast.client.connection import Connection, open_stream
+from indifast.client.keepalive import KeepAlive
+from indifast.client.lifecycle import Lifecycle
+from indifast.client.link import Link
+from indifast.client.model import Model
+from indifast.client.notifier import Notifier
+from indifast.client.receiver import Receiver
+from indifast.client.settings import Program, Settings
+from indifast.client.timeouts import Timeouts
+from indifast.client.watchers import Watchers
+from indifast.protocol.backoff import pause_after, varied
+from indifast.transport.stream import Stream
+
+logger = logging.getLogger("indifast.client.ipyclient")
+
+
+class Session:
+    """Connects until the client is to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        program: Program,
+        lifecycle: Lifecycle,
+        link: Link,
+        model: Model,
+        notifier: Notifier,
+        watchers: Watchers,
+        receiver: Receiver,
+        keepalive: KeepAlive,
+        timeouts: Timeouts,
+        blob_requests: BlobRequests,
+        counts: Counter[str],
+    ) -> None:
+        self._settings = settings
+        self._program = program
+        self._lifecycle = lifecycle
+        self._link = link
+        self._model = model
+        self._notifier = notifier
+        self._watchers = watchers
+        self._receiver = receiver
+        self._keepalive = keepalive
+        self._timeouts = timeouts
+        self._blob_requests = blob_requests
+        self._counts = counts
+
+    async def run(self) -> None:
+        """Connect, serve the connection, and again. OSError for the end of one, unless the client is to reconnect."""
+        settings, lifecycle = self._settings, self._lifecycle
+        failures = 0
+        while not lifecycle.stopping:
+            where = f"{settings.indihost}:{settings.indiport}"
+            self._link.reset()
+            await self._program.warning(f"Attempting to connect to {where}")
+            try:
+                stream = await self._unless_stopped(
+                    open_stream(settings.indihost, settings.indiport, settings.connect_timeout, settings.ssl)
+                )
+            except OSError as error:
+                failure, reason = error, str(error)
+            except Exception as error:
+                logger.exception("%s: the attempt to connect failed", where)
+                reason = f"{type(error).__name__}: {error}"
+                failure = ConnectionError(reason)
+            else:
+                if stream is None:
+                    return
+                began = time.monotonic()
+                reason = await self._serve(stream, where)
+                failure = ConnectionError(f"the connection to {where} has ended: {reason}")
+                if time.monotonic() - began > settings.retry_max:
+                    failures = 0
+            if self._stopping:
+                return
+            if not settings.reconnect:
+                raise failure
+            failures += 1
+            delay = retry_delay(settings, failures)
+            await self._program.warning(f"Connection to {where} failed ({reason}), trying again in {delay:.1f} s")
+            await lifecycle.pause(delay)
+
+    @property
+    def _stopping(self) -> bool:
+        return self._lifecycle.stopping
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Stream]) -> Stream | None:
+        """The result, or None once the client is to stop."""
+        task = asyncio.get_running_loop().create_task(work)
+        stop = asyncio.get_running_loop().create_task(self._lifecycle.stop_asked())
+        taken = False
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            taken = task.done()
+            return task.result() if taken else None
+        finally:
+            stop.cancel()
+            if not taken:
+                task.cancel()
+                task.add_done_callback(_let_go)  # a cancellation may have come together with the stream
+
+    async def _serve(self, stream: Stream, where: str) -> str:
+        """One connection from its beginning to its end; returns why it ended."""
+        link, receiver, counts = self._link, self._receiver, self._counts
+        connection = Connection(stream, self._settings.limits, link.heard, receiver.skipped, receiver.refused)
+        self._model.clear()
+        link.connection = connection
+        link.connected = True
+        counts["connections"] += 1
+        try:
+            await self._program.warning(f"Connected to {where}")
+            await self._notifier.tell(events.ConnectionMade())
+            connection.start()
+            await self._keepalive.ask_definitions()
+            await receiver.pump(connection)
+            self._quieten()
+            await self._program.warning(f"Connection to {where} closed")
+            await self._notifier.tell(events.ConnectionLost())
+        finally:
+            self._quieten()
+            connection.close()
+            link.connection = None
+            counts["received"] += connection.received
+            counts["received_bytes"] += connection.received_bytes
+            link.connected = False
+            self._model.clear()
+            self._watchers.notify(None)
+        return connection.reason
+
+    def _quieten(self) -> None:
+        """Stop everything that goes with the connection."""
+        self._keepalive.clear()
+        self._timeouts.clear()
+        self._blob_requests.clear()
+        self._receiver.processing.clear()
+        self._lifecycle.cancel_tasks()
+
+
+def retry_delay(settings: Settings, failures: int) -> float:
+    """Seconds until the next attempt, after so many in a row that failed."""
+    return varied(pause_after(failures, settings.retry_min, settings.retry_max))
+
+
+def _let_go(task: asyncio.Task[Stream]) -> None:
+    """Close a stream that was opened for nobody."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()

@@ -1,0 +1,66 @@
+"""Vectors that owe an answer to a command."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from indifast.client import events
+from indifast.client.alarm import Alarm
+from indifast.client.lifecycle import Lifecycle
+from indifast.client.notifier import Notifier
+from indifast.client.sender import Expected
+from indifast.client.settings import Settings
+
+TICK = 0.1
+"""Seconds between two looks at all vectors that have not answered: so late a time-out may be told."""
+
+
+class Timeouts:
+    """Tells the program when a vector has not answered in time. The alarm is set only while one may become overdue."""
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle, notifier: Notifier, counts: Counter[str]) -> None:
+        self._settings = settings
+        self._lifecycle = lifecycle
+        self._notifier = notifier
+        self._counts = counts
+        self._alarm = Alarm(self._check)
+        self._pending: dict[tuple[str, str], Expected] = {}
+        """By device and vector; those that are over go when somebody looks."""
+
+    def expect(self, vector: Any) -> Expected:
+        """A command is sent to a vector: it times out unless the server says something of it."""
+        settings = self._settings
+        wait = min(max(vector.timeout or 0.0, settings.vector_timeout_min), settings.vector_timeout_max)
+        expected = Expected(vector, time.monotonic() + wait)
+        self._pending[vector.devicename, vector.name] = expected
+        if settings.timeout_enable:
+            self._alarm.set_for(expected.due)
+        return expected
+
+    def arm(self) -> None:
+        """See that the alarm is set for what may become overdue."""
+        if not self._settings.timeout_enable or self._alarm.armed or not self._pending:
+            return
+        self._pending = {key: expected for key, expected in self._pending.items() if not expected.over}
+        if self._pending:
+            earliest = min(expected.due for expected in self._pending.values())
+            self._alarm.set_for(max(earliest, time.monotonic() + TICK))
+
+    def clear(self) -> None:
+        """Expect nothing any more: the connection is gone."""
+        self._alarm.cancel()
+        self._pending.clear()
+
+    def _check(self) -> None:
+        if not self._settings.timeout_enable:
+            return
+        now = time.monotonic()
+        for expected in list(self._pending.values()):
+            if expected.over or now < expected.due:
+                continue
+            expected.over = True
+            self._counts["timeouts"] += 1
+            self._lifecycle.spawn(self._notifier.tell(events.VectorTimeOut(expected.vector.device, expected.vector)))
+        self.arm()

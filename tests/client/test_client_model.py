@@ -1,0 +1,184 @@
+"""The model of a client by itself, without an event loop, and what a client's subclass may set."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from client_support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+
+from indifast._parser import Element, Tokenizer
+from indifast.client import IPyClient, delProperty
+from indifast.client.blobchoices import BlobChoices
+from indifast.client.model import Model
+from indifast.client.problems import Problems
+from indifast.client.propertymembers import ParseException
+from indifast.client.sender import Expected
+from indifast.client.settings import Settings
+from indifast.protocol.message import Wire
+
+
+class Program:
+    """Numbers what is new."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def create_itemid(self, devicename: str = "", vectorname: str = "", membername: str = "", **_: Any) -> int:
+        self.names.append(f"{devicename}.{vectorname}.{membername}".rstrip("."))
+        return len(self.names)
+
+    async def rxevent(self, event: Any) -> None:
+        raise AssertionError("a model tells nobody")
+
+    report = warning = rxevent
+
+
+class Server:
+    """Keeps what is sent; everything is due at once."""
+
+    can_send = True
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.expected: list[Expected] = []
+
+    async def transmit(self, message: Wire) -> None:
+        self.sent.append(message.tag)
+
+    def expect(self, vector: Any) -> Expected:
+        self.expected.append(Expected(vector, 0.0))
+        return self.expected[-1]
+
+    async def emit(self, event: Any) -> None:
+        raise AssertionError("nobody has events of their own")
+
+
+class Setting:
+    """A model and what it is made of."""
+
+    def __init__(self) -> None:
+        self.settings, self.program, self.server = Settings(), Program(), Server()
+        self.counts: Counter[str] = Counter()
+        self.complaints: list[str] = []
+        self.choices = BlobChoices(self.settings)
+        problems = Problems(self.settings, self.counts, self.complaints.append)
+        self.model = Model(self.settings, self.program, self.server, self.choices, problems, self.counts)
+
+    def apply(self, *texts: str) -> list[Any]:
+        return [self.model.apply(element) for element in elements(*texts)]
+
+
+def elements(*texts: str) -> list[Element]:
+    return Tokenizer(relay=False).feed("".join(texts).encode())
+
+
+def test_elements_in_and_events_out() -> None:
+    setting = Setting()
+    model = setting.model
+    early = '<message device="D" message="I am here"/>'
+    said, defined, changed, gone = setting.apply(
+        early,
+        NUMBERS,
+        '<setNumberVector device="D" name="N" state="Alert"><oneNumber name="a">7</oneNumber></setNumberVector>',
+        '<delProperty device="D"/>',
+    )
+    assert said is None and [event.message for event in model.apply_early("D")] == ["I am here"]
+    vector = model.devices["D"].data["N"]
+    assert defined.vector is changed.vector is vector and vector["a"] == "7" and vector.state == "Alert"
+    assert isinstance(gone, delProperty) and not vector.enable and not model.any_enabled()
+    assert setting.program.names == ["D", "D.N", "D.N.a", "D.N.b"]
+    with pytest.raises(ParseException, match="not defined"):
+        setting.apply('<setNumberVector device="D" name="N" state="Ok"/>')
+    assert setting.apply('<setNumberVector device="X" name="N" state="Ok"/>', '<pingRequest uid="1"/>') == [None] * 2
+    assert setting.counts["unknown"] == 1 and not setting.complaints and not setting.server.sent
+
+
+def test_members_that_come_later_get_ids_too() -> None:
+    setting = Setting()
+    setting.apply(TEXTS, TEXTS.replace("</defTextVector>", '<defText name="z"/></defTextVector>'))
+    assert setting.program.names[-1] == "D.T.z" and setting.model.devices["D"].data["T"].member("z").itemid == 5
+
+
+def test_content_is_kept_for_those_who_want_it() -> None:
+    setting = Setting()
+    vector = setting.apply(BLOBS)[0].vector
+    (event,) = setting.apply(blob(b"one"))
+    assert event["img"] == vector["img"] == b"one"
+    setting.choices.unkeep("D", None)
+    (event,) = setting.apply(blob(b"two"))
+    assert event["img"] == b"two" and vector["img"] is None
+    setting.choices.keep("D", None)
+    setting.apply(blob(b"three"))
+    assert vector["img"] == b"three"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '<setSwitchVector device="D" name="S" state="Ok"/>',
+        SWITCHES,
+        '<delProperty device="D" name="S"/>',
+        '<delProperty device="D"/>',
+        TEXTS.replace('name="T"', 'name="S"'),
+    ],
+)
+def test_an_answer_is_expected_until_the_server_says_something(answer: str) -> None:
+    setting = Setting()
+    vector = setting.apply(SWITCHES)[0].vector
+    asyncio.run(vector.send_newSwitchVector(members={"on": "On"}))
+    (expected,) = setting.server.expected
+    assert setting.server.sent == ["newSwitchVector"]
+    assert vector.state == "Busy" and vector.checktimedout(0.0) and not expected.over
+    setting.apply(answer)
+    assert expected.over and not vector.checktimedout(0.0)
+
+
+def test_a_subclass_may_set_what_an_object_may(tmp_path: Path) -> None:
+    class Patient(IPyClient):
+        vector_timeout_min = 30
+        vector_timeout_max = 3600.0
+        idle_timeout = 7
+        respond_timeout = 8
+        timeout_enable = False
+        enableBLOBdefault = "Only"
+        device_limit = 1
+
+    client = Patient()
+    assert (client.vector_timeout_max, client.idle_timeout, client.respond_timeout) == (3600.0, 7, 8)
+    client._receiver.take(*elements(NUMBERS) * 2)
+    with pytest.raises(ParseException, match="too many devices"):
+        client._receiver.take(*elements(NUMBERS.replace('device="D"', 'device="E"')) * 2)
+    assert client["D"]._enableBLOB == "Only"
+    client.set_vector_timeouts(timeout_max=5)
+    assert (client.vector_timeout_max, client.idle_timeout, client.respond_timeout) == (5, 10, 20)
+    assert Patient().vector_timeout_max == 3600.0
+
+    class Saving(Recorder):
+        BLOBfolder = tmp_path
+
+    async def main() -> None:
+        async with session(BLOBS, client=Saving) as (server, saving):
+            await server.expect('<enableBLOB device="D" name="B">Also</enableBLOB>')
+            await server.send(blob(b"content"))
+            event = await saving.got("SetBLOB")
+            assert (tmp_path / event.vector.member("img").filename).read_bytes() == b"content"
+
+    asyncio.run(main())
+
+
+def test_time_outs_of_a_subclass_count() -> None:
+    class Hasty(Recorder):
+        vector_timeout_min = 0.01
+        vector_timeout_max = 0.02
+
+    async def main() -> None:
+        async with session(NUMBERS, client=Hasty) as (_, client):
+            await client.send_newVector("D", "N", members={"a": 1})
+            event = await client.got("TimeOut")
+            assert event.vector is client["D"]["N"] and client.stats()["timeouts"] == 1
+
+    asyncio.run(main())
