@@ -70,6 +70,7 @@ class IPyClient(Settings, UserDict[str, Any]):
         self.indihost = indihost
         self.indiport = indiport
         self.ssl = ssl
+        self.on_message = self.on_message  # looked up for every message: so it costs least
         self.clientdata = clientdata
         self.user_string = ""
         self._itemid = 0

@@ -120,7 +120,7 @@ class Receiver:
         """
         messages, processing, unsaid = connection.messages, self.processing, self._notifier.unsaid
         lifecycle, watchers, program = self._lifecycle, self._watchers, self._program
-        model, early = self._model, self._model.early
+        model, early, special = self._model, self._model.early, self._special
         watching = watchers.references
         tracing = self._trace.on
         while messages and not lifecycle.stopping:
@@ -133,8 +133,9 @@ class Receiver:
                 self._show(message)
             element = message.element()
             event = None
-            try:
-                event = self.take(message, element)
+            handler = special.get(element.tag)
+            try:  # `take`, without the call
+                event = model.apply(element) if handler is None else handler(message, element)
             except Exception as error:
                 await self._refuse(element, error)
             if event is not None:
