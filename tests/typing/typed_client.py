@@ -19,11 +19,13 @@ from indifast.client import (
     defBLOBVector,
     defNumberVector,
     delProperty,
+    frame_sizes,
     getfloat,
     setBLOBVector,
     setNumberVector,
     setSwitchVector,
 )
+from indifast.client.ipyclient import Device
 from indifast.client.propertyvectors import SnapVector
 from indifast.client.snapshot import Snap, SnapDevice
 
@@ -59,8 +61,14 @@ class Viewer(IPyClient):
             case _:
                 pass
 
+    retry_min = 0.5
+    vector_timeout_max = 3600
+
     async def hardware(self) -> None:
-        await self.ready(10.0, "Camera")
+        await self.ready(10.0, "Camera", ("Camera", "CCD1"))
+        assert_type(self["Camera"], Device)
+        assert_type(await self.wait_for("Camera"), Device)
+        assert_type(frame_sizes(self["Camera"]), list[tuple[int, int]])
         await self.send_getProperties("Camera")
         await self.send_newVector("Camera", "CCD_EXPOSURE", members={"CCD_EXPOSURE_VALUE": 1.0})
         assert_type(await self.ping(), float)

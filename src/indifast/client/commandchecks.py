@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from indifast.client import commands
+from indifast.client.propertymembers import Member, ParentNumberMember
+from indifast.client.snapvectors import Vector
 from indifast.protocol.numbers import commanded_number, getfloat
 from indifast.protocol.rules import broken, increment, range_of
 from indifast.protocol.vocabulary import SWITCH_STATES
@@ -19,17 +21,17 @@ class INDICheckError(ValueError):
     """A command that the vector, as it is defined, cannot take."""
 
 
-def limits(member: Any) -> tuple[float, float] | None:
+def limits(member: ParentNumberMember) -> tuple[float, float] | None:
     """The range of a number; None where it has none."""
     return range_of(member.min, member.max)
 
 
-def step_of(member: Any) -> float:
+def step_of(member: ParentNumberMember) -> float:
     """The increment of a number; 0 for none."""
     return increment(member.step)
 
 
-def number(member: Any, value: Any) -> float:
+def number(member: ParentNumberMember, value: str | float) -> float:
     """What a member of a number vector is to become: a finite number, decimal or sexagesimal, within its range.
 
     ValueError, with a sentence, for anything else.
@@ -60,7 +62,7 @@ def _digits(value: float) -> str:
 
 
 def check_command(
-    devicename: str, vectorname: str, vector: Any, members: Mapping[str, Any], complete: bool = True
+    devicename: str, vectorname: str, vector: Vector | None, members: Mapping[str, Any], complete: bool = True
 ) -> None:
     """Raise INDICheckError for a command that the vector, as it is defined, cannot take.
 
@@ -86,16 +88,16 @@ def check_command(
                 raise INDICheckError(f"{name} {key}: {error}{along}") from None
 
 
-def _check_number(member: Any, value: Any) -> None:
+def _check_number(member: ParentNumberMember, value: Any) -> None:
     number(member, value)
 
 
-def _check_text(member: Any, value: Any) -> None:
+def _check_text(member: Member, value: object) -> None:
     if not isinstance(value, str):
         raise ValueError(f"a text must be a str, not {type(value).__name__}")
 
 
-def _check_switches(name: str, vector: Any, members: Mapping[str, Any]) -> None:
+def _check_switches(name: str, vector: Vector, members: Mapping[str, Any]) -> None:
     for key, value in members.items():
         if value not in SWITCH_STATES:
             raise INDICheckError(f"{name}: {value!r} for {key} is neither On nor Off")

@@ -17,7 +17,7 @@ from indifast.protocol.timestamps import timestamp_text
 logger = logging.getLogger("indifast.client.ipyclient")
 
 
-def stamp_text(timestamp: Any, name: str) -> str | None:
+def stamp_text(timestamp: object, name: str) -> str | None:
     """The timestamp of a command, by default now; None, with a log line, for what is no time."""
     if timestamp is None:
         return timestamp_text(datetime.now(UTC))

@@ -12,6 +12,7 @@ from indifast.client import events
 from indifast.client.blobrequests import BlobRequests
 from indifast.client.formats import Kind, fits_image, format_of, image, inflated, raw_pixels
 from indifast.client.lifecycle import Lifecycle
+from indifast.client.snapshot import _ParentDevice
 from indifast.client.streams import Stream
 from indifast.client.watchers import Watchers
 
@@ -58,7 +59,7 @@ class Frame:
         self._content = None
 
 
-def frame_sizes(device: Any) -> list[tuple[int, int]]:
+def frame_sizes(device: _ParentDevice | None) -> list[tuple[int, int]]:
     """Width and height in pixels that raw frames of a camera may have, likeliest first, as its own properties tell now.
 
     `device` is a device of a client or of a snapshot; of one that is no camera the list is empty.
@@ -67,13 +68,13 @@ def frame_sizes(device: Any) -> list[tuple[int, int]]:
     return list(dict.fromkeys(size for size in found if size))
 
 
-def why_no_frames(device: Any) -> str:
+def why_no_frames(device: _ParentDevice | None) -> str:
     """Why a camera sends no frames, as a sentence, if its own properties tell; else "".
 
     `device` is a device of a client or of a snapshot.
     """
     mode = device.data.get("UPLOAD_MODE") if device is not None else None
-    if mode is None or not mode.enable or mode.get("UPLOAD_LOCAL") != "On":
+    if device is None or mode is None or not mode.enable or mode.get("UPLOAD_LOCAL") != "On":
         return ""
     return f"{device.devicename} keeps its frames where its driver runs (UPLOAD_MODE is UPLOAD_LOCAL)"
 
@@ -96,25 +97,25 @@ def frame_array(
     return pixels
 
 
-def _numbers(device: Any, vectorname: str) -> dict[str, float]:
+def _numbers(device: _ParentDevice | None, vectorname: str) -> dict[str, float]:
     vector = device.data.get(vectorname) if device is not None else None
     if vector is None or not vector.enable or vector.vectortype != "NumberVector":
         return {}
     return {name: member.getfloatvalue() for name, member in vector.data.items()}
 
 
-def _stream_size(device: Any) -> tuple[int, int] | None:
+def _stream_size(device: _ParentDevice | None) -> tuple[int, int] | None:
     """In binned pixels already, unlike the others."""
     frame = _numbers(device, "CCD_STREAM_FRAME")
     return _size(frame.get("WIDTH"), frame.get("HEIGHT"))
 
 
-def _frame_size(device: Any) -> tuple[int, int] | None:
+def _frame_size(device: _ParentDevice | None) -> tuple[int, int] | None:
     frame = _numbers(device, "CCD_FRAME")
     return _binned(frame.get("WIDTH"), frame.get("HEIGHT"), device)
 
 
-def _sensor_size(device: Any) -> tuple[int, int] | None:
+def _sensor_size(device: _ParentDevice | None) -> tuple[int, int] | None:
     info = _numbers(device, "CCD_INFO")
     return _binned(info.get("CCD_MAX_X"), info.get("CCD_MAX_Y"), device)
 
@@ -125,7 +126,7 @@ def _size(width: float | None, height: float | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _binned(width: float | None, height: float | None, device: Any) -> tuple[int, int] | None:
+def _binned(width: float | None, height: float | None, device: _ParentDevice | None) -> tuple[int, int] | None:
     """Pixels of a region that the camera's properties give in unbinned pixels."""
     whole = _size(width, height)
     if whole is None:

@@ -9,7 +9,7 @@ from collections import Counter, UserDict, deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from xml.etree import ElementTree
 
 from indifast.client.blobchoices import BlobChoices
@@ -49,7 +49,7 @@ COUNTS = (
 )  # fmt: skip
 
 
-class IPyClient(Settings, UserDict[str, Any]):
+class IPyClient(Settings, UserDict[str, Device]):
     """A client of an INDI server: a mapping of device names to devices.
 
     Subclass it, override `rxevent` (and `hardware` for a task of your own), and run `asyncrun()`; or use it as an
@@ -473,6 +473,26 @@ class IPyClient(Settings, UserDict[str, Any]):
     async def ready(self, timeout: float | None = 30.0, *names: str | tuple[str, str], quiet: float = 0.5) -> None:
         """Wait until the server's devices are known; see `Waits.ready`."""
         await self._waits.ready(timeout, names, quiet)
+
+    @overload
+    async def wait_for(
+        self,
+        devicename: str,
+        vectorname: None = None,
+        state: str | Iterable[str] | None = None,
+        timeout: float | None = None,
+        there: bool = False,
+    ) -> Device: ...
+
+    @overload
+    async def wait_for(
+        self,
+        devicename: str,
+        vectorname: str | None = None,
+        state: str | Iterable[str] | None = None,
+        timeout: float | None = None,
+        there: bool = False,
+    ) -> Any: ...
 
     async def wait_for(
         self,

@@ -9,7 +9,8 @@ import queue
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 from indifast.client.ipyclient import IPyClient
 
@@ -22,6 +23,10 @@ WAITING_ITEMS = 10_000
 
 DEQUE_POLL = 0.02
 """Seconds between two looks into a plain deque, which cannot tell that something was put into it."""
+
+
+Queue: TypeAlias = "queue.Queue[Any] | asyncio.Queue[Any] | collections.deque[Any]"
+"""What requests are taken from, or events are put into."""
 
 
 class EventItem(NamedTuple):
@@ -69,11 +74,11 @@ class QueClient(IPyClient):
 
     def __init__(
         self,
-        txque: Any,
-        rxque: Any,
+        txque: Queue,
+        rxque: Queue,
         indihost: str = "localhost",
         indiport: int | str = 7624,
-        blobfolder: Any = None,
+        blobfolder: str | Path | None = None,
     ) -> None:
         super().__init__(indihost, indiport, txque=txque, rxque=rxque)
         self.BLOBfolder = blobfolder
@@ -140,7 +145,7 @@ class QueClient(IPyClient):
         device = self[devicename]
         return device.data[vectorname].snapshot() if vectorname else device.snapshot()
 
-    def _taker(self, txque: Any) -> Callable[[], Any]:
+    def _taker(self, txque: Queue) -> Callable[[], Any]:
         if isinstance(txque, asyncio.Queue):
             return txque.get
         if isinstance(txque, queue.Queue):
@@ -284,7 +289,11 @@ class _PollingReader:
 
 
 def runqueclient(
-    txque: Any, rxque: Any, indihost: str = "localhost", indiport: int | str = 7624, blobfolder: Any = None
+    txque: Queue,
+    rxque: Queue,
+    indihost: str = "localhost",
+    indiport: int | str = 7624,
+    blobfolder: str | Path | None = None,
 ) -> None:
     """Run a QueClient until None is found in `txque`: the target of a thread."""
     asyncio.run(QueClient(txque, rxque, indihost, indiport, blobfolder).asyncrun())

@@ -91,7 +91,7 @@ class SyncClient:
             future.cancel()
             raise
 
-    def ready(self, timeout: float | None = 30.0, *names: Any, quiet: float = 0.5) -> None:
+    def ready(self, timeout: float | None = 30.0, *names: str | tuple[str, str], quiet: float = 0.5) -> None:
         """Wait until devices are known, see `Waits.ready`."""
         self._call(self.client.ready(timeout, *names, quiet=quiet))
 

@@ -148,7 +148,7 @@ class Waits:
                 timeout, lambda: f"not connected to {self._settings.indihost}:{self._settings.indiport}"
             )
 
-    async def ready(self, timeout: float | None, names: Iterable[Any], quiet: float) -> None:
+    async def ready(self, timeout: float | None, names: Iterable[str | tuple[str, str]], quiet: float) -> None:
         """Wait until the server's devices are known.
 
         Without names: until there is at least one device and no new definition came for `quiet` seconds. With names:
