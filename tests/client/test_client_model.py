@@ -116,6 +116,14 @@ def test_content_is_kept_for_those_who_want_it() -> None:
     assert vector["img"] == b"three"
 
 
+def test_blobs_without_content_are_left_out() -> None:
+    setting = Setting()
+    vector = setting.apply(BLOBS, blob(b"one"))[0].vector
+    empty, state = setting.apply(blob(b"", size=7), blob(b""))
+    assert not empty and not state and vector["img"] == b"one"
+    assert setting.counts["left_out"] == 1 and len(setting.complaints) == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -63,11 +63,6 @@ class Lifecycle:
         finally:
             stop.cancel()
 
-    @property
-    def begun(self) -> bool:
-        """There is, or was, a run, and so an event loop."""
-        return self._loop is not None
-
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Run on the event loop's thread, if the client runs at all."""
         loop = self._loop

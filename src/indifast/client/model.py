@@ -25,6 +25,7 @@ from indifast.client.sender import Sender
 from indifast.client.settings import Program, Settings
 from indifast.client.snapshot import DeviceRecord
 from indifast.client.tracking import Tracked
+from indifast.protocol.vectors import without_content
 
 DEFTAGS = ("defSwitchVector", "defLightVector", "defTextVector", "defNumberVector", "defBLOBVector")
 
@@ -99,18 +100,31 @@ class Model:
             return None
         event = cls(element, device, self._problems)
         if cls is events.setBLOBVector:
-            self.update(event)  # type: ignore[arg-type]
+            assert isinstance(event, events.setBLOBVector)
+            self.complete(event, element, {})
+            self.update(event)
         else:
             event.vector._update(event)
         return event
 
     def read_blobs(self, element: Element) -> events.setBLOBVector | None:
-        """The event of an update with BLOBs, which `update` takes into the model when their content is there."""
+        """The event of an update with BLOBs. When their content is there, `complete` and `update` take it in."""
         device = self.devices.get(element.device or "")
         if device is None:
             self._counts["unknown"] += 1
             return None
         return events.setBLOBVector(element, device, self._problems)
+
+    def complete(self, event: events.setBLOBVector, element: Element, faults: dict[str, str]) -> None:
+        """The content of BLOBs is there: leave out those that have none. `faults` tells why, of some, by member."""
+        for name in [name for name, content in event.data.items() if content is None]:
+            # Without content and size 0, an update is about the state alone.
+            size, _ = event.sizeformat.pop(name)
+            del event.data[name]
+            if size:
+                faults.setdefault(name, without_content(name))
+        if faults:
+            self._problems.left_out(element, 0, list(faults.values()))
 
     def update(self, event: events.setBLOBVector) -> None:
         """Take BLOBs in."""

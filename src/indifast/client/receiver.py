@@ -25,7 +25,6 @@ from indifast.client.watchers import PingReply, Watchers
 from indifast.protocol import wire
 from indifast.protocol.message import Routable
 from indifast.protocol.shown import shown
-from indifast.protocol.vectors import without_content
 from indifast.transport.blobs import BlobMessage
 
 _Handler: TypeAlias = Callable[[Routable, Element], Any]
@@ -217,14 +216,7 @@ class Receiver:
         if event is None:
             return None
         faults = _mapped(message, event) if isinstance(message, BlobMessage) else {}
-        for name in [name for name, content in event.data.items() if content is None]:
-            # Without content and size 0, an update is about the state alone.
-            size, _ = event.sizeformat.pop(name)
-            del event.data[name]
-            if size:
-                faults.setdefault(name, without_content(name))
-        if faults:
-            self._problems.left_out(element, 0, list(faults.values()))
+        self._model.complete(event, element, faults)
         if self._settings.give_back_memory and any(size >= LARGE for size, _ in event.sizeformat.values()):
             give_back_large_blocks()
         if self.processing.needed(event):
