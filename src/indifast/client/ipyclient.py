@@ -75,7 +75,6 @@ class IPyClient(Settings, UserDict[str, Device]):
         self.user_string = ""
         self._itemid = 0
         self._run: asyncio.Task[None] | None = None
-        self._running = False
 
         # The parts, each of which knows some of those above it. `self` is the settings, and the program.
         self._counts: Counter[str] = Counter()
@@ -83,6 +82,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         self._lifecycle = lifecycle = Lifecycle()
         self._link = link = Link(lifecycle, self._counts, self._trace)
         self._watchers = watchers = Watchers(link.wake)
+        lifecycle.on_end.append(lambda: watchers.notify(None))
         self._notifier = notifier = Notifier(self, self, watchers, self._note, link.wake)
         self._problems = Problems(self, self._counts, notifier.complain_soon)
         self._timeouts = Timeouts(self, lifecycle, notifier, self._counts)
@@ -124,40 +124,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         Returns at once if that was called before the first run. An exception in `hardware` ends the client and is
         raised here; without `reconnect` so does, and is, an OSError. RuntimeError if the client is running already.
         """
-        if self._running:
-            raise RuntimeError("this client is running already")
-        lifecycle, loop = self._lifecycle, asyncio.get_running_loop()
-        lifecycle.prepare()
-        lifecycle.begin()
-        if lifecycle.stopping:
-            self._ended()
-            return
-        self._running = True
-        session = loop.create_task(self._session.run(), name="indifast client")
-        hardware = loop.create_task(self.hardware(), name="indifast client hardware")
-        stop = loop.create_task(lifecycle.stop_asked())
-        tasks = {session, hardware, stop}
-        try:
-            waited = set(tasks)
-            while not (session.done() or stop.done() or (hardware.done() and _failed(hardware))):
-                waited = {task for task in waited if not task.done()}
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            lifecycle.stop_now()
-            await asyncio.wait((session, hardware), timeout=self.grace)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._running = False
-            self._ended()
-        for task in (hardware, session):
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-
-    def _ended(self) -> None:
-        """The run is over."""
-        self._lifecycle.end()
-        self._watchers.notify(None)
+        await self._lifecycle.run(self._session.run, self.hardware, lambda: self.grace)
 
     def shutdown(self) -> None:
         """Stop: `asyncrun` will close the connection and return. May be called from any thread."""
@@ -553,7 +520,3 @@ class IPyClient(Settings, UserDict[str, Device]):
         ConnectionError if the connection is lost, TimeoutError `timeout` seconds after the exposure should have ended.
         """
         return await self._exposing.expose(device, seconds, vector, exposure, timeout)
-
-
-def _failed(task: asyncio.Task[Any]) -> bool:
-    return task.cancelled() or task.exception() is not None

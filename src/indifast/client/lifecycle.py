@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeAlias
+
+_Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Lifecycle:
@@ -17,6 +19,9 @@ class Lifecycle:
         """It is over, or is to end."""
         self.on_stop: list[Callable[[], None]] = []
         """Called on the event loop's thread when the client is to stop."""
+        self.on_end: list[Callable[[], None]] = []
+        """Called when the run is over."""
+        self._running = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -27,15 +32,46 @@ class Lifecycle:
             self.stopped.clear()
             self.stopping = False
 
-    def begin(self) -> None:
-        """The run begins, on the running loop."""
-        self._asked = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+    async def run(self, session: _Work, hardware: _Work, grace: Callable[[], float]) -> None:
+        """Run both until `stop`, the end of the session, or an exception, which is raised here.
 
-    def end(self) -> None:
-        """The run is over."""
+        They get a time of grace before they are cancelled.
+        """
+        if self._running:
+            raise RuntimeError("this client is running already")
+        self.prepare()
+        self._asked = asyncio.Event()
+        self._loop = loop = asyncio.get_running_loop()
+        if self.stopping:
+            self._end()
+            return
+        self._running = True
+        serving = loop.create_task(session(), name="indifast client")
+        working = loop.create_task(hardware(), name="indifast client hardware")
+        stop = loop.create_task(self.stop_asked())
+        tasks = {serving, working, stop}
+        try:
+            waited = set(tasks)
+            while not (serving.done() or stop.done() or (working.done() and _failed(working))):
+                waited = {task for task in waited if not task.done()}
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            self.stop_now()
+            await asyncio.wait((serving, working), timeout=grace())
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._running = False
+            self._end()
+        for task in (working, serving):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    def _end(self) -> None:
         self.stopping = True
         self.stopped.set()
+        for callback in self.on_end:
+            callback()
 
     def stop(self) -> None:
         """Ask the run to end; from any thread."""
@@ -79,3 +115,7 @@ class Lifecycle:
         """End these tasks."""
         for task in self._tasks:
             task.cancel()
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.cancelled() or task.exception() is not None
