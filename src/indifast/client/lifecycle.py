@@ -55,7 +55,8 @@ class Lifecycle:
             while not (serving.done() or stop.done() or (working.done() and _failed(working))):
                 waited = {task for task in waited if not task.done()}
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            self.stop_now()
+            self.stopping = True
+            self._tell_stopping()
             await asyncio.wait((serving, working), timeout=grace())
         finally:
             for task in tasks:
@@ -76,11 +77,9 @@ class Lifecycle:
     def stop(self) -> None:
         """Ask the run to end; from any thread."""
         self.stopping = True
-        self.call_soon(self.stop_now)
+        self.call_soon(self._tell_stopping)  # it may come when the next run is prepared: it says nothing of that one
 
-    def stop_now(self) -> None:
-        """The same, from the loop's thread."""
-        self.stopping = True
+    def _tell_stopping(self) -> None:
         if self._asked is not None:
             self._asked.set()
         for callback in self.on_stop:
