@@ -41,8 +41,21 @@ def compile_c(name: str) -> Path:
     newest = max(path.stat().st_mtime for path in source.parent.iterdir())
     if not target.exists() or target.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(target), str(source)], check=True)
+        with made_anew(target) as new:
+            subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(new), str(source)], check=True)
     return target
+
+
+@contextmanager
+def made_anew(program: Path) -> Iterator[Path]:
+    """Where to put a program that takes the place of another one at the end: somebody may be starting that now."""
+    new = program.with_name(f".{program.name}.{os.getpid()}")
+    try:
+        yield new
+        new.chmod(0o755)
+        new.replace(program)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 @contextmanager

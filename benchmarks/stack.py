@@ -79,8 +79,8 @@ def executable(python: str, module: str, *arguments: str) -> Path:
     peers.BUILD.mkdir(parents=True, exist_ok=True)
     path = peers.BUILD / "_".join([module, *arguments])
     words = [python, "-m", f"benchmarks.{module}", *arguments]
-    path.write_text(f"#!/bin/sh\ncd {shlex.quote(str(peers.HERE.parent))} && exec {shlex.join(words)}\n")
-    path.chmod(0o755)
+    with peers.made_anew(path) as new:
+        new.write_text(f"#!/bin/sh\ncd {shlex.quote(str(peers.HERE.parent))} && exec {shlex.join(words)}\n")
     return path
 
 

@@ -152,7 +152,7 @@ def test_waiting_ends_in_time_though_the_server_reads_nothing() -> None:
             content = b"x" * (32 << 20)
             with pytest.raises(TimeoutError, match="D B is Busy"):
                 async with asyncio.timeout(LIMIT):
-                    await client.send_newVector("D", "B", members={"img": (content, 0, ".x")}, wait=True, timeout=0.5)
+                    await client.send_newVector("D", "B", members={"img": (content, 0, ".x")}, wait=True, timeout=5)
             with pytest.raises(TimeoutError, match="pings"):
                 async with asyncio.timeout(LIMIT):
                     await client.ping(0.2)

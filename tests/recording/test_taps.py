@@ -44,6 +44,28 @@ def test_a_link_is_there_only_while_the_server_runs() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("asked", ["", " device='Dome'"])
+def test_a_link_is_asked_for_what_clients_have_asked_before_it_came(asked: str) -> None:
+    """A client that is quick asks before a replay has opened its link, and does not ask twice."""
+
+    async def main() -> None:
+        async with IPyServer(port=0) as server:
+            first = server.open_link("nobody has asked")
+            await asyncio.sleep(0)
+            assert first.receive() is None
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(f"<getProperties version='1.7'{asked}/><pingRequest uid='1'/>".encode())
+            await reader.readuntil(b"/>")
+            link = server.open_link("weather")
+            request = link.receive()
+            assert request is not None and request.tag == "getProperties"
+            link.send(elements(DEFINITION)[0])
+            assert b"Dome" in await reader.readuntil(b">")
+            writer.close()
+
+    asyncio.run(main())
+
+
 def test_links_that_come_and_go_leave_nothing() -> None:
     async def main() -> None:
         async with IPyServer(port=0) as server:

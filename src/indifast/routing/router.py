@@ -145,6 +145,11 @@ class Router:
         self._dirty.clear()
         return dirty
 
+    def introduce(self, driver: Peer, now: float) -> None:
+        """A driver has come that does not define its devices by itself: ask it if somebody has asked before it came."""
+        if any(peer is not driver and peer.interests for peer in self.peers):
+            self.asking.ask(driver, None, None, now)
+
     @property
     def held_for(self) -> float:
         """Seconds after which the first of what is held back may be sent; see `RouterListener.on_held`."""

@@ -224,14 +224,16 @@ class IPyServer:
 
         What is sent on the link goes to clients and drivers as what any driver says; the first definition of a device
         makes it this link's. `getProperties` for all and for its devices, and commands for them, are to be received.
-        `label` names it in logs and in `stats`.
+        If clients have asked before, a `getProperties` waits already. `label` names it in logs and in `stats`.
 
         Raises:
             RuntimeError: the server does not run.
         """
         if self._core is None or self._stop:
             raise RuntimeError("this server is not running: open the link once it is ready")
-        link = LocalLink(self._core, Peer(Kind.DRIVER, f"Driver {label}", LocalOutbox()))
+        peer = Peer(Kind.DRIVER, f"Driver {label}", LocalOutbox())
+        link = LocalLink(self._core, peer)
+        self._core.router.introduce(peer, time.monotonic())
         self._open_links = [*(each for each in self._open_links if not each.closed), link]
         return link
 
