@@ -26,8 +26,8 @@ from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import PERMISSIONS, RULES, STATES
 
 if TYPE_CHECKING:
-    from indifast.driver.device import Device
-    from indifast.driver.ipydriver import IPyDriver
+    from indifast.driver.owners import OwningDevice, OwningDriver
+    from indifast.driver.port import VectorPort
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class PropertyVector(UserDict[str, Any]):
         self.enable = True
         self.vectortype = type(self).__name__
         self.devicename: str | None = None
-        self.driver: IPyDriver | None = None
+        self.driver: OwningDriver | None = None
         self.changed = True
         self._stop = False
         self._timeout = "0"
@@ -79,7 +79,7 @@ class PropertyVector(UserDict[str, Any]):
                 raise TypeError(f"the members of the {self.vectortype} {name} must all be {allowed}s")
             self.data[member.name] = member
         self._cache: tuple[tuple[object, ...], wire.Definition] | None = None
-        self._frames = FrameQueue(self)
+        self._frames = FrameQueue(self._send_values, self._where)
 
     # the mapping
 
@@ -103,7 +103,7 @@ class PropertyVector(UserDict[str, Any]):
         return value
 
     @property
-    def device(self) -> Device:
+    def device(self) -> OwningDevice:
         """The device; TypeError while there is none."""
         return self.driver[self.devicename]  # type: ignore[index]
 
@@ -253,7 +253,13 @@ class PropertyVector(UserDict[str, Any]):
             RuntimeError: called with `block` from the event loop's own thread, which would wait for itself.
         """
         options = {"message": message, "timestamp": timestamp, "timeout": timeout, "state": state}
-        return self._frames.put(dict(values or {}), options, block, queue)
+        driver, devicename = self.driver, self.devicename
+        if driver is None or devicename is None:
+            return False
+        blobs_of = self.name if self.kind == "BLOB" else None
+        values = dict(values or {})
+        port = driver._vectorport
+        return self._frames.put(port, devicename, values, options, block=block, limit=queue, blobs_of=blobs_of)
 
     async def _send_values(self, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Set values and send just these members."""
@@ -345,9 +351,12 @@ class PropertyVector(UserDict[str, Any]):
         return members
 
     async def _transmit(self, message: Wire) -> None:
+        await self._vectorport().transmit(message)
+
+    def _vectorport(self) -> VectorPort:
         if self.driver is None:
             raise TypeError(f"{self._where()} is not part of a driver")
-        await self.driver._runtime.transmit(message)
+        return self.driver._vectorport
 
 
 class _SetVector(PropertyVector):
@@ -486,7 +495,7 @@ class BLOBVector(PropertyVector):
         self, name: str, label: str, group: str, perm: str, state: str, blobmembers: Iterable[BLOBMember]
     ) -> None:
         super().__init__(name, label, group, perm, state, blobmembers)
-        self._sender = BLOBSender(self)
+        self._sender = BLOBSender(self._where)
 
     def set_blobsize(self, membername: str, blobsize: Any) -> None:
         """What the `size` attribute of a member says from now on; 0: the size of what is sent."""
@@ -549,6 +558,6 @@ class BLOBVector(PropertyVector):
             "message": message or None,
         }
         if contents:
-            await self._sender.send(attributes, contents, compress)
+            await self._sender.send(self._vectorport(), attributes, contents, compress)
         else:
             await self._transmit(wire.vector("setBLOBVector", attributes, ""))
