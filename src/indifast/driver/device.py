@@ -52,7 +52,7 @@ class Device(UserDict[str, Any]):
             vector.devicename = devicename
             self.data[vector.name] = vector
 
-    def __setitem__(self, vectorname: str, vector: Any = None) -> NoReturn:
+    def __setitem__(self, vectorname: str, vector: object = None) -> NoReturn:
         raise TypeError("the vectors of a device are given when it is made")
 
     def properties(self) -> list[PropertyVector]:
@@ -71,7 +71,7 @@ class Device(UserDict[str, Any]):
             vector.shutdown()
 
     @staticmethod
-    def indi_number_to_float(value: Any) -> float:
+    def indi_number_to_float(value: object) -> float:
         """The float that a number text stands for; TypeError when it stands for none."""
         return getfloat(value)
 
@@ -153,7 +153,7 @@ def sendable_stamp(timestamp: datetime | None, what: str) -> str | None:
         return None
 
 
-def check_coroutine(coro: Any) -> None:
+def check_coroutine(coro: object) -> None:
     """TypeError for anything but a coroutine object."""
     if not isinstance(coro, Coroutine):
         raise TypeError(f"a coroutine is needed, what an async function returns when it is called, not {coro!r}")

@@ -90,11 +90,11 @@ class IPyDriver(UserDict[str, Device]):
             self._add_background(coro, "a task of the driver")
         self.auto_send_def = not self._has_clientevent()
 
-    def __setitem__(self, devicename: str, device: Any = None) -> NoReturn:
+    def __setitem__(self, devicename: str, device: object = None) -> NoReturn:
         raise TypeError("the devices of a driver are given when it is made")
 
     @staticmethod
-    def indi_number_to_float(value: Any) -> float:
+    def indi_number_to_float(value: object) -> float:
         """The float that a number text stands for; TypeError when it stands for none."""
         return getfloat(value)
 

@@ -8,7 +8,7 @@ import logging
 from collections import UserDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from indifast.driver.blobsender import BLOBSender
 from indifast.driver.propertymembers import (
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from indifast.driver.port import VectorPort
 
 logger = logging.getLogger(__name__)
+
+
+_T = TypeVar("_T")
 
 
 class PropertyVector(UserDict[str, Any]):
@@ -86,7 +89,7 @@ class PropertyVector(UserDict[str, Any]):
     def __getitem__(self, membername: str) -> Any:
         return self.data[membername].membervalue
 
-    def __setitem__(self, membername: str, value: Any) -> None:
+    def __setitem__(self, membername: str, value: object) -> None:
         try:
             self.data[membername].membervalue = value
         except KeyError:
@@ -96,7 +99,7 @@ class PropertyVector(UserDict[str, Any]):
 
     # attributes
 
-    def checkvalue(self, value: Any, allowed: Iterable[Any]) -> Any:
+    def checkvalue(self, value: _T, allowed: Iterable[object]) -> _T:
         """The value, if it is among those allowed; ValueError otherwise."""
         if value not in allowed:
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
@@ -144,7 +147,7 @@ class PropertyVector(UserDict[str, Any]):
         return self._timeout
 
     @timeout.setter
-    def timeout(self, value: Any) -> None:
+    def timeout(self, value: float | str) -> None:
         text = str(value)
         if text != self._timeout:
             self._timeout = text
@@ -156,7 +159,7 @@ class PropertyVector(UserDict[str, Any]):
         return self._message
 
     @message.setter
-    def message(self, value: Any) -> None:
+    def message(self, value: str) -> None:
         if not isinstance(value, str):
             logger.error("%s: the message %r is no text", self._where(), value)
             return
@@ -180,7 +183,11 @@ class PropertyVector(UserDict[str, Any]):
     # sending
 
     async def send_defVector(
-        self, message: str = "", timestamp: datetime | None = None, timeout: Any = None, state: str | None = None
+        self,
+        message: str = "",
+        timestamp: datetime | None = None,
+        timeout: float | str | None = None,
+        state: str | None = None,
     ) -> None:
         """Send the definition, by which clients learn the vector.
 
@@ -200,7 +207,7 @@ class PropertyVector(UserDict[str, Any]):
         self,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         members: Iterable[str] = [],
     ) -> None:
@@ -229,7 +236,7 @@ class PropertyVector(UserDict[str, Any]):
         *,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         block: bool = False,
         queue: int = 2,
@@ -268,7 +275,7 @@ class PropertyVector(UserDict[str, Any]):
 
     # how messages are made
 
-    def _accept(self, timestamp: datetime | None, timeout: Any, state: str | None) -> str | None:
+    def _accept(self, timestamp: datetime | None, timeout: float | str | None, state: str | None) -> str | None:
         """Take over what a send method was given; the time stamp, or None when nothing is to be sent."""
         if timeout is not None:
             self.timeout = timeout
@@ -287,7 +294,7 @@ class PropertyVector(UserDict[str, Any]):
             logger.error("%s not sent: %s", self._where(), error)
             return None
 
-    def _take_message(self, message: Any) -> str:
+    def _take_message(self, message: str) -> str:
         """The message for this one send: the argument, else what the attribute holds."""
         if not isinstance(message, str):
             logger.error("%s: the message %r is no text", self._where(), message)
@@ -366,7 +373,7 @@ class _SetVector(PropertyVector):
         self,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         allvalues: bool = True,
     ) -> None:
@@ -497,7 +504,7 @@ class BLOBVector(PropertyVector):
         super().__init__(name, label, group, perm, state, blobmembers)
         self._sender = BLOBSender(self._where)
 
-    def set_blobsize(self, membername: str, blobsize: Any) -> None:
+    def set_blobsize(self, membername: str, blobsize: int) -> None:
         """What the `size` attribute of a member says from now on; 0: the size of what is sent."""
         if not isinstance(blobsize, int):
             logger.error("%s: the blobsize %r is no int", self._where(), blobsize)
@@ -508,7 +515,7 @@ class BLOBVector(PropertyVector):
         self,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         members: Iterable[str] = [],
         *,
