@@ -705,6 +705,28 @@ def test_a_ring_through_a_libindi_server_is_found_and_cut() -> None:
     assert "chained" in who(world, define("X"), "link")
 
 
+def test_a_ring_that_is_closed_behind_a_ring_check_is_found_by_the_next_one() -> None:
+    """Definitions that come soon after a check are followed by another one: the ring may be closed only now."""
+    world = World()
+    world.remote("link")
+    world.client("chained", asks=False)
+    world.say("chained", "<getProperties device='*' version='1.7'/>")
+    world.say("link", define("X"))
+    assert [text.split()[0] for text in world.heard("chained")] == ["defNumberVector", "delProperty"]
+    world.say("link", define("X", "Q") + define("X", "R"))
+    assert [text.split()[0] for text in world.heard("chained")] == ["defNumberVector"] * 2
+    assert world.held == 1
+    world.now += world.router.held_for / 2
+    assert world.router.send_held(world.now), "not yet"
+    assert world.heard("chained") == []
+    world.now += world.router.held_for
+    assert not world.router.send_held(world.now)
+    assert [text.split()[0] for text in world.heard("chained")] == ["delProperty"]
+    world.say("link", define("X"))
+    world.router.detach(world.peers["chained"], world.now)
+    assert not world.router.send_held(world.now), "it is gone"
+
+
 def test_another_servers_ring_check_is_passed_on_once() -> None:
     world = World()
     world.remote("link")

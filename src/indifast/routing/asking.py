@@ -16,7 +16,6 @@ ASK_INTERVAL = 20e-6
 crowd cost its square."""
 
 
-
 class Asking:
     """Asks drivers and links for definitions, at a bounded rate each.
 

@@ -215,5 +215,8 @@ class Peers:
     def __contains__(self, peer: Peer) -> bool:
         return peer in self._all
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._all)

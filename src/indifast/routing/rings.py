@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 
 from indifast.protocol import wire
 from indifast.protocol.message import Routable
@@ -17,9 +18,11 @@ from indifast.routing.peer import Kind, Peer, Peers
 RING_CHECK = "indifast ring check"
 """The device of the deletions by which a server finds out whether what it tells a libindi server comes back to it."""
 
+PROBE_INTERVAL = 0.5
+"""Seconds between ring checks of one libindi server."""
+
 _RECENT = 256  # messages without device remembered, so that none circulates
 _RECENT_SECONDS = 60.0
-_PROBE_INTERVAL = 0.5  # seconds between ring checks of one libindi server
 
 
 def is_libindi_server(message: Routable, device: str | None) -> bool:
@@ -31,12 +34,17 @@ def is_libindi_server(message: Routable, device: str | None) -> bool:
 
 
 class Rings:
-    """Ring checks that are under way, and messages without device that were here lately."""
+    """Ring checks that are under way, and messages without device that were here lately.
 
-    def __init__(self, peers: Peers) -> None:
+    `on_held` is called when a check is put off while none was: `check_held` is to be called a little later.
+    """
+
+    def __init__(self, peers: Peers, on_held: Callable[[], None]) -> None:
         self.id = os.urandom(6).hex()  # `secrets` takes longer to import than the rest of the router
         """The name of this server in `via`."""
         self._peers = peers
+        self._on_held = on_held
+        self._held: dict[Peer, None] = {}  # those whose check is put off
         self._probes: OrderedDict[str, Peer | None] = OrderedDict()
         self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
 
@@ -61,13 +69,35 @@ class Rings:
     # -- libindi servers
 
     def check(self, now: float) -> None:
-        """Ask whether what the libindi servers that read from us are told comes back by a link."""
+        """Ask whether what the libindi servers that read from us are told comes back by a link.
+
+        Not often, but the last time counts: a check that was on its way before the ring was closed has found nothing.
+        """
         for peer in self._peers.clients:
-            if peer.chained and now - peer.probed >= _PROBE_INTERVAL:
-                peer.probed = now
-                token = os.urandom(8).hex()
-                self._remember_probe(token, peer)
-                peer.inlet.append(wire.del_property(RING_CHECK, token), now)
+            if peer.chained:
+                if now - peer.probed >= PROBE_INTERVAL:
+                    self._probe(peer, now)
+                elif peer not in self._held:
+                    first = not self._held
+                    self._held[peer] = None
+                    if first:
+                        self._on_held()
+
+    def check_held(self, now: float) -> bool:
+        """Send the checks that were put off, as far as it is time; whether there are more."""
+        for peer in list(self._held):
+            if peer not in self._peers:
+                del self._held[peer]
+            elif now - peer.probed >= PROBE_INTERVAL:
+                self._probe(peer, now)
+        return bool(self._held)
+
+    def _probe(self, peer: Peer, now: float) -> None:
+        self._held.pop(peer, None)
+        peer.probed = now
+        token = os.urandom(8).hex()
+        self._remember_probe(token, peer)
+        peer.inlet.append(wire.del_property(RING_CHECK, token), now)
 
     def _remember_probe(self, token: str, peer: Peer | None) -> None:
         self._probes[token] = peer

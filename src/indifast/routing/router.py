@@ -28,7 +28,7 @@ from indifast.routing.ownership import Ownership
 from indifast.routing.peer import Append, Kind, Pace, Peer, Peers
 from indifast.routing.queuelistener import NOBODY, Loss, QueueListener
 from indifast.routing.refusals import Refusals
-from indifast.routing.rings import RING_CHECK, Rings, is_libindi_server
+from indifast.routing.rings import PROBE_INTERVAL, RING_CHECK, Rings, is_libindi_server
 from indifast.routing.room import Room
 from indifast.routing.routerlistener import RouterListener
 from indifast.routing.routes import Routes
@@ -59,7 +59,7 @@ class Router:
         self.owners = self._ownership.owners
         """Of each device the one who speaks for it."""
         self._demands = Demands(self.peers, self.owners)
-        self._rings = Rings(self.peers)
+        self._rings = Rings(self.peers, self.listener.on_held)
         self._id = self._rings.id
         self.asking = Asking(self.peers, self.owners, self.listener.on_held, self._id)
         """Requests for definitions."""
@@ -144,6 +144,16 @@ class Router:
         dirty = list(self._dirty)
         self._dirty.clear()
         return dirty
+
+    @property
+    def held_for(self) -> float:
+        """Seconds after which the first of what is held back may be sent; see `RouterListener.on_held`."""
+        return self.asking.interval or PROBE_INTERVAL
+
+    def send_held(self, now: float) -> bool:
+        """Send what was held back, as far as it is time; whether there is more, to be sent in the same way."""
+        asks, checks = self.asking.ask_held(now), self._rings.check_held(now)
+        return asks or checks
 
     def mark_dirty(self, peer: Peer) -> None:
         """A peer has something to be told after it had nothing."""

@@ -14,7 +14,7 @@ class RouterListener:
         """A peer has something to be told after none had: see `Router.take_dirty`."""
 
     def on_held(self) -> None:
-        """A request for definitions is held back: `Asking.ask_held` is to be called after `Asking.interval`."""
+        """Something is held back, a request for definitions or a ring check: see `Router.send_held`."""
 
     def on_pause(self, peer: Peer) -> None:
         """A peer should not be read for a while: a driver has no room for its commands."""

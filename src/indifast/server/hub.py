@@ -33,7 +33,7 @@ READ_TIMEOUT = 120.0
 COMMAND_TIMEOUT = 30.0
 """Seconds for which a client whose command does not fit into a driver's queue is kept waiting."""
 
-_ASK_TICK = 0.05  # seconds after which to look again at what is held back, at the latest
+_HELD_TICK = 0.05  # seconds after which to look again at what is held back, at the latest
 _CHECKS_PER_TIMEOUT = 4
 
 
@@ -69,7 +69,7 @@ class Hub(RouterListener):
         """Takes one message from a peer: who, message, when."""
         self.demand = self.router.demand
         self.outrun = self.router.outrun
-        self._asking: asyncio.TimerHandle | None = None
+        self._held: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
         self._complaints = Complaints(logger)
         self.held = 0
@@ -211,14 +211,14 @@ class Hub(RouterListener):
             self._at_end_of_turn(self.flush)
 
     def on_held(self) -> None:
-        """Requests for definitions are held back: send them by and by."""
-        if self._asking is None and not self._closed:
+        """See `RouterListener`."""
+        if self._held is None and not self._closed:
             # Another one's requests may be due earlier than those that the timer was set for.
-            self._asking = self.loop.call_later(min(self.router.asking.interval, _ASK_TICK), self._ask_held)
+            self._held = self.loop.call_later(min(self.router.held_for, _HELD_TICK), self._send_held)
 
-    def _ask_held(self) -> None:
-        self._asking = None
-        if self.router.asking.ask_held(time.monotonic()):
+    def _send_held(self) -> None:
+        self._held = None
+        if self.router.send_held(time.monotonic()):
             self.on_held()
 
     # -- what takes too long
@@ -283,10 +283,10 @@ class Hub(RouterListener):
     def close(self) -> None:
         """No more timers, no more frames."""
         self._closed = True
-        for timer in (self._check, self._asking):
+        for timer in (self._check, self._held):
             if timer is not None:
                 timer.cancel()
-        self._check = self._asking = None
+        self._check = self._held = None
         read_buffer().give_back()
 
 
