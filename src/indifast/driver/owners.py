@@ -6,7 +6,7 @@ them. These protocols are what type checkers know of them, so that vectors need 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,11 +33,30 @@ class OwningDevice(Protocol):
         """The driver has been told to stop."""
         ...
 
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The vectors by name."""
+        ...
+
+    def properties(self) -> list[Any]:
+        """The vectors."""
+        ...
+
     def __getitem__(self, vectorname: str, /) -> Any: ...
+
+    def __contains__(self, vectorname: object, /) -> bool: ...
 
     def __iter__(self) -> Iterator[str]: ...
 
     def __len__(self) -> int: ...
+
+    def indi_number_to_float(self, value: object, /) -> float:
+        """See `Device.indi_number_to_float`."""
+        ...
+
+    def shutdown(self) -> None:
+        """See `Device.shutdown`."""
+        ...
 
     def add_background(self, coro: Coroutine[Any, Any, Any]) -> None:
         """See `Device.add_background`."""
@@ -72,11 +91,27 @@ class OwningDriver(Protocol):
         """The driver has been told to stop."""
         ...
 
+    @property
+    def data(self) -> Mapping[str, OwningDevice]:
+        """The devices by name."""
+        ...
+
     def __getitem__(self, devicename: str, /) -> OwningDevice: ...
+
+    def __contains__(self, devicename: object, /) -> bool: ...
 
     def __iter__(self) -> Iterator[str]: ...
 
     def __len__(self) -> int: ...
+
+    @property
+    def listening_port(self) -> int | None:
+        """See `IPyDriver.listening_port`."""
+        ...
+
+    def indi_number_to_float(self, value: object, /) -> float:
+        """See `IPyDriver.indi_number_to_float`."""
+        ...
 
     def shutdown(self) -> None:
         """See `IPyDriver.shutdown`."""

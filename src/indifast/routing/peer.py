@@ -109,7 +109,7 @@ class Peer:
         self.knows_via = False
         """It has said that it is a server, and wants to know by which servers definitions have come."""
         self.libindi_server = False
-        """It is a libindi server that reads from us: it hears the snoop requests of our drivers, and knows no owners."""
+        """A libindi server that reads from us: it hears the snoop requests of our drivers, and knows no owners."""
         self.ring_links: set[Peer] = set()
         """Links that lead back to this libindi server: it is told nothing of what they own."""
         self.probed = -math.inf
