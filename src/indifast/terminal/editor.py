@@ -29,6 +29,10 @@ class End(Enum):
     DROP = "drop"
 
 
+_ENDS = {"enter": End.SEND, "tab": End.NEXT, "shift+tab": End.PREVIOUS, "escape": End.DROP}
+_STEPS = {"up": 1, "down": -1}
+
+
 class Editor(Input):
     """Tells its pane what is to be done with the text. Everything that is in the field counts as entered."""
 
@@ -62,6 +66,17 @@ class Editor(Input):
         """A text that was doubted, and is accepted when it is entered again."""
         self.ended = False
         self._step = step
+
+    def on_key(self, event: events.Key) -> None:
+        """Do at once what a key is bound to: bindings are looked up later than the next key is heard here."""
+        if event.key in _ENDS:
+            self._finish(_ENDS[event.key])
+        elif event.key in _STEPS:
+            self.action_step(_STEPS[event.key])
+        else:
+            return
+        event.stop()
+        event.prevent_default()
 
     def action_finish(self, how: str) -> None:
         """Hand the text on."""
