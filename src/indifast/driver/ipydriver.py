@@ -181,8 +181,12 @@ class IPyDriver(UserDict[str, Device]):
 
     @property
     def _stop(self) -> bool:
-        """`stop`, by the name that older programs read."""
+        """`stop`, by the name that older programs use."""
         return self._runtime.stopping
+
+    @_stop.setter
+    def _stop(self, value: bool) -> None:
+        self._runtime.stopping = value
 
     def shutdown(self) -> None:
         """Stop the driver. `asyncrun` returns after at most its grace time."""

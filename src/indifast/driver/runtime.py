@@ -225,6 +225,10 @@ class Runtime:
         """The driver has been told to stop."""
         return self._outlet.stopping
 
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        self._outlet.stopping = value
+
     def note_stop(self) -> None:
         """Let user code see that it is to stop."""
         self._outlet.stopping = True
