@@ -143,6 +143,14 @@ def test_the_constructor_of_older_programs() -> None:
     coro.close()
 
 
+def test_older_programs_may_set_stop_under_its_private_name() -> None:
+    driver, _ = number_driver()
+    driver._stop = True
+    assert driver.stop
+    driver._stop = False
+    assert not driver.stop
+
+
 def test_attributes() -> None:
     driver, vector = number_driver()
     assert (driver.auto_send_def, driver.debug_enable, driver.stop, driver._stop) == (True, False, False, False)

@@ -436,7 +436,7 @@ def test_a_thread_can_send_again_in_the_next_run(turns: int) -> None:
         running = asyncio.create_task(driver.asyncrun(grace=0))
         await until(lambda: driver.listening_port is not None)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(driver._runtime, "wanted", lambda _: True)
+            patch.setattr(driver._runtime, "wanted", lambda *_: True)
             driver.shutdown()
             for _ in range(turns):
                 await asyncio.sleep(0)

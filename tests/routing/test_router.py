@@ -766,7 +766,7 @@ def test_an_empty_attribute_selects_as_one_that_is_not_there(said: str, asked: d
     }
     assert who(world, update("D", "any"), "one") == {"c"}
     assert who(world, update("E", "any"), "two") == ({"c"} if "two" in asked else set())
-    assert not client.chained
+    assert not client.libindi_server
 
 
 def test_an_empty_name_enables_the_blobs_of_the_device() -> None:

@@ -33,7 +33,7 @@ from indifast.protocol.limits import Limits
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
-from indifast.server.core import Core
+from indifast.server.hub import Hub
 from indifast.transport import blobs, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.stream import SocketStream, Stream
@@ -612,10 +612,10 @@ def test_an_idle_server_has_no_timer_but_the_keepalive() -> None:
             clients = [await Client.to(server) for _ in range(3)]
             for client in clients:
                 await client.settle()
-            core = server._core
-            assert core is not None
-            core._check_all()
-            assert core._check is None and not core._flush_due
+            hub = server._hub
+            assert hub is not None
+            hub._check_all()
+            assert hub._check is None and not hub._flush_due
             for client in clients:
                 await client.close()
 
@@ -705,19 +705,19 @@ def test_an_answer_leaves_after_all_that_came_before_the_question_or_with_it(loo
     """One connection comes, another one ends: a ping tells that this is done, whatever is looked at first."""
 
     async def scenario() -> None:
-        core = Core(Limits())
+        hub = Hub(Limits())
         accepted: list[Stream] = []
         listening = socket.create_server(("127.0.0.1", 0))
         address = listening.getsockname()
         listener = listen_on([listening], accepted.append)
         (ours, driver), (theirs, client) = socket.socketpair(), socket.socketpair()
-        peer = Peer(Kind.CLIENT, "client", core.new_outbox())
+        peer = Peer(Kind.CLIENT, "client", hub.new_outbox())
         gone: list[Exception | None] = []
-        core.carry(peer, SocketStream(theirs), gone.append)
+        hub.carry(peer, SocketStream(theirs), gone.append)
         stream = Watched(ours, lambda: (len(accepted), len(gone)))
-        core.carry(Peer(Kind.DRIVER, "driver", DriverOutbox()), stream, lambda exc: None)
+        hub.carry(Peer(Kind.DRIVER, "driver", DriverOutbox()), stream, lambda exc: None)
         driver.setblocking(False)
-        core.flush()
+        hub.flush()
         await asyncio.sleep(0)
         stream.noted.clear()
 
@@ -731,7 +731,7 @@ def test_an_answer_leaves_after_all_that_came_before_the_question_or_with_it(loo
         for each in (stream, *accepted):
             each.abort()
         await asyncio.sleep(0)
-        core.close()
+        hub.close()
         driver.close()
         other.close()
 

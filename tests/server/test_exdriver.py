@@ -1,4 +1,4 @@
-"""Executable drivers under the server's core: life, death and BLOBs of real programs."""
+"""Executable drivers under the server's hub: life, death and BLOBs of real programs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from indifast._parser import Tokenizer
 from indifast.protocol.limits import Limits
 from indifast.routing.peer import Kind, Peer
 from indifast.server import exdriver
-from indifast.server.core import Core
 from indifast.server.exdriver import ExDriver
+from indifast.server.hub import Hub
 from indifast.transport import shm
 from indifast.transport.stream import SocketStream
 
@@ -60,7 +60,7 @@ def fds() -> set[str]:
 class Client:
     """A client on a plain socket: what it was told, as elements."""
 
-    def __init__(self, core: Core, local: bool = False) -> None:
+    def __init__(self, hub: Hub, local: bool = False) -> None:
         if local:
             ours, self.sock = socket.socketpair()
         else:
@@ -72,8 +72,8 @@ class Client:
         self.tokenizer = Tokenizer()
         self.elements: list = []
         self.fds: list[int] = []
-        peer = Peer(Kind.CLIENT, "client", core.new_outbox(attached=local))
-        core.carry(peer, SocketStream(ours), lambda exc: core.remove(peer))
+        peer = Peer(Kind.CLIENT, "client", hub.new_outbox(attached=local))
+        hub.carry(peer, SocketStream(ours), lambda exc: hub.remove(peer))
 
     def say(self, text: str) -> None:
         self.sock.send(text.encode())
@@ -101,20 +101,20 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def serving(*drivers: ExDriver) -> AsyncIterator[Core]:
-    """A core with drivers; afterwards no process and no descriptor is left."""
+async def serving(*drivers: ExDriver) -> AsyncIterator[Hub]:
+    """A hub with drivers; afterwards no process and no descriptor is left."""
     await asyncio.sleep(0)
     before = fds()
-    core = Core(Limits())
+    hub = Hub(Limits())
     try:
         for driver in drivers:
-            driver.start(core)
-        yield core
+            driver.start(hub)
+        yield hub
     finally:
         await asyncio.gather(*(driver.stop() for driver in drivers))
-        for connection in list(core.connections.values()):
+        for connection in list(hub.connections.values()):
             connection.stream.abort()
-        core.close()
+        hub.close()
     await until(lambda: not fds() - before, f"descriptors {fds() - before}")
     assert not psutil.Process().children(), "a child is left"
 
@@ -128,8 +128,8 @@ ONE_PROPERTY = "line(); define()\nwhile True: line()\n"
 
 def test_a_simulator_is_asked_and_commanded():
     async def scenario():
-        async with serving(ExDriver("indi_simulator_telescope")) as core:
-            client = Client(core)
+        async with serving(ExDriver("indi_simulator_telescope")) as hub:
+            client = Client(hub)
             client.say("<getProperties version='1.7'/>")
             await client.get("defSwitchVector", "Telescope Simulator", "CONNECTION")
             client.say(
@@ -147,8 +147,8 @@ def test_camera_frames_reach_tcp_and_local_clients(pipes):
     """Over the socket the simulator attaches its frames, over pipes it sends them in lines of 72 characters."""
 
     async def scenario():
-        async with serving(ExDriver("indi_simulator_ccd", pipes=pipes)) as core:
-            remote, local = Client(core), Client(core, local=True)
+        async with serving(ExDriver("indi_simulator_ccd", pipes=pipes)) as hub:
+            remote, local = Client(hub), Client(hub, local=True)
             for client in (remote, local):
                 client.say("<getProperties version='1.7'/><enableBLOB device='CCD Simulator'>Also</enableBLOB>")
             await remote.get("defSwitchVector", "CCD Simulator", "CONNECTION")
@@ -196,8 +196,8 @@ def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
     sent = [b"first", b"second", b"third"]
 
     async def scenario():
-        async with serving(python(code)) as core:
-            remote, local = Client(core), Client(core, local=True)
+        async with serving(python(code)) as hub:
+            remote, local = Client(hub), Client(hub, local=True)
             for client in (remote, local):
                 client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
             for client in (remote, local):
@@ -222,11 +222,11 @@ def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
 def test_death_and_return(caplog):
     async def scenario():
         driver = python("print('to the log', file=sys.stderr, flush=True)\n" + ONE_PROPERTY)
-        async with serving(driver) as core:
-            client = Client(core)
+        async with serving(driver) as hub:
+            client = Client(hub)
             client.say("<getProperties version='1.7'/>")
             await client.get("defTextVector", "Toy")
-            assert core.router.owners["Toy"] is driver.peer
+            assert hub.router.owners["Toy"] is driver.peer
             first = driver.pid
             os.kill(first, signal.SIGKILL)
             await client.get("delProperty", "Toy")
@@ -258,8 +258,8 @@ def test_what_a_driver_snoops_on_is_remembered():
 
         with tempfile.TemporaryDirectory() as folder:
             watcher.args = (*watcher.args, os.path.join(folder, "asked"))
-            async with serving(watcher, python("while True: line(); define()\n")) as core:
-                client = Client(core)
+            async with serving(watcher, python("while True: line(); define()\n")) as hub:
+                client = Client(hub)
                 client.say("<getProperties version='1.7'/>")
                 await client.get("defTextVector", "Watcher", "Heard")
                 os.kill(watcher.pid, signal.SIGKILL)
@@ -279,10 +279,10 @@ def test_the_restarts_end_and_are_told_in_the_words_that_others_look_for(caplog,
     async def scenario(driver: ExDriver):
         ended: list = []
         driver.on_terminated = ended.append
-        async with serving(driver) as core:
+        async with serving(driver) as hub:
             await until(lambda: ended)
             assert ended == [driver]
-            assert driver.peer not in core.router.peers
+            assert driver.peer not in hub.router.peers
 
     asyncio.run(scenario(ExDriver("false", max_restarts=0)))
     assert "Driver false: Terminated after #0 restarts." in caplog.text.splitlines()[-1]
@@ -312,8 +312,8 @@ def test_half_an_element_of_a_dying_driver_reaches_nobody():
             "say(\"<setTextVector device='Toy' name='T' state='Ok'><oneText name='m'>half\")\n"
             "os.kill(os.getpid(), 9)\n"
         )
-        async with serving(python(code, max_restarts=0)) as core:
-            client = Client(core)
+        async with serving(python(code, max_restarts=0)) as hub:
+            client = Client(hub)
             client.say("<getProperties version='1.7'/>")
             await client.get("delProperty", "Toy")
             assert not client.seen("setTextVector", "Toy")
@@ -326,8 +326,8 @@ def test_a_driver_that_ignores_sigterm_is_killed():
     async def scenario():
         code = "import signal; signal.signal(15, signal.SIG_IGN); line(); define()\nwhile True: time.sleep(100)\n"
         driver = python(code, grace=0.1)
-        async with serving(driver) as core:
-            await until(lambda: "Toy" in core.router.owners)
+        async with serving(driver) as hub:
+            await until(lambda: "Toy" in hub.router.owners)
 
     asyncio.run(scenario())
 
@@ -336,8 +336,8 @@ def test_a_driver_that_closes_its_output_is_started_again():
     async def scenario():
         code = "line(); define()\nos.close(1); os.close(0); time.sleep(1000)\n"
         driver = python(code, grace=0.1)
-        async with serving(driver) as core:
-            client = Client(core)
+        async with serving(driver) as hub:
+            client = Client(hub)
             client.say("<getProperties version='1.7'/>")
             await client.get("defTextVector", "Toy", count=2)
             client.close()
@@ -347,11 +347,11 @@ def test_a_driver_that_closes_its_output_is_started_again():
 
 def test_a_missing_program_raises_at_the_start():
     async def scenario():
-        core = Core(Limits())
+        hub = Hub(Limits())
         with pytest.raises(FileNotFoundError, match="indi_no_such_driver"):
-            ExDriver("indi_no_such_driver").start(core)
-        assert not core.router.peers
-        core.close()
+            ExDriver("indi_no_such_driver").start(hub)
+        assert not hub.router.peers
+        hub.close()
 
     asyncio.run(scenario())
 
@@ -362,8 +362,8 @@ def test_environment_is_added_to_ours():
             "line(); assert 'PATH' in os.environ and 'HOME' not in os.environ\n"
             "define(os.environ['INDIDEV'])\nwhile True: line()\n"
         )
-        async with serving(python(code, environment={"INDIDEV": "My Camera", "HOME": None})) as core:
-            await until(lambda: "My Camera" in core.router.owners)
+        async with serving(python(code, environment={"INDIDEV": "My Camera", "HOME": None})) as hub:
+            await until(lambda: "My Camera" in hub.router.owners)
 
     asyncio.run(scenario())
 
@@ -405,8 +405,8 @@ def test_a_blob_without_its_descriptor(forgiving, caplog):
 
     async def scenario():
         driver = python(TWO_BLOBS_ONE_DESCRIPTOR, forgiving=forgiving)
-        async with serving(driver) as core:
-            client = Client(core)
+        async with serving(driver) as hub:
+            client = Client(hub)
             client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
             if forgiving:
                 await client.get("defTextVector", "Toy", "After")
@@ -447,8 +447,8 @@ def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_on
 
     async def scenario():
         driver = python(code)
-        async with serving(driver) as core:
-            client = Client(core)
+        async with serving(driver) as hub:
+            client = Client(hub)
             client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
             if at_once:
                 await client.get("delProperty", "Toy")
@@ -478,8 +478,8 @@ def test_a_driver_gets_blobs_inline_whatever_the_client_sent():
     )
 
     async def scenario():
-        async with serving(python(code)) as core:
-            client = Client(core, local=True)
+        async with serving(python(code)) as hub:
+            client = Client(hub, local=True)
             client.say("<getProperties version='1.7'/>")
             await client.get("defTextVector", "Toy")
             blob = "<oneBLOB name='b' size='6' format='' attached='true'/>"
@@ -504,10 +504,10 @@ def test_pings_are_answered_at_once():
             "define(name='Done')\n"
             "while True: line()\n"
         )
-        async with serving(python(code)) as core:
-            client = Client(core)
+        async with serving(python(code)) as hub:
+            client = Client(hub)
             client.say("<getProperties version='1.7'/>")
-            await until(lambda: "Toy" in core.router.owners)
+            await until(lambda: "Toy" in hub.router.owners)
             client.say("<getProperties version='1.7'/>")
             await until(lambda: "Done" in [e.name for e in client.seen("defTextVector", "Toy")])
             client.close()

@@ -7,6 +7,7 @@ from textual import events
 
 from indifast import Device, IPyDriver, NumberMember, NumberVector, SwitchMember, SwitchVector, TextMember, TextVector
 from indifast.cli.demo.drivers import ThermostatDriver
+from indifast.terminal.editor import Editor
 
 TELESCOPE = "Telescope Simulator"
 
@@ -97,6 +98,19 @@ async def test_arrows_step_from_the_least_value() -> None:
         await pilot.press("right", "enter", "up", "up", "up", "enter")
         await until(lambda: bench.commands)
         assert bench.commands[0][1]["LIMITED"] == "8.5"  # the last one within the range
+
+
+async def test_keys_that_come_at_once_count_in_their_order() -> None:
+    """Steps before Enter are sent, a digit behind it is not."""
+    bench = Bench()
+    async with serving(bench) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Bench", "Main", "NUMBERS")
+        await pilot.press("right", "enter")
+        await until(lambda: isinstance(app.focused, Editor))
+        for key in ("up", "up", "enter", "9"):
+            app.simulate_key(key)
+        await until(lambda: bench.commands)
+        assert bench.commands[0][1]["LIMITED"] == "8.5"
 
 
 async def test_pasted_text_counts_as_entered_and_several_go_as_one_vector() -> None:

@@ -139,7 +139,7 @@ async def test_a_pane_that_was_taken_away_takes_late_news() -> None:
         writers[0].write(b"<delProperty device='D'/>")
         await until(lambda: not pane.is_attached)
         pane.editor, editor.ended = editor, False
-        pane.entered(editor, End.SEND)
+        pane.entered(editor, End.SEND, editor.value)
         pane.follow()
         await pilot.pause()
         assert app.is_running and app.focused is app.property_tree

@@ -60,6 +60,11 @@ class Camera(IPyDriver):
                 assert_type(event.getfloatvalue("CCD_EXPOSURE_VALUE"), float)
             case newSwitchVector() | newTextVector():
                 assert_type(event.vector, PropertyVector)
+                assert_type(event.vector.device.devicename, str)
+                if (owner := event.vector.driver) is not None:
+                    assert_type(owner[event.devicename].enable, bool)
+                    assert_type(owner.stop, bool)
+                    await owner.send_message("moved")
             case newBLOBVector():
                 assert_type(event.sizeformat["CCD1"], tuple[int, str])
                 assert_type(event.buffer("CCD1"), memoryview)

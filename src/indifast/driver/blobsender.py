@@ -13,7 +13,7 @@ from indifast.driver.propertymembers import BLOBMember, buffer_of, read_content
 from indifast.protocol import wire
 
 if TYPE_CHECKING:
-    from indifast.driver.propertyvectors import BLOBVector
+    from indifast.driver.port import Port
     from indifast.routing.link import Link
     from indifast.transport.blobs import BlobContent, BlobMessage
 
@@ -28,39 +28,41 @@ _T = TypeVar("_T")
 class BLOBSender:
     """Sends the contents of one vector, one message after the other."""
 
-    def __init__(self, vector: BLOBVector) -> None:
-        self._vector = vector
+    def __init__(self, where: Callable[[], str]) -> None:
+        """`where` is the vector's name in messages."""
+        self._where = where
         self._turn = asyncio.Lock()
 
     async def send(
-        self, attributes: Mapping[str, str | None], contents: Sequence[tuple[BLOBMember, Any]], compress: bool | None
+        self,
+        port: Port,
+        attributes: Mapping[str, str | None],
+        contents: Sequence[tuple[BLOBMember, Any]],
+        compress: bool | None,
     ) -> None:
         """Send one setBLOBVector; returns when the values are no longer read and the fastest reader keeps up.
 
         Nothing is read or encoded when nobody wants it. Without any readable member the message goes out empty.
         """
-        driver = self._vector.driver
-        if driver is None:
-            raise TypeError(f"the BLOBVector {self._vector.name} is not part of a driver")
         device, name = attributes["device"], attributes["name"]
         assert device is not None
         assert name is not None
         async with self._turn:
-            link = driver._runtime.sending_link()
+            link = port.sending_link()
             if link is None or not any(link.demand(device, name)):
                 if link is not None:
-                    driver._runtime.count("blobs_not_wanted")
+                    port.count("blobs_not_wanted")
                 await asyncio.sleep(0)  # a loop that does nothing but send must not keep those out who might want it
                 return
             loaded = [await self._load(member, value, compress) for member, value in contents]
             present = [content for content in loaded if content is not None]
             if not present:
-                await driver._runtime.transmit(wire.vector("setBLOBVector", attributes, ""))
+                await port.transmit(wire.vector("setBLOBVector", attributes, ""))
                 return
             from indifast.transport.blobs import BlobMessage
 
             message = BlobMessage.from_members("setBLOBVector", attributes, present)
-            driver._runtime.send(message)  # its beginning may leave while the rest is encoded
+            port.send(message)  # its beginning may leave while the rest is encoded
             try:
                 await _take_over(message, link, device, name)
             finally:
@@ -78,7 +80,7 @@ class BLOBSender:
             elif not len(data):
                 raise ValueError("the BLOB value is empty")
         except ValueError as error:
-            logger.error("%s.%s left out: %s", self._vector._where(), member.name, error)
+            logger.error("%s.%s left out: %s", self._where(), member.name, error)
             return None
         size = member.blobsize or len(data)
         form = member.format_of(value)

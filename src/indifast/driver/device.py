@@ -13,7 +13,8 @@ from indifast.protocol.numbers import getfloat
 from indifast.protocol.timestamps import timestamp_text
 
 if TYPE_CHECKING:
-    from indifast.driver.ipydriver import IPyDriver
+    from indifast.driver.owners import OwningDriver
+    from indifast.driver.port import Port
     from indifast.driver.propertyvectors import PropertyVector
 
 logger = logging.getLogger("indifast.driver.ipydriver")
@@ -44,14 +45,14 @@ class Device(UserDict[str, Any]):
         self.devicename = devicename
         self.devicedata = devicedata
         self.enable = True
-        self.driver: IPyDriver | None = None
+        self.driver: OwningDriver | None = None
         self._stop = False
         self._backgroundlist: list[tuple[Coroutine[Any, Any, Any], str]] = []
         for vector in properties:
             vector.devicename = devicename
             self.data[vector.name] = vector
 
-    def __setitem__(self, vectorname: str, vector: Any = None) -> NoReturn:
+    def __setitem__(self, vectorname: str, vector: object = None) -> NoReturn:
         raise TypeError("the vectors of a device are given when it is made")
 
     def properties(self) -> list[PropertyVector]:
@@ -70,7 +71,7 @@ class Device(UserDict[str, Any]):
             vector.shutdown()
 
     @staticmethod
-    def indi_number_to_float(value: Any) -> float:
+    def indi_number_to_float(value: object) -> float:
         """The float that a number text stands for; TypeError when it stands for none."""
         return getfloat(value)
 
@@ -81,24 +82,24 @@ class Device(UserDict[str, Any]):
             TypeError: not a coroutine.
         """
         what = f"a background coroutine of {self.devicename}"
+        check_coroutine(coro)
         if self.driver is None:
-            check_coroutine(coro)
             self._backgroundlist.append((coro, what))
         else:
-            self.driver._add_background(coro, what)
+            self.driver._vectorport.add(coro, what)
 
     async def send_device_message(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Send a message about this device to the users of clients."""
         stamp = sendable_stamp(timestamp, f"the message of {self.devicename}")
         if stamp is not None and self.enable:
-            await driver_of(self)._runtime.transmit(wire.message(message or None, stamp, self.devicename))
+            await port_of(self).transmit(wire.message(message or None, stamp, self.devicename))
 
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
         """Tell clients that the device is gone, and disable it."""
         stamp = sendable_stamp(timestamp, f"the deletion of {self.devicename}")
         if stamp is not None:
             deletion = wire.del_property(self.devicename, None, stamp, message or None)
-            await driver_of(self)._runtime.transmit(deletion)
+            await port_of(self).transmit(deletion)
             self.enable = False
 
     # hooks for subclasses, called by nobody but the user's driver
@@ -116,11 +117,31 @@ class Device(UserDict[str, Any]):
         """Meant to be called by the driver's `snoopevent`."""
 
 
-def driver_of(device: Device) -> IPyDriver:
-    """The driver of a device; TypeError while there is none."""
+# What the rest of the package does with a device: not by methods, whose names programs may want for their own.
+
+
+def attach(device: Device, driver: OwningDriver) -> None:
+    """The device has become part of a driver, and its vectors with it."""
+    device.driver = driver
+    for vector in device.data.values():
+        vector.driver = driver
+    waiting, device._backgroundlist = device._backgroundlist, []
+    for coro, what in waiting:
+        driver._vectorport.add(coro, what)
+
+
+def begin(device: Device) -> None:
+    """The driver runs: `stop` becomes False in the device and its vectors."""
+    device._stop = False
+    for vector in device.data.values():
+        vector._stop = False
+
+
+def port_of(device: Device) -> Port:
+    """Where the messages of a device leave; TypeError while it has no driver."""
     if device.driver is None:
         raise TypeError(f"the device {device.devicename} is not part of a driver")
-    return device.driver
+    return device.driver._vectorport
 
 
 def sendable_stamp(timestamp: datetime | None, what: str) -> str | None:
@@ -132,7 +153,7 @@ def sendable_stamp(timestamp: datetime | None, what: str) -> str | None:
         return None
 
 
-def check_coroutine(coro: Any) -> None:
+def check_coroutine(coro: object) -> None:
     """TypeError for anything but a coroutine object."""
     if not isinstance(coro, Coroutine):
         raise TypeError(f"a coroutine is needed, what an async function returns when it is called, not {coro!r}")

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from indifast.driver import events
 from indifast.protocol import wire
@@ -20,8 +20,11 @@ from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SNOOPED, VERS
 
 if TYPE_CHECKING:
     from indifast._parser import Element
+    from indifast.driver.device import Device
+    from indifast.driver.faults import Refusals, UserFaults
     from indifast.driver.propertyvectors import PropertyVector
-    from indifast.driver.runtime import Runtime
+    from indifast.driver.snooping import Key
+    from indifast.driver.tasks import Tasks
     from indifast.protocol.message import Routable
 
 logger = logging.getLogger("indifast.driver.ipydriver")
@@ -36,13 +39,51 @@ LARGE = 256 << 10
 _Job = tuple[Callable[[], Any], Callable[[Any], Awaitable[None]], int, str]
 
 
+class UserCode(Protocol):
+    """The driver, as far as it says who is told what; see `IPyDriver`."""
+
+    debug_enable: bool
+    auto_send_def: bool
+    snoopall: bool
+    snoopdevices: set[str]
+    snoopvectors: dict[Key, list[Any] | None]
+
+    @property
+    def data(self) -> Mapping[str, Device]:
+        """The devices by name."""
+        ...
+
+    async def rxevent(self, event: Any) -> None:
+        """Told of commands."""
+        ...
+
+    async def snoopevent(self, event: Any) -> None:
+        """Told of what other drivers say."""
+        ...
+
+
 class Dispatcher:
     """Turns messages into events and brings them to user code: one at a time for a vector, in order of arrival; side
     by side for different vectors. Snoop events are one such sequence of their own.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(
+        self,
+        driver: UserCode,
+        tasks: Tasks,
+        refusals: Refusals,
+        faults: UserFaults,
+        *,
+        send: Callable[[Routable], None],
+        heard: Callable[[Key], None],
+    ) -> None:
+        """`send` sends to clients, `heard` is told which vector of another driver has been heard of."""
+        self._driver = driver
+        self._tasks = tasks
+        self._refusals = refusals
+        self._faults = faults
+        self._send = send
+        self._heard = heard
         self._queues: dict[Hashable, deque[_Job]] = {}
         self._waiting = 0
         self._bytes = 0
@@ -57,8 +98,7 @@ class Dispatcher:
     async def dispatch(self, message: Routable) -> None:
         """Handle one received message. Waits only while too many events wait for user code."""
         element = message.element()
-        driver = self._runtime.driver
-        if driver.debug_enable and logger.isEnabledFor(logging.DEBUG):
+        if self._driver.debug_enable and logger.isEnabledFor(logging.DEBUG):
             logger.debug("RX:: %s", _shown(element))
         tag = element.tag
         if tag == "getProperties":
@@ -76,7 +116,7 @@ class Dispatcher:
         """Wait until user code has been told everything, but not for ever."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while self._waiting and self._runtime.fault is None:
+                while self._waiting and self._faults.fatal is None:
                     await self._changed()
 
     async def _changed(self) -> None:
@@ -86,23 +126,23 @@ class Dispatcher:
         await self._room.wait()
 
     async def _get_properties(self, element: Element) -> None:
-        runtime = self._runtime
         if element.attrs.get("version") != VERSION:
             text = "getProperties for %s refused: version %s instead of 1.7"
-            runtime.refuse("version", text, element.device or "all devices", element.attrs.get("version"))
+            self._refusals.refuse("version", text, element.device or "all devices", element.attrs.get("version"))
             return
         for vector in list(self._meant(element)):
-            if not runtime.driver.auto_send_def:
+            if not self._driver.auto_send_def:
                 self._post(vector, events.getProperties, element, 0)
                 continue
             try:
                 await vector.send_defVector()
             except Exception as error:
-                runtime.user_fault(error, f"the definition of {vector._where()}", vector.devicename)
+                what = f"the definition of {vector.vectortype} {vector.devicename}.{vector.name}"
+                self._faults.report(error, what, vector.devicename)
 
     def _meant(self, element: Element) -> Iterator[PropertyVector]:
         """The enabled vectors that a getProperties or enableBLOB is about."""
-        devices = self._runtime.driver.data
+        devices = self._driver.data
         devicename, name = selected(element)
         if devicename is not None:
             device = devices.get(devicename)
@@ -124,7 +164,7 @@ class Dispatcher:
         devicename, name = element.device, element.name
         if devicename is None or name is None:
             return None
-        device = self._runtime.driver.data.get(devicename)
+        device = self._driver.data.get(devicename)
         if device is None or not device.enable:
             return None
         vector: PropertyVector | None = device.data.get(name)
@@ -137,9 +177,9 @@ class Dispatcher:
         where = f"{element.device}.{element.name}"
         if element.tag != f"new{vector.kind}Vector":
             text = "%s for %s refused: that is a %s"
-            self._runtime.refuse((element.tag, where), text, element.tag, where, vector.vectortype)
+            self._refusals.refuse((element.tag, where), text, element.tag, where, vector.vectortype)
         elif getattr(vector, "perm", None) == "ro":
-            self._runtime.refuse(("ro", where), "%s for %s refused: it is read-only", element.tag, where)
+            self._refusals.refuse(("ro", where), "%s for %s refused: it is read-only", element.tag, where)
         else:
             self._post(vector, events.NEW_EVENTS[element.tag], element, message.size, message)
 
@@ -150,12 +190,12 @@ class Dispatcher:
                 self._post(vector, events.enableBLOB, element, 0)
 
     def _snooped(self, element: Element, message: Routable) -> None:
-        driver = self._runtime.driver
+        driver = self._driver
         device = speaker(element) if element.tag == "message" else element.device
         name = element.name
         if device in driver.data:
             text = "%s for %s refused: this device is the driver's own"
-            self._runtime.refuse(("own", device, element.tag), text, element.tag, device)
+            self._refusals.refuse(("own", device, element.tag), text, element.tag, device)
             return
         if device is None and element.tag in DEF_VECTORS:
             return
@@ -163,7 +203,7 @@ class Dispatcher:
         if not wanted:
             return
         if device is not None and name is not None:
-            self._runtime.snoops.heard((device, name))
+            self._heard((device, name))
         event = events.SNOOP_EVENTS[element.tag]
         build = partial(_opened, event, message) if element.attached else partial(event, element)
         what = f"snoopevent for {device}.{name}"
@@ -177,12 +217,13 @@ class Dispatcher:
         size: int,
         message: Routable | None = None,
     ) -> None:
-        key = (vector._devicename(), vector.name)
+        assert vector.devicename is not None  # it was found in a device
+        key = (vector.devicename, vector.name)
         if message is not None and element.attached:
             build: Callable[[], Any] = partial(_opened, partial(event, *key, vector), message)
         else:
             build = partial(event, *key, vector, element)
-        self._queue(key, build, self._runtime.driver.rxevent, size, f"rxevent for {key[0]}.{key[1]}")
+        self._queue(key, build, self._driver.rxevent, size, f"rxevent for {key[0]}.{key[1]}")
 
     def _queue(
         self, key: Hashable, build: Callable[[], Any], handle: Callable[[Any], Awaitable[None]], size: int, what: str
@@ -194,12 +235,12 @@ class Dispatcher:
             queue.append((build, handle, size, what))
             return
         self._queues[key] = queue = deque([(build, handle, size, what)])
-        self._runtime.start(self._work(key, queue), what)
+        self._tasks.start(self._work(key, queue), what)
 
     async def _work(self, key: Hashable, queue: deque[_Job]) -> None:
         """Bring the events of one queue to user code until there are no more."""
         try:
-            while queue and self._runtime.fault is None:
+            while queue and self._faults.fatal is None:
                 await self._next(key, queue)
         finally:
             while queue:  # this task was cancelled: by the driver's end, or by user code that runs in it
@@ -215,9 +256,9 @@ class Dispatcher:
             if event is not None:
                 await handle(event)
         except asyncio.CancelledError as error:
-            self._runtime.cancellation(error, what, device)
+            self._tasks.cancelled(error, what, device)
         except Exception as error:
-            self._runtime.user_fault(error, what, device)
+            self._faults.report(error, what, device)
         finally:
             self._done(queue)
 
@@ -234,13 +275,13 @@ class Dispatcher:
         try:
             event = build() if size < LARGE else await asyncio.get_running_loop().run_in_executor(None, build)
         except events.EventException as error:
-            self._runtime.refuse(what, "%s refused: %s", what, error)
+            self._refusals.refuse(what, "%s refused: %s", what, error)
             if isinstance(error, events.NumberException) and isinstance(key, tuple):
                 text = f"refused: a command for {key[0]}.{key[1]}: {shown(str(error))}"
-                self._runtime.send(wire.message(text, timestamp_text(), key[0]))
+                self._send(wire.message(text, timestamp_text(), key[0]))
             return None
         if faults := getattr(event, "_faults", ()):
-            self._runtime.left_out(what, faults)
+            self._refusals.left_out(what, faults)
         return event
 
 

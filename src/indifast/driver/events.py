@@ -23,6 +23,7 @@ from indifast.protocol.vocabulary import BLOB_POLICIES
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import DTypeLike
 
     from indifast.driver.propertyvectors import PropertyVector
 
@@ -53,7 +54,7 @@ def _take(read: Callable[..., _Read], *arguments: Any) -> _Read:
 class _ReadOnly(UserDict[str, Any]):
     """A mapping that user code only reads."""
 
-    def __setitem__(self, key: Any, item: Any = None) -> NoReturn:
+    def __setitem__(self, key: object, item: object = None) -> NoReturn:
         raise TypeError("the values of an event can't be set")
 
 
@@ -80,7 +81,9 @@ class _BLOBs:
         """The content of a member, in the memory it was decoded into."""
         return memoryview(self.data[membername])
 
-    def array(self, membername: str, dtype: Any = "u1", shape: Sequence[int] | None = None) -> np.ndarray[Any, Any]:
+    def array(
+        self, membername: str, dtype: DTypeLike = "u1", shape: Sequence[int] | None = None
+    ) -> np.ndarray[Any, Any]:
         """The content of a member as a read-only NumPy array over the same memory.
 
         Args:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from indifast.driver.device import Device, check_coroutine, sendable_stamp
+from indifast.driver.device import Device, attach, check_coroutine, sendable_stamp
 from indifast.driver.runtime import GRACE, Runtime
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
@@ -19,6 +19,7 @@ from indifast.protocol.numbers import getfloat
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
 
+    from indifast.driver.port import VectorPort
     from indifast.protocol.message import Routable
 
 logger = logging.getLogger(__name__)
@@ -78,30 +79,22 @@ class IPyDriver(UserDict[str, Device]):
         self.snoopall = False
         self.snoopdevices: set[str] = set()
         self.snoopvectors: dict[tuple[str, str], list[Any] | None] = {}
-        self._stop = False
         self._runtime = Runtime(self)
+        self._vectorport: VectorPort = self._runtime
         for device in found:
             if device.devicename in self.data:
                 raise ValueError(f"two devices of this driver have the name {device.devicename}")
             self.data[device.devicename] = device
-            self._adopt(device)
+            attach(device, self)
         for coro in tasks:
             self._add_background(coro, "a task of the driver")
         self.auto_send_def = not self._has_clientevent()
 
-    def _adopt(self, device: Device) -> None:
-        device.driver = self
-        for vector in device.data.values():
-            vector.driver = self
-        waiting, device._backgroundlist = device._backgroundlist, []
-        for coro, what in waiting:
-            self._add_background(coro, what)
-
-    def __setitem__(self, devicename: str, device: Any = None) -> NoReturn:
+    def __setitem__(self, devicename: str, device: object = None) -> NoReturn:
         raise TypeError("the devices of a driver are given when it is made")
 
     @staticmethod
-    def indi_number_to_float(value: Any) -> float:
+    def indi_number_to_float(value: object) -> float:
         """The float that a number text stands for; TypeError when it stands for none."""
         return getfloat(value)
 
@@ -135,8 +128,7 @@ class IPyDriver(UserDict[str, Device]):
         from indifast.transport.sockets import check_port
 
         check_port(port)
-        self._runtime.serve("its own port")
-        self._runtime.open_link = lambda refuse: PortLink.open(host, port, refuse)
+        self._runtime.serve_itself("its own port", lambda refuse: PortLink.open(host, port, refuse))
 
     @property
     def listening_port(self) -> int | None:
@@ -161,9 +153,8 @@ class IPyDriver(UserDict[str, Device]):
         if self._runtime.served_by is None:
             from indifast.driver.streamlink import open_stdio_link
 
-            self._runtime.serve("its standard input and output")
-            self._runtime.open_link = open_stdio_link
-        await self._runtime.run(grace)
+            self._runtime.serve_itself("its standard input and output", open_stdio_link)
+        await self._runtime.run_until_end(grace)
 
     async def __aenter__(self) -> Self:
         """Run in the background, until the block ends."""
@@ -186,7 +177,16 @@ class IPyDriver(UserDict[str, Device]):
     @property
     def stop(self) -> bool:
         """The driver has been told to stop."""
-        return self._stop
+        return self._runtime.stopping
+
+    @property
+    def _stop(self) -> bool:
+        """`stop`, by the name that older programs use."""
+        return self._runtime.stopping
+
+    @_stop.setter
+    def _stop(self, value: bool) -> None:
+        self._runtime.stopping = value
 
     def shutdown(self) -> None:
         """Stop the driver. `asyncrun` returns after at most its grace time."""

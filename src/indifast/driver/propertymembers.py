@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from indifast.protocol import wire
 from indifast.protocol.numbers import DEFAULT_FORMAT, formatted, getfloat, plain_decimal
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
 
     import numpy as np
+
+
+_T = TypeVar("_T")
 
 
 class PropertyMember:
@@ -32,15 +35,15 @@ class PropertyMember:
 
     kind: ClassVar[str]
 
-    def __init__(self, name: str, label: str | None = None, membervalue: Any = None) -> None:
+    def __init__(self, name: str, label: str | None = None, membervalue: object = None) -> None:
         if not name.isascii():
             raise ValueError(f"the member name {name!r} should be ASCII")
         self.name = name
         self.label = label if label else name
         self.changed = True
-        self._membervalue = membervalue
+        self._membervalue: Any = membervalue
 
-    def checkvalue(self, value: Any, allowed: Sequence[Any]) -> Any:
+    def checkvalue(self, value: _T, allowed: Sequence[object]) -> _T:
         """The value, if it is among those allowed; ValueError otherwise."""
         if value not in allowed:
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
@@ -52,10 +55,10 @@ class PropertyMember:
         return self._membervalue
 
     @membervalue.setter
-    def membervalue(self, value: Any) -> None:
+    def membervalue(self, value: object) -> None:
         self._store(value)
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: object) -> None:
         if value != self._membervalue:
             self.changed = True
             self._membervalue = value
@@ -87,7 +90,7 @@ class SwitchMember(PropertyMember):
     def __init__(self, name: str, label: str | None = None, membervalue: str = "Off") -> None:
         super().__init__(name, label, membervalue)
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: object) -> None:
         super()._store(self.checkvalue(value, SWITCH_STATES))
 
     def defswitch(self) -> TreeElement:
@@ -107,7 +110,7 @@ class LightMember(PropertyMember):
     def __init__(self, name: str, label: str | None = None, membervalue: str = "Idle") -> None:
         super().__init__(name, label, membervalue)
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: object) -> None:
         super()._store(self.checkvalue(value, STATES))
 
     def deflight(self) -> TreeElement:
@@ -163,10 +166,10 @@ class NumberMember(PropertyMember):
         name: str,
         label: str | None = None,
         format: str = "",
-        min: Any = "0",
-        max: Any = "0",
-        step: Any = "0",
-        membervalue: Any = "0",
+        min: object = "0",
+        max: object = "0",
+        step: object = "0",
+        membervalue: object = "0",
     ) -> None:
         super().__init__(name, label, _number_text(membervalue))
         self.format = format
@@ -174,7 +177,7 @@ class NumberMember(PropertyMember):
         self.max = _number_text(max)
         self.step = _number_text(step)
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: object) -> None:
         super()._store(_number_text(value))
 
     def getfloatvalue(self) -> float:
@@ -212,7 +215,7 @@ class NumberMember(PropertyMember):
         return _tree(self._one())
 
 
-def _number_text(value: Any) -> str:
+def _number_text(value: object) -> str:
     return value if isinstance(value, str) else str(value)
 
 
@@ -237,7 +240,7 @@ class BLOBMember(PropertyMember):
         label: str | None = None,
         blobsize: int = 0,
         blobformat: str = "",
-        membervalue: Any = None,
+        membervalue: object = None,
         *,
         compress: bool = False,
     ) -> None:
@@ -248,14 +251,14 @@ class BLOBMember(PropertyMember):
         self.blobformat = blobformat
         self.compress = compress
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: object) -> None:
         if _is_empty(value):
             raise ValueError(f"the value of the BLOB member {self.name} can't be empty")
         self.changed = True
         self._membervalue = value
 
     @staticmethod
-    def getbytes(value: Any) -> bytes:
+    def getbytes(value: object) -> bytes:
         """The content of a BLOB value; ValueError when it is empty, can't be read or is not bytes."""
         return bytes(read_content(value))
 
@@ -265,7 +268,7 @@ class BLOBMember(PropertyMember):
     def _definition(self) -> str:
         return wire.define("BLOB", self.name, self.label, None)
 
-    def format_of(self, value: Any) -> str:
+    def format_of(self, value: object) -> str:
         """The `format` attribute for a value: `blobformat`, else the suffixes of a path, else nothing."""
         if self.blobformat:
             return self.blobformat
@@ -279,7 +282,7 @@ class BLOBMember(PropertyMember):
         """The defBLOB element."""
         return _tree(self._definition())
 
-    def oneblob(self, value: Any = None) -> TreeElement:
+    def oneblob(self, value: object = None) -> TreeElement:
         """The oneBLOB element with this value, or the present one."""
         from xml.etree.ElementTree import Element as TreeElement
 

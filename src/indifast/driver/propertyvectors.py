@@ -8,7 +8,7 @@ import logging
 from collections import UserDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from indifast.driver.blobsender import BLOBSender
 from indifast.driver.propertymembers import (
@@ -26,10 +26,13 @@ from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import PERMISSIONS, RULES, STATES
 
 if TYPE_CHECKING:
-    from indifast.driver.device import Device
-    from indifast.driver.ipydriver import IPyDriver
+    from indifast.driver.owners import OwningDevice, OwningDriver
+    from indifast.driver.port import VectorPort
 
 logger = logging.getLogger(__name__)
+
+
+_T = TypeVar("_T")
 
 
 class PropertyVector(UserDict[str, Any]):
@@ -64,7 +67,7 @@ class PropertyVector(UserDict[str, Any]):
         self.enable = True
         self.vectortype = type(self).__name__
         self.devicename: str | None = None
-        self.driver: IPyDriver | None = None
+        self.driver: OwningDriver | None = None
         self.changed = True
         self._stop = False
         self._timeout = "0"
@@ -79,14 +82,14 @@ class PropertyVector(UserDict[str, Any]):
                 raise TypeError(f"the members of the {self.vectortype} {name} must all be {allowed}s")
             self.data[member.name] = member
         self._cache: tuple[tuple[object, ...], wire.Definition] | None = None
-        self._frames = FrameQueue(self)
+        self._frames = FrameQueue(self._send_values, self._where)
 
     # the mapping
 
     def __getitem__(self, membername: str) -> Any:
         return self.data[membername].membervalue
 
-    def __setitem__(self, membername: str, value: Any) -> None:
+    def __setitem__(self, membername: str, value: object) -> None:
         try:
             self.data[membername].membervalue = value
         except KeyError:
@@ -96,14 +99,14 @@ class PropertyVector(UserDict[str, Any]):
 
     # attributes
 
-    def checkvalue(self, value: Any, allowed: Iterable[Any]) -> Any:
+    def checkvalue(self, value: _T, allowed: Iterable[object]) -> _T:
         """The value, if it is among those allowed; ValueError otherwise."""
         if value not in allowed:
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
         return value
 
     @property
-    def device(self) -> Device:
+    def device(self) -> OwningDevice:
         """The device; TypeError while there is none."""
         return self.driver[self.devicename]  # type: ignore[index]
 
@@ -144,7 +147,7 @@ class PropertyVector(UserDict[str, Any]):
         return self._timeout
 
     @timeout.setter
-    def timeout(self, value: Any) -> None:
+    def timeout(self, value: float | str) -> None:
         text = str(value)
         if text != self._timeout:
             self._timeout = text
@@ -156,7 +159,7 @@ class PropertyVector(UserDict[str, Any]):
         return self._message
 
     @message.setter
-    def message(self, value: Any) -> None:
+    def message(self, value: str) -> None:
         if not isinstance(value, str):
             logger.error("%s: the message %r is no text", self._where(), value)
             return
@@ -180,7 +183,11 @@ class PropertyVector(UserDict[str, Any]):
     # sending
 
     async def send_defVector(
-        self, message: str = "", timestamp: datetime | None = None, timeout: Any = None, state: str | None = None
+        self,
+        message: str = "",
+        timestamp: datetime | None = None,
+        timeout: float | str | None = None,
+        state: str | None = None,
     ) -> None:
         """Send the definition, by which clients learn the vector.
 
@@ -200,7 +207,7 @@ class PropertyVector(UserDict[str, Any]):
         self,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         members: Iterable[str] = [],
     ) -> None:
@@ -229,7 +236,7 @@ class PropertyVector(UserDict[str, Any]):
         *,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         block: bool = False,
         queue: int = 2,
@@ -253,7 +260,13 @@ class PropertyVector(UserDict[str, Any]):
             RuntimeError: called with `block` from the event loop's own thread, which would wait for itself.
         """
         options = {"message": message, "timestamp": timestamp, "timeout": timeout, "state": state}
-        return self._frames.put(dict(values or {}), options, block, queue)
+        driver, devicename = self.driver, self.devicename
+        if driver is None or devicename is None:
+            return False
+        blobs_of = self.name if self.kind == "BLOB" else None
+        values = dict(values or {})
+        port = driver._vectorport
+        return self._frames.put(port, devicename, values, options, block=block, limit=queue, blobs_of=blobs_of)
 
     async def _send_values(self, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Set values and send just these members."""
@@ -262,7 +275,7 @@ class PropertyVector(UserDict[str, Any]):
 
     # how messages are made
 
-    def _accept(self, timestamp: datetime | None, timeout: Any, state: str | None) -> str | None:
+    def _accept(self, timestamp: datetime | None, timeout: float | str | None, state: str | None) -> str | None:
         """Take over what a send method was given; the time stamp, or None when nothing is to be sent."""
         if timeout is not None:
             self.timeout = timeout
@@ -281,7 +294,7 @@ class PropertyVector(UserDict[str, Any]):
             logger.error("%s not sent: %s", self._where(), error)
             return None
 
-    def _take_message(self, message: Any) -> str:
+    def _take_message(self, message: str) -> str:
         """The message for this one send: the argument, else what the attribute holds."""
         if not isinstance(message, str):
             logger.error("%s: the message %r is no text", self._where(), message)
@@ -345,9 +358,12 @@ class PropertyVector(UserDict[str, Any]):
         return members
 
     async def _transmit(self, message: Wire) -> None:
+        await self._vectorport().transmit(message)
+
+    def _vectorport(self) -> VectorPort:
         if self.driver is None:
             raise TypeError(f"{self._where()} is not part of a driver")
-        await self.driver._runtime.transmit(message)
+        return self.driver._vectorport
 
 
 class _SetVector(PropertyVector):
@@ -357,7 +373,7 @@ class _SetVector(PropertyVector):
         self,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         allvalues: bool = True,
     ) -> None:
@@ -486,9 +502,9 @@ class BLOBVector(PropertyVector):
         self, name: str, label: str, group: str, perm: str, state: str, blobmembers: Iterable[BLOBMember]
     ) -> None:
         super().__init__(name, label, group, perm, state, blobmembers)
-        self._sender = BLOBSender(self)
+        self._sender = BLOBSender(self._where)
 
-    def set_blobsize(self, membername: str, blobsize: Any) -> None:
+    def set_blobsize(self, membername: str, blobsize: int) -> None:
         """What the `size` attribute of a member says from now on; 0: the size of what is sent."""
         if not isinstance(blobsize, int):
             logger.error("%s: the blobsize %r is no int", self._where(), blobsize)
@@ -499,7 +515,7 @@ class BLOBVector(PropertyVector):
         self,
         message: str = "",
         timestamp: datetime | None = None,
-        timeout: Any = None,
+        timeout: float | str | None = None,
         state: str | None = None,
         members: Iterable[str] = [],
         *,
@@ -549,6 +565,6 @@ class BLOBVector(PropertyVector):
             "message": message or None,
         }
         if contents:
-            await self._sender.send(attributes, contents, compress)
+            await self._sender.send(self._vectorport(), attributes, contents, compress)
         else:
             await self._transmit(wire.vector("setBLOBVector", attributes, ""))

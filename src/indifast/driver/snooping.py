@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from indifast.protocol import wire
 
 if TYPE_CHECKING:
-    from indifast.driver.runtime import Runtime
+    from indifast.protocol.message import Routable
 
 FIRST_ANSWER = 2.0
 """Seconds after which the first request is repeated: the other driver may not have been there yet."""
@@ -21,14 +22,21 @@ Key = tuple[str, str]
 """Device name and vector name."""
 
 
+class Snooper(Protocol):
+    """The driver, as far as it says what is watched; see `IPyDriver`."""
+
+    snoopvectors: dict[Key, list[Any] | None]
+
+
 class SnoopMonitor:
     """Sends getProperties for a watched vector at once, and each time it has been silent for its time-out.
 
     One timer, for the watched vector whose time comes first; none when nothing is watched.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, snooper: Snooper, send: Callable[[Routable], None]) -> None:
+        self._snooper = snooper
+        self._send = send
         self._due: dict[Key, float] = {}
         self._heard: set[Key] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -46,7 +54,7 @@ class SnoopMonitor:
 
     def heard(self, key: Key) -> None:
         """An event for exactly this vector has come."""
-        entry = self._runtime.driver.snoopvectors.get(key)
+        entry = self._snooper.snoopvectors.get(key)
         if entry is not None:
             entry[1] = time.time()
             self._heard.add(key)
@@ -56,7 +64,7 @@ class SnoopMonitor:
         """The driver runs: ask for everything that is watched."""
         self._running = True
         now = time.monotonic()
-        for key, entry in list(self._runtime.driver.snoopvectors.items()):
+        for key, entry in list(self._snooper.snoopvectors.items()):
             if entry is not None:
                 self._ask(key, now)
         self._arm_for_earliest(now)
@@ -69,11 +77,11 @@ class SnoopMonitor:
             self._timer = None
 
     def _ask(self, key: Key, now: float) -> None:
-        entry = self._runtime.driver.snoopvectors.get(key)
+        entry = self._snooper.snoopvectors.get(key)
         if entry is None:  # taken out by the user
             self._due.pop(key, None)
             return
-        self._runtime.send(wire.get_properties(*key))
+        self._send(wire.get_properties(*key))
         entry[1] = time.time()
         self._due[key] = now + (entry[0] if key in self._heard else FIRST_ANSWER)
         self._heard.add(key)

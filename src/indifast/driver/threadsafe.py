@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from indifast.driver.propertymembers import buffer_of
 
 if TYPE_CHECKING:
-    from indifast.driver.propertyvectors import PropertyVector
-    from indifast.driver.runtime import Runtime
+    from indifast.driver.port import ThreadPort
 
 _Update = tuple[dict[str, Any], Mapping[str, Any]]
+
+Send = Callable[[Mapping[str, Any], Mapping[str, Any]], Coroutine[Any, Any, None]]
+"""Sends values, with the options of `send_threadsafe`."""
 
 
 class FrameQueue:
@@ -24,33 +25,44 @@ class FrameQueue:
     `put` is for any thread; everything else happens on the event loop.
     """
 
-    def __init__(self, vector: PropertyVector) -> None:
-        self._vector = vector
+    def __init__(self, send: Send, where: Callable[[], str]) -> None:
+        """`where` is the vector's name in messages."""
+        self._send = send
+        self._where = where
         self._lock = threading.Lock()
         self._waiting: deque[_Update] = deque()
         self._draining = False
-        self._session: object = None
+        self._run: object = None
 
-    def put(self, values: dict[str, Any], options: Mapping[str, Any], block: bool, limit: int) -> bool:
-        """Queue an update, or with `block` send it and wait; see `PropertyVector.send_threadsafe`."""
-        runtime = self._vector.driver._runtime if self._vector.driver else None
-        loop = runtime.loop if runtime else None
-        if runtime is None or loop is None:
+    def put(
+        self,
+        port: ThreadPort,
+        devicename: str,
+        values: dict[str, Any],
+        options: Mapping[str, Any],
+        *,
+        block: bool,
+        limit: int,
+        blobs_of: str | None,
+    ) -> bool:
+        """Queue an update, or with `block` send it and wait; see `PropertyVector.send_threadsafe`.
+
+        `blobs_of`: the name of the property, if the values are BLOBs: they are copied, unless nobody wants them.
+        """
+        run = port.run
+        if run is None:
             return False
         if block:
-            if threading.get_ident() == runtime.thread:
-                raise RuntimeError("send_threadsafe(block=True) was called in the event loop's own thread")
-            return self._send_and_wait(runtime, loop, values, options)
-        if self._vector.kind == "BLOB" and values:
-            if not runtime.wanted(self._vector):
-                runtime.count("blobs_not_wanted")
+            return port.wait_for(lambda: self._send(values, options))
+        if blobs_of is not None and values:
+            if not port.wanted(devicename, blobs_of):
+                port.count("blobs_not_wanted")
                 return True
             values = {name: _own(value) for name, value in values.items()}
-        session = runtime.session
         with self._lock:
-            if self._session is not session:  # the driver was stopped meanwhile: what waited then is out of date
+            if self._run is not run:  # the driver was stopped meanwhile: what waited then is out of date
                 self._waiting.clear()
-                self._session, self._draining = session, False
+                self._run, self._draining = run, False
             replaced = len(self._waiting) >= max(limit, 1)
             if replaced:
                 self._waiting.popleft()
@@ -58,49 +70,25 @@ class FrameQueue:
             start = not self._draining
             self._draining = True
         if replaced:
-            runtime.count("frames_replaced")
-        if start:
-            try:
-                loop.call_soon_threadsafe(self._start_drain)
-            except RuntimeError:  # the loop has been closed meanwhile
-                return False
+            port.count("frames_replaced")
+        if start and not port.call(partial(self._start_drain, port, devicename)):
+            return False
         return not replaced
 
-    def _send_and_wait(
-        self, runtime: Runtime, loop: asyncio.AbstractEventLoop, values: dict[str, Any], options: Mapping[str, Any]
-    ) -> bool:
-        sending = self._vector._send_values(values, options)
-        try:
-            future = asyncio.run_coroutine_threadsafe(sending, loop)
-        except RuntimeError:  # the loop has been closed meanwhile
-            sending.close()
-            return False
-        runtime.waiting_threads.add(future)
-        future.add_done_callback(runtime.waiting_threads.discard)
-        if runtime.loop is not loop:  # stopped before it could see that this thread waits
-            future.cancel()
-        try:
-            future.result()
-        except CancelledError:
-            return False
-        return True
-
-    def _start_drain(self) -> None:
-        assert self._vector.driver is not None
-        self._vector.driver._runtime.start(self._drain(), self._what())
+    def _start_drain(self, port: ThreadPort, devicename: str) -> None:
+        port.start(self._drain(port, devicename), self._what())
 
     def _what(self) -> str:
-        return f"sending from a thread for {self._vector._where()}"
+        return f"sending from a thread for {self._where()}"
 
-    async def _drain(self) -> None:
-        assert self._vector.driver is not None
+    async def _drain(self, port: ThreadPort, devicename: str) -> None:
         try:
             while (update := self._next()) is not None:
                 values, options = update
                 try:
-                    await self._vector._send_values(values, options)
+                    await self._send(values, options)
                 except Exception as error:
-                    self._vector.driver._runtime.user_fault(error, self._what(), self._vector.devicename)
+                    port.user_fault(error, self._what(), devicename)
         except BaseException:
             self._draining = False
             raise

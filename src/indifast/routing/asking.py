@@ -48,7 +48,7 @@ class Asking:
             if driver is not asking:
                 self.ask(driver, None, None, now)
         for device, owner in list(self._owners.items()):
-            if owner not in drivers and owner is not asking and owner not in asking.rings:
+            if owner not in drivers and owner is not asking and owner not in asking.ring_links:
                 self.ask(owner, device, None, now)
 
     @property

@@ -11,7 +11,7 @@ from indifast.routing.dropnotes import DropNote, DropNotes
 from indifast.routing.frames import Frame, Property, compact
 from indifast.routing.losses import LossyQueue, count
 from indifast.routing.queuelistener import NOBODY, QueueListener
-from indifast.routing.replacing import SEALING, Replaceable, Replacements
+from indifast.routing.replacing import EPOCH_ENDS, Replaceable, Replacements
 
 _LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
 _COMPACT = 256 << 10  # bytes of them from which on further ones are kept as they are written
@@ -69,8 +69,8 @@ class Outbox(LossyQueue):
             self.queued += message.size
             self.messages += 1
             self.small += message.size
-            if self._replacements.known and message.tag in SEALING:
-                self._replacements.seal(message)
+            if self._replacements.known and message.tag in EPOCH_ENDS:
+                self._replacements.end_epoch(message)
             if self.small > self._limits.small_queue:
                 self._overflow()
         if not self._notified:
@@ -98,7 +98,7 @@ class Outbox(LossyQueue):
             self._enlist(frame, self._frames)
             return
         current = self._replacements.of(message)
-        place, moved = (None, False) if current is None else self._replace_older(current, message)
+        place, replaced_older = (None, False) if current is None else self._replace_older(current, message)
         if place is None:
             frame = Frame(message, begun)
             self._items.append(frame)
@@ -106,7 +106,7 @@ class Outbox(LossyQueue):
             frame = place
             frame.fill(message, begun)
             self._gaps -= 1
-        frame.moved = moved
+        frame.replaced_older = replaced_older
         self._enlist(frame, self._droppable)
         self.blobs += frame.size
         if self._may_be_replaced(message):
@@ -132,20 +132,20 @@ class Outbox(LossyQueue):
         if self.blobs + newer.size <= self._limits.stream:
             return None, False
         place: Frame | None = None
-        moved = False
+        replaced_older = False
         for frame in current.covered(newer.carried):
             if frame.offered:
                 self._offer.set_aside(frame.alike, frame)
                 continue
-            sealed = current.sealed(frame)
-            if frame.moved and sealed and current.pinned is None:
-                current.pin(frame)
+            followed = current.followed(frame)
+            if frame.replaced_older and followed and current.kept_in_place is None:
+                current.keep_in_place(frame)
                 continue
             self._give_up(frame, "replaced")
-            moved = True
-            if frame.moved and not sealed and place is None:
+            replaced_older = True
+            if frame.replaced_older and not followed and place is None:
                 place = frame
-        return place, moved
+        return place, replaced_older
 
     def _drop_oldest(self, spare: Frame) -> bool:
         """Drop the oldest waiting set with content; False when there is none but the newest."""

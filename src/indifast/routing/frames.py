@@ -31,8 +31,8 @@ class Frame:
     """
 
     __slots__ = (
-        "age", "alike", "asked", "begun", "message", "moved", "offered", "order", "replaceable", "seals", "size",
-        "started",
+        "age", "alike", "asked", "begun", "epoch", "message", "offered", "order", "replaceable", "replaced_older",
+        "size", "started",
     )  # fmt: skip
 
     # Set by the queue:
@@ -40,7 +40,7 @@ class Frame:
     # Set by `Replaceable.add`:
     age: int  # the younger, the higher
     alike: Order  # those of its property with content for the same members
-    seals: int  # how much else about the property had come before it
+    epoch: int  # that of its property in which it came
 
     def __init__(self, message: Routable, begun: Callable[[], None] | None = None) -> None:
         self.message: Routable | None = message
@@ -49,7 +49,7 @@ class Frame:
         self.asked = False  # its form is being made
         self.offered = False  # `take` gave it out, `sent` has not yet told what became of it
         self.started = False
-        self.moved = False  # it took the place of an older one that was not sent
+        self.replaced_older = False  # an older one was given up for it
         self.replaceable: Books | None = None  # those of its property, of which it is one
 
     def fill(self, message: Routable, begun: Callable[[], None] | None) -> None:

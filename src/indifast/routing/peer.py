@@ -108,9 +108,9 @@ class Peer:
         """It is a server: it shares devices with us, and messages without a device do not cross from link to link."""
         self.knows_via = False
         """It has said that it is a server, and wants to know by which servers definitions have come."""
-        self.chained = False
+        self.libindi_server = False
         """A libindi server that reads from us: it hears the snoop requests of our drivers, and knows no owners."""
-        self.rings: set[Peer] = set()
+        self.ring_links: set[Peer] = set()
         """Links that lead back to this libindi server: it is told nothing of what they own."""
         self.probed = -math.inf
         """When it was last checked for rings."""

@@ -12,22 +12,22 @@ from indifast.routing.frames import Frame, Order
 _MAX_SETS = 64  # combinations of members with content, per property, that newer frames are compared with
 _MIN_BOOKS = 64  # properties per peer about which books are kept although nothing of them waits
 
-SEALING = frozenset({"setBLOBVector", "defBLOBVector", "delProperty"})
-"""What waiting BLOBs may not be moved behind."""
+EPOCH_ENDS = frozenset({"setBLOBVector", "defBLOBVector", "delProperty"})
+"""What waiting BLOBs may not be moved behind, when it comes without content."""
 
 
 class Replaceable:
     """The waiting frames of one property that a newer one may replace."""
 
-    __slots__ = ("count", "pinned", "seals", "sets")
+    __slots__ = ("count", "epoch", "kept_in_place", "sets")
 
     def __init__(self) -> None:
         self.sets: dict[frozenset[str], Order] = {}
         """By the members that they have content for, oldest first."""
-        self.pinned: Frame | None = None
+        self.kept_in_place: Frame | None = None
         """It stays: it was put off before, and what waits behind it must stay behind it."""
-        self.seals = 0
-        """How often something else about the property came. A frame with a lower number has that behind it."""
+        self.epoch = 0
+        """Grows whenever something else about the property comes. A frame of an earlier epoch has that behind it."""
         self.count = 0
 
     def add(self, frame: Frame, members: frozenset[str], age: int) -> None:
@@ -40,24 +40,24 @@ class Replaceable:
                     return
             alike = self.sets[members] = OrderedDict()
         alike[frame] = None
-        frame.replaceable, frame.alike, frame.seals, frame.age = self, alike, self.seals, age
+        frame.replaceable, frame.alike, frame.epoch, frame.age = self, alike, self.epoch, age
         self.count += 1
 
     def remove(self, frame: Frame) -> None:
         """It waits no more."""
-        frame.alike.pop(frame, None)  # it may be pinned, or stand aside
-        if self.pinned is frame:
-            self.pinned = None
+        frame.alike.pop(frame, None)  # it may be kept in place, or stand aside
+        if self.kept_in_place is frame:
+            self.kept_in_place = None
         frame.replaceable = None
         self.count -= 1
 
-    def sealed(self, frame: Frame) -> bool:
+    def followed(self, frame: Frame) -> bool:
         """Something else about the property waits behind this frame."""
-        return frame.seals != self.seals
+        return frame.epoch != self.epoch
 
-    def pin(self, frame: Frame) -> None:
+    def keep_in_place(self, frame: Frame) -> None:
         """Newer frames replace this one no more."""
-        self.pinned = frame
+        self.kept_in_place = frame
         del frame.alike[frame]
 
     def covered(self, members: frozenset[str]) -> list[Frame]:
@@ -88,7 +88,7 @@ class Replacements:
         replaceable = self.of(message) or self._begin(message.device, message.name)
         replaceable.add(frame, message.carried, next(self._ages))
 
-    def seal(self, message: Routable) -> None:
+    def end_epoch(self, message: Routable) -> None:
         """Something about a property follows its waiting frames, so none may come to stand in their place later.
 
         A definition or deletion ends replacement altogether: what comes after it is another property.
@@ -99,7 +99,7 @@ class Replacements:
         if message.tag == "setBLOBVector":
             current = names.get(message.name)
             if current is not None:
-                current.seals += 1
+                current.epoch += 1
         elif message.name is None:
             del self.known[message.device]
         else:

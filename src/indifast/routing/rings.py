@@ -74,7 +74,7 @@ class Rings:
         Not often, but the last time counts: a check that was on its way before the ring was closed has found nothing.
         """
         for peer in self._peers.clients:
-            if peer.chained:
+            if peer.libindi_server:
                 if now - peer.probed >= PROBE_INTERVAL:
                     self._probe(peer, now)
                 elif peer not in self._held:
@@ -115,13 +115,13 @@ class Rings:
                         other.inlet.append(message, now)
             return None
         origin = self._probes[token]
-        if origin is None or origin not in self._peers or origin is peer or peer in origin.rings:
+        if origin is None or origin not in self._peers or origin is peer or peer in origin.ring_links:
             return None
-        origin.rings.add(peer)
+        origin.ring_links.add(peer)
         self._peers.changed()
         return origin
 
     def forget(self, peer: Peer) -> None:
         """It is gone, and with it the rings that it closed."""
         for other in self._peers.clients:
-            other.rings.discard(peer)
+            other.ring_links.discard(peer)

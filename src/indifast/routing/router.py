@@ -211,7 +211,7 @@ class Router:
     def _get_properties(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
         if peer.kind is Kind.CLIENT and not peer.interests and is_libindi_server(message, device):
-            peer.chained = True
+            peer.libindi_server = True
         if device is not None and device.startswith("*"):
             device = name = None
             peer.link = peer.link or peer.kind is Kind.CLIENT
@@ -231,12 +231,12 @@ class Router:
             self.asking.ask_everybody(peer, now)
             return
         if owner is not None:
-            if owner is not peer and owner not in peer.rings:
+            if owner is not peer and owner not in peer.ring_links:
                 self.asking.ask(owner, device, name, now)
         elif peer.kind is Kind.DRIVER:
-            for chained in self.peers.clients:
-                if chained.chained:
-                    chained.inlet.append(wire.get_properties(device, name), now)
+            for client in self.peers.clients:
+                if client.libindi_server:
+                    client.inlet.append(wire.get_properties(device, name), now)
 
     def _widen(self, peer: Peer, device: str | None, name: str | None, now: float) -> bool:
         """Remember what a peer wants to hear; False when it has asked for too much."""
@@ -387,7 +387,7 @@ class Router:
             self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
             return
         owner = self.owners.get(device)
-        if owner is peer or owner in peer.rings:
+        if owner is peer or owner in peer.ring_links:
             return  # a libindi server echoes the commands of its other clients
         if owner is None:
             text = f"a command for {shown(device)}, which is not here"
@@ -447,7 +447,7 @@ class Router:
         It need not know that we have it, and then won't ask: our offer was never made when its own came first.
         """
         self._ownership.settle(peer, device)
-        if peer.kind is not Kind.DRIVER and owner not in peer.rings and peer.interests.touches(device):
+        if peer.kind is not Kind.DRIVER and owner not in peer.ring_links and peer.interests.touches(device):
             self.asking.ask(owner, device, None, now)
 
     # -- receivers
@@ -458,7 +458,7 @@ class Router:
         assert device is not None
         for others in (self.peers.clients, self.peers.remotes):
             for other in others:
-                if other is peer or device in other.conflicts or peer in other.rings:
+                if other is peer or device in other.conflicts or peer in other.ring_links:
                     continue
                 if other.wants(message):
                     yield other, other.inlet.append

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from indifast.protocol.message import Buffer
+from indifast.protocol.message import Buffer, Routable
 from indifast.protocol.shown import shown
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Pace, Peer
@@ -18,7 +17,7 @@ from indifast.transport.stream import Stream
 
 if TYPE_CHECKING:
     from indifast._parser import Element
-    from indifast.server.core import Core
+    from indifast.protocol.limits import Limits
 
 FRAME_PAUSE = 0.1
 """Seconds for which a producer is not read at most, per frame, while none of its readers has begun to take it."""
@@ -30,22 +29,64 @@ _LONG_READ = 1 << 30
 _EXCERPT = 80
 
 
+class ConnectionHost(Protocol):
+    """What a connection needs of the server."""
+
+    @property
+    def limits(self) -> Limits:
+        """How much a peer may send."""
+        ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of all connections."""
+        ...
+
+    def receive(self, peer: Peer, messages: Sequence[Routable], connection: Connection) -> None:
+        """One read has brought these messages."""
+        ...
+
+    def ended(self, connection: Connection) -> None:
+        """The stream of a connection is over."""
+        ...
+
+    def hold(self, change: int) -> None:
+        """Unfinished elements have grown by this many bytes."""
+        ...
+
+    def outrun(self, peer: Peer) -> bool:
+        """Whether all readers of the peer are far behind."""
+        ...
+
+    def refuse(self, peer: Peer, reason: str, device: str | None, text: str) -> None:
+        """A message of the peer can't be obeyed: count it, log it, and tell the peer if it is a client."""
+        ...
+
+    def count_refused(self, peer: Peer, reason: str) -> None:
+        """Count something of the peer that is not obeyed."""
+        ...
+
+    def complain(self, level: int, text: str, *args: object) -> None:
+        """Log what a peer does, at a limited rate."""
+        ...
+
+
 class Connection:
     """The receiving side of one stream, from its first byte to its last."""
 
     def __init__(
         self,
-        core: Core,
+        host: ConnectionHost,
         peer: Peer,
         stream: Stream,
         on_lost: Callable[[Exception | None], None],
         *,
         forgiving: bool,
     ) -> None:
-        self.core = core
+        self._host = host
         self.peer = peer
         self.stream = stream
-        self.reader = MessageReader(self, core.limits, core.loop.call_later, relay=True)
+        self.reader = MessageReader(self, host.limits, host.loop.call_later, relay=True)
         self.held = 0
         """Bytes of the unfinished element."""
         self.paused: set[str] = set()
@@ -69,7 +110,7 @@ class Connection:
         if reader.held != self.held:
             self._count_held()
         if messages and not self._ending:
-            self.core.receive(self.peer, messages, self)
+            self._host.receive(self.peer, messages, self)
             if len(messages) > _MANY:
                 self.stream.read_limit = _SHORT_READ
             elif len(messages) < _FEW:
@@ -83,8 +124,7 @@ class Connection:
         self.reader.close()
         self._count_held()
         self._end_pace()
-        if self.core.connections.get(self.peer) is self:
-            del self.core.connections[self.peer]
+        self._host.ended(self)
         self._on_lost(exc)
 
     def end(self, why: str) -> None:
@@ -111,7 +151,7 @@ class Connection:
     def _count_held(self) -> None:
         change = self.reader.held - self.held
         self.held += change
-        self.core.hold(change)
+        self._host.hold(change)
 
     # -- what the reader does not hand out, see `Listener`
 
@@ -137,17 +177,16 @@ class Connection:
         self._complain("%s: unfinished element of %d bytes refused", self.peer.label, held)
 
     def stalled(self, held: int, /) -> None:
-        self.end(f"has not finished its element within {self.core.limits.stall:g} s")
+        self.end(f"has not finished its element within {self._host.limits.stall:g} s")
 
     def missing(self, what: str, /) -> None:
-        self.peer.refused[what] += 1
-        self.core.router.refused[what] += 1
+        self._host.count_refused(self.peer, what)
 
     def _refuse(self, kind: str, device: str | None, text: str) -> None:
-        self.core.router.refuse(self.peer, kind, device, text, time.monotonic())
+        self._host.refuse(self.peer, kind, device, text)
 
     def _complain(self, text: str, *args: object) -> None:
-        self.core.complaints.say(logging.WARNING, time.monotonic(), text, *args)
+        self._host.complain(logging.WARNING, text, *args)
 
     # -- pauses
 
@@ -177,7 +216,7 @@ class Connection:
         pace = self._pace = self.peer.pace_before
         if pace is not None and not pace.begun:
             pace.on_begun = self._end_pace
-        elif self.core.router.outrun(self.peer):
+        elif self._host.outrun(self.peer):
             route = self.peer.last_route
             assert route is not None
             self._outrun = route.readers
@@ -186,7 +225,7 @@ class Connection:
         else:
             return
         self.pauses += 1
-        self._pace_timer = self.core.loop.call_later(FRAME_PAUSE, self._end_pace)
+        self._pace_timer = self._host.loop.call_later(FRAME_PAUSE, self._end_pace)
         self.pause("pace")
 
     def _end_pace(self) -> None:

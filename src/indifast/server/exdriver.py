@@ -8,13 +8,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from indifast.protocol.backoff import pause_after
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.process import Child, spawn
-from indifast.transport.stream import Stream
+
+if TYPE_CHECKING:
+    from indifast.server.host import Host
 
 logger = logging.getLogger(__name__)
 
@@ -47,28 +49,6 @@ class ExDriverOptions(TypedDict, total=False):
     environment: Mapping[str, str | None] | None
     name: str | None
     grace: float
-
-
-class Host(Protocol):
-    """What an executable driver needs of its server."""
-
-    def carry(
-        self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool
-    ) -> None:
-        """Attach the peer unless it is already, ask it for its devices, and move bytes between it and the stream.
-
-        `on_lost` is called once, when the stream has ended. `forgiving`: a BLOB that comes without its descriptor costs
-        that message, not the connection.
-        """
-        ...
-
-    def lose(self, peer: Peer) -> None:
-        """The driver died: its devices vanish, what it snoops on is remembered."""
-        ...
-
-    def remove(self, peer: Peer) -> None:
-        """The driver is gone for good."""
-        ...
 
 
 class ExDriver:

@@ -18,7 +18,7 @@ from indifast.protocol.message import Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.tap import TapFunction
-from indifast.server.core import COMMAND_TIMEOUT, READ_TIMEOUT, Core, raise_descriptor_limit
+from indifast.server.hub import COMMAND_TIMEOUT, READ_TIMEOUT, Hub, raise_descriptor_limit
 from indifast.server.locallink import LocalLink, LocalOutbox
 from indifast.server.remote import RemoteConnection
 from indifast.transport.connect import listen_tcp, listen_unix
@@ -118,7 +118,7 @@ class IPyServer:
         self._shutdown: asyncio.Event | None = None
         self._ready = False
         self._awaiting_ready: list[asyncio.Future[None]] = []
-        self._core: Core | None = None
+        self._hub: Hub | None = None
         self._thread = 0
         self._listeners: list[Listener] = []
         self._open_links: list[LocalLink] = []
@@ -142,7 +142,7 @@ class IPyServer:
             raise TypeError(f"the drivers of a server are IPyDriver objects, not {driver!r}")
         known = self.devices
         for name in driver.data:
-            if name in known or (self._core is not None and name in self._core.router.owners):
+            if name in known or (self._hub is not None and name in self._hub.router.owners):
                 raise ValueError(f"two drivers have a device with the name {name}: rename one of the devices")
         driver._runtime.serve("an IPyServer")
         self.drivers.append(driver)
@@ -155,7 +155,7 @@ class IPyServer:
     def add_driver(self, driver: IPyDriver) -> None:
         """Serve one more driver, also while the server runs. Raises as the constructor."""
         self._adopt(driver)
-        if self._core is not None:
+        if self._hub is not None:
             self._start_driver(driver, ask=True)
 
     async def remove_driver(self, driver: IPyDriver) -> None:
@@ -186,8 +186,8 @@ class IPyServer:
         """
         remote = RemoteConnection(host, port, blob_enable, debug_enable, device=device, ssl=ssl)
         self.remotes.append(remote)
-        if self._core is not None:
-            remote.start(self._core)
+        if self._hub is not None:
+            remote.start(self._hub)
         return remote
 
     async def remove_remote(self, remote: RemoteConnection) -> None:
@@ -209,8 +209,8 @@ class IPyServer:
 
         options.setdefault("pipes", self.exdriver_pipes)
         exdriver = ExDriver(program, *args, debug_enable=debug_enable, **options)
-        if self._core is not None:
-            exdriver.start(self._core)
+        if self._hub is not None:
+            exdriver.start(self._hub)
         self.exdrivers.append(exdriver)
         return exdriver
 
@@ -229,11 +229,11 @@ class IPyServer:
         Raises:
             RuntimeError: the server does not run.
         """
-        if self._core is None or self._stop:
+        if self._hub is None or self._stop:
             raise RuntimeError("this server is not running: open the link once it is ready")
         peer = Peer(Kind.DRIVER, f"Driver {label}", LocalOutbox())
-        link = LocalLink(self._core, peer)
-        self._core.router.introduce(peer, time.monotonic())
+        link = LocalLink(self._hub, peer)
+        self._hub.router.introduce(peer, time.monotonic())
         self._open_links = [*(each for each in self._open_links if not each.closed), link]
         return link
 
@@ -254,7 +254,7 @@ class IPyServer:
         if seconds is not None and not isinstance(seconds, int | float):
             raise TypeError(f"keepalive is a number of seconds, not {seconds!r}")
         self._keepalive = seconds
-        if self._core is not None:
+        if self._hub is not None:
             self._schedule_keepalive()
 
     async def ready(self) -> None:
@@ -289,7 +289,7 @@ class IPyServer:
             FileNotFoundError, PermissionError: the program of an executable driver can't be started.
             RuntimeError: it runs already.
         """
-        if self._core is not None:
+        if self._hub is not None:
             raise RuntimeError("this server is running already")
         self._prepare()
         self._shutdown = asyncio.Event()
@@ -300,17 +300,17 @@ class IPyServer:
         self._thread = threading.get_ident()
         if self.maxconnections is None or self.maxconnections > _MANY_CONNECTIONS:
             raise_descriptor_limit()
-        core = self._core = self._make_core()
+        hub = self._hub = self._make_hub()
         if self._stop:  # another thread has shut it down meanwhile
             self._shutdown.set()
         try:
             await self._listen()
             for exdriver in self.exdrivers:
-                exdriver.start(core)
+                exdriver.start(hub)
             for driver in self.drivers:
                 self._start_driver(driver, ask=False)
             for remote in self.remotes:
-                remote.start(core)
+                remote.start(hub)
             self._schedule_keepalive()
             self._tell_ready(True)
             await self._shutdown.wait()
@@ -318,9 +318,9 @@ class IPyServer:
             self._stop = True
             self._tell_ready(False)
             try:
-                await self._close(core)
+                await self._close(hub)
             finally:
-                self._core = None
+                self._hub = None
                 self.stopped.set()
 
     def _prepare(self) -> None:
@@ -337,14 +337,14 @@ class IPyServer:
         if shutdownmessage:
             logger.error("%s", shutdownmessage)
         self._stop = True
-        shutdown, core = self._shutdown, self._core
-        if shutdown is None or core is None:
+        shutdown, hub = self._shutdown, self._hub
+        if shutdown is None or hub is None:
             return
         if threading.get_ident() == self._thread:
             shutdown.set()
         else:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs
-                core.loop.call_soon_threadsafe(shutdown.set)
+                hub.loop.call_soon_threadsafe(shutdown.set)
 
     async def __aenter__(self) -> Self:
         """Run in the background until the block ends; clients can connect when it begins."""
@@ -368,7 +368,7 @@ class IPyServer:
 
         Nothing is sent with a time stamp that is none.
         """
-        if self._core is None or self._stop:
+        if self._hub is None or self._stop:
             return
         from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
 
@@ -376,7 +376,7 @@ class IPyServer:
             stamp = timestamp_text(timestamp)
         except (TypeError, ValueError):
             return
-        router, now = self._core.router, time.monotonic()
+        router, now = self._hub.router, time.monotonic()
         router.tell_clients(message, now, stamp)
         for peer in self._linked():
             if peer.limit_to is None:
@@ -390,8 +390,8 @@ class IPyServer:
         """Who sees all traffic."""
         return self._log_traffic if logger.isEnabledFor(logging.DEBUG) else None
 
-    def _make_core(self) -> Core:
-        core = Core(
+    def _make_hub(self) -> Hub:
+        hub = Hub(
             self.limits,
             accept_links=self.accept_links,
             newest_wins=self.newest_wins is True,
@@ -400,8 +400,8 @@ class IPyServer:
             tap=self._tap(),
         )
         if not (isinstance(self.newest_wins, bool) or callable(self.newest_wins)):
-            core.newest_wins_of = frozenset((device, name) for device, name in self.newest_wins)
-        return core
+            hub.newest_wins_of = frozenset((device, name) for device, name in self.newest_wins)
+        return hub
 
     def _log_traffic(self, direction: str, peer: Peer, message: Routable) -> None:
         if self.debug_enable:
@@ -427,17 +427,17 @@ class IPyServer:
         return await listen_unix(path, self._accept)
 
     def _start_driver(self, driver: IPyDriver, *, ask: bool) -> None:
-        assert self._core is not None
-        core = self._core
+        assert self._hub is not None
+        hub = self._hub
         label = f"Driver {', '.join(driver.data) or type(driver).__name__}"
         peer = Peer(Kind.DRIVER, label, LocalOutbox(), blobs_by_default=True)
         self._local[id(driver)] = peer
-        driver._runtime.attach(LocalLink(core, peer))
+        driver._runtime.attach(LocalLink(hub, peer))
         for name in driver.data:
-            core.router.claim(peer, name)
+            hub.router.claim(peer, name)
         if ask:
-            core.router.start(peer, time.monotonic())
-        self._tasks[id(driver)] = core.loop.create_task(self._run_driver(driver, peer), name=label)
+            hub.router.start(peer, time.monotonic())
+        self._tasks[id(driver)] = hub.loop.create_task(self._run_driver(driver, peer), name=label)
 
     async def _run_driver(self, driver: IPyDriver, peer: Peer) -> None:
         """Run a driver; its end is not the server's."""
@@ -448,10 +448,10 @@ class IPyServer:
         finally:
             self._tasks.pop(id(driver), None)
             self._local.pop(id(driver), None)
-            if self._core is not None:
-                self._core.remove(peer)
+            if self._hub is not None:
+                self._hub.remove(peer)
 
-    async def _close(self, core: Core) -> None:
+    async def _close(self, hub: Hub) -> None:
         """End everything; afterwards nothing of this run is left."""
         for listener in self._listeners:
             listener.close()
@@ -470,50 +470,50 @@ class IPyServer:
         ends += self._tasks.values()
         if ends:
             await asyncio.wait(ends)
-        core.flush()
+        hub.flush()
         streams = list(self._clients.values())
         for stream in streams:
             stream.close(self._grace)
         if streams:
             await asyncio.wait([asyncio.ensure_future(stream.wait_closed()) for stream in streams])
             await asyncio.sleep(0)  # the streams tell their end from the loop
-        core.close()
+        hub.close()
         self._heard.clear()
 
     # -- clients
 
     def _accept(self, stream: Stream) -> None:
         """A client has connected."""
-        assert self._core is not None
-        core = self._core
+        assert self._hub is not None
+        hub = self._hub
         if self._stop or (self.maxconnections is not None and len(self._clients) >= self.maxconnections):
             self.surplus += 1
             text = "connection from %s closed: there are %d clients"
-            core.complaints.say(logging.INFO, time.monotonic(), text, stream.peername, len(self._clients))
+            hub.complain(logging.INFO, text, stream.peername, len(self._clients))
             stream.abort()
             return
-        outbox = core.new_outbox(attached=stream.local)
+        outbox = hub.new_outbox(attached=stream.local)
         if callable(self.newest_wins):
             outbox.newest_wins = bool(self.newest_wins(stream.peername))
         peer = Peer(Kind.CLIENT, f"Client {stream.peername}", outbox)
         self._clients[peer] = stream
         self.connectionpool.append(stream)
         logger.info("%s: new arrival - welcome!", peer.label)
-        core.carry(peer, stream, lambda exc: self._client_lost(core, peer, stream, exc))
+        hub.carry(peer, stream, lambda exc: self._client_lost(hub, peer, stream, exc))
 
-    def _client_lost(self, core: Core, peer: Peer, stream: Stream, exc: Exception | None) -> None:
+    def _client_lost(self, hub: Hub, peer: Peer, stream: Stream, exc: Exception | None) -> None:
         logger.info("%s: %s, shut down complete - bye!", peer.label, f"error {exc}" if exc else "end of file")
         del self._clients[peer]
         self.connectionpool.remove(stream)
         self._heard.pop(peer, None)
-        core.remove(peer)
+        hub.remove(peer)
 
     def _schedule_keepalive(self) -> None:
         if self._keepalive_timer is not None:
             self._keepalive_timer.cancel()
             self._keepalive_timer = None
-        if self._core is not None and self._keepalive:
-            self._keepalive_timer = self._core.loop.call_later(self._keepalive, self._keep_alive)
+        if self._hub is not None and self._keepalive:
+            self._keepalive_timer = self._hub.loop.call_later(self._keepalive, self._keep_alive)
 
     def _keep_alive(self) -> None:
         """One message to each client and linked server that was told nothing but BLOBs since the last time.
@@ -522,7 +522,7 @@ class IPyServer:
         """
         from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
 
-        assert self._core is not None
+        assert self._hub is not None
         now = time.monotonic()
         text = wire.message("Keep alive message", timestamp_text())
         linked = self._linked()
@@ -531,7 +531,7 @@ class IPyServer:
             assert isinstance(outbox, Outbox)
             told = outbox.sent_messages - sum(outbox.frames_sent.values())
             if self._heard.get(peer) == told and not outbox.queued:
-                self._core.router.tell(peer, text, now)
+                self._hub.router.tell(peer, text, now)
                 told += 1
             self._heard[peer] = told
         self._schedule_keepalive()
@@ -540,10 +540,10 @@ class IPyServer:
 
     def stats(self) -> ServerStats:
         """Counters of the whole server and of each peer, made of plain dicts, lists, strings and numbers."""
-        core = self._core
-        if core is None:
+        hub = self._hub
+        if hub is None:
             return {"running": False, "peers": []}
-        router = core.router
+        router = hub.router
         return {
             "running": True,
             "port": self.port,
@@ -551,15 +551,15 @@ class IPyServer:
             "surplus": self.surplus,
             "devices": {device: owner.label for device, owner in router.owners.items()},
             "refused": dict(router.refused),
-            "unfinished_bytes": core.held,
+            "unfinished_bytes": hub.held,
             "updates": {property_text(*key): count for key, count in router.traffic().items()},
-            "peers": [_peer_stats(core, peer) for peer in router.peers],
+            "peers": [_peer_stats(hub, peer) for peer in router.peers],
         }
 
 
-def _peer_stats(core: Core, peer: Peer) -> PeerStats:
+def _peer_stats(hub: Hub, peer: Peer) -> PeerStats:
     outbox = peer.outbox
-    connection = core.connections.get(peer)
+    connection = hub.connections.get(peer)
     queued: dict[str, int] = {}
     sent = peer.told.copy()
     for message in outbox.waiting():

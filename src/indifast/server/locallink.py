@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from indifast.protocol.message import Routable
 from indifast.routing.driverqueue import DriverOutbox
@@ -15,10 +15,31 @@ from indifast.routing.link import Demand, Link
 from indifast.routing.peer import Peer
 from indifast.server.connections import FRAME_PAUSE
 
-if TYPE_CHECKING:
-    from indifast.server.core import Core
-
 _TURN = 64  # messages that a driver may send before the others have their turn
+
+
+class LocalLinkHost(Protocol):
+    """What such a link needs of the server."""
+
+    def attach(self, peer: Peer, wake: Callable[[], None]) -> None:
+        """The peer takes part; `wake` tells it that its outbox has something."""
+        ...
+
+    def remove(self, peer: Peer) -> None:
+        """The peer is gone for good."""
+        ...
+
+    def route(self, peer: Peer, message: Routable, now: float, /) -> None:
+        """The peer has said this."""
+        ...
+
+    def demand(self, device: str, name: str) -> Demand:
+        """Who wants the content of a BLOB property now."""
+        ...
+
+    def outrun(self, peer: Peer) -> bool:
+        """Whether all readers of the peer are far behind."""
+        ...
 
 
 class LocalOutbox(DriverOutbox):
@@ -31,22 +52,22 @@ class LocalOutbox(DriverOutbox):
 class LocalLink(Link):
     """See `indifast.routing.link.Link`."""
 
-    def __init__(self, core: Core, peer: Peer) -> None:
+    def __init__(self, host: LocalLinkHost, peer: Peer) -> None:
         self.closed = False
-        self._core = core
+        self._host = host
         self._peer = peer
         self._callback: Callable[[], None] | None = None
         self._sent = 0
-        core.attach(peer, self._wake)
+        host.attach(peer, self._wake)
 
     def demand(self, device: str, name: str) -> Demand:
         """Who wants the content of this BLOB property now."""
-        return self._core.router.demand(device, name)
+        return self._host.demand(device, name)
 
     def send(self, message: Routable) -> None:
         """Route a message; it is written in the next turn of the loop, with all that is sent until then."""
         if not self.closed:
-            self._core.route(self._peer, message, time.monotonic())
+            self._host.route(self._peer, message, time.monotonic())
 
     async def paced(self, device: str, name: str) -> None:
         """Wait until the fastest interested reader has begun to take the newest BLOB, at most 100 ms."""
@@ -62,7 +83,7 @@ class LocalLink(Link):
         if self._sent % _TURN:
             return
         await asyncio.sleep(0)
-        if self._core.router.outrun(self._peer):
+        if self._host.outrun(self._peer):
             route = self._peer.last_route
             assert route is not None
             readers, low = route.readers, asyncio.Event()
@@ -88,7 +109,7 @@ class LocalLink(Link):
         """Say nothing more and hear nothing more; the driver's devices vanish."""
         if not self.closed:
             self.closed = True
-            self._core.remove(self._peer)
+            self._host.remove(self._peer)
             self._wake()
 
     def _wake(self) -> None:

@@ -16,7 +16,7 @@ from indifast.transport.connect import open_tcp
 from indifast.transport.stream import Stream
 
 if TYPE_CHECKING:
-    from indifast.server.core import Core
+    from indifast.server.host import LinkHost
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class RemoteConnection:
         self.peer: Peer | None = None
         self._device = device or None  # an empty name is none
         self._ssl = ssl
-        self._core: Core | None = None
+        self._host: LinkHost | None = None
         self._task: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
         self._told_failure = False
@@ -90,15 +90,15 @@ class RemoteConnection:
     def __iter__(self) -> Iterator[str]:
         return iter(self.devicenames)
 
-    def start(self, core: Core) -> None:
+    def start(self, host: LinkHost) -> None:
         """Keep the link up from now on."""
-        self._core = core
+        self._host = host
         self.stop = False
-        outbox = core.new_outbox()
+        outbox = host.new_outbox()
         self.peer = Peer(
             Kind.REMOTE, f"Remote {self.name}", outbox, blob_enable=self.blob_enable, limit_to=self._device
         )
-        self._task = core.loop.create_task(self._run(), name=f"link to {self.name}")
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"link to {self.name}")
 
     async def end(self) -> None:
         """Take the link down for good."""
@@ -109,7 +109,7 @@ class RemoteConnection:
             self._task = None
 
     async def _run(self) -> None:
-        assert self._core is not None
+        assert self._host is not None
         assert self.peer is not None
         try:
             while not self.stop:
@@ -122,11 +122,11 @@ class RemoteConnection:
             self.connected = False
             if self._stream is not None:
                 self._stream.abort()
-            self._core.remove(self.peer)
+            self._host.remove(self.peer)
 
     async def _attempt(self) -> float:
         """Connect, and stay until the link is lost. Returns the seconds that it lasted."""
-        assert self._core is not None
+        assert self._host is not None
         assert self.peer is not None
         self.attempts += 1
         try:
@@ -136,14 +136,14 @@ class RemoteConnection:
                 self._told_failure = True
                 self._tell(f"{failure.strerror or failure}; trying again")
             return 0.0
-        lost: asyncio.Future[Exception | None] = self._core.loop.create_future()
+        lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         born = time.monotonic()
 
         def on_lost(exc: Exception | None) -> None:
             if not lost.done():
                 lost.set_result(exc)
 
-        self._core.carry(self.peer, self._stream, on_lost)
+        self._host.carry(self.peer, self._stream, on_lost)
         self.connected = True
         self._told_failure = False
         self._tell("connected")
@@ -152,16 +152,14 @@ class RemoteConnection:
         finally:
             self.connected = False
             with contextlib.suppress(Exception):
-                self._core.lose(self.peer)
+                self._host.lose(self.peer)
             self._stream = None
         self._told_failure = True
         self._tell(f"connection lost{f' ({exc})' if exc else ''}; trying again")
         return time.monotonic() - born
 
     def _tell(self, what: str) -> None:
-        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
-
-        assert self._core is not None
+        assert self._host is not None
         text = f"Remote {self.name}: {what}"
         logger.warning("%s", text)
-        self._core.router.tell_clients(text, time.monotonic(), timestamp_text())
+        self._host.tell_clients(text)

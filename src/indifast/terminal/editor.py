@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.widgets import Input
 
 if TYPE_CHECKING:
-    from indifast.terminal.entrypane import EntryPane
+    from textual.widget import Widget
+
+Step = Callable[[str, int], str | None]
+"""The text that is a step up (1) or down (-1) from this one; None where there are no steps."""
 
 
 class End(Enum):
@@ -23,8 +29,12 @@ class End(Enum):
     DROP = "drop"
 
 
+_ENDS = {"enter": End.SEND, "tab": End.NEXT, "shift+tab": End.PREVIOUS, "escape": End.DROP}
+_STEPS = {"up": 1, "down": -1}
+
+
 class Editor(Input):
-    """Belongs to a pane, which is asked what to do with the text. Everything that is in the field counts as entered."""
+    """Tells its pane what is to be done with the text. Everything that is in the field counts as entered."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "finish('send')", "Send"),
@@ -35,24 +45,56 @@ class Editor(Input):
         Binding("down", "step(-1)", "Step down", show=False),
     ]
 
-    def __init__(self, pane: EntryPane, member: Any, text: str) -> None:
+    @dataclass
+    class Finished(Message):
+        """The text is to be sent, kept or dropped; what is typed before this is handled does not count."""
+
+        editor: Editor
+        how: End
+        text: str
+
+        @property
+        def control(self) -> Widget:
+            """The editor."""
+            return self.editor
+
+    def __init__(self, member: Any, text: str, step: Step) -> None:
         super().__init__(text, compact=True, select_on_focus=True)
-        self.pane = pane
         self.member = member
         self.first_text = text
         self.doubted = ""
         """A text that was doubted, and is accepted when it is entered again."""
         self.ended = False
+        self._step = step
+
+    def on_key(self, event: events.Key) -> None:
+        """Do at once what a key is bound to: bindings are looked up later than the next key is heard here."""
+        if event.key in _ENDS:
+            self._finish(_ENDS[event.key])
+        elif event.key in _STEPS:
+            self.action_step(_STEPS[event.key])
+        else:
+            return
+        event.stop()
+        event.prevent_default()
 
     def action_finish(self, how: str) -> None:
-        """Hand the text to the pane."""
-        self.pane.entered(self, End(how))
+        """Hand the text on."""
+        self._finish(End(how))
 
     def action_step(self, by: int) -> None:
         """A step up or down, where values have steps; else the next field."""
-        self.pane.stepped(self, by)
+        text = self._step(self.value, by)
+        if text is None:
+            self._finish(End.PREVIOUS if by > 0 else End.NEXT)
+        else:
+            self.value = text
+            self.cursor_position = len(text)
+
+    def _finish(self, how: End) -> None:
+        self.post_message(self.Finished(self, how, self.value))
 
     def _on_blur(self, event: events.Blur) -> None:
         super()._on_blur(event)
         if not self.ended and self.app.screen is self.screen:
-            self.pane.entered(self, End.KEEP)
+            self._finish(End.KEEP)

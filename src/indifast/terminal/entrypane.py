@@ -61,9 +61,9 @@ class EntryPane(Pane):
         """Refuse a text by a ValueError; what it gives is a doubt, which entering the text again overrules."""
         return ""
 
-    def stepped(self, editor: Editor, by: int) -> None:
-        """The keys up and down."""
-        self.entered(editor, End.PREVIOUS if by > 0 else End.NEXT)
+    def step(self, text: str, by: int) -> str | None:
+        """The text of the open editor, a step up or down; None where there are no steps."""
+        return None
 
     # -- editing
 
@@ -76,7 +76,7 @@ class EntryPane(Pane):
             return
         shown.problem = ""
         first = self.entry(member)
-        self.editor = editor = Editor(self, member, first)
+        self.editor = editor = Editor(member, first, self.step)
         if member.name in shown.edits or text is not None:
             editor.value = shown.edits.get(member.name, "") if text is None else text
         self.place_editor()
@@ -125,11 +125,16 @@ class EntryPane(Pane):
         editor.set_class(bool(self.shown.problem), "-wrong")
         self.follow()
 
-    def entered(self, editor: Editor, how: End) -> None:
+    def on_editor_finished(self, event: Editor.Finished) -> None:
+        """The editor is done."""
+        event.stop()
+        self.entered(event.editor, event.how, event.text)
+
+    def entered(self, editor: Editor, how: End, text: str) -> None:
         """The text of an editor is to be sent, kept or dropped."""
         if editor is not self.editor:
             return
-        shown, name, text = self.shown, editor.member.name, editor.value
+        shown, name = self.shown, editor.member.name
         if how is End.DROP:
             shown.edits.pop(name, None)
             shown.problem = ""
@@ -183,7 +188,7 @@ class EntryPane(Pane):
             if editor is None:
                 self.action_edit()
             else:
-                self.entered(editor, End.SEND)
+                self.entered(editor, End.SEND, editor.value)
             return
         if editor is None or not event.is_printable or event.character is None:
             return

@@ -50,14 +50,17 @@ class NumberPane(EntryPane):
             return ""
         return checks.off_step(editor.member, checks.number(editor.member, text))
 
-    def stepped(self, editor: Editor, by: int) -> None:
-        """A step up or down."""
+    def step(self, text: str, by: int) -> str | None:
+        """A step up or down from the number."""
+        editor = self.editor
+        if editor is None:
+            return None
         member = editor.member
         try:
-            value = getfloat(editor.value)
+            value = getfloat(text)
         except TypeError:
             value = member.getfloatvalue()
-        if editor.value == editor.first_text:
+        if text == editor.first_text:
             value = member.getfloatvalue()
         value = checks.stepped(member, value, by)
         text = formatted(member, value)
@@ -67,8 +70,7 @@ class NumberPane(EntryPane):
             shown = math.nan
         if not abs(shown - value) <= 1e-9 * max(1.0, abs(value)):  # or shows less than the step
             text = f"{value:.12g}"
-        editor.value = text
-        editor.cursor_position = len(text)
+        return text
 
     def command(self) -> dict[str, Any]:
         """The numbers that were entered; one that was not changed is sent as it was received."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from indifast.protocol.message import Routable
 from indifast.routing.peer import Peer
 from indifast.routing.tap import TapFunction
-from indifast.server.core import Core
+from indifast.server.hub import Hub
 from indifast.server.ipyserver import IPyServer
 from indifast.transport.connect import listen_on
 from indifast.transport.listener import Listener
 
 if TYPE_CHECKING:
-    from indifast.server.record import TrafficRecorder
+    from indifast.server.trafficlog import TrafficRecorder
 
 
 class TappedServer(IPyServer):
@@ -39,17 +39,17 @@ class TappedServer(IPyServer):
             return self._tell_taps
         return self.taps[0] if self.taps else super()._tap()
 
-    def _make_core(self) -> Core:
-        core = super()._make_core()
+    def _make_hub(self) -> Hub:
+        hub = super()._make_hub()
         if self.recorder is not None:
-            self.recorder.join(core)
-        return core
+            self.recorder.join(hub)
+        return hub
 
-    async def _close(self, core: Core) -> None:
+    async def _close(self, hub: Hub) -> None:
         """The recording ends before everything is taken down: its devices are there to its end."""
         if self.recorder is not None:
             self.recorder.close()
-        await super()._close(core)
+        await super()._close(hub)
 
     def _tell_taps(self, direction: str, peer: Peer, message: Routable) -> None:
         for tap in self.taps:

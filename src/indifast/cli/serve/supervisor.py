@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Routable
     from indifast.routing.peer import Peer
     from indifast.server.exdriver import ExDriver
-    from indifast.server.record import TrafficRecorder
     from indifast.server.remote import RemoteConnection
+    from indifast.server.trafficlog import TrafficRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -114,16 +114,16 @@ class _Supervisor:
         options = self.options
         if options.verbose < 2 and options.record is None and options.message_log is None:
             return
-        from indifast.server import record  # takes 5 ms, for the few who want one
+        from indifast.server import trafficlog  # takes 5 ms, for the few who want one
 
         if options.verbose > 1:
-            self.taps.append(record.tell_head if options.verbose == 2 else record.tell_xml)
+            self.taps.append(trafficlog.tell_head if options.verbose == 2 else trafficlog.tell_xml)
         if options.record is not None:
-            self.recorder = record.TrafficRecorder(options.record, blobs=options.record_blobs)
+            self.recorder = trafficlog.TrafficRecorder(options.record, blobs=options.record_blobs)
             stack.callback(self.recorder.close)
             self.taps.append(self.recorder.note)
         if options.message_log is not None:
-            self.taps.append(record.MessageLog(options.message_log).note)
+            self.taps.append(trafficlog.MessageLog(options.message_log).note)
 
     def _make_server(self) -> TappedServer:
         options = self.options

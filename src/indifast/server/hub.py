@@ -37,7 +37,7 @@ _HELD_TICK = 0.05  # seconds after which to look again at what is held back, at 
 _CHECKS_PER_TIMEOUT = 4
 
 
-class Core(RouterListener):
+class Hub(RouterListener):
     """Connects streams and drivers in this process with the router, for as long as the server runs.
 
     Everything happens on the event loop's thread. What is received in one turn of the loop is written at the end of it:
@@ -67,10 +67,11 @@ class Core(RouterListener):
         self._tap = tap
         self.route = self.router.receive if tap is None else self._route_tapped
         """Takes one message from a peer: who, message, when."""
+        self.demand = self.router.demand
+        self.outrun = self.router.outrun
         self._held: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
-        self.complaints = Complaints(logger)
-        """Of what peers do; each one's own limit begins anew whenever it connects."""
+        self._complaints = Complaints(logger)
         self.held = 0
         """Bytes of all unfinished elements."""
         self.max_held = most_unfinished(limits)
@@ -121,18 +122,43 @@ class Core(RouterListener):
         if connection is not None:
             connection.stream.abort()
 
+    def ended(self, connection: Connection) -> None:
+        """The stream of a connection is over."""
+        if self.connections.get(connection.peer) is connection:
+            del self.connections[connection.peer]
+
     def new_outbox(self, *, attached: bool = False) -> Outbox:
         """An outbox towards a client or a link, with this server's limits."""
         outbox = Outbox(self.limits, attached=attached, newest_wins=self.newest_wins)
         outbox.newest_wins_of = self.newest_wins_of
         return outbox
 
+    def tell_clients(self, text: str) -> None:
+        """Tell the users of all clients something that belongs to no device."""
+        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
+
+        self.router.tell_clients(text, time.monotonic(), timestamp_text())
+
+    # -- what peers do
+
+    def complain(self, level: int, text: str, *args: object) -> None:
+        """Log it, at a limited rate."""
+        self._complaints.say(level, time.monotonic(), text, *args)
+
+    def refuse(self, peer: Peer, reason: str, device: str | None, text: str) -> None:
+        """A message of the peer can't be obeyed: count it, log it, and tell the peer if it is a client."""
+        self.router.refuse(peer, reason, device, text, time.monotonic())
+
+    def count_refused(self, peer: Peer, reason: str) -> None:
+        """Count something of the peer that is not obeyed."""
+        peer.refused[reason] += 1
+        self.router.refused[reason] += 1
+
     def on_lost(self, peer: Peer, message: Routable, how: Loss) -> None:
         """Log it once per peer, property and kind of loss; the counters tell how many."""
         if peer.to_be_logged(f"{how} {message.name}", message.device):
-            self.complaints.say(
+            self.complain(
                 logging.WARNING,
-                time.monotonic(),
                 "%s reads too slowly: %s of %s.%s %s, %d bytes behind",
                 peer.label,
                 message.tag,
@@ -234,7 +260,7 @@ class Core(RouterListener):
             if largest is None or not largest.held:
                 return
             text = "%s: unfinished element of %d bytes refused"
-            self.complaints.say(logging.WARNING, time.monotonic(), text, largest.peer.label, largest.held)
+            self.complain(logging.WARNING, text, largest.peer.label, largest.held)
             largest.abandon()
 
     # -- pauses

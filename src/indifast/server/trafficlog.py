@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from indifast.protocol.message import Routable
 from indifast.recording import Direction, Party, Recorder
@@ -19,9 +19,6 @@ from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Kind, Peer
 from indifast.routing.rings import RING_CHECK
 from indifast.transport.blobs import BlobMessage
-
-if TYPE_CHECKING:
-    from indifast.server.core import Core
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +38,14 @@ def head_of(message: Routable) -> str:
     return (head if len(head) <= _HEAD_ATTRIBUTES else head[:_HEAD_ATTRIBUTES] + "…") + ">"
 
 
+class PeerHost(Protocol):
+    """Where peers take part in a server's traffic."""
+
+    def attach(self, peer: Peer, wake: Callable[[], None]) -> None:
+        """The peer takes part; `wake` tells it that its outbox has something."""
+        ...
+
+
 class TrafficRecorder:
     """A recording of all that peers say and are told; see `indifast.recording`.
 
@@ -55,9 +60,9 @@ class TrafficRecorder:
         if self._recorder.path != path:
             logger.error("%s is there already: recording to %s", path, self._recorder.path)
 
-    def join(self, core: Core) -> None:
+    def join(self, host: PeerHost) -> None:
         """Take part in the server's traffic: as somebody who wants BLOBs, and hears what the server itself says."""
-        core.attach(self._self, lambda: None)
+        host.attach(self._self, lambda: None)
 
     def note(self, direction: str, peer: Peer, message: Routable) -> None:
         """Record one message; `direction` is "from" or "to"."""
