@@ -334,6 +334,10 @@ def test_too_many_small_bytes_are_told_once() -> None:
     for _ in range(400):
         box.append(small(), 0.0)
     assert told.overflow == 1
+    box.clear()
+    for _ in range(400):
+        box.append(small(), 0.0)
+    assert told.overflow == 2, "the peer came back, and is too far behind once more"
     box = Outbox(LIMITS)
     told = Told(box)
     for _ in range(50):
@@ -574,6 +578,27 @@ def test_clear_forgets_everything() -> None:
     box.sent(5, 0.0)
     box.clear()
     assert not box.pending and box.queued == 0 and box.take(100, 10) == ([], ())
+
+
+def test_what_was_given_out_is_forgotten_as_well() -> None:
+    """A write fails, so nobody tells what was sent, and newer messages have the queue look for what may give way."""
+    box = Outbox(LIMITS)
+    driver = DriverOutbox(30, terminator=b"")
+    for again in range(2):
+        for number in range(6):
+            box.append(frame(size=90, name=f"B{number}"), 0.0)
+            driver.append_replaceable(small(f"P{number}", b"x" * 25), 0.0)
+            box.take(1000, 10)
+            driver.take(1000, 10)
+        for queue in (box, driver):
+            queue.clear()
+            assert (queue.queued, queue.messages, len(queue._droppable)) == (0, 0, 0), again
+        assert (box.blobs, driver.snooped) == (0, 0)
+    box.append(frame(size=90), 0.0)
+    driver.append_replaceable(small(), 0.0)
+    drain(box)
+    drain(driver)
+    assert (box.queued, box.messages, box.blobs) == (driver.queued, driver.messages, driver.snooped) == (0, 0, 0)
 
 
 def test_waiting_lists_what_is_not_begun() -> None:

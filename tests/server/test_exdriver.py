@@ -345,6 +345,31 @@ def test_a_driver_that_closes_its_output_is_started_again():
     asyncio.run(scenario())
 
 
+def test_a_link_that_comes_back_begins_anew() -> None:
+    """It was lost while a driver had no room for its commands; that must not end its next connection."""
+
+    async def scenario() -> None:
+        hub = Hub(Limits(), command_timeout=0.0)
+        peer = Peer(Kind.REMOTE, "link", hub.new_outbox())
+        lost: list[Exception | None] = []
+        for round_ in range(2):
+            ours, theirs = socket.socketpair()
+            hub.carry(peer, SocketStream(ours), lost.append)
+            if not round_:
+                hub.on_pause(peer)
+                hub.lose(peer)
+                theirs.close()
+        hub._check_all()
+        await asyncio.sleep(0)
+        assert len(lost) == 1
+        hub.remove(peer)
+        hub.close()
+        theirs.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+
+
 def test_a_missing_program_raises_at_the_start():
     async def scenario():
         hub = Hub(Limits())

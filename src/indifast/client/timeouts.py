@@ -16,6 +16,8 @@ from indifast.client.settings import Settings
 TICK = 0.1
 """Seconds between two looks at all vectors that have not answered: so late a time-out may be told."""
 
+_FEW = 64  # vectors that are kept although they have answered
+
 
 class Timeouts:
     """Tells the program when a vector has not answered in time. The alarm is set only while one may become overdue."""
@@ -27,7 +29,8 @@ class Timeouts:
         self._counts = counts
         self._alarm = Alarm(self._check)
         self._pending: dict[tuple[str, str], Expected] = {}
-        """By device and vector; those that are over go when somebody looks."""
+        """By device and vector; those that are over go when somebody looks, or when they are as many as the others."""
+        self._most = _FEW
 
     def expect(self, vector: Any) -> Expected:
         """A command is sent to a vector: it times out unless the server says something of it."""
@@ -35,6 +38,8 @@ class Timeouts:
         wait = min(max(vector.timeout or 0.0, settings.vector_timeout_min), settings.vector_timeout_max)
         expected = Expected(vector, time.monotonic() + wait)
         self._pending[vector.devicename, vector.name] = expected
+        if len(self._pending) > self._most:
+            self._prune()
         if settings.timeout_enable:
             self._alarm.set_for(expected.due)
         return expected
@@ -43,10 +48,15 @@ class Timeouts:
         """See that the alarm is set for what may become overdue."""
         if not self._settings.timeout_enable or self._alarm.armed or not self._pending:
             return
-        self._pending = {key: expected for key, expected in self._pending.items() if not expected.over}
+        self._prune()
         if self._pending:
             earliest = min(expected.due for expected in self._pending.values())
             self._alarm.set_for(max(earliest, time.monotonic() + TICK))
+
+    def _prune(self) -> None:
+        """Let go of those that are over; on average, each costs the same however many there are."""
+        self._pending = {key: expected for key, expected in self._pending.items() if not expected.over}
+        self._most = max(_FEW, 2 * len(self._pending))
 
     def clear(self) -> None:
         """Expect nothing any more: the connection is gone."""

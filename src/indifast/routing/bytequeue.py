@@ -461,9 +461,13 @@ class ByteQueue:
 
     def clear(self) -> None:
         """Forget everything: the peer is gone."""
-        self._offer.withdraw()
+        self._offer.withdraw()  # first: it puts back what stands aside
+        self._forget_all()
+        self._after_removal()
+
+    def _forget_all(self) -> None:
+        """Empty all books."""
         for queue in (self._items, self._urgent, self._rest, self._frames):
             queue.clear()
         self._started = self._growing = None
         self.queued = self.messages = self._gaps = 0
-        self._after_removal()

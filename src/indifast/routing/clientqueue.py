@@ -199,9 +199,9 @@ class Outbox(LossyQueue):
             for callback in callbacks:
                 callback()
 
-    def clear(self) -> None:
-        """Forget everything: the peer is gone."""
+    def _forget_all(self) -> None:
         self._replacements.clear()
         self._notes.clear()
         self.small = self.blobs = 0
-        super().clear()
+        self._overflown = False  # whoever comes back may be too far behind once more
+        super()._forget_all()

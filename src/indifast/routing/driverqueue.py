@@ -168,9 +168,8 @@ class DriverOutbox(LossyQueue):
         else:
             self._requests.remove(message, frame)
 
-    def clear(self) -> None:
-        """Forget everything: the driver is gone. What it is asked when it comes back is new to it."""
+    def _forget_all(self) -> None:
         self._latest.clear()
         self._requests.clear()
         self.snooped = 0
-        super().clear()
+        super()._forget_all()

@@ -74,7 +74,6 @@ class LossyQueue(ByteQueue):
             )
             self._gaps = 0
 
-    def clear(self) -> None:
-        """Forget everything: the peer is gone."""
+    def _forget_all(self) -> None:
         self._droppable.clear()
-        super().clear()
+        super()._forget_all()

@@ -113,11 +113,11 @@ class Hub(RouterListener):
     def remove(self, peer: Peer) -> None:
         """A peer is gone for good."""
         self._forget(peer)
-        self._waiting_since.pop(peer, None)
         self.router.detach(peer, time.monotonic())
 
     def _forget(self, peer: Peer) -> None:
         self._wakes.pop(peer, None)
+        self._waiting_since.pop(peer, None)  # if it comes back, it begins anew
         connection = self.connections.pop(peer, None)
         if connection is not None:
             connection.stream.abort()

@@ -1,0 +1,39 @@
+"""The books about vectors that owe an answer."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from indifast.client.timeouts import Timeouts
+
+
+class Vector:
+    devicename = "D"
+    timeout = 1.0
+
+    def __init__(self, number: int) -> None:
+        self.name = f"V{number}"
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_vectors_that_have_answered_are_let_go_of(enabled: bool) -> None:
+    settings = SimpleNamespace(timeout_enable=enabled, vector_timeout_min=2.0, vector_timeout_max=10.0)
+    timeouts = Timeouts(cast(Any, settings), cast(Any, None), cast(Any, None), Counter())
+    timeouts._alarm = cast(Any, SimpleNamespace(set_for=lambda due: None, armed=False))
+    owing = Vector(0)
+    owed = timeouts.expect(owing)
+    vectors = []
+    for number in range(1, 2000):
+        vector = Vector(number)
+        vectors.append(weakref.ref(vector))
+        timeouts.expect(vector).over = True
+    del vector
+    gc.collect()
+    assert sum(each() is not None for each in vectors) < 200
+    assert owed in timeouts._pending.values(), "this one still owes an answer"
