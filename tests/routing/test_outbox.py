@@ -588,8 +588,9 @@ def test_what_was_given_out_is_forgotten_as_well() -> None:
         for number in range(6):
             box.append(frame(size=90, name=f"B{number}"), 0.0)
             driver.append_replaceable(small(f"P{number}", b"x" * 25), 0.0)
-            box.take(1000, 10)
-            driver.take(1000, 10)
+            if not number:
+                box.take(1000, 10)
+                driver.take(1000, 10)
         for queue in (box, driver):
             queue.clear()
             assert (queue.queued, queue.messages, len(queue._droppable)) == (0, 0, 0), again
