@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from indifast.protocol.vocabulary import STATES
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that does not bury its error message below the usage."""
@@ -39,10 +41,10 @@ def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[s
 
 def states(text: str) -> frozenset[str]:
     """A type for `add_argument`: states of a property, separated by commas."""
-    known = {state.casefold(): state for state in ("Idle", "Ok", "Busy", "Alert")}
+    known = {state.casefold(): state for state in STATES}
     found = [known.get(word.strip().casefold()) for word in text.split(",")]
     if None in found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no state: Idle, Ok, Busy, Alert, or several as Ok,Idle")
+        raise argparse.ArgumentTypeError(f"{text!r} is no state: {', '.join(STATES)}, or several as Ok,Idle")
     return frozenset(state for state in found if state)
 
 

@@ -77,7 +77,7 @@ class Lifecycle:
     def stop(self) -> None:
         """Ask the run to end; from any thread."""
         self.stopping = True
-        self.call_soon(self._tell_stopping)  # it may come when the next run is prepared: it says nothing of that one
+        self.call_soon(self._tell_stopping)
 
     def _tell_stopping(self) -> None:
         if self._asked is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from indifast.client.ipyclient import IPyClient
+from indifast.protocol.vocabulary import BLOB_POLICIES
 
 __all__ = ["EventItem", "QueClient", "WakingDeque", "runqueclient"]
 
@@ -136,7 +137,7 @@ class QueClient(IPyClient):
             await self._put(EventItem("snapshot", devicename, vectorname, None, snapshot))
         elif value == "Get":
             await self.send_getProperties(devicename, vectorname)
-        elif value in ("Never", "Also", "Only"):
+        elif value in BLOB_POLICIES:
             await self.send_enableBLOB(value, devicename, vectorname)
 
     def _part(self, devicename: str | None, vectorname: str | None) -> Any:

@@ -29,6 +29,11 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def printable(text: str) -> str:
+    """Text with U+FFFD in place of whatever `str.isprintable` calls not printable, odd blanks included."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def json_escaped(text: str) -> str:
     """JSON, in which few of them are escaped yet; the data stay the same. Line breaks are between the values."""
     return UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else _json_escape(match[0]), text)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from indifast.protocol.escape import printable
+
 VERSION = 1
 
 BEGIN = b"<!--"
@@ -159,7 +161,7 @@ def _parse_stamp(text: str) -> datetime:
 
 def _one_line(text: str) -> str:
     """A label that ends no comment and no line."""
-    text = "".join(character if character.isprintable() else "\ufffd" for character in text[:_MAX_LABEL]).strip()
+    text = printable(text[:_MAX_LABEL]).strip()
     while "--" in text:
         text = text.replace("--", "- -")
     return text

@@ -17,6 +17,7 @@ from indifast.cli.arguments import Parser, number
 from indifast.cli.lossy import never_wait
 from indifast.cli.signals import STOPPING, handle_in
 from indifast.cli.toolkit.session import Status, ToolError, file_failure, run
+from indifast.protocol.escape import printable
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
 from indifast.server.ipyserver import IPyServer
 
@@ -180,7 +181,7 @@ def _tell(options: argparse.Namespace) -> int:
 
 
 def _info(summary: Summary) -> Iterator[str]:
-    yield f"{summary.path}: {_shown(summary.source)}"
+    yield f"{summary.path}: {printable(summary.source)}"
     yield f"  began      {summary.began:%Y-%m-%d %H:%M:%S} UTC"
     yield f"  lasts      {summary.seconds:.1f} s"
     yield f"  size       {summary.size} bytes, BLOBs {'recorded' if summary.blobs else 'without content'}"
@@ -189,15 +190,15 @@ def _info(summary: Summary) -> Iterator[str]:
         yield f"  left out   {summary.skipped} that are no INDI"
     yield f"  end        {summary.cut or summary.damage or 'in good order'}"
     for who, number_said in summary.said.most_common():
-        yield f"  said by    {_shown(who)}: {number_said}"
+        yield f"  said by    {printable(who)}: {number_said}"
     for tag, number_said in summary.commands.most_common():
-        yield f"  clients    {_shown(tag)}: {number_said}"
+        yield f"  clients    {printable(tag)}: {number_said}"
     for note in summary.notes:
-        yield f"  note       {_shown(note)}"
+        yield f"  note       {printable(note)}"
     for device, properties in summary.devices.items():
-        yield _shown(device)
+        yield printable(device)
         for name, found in properties.items():
-            text = f"  {_shown(name) or '(device)':<30} {found.messages:>7}"
+            text = f"  {printable(name) or '(device)':<30} {found.messages:>7}"
             if found.frames:
                 text += f"   BLOBs: {found.frames}, {found.blob_bytes} bytes"
             if found.frames_without_content:
@@ -210,18 +211,18 @@ def _line(record: Record) -> str:
     head, element = record.head, record.message
     text = f"{record.seconds:12.6f} {head.direction.value:<4} "
     if head.direction is Direction.NOTE:
-        return text + _shown(head.label)
-    text += _shown(f"{head.party.value} {head.label}")
+        return text + printable(head.label)
+    text += printable(f"{head.party.value} {head.label}")
     if element is None:
         return text
     where = ".".join(part for part in (element.device, element.name) if part)
-    words = [text, element.tag, _shown(where)]
-    words += [f"[{_shown(element.attrs[key])}]" for key in ("state",) if key in element.attrs]
-    words += [f"{_shown(name)}={_shown(value)}" for name, value in _values(record)]
+    words = [text, element.tag, printable(where)]
+    words += [f"[{printable(element.attrs[key])}]" for key in ("state",) if key in element.attrs]
+    words += [f"{printable(name)}={printable(value)}" for name, value in _values(record)]
     if element.text:
-        words.append(_shown(element.text))
+        words.append(printable(element.text))
     if element.attrs.get("message"):
-        words.append(json.dumps(_shown(element.attrs["message"]), ensure_ascii=False))
+        words.append(json.dumps(printable(element.attrs["message"]), ensure_ascii=False))
     return " ".join(word for word in words if word)
 
 
@@ -249,8 +250,3 @@ def _values(record: Record) -> list[tuple[str, str]]:
             if member.tag == "oneBLOB"
         ]
     return [(member.name, member.text.strip()) for member in element.members]
-
-
-def _shown(text: str) -> str:
-    """A text that plays no tricks on a terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -16,6 +16,7 @@ from indifast.cli.toolkit.patterns import ATTRIBUTES, Pattern, splits
 from indifast.cli.toolkit.session import add_server_options, connected, run
 from indifast.client import IPyClient, getfloat
 from indifast.client.events import defVector, setVector
+from indifast.protocol.vocabulary import STATES
 
 DESCRIPTION = """\
 Evaluate an expression of values and constants. Arguments and output are those of indi_eval.
@@ -33,7 +34,7 @@ examples:
 exit status: 0 true (not 0); 1 false; 2 no server, an operand is unknown, or wrong arguments; with -w, 3: not true in
 time"""
 
-_STATES = {"Idle": 0, "Ok": 1, "Busy": 2, "Alert": 3}
+_STATES = {state: number for number, state in enumerate(STATES)}
 
 
 def main(arguments: Sequence[str]) -> int:
