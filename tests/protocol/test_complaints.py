@@ -6,26 +6,26 @@ import logging
 
 import pytest
 
-from indifast.protocol.complaints import BURST, Allowance, Allowances, Complaints
+from indifast.protocol.complaints import BURST, Complaints, RateLimit, RateLimits
 
 
-def test_the_next_line_tells_how_many_were_left_out() -> None:
-    allowance = Allowance()
-    assert [allowance.ask(100.0) for _ in range(BURST + 3)] == [0] * BURST + [None] * 3
-    assert (allowance.ask(101.0), allowance.ask(101.0), allowance.ask(102.5)) == (3, None, 1)
-    assert allowance.left_out == 4
+def test_the_next_line_tells_how_many_were_suppressed() -> None:
+    limit = RateLimit()
+    assert [limit.permit(100.0) for _ in range(BURST + 3)] == [0] * BURST + [None] * 3
+    assert (limit.permit(101.0), limit.permit(101.0), limit.permit(102.5)) == (3, None, 1)
+    assert limit.suppressed == 4
 
 
-def test_each_kind_has_an_allowance_of_its_own_but_not_without_end() -> None:
-    allowances = Allowances(1, 0.1)
-    assert [allowances.ask("one", 50.0), allowances.ask("one", 50.0), allowances.ask("two", 50.0)] == [0, None, 0]
-    assert (allowances.ask("one", 59.0), allowances.ask("one", 60.0)) == (None, 2)
-    said = sum(allowances.ask(kind, 60.0) is not None for kind in range(5_000))
+def test_each_kind_has_its_own_limit_up_to_a_thousand_kinds() -> None:
+    limits = RateLimits(1, 0.1)
+    assert [limits.permit("one", 50.0), limits.permit("one", 50.0), limits.permit("two", 50.0)] == [0, None, 0]
+    assert (limits.permit("one", 59.0), limits.permit("one", 60.0)) == (None, 2)
+    said = sum(limits.permit(kind, 60.0) is not None for kind in range(5_000))
     assert 990 < said < 1_010, "the others share one"
-    assert allowances.ask("one", 71.0) == 0, "those that were there first keep theirs"
+    assert limits.permit("one", 71.0) == 0, "those that were there first keep theirs"
 
 
-def test_lines_beyond_the_allowance_are_counted_in_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_beyond_the_limit_are_counted_in_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("indifast.test")
     complaints = Complaints(logger)
     with caplog.at_level(logging.INFO, logger="indifast.test"):

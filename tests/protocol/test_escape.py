@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indifast.protocol.escape import UNSAFE, escaped, json_escaped
-from indifast.terminal.plain import plain
+from indifast.protocol.escape import UNSAFE, escaped, for_log, json_escaped
+from indifast.terminal.celltext import visible
 
 ALL = "".join(map(chr, range(sys.maxunicode + 1)))
 
@@ -46,7 +46,7 @@ texts = st.text(st.characters() | st.sampled_from(UNSAFE.findall(ALL)), max_size
 @given(texts)
 def test_nothing_unsafe_is_left(text: str) -> None:
     assert not UNSAFE.search(escaped(text))
-    assert not UNSAFE.search(plain(text)) and len(plain(text)) == len(text)
+    assert not UNSAFE.search(visible(text)) and len(visible(text)) == len(text)
 
 
 @given(st.dictionaries(texts, texts, max_size=3))
@@ -54,3 +54,20 @@ def test_json_keeps_its_data(data: dict[str, str]) -> None:
     written = json_escaped(json.dumps(data, ensure_ascii=False, indent=1))
     assert not UNSAFE.search(written.replace("\n", ""))
     assert json.loads(written) == json.loads(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("CCD Simulator", "CCD Simulator"),
+        ("Kühlung °C", "Kühlung °C"),
+        ("a\nb\tc\x1b[2J", "a\\x0ab\\x09c\\x1b[2J"),
+        ("\u2028\u202e", "\\u2028\\u202e"),
+        ("", ""),
+        (None, "*"),
+        ("x" * 80, "x" * 80),
+        ("x" * 81, "x" * 77 + "..."),
+    ],
+)
+def test_text_for_a_log_is_one_line_of_bounded_length(text: str | None, line: str) -> None:
+    assert for_log(text) == line

@@ -12,7 +12,7 @@ import pytest
 from operations import operations
 
 from indifast.client.propertymembers import NumberMember, SwitchMember
-from indifast.terminal import checks
+from indifast.terminal import inputchecks
 from indifast.terminal.board import FADE, HISTORIES, HISTORY, Board
 from indifast.terminal.messages import KEPT
 
@@ -140,31 +140,35 @@ def member(low: str = "0", high: str = "0", step: str = "0") -> NumberMember:
     [("12.5", 12.5), (" 1e-3 ", 0.001), ("-0:30:00", -0.5), ("12 30", 12.5), ("12;30;36", 12.51), ("+5", 5.0)],
 )
 def test_numbers_are_read_in_all_their_forms(text: str, value: float) -> None:
-    assert checks.number(member(), text) == pytest.approx(value)
+    assert inputchecks.number(member(), text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "abc", "1:2:3:4", "nan", "inf", "1,5", "11", "-1"])
 def test_what_is_no_number_or_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"number|outside"):
-        checks.number(member("0", "10"), text)
+        inputchecks.number(member("0", "10"), text)
 
 
 def test_equal_limits_and_limits_that_are_none() -> None:
-    assert checks.number(member("0", "0"), "-1e9") == -1e9
-    assert checks.limits(member("5", "5")) is None
-    assert checks.limits(member("x", "5")) is None
-    assert checks.limits(member("-90:30", "90:30")) == (-90.5, 90.5)
+    assert inputchecks.number(member("0", "0"), "-1e9") == -1e9
+    assert inputchecks.limits(member("5", "5")) is None
+    assert inputchecks.limits(member("x", "5")) is None
+    assert inputchecks.limits(member("-90:30", "90:30")) == (-90.5, 90.5)
 
 
 def test_steps_count_from_the_least_value() -> None:
     odd = member("1", "10", "2")
-    assert not checks.off_step(odd, 3) and not checks.off_step(odd, 9)
-    assert "give 3 or 5" in checks.off_step(odd, 4.5)
-    assert not checks.off_step(member("0.01", "3600", "1"), 10)  # or from 0
-    assert not checks.off_step(member("0", "1", "0.1"), 0.3)
-    assert not checks.off_step(member("0", "1", "0"), 0.33)
-    assert checks.stepped(odd, 3, 1) == 5 and checks.stepped(odd, 4, 1) == 5 and checks.stepped(odd, 4, -1) == 3
-    assert checks.stepped(odd, 9, 1) == 9 and checks.stepped(odd, 1, -1) == 1
+    assert not inputchecks.off_step(odd, 3) and not inputchecks.off_step(odd, 9)
+    assert "give 3 or 5" in inputchecks.off_step(odd, 4.5)
+    assert not inputchecks.off_step(member("0.01", "3600", "1"), 10)  # or from 0
+    assert not inputchecks.off_step(member("0", "1", "0.1"), 0.3)
+    assert not inputchecks.off_step(member("0", "1", "0"), 0.33)
+    assert (
+        inputchecks.stepped(odd, 3, 1) == 5
+        and inputchecks.stepped(odd, 4, 1) == 5
+        and inputchecks.stepped(odd, 4, -1) == 3
+    )
+    assert inputchecks.stepped(odd, 9, 1) == 9 and inputchecks.stepped(odd, 1, -1) == 1
 
 
 @pytest.mark.parametrize(
@@ -180,8 +184,8 @@ def test_steps_count_from_the_least_value() -> None:
 )
 def test_steps_of_limits_that_are_none(low: str, high: str, step: str, value: float, up: float, down: float) -> None:
     endless = member(low, high, step)
-    assert isinstance(checks.off_step(endless, value), str)
-    assert (checks.stepped(endless, value, 1), checks.stepped(endless, value, -1)) == (up, down)
+    assert isinstance(inputchecks.off_step(endless, value), str)
+    assert (inputchecks.stepped(endless, value, 1), inputchecks.stepped(endless, value, -1)) == (up, down)
 
 
 def switches(rule: str, **values: str) -> Any:
@@ -199,7 +203,7 @@ def switches(rule: str, **values: str) -> Any:
     ],
 )
 def test_switches_that_the_rule_allows(rule: str, edits: dict[str, str], sent: dict[str, str]) -> None:
-    assert checks.switches(switches(rule, a="On", b="Off", c="Off"), edits) == sent
+    assert inputchecks.switches(switches(rule, a="On", b="Off", c="Off"), edits) == sent
 
 
 @pytest.mark.parametrize(
@@ -207,14 +211,14 @@ def test_switches_that_the_rule_allows(rule: str, edits: dict[str, str], sent: d
 )
 def test_switches_that_the_rule_forbids(rule: str, edits: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=rule):
-        checks.switches(switches(rule, a="On", b="Off"), edits)
+        inputchecks.switches(switches(rule, a="On", b="Off"), edits)
 
 
 def test_toggling_follows_the_rule() -> None:
     one = switches("OneOfMany", a="On", b="Off", c="Off")
-    assert checks.toggled(one, {}, "b") == {"a": "Off", "b": "On"}
-    assert checks.toggled(one, {"a": "Off", "b": "On"}, "c") == {"a": "Off", "c": "On"}
-    assert checks.toggled(switches("AnyOfMany", a="On", b="Off"), {}, "b") == {"b": "On"}
+    assert inputchecks.toggled(one, {}, "b") == {"a": "Off", "b": "On"}
+    assert inputchecks.toggled(one, {"a": "Off", "b": "On"}, "c") == {"a": "Off", "c": "On"}
+    assert inputchecks.toggled(switches("AnyOfMany", a="On", b="Off"), {}, "b") == {"b": "On"}
 
 
 def test_a_deletion_costs_the_same_however_much_is_shown() -> None:

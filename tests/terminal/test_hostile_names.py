@@ -11,8 +11,8 @@ from xml.sax.saxutils import quoteattr
 import pytest
 from terminal_support import go_to, on_screen, screen_text, terminal, until
 
+from indifast.terminal.celltext import fitted, shortened, visible
 from indifast.terminal.editor import End
-from indifast.terminal.plain import fitted, plain, shortened
 
 NAMES = (
     "[bold red]x[/]",
@@ -64,7 +64,7 @@ async def test_no_name_is_read_as_markup() -> None:
         await until(lambda: len(app.board.properties) == len(NAMES))
         for name in list(app.board.properties):
             await go_to(app, pilot, name[0], app.board.properties[name].group, name[1])
-            await on_screen(app, "3.25", plain(name[1]))
+            await on_screen(app, "3.25", visible(name[1]))
         await on_screen(app, "[bold red]x[/]", "[@click=app.quit]quit[/]")
         for character in screen_text(app):
             assert character.isprintable() or character == "\n", repr(character)
@@ -201,11 +201,11 @@ async def test_labels_are_cut_to_the_tree() -> None:
 
 
 def test_plain_text() -> None:
-    assert plain("as it is [b]") == "as it is [b]"
-    assert plain("\x1b[2J") == "␛[2J"
-    assert plain("a\r\nb\tc\x7f") == "a⏎⏎b c␡"
-    assert plain("\u202eabc\u200b") == "�abc�"
-    assert plain("日本 é") == "日本 é"
+    assert visible("as it is [b]") == "as it is [b]"
+    assert visible("\x1b[2J") == "␛[2J"
+    assert visible("a\r\nb\tc\x7f") == "a⏎⏎b c␡"
+    assert visible("\u202eabc\u200b") == "�abc�"
+    assert visible("日本 é") == "日本 é"
 
 
 def test_fitted_text() -> None:

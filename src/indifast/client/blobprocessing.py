@@ -12,8 +12,8 @@ from indifast.client.events import setBLOBVector
 from indifast.client.formats import format_of
 from indifast.client.notifier import Notifier
 from indifast.client.settings import Settings
+from indifast.protocol.escape import for_log
 from indifast.protocol.message import Routable
-from indifast.protocol.shown import shown
 
 MOST_BLOBS = 4
 """BLOB messages being worked on or waiting for another of their vector before no more is taken from the server."""
@@ -66,7 +66,7 @@ class BlobProcessing:
             return
         error = future.exception()
         if error is not None:
-            self._notifier.log_fault(error, "a BLOB of %s could not be handled", shown(event.vectorname))
+            self._notifier.log_fault(error, "a BLOB of %s could not be handled", for_log(event.vectorname))
         self.finished.append((event, [str(error)] if error else future.result()))
         self._wake()
 
@@ -114,10 +114,10 @@ def _work(event: setBLOBVector, folder: Path | None, inflating: bool, limit: int
                 form = form.strip()[: -len(".z")]
                 event.sizeformat[name] = (size, form)
             except InflateError as error:
-                faults.append(f"the BLOB {shown(name)} cannot be inflated: {error}")
+                faults.append(f"the BLOB {for_log(name)} cannot be inflated: {error}")
         if folder is not None:
             try:
                 event._filenames[name] = save(folder, name, event.timestamp, form, event.data[name])
             except OSError as error:
-                faults.append(f"the BLOB {shown(name)} cannot be saved: {error}")
+                faults.append(f"the BLOB {for_log(name)} cannot be saved: {error}")
     return faults

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from indifast.protocol.escape import for_log
 from indifast.protocol.message import Buffer, Routable
-from indifast.protocol.shown import shown
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport import connect
@@ -128,7 +128,7 @@ class Connection(QueueListener):
 
     def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
         self.received += 1
-        where = f"{shown(element.device)}.{shown(element.name)}"
+        where = f"{for_log(element.device)}.{for_log(element.name)}"
         self._on_refuse(f"{where} is refused: {str(error) or 'out of memory'}")
 
     def flooded(self, error: DescriptorError, /) -> None:

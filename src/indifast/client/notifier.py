@@ -12,7 +12,7 @@ from typing import Any
 from indifast.client import events
 from indifast.client.settings import Program, Settings
 from indifast.client.watchers import Watchers
-from indifast.protocol.complaints import Allowance, Complaints, more
+from indifast.protocol.complaints import Complaints, RateLimit, more
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -35,13 +35,13 @@ class Notifier:
         self._watchers = watchers
         self._note = note
         self._wake = wake
-        self._complaints = Allowance()
+        self._limit = RateLimit()
         self._faults = Complaints(logger)
 
     @property
     def left_out(self) -> int:
         """Complaints that were not made, as there were too many."""
-        return self._complaints.left_out
+        return self._limit.suppressed
 
     async def tell(self, event: Any) -> None:
         """Hand an event to the program; what it raises is logged and goes no further."""
@@ -79,14 +79,14 @@ class Notifier:
 
     async def complain(self, text: str) -> None:
         """Warn of what was left out; of many such warnings some are not given, but the next that is tells how many."""
-        unsaid = self._complaints.ask(time.monotonic())
-        if unsaid is not None:
-            await self._program.warning(text + more(unsaid))
+        suppressed = self._limit.permit(time.monotonic())
+        if suppressed is not None:
+            await self._program.warning(text + more(suppressed))
 
     def complain_soon(self, text: str) -> None:
         """The same for what is no coroutine: the receiving task says it."""
         if len(self.unsaid) == self.unsaid.maxlen:
             self.unsaid.popleft()
-            self._complaints.leave_out()
+            self._limit.suppress()
         self.unsaid.append(text)
         self._wake()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from indifast._parser import Element
 from indifast.client.settings import Settings
-from indifast.protocol.shown import shown
+from indifast.protocol.escape import for_log
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -63,4 +63,4 @@ class Problems:
 
 def told_of(element: Element, text: str) -> str:
     """A sentence about a message, after the device and property it is about."""
-    return ": ".join([*(shown(name) for name in (element.device, element.name) if name), text])
+    return ": ".join([*(for_log(name) for name in (element.device, element.name) if name), text])

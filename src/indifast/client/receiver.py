@@ -23,8 +23,8 @@ from indifast.client.settings import Program, Settings
 from indifast.client.trace import Trace
 from indifast.client.watchers import PingReply, Watchers
 from indifast.protocol import wire
+from indifast.protocol.escape import for_log
 from indifast.protocol.message import Routable
-from indifast.protocol.shown import shown
 from indifast.transport.blobs import BlobMessage
 
 _Handler: TypeAlias = Callable[[Routable, Element], Any]
@@ -107,7 +107,7 @@ class Receiver:
         event, faults = self.processing.take(connection.messages)
         for fault in faults:
             self._counts["faults"] += 1
-            await self._notifier.complain(f"{shown(event.devicename)} {shown(event.vectorname)}: {fault}")
+            await self._notifier.complain(f"{for_log(event.devicename)} {for_log(event.vectorname)}: {fault}")
         if event.data and event.vector.enable:
             self._model.update(event)
             await self._notifier.tell(event)
@@ -166,7 +166,7 @@ class Receiver:
         if not isinstance(error, ParseException):
             self._counts["failed"] += 1
             text = "An element could not be handled: %s %s"
-            self._notifier.log_fault(error, text, element.tag, shown(element.name))
+            self._notifier.log_fault(error, text, element.tag, for_log(element.name))
             return
         self._counts["refused"] += 1
         if not isinstance(error, events.UndefinedError):
@@ -235,6 +235,6 @@ def _mapped(message: BlobMessage, event: events.setBLOBVector) -> dict[str, str]
         try:
             event.data[member.name] = view()
         except (OSError, ValueError) as error:
-            name = shown(member.name)
+            name = for_log(member.name)
             faults[member.name] = f"the shared memory of the BLOB {name} can't be read: {error}: left out"
     return faults

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from indifast.driver import events
 from indifast.protocol import wire
+from indifast.protocol.escape import for_log
 from indifast.protocol.message import opened
 from indifast.protocol.selection import selected, speaker
-from indifast.protocol.shown import shown
 from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import DEF_VECTORS, NEW_VECTORS, SNOOPED, VERSION
 
@@ -277,7 +277,7 @@ class Dispatcher:
         except events.EventException as error:
             self._refusals.refuse(what, "%s refused: %s", what, error)
             if isinstance(error, events.NumberException) and isinstance(key, tuple):
-                text = f"refused: a command for {key[0]}.{key[1]}: {shown(str(error))}"
+                text = f"refused: a command for {key[0]}.{key[1]}: {for_log(str(error))}"
                 self._send(wire.message(text, timestamp_text(), key[0]))
             return None
         if faults := getattr(event, "_faults", ()):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from indifast.protocol import wire
-from indifast.protocol.complaints import Allowances, more
-from indifast.protocol.shown import shown
+from indifast.protocol.complaints import RateLimits, more
+from indifast.protocol.escape import for_log
 from indifast.protocol.timestamps import timestamp_text
 
 if TYPE_CHECKING:
@@ -27,31 +27,31 @@ class Refusals:
 
     def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
-        self._refusals = Allowances(1, 1 / _QUIET)
-        self._losses = Allowances(1, 1 / _FAULT_QUIET)
+        self._refusals = RateLimits(1, 1 / _QUIET)
+        self._losses = RateLimits(1, 1 / _FAULT_QUIET)
 
     def refuse(self, kind: Hashable, text: str, *args: object) -> None:
         """A message is not obeyed. The same kind is not logged all the time."""
         self._counters["refused"] += 1
-        unsaid = self._refusals.ask(kind, time.monotonic())
-        if unsaid is not None:
-            told = [shown(str(one), 200) if isinstance(one, str | Exception) else one for one in args]
-            logger.error(text + "%s", *told, more(unsaid))
+        suppressed = self._refusals.permit(kind, time.monotonic())
+        if suppressed is not None:
+            told = [for_log(str(one), 200) if isinstance(one, str | Exception) else one for one in args]
+            logger.error(text + "%s", *told, more(suppressed))
 
     def left_out(self, what: str, faults: Sequence[str]) -> None:
         """A message is obeyed, except for what can't be read in it."""
         self._counters["left_out"] += len(faults)
-        unsaid = self._refusals.ask(("left out", what), time.monotonic())
-        if unsaid is not None:
-            logger.warning("%s: %s%s", what, shown("; ".join(faults), 200), more(unsaid))
+        suppressed = self._refusals.permit(("left out", what), time.monotonic())
+        if suppressed is not None:
+            logger.warning("%s: %s%s", what, for_log("; ".join(faults), 200), more(suppressed))
 
     def lost(self, message: Routable, error: Exception) -> None:
         """A message could not be handled: the fault is ours."""
         self._counters["refused"] += 1
-        unsaid = self._losses.ask(type(error).__qualname__, time.monotonic())
-        if unsaid is not None:
-            where = f"{message.tag} for {shown(message.device)}.{shown(message.name)}"
-            logger.error("%s is lost%s", where, more(unsaid), exc_info=error)
+        suppressed = self._losses.permit(type(error).__qualname__, time.monotonic())
+        if suppressed is not None:
+            where = f"{message.tag} for {for_log(message.device)}.{for_log(message.name)}"
+            logger.error("%s is lost%s", where, more(suppressed), exc_info=error)
 
 
 class UserFaults:
@@ -68,7 +68,7 @@ class UserFaults:
         self._counters = counters
         self._tell = tell
         self._end = end
-        self._faults = Allowances(1, 1 / _FAULT_QUIET)
+        self._faults = RateLimits(1, 1 / _FAULT_QUIET)
 
     def report(self, error: Exception, what: str, devicename: str | None) -> None:
         """User code has raised this; `what` it was doing, and for which device."""
@@ -78,9 +78,9 @@ class UserFaults:
                 self.fatal = error
             self._end()
             return
-        unsaid = self._faults.ask((what, type(error)), time.monotonic())
-        if unsaid is None:
+        suppressed = self._faults.permit((what, type(error)), time.monotonic())
+        if suppressed is None:
             return
-        logger.error("%s failed, the driver goes on%s", what, more(unsaid), exc_info=error)
+        logger.error("%s failed, the driver goes on%s", what, more(suppressed), exc_info=error)
         text = f"{what} failed: {type(error).__name__}: {error}"
         self._tell(wire.message(text, timestamp_text(), devicename))

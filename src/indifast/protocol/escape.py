@@ -29,6 +29,26 @@ def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def one_line(text: str) -> str:
+    """Return text that fits one line of a terminal or one cell of a table: every unsafe character is escaped."""
+    return escaped(text)
+
+
+def for_terminal(text: str) -> str:
+    """Return text for standard output. Line breaks and tabs stay, as values may have several lines."""
+    return escaped(text, keep="\n\t")
+
+
+def for_log(text: str | None, length: int = 80) -> str:
+    """Return untrusted text for a log line: at most `length` characters, and none that could end the line.
+
+    XML keeps line breaks that come as character references, and a name may be as long as an attribute. None gives "*".
+    """
+    if text is None:
+        return "*"
+    return escaped(text if len(text) <= length else f"{text[: length - 3]}...")
+
+
 def printable(text: str) -> str:
     """Text with U+FFFD in place of whatever `str.isprintable` calls not printable, odd blanks included."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

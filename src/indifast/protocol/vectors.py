@@ -26,8 +26,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from indifast.protocol.escape import for_log
 from indifast.protocol.numbers import DEFAULT_FORMAT, commanded_number, read_integer, read_number
-from indifast.protocol.shown import shown
 from indifast.protocol.vocabulary import PERMISSIONS, RULES, STATES, SWITCH_STATES
 
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ def read_value(kind: str, text: str) -> str | None:
 def unreadable(kind: str, name: str, text: str) -> str:
     """That a value can't be read, in words that a log or terminal can show."""
     text = text.strip()
-    given = f"'{shown(text, 40)}'" if text else "an empty text"
+    given = f"'{for_log(text, 40)}'" if text else "an empty text"
     wanted = "a number" if kind == "Number" else f"one of {', '.join(WORDS[kind])}"
-    return f"{given} for {shown(name)} is not {wanted}"
+    return f"{given} for {for_log(name)} is not {wanted}"
 
 
 # -- definitions
@@ -221,7 +221,7 @@ def definition(source: Source) -> Definition:
         if not part.name:
             read.nameless += 1
         elif part.tag != tag:
-            faults.append(f"{shown(part.name)} is a {part.tag}, which has no place in a {source.tag}: left out")
+            faults.append(f"{for_log(part.name)} is a {part.tag}, which has no place in a {source.tag}: left out")
         else:
             read.members[part.name] = define(kind, part, faults)
     if not read.members:
@@ -234,7 +234,7 @@ def _word(attributes: Mapping[str, str], key: str, allowed: Sequence[str], defau
     if word in allowed:
         return word
     if word.strip():
-        faults.append(f"{key} is '{shown(word, 40)}', not one of {', '.join(allowed)}: taken for {default}")
+        faults.append(f"{key} is '{for_log(word, 40)}', not one of {', '.join(allowed)}: taken for {default}")
     return default
 
 
@@ -339,7 +339,7 @@ def blob_size(attributes: Mapping[str, str], data: bytes | None) -> int:
 
 def without_content(name: str) -> str:
     """That a BLOB announces content and has none."""
-    return f"the BLOB {shown(name)} has no content: left out"
+    return f"the BLOB {for_log(name)} has no content: left out"
 
 
 # -- commands
@@ -360,7 +360,7 @@ def sent_blobs(source: Source, known: Collection[str]) -> dict[str, Blob]:
     for part in _commanded(source, "BLOB", known):
         size = read_integer(part.attributes.get("size", ""))
         if size is None:
-            raise VectorError(f"a BLOB of size '{shown(part.attributes.get('size', ''), 40)}'")
+            raise VectorError(f"a BLOB of size '{for_log(part.attributes.get('size', ''), 40)}'")
         if not part.data:
             raise VectorError("a BLOB without content")
         contents[part.name] = Blob(part.data, size, part.attributes.get("format"))
@@ -375,7 +375,7 @@ def _commanded(source: Source, kind: str, known: Collection[str]) -> Iterator[Pa
         if part.tag != f"one{kind}":
             raise VectorError(f"{part.tag} in place of one{kind}")
         if not part.name or part.name not in known:
-            raise VectorError(f"unknown member '{shown(part.name)}'")
+            raise VectorError(f"unknown member '{for_log(part.name)}'")
         yield part
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indifast.protocol.shown import shown
+from indifast.protocol.escape import for_log
 from indifast.routing.peer import Kind, Peer, Peers
 from indifast.routing.refusals import Refusal
 
@@ -38,7 +38,7 @@ class Ownership:
     def obtain(self, peer: Peer, device: str, *, defined: bool) -> Refusal | None:
         """A peer says something of a device that nobody owns, perhaps a definition: it is the owner now, or why not."""
         if peer.kind is Kind.CLIENT and not (self.accept_links and defined):
-            return Refusal("not the owner", device, f"something of {shown(device)}, which is not its device")
+            return Refusal("not the owner", device, f"something of {for_log(device)}, which is not its device")
         if peer.kind is Kind.REMOTE and not defined:
             return Refusal("not yet defined")
         if peer.limit_to is not None and peer.limit_to != device:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
+from indifast.protocol.escape import for_log
 from indifast.protocol.message import Routable
 from indifast.protocol.selection import selected, speaker
-from indifast.protocol.shown import shown
 from indifast.protocol.via import via_of, with_via
 from indifast.protocol.vocabulary import BLOB_POLICIES, DEF_VECTORS, NEW_VECTORS, SET_VECTORS
 from indifast.routing.asking import Asking
@@ -221,7 +221,7 @@ class Router:
         if not self._widen(peer, device, name, now):
             return
         if peer.kind is Kind.DRIVER and not known:
-            self._complaints.say(logging.INFO, now, "%s: snooping on %s.%s", peer.label, shown(device), shown(name))
+            self._complaints.say(logging.INFO, now, "%s: snooping on %s.%s", peer.label, for_log(device), for_log(name))
         owner = None if device is None else self.owners.get(device)
         if device is not None and owner is peer and peer.kind is not Kind.DRIVER and via_of(message):
             self._lost_by_owner(peer, device, now)
@@ -258,7 +258,8 @@ class Router:
             return
         policy = message.element().text
         if policy not in BLOB_POLICIES:
-            text = f"an enableBLOB of {shown(device)} with '{shown(policy, 40)}', not one of {', '.join(BLOB_POLICIES)}"
+            given = f"an enableBLOB of {for_log(device)} with '{for_log(policy, 40)}'"
+            text = f"{given}, not one of {', '.join(BLOB_POLICIES)}"
             self._refuse(peer, "unknown BLOB policy", device, text, now)
             return
         if not peer.blobs.set(device, name, policy):
@@ -325,7 +326,7 @@ class Router:
             if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
                 self._announce(peer, message, now)
             else:
-                text = f"a message of {shown(device)}, which is not its device"
+                text = f"a message of {for_log(device)}, which is not its device"
                 self._refuse(peer, "not the owner", device, text, now)
             return
         if peer.kind is Kind.CLIENT and not self._ownership.accept_links:
@@ -363,7 +364,7 @@ class Router:
         if owner is not peer:
             if owner is None and peer.kind is not Kind.CLIENT:
                 return  # gone already
-            text = f"a delProperty of {shown(device)}, which is not its device"
+            text = f"a delProperty of {for_log(device)}, which is not its device"
             self._refuse(peer, "not the owner", device, text, now)
             if owner is not None and message.name is None and device in peer.conflicts:
                 self._offers_no_more(peer, owner, device, now)
@@ -390,11 +391,11 @@ class Router:
         if owner is peer or owner in peer.ring_links:
             return  # a libindi server echoes the commands of its other clients
         if owner is None:
-            text = f"a command for {shown(device)}, which is not here"
+            text = f"a command for {for_log(device)}, which is not here"
             self._refuse(peer, "unknown device", device, text, now, tell=True)
             return
         if owner.link and message.blob and not owner.blob_enable:
-            text = f"a BLOB for {shown(device)}, which is behind a link without blob_enable"
+            text = f"a BLOB for {for_log(device)}, which is behind a link without blob_enable"
             self._refuse(peer, "BLOB not enabled", device, text, now, tell=True)
             return
         if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
@@ -421,10 +422,10 @@ class Router:
                 return True
             self._refuse(peer, *refusal, now)
             return False
-        text = f"something of {shown(device)}, which belongs to {owner.label}"
+        text = f"something of {for_log(device)}, which belongs to {owner.label}"
         self._refuse(peer, "not the owner", device, text, now)
         if defined and self._ownership.contest(peer, device):
-            text = f"{peer.label} offers {shown(device)}, which {owner.label} has already: ignored there"
+            text = f"{peer.label} offers {for_log(device)}, which {owner.label} has already: ignored there"
             self.tell_clients(text, now)
         return False
 

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from indifast.protocol.escape import for_log
 from indifast.protocol.message import Buffer, Routable
-from indifast.protocol.shown import shown
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Pace, Peer
 from indifast.transport.incoming import MessageReader
@@ -160,7 +160,7 @@ class Connection:
         self._complain("%s: %d bytes skipped (%s): %r", self.peer.label, nbytes, reason, begin)
 
     def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
-        where = f"{shown(element.device)}.{shown(element.name)}"
+        where = f"{for_log(element.device)}.{for_log(element.name)}"
         if isinstance(error, BlobTooLarge):
             self._refuse("BLOB too large", element.device, f"{error}, for {where}")
         elif isinstance(error, MemoryError):

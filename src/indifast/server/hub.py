@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from indifast.protocol.complaints import Complaints
+from indifast.protocol.escape import for_log
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import Routable
-from indifast.protocol.shown import shown
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.frames import Property
 from indifast.routing.peer import Kind, Peer
@@ -162,8 +162,8 @@ class Hub(RouterListener):
                 "%s reads too slowly: %s of %s.%s %s, %d bytes behind",
                 peer.label,
                 message.tag,
-                shown(message.device),
-                shown(message.name),
+                for_log(message.device),
+                for_log(message.name),
                 how,
                 peer.outbox.queued,
             )

@@ -19,12 +19,12 @@ from textual.widgets import Footer, Input, Static, Tree
 from indifast.client import INDICheckError
 from indifast.terminal.blobbox import BlobBox
 from indifast.terminal.board import Board, Property
+from indifast.terminal.celltext import shortened, visible
 from indifast.terminal.history import History
 from indifast.terminal.log import BoardHandler
 from indifast.terminal.messagelog import MessageLog
 from indifast.terminal.pane import Pane
 from indifast.terminal.panes import PaneList
-from indifast.terminal.plain import plain, shortened
 from indifast.terminal.screens import ConnectScreen, HelpScreen
 from indifast.terminal.session import Server, Session
 from indifast.terminal.tree import Place, PropertyTree
@@ -196,7 +196,7 @@ class TermApp(App[int]):
         except ConnectionError as error:
             self.notify(str(error), severity="error", markup=False)
             return
-        what = plain(place.device if vector is None else f"{place.device} {vector}")
+        what = visible(place.device if vector is None else f"{place.device} {vector}")
         self.notify(f"BLOBs of {what}: {'no more' if wanted else 'asked for'}", markup=False, timeout=2)
 
     # -- refreshing
@@ -263,11 +263,11 @@ class TermApp(App[int]):
         text = "no server: c connects"
         if session.server is not None:
             # A long name gives way to the state.
-            server = shortened(plain(str(session.server)), self._columns - len(f"{sign}   {state}"))
+            server = shortened(visible(str(session.server)), self._columns - len(f"{sign}   {state}"))
             text = f"{sign} {server}  {state}"
         if session.folder is not None:
             text += f"  BLOBs to {session.folder}"
-        self.status_bar.update(plain(text))
+        self.status_bar.update(visible(text))
 
     # -- what people do
 

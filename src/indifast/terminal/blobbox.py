@@ -13,8 +13,8 @@ from textual.widget import Widget
 
 from indifast.terminal.blobpane import BlobPane
 from indifast.terminal.board import Board, Frame, Property
+from indifast.terminal.celltext import fitted, visible
 from indifast.terminal.pane import Lines, Piece, line
-from indifast.terminal.plain import fitted, plain
 
 
 class Heading(Lines):
@@ -24,7 +24,7 @@ class Heading(Lines):
         """With a line that says whether BLOBs come at all."""
         lines = super().heading(width)
         if self.shown.vector.perm != "wo":
-            note = fitted(plain(self.board.blob_note(self.shown.key)), width or self.size.width)
+            note = fitted(visible(self.board.blob_note(self.shown.key)), width or self.size.width)
             lines.insert(1, [(note, self.part("note"))])
         return lines
 
@@ -57,7 +57,7 @@ class BlobBox(Vertical):
         super().__init__()
         self.shown = shown
         self.heading = Heading(shown, board)
-        members = [(name, plain(member.label or name)) for name, member in shown.vector.members().items()]
+        members = [(name, visible(member.label or name)) for name, member in shown.vector.members().items()]
         self.blobs = BlobPane(*shown.key, members)
         self.blobs.on_send = self._send
 

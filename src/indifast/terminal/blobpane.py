@@ -4,7 +4,7 @@ The contract between this module and the rest of the terminal: `BlobBox` puts a 
 vector and calls `shown` when state or permission change, `arrived` with what came since the last refresh, and
 `received` with the newest BLOB of a member, at most some twenty times a second. The pane calls `on_send(path, member)`
 when a file is to be sent; whether that worked is told in the heading. Whether BLOBs are asked for, and by which key, is
-told there, too. Text from the network goes through `plain` and is never read as markup.
+told there, too. Text from the network goes through `celltext.visible` and is never read as markup.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from textual.widget import Widget
 from textual.widgets import Button, Static
 
 from indifast.terminal import clock
+from indifast.terminal.celltext import visible
 from indifast.terminal.files import SaveDialog, SendDialog, free_path, suggested_name
 from indifast.terminal.meter import Meter
 from indifast.terminal.picture import NoPreview, picture
-from indifast.terminal.plain import plain
 from indifast.terminal.preview import Drawn, Preview
 
 NOTHING_YET = "nothing received yet"
@@ -179,12 +179,12 @@ class BlobPane(Widget):
                 lines.append("\n")
             several = len(self.members) > 1
             lines.append(("▸ " if name == self._looked_at else "  ") if several else "")
-            lines.append(plain(label or name), "bold")
+            lines.append(visible(label or name), "bold")
             received = self._newest.get(name)
             if received is None:
                 lines.append("  -", "dim")
                 continue
-            facts = [plain(received.format) or "no format", _bytes(len(received.data))]
+            facts = [visible(received.format) or "no format", _bytes(len(received.data))]
             if kind := self._kinds.get(name):
                 facts.append(kind)
             frames, nbytes = self._meters[name].rates(now)
@@ -213,7 +213,7 @@ class BlobPane(Widget):
                 drawn = await asyncio.to_thread(_made, preview, received, columns, rows)
             except NoPreview as error:
                 self._kinds.pop(member, None)
-                preview.say(plain(str(error)))
+                preview.say(visible(str(error)))
             else:
                 shown = drawn.picture
                 self._kinds[member] = f"{shown.width} x {shown.height} {shown.kind}"
@@ -235,7 +235,7 @@ class BlobPane(Widget):
     def _saved(self, path: Path | None) -> None:
         if path is not None:
             self.folder = path.parent
-            self.note(f"Saved as {plain(str(path))}.")
+            self.note(f"Saved as {visible(str(path))}.")
 
     @on(Button.Pressed, "#send")
     def action_send(self) -> None:
@@ -253,7 +253,7 @@ class BlobPane(Widget):
         try:
             self.on_send(path, member)
         except (OSError, ValueError) as error:
-            self.note(f"{plain(path.name)} was not sent: {error}.")
+            self.note(f"{visible(path.name)} was not sent: {error}.")
 
     def action_next_member(self) -> None:
         """Look at another member."""

@@ -9,8 +9,8 @@ from textual.containers import Vertical
 from textual.widgets import Sparkline, Static
 
 from indifast.terminal.board import Board
+from indifast.terminal.celltext import visible
 from indifast.terminal.numberpane import formatted
-from indifast.terminal.plain import plain
 
 
 class History(Vertical):
@@ -40,7 +40,7 @@ class History(Vertical):
             return
         self.display = True
         self.caption.update(
-            f"{plain(member.label or member.name)}: {len(values)} values, "
+            f"{visible(member.label or member.name)}: {len(values)} values, "
             f"{formatted(member, min(values))} to {formatted(member, max(values))}"
         )
         low = min(values)

@@ -6,8 +6,8 @@ from rich.text import Text
 from textual.widgets import RichLog
 
 from indifast.terminal import clock
+from indifast.terminal.celltext import visible
 from indifast.terminal.messages import KEPT, Entry, MessageStore
-from indifast.terminal.plain import plain
 
 AT_ONCE = 200
 """Messages written in one refresh; of a larger flood the oldest are only shown when a filter is set or ended."""
@@ -50,8 +50,8 @@ class MessageLog(RichLog, can_focus=True):
     def _line(self, entry: Entry) -> Text:
         text = Text()
         text.append(f"{clock.local_time(entry.when)} ", "dim")
-        source = " ".join(plain(part) for part in (entry.device, entry.vector) if part)
+        source = " ".join(visible(part) for part in (entry.device, entry.vector) if part)
         if source:
             text.append(f"{source}: ", "bold")
-        text.append(plain(entry.text), "bold red" if entry.level == "Alert" else "")
+        text.append(visible(entry.text), "bold red" if entry.level == "Alert" else "")
         return text

@@ -8,22 +8,22 @@ from typing import Any
 from textual import events
 
 from indifast.client import getfloat
-from indifast.terminal import checks
+from indifast.terminal import inputchecks
+from indifast.terminal.celltext import visible
 from indifast.terminal.editor import Editor
 from indifast.terminal.entrypane import EntryPane
 from indifast.terminal.pane import Piece
-from indifast.terminal.plain import plain
 
 
 def formatted(member: Any, value: float | None = None) -> str:
     """A number as its format shows it; as it was received, where the format cannot show it."""
     if value is None:
-        return plain(member.getshownvalue()).strip()
+        return visible(member.getshownvalue()).strip()
     try:
         text: str = member.getformattedstring(value)
     except TypeError:
         text = f"{value:.10g}"
-    return plain(text).strip()
+    return visible(text).strip()
 
 
 class NumberPane(EntryPane):
@@ -35,7 +35,7 @@ class NumberPane(EntryPane):
 
     def hint(self, member: Any) -> str:
         """Range and step."""
-        around, step = checks.limits(member), checks.step_of(member)
+        around, step = inputchecks.limits(member), inputchecks.step_of(member)
         if around is None:
             return ""
         return f"{around[0]:g} … {around[1]:g}" + (f" by {step:g}" if step else "")
@@ -48,7 +48,7 @@ class NumberPane(EntryPane):
         """In range, and on a step."""
         if text == editor.first_text and text:
             return ""
-        return checks.off_step(editor.member, checks.number(editor.member, text))
+        return inputchecks.off_step(editor.member, inputchecks.number(editor.member, text))
 
     def step(self, text: str, by: int) -> str | None:
         """A step up or down from the number."""
@@ -62,7 +62,7 @@ class NumberPane(EntryPane):
             value = member.getfloatvalue()
         if text == editor.first_text:
             value = member.getfloatvalue()
-        value = checks.stepped(member, value, by)
+        value = inputchecks.stepped(member, value, by)
         text = formatted(member, value)
         try:
             shown = getfloat(text)
@@ -84,7 +84,7 @@ class NumberPane(EntryPane):
                 command[name] = member.membervalue
                 continue
             try:
-                command[name] = repr(checks.number(member, text))
+                command[name] = repr(inputchecks.number(member, text))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         return command

@@ -20,7 +20,7 @@ from textual.widget import Widget
 
 from indifast.terminal import clock
 from indifast.terminal.board import Property
-from indifast.terminal.plain import fitted, plain
+from indifast.terminal.celltext import fitted, visible
 from indifast.terminal.states import CLASSES, sign
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ class Lines(Widget):
         state = self.state_style(shown.state)
         title: list[Piece] = [
             (f"{sign(shown.state)} ", state),
-            (plain(vector.label or vector.name), self.part("title")),
+            (visible(vector.label or vector.name), self.part("title")),
         ]
-        if plain(vector.label or "") != plain(vector.name):
-            title.append((f"  {plain(vector.name)}", self.part("dim")))
+        if visible(vector.label or "") != visible(vector.name):
+            title.append((f"  {visible(vector.name)}", self.part("dim")))
         title.append((f"  {self.kind()}", self.part("dim")))
         lines = [title]
         if (progress := self.progress()) is not None:
@@ -127,12 +127,12 @@ class Lines(Widget):
             lines += wrapped(f"{lost}: these are old values", width, self.part("note"))
         for problem in (shown.overdue, shown.problem):
             if problem:
-                lines += wrapped(plain(problem), width, self.part("problem"))
+                lines += wrapped(visible(problem), width, self.part("problem"))
         if shown.edits:
             lines.append(self.edits_line())
         if vector.message:
             when = f"{clock.local_time(vector.message_timestamp)} " if vector.message_timestamp else ""
-            lines += wrapped(f"{when}{plain(vector.message)}", width, self.part("note"))[:NOTE]
+            lines += wrapped(f"{when}{visible(vector.message)}", width, self.part("note"))[:NOTE]
         return lines
 
     def edits_line(self) -> list[Piece]:
@@ -218,7 +218,7 @@ class Pane(Lines, can_focus=True):
     def row(self, member: Any, width: int) -> list[Piece]:
         """What the row of a member shows."""
         label = self.label_width()
-        name = fitted(plain(member.label or member.name), label - 1)
+        name = fitted(visible(member.label or member.name), label - 1)
         return [
             ("  " + name + " " * (label - cell_len(name)), self.part("label")),
             *self.value(member, width - label - 2),
@@ -227,7 +227,7 @@ class Pane(Lines, can_focus=True):
     def edit_of(self, member: Any) -> list[Piece]:
         """What was entered for a member."""
         text = self.shown.edits.get(member.name)
-        return [] if text is None else [(" → ", self.part("dim")), (plain(text), self.part("edit"))]
+        return [] if text is None else [(" → ", self.part("dim")), (visible(text), self.part("edit"))]
 
     def value(self, member: Any, width: int) -> list[Piece]:
         """What the row of a member shows beside its label."""

@@ -8,10 +8,10 @@ from textual.widgets import Static
 
 from indifast.terminal.blobbox import BlobBox
 from indifast.terminal.board import Board, Changes, Key, Property
+from indifast.terminal.celltext import visible
 from indifast.terminal.lightpane import LightPane
 from indifast.terminal.numberpane import NumberPane
 from indifast.terminal.pane import Pane
-from indifast.terminal.plain import plain
 from indifast.terminal.switchpane import SwitchPane
 from indifast.terminal.textpane import TextPane
 from indifast.terminal.tree import Place
@@ -90,7 +90,7 @@ class PaneList(VerticalScroll, can_focus=False):
             return ""
         if self.place is None:
             return "Choose a device, a group or a property on the left."
-        return f"{plain(self.place.device)} has nothing here now."
+        return f"{visible(self.place.device)} has nothing here now."
 
     def follow(self, changes: Changes) -> None:
         """Show what changed."""

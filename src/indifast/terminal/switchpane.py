@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from textual.binding import Binding, BindingType
 
 from indifast.protocol.rules import one_at_least
-from indifast.terminal import checks
+from indifast.terminal import inputchecks
 from indifast.terminal.pane import Pane, Piece
 
 
@@ -37,7 +37,7 @@ class SwitchPane(Pane):
         if member.name in shown.edits and shown.edits[member.name] != member.membervalue:
             del shown.edits[member.name]  # toggled back
         else:
-            shown.edits = checks.toggled(shown.vector, shown.edits, member.name)
+            shown.edits = inputchecks.toggled(shown.vector, shown.edits, member.name)
         self.follow()
 
     def action_edit(self) -> None:
@@ -50,9 +50,9 @@ class SwitchPane(Pane):
             if one_at_least(shown.vector.rule) and on:
                 shown.edits[member.name] = "On"
             else:
-                shown.edits = checks.toggled(shown.vector, shown.edits, member.name)
+                shown.edits = inputchecks.toggled(shown.vector, shown.edits, member.name)
         self.action_send()
 
     def command(self) -> dict[str, Any]:
         """The switches that were marked, if the rule allows that."""
-        return checks.switches(self.shown.vector, self.shown.edits)
+        return inputchecks.switches(self.shown.vector, self.shown.edits)

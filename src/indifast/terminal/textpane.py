@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from indifast.terminal.celltext import visible
 from indifast.terminal.entrypane import EntryPane
 from indifast.terminal.pane import Piece
-from indifast.terminal.plain import plain
 
 
 class TextPane(EntryPane):
@@ -14,7 +14,7 @@ class TextPane(EntryPane):
 
     def shown_value(self, member: Any) -> Piece:
         """The text."""
-        return plain(member.membervalue or ""), self.value_style(member)
+        return visible(member.membervalue or ""), self.value_style(member)
 
     def editor_width(self) -> int:
         """All the room there is."""

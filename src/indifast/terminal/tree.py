@@ -13,7 +13,7 @@ from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from indifast.terminal.board import Board, Key, Property
-from indifast.terminal.plain import fitted, plain
+from indifast.terminal.celltext import fitted, visible
 from indifast.terminal.states import CLASSES, sign, state_style
 
 RANK = {"Idle": 0, "Ok": 1, "Busy": 2, "Alert": 3}
@@ -72,10 +72,10 @@ class PropertyTree(Tree[Place]):
     def _text(self, place: Place) -> str:
         if place.vector is not None:
             shown = self.board.properties.get((place.device, place.vector))
-            return plain(shown.vector.label or place.vector) if shown is not None else plain(place.vector)
+            return visible(shown.vector.label or place.vector) if shown is not None else visible(place.vector)
         if place.group is not None:
-            return plain(place.group) or "(no group)"
-        return plain(place.device)
+            return visible(place.group) or "(no group)"
+        return visible(place.device)
 
     # -- following the board
 

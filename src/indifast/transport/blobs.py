@@ -15,9 +15,9 @@ from indifast._base64 import decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
+from indifast.protocol.escape import for_log
 from indifast.protocol.limits import unbounded
 from indifast.protocol.message import Buffer, Opened, Routable
-from indifast.protocol.shown import shown
 from indifast.transport import shm
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 
@@ -458,7 +458,7 @@ class BlobMessage:
     def _complain(self, level: int, what: str, exc: BaseException) -> None:
         """May happen with every frame."""
         text = "BLOB of %s.%s " + what
-        _complaints.say(level, time.monotonic(), text, shown(self.device), shown(self.name), str(exc) or repr(exc))
+        _complaints.say(level, time.monotonic(), text, for_log(self.device), for_log(self.name), str(exc) or repr(exc))
 
     def _made(self, attached: bool, job: asyncio.Future[None]) -> None:
         if not job.cancelled() and (exc := job.exception()) is not None:

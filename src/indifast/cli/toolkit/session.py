@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.cli import unwritable
 from indifast.cli.toolkit.address import PORT, Address, AddressError, add_server_options, address_of, parse_address
 from indifast.cli.toolkit.failures import Status, ToolError, failure, file_failure, unknown, unknown_property
-from indifast.cli.toolkit.harmless import harmless
+from indifast.protocol.escape import for_terminal
 
 if TYPE_CHECKING:
     from indifast.client import IPyClient
@@ -64,7 +64,7 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
         told = error if isinstance(error, ToolError) else _as_told(error)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        print(harmless(f"{program}: {told}"), file=sys.stderr)
+        print(for_terminal(f"{program}: {told}"), file=sys.stderr)
         if debug:
             traceback.print_exc()
         return told.status
@@ -144,7 +144,7 @@ def _problems_to_stderr(program: str) -> Callable[[str, str, str], None]:
     """Tell people what can't be taken of a property: the log, which says so too, is not for them."""
 
     def tell(device: str, name: str, problem: str) -> None:
-        print(harmless(f"{program}: {'.'.join(filter(None, (device, name)))}: {problem}"), file=sys.stderr)
+        print(for_terminal(f"{program}: {'.'.join(filter(None, (device, name)))}: {problem}"), file=sys.stderr)
 
     return tell
 

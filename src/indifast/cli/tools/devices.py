@@ -9,8 +9,8 @@ from typing import Any
 from indifast.cli.arguments import Parser, tool_parser
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status
+from indifast.cli.toolkit.output import as_json, columns
 from indifast.cli.toolkit.session import add_server_options, connected, run
-from indifast.cli.toolkit.shown import as_json, columns
 from indifast.protocol.numbers import read_integer
 
 DESCRIPTION = """\

@@ -14,12 +14,12 @@ from typing import Any
 from indifast.cli.arguments import Parser, number, states, tool_parser
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
-from indifast.cli.toolkit.harmless import harmless
+from indifast.cli.toolkit.output import as_json, columns, labelled, line, value_of
 from indifast.cli.toolkit.patterns import Pattern, vectors_of
 from indifast.cli.toolkit.session import add_server_options, connected, file_failure, run
-from indifast.cli.toolkit.shown import as_json, columns, labelled, line, value_of
 from indifast.client import IPyClient, setBLOBVector
 from indifast.client.events import setVector
+from indifast.protocol.escape import for_terminal
 
 DESCRIPTION = """\
 Print values of properties, one line each: device.property.member=value
@@ -115,7 +115,7 @@ def _print(client: IPyClient, options: argparse.Namespace, found: list[tuple[Any
         print(*columns([labelled(vector, member) for vector, member in found]), sep="\n", end="\n" if found else "")
     elif options.bare and len(options.queries) == 1 and not Pattern(options.queries[0]).wild:
         for vector, member in found:
-            print(harmless(value_of(vector, member)))
+            print(for_terminal(value_of(vector, member)))
     else:
         for vector, member in found:
             print(line(vector, member))
@@ -141,7 +141,7 @@ def _complain(client: IPyClient, patterns: list[Pattern], write_only: bool) -> i
     status = Status.DONE
     for pattern in patterns:
         if not _found(client, [pattern], write_only):
-            print(harmless(f"indifast get: {pattern.unmatched(client)}"), file=sys.stderr)
+            print(for_terminal(f"indifast get: {pattern.unmatched(client)}"), file=sys.stderr)
             status = Status.NOTHING
     return status
 

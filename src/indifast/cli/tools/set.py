@@ -15,11 +15,11 @@ from indifast.cli.arguments import Parser, number, states, tool_parser
 from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
-from indifast.cli.toolkit.harmless import harmless
 from indifast.cli.toolkit.session import add_server_options, connected, run
 from indifast.client import INDIAlert, INDICheckError, IPyClient
 from indifast.client.commands import COMPLETED
 from indifast.client.commands import sent as sent_members
+from indifast.protocol.escape import for_terminal
 
 DESCRIPTION = """\
 Command properties of devices.
@@ -102,7 +102,7 @@ async def _set(options: argparse.Namespace) -> int:
             except (INDICheckError, ToolError) as error:
                 if getattr(error, "status", Status.NOTHING) != Status.NOTHING:
                     raise
-                print(harmless(f"indifast set: {error}"), file=sys.stderr)
+                print(for_terminal(f"indifast set: {error}"), file=sys.stderr)
                 status = Status.NOTHING
         if options.wait is None:
             # Servers answer in order: then all is in the server's hands. Old ones do not answer at all.
@@ -151,7 +151,7 @@ def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Nam
     """Say what is sent, if asked for."""
     if options.verbose:
         for member, value in values.items():
-            print(harmless(f"{'.'.join(target)}.{member} <- {value}"), file=sys.stderr)
+            print(for_terminal(f"{'.'.join(target)}.{member} <- {value}"), file=sys.stderr)
 
 
 def _check_members(vector: Any, values: dict[str, Any]) -> None:

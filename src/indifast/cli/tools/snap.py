@@ -10,9 +10,9 @@ from typing import Any
 from indifast.cli.arguments import Parser, tool_parser
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status
-from indifast.cli.toolkit.harmless import one_line
+from indifast.cli.toolkit.output import as_json, columns, value_with_unit
 from indifast.cli.toolkit.session import add_server_options, connected, device_of, run
-from indifast.cli.toolkit.shown import as_json, columns, value_with_unit
+from indifast.protocol.escape import one_line
 
 DESCRIPTION = """\
 Show the whole state of a server: every device, group, property and member, with labels, units and messages."""

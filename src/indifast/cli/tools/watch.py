@@ -12,12 +12,12 @@ from typing import Any
 from indifast.cli.arguments import Parser, number, tool_parser
 from indifast.cli.toolkit.definitions import PATIENCE, gather
 from indifast.cli.toolkit.failures import Status, ToolError
-from indifast.cli.toolkit.harmless import harmless, one_line
+from indifast.cli.toolkit.output import as_json, blob_text, time_text
 from indifast.cli.toolkit.patterns import Pattern, vectors_of
 from indifast.cli.toolkit.session import add_server_options, connected, run
-from indifast.cli.toolkit.shown import as_json, blob_text, time_text
 from indifast.client import IPyClient, Message, delProperty
 from indifast.client.events import defVector, setVector
+from indifast.protocol.escape import for_terminal, one_line
 
 DESCRIPTION = """\
 Print changes of properties as they come, until Ctrl-C: values, states, messages, properties that go.
@@ -110,7 +110,7 @@ class _Watcher:
                 self._complain(str(pattern.unmatched(client)))
 
     def _complain(self, sentence: str) -> None:
-        print(harmless(f"indifast watch: {sentence} (waiting for it)"), file=sys.stderr, flush=True)
+        print(for_terminal(f"indifast watch: {sentence} (waiting for it)"), file=sys.stderr, flush=True)
 
     async def follow(self, events: AsyncIterator[Any]) -> bool:
         """Print until --count changes have come: True."""

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from indifast.cli.toolkit.harmless import harmless, one_line
-from indifast.protocol.escape import json_escaped
+from indifast.protocol.escape import for_terminal, json_escaped, one_line
 from indifast.protocol.rules import range_of
 
 _UNIT = re.compile(r"\(([^()]+)\)\s*\Z")
@@ -47,7 +46,7 @@ def blob_text(content: Any) -> str:
 
 def line(vector: Any, member: str) -> str:
     """`device.property.member=value`, without what commands a terminal."""
-    return harmless(f"{vector.devicename}.{vector.name}.{member}={value_of(vector, member)}")
+    return for_terminal(f"{vector.devicename}.{vector.name}.{member}={value_of(vector, member)}")
 
 
 def labelled(vector: Any, member: str) -> tuple[str, str, str]:
@@ -82,12 +81,12 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def plain(value: Any) -> Any:
+def json_data(value: Any) -> Any:
     """The same data for JSON, which knows no infinity: None instead."""
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
+        return {key: json_data(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [json_data(each) for each in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
@@ -95,4 +94,4 @@ def plain(value: Any) -> Any:
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:
     """JSON text of plain data."""
-    return json_escaped(json.dumps(plain(value), ensure_ascii=False, indent=indent))
+    return json_escaped(json.dumps(json_data(value), ensure_ascii=False, indent=indent))

@@ -7,7 +7,7 @@ from indifast.protocol.escape import UNSAFE
 _PICTURES = {chr(code): chr(0x2400 + code) for code in range(0x20)} | {"\n": "⏎", "\r": "⏎", "\t": " ", "\x7f": "␡"}
 
 
-def plain(text: str) -> str:
+def visible(text: str) -> str:
     """One line of text that a terminal shows as it stands: control characters become visible, line breaks `⏎`."""
     if text.isprintable():
         return text
