@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 from astropy.io import fits
-from blackbox import LIMIT, until
+
+from tests.support.blackbox import LIMIT, until
 
 
 class Demo:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from blackbox import LIMIT, Channel, Child, python_environment, until
+
+from tests.support.blackbox import LIMIT, Channel, Child, python_environment, until
 
 HUP, INT, TERM, USR1 = signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
 GET = b'<getProperties version="1.7"/>\n'

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from blackbox import LIMIT, Channel, free_port, python_environment, until
 
 from indifast._parser import Tokenizer
 from indifast.recording import Direction, Party, Recorder
+from tests.support.blackbox import LIMIT, Channel, free_port, python_environment, until
 
 TEXT = "<setTextVector device='Dome' name='T' state='Ok'><oneText name='m'>{:06d} {}</oneText></setTextVector>"
 DEFINITION = "<defTextVector device='Dome' name='T' state='Ok' perm='rw'><defText name='m'>hi</defText></defTextVector>"

@@ -21,8 +21,6 @@ from typing import Any
 import numpy
 import pytest
 from astropy.io import fits
-from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
-from operations import operations
 from PIL import Image
 
 from indifast.client import (
@@ -40,6 +38,8 @@ from indifast.client import (
     setNumberVector,
 )
 from indifast.client.waiting import Until
+from tests.client.support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+from tests.support.operations import operations
 
 STREAMS = """<defNumberVector device="D" name="CCD_FRAME" state="Ok" perm="rw">
 <defNumber name="WIDTH" format="%g" min="0" max="0" step="0">8</defNumber>

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import trustme
-from client_support import BLOBS, LIMIT, NUMBERS, Recorder, Server
 
 from indifast.client.connection import unix_path
 from indifast.protocol.limits import Limits
 from indifast.transport import shm
+from tests.client.support import BLOBS, LIMIT, NUMBERS, Recorder, Server
 
 
 def test_tls() -> None:

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from operations import operations
-
 from indifast._parser import Tokenizer
 from indifast.client import IPyClient
+from tests.support.operations import operations
 
 FEW, MORE, MANY = SIZES = (100, 1_000, 9_000)
 TIMES = 50

@@ -8,9 +8,9 @@ import math
 from typing import Any
 
 import pytest
-from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, Recorder, session
 
 from indifast import Device, IPyDriver, IPyServer, NumberMember, NumberVector
+from tests.client.support import BLOBS, LIMIT, NUMBERS, SWITCHES, Recorder, session
 
 DAMAGED = (
     '<defSwitchVector device="D" name="F" state="Ok" perm="rw" rule="OneOfMany"><defSwitch name="fits">On</defSwitch>'

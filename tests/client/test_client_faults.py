@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from client_support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, Server, blob, session
-from loops import on_every_loop, run_on
 
 from indifast._parser import Tokenizer
 from indifast.client import IPyClient
 from indifast.client.events import Message
 from indifast.client.propertymembers import BLOBMember
 from indifast.client.session import retry_delay
+from tests.client.support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, Server, blob, session
+from tests.support.loops import on_every_loop, run_on
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy
 import pytest
-from client_support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, indiserver, session
 
 from indifast.client import IPyClient
+from tests.client.support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, indiserver, session
 
 
 @pytest.mark.parametrize("carrier", ["tcp", "unix"])

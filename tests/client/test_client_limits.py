@@ -7,11 +7,11 @@ import logging
 from typing import Any
 
 import pytest
-from client_support import BLOBS, LIMIT, NUMBERS, Recorder, blob, session
 
 from indifast.client.connection import SEND_LIMIT
 from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
+from tests.client.support import BLOBS, LIMIT, NUMBERS, Recorder, blob, session
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import logging
 from typing import Any
 
 import pytest
-from client_support import BLOBS, NUMBERS, Recorder, blob, session
+
+from tests.client.support import BLOBS, NUMBERS, Recorder, blob, session
 
 LOGGER = "indifast.client.ipyclient"
 

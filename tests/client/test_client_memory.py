@@ -9,7 +9,8 @@ import sys
 import threading
 
 import pytest
-from client_support import BLOBS, LIMIT, NUMBERS, blob
+
+from tests.client.support import BLOBS, LIMIT, NUMBERS, blob
 
 FRAME = 8 << 20
 COUNT = 12

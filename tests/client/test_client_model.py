@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
 from indifast._parser import Element, Tokenizer
 from indifast.client import IPyClient, delProperty
@@ -19,6 +18,7 @@ from indifast.client.propertymembers import ParseException
 from indifast.client.sender import Expected
 from indifast.client.settings import Settings
 from indifast.protocol.message import Wire
+from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
 
 class Program:

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from client_support import BLOBS, LIMIT, NUMBERS, TEXTS, Server
 
 from indifast.client import queclient
 from indifast.client.queclient import EventItem, QueClient, WakingDeque, runqueclient
+from tests.client.support import BLOBS, LIMIT, NUMBERS, TEXTS, Server
 
 Make = Callable[[], Any]
 

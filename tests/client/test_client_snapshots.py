@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from client_support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, blob, session
 
 from indifast._parser import Tokenizer
 from indifast.client import IPyClient
@@ -20,6 +19,7 @@ from indifast.client.ipyclient import Snap, SnapDevice
 from indifast.client.propertymembers import SnapBLOBMember, SnapMember, SnapNumberMember
 from indifast.client.propertyvectors import SnapNumberVector, SnapVector
 from indifast.client.records import changed
+from tests.client.support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, blob, session
 
 ALL = (NUMBERS, TEXTS, SWITCHES, LIGHTS, BLOBS)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy
 import pytest
-from client_support import LIMIT, indiserver
 
 from indifast.client import INDICheckError, IPyClient, SyncClient, connect
+from tests.client.support import LIMIT, indiserver
 
 
 def test_expose_and_set_from_any_thread(program: Callable[[str], str]) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scarce
 
 from indifast import _base64
 from indifast._base64 import Base64Error, Decoder, decode, decode_into, encode, encode_into, encoded_length
+from tests.support import scarce
 
 WHITE = b" \t\r\n"
 

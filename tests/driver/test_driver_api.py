@@ -12,7 +12,6 @@ from typing import Any
 from xml.etree.ElementTree import Element, fromstring, tostring
 
 import pytest
-from wire_client import fence_device, full_driver, listening, messages
 
 import indifast
 from indifast import (
@@ -30,6 +29,7 @@ from indifast import (
     TextVector,
     getfloat,
 )
+from tests.driver.wire_client import fence_device, full_driver, listening, messages
 
 
 def text_vector(name: str = "t", **arguments: Any) -> TextVector:

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from wire_client import WireClient, fence_device, listening, until
 
 import indifast
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver, NumberMember, NumberVector
 from indifast._parser import Element
+from tests.driver.wire_client import WireClient, fence_device, listening, until
 
 ALSO = '<enableBLOB device="Cam">Also</enableBLOB>'
 

@@ -12,7 +12,6 @@ from xml.etree.ElementTree import fromstring, tostring
 
 import numpy as np
 import pytest
-from wire_client import fence_device, full_driver, listening, until
 
 from indifast import (
     BLOBMember,
@@ -46,6 +45,7 @@ from indifast import (
 )
 from indifast._parser import Tokenizer
 from indifast.driver.events import EventException
+from tests.driver.wire_client import fence_device, full_driver, listening, until
 
 STAMP = ' timestamp="2024-01-02T03:04:05.5"'
 WHEN = datetime(2024, 1, 2, 3, 4, 5, 500000, UTC)

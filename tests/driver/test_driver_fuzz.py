@@ -8,9 +8,9 @@ import random
 from typing import Any
 
 import pytest
-from wire_client import full_driver, listening
 
 from indifast import IPyDriver
+from tests.driver.wire_client import full_driver, listening
 
 MESSAGES = [
     '<newNumberVector device="Dev" name="nu"><oneNumber name="n">5</oneNumber></newNumberVector>',

@@ -9,8 +9,6 @@ import threading
 from typing import Any
 
 import pytest
-from blackbox import LIMIT
-from wire_client import WireClient, fence_device, full_driver, listening, until
 
 from indifast import (
     BLOBMember,
@@ -30,6 +28,8 @@ from indifast.protocol import complaints
 from indifast.protocol.limits import Limits
 from indifast.routing.interest import MAX_ENTRIES
 from indifast.transport import blobs
+from tests.driver.wire_client import WireClient, fence_device, full_driver, listening, until
+from tests.support.blackbox import LIMIT
 
 NUMBER = '<newNumberVector device="Dev" name="nu"><oneNumber name="n">1</oneNumber></newNumberVector>'
 

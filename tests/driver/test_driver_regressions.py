@@ -9,10 +9,10 @@ import subprocess
 from typing import Any
 
 import pytest
-from test_driver_stdio import GET, LIMIT, lines_until, parsed, piped, press, say
-from wire_client import fence_device, listening, until
 
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver
+from tests.driver.test_driver_stdio import GET, LIMIT, lines_until, parsed, piped, press, say
+from tests.driver.wire_client import fence_device, listening, until
 
 
 def answer(child: subprocess.Popen[bytes], value: bytes) -> bytes:

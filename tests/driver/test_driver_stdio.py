@@ -20,11 +20,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from blackbox import LIMIT, free_port
-from child_driver import FRAME
 
 import indifast
 from indifast._parser import Element, Tokenizer
+from tests.driver.child_driver import FRAME
+from tests.support.blackbox import LIMIT, free_port
 
 CHILD = Path(__file__).with_name("child_driver.py")
 GET = b'<getProperties version="1.7" />'

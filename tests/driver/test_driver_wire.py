@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wire_client import full_driver, listening, messages
 
 from indifast import IPyDriver
+from tests.driver.wire_client import full_driver, listening, messages
 
 STAMP = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 

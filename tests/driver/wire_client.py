@@ -7,8 +7,6 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from blackbox import LIMIT
-
 from indifast import (
     BLOBMember,
     BLOBVector,
@@ -24,6 +22,7 @@ from indifast import (
     TextVector,
 )
 from indifast._parser import Element, Tokenizer
+from tests.support.blackbox import LIMIT
 
 """Seconds after which something that should happen counts as not happening."""
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, until
+
+from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, until
 
 PILOT = Path(__file__).with_name("term_pilot.py")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from blackbox import LIMIT, PYTHON, python_environment
+from tests.support.blackbox import LIMIT, PYTHON, python_environment
 
 
 def run(*words: str, code: int = 0, **environment: str) -> str:

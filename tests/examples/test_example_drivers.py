@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, tree, until
+
+from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, tree, until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 GET = b'<getProperties version="1.7"/>'

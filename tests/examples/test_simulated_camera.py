@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 from astropy.io import fits
-from blackbox import LIMIT
 
 from indifast import IPyServer
 from indifast.client import IPyClient, defNumberVector, setBLOBVector, setNumberVector
+from tests.support.blackbox import LIMIT
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "simulated_camera.py"
 CAMERA = "Simulated Camera"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blackbox import Hub
-from fault_support import Served
+
+from tests.faults.support import Served
+from tests.support.blackbox import Hub
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blackbox import (
+
+import indifast as ipd
+from tests.faults.support import GET, Served, answers, blob, blob_definition, definition, do, text
+from tests.support.blackbox import (
     LIMIT,
     PYTHON,
     Channel,
@@ -29,9 +32,6 @@ from blackbox import (
     tree,
     until,
 )
-from fault_support import GET, Served, answers, blob, blob_definition, definition, do, text
-
-import indifast as ipd
 
 Serve = Callable[..., Served]
 

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from blackbox import (
+
+from tests.faults.support import GET, HERE, Served, answers, blob, blob_definition, definition
+from tests.support.blackbox import (
     LIMIT,
     PYTHON,
     Channel,
@@ -32,7 +34,6 @@ from blackbox import (
     tree,
     until,
 )
-from fault_support import GET, HERE, Served, answers, blob, blob_definition, definition
 
 Serve = Callable[..., Served]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from blackbox import PYTHON, Child, python_environment, tree
-from fault_support import GET, Served, answers, do, text
 
 import indifast as ipd
+from tests.faults.support import GET, Served, answers, do, text
+from tests.support.blackbox import PYTHON, Child, python_environment, tree
 
 Serve = Callable[..., Served]
 

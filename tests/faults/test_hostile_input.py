@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from blackbox import PYTHON, Channel, Hub, free_port, processor_seconds, resident_bytes, tree, until
-from fault_support import GET, Served, answers, blob, blob_definition, definition, do, text
 
 import indifast as ipd
 from indifast.protocol.complaints import BURST
+from tests.faults.support import GET, Served, answers, blob, blob_definition, definition, do, text
+from tests.support.blackbox import PYTHON, Channel, Hub, free_port, processor_seconds, resident_bytes, tree, until
 
 Serve = Callable[..., Served]
 

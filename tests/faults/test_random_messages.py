@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable
 
 import pytest
-from blackbox import Channel, Hub, resident_bytes, tree
-from fault_support import GET, Served, answers
+
+from tests.faults.support import GET, Served, answers
+from tests.support.blackbox import Channel, Hub, resident_bytes, tree
 
 TAGS = [
     "newTextVector",

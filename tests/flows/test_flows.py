@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment
 
 import indifast as ipd
+from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CAMERA = "CCD Simulator"

@@ -7,9 +7,9 @@ import base64
 from pathlib import Path
 
 import pytest
-from blackbox import PYTHON, Channel, Child, free_port, python_environment, tree
 
 import indifast as ipd
+from tests.support.blackbox import PYTHON, Channel, Child, free_port, python_environment, tree
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

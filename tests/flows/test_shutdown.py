@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from blackbox import LIMIT
 
 from indifast import Device, IPyClient, IPyDriver, IPyServer, NumberMember, NumberVector
 from indifast.client import SyncClient
 from indifast.client.queclient import QueClient, WakingDeque
+from tests.support.blackbox import LIMIT
 
 
 def driver(name: str = "Dev") -> IPyDriver:

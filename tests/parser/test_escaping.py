@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-import parser_streams as streams
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indifast._parser import Tokenizer, escape_attr, escape_text
+from tests.parser import streams as streams
 
 
 def test_what_becomes_what() -> None:

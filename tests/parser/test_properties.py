@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-import parser_streams as streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indifast._parser import BlockPool, Element, Tokenizer
+from tests.parser import streams as streams
 
 LIMITS = {"attribute": 64, "element": 1000, "blob": 100, "depth": 4, "members": 10}
 GOOD = b'<setTextVector device="D" name="good"><oneText name="t">fine</oneText></setTextVector>\n'

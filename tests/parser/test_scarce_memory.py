@@ -6,7 +6,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import scarce
+
+from tests.support import scarce
 
 STREAM = """
 import base64

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import parser_streams as streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indifast._parser import Element, Tokenizer
+from tests.parser import streams as streams
 
 # Characters of one, two and four bytes in memory; those of the wider ones begin with the bytes of "BA" and "AB".
 NAMES = st.lists(st.sampled_from("AB\xe9䅂䉁\U00014142\U00014241"), min_size=2, max_size=4).map("".join)

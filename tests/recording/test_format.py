@@ -12,15 +12,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from blackbox import until
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recording_tools import DEFINITION, PICTURE, angle, elements, picture, write
 
 from indifast.protocol import wire
 from indifast.protocol.limits import Limits
 from indifast.recording import Direction, Party, Record, Recorder, Recording, RecordingError, summarize
 from indifast.recording.fileformat import Head, head_line, parse_head
+from tests.recording.support import DEFINITION, PICTURE, angle, elements, picture, write
+from tests.support.blackbox import until
 
 
 def read(path: Path, limits: Limits | None = None) -> tuple[list[Record], Recording]:

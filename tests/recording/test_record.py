@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from blackbox import LIMIT, Channel, Child, free_port, python_environment, until
-from recording_tools import Replay, command, values
 
 from indifast._parser import Tokenizer
 from indifast.recording import Direction, Party, RecordingError, Summary, summarize
+from tests.recording.support import Replay, command, values
+from tests.support.blackbox import LIMIT, Channel, Child, free_port, python_environment, until
 
 CONNECT = (
     b'<newSwitchVector device="CCD Simulator" name="CONNECTION"><oneSwitch name="CONNECT">On</oneSwitch>'

@@ -17,11 +17,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from blackbox import LIMIT, Channel, python_environment, until
-from recording_tools import DEFINITION, PICTURE, Replay, angle, command, elements, picture, values, write
 
 from indifast._parser import Tokenizer
 from indifast.recording import Direction, Party, Recorder
+from tests.recording.support import DEFINITION, PICTURE, Replay, angle, command, elements, picture, values, write
+from tests.support.blackbox import LIMIT, Channel, python_environment, until
 
 NOISE = random.Random(7).randbytes(200_000)
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from blackbox import LIMIT
-from recording_tools import DEFINITION, PICTURE, angle, elements, picture
 
 from indifast import IPyServer
 from indifast.client import IPyClient
 from indifast.protocol.message import opened
+from tests.recording.support import DEFINITION, PICTURE, angle, elements, picture
+from tests.support.blackbox import LIMIT
 
 NOISE = random.Random(3).randbytes(300_000)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routing_fakes import frame, small
 
 from indifast.protocol.vocabulary import ALSO, NEVER, ONLY
 from indifast.routing.interest import BlobPolicies, Interests
+from tests.routing.fakes import frame, small
 
 DEVICES, NAMES = "DE", "abc"
 ROOM = 2

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from routing_fakes import Fake, Told, frame, small
 
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.protocol.wire import get_properties
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
+from tests.routing.fakes import Fake, Told, frame, small
 
 LIMITS = replace(DEFAULT_LIMITS, queue=100, stream=20, small_queue=1000)
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from operations import operations
-from routing_fakes import Fake, frame, small
 
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.protocol.wire import get_properties
@@ -16,6 +14,8 @@ from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.frames import Frame
+from tests.routing.fakes import Fake, frame, small
+from tests.support.operations import operations
 
 MANY = 20_000
 SIZE = 300

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routing_fakes import Fake, Told, frame, small
 
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.dropnotes import DropNote
+from tests.routing.fakes import Fake, Told, frame, small
 
 QUEUE, STREAM = 100, 30
 LIMITS = replace(DEFAULT_LIMITS, queue=QUEUE, stream=STREAM)

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
-from routing_talk import Talk, World, define, short, update, who
 
 from indifast.protocol.message import Routable
 from indifast.routing.peer import Kind, Peer
+from tests.routing.talk import Talk, World, define, short, update, who
 
 SITES = {
     "a line": "AB BC",

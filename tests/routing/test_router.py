@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from operations import operations
-from routing_talk import Talk, World, blob, command, define, update, who
 
 from indifast.protocol.complaints import BURST
 from indifast.routing.asking import ASK_INTERVAL
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind
 from indifast.routing.requests import ASK_BURST
+from tests.routing.talk import Talk, World, blob, command, define, update, who
+from tests.support.operations import operations
 
 STATE_ONLY = "<setBLOBVector device='D' name='B' state='Busy'/>"
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routing_talk import World, blob, command, define, update
 
 from indifast.routing.peer import Kind
+from tests.routing.talk import World, blob, command, define, update
 
 DRIVERS = ["d1", "d2"]
 CLIENTS = ["c1", "c2"]

@@ -10,9 +10,9 @@ import sys
 import termios
 
 import pytest
-from blackbox import LIMIT
 
 from indifast.server.fifo import LONGEST_LINE, Command, CommandError, Fifo, parse
+from tests.support.blackbox import LIMIT
 
 
 async def until(condition, what: str = "condition") -> None:

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from front_tools import Stubbed, build
-from serve_tools import LIMIT, SOURCE, Client, Server, free_port, installed, port_of, running, script, until
-from test_serve import TOY
+
+from tests.serve.front_support import Stubbed, build
+from tests.serve.support import LIMIT, SOURCE, Client, Server, free_port, installed, port_of, running, script, until
+from tests.serve.test_serve import TOY
 
 GET = "<getProperties version='1.7'/>"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from front_tools import HOME
-from serve_tools import LIMIT, Client, free_port
-from test_front import connect
 
 from indifast import _parser
+from tests.serve.front_support import HOME
+from tests.serve.support import LIMIT, Client, free_port
+from tests.serve.test_front import connect
 
 INSTALL = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
 NATIVE = sys.platform == "linux"

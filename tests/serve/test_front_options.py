@@ -10,12 +10,12 @@ import re
 import socket
 
 import pytest
-from front_tools import Stubbed, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indifast.cli.serve.options import LONG_FLAGS, LONG_VALUES, ConfigError, UsageError, parse_arguments, split
 from indifast.transport.sockets import KNOWN_HOSTS, addresses_of, check_port, tcp_sockets, unix_path, unix_socket
+from tests.serve.front_support import Stubbed, build
 
 # An address and a name that nobody else listens on stand for OWN-HOST and OWN-NAME, others in each example.
 HOSTS = ["OWN-HOST", "", "localhost", "::1", "127.1", "::ffff:127.0.0.1", "192.0.2.1", "127.0.0.1 ", "::1%lo"]

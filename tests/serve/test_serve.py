@@ -16,8 +16,9 @@ import sys
 import psutil
 import pytest
 import trustme
-from blackbox import LIMIT
-from serve_tools import Client, Server, free_port, getprop, port_of, running, until
+
+from tests.serve.support import Client, Server, free_port, getprop, port_of, running, until
+from tests.support.blackbox import LIMIT
 
 GET = "<getProperties version='1.7'/>"
 TELESCOPE = "Telescope Simulator"

@@ -9,8 +9,9 @@ import sys
 
 import psutil
 import pytest
-from serve_tools import LIMIT, Client, Server, free_port, installed, port_of, running, until
-from test_serve import TOY
+
+from tests.serve.support import LIMIT, Client, Server, free_port, installed, port_of, running, until
+from tests.serve.test_serve import TOY
 
 
 @pytest.fixture

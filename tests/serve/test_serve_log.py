@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serve_tools import LIMIT, Client, Server, free_port, running, until
-from test_serve import TOY
+
+from tests.serve.support import LIMIT, Client, Server, free_port, running, until
+from tests.serve.test_serve import TOY
 
 GET = "<getProperties version='1.7'/>"
 MISSING = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: (\d+) lines? (?:is|are) missing here: ", re.M)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from serve_tools import LIMIT, SOURCE, Client, Server, free_port, port_of, running, until
+
+from tests.serve.support import LIMIT, SOURCE, Client, Server, free_port, port_of, running, until
 
 # A module that takes its time: it makes the file "waiting", and goes on when somebody writes a name into the pipe "go".
 SLOW = """

@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blackbox import LIMIT
-from loops import on_every_loop, run_on
-from server_tools import Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
@@ -37,6 +34,9 @@ from indifast.server.hub import Hub
 from indifast.transport import blobs, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.stream import SocketStream, Stream
+from tests.server.support import Client, Echo, blob_vector, eventually
+from tests.support.blackbox import LIMIT
+from tests.support.loops import on_every_loop, run_on
 
 MIB = 1 << 20
 WANTS = b"<getProperties version='1.7'/><enableBLOB device='Cam'>Also</enableBLOB>"

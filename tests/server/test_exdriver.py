@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable
 
 import psutil
 import pytest
-from blackbox import LIMIT
 
 from indifast._parser import Tokenizer
 from indifast.protocol.limits import Limits
@@ -24,6 +23,7 @@ from indifast.server.exdriver import ExDriver
 from indifast.server.hub import Hub
 from indifast.transport import shm
 from indifast.transport.stream import SocketStream
+from tests.support.blackbox import LIMIT
 
 HELLO = """
 import os, sys, time

@@ -9,13 +9,13 @@ import threading
 from typing import Any
 
 import pytest
-from blackbox import LIMIT
-from server_tools import Client, Echo, blob_vector, eventually
 
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
 from indifast.server import IPyServer
 from indifast.server.statistics import PeerStats, ServerStats
+from tests.server.support import Client, Echo, blob_vector, eventually
+from tests.support.blackbox import LIMIT
 
 
 def test_the_constructor_takes_drivers_or_one_list_of_them() -> None:

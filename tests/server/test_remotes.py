@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from blackbox import LIMIT, free_port
-from loops import on_every_loop, run_on
-from server_tools import Client, Echo, eventually
 
 from indifast.server import IPyServer
 from indifast.server import remote as remote_module
+from tests.server.support import Client, Echo, eventually
+from tests.support.blackbox import LIMIT, free_port
+from tests.support.loops import on_every_loop, run_on
 
 NEW = "<newNumberVector device='{}' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>"
 

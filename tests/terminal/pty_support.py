@@ -18,9 +18,9 @@ from typing import Any
 
 import pexpect
 import pyte
-from blackbox import LIMIT
 
 from indifast import IPyDriver, IPyServer
+from tests.support.blackbox import LIMIT
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from blackbox import LIMIT
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select, Static
@@ -26,6 +25,7 @@ from indifast.terminal import blobpane
 from indifast.terminal.blobpane import BlobPane
 from indifast.terminal.files import Folders, SaveDialog, SendDialog
 from indifast.terminal.preview import Preview
+from tests.support.blackbox import LIMIT
 
 STAMP = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)  # noqa: UP017 - as the client gives it
 ONE = (("CCD1", "Image"),)

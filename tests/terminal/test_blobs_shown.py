@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from terminal_support import go_to, on_screen, screen_text, serving, terminal, until
 
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver, newBLOBVector
 from indifast.cli.demo.drivers import CameraDriver
 from indifast.terminal.blobpane import BlobPane
 from indifast.terminal.preview import Preview
+from tests.terminal.support import go_to, on_screen, screen_text, serving, terminal, until
 
 CAMERA = "Demo Camera"
 

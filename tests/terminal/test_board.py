@@ -9,12 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from operations import operations
 
 from indifast.client.propertymembers import NumberMember, SwitchMember
 from indifast.terminal import inputchecks
 from indifast.terminal.board import FADE, HISTORIES, HISTORY, Board
 from indifast.terminal.messages import KEPT
+from tests.support.operations import operations
 
 
 class Vector:

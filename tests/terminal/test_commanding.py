@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from terminal_support import go_to, off_screen, on_screen, serving, simulator_has, terminal, until
 from textual import events
 
 from indifast import Device, IPyDriver, NumberMember, NumberVector, SwitchMember, SwitchVector, TextMember, TextVector
 from indifast.cli.demo.drivers import ThermostatDriver
 from indifast.terminal.editor import Editor
+from tests.terminal.support import go_to, off_screen, on_screen, serving, simulator_has, terminal, until
 
 TELESCOPE = "Telescope Simulator"
 

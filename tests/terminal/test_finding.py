@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from terminal_support import go_to, off_screen, on_screen, screen_text, serving, terminal, until
 from textual.widgets import Input
 
 from indifast import (
@@ -21,6 +20,7 @@ from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver
 from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
+from tests.terminal.support import go_to, off_screen, on_screen, screen_text, serving, terminal, until
 
 
 class Mixed(IPyDriver):

@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from terminal_support import go_to, on_screen, terminal, until
-
 from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import INTERVAL, TermApp
 from indifast.terminal.editor import Editor
+from tests.terminal.support import go_to, on_screen, terminal, until
 
 PROGRAM = Path(__file__).parent / "programs" / "flood.py"
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from pty_support import Terminal
+
+from tests.terminal.pty_support import Terminal
 
 PROGRAM = str(Path(__file__).with_name("pane_alone.py"))
 SHADES = "▀░▒▓"

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from xml.sax.saxutils import quoteattr
 
 import pytest
-from terminal_support import go_to, on_screen, screen_text, terminal, until
 
 from indifast.terminal.celltext import fitted, shortened, visible
 from indifast.terminal.editor import End
+from tests.terminal.support import go_to, on_screen, screen_text, terminal, until
 
 NAMES = (
     "[bold red]x[/]",

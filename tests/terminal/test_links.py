@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blackbox import free_port
-from terminal_support import go_to, off_screen, on_screen, serving, terminal, until
 from textual.color import Color
 
 from indifast import Device, IPyDriver, IPyServer, NumberMember, NumberVector
@@ -21,6 +19,8 @@ from indifast.terminal.board import Board
 from indifast.terminal.numberpane import NumberPane
 from indifast.terminal.session import Session
 from indifast.terminal.tree import Place
+from tests.support.blackbox import free_port
+from tests.terminal.support import go_to, off_screen, on_screen, serving, terminal, until
 
 
 class Box(IPyDriver):

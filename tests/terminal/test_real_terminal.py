@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import trustme
 from astropy.io import fits
-from blackbox import free_port
-from pty_support import LIMIT, Terminal, served
+
+from tests.support.blackbox import free_port
+from tests.terminal.pty_support import LIMIT, Terminal, served
 
 TELESCOPE = "Telescope Simulator"
 SETTINGS = {

@@ -7,9 +7,6 @@ import io
 import numpy as np
 import pytest
 from astropy.io import fits
-from blackbox import free_port
-from screens import differences, same
-from terminal_support import go_to, off_screen, on_screen, serving, terminal, until
 from textual.app import App
 
 from indifast import (
@@ -28,6 +25,9 @@ from indifast import (
 )
 from indifast.terminal import clock
 from indifast.terminal.preview import Preview
+from tests.support.blackbox import free_port
+from tests.terminal.screens import differences, same
+from tests.terminal.support import go_to, off_screen, on_screen, serving, terminal, until
 
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
 DOME = "Dome"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from terminal_support import go_to, on_screen, screen_text, serving, terminal, until
-
 from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver
+from tests.terminal.support import go_to, on_screen, screen_text, serving, terminal, until
 
 
 async def test_devices_groups_and_live_values() -> None:

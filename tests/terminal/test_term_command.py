@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from pty_support import SOURCES, Terminal
-from terminal_support import serving_apart
+
+from tests.terminal.pty_support import SOURCES, Terminal
+from tests.terminal.support import serving_apart
 
 WITHOUT = """
 import sys

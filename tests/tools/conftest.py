@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from blackbox import Child, free_port, until
-from tools_support import CAMERA, MOUNT, libindi
+
+from tests.support.blackbox import Child, free_port, until
+from tests.tools.support import CAMERA, MOUNT, libindi
 
 SIMULATORS = {CAMERA: "indi_simulator_ccd", MOUNT: "indi_simulator_telescope"}
 

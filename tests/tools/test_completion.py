@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from blackbox import free_port, python_environment
-from tools_support import CAMERA, MOUNT, tool
 
 from indifast.cli import COMMANDS
 from indifast.cli.tools.completion import candidates, split_line
+from tests.support.blackbox import free_port, python_environment
+from tests.tools.support import CAMERA, MOUNT, tool
 
 
 @pytest.mark.parametrize(

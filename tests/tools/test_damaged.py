@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from tools_support import answering, tool
+
+from tests.tools.support import answering, tool
 
 FPS = (
     '<defNumberVector device="mag" name="fps" state="Idle" perm="rw">'

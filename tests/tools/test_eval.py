@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from blackbox import free_port
-from tools_support import CAMERA, libindi, tool
 
 from indifast.cli.toolkit.expression import parse_expression
 from indifast.cli.toolkit.failures import Status, ToolError
+from tests.support.blackbox import free_port
+from tests.tools.support import CAMERA, libindi, tool
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from pathlib import Path
 import pexpect
 import pytest
 from astropy.io import fits
-from blackbox import Child, free_port, python_environment, until
-from tools_support import CAMERA, MOUNT, libindi, tool
 
 from indifast.cli.toolkit.failures import Status
 from indifast.cli.tools.expose import _save
+from tests.support.blackbox import Child, free_port, python_environment, until
+from tests.tools.support import CAMERA, MOUNT, libindi, tool
 
 
 def test_a_picture(server: int, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from blackbox import free_port
-from tools_support import CAMERA, MOUNT, last_values, libindi, tool
 
 from indifast.cli.toolkit.failures import Status
+from tests.support.blackbox import free_port
+from tests.tools.support import CAMERA, MOUNT, last_values, libindi, tool
 
 
 def test_all_values_are_those_of_libindi(server: int) -> None:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from blackbox import python_environment
-from tools_support import answering, tool
+
+from tests.support.blackbox import python_environment
+from tests.tools.support import answering, tool
 
 HOSTILE = (
     '<defTextVector device="Mo\u00fcnt&#155;2J" name="T" label="l&#155;31m&#x202e;" group="g&#155;0m" state="Ok"'

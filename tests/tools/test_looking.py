@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from blackbox import LIMIT, Child, free_port, python_environment, until
-from tools_support import CAMERA, MOUNT, answering, libindi, tool
 
 from indifast.cli.toolkit.failures import Status
 from indifast.cli.tools.devices import interfaces
+from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
+from tests.tools.support import CAMERA, MOUNT, answering, libindi, tool
 
 
 def test_devices(server: int) -> None:

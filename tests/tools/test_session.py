@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-from blackbox import Child, free_port, python_environment
-from tools_support import answering
 
 from indifast.cli.toolkit.address import Address
 from indifast.cli.toolkit.failures import failure
 from indifast.cli.toolkit.session import Status, ToolError, connected, device_of, vector_of
 from indifast.client import IPyClient
+from tests.support.blackbox import Child, free_port, python_environment
+from tests.tools.support import answering
 
 NUMBER = (
     b'<defNumberVector device="Mount" name="RATE" state="Ok" perm="rw"><defNumber name="A" format="%g" min="0" max="9"'

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from blackbox import LIMIT, Child, free_port, python_environment, until
-from tools_support import CAMERA, MOUNT, libindi, tool
 
 from indifast.cli.toolkit.assignments import parse_assignment
 from indifast.cli.toolkit.failures import Status, ToolError
+from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
+from tests.tools.support import CAMERA, MOUNT, libindi, tool
 
 
 @pytest.mark.parametrize(

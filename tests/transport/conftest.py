@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from loops import LOOPS, run_on
+
+from tests.support.loops import LOOPS, run_on
 
 
 @pytest.fixture(params=LOOPS)

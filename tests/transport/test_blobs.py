@@ -14,7 +14,6 @@ from functools import partial
 from xml.etree.ElementTree import tostring
 
 import pytest
-from transport_support import no_fd_leak, open_fds, until
 
 from indifast._parser import Tokenizer
 from indifast.protocol.complaints import BURST, Complaints
@@ -23,6 +22,7 @@ from indifast.protocol.message import opened
 from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
+from tests.transport.support import no_fd_leak, open_fds, until
 
 GIB = 1 << 30
 SMALL = os.urandom(1000)

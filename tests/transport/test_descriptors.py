@@ -9,13 +9,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from transport_support import Told, open_fds
 
 from indifast._parser import Element
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import opened
 from indifast.transport import incoming, shm
 from indifast.transport.shm import DescriptorError
+from tests.transport.support import Told, open_fds
 
 START = "<setBLOBVector device='Cam' name='{}' state='Ok'>"
 ONE = "<oneBLOB name='{}' size='4' format='' attached='true'/>"

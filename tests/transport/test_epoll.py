@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from blackbox import LIMIT
 
 from indifast import IPyServer, new_event_loop
 from indifast.transport.epoll import EventLoop
+from tests.support.blackbox import LIMIT
 
 
 @pytest.fixture

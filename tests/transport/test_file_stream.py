@@ -11,10 +11,10 @@ import subprocess
 import sys
 
 import pytest
-from blackbox import LIMIT
-from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.transport.files import FileStream, private
+from tests.support.blackbox import LIMIT
+from tests.transport.support import Pieces, Recorder, no_fd_leak, until
 
 ECHO = """
 import asyncio, sys

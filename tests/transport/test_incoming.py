@@ -7,7 +7,6 @@ import os
 from base64 import b64encode
 
 import pytest
-from transport_support import Told, open_fds
 
 from indifast._parser import Element
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
@@ -15,6 +14,7 @@ from indifast.protocol.message import Routable, opened
 from indifast.transport import incoming, shm
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.shm import BlobTooLarge, DescriptorError
+from tests.transport.support import Told, open_fds
 
 SMALL = "<setTextVector device='Cam' name='{}' state='Ok'><oneText name='m'>x</oneText></setTextVector>"
 ATTACHED = (

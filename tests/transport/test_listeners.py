@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.transport.connect import listen_tcp, listen_unix, open_tcp, open_unix
+from tests.transport.support import Pieces, Recorder, no_fd_leak, until
 
 
 def test_localhost_is_both_families_on_one_port(run):

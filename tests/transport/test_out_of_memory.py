@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loops import LOOPS, on_every_loop, run_on
-from transport_support import Pieces, Recorder, until
 
 from indifast.client.connection import Connection
 from indifast.driver.streamlink import StreamLink
@@ -29,6 +27,8 @@ from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.transport.files import FileStream
 from indifast.transport.process import spawn
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream, read_buffer
+from tests.support.loops import LOOPS, on_every_loop, run_on
+from tests.transport.support import Pieces, Recorder, until
 
 MIB = 1 << 20
 

@@ -14,10 +14,10 @@ import time
 
 import psutil
 import pytest
-from transport_support import LIMIT, Pieces, Recorder, no_fd_leak, until
 
 from indifast.transport import process
 from indifast.transport.process import LONGEST_LINE, Child, spawn
+from tests.transport.support import LIMIT, Pieces, Recorder, no_fd_leak, until
 
 
 def python(code: str, lines: list[str] | None = None, **keywords) -> Child:

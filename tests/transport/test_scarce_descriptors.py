@@ -7,12 +7,12 @@ import socket
 from pathlib import Path
 
 import pytest
-import scarce
-from transport_support import open_fds
 
 from indifast.client.connection import Connection
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.transport.stream import SocketStream
+from tests.support import scarce
+from tests.transport.support import open_fds
 
 PROGRAM = """
 import asyncio, os

@@ -13,11 +13,11 @@ import threading
 import weakref
 
 import pytest
-from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.stream import MAX_FDS, SocketStream, read_buffer
+from tests.transport.support import Pieces, Recorder, no_fd_leak, until
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:

@@ -10,12 +10,12 @@ import ssl
 
 import pytest
 import trustme
-from blackbox import LIMIT
-from transport_support import Pieces, Recorder, no_fd_leak, until
 
 from indifast.protocol import complaints
 from indifast.transport import tls
 from indifast.transport.connect import listen_tcp, open_tcp
+from tests.support.blackbox import LIMIT
+from tests.transport.support import Pieces, Recorder, no_fd_leak, until
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_differences import DIFFERENCES, SHAPES
-from client_driving import Play, Scenario, play
+
+from tests.conformance.client.differences import DIFFERENCES, SHAPES
+from tests.conformance.client.driving import Play, Scenario, play
 
 NUMBERS = """<defNumberVector device="D" name="N" label="Numbers" group="G" state="Idle" perm="rw" timeout="5"
  timestamp="2024-01-02T03:04:05"><defNumber name="a" label="A" format="%5.2f" min="0" max="10" step="1">1</defNumber>

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from blackbox import free_port
-from client_driving import LIMIT, Play, play
+
+from tests.conformance.client.driving import LIMIT, Play, play
+from tests.support.blackbox import free_port
 
 CAMERA = "CCD Simulator"
 

@@ -1,6 +1,6 @@
 """Prints where indifast differs from the releases, and keeps what it does there: run it and read what it prints.
 
-INDIFAST_PEERS=... PYTHONPATH=src:tests python tests/conformance/driver/record.py
+    python -m tests.conformance.driver.record [PROGRAM...]
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-import sessions
-from differences import DIFFERENCES
+from tests.conformance.driver import sessions
+from tests.conformance.driver.differences import DIFFERENCES
 
 PEERS = Path(os.environ.get("INDIFAST_PEERS", ".venv-peers"))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from blackbox import PYTHON, Channel, Child, free_port, python_environment
+from tests.support.blackbox import PYTHON, Channel, Child, free_port, python_environment
 
 PROGRAMS = Path(__file__).parent / "programs"
 FIXED = "2024-01-02T03:04:05"

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import inputs
-from blackbox import PYTHON, Child, python_environment
-from runner import PROGRAMS, Record, Subject, run, run_all
+from tests.conformance.driver import inputs
+from tests.conformance.driver.runner import PROGRAMS, Record, Subject, run, run_all
+from tests.support.blackbox import PYTHON, Child, python_environment
 
 RELEASES = ("3.1.2", "2.2.0", "1.2.2")
 ENVIRONMENTS = {"3.1.2": "d31", "2.2.0": "d22", "1.2.2": "d12"}

@@ -3,7 +3,7 @@
 A step's outcome is what comes out on the wire byte for byte (timestamps of the moment aside), the events with all
 their values, results, exceptions and levels of log records. Where indifast differs from a release, `differences.py`
 names the reason; `ours.json` holds what indifast does in those steps, so that a declared difference can't change its
-nature unseen. `python tests/conformance/driver/record.py` writes that file anew after a look at what it prints.
+nature unseen. `python -m tests.conformance.driver.record` writes that file anew after a look at what it prints.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from differences import DIFFERENCES
-from sessions import KEPT, RELEASES, Case, compare, records_of
+
+from tests.conformance.driver.differences import DIFFERENCES
+from tests.conformance.driver.sessions import KEPT, RELEASES, Case, compare, records_of
 
 PROGRAMS = ("sends", "receives", "snoops", "enable", "api")
 

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from blackbox import LIMIT, PYTHON, Channel, Child, Hub, free_port, python_environment, until
+from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, Hub, free_port, python_environment, until
 
 PYTHON_SERVER = Path(__file__).parent / "python_server.py"
 

@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from cases import CASES
-from expected import ENDS, EXPECTED, PEERS
-from serverfield import Field, receivers
+
+from tests.conformance.server.cases import CASES
+from tests.conformance.server.expected import ENDS, EXPECTED, PEERS
+from tests.conformance.server.serverfield import Field, receivers
 
 WITHOUT_P = {
     "client commands the in-process driver": "w:<message device=P message=refused: a command for P, which is not here>",

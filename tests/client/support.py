@@ -14,9 +14,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from blackbox import LIMIT, free_port
-
 from indifast.client import IPyClient
+from tests.support.blackbox import LIMIT, free_port
 
 NUMBERS = (
     '<defNumberVector device="D" name="N" label="Numbers" group="G" state="Idle" perm="rw" timeout="5"'

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from blackbox import LIMIT
+from tests.support.blackbox import LIMIT
 
-PROBE = Path(__file__).with_name("client_probe.py")
+PROBE = Path(__file__).with_name("probe.py")
 STAMP = re.compile(r'timestamp="\d{4}-\d\d-\d\dT[^"]*"')
 
 

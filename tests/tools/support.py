@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from blackbox import python_environment
+from tests.support.blackbox import python_environment
 
 CAMERA = "CCD Simulator"
 MOUNT = "Telescope Simulator"

@@ -10,13 +10,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from blackbox import LIMIT
 from textual.pilot import Pilot
 
 from indifast import IPyDriver, IPyServer
 from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
+from tests.support.blackbox import LIMIT
 
 
 def screen_text(app: TermApp) -> str:

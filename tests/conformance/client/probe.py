@@ -1,6 +1,6 @@
 """Runs one client library and tells on stdout, line by line as JSON, all that a program can see of it.
 
-Started by the conformance tests with the interpreter of either library: `client_probe.py MODULE HOST PORT`. Commands
+Started by the conformance tests with the interpreter of either library: `probe.py MODULE HOST PORT`. Commands
 come as JSON lines on stdin: [method, arguments, keywords], a method of the client or one of the probe's own below.
 """
 

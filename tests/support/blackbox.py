@@ -22,7 +22,7 @@ from xml.etree import ElementTree as ET
 LIMIT = 60.0
 """Seconds after which a condition that is waited for counts as failed; the machine may be busy with something else."""
 
-SOURCES = Path(__file__).resolve().parent.parent / "src"
+SOURCES = Path(__file__).resolve().parents[2] / "src"
 
 
 _MARKUP = re.compile(

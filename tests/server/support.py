@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from blackbox import LIMIT
-
 from indifast._parser import Tokenizer
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
 from indifast.driver.propertymembers import BLOBMember, NumberMember
 from indifast.driver.propertyvectors import BLOBVector, NumberVector
 from indifast.server import IPyServer
+from tests.support.blackbox import LIMIT
 
 """Seconds for what should happen soon."""
 

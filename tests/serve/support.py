@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-from blackbox import LIMIT, free_port
 
 import indifast
 from indifast._parser import Tokenizer
+from tests.support.blackbox import LIMIT, free_port
 
 SOURCE = str(Path(indifast.__file__).parents[1])
 

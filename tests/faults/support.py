@@ -9,7 +9,7 @@ import signal
 import socket
 from pathlib import Path
 
-from blackbox import PYTHON, Channel, Child, python_environment
+from tests.support.blackbox import PYTHON, Channel, Child, python_environment
 
 HERE = Path(__file__).parent
 GET = b'<getProperties version="1.7"/>'

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from blackbox import Channel, Child, python_environment
-
 from indifast._parser import Element, Tokenizer
 from indifast.recording import Direction, Party, Recorder
 from indifast.transport.blobs import BlobContent, BlobMessage
+from tests.support.blackbox import Channel, Child, python_environment
 
 DEFINITION = (
     '<defNumberVector device="Dome" name="ANGLE" label="Angle" group="Main" state="Idle" perm="rw" timeout="60"'

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import uvloop
-from blackbox import LIMIT
 
 from indifast._parser import Element
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.transport.incoming import MessageReader
 from indifast.transport.shm import DescriptorError
 from indifast.transport.stream import Receiver, Stream
+from tests.support.blackbox import LIMIT
 
 
 class Recorder:
