@@ -1,4 +1,4 @@
-"""Sender of a driver's BLOBs: reads, compresses and encodes them in order, and only if somebody wants them."""
+"""Sender of a driver's BLOBs: reads, compresses and encodes them in order, and only if a client wants them."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class BLOBSender:
 
 
 async def _make_wanted_forms(message: BlobMessage, link: Link, device: str, name: str) -> None:
-    """Make every form that somebody wants, so that the user's buffers are no longer needed.
+    """Make every form that a client wants, so that the user's buffers are no longer needed.
 
     The demand may change while a form is being made, hence the loop.
     """
