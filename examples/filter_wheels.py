@@ -1,10 +1,10 @@
-"""Two filter wheels in one driver: devices that look after themselves.
+"""Two filter wheels in one driver: devices that handle their own events.
 
     python examples/filter_wheels.py --port 7624
     indi_setprop "Wheel 1.slot.B=On"
 
-With many devices of a kind the driver only hands events on; what a device does stands in a subclass of `Device`, which
-may have data of its own and coroutines in the background.
+With many devices of the same kind, the driver only passes events on. The behavior of a device belongs in a subclass of
+`Device`, which can have its own data and background coroutines.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Wheel(Device):
         if len(wanted) != 1:
             await event.vector.send_setVector(state="Alert", message="Choose one filter")
             return
-        # The move takes its time; the client is told at once that it has begun, and again when it is done.
+        # The move takes a while: tell the client at once that it has begun, and again when it is done.
         await event.vector.send_setVector(state="Busy")
         self.add_background(self.turn_to(wanted[0]))
 

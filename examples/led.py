@@ -3,8 +3,8 @@
     python examples/led.py --port 7624
     indi_setprop "Desk lamp.power.ON=On"
 
-One device with one switch vector. A client's command arrives as an event; the driver does what is asked, takes the new
-values over into its vector and sends the vector back, so that every client knows.
+There is one device with one switch vector. A client's command arrives as an event. The driver carries it out, stores
+the new values in its vector and sends the vector, so that every client knows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from indifast import Device, IPyDriver, IPyServer, SwitchMember, SwitchVector, n
 
 
 class Lamp:
-    """Stands for the hardware: a pin that is high or low."""
+    """Stands in for the hardware: a pin that is high or low."""
 
     def __init__(self) -> None:
         self.lit = False
@@ -28,7 +28,7 @@ class Lamp:
 
 class LampDriver(IPyDriver):
     async def rxevent(self, event: object) -> None:
-        # `match` is handy here: only switch commands for this vector, and only with the member we care for.
+        # `match` is handy here: it selects switch commands for this vector that contain the member we care about.
         match event:
             case newSwitchVector(devicename="Desk lamp", vectorname="power") if "ON" in event:
                 self.driverdata["lamp"].set(event["ON"] == "On")

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""A camera without hardware: takes pictures of a made-up sky, on command.
+"""A camera without hardware that takes pictures of a made-up sky on command.
 
-As a driver on its standard input and output, for any INDI server (`indiserver ./simulated_camera.py`, or
+To run it as a driver on standard input and output, for any INDI server (`indiserver ./simulated_camera.py`, or
 `IPyServer.add_exdriver`):
 
     python examples/simulated_camera.py
 
-With a server of its own, on port 7624 of this machine:
+To run it with its own server, on port 7624 of this machine:
 
     python examples/simulated_camera.py --serve
 
-Then `indi_setprop 'Simulated Camera.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.5'`, for example, takes a picture of half a
-second, and every client that has enabled the BLOBs of this device receives it as a FITS file.
+Then, for example, `indi_setprop 'Simulated Camera.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.5'` takes an exposure of half a
+second, and every client that has enabled BLOBs for this device receives it as a FITS file.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ WIDTH, HEIGHT = 1280, 1024
 
 
 class CameraDriver(IPyDriver):
-    """Answers commands in `rxevent`; the exposures themselves are made one after the other in `hardware`."""
+    """Handles commands in `rxevent`, and makes the exposures themselves, one after another, in `hardware`."""
 
     def __init__(self) -> None:
         self.sky = StarField(WIDTH, HEIGHT)
         self.wanted: asyncio.Queue[float] = asyncio.Queue()
         self.aborted = asyncio.Event()
 
-        # Names and members are the ones that INDI clients expect of a camera.
+        # INDI clients expect these names and members of a camera.
         self.info = NumberVector(
             name="CCD_INFO",
             label="Sensor",
@@ -87,12 +87,12 @@ class CameraDriver(IPyDriver):
         super().__init__(Device("Simulated Camera", [self.exposure, self.abort, self.image, self.info]))
 
     async def rxevent(self, event: object) -> None:
-        """A client has sent a command."""
+        """Handle a command from a client."""
         match event:
             case newNumberVector(vectorname="CCD_EXPOSURE"):
                 seconds = event.getfloatvalue("CCD_EXPOSURE_VALUE")
                 if not 0.001 <= seconds <= 3600:
-                    await self.exposure.send_setVector(state="Alert", message="An exposure takes 1 ms to an hour")
+                    await self.exposure.send_setVector(state="Alert", message="An exposure can take 1 ms to 1 hour")
                     return
                 self.exposure["CCD_EXPOSURE_VALUE"] = seconds
                 await self.exposure.send_setVector(state="Busy")
@@ -103,7 +103,7 @@ class CameraDriver(IPyDriver):
                 await self.abort.send_setVector(state="Ok")
 
     async def hardware(self) -> None:
-        """Runs as long as the driver: where a real one would talk to its camera."""
+        """Make exposures as long as the driver runs. A real driver would talk to its camera here."""
         while not self.stop:
             seconds = await self.wanted.get()
             try:
@@ -121,7 +121,7 @@ class CameraDriver(IPyDriver):
 async def main() -> None:
     parser = argparse.ArgumentParser(description="A camera without hardware.")
     parser.add_argument("--serve", action="store_true", help="run a server around the driver")
-    parser.add_argument("--port", type=int, default=7624, help="of that server (default: 7624)")
+    parser.add_argument("--port", type=int, default=7624, help="port of that server (default: 7624)")
     options = parser.parse_args()
 
     driver = CameraDriver()

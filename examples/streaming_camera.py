@@ -1,11 +1,11 @@
-"""A camera whose frames come from a thread, as camera libraries deliver them.
+"""A camera whose frames come from a thread, as they do with camera libraries.
 
     python examples/streaming_camera.py --port 7624
 
-The thread calls `send_threadsafe` for every frame. The call never waits for the network: when frames come faster than
-they leave, a newer one takes the place of the oldest that has not left yet. The buffer may be used again as soon as
-the call has returned. A client that wants frames sends `<enableBLOB device="Video" name="stream">Also</enableBLOB>`;
-as long as nobody does, nothing is encoded.
+The thread calls `send_threadsafe` for every frame. The call never waits for the network: if frames arrive faster than
+they can be sent, each new one replaces the oldest frame that is still waiting. The buffer may be reused as soon as the
+call returns. A client that wants frames sends `<enableBLOB device="Video" name="stream">Also</enableBLOB>`; until one
+does, nothing is encoded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from indifast import BLOBMember, BLOBVector, Device, IPyDriver, IPyServer, Numbe
 
 
 class Sensor:
-    """Stands for a camera library: its own thread, one buffer that it fills again and again."""
+    """Stands in for a camera library: a thread that fills one buffer again and again."""
 
     def __init__(self, width: int, height: int, rate: float) -> None:
         self.buffer = np.zeros((height, width), dtype=np.uint16)

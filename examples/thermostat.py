@@ -1,10 +1,10 @@
-"""A thermometer with a heater: a driver that reports of its own accord.
+"""A thermometer with a heater: a driver that sends reports without being asked.
 
     python examples/thermostat.py --port 7624
     indi_getprop -t 5 "Thermostat.temperature.VALUE"
 
-`hardware()` runs as long as the driver does. It is the place for reading an instrument and sending what was read; a
-second coroutine, started with `add_background`, plays the instrument here.
+`hardware()` runs as long as the driver does. It is the place to read an instrument and send the readings. Here, a
+second coroutine, started with `add_background`, plays the part of the instrument.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ThermostatDriver(IPyDriver):
             temperature["VALUE"] = round(room.temperature, 2)
             await temperature.send_setVector(state="Ok")
             heater["HEATER"] = "Busy" if room.heating else "Idle"
-            # Nothing goes out while the heater stays as it is.
+            # Nothing is sent unless the heater has changed.
             await heater.send_setVector(allvalues=False)
             await asyncio.sleep(period)
 
@@ -81,6 +81,6 @@ async def main(port: int, period: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A thermometer with a heater.")
     parser.add_argument("--port", type=int, default=7624)
-    parser.add_argument("--period", type=float, default=10.0, help="seconds between two reports")
+    parser.add_argument("--period", type=float, default=10.0, help="seconds between reports")
     options = parser.parse_args()
     asyncio.run(main(options.port, options.period))

@@ -1,11 +1,11 @@
-"""A thermostat as drivers were written for indipydriver 1.2: everything here still works.
+"""A thermostat in the style of drivers for indipydriver 1.2: everything here still works.
 
     python examples/thermostat_old_style.py 7624
     indi_getprop -p 7624
 
-The old style: devices and tasks go into the constructor by name, `clientevent` hears the clients, definitions are sent
-by hand when somebody asks for them, numbers are texts, and the server takes a list of drivers. New programs are
-better off with the style of `thermostat.py`.
+In the old style, devices and tasks are keyword arguments of the constructor, `clientevent` handles events from clients,
+the program itself sends definitions when a client asks for them, numbers are strings, and the server takes a list of
+drivers. New programs should use the style of `thermostat.py`.
 """
 
 import asyncio

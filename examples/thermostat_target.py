@@ -1,11 +1,11 @@
-"""A thermostat whose target a client sets: numbers from the network, and what to do with bad ones.
+"""A thermostat with a target set by clients: numbers from the network, and what to do with bad ones.
 
     python examples/thermostat_target.py --port 7624
     indi_setprop -n "Thermostat.target.VALUE=18.5"
 
-A number arrives as the text that the client sent, in one of the forms that the protocol knows (`18.5`, `18:30`,
-`18 30 0`): what is not a number has been refused before. `getfloatvalue` reads it; whether the value makes sense is for
-the driver to say.
+A number arrives as the text that the client sent, in one of the forms that the protocol allows (`18.5`, `18:30`,
+`18 30 0`); anything that is not a number has already been refused. `getfloatvalue` converts the text; whether the value
+makes sense is for the driver to decide.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ThermostatDriver(IPyDriver):
 
     async def aim_at(self, vector: NumberVector, value: float) -> None:
         if not LOWEST <= value <= HIGHEST:
-            await vector.send_setVector(state="Alert", message=f"The target must lie between {LOWEST} and {HIGHEST}")
+            await vector.send_setVector(state="Alert", message=f"The target must be between {LOWEST} and {HIGHEST}")
             return
         self.driverdata["target"] = value
         vector["VALUE"] = value
@@ -69,8 +69,8 @@ async def main(port: int, period: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="A thermostat whose target a client sets.")
+    parser = argparse.ArgumentParser(description="A thermostat with a target set by clients.")
     parser.add_argument("--port", type=int, default=7624)
-    parser.add_argument("--period", type=float, default=10.0, help="seconds between two reports")
+    parser.add_argument("--period", type=float, default=10.0, help="seconds between reports")
     options = parser.parse_args()
     asyncio.run(main(options.port, options.period))

@@ -3,8 +3,8 @@
     python examples/window.py --port 7624
     indi_getprop -t 5 "Window.sash.*"
 
-The window driver knows nothing of the thermostat but its name on the network: the two could as well run on different
-computers (`server.add_remote(host=…, port=…)` instead of the second driver).
+The window driver knows nothing about the thermostat except its name on the network: the two could just as well run on
+different computers (with `server.add_remote(host=…, port=…)` instead of the second driver).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLOSE_BELOW = 14.7
 
 class WindowDriver(IPyDriver):
     async def hardware(self) -> None:
-        # Asks for the vector, and asks again whenever nothing was heard of it for so many seconds.
+        # Ask for the vector, and ask again whenever it has been silent for `timeout` seconds.
         self.snoop(devicename="Thermostat", vectorname="temperature", timeout=30)
 
     async def snoopevent(self, event: object) -> None:
@@ -71,6 +71,6 @@ async def main(port: int, period: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A window that opens when it gets warm.")
     parser.add_argument("--port", type=int, default=7624)
-    parser.add_argument("--period", type=float, default=10.0, help="seconds between two reports of the thermostat")
+    parser.add_argument("--period", type=float, default=10.0, help="seconds between reports of the thermostat")
     options = parser.parse_args()
     asyncio.run(main(options.port, options.period))

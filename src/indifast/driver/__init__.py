@@ -1,1 +1,1 @@
-"""The driver library: devices made of property vectors, and what becomes of commands for them."""
+"""Driver library: devices made of property vectors, and the handling of commands sent to them."""

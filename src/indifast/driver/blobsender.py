@@ -1,4 +1,4 @@
-"""How BLOBs leave a driver: read, compressed and encoded only if somebody wants them, in order."""
+"""Sender of a driver's BLOBs: reads, compresses and encodes them in order, and only if a client wants them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("indifast.driver.propertyvectors")
 
 COMPRESSION_LEVEL = 4
-"""zlib level for `.z` content, the one that libindi streams with: higher ones cost far more time than they save."""
+"""zlib level for `.z` content. libindi uses it for streams; higher levels cost far more time than they save."""
 
 _T = TypeVar("_T")
 
 
 class BLOBSender:
-    """Sends the contents of one vector, one message after the other."""
+    """Sends the contents of one vector, one message after another."""
 
     def __init__(self, where: Callable[[], str]) -> None:
-        """`where` is the vector's name in messages."""
+        """Use `where` to name the vector in log messages."""
         self._where = where
         self._turn = asyncio.Lock()
 
@@ -40,9 +40,9 @@ class BLOBSender:
         contents: Sequence[tuple[BLOBMember, Any]],
         compress: bool | None,
     ) -> None:
-        """Send one setBLOBVector; returns when the values are no longer read and the fastest reader keeps up.
+        """Send one setBLOBVector; return when the values are no longer read and the fastest reader keeps up.
 
-        Nothing is read or encoded when nobody wants it. Without any readable member the message goes out empty.
+        Nothing is read or encoded if nobody wants it. If no member can be read, the message is sent without members.
         """
         device, name = attributes["device"], attributes["name"]
         assert device is not None
@@ -52,7 +52,7 @@ class BLOBSender:
             if link is None or not any(link.demand(device, name)):
                 if link is not None:
                     port.count("blobs_not_wanted")
-                await asyncio.sleep(0)  # a loop that does nothing but send must not keep those out who might want it
+                await asyncio.sleep(0)  # a loop that does nothing but send must not shut out clients that may want it
                 return
             loaded = [await self._load(member, value, compress) for member, value in contents]
             present = [content for content in loaded if content is not None]
@@ -62,15 +62,15 @@ class BLOBSender:
             from indifast.transport.blobs import BlobMessage
 
             message = BlobMessage.from_members("setBLOBVector", attributes, present)
-            port.send(message)  # its beginning may leave while the rest is encoded
+            port.send(message)  # its beginning may be written while the rest is being encoded
             try:
-                await _take_over(message, link, device, name)
+                await _make_wanted_forms(message, link, device, name)
             finally:
                 message.release()
             await link.paced(device, name)
 
     async def _load(self, member: BLOBMember, value: Any, compress: bool | None) -> BlobContent | None:
-        """The content to send for a member, None when it can't be read."""
+        """Return the content to send for a member; None if it can't be read."""
         from indifast.transport.blobs import BlobContent
 
         try:
@@ -90,10 +90,10 @@ class BLOBSender:
         return BlobContent(member.name, form, data, size)
 
 
-async def _take_over(message: BlobMessage, link: Link, device: str, name: str) -> None:
-    """Make every form that somebody wants, so that the user's buffers are needed no longer.
+async def _make_wanted_forms(message: BlobMessage, link: Link, device: str, name: str) -> None:
+    """Make every form that a client wants, so that the user's buffers are no longer needed.
 
-    Who wants what may change while a form is being made, hence the loop.
+    The demand may change while a form is being made, hence the loop.
     """
     while True:
         demand = link.demand(device, name)
@@ -101,13 +101,13 @@ async def _take_over(message: BlobMessage, link: Link, device: str, name: str) -
         missing = [attached for attached in wanted if not message.whole(attached)]
         if not missing:
             return
-        await _made(message, missing[0])
+        await _make_form(message, missing[0])
 
 
-async def _made(message: BlobMessage, attached: bool) -> None:
+async def _make_form(message: BlobMessage, attached: bool) -> None:
     made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     message.when_ready(attached, partial(_resolve, made))
-    await _to_its_end(made)
+    await _until_done(made)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -116,11 +116,11 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 async def _in_thread(function: Callable[[], _T]) -> _T:
-    return await _to_its_end(asyncio.get_running_loop().run_in_executor(None, function))
+    return await _until_done(asyncio.get_running_loop().run_in_executor(None, function))
 
 
-async def _to_its_end(job: asyncio.Future[_T]) -> _T:
-    """Wait for what a thread does. A cancelled send waits as well: until then the thread reads the user's buffer."""
+async def _until_done(job: asyncio.Future[_T]) -> _T:
+    """Wait for the work of a thread, even when cancelled: until it is done, the thread reads the user's buffer."""
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:

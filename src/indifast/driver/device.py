@@ -1,4 +1,4 @@
-"""A device: a named group of property vectors."""
+"""`Device`: a named group of property vectors."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ logger = logging.getLogger("indifast.driver.ipydriver")
 
 
 class Device(UserDict[str, Any]):
-    """A mapping of vector name to vector.
+    """Mapping of vector name to vector.
 
     Args:
-        devicename: ASCII.
-        properties: the vectors; of two with the same name the later one stays.
-        devicedata: anything else, kept in the attribute `devicedata`.
-
-    Attributes:
-        propertyvectors: vector name to vector, as a dictionary.
-        enable: while False, nothing of this device is sent but its deletion, and nothing is received.
-        driver: set when the device becomes part of a driver.
+        devicename: The name, in ASCII.
+        properties: The vectors; if two have the same name, the later one is kept.
+        devicedata: Any other keyword arguments, kept in the attribute `devicedata`.
 
     Raises:
-        ValueError: the name is not ASCII.
+        ValueError: The name is not ASCII.
+
+    Attributes:
+        propertyvectors: Dictionary of vector name to vector.
+        enable: While False, the device receives nothing and sends nothing but its deletion.
+        driver: The driver; set when the device becomes part of one.
     """
 
     def __init__(self, devicename: str, properties: Iterable[PropertyVector], **devicedata: Any) -> None:
         super().__init__()
         self.propertyvectors: dict[str, PropertyVector] = self.data
         if not devicename.isascii():
-            raise ValueError(f"the device name {devicename!r} should be ASCII")
+            raise ValueError(f"the device name {devicename!r} must be ASCII")
         self.devicename = devicename
         self.devicedata = devicedata
         self.enable = True
@@ -53,33 +53,37 @@ class Device(UserDict[str, Any]):
             self.data[vector.name] = vector
 
     def __setitem__(self, vectorname: str, vector: object = None) -> NoReturn:
-        raise TypeError("the vectors of a device are given when it is made")
+        raise TypeError("vectors can't be added to a device: pass them to its constructor")
 
     def properties(self) -> list[PropertyVector]:
-        """The vectors."""
+        """Return a list of the vectors."""
         return list(self.data.values())
 
     @property
     def stop(self) -> bool:
-        """The driver has been told to stop."""
+        """Whether the driver has been told to stop."""
         return self._stop
 
     def shutdown(self) -> None:
-        """Note that the driver stops: `stop` becomes True here and in the vectors."""
+        """Note that the driver is stopping: set `stop` of the device and its vectors."""
         self._stop = True
         for vector in self.data.values():
             vector.shutdown()
 
     @staticmethod
     def indi_number_to_float(value: object) -> float:
-        """The float that a number text stands for; TypeError when it stands for none."""
+        """Convert the text of an INDI number to a float.
+
+        Raises:
+            TypeError: The value is not a number.
+        """
         return getfloat(value)
 
     def add_background(self, coro: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine with the driver: from its start on, or from now when it runs already.
+        """Run a coroutine with the driver: from its start, or from now if it is already running.
 
         Raises:
-            TypeError: not a coroutine.
+            TypeError: `coro` is not a coroutine.
         """
         what = f"a background coroutine of {self.devicename}"
         check_coroutine(coro)
@@ -89,39 +93,49 @@ class Device(UserDict[str, Any]):
             self.driver._vectorport.add(coro, what)
 
     async def send_device_message(self, message: str = "", timestamp: datetime | None = None) -> None:
-        """Send a message about this device to the users of clients."""
+        """Send a message about this device, for the users of clients.
+
+        Args:
+            message: The text.
+            timestamp: UTC, aware or naive; None means now.
+        """
         stamp = sendable_stamp(timestamp, f"the message of {self.devicename}")
         if stamp is not None and self.enable:
             await port_of(self).transmit(wire.message(message or None, stamp, self.devicename))
 
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
-        """Tell clients that the device is gone, and disable it."""
+        """Tell clients that the device is gone, and disable it.
+
+        Args:
+            message: The reason, for the users of clients.
+            timestamp: UTC, aware or naive; None means now.
+        """
         stamp = sendable_stamp(timestamp, f"the deletion of {self.devicename}")
         if stamp is not None:
             deletion = wire.del_property(self.devicename, None, stamp, message or None)
             await port_of(self).transmit(deletion)
             self.enable = False
 
-    # hooks for subclasses, called by nobody but the user's driver
+    # -- Hooks for subclasses, called only by the user's driver
 
     async def devhardware(self, *args: Any, **kwargs: Any) -> None:
-        """Meant to be called by the driver's `hardware`."""
+        """Control the hardware of this device. Meant to be called by the driver's `hardware`."""
 
     async def devrxevent(self, event: Any, *args: Any, **kwargs: Any) -> None:
-        """Meant to be called by the driver's `rxevent`."""
+        """Handle an event for this device. Meant to be called by the driver's `rxevent`."""
 
     async def devclientevent(self, event: Any, *args: Any, **kwargs: Any) -> None:
-        """Meant to be called by the driver's `clientevent`."""
+        """Handle an event for this device. Meant to be called by the driver's `clientevent`."""
 
     async def devsnoopevent(self, event: Any, *args: Any, **kwargs: Any) -> None:
-        """Meant to be called by the driver's `snoopevent`."""
+        """Handle an event from another driver. Meant to be called by the driver's `snoopevent`."""
 
 
-# What the rest of the package does with a device: not by methods, whose names programs may want for their own.
+# What the rest of the package does with a device. These are not methods, to leave the names to user programs.
 
 
 def attach(device: Device, driver: OwningDriver) -> None:
-    """The device has become part of a driver, and its vectors with it."""
+    """Make a device and its vectors part of a driver."""
     device.driver = driver
     for vector in device.data.values():
         vector.driver = driver
@@ -131,21 +145,25 @@ def attach(device: Device, driver: OwningDriver) -> None:
 
 
 def begin(device: Device) -> None:
-    """The driver runs: `stop` becomes False in the device and its vectors."""
+    """Note that the driver is running: clear `stop` of the device and its vectors."""
     device._stop = False
     for vector in device.data.values():
         vector._stop = False
 
 
 def port_of(device: Device) -> Port:
-    """Where the messages of a device leave; TypeError while it has no driver."""
+    """Return the port through which a device sends its messages.
+
+    Raises:
+        TypeError: The device has no driver yet.
+    """
     if device.driver is None:
         raise TypeError(f"the device {device.devicename} is not part of a driver")
     return device.driver._vectorport
 
 
 def sendable_stamp(timestamp: datetime | None, what: str) -> str | None:
-    """A time as it is sent; None, and a line in the log, when it is not in UTC."""
+    """Return a timestamp as it is sent; if it is not a UTC time, log that `what` is not sent and return None."""
     try:
         return timestamp_text(timestamp)
     except (TypeError, ValueError) as error:
@@ -154,6 +172,6 @@ def sendable_stamp(timestamp: datetime | None, what: str) -> str | None:
 
 
 def check_coroutine(coro: object) -> None:
-    """TypeError for anything but a coroutine object."""
+    """Raise TypeError unless `coro` is a coroutine object."""
     if not isinstance(coro, Coroutine):
-        raise TypeError(f"a coroutine is needed, what an async function returns when it is called, not {coro!r}")
+        raise TypeError(f"expected a coroutine (the result of calling an async function), not {coro!r}")

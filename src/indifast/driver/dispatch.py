@@ -1,4 +1,4 @@
-"""From received messages to events: which vector is meant, in which order user code hears of it."""
+"""Dispatcher of received messages: turns them into events and passes those to user code in order."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("indifast.driver.ipydriver")
 
 WAITING = 256
-"""Events that may wait for user code before no more messages are taken in."""
+"""Events that may wait for user code; no more messages are taken in beyond that."""
 WAITING_BYTES = 64 << 20
-"""Bytes of the messages behind these events."""
+"""Bytes of messages whose events may wait for user code."""
 LARGE = 256 << 10
-"""Messages from this many bytes on are read, from files as well, and decoded in a thread."""
+"""Size in bytes from which messages, including those in files, are read and decoded in a thread."""
 
 _Job = tuple[Callable[[], Any], Callable[[Any], Awaitable[None]], int, str]
 
 
 class UserCode(Protocol):
-    """The driver, as far as it says who is told what; see `IPyDriver`."""
+    """What the dispatcher needs of a driver; see `IPyDriver`."""
 
     debug_enable: bool
     auto_send_def: bool
@@ -50,21 +50,23 @@ class UserCode(Protocol):
 
     @property
     def data(self) -> Mapping[str, Device]:
-        """The devices by name."""
+        """Devices by name."""
         ...
 
     async def rxevent(self, event: Any) -> None:
-        """Told of commands."""
+        """Handle an event from a client."""
         ...
 
     async def snoopevent(self, event: Any) -> None:
-        """Told of what other drivers say."""
+        """Handle an event from another driver."""
         ...
 
 
 class Dispatcher:
-    """Turns messages into events and brings them to user code: one at a time for a vector, in order of arrival; side
-    by side for different vectors. Snoop events are one such sequence of their own.
+    """Turns messages into events and passes them to user code.
+
+    Events for the same vector are passed on one at a time, in order of arrival; events for different vectors are
+    handled concurrently. All snoop events together are handled like those of one vector.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Dispatcher:
         send: Callable[[Routable], None],
         heard: Callable[[Key], None],
     ) -> None:
-        """`send` sends to clients, `heard` is told which vector of another driver has been heard of."""
+        """Use `send` to send to clients; call `heard` with each snooped vector that a message is about."""
         self._driver = driver
         self._tasks = tasks
         self._refusals = refusals
@@ -90,16 +92,16 @@ class Dispatcher:
         self._room: asyncio.Event | None = None
 
     def clear(self) -> None:
-        """Forget what waits: the driver has stopped."""
+        """Forget all waiting events: the driver has stopped."""
         self._queues.clear()
         self._waiting = self._bytes = 0
         self._room = None
 
     async def dispatch(self, message: Routable) -> None:
-        """Handle one received message. Waits only while too many events wait for user code."""
+        """Handle one received message. Waits only while too many events are waiting for user code."""
         element = message.element()
         if self._driver.debug_enable and logger.isEnabledFor(logging.DEBUG):
-            logger.debug("RX:: %s", _shown(element))
+            logger.debug("RX:: %s", _log_text(element))
         tag = element.tag
         if tag == "getProperties":
             await self._get_properties(element)
@@ -113,14 +115,14 @@ class Dispatcher:
             await self._changed()
 
     async def idle(self, within: float) -> None:
-        """Wait until user code has been told everything, but not for ever."""
+        """Wait until user code has handled all events, for at most `within` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 while self._waiting and self._faults.fatal is None:
                     await self._changed()
 
     async def _changed(self) -> None:
-        """Wait until less waits for user code than now."""
+        """Wait until one of the waiting events is done."""
         if self._room is None:
             self._room = asyncio.Event()
         await self._room.wait()
@@ -130,18 +132,18 @@ class Dispatcher:
             text = "getProperties for %s refused: version %s instead of 1.7"
             self._refusals.refuse("version", text, element.device or "all devices", element.attrs.get("version"))
             return
-        for vector in list(self._meant(element)):
+        for vector in list(self._targets(element)):
             if not self._driver.auto_send_def:
                 self._post(vector, events.getProperties, element, 0)
                 continue
             try:
                 await vector.send_defVector()
             except Exception as error:
-                what = f"the definition of {vector.vectortype} {vector.devicename}.{vector.name}"
+                what = f"sending the definition of {vector.vectortype} {vector.devicename}.{vector.name}"
                 self._faults.report(error, what, vector.devicename)
 
-    def _meant(self, element: Element) -> Iterator[PropertyVector]:
-        """The enabled vectors that a getProperties or enableBLOB is about."""
+    def _targets(self, element: Element) -> Iterator[PropertyVector]:
+        """Yield the enabled vectors that a getProperties or enableBLOB is about."""
         devices = self._driver.data
         devicename, name = selected(element)
         if devicename is not None:
@@ -160,7 +162,7 @@ class Dispatcher:
             yield from (vector for vector in vectors if vector.enable)
 
     def _own(self, element: Element) -> PropertyVector | None:
-        """The enabled vector of this driver that an element names."""
+        """Return the enabled vector of this driver that an element names, if there is one."""
         devicename, name = element.device, element.name
         if devicename is None or name is None:
             return None
@@ -176,7 +178,7 @@ class Dispatcher:
             return
         where = f"{element.device}.{element.name}"
         if element.tag != f"new{vector.kind}Vector":
-            text = "%s for %s refused: that is a %s"
+            text = "%s for %s refused: the vector is a %s"
             self._refusals.refuse((element.tag, where), text, element.tag, where, vector.vectortype)
         elif getattr(vector, "perm", None) == "ro":
             self._refusals.refuse(("ro", where), "%s for %s refused: it is read-only", element.tag, where)
@@ -184,8 +186,8 @@ class Dispatcher:
             self._post(vector, events.NEW_EVENTS[element.tag], element, message.size, message)
 
     def _enable_blob(self, element: Element) -> None:
-        """Only a driver that serves its one client itself hears of this."""
-        for vector in self._meant(element):
+        """Post an enableBLOB. Only a driver that serves its one client without a server receives any."""
+        for vector in self._targets(element):
             if vector.kind == "BLOB":
                 self._post(vector, events.enableBLOB, element, 0)
 
@@ -194,7 +196,7 @@ class Dispatcher:
         device = speaker(element) if element.tag == "message" else element.device
         name = element.name
         if device in driver.data:
-            text = "%s for %s refused: this device is the driver's own"
+            text = "%s for %s refused: it is one of this driver's own devices"
             self._refusals.refuse(("own", device, element.tag), text, element.tag, device)
             return
         if device is None and element.tag in DEF_VECTORS:
@@ -238,12 +240,12 @@ class Dispatcher:
         self._tasks.start(self._work(key, queue), what)
 
     async def _work(self, key: Hashable, queue: deque[_Job]) -> None:
-        """Bring the events of one queue to user code until there are no more."""
+        """Pass the events of one queue to user code until there are no more."""
         try:
             while queue and self._faults.fatal is None:
                 await self._next(key, queue)
         finally:
-            while queue:  # this task was cancelled: by the driver's end, or by user code that runs in it
+            while queue:  # this task was cancelled, by the end of the driver or by user code that runs in it
                 self._done(queue)
             if self._queues.get(key) is queue:
                 del self._queues[key]
@@ -263,7 +265,7 @@ class Dispatcher:
             self._done(queue)
 
     def _done(self, queue: deque[_Job]) -> None:
-        """The first event of a queue waits no longer."""
+        """Remove the first event of a queue: it is done."""
         self._waiting -= 1
         self._bytes -= queue.popleft()[2]
         if self._room is not None:
@@ -271,7 +273,7 @@ class Dispatcher:
             self._room = None
 
     async def _build(self, key: Hashable, build: Callable[[], Any], size: int, what: str) -> Any:
-        """The event, decoded off the event loop if it is large; None when the message makes no event."""
+        """Return the event, decoded in a thread if it is large; None if the message is refused."""
         try:
             event = build() if size < LARGE else await asyncio.get_running_loop().run_in_executor(None, build)
         except events.EventException as error:
@@ -286,7 +288,7 @@ class Dispatcher:
 
 
 def _opened(build: Callable[[Any], Any], message: Routable) -> Any:
-    """The event of a message whose content is in files."""
+    """Return the event for a message whose content is in files."""
     try:
         root = opened(message)
     except (OSError, ValueError, MemoryError) as error:
@@ -294,8 +296,8 @@ def _opened(build: Callable[[Any], Any], message: Routable) -> Any:
     return build(root)
 
 
-def _shown(element: Element) -> str:
-    """The XML of a received element, for the log; BLOB content is left out."""
+def _log_text(element: Element) -> str:
+    """Return the XML of a received element for the log, without BLOB content."""
     from xml.etree.ElementTree import tostring
 
     from indifast.protocol.etree import to_tree

@@ -1,6 +1,6 @@
-"""What user code is told: commands from clients (`rxevent`), news of other drivers' devices (`snoopevent`).
+"""Events for user code: commands from clients (`rxevent`) and messages of other drivers (`snoopevent`).
 
-An event that can't be made of a message raises `EventException`: that message is refused.
+Constructing an event raises `EventException` if the message is invalid; the message is then refused.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _complaints = Complaints(logging.getLogger(__name__))
 
 
 class EventException(Exception):
-    """A message does not say what it should."""
+    """Raised for a message that is not valid."""
 
 
 class NumberException(EventException):
-    """A command asks for what is not a number. Whoever sent it is told: people enter such things."""
+    """Raised for a command with a value that is not a number. Its sender is told, as people type such values."""
 
 
 _Read = TypeVar("_Read")
 
 
 def _take(read: Callable[..., _Read], *arguments: Any) -> _Read:
-    """What a function of `protocol.vectors` reads, with errors in the words of this module."""
+    """Call a function of `protocol.vectors`, turning its errors into exceptions of this module."""
     try:
         return read(*arguments)
     except vectors.NumberError as error:
@@ -52,19 +52,23 @@ def _take(read: Callable[..., _Read], *arguments: Any) -> _Read:
 
 
 class _ReadOnly(UserDict[str, Any]):
-    """A mapping that user code only reads."""
+    """Mapping that user code can't change."""
 
     def __setitem__(self, key: object, item: object = None) -> NoReturn:
         raise TypeError("the values of an event can't be set")
 
 
 class _Numbers:
-    """Number values as floats."""
+    """Access to number values as floats."""
 
     data: dict[str, str]
 
     def getfloatvalue(self, membername: str) -> float:
-        """A value as a float, nan where a definition gives none that can be read; KeyError for an unknown member."""
+        """Return a value as a float; nan if a definition has no readable value.
+
+        Raises:
+            KeyError: The event has no such member.
+        """
         if membername not in self.data:
             raise KeyError(f"the event has no member {membername!r}")
         number = read_number(self.data[membername])
@@ -72,26 +76,27 @@ class _Numbers:
 
 
 class _BLOBs:
-    """BLOB content without a copy. The mapping gives it as bytes."""
+    """Access to BLOB content without copying it. The mapping has it as bytes."""
 
     data: dict[str, bytes]
     sizeformat: dict[str, tuple[int, str]]
 
     def buffer(self, membername: str) -> memoryview:
-        """The content of a member, in the memory it was decoded into."""
+        """Return a member's content, in the memory that it was decoded into."""
         return memoryview(self.data[membername])
 
     def array(
         self, membername: str, dtype: DTypeLike = "u1", shape: Sequence[int] | None = None
     ) -> np.ndarray[Any, Any]:
-        """The content of a member as a read-only NumPy array over the same memory.
+        """Return a member's content as a read-only NumPy array over the same memory.
 
         Args:
-            dtype: of the elements, with byte order where it matters (`">i2"` for FITS).
-            shape: rows first; None: one dimension.
+            membername: The name of the member.
+            dtype: The type of the elements, with the byte order where it matters (`">i2"` for FITS).
+            shape: The shape, rows first; None for one dimension.
 
         Raises:
-            ValueError: the content has another size.
+            ValueError: The size of the content does not match.
         """
         import numpy
 
@@ -99,16 +104,18 @@ class _BLOBs:
         return array if shape is None else array.reshape(shape)
 
 
-# commands from clients
+# -- Commands from clients
 
 
 class Event(Received):
-    """A message for one vector of this driver.
+    """Message for one vector of this driver.
 
     Attributes:
-        devicename, vectorname, vector: which vector; `vector` is the object.
-        timestamp: when it was sent, UTC; None when that can't be read.
-        root: the message as an ElementTree element.
+        devicename: The name of the device.
+        vectorname: The name of the vector.
+        vector: The vector itself.
+        timestamp: When the message was sent, in UTC; None if its timestamp can't be read.
+        root: The message as an ElementTree element.
     """
 
     def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
@@ -120,7 +127,7 @@ class Event(Received):
 
 
 class getProperties(Event):
-    """A client asks for the definition of the vector."""
+    """Request from a client for the definition of the vector."""
 
     def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         super().__init__(devicename, vectorname, vector, root)
@@ -128,17 +135,17 @@ class getProperties(Event):
 
 
 class enableBLOB(Event):
-    """A client says whether it wants BLOBs: `value` is `Never`, `Also` or `Only`."""
+    """BLOB policy that a client has set for the vector: `value` is `Never`, `Also` or `Only`."""
 
     def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         super().__init__(devicename, vectorname, vector, root)
         self.value = (root.text or "").strip()
         if self.value not in BLOB_POLICIES:
-            raise EventException(f"enableBLOB with {self.value!r}")
+            raise EventException(f"enableBLOB with the value {self.value!r}")
 
 
 class newVector(Event, _ReadOnly):
-    """New values for members, by name; not every member of the vector needs to be among them."""
+    """Command: maps member names to new values. It need not include all members of the vector."""
 
     def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         UserDict.__init__(self)
@@ -152,30 +159,35 @@ class newVector(Event, _ReadOnly):
 
 
 class newSwitchVector(newVector):
-    """Member name to `On` or `Off`."""
+    """Mapping of member name to `On` or `Off`."""
 
     _kind = "Switch"
 
 
 class newTextVector(newVector):
-    """Member name to text, as it was sent."""
+    """Mapping of member name to text, as it was sent."""
 
     _kind = "Text"
 
 
 class newNumberVector(_Numbers, newVector):
-    """Member name to the text of a number, stripped but not converted: decimal, scientific or sexagesimal, finite."""
+    """Mapping of member name to the stripped text of a finite number: decimal, scientific or sexagesimal."""
 
     _kind = "Number"
 
     def getformattedvalue(self, membername: str) -> str:
-        """A value as the format of the vector's member shows it; raises as getfloatvalue does."""
+        """Return a value as the format of the vector's member shows it.
+
+        Raises:
+            KeyError: The event has no such member.
+            TypeError: The format can't show the number.
+        """
         text: str = self.vector.data[membername].format_number(self.getfloatvalue(membername))
         return text
 
 
 class newBLOBVector(_BLOBs, newVector):
-    """Member name to bytes; `sizeformat` maps the names to (size, format), the attributes."""
+    """Mapping of member name to bytes; `sizeformat` maps the names to the attributes (size, format)."""
 
     def __init__(self, devicename: str, vectorname: str, vector: PropertyVector, root: vectors.Source) -> None:
         self.sizeformat = {}
@@ -185,31 +197,32 @@ class newBLOBVector(_BLOBs, newVector):
         contents = _take(vectors.sent_blobs, root, vector.data)
         for blob in contents.values():
             if blob.format is None:
-                text = "newBLOBVector for %s.%s: a member without format"
+                text = "newBLOBVector for %s.%s: a member has no format"
                 _complaints.say(logging.WARNING, time.monotonic(), text, self.devicename, self.vectorname)
         return _kept(contents, self.sizeformat)
 
 
 def _kept(contents: dict[str, vectors.Blob], sizeformat: dict[str, tuple[int, str]]) -> dict[str, bytes]:
-    """The contents by member; size and format of each go into `sizeformat`."""
+    """Return the contents by member; put the size and format of each into `sizeformat`."""
     sizeformat.update({name: (blob.size, blob.format or "") for name, blob in contents.items()})
     return {name: blob.data for name, blob in contents.items()}
 
 
-# news of other drivers' devices
+# -- Messages of other drivers
 
 
 class SnoopEvent(Received):
-    """Something that another driver has said.
+    """Message of another driver.
 
     Attributes:
-        devicename, vectorname: which one is meant, None where none is.
-        timestamp: when it was sent, UTC; None when that can't be read.
-        root: the message as an ElementTree element.
+        devicename: The device that the message is about, if any.
+        vectorname: The vector that the message is about, if any.
+        timestamp: When the message was sent, in UTC; None if its timestamp can't be read.
+        root: The message as an ElementTree element.
     """
 
     _faults: Sequence[str] = ()
-    """What was left out or replaced."""
+    """What was left out or replaced, in sentences."""
 
     def __init__(self, root: vectors.Source) -> None:
         self._element = root
@@ -220,7 +233,7 @@ class SnoopEvent(Received):
 
 
 class Message(SnoopEvent):
-    """`message`, from a device or from the system (then `devicename` is None)."""
+    """`message` from a device or, if `devicename` is None, from the system."""
 
     def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
@@ -229,7 +242,7 @@ class Message(SnoopEvent):
 
 
 class delProperty(SnoopEvent):
-    """A property is gone, or the whole device when `vectorname` is None. With an empty name nothing is gone."""
+    """Deletion of a property, or of the whole device if `vectorname` is None. An empty name deletes nothing."""
 
     def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)
@@ -253,7 +266,7 @@ class _SnoopVector(SnoopEvent):
 
 
 class defVector(Defined, _SnoopVector):
-    """A definition. What is missing or can't be read in it has a default, see `protocol.vectors`."""
+    """Definition. Whatever is missing or can't be read has a default, see `protocol.vectors`."""
 
     _shape = Shape(
         labels_itself=True,
@@ -269,11 +282,11 @@ class defVector(Defined, _SnoopVector):
         self._keep(self._define(definition))
 
     def _keep(self, values: dict[str, Any]) -> None:
-        """Keep the values, if this is a mapping."""
+        """Keep the values if this event is a mapping."""
 
 
 class _Values(defVector, _ReadOnly):
-    """Member name to value."""
+    """Definition that maps member name to value."""
 
     def __init__(self, root: vectors.Source) -> None:
         UserDict.__init__(self)
@@ -284,31 +297,31 @@ class _Values(defVector, _ReadOnly):
 
 
 class defSwitchVector(_Values):
-    """Member name to `On` or `Off`; `rule`."""
+    """Mapping of member name to `On` or `Off`, with the attribute `rule`."""
 
 
 class defTextVector(_Values):
-    """Member name to text, None for an empty one."""
+    """Mapping of member name to text; None for an empty text."""
 
 
 class defNumberVector(_Numbers, _Values):
-    """Member name to the text of a number; `memberlabels` to (label, format, min, max, step)."""
+    """Mapping of member name to the text of a number; `memberlabels` has (label, format, min, max, step) by name."""
 
 
 class defLightVector(_Values):
-    """Member name to a state word."""
+    """Mapping of member name to a state: `Idle`, `Ok`, `Busy` or `Alert`."""
 
 
 class defBLOBVector(defVector):
-    """No mapping: a definition has no content."""
+    """Definition of a BLOB vector. It is not a mapping, as definitions have no content."""
 
 
 class setVector(_SnoopVector, _ReadOnly):
-    """An update: member name to value, empty when only the state has changed. What can't be read is left out.
+    """Update: maps member name to value. Empty if only the state has changed; unreadable values are left out.
 
     Attributes:
-        state: None when none was sent.
-        message: for people.
+        state: The new state; None if none was sent.
+        message: A message for people; may be empty.
     """
 
     def __init__(self, root: vectors.Source) -> None:
@@ -323,23 +336,23 @@ class setVector(_SnoopVector, _ReadOnly):
 
 
 class setSwitchVector(setVector):
-    """Member name to `On` or `Off`."""
+    """Mapping of member name to `On` or `Off`."""
 
 
 class setTextVector(setVector):
-    """Member name to text, as it was sent."""
+    """Mapping of member name to text, as it was sent."""
 
 
 class setNumberVector(_Numbers, setVector):
-    """Member name to the text of a number, stripped."""
+    """Mapping of member name to the stripped text of a number."""
 
 
 class setLightVector(setVector):
-    """Member name to a state word."""
+    """Mapping of member name to a state: `Idle`, `Ok`, `Busy` or `Alert`."""
 
 
 class setBLOBVector(_BLOBs, setVector):
-    """Member name to bytes; `sizeformat` maps the names to (size, format). A member without content is left out."""
+    """Mapping of member name to bytes; `sizeformat` maps the names to (size, format). Empty members are left out."""
 
     def __init__(self, root: vectors.Source) -> None:
         super().__init__(root)

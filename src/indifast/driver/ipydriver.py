@@ -1,4 +1,4 @@
-"""The driver: some devices, and what a user's program does with them."""
+"""`IPyDriver`: a set of devices and the program that controls them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class Devices(Mapping[str, Device]):
-    """The devices of a driver, both as a mapping (`driver.devices["Camera"]`) and as a call (`driver.devices()`)."""
+    """Mapping of a driver's devices (`driver.devices["Camera"]`) that returns them as a list when called."""
 
     def __init__(self, data: dict[str, Device]) -> None:
         self._data = data
@@ -45,27 +45,30 @@ class Devices(Mapping[str, Device]):
 
 
 class IPyDriver(UserDict[str, Device]):
-    """A mapping of device name to device. Usually subclassed, with `rxevent` and `hardware` of one's own.
+    """Mapping of device name to device, usually subclassed to override `rxevent` and `hardware`.
 
-    It runs in one of three ways: `await driver.asyncrun()` on stdin and stdout, as INDI servers start it;
+    A driver runs in one of three ways: `await driver.asyncrun()` on stdin and stdout, as INDI servers start drivers;
     `IPyServer(driver)`; or `driver.listen(host, port)` and `await driver.asyncrun()`, for one client at a time.
 
     Args:
-        devices: `Device` objects; also accepted as one list, or as the keyword `devices`.
-        tasks: coroutines to run with the driver (keyword, if they are coroutines).
-        driverdata: anything else, kept in the attribute `driverdata`.
-
-    Attributes:
-        devices: `driver.devices()` is a list of the devices, `driver.devices[name]` one of them.
-        auto_send_def: True: getProperties is answered with the definitions. False: `rxevent` is told instead.
-        debug_enable: log what is sent and received, at level DEBUG.
-        stopped: an asyncio.Event, set when the driver has stopped.
-        shutdownrequested: an asyncio.Event, set by `shutdown`.
-        snoopall, snoopdevices, snoopvectors: what of other drivers' devices is listened to; snoopvectors maps (device
-            name, vector name) to None, or to [time-out, time of the last request or event].
+        devices: `Device` objects; they may also be passed as one list, or as the keyword argument `devices`.
+        tasks: A list, tuple or set of coroutines to run with the driver, as a keyword argument. Any other value goes to
+            `driverdata`.
+        driverdata: Any other keyword arguments, kept in the attribute `driverdata`.
 
     Raises:
-        ValueError: two devices have the same name.
+        ValueError: Two devices have the same name.
+
+    Attributes:
+        devices: `driver.devices()` is a list of the devices, `driver.devices[name]` is one of them.
+        auto_send_def: If True, getProperties is answered with the definitions; if False, it is passed to `rxevent`.
+        debug_enable: Whether to log sent and received messages at level DEBUG.
+        stopped: An asyncio.Event that is set when the driver has stopped.
+        shutdownrequested: An asyncio.Event that is set by `shutdown`.
+        snoopall: Whether the driver snoops on all other drivers.
+        snoopdevices: Names of the devices that the driver snoops on.
+        snoopvectors: Vectors that the driver snoops on: maps (device name, vector name) to None, or to [timeout, time
+            of the last request or event].
     """
 
     def __init__(self, *devices: Device, **driverdata: Any) -> None:
@@ -83,7 +86,7 @@ class IPyDriver(UserDict[str, Device]):
         self._vectorport: VectorPort = self._runtime
         for device in found:
             if device.devicename in self.data:
-                raise ValueError(f"two devices of this driver have the name {device.devicename}")
+                raise ValueError(f"two devices of this driver are named {device.devicename}")
             self.data[device.devicename] = device
             attach(device, self)
         for coro in tasks:
@@ -91,38 +94,50 @@ class IPyDriver(UserDict[str, Device]):
         self.auto_send_def = not self._has_clientevent()
 
     def __setitem__(self, devicename: str, device: object = None) -> NoReturn:
-        raise TypeError("the devices of a driver are given when it is made")
+        raise TypeError("devices can't be added to a driver: pass them to its constructor")
 
     @staticmethod
     def indi_number_to_float(value: object) -> float:
-        """The float that a number text stands for; TypeError when it stands for none."""
+        """Convert the text of an INDI number to a float.
+
+        Raises:
+            TypeError: The value is not a number.
+        """
         return getfloat(value)
 
-    # hooks for subclasses
+    # -- Hooks for subclasses
 
     async def hardware(self) -> None:
-        """Started once with the driver; may run as long as `stop` is False, or return."""
+        """Control the hardware. Started once with the driver, it may run until `stop` is True or return earlier."""
 
     async def rxevent(self, event: Any) -> None:
-        """Told of each command of a client: one at a time for each vector."""
+        """Handle an event from a client. Events for the same vector arrive one at a time."""
         if self._has_clientevent():
             await self.clientevent(event)  # type: ignore[attr-defined]
 
     async def snoopevent(self, event: Any) -> None:
-        """Told of what other drivers say, as far as this one listens to it: one at a time."""
+        """Handle an event from another driver that this driver snoops on. Events arrive one at a time."""
 
     def _has_clientevent(self) -> bool:
-        """`clientevent` is what older programs have in place of `rxevent`; they answer getProperties themselves."""
+        """Return whether this is an older program: one with `clientevent` instead of `rxevent`.
+
+        Such programs answer getProperties themselves.
+        """
         return hasattr(self, "clientevent") and type(self).rxevent is IPyDriver.rxevent
 
-    # running
+    # -- Running
 
     def listen(self, host: str = "localhost", port: int = 7624) -> None:
-        """Serve clients on this port, one at a time, when `asyncrun` is called. Port 0 takes a free one.
+        """Serve clients on this port, one at a time, once `asyncrun` is called.
+
+        Args:
+            host: The name or address to listen on.
+            port: The port to listen on; 0 picks a free one, see `listening_port`.
 
         Raises:
-            RuntimeError: the driver belongs to a server, or listens already.
-            TypeError, ValueError: the port is no int, or not from 0 to 65535.
+            RuntimeError: The driver belongs to a server, or is already set to listen.
+            TypeError: The port is not an int.
+            ValueError: The port is not between 0 and 65535.
         """
         from indifast.driver.portlink import PortLink
         from indifast.transport.sockets import check_port
@@ -132,23 +147,23 @@ class IPyDriver(UserDict[str, Device]):
 
     @property
     def listening_port(self) -> int | None:
-        """The port that is listened on, once the driver runs; None when it does not listen."""
+        """Port that the running driver listens on; None if it does not listen."""
         return getattr(self._runtime.link, "port", None)
 
     async def asyncrun(self, *, grace: float = GRACE) -> None:
-        """Run the driver until it is shut down, or until nobody is at the other end of its stdin.
+        """Run the driver until it is shut down, or until its stdin is closed.
 
-        Returns at once if it was shut down before its first run.
+        Returns at once if the driver was shut down before its first run.
 
-        An exception in user code ends a driver that runs by itself, and is raised here; under a server it is logged,
-        and the driver goes on.
+        An exception in user code ends a driver that runs without a server, and is raised here; under a server, the
+        exception is logged and the driver goes on.
 
         Args:
-            grace: seconds that `hardware` and other coroutines have after shutdown, before they are cancelled.
+            grace: Seconds that `hardware` and other coroutines have after a shutdown before they are cancelled.
 
         Raises:
-            OSError: the port can't be had.
-            RuntimeError: the driver is running already.
+            OSError: The driver can't listen on its port.
+            RuntimeError: The driver is already running.
         """
         if self._runtime.served_by is None:
             from indifast.driver.streamlink import open_stdio_link
@@ -157,10 +172,10 @@ class IPyDriver(UserDict[str, Device]):
         await self._runtime.run_until_end(grace)
 
     async def __aenter__(self) -> Self:
-        """Run in the background, until the block ends."""
+        """Run the driver in the background until the block ends."""
         runtime = self._runtime
         runtime.prepare()
-        runtime.up = asyncio.Event()  # of this event loop: the driver may have run in another one before
+        runtime.up = asyncio.Event()  # an earlier run may have used another event loop
         runtime.main = asyncio.create_task(self.asyncrun())
         up = asyncio.create_task(runtime.up.wait())
         await asyncio.wait((runtime.main, up), return_when=asyncio.FIRST_COMPLETED)
@@ -176,12 +191,12 @@ class IPyDriver(UserDict[str, Device]):
 
     @property
     def stop(self) -> bool:
-        """The driver has been told to stop."""
+        """Whether the driver has been told to stop."""
         return self._runtime.stopping
 
     @property
     def _stop(self) -> bool:
-        """`stop`, by the name that older programs use."""
+        """`stop`, under the name that older programs use."""
         return self._runtime.stopping
 
     @_stop.setter
@@ -189,15 +204,15 @@ class IPyDriver(UserDict[str, Device]):
         self._runtime.stopping = value
 
     def shutdown(self) -> None:
-        """Stop the driver. `asyncrun` returns after at most its grace time."""
+        """Stop the driver: `asyncrun` returns within its grace time."""
         self._runtime.note_stop()
         self._runtime.end()
 
     def add_background(self, coro: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine with the driver: from its start on, or from now when it runs already.
+        """Run a coroutine with the driver: from its start, or from now if it is already running.
 
         Raises:
-            TypeError: not a coroutine.
+            TypeError: `coro` is not a coroutine.
         """
         self._add_background(coro, "a background coroutine")
 
@@ -206,38 +221,47 @@ class IPyDriver(UserDict[str, Device]):
         self._runtime.add(coro, what)
 
     def stats(self) -> dict[str, int]:
-        """Counters since the driver was made: what was refused, left out, replaced, not wanted or sent to nobody, and
-        faults.
+        """Return the driver's counters by name.
+
+        They count what was refused, left out, replaced, not wanted or sent without a link, and faults of user code,
+        since the driver was created.
         """
         return dict(self._runtime.counters)
 
-    # sending
+    # -- Sending
 
     async def send(self, xmldata: TreeElement) -> None:
-        """Send an element of `xml.etree.ElementTree` as it is; BLOBs in it go to those who want them.
+        """Send an element of `xml.etree.ElementTree` as it is; BLOBs in it go to the clients that want them.
 
         Raises:
-            ValueError: it is no INDI message, or no base64 stands in place of BLOB content.
+            ValueError: The element is not an INDI message, or the content of a BLOB is not base64.
         """
         await self._runtime.transmit(_message(wire.tree(xmldata).encode()))
 
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
-        """Send a message that belongs to no device to the users of clients."""
+        """Send a message that belongs to no device, for the users of clients.
+
+        Args:
+            message: The text.
+            timestamp: UTC, aware or naive; None means now.
+        """
         stamp = sendable_stamp(timestamp, "the message")
         if stamp is not None:
             await self._runtime.transmit(wire.message(message or None, stamp))
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
-        """Ask other drivers for their definitions, and listen to them from now on: to all, a device, or a vector.
+        """Ask other drivers for their definitions, and snoop on them from now on.
 
-        An empty name is none, as it is on the wire.
+        Args:
+            devicename: The device to snoop on; None or empty, as on the wire, for all devices.
+            vectorname: The vector to snoop on; None or empty for all vectors of the device.
         """
         devicename, vectorname = devicename or None, vectorname or None
         if devicename is None:
             await self._runtime.transmit(wire.get_properties())
             self.snoopall = True
         elif devicename in self.data:
-            logger.error("the driver can't snoop on %s, which is its own device", devicename)
+            logger.error("can't snoop on %s: it is one of this driver's own devices", devicename)
         else:
             await self._runtime.transmit(wire.get_properties(devicename, vectorname))
             if vectorname is None:
@@ -246,25 +270,27 @@ class IPyDriver(UserDict[str, Device]):
                 self.snoopvectors.setdefault((devicename, vectorname), None)
 
     def snoop(self, devicename: str, vectorname: str, timeout: int = 30) -> None:
-        """Listen to a vector of another driver, and ask for it again whenever it is silent for `timeout` seconds.
+        """Snoop on a vector of another driver.
 
         Args:
-            timeout: 5 or more.
+            devicename: The device of the other driver.
+            vectorname: The vector of that device.
+            timeout: Seconds of silence, at least 5, after which the driver asks for the vector again.
         """
         seconds = int(timeout)
         if seconds < 5:
-            logger.error("snooping on %s.%s: the time-out should be 5 seconds or more", devicename, vectorname)
+            logger.error("can't snoop on %s.%s: the timeout must be at least 5 seconds", devicename, vectorname)
         elif devicename in self.data:
-            logger.error("the driver can't snoop on %s, which is its own device", devicename)
+            logger.error("can't snoop on %s: it is one of this driver's own devices", devicename)
         else:
             self.snoopvectors[(devicename, vectorname)] = [seconds, time.time()]
             self._runtime.snoops.watch((devicename, vectorname))
 
 
 def _older_style(devices: tuple[Any, ...], driverdata: dict[str, Any]) -> tuple[list[Device], list[Any]]:
-    """The devices and tasks, wherever they were given: positionally, as lists, or as `devices=` and `tasks=`.
+    """Return the devices and tasks, whether passed one by one, as lists, or as `devices=` and `tasks=`.
 
-    The keywords are taken out of driverdata, but only if they hold devices and coroutines.
+    The keywords are removed from `driverdata`, but only if they hold devices and coroutines.
     """
     tasks: list[Any] = []
     found = list(devices)
@@ -282,13 +308,13 @@ def _older_style(devices: tuple[Any, ...], driverdata: dict[str, Any]) -> tuple[
 
 
 def _message(data: bytes) -> Routable:
-    """A message from what a program has written; with BLOBs in it, as if it had been received."""
+    """Make a message from XML that a program has written. If it has BLOBs, treat it like a received message."""
     from indifast._parser import Tokenizer
     from indifast.protocol.limits import unbounded
     from indifast.transport.blobs import routable
 
     elements = Tokenizer(relay=True, on_skip=None, **unbounded(len(data))).feed(data)
     if len(elements) != 1:
-        raise ValueError(f"this is no INDI message: {data[:200]!r}")
+        raise ValueError(f"not an INDI message: {data[:200]!r}")
     element = elements[0]
     return routable(element) if element.blob else Wire(element.tag, element.device, element.name, data)

@@ -1,4 +1,4 @@
-"""The thread in which the event loop of a driver runs, as other threads see it."""
+"""Access from other threads to the event loop of a running driver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LoopThread:
-    """Has the event loop do what other threads ask for, while the driver runs."""
+    """Runs what other threads ask for on the event loop, while the driver runs."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -22,53 +22,53 @@ class LoopThread:
         self._waited_for: set[Future[None]] = set()
 
     def begin(self) -> None:
-        """A run begins, on the event loop of this thread."""
+        """Note that a run begins on the event loop of this thread."""
         self._run = object()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
     def end(self) -> None:
-        """The run has ended; threads that wait for something wait no longer."""
+        """Note that the run has ended; release the threads that are waiting for the event loop."""
         self._loop = None
         for future in list(self._waited_for):
             future.cancel()
 
     @property
     def run(self) -> object | None:
-        """See `ThreadPort`."""
+        """Identity of the current run; None while the driver does not run. See `ThreadPort`."""
         return None if self._loop is None else self._run
 
     def elsewhere(self) -> bool:
-        """Whether the event loop runs in another thread than this one."""
+        """Return whether the event loop runs in a thread other than the current one."""
         return self._loop is not None and threading.get_ident() != self._thread
 
     def call(self, callback: Callable[[], object]) -> bool:
-        """See `ThreadPort`."""
+        """Have the event loop call `callback`. See `ThreadPort`."""
         loop = self._loop
         if loop is None:
             return False
         try:
             loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # the loop has been closed meanwhile
+        except RuntimeError:  # the loop has just been closed
             return False
         return True
 
     def wait_for(self, sending: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """See `ThreadPort`."""
+        """Have the event loop await a coroutine, and wait for its end. See `ThreadPort`."""
         loop = self._loop
         if loop is None:
             return False
         if not self.elsewhere():
-            raise RuntimeError("send_threadsafe(block=True) was called in the event loop's own thread")
+            raise RuntimeError("send_threadsafe(block=True) was called from the event loop's own thread")
         coro = sending()
         try:
             future = asyncio.run_coroutine_threadsafe(coro, loop)
-        except RuntimeError:  # the loop has been closed meanwhile
+        except RuntimeError:  # the loop has just been closed
             coro.close()
             return False
         self._waited_for.add(future)
         future.add_done_callback(self._waited_for.discard)
-        if self._loop is not loop:  # stopped before it could see that this thread waits
+        if self._loop is not loop:  # the run ended without knowing that this thread is waiting
             future.cancel()
         try:
             future.result()

@@ -1,4 +1,4 @@
-"""Where the messages of a driver leave: its link, as long as there is one."""
+"""Outlet for the messages of a driver: its link, as long as there is one."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ logger = logging.getLogger("indifast.driver.ipydriver")
 
 
 class Verbose(Protocol):
-    """Who decides whether messages are logged."""
+    """What the outlet needs of a driver: whether to log messages."""
 
     debug_enable: bool
 
 
 class Outlet:
-    """Sends on the link of a driver. What is sent while there is none, or after the driver was told to stop, is counted
-    and dropped.
+    """Sends messages on the link of a driver.
+
+    Messages sent while there is no link, or after the driver was told to stop, are counted and dropped.
     """
 
     def __init__(self, verbose: Verbose, counters: Counter[str]) -> None:
         self.link: Link | None = None
         self.stopping = False
-        """The driver has been told to stop."""
+        """Whether the driver has been told to stop."""
         self._verbose = verbose
         self._counters = counters
 
     def sending_link(self) -> Link | None:
-        """See `Port`."""
+        """Return the link; None, and counted, if there is none to send on. See `Port`."""
         link = self.link
         if link is None or link.closed or self.stopping:
             self._counters["sent_nowhere"] += 1
@@ -40,7 +41,7 @@ class Outlet:
         return link
 
     def send(self, message: Routable) -> None:
-        """See `Port`."""
+        """Send a message. See `Port`."""
         link = self.sending_link()
         if link is not None:
             link.send(message)
@@ -48,19 +49,19 @@ class Outlet:
                 _log_sent(message)
 
     async def transmit(self, message: Routable) -> None:
-        """See `Port`."""
+        """Send a message, and wait while the peer is far behind. See `Port`."""
         self.send(message)
         if self.link is not None:
             await self.link.not_full()
 
     def wanted(self, device: str, name: str) -> bool:
-        """See `ThreadPort`."""
+        """Return whether a client wants the content of a BLOB property. See `ThreadPort`."""
         link = self.link
         if link is None:
             return False
         try:
             return any(link.demand(device, name))
-        except RuntimeError:  # the event loop's thread was changing what is looked at
+        except RuntimeError:  # the event loop's thread changed the data while this thread read it
             return True
 
 

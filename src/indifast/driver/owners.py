@@ -1,7 +1,7 @@
-"""What a vector and a device show of those that they are part of.
+"""Protocols for the device of a vector, and for the driver of a device.
 
-`vector.device`, `vector.driver` and `device.driver` are the objects themselves, of whatever class the program has made
-them. These protocols are what type checkers know of them, so that vectors need not import devices, nor devices drivers.
+`vector.device`, `vector.driver` and `device.driver` are the objects themselves, of whatever class the program uses.
+Type checkers see them as these protocols, so that vectors need not import devices, nor devices drivers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class OwningDevice(Protocol):
-    """A `Device`, as its vectors see it."""
+    """`Device`, as its vectors see it."""
 
     devicename: str
     devicedata: dict[str, Any]
@@ -25,21 +25,21 @@ class OwningDevice(Protocol):
 
     @property
     def driver(self) -> OwningDriver | None:
-        """The driver; None while there is none."""
+        """Driver of the device; None while it has none."""
         ...
 
     @property
     def stop(self) -> bool:
-        """The driver has been told to stop."""
+        """Whether the driver has been told to stop."""
         ...
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """The vectors by name."""
+        """Vectors by name."""
         ...
 
     def properties(self) -> list[Any]:
-        """The vectors."""
+        """Return a list of the vectors."""
         ...
 
     def __getitem__(self, vectorname: str, /) -> Any: ...
@@ -51,28 +51,28 @@ class OwningDevice(Protocol):
     def __len__(self) -> int: ...
 
     def indi_number_to_float(self, value: object, /) -> float:
-        """See `Device.indi_number_to_float`."""
+        """Convert the text of an INDI number to a float. See `Device.indi_number_to_float`."""
         ...
 
     def shutdown(self) -> None:
-        """See `Device.shutdown`."""
+        """Note that the driver is stopping. See `Device.shutdown`."""
         ...
 
     def add_background(self, coro: Coroutine[Any, Any, Any]) -> None:
-        """See `Device.add_background`."""
+        """Run a coroutine with the driver. See `Device.add_background`."""
         ...
 
     async def send_device_message(self, message: str = "", timestamp: datetime | None = None) -> None:
-        """See `Device.send_device_message`."""
+        """Send a message about the device. See `Device.send_device_message`."""
         ...
 
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
-        """See `Device.send_delProperty`."""
+        """Tell clients that the device is gone. See `Device.send_delProperty`."""
         ...
 
 
 class OwningDriver(Protocol):
-    """An `IPyDriver`, as its devices and vectors see it."""
+    """`IPyDriver`, as its devices and vectors see it."""
 
     driverdata: dict[str, Any]
     auto_send_def: bool
@@ -83,17 +83,17 @@ class OwningDriver(Protocol):
 
     @property
     def _vectorport(self) -> VectorPort:
-        """Where the messages of its devices and vectors leave."""
+        """Port through which devices and vectors send their messages."""
         ...
 
     @property
     def stop(self) -> bool:
-        """The driver has been told to stop."""
+        """Whether the driver has been told to stop."""
         ...
 
     @property
     def data(self) -> Mapping[str, OwningDevice]:
-        """The devices by name."""
+        """Devices by name."""
         ...
 
     def __getitem__(self, devicename: str, /) -> OwningDevice: ...
@@ -106,37 +106,37 @@ class OwningDriver(Protocol):
 
     @property
     def listening_port(self) -> int | None:
-        """See `IPyDriver.listening_port`."""
+        """Port that the driver listens on, if any. See `IPyDriver.listening_port`."""
         ...
 
     def indi_number_to_float(self, value: object, /) -> float:
-        """See `IPyDriver.indi_number_to_float`."""
+        """Convert the text of an INDI number to a float. See `IPyDriver.indi_number_to_float`."""
         ...
 
     def shutdown(self) -> None:
-        """See `IPyDriver.shutdown`."""
+        """Stop the driver. See `IPyDriver.shutdown`."""
         ...
 
     def add_background(self, coro: Coroutine[Any, Any, Any]) -> None:
-        """See `IPyDriver.add_background`."""
+        """Run a coroutine with the driver. See `IPyDriver.add_background`."""
         ...
 
     def stats(self) -> dict[str, int]:
-        """See `IPyDriver.stats`."""
+        """Return the driver's counters. See `IPyDriver.stats`."""
         ...
 
     async def send(self, xmldata: TreeElement) -> None:
-        """See `IPyDriver.send`."""
+        """Send an element as it is. See `IPyDriver.send`."""
         ...
 
     async def send_message(self, message: str = "", timestamp: datetime | None = None) -> None:
-        """See `IPyDriver.send_message`."""
+        """Send a message that belongs to no device. See `IPyDriver.send_message`."""
         ...
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
-        """See `IPyDriver.send_getProperties`."""
+        """Ask other drivers for their definitions. See `IPyDriver.send_getProperties`."""
         ...
 
     def snoop(self, devicename: str, vectorname: str, timeout: int = 30) -> None:
-        """See `IPyDriver.snoop`."""
+        """Snoop on a vector of another driver. See `IPyDriver.snoop`."""
         ...

@@ -1,4 +1,4 @@
-"""What vectors and devices know of the driver that they are part of: a port through which messages leave."""
+"""Ports through which vectors and devices reach their driver."""
 
 from __future__ import annotations
 
@@ -11,55 +11,58 @@ if TYPE_CHECKING:
 
 
 class Port(Protocol):
-    """Where messages leave, and what runs with the driver. For the thread of the event loop."""
+    """Port for the event loop's thread: sends messages, and runs coroutines with the driver."""
 
     def send(self, message: Routable) -> None:
-        """Send one message; dropped and counted when the driver does not run or has been stopped."""
+        """Send one message. It is dropped and counted if the driver does not run or has been stopped."""
         ...
 
     async def transmit(self, message: Routable) -> None:
-        """`send`, and wait while the peer is far behind."""
+        """Send one message, and wait while the peer is far behind."""
         ...
 
     def sending_link(self) -> Link | None:
-        """The link; None, and counted, when what is sent now would go nowhere."""
+        """Return the link; None, and counted as in `send`, if there is none to send on."""
         ...
 
     def count(self, what: str) -> None:
-        """Count something that the driver's `stats` shows."""
+        """Increment a counter of the driver's `stats`."""
         ...
 
     def add(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
-        """Run a coroutine with the driver: now, or from its start on. `what` names it in messages."""
+        """Run a coroutine with the driver: now, or from its start. `what` names it in messages."""
         ...
 
 
 class ThreadPort(Protocol):
-    """What the updates of other threads need. `run`, `call`, `wait_for`, `wanted` and `count` are for any thread."""
+    """Port for updates from other threads, which may use `run`, `call`, `wait_for`, `wanted` and `count`."""
 
     @property
     def run(self) -> object | None:
-        """A new object for each run; None while the driver does not run."""
+        """Identity of the current run, a new object for each; None while the driver does not run."""
         ...
 
     def call(self, callback: Callable[[], None]) -> bool:
-        """Have the event loop call this; False if it no longer runs."""
+        """Have the event loop call `callback`. Return False if the loop no longer runs."""
         ...
 
     def wait_for(self, sending: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """Have the event loop await this, and wait for its end; False if it ends before. Raises what it raises.
+        """Have the event loop await a coroutine, wait for its end, and raise any error that it raises.
+
+        Returns:
+            False if the run ends first.
 
         Raises:
-            RuntimeError: this is the thread of the event loop.
+            RuntimeError: This is the thread of the event loop.
         """
         ...
 
     def wanted(self, device: str, name: str) -> bool:
-        """Whether a client wants the content of a BLOB property, as far as a thread can tell."""
+        """Return whether a client wants the content of a BLOB property, as far as a thread can tell."""
         ...
 
     def count(self, what: str) -> None:
-        """Count something that the driver's `stats` shows."""
+        """Increment a counter of the driver's `stats`."""
         ...
 
     def start(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
@@ -67,9 +70,9 @@ class ThreadPort(Protocol):
         ...
 
     def user_fault(self, error: Exception, what: str, devicename: str | None) -> None:
-        """User code has raised an exception."""
+        """Handle an exception in user code. See `UserFaults.report`."""
         ...
 
 
 class VectorPort(Port, ThreadPort, Protocol):
-    """Both: what a vector is given when it becomes part of a driver."""
+    """Both ports in one, for the vectors of a driver."""

@@ -1,4 +1,4 @@
-"""A driver's link to the clients of its own port, one at a time."""
+"""Link between a driver and the clients of its own port, one at a time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("indifast.driver.comms")
 
-_LINGER = 2.0  # seconds for which a client that says no more may still hear the answers
-_PARTING = 0.05  # seconds for the end of one client to be noticed before the next is turned away
+_LINGER = 2.0  # seconds during which a client that sends nothing more may still read answers
+_PARTING = 0.05  # seconds to wait for the end of one client before the next is turned away
 
 
 class PortLink(Link):
-    """A `Link` to whoever is connected: a second client is turned away, the next one served when the first has gone.
+    """`Link` to the connected client. Further clients are turned away until that one has gone.
 
-    Without a client, what the driver sends is dropped. Each client begins with BLOBs off.
+    Without a client, the driver's messages are dropped. Each client begins with BLOBs off.
     """
 
     def __init__(self, refuse: Refuse, limits: Limits) -> None:
@@ -47,7 +47,11 @@ class PortLink(Link):
 
     @classmethod
     async def open(cls, host: str, port: int, refuse: Refuse, limits: Limits = DEFAULT_LIMITS) -> Self:
-        """Listen. Raises OSError when the port can't be had."""
+        """Listen on a port.
+
+        Raises:
+            OSError: The port is not available.
+        """
         from indifast.transport.connect import listen_tcp
 
         link = cls(refuse, limits)
@@ -59,7 +63,7 @@ class PortLink(Link):
     def _accept(self, stream: Stream) -> None:
         if self._client is None or self._client.ended:
             self._serve(stream)
-        else:  # the one before may have gone already, with its end still to be read
+        else:  # the current client may be gone already, with the end of its stream still to be read
             asyncio.get_running_loop().call_later(_PARTING, self._serve, stream)
 
     def _serve(self, stream: Stream) -> None:
@@ -67,7 +71,7 @@ class PortLink(Link):
             self._client.close()
             self._lost(self._client)
         if self._client is not None or self.closed:
-            text = "connection from %s turned away: there is one already"
+            text = "connection from %s turned away: another client is connected"
             self._complaints.say(logging.INFO, time.monotonic(), text, stream.peername)
             stream.abort()
             return
@@ -82,22 +86,22 @@ class PortLink(Link):
             logger.info("connection from %s closed", client.peername)
             self._client = None
 
-    # for the driver
+    # -- For the driver
 
     def demand(self, device: str, name: str) -> Demand:
-        """What the client has enabled."""
+        """Return what the client wants, according to its enableBLOB settings."""
         client = self._client
         if client is None or not self._policies.content(device, name):
             return Demand(False, False)
         return client.demand(device, name)
 
     def send(self, message: Routable) -> None:
-        """See `Link.send`; what the client's enableBLOB excludes is dropped."""
+        """Send a message, unless the client's enableBLOB settings exclude it. See `Link.send`."""
         if self._client is not None and self._policies.passes(message):
             self._client.send(message)
 
     async def paced(self, device: str, name: str) -> None:
-        """See `Link.paced`."""
+        """Wait for the client to take a BLOB, for at most 100 ms. See `Link.paced`."""
         if self._client is not None:
             await self._client.paced(device, name)
 
@@ -107,7 +111,10 @@ class PortLink(Link):
             await self._client.not_full()
 
     def take(self) -> Routable | None:
-        """See `Link.take`. A client that says no more is let go: soon, or at once when there is a next one."""
+        """Return the next message, if there is one. See `Link.take`.
+
+        A client that sends nothing more is disconnected after a while, or as soon as the next one connects.
+        """
         client = self._client
         if client is None or client.ended:
             return None
@@ -120,13 +127,13 @@ class PortLink(Link):
         return message
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
-        """See `Link.on_receive`."""
+        """Call `callback` when there may be something to take. See `Link.on_receive`."""
         self._callback = callback
         if self._client is not None:
             self._client.on_receive(callback)
 
     def close(self) -> None:
-        """Listen no more, let the client go."""
+        """Stop listening, and disconnect the client."""
         self.closed = True
         if self._listener is not None:
             self._listener.close()
@@ -134,11 +141,11 @@ class PortLink(Link):
             self._client.close()
 
     async def wait_closed(self) -> None:
-        """Wait until what was queued for the client is written, or given up."""
+        """Wait until what was queued for the client has been written or given up."""
         if self._client is not None:
             await self._client.wait_closed()
 
-    # enableBLOB
+    # -- enableBLOB
 
     def _enable(self, element: Element) -> None:
         device, name = selected(element)

@@ -1,4 +1,4 @@
-"""The members of property vectors: each holds one value."""
+"""Members of property vectors: each holds one value."""
 
 from __future__ import annotations
 
@@ -22,36 +22,40 @@ _T = TypeVar("_T")
 
 
 class PropertyMember:
-    """What all members have in common.
-
-    Attributes:
-        name: ASCII, unique in its vector.
-        label: what a client shows; the name when none is given.
-        changed: the value differs from the one last sent.
+    """Base class of all members.
 
     Raises:
-        ValueError: the name is not ASCII.
+        ValueError: The name is not ASCII.
+
+    Attributes:
+        name: The name, in ASCII, unique in its vector.
+        label: The name that clients show; `name` by default.
+        changed: Whether the value differs from the one last sent.
     """
 
     kind: ClassVar[str]
 
     def __init__(self, name: str, label: str | None = None, membervalue: object = None) -> None:
         if not name.isascii():
-            raise ValueError(f"the member name {name!r} should be ASCII")
+            raise ValueError(f"the member name {name!r} must be ASCII")
         self.name = name
         self.label = label if label else name
         self.changed = True
         self._membervalue: Any = membervalue
 
     def checkvalue(self, value: _T, allowed: Sequence[object]) -> _T:
-        """The value, if it is among those allowed; ValueError otherwise."""
+        """Return the value if it is allowed.
+
+        Raises:
+            ValueError: The value is not one of those allowed.
+        """
         if value not in allowed:
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
         return value
 
     @property
     def membervalue(self) -> Any:
-        """The value. A wrong one raises ValueError."""
+        """Value of the member. Setting an invalid one raises ValueError."""
         return self._membervalue
 
     @membervalue.setter
@@ -64,15 +68,15 @@ class PropertyMember:
             self._membervalue = value
 
     def _key(self) -> tuple[Hashable, ...]:
-        """Everything that the definition of this member says: as long as it is equal, so is the definition."""
+        """Return everything that the definition depends on: equal keys mean equal definitions."""
         return (self.name, self.label, self._membervalue)
 
     def _definition(self) -> str:
-        """The member as it stands in a def… vector."""
+        """Return the XML of the member in a def…Vector."""
         return wire.define(self.kind, self.name, self.label, self._membervalue)
 
     def _one(self) -> str:
-        """The member as it stands in a set… vector."""
+        """Return the XML of the member in a set…Vector."""
         return wire.one(self.kind, self.name, self._membervalue)
 
 
@@ -83,7 +87,7 @@ def _tree(xml: str) -> TreeElement:
 
 
 class SwitchMember(PropertyMember):
-    """A switch, `On` or `Off`. The first value is not checked."""
+    """Switch: `On` or `Off`. The initial value is not checked."""
 
     kind = "Switch"
 
@@ -94,16 +98,16 @@ class SwitchMember(PropertyMember):
         super()._store(self.checkvalue(value, SWITCH_STATES))
 
     def defswitch(self) -> TreeElement:
-        """The defSwitch element."""
+        """Return the defSwitch element."""
         return _tree(self._definition())
 
     def oneswitch(self) -> TreeElement:
-        """The oneSwitch element."""
+        """Return the oneSwitch element."""
         return _tree(self._one())
 
 
 class LightMember(PropertyMember):
-    """A light: `Idle`, `Ok`, `Busy` or `Alert`. The first value is not checked."""
+    """Light: `Idle`, `Ok`, `Busy` or `Alert`. The initial value is not checked."""
 
     kind = "Light"
 
@@ -114,16 +118,16 @@ class LightMember(PropertyMember):
         super()._store(self.checkvalue(value, STATES))
 
     def deflight(self) -> TreeElement:
-        """The defLight element."""
+        """Return the defLight element."""
         return _tree(self._definition())
 
     def onelight(self) -> TreeElement:
-        """The oneLight element."""
+        """Return the oneLight element."""
         return _tree(self._one())
 
 
 class TextMember(PropertyMember):
-    """A text. None stands for an empty one; a value of another type fails when it is sent."""
+    """Text. None stands for an empty text; sending a value of any other type raises TypeError."""
 
     kind = "Text"
 
@@ -140,23 +144,23 @@ class TextMember(PropertyMember):
 
     def _check(self) -> None:
         if not (self._membervalue is None or isinstance(self._membervalue, str)):
-            raise TypeError(f"the text member {self.name} holds {self._membervalue!r}, which is no text")
+            raise TypeError(f"the text member {self.name} holds {self._membervalue!r}, which is not a string")
 
     def deftext(self) -> TreeElement:
-        """The defText element."""
+        """Return the defText element."""
         return _tree(self._definition())
 
     def onetext(self) -> TreeElement:
-        """The oneText element."""
+        """Return the oneText element."""
         return _tree(self._one())
 
 
 class NumberMember(PropertyMember):
-    """A number, kept as text: a str stands as it is, anything else is converted with `str`.
+    """Number, kept as text: a str is kept as it is, any other value is converted with `str`.
 
     Attributes:
-        format: printf format for one number, or `%<w>.<f>m` for sexagesimal display; none stands for `%g`.
-        min, max, step: text, as sent in the definition; equal min and max mean no limits, and none stands for 0.
+        format: A printf format for one number, or `%<w>.<f>m` for sexagesimal display; empty means `%g`.
+        min, max, step: Text, as sent in the definition; empty means 0. Equal `min` and `max` mean no limits.
     """
 
     kind = "Number"
@@ -181,15 +185,27 @@ class NumberMember(PropertyMember):
         super()._store(_number_text(value))
 
     def getfloatvalue(self) -> float:
-        """The value as a float; TypeError when it is not the text of a number."""
+        """Return the value as a float.
+
+        Raises:
+            TypeError: The value is not a number.
+        """
         return getfloat(self._membervalue)
 
     def getformattedvalue(self) -> str:
-        """The value as its format shows it; TypeError when it is not the text of a number, or not for this format."""
+        """Return the value as the format shows it.
+
+        Raises:
+            TypeError: The value is not a number, or the format can't show it.
+        """
         return self.format_number(self.getfloatvalue())
 
     def format_number(self, value: float) -> str:
-        """A number as the format of this member shows it; TypeError if that can't show it."""
+        """Return a number as the format of this member shows it.
+
+        Raises:
+            TypeError: The format can't show the number.
+        """
         text = formatted(value, self.format or DEFAULT_FORMAT)
         if text is None:
             raise TypeError(f"the number format {self.format!r} of {self.name} can't show {value!r}")
@@ -207,11 +223,11 @@ class NumberMember(PropertyMember):
         return wire.one("Number", self.name, plain_decimal(self._membervalue))
 
     def defnumber(self) -> TreeElement:
-        """The defNumber element."""
+        """Return the defNumber element."""
         return _tree(self._definition())
 
     def onenumber(self) -> TreeElement:
-        """The oneNumber element."""
+        """Return the oneNumber element."""
         return _tree(self._one())
 
 
@@ -220,16 +236,18 @@ def _number_text(value: object) -> str:
 
 
 class BLOBMember(PropertyMember):
-    """Binary data: any object with a buffer (bytes, bytearray, memoryview, mmap, a NumPy array), a path (str or
+    """Binary data.
+
+    The value is any object with a buffer (bytes, bytearray, memoryview, mmap, a NumPy array), the path (str or
     `pathlib.Path`) of a file to read, or an open binary file, which is read from its start and stays open.
 
-    Attributes:
-        blobsize: what the `size` attribute says; 0: the size of what is sent, before compression.
-        blobformat: the `format` attribute; empty: the suffixes of the path, if the value is one.
-        compress: send the content compressed with zlib, `.z` added to the format.
-
     Raises:
-        ValueError: blobsize is not an int.
+        ValueError: `blobsize` is not an int.
+
+    Attributes:
+        blobsize: The `size` attribute to send; 0 stands for the size of the content before compression.
+        blobformat: The `format` attribute to send; if empty and the value is a path, the suffixes of the path are sent.
+        compress: Whether to compress the content with zlib and add `.z` to the format.
     """
 
     kind = "BLOB"
@@ -246,7 +264,7 @@ class BLOBMember(PropertyMember):
     ) -> None:
         super().__init__(name, label, membervalue)
         if not isinstance(blobsize, int):
-            raise ValueError(f"the blobsize of member {name} should be an int, not {blobsize!r}")
+            raise ValueError(f"the blobsize of member {name} must be an int, not {blobsize!r}")
         self.blobsize = blobsize
         self.blobformat = blobformat
         self.compress = compress
@@ -259,7 +277,11 @@ class BLOBMember(PropertyMember):
 
     @staticmethod
     def getbytes(value: object) -> bytes:
-        """The content of a BLOB value; ValueError when it is empty, can't be read or is not bytes."""
+        """Read the content of a BLOB value.
+
+        Raises:
+            ValueError: The content is empty, can't be read or is not bytes.
+        """
         return bytes(read_content(value))
 
     def _key(self) -> tuple[Hashable, ...]:
@@ -269,7 +291,7 @@ class BLOBMember(PropertyMember):
         return wire.define("BLOB", self.name, self.label, None)
 
     def format_of(self, value: object) -> str:
-        """The `format` attribute for a value: `blobformat`, else the suffixes of a path, else nothing."""
+        """Return the `format` attribute for a value: `blobformat`, else the suffixes of a path, else empty."""
         if self.blobformat:
             return self.blobformat
         if isinstance(value, str | os.PathLike):
@@ -279,11 +301,11 @@ class BLOBMember(PropertyMember):
         return ""
 
     def defblob(self) -> TreeElement:
-        """The defBLOB element."""
+        """Return the defBLOB element."""
         return _tree(self._definition())
 
     def oneblob(self, value: object = None) -> TreeElement:
-        """The oneBLOB element with this value, or the present one."""
+        """Return the oneBLOB element with this value, or with the current one if `value` is None."""
         from xml.etree.ElementTree import Element as TreeElement
 
         from indifast._base64 import encode
@@ -311,21 +333,23 @@ def _is_empty(value: Any) -> bool:
 
 
 def _as_array(value: Any) -> np.ndarray[Any, Any] | None:
-    """The value, if it is a NumPy array; ValueError if that holds Python objects."""
+    """Return the value if it is a NumPy array, otherwise None. Raises ValueError if it holds Python objects."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, numpy.ndarray):
         return None
     if value.dtype.hasobject:
-        raise ValueError("an array of Python objects is no binary data")
+        raise ValueError("an array of Python objects is not binary data")
     array: np.ndarray[Any, Any] = value
     return array
 
 
 def buffer_of(value: Any) -> memoryview | None:
-    """The memory of an object that has some, as a flat run of bytes; None for an object without.
+    """Return the buffer of an object as a flat run of bytes; None if the object has no buffer.
 
-    The memory is the object's own, copied only where its parts don't follow one another. ValueError for an array of
-    Python objects.
+    The object's own memory is returned; it is only copied if it is not contiguous or memoryview can't cast it.
+
+    Raises:
+        ValueError: The object is an array of Python objects.
     """
     if (array := _as_array(value)) is not None:
         import numpy
@@ -345,10 +369,10 @@ def buffer_of(value: Any) -> memoryview | None:
 
 
 def read_content(value: Any) -> memoryview:
-    """The content of a BLOB value, read if it is a path or a file. May block.
+    """Return the content of a BLOB value; paths and files are read, which may block.
 
     Raises:
-        ValueError: it is empty, can't be read, or does not give bytes.
+        ValueError: The content is empty, can't be read, or is not bytes.
     """
     content = buffer_of(value)
     if content is None:
@@ -357,7 +381,7 @@ def read_content(value: Any) -> memoryview:
         except (OSError, TypeError, ValueError) as error:
             raise ValueError(f"the BLOB value {value!r} can't be read: {error}") from error
     if content is None:
-        raise ValueError(f"the BLOB value {value!r} does not give bytes")
+        raise ValueError(f"reading the BLOB value {value!r} did not return bytes")
     if not len(content):
         raise ValueError("the BLOB value is empty")
     return content

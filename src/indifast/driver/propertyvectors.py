@@ -1,6 +1,6 @@
-"""The property vectors of a device: named groups of members with a state, sent as one message."""
+"""Property vectors of a device: named groups of members with a state, sent as one message."""
 
-# ruff: noqa: ASYNC109 - `timeout` is an attribute of INDI vectors, nothing that is waited for
+# ruff: noqa: ASYNC109 - `timeout` is an attribute of INDI vectors; nothing waits for it
 
 from __future__ import annotations
 
@@ -36,19 +36,22 @@ _T = TypeVar("_T")
 
 
 class PropertyVector(UserDict[str, Any]):
-    """A mapping of member name to member value; `data` maps the names to the member objects.
+    """Mapping of member name to member value; `data` maps the names to the member objects.
 
-    Setting a value never raises: an unknown member or a wrong value is logged and the old value kept.
-
-    Attributes:
-        name, label, group: name is ASCII.
-        enable: while False, nothing is sent and nothing received for this vector.
-        devicename, driver: set when the vector becomes part of a device, and the device part of a driver.
-        changed: state, time-out or message differ from what was last sent.
+    Setting a value never raises: an unknown member or an invalid value is logged, and the old value is kept.
 
     Raises:
-        ValueError: the name is not ASCII.
-        TypeError: a member is of another kind than the vector.
+        ValueError: The name is not ASCII.
+        TypeError: A member is of another kind than the vector.
+
+    Attributes:
+        name: The name, in ASCII.
+        label: The name that clients show.
+        group: The name under which clients show the vector with others.
+        enable: While False, the vector receives nothing and sends nothing but its deletion.
+        devicename: Set when the vector becomes part of a device.
+        driver: Set when the device becomes part of a driver.
+        changed: Whether the state, timeout or message differs from what was last sent.
     """
 
     _perm: str
@@ -60,7 +63,7 @@ class PropertyVector(UserDict[str, Any]):
     ) -> None:
         super().__init__()
         if not name.isascii():
-            raise ValueError(f"the vector name {name!r} should be ASCII")
+            raise ValueError(f"the vector name {name!r} must be ASCII")
         self.name = name
         self.label = label
         self.group = group
@@ -84,7 +87,7 @@ class PropertyVector(UserDict[str, Any]):
         self._cache: tuple[tuple[object, ...], wire.Definition] | None = None
         self._frames = FrameQueue(self._send_values, self._where)
 
-    # the mapping
+    # -- Mapping
 
     def __getitem__(self, membername: str) -> Any:
         return self.data[membername].membervalue
@@ -97,22 +100,26 @@ class PropertyVector(UserDict[str, Any]):
         except ValueError:
             logger.exception("%s.%s keeps its value", self._where(), membername)
 
-    # attributes
+    # -- Attributes
 
     def checkvalue(self, value: _T, allowed: Iterable[object]) -> _T:
-        """The value, if it is among those allowed; ValueError otherwise."""
+        """Return the value if it is allowed.
+
+        Raises:
+            ValueError: The value is not one of those allowed.
+        """
         if value not in allowed:
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
         return value
 
     @property
     def device(self) -> OwningDevice:
-        """The device; TypeError while there is none."""
+        """Device of the vector; raises TypeError while it has none."""
         return self.driver[self.devicename]  # type: ignore[index]
 
     @property
     def state(self) -> str | None:
-        """`Idle`, `Ok`, `Busy` or `Alert`; None when the first one was none of these. A wrong one is logged."""
+        """`Idle`, `Ok`, `Busy` or `Alert`; None if the initial state was invalid. Setting an invalid one is logged."""
         return self._state
 
     @state.setter
@@ -128,7 +135,7 @@ class PropertyVector(UserDict[str, Any]):
 
     @property
     def perm(self) -> str:
-        """`ro`, `wo` or `rw`, seen from the client. A wrong one is logged and the old one kept."""
+        """`ro`, `wo` or `rw`, as seen from the client. Setting an invalid one logs an error and keeps the old one."""
         return self._perm
 
     @perm.setter
@@ -143,7 +150,7 @@ class PropertyVector(UserDict[str, Any]):
 
     @property
     def timeout(self) -> str:
-        """Seconds within which a command should have been executed, as text; `"0"`: unknown."""
+        """Seconds within which a command should be done, as text; `"0"` if unknown."""
         return self._timeout
 
     @timeout.setter
@@ -155,13 +162,13 @@ class PropertyVector(UserDict[str, Any]):
 
     @property
     def message(self) -> str:
-        """The message that goes out with the next definition or update, and only with that."""
+        """Message to send with the next definition or update, and only with that one."""
         return self._message
 
     @message.setter
     def message(self, value: str) -> None:
         if not isinstance(value, str):
-            logger.error("%s: the message %r is no text", self._where(), value)
+            logger.error("%s: the message %r is not a string", self._where(), value)
             return
         if value != self._message:
             self._message = value
@@ -169,18 +176,18 @@ class PropertyVector(UserDict[str, Any]):
 
     @property
     def stop(self) -> bool:
-        """The vector's driver is told to stop."""
+        """Whether the driver has been told to stop."""
         return self._stop
 
     def shutdown(self) -> None:
-        """Note that the driver stops."""
+        """Note that the driver is stopping: set `stop`."""
         self._stop = True
 
     def _where(self) -> str:
         owner = f"{self.devicename}." if self.devicename else ""
         return f"{self.vectortype} {owner}{self.name}"
 
-    # sending
+    # -- Sending
 
     async def send_defVector(
         self,
@@ -189,13 +196,13 @@ class PropertyVector(UserDict[str, Any]):
         timeout: float | str | None = None,
         state: str | None = None,
     ) -> None:
-        """Send the definition, by which clients learn the vector.
+        """Send the definition, which tells clients about the vector.
 
         Args:
-            message: for the client's user.
-            timestamp: UTC, aware or naive; None is now.
-            timeout: the new time-out, if not None.
-            state: the new state, if not None.
+            message: A message for the users of clients.
+            timestamp: UTC, aware or naive; None means now.
+            timeout: The new timeout; None leaves it unchanged.
+            state: The new state; None leaves it unchanged.
         """
         stamp = self._accept(timestamp, timeout, state)
         if stamp is not None:
@@ -211,7 +218,7 @@ class PropertyVector(UserDict[str, Any]):
         state: str | None = None,
         members: Iterable[str] = [],
     ) -> None:
-        """Send the state and the values of the members that are named; the arguments are those of send_defVector."""
+        """Send the state and the values of the named members. See `send_defVector` for the other arguments."""
         stamp = self._accept(timestamp, timeout, state)
         if stamp is not None:
             names = set(members)
@@ -219,7 +226,7 @@ class PropertyVector(UserDict[str, Any]):
             await self._send_set(chosen, stamp, self._take_message(message))
 
     async def send_delProperty(self, message: str = "", timestamp: datetime | None = None) -> None:
-        """Tell clients that the property is gone, and disable it."""
+        """Tell clients that the property is gone, and disable it. See `send_defVector` for the arguments."""
         stamp = self._stamp(timestamp)
         if stamp is None:
             return
@@ -241,23 +248,27 @@ class PropertyVector(UserDict[str, Any]):
         block: bool = False,
         queue: int = 2,
     ) -> bool:
-        """Set values and send them, from any thread but that of the event loop.
+        """Set values and send them, from any thread except that of the event loop.
 
-        Updates that the event loop has not got to yet wait; when `queue` of them wait, the oldest is replaced
-        (counted in the driver's `stats()`), or with `block` the call waits. When the call returns, buffers among the
-        values are no longer read: without `block` they have been copied, with `block` they have been sent.
+        Updates wait until the event loop gets to them. If `queue` updates are waiting already, the oldest is replaced
+        (and counted in the driver's `stats()`); with `block`, the call waits instead. When the call returns, buffers
+        among the values are no longer read: they have been copied or, with `block`, sent.
 
         Args:
-            values: member name to value; None or empty: nothing but the state and message.
-            message, timestamp, timeout, state: as for send_defVector.
-            block: wait until the update has been sent instead of replacing an older one. Raises what sending raises.
-            queue: how many updates may wait.
+            values: Member name to value; None or empty to send only the state and the message.
+            message: As in `send_defVector`.
+            timestamp: As in `send_defVector`.
+            timeout: As in `send_defVector`.
+            state: As in `send_defVector`.
+            block: Wait until the update has been sent instead of replacing an older one, and raise any error in
+                sending it.
+            queue: The number of updates that may wait.
 
         Returns:
-            False when an older update has been replaced, or this one has not been sent as the driver does not run.
+            False if an older update was replaced, or if this one was not sent because the driver is not running.
 
         Raises:
-            RuntimeError: called with `block` from the event loop's own thread, which would wait for itself.
+            RuntimeError: Called with `block` from the event loop's own thread, which would wait for itself.
         """
         options = {"message": message, "timestamp": timestamp, "timeout": timeout, "state": state}
         driver, devicename = self.driver, self.devicename
@@ -269,19 +280,19 @@ class PropertyVector(UserDict[str, Any]):
         return self._frames.put(port, devicename, values, options, block=block, limit=queue, blobs_of=blobs_of)
 
     async def _send_values(self, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        """Set values and send just these members."""
+        """Set values and send only these members."""
         self.update(values)
         await self.send_setVectorMembers(**options, members=values)
 
-    # how messages are made
+    # -- Making messages
 
     def _accept(self, timestamp: datetime | None, timeout: float | str | None, state: str | None) -> str | None:
-        """Take over what a send method was given; the time stamp, or None when nothing is to be sent."""
+        """Apply the arguments of a send method. Return the timestamp, or None if nothing is to be sent."""
         if timeout is not None:
             self.timeout = timeout
         if state:
             if state not in STATES:
-                logger.error("%s not sent: %r is no state", self._where(), state)
+                logger.error("%s not sent: %r is not a state", self._where(), state)
                 return None
             self.state = state
         stamp = self._stamp(timestamp)
@@ -295,9 +306,9 @@ class PropertyVector(UserDict[str, Any]):
             return None
 
     def _take_message(self, message: str) -> str:
-        """The message for this one send: the argument, else what the attribute holds."""
+        """Return the message to send this time: the argument or, if that is empty, the attribute."""
         if not isinstance(message, str):
-            logger.error("%s: the message %r is no text", self._where(), message)
+            logger.error("%s: the message %r is not a string", self._where(), message)
             message = ""
         text: str = message or self._message
         self._message = ""
@@ -316,7 +327,7 @@ class PropertyVector(UserDict[str, Any]):
         return self._state
 
     def _definition(self, stamp: str, message: str) -> Wire:
-        """The definition. What does not change between two definitions is written once."""
+        """Return the definition. It is only rewritten if anything but the timestamp and the message has changed."""
         key = self._key()
         if self._cache is None or self._cache[0] != key:
             self._cache = (key, self._write_definition())
@@ -342,7 +353,7 @@ class PropertyVector(UserDict[str, Any]):
         return {"perm": self.perm}
 
     def _sent_timeout(self) -> str | None:
-        """Nothing is asked of a vector that only the driver sets: no time-out is sent."""
+        """Return the timeout to send; None for read-only vectors, which no command can keep waiting."""
         return None if self.perm == "ro" else self._timeout
 
     async def _send_set(self, members: Iterable[PropertyMember], stamp: str, message: str) -> None:
@@ -367,7 +378,7 @@ class PropertyVector(UserDict[str, Any]):
 
 
 class _SetVector(PropertyVector):
-    """What all vectors but those of BLOBs can do."""
+    """Base class of all vectors except BLOB vectors."""
 
     async def send_setVector(
         self,
@@ -377,11 +388,15 @@ class _SetVector(PropertyVector):
         state: str | None = None,
         allvalues: bool = True,
     ) -> None:
-        """Send the state and the values; the arguments are those of send_defVector.
+        """Send the state and the values.
 
         Args:
-            allvalues: False sends the members that have changed, and nothing at all when neither a member nor the
-                state, the time-out or the message has changed, unless the state is Ok.
+            message: A message for the users of clients.
+            timestamp: UTC, aware or naive; None means now.
+            timeout: The new timeout; None leaves it unchanged.
+            state: The new state; None leaves it unchanged.
+            allvalues: If False, send only the members that have changed; send nothing at all if no member has changed,
+                nor the state, timeout or message, unless the state is Ok.
         """
         stamp = self._accept(timestamp, timeout, state)
         if stamp is None:
@@ -396,7 +411,7 @@ class _SetVector(PropertyVector):
 
 
 class SwitchVector(_SetVector):
-    """Switches; the rule says how many of them may be On. It is for the clients: nothing here enforces it."""
+    """Vector of switches. Its rule tells clients how many of them may be On; nothing here enforces it."""
 
     _rule: str
 
@@ -418,7 +433,7 @@ class SwitchVector(_SetVector):
 
     @property
     def rule(self) -> str:
-        """`OneOfMany`, `AtMostOne` or `AnyOfMany`. A wrong one is logged and the old one kept."""
+        """`OneOfMany`, `AtMostOne` or `AnyOfMany`. Setting an invalid one logs an error and keeps the old one."""
         return self._rule
 
     @rule.setter
@@ -435,13 +450,13 @@ class SwitchVector(_SetVector):
         return {"perm": self.perm, "rule": self.rule}
 
     def _in_order(self, members: Iterable[PropertyMember]) -> Iterable[PropertyMember]:
-        """Off before On, so that a client never sees two of a OneOfMany on; other values are left out."""
+        """Return Off members before On ones, so that no client sees two of a OneOfMany On. Leave out other values."""
         listed = list(members)
         return [member for value in ("Off", "On") for member in listed if member.membervalue == value]
 
 
 class LightVector(_SetVector):
-    """Lights, which only the driver sets."""
+    """Vector of lights, which only the driver sets."""
 
     kind = "Light"
     member_class = LightMember
@@ -459,7 +474,7 @@ class LightVector(_SetVector):
 
 
 class TextVector(_SetVector):
-    """Texts."""
+    """Vector of texts."""
 
     kind = "Text"
     member_class = TextMember
@@ -471,7 +486,7 @@ class TextVector(_SetVector):
 
 
 class NumberVector(_SetVector):
-    """Numbers."""
+    """Vector of numbers."""
 
     kind = "Number"
     member_class = NumberMember
@@ -482,18 +497,28 @@ class NumberVector(_SetVector):
         super().__init__(name, label, group, perm, state, numbermembers)
 
     def getfloatvalue(self, membername: str) -> float:
-        """A value as a float; KeyError for an unknown member, TypeError when it is not the text of a number."""
+        """Return a member's value as a float.
+
+        Raises:
+            KeyError: There is no such member.
+            TypeError: The value is not a number.
+        """
         value: float = self.data[membername].getfloatvalue()
         return value
 
     def getformattedvalue(self, membername: str) -> str:
-        """A value as its member's format shows it; raises as getfloatvalue does."""
+        """Return a member's value as its format shows it.
+
+        Raises:
+            KeyError: There is no such member.
+            TypeError: The value is not a number, or the format can't show it.
+        """
         text: str = self.data[membername].getformattedvalue()
         return text
 
 
 class BLOBVector(PropertyVector):
-    """Binary data: pictures, spectra, files."""
+    """Vector of binary data: pictures, spectra, files."""
 
     kind = "BLOB"
     member_class = BLOBMember
@@ -505,9 +530,9 @@ class BLOBVector(PropertyVector):
         self._sender = BLOBSender(self._where)
 
     def set_blobsize(self, membername: str, blobsize: int) -> None:
-        """What the `size` attribute of a member says from now on; 0: the size of what is sent."""
+        """Set the `size` attribute that is sent for a member; 0 stands for the size of the content."""
         if not isinstance(blobsize, int):
-            logger.error("%s: the blobsize %r is no int", self._where(), blobsize)
+            logger.error("%s: the blobsize %r is not an int", self._where(), blobsize)
         elif member := self.data.get(membername):
             member.blobsize = blobsize
 
@@ -521,14 +546,20 @@ class BLOBVector(PropertyVector):
         *,
         compress: bool | None = None,
     ) -> None:
-        """Send the state and the content of the members that are named.
+        """Send the state and the content of the named members.
 
-        When this returns, the buffers that are the values are no longer read and may be used again. It waits for
-        reading files, for the encoding, which is only done in the forms that somebody wants, and at most 100 ms for
-        the fastest reader. Members without value are left out, members that can't be read are logged and left out.
+        When the call returns, the buffers among the values are no longer read and may be reused. The call waits until
+        files have been read and the content has been encoded (only in the forms that clients want), and at most 100 ms
+        for the fastest reader. Members without a value are left out; members that can't be read are logged and left
+        out.
 
         Args:
-            compress: send all, or none, of the members compressed; None: as each member says.
+            message: A message for the users of clients.
+            timestamp: UTC, aware or naive; None means now.
+            timeout: The new timeout; None leaves it unchanged.
+            state: The new state; None leaves it unchanged.
+            members: The names of the members to send.
+            compress: Whether to compress the content; None lets each member decide.
         """
         stamp = self._accept(timestamp, timeout, state)
         if stamp is None:
@@ -542,7 +573,7 @@ class BLOBVector(PropertyVector):
         await self._send_contents(chosen, stamp, self._take_message(message), compress)
 
     async def _send_values(self, values: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-        """Send content without keeping it: the memory belongs to somebody else."""
+        """Send content without keeping it: the memory belongs to the caller."""
         options = dict(options)
         message = options.pop("message")
         stamp = self._accept(**options)

@@ -1,4 +1,4 @@
-"""What runs while a driver runs: it opens its link, hands received messages on, and ends."""
+"""Runtime of a driver: opens its link, passes received messages on, and ends the run."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from indifast.routing.link import Link
 
 GRACE = 2.0
-"""Seconds that user code has after shutdown, before it is cancelled."""
+"""Seconds that user code has after a shutdown before it is cancelled."""
 
-_TURN = 64  # messages handled before the other tasks have their turn
+_TURN = 64  # messages handled before other tasks get a turn
 
 
 class Program(UserCode, Protocol):
-    """The driver, as the program has written it; see `IPyDriver`."""
+    """What the runtime needs of a driver; see `IPyDriver`."""
 
     stopped: asyncio.Event
     shutdownrequested: asyncio.Event
 
     async def hardware(self) -> None:
-        """Runs with the driver."""
+        """Control the hardware while the driver runs."""
         ...
 
 
 class Runtime:
-    """The running side of one driver, put together of parts that don't know it; and the port of its vectors.
+    """Running side of one driver, and the port of its vectors. It is made of parts that know nothing of it.
 
-    A driver is either given a link by a server, which then isolates the faults of user code, or opens one of its own
-    (stdin and stdout, or a port), and then a fault ends it.
+    A driver either gets its link from a server, which then isolates the faults of user code, or opens its own link
+    (stdin and stdout, or a port), in which case a fault ends it.
     """
 
     def __init__(self, driver: Program) -> None:
@@ -60,7 +60,7 @@ class Runtime:
         self._thread = thread = LoopThread()
         self.snoops = snoops = SnoopMonitor(driver, outlet.send)
         self._dispatcher = Dispatcher(driver, tasks, refusals, faults, send=outlet.send, heard=snoops.heard)
-        # what makes it a `VectorPort`, but for `run` and `count`
+        # The attributes of a `VectorPort`, except `run` and `count`
         self.send = outlet.send
         self.transmit = outlet.transmit
         self.sending_link = outlet.sending_link
@@ -73,56 +73,63 @@ class Runtime:
 
     @property
     def run(self) -> object | None:
-        """See `ThreadPort`."""
+        """Identity of the current run; None while the driver does not run. See `ThreadPort`."""
         return self._thread.run
 
     def count(self, what: str) -> None:
-        """See `Port`."""
+        """Increment a counter of the driver's `stats`. See `Port`."""
         self.counters[what] += 1
 
-    # who carries the driver
+    # -- Server and link
 
     @property
     def link(self) -> Link | None:
-        """The link that the driver runs on; None while there is none."""
+        """Link that the driver runs on; None while it has none."""
         return self._outlet.link
 
     def serve(self, server: str) -> None:
-        """A server takes the driver over; RuntimeError when it is taken already."""
+        """Assign the driver to a server.
+
+        Args:
+            server: The name of the server, for messages.
+
+        Raises:
+            RuntimeError: The driver is assigned already.
+        """
         if self.served_by:
-            raise RuntimeError(f"this driver can't be given to {server}: it already belongs to {self.served_by}")
+            raise RuntimeError(f"can't assign this driver to {server}: it is already assigned to {self.served_by}")
         self.served_by = server
 
     def serve_itself(self, server: str, open_link: Callable[[Refuse], Awaitable[OwnLink]]) -> None:
-        """The driver opens a link of its own; RuntimeError when it is taken already."""
+        """Have the driver open its own link with `open_link` instead of a server. See `serve`."""
         self.serve(server)
         self.open_link = open_link
         self._faults.isolated = False
 
     def attach(self, link: Link) -> None:
-        """The link to run on, from a server in this process, which will begin the run."""
+        """Set the link to run on. Called by a server in this process, which then begins the run."""
         self._outlet.link = link
         self.prepare()
 
     def prepare(self) -> None:
-        """Another run is to begin: what the one before was told is over. A `shutdown` from now on counts."""
+        """Prepare another run: forget the `shutdown` of the previous one. A `shutdown` from now on counts."""
         driver = self._driver
         if driver.stopped.is_set():
             driver.stopped.clear()
             driver.shutdownrequested.clear()
             self._outlet.stopping = False
 
-    # running
+    # -- Running
 
     async def run_until_end(self, grace: float) -> None:
-        """Run until shutdown, the end of the link, or a fault of user code where nobody isolates it."""
+        """Run until shutdown, the end of the link, or a fault of user code that no server isolates."""
         if self._running:
             raise RuntimeError("this driver is running already")
         self.prepare()
-        self._ended, self._arrived = asyncio.Event(), asyncio.Event()  # of this event loop
+        self._ended, self._arrived = asyncio.Event(), asyncio.Event()  # for the current event loop
         self._faults.fatal = None
         if self._outlet.stopping:
-            self._leave_out()
+            self._skip_run()
             return
         self._running = True
         try:
@@ -133,8 +140,8 @@ class Runtime:
         if self._faults.fatal is not None:
             raise self._faults.fatal
 
-    def _leave_out(self) -> None:
-        """The driver was shut down before it began."""
+    def _skip_run(self) -> None:
+        """End the run before it begins: the driver has already been shut down."""
         outlet = self._outlet
         if outlet.link is not None:
             outlet.link.close()
@@ -150,7 +157,7 @@ class Runtime:
         if link is None:
             raise RuntimeError("this driver has no link to run on")
         self._thread.begin()
-        if self._outlet.stopping:  # shut down meanwhile, maybe by another thread
+        if self._outlet.stopping:  # shut down in the meantime, perhaps by another thread
             self._ended.set()
         else:
             for device in self._driver.data.values():
@@ -164,7 +171,7 @@ class Runtime:
             self.up.set()
             receiving = asyncio.create_task(self._receive(link, own, grace))
             try:
-                await self._first_of(receiving)
+                await self._until_ended(receiving)
             except asyncio.CancelledError:
                 grace = 0
                 raise
@@ -181,7 +188,7 @@ class Runtime:
             if own is not None:
                 await own.wait_closed()
 
-    async def _first_of(self, receiving: asyncio.Task[None]) -> None:
+    async def _until_ended(self, receiving: asyncio.Task[None]) -> None:
         ended = asyncio.ensure_future(self._ended.wait())
         try:
             await asyncio.wait((receiving, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -201,7 +208,7 @@ class Runtime:
                     await asyncio.sleep(0)
             if link.closed:
                 return
-            if own is not None and own.ended:  # nobody says anything more, but answers are still read
+            if own is not None and own.ended:  # the peer sends nothing more, but it still reads answers
                 await self._dispatcher.idle(grace)
                 return
             self._arrived.clear()
@@ -218,11 +225,11 @@ class Runtime:
         self.up.clear()
         logger.info("driver stopped")
 
-    # ending
+    # -- Ending
 
     @property
     def stopping(self) -> bool:
-        """The driver has been told to stop."""
+        """Whether the driver has been told to stop."""
         return self._outlet.stopping
 
     @stopping.setter
@@ -230,14 +237,14 @@ class Runtime:
         self._outlet.stopping = value
 
     def note_stop(self) -> None:
-        """Let user code see that it is to stop."""
+        """Tell user code to stop."""
         self._outlet.stopping = True
         self._driver.shutdownrequested.set()
         for device in self._driver.data.values():
             device.shutdown()
 
     def end(self) -> None:
-        """Make the run come to its end. For any thread."""
+        """End the run. May be called from any thread."""
         if self._thread.elsewhere():
             self._thread.call(self._ended.set)
         else:

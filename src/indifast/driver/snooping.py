@@ -1,4 +1,4 @@
-"""Asking again for properties of other drivers that have been silent for a while."""
+"""Monitor that asks again for properties of other drivers that have been silent for a while."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Routable
 
 FIRST_ANSWER = 2.0
-"""Seconds after which the first request is repeated: the other driver may not have been there yet."""
+"""Seconds after which the first request is repeated: the other driver may not have been running yet."""
 
 TICK = 0.1
-"""Seconds between two looks at all that is watched: so late a request may be."""
+"""Shortest time in seconds between two checks of all watched vectors: a request may be this late."""
 
 Key = tuple[str, str]
 """Device name and vector name."""
 
 
 class Snooper(Protocol):
-    """The driver, as far as it says what is watched; see `IPyDriver`."""
+    """What the monitor needs of a driver; see `IPyDriver`."""
 
     snoopvectors: dict[Key, list[Any] | None]
 
 
 class SnoopMonitor:
-    """Sends getProperties for a watched vector at once, and each time it has been silent for its time-out.
+    """Sends getProperties for a watched vector at once, and each time it has been silent for its timeout.
 
-    One timer, for the watched vector whose time comes first; none when nothing is watched.
+    There is one timer, set for the watched vector that is due first, and none while nothing is watched.
     """
 
     def __init__(self, snooper: Snooper, send: Callable[[Routable], None]) -> None:
@@ -40,11 +40,11 @@ class SnoopMonitor:
         self._due: dict[Key, float] = {}
         self._heard: set[Key] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._when = 0.0  # it is set for
+        self._when = 0.0  # when the timer fires
         self._running = False
 
     def watch(self, key: Key) -> None:
-        """Begin to watch, or change the time-out."""
+        """Start watching a vector, or change its timeout."""
         self._heard.discard(key)
         self._due[key] = 0.0
         if self._running:
@@ -53,7 +53,7 @@ class SnoopMonitor:
                 self._arm(self._due[key])
 
     def heard(self, key: Key) -> None:
-        """An event for exactly this vector has come."""
+        """Note that a message about exactly this vector has arrived."""
         entry = self._snooper.snoopvectors.get(key)
         if entry is not None:
             entry[1] = time.time()
@@ -61,7 +61,7 @@ class SnoopMonitor:
             self._due[key] = time.monotonic() + entry[0]
 
     def start(self) -> None:
-        """The driver runs: ask for everything that is watched."""
+        """Note that the driver runs, and ask for everything that is watched."""
         self._running = True
         now = time.monotonic()
         for key, entry in list(self._snooper.snoopvectors.items()):
@@ -70,7 +70,7 @@ class SnoopMonitor:
         self._arm_for_earliest(now)
 
     def stop(self) -> None:
-        """The driver runs no longer."""
+        """Note that the driver no longer runs."""
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
@@ -78,7 +78,7 @@ class SnoopMonitor:
 
     def _ask(self, key: Key, now: float) -> None:
         entry = self._snooper.snoopvectors.get(key)
-        if entry is None:  # taken out by the user
+        if entry is None:  # removed by the user
             self._due.pop(key, None)
             return
         self._send(wire.get_properties(*key))
@@ -87,8 +87,10 @@ class SnoopMonitor:
         self._heard.add(key)
 
     def _arm(self, due: float) -> None:
-        """See that the timer is set for then, or earlier. An event that puts one off leaves it: it then finds nothing
-        to do."""
+        """Make sure that the timer fires at `due` or earlier.
+
+        A message that postpones a request does not change the timer, which then finds nothing to do.
+        """
         if self._timer is not None:
             if self._when <= due:
                 return

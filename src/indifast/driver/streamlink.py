@@ -1,4 +1,4 @@
-"""A driver's link over one byte stream: stdin and stdout, or the connection of one client."""
+"""Link of a driver over one byte stream: stdin and stdout, or the connection of one client."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
     from indifast.transport.stream import Stream
 
 PACE = 0.1
-"""Seconds for which a frame waits at most for its reader."""
+"""Longest time in seconds that a sender waits for the reader of its frame."""
 
-_INBOX = 1024  # messages taken in ahead of the driver
+_INBOX = 1024  # messages read ahead of the driver
 _INBOX_BYTES = 32 << 20
 
 Refuse = Callable[..., None]
-"""Counts and logs something that is not accepted: kind, text, arguments of the text."""
+"""Counts and logs something that is refused. Arguments: a kind, a text, and the arguments of the text."""
 
 
 class OwnLink(Link, Protocol):
-    """A link that a driver opens by itself."""
+    """Link that a driver opens by itself."""
 
     @property
     def ended(self) -> bool:
-        """Nobody will say anything more, and the driver has heard everything."""
+        """Whether no more messages will arrive and the driver has taken all of them."""
         ...
 
     async def wait_closed(self) -> None:
-        """Wait until what was queued is written, or given up."""
+        """Wait until what was queued has been written or given up."""
         ...
 
 
 class _LinkOutbox(Outbox):
-    """An outbox for those who can wait: it says when the messages without BLOBs have become few again."""
+    """Outbox whose senders can wait until only a few messages without BLOBs are queued."""
 
     def __init__(self, limits: Limits, *, attached: bool, terminator: bytes, listener: QueueListener) -> None:
         super().__init__(limits, attached=attached, terminator=terminator, listener=listener)
@@ -59,7 +59,7 @@ class _LinkOutbox(Outbox):
             self.open()
 
     def open(self) -> None:
-        """Let those go on who wait."""
+        """Let waiting senders go on."""
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
         self._room = None
@@ -72,10 +72,10 @@ class _LinkOutbox(Outbox):
 
 
 class StreamLink(Link, QueueListener):
-    """A `Link` to the one peer of a stream.
+    """`Link` to the one peer of a stream.
 
-    Everything is wanted by the peer; BLOBs go as descriptors when it is on a Unix socket. What the driver says while
-    the peer is slow waits within the limits of an `Outbox`. Pings are answered here.
+    The peer is assumed to want everything; on a Unix socket, BLOBs are sent as descriptors. Messages for a slow peer
+    wait within the limits of an `Outbox`. Pings are answered here.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class StreamLink(Link, QueueListener):
         limits: Limits = DEFAULT_LIMITS,
         patient: bool = False,
     ) -> None:
-        """`patient`: a message that is not finished in time is given up, but not the stream with it."""
+        """If `patient`, give up a message that is not finished in time, but keep the stream."""
         self.closed = False
         self.ended = False
-        """The peer has said its last word and the driver has heard it."""
+        """Whether the peer has sent its last message and the driver has taken it."""
         self.peername = stream.peername
         self._stream = stream
         self._refuse = refuse
@@ -108,18 +108,18 @@ class StreamLink(Link, QueueListener):
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator, listener=self)
 
     def start(self, on_lost: Callable[[], None] | None = None) -> None:
-        """Begin; `on_lost` is called when the stream is over."""
+        """Start the stream; `on_lost` is called when it is over."""
         self._on_lost = on_lost
         self._stream.start(self, self._outbox)
 
-    # for the driver
+    # -- For the driver
 
     def demand(self, device: str, name: str) -> Demand:
-        """The peer takes everything, in the one form that suits it."""
+        """Return the form that suits the peer, which takes everything."""
         return Demand(inline=not self._stream.local, attached=self._stream.local)
 
     def send(self, message: Routable) -> None:
-        """See `Link.send`."""
+        """Queue a message for the peer. See `Link.send`."""
         if self.closed:
             return
         if message.blob:
@@ -129,7 +129,7 @@ class StreamLink(Link, QueueListener):
             self._outbox.append(message, time.monotonic())
 
     async def paced(self, device: str, name: str) -> None:
-        """Wait until the frame sent last is being written, at most 100 ms."""
+        """Wait until the frame sent last is being written, for at most 100 ms."""
         if self._frame is not None and not self.closed:
             await asyncio.wait((self._frame,), timeout=PACE)
 
@@ -138,7 +138,7 @@ class StreamLink(Link, QueueListener):
         await self._outbox.not_full()
 
     def take(self) -> Routable | None:
-        """See `Link.take`."""
+        """Return the next message, if there is one. See `Link.take`."""
         if not self._inbox:
             if self._eof:
                 self.ended = True
@@ -152,28 +152,28 @@ class StreamLink(Link, QueueListener):
         return message
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
-        """See `Link.on_receive`."""
+        """Call `callback` when there may be something to take. See `Link.on_receive`."""
         self._callback = callback
 
     def close(self) -> None:
-        """Hear nothing more; what is queued is still written, for a while."""
+        """Receive nothing more; what is queued is still written, for a while."""
         if not self.closed:
             self.closed = True
             self._inbox.clear()
             self._stream.close()
 
     async def wait_closed(self) -> None:
-        """Wait until what was queued is written, or given up."""
+        """Wait until what was queued has been written or given up."""
         await self._stream.wait_closed()
 
     def on_pending(self) -> None:
-        """See `QueueListener`."""
+        """Have the stream write the queue. See `QueueListener`."""
         self._stream.wake_soon()
 
-    # for the stream
+    # -- For the stream
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
-        """See `Receiver`."""
+        """Take received bytes and descriptors. See `Receiver`."""
         for message in self._reader.read(data, start, end, fds):
             self._put(message)
         if not self._reading_paused and (len(self._inbox) >= _INBOX or self._inbox_bytes >= _INBOX_BYTES):
@@ -188,18 +188,18 @@ class StreamLink(Link, QueueListener):
         return self._reader.held
 
     def out_of_memory(self) -> None:
-        """See `Receiver`."""
-        self._given_up("memory", self._reader.abandon(), "there is no memory for it")
+        """Give up the unfinished message. See `Receiver`."""
+        self._given_up("memory", self._reader.abandon(), "out of memory")
 
     def eof_received(self) -> bool:
-        """The peer says nothing more, but may go on listening."""
+        """Note that the peer sends nothing more; keep the stream open, as it may still read."""
         self._reader.close()
         self._eof = True
         self._notify()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `Receiver`."""
+        """Note that the stream is over. See `Receiver`."""
         self._eof = True
         self.closed = True
         self._reader.close()
@@ -215,13 +215,13 @@ class StreamLink(Link, QueueListener):
                 if self._outbox.small <= self._small_queue:
                     self._outbox.expedite(wire.ping_reply(uid), time.monotonic())
                 else:
-                    text = "a ping of %s is not answered: it does not read what it is told"
+                    text = "a ping from %s is not answered: the peer does not read what is sent to it"
                     self._refuse("ping", text, self.peername)
             return
         self._inbox.append(message)
         self._inbox_bytes += message.size
 
-    # what the reader does not hand out, see `Listener`
+    # -- What the reader does not return as messages, see `Listener`
 
     def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
         text = "%d bytes from %s skipped (%s): %r"
@@ -235,18 +235,18 @@ class StreamLink(Link, QueueListener):
         self._refuse("descriptors", "%s: %s", self.peername, error)
 
     def outgrown(self, held: int, most: int, /) -> None:
-        self._given_up("too large", held, f"that is more than {most}")
+        self._given_up("too large", held, f"the limit is {most}")
 
     def stalled(self, held: int, /) -> None:
-        self._given_up("stalled", self._reader.abandon(), f"nothing more came for {self._stall:g} s")
+        self._given_up("stalled", self._reader.abandon(), f"nothing more arrived for {self._stall:g} s")
         if not self._patient:
             self._stream.abort()
 
     def missing(self, what: str, /) -> None:
-        """Not here: nothing is written again."""
+        """Do nothing: a driver does not pass on what it has received."""
 
     def _given_up(self, kind: str, held: int, why: str) -> None:
-        text = "an unfinished message of %d bytes from %s is given up: %s"
+        text = "an unfinished message of %d bytes from %s was given up: %s"
         self._refuse(kind, text, held, self.peername, why)
 
     def _notify(self) -> None:
@@ -260,7 +260,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 async def open_stdio_link(refuse: Refuse) -> StreamLink:
-    """A link over stdin and stdout: one message per line or more, never two on a line."""
+    """Open a link over stdin and stdout. Each sent message ends with a line break, so no two share a line."""
     from indifast.transport.connect import open_stdio
 
     link = StreamLink(open_stdio(), refuse, terminator=b"\n", patient=True)

@@ -1,4 +1,4 @@
-"""The coroutines of user code that run with a driver."""
+"""Coroutines of user code that run with a driver."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 logger = logging.getLogger("indifast.driver.ipydriver")
 
 ReportFault = Callable[[Exception, str, str | None], None]
-"""Told of an exception of user code: the exception, what it was doing, the device or None."""
+"""Called with an exception in user code: the exception, what the code was doing, and the device or None."""
 
 
 class Tasks:
-    """Starts coroutines, reports their faults, ends them."""
+    """Starts coroutines, reports their faults and ends them."""
 
     def __init__(self, report: ReportFault) -> None:
         self._report = report
@@ -24,35 +24,35 @@ class Tasks:
         self._open = False
 
     def add(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
-        """See `Port`."""
+        """Run a coroutine with the driver: now, or from its start. See `Port`."""
         if self._open:
             self.start(coro, what)
         else:
             self._waiting.append((coro, what))
 
     def begin(self) -> None:
-        """The driver runs: start what waits for that."""
+        """Note that the driver runs, and start the waiting coroutines."""
         self._open = True
         waiting, self._waiting = self._waiting, []
         for coro, what in waiting:
             self.start(coro, what)
 
     def close(self) -> None:
-        """The driver runs no longer: what is added waits for its next run."""
+        """Note that the driver no longer runs: coroutines added from now on wait for its next run."""
         self._open = False
 
     def discard(self) -> None:
-        """The driver was shut down before it began: what waits for that never runs."""
+        """Discard the waiting coroutines: the driver was shut down before it began."""
         waiting, self._waiting = self._waiting, []
         for coro, _ in waiting:
             coro.close()
 
     def start(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
-        """See `ThreadPort`."""
+        """Run a coroutine now. See `ThreadPort`."""
         task = asyncio.get_running_loop().create_task(self._guard(coro, what))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: coro.close())  # cancelled before its first step, it was never awaited
+        task.add_done_callback(lambda _: coro.close())  # if cancelled before its first step, it was never awaited
 
     async def _guard(self, coro: Coroutine[Any, Any, Any], what: str) -> None:
         try:
@@ -63,18 +63,19 @@ class Tasks:
             self._report(error, what, None)
 
     def cancelled(self, error: asyncio.CancelledError, what: str, devicename: str | None) -> None:
-        """Raise it again if the running task is being cancelled; else user code has waited for something cancelled,
-        and that is a fault like any other.
+        """Raise `error` again if the current task is being cancelled; otherwise report a fault.
+
+        In the latter case, user code has awaited something that was cancelled, which is a fault like any other.
         """
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise error
-        fault = RuntimeError("it waited for something that was cancelled")
+        fault = RuntimeError("user code awaited something that was cancelled")
         fault.__cause__ = error
         self._report(fault, what, devicename)
 
     async def finish(self, grace: float) -> None:
-        """Let user code end by itself, then cancel it."""
+        """Give user code `grace` seconds to end by itself, then cancel it."""
         if grace and (tasks := set(self._tasks)):
             await asyncio.wait(tasks, timeout=grace)
         deadline = time.monotonic() + max(grace, 1.0)
@@ -83,4 +84,4 @@ class Tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=0.1)
         if self._tasks:
-            logger.error("%d tasks of the driver ignore their cancellation and are left behind", len(self._tasks))
+            logger.error("%d tasks of the driver ignored their cancellation and were left running", len(self._tasks))

@@ -1,4 +1,4 @@
-"""Updates that other threads hand to a vector: camera call-backs, reading loops of instruments."""
+"""Queue for updates from other threads, such as camera callbacks and loops that read instruments."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 _Update = tuple[dict[str, Any], Mapping[str, Any]]
 
 Send = Callable[[Mapping[str, Any], Mapping[str, Any]], Coroutine[Any, Any, None]]
-"""Sends values, with the options of `send_threadsafe`."""
+"""Sends values with the options of `send_threadsafe`."""
 
 
 class FrameQueue:
-    """The updates that wait for the event loop to send them, oldest first.
+    """Updates waiting for the event loop to send them, oldest first.
 
-    `put` is for any thread; everything else happens on the event loop.
+    `put` may be called from any thread; everything else happens on the event loop.
     """
 
     def __init__(self, send: Send, where: Callable[[], str]) -> None:
-        """`where` is the vector's name in messages."""
+        """Use `send` to send an update, and `where` to name the vector in messages."""
         self._send = send
         self._where = where
         self._lock = threading.Lock()
@@ -45,9 +45,9 @@ class FrameQueue:
         limit: int,
         blobs_of: str | None,
     ) -> bool:
-        """Queue an update, or with `block` send it and wait; see `PropertyVector.send_threadsafe`.
+        """Queue an update or, with `block`, send it and wait; see `PropertyVector.send_threadsafe`.
 
-        `blobs_of`: the name of the property, if the values are BLOBs: they are copied, unless nobody wants them.
+        If the values are BLOBs, `blobs_of` is the name of the property; BLOBs are copied unless nobody wants them.
         """
         run = port.run
         if run is None:
@@ -60,7 +60,7 @@ class FrameQueue:
                 return True
             values = {name: _own(value) for name, value in values.items()}
         with self._lock:
-            if self._run is not run:  # the driver was stopped meanwhile: what waited then is out of date
+            if self._run is not run:  # this is a new run of the driver: updates from the last one are out of date
                 self._waiting.clear()
                 self._run, self._draining = run, False
             replaced = len(self._waiting) >= max(limit, 1)
@@ -102,7 +102,7 @@ class FrameQueue:
 
 
 def _own(value: Any) -> Any:
-    """The value, in memory that nobody else writes to."""
+    """Return the value in memory that nobody else writes to."""
     if isinstance(value, bytes):
         return value
     view = buffer_of(value)

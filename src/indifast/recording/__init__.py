@@ -1,4 +1,4 @@
-"""What was said on an INDI connection, and when: written to a file, read, and played again."""
+"""Recordings of the messages on an INDI connection: written to a file, read, and replayed."""
 
 from __future__ import annotations
 

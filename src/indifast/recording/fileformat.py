@@ -1,10 +1,10 @@
-"""How a recording is written: gzip over INDI messages, each behind a comment that says when, which way and who.
+"""File format of recordings: gzipped INDI messages, each preceded by a comment with the time, direction and party.
 
     <!-- indifast recording 1 {"began": "2026-11-21T20:15:00.000000", "blobs": true, "source": "observatory:7624"} -->
     <!-- 2026-11-21T20:15:00.001734 from driver indi_simulator_ccd -->
     <defNumberVector device="CCD Simulator" …
 
-A `<` within a message is always a reference, so `<!--` begins a comment and nothing else.
+A `<` in the text or attributes of a message is written as a reference, so `<!--` can only begin a comment.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ BEGIN = b"<!--"
 END = b"-->"
 
 MAX_COMMENT = 16 << 10
-"""Bytes of a comment; a longer one is damage."""
+"""Longest comment in bytes; a longer one means that the file is damaged."""
 
 _MAX_LABEL = 1000  # characters
 _TITLE = "indifast recording"
 
 
 class RecordingError(Exception):
-    """A file that is no recording, or is damaged: one sentence."""
+    """Raised for a file that is not a recording or is damaged. The message is one sentence."""
 
 
 class Direction(Enum):
-    """What a record tells about a party."""
+    """What a record says about a party."""
 
     FROM = "from"
-    """It said this message."""
+    """The party sent this message."""
     TO = "to"
-    """It was told this message; contents of BLOBs are left out, as somebody has said them."""
+    """This message was sent to the party. Contents of BLOBs are left out, as they are recorded with their sender."""
     LOST = "lost"
-    """The connection with it has ended, and its devices with it. No message."""
+    """The connection to the party ended, and its devices are gone. No message follows."""
     NOTE = "note"
-    """Something about the recording itself, in the place of the name. No message."""
+    """A note about the recording itself, in place of the name. No message follows."""
     END = "end"
-    """The recording was ended in good order. No message, and nothing behind it."""
+    """The recording was ended properly. Nothing follows."""
 
-    __hash__ = object.__hash__  # that of Enum is written in Python, and is asked for with every message
+    __hash__ = object.__hash__  # Enum's own is written in Python, and hashes are needed for every message
 
 
 class Party(Enum):
-    """Who speaks or is spoken to."""
+    """Kind of the party that sends or receives a message."""
 
     DRIVER = "driver"
     CLIENT = "client"
     REMOTE = "remote"
     """A server that is linked to the recorded one."""
     SERVER = "server"
-    """The server itself: the recorded one, or the one that a client recorded."""
+    """The server itself: the one that recorded, or the one that a client recorded."""
 
     __hash__ = object.__hash__
 
@@ -67,19 +67,19 @@ _WITHOUT_PARTY = (Direction.NOTE, Direction.END)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The comment in front of a message."""
+    """Comment before a message."""
 
     time: datetime
-    """UTC, without a zone; never before that of an earlier record."""
+    """UTC, without a time zone; never earlier than that of the previous record."""
     direction: Direction
     party: Party = Party.SERVER
     label: str = ""
-    """The name of the party, or the text of a note."""
+    """Name of the party, or text of a note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Title:
-    """The comment at the beginning of the file."""
+    """Comment at the beginning of the file."""
 
     began: datetime
     source: str
@@ -89,24 +89,24 @@ class Title:
 
 
 def title_line(title: Title) -> bytes:
-    """The first line."""
+    """Return the first line of a recording."""
     facts = {"began": stamp(title.began), "blobs": title.blobs, "source": title.source}
     text = json.dumps(facts).replace("--", "-\\u002d")
     return f"<!-- {_TITLE} {VERSION} {text} -->\n".encode()
 
 
 def head_line(head: Head) -> bytes:
-    """The line in front of a message."""
+    """Return the line before a message."""
     return head_start(head.time) + b"%06d" % head.time.microsecond + head_rest(head.direction, head.party, head.label)
 
 
 def head_start(second: datetime) -> bytes:
-    """The beginning of such a line, up to the six digits of the microseconds."""
+    """Return the beginning of the line before a message, up to the six digits of the microseconds."""
     return f"<!-- {second.replace(tzinfo=None, microsecond=0).isoformat()}.".encode()
 
 
 def head_rest(direction: Direction, party: Party, label: str) -> bytes:
-    """The rest of it."""
+    """Return the rest of that line, after the microseconds."""
     words = [direction.value]
     if direction not in _WITHOUT_PARTY:
         words.append(party.value)
@@ -116,23 +116,27 @@ def head_rest(direction: Direction, party: Party, label: str) -> bytes:
 
 
 def parse_title(comment: bytes) -> Title:
-    """What the first comment says, without its `<!--` and `-->`.
+    """Parse the first comment, given without its `<!--` and `-->`.
 
     Raises:
-        ValueError: it is something else, or a later version of the format.
+        ValueError: The comment is not that of a recording, or the recording is of a later version of the format.
     """
     text = comment.decode().strip()
     if not text.startswith(_TITLE + " "):
-        raise ValueError("no recording of indifast")
+        raise ValueError("not an indifast recording")
     version, _, facts = text[len(_TITLE) + 1 :].partition(" ")
     if version != str(VERSION):
-        raise ValueError(f"a recording of version {version[:20]}, which this indifast ({VERSION}) does not know")
+        raise ValueError(f"a recording of version {version[:20]}, but this indifast only reads version {VERSION}")
     found = json.loads(facts)
     return Title(_parse_stamp(found["began"]), str(found["source"]), bool(found["blobs"]))
 
 
 def parse_head(comment: bytes) -> Head:
-    """What the comment in front of a message says. ValueError when it is none."""
+    """Parse the comment before a message.
+
+    Raises:
+        ValueError: It is not such a comment.
+    """
     words = comment.decode().strip().split(" ", 2)
     direction = Direction(words[1] if len(words) > 1 else "")
     time, rest = _parse_stamp(words[0]), words[2] if len(words) > 2 else ""
@@ -143,24 +147,24 @@ def parse_head(comment: bytes) -> Head:
 
 
 def stamp(time: datetime) -> str:
-    """`YYYY-MM-DDTHH:MM:SS.ffffff`."""
+    """Format a time as `YYYY-MM-DDTHH:MM:SS.ffffff`."""
     return time.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def utc_now() -> datetime:
-    """The time of this machine, without a zone."""
+    """Return the current UTC time of this machine, without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 def _parse_stamp(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     if time.tzinfo is not None:
-        raise ValueError("a time with a zone")
+        raise ValueError("a time with a time zone")
     return time
 
 
 def _one_line(text: str) -> str:
-    """A label that ends no comment and no line."""
+    """Return a label in a form that ends neither the comment nor the line."""
     text = printable(text[:_MAX_LABEL]).strip()
     while "--" in text:
         text = text.replace("--", "- -")

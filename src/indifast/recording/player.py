@@ -1,4 +1,4 @@
-"""Plays a recording on a link, as a driver that has all of its devices."""
+"""Player that replays a recording on a link, like a driver that has all of its devices."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.routing.link import Link
 
-ANSWER = "this is a replay: commands change nothing"
-"""What clients are told that command something."""
+ANSWER = "this is a replay: commands have no effect"
+"""Message sent in answer to commands."""
 
 
 class Player:
-    """Says on a link what was said in a recording, at the times at which it was said.
+    """Sends the messages of a recording on a link, at the times at which they were recorded.
 
-    Requests for definitions are answered with how things stand at that moment of the recording, commands with a
-    message and the values as they are.
+    Requests for definitions are answered with the state at that moment of the recording, commands with a message and
+    the current values.
 
     Args:
-        speed: 2 plays twice as fast; None as fast as the readers take it.
-        start_at: seconds of the recording that are passed over; what they say is known, but not played.
-        loop: from the beginning again after the end.
-        now: time stamps within messages become those of the moment at which they are sent.
+        path: The file.
+        link: The link to play on.
+        speed: 2 plays twice as fast; None plays as fast as the readers can keep up.
+        start_at: Seconds of the recording to skip. Messages in that part are taken into account, but not sent.
+        loop: Whether to play from the beginning again after the end.
+        now: Whether to replace the timestamps in messages by the time at which they are sent.
     """
 
     def __init__(
@@ -52,28 +54,30 @@ class Player:
         self.loop = loop
         self.now = now
         self.seconds = 0.0
-        """Where in the recording it is."""
+        """Current position in the recording."""
         self.share = 0.0
-        """Share of the file that was read."""
+        """Share of the file that has been read, from 0 to 1."""
         self.sent = 0
-        """Messages that were sent."""
+        """Messages sent so far."""
         self.rounds = 0
-        """How often the recording was played to its end."""
+        """Number of times that the recording has been played to its end."""
         self.skipped = 0
-        """Messages of the recording that are not what they should be."""
+        """Invalid messages in the recording."""
         self.cut: str | None = None
-        """That the recording was cut short, in a sentence."""
+        """Sentence saying that the recording was cut short, if it was."""
         self.asked = asyncio.Event()
-        """Set when somebody has asked for definitions."""
+        """Set when a client has asked for definitions."""
         self._devices = Devices()
-        self._began: float | None = None  # on the loop's clock, the moment 0 of the recording
+        self._began: float | None = None  # second 0 of the recording, on the event loop's clock
         link.on_receive(self._hear_soon)
 
     async def play(self) -> None:
         """Play to the end; with `loop`, until cancelled.
 
         Raises:
-            OSError, RecordingError: the file can't be read, or is damaged; what comes before the damage was played.
+            OSError: The file can't be read.
+            RecordingError: The file is not a recording, has nothing to play in a loop, or is damaged; what comes before
+                the damage has been played.
         """
         while True:
             with Recording(self.path) as recording:
@@ -94,19 +98,19 @@ class Player:
         loop = asyncio.get_running_loop()
         batches = recording.batches()
         self._began = None
-        passed_over = self.start_at > 0
+        skipping = self.start_at > 0
         while (records := await loop.run_in_executor(None, next, batches, None)) is not None:
             self.share = recording.position / max(1, recording.size)
             for record in records:
-                if passed_over and record.seconds >= self.start_at:
-                    passed_over = False
+                if skipping and record.seconds >= self.start_at:
+                    skipping = False
                     await self._define()
-                if not passed_over:
+                if not skipping:
                     await self._reach(record.seconds)
                 self.seconds = record.seconds
                 if record.played:
-                    await self._say(record, passed_over)
-        if passed_over:
+                    await self._say(record, skipping)
+        if skipping:
             await self._define()
         if recording.seconds >= self.start_at:
             await self._reach(recording.seconds)  # silence up to the end is part of the recording
@@ -124,7 +128,7 @@ class Player:
             await asyncio.sleep(wait)
 
     async def _define(self) -> None:
-        """Tell clients, some of which have asked long ago, what they were not told while it was passed over."""
+        """Send the definitions that were skipped; some clients have asked for them long ago."""
         for found in self._devices.find(None):
             self.link.send(self._definition(found))
             await self.link.not_full()
@@ -132,7 +136,7 @@ class Player:
     def _definition(self, found: Property) -> Wire:
         return found.definition(timestamp_text() if self.now else None)
 
-    async def _say(self, record: Record, passed_over: bool) -> None:
+    async def _say(self, record: Record, skipping: bool) -> None:
         owner = f"{record.head.party.value} {record.head.label}"
         element = record.message
         if element is None:
@@ -142,7 +146,7 @@ class Player:
             return
         if record.head.party is Party.SERVER and element.tag == "delProperty" and element.device:
             owner = self._devices.owner(element.device)  # the server speaks for a driver that is gone
-        if not self._devices.take(element, owner) or passed_over:
+        if not self._devices.take(element, owner) or skipping:
             return
         self._send(self._message(element))
         if element.blob and element.device and element.name:
@@ -150,9 +154,9 @@ class Player:
         await self.link.not_full()
 
     def _message(self, element: Element) -> Routable:
-        """What is sent for a recorded message."""
+        """Return the message to send for a recorded one."""
         stamp = timestamp_text() if self.now and "timestamp" in element.attrs else None
-        if element.attached:  # BLOBs that were not recorded: what is known of the property, without them
+        if element.attached:  # the BLOBs were not recorded: send what is known of the property without them
             attributes: dict[str, str | None] = dict(element.attrs)
             if stamp:
                 attributes["timestamp"] = stamp
@@ -176,7 +180,7 @@ class Player:
         self._devices.forget(device)
         self._send(wire.del_property(device))
 
-    # -- what clients say
+    # -- Messages from clients
 
     def _hear_soon(self) -> None:
         asyncio.get_running_loop().call_soon(self._hear)
@@ -191,7 +195,7 @@ class Player:
                 self._refuse(message.device, message.name or "")
 
     def _refuse(self, device: str, name: str) -> None:
-        """A command: the values as they are let a client's display go back to them."""
+        """Answer a command with a message and the current values, to which clients can reset their display."""
         stamp = timestamp_text()
         answers = [found.answer(ANSWER, stamp) for found in self._devices.find(device, name)]
         self.link.send((answers[0] if answers else None) or wire.message(ANSWER, stamp, device))

@@ -1,4 +1,4 @@
-"""Reads a recording, also one that was cut short, within the bounds that hold for the wire."""
+"""Reader of recordings, even ones that were cut short, within the limits that apply on the wire."""
 
 from __future__ import annotations
 
@@ -26,59 +26,60 @@ from indifast.recording.fileformat import (
 if TYPE_CHECKING:
     from indifast._parser import Element
 
-_CHUNK = 256 << 10  # bytes that are read, and inflated, in one go
+_CHUNK = 256 << 10  # bytes that are read, and inflated, at a time
 _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Something that was recorded."""
+    """Entry of a recording: a message, or something else that was recorded."""
 
     seconds: float
-    """Since the recording began."""
+    """Time in seconds since the recording began."""
     head: Head
     message: Element | None
-    """What was said; None for what is no message. BLOBs without content announce a descriptor that is not there."""
+    """The message, if there is one. BLOBs without content announce a descriptor that does not exist."""
 
     @property
     def played(self) -> bool:
-        """It is something that clients were to hear."""
+        """Whether the record is meant for clients."""
         return self.head.direction in (Direction.FROM, Direction.LOST) and self.head.party is not Party.CLIENT
 
 
 class Recording:
-    """A recording that is read once, from its beginning to its end, or to where it was cut short.
+    """Recording that can be read once, from its beginning to its end or to where it was cut short.
 
-    A context manager, and an iterator over `Record` objects. Elements that break the limits are left out and counted.
+    A recording is a context manager, and iterating over it yields `Record` objects. Elements that exceed the limits are
+    left out and counted.
 
     Raises:
-        OSError: the file can't be read.
-        RecordingError: it is no recording; while it is iterated over: it is damaged there.
+        OSError: The file can't be read.
+        RecordingError: The file is not a recording. Also raised by iteration, where the file is damaged.
     """
 
     def __init__(self, path: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self.path = path
         self.limits = limits
         self.ended = False
-        """The end of a recording that was ended in good order has been read."""
+        """Whether the end of a properly ended recording has been read."""
         self.skipped = 0
-        """Messages that are not what they should be, and were left out."""
+        """Invalid messages that were left out."""
         self.position = 0
-        """Bytes of the file that were read."""
+        """Bytes of the file that have been read."""
         self.seconds = 0.0
-        """The time of the newest record."""
+        """Time of the newest record."""
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115
         try:
             self.size = os.fstat(self._file.fileno()).st_size
             self._chunks = self._inflated() if _GZIP.startswith(self._peek(2)) else self._plain()
-            self._rest = b""
+            self._incomplete = b""
             self._read_title()
         except BaseException:
             self._file.close()
             raise
         self._tokenizer = self._new_tokenizer()
         self._head: Head | None = None
-        self._found = 0  # messages behind the newest head
+        self._found = 0  # messages after the newest head
         self._in_comment = False
 
     def __enter__(self) -> Self:
@@ -99,12 +100,12 @@ class Recording:
 
     @property
     def cut(self) -> str | None:
-        """After everything was read: in a sentence that the recording was cut short, None when it was not."""
+        """After reading everything: a sentence that says that the recording was cut short, or None if it was not."""
         if self.ended:
             return None
-        return f"{self.path} was cut short after {self.seconds:.1f} s: the recording was not ended in good order"
+        return f"{self.path} was cut short after {self.seconds:.1f} s: the recording was not ended properly"
 
-    # -- the file
+    # -- File
 
     def _peek(self, count: int) -> bytes:
         data = self._file.read(count)
@@ -121,13 +122,13 @@ class Recording:
             yield data
 
     def _inflated(self) -> Iterator[bytes]:
-        """The content of all gzip members, never much at once; ends where the file ends."""
+        """Yield the content of all gzip members in small pieces; end where the file ends."""
         inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
         data = b""
         while True:
             if inflate.eof:
                 data = inflate.unused_data or self._read()
-                if not data.strip(b"\0"):  # what a file system may leave behind a crash
+                if not data.strip(b"\0"):  # a file system may leave zeros at the end after a crash
                     return
                 inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
             last = False
@@ -145,9 +146,9 @@ class Recording:
                 return
 
     def _damaged(self, why: str) -> RecordingError:
-        return RecordingError(f"{self.path} is damaged about byte {self.position}, after {self.seconds:.1f} s: {why}")
+        return RecordingError(f"{self.path} is damaged near byte {self.position}, after {self.seconds:.1f} s: {why}")
 
-    # -- comments and messages
+    # -- Comments and messages
 
     def _read_title(self) -> None:
         data = b""
@@ -160,30 +161,30 @@ class Recording:
             raise RecordingError(f"{self.path} holds nothing: the recording was cut short at its beginning")
         try:
             if end < 0 or data[:start].strip():
-                raise ValueError("no recording of indifast")
+                raise ValueError("not an indifast recording")
             self.title = parse_title(data[start + len(BEGIN) : end])
         except (ValueError, KeyError, TypeError) as error:
-            why = str(error) if type(error) is ValueError else "no recording of indifast"
+            why = str(error) if type(error) is ValueError else "not an indifast recording"
             raise RecordingError(f"{self.path} is {why}") from None
         self._newest = self.title.began
-        self._rest = data[end + len(END) :]
+        self._incomplete = data[end + len(END) :]
 
     def _new_tokenizer(self) -> Tokenizer:
         bounds: dict[str, Any] = dict(self.limits.tokenizer())
         return Tokenizer(relay=True, **bounds)
 
     def batches(self) -> Iterator[list[Record]]:
-        """The records in lists, some of them empty: each costs a bounded amount of reading and inflating."""
+        """Yield the records in lists, some of them empty; each takes a bounded amount of reading and inflating."""
         records: list[Record] = []
-        chunks = self._with_rest(self._rest)
-        self._rest = b""
+        chunks = self._chunks_after(self._incomplete)
+        self._incomplete = b""
         while not self.ended:
             try:
                 chunk = next(chunks, None)
                 if chunk is not None:
-                    self._split(self._rest + chunk if self._rest else chunk, records)
+                    self._split(self._incomplete + chunk if self._incomplete else chunk, records)
             except RecordingError:
-                yield records  # what comes before the damage is good
+                yield records  # everything before the damage is good
                 raise
             if chunk is None:
                 return
@@ -191,40 +192,40 @@ class Recording:
             records = []
 
     def _split(self, data: bytes, records: list[Record]) -> None:
-        """Take comments and the messages between them; what is not complete yet is kept as `_rest`."""
+        """Take comments and the messages between them; keep the part that is not complete yet."""
         at = 0
         while not self.ended:
             if self._in_comment:
                 end = data.find(END, at)
                 if end < 0:
                     if len(data) - at > MAX_COMMENT:
-                        raise self._damaged("a comment without end")
+                        raise self._damaged("a comment does not end")
                     break
                 self._begin(data[at:end], records)
                 at, self._in_comment = end + len(END), False
                 continue
             start = data.find(BEGIN, at)
-            stop = start if start >= 0 else len(data) - _begun(data)
+            stop = start if start >= 0 else len(data) - _partial_begin(data)
             self._feed(data, at, stop, records)
             at = stop
             if start < 0:
                 break
             at, self._in_comment = start + len(BEGIN), True
-        self._rest = data[at:]
+        self._incomplete = data[at:]
 
-    def _with_rest(self, rest: bytes) -> Iterator[bytes]:
-        yield rest
+    def _chunks_after(self, first: bytes) -> Iterator[bytes]:
+        yield first
         yield from self._chunks
 
     def _begin(self, comment: bytes, records: list[Record]) -> None:
-        """A comment was read: the message before it is over."""
+        """Take a comment, which ends the message before it."""
         if self._head is not None and not self._found:
             self.skipped += 1
             self._tokenizer = self._new_tokenizer()
         try:
             head = parse_head(comment)
         except ValueError:
-            raise self._damaged(f"{comment[:60]!r} is no comment of a recording") from None
+            raise self._damaged(f"{comment[:60]!r} is not a comment of a recording") from None
         self._newest = max(self._newest, head.time)
         self.seconds = (self._newest - self.title.began).total_seconds()
         self._found = 0
@@ -244,6 +245,6 @@ class Recording:
             records.append(Record(self.seconds, self._head, element))
 
 
-def _begun(data: bytes) -> int:
-    """How many bytes at the end may be the beginning of a comment."""
+def _partial_begin(data: bytes) -> int:
+    """Return how many bytes at the end may be the beginning of a comment."""
     return next((count for count in (3, 2, 1) if data.endswith(BEGIN[:count])), 0)

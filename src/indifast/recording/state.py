@@ -1,4 +1,4 @@
-"""The devices of a recording as they stand: what a client that comes late is told."""
+"""Current state of the devices in a recording, for clients that connect late."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_NUMBER = ("min", "max", "step")
 
 
 class Property:
-    """A definition, and what updates have changed of it since."""
+    """Definition of a property, changed by the updates since."""
 
     def __init__(self, definition: Element) -> None:
         self.tag = definition.tag
@@ -29,7 +29,7 @@ class Property:
         }
 
     def update(self, element: Element) -> None:
-        """Take an update over; members that were not defined, and what can't be read, are ignored."""
+        """Apply an update; members that were not defined and values that can't be read are ignored."""
         for name in _OF_VECTOR:
             if name in element.attrs and (name != "state" or state_of(element.attrs[name])):
                 self.attributes[name] = element.attrs[name]
@@ -44,7 +44,7 @@ class Property:
                     self.members[member.name] = (tag, attributes, member.text)
 
     def definition(self, timestamp: str | None = None) -> Wire:
-        """The definition with the values as they are; `timestamp` takes the place of the time stamp, if it has one."""
+        """Return the definition with the current values; `timestamp` replaces its timestamp, if it has one."""
         attributes = self.attributes
         if timestamp is not None and "timestamp" in attributes:
             attributes = attributes | {"timestamp": timestamp}
@@ -52,7 +52,7 @@ class Property:
         return wire.vector(self.tag, attributes, "".join(members))
 
     def answer(self, message: str, timestamp: str) -> Wire | None:
-        """An update with the values as they are, and a message; None for BLOBs, of which nothing can be said."""
+        """Return an update with the current values and a message; None for BLOBs, whose content is not kept."""
         if self.tag == "defBLOBVector":
             return None
         kind = self.tag.removeprefix("def").removesuffix("Vector")
@@ -63,7 +63,7 @@ class Property:
 
 
 class Devices:
-    """All devices, in the order of their definition."""
+    """All devices, in the order in which they were defined."""
 
     def __init__(self) -> None:
         self._properties: dict[str, dict[str, Property]] = {}
@@ -73,7 +73,15 @@ class Devices:
         return iter(list(self._properties))
 
     def take(self, element: Element, owner: str) -> bool:
-        """Take a message over. False when it is nothing for clients, or speaks of what somebody else has defined."""
+        """Apply a message.
+
+        Args:
+            element: The message.
+            owner: Who sent it.
+
+        Returns:
+            False if the message is not for clients, or is about a device that someone else has defined.
+        """
         tag, device, name = element.tag, element.device, element.name
         if tag == "message":
             return True
@@ -97,19 +105,19 @@ class Devices:
         return True
 
     def forget(self, device: str) -> None:
-        """A device is gone."""
+        """Remove a device."""
         self._properties.pop(device, None)
         self._owners.pop(device, None)
 
     def owner(self, device: str) -> str:
-        """Who has defined a device; an empty text when nobody has."""
+        """Return who has defined a device; empty if nobody has."""
         return self._owners.get(device, "")
 
     def of(self, owner: str) -> list[str]:
-        """The devices that somebody has defined."""
+        """Return the devices that `owner` has defined."""
         return [device for device, name in self._owners.items() if name == owner]
 
     def find(self, device: str | None, name: str | None = None) -> list[Property]:
-        """The properties of these names; None stands for all."""
+        """Return the properties with these names; None stands for all."""
         devices = [self._properties.get(device, {})] if device is not None else list(self._properties.values())
         return [found for each in devices for key, found in each.items() if name in (None, key)]

@@ -1,4 +1,4 @@
-"""What a recording holds."""
+"""Summary of a recording."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PropertySummary:
-    """What was said about one property; a nameless one stands for messages about the device as a whole."""
+    """Summary of the messages about one property or, under an empty name, about the device as a whole."""
 
     messages: int = 0
     frames: int = 0
-    """Updates with the content of a BLOB."""
+    """Updates with BLOB content."""
     blob_bytes: int = 0
-    """Of these contents, decoded."""
+    """Bytes of BLOB content, decoded."""
     frames_without_content: int = 0
-    """Updates of which the content was not recorded."""
+    """Updates whose content was not recorded."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a recording holds."""
+    """Summary of a recording."""
 
     path: str
     source: str
     began: datetime
     blobs: bool
     size: int
-    """Bytes of the file."""
+    """Size of the file in bytes."""
     seconds: float = 0.0
     messages: int = 0
     played: int = 0
     """Messages that a replay sends."""
     skipped: int = 0
-    """Messages that are not what they should be."""
+    """Invalid messages."""
     said: Counter[str] = field(default_factory=Counter)
-    """Messages by who said them, as in `driver indi_simulator_ccd`."""
+    """Messages by sender, for example `driver indi_simulator_ccd`."""
     commands: Counter[str] = field(default_factory=Counter)
-    """What clients said, by tag, as far as it was seen."""
+    """Messages sent by clients, by tag, as far as the recorder saw them."""
     devices: dict[str, dict[str, PropertySummary]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     cut: str | None = None
-    """That the recording was cut short, in a sentence."""
+    """Sentence saying that the recording was cut short, if it was."""
     damage: str | None = None
-    """That it is damaged, in a sentence; the rest is about what comes before."""
+    """Sentence saying that the recording is damaged, if it is; the summary then covers what comes before that."""
 
     def add(self, record: Record) -> None:
         """Count a record."""
@@ -84,7 +84,7 @@ class Summary:
             found.blob_bytes += sum(len(member.data or b"") for member in element.blobs)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the summary as it is written to JSON."""
         return {
             "file": self.path,
             "source": self.source,
@@ -116,11 +116,15 @@ class Summary:
 
 
 def summarize(path: str, tell: Callable[[Record], None] = lambda record: None) -> Summary:
-    """Read a recording to its end, or to where it is damaged; `tell` is called with each record on the way.
+    """Summarize a recording, up to its end or to where it is damaged.
+
+    Args:
+        path: The file.
+        tell: Called with each record as it is read.
 
     Raises:
-        OSError: the file can't be read.
-        RecordingError: it is no recording.
+        OSError: The file can't be read.
+        RecordingError: The file is not a recording.
     """
     with Recording(path) as recording:
         title = recording.title

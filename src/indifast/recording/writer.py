@@ -1,4 +1,4 @@
-"""Writes a recording, in a thread: who records is not kept waiting."""
+"""Recorder that writes in its own thread, so that its caller never waits for the disk."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from indifast.transport.blobs import BlobMessage
 logger = logging.getLogger(__name__)
 
 FLUSH = 0.2
-"""Seconds after which what was said is in the file at the latest, unless the disk is slower."""
+"""Seconds within which messages are written to the file, unless the disk is slower."""
 
 MAX_WAITING = 128 << 20
-"""Bytes that wait to be written, beyond which the contents of BLOBs are left out."""
+"""Bytes waiting to be written, beyond which the contents of BLOBs are left out."""
 
-_BEHIND = 8 << 20  # bytes that wait, beyond which is written without compressing
+_BEHIND = 8 << 20  # waiting bytes beyond which data is written uncompressed
 _HURRY = 1 << 20  # bytes that are written without waiting for more
 _MEMBER = 4 << 20  # bytes of a gzip member, each of which has a checksum
-_HEAD = 100  # bytes of a comment, about
-_MAX_RESTS = 1000  # ends of comments that are kept
-_FASTEST, _STORED = 1, 0  # levels of zlib
+_HEAD = 100  # approximate bytes of a comment
+_MAX_RESTS = 1000  # ends of comments that are cached
+_FASTEST, _STORED = 1, 0  # zlib levels
 
 
 class _Run:
@@ -41,26 +41,29 @@ class _Run:
         self.pieces: list[Buffer] = []
         self.size = 0
         self.message = message
-        """Its base64 is still being made."""
+        """Message whose base64 is still being made."""
         self.large = message is not None
 
 
 class Recorder:
-    """A new file of what is said on a connection, with times.
+    """Writes the messages on a connection, with their times, to a new file.
 
-    To be used from one thread, that of the event loop. What is put in is compressed and written by a thread of the
-    recorder's own, at the latest 0.2 s later, so that a crash loses little. When the thread is behind, it compresses
-    no more; when it is far behind (`max_waiting` bytes), the contents of BLOBs are left out and counted, and at twice
-    as much whole messages.
+    A recorder must be used from one thread, that of the event loop. Its own thread compresses and writes messages
+    within 0.2 s, so that a crash loses little. When that thread falls behind, it stops compressing; when it falls far
+    behind (`max_waiting` bytes), the contents of BLOBs are left out and counted, and at twice that, whole messages.
 
     Args:
-        path: the file, which must not exist yet unless `replace` is true. What is no regular file is written to.
-        source: what is recorded, for people.
-        blobs: also the contents of BLOBs.
-        on_error: told of the OSError that ends the recording, in the recorder's thread.
+        path: The file, which must not exist yet unless `replace` is true. An existing file that is not a regular one,
+            such as a pipe, is written to.
+        source: What is recorded, for people.
+        blobs: Whether to record the contents of BLOBs.
+        replace: Whether to replace an existing file.
+        max_waiting: Bytes waiting to be written, beyond which the contents of BLOBs are left out.
+        on_error: Called in the recorder's thread with the OSError that ends the recording.
 
     Raises:
-        OSError: the file can't be made; FileExistsError when it exists.
+        FileExistsError: The file already exists.
+        OSError: The file can't be created.
     """
 
     def __init__(
@@ -80,22 +83,22 @@ class Recorder:
         self.messages = 0
         """Messages that were put in."""
         self.written_bytes = 0
-        """Size of the file."""
+        """Size of the file in bytes."""
         self.frames = 0
         """Messages that were put in with the contents of their BLOBs."""
         self.left_out = 0
         """Messages whose BLOBs were left out because the file could not be written fast enough."""
         self.missed = 0
-        """Messages that were not recorded at all because even that was too much."""
+        """Messages that were not recorded at all, because leaving out BLOBs was not enough."""
         self.error: OSError | None = None
-        """What ended the recording before its time."""
+        """Error that ended the recording early, if any."""
         began = utc_now()
         self._began = began.replace(microsecond=0)
         self._zero = time.monotonic() - began.microsecond / 1e6
         self._max_waiting = max_waiting
         self._on_error = on_error
         self._runs: deque[_Run] = deque()
-        self._open: _Run | None = None  # the newest, as long as it may grow
+        self._open: _Run | None = None  # the newest run, while it may grow
         self._lock = threading.Lock()
         self._second = -1.0
         self._stamp = b""
@@ -116,7 +119,7 @@ class Recorder:
         self._thread.start()
 
     def put(self, direction: Direction, party: Party, label: str, message: Routable) -> None:
-        """Record a message. What somebody is told is recorded without the contents of BLOBs."""
+        """Record a message. Messages to a party are recorded without the contents of BLOBs."""
         if self._closing or self.error is not None:
             return
         if self.waiting > 2 * self._max_waiting:
@@ -135,15 +138,15 @@ class Recorder:
             self._append((head, *parts) if parts[-1][-1:] == b"\n" else (head, *parts, b"\n"), message.size + _HEAD)
 
     def lost(self, party: Party, label: str) -> None:
-        """Record that a connection has ended, and with it the devices behind it."""
+        """Record that a connection has ended, and that the devices behind it are gone."""
         self._append((self._head(Direction.LOST, party, label),), _HEAD)
 
     def note(self, text: str) -> None:
-        """Record something about the recording, for people."""
+        """Record a note about the recording, for people."""
         self._append((self._head(Direction.NOTE, Party.SERVER, text),), _HEAD)
 
     def close(self) -> None:
-        """Write what waits, and the end. BLOBs of which the base64 is not there yet are left out."""
+        """Write everything that is waiting, and the end. BLOBs whose base64 is not ready yet are left out."""
         if self._closing:
             return
         for run in list(self._runs):
@@ -154,7 +157,7 @@ class Recorder:
                 self.left_out += 1
         if self.left_out or self.missed:
             self.note(
-                f"the disk was too slow: {self.left_out} messages are without the contents of their BLOBs,"
+                f"the disk was too slow: {self.left_out} messages lack the contents of their BLOBs,"
                 f" {self.missed} are missing"
             )
         self._append((self._head(Direction.END, Party.SERVER, ""),), _HEAD)
@@ -165,14 +168,14 @@ class Recorder:
 
     @property
     def waiting(self) -> int:
-        """Bytes, about, that are not written yet."""
+        """Approximate number of bytes that are not written yet."""
         return self._put_bytes - self._done_bytes
 
-    # -- in the thread of the event loop. Comments are made here: a second thread that runs much Python of its own
-    # would hold up this one each time that it comes back from the system.
+    # -- In the thread of the event loop. Comments are made here, because the recorder's thread should run little
+    # Python code: otherwise it would hold up this thread whenever this one returns from a system call.
 
     def _head(self, direction: Direction, party: Party, label: str) -> bytes:
-        """The comment in front of a message; its parts are made once per second, and once per party."""
+        """Return the comment before a message; its parts are made once per second and once per party."""
         seconds, fraction = divmod(time.monotonic() - self._zero, 1.0)
         if seconds != self._second:
             self._second = seconds
@@ -186,18 +189,18 @@ class Recorder:
         return b"%b%06d%b" % (self._stamp, fraction * 1e6, rest)
 
     def _takes(self, message: BlobMessage) -> bool:
-        """Whether the contents of these BLOBs are to be recorded."""
+        """Return whether to record the contents of these BLOBs."""
         if not self.blobs:
             return False
         if self.waiting + message.size > self._max_waiting:
             if not self.left_out:
-                logger.warning("%s can't be written fast enough: contents of BLOBs are left out", self.path)
+                logger.warning("%s can't be written fast enough: some contents of BLOBs are left out", self.path)
             self.left_out += 1
             return False
         return True
 
     def _put_blobs(self, head: bytes, message: BlobMessage) -> None:
-        """Record the inline form, or hold its place until it is there as a whole."""
+        """Record the inline form, or hold its place until it is complete."""
         run = _Run(message)
         run.pieces.append(head)
         run.size = message.size + _HEAD
@@ -208,7 +211,7 @@ class Recorder:
         self._fill(run)
 
     def _fill(self, run: _Run) -> None:
-        """Take the inline form over once it is whole; large ones grow piece by piece."""
+        """Take the inline form once it is complete; large ones grow piece by piece."""
         message = run.message
         if message is None:
             return
@@ -240,7 +243,7 @@ class Recorder:
         if self._put_bytes - self._done_bytes > _HURRY and not self._hurry.is_set():
             self._hurry.set()
 
-    # -- in the thread of the recorder
+    # -- In the thread of the recorder
 
     def _run(self) -> None:
         try:
@@ -266,7 +269,7 @@ class Recorder:
                 self._on_error(error)
 
     def _next(self) -> _Run | None:
-        """The oldest run, if it is complete; nothing is added to it any more."""
+        """Return the oldest run if it is complete; nothing more is added to it."""
         with self._lock:
             if not self._runs or self._runs[0].message is not None:
                 return None
@@ -290,7 +293,7 @@ class Recorder:
 
 
 class _Deflate:
-    """A sequence of gzip members: each is at most some MiB long, and of one level."""
+    """Sequence of gzip members, each a few MiB long at most and of one compression level."""
 
     def __init__(self) -> None:
         self._level = -1
@@ -298,7 +301,7 @@ class _Deflate:
         self._size = 0
 
     def add(self, data: Buffer, level: int) -> bytes:
-        """What is to be written now for the data that is added."""
+        """Add data, and return what is to be written now."""
         before = b""
         if self._compress is None or level != self._level or self._size > _MEMBER:
             before = self.finish()
@@ -309,10 +312,10 @@ class _Deflate:
         return before + self._compress.compress(data)
 
     def flush(self) -> bytes:
-        """The rest of what was added, so that it can be read when nothing more comes."""
+        """Return the rest of what was added, so that it can be read even if nothing more follows."""
         return b"" if self._compress is None else self._compress.flush(zlib.Z_SYNC_FLUSH)
 
     def finish(self) -> bytes:
-        """The end of the member."""
+        """Return the end of the current member."""
         compress, self._compress = self._compress, None
         return b"" if compress is None else compress.flush(zlib.Z_FINISH)
