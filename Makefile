@@ -1,4 +1,4 @@
-# The only set-up this project needs: `make demo`, `make test`. Everything is made below .venv, .venv-peers and build.
+# The only setup this project needs: `make demo`, `make test`. Everything is created in .venv, .venv-peers and build.
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,10 +10,10 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Most tests wait most of the time: more of them at once than there are processors.
+# Most tests wait most of the time, so run more of them at once than there are processors.
 WORKERS ?= $(shell expr 4 '*' `getconf _NPROCESSORS_ONLN`)
 
-# Everything is installed in the versions that requirements/ names; LOCKED=no takes the newest that there are.
+# All packages are installed in the versions that requirements/ names; LOCKED=no installs the newest versions.
 LOCKED ?= yes
 ifeq ($(LOCKED),yes)
 BUILD_PACKAGES := --require-hashes --requirement requirements/build.txt
@@ -34,12 +34,12 @@ test: build tools peers
 bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
 
-# Everything beside the peers, about half an hour on a quiet machine, then docs/performance.md from what was measured.
+# Compares everything with the peers, about half an hour on an idle machine, and updates docs/performance.md.
 performance: build tools peers
 	$(BIN)/python -m benchmarks.everything --results benchmarks/results
 	$(BIN)/python -m benchmarks.page
 
-# The programs indifast is measured against and talks to in its tests, each in an environment of its own.
+# The programs that the benchmarks compare indifast with and that the tests connect to, each in a separate environment.
 peers bench-peers: $(PEERS)/d31/.done $(PEERS)/d22/.done $(PEERS)/d12/.done $(PEERS)/term/.done $(PEERS)/web/.done
 
 lint: build tools
@@ -50,12 +50,12 @@ lint: build tools
 	    indifast._base64 indifast._parser
 	$(BIN)/basedpyright
 
-# The pictures of the terminal client in README.md and docs: the real program in front of real drivers.
+# The screenshots of the terminal client in README.md and docs, taken of the real program with real drivers.
 pictures: build tools
 	$(BIN)/python docs/pictures/make.py
 
-# The extensions built with AddressSanitizer and UndefinedBehaviorSanitizer, beside the normal build. Leaks are not
-# looked for: CPython keeps memory at exit.
+# The extensions built with AddressSanitizer and UndefinedBehaviorSanitizer, in addition to the normal build. Leaks are
+# not checked, because CPython does not free all memory at exit.
 SANITIZED := build/sanitize
 sanitize: build tools
 	INDIFAST_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build \
@@ -63,7 +63,7 @@ sanitize: build tools
 	PYTHON="$(CURDIR)/$(BIN)/python" .ci/sanitized "$(CURDIR)/$(SANITIZED)" \
 	    -m pytest -p no:cacheprovider tests/parser tests/codec $(PYTEST_ARGS)
 
-# The versions in requirements/, anew: the newest that pyproject.toml allows.
+# Updates the versions in requirements/ to the newest that pyproject.toml allows.
 lock: tools
 	$(PIP) install --quiet uv
 	$(BIN)/python requirements/lock.py
@@ -77,7 +77,7 @@ $(VENV)/.packages: pyproject.toml requirements/build.txt
 	INDIFAST_EXTENSIONS=later $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# What tests, benchmarks and lint need, and `make demo` does not.
+# Packages that tests, benchmarks and lint need, but `make demo` does not.
 .PHONY: tools
 tools: $(VENV)/.tools
 

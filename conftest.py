@@ -1,4 +1,4 @@
-"""Adds `pytest --benchmark`; what the tests share stands in tests/conftest.py."""
+"""Plugin for `pytest --benchmark`. Shared fixtures of the tests are in tests/conftest.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Builds what is compiled: the Cython extension modules and the native front of `indifast-server`.
+"""Build of the compiled parts: the Cython extension modules and the native front of `indifast-server`.
 
-Everything else about the project stands in pyproject.toml.
+Everything else about the project is in pyproject.toml.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from setuptools.errors import BaseError, CompileError, LinkError
 PACKAGE = Path("src/indifast")
 FRONT = PACKAGE / "front"
 
-# What the directives give up is checked by hand in the sources, where it can go wrong: no bounds or wrap-around
-# checks on C arrays, C division. Annotations are not taken for C types, so that the stubs rule.
+# The directives turn off bounds and wraparound checks on C arrays and use C division; where this could go wrong, the
+# sources contain explicit checks. Annotations are not used as C types, so the types in the stubs are authoritative.
 DIRECTIVES = {
     "language_level": "3str",
     "boundscheck": False,
@@ -28,7 +28,7 @@ DIRECTIVES = {
     "initializedcheck": False,
     "annotation_typing": False,
     "embedsignature": True,
-    # What the objects share is guarded by the GIL alone, see _parser.pxd: a free-threaded Python takes the GIL back.
+    # Only the GIL protects what objects share, see _parser.pxd: a free-threaded Python re-enables the GIL.
     "freethreading_compatible": False,
 }
 
@@ -38,7 +38,7 @@ if sanitizers := os.environ.get("INDIFAST_SANITIZE"):  # e.g. "address,undefined
     compile_args = ["-O1", "-g", "-std=gnu11", f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer"]
     link_args = [f"-fsanitize={sanitizers}"]
 
-# `make` installs the package in place and builds the extensions in a step of its own, with its own time stamps.
+# `make` installs the package in place, and builds the extensions in a separate step with its own timestamps.
 pure = os.environ.get("INDIFAST_EXTENSIONS") == "later"
 
 headers = [str(path) for path in sorted((PACKAGE / "csrc").glob("*.h"))]
@@ -57,7 +57,7 @@ extensions = [
 
 
 sys.path.insert(0, "src")
-from distutils.ccompiler import new_compiler  # noqa: E402 - that of setuptools, imported above
+from distutils.ccompiler import new_compiler  # noqa: E402 - setuptools, imported above, provides it
 from distutils.command.build_scripts import build_scripts  # noqa: E402
 from distutils.sysconfig import customize_compiler  # noqa: E402
 
@@ -66,9 +66,9 @@ from indifast.transport.sockets import BACKLOG  # noqa: E402
 
 
 class BuildFront(build_scripts):
-    """Builds `indifast-server`: a native program on Linux, the script that it holds where that is not to be had.
+    """Build `indifast-server`: a native program on Linux, or the script it contains if the program can't be built.
 
-    The script of an entry point of that name would take the program's place, so there is none.
+    There is no entry point of that name, because its script would replace the program.
     """
 
     def run(self):
@@ -77,8 +77,8 @@ class BuildFront(build_scripts):
                 self.put(self.build_program())
                 return
             except (BaseError, CompileError, LinkError) as error:
-                self.warn(f"indifast-server is a script, and listens as late as Python does: {error}")
-        self.force = True  # what stands there may be the program, newer than the script
+                self.warn(f"indifast-server will be a script, which only listens once Python has started: {error}")
+        self.force = True  # the existing file may be the program, newer than the script
         super().run()
 
     def build_program(self):
@@ -96,22 +96,22 @@ class BuildFront(build_scripts):
             macros=[(name, in_c(value)) for name, value in self.known(archive).items()],
             extra_postargs=compile_args,
         )
-        # Symbols would only stand between the archive and the end of the file, near which Python looks for it.
+        # Without symbols, the archive is near the end of the file, where Python looks for it.
         compiler.link_executable(objects, script.name, output_dir=str(temporary), extra_postargs=[*link_args, "-s"])
         program = temporary / script.name
         if not zipfile.is_zipfile(program):
-            raise BaseError("Python would not find the archive in the program")
+            raise BaseError("Python cannot find the archive in the program")
         return program
 
     def put(self, program):
-        """In its place all at once: the old one may be about to run."""
+        """Install the program atomically: the old one may be about to run."""
         self.mkpath(self.build_dir)
         new = Path(shutil.copy(program, Path(self.build_dir) / f".{program.name}"))
         new.chmod(0o755)
         new.replace(new.with_name(program.name))
 
     def known(self, archive):
-        """What the program shares with Python's part of it."""
+        """Return the definitions that the program shares with the Python part."""
         return {
             "SCRIPT_ARCHIVE": str(archive),
             "SHORT_VALUES": options.SHORT_VALUES,
@@ -125,7 +125,7 @@ class BuildFront(build_scripts):
 
 
 def in_c(value):
-    """A number, a string, or several strings as they stand in an initialiser."""
+    """Return a number, a string, or several strings as a C initializer."""
     if isinstance(value, str):
         return '"' + value.replace("\\", r"\\").replace('"', r"\"") + '"'
     return str(value) if isinstance(value, int) else ",".join(map(in_c, value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as in `typing`, which takes longer to import than all that stands here
+TYPE_CHECKING = False  # not imported from `typing`, which takes longer to load than the rest of this module
 if TYPE_CHECKING:
     from typing import Any
 
@@ -83,7 +83,7 @@ _MODULES = ("events", "ipydriver", "propertymembers", "propertyvectors")
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: `import indifast` itself costs next to nothing."""
+    """Import an exported name on first use, so that `import indifast` itself stays fast."""
     from importlib import import_module
 
     if name in _MODULES:
@@ -97,7 +97,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _home(name: str) -> str:
-    """The module that defines an exported name."""
+    """Return the name of the module that defines an exported name."""
     homes = {
         "Device": "driver.device",
         "IPyClient": "client",

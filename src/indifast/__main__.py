@@ -1,4 +1,4 @@
-"""`python -m indifast` is the command `indifast`."""
+"""Entry point of `python -m indifast`, which runs the `indifast` command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ try:
     from indifast.cli.main import run
 
     status = run()
-except KeyboardInterrupt:  # before `run` could take care of it
+except KeyboardInterrupt:  # before `run` was able to handle it
     status = 130
 sys.exit(status)

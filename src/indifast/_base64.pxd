@@ -1,15 +1,16 @@
-"""The codec for other extension modules: resumable decoding and scanning of base64 text, without the GIL.
+"""C interface of the codec for other extension modules: resumable decoding and scanning of base64, without the GIL.
 
 Both steps consume white space (space, tab, carriage return, line feed) and base64 up to the end of the input, or up to
-the first byte that stops them; the state's `stop` says why, and `position` counts the bytes consumed since the beginning.
-The stopping byte itself is not consumed, and the step may be called again with what follows.
+the first byte that stops them.  The state's `stop` says why a step stopped, and `position` counts the bytes consumed
+since the beginning.  A byte that stops a step is not consumed.  The step may be called again with the following
+text.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "base64_state.h" nogil:
-    # Why a step stopped; what is wrong with the padding.
+    # b64_stop: why a step stopped.  b64_error: what is wrong with the padding.
     cdef enum b64_stop:
         B64_STOP_END, B64_STOP_FOREIGN, B64_STOP_FULL, B64_STOP_ERROR
 
@@ -43,10 +44,10 @@ cdef extern from "base64_state.h" nogil:
 
 
 cdef void b64_decode_init(b64_decode_state *state) noexcept nogil
-# Decodes into dst[0:dst_cap]; *written is set to the bytes written.  Returns the bytes consumed.
+# Decodes into dst[0:dst_cap] and sets *written to the number of bytes written.  Returns the number of bytes consumed.
 cdef size_t b64_decode_step(b64_decode_state *state, const uint8_t *src, size_t n, uint8_t *dst, size_t dst_cap,
                             size_t *written) noexcept nogil
-# At the end of the text: B64_OK when it is complete.
+# To be called at the end of the text: B64_OK if it is complete.
 cdef b64_error b64_decode_end(const b64_decode_state *state) noexcept nogil
 
 cdef void b64_scan_init(b64_scan_state *state) noexcept nogil

@@ -1,7 +1,7 @@
-"""Base64 as INDI carries it: one unwrapped run out, runs or lines of any length in (RFC 4648, section 4).
+"""Base64 as INDI uses it: encodes to one unwrapped run, decodes runs or lines of any length (RFC 4648, section 4).
 
-Buffers are anything with a contiguous buffer: bytes, bytearray, memoryview, NumPy arrays, mmap.  The GIL is released
-around bulk work.
+Any object with a contiguous buffer is accepted: bytes, bytearray, memoryview, NumPy arrays, mmap.  The GIL is released
+while large data is processed.
 """
 
 from cpython.buffer cimport (
@@ -37,12 +37,12 @@ cdef extern from "base64_codec.h" nogil:
 __all__ = ["Base64Error", "Decoder", "decode", "decode_into", "encode", "encode_into", "encoded_length", "paths", "use_path"]
 
 cdef enum:
-    GIL_BYTES = 8 << 10      # from here on it is worth releasing the GIL
-    HINT_BYTES = 16 << 20    # an announced size reserves at most this much
-    STEP_BYTES = 16 << 10    # the smallest buffer of a Decoder that was told nothing
+    GIL_BYTES = 8 << 10      # from this size on, releasing the GIL pays off
+    HINT_BYTES = 16 << 20    # limit on what is allocated for an announced size
+    STEP_BYTES = 16 << 10    # smallest buffer of a Decoder without a size hint
 
 
-# ---------------------------------------------------------------- the C side, for other extension modules
+# ---------------------------------------------------------------- C interface for other extension modules
 
 cdef void b64_decode_init(b64_decode_state *state) noexcept nogil:
     b64_state_init_decode(state)
@@ -69,13 +69,14 @@ cdef b64_error b64_scan_end(const b64_scan_state *state) noexcept nogil:
     return b64_state_end_scan(state)
 
 
-# ---------------------------------------------------------------- errors
+# ---------------------------------------------------------------- Errors
 
 class Base64Error(ValueError):
-    """Text that is not base64, or not all of it.
+    """Text that is not base64, or is incomplete.
 
-    `offset` is the index of the offending character in the text, white space counted; the length of the text when
-    it ends too early.
+    Attributes:
+        offset: Index of the offending character in the text, counting white space; the length of the text if it ends
+            too early.
     """
 
     def __init__(self, message: str, offset: int) -> None:
@@ -87,7 +88,7 @@ class Base64Error(ValueError):
 
 
 cdef object stopped(const b64_decode_state *st, int byte):
-    """The error for a decoder that stopped at `byte` (-1: at the end of the text)."""
+    """Return the error for a decoder that stopped at `byte`, or at the end of the text if `byte` is -1."""
     at = st.position
     if byte < 0:
         return Base64Error(f"the base64 text ends after {at} bytes within a group of four characters", at)
@@ -95,23 +96,23 @@ cdef object stopped(const b64_decode_state *st, int byte):
     if st.error == B64_ERROR_EARLY_PAD:
         return Base64Error(f"the padding at offset {at} begins too early in its group of four characters", at)
     if st.error == B64_ERROR_AFTER_PAD:
-        return Base64Error(f"{shown} at offset {at} stands behind the padding, where base64 text has ended", at)
+        return Base64Error(f"{shown} at offset {at} follows the padding, which ends the base64 text", at)
     if st.error == B64_ERROR_MISSING_PAD:
-        return Base64Error(f"{shown} at offset {at} stands where the second '=' of the padding must", at)
+        return Base64Error(f"{shown} at offset {at} is where the second '=' of the padding should be", at)
     return Base64Error(f"{shown} at offset {at} is neither base64 nor white space", at)
 
 
-# ---------------------------------------------------------------- encoding
+# ---------------------------------------------------------------- Encoding
 
 def encoded_length(nbytes: int, /) -> int:
-    """The number of base64 characters, padding included, for so many bytes."""
+    """Return the number of base64 characters, including padding, that `nbytes` bytes are encoded to."""
     if nbytes < 0:
-        raise ValueError(f"a length of {nbytes} bytes makes no sense")
+        raise ValueError(f"the length must not be negative ({nbytes} bytes)")
     return (nbytes + 2) // 3 * 4
 
 
 def encode(data, /) -> bytes:
-    """The base64 text of a buffer: one run without line breaks."""
+    """Return the base64 text of a buffer as one run without line breaks."""
     cdef Py_buffer src
     cdef bytes out
     cdef uint8_t *dst
@@ -131,9 +132,17 @@ def encode(data, /) -> bytes:
 
 
 def encode_into(data, out, /) -> int:
-    """Writes the base64 text of `data` to the beginning of the writable buffer `out`; returns its length.
+    """Write the base64 text of `data` to the beginning of a buffer.
 
-    The two must not overlap.  ValueError when `out` is too small.
+    Args:
+        data: The bytes to encode.
+        out: Writable buffer for the text; must not overlap `data`.
+
+    Returns:
+        The length of the text.
+
+    Raises:
+        ValueError: If `out` is too small.
     """
     cdef Py_buffer src, dst
     cdef Py_ssize_t length
@@ -156,12 +165,13 @@ def encode_into(data, out, /) -> int:
     return length
 
 
-# ---------------------------------------------------------------- decoding
+# ---------------------------------------------------------------- Decoding
 
 def decode(data, /) -> bytes:
-    """The bytes that a base64 text stands for; white space may stand anywhere.
+    """Return the bytes that a base64 text encodes; white space is allowed anywhere.
 
-    Base64Error when there is any other foreign character, or when the padding is missing or wrong.
+    Raises:
+        Base64Error: If the text contains any other foreign character, or its padding is missing or wrong.
     """
     cdef Py_buffer src
     cdef PyObject *out = NULL
@@ -193,10 +203,18 @@ def decode(data, /) -> bytes:
 
 
 def decode_into(data, out, /) -> int:
-    """Decodes a whole base64 text to the beginning of the writable buffer `out`; returns the number of bytes.
+    """Decode a complete base64 text to the beginning of a buffer.
 
-    What lies behind them in `out` is left alone.  The two must not overlap.  Base64Error as in `decode`, ValueError
-    when `out` is too small; then `out` holds what was decoded so far.
+    Args:
+        data: The text.
+        out: Writable buffer for the result; must not overlap `data`.  The rest of it is left unchanged.
+
+    Returns:
+        The number of decoded bytes.
+
+    Raises:
+        Base64Error: As in `decode`.
+        ValueError: If `out` is too small; it then holds what was decoded so far.
     """
     cdef Py_buffer src, dst
     cdef b64_decode_state st
@@ -213,7 +231,7 @@ def decode_into(data, out, /) -> int:
                     used = b64_codec_decode(&st, <const uint8_t *>src.buf, src.len, <uint8_t *>dst.buf, dst.len,
                                             &written)
             if st.stop == B64_STOP_FULL:
-                raise ValueError(f"the output buffer has {dst.len} bytes, which the text exceeds")
+                raise ValueError(f"the output buffer has {dst.len} bytes, too few for the decoded text")
             if used < <size_t>src.len:
                 raise stopped(&st, (<const uint8_t *>src.buf)[used])
             if b64_state_end_decode(&st):
@@ -226,7 +244,7 @@ def decode_into(data, out, /) -> int:
 
 
 cdef class Filled:
-    """The bytes of a caller's buffer, whatever its own shape and format; what `Decoder.finish` gives a view of."""
+    """The filled bytes of a caller's buffer, whatever its shape and format; `Decoder.finish` returns a view of them."""
 
     cdef Py_buffer view
     cdef Py_ssize_t length
@@ -239,18 +257,22 @@ cdef class Filled:
 
 
 cdef class Decoder:
-    """Decodes a text that arrives in pieces, split anywhere.
+    """Decoder for text that arrives in pieces, which may be split anywhere.
 
-    `size_hint` is the expected number of decoded bytes: it saves growing, and may be wrong.  `limit` is the largest
-    number of decoded bytes accepted.  `into` is a writable buffer for the result; ValueError when it proves too small.
-    After an error every further call raises it again, and the decoder holds no memory and no buffer any more.
+    After an error, every further call raises the same error again.  By then the decoder has released its memory and
+    the buffer `into`.
+
+    Args:
+        size_hint: The expected number of decoded bytes, to avoid reallocation.  It may be wrong.
+        limit: The largest number of decoded bytes to accept.
+        into: Writable buffer for the result; `feed` raises ValueError if it is too small.
     """
 
     cdef b64_decode_state state
-    cdef PyObject *out           # bytes object under construction, or NULL
+    cdef PyObject *out           # bytes object being filled, or NULL
     cdef Py_buffer view          # of `into`
     cdef bint has_view
-    cdef object failure          # what further calls raise
+    cdef object failure          # the error that further calls raise
     cdef size_t done             # decoded bytes so far
     cdef size_t limit
     cdef size_t hint
@@ -258,7 +280,7 @@ cdef class Decoder:
 
     def __cinit__(self, size_hint: int = 0, *, limit: int = 1 << 30, into=None):
         if limit < 0:
-            raise ValueError(f"a limit of {limit} bytes makes no sense")
+            raise ValueError(f"the limit must not be negative ({limit} bytes)")
         b64_state_init_decode(&self.state)
         self.limit = limit
         self.hint = min(max(size_hint, 0), limit)
@@ -278,25 +300,25 @@ cdef class Decoder:
             PyBuffer_Release(&self.view)
 
     cdef object again(self):
-        """The failure, without the traceback of the call before, which would hold on to the variables of the caller."""
+        """Return a new copy of the failure: the traceback of the first one keeps its caller's variables alive."""
         return type(self.failure)(*self.failure.args)
 
     cdef object fail(self, object failure):
-        """The end: returns what to raise."""
+        """Enter the failed state; return the exception to raise."""
         self.failure = failure
         self.release()
         return self.again()
 
     cdef int reserve(self, size_t more) except -1:
-        """Room for `more` decoded bytes behind those that are there, as far as the limit allows."""
+        """Make room for `more` decoded bytes after the present ones, up to the limit."""
         cdef size_t have = PyBytes_SIZE(self.out) if self.out != NULL else 0
         cdef size_t need = min(self.done + more, self.limit)
         cdef size_t size
         if self.hint and self.done <= self.hint < need:
-            need = self.hint  # the rest is line feeds; if not, the buffer fills up, and grows then
+            need = self.hint  # assume that the rest is line feeds; if not, the buffer fills up and then grows
         if need <= have and self.out != NULL:
             return 0
-        # what was announced, as far as what has arrived makes it credible; beyond it, in growing steps
+        # Believe the announced size only in proportion to what has arrived; beyond it, grow in increasing steps.
         size = min(self.hint, max(<size_t>HINT_BYTES, have * 16))
         if size < need:
             size = min(max(need, have + have // 2, <size_t>STEP_BYTES), max(need, self.limit))
@@ -304,14 +326,19 @@ cdef class Decoder:
             self.out = PyBytes_New(NULL, size)
         else:
             _PyBytes_Resize(&self.out, size)
-        if size == self.hint:  # it will not grow again, which costs a copy from then on
+        if size == self.hint:  # the final size: growing after this call would cost a copy
             pages_will_fill(PyBytes_AS(self.out), size)
         return 0
 
     def feed(self, data, /) -> int:
-        """Decodes the next piece of the text; returns the number of decoded bytes so far.
+        """Decode the next piece of the text.
 
-        Base64Error at a foreign character, at wrong padding, and beyond the limit.
+        Returns:
+            The number of bytes decoded so far, over all pieces.
+
+        Raises:
+            Base64Error: If there is a foreign character or wrong padding, or the limit is exceeded.
+            ValueError: If the buffer `into` is too small, or the decoder is finished.
         """
         cdef Py_buffer src
         cdef size_t cap, used, written
@@ -329,7 +356,7 @@ cdef class Decoder:
                     dst = <uint8_t *>self.view.buf
                     cap = min(<size_t>self.view.len, self.limit)
                 else:
-                    # every four characters make three bytes; up to three characters are carried
+                    # Four characters make three bytes; up to three characters are carried over from the last piece.
                     self.reserve((<size_t>src.len - used + self.state.carry) // 4 * 3)
                     dst = <uint8_t *>PyBytes_AS(self.out)
                     cap = min(<size_t>PyBytes_SIZE(self.out), self.limit)
@@ -343,12 +370,12 @@ cdef class Decoder:
                 self.done += written
                 if self.state.stop != B64_STOP_FULL or self.has_view or cap >= self.limit:
                     break
-                self.hint = 0  # more than was announced
+                self.hint = 0  # there is more than was announced
             if used < <size_t>src.len:
                 if self.state.stop != B64_STOP_FULL:
                     raise self.fail(stopped(&self.state, (<const uint8_t *>src.buf)[used]))
                 if cap < self.limit:
-                    raise self.fail(ValueError(f"the output buffer has {cap} bytes, which the text exceeds"))
+                    raise self.fail(ValueError(f"the output buffer has {cap} bytes, too few for the decoded text"))
                 raise self.fail(Base64Error(f"the decoded text exceeds the limit of {self.limit} bytes",
                                             self.state.position))
         except MemoryError:
@@ -359,9 +386,13 @@ cdef class Decoder:
         return self.done
 
     def finish(self):
-        """The whole result: bytes, or a memoryview of the part of `into` that was filled.
+        """Return the whole result and end the decoder.
 
-        Base64Error when the text is not complete.  Ends the decoder.
+        Returns:
+            Bytes, or a memoryview of the filled part of `into`.
+
+        Raises:
+            Base64Error: If the text is not complete.
         """
         if self.failure is not None:
             raise self.again()
@@ -381,7 +412,7 @@ cdef class Decoder:
         cdef Filled filled
         if self.has_view:
             filled = Filled.__new__(Filled)
-            filled.view = self.view  # with its reference
+            filled.view = self.view  # takes over the reference
             filled.length = self.done
             self.has_view = False
             return memoryview(filled)
@@ -392,19 +423,29 @@ cdef class Decoder:
         return <object>self.out
 
 
-# ---------------------------------------------------------------- paths
+# ---------------------------------------------------------------- Paths
 
 def paths() -> tuple:
-    """The implementations that this processor can run, the fastest first."""
+    """Return the names of the implementations that this processor can run, fastest first."""
     cdef list found = []
-    for i in range(B64_PATHS):  # a comprehension of Cython 3.3 releases an item twice when there is no memory
+    for i in range(B64_PATHS):  # a comprehension would release an item twice in Cython 3.3 if memory runs out
         if b64_path_usable(i):
             found.append(b64_path_name(i).decode())
     return tuple(found)
 
 
 def use_path(name: str, /) -> str:
-    """Selects an implementation for the whole process; returns the name of the one used before."""
+    """Select an implementation for the whole process.
+
+    Args:
+        name: One of `paths()`.
+
+    Returns:
+        The name of the implementation used before.
+
+    Raises:
+        ValueError: If this machine has no such implementation.
+    """
     cdef int i
     previous = b64_path_name(b64_path_current()).decode()
     for i in range(B64_PATHS):

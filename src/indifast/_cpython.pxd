@@ -1,4 +1,4 @@
-"""What CPython and the system offer to those who make objects, beyond what Cython declares by itself."""
+"""Functions of CPython and the system for creating objects that Cython's own declarations lack."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
@@ -9,14 +9,14 @@ cdef extern from "pages.h" nogil:
 
 
 cdef extern from "Python.h":
-    # Bytes that are being made. Cython's own declarations take an object; here nobody else refers to it yet, and its
-    # address may change. NULL stands for none: _PyBytes_Resize leaves that behind when it fails.
+    # Bytes objects under construction. Cython's own declarations take an `object`, but here nothing else refers to it
+    # yet and its address may change. NULL means that there is none: _PyBytes_Resize sets it to NULL when it fails.
     PyObject *PyBytes_New "PyBytes_FromStringAndSize"(const char *, Py_ssize_t) except NULL
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
     char *PyBytes_AS "PyBytes_AS_STRING"(PyObject *)
     Py_ssize_t PyBytes_SIZE "PyBytes_GET_SIZE"(PyObject *)
 
-    # Strings, made of what is known to be ASCII or UTF-8, and looked into.
+    # Strings: creating them from known ASCII or UTF-8, and access to their characters.
     object PyUnicode_New(Py_ssize_t, Py_UCS4)
     object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
     uint8_t *PyUnicode_1BYTE_DATA(PyObject *)

@@ -1,8 +1,8 @@
-"""The tokenizer: finds the root elements of an INDI stream and what they are addressed to, and writes their clean form.
+"""Tokenizer that finds the root elements of an INDI stream and their addressees, and writes their clean form.
 
-The scanning itself is in `csrc/tokens.h`, reading and writing of values in `csrc/rewrite.h`. Here are the buffers, the
-text of BLOBs, and the Python objects, which are made as late as possible. Start with `_parser.pxd`: it says what the
-classes hold, who may use it when, and what relies on the GIL.
+The scanning itself is in `csrc/tokens.h`, reading and writing of values in `csrc/rewrite.h`. This module manages the
+buffers, the text of BLOBs and the Python objects, which are created as late as possible. Start with `_parser.pxd`: it
+describes the fields of the classes, who may use them when, and what relies on the GIL.
 """
 
 from __future__ import annotations

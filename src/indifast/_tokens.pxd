@@ -1,23 +1,23 @@
-"""The C of the parser: `csrc/tokens.h` finds what stands where, `csrc/rewrite.h` reads and writes values.
+"""Declarations of the parser's C code: `csrc/tokens.h` finds tokens, `csrc/rewrite.h` reads and writes values.
 
-All of it is static C, compiled into the module that cimports it. It holds no Python object and needs no GIL; what it
-works on belongs to its caller. The contracts stand in the headers.
+All of this is static C, compiled into the module that cimports it. It holds no Python objects and needs no GIL. The
+data it works on belongs to the caller. The headers describe the contracts.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "tokens.h" nogil:
-    # What a run of characters holds: bits.
+    # Bits that say what a run of characters contains.
     const int TF_HIGH, TF_AMP, TF_CTRL
 
-    # Bits of a class of characters.
+    # Bits of a character class.
     const int TC_SPACE
     const uint8_t tz_class[256]
 
     const int TZ_SLACK, TZ_MAX_DEPTH
 
-    # Kinds of roots, in the order of their names.
+    # Kinds of root elements: indexes of their names in tz_roots.
     const int TZ_ROOTS, TZ_FIRST_VECTOR, TZ_SET_BLOB, TZ_NEW_BLOB
     const char *const tz_roots[]
 
@@ -47,7 +47,7 @@ cdef extern from "tokens.h" nogil:
         uint8_t reason           # tz_reason
         uint32_t depth, attached, descriptors, last_attached
         size_t mark, resume
-        uint32_t *stack          # tokens of the open elements, the root first
+        uint32_t *stack          # tokens of the open elements, root first
         const uint8_t *old
         size_t old_len
         uint32_t old_ntok

@@ -1,12 +1,13 @@
-"""The base64 codec of the BLOBs, for programs of one's own.
+"""Base64 codec for BLOBs, available to any program.
 
-`encode` and `decode` return new bytes, `encode_into` and `decode_into` write into a buffer and return how many bytes;
-`encoded_length` tells how large it has to be. Decoding is strict (`Base64Error`, a ValueError with the `offset` of
-what is wrong) and takes white space anywhere, as BLOBs come in lines; `Decoder` does it for data that arrives in
-pieces. All of them let other threads run meanwhile.
+`encode` and `decode` return new bytes. `encode_into` and `decode_into` write to a buffer and return the number of bytes
+written; `encoded_length` returns the size of the buffer that encoding needs. Decoding is strict: invalid text raises
+`Base64Error`, a ValueError whose `offset` says where the error is. White space is allowed anywhere because BLOBs are
+sent in lines. `Decoder` decodes text that arrives in pieces. All of them let other threads run while they process large
+data.
 
-`paths()` are the ways this machine can do it, the fastest, which is taken, first; `use_path` selects another one for
-this process.
+`paths()` lists the implementations that this machine can run, fastest first. The fastest one is the default; `use_path`
+selects another one for this process.
 """
 
 from __future__ import annotations

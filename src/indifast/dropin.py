@@ -1,15 +1,15 @@
-"""Runs programs written for indipydriver, indipyserver and indipyclient with indifast under them, unchanged.
+"""Runner for unchanged programs that were written for indipydriver, indipyserver and indipyclient.
 
     python -m indifast.dropin SCRIPT [ARGS]
     python -m indifast.dropin -m MODULE [ARGS]
 
-From code, `indifast.dropin.install()` does the same for all imports that follow. Four things are put in place:
+From code, `indifast.dropin.install()` does the same for all subsequent imports. It changes four things:
 
-* the three packages and their submodules import as stand-ins, whose names are looked up in indifast when they are
-  used; they go before packages of that name that are installed;
-* `importlib.metadata` knows the three distributions, in the versions that indifast stands for;
-* what indifast logs appears under the logger names of the packages, so that a program's logging set-up works;
-* external drivers get pipes, as the packages give them, unless `add_exdriver(..., pipes=False)` says otherwise.
+* The three packages and their submodules are imported as stand-ins, which look up each name in indifast when it is
+  used. The stand-ins take precedence over installed packages of the same name.
+* `importlib.metadata` reports the three distributions in the versions that indifast stands in for.
+* The log records of indifast appear under the logger names of the packages, so that a program's logging setup works.
+* External drivers get pipes, as they do from the packages, unless `add_exdriver(..., pipes=False)` says otherwise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 USAGE = "usage: python -m indifast.dropin SCRIPT [ARGS]\n       python -m indifast.dropin -m MODULE [ARGS]"
 
 VERSIONS = {"indipydriver": "3.1.2", "indipyserver": "0.0.6", "indipyclient": "0.9.4"}
-"""The releases whose API the stand-ins have (the driver's with all that 2.2.0 and 1.2 have besides)."""
+"""The releases whose API the stand-ins provide. The driver's also includes everything else in 2.2.0 and 1.2."""
 
 _DRIVER = ("indifast.driver", "indifast.server")
 
@@ -55,7 +55,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "indipyclient.propertymembers": ("indifast.client.propertymembers", "indifast.client"),
     "indipyclient.queclient": ("indifast.client.queclient", "indifast.client"),
 }
-"""Module of a package -> modules of indifast in which its names are looked up, in this order."""
+"""Module of a package -> modules of indifast in which to look up its names, in this order."""
 
 _PUBLIC = {
     "indipydriver": """version IPyDriver Device IPyServer getfloat
@@ -69,11 +69,11 @@ _PUBLIC = {
         defSwitchVector defTextVector defNumberVector defLightVector defBLOBVector
         setSwitchVector setTextVector setNumberVector setLightVector setBLOBVector Message VectorTimeOut""",
 }
-"""What `from PACKAGE import *` gives."""
+"""Package -> the names that `from PACKAGE import *` imports, separated by white space."""
 
 
 class _StandIn(ModuleType):
-    """A module whose names are those of indifast, looked up when they are used."""
+    """A module that takes its names from indifast, looking each one up on first use."""
 
     def __getattr__(self, name: str) -> Any:
         full = self.__name__
@@ -99,7 +99,7 @@ class _StandIn(ModuleType):
 
 
 class _Distribution(importlib.metadata.Distribution):
-    """What `importlib.metadata` is told of a package that indifast stands in for."""
+    """Metadata for `importlib.metadata` about a package that indifast stands in for."""
 
     def __init__(self, name: str) -> None:
         self._metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSIONS[name]}\n"
@@ -112,7 +112,7 @@ class _Distribution(importlib.metadata.Distribution):
 
 
 class _Loader(Loader):
-    """Makes a stand-in; there is nothing to run, its names are looked up when they are used."""
+    """Loader that creates a stand-in; there is no code to run, as names are looked up on first use."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _StandIn(spec.name)
@@ -122,7 +122,7 @@ class _Loader(Loader):
 
 
 class _Finder(importlib.metadata.DistributionFinder):
-    """Finds the stand-ins, and their distributions, before anything that is installed."""
+    """Finder for the stand-ins and their distributions, consulted before installed packages."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -151,7 +151,7 @@ _LOGGERS = {
     "indifast.server": "indipyserver.ipyserver",
     "indifast.client": "indipyclient.ipyclient",
 }
-"""Logger of indifast -> the name that the packages use for such records; it holds for the loggers below it too."""
+"""Logger of indifast -> the name the packages use for such records. An entry also applies to all child loggers."""
 
 
 def _upstream_name(name: str) -> str | None:
@@ -159,7 +159,7 @@ def _upstream_name(name: str) -> str | None:
         if name in _LOGGERS:
             upstream = _LOGGERS[name]
             if upstream.startswith("indipyserver.") and "indipyserver" not in sys.modules:
-                # Up to 2.5 the server was a part of indipydriver; the program is of that time.
+                # Until 2.5 the server was part of indipydriver, and the program was written for such a version.
                 return upstream.replace("indipyserver", "indipydriver")
             return upstream
         name = name.rpartition(".")[0]
@@ -167,7 +167,7 @@ def _upstream_name(name: str) -> str | None:
 
 
 class _Renamed(logging.Logger):
-    """A logger of indifast whose records go out under another name, by the rules set for that name."""
+    """A logger of indifast that passes its records to the logger of another name, whose level and handlers apply."""
 
     def _upstream(self) -> logging.Logger:
         name = _upstream_name(self.name)
@@ -196,9 +196,9 @@ def _rename_loggers() -> None:
 
 
 def install() -> None:
-    """From here on `import indipydriver`, `indipyserver` and `indipyclient` give indifast.
+    """Make `import indipydriver`, `indipyserver` and `indipyclient` import indifast from now on.
 
-    Modules of these names that are loaded already are forgotten. Calling it again changes nothing.
+    Modules with these names that are already loaded are removed from `sys.modules`. Further calls have no effect.
     """
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
@@ -207,12 +207,19 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
     importlib.invalidate_caches()
     _rename_loggers()
-    # The packages give their external drivers pipes; one in Python may lose bytes of BLOBs on the single socket.
+    # The packages give their external drivers pipes; a driver in Python may lose bytes of BLOBs on a single socket.
     importlib.import_module("indifast.server").IPyServer.exdriver_pipes = True
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a script or a module as `python` would, with the stand-ins in place; its exit status is the process's."""
+    """Run a script or a module as `python` would, with the stand-ins installed.
+
+    Args:
+        arguments: The words after `python -m indifast.dropin`; by default those of this process.
+
+    Returns:
+        The exit status: 0 when the program has run, 2 if the arguments are wrong.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     as_module = words[:1] == ["-m"]
     words = words[as_module:]
@@ -235,5 +242,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # Under its own name, so that a program that imports `indifast.dropin` meets the stand-ins that are in place.
+    # Use the module under its own name instead of `__main__`, so that a program that imports it gets the same module.
     sys.exit(importlib.import_module("indifast.dropin").main())

@@ -26,14 +26,15 @@ B64_AVX2_INLINE __m256i b64_avx2_twice(char a, char b, char c, char d, char e, c
                             p);
 }
 
-/* 24 bytes, 12 in each half, to 32 characters. */
+/* Encodes 24 bytes, 12 in each half of the register, to 32 characters. */
 B64_AVX2_INLINE __m256i b64_avx2_encode_block(__m256i in)
 {
     in = _mm256_shuffle_epi8(in, b64_avx2_twice(1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10));
     __m256i ac = _mm256_mulhi_epu16(_mm256_and_si256(in, _mm256_set1_epi32(0x0FC0FC00)), _mm256_set1_epi32(0x04000040));
     __m256i bd = _mm256_mullo_epi16(_mm256_and_si256(in, _mm256_set1_epi32(0x003F03F0)), _mm256_set1_epi32(0x01000010));
     __m256i sextets = _mm256_or_si256(ac, bd);
-    /* the distance of a character from its sextet: by range 0..25 (13), 26..51 (0), 52..61 (1..10), 62 (11), 63 (12) */
+    /* Index of a character's distance from its sextet, by range: 0..25 (13), 26..51 (0), 52..61 (1..10), 62 (11),
+     * 63 (12). */
     __m256i range = _mm256_subs_epu8(sextets, _mm256_set1_epi8(51));
     __m256i upper = _mm256_cmpgt_epi8(_mm256_set1_epi8(26), sextets);
     range = _mm256_or_si256(range, _mm256_and_si256(upper, _mm256_set1_epi8(13)));
@@ -54,7 +55,7 @@ B64_AVX2 static size_t b64_avx2_encode(const uint8_t *src, size_t n, uint8_t *ds
     return i;
 }
 
-/* Sextets of 32 characters; *bad is nonzero in every byte that is not of the alphabet. */
+/* Returns the sextets of 32 characters; *bad is nonzero in every byte that is not in the alphabet. */
 B64_AVX2_INLINE __m256i b64_avx2_classify(__m256i in, __m256i *bad)
 {
     const __m256i low_kinds = b64_avx2_twice(0x15, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x13, 0x1A, 0x1B,
@@ -70,7 +71,7 @@ B64_AVX2_INLINE __m256i b64_avx2_classify(__m256i in, __m256i *bad)
     return _mm256_add_epi8(in, roll);
 }
 
-/* 32 sextets to 24 bytes, in the low bytes. */
+/* Joins 32 sextets to 24 bytes, which it returns in the low bytes. */
 B64_AVX2_INLINE __m256i b64_avx2_join(__m256i sextets)
 {
     __m256i pairs = _mm256_maddubs_epi16(sextets, _mm256_set1_epi32(0x01400140));
@@ -79,8 +80,8 @@ B64_AVX2_INLINE __m256i b64_avx2_join(__m256i sextets)
     return _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 1, 2, 4, 5, 6, 7, 7));
 }
 
-/* Nothing is ever written behind the decoded bytes: where the next block does not cover the 8 bytes that a whole store
- * writes too many, 24 bytes are stored. */
+/* Nothing is ever written beyond the decoded bytes.  A full store writes 8 bytes too many; where no next block
+ * overwrites them, only 24 bytes are stored. */
 B64_AVX2_INLINE void b64_avx2_store(uint8_t *dst, __m256i sextets)
 {
     _mm256_storeu_si256((__m256i *)dst, b64_avx2_join(sextets));
@@ -124,23 +125,24 @@ B64_AVX2_INLINE size_t b64_avx2_decode_run(const uint8_t *src, size_t n, uint8_t
     return i;
 }
 
-/* 32 zeroes, then 32 ones: from offset 32 - k, the mask of the bytes from k on. */
+/* 32 zeros, then 32 ones: at offset 32 - k, a mask of the bytes from k on. */
 static const uint8_t b64_avx2_from[64] = {
     0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   0,
     0,   0,   0,   0,   0,   0,   0,   0,   0,   0,   255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
     255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
 
-/* 32 characters with a line feed behind the first `before`: what lies behind it is loaded from one byte further on. */
+/* Loads 32 characters with a line feed after the first `before`: what follows it is loaded from one byte further on. */
 B64_AVX2_INLINE __m256i b64_avx2_load_around(const uint8_t *src, size_t before)
 {
     return _mm256_blendv_epi8(b64_avx2_load(src), b64_avx2_load(src + 1), b64_avx2_load(b64_avx2_from + 32 - before));
 }
 
-/* The same where `before` is a multiple of 8. */
+/* The same for a `before` that is a multiple of 8. */
 #define B64_AVX2_AROUND(src, before) \
     _mm256_blend_epi32(b64_avx2_load(src), b64_avx2_load((src) + 1), 0xFF & (0xFF << ((before) / 4)))
 
-/* Four lines of 72 characters from a line's beginning on: three times three blocks of 32 characters. */
+/* Decodes groups of four lines of 72 characters, from the beginning of a line: three times three blocks of 32
+ * characters. */
 B64_AVX2_INLINE size_t b64_avx2_decode_72(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
 {
     size_t i = 0, o = 0;
@@ -184,7 +186,7 @@ B64_AVX2_INLINE size_t b64_avx2_decode_72(const uint8_t *src, size_t n, uint8_t 
     return i;
 }
 
-/* Lines of any one length from 32 characters on: a block of 32 holds at most one line feed, `rem` characters ahead. */
+/* Decodes lines of equal length, at least 32: a block of 32 contains at most one line feed, `rem` characters ahead. */
 B64_AVX2_INLINE size_t b64_avx2_decode_lines(const uint8_t *src, size_t n, size_t width, size_t *column, uint8_t *dst,
                                              size_t cap, size_t *written)
 {
@@ -221,10 +223,10 @@ B64_AVX2 static size_t b64_avx2_decode(b64_decode_state *st, const uint8_t *src,
     return used;
 }
 
-/* From offset 31 - k, a mask of the byte k. */
+/* At offset 31 - k, a mask of byte k. */
 static const uint8_t b64_avx2_one[64] = {[31] = 255};
 
-/* One bit for each of 32 bytes that is not of the alphabet. */
+/* Returns one bit for each of 32 bytes, set if it is not in the alphabet. */
 B64_AVX2_INLINE uint32_t b64_avx2_special(__m256i in)
 {
     __m256i bad;
@@ -239,12 +241,12 @@ B64_AVX2_INLINE __m256i b64_avx2_bad(__m256i in)
     return bad;
 }
 
-/* Four lines of 72 characters: nine blocks of 32 bytes, and one more that ends with the last line.  What the line feeds
- * at their places are is looked at byte by byte. */
+/* Scans groups of four lines of 72 characters: nine blocks of 32 bytes, and one more that ends with the last line.  The
+ * line feeds are checked byte by byte. */
 B64_AVX2_INLINE size_t b64_avx2_scan_72(const uint8_t *src, size_t n)
 {
     size_t i = 0;
-/* all but the byte at `feed`, of the block at `at` */
+/* The block at `at`, except for the byte at `feed`. */
 #define B64_REST(at, feed) \
     _mm256_andnot_si256(b64_avx2_load(b64_avx2_one + 31 - ((feed) - (at))), b64_avx2_bad(b64_avx2_load(s + (at))))
     while (n - i >= 4 * 73) {
@@ -309,7 +311,7 @@ B64_AVX2 static size_t b64_avx2_scan_lines(const uint8_t *src, size_t n, size_t 
 
 B64_AVX2 static size_t b64_avx2_scan_mixed(const uint8_t *src, size_t n, uint64_t *chars)
 {
-    /* by its low four bits, the one white space character that a byte can be */
+    /* The only white space character that a byte can be, by its low four bits. */
     const __m256i white_by_low = b64_avx2_twice(' ', -1, -1, -1, -1, -1, -1, -1, -1, '\t', '\n', -1, -1, '\r', -1, -1);
     size_t i = 0;
     uint64_t whites = 0;

@@ -21,13 +21,13 @@ static int b64_avx512_usable(void)
            __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
 }
 
-/* Bytes (b1, b0, b2, b1) of each group of three, so that every character's bits lie within one 16-bit word. */
+/* Bytes (b1, b0, b2, b1) of each group of three, so that the bits of each character are within one 16-bit word. */
 static const uint8_t b64_avx512_spread[64] = {
     1,  0,  2,  1,  4,  3,  5,  4,  7,  6,  8,  7,  10, 9,  11, 10, 13, 12, 14, 13, 16, 15,
     17, 16, 19, 18, 20, 19, 22, 21, 23, 22, 25, 24, 26, 25, 28, 27, 29, 28, 31, 30, 32, 31,
     34, 33, 35, 34, 37, 36, 38, 37, 40, 39, 41, 40, 43, 42, 44, 43, 46, 45, 47, 46};
 
-/* Bytes (2, 1, 0) of each 32-bit word: 48 bytes, the rest is not used. */
+/* Bytes (2, 1, 0) of each 32-bit word: 48 bytes; the rest is unused. */
 static const uint8_t b64_avx512_pack[64] = {
     2,  1,  0,  6,  5,  4,  10, 9,  8,  14, 13, 12, 18, 17, 16, 22, 21, 20, 26, 25, 24, 30, 29, 28, 34, 33, 32, 38,
     37, 36, 42, 41, 40, 46, 45, 44, 50, 49, 48, 54, 53, 52, 58, 57, 56, 62, 61, 60};
@@ -75,24 +75,24 @@ B64_AVX512_INLINE b64_avx512_tables b64_avx512_load_tables(void)
     return t;
 }
 
-/* 64 sextets to 48 bytes, in the low bytes. */
+/* Joins 64 sextets to 48 bytes, which it returns in the low bytes. */
 B64_AVX512_INLINE __m512i b64_avx512_join(__m512i sextets, __m512i pack)
 {
     __m512i pairs = _mm512_maddubs_epi16(sextets, _mm512_set1_epi32(0x01400140));
     return _mm512_permutexvar_epi8(pack, _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x00011000)));
 }
 
-/* The looked-up characters of one block, and the sign bits of all that is not of the alphabet. */
+/* Replaces the characters of a block by their sextets, and sets the sign bit in `bad` for those not in the alphabet. */
 #define B64_AVX512_LOOK(in)                                  \
     do {                                                     \
         __m512i text = (in);                                 \
-        __asm__("" : "+v"(text)); /* or the compiler loads it twice */ \
+        __asm__("" : "+v"(text)); /* otherwise the compiler loads it twice */ \
         in = _mm512_permutex2var_epi8(t.low, text, t.high);  \
         bad = _mm512_ternarylogic_epi64(bad, text, in, 0xFE); \
     } while (0)
 
-/* Nothing is ever written behind the decoded bytes: where the next block does not cover the 16 bytes that a whole store
- * writes too many, 48 bytes are stored. */
+/* Nothing is ever written beyond the decoded bytes.  A full store writes 16 bytes too many; where no next block
+ * overwrites them, only 48 bytes are stored. */
 #define B64_AVX512_STORE(k, sextets) _mm512_storeu_si512(dst + o + 48 * (k), b64_avx512_join(sextets, t.pack))
 #define B64_AVX512_STORE_LAST(k, sextets) \
     _mm512_mask_storeu_epi8(dst + o + 48 * (k), B64_48, b64_avx512_join(sextets, t.pack))
@@ -131,15 +131,15 @@ B64_AVX512_INLINE size_t b64_avx512_decode_run(const uint8_t *src, size_t n, uin
     return i;
 }
 
-/* Not 0: one of eight lines of 72 characters has no line feed behind it. */
+/* Returns nonzero if one of eight lines of 72 characters is not followed by a line feed. */
 B64_AVX512_INLINE int b64_avx512_feeds_differ(const uint8_t *s)
 {
     return (s[72] ^ '\n') | (s[145] ^ '\n') | (s[218] ^ '\n') | (s[291] ^ '\n') | (s[364] ^ '\n') | (s[437] ^ '\n') |
            (s[510] ^ '\n') | (s[583] ^ '\n');
 }
 
-/* Eight lines of 72 characters from a line's beginning on: nine blocks of 64 characters, the k-th of which has a line
- * feed behind its first 8 k characters.  What lies behind that is loaded from one byte further on. */
+/* Decodes groups of eight lines of 72 characters, from the beginning of a line: nine blocks of 64 characters, the k-th
+ * of which has a line feed after its first 8 k characters.  What follows it is loaded from one byte further on. */
 B64_AVX512_INLINE size_t b64_avx512_decode_72(const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written)
 {
     const b64_avx512_tables t = b64_avx512_load_tables();
@@ -181,7 +181,7 @@ B64_AVX512_INLINE size_t b64_avx512_decode_72(const uint8_t *src, size_t n, uint
     return i;
 }
 
-/* Lines of any one length from 64 characters on: a block of 64 holds at most one line feed, `rem` characters ahead. */
+/* Decodes lines of equal length, at least 64: a block of 64 contains at most one line feed, `rem` characters ahead. */
 B64_AVX512_INLINE size_t b64_avx512_decode_lines(const uint8_t *src, size_t n, size_t width, size_t *column, uint8_t *dst,
                                                  size_t cap, size_t *written)
 {
@@ -222,8 +222,8 @@ B64_AVX512 static size_t b64_avx512_decode(b64_decode_state *st, const uint8_t *
     return used;
 }
 
-/* Eight lines of 72 characters: nine blocks of 64 bytes, and one more that ends with the last line.  The places of the
- * line feeds are not loaded into the registers, which hold the character A there. */
+/* Scans groups of eight lines of 72 characters: nine blocks of 64 bytes, and one more that ends with the last line.
+ * The line feeds are not loaded into the registers, which contain the character A in their places. */
 B64_AVX512_INLINE size_t b64_avx512_scan_72(const uint8_t *src, size_t n)
 {
     const b64_avx512_tables t = b64_avx512_load_tables();

@@ -1,7 +1,7 @@
-/* The codec: chooses the fastest path that this processor has, and drives it over chunks of text.
+/* The codec: chooses the fastest path that this processor supports, and runs it over chunks of text.
  *
- * A path only ever does the easy middle: whole blocks without padding, without surprises.  What it leaves (the ends, an
- * open group, odd white space, errors) goes through the scalar code, so that there is one definition of the rules.
+ * A path only handles the easy part in the middle: whole, regular blocks without padding.  The scalar code handles
+ * everything else (the ends, an open group, irregular white space, errors), so that the rules are defined only once.
  */
 #ifndef INDIFAST_BASE64_CODEC_H
 #define INDIFAST_BASE64_CODEC_H
@@ -17,17 +17,17 @@
 typedef struct {
     const char *name;
     int (*usable)(void);
-    /* Encodes the beginning of `src`: returns the bytes consumed, a multiple of 3, and writes 4/3 of that. */
+    /* Encodes the beginning of `src`.  Returns the bytes consumed, a multiple of 3, and writes 4/3 as many bytes. */
     size_t (*encode)(const uint8_t *src, size_t n, uint8_t *dst);
-    /* Decodes the beginning of `src`, where no group is open and st->column characters stand before it on the line:
-     * whole groups of 4, skipping line feeds behind lines of st->width characters.  Returns the bytes consumed, sets
-     * *written, keeps st->column.  Writes nothing behind the decoded bytes. */
+    /* Decodes whole groups of 4 at the beginning of `src`, skipping line feeds after lines of st->width characters.  No
+     * group may be open; st->column characters precede `src` on its line.  Returns the bytes consumed, sets *written
+     * and updates st->column.  Writes nothing beyond the decoded bytes. */
     size_t (*decode)(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap, size_t *written);
-    /* The length of a beginning of `src` that consists of characters of the alphabet, but for single line feeds at
-     * `feed`, feed + 73, feed + 146, ... (SIZE_MAX: none). */
+    /* Returns the length of a prefix of `src` that consists of characters of the alphabet, except for single line feeds
+     * at `feed`, feed + 73, feed + 146, ... (SIZE_MAX: none). */
     size_t (*scan_lines)(const uint8_t *src, size_t n, size_t feed);
-    /* The length of a beginning of `src` that consists of characters of the alphabet and of white space; adds the
-     * characters to *chars. */
+    /* Returns the length of a prefix of `src` that consists of characters of the alphabet and white space.  Adds the
+     * number of characters to *chars. */
     size_t (*scan_mixed)(const uint8_t *src, size_t n, uint64_t *chars);
 } b64_path;
 
@@ -55,7 +55,7 @@ static size_t b64_scan_mixed_nothing(const uint8_t *src, size_t n, uint64_t *cha
     return 0;
 }
 
-/* Best first. */
+/* Fastest first. */
 static const b64_path b64_all_paths[] = {
 #ifdef B64_HAVE_AVX512
     {"avx512vbmi", b64_avx512_usable, b64_avx512_encode, b64_avx512_decode, b64_avx512_scan_lines,
@@ -86,7 +86,7 @@ static void b64_codec_setup(void)
     b64_path_select(i);
 }
 
-/* ---------------------------------------------------------------- encoding */
+/* ---------------------------------------------------------------- Encoding */
 
 static void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst)
 {
@@ -94,17 +94,17 @@ static void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst)
     b64_scalar_encode(src + done, n - done, dst + done / 3 * 4);
 }
 
-/* ---------------------------------------------------------------- decoding */
+/* ---------------------------------------------------------------- Decoding */
 
-/* How much goes through the scalar code before the fast path is tried again. */
+/* Number of bytes that the scalar code processes before the fast path is tried again. */
 #define B64_RETRY 64
 
 #define B64_FIRST_LINE 256
 
-/* From how much text on it pays to go to the beginning of a line of 72 characters first. */
+/* Length of text from which it pays to advance to the beginning of a line of 72 characters first. */
 #define B64_ALIGN 2048
 
-/* At least as many bytes as the text can decode to; exactly as many for unwrapped text that is right. */
+/* Returns an upper bound of the decoded length of a text, which is exact if the text is valid and unwrapped. */
 static size_t b64_decoded_bound(const uint8_t *src, size_t n)
 {
     size_t pads = 0;
@@ -116,21 +116,21 @@ static size_t b64_decoded_bound(const uint8_t *src, size_t n)
     return n - (pads < n ? pads : n);
 }
 
-/* The length of the first line of a text, 0 when it is longer than any that is worth knowing. */
+/* Returns the length of the first line of a text, or 0 if the line is too long to be of use. */
 static uint32_t b64_first_line(const uint8_t *src, size_t n)
 {
     const uint8_t *feed = memchr(src, '\n', n < B64_FIRST_LINE ? n : B64_FIRST_LINE);
     return feed ? (uint32_t)(feed - src) : 0;
 }
 
-/* Decodes until the input ends or something stops it (st->stop).  Returns the bytes consumed, sets *written. */
+/* Decodes until the input ends or something stops it (st->stop).  Returns the bytes consumed and sets *written. */
 static size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
                                size_t *written)
 {
     const b64_path *path = b64_active;
     size_t i = 0, o = 0;
     st->stop = B64_STOP_END;
-    if (!st->column && !st->carry) { /* mostly the beginning of the text */
+    if (!st->column && !st->carry) { /* usually the beginning of the text */
         while (i < n && b64_class[src[i]] == B64_WHITE)
             i++;
         st->position += i;
@@ -140,7 +140,7 @@ static size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t 
     while (i < n) {
         size_t want = n - i < B64_RETRY ? n - i : B64_RETRY;
         if (st->width == B64_LINE && st->column && st->column <= B64_LINE && n - i >= B64_ALIGN) {
-            /* to the next line first, where the fastest loop begins */
+            /* Advance to the next line first, where the fastest loop can begin. */
             i += b64_scalar_decode(st, src + i, n - i, B64_LINE - st->column + 1, dst + o, cap - o, &o);
             if (st->stop != B64_STOP_END)
                 break;
@@ -161,16 +161,16 @@ static size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t 
     return i;
 }
 
-/* ---------------------------------------------------------------- scanning */
+/* ---------------------------------------------------------------- Scanning */
 
-/* Takes account of `used` bytes in which the only line feeds are at feed, feed + 73, ...; every line is whole. */
+/* Accounts for `used` bytes whose only line feeds are at feed, feed + 73, ...; every line is complete. */
 static void b64_scanned_lines(b64_scan_state *st, size_t used, size_t feed)
 {
     size_t feeds = used > feed ? 1 + (used - 1 - feed) / (B64_LINE + 1) : 0;
     if (!used)
         return;
     if (feeds) {
-        size_t after = used - 1 - (feed + (feeds - 1) * (B64_LINE + 1)); /* characters behind the last line feed */
+        size_t after = used - 1 - (feed + (feeds - 1) * (B64_LINE + 1)); /* characters after the last line feed */
         if (feeds > 1 || after)
             st->unwrapped = 0;
         st->column = (uint32_t)after;
@@ -199,9 +199,9 @@ static size_t b64_codec_scan(b64_scan_state *st, const uint8_t *src, size_t n)
         if (!st->pads && n - i >= B64_RETRY) {
             size_t used;
             if (st->wrapped72 && !st->ended) {
-                size_t feed = B64_LINE - st->column; /* behind white space the column is 0 */
+                size_t feed = B64_LINE - st->column; /* after white space the column is 0 */
                 if (feed && feed < B64_LINE && n - i >= B64_ALIGN) {
-                    /* to the next line first, where the fastest loop begins */
+                    /* Advance to the next line first, where the fastest loop can begin. */
                     i += b64_scalar_scan(st, src + i, n - i, feed + 1);
                     if (st->stop != B64_STOP_END)
                         break;

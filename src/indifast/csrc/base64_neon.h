@@ -1,4 +1,4 @@
-/* The NEON path (aarch64): 48 bytes <-> 64 characters at a time, with the interleaving loads and stores. */
+/* The NEON path (aarch64): 48 bytes <-> 64 characters at a time, using interleaving loads and stores. */
 #ifndef INDIFAST_BASE64_NEON_H
 #define INDIFAST_BASE64_NEON_H
 
@@ -38,13 +38,13 @@ static size_t b64_neon_encode(const uint8_t *src, size_t n, uint8_t *dst)
     return i;
 }
 
-/* b64_vector_class of 16 bytes; bytes from 0x80 on give 0. */
+/* Looks up 16 bytes in b64_vector_class; bytes from 0x80 on yield 0. */
 static inline uint8x16_t b64_neon_kinds(uint8x16_t in, uint8x16x4_t low, uint8x16x4_t high)
 {
     return vqtbx4q_u8(vqtbl4q_u8(low, in), high, veorq_u8(in, vdupq_n_u8(64)));
 }
 
-/* 64 characters to 48 bytes; 0 when one is not of the alphabet: then nothing is written. */
+/* Decodes 64 characters to 48 bytes.  Returns 0 and writes nothing if one of them is not in the alphabet. */
 static inline int b64_neon_decode_block(const uint8_t *src, uint8_t *dst, uint8x16x4_t low, uint8x16x4_t high)
 {
     uint8x16x4_t in = vld4q_u8(src);
@@ -62,7 +62,7 @@ static inline int b64_neon_decode_block(const uint8_t *src, uint8_t *dst, uint8x
     return 1;
 }
 
-/* The numbers 0..15. */
+/* The numbers 0 to 15. */
 static const uint8_t b64_neon_count[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 static size_t b64_neon_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
@@ -74,7 +74,7 @@ static size_t b64_neon_decode(b64_decode_state *st, const uint8_t *src, size_t n
     size_t i = 0, o = 0, rem = lines ? st->width - st->column : SIZE_MAX;
     while (n - i >= 65 && cap - o >= 48) {
         size_t cut = rem < 64;
-        if (cut) { /* a line feed within these 64: what lies behind it is loaded from one byte further on */
+        if (cut) { /* a line feed within these 64: what follows it is loaded from one byte further on */
             uint8_t block[64];
             if (src[i + rem] != '\n')
                 break;
@@ -108,7 +108,7 @@ static size_t b64_neon_scan_lines(const uint8_t *src, size_t n, size_t feed)
             uint8x16_t in = vld1q_u8(src + i + part);
             uint8x16_t special = vorrq_u8(in, b64_neon_kinds(in, low, high));
             uint8x16_t expected = vceqq_u8(vaddq_u8(count, vdupq_n_u8((uint8_t)part)), at);
-            /* bit 7: special but not expected or the other way round, or an expected line feed that is none */
+            /* Bit 7: special but not expected, or vice versa, or an expected line feed that is something else. */
             wrong = vorrq_u8(wrong, vorrq_u8(veorq_u8(special, expected), veorq_u8(vceqq_u8(in, newline), expected)));
         }
         if (vmaxvq_u8(wrong) & 0x80)
@@ -127,7 +127,7 @@ static size_t b64_neon_scan_mixed(const uint8_t *src, size_t n, uint64_t *chars)
     while (n - i >= 16) {
         uint8x16_t in = vld1q_u8(src + i), kinds = b64_neon_kinds(in, low, high);
         uint8x16_t special = vshrq_n_u8(vorrq_u8(in, kinds), 7);
-        uint8x16_t white = vandq_u8(vshrq_n_u8(kinds, 6), special); /* 1 for white space, of bytes below 0x80 */
+        uint8x16_t white = vandq_u8(vshrq_n_u8(kinds, 6), special); /* 1: white space (below 0x80) */
         white = vandq_u8(white, vdupq_n_u8(1));
         if (vmaxvq_u8(veorq_u8(special, white)))
             break;

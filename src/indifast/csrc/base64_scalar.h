@@ -1,4 +1,4 @@
-/* The codec one character at a time: the definition of what every faster path must do, and the fallback of them all. */
+/* The codec one character at a time: the reference for all faster paths, and their fallback. */
 #ifndef INDIFAST_BASE64_SCALAR_H
 #define INDIFAST_BASE64_SCALAR_H
 
@@ -9,7 +9,7 @@ static const char b64_alphabet[64] = {
     'W', 'X', 'Y', 'Z', 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r',
     's', 't', 'u', 'v', 'w', 'x', 'y', 'z', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '+', '/'};
 
-/* The whole of `src`, padding included; writes (n + 2) / 3 * 4 characters. */
+/* Encodes all of `src`, including padding; writes (n + 2) / 3 * 4 characters. */
 static inline void b64_scalar_encode(const uint8_t *src, size_t n, uint8_t *dst)
 {
     while (n >= 3) {
@@ -32,7 +32,7 @@ static inline void b64_scalar_encode(const uint8_t *src, size_t n, uint8_t *dst)
 }
 
 /* Decodes until `want` bytes are consumed and no group is open, or until something stops it (st->stop).  Writes nothing
- * beyond dst + cap.  Returns the bytes consumed, adds to *written. */
+ * beyond dst + cap.  Returns the bytes consumed and adds to *written. */
 static inline size_t b64_scalar_decode(b64_decode_state *st, const uint8_t *src, size_t n, size_t want, uint8_t *dst,
                                        size_t cap, size_t *written)
 {
@@ -115,7 +115,7 @@ static inline size_t b64_scalar_scan(b64_scan_state *st, const uint8_t *src, siz
     for (; i < n && i < want; i++) {
         uint8_t k = b64_class[src[i]];
         if (k == B64_WHITE) {
-            if (!st->chars) /* in front of the text */
+            if (!st->chars) /* before the text */
                 continue;
             if (src[i] == '\n' && st->column == B64_LINE && !st->white)
                 st->column = 0;

@@ -1,8 +1,9 @@
-/* What the codec and those who drive it share: the one definition of the alphabet and of white space, and the states
- * that are carried from one chunk of text to the next.
+/* Definitions shared by the codec and its users: the alphabet, white space, and the states that are carried from one
+ * chunk of text to the next.
  *
  * Text is read by the rules of RFC 4648, section 4 (standard alphabet, padding required, nothing but white space after
- * it), with white space allowed anywhere, as INDI wraps it.  Unused low bits of the last character are ignored.
+ * it), except that white space is allowed anywhere, because INDI wraps text.  Unused low bits of the last character are
+ * ignored.
  */
 #ifndef INDIFAST_BASE64_STATE_H
 #define INDIFAST_BASE64_STATE_H
@@ -11,7 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Classes of a byte.  Values 0..63 are the sextets of the alphabet. */
+/* Classes of bytes.  Values 0..63 are the sextets of the alphabet. */
 #define B64_PAD 64      /* '=' */
 #define B64_WHITE 65    /* space, tab, carriage return, line feed */
 #define B64_FOREIGN 255 /* anything else */
@@ -30,7 +31,7 @@ static const uint8_t b64_class[256] = {
 };
 #undef F16
 
-/* The same for table look-ups in vector registers, for bytes below 0x80: a sextet, or bit 7; white space bit 6 as well. */
+/* The same for lookups in vector registers, for bytes below 0x80: a sextet, or bit 7, and bit 6 for white space. */
 #define B64_VECTOR_WHITE 0x40
 static const uint8_t b64_vector_class[128] = {
     0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0xc0, 0xc0, 0x80, 0x80, 0xc0, 0x80, 0x80,
@@ -45,18 +46,18 @@ static const uint8_t b64_vector_class[128] = {
 
 /* Why a step stopped. */
 enum b64_stop {
-    B64_STOP_END = 0,     /* all input is consumed */
+    B64_STOP_END = 0,     /* all input has been consumed */
     B64_STOP_FOREIGN = 1, /* the next byte is neither base64 nor white space */
     B64_STOP_FULL = 2,    /* the next group has no room in the output */
-    B64_STOP_ERROR = 3    /* the padding is wrong: see `error`; the next byte is the offending one */
+    B64_STOP_ERROR = 3    /* the padding is wrong (see `error`); the next byte is the offending one */
 };
 
 /* What is wrong with the padding. */
 enum b64_error {
     B64_OK = 0,
     B64_ERROR_EARLY_PAD = 1,  /* '=' as the first or second character of a group of four */
-    B64_ERROR_AFTER_PAD = 2,  /* a character where the padding has ended the text */
-    B64_ERROR_MISSING_PAD = 3 /* the text ends within a group of four, or a character stands where '=' must */
+    B64_ERROR_AFTER_PAD = 2,  /* a character after the padding, which ends the text */
+    B64_ERROR_MISSING_PAD = 3 /* the text ends within a group of four, or another character is in the place of '=' */
 };
 
 /* Resumable decoding.  `sextets` holds the `carry` characters of the unfinished group. */
@@ -64,7 +65,7 @@ typedef struct {
     uint64_t position; /* bytes of text consumed so far */
     uint32_t sextets;
     uint32_t column;   /* characters on this line */
-    uint32_t width;    /* characters on the line before; 0: none yet */
+    uint32_t width;    /* characters on the previous line; 0: none yet */
     uint8_t carry;     /* 0..3 */
     uint8_t pads;      /* '=' seen, 0..2 */
     uint8_t closed;    /* the padding is complete: only white space may follow */
@@ -72,7 +73,7 @@ typedef struct {
     uint8_t error;     /* enum b64_error */
 } b64_decode_state;
 
-/* Resumable scanning: the same rules, but nothing is decoded. */
+/* Resumable scanning: the same rules, without decoding. */
 typedef struct {
     uint64_t position; /* bytes of text consumed so far */
     uint64_t chars;    /* base64 characters so far, padding included */
@@ -80,16 +81,16 @@ typedef struct {
     uint32_t column;   /* characters on this line */
     uint8_t pads;      /* '=' seen, 0..2 */
     uint8_t closed;    /* the padding is complete */
-    uint8_t white;     /* white space stands behind the last character */
-    uint8_t ended;     /* the line breaks allow no further line in a 72-column text */
+    uint8_t white;     /* the last character is followed by white space */
+    uint8_t ended;     /* the line breaks rule out another line of a 72-column text */
     uint8_t wrapped72; /* so far every line but the last has exactly 72 characters and ends in one line feed.  White
-                        * space in front of the text and behind it does not count */
-    uint8_t unwrapped; /* so far there is no white space between the characters */
+                        * space before and after the text does not count */
+    uint8_t unwrapped; /* so far there is no white space between characters */
     uint8_t stop;      /* enum b64_stop of the last step, never B64_STOP_FULL */
     uint8_t error;     /* enum b64_error */
 } b64_scan_state;
 
-#define B64_LINE 72 /* the line length of libindi */
+#define B64_LINE 72 /* the line length that libindi uses */
 
 static inline void b64_state_init_decode(b64_decode_state *st) { memset(st, 0, sizeof *st); }
 
@@ -100,7 +101,7 @@ static inline void b64_state_init_scan(b64_scan_state *st)
     st->unwrapped = 1;
 }
 
-/* The verdict at the end of the text. */
+/* Checks the end of a text: returns B64_OK, or what is wrong with the padding. */
 static inline enum b64_error b64_state_end_decode(const b64_decode_state *st)
 {
     return st->error ? (enum b64_error)st->error : st->carry ? B64_ERROR_MISSING_PAD : B64_OK;

@@ -1,4 +1,4 @@
-/* Fresh memory for large frames, in large pages. */
+/* Huge pages for the memory of large frames. */
 #ifndef INDIFAST_PAGES_H
 #define INDIFAST_PAGES_H
 
@@ -9,12 +9,13 @@
 #include <sys/mman.h>
 #endif
 
-/* Blocks of this size have pages of their own in every allocator: glibc maps each anew (M_MMAP_THRESHOLD_MAX). */
+/* Blocks of this size share no page with others in any allocator: glibc maps each one separately
+ * (M_MMAP_THRESHOLD_MAX). */
 #define PAGES_LARGE ((size_t)32 << 20)
 #define PAGES_HUGE ((uintptr_t)2 << 20)
 
-/* A fresh block that is about to be written from end to end: asks for huge pages where it is large, as the page faults
- * would cost more than decoding.  Changes nothing but speed; a system that does not know the request ignores it. */
+/* Requests huge pages for a fresh block that is about to be filled, if it is large: the page faults would otherwise
+ * take longer than decoding.  This only affects speed; a system that does not support the request ignores it. */
 static inline void pages_will_fill(void *block, size_t n)
 {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)

@@ -1,13 +1,13 @@
-/* Reading and writing the values that tokens.h has found: references, encodings, and the clean form that leaves. */
+/* Reading and writing of the values that tokens.h finds: references, encodings, and the clean form to send. */
 #ifndef INDIFAST_REWRITE_H
 #define INDIFAST_REWRITE_H
 
 #include "tokens.h"
 #include <stdio.h>
 
-enum tz_how { TV_ATTR, TV_TEXT, TV_CDATA };  /* how a value is to be read */
+enum tz_how { TV_ATTR, TV_TEXT, TV_CDATA };  /* how to read a value */
 
-/* A growing output buffer; once memory runs out, `failed` stays set and nothing more is written. */
+/* A growing output buffer.  Once memory runs out, `failed` stays set and nothing more is written. */
 typedef struct {
     uint8_t *p;
     size_t n, cap;
@@ -30,7 +30,7 @@ static inline void tz_put(tz_out *o, const void *src, size_t n) {
 
 #define TZ_PUTS(o, literal) tz_put(o, literal, sizeof(literal) - 1)
 
-/* Length of the valid UTF-8 sequence at p, 0 when there is none (RFC 3629: no surrogates, nothing overlong). */
+/* Returns the length of the valid UTF-8 sequence at p, or 0 (RFC 3629: no surrogates, no overlong forms). */
 static inline size_t tz_utf8(const uint8_t *p, size_t n) {
     uint8_t c = p[0];
     if (c < 0x80) return 1;
@@ -66,13 +66,13 @@ static void tz_put_code(tz_out *o, uint32_t c) {
     else { u[0] = 0xF0 | (c >> 18); u[1] = 0x80 | (c >> 12 & 63); u[2] = 0x80 | (c >> 6 & 63); u[3] = 0x80 | (c & 63); tz_put(o, u, 4); }
 }
 
-/* XML 1.0, Char. */
+/* The production Char of XML 1.0. */
 static inline int tz_xml_char(uint32_t c) {
     if (c < 0x20) return c == '\t' || c == '\n' || c == '\r';
     return c < 0xD800 || (c > 0xDFFF && c < 0xFFFE) || (c > 0xFFFF && c < 0x110000);
 }
 
-/* The reference at p ("&...;"): its length, and its character; 0 when it is none that XML defines by itself. */
+/* Returns the length of the reference at p ("&...;") and sets *code to its character; 0 if XML defines no such one. */
 static size_t tz_reference(const uint8_t *p, size_t n, uint32_t *code) {
     static const struct { const char *name; uint8_t n, code; } named[] = {
         {"&lt;", 4, '<'}, {"&gt;", 4, '>'}, {"&amp;", 5, '&'}, {"&quot;", 6, '"'}, {"&apos;", 6, '\''}};
@@ -99,8 +99,9 @@ static size_t tz_reference(const uint8_t *p, size_t n, uint32_t *code) {
     return i + 1;
 }
 
-/* Append the value as UTF-8: references resolved, what XML forbids replaced by U+FFFD, Latin-1 where it is no UTF-8,
- * white space normalised as XML 1.0 (2.11, 3.3.3) says.  Returns the number of characters replaced. */
+/* Appends the value as UTF-8: references are resolved, characters that XML forbids are replaced by U+FFFD, invalid
+ * UTF-8 is read as Latin-1, and white space is normalized as in XML 1.0 (2.11, 3.3.3).  Returns the number of
+ * characters replaced. */
 static uint32_t tz_read_value(tz_out *o, const uint8_t *p, size_t n, int flags, enum tz_how how) {
     uint32_t replaced = 0, code;
     size_t k;
@@ -137,7 +138,7 @@ static uint32_t tz_read_value(tz_out *o, const uint8_t *p, size_t n, int flags, 
     return replaced;
 }
 
-/* Append clean UTF-8 with the references it needs in a text or in an attribute between double quotes. */
+/* Appends clean UTF-8 with the references needed in text or in a double-quoted attribute value. */
 static void tz_escape(tz_out *o, const uint8_t *p, size_t n, int attr) {
     size_t from = 0, i;
     if (!tz_reserve(o, n)) return;
@@ -160,24 +161,24 @@ static void tz_escape(tz_out *o, const uint8_t *p, size_t n, int attr) {
     tz_put(o, p + from, n - from);
 }
 
-/* Can the value be taken as it stands? */
+/* Flags of values that cannot be copied unchanged. */
 enum { TF_ODD_ATTR = TF_HIGH | TF_AMP | TF_CTRL | TF_CR | TF_NL, TF_ODD_TEXT = TF_HIGH | TF_AMP | TF_CTRL | TF_CR };
 
-/* What is known of the text of a oneBLOB. */
+/* What is known about the text of a oneBLOB. */
 typedef struct {
     uint64_t chars;       /* base64 characters, 0: no content */
-    uint64_t decoded;     /* bytes they stand for */
+    uint64_t decoded;     /* bytes that they encode */
     uint8_t wrapped72;
-    uint8_t short_line;   /* one line of at most 72 characters with white space behind it, which `enclen` may count */
+    uint8_t short_line;   /* one line of at most 72 characters followed by white space, which `enclen` may count */
 } tz_blob_info;
 
 typedef struct {
     const tz_token *tok;
     const uint8_t *b;
     const tz_blob_info *blobs;
-    size_t *cuts;         /* where the text of each BLOB with content goes, offsets in `out` */
+    size_t *cuts;         /* offsets in `out` where the text of each BLOB with content belongs */
     uint32_t ncuts;
-    int attached;         /* the form in which BLOBs are descriptors */
+    int attached;         /* write the form in which BLOBs are descriptors */
     int vector, blob_root; /* kind of the root */
     tz_out *out, *tmp, *tmp2;
 } tz_writer;
@@ -208,18 +209,21 @@ static void tz_write_number(tz_out *o, const char *name, uint64_t value) {
     tz_put(o, s, (size_t)n);
 }
 
-/* `enclen` is right, for the text as it is written, and no reader of libindi stalls on it: it reads one character more
- * for each 72 counted, which has to be white space. */
+/* Returns whether `enclen` is right for the text as written, and does not stall libindi's reader, which reads one more
+ * character for each 72 counted; these must be white space. */
 static inline int tz_good_enclen(const tz_blob_info *info, int64_t count) {
     return (info->wrapped72 && count == (int64_t)info->chars) ||
            (info->short_line && count == (int64_t)info->chars + 1);
 }
 
-/* The attributes of a oneBLOB, made true: `size` stands in every one (servers close the connection of who omits it), and
- * is 0 only where there is no content: libindi's clients do not look at the content otherwise, and a descriptor that goes
- * with it would be taken for that of a later BLOB; `enclen` only where it is right and needed; `attached` as the form
- * wants it. `len` stays as its sender wrote it, but where inline content leaves as a descriptor: there it is the length of the
- * content, and is added where `size` is larger, or the length after decompression. */
+/* Writes the attributes of a oneBLOB, corrected:
+ *
+ * size      is always written, as servers close the connection of a peer that omits it.  It is 0 only if there is no
+ *           content: with size 0, libindi's clients ignore content, and take its descriptor for that of a later BLOB.
+ * enclen    is only written where it is right and needed.
+ * attached  depends on the form.
+ * len       stays as received, unless inline content is sent as a descriptor.  Then it is the length of the content,
+ *           and is added if `size` is larger, or is the length after decompression. */
 static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *info) {
     const tz_token *t = &w->tok[i], *a;
     int from_fd = !info && tz_attached(w->tok, i, w->b);
@@ -266,7 +270,8 @@ static inline void tz_strip(const uint8_t **p, size_t *n) {
     while (*n && tz_class[(*p)[*n - 1]] & TC_SPACE) (*n)--;
 }
 
-/* Gather the text tokens from j on; returns the first that is none.  The text is clean; *markup: it needs escaping. */
+/* Gathers the text tokens from j on and returns the index of the first other token.  The text is clean; *markup: it
+ * must be escaped. */
 static uint32_t tz_gather(tz_out *tmp, const uint8_t *b, const tz_token *tok, uint32_t j, const uint8_t **p, size_t *n,
                           int *markup) {
     const tz_token *t = &tok[j];
@@ -299,13 +304,13 @@ static inline void tz_indent(tz_out *o, int level) {
     if (n && tz_reserve(o, n)) { memset(o->p + o->n, ' ', n); o->n += n; }
 }
 
-/* Does the element whose content begins at token j hold other elements? */
+/* Returns whether the element whose content begins at token j contains other elements. */
 static inline int tz_holds_elements(const tz_token *tok, uint32_t j) {
     while (tok[j].kind == TK_TEXT || tok[j].kind == TK_CDATA) j++;
     return tok[j].kind == TK_START;
 }
 
-/* Write the element at token i; returns the token behind it.  verbatim: no white space may be added. */
+/* Writes the element at token i and returns the index of the token after it.  verbatim: no white space may be added. */
 static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbatim) {
     const tz_token *tok = w->tok, *t = &tok[i];
     tz_out *o = w->out;
@@ -315,7 +320,7 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
     int markup, body = 0;
     int vector = level == 0 && w->vector;
     int text_member = verbatim || (level && (tz_is(w->b, t->a, t->alen, "oneText", 7) || tz_is(w->b, t->a, t->alen, "defText", 7)))
-        || (!vector && tz_holds_elements(tok, j));  /* white space would get in between the pieces of its text */
+        || (!vector && tz_holds_elements(tok, j));  /* white space would be added between the pieces of its text */
     if (!verbatim) tz_indent(o, level);
     TZ_PUTS(o, "<");
     tz_put(o, w->b + t->a, t->alen);
@@ -332,7 +337,7 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
         return j + 1;
     }
     for (uint32_t k = 1; k <= t->vlen; k++) {
-        /* Outside of a BLOB vector these announce nothing, and libindi believes them all the same. */
+        /* Outside a BLOB vector these announce nothing, but libindi believes them anyway. */
         if (tz_is(w->b, t[k].a, t[k].alen, "enclen", 6) || tz_is(w->b, t[k].a, t[k].alen, "attached", 8)) continue;
         tz_write_attr(w, t + k);
     }
@@ -363,7 +368,7 @@ static uint32_t tz_write_element(tz_writer *w, uint32_t i, int level, int verbat
     return j + 1;
 }
 
-/* Characters of the element that reading replaces. */
+/* Counts the characters of the element that reading replaces. */
 static uint32_t tz_count_replaced(const tz_token *tok, uint32_t n, const uint8_t *b, tz_out *tmp) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < n; i++)

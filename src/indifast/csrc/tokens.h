@@ -1,9 +1,9 @@
 /* The scanner of the tokenizer: one pass over the bytes of one root element, resumable at any byte.
  *
- * The caller keeps the bytes of the unfinished root contiguous; every offset counts from the root's '<'.  A scan notes
- * spans (tokens), builds nothing and looks at no byte twice, except for the few bytes behind a '<' that may begin the
- * start tag of a known root.  The text of a BLOB is taken out of these bytes: the scanner stops there (TZ_BLOB) and goes
- * on behind it.
+ * The caller keeps the bytes of the unfinished root contiguous; every offset counts from the root's '<'.  A scan
+ * records spans (tokens) and builds nothing.  It examines no byte twice, except for the few bytes after a '<' that may
+ * begin the start tag of a known root.  The caller removes the text of BLOBs from these bytes: the scanner stops before
+ * the text (TZ_BLOB) and continues after it.
  */
 #ifndef INDIFAST_TOKENS_H
 #define INDIFAST_TOKENS_H
@@ -19,17 +19,17 @@
 #include <arm_neon.h>
 #endif
 
-/* What a run of characters holds. */
+/* What a run of characters contains. */
 enum tz_flag {
     TF_HIGH = 1,      /* bytes >= 0x80 */
     TF_AMP = 2,       /* '&' */
     TF_CTRL = 4,      /* control characters that XML forbids */
-    TF_MARK = 8,      /* '>' '"' '<': written as references */
+    TF_MARK = 8,      /* '>' '"' '<', which are written as references */
     TF_CR = 16,       /* carriage return */
     TF_NL = 32,       /* tab, line feed */
     TF_INK = 64,      /* anything but white space */
-    TF_LT = 128,      /* '<': ends a text run */
-    TF_ODD = 128      /* of an attribute: libindi cannot read its name */
+    TF_LT = 128,      /* '<', which ends a run of text */
+    TF_ODD = 128      /* attributes: libindi cannot read the name */
 };
 
 enum tz_kind { TK_START = 1, TK_ATTR, TK_TEXT, TK_CDATA, TK_BLOB, TK_END };
@@ -43,16 +43,16 @@ typedef struct {
 
 /* Why a scan stopped. */
 enum tz_event {
-    TZ_MORE,              /* all bytes are scanned */
-    TZ_DONE,              /* the root closed at the position */
-    TZ_BLOB,              /* at the position, the text of a oneBLOB begins or goes on */
-    TZ_BLOB_END,          /* that oneBLOB has closed */
+    TZ_MORE,              /* all bytes have been scanned */
+    TZ_DONE,              /* the root ends at the position */
+    TZ_BLOB,              /* the text of a oneBLOB begins or continues at the position */
+    TZ_BLOB_END,          /* that oneBLOB has ended */
     TZ_SKIP,              /* not a root, but well-formed: comment, declaration */
     TZ_JUNK,              /* not a root */
-    TZ_REFUSE             /* damaged; see reason; go on at resume */
+    TZ_REFUSE             /* damaged: see reason; continue at resume */
 };
 
-/* Why an element is refused, and the word for it. */
+/* Why an element is refused, and the words reported for it. */
 enum tz_reason {
     TZ_R_NONE, TZ_R_TRUNCATED, TZ_R_SYNTAX, TZ_R_MISMATCH, TZ_R_ATTRIBUTE, TZ_R_ELEMENT, TZ_R_DEPTH, TZ_R_MEMBERS,
     TZ_R_MARKUP, TZ_R_DUPLICATE, TZ_R_BASE64, TZ_R_BLOB, TZ_R_ABANDONED, TZ_R_JUNK, TZ_R_MEMORY, TZ_R_ATTACHED, TZ_REASONS
@@ -76,39 +76,39 @@ static const char *const tz_reasons[TZ_REASONS] = {
     [TZ_R_ATTACHED] = "attached blob with content",
 };
 
-/* What a scan is in the middle of; each is a label of tz_scan as well. */
+/* What a scan is in the middle of.  Each state is also a label in tz_scan. */
 enum tz_state { S_LT, S_NAME, S_TAG, S_EMPTY, S_ANAME, S_AEQ, S_AQ, S_VAL, S_INNER_LT, S_TEXT, S_ENDNAME, S_ENDWS, S_BANG,
                 S_COMMENT, S_CDATA, S_PI, S_DECL };
 
 enum { TZ_SLACK = 16, TZ_MAX_DEPTH = 64, TZ_MAX_NAME = 256, TZ_MAX_ATTRS = 128 };
 
 typedef struct {
-    /* limits */
+    /* Limits */
     size_t lim_attr, lim_elem;
     uint32_t lim_depth, lim_members;
-    /* the root's tokens */
+    /* Tokens of the root */
     tz_token *tok;
     uint32_t ntok, captok;
-    /* where we are */
-    uint8_t state, ret;    /* enum tz_state; ret: that in which a '<' was met (S_INNER_LT) */
+    /* Position in the markup */
+    uint8_t state, ret;    /* enum tz_state; ret: the state in which a '<' was found (S_INNER_LT) */
     uint8_t quote, flags, bracket, odd;
     uint8_t root;          /* kind of the root, 0: none yet */
     uint8_t in_blob, elem_flags;
     uint8_t reason;        /* enum tz_reason, of the last TZ_REFUSE */
     uint8_t twice;         /* two attributes of this tag may have the same name */
     uint32_t depth, members, nblobs, attached;
-    uint32_t last_attached; /* the oneBLOB that is open announces a descriptor */
-    uint64_t seen;         /* a bit per attribute name of this tag: those of INDI never share one */
-    /* the last root: its bytes (TZ_SLACK more can be read), and its tokens in tok[] while they are not overwritten */
+    uint32_t last_attached; /* the open oneBLOB announces content in a descriptor */
+    uint64_t seen;         /* a bit for each attribute name in this tag; names that INDI defines never share one */
+    /* The last root: its bytes (TZ_SLACK more are readable), and its tokens in tok[] until they are overwritten */
     const uint8_t *old;
     size_t old_len;
     uint32_t old_ntok;
     uint8_t old_root;
     size_t mark, lt, name, name_len, resume;
     uint32_t stack[TZ_MAX_DEPTH];
-    /* no "-->" ends and no "]]>" ends before these positions of the stream */
+    /* Positions in the stream before which no "-->" and no "]]>" ends */
     uint64_t base, no_comment_end, no_cdata_end;
-    uint32_t descriptors;  /* that belong to the root */
+    uint32_t descriptors;  /* descriptors that belong to the root */
 } tz_scan_state;
 
 static const char *const tz_roots[] = {
@@ -119,7 +119,7 @@ static const char *const tz_roots[] = {
 };
 enum { TZ_FIRST_VECTOR = 7, TZ_NEW_BLOB = 10, TZ_SET_BLOB = 12, TZ_ROOTS = 20, TZ_MIN_ROOT = 7, TZ_MAX_ROOT = 15 };
 
-static uint64_t tz_root_words[TZ_ROOTS + 1][2];  /* the first and the last eight characters */
+static uint64_t tz_root_words[TZ_ROOTS + 1][2];  /* the first and last eight characters of each name */
 
 static inline uint64_t tz_word(const void *p) {
     uint64_t w;
@@ -138,8 +138,8 @@ static inline int tz_known_root(const uint8_t *p, size_t n) {
     return 0;
 }
 
-/* Names are those that libindi's parser knows: [A-Za-z_][A-Za-z0-9_]*.  Attribute names may also have '-', ':' and '.'
- * (TC_ODD); as libindi fails on them, such an attribute is read but never written. */
+/* Valid names are those that libindi's parser accepts: [A-Za-z_][A-Za-z0-9_]*.  Attribute names may also contain '-',
+ * ':' and '.' (TC_ODD).  As libindi fails on these, such an attribute is read but never written. */
 enum tz_class_bit { TC_NAME = 1, TC_START = 2, TC_SPACE = 4, TC_DELIM = 8, TC_ODD = 16 };
 
 static uint8_t tz_class[256];
@@ -173,8 +173,9 @@ static void tz_init_tables(void) {
     }
 }
 
-/* Spans: from p on, the first position before end that is not of the kind, or end.  Sixteen bytes at a time where the
- * processor can; most names and values are shorter than that, so what counts is that no branch depends on the length. */
+/* Spans: each function returns the first position from p on whose byte is not of the kind, or end.  They process
+ * sixteen bytes at a time where the processor can.  Most names and values are shorter than that, so what matters is
+ * that no branch depends on the length. */
 #if !defined(TZ_SCALAR) && (defined(__SSE2__) || defined(__aarch64__))
 #if defined(__SSE2__)
 typedef __m128i tz_vec;
@@ -182,7 +183,7 @@ typedef __m128i tz_vec;
 #define TZ_SET(c) _mm_set1_epi8((char)(c))
 #define TZ_EQ(v, c) _mm_cmpeq_epi8(v, TZ_SET(c))
 #define TZ_LE(v, c) _mm_cmpeq_epi8(_mm_min_epu8(v, TZ_SET(c)), v)
-#define TZ_BELOW_SPACE(v) _mm_cmplt_epi8(v, TZ_SET(0x20))  /* and everything from 0x80 on */
+#define TZ_BELOW_SPACE(v) _mm_cmplt_epi8(v, TZ_SET(0x20))  /* also true from 0x80 on */
 #define TZ_OR(a, b) _mm_or_si128(a, b)
 #define TZ_BUT(a, b) _mm_andnot_si128(b, a)
 #define TZ_SUB(v, c) _mm_sub_epi8(v, TZ_SET(c))
@@ -205,7 +206,7 @@ static inline unsigned tz_first(tz_vec hit) {
 static inline unsigned tz_first_not(tz_vec in) { return tz_first(vmvnq_u8(in)); }
 #endif
 
-/* Bytes that end a value or say something about it; the rest is plain. */
+/* Bytes that end a value or matter for its flags; all others are plain. */
 static inline tz_vec tz_value_marks(tz_vec v) {
     tz_vec quote = TZ_OR(TZ_EQ(TZ_OR(v, TZ_SET(1)), '\''), TZ_EQ(v, '"'));  /* & ' " */
     return TZ_OR(TZ_OR(quote, TZ_EQ(TZ_OR(v, TZ_SET(2)), '>')), TZ_BELOW_SPACE(v));  /* < > */
@@ -225,9 +226,10 @@ static inline tz_vec tz_space_chars(tz_vec v) {
     return TZ_OR(TZ_OR(TZ_EQ(v, ' '), TZ_EQ(v, '\n')), TZ_OR(TZ_EQ(v, '\t'), TZ_EQ(v, '\r')));
 }
 
-/* Where every span begins depends on where the last one ended, and that chain is what a scan costs.  Elements of a stream
- * resemble each other: the token that stood at the same place in the last element gives a guess that needs no waiting.
- * These tell whether a guess of n bytes is right: below 16 for a name, below 32 for the others; so many can be read. */
+/* Each span begins where the last one ended, and this chain of dependencies is what a scan costs.  The elements of a
+ * stream resemble each other, so the length of the corresponding token in the last element is a guess that is available
+ * at once.  The following functions check a guess of n bytes: n < 16 for a name, with 16 readable bytes; n < 32 for the
+ * others, with 32 readable bytes. */
 #define TZ_GUESS 1
 static inline int tz_name_is(const uint8_t *p, unsigned n) { return tz_first_not(tz_name_chars(TZ_LOAD(p))) == n; }
 #define TZ_RUN_IS(what, marks) \
@@ -238,7 +240,7 @@ static inline int tz_name_is(const uint8_t *p, unsigned n) { return tz_first_not
 TZ_RUN_IS(tz_value_is, tz_value_marks)
 TZ_RUN_IS(tz_text_is, tz_text_marks)
 
-/* `room`: bytes readable at p; as many can be read at q, which stands before it. */
+/* `room`: bytes readable at p.  As many are readable at q, which is before p. */
 static inline int tz_same(const uint8_t *p, const uint8_t *q, size_t n, size_t room) {
     if (n > 16 || room < 16) return memcmp(p, q, n) == 0;
 #if defined(__SSE2__)
@@ -287,7 +289,7 @@ static __attribute__((noinline)) size_t tz_span_spaces(const uint8_t *b, size_t 
 }
 
 static inline size_t tz_span_space(const uint8_t *b, size_t p, size_t end) {
-    if (end - p > 4) {  /* mostly there are few, which a processor guesses right */
+    if (end - p > 4) {  /* usually there are few, which the processor predicts well */
         if (!(tz_class[b[p]] & TC_SPACE)) return p;
         if (!(tz_class[b[p + 1]] & TC_SPACE)) return p + 1;
         if (!(tz_class[b[p + 2]] & TC_SPACE)) return p + 2;
@@ -296,7 +298,7 @@ static inline size_t tz_span_space(const uint8_t *b, size_t p, size_t end) {
     return tz_span_spaces(b, p, end);
 }
 
-/* Prepare for a candidate: its '<' is at offset 0, the scan goes on at offset 1. */
+/* Prepares for a candidate: its '<' is at offset 0, and the scan continues at offset 1. */
 static inline void tz_begin(tz_scan_state *s) {
     s->ntok = 0;
     s->state = S_LT;
@@ -331,7 +333,7 @@ static inline int tz_is(const uint8_t *b, size_t at, size_t n, const char *word,
     return n == wn && memcmp(b + at, word, wn) == 0;
 }
 
-/* The attribute of the start tag at token i, or NULL. */
+/* Returns an attribute of the start tag at token i, or NULL. */
 static inline const tz_token *tz_attr(const tz_token *tok, uint32_t i, const uint8_t *b, const char *word, size_t wn) {
     for (uint32_t k = i + 1, e = i + 1 + tok[i].vlen; k < e; k++)
         if (tz_is(b, tok[k].a, tok[k].alen, word, wn)) return &tok[k];
@@ -344,7 +346,7 @@ static inline const tz_token *tz_name(const tz_token *tok, uint32_t i, const uin
     return NULL;
 }
 
-/* A non-negative integer between white space, of at most 18 digits; -1 for anything else. */
+/* Reads a non-negative integer of at most 18 digits, with optional white space around it; -1 for anything else. */
 static int64_t tz_integer(const uint8_t *p, size_t n) {
     int64_t value = 0;
     size_t digits = 0;
@@ -365,14 +367,15 @@ static int tz_duplicates(const tz_token *t, uint32_t n, const uint8_t *b) {
     return 0;
 }
 
-/* Does a descriptor come with this oneBLOB?  libindi's receivers take one for each that says so, whatever its size; their
- * server sends one with size 0 where a driver has sent content inline and said that it has none. */
+/* Returns whether a descriptor belongs to this oneBLOB.  libindi's receivers take one for each oneBLOB that says so,
+ * regardless of its size.  libindi's server sends one with size 0 if a driver sent content inline but declared that
+ * there is none. */
 static __attribute__((noinline)) int tz_descriptor(const tz_token *tok, uint32_t i, const uint8_t *b) {
     const tz_token *t = tz_attr(tok, i, b, "attached", 8);
     return t && tz_is(b, t->v, t->vlen, "true", 4);
 }
 
-/* Does this oneBLOB announce content in a descriptor? */
+/* Returns whether this oneBLOB announces content in a descriptor. */
 static int tz_attached(const tz_token *tok, uint32_t i, const uint8_t *b) {
     const tz_token *size;
     if (!tz_descriptor(tok, i, b)) return 0;
@@ -382,13 +385,13 @@ static int tz_attached(const tz_token *tok, uint32_t i, const uint8_t *b) {
 
 #define TZ_RETURN(ev) do { s->flags = flags; *pp = p; return (ev); } while (0)
 #define TZ_DAMAGE(why, at) do { s->reason = (why); s->resume = (at); TZ_RETURN(TZ_REFUSE); } while (0)
-/* Damage outside of an element is junk. */
+/* Damage outside an element is junk. */
 #define TZ_STRAY(why, at) do { if (s->depth == 0) { s->resume = (at); TZ_RETURN(TZ_JUNK); } TZ_DAMAGE(why, at); } while (0)
-/* The bytes end here: because there are no more yet, or because the element has reached its limit. */
+/* The available bytes end here: either no more have arrived, or the element has reached its limit. */
 #define TZ_STARVED(keep) do { \
         if (limited) TZ_STRAY(TZ_R_ELEMENT, (keep)); \
         TZ_RETURN(TZ_MORE); } while (0)
-/* What began at the mark does not end before p: given up at its limit, and `known` keeps from looking again. */
+/* What began at the mark does not end before p.  At its limit it is given up; `known` prevents another search. */
 #define TZ_UNCLOSED(known) do { \
         if (p >= s->mark + s->lim_attr) { \
             if (s->base + p > (known)) (known) = s->base + p; \
@@ -396,7 +399,8 @@ static int tz_attached(const tz_token *tok, uint32_t i, const uint8_t *b) {
         } \
         TZ_STARVED(p); } while (0)
 
-/* The place behind the first '>' from p on that follows two of a character, all three behind the mark; 0: none before e. */
+/* Returns the position after the first '>' from p on that follows two `twice` characters, all three after the mark; 0
+ * if there is none before e. */
 static inline size_t tz_closing(const uint8_t *b, size_t p, size_t e, size_t mark, uint8_t twice)
 {
     while (p < e) {
@@ -409,22 +413,22 @@ static inline size_t tz_closing(const uint8_t *b, size_t p, size_t e, size_t mar
 }
 
 #ifdef TZ_GUESS
-static inline int tz_equal(const uint8_t *p, const uint8_t *q, size_t n) {  /* TZ_SLACK bytes more can be read */
+static inline int tz_equal(const uint8_t *p, const uint8_t *q, size_t n) {  /* TZ_SLACK more bytes are readable */
     size_t i = 0;
     for (; n - i > 16; i += 16)
         if (!tz_same(p + i, q + i, 16, 16)) return 0;
     return tz_same(p + i, q + i, n - i, 16);
 }
 
-/* Follow the tracks of the last root: as long as everything between the values is the same, byte for byte, only the
- * values need to be looked at, and its tokens move along.  Devices send the same vectors again and again, so this is the
- * common case.  Returns 1 when the root is complete; otherwise the state is set for the scan to go on at *pp. */
+/* Follows the structure of the last root: as long as all bytes between the values are identical, only the values need
+ * to be scanned, and the tokens are adjusted in place.  This is the common case, because devices send the same vectors
+ * repeatedly.  Returns 1 if the root is complete; otherwise, the state is set for the scan to continue at *pp. */
 static int tz_follow(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end) {
     const uint8_t *old = s->old;
     tz_token *tok = s->tok;
     const uint32_t n = s->old_ntok;
     uint32_t i = 0, j, k;
-    size_t p = 0, from = 0, shift;  /* the fixed bytes at p must be those at old + from */
+    size_t p = 0, from = 0, shift;  /* the fixed bytes at p must equal those at old + from */
 
     for (;;) {
         for (j = i; j < n && (tok[j].kind == TK_START || tok[j].kind == TK_END); j++) {}
@@ -502,7 +506,8 @@ static int tz_follow(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end)
 }
 #endif
 
-/* Scan on from *pp to end. TZ_BLOB: the caller takes the text out, up to its '<', and sets `mark` to where that stands. */
+/* Continues the scan from *pp to end.  After TZ_BLOB, the caller removes the text up to its '<' and sets `mark` to the
+ * position of that '<'. */
 static enum tz_event tz_scan(tz_scan_state *s, const uint8_t *b, size_t *pp, size_t end) {
     size_t p = *pp, e;
     uint8_t flags = s->flags, c;
@@ -652,7 +657,7 @@ S_AQ_:
     GO(S_VAL);
 
 S_VAL_:
-    e = s->mark + s->lim_attr + 1;  /* the closing quote stands before e */
+    e = s->mark + s->lim_attr + 1;  /* the closing quote must be before e */
     if (e > end) e = end;
     for (;;) {
         p = tz_span_value(b, p, e);
@@ -681,7 +686,7 @@ value_ends:
     p++;
     GO(S_TAG);
 
-S_INNER_LT_:  /* behind a '<' in a value, an instruction or a declaration: does a known root begin here? */
+S_INNER_LT_:  /* after a '<' in a value, an instruction or a declaration: does a known root begin here? */
     e = s->lt + 1 + TZ_MAX_ROOT + 1;
     if (e > end) e = end;
     while (p < e && tz_class[b[p]] & TC_NAME) p++;
@@ -729,7 +734,7 @@ S_TEXT_:
     if (s->in_blob) {
         if (p < end && b[p] != '<') TZ_RETURN(TZ_BLOB);
     } else {
-        if (s->depth == 1 && !(flags & TF_INK)) {  /* white space between members is no text */
+        if (s->depth == 1 && !(flags & TF_INK)) {  /* white space between members is not text */
             p = tz_span_space(b, p, end);
             if (p < end && b[p] != '<') flags |= TF_INK;
         }
@@ -783,7 +788,7 @@ closed:
     flags = 0;
     GO(S_TEXT);
 
-S_BANG_:  /* at p: behind "<!" */
+S_BANG_:  /* p is after "<!" */
     if (p >= end) TZ_STARVED(s->lt);
     if (b[p] == '-') {
         if (p + 1 >= end) TZ_STARVED(s->lt);
@@ -866,7 +871,7 @@ S_DECL_:
     if (p >= s->mark + s->lim_attr) TZ_STRAY(TZ_R_MARKUP, p);
     TZ_STARVED(p);
 
-skipped:  /* a comment or the like has ended at p */
+skipped:  /* a comment or the like ended at p */
     if (s->depth == 0) { s->resume = p; TZ_RETURN(TZ_SKIP); }
     s->mark = p;
     flags = 0;

@@ -1,34 +1,34 @@
-/* `indifast-server`: listens at once, then becomes Python.
+/* `indifast-server`: listens immediately, then becomes Python.
  *
- * Who starts a server connects to it a moment later, KStars after 1.5 ms; an interpreter alone takes longer than that
- * to start.  So this program opens the sockets that its options name, as `indifast.cli.serve` would, and executes the
- * interpreter, which finds them open.  Who connects meanwhile waits in the kernel.
+ * A program that starts a server connects to it a moment later, KStars after 1.5 ms.  The interpreter alone takes
+ * longer than that to start.  So this program opens the sockets that its options name, as `indifast.cli.serve` would,
+ * and then executes the interpreter, which finds them open.  Clients that connect in the meantime wait in the kernel.
  *
- * It knows as little as that takes: where options end and which of them name sockets.  Whatever else is to be decided or
- * said (a configuration file, a host name to be looked up, an unknown option, a port in use) is left to Python: nothing
- * is open then, and Python does all of it.
+ * The program only knows what this requires: where options end and which of them name sockets.  All other decisions and
+ * messages (a configuration file, a host name to be resolved, an unknown option, a port in use) are left to Python.  In
+ * these cases nothing is open, and Python does everything.
  *
- * What Python is told stands in the environment, in INDIFAST_FRONT, which `indifast.cli.serve.front` takes away before
- * anything else, so that no driver inherits it:
+ * It passes information to Python in the environment variable INDIFAST_FRONT, which `indifast.cli.serve.front` removes
+ * before anything else, so that no driver inherits it:
  *
  *   pid=PID held=NUMBERS sockets=DESCRIPTORS fifo=DESCRIPTOR
  *
- *   pid     of this process: from another one it means nothing
- *   held    signals that are blocked now and were not at the start.  Those that come from the first line of `main` on
- *           wait until Python can answer them.  Their dispositions are not touched: what is ignored stays ignored
+ *   pid     of this process; the variable is ignored if it comes from another process
+ *   held    signals that are blocked now but were not at the start.  Those that arrive once `main` has begun wait
+ *           until Python can handle them.  Their dispositions are unchanged: an ignored signal stays ignored
  *   sockets, fifo
- *           what is open; nothing stands there if nothing is.  Several numbers have commas between them
+ *           open descriptors, separated by commas; empty if none is open
  *
- * The name of a process ("comm"), by which KStars and INDI Web Manager find a server, becomes the last part of the path
- * that is executed.  To keep it, the interpreter is executed by a symbolic link of that name; Python tells by its first
- * argument which environment it belongs to.  The second argument is the path of this file, as that of a script would be:
- * the section .python holds a ZIP archive with the script, and Python runs a file that is one, wherever in the file it
- * stands.
+ * KStars and INDI Web Manager find a server by its process name ("comm"), which the kernel sets to the last component
+ * of the executed path.  To keep the name, the interpreter is executed through a symbolic link of that name; Python
+ * finds its environment by the first argument.  The second argument is the path of this file, as if it were a script:
+ * the section .python contains a ZIP archive with the script, and Python runs any file that contains a ZIP archive,
+ * whatever its position.
  *
- * Which interpreter: the one named in the first lines of `indifast`, which stands beside this file and was written when
- * both were installed; else `python3` beside them.
+ * The interpreter is the one named in the first lines of `indifast`, which is installed in the same folder as this
+ * file, at the same time; otherwise `python3` in that folder.
  *
- * setup.py defines the words in capitals that are not defined here, out of `indifast.cli.serve.options`.
+ * setup.py defines the macros that are not defined here, mostly from `indifast.cli.serve.options`.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -49,20 +49,20 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Writable, as such sections are the last ones of a file: Python looks for the archive in the last 64 KiB. */
+/* Writable, because such sections come last in a file: Python looks for the archive in the last 64 KiB. */
 __asm__(".section .python,\"aw\"\n.incbin \"" SCRIPT_ARCHIVE "\"\n.previous");
 
-/* -- options */
+/* -- Options */
 
 static const char *const long_values[] = {LONG_VALUES, NULL};
 static const char *const long_flags[] = {LONG_FLAGS, NULL};
 
 struct wanted {
-    const char *host; /* "" is all interfaces */
-    in_port_t port;   /* 0 is a free one */
+    const char *host; /* "": all interfaces */
+    in_port_t port;   /* 0: any free port */
     const char *local;
     const char *fifo;
-    bool driver; /* an option names one */
+    bool driver; /* an option names a driver */
 };
 
 static bool is(const char *name, size_t length, const char *other)
@@ -102,7 +102,7 @@ static bool read_letter(char letter, const char *value, struct wanted *wanted)
     return true;
 }
 
-/* The sockets that the words name.  False: that is for Python to say. */
+/* Finds the sockets that the arguments name.  False: leave the arguments to Python. */
 static bool read_words(char **words, struct wanted *wanted)
 {
     for (char **word = words; *word; word++)
@@ -132,10 +132,10 @@ static bool read_words(char **words, struct wanted *wanted)
             } else if (!strchr(SHORT_FLAGS, *letter))
                 return false;
     }
-    return *words || wanted->driver || wanted->fifo; /* a driver, or a way to start one */
+    return *words || wanted->driver || wanted->fifo; /* a driver, or a way to start drivers */
 }
 
-/* -- sockets */
+/* -- Sockets */
 
 struct opened {
     int sockets[3]; /* IPv4, IPv6, local */
@@ -150,7 +150,7 @@ union address {
     struct sockaddr_un local;
 };
 
-/* Closes what is no use, and keeps errno. */
+/* Closes a descriptor that is of no use, and preserves errno. */
 static int give_up(int fd)
 {
     int reason = errno;
@@ -160,7 +160,7 @@ static int give_up(int fd)
     return -1;
 }
 
-/* Never the number of a standard stream, which may be closed. */
+/* Moves a descriptor that has the number of a standard stream, which may be closed. */
 static int beyond_standard_streams(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO)
@@ -190,7 +190,7 @@ static in_port_t *port_in(union address *address)
     return address->any.sa_family == AF_INET ? &address->ipv4.sin_port : &address->ipv6.sin6_port;
 }
 
-/* All addresses of a host, on the same port.  A family that this machine lacks is left out, if there is the other. */
+/* Opens all addresses of a host on the same port.  A family that this machine lacks is skipped if the other exists. */
 static bool open_tcp(const struct wanted *wanted, struct opened *opened)
 {
     union address ipv4 = {.ipv4 = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_ANY)}}};
@@ -221,12 +221,12 @@ static bool open_tcp(const struct wanted *wanted, struct opened *opened)
         opened->sockets[opened->count++] = fd;
         if (getsockname(fd, &all[i].address->any, &all[i].length))
             return false;
-        port = *port_in(all[i].address); /* the one that was free */
+        port = *port_in(all[i].address); /* in case it was chosen by the kernel */
     }
     return opened->count > 0;
 }
 
-/* The abstract name: a NUL, then the path. */
+/* Opens a socket with an abstract name: a NUL, then the path. */
 static bool open_local(const char *path, struct opened *opened)
 {
     union address address = {.local = {.sun_family = AF_UNIX}};
@@ -248,7 +248,7 @@ static bool open_fifo(const char *path, struct opened *opened)
     return opened->fifo >= 0 && !fstat(opened->fifo, &found) && S_ISFIFO(found.st_mode);
 }
 
-/* All that is wanted, or nothing. */
+/* Opens everything that is wanted, or nothing. */
 static void open_wanted(const struct wanted *wanted, struct opened *opened)
 {
     if (open_tcp(wanted, opened) && open_local(wanted->local, opened) &&
@@ -266,7 +266,7 @@ struct interpreter {
     const char *argument; /* NULL: none */
 };
 
-/* Not the shell of a script that somebody has put around the command; "/usr/bin/env python3" is one. */
+/* Returns whether this is Python, like "/usr/bin/env python3", and not the shell of a wrapper script. */
 static bool is_python(const struct interpreter *interpreter)
 {
     if (!interpreter->path || *interpreter->path != '/')
@@ -274,8 +274,8 @@ static bool is_python(const struct interpreter *interpreter)
     return strstr(strrchr(interpreter->path, '/'), "py") || (interpreter->argument && strstr(interpreter->argument, "py"));
 }
 
-/* Reads the first lines of a console script: "#!PATH", "#!PATH ARGUMENT", or, for a path that has blanks or is too long
- * for the kernel, a shell script that executes it: "'''exec' "PATH" "$0" "$@"". */
+/* Reads the first lines of a console script: "#!PATH", "#!PATH ARGUMENT", or, if the path contains blanks or is too
+ * long for the kernel, a shell script that executes it: "'''exec' "PATH" "$0" "$@"". */
 static bool read_first_lines(char *text, struct interpreter *interpreter)
 {
     static const char by_shell[] = "#!/bin/sh\n'''exec' ";
@@ -313,8 +313,8 @@ static bool read_beginning(const char *path, char *buffer, size_t size)
     return length > 0;
 }
 
-/* A folder in which no other user can put something in the place of what is ours.  $XDG_RUNTIME_DIR may be that of the
- * user who called `su`. */
+/* Returns whether no other user can replace our files in a folder.  $XDG_RUNTIME_DIR may belong to the user who called
+ * `su`. */
 static bool is_safe(const char *path)
 {
     struct stat found;
@@ -322,7 +322,7 @@ static bool is_safe(const char *path)
            (!(found.st_mode & 022) || found.st_mode & S_ISVTX);
 }
 
-/* A folder of this user that nobody else can write to; made if it is not there. */
+/* Returns whether a folder, created if necessary, is owned by this user and writable by nobody else. */
 static bool own_folder(const char *path)
 {
     struct stat found;
@@ -337,12 +337,12 @@ static bool is_file(const char *path, const struct stat *file)
     return !stat(path, &found) && found.st_dev == file->st_dev && found.st_ino == file->st_ino;
 }
 
-/* A symbolic link to the interpreter, with the name that this process has now.  It is kept for the next start, in a
- * place that the system clears: there is one for each interpreter, which may be that of several environments. */
+/* Creates a symbolic link to the interpreter, with the current name of this process.  The link is kept for the next
+ * start, in a place that the system clears.  Each interpreter has its own, shared by all environments that use it. */
 static bool make_link(const char *interpreter, char *link, size_t size)
 {
     const char *places[] = {getenv("XDG_RUNTIME_DIR"), "/dev/shm", "/tmp"};
-    char name[16] = ""; /* as long as a name can be */
+    char name[16] = ""; /* the longest possible name */
     char new[PATH_MAX];
     struct stat file;
     if (prctl(PR_GET_NAME, name) || !*name || stat(interpreter, &file))
@@ -359,7 +359,7 @@ static bool make_link(const char *interpreter, char *link, size_t size)
         sprintf(link + length, "/%s", name);
         if (is_file(link, &file))
             return true;
-        /* All at once: another server may be about to execute it. */
+        /* Atomically, because another server may be about to execute the link. */
         snprintf(new, sizeof new, "%.*s/.%ld", length, link, (long)getpid());
         if (symlink(interpreter, new) || rename(new, link))
             unlink(new);
@@ -389,7 +389,7 @@ static void tell_python(const sigset_t *held, const struct opened *opened)
     setenv("INDIFAST_FRONT", text, 1);
 }
 
-/* Returns if it can't be executed. */
+/* Executes the interpreter; returns only if that fails. */
 static void become(const struct interpreter *interpreter, char **argv)
 {
     size_t words = 0, n = 0;
@@ -399,7 +399,7 @@ static void become(const struct interpreter *interpreter, char **argv)
     arguments[n++] = (char *)interpreter->path;
     if (interpreter->argument)
         arguments[n++] = (char *)interpreter->argument;
-    arguments[n++] = (char *)getauxval(AT_EXECFN); /* as the kernel gives it to the interpreter of a script */
+    arguments[n++] = (char *)getauxval(AT_EXECFN); /* as the kernel passes it to the interpreter of a script */
     for (size_t i = 1; i < words; i++)
         arguments[n++] = argv[i];
     arguments[n] = NULL;
@@ -415,7 +415,7 @@ static int start_python(char **argv)
     struct interpreter interpreter = {NULL, NULL};
     ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof "/indifast");
     if (length < 0) {
-        fprintf(stderr, "%s: cannot tell where it stands: /proc/self/exe: %s\n", argv[0], strerror(errno));
+        fprintf(stderr, "%s: cannot find its own location: /proc/self/exe: %s\n", argv[0], strerror(errno));
         return 127;
     }
     path[length] = '\0';
@@ -435,10 +435,10 @@ int main(int argc, char **argv)
 {
     sigset_t held, before;
     sigemptyset(&held);
-    sigaddset(&held, SIGTERM); /* the end of a server */
+    sigaddset(&held, SIGTERM); /* ends the server */
     sigaddset(&held, SIGINT);
     sigaddset(&held, SIGHUP);
-    sigaddset(&held, SIGUSR1); /* asks for counters */
+    sigaddset(&held, SIGUSR1); /* asks for statistics */
     sigprocmask(SIG_BLOCK, &held, &before);
     for (int number = 1; number < NSIG; number++)
         if (sigismember(&before, number) == 1)
@@ -446,7 +446,7 @@ int main(int argc, char **argv)
 
     struct wanted wanted = {.host = "", .port = PORT, .local = LOCAL_SOCKET};
     struct opened opened = {.fifo = -1};
-    /* With LISTEN_FDS somebody else has opened sockets; what to make of them is for Python to say. */
+    /* If LISTEN_FDS is set, another program has opened the sockets; Python decides how to use them. */
     if (argc > 0 && !getenv("LISTEN_FDS") && read_words(argv + 1, &wanted))
         open_wanted(&wanted, &opened);
     tell_python(&held, &opened);

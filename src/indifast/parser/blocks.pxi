@@ -1,14 +1,16 @@
 # Receive buffers.
 
 cdef class BlockPool:
-    """Receive buffers of one size that are used again once nobody sees them any more.
+    """Pool of receive buffers of one size, which are reused once nothing refers to them.
 
-    `size`: bytes of a block. `keep`: how many unused blocks are kept at most.
+    Args:
+        size: Size of a block in bytes.
+        keep: The largest number of unused blocks to keep.
     """
 
     def __cinit__(self, Py_ssize_t size=256 << 10, Py_ssize_t keep=16):
         if size <= 0 or keep < 0:
-            raise ValueError("size must be positive and keep not negative")
+            raise ValueError("size must be positive, and keep must not be negative")
         self.size = size
         self.keep = keep
         self.spare = <void **>PyMem_RawMalloc(max(keep, 1) * sizeof(void *))
@@ -22,7 +24,7 @@ cdef class BlockPool:
         PyMem_RawFree(self.spare)
 
     def get(self) -> Block:
-        """A block whose content is undefined."""
+        """Return a block whose content is undefined."""
         cdef Block block = Block.__new__(Block)
         if self.count:
             self.count -= 1
@@ -38,7 +40,7 @@ cdef class BlockPool:
         return block
 
     def trim(self, Py_ssize_t keep) -> None:
-        """Free the blocks that were not needed since the last call, as long as more than `keep` are unused."""
+        """Free blocks that were not needed since the last call, as long as more than `keep` are unused."""
         while self.least and self.count > keep:
             self.least -= 1
             self.count -= 1
@@ -49,7 +51,7 @@ cdef class BlockPool:
 
 @cython.no_gc
 cdef class Block:
-    """A writable buffer from a `BlockPool`; its memory goes back there when the last view of it is gone."""
+    """A writable buffer from a `BlockPool`; its memory returns to the pool when the last view of it is released."""
 
     def __len__(self) -> int:
         return self.size

@@ -1,15 +1,15 @@
 # The content of BLOBs.
 
 cdef enum:
-    FIRST_BLOB = 1 << 20      # an announced size reserves at most so many bytes
-    GATHER = 1 << 18          # copied slices are gathered up to so many bytes
-    NOGIL = 1 << 16           # from so many bytes on, the GIL is released around the codec
-    ROOM = 64                 # bytes more than are expected, so that what ends a text is met before the buffer is full
+    FIRST_BLOB = 1 << 20      # limit on the bytes allocated for an announced size
+    GATHER = 1 << 18          # copied slices are gathered up to this many bytes
+    NOGIL = 1 << 16           # from this many bytes on, the codec runs without the GIL
+    ROOM = 64                 # extra bytes, so that the end of the text is found before the buffer is full
 
 
 @cython.no_gc
 cdef class Content:
-    """The content of one oneBLOB while it arrives and afterwards."""
+    """The content of one oneBLOB, while it arrives and afterwards."""
 
     def __dealloc__(self):
         Py_XDECREF(self.data)
@@ -19,19 +19,27 @@ cdef class Content:
         return <size_t>self.kept if self.relay else self.cap
 
     cdef bint empty(self) noexcept:
-        """No content, so far."""
+        """Return whether there is no content so far."""
         return self.scan.chars == 0 if self.relay else self.filled == 0
 
     cdef uint64_t decoded(self) noexcept:
-        """Bytes of content, once all of it is there."""
+        """Return the number of decoded bytes, once the content is complete."""
         return self.scan.chars // 4 * 3 - self.scan.pads if self.relay else self.filled
 
     cdef tz_event feed(self, const uint8_t *src, size_t n, object owner, size_t owner_size, size_t offset,
                        size_t *used) except? TZ_REFUSE:
-        """Take text in: TZ_MORE, TZ_BLOB_END (at a '<'), or TZ_REFUSE (see `refused`).
+        """Consume text.
 
-        `owner`: the object of `owner_size` bytes whose memory `src` is, at `offset`, when slices of it may be kept; else
-        None. `used`: bytes taken in.
+        Args:
+            src: The text.
+            n: Its length in bytes.
+            owner: The object whose memory contains `src`, if slices of it may be kept; otherwise None.
+            owner_size: Size of `owner` in bytes.
+            offset: Position of `src` in `owner`.
+            used: Set to the number of bytes consumed.
+
+        Returns:
+            TZ_MORE, TZ_BLOB_END (at a '<'), or TZ_REFUSE (see `refused`).
         """
         if self.relay:
             return self.feed_relay(src, n, owner, owner_size, offset, used)
@@ -48,7 +56,8 @@ cdef class Content:
         while True:
             need = (n - used[0]) // 4 * 3 + ROOM
             if self.hint and self.filled <= self.hint and self.hint - self.filled + ROOM < need:
-                need = self.hint - self.filled + ROOM  # the rest is markup; if not, the buffer fills up, and grows then
+                # Assume that the rest is markup; if not, the buffer fills up and then grows.
+                need = self.hint - self.filled + ROOM
             if self.cap - self.filled < need and self.cap < self.limit + ROOM:
                 self.grow(need)
             got = 0
@@ -73,7 +82,7 @@ cdef class Content:
                 return self.refuse(TZ_R_BLOB)
 
     cdef int grow(self, size_t need) except -1:
-        """Make room: for what has arrived, doubled; for an announced size once a sixteenth of it has arrived."""
+        """Double the buffer, or allocate the announced size once a sixteenth of it has arrived."""
         cdef size_t cap = self.filled + need
         if self.data == NULL:
             if self.hint + ROOM > cap:
@@ -87,7 +96,7 @@ cdef class Content:
             self.data = PyBytes_New(NULL, cap)
         else:
             _PyBytes_Resize(&self.data, cap)
-        if cap == self.hint + ROOM:  # it will not grow again, which costs a copy from then on
+        if cap == self.hint + ROOM:  # the final size: growing after this call would cost a copy
             pages_will_fill(PyBytes_AS(self.data), cap)
         self.cap = cap
         return 0
@@ -103,10 +112,10 @@ cdef class Content:
         else:
             k = b64_scan_step(&self.scan, src, n)
         used[0] = k
-        if not begun:  # a slice starts right at the first base64 character
+        if not begun:  # the first slice starts right at the first base64 character
             while first < k and tz_class[src[first]] & TC_SPACE:
                 first += 1
-        if self.scan.chars // 4 * 3 > self.limit + 2 or self.kept > self.limit * 3 + NOGIL:  # or mere white space
+        if self.scan.chars // 4 * 3 > self.limit + 2 or self.kept > self.limit * 3 + NOGIL:  # or only white space
             return self.refuse(TZ_R_BLOB)
         if first < k:
             self.keep(src + first, k - first, owner, owner_size, offset + first)
@@ -117,7 +126,7 @@ cdef class Content:
         return self.refuse(TZ_R_BASE64)
 
     cdef int keep(self, const uint8_t *src, size_t n, object owner, size_t owner_size, size_t offset) except -1:
-        """Keep a slice by reference, or a copy where the slice would hold a much larger buffer in memory."""
+        """Keep a slice: by reference, or as a copy if it would keep a much larger buffer in memory."""
         self.kept += n
         if owner is None or n < owner_size // 4 or n < 4096:
             if self.small.n + n > GATHER:
@@ -137,7 +146,7 @@ cdef class Content:
         return 0
 
     cdef tz_reason finish(self) except? TZ_R_MEMORY:
-        """At the end of the oneBLOB: TZ_R_NONE, or why it is refused."""
+        """Complete the content at the end of the oneBLOB; return TZ_R_NONE, or the reason to refuse it."""
         cdef const uint8_t[::1] view
         cdef Py_ssize_t n
         if not self.relay:
@@ -155,7 +164,7 @@ cdef class Content:
         free(self.small.p)
         self.small.p = NULL
         self.small.cap = 0
-        while self.slices:  # no white space at the end
+        while self.slices:  # strip white space from the end
             last = self.slices[len(self.slices) - 1]
             view = last
             n = view.shape[0]
@@ -170,7 +179,7 @@ cdef class Content:
         return TZ_R_NONE
 
     cdef object value(self):
-        """The decoded content; None when there is none."""
+        """Return the decoded content, or None if there is none."""
         cdef b64_decode_state state
         cdef size_t got, at, n, total
         cdef const uint8_t[::1] view
@@ -193,7 +202,7 @@ cdef class Content:
                         b64_decode_step(&state, &view[0], n, dst + at, total + ROOM - at, &got)
                     at += got
                 _PyBytes_Resize(&made, total)
-                if self.data == NULL:  # else another thread was faster
+                if self.data == NULL:  # otherwise another thread was faster
                     self.data = made
                     made = NULL
                     self.filled = self.cap = total

@@ -3,21 +3,21 @@
 @cython.no_gc
 @cython.freelist(64)
 cdef class Element:
-    """One complete root element. Its bytes are kept; what is in them is read when asked for."""
+    """One complete root element. It keeps its bytes and parses them on demand."""
 
     def __dealloc__(self):
         give_memory(self.tok, self.ntok * sizeof(tz_token) + self.length + TZ_SLACK)
 
     @property
     def attrs(self) -> dict[str, str]:
-        """The attributes in document order."""
+        """Attributes in document order."""
         if self._attrs is None:
             self._attrs = read_attrs(self.raw, self.tok, 0)
         return self._attrs
 
     @property
     def members(self) -> list[Member]:
-        """The elements directly inside the root, made anew by each call."""
+        """Elements directly inside the root, as a new list on each access."""
         cdef uint32_t i, depth = 0
         cdef Member member
         cdef const tz_token *t
@@ -40,11 +40,11 @@ cdef class Element:
 
     @property
     def text(self) -> str:
-        """The text of the root itself, stripped: the choice of an enableBLOB."""
+        """Text of the root itself, stripped: the policy of an enableBLOB."""
         return read_text(self.raw, self.tok, 0, True)
 
     def values(self) -> dict[str, str]:
-        """Member name -> stripped text, of the members that have a name."""
+        """Return member name -> stripped text, for the members that have a name."""
         cdef dict values = {}
         cdef uint32_t i = 1 + self.tok[0].vlen
         cdef uint32_t depth
@@ -59,7 +59,7 @@ cdef class Element:
                 continue
             name = tz_name(self.tok, i, self.raw)
             t += 1 + t.vlen
-            if t.kind == TK_TEXT and t[1].kind == TK_END and not t.flags & TF_ODD_TEXT:  # as it mostly is
+            if t.kind == TK_TEXT and t[1].kind == TK_END and not t.flags & TF_ODD_TEXT:  # the usual case
                 if name != NULL and name.vlen:
                     p = self.raw + t.v
                     n = t.vlen
@@ -81,7 +81,7 @@ cdef class Element:
         return values
 
     cdef Content content(self, uint32_t at):
-        """The content of the oneBLOB at token `at`, None when it has none."""
+        """Return the content of the oneBLOB at token `at`, or None if it has none."""
         cdef uint32_t j = at + 1 + self.tok[at].vlen
         cdef Content content
         if self.contents is None or self.tok[j].kind != TK_BLOB:
@@ -90,7 +90,7 @@ cdef class Element:
         return None if content.empty() else content
 
     cdef list carriers(self):
-        """The members with content, inline or attached."""
+        """Return the members with content, inline or attached."""
         cdef Member member
         cdef list found = []
         if self.root == TZ_SET_BLOB or self.root == TZ_NEW_BLOB:
@@ -101,39 +101,44 @@ cdef class Element:
 
     @property
     def blob(self) -> bool:
-        """Carries content of at least one BLOB member, inline or attached."""
+        """True if at least one BLOB member has content, inline or attached."""
         return bool(self.carriers()) if self.contents is not None or self.attached else False
 
     @property
     def growing(self) -> bool:
-        """False: all of it is there."""
+        """Always False, because an element is complete."""
         return False
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """`format` of each member with content."""
+        """The `format` of each member with content."""
         cdef Member member
         cdef list formats = []
-        for member in self.carriers():  # a comprehension of Cython 3.3 releases an item twice when there is no memory
+        # A comprehension would release an item twice in Cython 3.3 if memory runs out.
+        for member in self.carriers():
             item = member.format
             formats.append(item)
         return tuple(formats)
 
     @property
     def carried(self) -> frozenset[str]:
-        """Names of the members with content."""
+        """The names of the members with content."""
         cdef Member member
         cdef list names = []
-        for member in self.carriers():  # no comprehension, as in `formats`
+        for member in self.carriers():  # not a comprehension, as in `formats`
             names.append(member.name)
         return frozenset(names)
 
     def envelope(self, bint attached, /) -> tuple[bytes, ...]:
-        """The clean form without the content of BLOBs.
+        """Return the clean form without the content of BLOBs.
 
-        Inline form (`attached` false): the pieces between which the base64 of each member of `blobs` stands, one more
-        than there are; an announced descriptor (`attached='true'`) counts as such a member. Attached form: one piece,
-        each such member announcing a descriptor.
+        Args:
+            attached: Whether the BLOBs are sent as descriptors (attached form) or as base64 (inline form).
+
+        Returns:
+            Inline form: the pieces that surround the base64 of the members in `blobs`, one more than there are members.
+            A member with an announced descriptor (`attached='true'`) is one of them. Attached form: one piece, in which
+            each of these members announces a descriptor.
         """
         cdef tz_writer w
         cdef tz_out out
@@ -193,12 +198,12 @@ cdef class Element:
 
     @property
     def blobs(self) -> list[Member]:
-        """The members with content, inline or attached, in document order."""
+        """Members with content, inline or attached, in document order."""
         return self.carriers()
 
     @property
     def size(self) -> int:
-        """Bytes of the inline form; where content is attached, an estimate."""
+        """Size of the inline form in bytes; an estimate if content is attached."""
         cdef Member member
         cdef Py_ssize_t size = 0
         if self._size == 0:
@@ -213,7 +218,7 @@ cdef class Element:
         return self._size
 
     cdef tuple _inline(self):
-        """The pieces of the inline form; None when the content was decoded or is attached."""
+        """Return the pieces of the inline form, or None if content was decoded or is attached."""
         cdef list pieces
         cdef tuple around
         cdef Content content
@@ -238,21 +243,21 @@ cdef class Element:
         return self._pieces
 
     def parts(self, bint attached) -> tuple[bytes | memoryview, ...] | None:
-        """The clean form in pieces; None for a form with BLOBs that has to be made (see `BlobMessage`)."""
+        """Return the clean form in pieces, or None if `BlobMessage` has to make that form because of BLOBs."""
         if attached and (self.contents is not None or self.attached) and self.blob:
             return None
         return self._inline()
 
     def fds(self) -> tuple[int, ...]:
-        """Descriptors of the attached form: none, a bare element has no such form."""
+        """Return the descriptors of the attached form: none, because a bare element has no such form."""
         return ()
 
     def when_ready(self, bint attached, callback) -> None:
-        """A bare element makes no forms; `BlobMessage` does."""
-        raise RuntimeError("an element with BLOBs goes through a BlobMessage, which makes its other form")
+        """Raise RuntimeError: a bare element does not make forms, only `BlobMessage` does."""
+        raise RuntimeError("an element with BLOBs must be sent as a BlobMessage, which makes its other form")
 
     def element(self) -> Element:
-        """The element itself."""
+        """Return the element itself."""
         return self
 
     def __repr__(self) -> str:
@@ -262,43 +267,43 @@ cdef class Element:
 @cython.no_gc
 @cython.freelist(64)
 cdef class Member:
-    """One element inside a root: oneNumber, defSwitch, oneBLOB and so on."""
+    """One element inside a root: a oneNumber, defSwitch, oneBLOB and so on."""
 
     @property
     def attrs(self) -> dict[str, str]:
-        """The attributes in document order."""
+        """Attributes in document order."""
         if self._attrs is None:
             self._attrs = read_attrs(self.element.raw, self.element.tok, self.at)
         return self._attrs
 
     @property
     def text(self) -> str:
-        """The text as it stands, references resolved, not stripped."""
+        """Text with references resolved, not stripped."""
         return read_text(self.element.raw, self.element.tok, self.at, False)
 
     @property
     def data(self) -> bytes | None:
-        """Decoded content of an inline BLOB, None when there is none."""
+        """Decoded content of an inline BLOB, or None if there is none."""
         content = self.element.content(self.at)
         return None if content is None else content.value()
 
     @property
     def slices(self) -> tuple[bytes | memoryview, ...]:
-        """The base64 text of an inline BLOB as it came, in pieces (relay mode)."""
+        """Base64 text of an inline BLOB as it was received, in pieces (relay mode only)."""
         cdef Content content = self.element.content(self.at)
         return () if content is None or content.slices is None else tuple(content.slices)
 
     @property
     def blob_size(self) -> int | None:
-        """The `size` attribute; None when it is absent or no integer."""
+        """The `size` attribute; None if it is absent or not an integer."""
         cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "size", 4)
         return None if t == NULL else integer(self.element.raw + t.v, t.vlen)
 
     @property
     def blob_length(self) -> int | None:
-        """Bytes of the file of an attached BLOB that are its content: `len`, or `size` where that is absent or empty.
+        """Length of an attached BLOB's content in its file: `len`, or `size` if that is absent or empty.
 
-        None when this is not a non-negative integer.
+        None if this is not a non-negative integer.
         """
         cdef const tz_token *t = tz_attr(self.element.tok, self.at, self.element.raw, "len", 3)
         cdef int64_t length
@@ -309,18 +314,18 @@ cdef class Member:
 
     @property
     def format(self) -> str:
-        """The `format` attribute, "" when absent."""
+        """The `format` attribute; "" if absent."""
         return <str>self.attrs.get("format", "")
 
     @property
     def attached(self) -> bool:
-        """Announces content in a descriptor: attached='true' and a size above 0."""
+        """True if the member announces content in a descriptor: attached='true' and a size above 0."""
         return bool(self.element.attached and self.tag == "oneBLOB"
                     and tz_attached(self.element.tok, self.at, self.element.raw))
 
     @property
     def descriptor(self) -> bool:
-        """A descriptor belongs to it: attached='true', whatever the size."""
+        """True if a descriptor belongs to the member: attached='true', regardless of the size."""
         return bool(self.element.descriptors and self.tag == "oneBLOB"
                     and tz_descriptor(self.element.tok, self.at, self.element.raw))
 

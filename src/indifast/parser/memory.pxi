@@ -1,18 +1,18 @@
-# Memory that all objects of this module share: scratch space, and room for elements. See `Shared` in _parser.pxd.
+# Memory shared by all objects of this module: scratch space, and memory for elements. See `Shared` in _parser.pxd.
 
 cdef enum:
-    KEEP = 1 << 16            # buffers larger than this are given back after use
-    ELEMENT_SMALL = 512       # up to here, Python's allocator is fast and wastes nothing
-    ELEMENT_SLOT = 1024       # memory of a somewhat larger element
+    KEEP = 1 << 16            # buffers larger than this are freed after use
+    ELEMENT_SMALL = 512       # up to this size, Python's allocator is fast and wastes nothing
+    ELEMENT_SLOT = 1024       # allocation for somewhat larger elements
 
 
 cdef Shared shared
 
 
-# ---------------------------------------------------------------------------------------------------- scratch
+# ---------------------------------------------------------------------------------------------------- Scratch
 
 cdef inline void trim(tz_out *out) noexcept:
-    """Empty a scratch buffer for the next who uses it; give a large one back."""
+    """Empty a scratch buffer for its next user; free a large one."""
     if out.cap > KEEP:
         free(out.p)
         out.p = NULL
@@ -22,7 +22,7 @@ cdef inline void trim(tz_out *out) noexcept:
 
 
 cdef inline tz_out borrow(tz_out *common) noexcept:
-    """Scratch space for oneself alone, empty. Another one who wants some meanwhile gets fresh memory."""
+    """Take over a scratch buffer, emptied. Other users get fresh memory in the meantime."""
     cdef tz_out own = common[0]
     own.n = 0
     own.failed = False
@@ -32,7 +32,7 @@ cdef inline tz_out borrow(tz_out *common) noexcept:
 
 
 cdef inline void give_back(tz_out *common, tz_out *own) noexcept:
-    """What was borrowed; in its place may be that of another one by now."""
+    """Return a borrowed buffer, or free it if another user has returned one in the meantime."""
     trim(own)
     if common.p == NULL:
         common[0] = own[0]
@@ -40,10 +40,10 @@ cdef inline void give_back(tz_out *common, tz_out *own) noexcept:
         free(own.p)
 
 
-# --------------------------------------------------------------------------------------------------- elements
+# --------------------------------------------------------------------------------------------------- Elements
 
 cdef tz_token *take_memory(size_t n) noexcept:
-    """Memory for an element of n bytes, NULL when there is none."""
+    """Return memory for an element of n bytes, or NULL if memory runs out."""
     if n <= ELEMENT_SMALL:
         return <tz_token *>PyObject_Malloc(n)
     if n > ELEMENT_SLOT:
@@ -55,7 +55,7 @@ cdef tz_token *take_memory(size_t n) noexcept:
 
 
 cdef void give_memory(void *memory, size_t n) noexcept:
-    """Memory that `take_memory` gave for n bytes, or NULL."""
+    """Release memory that `take_memory` returned for n bytes; it may be NULL."""
     if n <= ELEMENT_SMALL:
         PyObject_Free(memory)
     elif memory != NULL and n <= ELEMENT_SLOT and shared.spare < SPARES:

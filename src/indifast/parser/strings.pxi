@@ -1,7 +1,7 @@
-# Values as str: of names, attributes and text as they stand in an element, and the other way round.
+# Conversion of names, attribute values and text between their form in an element and str.
 
 cdef enum:
-    NAME = 48                 # longest string remembered, bytes
+    NAME = 48                 # longest cached string, in bytes
 
 
 cdef inline str ascii_str(const uint8_t *p, size_t n):
@@ -12,7 +12,7 @@ cdef inline str ascii_str(const uint8_t *p, size_t n):
 
 
 cdef str name_str(const uint8_t *p, size_t n):
-    """The str of plain ASCII bytes; names of devices, properties, members and attributes come again and again."""
+    """Return plain ASCII bytes as a str, cached: names of devices, properties, members and attributes recur."""
     cdef uint64_t h = 0
     cdef uint64_t tail = 0
     cdef size_t i
@@ -41,7 +41,7 @@ cdef str name_str(const uint8_t *p, size_t n):
 
 
 cdef str attr_str(const uint8_t *b, const tz_token *t):
-    """The value of an attribute."""
+    """Return the value of an attribute."""
     cdef str s
     if not t.flags & TF_ODD_ATTR:
         return name_str(b + t.v, t.vlen)
@@ -50,20 +50,20 @@ cdef str attr_str(const uint8_t *b, const tz_token *t):
 
 
 cdef str out_str(tz_out *out):
-    """The str of the clean UTF-8 in a scratch buffer, which is empty afterwards."""
+    """Return the clean UTF-8 of a scratch buffer as a str, and empty the buffer."""
     cdef size_t n
     if out.failed:
         trim(out)
         raise MemoryError
     n = out.n
-    out.n = 0  # also if this fails
+    out.n = 0  # even if the next line fails
     s = PyUnicode_DecodeUTF8(<const char *>out.p, n, NULL)
     trim(out)
     return s
 
 
 cdef inline bint same(str known, const uint8_t *b, const tz_token *t):
-    """Is this the value, in plain ASCII, of the attribute? Wider characters may have the same bytes in memory."""
+    """Return whether a known str equals the attribute's value. Wider characters may have the same bytes in memory."""
     return (known is not None and not t.flags & TF_ODD_ATTR and <uint32_t>PyUnicode_GET_LENGTH(<PyObject *>known) == t.vlen
             and PyUnicode_IS_ASCII(<PyObject *>known)
             and memcmp(PyUnicode_1BYTE_DATA(<PyObject *>known), b + t.v, t.vlen) == 0)
@@ -78,7 +78,7 @@ cdef dict read_attrs(const uint8_t *b, const tz_token *tok, uint32_t i):
 
 
 cdef str read_text(const uint8_t *b, const tz_token *tok, uint32_t i, bint strip):
-    """The text directly inside the element at token i."""
+    """Return the text directly inside the element at token i."""
     cdef uint32_t j = i + 1 + tok[i].vlen
     cdef const uint8_t *p
     cdef size_t n
@@ -120,9 +120,11 @@ cdef object integer(const uint8_t *p, size_t n):
 
 
 def read_integer(str text not None, /) -> int | None:
-    """The integer that a text stands for: a sign perhaps, and 18 digits at most, between white space; None for all else.
+    """Return the integer that a text represents, or None if it is not one.
 
-    `int` takes digits of all scripts and underscores between them as well, and `str.isdigit` accepts what it fails on.
+    Such a text is an optional sign and at most 18 digits, with optional white space around them. `int` is no
+    substitute, as it also accepts the digits of all scripts, and underscores. Nor is `str.isdigit`, which accepts
+    characters that `int` rejects.
     """
     cdef PyObject *held = <PyObject *>text
     if not PyUnicode_IS_ASCII(held):
@@ -131,12 +133,12 @@ def read_integer(str text not None, /) -> int | None:
 
 
 def escape_text(str text not None, /) -> str:
-    """`text` as XML character data: ``& < >`` as references, characters that XML forbids as U+FFFD."""
+    """Return `text` as XML character data: ``& < >`` become references, characters that XML forbids become U+FFFD."""
     return escaped(text, False)
 
 
 def escape_attr(str text not None, /) -> str:
-    """`text` as an attribute value between double quotes; line breaks and tabs survive as numeric references."""
+    """Return `text` as a double-quoted attribute value; line breaks and tabs are kept as numeric references."""
     return escaped(text, True)
 
 

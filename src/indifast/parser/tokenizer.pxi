@@ -1,22 +1,26 @@
-# The tokenizer: chunks of a stream in, elements out.
+# The tokenizer: turns the chunks of a stream into elements.
 
 cdef enum:
-    PIECE = 1024              # a partial element takes in at least so many bytes at once
-    FOLLOW = 1 << 12          # elements up to this size serve as a pattern for the next
+    PIECE = 1024              # a partial element grows by at least this many bytes at a time
+    FOLLOW = 1 << 12          # elements up to this size serve as a pattern for the next one
 
 
 cdef class Tokenizer:
-    """Cuts a stream of bytes, fed in chunks of any size, into root elements.
+    """Splitter of a byte stream, fed in chunks of any size, into root elements.
 
-    Bytes never raise: what is damaged or exceeds a limit is skipped, counted in `skipped` and told to `on_skip`.
+    No input raises an exception: elements that are damaged or exceed a limit are skipped, counted in `skipped` and
+    reported to `on_skip`.
 
-    `relay`: keep the base64 of BLOBs as it came, in slices of the chunks, which must not change any more; otherwise it
-    is decoded as it arrives.
-    `attribute`: longest attribute value; also the longest comment, CDATA section, instruction or declaration (bytes).
-    `element`: largest element without the text of its BLOBs (bytes). `blob`: largest decoded BLOB (bytes).
-    `depth`: of nested elements, the root counts. `members`: elements inside a root.
-    `junk`: a run of bytes between elements is reported each time it has grown by so many bytes.
-    `on_skip(reason, skipped, excerpt)`: called for each skip.
+    Args:
+        relay: Keep the base64 of BLOBs as received, in slices of the chunks, which must then never change. Otherwise,
+            BLOBs are decoded as they arrive.
+        attribute: Longest attribute value, comment, CDATA section, instruction or declaration, in bytes.
+        element: Largest element in bytes, not counting the text of its BLOBs.
+        blob: Largest BLOB in bytes, decoded.
+        depth: Deepest nesting of elements, counting the root.
+        members: Largest number of elements inside a root.
+        junk: A run of bytes between elements is reported each time it has grown by this many bytes.
+        on_skip: Called for each skip with the reason, the number of bytes skipped, and an excerpt.
     """
 
     def __cinit__(self, *, bint relay=False, Py_ssize_t attribute=64 << 10, Py_ssize_t element=16 << 20,
@@ -41,7 +45,7 @@ cdef class Tokenizer:
 
     @property
     def held(self) -> int:
-        """Bytes kept for the unfinished element, the notes about it included."""
+        """Bytes kept for the unfinished element, including its tokens."""
         cdef size_t n = self.held_n + self.s.ntok * sizeof(tz_token) if self.where != AT_JUNK else self.held_n
         cdef Content content
         if self.where != AT_JUNK and self.contents is not None:
@@ -50,16 +54,21 @@ cdef class Tokenizer:
         return n
 
     def feed(self, data, Py_ssize_t start=0, end=None, /) -> list[Element]:
-        """Take in `data[start:end]`; returns the elements that are complete now.
+        """Process `data[start:end]`, the next bytes of the stream.
 
-        Raises ValueError for a slice outside of `data`, TypeError when `data` is no buffer, RuntimeError when called
-        from two threads at once.
+        Returns:
+            The elements that these bytes complete.
+
+        Raises:
+            ValueError: If the slice exceeds `data`.
+            TypeError: If `data` is not a buffer.
+            RuntimeError: If the tokenizer is already being fed, for example by another thread.
         """
         cdef Py_buffer view
         cdef Py_ssize_t stop
         cdef list found = []
         if self.busy:
-            raise RuntimeError("the tokenizer is being fed already")
+            raise RuntimeError("the tokenizer is already being fed")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             stop = view.len if end is None else end
@@ -83,9 +92,16 @@ cdef class Tokenizer:
         return found
 
     cdef int run(self, size_t n, size_t size, object owner, list found) except -1:
-        """Go through the chunk, up to `n`. `owner`, `size`: the buffer that it is part of, see `Content.feed`.
+        """Process the chunk.
 
-        MemoryError stands for the unfinished root, which is to be given up; then it may go on.
+        Args:
+            n: Where to stop, an offset in `chunk`.
+            size: Size of the buffer that contains the chunk, see `Content.feed`.
+            owner: That buffer, if slices of it may be kept; otherwise None.
+            found: List to which complete elements are added.
+
+        Raises:
+            MemoryError: The unfinished root must be given up. Then `run` may be called again to continue.
         """
         cdef const uint8_t *hit
         cdef size_t take, used
@@ -140,7 +156,7 @@ cdef class Tokenizer:
                         self.junk(self.root(), self.s.resume)
                     self.advance(self.s.resume)
             elif self.where == AT_BLOB:
-                if self.held_n > self.p:  # bytes of earlier chunks, scanned again behind an abandoned comment
+                if self.held_n > self.p:  # bytes of earlier chunks, rescanned after an abandoned comment
                     take = self.held_n - self.p
                     event = self.content.feed(self.buf + self.off + self.p, take, None, 0, 0, &used)
                     memmove(self.buf + self.off + self.p, self.buf + self.off + self.p + used, take - used)
@@ -180,11 +196,11 @@ cdef class Tokenizer:
                     self.begin(True)
 
     cdef const uint8_t *root(self) noexcept:
-        """Where the unfinished root begins."""
+        """Return where the unfinished root begins."""
         return self.chunk + self.pos if self.direct else self.buf + self.off
 
     cdef void begin(self, bint direct) noexcept:
-        """A '<' between roots: perhaps the next one."""
+        """Start to scan at a '<' between roots, which may begin the next root."""
         tz_begin(&self.s)
         self.p = 1
         self.where = AT_ROOT
@@ -192,7 +208,7 @@ cdef class Tokenizer:
         self.starved = False
 
     cdef void advance(self, size_t by) noexcept:
-        """Leave `by` bytes of the root or candidate behind, release what is kept for it, and look for the next."""
+        """Move past `by` bytes of the root or candidate, release everything kept for it, and look for the next one."""
         self.s.base += by
         self.where = AT_JUNK
         if self.direct:
@@ -201,7 +217,7 @@ cdef class Tokenizer:
         else:
             self.off += by
             self.held_n -= by
-            if self.held_n <= self.fresh:  # the rest is in the chunk as well
+            if self.held_n <= self.fresh:  # the rest is also in the chunk
                 self.pos -= self.held_n
                 self.held_n = 0
             if self.held_n == 0:
@@ -214,7 +230,7 @@ cdef class Tokenizer:
             free(self.buf)
             self.buf = NULL
             self.cap = 0
-        if self.s.ntok:  # the notes of the last element are overwritten
+        if self.s.ntok:  # the tokens of the last element have been overwritten
             self.forget()
         if self.s.captok > KEEP // sizeof(tz_token):
             self.forget()
@@ -224,7 +240,7 @@ cdef class Tokenizer:
         self.s.ntok = 0
 
     cdef int hold(self, size_t n) except -1:
-        """Append the next bytes of the chunk to those of the unfinished root."""
+        """Append the next `n` bytes of the chunk to those of the unfinished root."""
         cdef size_t cap
         cdef uint8_t *grown
         if self.off + self.held_n + n > self.cap:
@@ -248,7 +264,7 @@ cdef class Tokenizer:
         cdef int64_t hint = 0
         cdef Content content
         self.where = AT_BLOB
-        if self.content is not None:  # a comment inside the text has ended
+        if self.content is not None:  # resumed after a comment inside the text
             return 0
         content = Content.__new__(Content)
         content.relay = self.relay
@@ -273,7 +289,7 @@ cdef class Tokenizer:
         self.s.old = NULL
 
     cdef Element make(self, const uint8_t *b):
-        """The element b[:p]."""
+        """Create the element b[:p]."""
         cdef Element element = Element.__new__(Element)
         cdef size_t notes = self.s.ntok * sizeof(tz_token)
         cdef const tz_token *t
@@ -315,12 +331,12 @@ cdef class Tokenizer:
             trim(&shared.value)
         return element
 
-    # ------------------------------------------------------------------------------------------------- skipping
+    # ------------------------------------------------------------------------------------------------- Skipping
 
-    # None of this fails for want of memory: that is a reason to be here.
+    # None of this may fail if memory runs out, as that is one of the reasons for skipping.
 
     cdef void give_up(self, tz_reason reason, size_t by) noexcept:
-        """Refuse the unfinished root, of which `by` bytes are looked at: all that is kept for it is released first."""
+        """Refuse the unfinished root, `by` bytes of which were examined. Everything kept for it is released first."""
         cdef uint64_t nbytes = by + self.content_text
         cdef uint8_t excerpt[EXCERPT]
         cdef size_t shown = min(by, <size_t>EXCERPT)
@@ -340,14 +356,14 @@ cdef class Tokenizer:
             self.skipped[word] = self.skipped.get(word, 0) + 1
             if self.on_skip is not None:
                 self.call_on_skip(word, nbytes, PyBytes_FromStringAndSize(<const char *>excerpt, shown))
-        except MemoryError:  # not even a few bytes: `skipped_bytes` has it
+        except MemoryError:  # not even a few bytes left; `skipped_bytes` still counts the skip
             pass
 
     cdef void call_on_skip(self, str word, uint64_t nbytes, bytes excerpt) noexcept:
-        self.on_skip(word, nbytes, excerpt)  # what it raises goes to sys.unraisablehook
+        self.on_skip(word, nbytes, excerpt)  # exceptions go to sys.unraisablehook
 
     cdef void junk(self, const uint8_t *b, size_t n) noexcept:
-        """Bytes between roots that are skipped; white space is nothing to speak of."""
+        """Skip bytes between roots; white space at the beginning of a run is not counted."""
         cdef size_t i = 0
         cdef size_t shown
         if not self.junk_run:
@@ -367,7 +383,7 @@ cdef class Tokenizer:
             self.junk_shown = 0
 
     cdef void end_junk(self) noexcept:
-        """A run of junk has ended. What follows a damaged element is its rest, and has been told with it."""
+        """End a run of junk. Junk after a damaged element is the rest of it, which was reported with the element."""
         cdef uint64_t n = self.junk_run - self.junk_reported
         cdef size_t shown = self.junk_shown
         self.junk_run = self.junk_reported = 0
@@ -376,11 +392,11 @@ cdef class Tokenizer:
             self.tell(TZ_R_JUNK, n, self.junk_excerpt, shown)
 
     def abandon(self) -> None:
-        """Refuse the unfinished element, release what is kept for it, and go on with the next root."""
+        """Refuse the unfinished element, release everything kept for it, and continue with the next root."""
         self.drop(TZ_R_ABANDONED)
 
     def close(self) -> None:
-        """The stream has ended: an unfinished element counts as skipped ("truncated")."""
+        """End the stream: an unfinished element counts as skipped ("truncated")."""
         self.drop(TZ_R_TRUNCATED)
         if self.junk_run:
             self.end_junk()
@@ -389,7 +405,7 @@ cdef class Tokenizer:
     cdef int drop(self, tz_reason reason) except -1:
         if self.busy:
             raise RuntimeError("the tokenizer is being fed")
-        self.busy = True  # as seen by on_skip
+        self.busy = True  # so that on_skip cannot feed this tokenizer
         self.fresh = 0
         if self.where == AT_BLOB or (self.where == AT_ROOT and self.s.depth):
             self.give_up(reason, self.held_n)
