@@ -15,6 +15,6 @@ def pause_after(failures: int, first: float, longest: float) -> float:
 
 def varied(seconds: float) -> float:
     """Return a random time near `seconds`, so that peers that failed together don't retry together."""
-    import random  # imported here because it would slow down every start
+    import random  # imported late, because it would slow down every start
 
     return seconds * random.uniform(1 - JITTER, 1 + JITTER)

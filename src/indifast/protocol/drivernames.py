@@ -1,4 +1,7 @@
-"""Names of drivers as users write them: a program, or `[device]@host[:port]` for a server elsewhere."""
+"""Names of drivers as users write them.
+
+A name is a program, or `[device]@host[:port]` for a server elsewhere or one device of it.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _NO_ROOM = "\u00ad\u180e\u200b-\u200d\u2060-\u2065\ufeff\ufff9-\ufffb\U000e0000-
 _SURROGATES = "\ud800-\udfff"
 
 UNSAFE = re.compile(f"[{_CONTROLS}{_DIRECTION}{_LINE_ENDS}{_NO_ROOM}{_SURROGATES}]")
-"""Matches one such character. None of them is printable according to `str.isprintable`."""
+"""Matches one unsafe character. None of them is printable according to `str.isprintable`."""
 
 
 def escaped(text: str, keep: str = "") -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def to_tree(element: Element | Opened, *, content: bool = True) -> TreeElement:
-    """Return an element as a tree. BLOB content is one unwrapped run of base64, or left out without `content`."""
+    """Return an element as a tree. BLOB content is one unwrapped run of base64, or left out if `content` is false."""
     root = TreeElement(element.tag, element.attrs)
     if element.text:
         root.text = element.text

@@ -76,7 +76,7 @@ DEFAULT_LIMITS = Limits()
 def unbounded(size: int) -> dict[str, int]:
     """Return keyword arguments for a `Tokenizer` that reads one message of `size` bytes.
 
-    It is meant for messages of our own and for reading an accepted one again.
+    Use them only for messages of our own, or to read again what was accepted before.
     """
     size = max(size, 1)
     return {"attribute": size, "element": size, "blob": size, "depth": size, "members": size}

@@ -169,7 +169,7 @@ def opened(message: Routable) -> Element | Opened:
 
     Raises:
         OSError: A file can no longer be read.
-        ValueError: A file is no longer what it was.
+        ValueError: A file has changed and can no longer be used.
         MemoryError: There is not enough memory.
     """
     element = message.element()

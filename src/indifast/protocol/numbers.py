@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from indifast._parser import read_integer as read_integer  # lives there because the tokenizer needs it as well
+from indifast._parser import read_integer as read_integer  # defined there because the tokenizer needs it as well
 
 DEFAULT_FORMAT = "%g"
 """Format of a number whose definition gives none."""

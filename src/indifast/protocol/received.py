@@ -51,7 +51,7 @@ class Defined:
     """What a definition says, under the names that programs know.
 
     Attributes:
-        label, group, state, message: As sent. Without a label, the label is the name.
+        label, group, state, message: As sent. The label is the name if there is none.
         memberlabels: Labels by member name; for numbers, tuples (label, format, min, max, step).
         perm, timeout: For all kinds except lights.
         rule: For switches.

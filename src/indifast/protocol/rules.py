@@ -11,14 +11,14 @@ def range_of(low: str, high: str) -> tuple[float, float] | None:
     """Return the smallest and the largest value.
 
     Returns:
-        The two values; None if there is no range, because the limits are equal or can't be read.
+        The two values; None if there is no range, because one can't be read or the first is not below the second.
     """
     least, largest = read_number(low), read_number(high)
     return (least, largest) if least is not None and largest is not None and least < largest else None
 
 
 def increment(step: str) -> float:
-    """Return the increment; 0 if there is none, or if it can't be read."""
+    """Return the increment; 0 if there is none, or if it is not a positive number."""
     value = read_number(step)
     return value if value is not None and math.isfinite(value) and value > 0 else 0.0
 

@@ -121,7 +121,7 @@ class Update:
 
 
 class Blob(NamedTuple):
-    """The content of a BLOB member, with its size and format as announced; `format` is None if there is none."""
+    """The content of a BLOB member with its announced size and format; `format` is None if there is none."""
 
     data: bytes
     size: int

@@ -1,4 +1,4 @@
-"""The servers that a message has passed: `via`, an attribute of ours that is only sent from server to server.
+"""The servers that a message has passed, listed in `via`, an attribute of ours that only servers send each other.
 
 A definition that travels between servers names each server that it has passed. So no server takes a device from a link
 that has it only from that server itself: otherwise, what is under way in a ring when a device vanishes would go round
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def via_of(message: Routable) -> tuple[str, ...]:
-    """Return the names of the servers that a message has passed, in that order."""
+    """Return the names of the servers that a message has passed, the first one first."""
     return tuple(message.element().attrs.get("via", "").split())
 
 

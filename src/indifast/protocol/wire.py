@@ -120,7 +120,7 @@ def define(kind: str, name: str, label: str, text: str | None) -> str:
 
 
 def define_number(name: str, label: str, form: str, low: str, high: str, step: str, text: str | None) -> str:
-    """Return a number of a definition. An empty limit or step becomes 0, because clients drop numbers with one."""
+    """Return a number of a definition. Empty limits and steps become 0, because clients drop numbers that have one."""
     start = (
         f'<defNumber name="{escape_attr(name)}" label="{escape_attr(label)}" format="{escape_attr(form)}" '
         f'min="{escape_attr(low or "0")}" max="{escape_attr(high or "0")}" step="{escape_attr(step or "0")}"'
@@ -150,7 +150,7 @@ def set_vector(
 
 
 class Definition:
-    """A definition, written except for its timestamp and message, that can be sent again and again."""
+    """A definition that is written once, except for its timestamp and message, to be sent again and again."""
 
     def __init__(
         self, kind: str, attributes: Mapping[str, str | None], timeout: str | None, members: Iterable[str]
