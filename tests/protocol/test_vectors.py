@@ -86,7 +86,7 @@ def test_members_without_a_name_and_of_other_kinds_are_left_out() -> None:
     )
     assert list(read.members) == ["a"]
     assert read.nameless == 2
-    assert read.faults == ["b is a defText, which has no place in a defSwitchVector: left out"]
+    assert read.faults == ["b is a defText, which does not belong in a defSwitchVector: left out"]
 
 
 @pytest.mark.parametrize(

@@ -798,7 +798,7 @@ def test_a_blob_policy_that_is_none_is_refused_and_told_once(policy: str, caplog
     assert who(world, blob("D")) == {"c"}
     assert client.refused["unknown BLOB policy"] == world.router.refused["unknown BLOB policy"] == 2
     said = [record.getMessage() for record in caplog.records if "enableBLOB" in record.getMessage()]
-    assert len(said) == 1 and "of D with '" in said[0] and "not one of Never, Also, Only: refused" in said[0]
+    assert len(said) == 1 and "for D with '" in said[0] and "not one of Never, Also, Only: refused" in said[0]
 
 
 def test_a_message_of_the_empty_device_is_for_everybody(world: World) -> None:

@@ -1,20 +1,20 @@
-"""How long to wait before something that has failed is tried again."""
+"""Pauses before another attempt at something that has failed."""
 
 from __future__ import annotations
 
-_MOST_DOUBLINGS = 30
+_MAX_DOUBLINGS = 30
 
 JITTER = 0.25
-"""Share by which a pause is varied, so that not all of a site come back at the same moment."""
+"""Fraction by which a pause varies, so that the programs of a site do not all come back at the same moment."""
 
 
 def pause_after(failures: int, first: float, longest: float) -> float:
-    """Seconds, of `first` after the first failure, doubled with each further one up to `longest`."""
-    return min(first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), longest)
+    """Return a pause in seconds: `first` after the first failure, doubled with each further one up to `longest`."""
+    return min(first * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), longest)
 
 
 def varied(seconds: float) -> float:
-    """About so many: those who have failed together don't try again together."""
-    import random  # not worth its time at every start
+    """Return a random time near `seconds`, so that peers that failed together don't retry together."""
+    import random  # imported late, because it would slow down every start
 
     return seconds * random.uniform(1 - JITTER, 1 + JITTER)

@@ -1,4 +1,4 @@
-"""Limits the rate at which peers can fill the log: they may send wrong messages at any rate, but the disk is finite."""
+"""Rate limits for log lines that peers can cause: wrong messages may come at any rate, but disks are finite."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import logging
 from collections.abc import Hashable
 
 BURST = 50
-"""Lines of one kind that may come at once."""
+"""Lines of one kind that may be logged at once."""
 PER_SECOND = 1.0
-"""Lines of one kind that may come each second after that."""
+"""Lines of one kind that may be logged each second after that."""
 
 _MAX_KINDS = 1000
 
@@ -49,7 +49,7 @@ class RateLimit:
 
 
 class RateLimits:
-    """A rate limit for each kind of line. Beyond a thousand kinds, all others share one."""
+    """A rate limit for each kind of line. Kinds beyond the first thousand share one limit."""
 
     def __init__(self, burst: float, per_second: float) -> None:
         self._burst = burst
@@ -57,7 +57,7 @@ class RateLimits:
         self._kinds: dict[Hashable, RateLimit] = {}
 
     def permit(self, kind: Hashable, now: float) -> int | None:
-        """Ask to log one line of this kind: see `RateLimit.permit`."""
+        """Ask to log one line of this kind. See `RateLimit.permit`."""
         if kind not in self._kinds and len(self._kinds) >= _MAX_KINDS:
             kind = None
         limit = self._kinds.get(kind)
@@ -67,7 +67,7 @@ class RateLimits:
 
 
 class Complaints:
-    """Logs lines at a limited rate for each text. The next line of a text says how many were suppressed."""
+    """Logs lines at a limited rate per text. The next line with a text says how many were suppressed."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -83,5 +83,5 @@ class Complaints:
 
 
 def more(suppressed: int) -> str:
-    """Return what a line says about the lines suppressed before it; empty if there were none."""
+    """Return the end of a log line that counts the lines suppressed before it; empty if there were none."""
     return f" ({suppressed} more of these were not logged)" if suppressed else ""

@@ -1,11 +1,14 @@
-"""How people name a driver: a program, or `[device]@host[:port]` for a server elsewhere or one device of it."""
+"""Names of drivers as users write them.
+
+A name is a program, or `[device]@host[:port]` for a server elsewhere or one device of it.
+"""
 
 from __future__ import annotations
 
 import re
 
 PORT = 7624
-"""Where servers listen unless told otherwise."""
+"""Default port of INDI servers."""
 
 _HOST = r"(?P<host>\[[^\]\s]+\]|[^:\[\]@/\s]+)(?::(?P<port>\d+))?"
 _REMOTE = rf"(?P<device>.*)@{_HOST}"
@@ -13,17 +16,20 @@ _PATHS = ("/", "./", "../")
 
 
 def is_program(word: str) -> bool:
-    """A program is meant, not a server elsewhere: there is no `@`, or it belongs to a path.
+    """Return whether a word names a program and not a server elsewhere: it has no `@`, or is a path.
 
-    A path begins with a folder or has one behind its last `@`: `./my@driver`, `lib@2/driver`.
+    A path begins with a folder or has a `/` after its last `@`: `./my@driver`, `lib@2/driver`.
     """
     return "@" not in word or word.startswith(_PATHS) or "/" in word.rpartition("@")[2]
 
 
 def split_remote(word: str) -> tuple[str | None, str, int] | None:
-    """(device or None for all, host, port) of `[device]@host[:port]`; None for a word that is nothing of the kind.
+    """Split `[device]@host[:port]` into its parts.
 
-    The last `@` counts: devices of an INDIGO bus are named `CCD @ sky`. An IPv6 address stands in brackets.
+    The last `@` counts, because devices of an INDIGO bus have names like `CCD @ sky`. IPv6 addresses are in brackets.
+
+    Returns:
+        The device (None for all devices), the host and the port; None if the word has another form.
     """
     match = re.fullmatch(_REMOTE, word, re.DOTALL)
     if match is None or not 0 < (port := int(match["port"] or PORT)) < 65536:

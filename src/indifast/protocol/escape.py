@@ -1,7 +1,8 @@
-"""Which characters of a stranger's text may not be shown as they are: one table for logs, terminals and JSON.
+"""Escaping of untrusted text for logs, terminals and JSON.
 
-Control characters command a terminal or end a line; others turn the direction of writing, or take no room, so that one
-name passes for another; surrogates can't be written at all.
+All use one table of characters that must not be shown as they are. Control characters command a terminal or end a
+line. Others change the writing direction or take no space, so that one name passes for another. Surrogates can't be
+encoded at all.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ _NO_ROOM = "\u00ad\u180e\u200b-\u200d\u2060-\u2065\ufeff\ufff9-\ufffb\U000e0000-
 _SURROGATES = "\ud800-\udfff"
 
 UNSAFE = re.compile(f"[{_CONTROLS}{_DIRECTION}{_LINE_ENDS}{_NO_ROOM}{_SURROGATES}]")
-"""One such character. All of them are what `str.isprintable` calls not printable."""
+"""Matches one unsafe character. None of them is printable according to `str.isprintable`."""
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Text with `\\x9b`, `\\u202e` and the like in place of such characters, but for those of `keep`."""
+    r"""Return text with unsafe characters, except those in `keep`, written as `\x9b`, `\u202e` and the like."""
     if text.isprintable():
         return text
     return UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(ord(match[0])), text)
@@ -35,14 +36,14 @@ def one_line(text: str) -> str:
 
 
 def for_terminal(text: str) -> str:
-    """Return text for standard output. Line breaks and tabs stay, as values may have several lines."""
+    """Return text for standard output. Line breaks and tabs stay, because values may have several lines."""
     return escaped(text, keep="\n\t")
 
 
 def for_log(text: str | None, length: int = 80) -> str:
-    """Return untrusted text for a log line: at most `length` characters, and none that could end the line.
+    """Return untrusted text for a log line: cut to `length` characters, then escaped so that it can't end the line.
 
-    XML keeps line breaks that come as character references, and a name may be as long as an attribute. None gives "*".
+    XML keeps line breaks written as character references, and a name may be as long as an attribute. None gives "*".
     """
     if text is None:
         return "*"
@@ -50,12 +51,15 @@ def for_log(text: str | None, length: int = 80) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with U+FFFD in place of whatever `str.isprintable` calls not printable, odd blanks included."""
+    """Return text with U+FFFD for each character that `str.isprintable` rejects, including unusual spaces."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def json_escaped(text: str) -> str:
-    """JSON, in which few of them are escaped yet; the data stay the same. Line breaks are between the values."""
+    """Return JSON text with its unsafe characters escaped, which leaves the data the same.
+
+    Line breaks stay, because they only occur between values.
+    """
     return UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else _json_escape(match[0]), text)
 
 

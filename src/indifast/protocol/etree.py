@@ -1,4 +1,4 @@
-"""A received element as an element of `xml.etree.ElementTree`, for programs that look at the XML itself."""
+"""Conversion of received elements to `xml.etree.ElementTree`, for programs that look at the XML itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def to_tree(element: Element | Opened, *, content: bool = True) -> TreeElement:
-    """The same element as a tree. BLOB content stands in it as one unwrapped run of base64, or is left out."""
+    """Return an element as a tree. BLOB content is one unwrapped run of base64, or left out if `content` is false."""
     root = TreeElement(element.tag, element.attrs)
     if element.text:
         root.text = element.text

@@ -1,4 +1,4 @@
-"""The bounds on everything that can grow. Every one is a keyword; zero or less is never "unlimited" by accident."""
+"""Limits on everything that can grow. Each is a keyword; zero or less never means "unlimited" by accident."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes unless said otherwise."""
+    """Limits of a server, driver or client, in bytes unless stated otherwise."""
 
     attribute: int = 64 * KIB
-    """One attribute value, as it stands in the input; also one comment, CDATA section, instruction or declaration."""
+    """One attribute value as written in the input; also one comment, CDATA section, instruction or declaration."""
     element: int = 16 * MIB
     """One element without its BLOB content."""
     blob: int = GIB
@@ -24,22 +24,22 @@ class Limits:
     members: int = 100_000
     """Members of one vector."""
     junk: int = MIB
-    """A run of bytes between elements is reported each time it has grown by so many."""
+    """A run of bytes between elements is reported each time it has grown by this many."""
     queue: int = 128 * MIB
-    """BLOB bytes that wait for one peer before the oldest unstarted BLOB is dropped."""
+    """BLOB bytes that may wait for one peer before the oldest unstarted BLOB is dropped."""
     stream: int = 5 * MIB
-    """Bytes that wait for one peer before streamed BLOBs are replaced by newer ones; 0: never."""
+    """BLOB bytes that may wait for one peer before newer BLOBs replace streamed ones; with 0 they never do."""
     small_queue: int = 16 * MIB
-    """Bytes of messages without BLOBs that wait for one peer before it is disconnected."""
+    """Bytes of messages without BLOBs that may wait for one peer before it is disconnected."""
     partial_memory: float = 0.25
-    """Share of the machine's memory that all unfinished elements of a server may take together."""
+    """Fraction of the machine's memory that all unfinished elements of a server may take together."""
     stall: float = 60.0
-    """Seconds without progress after which an unfinished element goes, with its connection."""
+    """Seconds without progress after which an unfinished element is given up and its connection closed."""
     connections: int | None = 5
-    """Clients at a time; None: any number."""
+    """Clients connected at the same time; None for any number."""
 
     def tokenizer(self) -> dict[str, int]:
-        """The keywords for `Tokenizer`."""
+        """Return the keyword arguments for `Tokenizer`."""
         return {
             "attribute": self.attribute,
             "element": self.element,
@@ -50,12 +50,12 @@ class Limits:
         }
 
 
-TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
+TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
 if TYPE_CHECKING:
     from typing import TypedDict
 
     class LimitOptions(TypedDict, total=False):
-        """The fields of `Limits` as keywords of a server; it has one of its own for `connections`."""
+        """The fields of `Limits` as keywords of a server, which has another keyword for `connections`."""
 
         attribute: int
         element: int
@@ -74,6 +74,9 @@ DEFAULT_LIMITS = Limits()
 
 
 def unbounded(size: int) -> dict[str, int]:
-    """The keywords for a `Tokenizer` that reads a message of `size` bytes again which was accepted, or is our own."""
+    """Return keyword arguments for a `Tokenizer` that reads one message of `size` bytes.
+
+    Use them only for messages of our own, or to read again what was accepted before.
+    """
     size = max(size, 1)
     return {"attribute": size, "element": size, "blob": size, "depth": size, "members": size}

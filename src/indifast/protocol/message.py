@@ -1,4 +1,4 @@
-"""What travels through the router: any object with the face of `Routable`."""
+"""Messages that travel through the router: the protocol `Routable`, and our own messages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from indifast._parser import Element, Member
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-"""A piece of an outgoing message. It is never changed once it is handed on."""
+"""A piece of an outgoing message. It never changes once it has been handed on."""
 
 
 class Routable(Protocol):
-    """One complete message with its envelope and one or two wire forms.
+    """A complete message with its envelope and one or two wire forms.
 
-    The inline form is XML with base64 inside; the attached form replaces the base64 by file descriptors that travel
-    beside the XML on a Unix socket. A form may have to be made first: see `when_ready`.
+    The inline form is XML with base64 inside. In the attached form, file descriptors that travel beside the XML on a
+    Unix socket replace the base64. A form may have to be made first: see `when_ready`.
     """
 
     @property
@@ -30,12 +30,12 @@ class Routable(Protocol):
 
     @property
     def blob(self) -> bool:
-        """Carries content of at least one BLOB member."""
+        """Whether the message carries content of at least one BLOB member."""
         ...
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """`format` of each member with content."""
+        """The `format` of each member with content."""
         ...
 
     @property
@@ -45,53 +45,66 @@ class Routable(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes on the wire in the inline form; an estimate while that form does not exist."""
+        """Bytes on the wire in the inline form; an estimate until that form exists."""
         ...
 
     @property
     def growing(self) -> bool:
-        """What `parts(False)` gave is only the beginning so far.
+        """Whether the list that `parts(False)` returned is only the beginning so far.
 
-        To be looked at behind `parts`, and before the walk over its list: when this is False, the list is complete.
+        Check this after calling `parts`, before iterating over its list: if this is False, the list is complete.
         """
         ...
 
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
-        """The pieces of the form that is asked for, or None when it is not ready. A longer list later if `growing`."""
+        """Return the pieces of one form.
+
+        Args:
+            attached: Whether to return the attached form instead of the inline one.
+
+        Returns:
+            The pieces, or None if the form is not ready. While the message is `growing`, later calls return more.
+        """
         ...
 
     def fds(self) -> Sequence[int]:
-        """Descriptors of the attached form, in document order; they belong to the message."""
+        """Return the descriptors of the attached form, in document order. They belong to the message."""
         ...
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        """Ask for a form; `callback` is called once, later, on the event loop's thread, when there is (more of) it.
+        """Ask for a form, or for more of it, and have `callback` called once when it is there.
 
-        Must only be called after `parts(attached)` gave None, or the message was `growing`, in the same turn of the
-        loop: a thread may have made it meanwhile, but can't have told so.
+        The callback runs later, on the event loop's thread. Call this only after `parts(attached)` returned None or
+        while the message is `growing`, in the same turn of the loop: a thread may have made the form in the meantime,
+        but can't have said so yet.
         """
         ...
 
     def element(self) -> Element:
-        """The message as a parsed element. For those who read what its BLOBs carry there is `opened`."""
+        """Return the message as a parsed element. To read what its BLOBs carry, use `opened`."""
         ...
 
 
 class Carrier(Routable, Protocol):
-    """A message with content that is not in its element, but beside it: in files, or in buffers."""
+    """A message whose content is not in its element but beside it, in files or buffers."""
 
     def opened(self) -> Element | Opened:
-        """See the function `opened`."""
+        """Return the message with all of its content in memory. See the function `opened`."""
         ...
 
 
 class Opened:
-    """A received message with all of its content in memory: read as an element is whose content came inline."""
+    """A received message with all of its content in memory. It reads like an element whose content came inline."""
 
     __slots__ = ("_contents", "_element")
 
     def __init__(self, element: Element, contents: Sequence[bytes]) -> None:
-        """`contents`: one for each BLOB of the element that is announced as attached."""
+        """Join an element and the content that came beside it.
+
+        Args:
+            element: The received element.
+            contents: The content of each BLOB that the element announces as attached, in document order.
+        """
         self._element = element
         self._contents = contents
 
@@ -120,24 +133,24 @@ class Opened:
 
     @property
     def members(self) -> list[Member | OpenedMember]:
-        """The members; those that were attached are as if they had not been."""
+        """The members. Attached BLOBs look as if they had come inline."""
         contents = iter(self._contents)
         members: list[Member | OpenedMember] = []
         for member in self._element.members:
             if member.attached:
-                attrs = {key: value for key, value in member.attrs.items() if key not in _BESIDE}
+                attrs = {key: value for key, value in member.attrs.items() if key not in _TRANSFER_ATTRIBUTES}
                 members.append(OpenedMember(member.tag, member.name, attrs, "", next(contents)))
             else:
                 members.append(member)
         return members
 
     def values(self) -> dict[str, str]:
-        """Member name to stripped text, of the members that have a name."""
+        """Return the stripped text of each member that has a name, by name."""
         return self._element.values()
 
 
 class OpenedMember(NamedTuple):
-    """A BLOB that came beside its message."""
+    """A BLOB whose content came beside the message."""
 
     tag: str
     name: str
@@ -146,14 +159,18 @@ class OpenedMember(NamedTuple):
     data: bytes
 
 
-_BESIDE = frozenset({"attached", "enclen"})  # attributes about how content comes
+_TRANSFER_ATTRIBUTES = frozenset({"attached", "enclen"})  # they say how content is transferred
 
 
 def opened(message: Routable) -> Element | Opened:
-    """A message to be read, with the content of its BLOBs: what is in files is read into memory now.
+    """Return a message with the content of its BLOBs in memory.
 
-    That takes its time for large ones, and an OSError or ValueError says that a file is not what it was any more; or
-    there is no memory.
+    Content in files is read now, which takes a while if there is much of it.
+
+    Raises:
+        OSError: A file can no longer be read.
+        ValueError: A file has changed and can no longer be used.
+        MemoryError: There is not enough memory.
     """
     element = message.element()
     return cast(Carrier, message).opened() if element.attached and message is not element else element
@@ -163,7 +180,7 @@ _NONE_CARRIED: frozenset[str] = frozenset()
 
 
 class Wire:
-    """A message of our own without BLOB content, already serialised."""
+    """A message of our own without BLOB content, already serialized."""
 
     __slots__ = ("_element", "data", "device", "name", "size", "tag")
 
@@ -184,19 +201,19 @@ class Wire:
         return f"<Wire {self.data[:80]!r}>"
 
     def parts(self, attached: bool) -> Sequence[Buffer]:
-        """The one piece that there is, whatever the form."""
+        """Return the message in one piece, which is the same in both forms."""
         return (self.data,)
 
     def fds(self) -> Sequence[int]:
-        """No descriptors."""
+        """Return no descriptors."""
         return ()
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        """Never needed: both forms are there from the start."""
-        raise RuntimeError("this message is ready")
+        """Raise RuntimeError: both forms exist from the start."""
+        raise RuntimeError("this message is always ready")
 
     def element(self) -> Element:
-        """The message as a parsed element, parsed once. The bounds for what others send are not for our own."""
+        """Return the message as an element, parsed once. The limits on what peers send don't apply to it."""
         if self._element is None:
             from indifast._parser import Tokenizer
             from indifast.protocol.limits import unbounded

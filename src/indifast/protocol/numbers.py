@@ -5,33 +5,33 @@ from __future__ import annotations
 import math
 import re
 
-from indifast._parser import read_integer as read_integer  # the tokenizer needs it as well
+from indifast._parser import read_integer as read_integer  # defined there because the tokenizer needs it as well
 
 DEFAULT_FORMAT = "%g"
-"""How a number is shown of which nothing is said."""
+"""Format of a number whose definition gives none."""
 
 _SEPARATORS = (" ", ":", ";")
 
 _SEXAGESIMAL = re.compile(r"%(?P<width>-?\d*)\.(?P<shape>\d+)m", re.ASCII)
 _TOO_WIDE = re.compile(r"%[^a-zA-Z%]*\d{4}", re.ASCII)
-"""A width or precision of four digits or more: a format from the network must not reserve a gigabyte."""
+"""Matches a width or precision of four digits or more: a format from the network must not reserve a gigabyte."""
 
 _PART = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _COMMANDED = re.compile(
     rf"[+-]?{_PART}(?:[eE][+-]?\d+|(?P<separator>[ :;])(?:{_PART}(?:(?P=separator){_PART}?)?)?)?", re.ASCII
 )
-"""Decimal, scientific, or up to three parts with the same separator, of which the last may be empty."""
+"""Matches decimal or scientific text, or up to three parts with the same separator; the last part may be empty."""
 
 
 def getfloat(value: object) -> float:
-    """The float that a number, or the text of one, stands for.
+    """Return the float that a number, or the text of one, stands for.
 
     Text is decimal, scientific, or up to three parts separated by spaces, colons or semicolons: degrees (or hours),
-    minutes and seconds. A leading minus applies to the whole value; an empty text or part is zero. Any object that
-    can be taken as a float (`Decimal`, NumPy scalars) is.
+    minutes and seconds. A leading minus applies to the whole value; empty text and empty parts are zero. Any object
+    that converts to a float (`Decimal`, NumPy scalars) is accepted.
 
     Raises:
-        TypeError: the value is not a number.
+        TypeError: The value is not a number.
     """
     if isinstance(value, float):
         return value
@@ -65,7 +65,10 @@ def _text_to_float(text: str) -> float:
 
 
 def read_number(text: str) -> float | None:
-    """The number in the text of a member; None for what is not one, such as an empty text or a dash for "unknown"."""
+    """Return the number in the text of a member, or None if it is not a number.
+
+    Empty text is not a number, and neither is a dash for "unknown".
+    """
     try:
         return float(text)
     except ValueError:
@@ -78,9 +81,13 @@ def read_number(text: str) -> float | None:
 
 
 def commanded_number(text: str) -> float:
-    """The number that a command asks for; ValueError, saying why, for what no two readers would take for the same.
+    """Return the number that a command asks for.
 
-    Stricter than `getfloat`, which reads `--1`, `1_000` and `1:-30` as well: what moves a telescope is not guessed at.
+    This is stricter than `getfloat`, which also reads `--1`, `1_000` and `1:-30`: what moves a telescope must not be a
+    guess.
+
+    Raises:
+        ValueError: The text is not a number that all readers would understand alike. The error says why.
     """
     number = text.strip()
     if _COMMANDED.fullmatch(number) is None:
@@ -92,9 +99,9 @@ def commanded_number(text: str) -> float:
 
 
 def plain_decimal(text: str) -> str:
-    """The number text to put into a set message: sexagesimal text becomes plain decimal, all else stays as it is.
+    """Return the text of a number for a set message: sexagesimal text becomes plain decimal, other text stays.
 
-    libindi clients read sexagesimal numbers in definitions only; in a set message they take `3:30:00` for 3.
+    libindi clients read sexagesimal numbers only in definitions; in a set message they read `3:30:00` as 3.
     """
     if ":" not in text and ";" not in text and " " not in text.strip():
         return text
@@ -105,11 +112,18 @@ def plain_decimal(text: str) -> str:
 
 
 def formatted(value: float, form: str) -> str | None:
-    """A number for display in an INDI number format; None where that can't show it, as such formats come from anybody.
+    """Return a number for display in an INDI number format.
 
-    `form` is a printf format for one number, or `%<w>.<f>m` for sexagesimal: total width w, and f for the shape:
-    3 `d:mm`, 5 `d:mm.m`, 6 `d:mm:ss`, 8 `d:mm:ss.s`, 9 and all others `d:mm:ss.ss` (INDI 1.7, number formats).
     Sixty minutes or seconds carry into the next unit.
+
+    Args:
+        value: The number.
+        form: A printf format for one number, or `%<w>.<f>m` for sexagesimal, with w as the total width and f for the
+            shape: 3 is `d:mm`, 5 `d:mm.m`, 6 `d:mm:ss`, 8 `d:mm:ss.s`, 9 and all others `d:mm:ss.ss` (INDI 1.7,
+            number formats).
+
+    Returns:
+        The text, or None if the format can't show the number: formats come from peers and may be anything.
     """
     if _TOO_WIDE.search(form):
         return None

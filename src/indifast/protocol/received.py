@@ -1,4 +1,4 @@
-"""What the events of drivers and of clients have in common: the message behind them, and what a definition says."""
+"""Common bases of driver and client events: the message behind an event, and what a definition says."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class Received:
-    """The message behind an event, as an element of `xml.etree.ElementTree` when somebody looks at it."""
+    """The message behind an event, which programs may read as an element of `xml.etree.ElementTree`."""
 
     _element: Source | None
     _tree: TreeElement | None = None
 
     @property
     def root(self) -> TreeElement:
-        """The message as an element of `xml.etree.ElementTree`, made when first asked for."""
+        """The message as an element of `xml.etree.ElementTree`, made on first access."""
         if self._tree is None:
             self._tree = self._make_tree()
         return self._tree
@@ -35,26 +35,26 @@ class Received:
 
 
 class Shape(NamedTuple):
-    """How definitions are shown to programs, as far as the packages for drivers and for clients differ in it."""
+    """How programs see definitions, where drivers and clients differ."""
 
     labels_itself: bool
-    """What has an empty label is labelled with its name."""
+    """Whether the name replaces an empty label."""
     group: str
-    """When none is given."""
+    """The group if the definition gives none."""
     timeout: Callable[[str | None], Any]
-    """Of its text, None when there is none."""
+    """Converts the text of the timeout, which is None if there is none."""
     text: Callable[[str], str | None]
-    """The value of a text member, of its text."""
+    """Converts the text of a text member to its value."""
 
 
 class Defined:
     """What a definition says, under the names that programs know.
 
     Attributes:
-        label, group, state, message: as sent; the name is the label when there is none.
-        memberlabels: member name to label; of numbers to (label, format, min, max, step).
-        perm, timeout: of all but lights.
-        rule: of switches.
+        label, group, state, message: As sent. The label is the name if there is none.
+        memberlabels: Labels by member name; for numbers, tuples (label, format, min, max, step).
+        perm, timeout: For all kinds except lights.
+        rule: For switches.
     """
 
     _shape: ClassVar[Shape]
@@ -63,14 +63,14 @@ class Defined:
     rule: str
 
     def _define(self, definition: Definition) -> dict[str, Any]:
-        """Take over what it says; returns the values by member, those of BLOBs empty."""
+        """Take over what a definition says, and return the values by member. Those of BLOBs are empty."""
         shape, kind = self._shape, definition.kind
-        own = shape.labels_itself
-        self.label = definition.label or (definition.name if own else "")
+        use_name = shape.labels_itself
+        self.label = definition.label or (definition.name if use_name else "")
         self.group = shape.group if definition.group is None else definition.group
         self.state = definition.state
         self.message = definition.message
-        labels = {name: member.label or (name if own else "") for name, member in definition.members.items()}
+        labels = {name: member.label or (name if use_name else "") for name, member in definition.members.items()}
         self.memberlabels: dict[str, Any] = labels
         if kind == "Number":
             self.memberlabels = {name: (labels[name], *member.details) for name, member in definition.members.items()}

@@ -1,7 +1,7 @@
-"""What a message selects by its device and name: an empty text says as little as an attribute that is not there.
+"""What a message selects by its device and name: an empty one counts as absent.
 
-Clients write both forms, libindi serves both. Not for delProperty: there an empty name deletes nothing (drivers send
-it by mistake), and only a name that is not there stands for the whole device.
+Clients write both forms, and libindi accepts both. delProperty differs: there an empty name deletes nothing (drivers
+send it by mistake), and only an absent name stands for the whole device.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def selected(message: Routable | Element) -> tuple[str | None, str | None]:
-    """(device, name) that a getProperties or enableBLOB is about. None stands for all; a name needs its device."""
+    """Return the (device, name) of a getProperties or enableBLOB. None stands for all; a name needs a device."""
     device = message.device or None
     return device, (message.name or None) if device is not None else None
 
 
 def speaker(message: Routable | Element) -> str | None:
-    """The device that a `message` is from; None: nobody but the system."""
+    """Return the device that a `message` comes from; None if it comes from the system."""
     return message.device or None

@@ -9,34 +9,38 @@ _fromisoformat = datetime.fromisoformat
 
 
 def timestamp_text(timestamp: datetime | None = None) -> str:
-    """A time as it is sent; None is now. The fraction is left out when it is zero.
+    """Return a time as it is sent. The fraction is left out if it is zero.
 
-    A naive time is taken as UTC.
+    Args:
+        timestamp: The time, in UTC or naive (taken as UTC); None for now.
 
     Raises:
-        TypeError: not a datetime.
-        ValueError: the time zone is not UTC.
+        TypeError: The timestamp is not a datetime.
+        ValueError: Its time zone is not UTC.
     """
     if timestamp is None:
         return datetime.now(UTC).isoformat()[: -len("+00:00")]
     if not isinstance(timestamp, datetime):
-        raise TypeError(f"a timestamp is a datetime.datetime, not {timestamp!r}")
+        raise TypeError(f"a timestamp must be a datetime.datetime, not {timestamp!r}")
     if timestamp.tzinfo is not None:
         if timestamp.tzinfo != UTC:
-            raise ValueError(f"a timestamp is in UTC or without time zone, not {timestamp!r}")
+            raise ValueError(f"a timestamp must be in UTC or without a time zone, not {timestamp!r}")
         timestamp = timestamp.replace(tzinfo=None)
     return timestamp.isoformat()
 
 
 def parse_timestamp(text: str | None) -> datetime | None:
-    """The time of a received message, aware, in UTC: now when it carries none, None when it can't be read.
+    """Return the time of a received message, aware and in UTC.
 
-    A time with a zone, which INDI does not know, is converted.
+    A time with a zone, which INDI does not provide for, is converted.
+
+    Returns:
+        The time; now if the message carries none, None if its time can't be read.
     """
     if not text:
         return datetime.now(_utc)
     try:
-        moment = _fromisoformat(text + "+00:00")  # as it should be: without a zone
+        moment = _fromisoformat(text + "+00:00")  # the correct form has no zone
         if moment.tzinfo is _utc:
             return moment
     except ValueError:

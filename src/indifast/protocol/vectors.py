@@ -1,21 +1,22 @@
-"""Vectors as messages carry them: a definition, an update, a command, each read from an element.
+"""Vectors as messages carry them: definitions, updates and commands, each read from an element.
 
-Drivers, clients and tools read them here, so that all make the same of what is missing or damaged:
+Drivers, clients and tools read them here, so that all treat missing and damaged parts alike:
 
 | | definition | update | command |
 |---|---|---|---|
-| no device, no name | refused | refused | refused |
+| no device or no name | refused | refused | refused |
 | a member without a name | left out | left out | refused |
 | a member of another kind | left out | read as if it were of this kind | refused |
-| a member that is not in the vector | | given | refused |
-| a value that can't be read | nan, Off or Idle, beside the text received | left out | refused |
-| no member with a name | refused | the state alone | refused |
-| no state, or none of the four | Idle | None: it stays as it is | |
-| perm or rule missing, or no such word | ro, OneOfMany | | |
+| a member that is not in the vector | | returned | refused |
+| a value that can't be read | nan, Off or Idle, with the text as received | left out | refused |
+| no member with a name | refused | only the state | refused |
+| state missing or unknown | Idle | None: it stays as it is | |
+| perm or rule missing or unknown | ro, OneOfMany | | |
 | format, min, max or step missing or empty | `%g`, 0, 0, 0 (no range) | | |
 
-Refused is the whole message, by `VectorError`. What is left out or replaced is told in `faults`; what is merely absent
-is no fault, an empty number neither: there are drivers that write one where they have no value.
+"Refused" means the whole message, by a `VectorError`. What is left out or replaced is listed in `faults`. What is
+merely absent is not a fault, and neither is an empty value in a definition: some drivers write one where they have no
+value.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Opened
 
 Source: TypeAlias = "Element | Opened | TreeElement"
-"""A received message, or an element of `xml.etree.ElementTree`, which programs that make events themselves have."""
+"""A received message, or an element of `xml.etree.ElementTree` from a program that makes events itself."""
 
 WORDS: dict[str, Sequence[str]] = {"Switch": SWITCH_STATES, "Light": STATES}
-"""The values of the kinds that have but a few."""
+"""The possible values of the kinds that have only a few."""
 
 _DEFAULT_WORDS = {"Switch": "Off", "Light": "Idle"}
 
 
 class VectorError(Exception):
-    """A message of which nothing can be taken."""
+    """Nothing in a message can be used."""
 
 
 class NumberError(VectorError):
-    """A command asks for what is not a number."""
+    """A command asks for a value that is not a number."""
 
 
 class Part(NamedTuple):
-    """A member as it stands in a message: `name` is empty when it has none, `data` None when it has no BLOB content."""
+    """A member as written in a message. Without a name, `name` is empty; without BLOB content, `data` is None."""
 
     tag: str
     name: str
@@ -67,17 +68,17 @@ class DefinedMember(NamedTuple):
     """A member of a definition."""
 
     label: str
-    """The name when there is none; it may be empty."""
+    """The label, which may be empty; the name if the message gives none."""
     text: str
-    """As it stands in the message."""
+    """The text as written in the message."""
     value: str
-    """Of a text, the text; of the others what stands there without white space, or the default word."""
+    """For texts and BLOBs, the text; for other kinds, the stripped text, or the default word if it can't be read."""
     received: str | None
-    """What stands there, if it can't be read, and `value`, or `number`, is a default."""
+    """The stripped text if it can't be read, so that `value` or `number` is a default; otherwise None."""
     number: float
-    """The value of a number; nan when it can't be read."""
+    """The value of a number; nan if it can't be read."""
     details: tuple[str, str, str, str]
-    """Of a number: format, min, max, step."""
+    """For numbers: format, min, max, step."""
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class Definition:
     device: str
     name: str
     label: str
-    """The name when there is none; it may be empty."""
+    """The label, which may be empty; the name if the message gives none."""
     group: str | None
     state: str
     perm: str
@@ -97,46 +98,46 @@ class Definition:
     message: str
     members: dict[str, DefinedMember] = field(default_factory=dict)
     nameless: int = 0
-    """Members left out for want of a name."""
+    """Number of members left out because they have no name."""
     faults: list[str] = field(default_factory=list)
     """What was left out or replaced, in sentences."""
 
 
 @dataclass(slots=True)
 class Update:
-    """What a set…Vector says, but for the content of BLOBs, see `blobs`."""
+    """What a set…Vector says, except the content of BLOBs: see `blobs`."""
 
     kind: str
     device: str
     name: str
     state: str | None
-    """None: it stays as it is."""
+    """The state; None if it stays as it is."""
     timeout: str | None
     message: str
     values: dict[str, str] = field(default_factory=dict)
-    """Of the members that can be read: of a text, the text as it stands; of the others without white space."""
+    """Values of the members that can be read, by name. Texts are as written, other values are stripped."""
     faults: list[str] = field(default_factory=list)
     """What was left out, in sentences."""
 
 
 class Blob(NamedTuple):
-    """The content of a BLOB member, with what was said of it; `format` is None when nothing was."""
+    """The content of a BLOB member with its announced size and format; `format` is None if there is none."""
 
     data: bytes
     size: int
     format: str | None
 
 
-# -- how elements are looked at
+# -- Access to elements
 
 
 def attributes_of(source: Source) -> Mapping[str, str]:
-    """The attributes of the root."""
+    """Return the attributes of the root."""
     return source.attrs if hasattr(source, "attrs") else source.attrib
 
 
 def parts_of(source: Source) -> Iterator[Part]:
-    """The members as they stand there. What should be base64 and is not counts as no content."""
+    """Yield the members as written. A BLOB whose text is not base64 has no content."""
     if hasattr(source, "members"):
         for member in source.members:
             tag = member.tag
@@ -155,7 +156,7 @@ def _content(text: str) -> bytes | None:
 
 
 def _kind(source: Source) -> str:
-    """`Number` of a defNumberVector, setNumberVector or newNumberVector."""
+    """Return the kind, such as `Number` for a defNumberVector, setNumberVector or newNumberVector."""
     return source.tag[3 : -len("Vector")]
 
 
@@ -168,16 +169,16 @@ def _names(attributes: Mapping[str, str]) -> tuple[str, str]:
     return device, name
 
 
-# -- values
+# -- Values
 
 
 def state_of(text: str | None) -> str | None:
-    """A state; None if the text is none of the four words."""
+    """Return the state that a text names; None if it is not one of the four words."""
     return text if text in STATES else None
 
 
 def read_value(kind: str, text: str) -> str | None:
-    """The value in the text of a member; None if it can't be read. Texts stay as they are."""
+    """Return the value in the text of a member, or None if it can't be read. Texts stay as they are."""
     if kind == "Text":
         return text
     text = text.strip()
@@ -187,18 +188,22 @@ def read_value(kind: str, text: str) -> str | None:
 
 
 def unreadable(kind: str, name: str, text: str) -> str:
-    """That a value can't be read, in words that a log or terminal can show."""
+    """Return a sentence, safe to show in a log or terminal, that says why a value can't be read."""
     text = text.strip()
     given = f"'{for_log(text, 40)}'" if text else "an empty text"
     wanted = "a number" if kind == "Number" else f"one of {', '.join(WORDS[kind])}"
     return f"{given} for {for_log(name)} is not {wanted}"
 
 
-# -- definitions
+# -- Definitions
 
 
 def definition(source: Source) -> Definition:
-    """Read a def…Vector; VectorError if it has no device, no name, or no member with a name."""
+    """Read a def…Vector.
+
+    Raises:
+        VectorError: It has no device, no name, or no member with a name.
+    """
     attributes = attributes_of(source)
     device, name = _names(attributes)
     kind = _kind(source)
@@ -221,7 +226,7 @@ def definition(source: Source) -> Definition:
         if not part.name:
             read.nameless += 1
         elif part.tag != tag:
-            faults.append(f"{for_log(part.name)} is a {part.tag}, which has no place in a {source.tag}: left out")
+            faults.append(f"{for_log(part.name)} is a {part.tag}, which does not belong in a {source.tag}: left out")
         else:
             read.members[part.name] = define(kind, part, faults)
     if not read.members:
@@ -234,7 +239,7 @@ def _word(attributes: Mapping[str, str], key: str, allowed: Sequence[str], defau
     if word in allowed:
         return word
     if word.strip():
-        faults.append(f"{key} is '{for_log(word, 40)}', not one of {', '.join(allowed)}: taken for {default}")
+        faults.append(f"{key} is '{for_log(word, 40)}', not one of {', '.join(allowed)}: taken as {default}")
     return default
 
 
@@ -286,11 +291,15 @@ _DEFINE: dict[str, Callable[[str, Part, list[str]], DefinedMember]] = {
 }
 
 
-# -- updates
+# -- Updates
 
 
 def update(source: Source) -> Update:
-    """Read a set…Vector; VectorError if it has no device or no name."""
+    """Read a set…Vector.
+
+    Raises:
+        VectorError: It has no device or no name.
+    """
     attributes = attributes_of(source)
     kind = _kind(source)
     read = Update(
@@ -307,7 +316,7 @@ def update(source: Source) -> Update:
 
 
 def readable(kind: str, texts: Mapping[str, str], faults: list[str]) -> dict[str, str]:
-    """The values of the members whose texts can be read; of the others, `faults` is told."""
+    """Return the values that can be read, by member. For each of the others, add a sentence to `faults`."""
     values = {}
     for name, text in texts.items():
         value = read_value(kind, text)
@@ -319,7 +328,10 @@ def readable(kind: str, texts: Mapping[str, str], faults: list[str]) -> dict[str
 
 
 def blobs(source: Source, faults: list[str]) -> dict[str, Blob]:
-    """The contents in a setBLOBVector by member. A member without content and size is no fault: the state is meant."""
+    """Return the contents in a setBLOBVector, by member.
+
+    A member without content and size is not a fault: such a message only changes the state.
+    """
     contents = {}
     for part in parts_of(source):
         if not part.name:
@@ -332,21 +344,30 @@ def blobs(source: Source, faults: list[str]) -> dict[str, Blob]:
 
 
 def blob_size(attributes: Mapping[str, str], data: bytes | None) -> int:
-    """The size that a oneBLOB announces; that of its content when it announces none."""
+    """Return the size that a oneBLOB announces, or that of its content if it announces none."""
     size = read_integer(attributes.get("size", ""))
     return size if size is not None and size >= 0 else len(data or b"")
 
 
 def without_content(name: str) -> str:
-    """That a BLOB announces content and has none."""
+    """Return a sentence that says that a BLOB announces content but has none."""
     return f"the BLOB {for_log(name)} has no content: left out"
 
 
-# -- commands
+# -- Commands
 
 
 def command(source: Source, kind: str, known: Collection[str]) -> dict[str, str]:
-    """The values that a new…Vector asks for, by member; VectorError unless all can be taken. BLOBs: `sent_blobs`."""
+    """Return the values that a new…Vector asks for, by member. For BLOBs, use `sent_blobs`.
+
+    Args:
+        source: The message.
+        kind: The kind of the vector.
+        known: The names of its members.
+
+    Raises:
+        VectorError: There are no values, or not all of them can be accepted.
+    """
     read = _commanded_number if kind == "Number" else _commanded_word
     values = {part.name: read(kind, part) for part in _commanded(source, kind, known)}
     if not values:
@@ -355,12 +376,16 @@ def command(source: Source, kind: str, known: Collection[str]) -> dict[str, str]
 
 
 def sent_blobs(source: Source, known: Collection[str]) -> dict[str, Blob]:
-    """The contents that a newBLOBVector brings, by member; VectorError unless all can be taken."""
+    """Return the contents that a newBLOBVector brings, by member. See `command`.
+
+    Raises:
+        VectorError: There are no contents, or not all of them can be accepted.
+    """
     contents = {}
     for part in _commanded(source, "BLOB", known):
         size = read_integer(part.attributes.get("size", ""))
         if size is None:
-            raise VectorError(f"a BLOB of size '{for_log(part.attributes.get('size', ''), 40)}'")
+            raise VectorError(f"a BLOB with the invalid size '{for_log(part.attributes.get('size', ''), 40)}'")
         if not part.data:
             raise VectorError("a BLOB without content")
         contents[part.name] = Blob(part.data, size, part.attributes.get("format"))
@@ -370,10 +395,10 @@ def sent_blobs(source: Source, known: Collection[str]) -> dict[str, Blob]:
 
 
 def _commanded(source: Source, kind: str, known: Collection[str]) -> Iterator[Part]:
-    """The members, each found to be of the right kind and in the vector."""
+    """Yield the members after checking that each is of the right kind and in the vector."""
     for part in parts_of(source):
         if part.tag != f"one{kind}":
-            raise VectorError(f"{part.tag} in place of one{kind}")
+            raise VectorError(f"{part.tag} instead of one{kind}")
         if not part.name or part.name not in known:
             raise VectorError(f"unknown member '{for_log(part.name)}'")
         yield part

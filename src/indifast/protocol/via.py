@@ -1,10 +1,10 @@
-"""The servers by which a message has come: `via`, an attribute of ours that goes from server to server only.
+"""The servers that a message has passed, listed in `via`, an attribute of ours that only servers send each other.
 
-A definition on its way between servers names each that it has passed. So no server takes a device from a link that has
-it from nobody but that server itself: what is under way in a ring when a device vanishes would go round for ever. In a
-getProperties the attribute says that a server asks.
+A definition that travels between servers names each server that it has passed. So no server takes a device from a link
+that has it only from that server itself: otherwise, what is under way in a ring when a device vanishes would go round
+forever. In a getProperties, the attribute says that a server asks.
 
-Servers of other kinds ignore it. What has come through one that does not keep it is taken as it comes.
+Other servers ignore the attribute. A message that came through a server that drops it is accepted as it is.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def via_of(message: Routable) -> tuple[str, ...]:
-    """The names of the servers by which a message has come, the first one first."""
+    """Return the names of the servers that a message has passed, the first one first."""
     return tuple(message.element().attrs.get("via", "").split())
 
 
 def with_via(message: Routable, servers: Iterable[str]) -> Routable:
-    """The same message, one without BLOB content, with `via` as its first attribute, or without servers: without it.
+    """Return a message with `via` as its first attribute, or without it if there are no servers.
 
-    One that has the attribute elsewhere was written anew by a stranger; it is given back as it is.
+    The message has no BLOB content. If the attribute is elsewhere in it, another program has rewritten the message,
+    which is then returned unchanged.
     """
     data = b"".join(message.parts(False) or ())
     stands_first = wire.begins_with(data, message.tag, "via")

@@ -24,4 +24,4 @@ SET_VECTORS: Final = frozenset(f"set{kind}Vector" for kind in KINDS)
 NEW_VECTORS: Final = frozenset(f"new{kind}Vector" for kind in KINDS if kind != "Light")
 
 SNOOPED: Final = DEF_VECTORS | SET_VECTORS | {"message", "delProperty"}
-"""What a driver may hear about the devices of other drivers."""
+"""Messages about the devices of other drivers that a driver may receive."""

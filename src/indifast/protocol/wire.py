@@ -1,10 +1,10 @@
-"""How messages are written, byte for byte. Nothing else of the package writes XML.
+"""Writing of messages, byte for byte. Nothing else in the package writes XML.
 
-Attributes in double quotes and in a fixed order, members without white space between them, ` />` at the end of an
-element without content, UTF-8. No terminator: what stands between messages is the stream's business.
+Attributes are in double quotes and in a fixed order, there is no white space between members, an element without
+content ends in ` />`, and the encoding is UTF-8. Messages have no terminator: streams decide what separates them.
 
-Members are written first, as text: `one`, `define`, `define_number`. A message takes them as they are. What a driver
-sends at a high rate is written without a mapping for its attributes.
+Members are written first, as text, by `one`, `define` and `define_number`. Messages take them as they are. Messages
+that drivers send at a high rate are written without a mapping for their attributes.
 """
 
 from __future__ import annotations
@@ -21,35 +21,38 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element as TreeElement
 
 
-# -- elements
+# -- Elements
 
 
 def _start(tag: str, attributes: Mapping[str, str | None]) -> str:
-    """`<tag name="value"` without its end; attributes whose value is None are left out."""
+    """Return `<tag name="value"`, a start tag without its end; attributes whose value is None are left out."""
     written = [f' {name}="{escape_attr(value)}"' for name, value in attributes.items() if value is not None]
     return f"<{tag}{''.join(written)}"
 
 
 def start_tag(tag: str, attributes: Mapping[str, str | None]) -> str:
-    """`<tag name="value">`; attributes whose value is None are left out."""
+    """Return `<tag name="value">`; attributes whose value is None are left out."""
     return f"{_start(tag, attributes)}>"
 
 
 def element(tag: str, attributes: Mapping[str, str | None], content: str = "") -> str:
-    """One element; `content` is XML already, see `text_element`."""
+    """Return one element. `content` is XML already; for text, use `text_element`."""
     start = _start(tag, attributes)
     return f"{start}>{content}</{tag}>" if content else f"{start} />"
 
 
 def text_element(tag: str, attributes: Mapping[str, str | None], text: str) -> str:
-    """One element that holds text."""
+    """Return one element that contains text."""
     return element(tag, attributes, escape_text(text))
 
 
 def tree(source: TreeElement) -> str:
-    """An element of `xml.etree.ElementTree`, without comments and what stands behind elements, such as indentation.
+    """Return an element of `xml.etree.ElementTree` as XML.
 
-    TypeError if there is anything but text in it.
+    Comments are left out, and so is text after elements, such as indentation.
+
+    Raises:
+        TypeError: A tag, or the name or value of an attribute, is not a string.
     """
     if callable(source.tag):  # a comment or an instruction
         return ""
@@ -59,62 +62,65 @@ def tree(source: TreeElement) -> str:
     return element(source.tag, source.attrib, escape_text(source.text or "") + "".join(map(tree, source)))
 
 
-# -- messages without members
+# -- Messages without members
 
 
 def message(text: str | None, timestamp: str | None, device: str | None = None) -> Wire:
-    """A message for the user, from a device or from the system."""
+    """Return a message for the user, from a device or from the system."""
     attributes = {"device": device, "timestamp": timestamp, "message": text}
     return Wire("message", device, None, element("message", attributes).encode())
 
 
 def del_property(device: str, name: str | None = None, timestamp: str | None = None, text: str | None = None) -> Wire:
-    """A property is gone, or the whole device when no name is given."""
+    """Return the deletion of a property, or of the whole device if no name is given."""
     attributes = {"device": device, "name": name, "timestamp": timestamp, "message": text}
     return Wire("delProperty", device, name, element("delProperty", attributes).encode())
 
 
 def get_properties(device: str | None = None, name: str | None = None, *, via: str | None = None) -> Wire:
-    """Ask for definitions: of everything, of a device, or of one property of it. `via`: see `protocol/via.py`."""
-    device, name = device or None, name or None  # an empty one would not be understood everywhere
+    """Return a request for definitions of everything, of a device, or of one of its properties.
+
+    For `via`, see `protocol/via.py`.
+    """
+    device, name = device or None, name or None  # not all programs understand an empty one
     attributes = {"version": VERSION, "device": device, "name": name, "via": via}
     return Wire("getProperties", device, name, element("getProperties", attributes).encode())
 
 
 def enable_blob(device: str, name: str | None, policy: str) -> Wire:
-    """Say whether BLOBs are wanted: of a device, or of one property of it."""
+    """Return a message that says whether BLOBs of a device, or of one of its properties, are wanted."""
     name = name or None
     text = text_element("enableBLOB", {"device": device, "name": name}, policy)
     return Wire("enableBLOB", device, name, text.encode())
 
 
 def ping_request(uid: str) -> Wire:
-    """A question that is answered once all before it is done."""
+    """Return a question that the peer answers when everything before it is done."""
     return Wire("pingRequest", None, None, element("pingRequest", {"uid": uid}).encode())
 
 
 def ping_reply(uid: str) -> Wire:
-    """The answer to a pingRequest."""
+    """Return the answer to a pingRequest."""
     return Wire("pingReply", None, None, element("pingReply", {"uid": uid}).encode())
 
 
-# -- vectors
+# -- Vectors
 
 
 def one(kind: str, name: str, text: str | None) -> str:
-    """A member of an update or a command; None is an empty text."""
+    """Return a member of an update or a command. None stands for empty text."""
     start = f'<one{kind} name="{escape_attr(name)}"'
     return f"{start}>{escape_text(text)}</one{kind}>" if text else f"{start} />"
 
 
 def define(kind: str, name: str, label: str, text: str | None) -> str:
-    """A member of a definition, of any kind but a number; None is an empty text."""
+    """Return a member of a definition of any kind except numbers. None stands for empty text."""
     start = f'<def{kind} name="{escape_attr(name)}" label="{escape_attr(label)}"'
     return f"{start}>{escape_text(text)}</def{kind}>" if text else f"{start} />"
 
 
 def define_number(name: str, label: str, form: str, low: str, high: str, step: str, text: str | None) -> str:
-    """A number of a definition. Clients drop one with an empty limit or step: it is written as 0."""
+    """Return a number of a definition. Empty limits and steps become 0, because clients drop numbers that have one."""
     start = (
         f'<defNumber name="{escape_attr(name)}" label="{escape_attr(label)}" format="{escape_attr(form)}" '
         f'min="{escape_attr(low or "0")}" max="{escape_attr(high or "0")}" step="{escape_attr(step or "0")}"'
@@ -123,16 +129,16 @@ def define_number(name: str, label: str, form: str, low: str, high: str, step: s
 
 
 def vector(tag: str, attributes: Mapping[str, str | None], members: str) -> Wire:
-    """A def…, set… or new… vector; `attributes` hold device and name, `members` is XML already."""
+    """Return a def…, set… or new… vector. `attributes` contain device and name; `members` is XML already."""
     return Wire(tag, attributes["device"], attributes["name"], element(tag, attributes, members).encode())
 
 
 def set_vector(
     kind: str, device: str, name: str, state: str, timestamp: str, timeout: str | None, text: str, members: str
 ) -> Wire:
-    """An update; without a time-out if that is None, without a message if `text` is empty.
+    """Return an update, without a timeout if that is None, and without a message if `text` is empty.
 
-    `state` and `timestamp` are written as they are: they hold nothing that XML would take for something else.
+    `state` and `timestamp` are written as they are: they contain nothing that XML requires to be escaped.
     """
     tag = f"set{kind}Vector"
     start = f'<{tag} device="{escape_attr(device)}" name="{escape_attr(name)}" state="{state}" timestamp="{timestamp}"'
@@ -144,12 +150,19 @@ def set_vector(
 
 
 class Definition:
-    """A definition that is written but for its time stamp and its message, to be sent again and again."""
+    """A definition that is written once, except for its timestamp and message, to be sent again and again."""
 
     def __init__(
         self, kind: str, attributes: Mapping[str, str | None], timeout: str | None, members: Iterable[str]
     ) -> None:
-        """`attributes` are those in front of the time stamp, device and name among them."""
+        """Write everything that stays the same.
+
+        Args:
+            kind: The kind of the vector.
+            attributes: The attributes before the timestamp, including device and name.
+            timeout: The timeout, if any.
+            members: The members as XML.
+        """
         self._tag = tag = f"def{kind}Vector"
         self._device, self._name = attributes["device"], attributes["name"]
         content = "".join(members)
@@ -158,29 +171,29 @@ class Definition:
         self._tail = f">{content}</{tag}>" if content else " />"
 
     def at(self, timestamp: str, text: str) -> Wire:
-        """The message; without a message for people if `text` is empty."""
-        said = f' message="{escape_attr(text)}"' if text else ""
-        written = f"{self._head}{timestamp}{self._middle}{said}{self._tail}"
+        """Return the definition with a timestamp, and with a message for the user unless `text` is empty."""
+        note = f' message="{escape_attr(text)}"' if text else ""
+        written = f"{self._head}{timestamp}{self._middle}{note}{self._tail}"
         return Wire(self._tag, self._device, self._name, written.encode())
 
 
 def with_timestamp(data: bytes, timestamp: str) -> bytes:
-    """The same message, written here or by the tokenizer, with another time stamp in the place of its own."""
+    """Return a message, written here or by the tokenizer, with its timestamp (if any) replaced."""
     start, end, rest = data.partition(b">")
-    before, mark, value = start.partition(b' timestamp="')  # which stands in no other value: quotes are references
+    before, mark, value = start.partition(b' timestamp="')  # not part of a value: quotes in values are references
     if not mark:
         return data
     return before + mark + timestamp.encode() + value[value.index(b'"') :] + end + rest
 
 
 def begins_with(data: bytes, tag: str, name: str) -> bool:
-    """Whether the first attribute of a message, written here or by the tokenizer, is this one."""
+    """Return whether the first attribute of a message, written here or by the tokenizer, is this one."""
     return data.startswith(f'<{tag} {name}="'.encode())
 
 
 def with_first(data: bytes, tag: str, name: str, value: str | None) -> bytes:
-    """The same message with this attribute as its first, in the place of what it has there already. None: without."""
-    if not data.startswith(f"<{tag}".encode()):  # what takes the place of a message that can't be read
+    """Return a message with this attribute as its first, replacing one that is already there; None only removes it."""
+    if not data.startswith(f"<{tag}".encode()):  # a substitute for a message that can't be read
         return data
     at = len(tag) + 1
     end = data.index(b'"', at + len(name) + 3) + 1 if begins_with(data, tag, name) else at
@@ -192,18 +205,18 @@ def with_first(data: bytes, tag: str, name: str, value: str | None) -> bytes:
 
 
 class BlobHead(NamedTuple):
-    """What is written of a BLOB beside its content."""
+    """What is written about a BLOB besides its content."""
 
     name: str
     format: str | None
-    """None: not said."""
+    """The format; None to leave it out."""
     size: int
     length: int
-    """Bytes of its content; 0: the member is named without content."""
+    """Bytes of the content; 0 writes the member without content."""
 
 
 def around_blobs(tag: str, attributes: Mapping[str, str | None], blobs: Iterable[BlobHead]) -> list[bytes]:
-    """A vector in pieces, between which the base64 of each BLOB that has content belongs."""
+    """Return a vector in pieces. The base64 of each BLOB with content belongs between two of them."""
     pieces = []
     piece = start_tag(tag, attributes)
     for blob in blobs:
@@ -218,7 +231,7 @@ def around_blobs(tag: str, attributes: Mapping[str, str | None], blobs: Iterable
 
 
 def attached_blobs(tag: str, attributes: Mapping[str, str | None], blobs: Iterable[BlobHead]) -> bytes:
-    """A vector the BLOBs of which travel as descriptors beside it."""
+    """Return a vector whose BLOBs travel as descriptors beside it."""
     members = [
         f'{_blob_start(blob)} len="{blob.length}" attached="true" />' if blob.length else f"{_blob_start(blob)} />"
         for blob in blobs
@@ -233,7 +246,7 @@ def _blob_start(blob: BlobHead) -> str:
 def inline_blobs(
     tag: str, attributes: Mapping[str, str | None], blobs: Sequence[tuple[BlobHead, Buffer]]
 ) -> bytes | bytearray:
-    """A vector with its BLOBs in base64, in one buffer: the content is read once and written once."""
+    """Return a vector with its BLOBs as base64, in one buffer: the content is read once and written once."""
     if not blobs:
         return element(tag, attributes).encode()
     pieces = around_blobs(tag, attributes, [head for head, _ in blobs])

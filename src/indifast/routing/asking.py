@@ -1,7 +1,7 @@
-"""Requests for definitions that drivers and links are sent, and how fast.
+"""Requests for definitions to drivers and links, at a bounded rate.
 
-What one client asks for is told to all, so requests of a crowd are put together: after a few to one driver or link at
-once the others wait, and equal ones are sent as one.
+The answer to one client goes to all, so the requests of a crowd are combined: after a few to one driver or link at
+once, the others wait, and equal ones are sent as one.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from indifast.protocol import wire
 from indifast.routing.peer import Peer, Peers
 
 ASK_INTERVAL = 20e-6
-"""Seconds between those beyond, per client and definition of the answer: it goes to everybody, so the answers to a
-crowd cost its square."""
+"""Seconds between further requests, per client and definition of the answer.
+
+An answer goes to everybody, so the cost of answering a crowd grows with the square of its size.
+"""
 
 
 class Asking:
-    """Asks drivers and links for definitions, at a bounded rate each.
+    """Asks drivers and links for definitions, each at a bounded rate.
 
-    `on_held` is called when a request is held back while none was: `ask_held` is to be called after `interval`.
-    `via` is the name of this server: requests to links show by it that a server asks.
+    Args:
+        peers: The peers that take part.
+        owners: The owner of each device.
+        on_held: Called when a request is held back while none was. Then call `ask_held` after `interval` seconds.
+        via: The name of this server. It shows links that a server asks.
     """
 
     def __init__(self, peers: Peers, owners: Mapping[str, Peer], on_held: Callable[[], None], via: str) -> None:
@@ -31,7 +36,7 @@ class Asking:
         self._held: dict[Peer, None] = {}
 
     def ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
-        """Ask for definitions; after many such requests in a short time this one waits, and equal ones with it."""
+        """Ask for definitions. After many requests in a short time, this one waits and is combined with equal ones."""
         if owner.requests.may_ask(now, self._interval(owner)):
             self._ask_now(owner, device, name, now)
             return
@@ -42,7 +47,7 @@ class Asking:
             self._on_held()
 
     def ask_everybody(self, asking: Peer, now: float) -> None:
-        """Ask all drivers for all they have, and links for each device of theirs that we know."""
+        """Ask all drivers for everything they have, and links for each device that we know they own."""
         drivers = self._peers.drivers
         for driver in drivers:
             if driver is not asking:
@@ -53,15 +58,15 @@ class Asking:
 
     @property
     def interval(self) -> float:
-        """Seconds until the first of those to whom requests are held back may be sent one."""
+        """Seconds until the first peer with held requests may be sent one."""
         return min(map(self._interval, self._held), default=0.0)
 
     def _interval(self, owner: Peer) -> float:
-        """Seconds between requests for definitions to one driver or link while there are many."""
+        """Return the seconds between requests for definitions to one driver or link while there are many."""
         return ASK_INTERVAL * max(len(self._peers.clients), 10) * owner.requests.answer
 
     def ask_held(self, now: float) -> bool:
-        """Send what was held back, as far as it is time; whether there is more."""
+        """Send the held requests that are due, and return whether there are more."""
         for owner in list(self._held):
             requests = owner.requests
             while requests.held and requests.may_ask(now, self._interval(owner)):
@@ -72,12 +77,12 @@ class Asking:
 
     def _ask_now(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
         if owner.link and device is not None and self._owners.get(device, owner) is not owner:
-            return  # it has another owner by now: the link would take us for one who has lost it
+            return  # it has another owner by now: the link would think that we have lost the device
         owner.requests.begin()
         request = wire.get_properties(device, name, via=self._via if owner.link else None)
         owner.inlet.append_replaceable(request, now)
 
     def forget(self, owner: Peer) -> None:
-        """It is gone: nothing is asked of it any more."""
+        """Forget the held requests to a peer that is gone."""
         owner.requests.held.clear()
         self._held.pop(owner, None)

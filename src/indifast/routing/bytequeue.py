@@ -1,7 +1,7 @@
-"""What waits to be written to one peer, in order: messages in, bytes out, and nothing is given up.
+"""Outgoing queue for one peer: messages in, bytes out, in order and without loss.
 
-Nothing here knows a socket or a clock: messages come in by `append`, bytes go out by `take` and `sent`, and the time is
-an argument (seconds, monotonic).
+The queue knows neither sockets nor clocks: messages come in by `append`, bytes go out by `take` and `sent`, and the
+time is an argument (monotonic seconds).
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from indifast.routing.queuelistener import NOBODY, QueueListener
 
 
 class ByteQueue:
-    """Messages in order, out as bytes. It drops nothing: for the side that can wait for its one peer.
+    """Messages in order, written out as bytes. Nothing is dropped: this is for a side that can wait for its only peer.
 
-    `attached` selects the form with descriptors (the peer is on a Unix socket); `terminator` follows each message;
-    `full_at` bytes make the queue `full`, for those who can be asked to wait.
+    Args:
+        attached: Whether to write the form with descriptors, because the peer is on a Unix socket.
+        terminator: Bytes written after each message.
+        full_at: Bytes above which the queue is `full`, for senders that can be asked to wait.
+        listener: Receives the events of the queue.
     """
 
     def __init__(
@@ -33,35 +36,35 @@ class ByteQueue:
         listener: QueueListener = NOBODY,
     ) -> None:
         self.listener = listener
-        """Whoever sees to the queue."""
+        """Receives the events of the queue."""
         self.attached = attached
         self.queued = 0
-        """Bytes of all messages that are not yet written to their end."""
+        """Bytes of all messages that are not completely written."""
         self.messages = 0
-        """Messages that are not yet written to their end."""
+        """Messages that are not completely written."""
         self.sent_messages = 0
         self.sent_bytes = 0
         self.progress = 0.0
-        """When the peer last took a byte, or when the queue last began to fill."""
+        """When the peer last took a byte, or when the queue last started to fill."""
         self._terminator = terminator
         self._full_at = full_at
         self._was_full = False
         self._items: deque[Routable | Frame] = deque()
         self._urgent: deque[Routable] = deque()
-        self._rest: deque[Buffer] = deque()  # what is left of the message that was begun
+        self._remaining: deque[Buffer] = deque()  # what is left of the started message
         self._started: Routable | Frame | None = None
-        self._growing: Frame | None = None  # the started message, as long as not all of its pieces were taken
-        self._grown = 0  # how many were
-        self._frames: Order = OrderedDict()  # the unstarted ones among the items that are to stay
-        self._gaps = 0  # slots among the items that are empty
-        self._notified = False  # the listener knows, and there still is something
-        self._blocked = False  # the first of the items, or more of the one that was begun, is not ready
+        self._growing: Frame | None = None  # the started message, while more of its pieces are to come
+        self._grown = 0  # how many of its pieces were taken over
+        self._frames: Order = OrderedDict()  # the unstarted frames among the items that must not be dropped
+        self._gaps = 0  # empty slots among the items
+        self._notified = False  # the listener knows that something is pending, and something still is
+        self._blocked = False  # the first item, or more of the started message, is not ready
         self._offer = Offer()
 
-    # -- in
+    # -- Input
 
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue a message behind the others. `begun` is called when the first byte of a BLOB message is written."""
+        """Queue a message after the others. `begun` is called when the first byte of a BLOB message is written."""
         if message.blob:
             frame = Frame(message, begun)
             self._items.append(frame)
@@ -74,11 +77,11 @@ class ByteQueue:
             self._notify(now)
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue a message that a newer one may stand for; here it stays all the same."""
+        """Queue a message that a newer one may replace. This queue keeps it all the same."""
         self.append(message, now, begun)
 
     def expedite(self, message: Routable, now: float) -> None:
-        """Queue a small message ahead of everything that is not yet begun: the answer to a ping."""
+        """Queue a small message, the answer to a ping, ahead of all that have not been started."""
         self._urgent.append(message)
         self.queued += message.size
         self.messages += 1
@@ -87,7 +90,7 @@ class ByteQueue:
             self._notify(now, urgent=True)
 
     def _enlist(self, frame: Frame, order: Order) -> None:
-        """Count a frame that waits; the first two are encoded ahead, so that the peer never waits for the encoder."""
+        """Count a waiting frame. The first two are encoded in advance, so that the peer never waits for the encoder."""
         self.queued += frame.size
         frame.order = order
         order[frame] = None
@@ -95,7 +98,7 @@ class ByteQueue:
             self._ask(frame)
 
     def _ask(self, frame: Frame) -> None:
-        """See that the form of a frame is made."""
+        """Have the form of a frame made, if it is not ready."""
         message = frame.message
         if message is not None and message.blob and not frame.asked and message.parts(self.attached) is None:
             frame.asked = True
@@ -115,43 +118,49 @@ class ByteQueue:
         self.progress = now
         self.listener.on_pending()
 
-    # -- out
+    # -- Output
 
     @property
     def pending(self) -> bool:
-        """Something could be written now."""
+        """Whether something could be written now."""
         if self._growing is not None:
-            return bool(self._rest) or not self._blocked
-        return bool(self._rest or self._urgent or (self._items and not self._blocked))
+            return bool(self._remaining) or not self._blocked
+        return bool(self._remaining or self._urgent or (self._items and not self._blocked))
 
     @property
     def full(self) -> bool:
-        """Those who can wait should: the listener is told when there is room again."""
+        """Whether senders that can wait should. The listener's `on_room` is called when there is room again."""
         if self._full_at is not None and self.queued > self._full_at:
             self._was_full = True
             return True
         return False
 
     def take(self, max_bytes: int, max_parts: int) -> tuple[list[Buffer], Sequence[int]]:
-        """What to write next, and the descriptors that go with its first byte; nothing is removed.
+        """Return what to write next. Nothing is removed.
 
-        At least one piece when something is pending; about `max_bytes` otherwise (pieces are not cut). `sent` must tell
-        what was written of it, 0 included, before the next `take`.
+        Call `sent` with the number of bytes that were written, even if 0, before the next `take`.
+
+        Args:
+            max_bytes: About how many bytes to return at most. Pieces are not cut.
+            max_parts: How many pieces to return at most.
+
+        Returns:
+            The pieces, at least one if something is pending, and the descriptors that go with the first byte.
         """
         offer = self._offer
         offer.withdraw()
         if self._growing is not None:
             self._grow(self._growing)
-        if not self._rest and self._growing is None:
+        if not self._remaining and self._growing is None:
             if len(self._items) == 1 and not self._urgent:
                 only = self._items[0]
                 if not isinstance(only, Frame) and only.size <= JOIN:
                     return self._offer_only(only), ()
             self._skip_empty()
-        out: list[Buffer] = list(islice(self._rest, max_parts))
+        out: list[Buffer] = list(islice(self._remaining, max_parts))
         offer.total = sum(map(len, out))
         if offer.total >= max_bytes or len(out) >= max_parts or self._growing is not None:
-            offer.whole = len(out) == len(self._rest) and self._growing is None
+            offer.whole = len(out) == len(self._remaining) and self._growing is None
             return out, ()
         pieces = Pieces(out, offer.total, max_bytes, max_parts)
         waiting = chain(self._urgent, self._items)
@@ -168,7 +177,7 @@ class ByteQueue:
         return pieces.finish(), pieces.fds
 
     def _offer_only(self, message: Routable) -> list[Buffer]:
-        """A small message that has the queue to itself, as commands and their answers mostly do: the short way."""
+        """Offer a small message that is alone in the queue. This shortcut suits most commands and their answers."""
         parts = message.parts(self.attached)
         assert parts is not None
         piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
@@ -177,7 +186,11 @@ class ByteQueue:
         return [piece]
 
     def _offer_small(self, waiting: Iterator[Routable | Frame], pieces: Pieces) -> Frame | None:
-        """Offer messages without content up to a frame, which is returned; None: nothing else, or no room for more."""
+        """Offer messages without content up to a frame, and return the frame.
+
+        Returns:
+            The frame; None if there are no more messages, or there is no room for more.
+        """
         offer = self._offer
         attached, terminator = self.attached, self._terminator
         run, room = pieces.run, pieces.room
@@ -186,7 +199,7 @@ class ByteQueue:
                 return message
             parts = message.parts(attached)
             assert parts is not None
-            if len(parts) == 1 and (size := len(parts[0])) <= JOIN:  # as a rule: without a call of another method
+            if len(parts) == 1 and (size := len(parts[0])) <= JOIN:  # the usual case, without another method call
                 run.append(parts[0])
                 pieces.copied += size
                 if terminator:
@@ -212,7 +225,7 @@ class ByteQueue:
         return None
 
     def _offer_frame(self, frame: Frame, pieces: Pieces) -> bool:
-        """Offer a message that has a frame; False when nothing behind it can be written together with it."""
+        """Offer a message that has a frame; return False if nothing after it can be written together with it."""
         parts = frame.parts(self.attached)
         growing = frame.growing(self.attached)
         if parts is None:
@@ -238,7 +251,7 @@ class ByteQueue:
         return whole and pieces.room > 0
 
     def _close_gaps(self, gaps: int) -> None:
-        """So many empty slots stand among the items that are offered: nobody is to pass them a second time."""
+        """Remove the empty slots among the items on offer, so that they need not be passed a second time."""
         offered = self._offer.messages[self._offer.urgent :]
         for _ in range(len(offered) + gaps):
             self._items.popleft()
@@ -246,7 +259,7 @@ class ByteQueue:
         self._gaps -= gaps
 
     def _skip_empty(self) -> None:
-        """Pass over slots that were left empty, and BLOBs that turned out to have no form."""
+        """Remove empty slots, and BLOBs that turned out to have no form, from the front of the queue."""
         items = self._items
         while items and isinstance(frame := items[0], Frame) and not isinstance(frame.message, DropNote):
             if frame.message is None:
@@ -263,9 +276,9 @@ class ByteQueue:
             self._notified = False
 
     def _wait_for(self, frame: Frame, *, first: bool) -> None:
-        """The next message is not ready: order is kept, so all behind it waits with it."""
+        """Wait for the next message, which is not ready. Order is kept, so everything after it waits too."""
         assert frame.message is not None
-        if not frame.asked:  # even if it has become ready since `take` looked: its callbacks are still to come
+        if not frame.asked:  # even if it became ready after `take` checked: its callbacks have yet to run
             frame.asked = True
             frame.message.when_ready(self.attached, self._made_ready)
         self._blocked = True
@@ -273,14 +286,14 @@ class ByteQueue:
             self._notified = False
 
     def _grow(self, frame: Frame) -> None:
-        """Take over the pieces that the message which is being written has got since."""
+        """Take over the pieces that the message being written has gained."""
         parts = frame.parts(self.attached)
         growing = frame.growing(self.attached)
         assert parts is not None
         known, self._grown = self._grown, len(parts)
-        self._rest.extend(islice(parts, known, self._grown))
+        self._remaining.extend(islice(parts, known, self._grown))
         if growing:
-            if not self._rest:
+            if not self._remaining:
                 assert frame.message is not None
                 self._blocked = True
                 self._notified = False
@@ -288,16 +301,16 @@ class ByteQueue:
             return
         self._growing = None
         if self._terminator:
-            self._rest.append(self._terminator)
-        if not self._rest:
+            self._remaining.append(self._terminator)
+        if not self._remaining:
             self._started = None
             self._finish(frame)
             self._after_removal()
 
-    # -- what was written
+    # -- Progress
 
     def sent(self, nbytes: int, now: float) -> None:
-        """So many bytes of what `take` gave were written."""
+        """Note that `nbytes` of the bytes that `take` returned were written."""
         offer = self._offer
         if nbytes:
             self.progress = now
@@ -319,10 +332,10 @@ class ByteQueue:
         self._after_removal()
 
     def _sent_all(self) -> None:
-        """All that was offered is written."""
+        """Remove all that was on offer, because it was written."""
         offer = self._offer
         if self._started is not None:
-            self._rest.clear()
+            self._remaining.clear()
             self._finish(self._started)
             self._started = None
         if offer.frames:
@@ -331,7 +344,7 @@ class ByteQueue:
                 self._begin(message)
                 self._finish(message)
             return
-        # none of it had content: the many small messages of a flood
+        # none of the messages had content: a flood of many small ones
         for _ in range(offer.urgent):
             self._urgent.popleft()
         popleft = self._items.popleft
@@ -340,10 +353,10 @@ class ByteQueue:
         self._finish_small(len(offer.messages), sum([message.size for message in offer.messages]))
 
     def _sent_some(self, nbytes: int) -> None:
-        """Walk over the messages that were offered, up to the byte that was reached."""
+        """Remove messages on offer, up to the last byte that was written."""
         if self._started is not None:
-            nbytes = self._shorten_rest(nbytes)
-            if self._rest or self._growing is not None:
+            nbytes = self._remove_written(nbytes)
+            if self._remaining or self._growing is not None:
                 return
             self._finish(self._started)
             self._started = None
@@ -356,30 +369,30 @@ class ByteQueue:
             self._remove_first()
             self._begin(message)
             self._grown = len(parts)
-            self._rest.extend(islice(parts, self._grown))
+            self._remaining.extend(islice(parts, self._grown))
             if growing:
                 assert isinstance(message, Frame)
                 self._growing = message
             elif self._terminator and parts:
-                self._rest.append(self._terminator)
-            nbytes = self._shorten_rest(nbytes)
-            if self._rest or growing:
+                self._remaining.append(self._terminator)
+            nbytes = self._remove_written(nbytes)
+            if self._remaining or growing:
                 self._started = message
                 return
             self._finish(message)
 
-    def _shorten_rest(self, nbytes: int) -> int:
-        """Take what was written off the rest of the started message; returns the bytes that went beyond it."""
-        rest = self._rest
-        while rest and nbytes >= len(rest[0]):
-            nbytes -= len(rest.popleft())
-        if rest and nbytes:
-            rest[0] = memoryview(rest[0])[nbytes:]
+    def _remove_written(self, nbytes: int) -> int:
+        """Remove written bytes from the started message, and return how many of them belong to later messages."""
+        remaining = self._remaining
+        while remaining and nbytes >= len(remaining[0]):
+            nbytes -= len(remaining.popleft())
+        if remaining and nbytes:
+            remaining[0] = memoryview(remaining[0])[nbytes:]
             return 0
         return nbytes
 
     def _remove_first(self) -> None:
-        """The next message leaves its queue: an urgent one first, as long as the offer had any."""
+        """Remove the next message from its queue: an urgent one first, as long as the offer has any."""
         if self._offer.urgent:
             self._offer.urgent -= 1
             self._urgent.popleft()
@@ -387,7 +400,7 @@ class ByteQueue:
             self._items.popleft()
 
     def pop(self) -> Routable | None:
-        """The next whole message, for a reader in this process; None when there is none."""
+        """Remove and return the next whole message, for a reader in this process; None if there is none."""
         while self._urgent or self._items:
             item = self._urgent.popleft() if self._urgent else self._items.popleft()
             message = item.message if isinstance(item, Frame) else item
@@ -401,10 +414,10 @@ class ByteQueue:
         self._after_removal()
         return None
 
-    # -- for those who keep more books about what waits
+    # -- Hooks for subclasses that keep track of more
 
     def _begin(self, message: Routable | Frame) -> None:
-        """The first byte of a message was written: from now on it is finished whatever happens."""
+        """Mark a message as started: its first byte was written, so it will be finished whatever happens."""
         if not isinstance(message, Frame):
             return
         message.started = True
@@ -413,7 +426,7 @@ class ByteQueue:
             return
         assert inner is not None
         order = message.order
-        order.pop(message, None)  # unless it stands aside
+        order.pop(message, None)  # not there if it was set aside
         self._leave(message)
         if order and inner.blob:
             self._ask(next(iter(order)))
@@ -422,52 +435,52 @@ class ByteQueue:
             begun()
 
     def _leave(self, frame: Frame) -> None:
-        """A frame waits no longer."""
+        """Handle a frame that no longer waits."""
 
     def _finish(self, message: Routable | Frame) -> None:
-        """A message is written to its end."""
+        """Count a message that is completely written."""
         self.queued -= message.size
         self.messages -= 1
         self.sent_messages += 1
 
     def _finish_small(self, count: int, size: int) -> None:
-        """So many messages without content, of so many bytes together, are written to their ends."""
+        """Count `count` messages without content, `size` bytes in all, that are completely written."""
         self.queued -= size
         self.messages -= count
         self.sent_messages += count
 
     def _after_removal(self) -> None:
-        """Something may have been written, or forgotten."""
+        """Update the state after messages may have been written or forgotten."""
         if not self.pending:
             self._notified = False
         if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
             self._was_full = False
             self.listener.on_room()
 
-    # -- what there is
+    # -- Content
 
     def stalled(self, now: float, timeout: float) -> bool:
-        """The peer has taken nothing for so many seconds, although there was something to take."""
+        """Return whether the peer has taken nothing for `timeout` seconds although something was pending."""
         if not self.pending:
             self.progress = now
         return now - self.progress > timeout
 
     def waiting(self) -> Iterator[Routable]:
-        """All messages that are not begun, in order: for statistics."""
+        """Yield all messages that have not been started, in order, for statistics."""
         for item in chain(self._urgent, self._items):
             message = item.message if isinstance(item, Frame) else item
             if message is not None:
                 yield message
 
     def clear(self) -> None:
-        """Forget everything: the peer is gone."""
-        self._offer.withdraw()  # first: it puts back what stands aside
+        """Forget everything, because the peer is gone."""
+        self._offer.withdraw()  # first, because this puts back what was set aside
         self._forget_all()
         self._after_removal()
 
     def _forget_all(self) -> None:
-        """Empty all books."""
-        for queue in (self._items, self._urgent, self._rest, self._frames):
+        """Empty the queue and everything that keeps track of it."""
+        for queue in (self._items, self._urgent, self._remaining, self._frames):
             queue.clear()
         self._started = self._growing = None
         self.queued = self.messages = self._gaps = 0

@@ -1,4 +1,4 @@
-"""What waits to be written to a client or a link, and what of it is given up when that reads slowly."""
+"""Outgoing queue for clients and links, and what it gives up when they read slowly."""
 
 from __future__ import annotations
 
@@ -14,21 +14,31 @@ from indifast.routing.queuelistener import NOBODY, QueueListener
 from indifast.routing.replacing import EPOCH_ENDS, Replaceable, Replacements
 
 _LOW = 256 << 10  # bytes of messages without content below which a reader is no longer behind
-_COMPACT = 256 << 10  # bytes of them from which on further ones are kept as they are written
+_COMPACT = 256 << 10  # bytes of messages without content beyond which further ones are kept as serialized bytes
 
 
 class Outbox(LossyQueue):
-    """Messages towards a client or a link, with the rules for one that reads slowly.
+    """Messages to a client or a link, with the rules for one that reads slowly.
 
     * Everything keeps its order.
     * While more than `limits.stream` bytes of BLOBs wait, a waiting set with streamed content (`format` contains
-      "stream"; with `newest_wins` any) is replaced by a newer one that has content for every member the older one has.
-      Replaced a second time before anything of it was sent, a property keeps its place, so that it can't be put off for
-      ever; where a set without content follows that place, the older frame stays as well, one per property.
-    * While more than `limits.queue` bytes of BLOBs wait, the oldest is dropped; a note to the client takes its place:
-      one for each property, and from a thousand on one for all others.
-    * A message that was begun is finished, and counts for none of the limits. Sets without content are never dropped.
-    * More than `limits.small_queue` bytes of messages without content: `on_overflow`, once; the peer can't be helped.
+      "stream"; with `newest_wins`, any format) is replaced by a newer one that has content for every member the older
+      one has. The newer set goes to the end of the queue. If that is replaced in turn before any of it was sent, its
+      replacement takes its place, so that a property can't be put off forever. If a set without content follows that
+      place, the older frame stays as well, one per property.
+    * While more than `limits.queue` bytes of BLOBs wait, the oldest is dropped, and a note to the client takes its
+      place. The first thousand properties have one note each, all others share one.
+    * A BLOB that was started is finished, and counts toward none of these limits. Sets without content are never
+      dropped.
+    * If more than `limits.small_queue` bytes of messages without content wait, `on_overflow` is called once: the peer
+      can't catch up.
+
+    Args:
+        limits: The limits that these rules refer to.
+        attached: See `ByteQueue`.
+        terminator: See `ByteQueue`.
+        newest_wins: Whether newer BLOBs of any format replace older ones, not only streamed ones.
+        listener: See `ByteQueue`.
     """
 
     def __init__(
@@ -43,23 +53,23 @@ class Outbox(LossyQueue):
         super().__init__(attached=attached, terminator=terminator, full_at=2 * limits.queue, listener=listener)
         self.newest_wins = newest_wins
         self.newest_wins_of: frozenset[Property] = frozenset()
-        """Properties for which newest_wins holds whatever the connection has."""
+        """Properties for which `newest_wins` holds, whatever the connection's setting is."""
         self.small = 0
         """Bytes of messages without BLOB content."""
         self.blobs = 0
-        """Bytes of the BLOBs that wait and are not begun."""
+        """Bytes of the waiting BLOBs that have not been started."""
         self.frames_sent: Counter[Property] = Counter()
-        """Frames that were begun, by property; each is finished unless the connection ends."""
+        """Frames that were started, by property; each is finished unless the connection ends."""
         self._limits = limits
-        self._overflown = False
+        self._overflowed = False
         self._replacements = Replacements()
         self._notes = DropNotes()
         self._when_low: dict[Callable[[], None], None] = {}
 
-    # -- in
+    # -- Input
 
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue a message behind the others; see `ByteQueue.append`."""
+        """Queue a message after the others. See `ByteQueue.append`."""
         if message.blob:
             self._append_blob(message, begun)
         else:
@@ -77,22 +87,22 @@ class Outbox(LossyQueue):
             self._notify(now)
 
     def expedite(self, message: Routable, now: float) -> None:
-        """Queue ahead of everything that is not begun; see `ByteQueue.expedite`."""
+        """Queue a message ahead of all that have not been started. See `ByteQueue.expedite`."""
         self.small += message.size
         if self.small > self._limits.small_queue:
             self._overflow()
         super().expedite(message, now)
 
     def _overflow(self) -> None:
-        if not self._overflown:
-            self._overflown = True
+        if not self._overflowed:
+            self._overflowed = True
             self.listener.on_overflow()
 
     # -- BLOBs
 
     def _append_blob(self, message: Routable, begun: Callable[[], None] | None) -> None:
         self.messages += 1
-        if message.tag != "setBLOBVector":  # a command to a link: its sender waits instead
+        if message.tag != "setBLOBVector":  # a command to a link is never dropped: its sender waits instead
             frame = Frame(message, begun)
             self._items.append(frame)
             self._enlist(frame, self._frames)
@@ -102,7 +112,7 @@ class Outbox(LossyQueue):
         if place is None:
             frame = Frame(message, begun)
             self._items.append(frame)
-        else:  # in the slot of the older one
+        else:  # into the slot of the older frame
             frame = place
             frame.fill(message, begun)
             self._gaps -= 1
@@ -116,19 +126,22 @@ class Outbox(LossyQueue):
         self._trim()
 
     def _may_be_replaced(self, message: Routable) -> bool:
-        """Whether newer frames of its property may take the place of this one."""
+        """Return whether newer frames of the property may replace this one."""
         if not self._limits.stream:
             return False
         if self.newest_wins or (self.newest_wins_of and (message.device, message.name) in self.newest_wins_of):
             return True
         formats = message.formats
-        if len(formats) == 1:  # as a rule
+        if len(formats) == 1:  # the usual case
             return "stream" in formats[0]
         return bool(formats) and all("stream" in format for format in formats)
 
     def _replace_older(self, current: Replaceable, newer: Routable) -> tuple[Frame | None, bool]:
-        """Give up the waiting frames that a newer one stands for; where the newer one goes (None: at the end), and
-        whether it replaced any."""
+        """Give up the waiting frames that a newer message replaces.
+
+        Returns:
+            The slot for the newer message (None for the end of the queue), and whether it replaced any frame.
+        """
         if self.blobs + newer.size <= self._limits.stream:
             return None, False
         place: Frame | None = None
@@ -148,7 +161,7 @@ class Outbox(LossyQueue):
         return place, replaced_older
 
     def _drop_oldest(self, spare: Frame) -> bool:
-        """Drop the oldest waiting set with content; False when there is none but the newest."""
+        """Drop the oldest waiting set with content; return False if there is none besides `spare`."""
         frame = self._oldest()
         if frame is None or frame is spare:
             return False
@@ -160,14 +173,14 @@ class Outbox(LossyQueue):
             self.messages += 1
         return True
 
-    # -- out
+    # -- Output
 
     def when_low(self, callback: Callable[[], None]) -> None:
-        """Have it called, once, when little is left of the messages without content."""
+        """Have `callback` called once when few bytes of messages without content are left."""
         self._when_low[callback] = None
 
     def not_when_low(self, callback: Callable[[], None]) -> None:
-        """Have it called no more."""
+        """No longer have `callback` called."""
         self._when_low.pop(callback, None)
 
     def _begin(self, message: Routable | Frame) -> None:
@@ -203,5 +216,5 @@ class Outbox(LossyQueue):
         self._replacements.clear()
         self._notes.clear()
         self.small = self.blobs = 0
-        self._overflown = False  # whoever comes back may be too far behind once more
+        self._overflowed = False  # a peer that comes back may fall too far behind again
         super()._forget_all()

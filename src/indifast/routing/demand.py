@@ -1,4 +1,4 @@
-"""Which BLOBs anybody wants: so that drivers need not encode the others, and links are asked for these only."""
+"""Which BLOBs are wanted, so that drivers need not encode the others, and links are asked only for these."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from indifast.protocol.vocabulary import ALSO, NEVER
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind, Peer, Peers
 
-_MAX_KNOWN = 20_000  # properties of which the answer is remembered
+_MAX_KNOWN = 20_000  # properties for which the answer is remembered
 _MAX_NAMES = 10_000  # BLOB properties of one device behind a link
 
 
 class Demands:
-    """Who wants the content of BLOB properties, until anything changes; and what links were asked for."""
+    """Who wants the content of BLOB properties, remembered until anything changes, and what links were asked for."""
 
     def __init__(self, peers: Peers, owners: Mapping[str, Peer]) -> None:
         self._peers = peers
@@ -23,7 +23,7 @@ class Demands:
         self._version = -1
 
     def of(self, device: str, name: str) -> Demand:
-        """Which forms of a BLOB anybody wants now."""
+        """Return which forms of a BLOB are wanted now."""
         if self._version != self._peers.version:
             self._known.clear()
             self._version = self._peers.version
@@ -41,10 +41,10 @@ class Demands:
             demand = self._known[key] = Demand(inline, attached)
         return demand
 
-    # -- links
+    # -- Links
 
     def defined(self, peer: Peer, device: str, name: str, now: float) -> None:
-        """A link has defined a BLOB property: it knows of no earlier request."""
+        """Handle the definition of a BLOB property by a link, which no longer knows of an earlier request."""
         names = peer.blob_names.setdefault(device, set())
         if len(names) < _MAX_NAMES:
             names.add(name)
@@ -52,16 +52,16 @@ class Demands:
         self.update(device, name, now)
 
     def deleted(self, peer: Peer, device: str, name: str) -> None:
-        """A link has deleted a property."""
+        """Handle the deletion of a property by a link."""
         names = peer.blob_names.get(device)
         if names is not None:
             names.discard(name)
             peer.asked_blobs.discard((device, name))
 
     def update(self, device: str, name: str | None, now: float) -> None:
-        """Ask the link that has a device for its BLOBs when the first one wants them, and no more after the last one.
+        """Ask the link that owns a device for its BLOBs if any peer wants them, and stop that once none does.
 
-        Always with device and name: a libindi server takes anything less for the whole connection.
+        Requests always have a device and a name: a libindi server applies anything less to the whole connection.
         """
         owner = self._owners.get(device)
         if owner is None or owner.kind is Kind.DRIVER or not owner.blob_enable:
@@ -79,7 +79,7 @@ class Demands:
                 owner.inlet.append(wire.enable_blob(device, each, NEVER), now)
 
     def update_all(self, now: float) -> None:
-        """Somebody is gone: what was asked for may be wanted no more."""
+        """Tell links which BLOBs are no longer wanted after a peer has gone."""
         for peer in (*self._peers.remotes, *self._peers.clients):
             for device, name in list(peer.asked_blobs):
                 self.update(device, name, now)

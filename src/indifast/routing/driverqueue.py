@@ -1,4 +1,4 @@
-"""What waits to be written to a driver, and what of it is given up when that reads slowly."""
+"""Outgoing queue for drivers, and what it gives up when they read slowly."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from indifast.routing.frames import Frame, compact
 from indifast.routing.losses import LossyQueue
 from indifast.routing.queuelistener import NOBODY, QueueListener
 
-_COMPACT = 256 << 10  # bytes that wait from which on further messages without content are kept as they are written
+_COMPACT = 256 << 10  # waiting bytes beyond which further messages without content are kept as serialized bytes
 _MAX_URGENT = 1000  # answers to pings that may wait for a driver
 
 _Kinds: TypeAlias = dict[tuple[str, str | None], Frame]
-"""Of one device, by tag and name."""
+"""Frames of one device, by tag and name."""
 
 
 class Newest:
-    """The newest message of each kind (tag, device, name) that waits and may be replaced."""
+    """The newest waiting message of each kind (tag, device, name), which may be replaced."""
 
     def __init__(self) -> None:
         self._devices: dict[str | None, _Kinds] = {}
 
     def get(self, message: Routable) -> Frame | None:
-        """The one that waits of the kind of a message."""
+        """Return the waiting frame of the same kind as a message; None if there is none."""
         kinds = self._devices.get(message.device)
         return None if kinds is None else kinds.get((message.tag, message.name))
 
     def put(self, message: Routable, frame: Frame) -> None:
-        """This message is the newest of its kind now."""
+        """Make this message the newest of its kind."""
         self._devices.setdefault(message.device, {})[(message.tag, message.name)] = frame
 
     def remove(self, message: Routable, frame: Frame) -> None:
-        """A message waits no more."""
+        """Remove a message that no longer waits."""
         kinds = self._devices.get(message.device)
         key = (message.tag, message.name)
         if kinds is not None and kinds.get(key) is frame:
@@ -44,12 +44,12 @@ class Newest:
                 del self._devices[message.device]
 
     def has_sets(self, message: Routable) -> bool:
-        """An update of its property waits: a newer definition may not come to stand before that."""
+        """Return whether an update of the property waits: a newer definition must not move ahead of it."""
         kinds = self._devices.get(message.device, {})
         return any((tag, message.name) in kinds for tag in SET_VECTORS)
 
     def end(self, device: str | None, name: str | None) -> None:
-        """What waits about a property, or a device, is not replaced any more."""
+        """Stop replacing what waits about a property, or about a whole device if `name` is None."""
         kinds = self._devices.get(device)
         if kinds is None:
             return
@@ -62,16 +62,16 @@ class Newest:
             del self._devices[device]
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Forget all messages."""
         self._devices.clear()
 
 
 class DriverOutbox(LossyQueue):
-    """Messages towards a driver: commands always fit, and whoever sends them is asked to wait while it is `full`.
+    """Messages to a driver. Commands always fit; their senders are asked to wait while the queue is `full`.
 
-    What a driver hears of other drivers' devices gives way instead: while the queue is full, a newer update of a
-    property replaces an older one that is not begun. The same holds for requests for definitions. Of properties without
-    end, of which none is heard of twice, the oldest message is dropped when they alone would fill the queue twice.
+    Messages about other drivers' devices give way instead: while the queue is full, a newer update of a property
+    replaces an older one that has not been started. Requests for definitions give way, too. If messages about
+    properties that are each mentioned only once would fill the queue twice by themselves, the oldest are dropped.
     """
 
     def __init__(
@@ -84,24 +84,24 @@ class DriverOutbox(LossyQueue):
     ) -> None:
         super().__init__(attached=attached, terminator=terminator, full_at=full_at, listener=listener)
         self.snooped = 0
-        """Bytes of what gives way and is not begun, but for requests: of these there are few."""
-        self._most_snooped = 2 * full_at
+        """Bytes of messages that give way and have not been started, except requests, of which there are few."""
+        self._max_snooped = 2 * full_at
         self._latest = Newest()
         self._requests = Newest()
 
     def expedite(self, message: Routable, now: float) -> None:
-        """Queue the answer to a ping ahead of everything that is not begun; not while a thousand of them wait."""
+        """Queue the answer to a ping ahead of all that has not been started, or drop it if a thousand of them wait."""
         if len(self._urgent) >= _MAX_URGENT:
             self._lost(message, "dropped")
             return
         super().expedite(message, now)
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Queue something about another driver's device, or a request for definitions.
+        """Queue a message about another driver's device, or a request for definitions.
 
-        A request that waits already is as good as a second one; while the queue is full, one for everything is as good
-        as one for anything. An update takes the place of the older one: what is replaced leaves nothing behind, however
-        long the driver reads nothing.
+        A request is not queued again while an equal one waits; while the queue is full, one for everything stands for
+        any request. An update that replaces an older one takes its slot, so the queue does not grow, however long the
+        driver reads nothing.
         """
         full = self._full_at is not None and self.queued + message.size > self._full_at
         if message.tag == "getProperties":
@@ -122,11 +122,11 @@ class DriverOutbox(LossyQueue):
         if older is not None and full and not older.offered and not (defines and self._latest.has_sets(message)):
             self._replace(older, message, begun)
             return
-        if defines or message.tag == "delProperty":  # what comes behind it may not take a place before it
+        if defines or message.tag == "delProperty":  # later messages must not move ahead of it
             self._latest.end(message.device, message.name)
         frame = self._append_giving_way(message, begun, self._latest)
         self.snooped += frame.size
-        while self.snooped > self._most_snooped and self._drop_oldest(spare=frame):
+        while self.snooped > self._max_snooped and self._drop_oldest(spare=frame):
             pass
         self._trim()
 
@@ -141,7 +141,7 @@ class DriverOutbox(LossyQueue):
         return frame
 
     def _drop_oldest(self, spare: Frame) -> bool:
-        """Drop the oldest message that gives way; False when there is none but the newest."""
+        """Drop the oldest message that gives way; return False if there is none besides `spare`."""
         frame = self._oldest()
         if frame is None or frame is spare:
             return False

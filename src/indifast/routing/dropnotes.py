@@ -1,4 +1,4 @@
-"""What a client is told about the BLOBs that it misses."""
+"""Notes that tell a client about the BLOBs that it misses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from indifast.routing.frames import Property
 if TYPE_CHECKING:
     from indifast._parser import Element
 
-_MAX_NOTES = 1000  # properties per client whose losses are told one by one
+_MAX_NOTES = 1000  # properties per client whose losses are reported separately
 
 
 class DropNote:
     """Tells a client, in the place of what it missed, how many BLOBs of a property it missed.
 
-    Without a property: of all those that have no note of their own.
+    A note without a property is about all properties without a separate note.
     """
 
     tag: str = "message"
@@ -27,7 +27,7 @@ class DropNote:
     growing: bool = False
     formats: tuple[str, ...] = ()
     carried: frozenset[str] = frozenset()
-    size: int = 0  # it stands in the slot of a frame that was counted before
+    size: int = 0  # not counted: a note is in the slot of a frame that was dropped
 
     def __init__(self, device: str | None, name: str | None) -> None:
         self.device: str | None = device
@@ -37,15 +37,15 @@ class DropNote:
 
     @property
     def closed(self) -> bool:
-        """It is being written: it can count no further."""
+        """Whether the note is being written, and can count no further."""
         return self._data is not None
 
     def reopen(self) -> None:
-        """Nothing of it was written after all."""
+        """Let the note count again, because none of it was written after all."""
         self._data = None
 
     def parts(self, attached: bool) -> Sequence[Buffer]:
-        """Written when it is its turn, so that one note stands for all that was dropped until then."""
+        """Return the note. It is written when its turn comes, to stand for everything dropped until then."""
         if self._data is None:
             what = "1 BLOB" if self.count == 1 else f"{self.count} BLOBs"
             of = "" if self.of is None else f" of {self.of}"
@@ -54,15 +54,15 @@ class DropNote:
         return (self._data,)
 
     def fds(self) -> Sequence[int]:
-        """None."""
+        """Return no descriptors."""
         return ()
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        """Never needed."""
-        raise RuntimeError("this message is ready")
+        """Raise RuntimeError: a note is ready from the start."""
+        raise RuntimeError("this message is always ready")
 
     def element(self) -> Element:
-        """Parsed from what is written."""
+        """Return the note as an element, parsed from what is written."""
         from indifast._parser import Tokenizer
 
         (element,) = Tokenizer(relay=True).feed(bytes(self.parts(False)[0]))
@@ -70,13 +70,13 @@ class DropNote:
 
 
 class DropNotes:
-    """The notes that wait for one client: one for each property, and from a thousand on one for all others."""
+    """The notes that wait for one client: one for each of the first thousand properties, and one for all others."""
 
     def __init__(self) -> None:
         self._notes: dict[Property, DropNote] = {}
 
     def count(self, device: str | None, name: str | None) -> DropNote | None:
-        """One more BLOB is missed: a new note to be queued, or None when one that waits counts it."""
+        """Count one missed BLOB, and return a new note to be queued, or None if a waiting note counts it."""
         key: Property = (device, name)
         if key not in self._notes and len(self._notes) >= _MAX_NOTES:
             key = (None, None)
@@ -88,11 +88,11 @@ class DropNotes:
         return note
 
     def written(self, note: DropNote) -> None:
-        """The client has it: what it misses from now on is another note's."""
+        """Forget a note that was written: another one counts what the client misses from now on."""
         key: Property = (note.device, note.of)
         if self._notes.get(key) is note:
             del self._notes[key]
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Forget all notes."""
         self._notes.clear()

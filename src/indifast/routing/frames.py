@@ -1,4 +1,4 @@
-"""Messages with books of their own on their way through one queue: those with BLOB content, and what may give way."""
+"""Frames: queued messages that need bookkeeping, because they have BLOB content or may be given up."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Order: TypeAlias = "OrderedDict[Frame, None]"
 
 
 class Books(Protocol):
-    """Those among which a frame waits."""
+    """A collection of waiting frames."""
 
     def remove(self, frame: Frame, /) -> None:
-        """It waits no more."""
+        """Remove a frame that no longer waits."""
         ...
 
 
 class Frame:
     """One message on its way through one queue; also the slot that it leaves when it is given up.
 
-    Books about waiting frames note on the frame itself where it stands in them, so that nobody has to search for it.
+    Collections of waiting frames note on the frame itself where it is in them, so that they need not search for it.
     """
 
     __slots__ = (
@@ -36,46 +36,46 @@ class Frame:
     )  # fmt: skip
 
     # Set by the queue:
-    order: Order  # those that may be given up, or those that may not: it is among them until it is begun
+    order: Order  # the frames that may be given up, or those that may not: it is among them until it is started
     # Set by `Replaceable.add`:
     age: int  # the younger, the higher
-    alike: Order  # those of its property with content for the same members
-    epoch: int  # that of its property in which it came
+    alike: Order  # the frames of its property with content for the same members
+    epoch: int  # the epoch of its property when it arrived
 
     def __init__(self, message: Routable, begun: Callable[[], None] | None = None) -> None:
         self.message: Routable | None = message
-        self.size = message.size  # fixed here: that of the message is an estimate until it is encoded
+        self.size = message.size  # fixed here: the size of the message is an estimate until it is encoded
         self.begun = begun
         self.asked = False  # its form is being made
-        self.offered = False  # `take` gave it out, `sent` has not yet told what became of it
+        self.offered = False  # `take` returned it, and `sent` has not yet said how much of it was written
         self.started = False
-        self.replaced_older = False  # an older one was given up for it
-        self.replaceable: Books | None = None  # those of its property, of which it is one
+        self.replaced_older = False  # an older frame was given up for it
+        self.replaceable: Books | None = None  # the frames of its property, which include it
 
     def fill(self, message: Routable, begun: Callable[[], None] | None) -> None:
-        """Another message takes the place of the one that was here."""
+        """Put another message in the place of the one that was here."""
         self.message, self.size, self.begun, self.asked = message, message.size, begun, False
 
     def empty(self) -> None:
-        """Nothing of it is to be written: its slot stays."""
+        """Give the message up. Its slot stays."""
         self.message = self.begun = None
         self.size = 0
 
     def growing(self, attached: bool) -> bool:
-        """There are more pieces to come. To be looked at behind `parts`, as the encoder works meanwhile."""
+        """Return whether there are more pieces to come. Call `parts` first, as the encoder works in the meantime."""
         return not attached and self.message is not None and self.message.growing
 
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
-        """The pieces to write; nothing once it was given up."""
+        """Return the pieces to write; none if the message was given up."""
         return () if self.message is None else self.message.parts(attached)
 
     def fds(self) -> Sequence[int]:
-        """The descriptors that go with the first byte."""
+        """Return the descriptors that go with the first byte."""
         return () if self.message is None else self.message.fds()
 
 
 def compact(message: Routable) -> Routable:
-    """A message without content in the form in which it waits for long: a parsed element takes five times its bytes."""
+    """Return a message without content as bytes, for a long wait: a parsed element takes five times as much memory."""
     if isinstance(message, Wire):
         return message
     parts = message.parts(False)

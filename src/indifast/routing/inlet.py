@@ -9,16 +9,22 @@ from indifast.protocol.message import Routable
 
 
 class Inlet(Protocol):
-    """Where messages for a peer are put in."""
+    """Accepts messages for a peer."""
 
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Behind the others."""
+        """Queue a message after the others.
+
+        Args:
+            message: The message.
+            now: The time in monotonic seconds.
+            begun: Called when the first byte of a BLOB message is written.
+        """
         ...
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """Behind the others; a newer one may stand for it, where the rules of the queue allow that."""
+        """Queue a message after the others. A newer one may replace it if the rules of the queue allow that."""
         ...
 
     def expedite(self, message: Routable, now: float) -> None:
-        """Ahead of everything that is not begun."""
+        """Queue a message ahead of all that have not been started."""
         ...

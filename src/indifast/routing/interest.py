@@ -1,4 +1,4 @@
-"""What one peer wants to hear: devices, properties, everything; and of BLOBs, which."""
+"""What one peer wants to hear: everything, devices or properties, and which BLOBs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from indifast.protocol.message import Routable
 from indifast.protocol.vocabulary import ALSO, BLOB_POLICIES, NEVER, ONLY
 
 MAX_ENTRIES = 10_000
-"""Devices and properties that one peer may name; what it names beyond is refused and counted."""
+"""Devices and properties that one peer may name. Further ones are refused and counted."""
 
 
 class Interests:
@@ -20,7 +20,12 @@ class Interests:
         self._max = max_entries
 
     def add(self, device: str | None, name: str | None) -> bool:
-        """Remember an interest: in everything without device, in the whole device without name. False: no room."""
+        """Remember an interest; return False if there is no room for it.
+
+        Args:
+            device: The device; None for everything.
+            name: The property; None for the whole device.
+        """
         if device is None:
             self.everything = True
             return True
@@ -40,24 +45,24 @@ class Interests:
         return True
 
     def wants(self, device: str, name: str | None) -> bool:
-        """What is about the whole device concerns only those who asked for the whole device."""
+        """Return whether a property is of interest or, if `name` is None, the device as a whole."""
         if self.everything or device in self._devices:
             return True
         return name is not None and name in self._properties.get(device, ())
 
     def touches(self, device: str) -> bool:
-        """The device or any property of it."""
+        """Return whether the device or any of its properties is of interest."""
         return self.everything or device in self._devices or device in self._properties
 
     def exactly(self, device: str, name: str | None) -> bool:
-        """This very device or property was named."""
+        """Return whether this very device or property was named."""
         return device in self._devices or (name is not None and name in self._properties.get(device, ()))
 
     def __bool__(self) -> bool:
         return self.everything or bool(self._devices or self._properties)
 
     def clear(self) -> None:
-        """Want nothing."""
+        """Forget all interests."""
         self.everything = False
         self._devices.clear()
         self._properties.clear()
@@ -65,9 +70,13 @@ class Interests:
 
 
 class BlobPolicies:
-    """The enableBLOB settings of one connection: per device, with exceptions per property; `default` where none is set.
+    """The enableBLOB settings of one connection: per device, with exceptions per property.
 
     A setting for a device clears those of its properties. "Only" for a property means "Also".
+
+    Args:
+        default: The policy where none is set.
+        max_entries: How many settings are kept at most.
     """
 
     def __init__(self, default: str = NEVER, max_entries: int = MAX_ENTRIES) -> None:
@@ -78,9 +87,10 @@ class BlobPolicies:
         self._max = max_entries
 
     def set(self, device: str, name: str | None, policy: str) -> bool:
-        """Remember a setting; a policy that is no such word changes nothing. False: no room for a further one.
+        """Remember a setting; return False if there is no room for a further one.
 
-        What is set already can always be changed, and a setting that is none takes no room.
+        An existing setting can always be changed, and one without effect takes no room. An unknown policy changes
+        nothing.
         """
         if policy not in BLOB_POLICIES:
             return True
@@ -113,7 +123,7 @@ class BlobPolicies:
         return True
 
     def passes(self, message: Routable) -> bool:
-        """Whether these settings let a message to the connection that has made them pass."""
+        """Return whether these settings let a message pass to the connection that made them."""
         device, tag = message.device, message.tag
         if device is None or tag in ("getProperties", "delProperty") or tag.startswith("def"):
             return True
@@ -122,19 +132,19 @@ class BlobPolicies:
         return tag == "setBLOBVector" or not self.silent(device)
 
     def content(self, device: str, name: str | None) -> bool:
-        """Content of this BLOB property is wanted."""
+        """Return whether content of this BLOB property is wanted."""
         policy = self._properties.get(device, {}).get(name or "") or self._of_device(device)
         return policy in (ALSO, ONLY)
 
     def silent(self, device: str) -> bool:
-        """Only BLOBs of this device are wanted."""
+        """Return whether only BLOBs of this device are wanted."""
         return self._devices.get(device) == ONLY
 
     def _of_device(self, device: str) -> str:
         return self._devices.get(device, self._default)
 
     def clear(self) -> None:
-        """As at the beginning."""
+        """Forget all settings."""
         self._devices.clear()
         self._properties.clear()
         self._count = 0

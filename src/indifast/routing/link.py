@@ -1,4 +1,4 @@
-"""What a driver sees of the world, whatever carries it."""
+"""The link between a driver and its peer, whatever carries the messages."""
 
 from __future__ import annotations
 
@@ -13,49 +13,53 @@ if TYPE_CHECKING:
 
 
 class Demand(NamedTuple):
-    """Which forms of a BLOB somebody wants at this moment."""
+    """Which forms of a BLOB are wanted at the moment."""
 
     inline: bool
     attached: bool
 
 
 class Link(Protocol):
-    """The two directions between one driver and its peer: stdin/stdout, one TCP client, or a server in this process."""
+    """Both directions between a driver and its peer: stdin/stdout, a TCP client, or a server in this process."""
 
     closed: bool
 
     def demand(self, device: str, name: str) -> Demand:
-        """Who wants the content of this BLOB property now; neither: it need not be encoded at all."""
+        """Return which forms of this BLOB property are wanted now. If neither is, nothing need be encoded."""
         ...
 
     def send(self, message: Routable) -> None:
-        """Queue a message behind those sent before. Never blocks; dropped silently when the link is closed."""
+        """Queue a message after those already sent, without blocking. A closed link drops it silently."""
         ...
 
     async def paced(self, device: str, name: str) -> None:
-        """Wait until the fastest interested reader has taken this BLOB, at most 100 ms."""
+        """Wait until the fastest interested reader has taken this BLOB, but at most 100 ms."""
         ...
 
     async def not_full(self) -> None:
-        """Wait while the readers are very far behind, and let the other coroutines have their turn now and then."""
+        """Wait while the readers are very far behind, and let other coroutines run now and then."""
         ...
 
     def take(self) -> Routable | None:
-        """The next waiting message for the driver, None when there is none. Its BLOBs may be in files: see `opened`."""
+        """Return the next message for the driver, or None. Its BLOBs may be in files: see `opened`."""
         ...
 
     def receive(self) -> Element | Opened | None:
-        """As `take`, with all of its content in memory. Large BLOBs in files are read at once, while the loop waits.
+        """Return the next message for the driver with all of its content in memory, or None.
 
-        OSError or ValueError when such a file is not what it was any more: that message is lost.
+        BLOBs in files are read at once, even large ones, while the event loop waits.
+
+        Raises:
+            OSError: Such a file can no longer be read, and the message is lost.
+            ValueError: Such a file is no longer what it was, and the message is lost.
         """
         message = self.take()
         return None if message is None else opened(message)
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
-        """Call `callback` whenever `take` may have something after it had nothing, and when the link closes."""
+        """Have `callback` called whenever `take` may have something after it had nothing, and when the link closes."""
         ...
 
     def close(self) -> None:
-        """Say nothing more and hear nothing more."""
+        """Stop sending and receiving."""
         ...

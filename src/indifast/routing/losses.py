@@ -1,4 +1,4 @@
-"""How a queue gives up what waits in it, whatever the rules by which it chooses."""
+"""Queues that give up some of what waits in them, whatever the rules by which they choose."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.frames import Frame, Order, Property
 from indifast.routing.queuelistener import NOBODY, Loss, QueueListener
 
-_MAX_COUNTED = 5000  # properties per peer for which losses are counted one by one
-_MAX_GAPS = 32  # empty slots that may stay however little waits
+_MAX_COUNTED = 5000  # properties per peer whose losses are counted separately
+_MAX_GAPS = 32  # empty slots that may stay however short the queue is
 
 
 def count(counter: Counter[Property], key: Property) -> None:
-    """One more; those of properties beyond the first thousands together, as a peer may invent names without end."""
+    """Count one message of a property.
+
+    Properties beyond the first few thousand share one count, because a peer may invent any number of names.
+    """
     counter[key if key in counter or len(counter) < _MAX_COUNTED else (None, None)] += 1
 
 
 class LossyQueue(ByteQueue):
-    """A queue some of whose messages may be given up; each is counted and the listener told.
+    """A queue that may give up some of its messages. Each loss is counted and reported to the listener.
 
-    What is given up leaves an empty slot in the order of messages: nothing has to be searched or moved for it.
+    A message that is given up leaves an empty slot in the order of messages, so nothing has to be searched or moved.
     """
 
     def __init__(
@@ -34,13 +37,13 @@ class LossyQueue(ByteQueue):
     ) -> None:
         super().__init__(attached=attached, terminator=terminator, full_at=full_at, listener=listener)
         self.dropped: Counter[Property] = Counter()
-        """Messages that were dropped because too much waited, by property."""
+        """Messages dropped because too much waited, by property."""
         self.replaced: Counter[Property] = Counter()
-        """Messages that a newer one took the place of, by property."""
+        """Messages replaced by newer ones, by property."""
         self._droppable: Order = OrderedDict()  # the unstarted frames that may be given up
 
     def _oldest(self) -> Frame | None:
-        """The oldest frame that may be given up now."""
+        """Return the oldest frame that may be given up now; None if there is none."""
         while self._droppable:
             frame = next(iter(self._droppable))
             if not frame.offered:
@@ -49,7 +52,7 @@ class LossyQueue(ByteQueue):
         return None
 
     def _give_up(self, frame: Frame, how: Loss) -> Routable:
-        """The message of a waiting frame, which goes; its slot stays, empty."""
+        """Give up the message of a waiting frame, and return that message. The slot stays, empty."""
         message = frame.message
         assert message is not None
         del self._droppable[frame]
@@ -62,12 +65,12 @@ class LossyQueue(ByteQueue):
         return message
 
     def _lost(self, message: Routable, how: Loss) -> None:
-        """Count a message that is given up, and tell."""
+        """Count a message that is given up, and report it to the listener."""
         count(self.dropped if how == "dropped" else self.replaced, (message.device, message.name))
         self.listener.on_lost(message, how)
 
     def _trim(self) -> None:
-        """Remove the empty slots before they become many: who reads nothing would keep them."""
+        """Remove the empty slots before they become many: while a peer reads nothing, nothing else removes them."""
         if self._gaps > _MAX_GAPS and 3 * self._gaps > len(self._items):
             self._items = deque(
                 [item for item in self._items if not (isinstance(item, Frame) and item.message is None)]

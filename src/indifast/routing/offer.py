@@ -1,4 +1,4 @@
-"""What a queue has given out to be written, and nobody has told yet how much of it was."""
+"""What a queue has offered to be written, until it knows how much of it was written."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame, Order
 
 JOIN = 8 << 10
-"""Pieces up to this size are copied together: cheaper than an entry of the scatter-gather list."""
+"""Pieces up to this size are copied together, which is cheaper than an entry in the scatter-gather list."""
 
-_COPIED = 256 << 10  # bytes copied per offer at most, as what the kernel refuses is copied again
+_MAX_COPIED = 256 << 10  # bytes copied per offer: what the kernel does not accept is copied again next time
 
 
 class Offer:
-    """The messages that `ByteQueue.take` gave out, in order, until `sent` tells how much of them was written.
+    """The messages that `ByteQueue.take` returned, in order, until `sent` says how much of them was written.
 
-    A part may have been written already while this is not known, by a thread say. So what is offered is neither
-    dropped nor replaced: frames are marked, and those who look for one to drop set it aside from their books.
+    Some of it may have been written in the meantime, by a thread for example. So messages on offer are neither dropped
+    nor replaced: frames are marked, and a search for a frame to drop sets marked ones aside.
     """
 
     __slots__ = ("_aside", "alone", "frames", "messages", "sizes", "total", "urgent", "whole")
 
     def __init__(self) -> None:
         self.messages: list[Routable | Frame] = []
-        """Without the one that was begun before: the rest of that comes first."""
+        """The messages, without one that was started before: what is left of that comes first."""
         self.sizes: list[int] = []
-        """Of each message the bytes that were given out."""
+        """Bytes on offer of each message."""
         self.urgent = 0
-        """So many of the messages come from the urgent ones."""
+        """How many of the messages are urgent ones."""
         self.total = 0
-        """Bytes, of the one that was begun as well."""
+        """Bytes on offer, including those of the message that was started before."""
         self.whole = True
-        """All that is offered is offered to its end."""
+        """Whether every message on offer is complete."""
         self.frames = False
-        """There are frames among the messages: they keep books of their own."""
+        """Whether there are frames among the messages. They need more bookkeeping."""
         self.alone: Routable | None = None
-        """Instead of all these: the offer is this one message."""
+        """The only message on offer; `messages` and `sizes` are empty then."""
         self._aside: list[tuple[Order, Frame]] = []
 
     def set_aside(self, frames: Order, frame: Frame) -> None:
-        """As long as it is offered, a frame is not met again among these."""
+        """Take a frame out of these frames for as long as it is on offer, so that no search finds it again."""
         del frames[frame]
         self._aside.append((frames, frame))
 
     def withdraw(self) -> None:
-        """It is known what was written; the rest waits as before."""
+        """End the offer: the queue knows what was written, and everything else waits as before."""
         self.alone = None
         self.total = 0
         if self.whole and not self.messages:
@@ -73,18 +73,25 @@ class Offer:
 
 
 class Pieces:
-    """The pieces of an offer while it is made: small ones are copied together, large ones stay as they are."""
+    """The pieces of an offer that is being made: small ones are copied together, large ones stay as they are."""
 
     __slots__ = ("_max_bytes", "_max_parts", "copied", "fds", "out", "run", "total")
 
     def __init__(self, out: list[Buffer], total: int, max_bytes: int, max_parts: int) -> None:
-        """`out` has pieces of `total` bytes already."""
+        """Start with pieces that are on offer already.
+
+        Args:
+            out: Those pieces.
+            total: Their size in bytes.
+            max_bytes: Bytes to offer in all. The last piece may exceed this.
+            max_parts: Pieces to offer in all.
+        """
         self.out = out
         self.total = total
         self.run: list[Buffer] = []
-        """Small ones, to be copied together."""
+        """Small pieces to be copied together."""
         self.copied = 0
-        """Bytes of all small ones."""
+        """Bytes of all small pieces."""
         self.fds: Sequence[int] = ()
         """Descriptors that go with the first byte."""
         self._max_bytes = max_bytes
@@ -92,18 +99,22 @@ class Pieces:
 
     @property
     def empty(self) -> bool:
-        """There is nothing yet."""
+        """Whether there are no pieces yet."""
         return not (self.out or self.run)
 
     @property
     def room(self) -> int:
-        """For so many bytes of small pieces there is room, and for a last message beyond; not above 0: for none."""
+        """Bytes of small pieces that still fit, although the last message may exceed them; 0 or less if none fit."""
         if len(self.out) >= self._max_parts:
             return 0
-        return min(self._max_bytes - self.total, _COPIED - self.copied)
+        return min(self._max_bytes - self.total, _MAX_COPIED - self.copied)
 
     def add(self, parts: Sequence[Buffer]) -> tuple[int, bool]:
-        """Take over the pieces of a message as far as there is room: how many bytes that are, and whether it is all."""
+        """Add the pieces of a message as far as there is room.
+
+        Returns:
+            How many bytes were added, and whether they are all of the message.
+        """
         begin = self.total
         for part in parts:
             length = len(part)
@@ -119,13 +130,13 @@ class Pieces:
         return self.total - begin, True
 
     def end(self, terminator: bytes) -> int:
-        """A message has ended; how many bytes that takes."""
+        """Add the terminator of a message, and return its length."""
         self.run.append(terminator)
         self.total += len(terminator)
         return len(terminator)
 
     def finish(self) -> list[Buffer]:
-        """All of them."""
+        """Return all pieces."""
         self._join()
         return self.out
 

@@ -1,4 +1,4 @@
-"""Who speaks for which device: the first who defines it, until it deletes it or is gone."""
+"""Owners of devices: the first peer that defines a device speaks for it, until it deletes the device or is gone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ MAX_DEVICES = 10_000
 
 
 class Ownership:
-    """The owners of devices, and who offers as well what another one has (`Peer.conflicts`).
+    """The owners of devices, and the peers that offer a device of another owner (`Peer.conflicts`).
 
-    A device has one owner. A link that offers it too is cut for this device, which ends every ring, until the owner is
-    gone, or the other side asks for the device or deletes it. `accept_links` lets those who connect to us own devices.
+    A device has one owner. A link that offers it too is cut for this device, which breaks every ring, until the owner
+    is gone, or the other side asks for the device or deletes it.
+
+    Args:
+        peers: The peers that take part.
+        accept_links: Whether peers that connect to us may own devices.
     """
 
     def __init__(self, peers: Peers, *, accept_links: bool) -> None:
@@ -23,9 +27,9 @@ class Ownership:
         self.accept_links = accept_links
 
     def claim(self, peer: Peer, device: str) -> bool:
-        """Make a peer the owner of a device. False when another one has it.
+        """Make a peer the owner of a device; return False if another peer owns it.
 
-        Nobody owns the device without a name: what is said of it is refused.
+        No peer can own a device without a name: messages about one are refused.
         """
         if not device:
             return False
@@ -36,9 +40,18 @@ class Ownership:
         return owner is peer
 
     def obtain(self, peer: Peer, device: str, *, defined: bool) -> Refusal | None:
-        """A peer says something of a device that nobody owns, perhaps a definition: it is the owner now, or why not."""
+        """Make a peer the owner of a device that has none, if it may be.
+
+        Args:
+            peer: The peer, which speaks for the device.
+            device: The device.
+            defined: Whether the peer defines the device.
+
+        Returns:
+            None, or why the peer can't own the device.
+        """
         if peer.kind is Kind.CLIENT and not (self.accept_links and defined):
-            return Refusal("not the owner", device, f"something of {for_log(device)}, which is not its device")
+            return Refusal("not the owner", device, f"something about {for_log(device)}, which is not its device")
         if peer.kind is Kind.REMOTE and not defined:
             return Refusal("not yet defined")
         if peer.limit_to is not None and peer.limit_to != device:
@@ -51,7 +64,7 @@ class Ownership:
         return None
 
     def contest(self, peer: Peer, device: str) -> bool:
-        """A peer defines a device that another one owns; True when clients are to be told: once."""
+        """Note that a peer defines a device of another owner; return whether to tell clients, which is done once."""
         if device in peer.conflicts or (peer.kind is Kind.CLIENT and not self.accept_links):
             return False
         if len(peer.conflicts) < MAX_DEVICES:
@@ -65,7 +78,10 @@ class Ownership:
         return True
 
     def settle(self, peer: Peer, device: str | None) -> None:
-        """A peer asks for a device, or for everything, or has lost the device: it may hear of ours."""
+        """End the conflict of a peer that asks for a device, or has lost it, so that it may hear of ours.
+
+        Without `device`, the peer asks for everything, which ends all of its conflicts.
+        """
         if device is None:
             peer.conflicts.clear()
         elif device in peer.conflicts:
@@ -75,7 +91,7 @@ class Ownership:
         self._peers.changed()
 
     def release(self, peer: Peer, device: str) -> list[Peer]:
-        """A device has no owner any more; those who offered it as well, and are to be asked for it."""
+        """Take a device from its owner, and return the other peers that offered it: they are to be asked for it."""
         if self.owners.get(device) is not peer:
             return []
         del self.owners[device]

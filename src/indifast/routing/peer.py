@@ -1,4 +1,4 @@
-"""What the router knows of one connection, driver or link, and which of them there are."""
+"""Peers: what the router knows about each connection, driver and link."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ RouteKey: TypeAlias = tuple[str, str | None, str | None]
 Append: TypeAlias = Callable[[Routable, float], None]
 """Puts a message into the queue of a receiver."""
 
-_MAX_TOLD = 5000  # properties per peer of which messages are counted
+_MAX_TOLD = 5000  # properties per peer whose messages are counted
 
 MAX_LOGGED = 100
-"""Kinds of refusals and losses of one peer that are logged, once each; more are counted only."""
+"""Kinds of refusals and losses of one peer that are logged, once each; further ones are only counted."""
 
 _numbers = count(1)
 
 
 class Kind(Enum):
-    """On which side of the server a peer stands."""
+    """Which side of the server a peer is on."""
 
     CLIENT = "client"
-    """It connected to us. It may be a server that shares its devices with us."""
+    """A program that connected to us. It may be a server that shares its devices with us."""
     DRIVER = "driver"
-    """In this process or a child process."""
+    """A driver in this process or a child process."""
     REMOTE = "remote"
     """A server that we connected to."""
 
 
 class Pace:
-    """Whether any reader has begun to take the newest frame of a producer."""
+    """Whether any reader has started to take the newest frame of a producer."""
 
     __slots__ = ("begun", "on_begun")
 
@@ -53,7 +53,7 @@ class Pace:
         self.on_begun: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """A reader has taken its first byte."""
+        """Note that a reader has taken the first byte of the frame."""
         if not self.begun:
             self.begun = True
             if self.on_begun is not None:
@@ -61,7 +61,7 @@ class Pace:
 
 
 class Route:
-    """Where messages of one kind about one property go, while `Peers.version` is what it was."""
+    """Where messages of one kind about one property go, as long as `Peers.version` stays the same."""
 
     __slots__ = ("appends", "count", "readers", "receivers", "version")
 
@@ -71,15 +71,20 @@ class Route:
         self.readers: tuple[Outbox, ...] = ()
         """The outboxes of the clients and links among the receivers."""
         self.count = 0
-        """Messages since the receivers were found out."""
+        """Messages that took the route and are not yet added to the counts of the receivers."""
         self.receivers: tuple[Peer, ...] = ()
 
 
 class Peer:
-    """One connection, driver or link; `outbox` holds what it is to be told, and `inlet` is where that is put in.
+    """One connection, driver or link. Messages to it are put into `inlet`, and wait in `outbox`.
 
-    `limit_to` restricts a link to one device; `blob_enable` says whether BLOBs may cross it; `blobs_by_default` is for
-    drivers that get the BLOBs they snoop on without asking for them by enableBLOB.
+    Args:
+        kind: Which side of the server the peer is on.
+        label: The name of the peer in messages and in the log.
+        outbox: The queue of messages to the peer; None for a new one that suits its kind.
+        blob_enable: Whether BLOBs may cross a link.
+        blobs_by_default: Whether a driver gets the BLOBs that it snoops on without asking for them by enableBLOB.
+        limit_to: The only device that a link is for; None for all devices.
     """
 
     def __init__(
@@ -100,64 +105,72 @@ class Peer:
         self.blob_enable = blob_enable
         self.limit_to = limit_to
         self.interests = Interests()
-        """What it asked for by getProperties; of a driver, what it snoops on."""
+        """What the peer asked for by getProperties; for a driver, what it snoops on."""
         self.blobs = BlobPolicies(ALSO if blobs_by_default else NEVER)
         self.devices: dict[str, None] = {}
-        """The devices that it owns, in the order of their definition."""
+        """Devices that the peer owns, in the order of their definitions."""
         self.link = kind is Kind.REMOTE
-        """It is a server: it shares devices with us, and messages without a device do not cross from link to link."""
+        """Whether the peer is a server that shares devices with us.
+
+        Messages without a device do not cross from link to link.
+        """
         self.knows_via = False
-        """It has said that it is a server, and wants to know by which servers definitions have come."""
+        """Whether the peer has said that it is a server that wants to know which servers definitions have passed."""
         self.libindi_server = False
-        """A libindi server that reads from us: it hears the snoop requests of our drivers, and knows no owners."""
+        """Whether the peer is a libindi server that reads from us.
+
+        Such a server gets the snoop requests of our drivers, and knows no owners.
+        """
         self.ring_links: set[Peer] = set()
-        """Links that lead back to this libindi server: it is told nothing of what they own."""
+        """Links that lead back to this libindi server, which is told nothing about the devices that they own."""
         self.probed = -math.inf
-        """When it was last checked for rings."""
+        """When the peer was last checked for rings."""
         self.conflicts: dict[str, None] = {}
-        """Devices that it offered although they have an owner: nothing about them crosses this link."""
+        """Devices that the peer offered although another one owns them. Nothing about them crosses this link."""
         self.told_conflicts: set[str] = set()
-        """Those of which clients were told that it offers them as well; once, however often it does."""
+        """Conflicts that clients were told about: once each, however often the peer offers the device."""
         self.blob_names: dict[str, set[str]] = {}
-        """BLOB properties of its devices, known where BLOBs have to be asked for."""
+        """BLOB properties of the peer's devices, if it has to be asked for BLOBs."""
         self.asked_blobs: set[tuple[str, str]] = set()
-        """BLOB properties that it was asked for by enableBLOB."""
+        """BLOB properties that the peer was asked for by enableBLOB."""
         self.requests = Requests()
-        """The requests for definitions that it is sent."""
+        """The requests for definitions to the peer."""
         self.routes: dict[RouteKey, Route] = {}
         self.last_route: Route | None = None
         self.pace: Pace | None = None
-        """Of the newest frame that somebody else was to get."""
+        """The pace of the newest frame from the peer that clients or links were to get."""
         self.pace_before: Pace | None = None
-        """Of the frame before that one."""
+        """The pace of the frame before that one."""
         self.waits_for: set[Peer] = set()
-        """Drivers that have no room for its commands; it is not read meanwhile."""
+        """Drivers that have no room for the peer's commands. The peer is not read in the meantime."""
         self.waiters: set[Peer] = set()
-        """Peers that wait for room in its outbox."""
+        """Peers that wait for room in this peer's outbox."""
         self.received = 0
-        """Messages."""
+        """Messages received from the peer."""
         self.told: Counter[Property] = Counter()
-        """Messages about a property that were put into its outbox, without requests for definitions, and without sets
-        with content for clients and links: of those the outbox counts what was sent. The routes of others hold what is
-        not yet added here."""
+        """Messages put into the outbox, by property.
+
+        Requests for definitions are not counted, and neither are sets with content for clients and links: the outbox
+        counts those that it sends. Routes of other peers may have counts that are not yet added here.
+        """
         self.refused: Counter[str] = Counter()
-        """Messages that were not obeyed, by reason."""
+        """Messages that were refused, by reason."""
         self.logged: set[tuple[str, str | None]] = set()
 
     def __repr__(self) -> str:
         return f"<{self.kind.value} {self.label}>"
 
     def note(self, key: Property, count: int = 1) -> None:
-        """Count what it was told about a property."""
+        """Count messages to the peer about a property."""
         if key in self.told or len(self.told) < _MAX_TOLD:
             self.told[key] += count
 
     def counts(self, message: Routable) -> bool:
-        """Whether `told` is to count a message that is put into the outbox."""
+        """Return whether `told` counts a message that is put into the outbox."""
         return message.tag != "getProperties" and not (message.blob and isinstance(self.outbox, Outbox))
 
     def to_be_logged(self, what: str, device: str | None) -> bool:
-        """Whether something about it is to be logged: each kind once per device, and a hundred in all."""
+        """Return whether to log something about the peer: each kind once per device, and a hundred lines in all."""
         key = (what, device)
         if key in self.logged or len(self.logged) >= MAX_LOGGED:
             return False
@@ -165,7 +178,7 @@ class Peer:
         return True
 
     def wants(self, message: Routable) -> bool:
-        """Whether to tell this peer something about a device (the filter of enableBLOB and getProperties)."""
+        """Return whether this peer wants a message about a device, according to its getProperties and enableBLOB."""
         device, name = message.device, message.name
         assert device is not None
         if message.tag == "delProperty":
@@ -175,21 +188,21 @@ class Peer:
         return self.blobs.passes(message) and not (message.blob and self._cut_off(device))
 
     def wants_content(self, device: str, name: str | None) -> bool:
-        """Whether this peer wants the content of a BLOB property."""
+        """Return whether this peer wants the content of a BLOB property."""
         wanted = self.interests.wants(device, name) and self.blobs.content(device, name)
         return wanted and not self._cut_off(device)
 
     def _cut_off(self, device: str) -> bool:
-        """No BLOBs of this device cross the link."""
+        """Return whether no BLOBs of this device may cross the link."""
         return (self.link and not self.blob_enable) or device in self.conflicts
 
 
 class Peers:
-    """Those that take part."""
+    """The peers that take part."""
 
     def __init__(self) -> None:
         self.version = 0
-        """Another one whenever something has changed that decides who gets what."""
+        """Grows whenever something changes that decides who gets what."""
         self.clients: dict[Peer, None] = {}
         self.drivers: dict[Peer, None] = {}
         self.remotes: dict[Peer, None] = {}
@@ -197,17 +210,17 @@ class Peers:
         self._sides = {Kind.CLIENT: self.clients, Kind.DRIVER: self.drivers, Kind.REMOTE: self.remotes}
 
     def changed(self) -> None:
-        """Routes have to be found out anew."""
+        """Make all routes invalid."""
         self.version += 1
 
     def add(self, peer: Peer) -> None:
-        """One more."""
+        """Add a peer."""
         self._all[peer] = None
         self._sides[peer.kind][peer] = None
         self.changed()
 
     def remove(self, peer: Peer) -> None:
-        """One is gone for good."""
+        """Remove a peer that is gone for good."""
         del self._all[peer]
         del self._sides[peer.kind][peer]
         self.changed()

@@ -1,4 +1,4 @@
-"""What a queue tells the one who runs it."""
+"""Listener for the events of an outgoing queue."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Routable
 
 Loss: TypeAlias = Literal["dropped", "replaced"]
-"""How a message is lost: too much waited, or a newer one took its place."""
+"""How a message is lost: dropped because too much waits, or replaced by a newer one."""
 
 
 class QueueListener:
-    """Told what happens to a queue, in the middle of the call that brings it about."""
+    """Receives the events of a queue, in the middle of the call that causes them."""
 
     def on_pending(self) -> None:
-        """There is something to write after there was nothing, or after the next message was not ready."""
+        """Called when there is something to write after there was nothing, or the next message was not ready."""
 
     def on_room(self) -> None:
-        """A queue that was `full` is half empty again."""
+        """Called when a queue that was `full` is half empty again."""
 
     def on_lost(self, message: Routable, how: Loss) -> None:
-        """A message is given up."""
+        """Called when a message is dropped or replaced."""
 
     def on_overflow(self) -> None:
-        """More waits than the limits allow, and none of it may be given up. Told once: the peer can't be helped."""
+        """Called once when more waits than the limits allow and none of it may be dropped: the peer can't catch up."""
 
 
 NOBODY = QueueListener()

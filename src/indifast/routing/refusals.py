@@ -1,4 +1,4 @@
-"""What becomes of messages that are not obeyed: counted, logged once, told to their sender."""
+"""Handling of refused messages: they are counted, logged once and reported to their sender."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
     from indifast.protocol.complaints import Complaints
     from indifast.routing.peer import Peer
 
-_REPLY_BACKLOG = 1 << 20  # bytes at which a peer gets no more refusals in writing
+_REPLY_BACKLOG = 1 << 20  # a peer with this many bytes waiting is not told of refusals
 
 
 class Refusal(NamedTuple):
-    """Why something is not obeyed."""
+    """Why a message is refused."""
 
     reason: str
-    """A few words under which it is counted."""
+    """A few words under which the refusal is counted."""
     device: str | None = None
     text: str | None = None
-    """What the peer sent, for the log; None: nobody's fault, which is only counted."""
+    """What the peer sent, for the log; None if the peer is not to blame, and the refusal is only counted."""
 
 
 class Refusals:
-    """Counts and tells what is refused."""
+    """Counts refused messages and reports them."""
 
     def __init__(self, complaints: Complaints) -> None:
         self.counts: Counter[str] = Counter()
-        """Messages that were not obeyed, by reason."""
+        """Messages that were refused, by reason."""
         self._complaints = complaints
 
     def refuse(
         self, peer: Peer, reason: str, device: str | None, text: str | None, now: float, *, tell: bool = False
     ) -> None:
-        """Count what is not obeyed, log it once per peer and device; with `tell` let the sender know as well.
+        """Count a refused message, and log it once per peer, reason and device. With `tell`, tell the sender as well.
 
-        See `Refusal` for the meaning of the first three.
+        `reason`, `device` and `text` are those of a `Refusal`.
         """
         self.counts[reason] += 1
         if text is None:

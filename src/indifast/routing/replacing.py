@@ -1,4 +1,4 @@
-"""Which waiting frames a newer one of the same property may take the place of."""
+"""Which waiting frames a newer one of the same property may replace."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from indifast.protocol.message import Routable
 from indifast.routing.frames import Frame, Order
 
 _MAX_SETS = 64  # combinations of members with content, per property, that newer frames are compared with
-_MIN_BOOKS = 64  # properties per peer about which books are kept although nothing of them waits
+_MIN_KEPT = 64  # properties per peer that stay known although no frame of theirs waits
 
 EPOCH_ENDS = frozenset({"setBLOBVector", "defBLOBVector", "delProperty"})
-"""What waiting BLOBs may not be moved behind, when it comes without content."""
+"""Messages that waiting BLOBs must not be moved behind, if they have no content."""
 
 
 class Replaceable:
@@ -23,15 +23,15 @@ class Replaceable:
 
     def __init__(self) -> None:
         self.sets: dict[frozenset[str], Order] = {}
-        """By the members that they have content for, oldest first."""
+        """Frames by the members that they have content for, oldest first."""
         self.kept_in_place: Frame | None = None
-        """It stays: it was put off before, and what waits behind it must stay behind it."""
+        """A frame that stays: it was put off before, and what waits behind it must stay behind it."""
         self.epoch = 0
-        """Grows whenever something else about the property comes. A frame of an earlier epoch has that behind it."""
+        """Grows whenever something else about the property is queued, behind all frames of earlier epochs."""
         self.count = 0
 
     def add(self, frame: Frame, members: frozenset[str], age: int) -> None:
-        """One more. Of members in ever new combinations a few are kept apart; frames of others are not replaced."""
+        """Add a frame. If there are too many combinations of members, it is left out and never replaced."""
         alike = self.sets.get(members)
         if alike is None:
             if len(self.sets) >= _MAX_SETS:
@@ -44,24 +44,24 @@ class Replaceable:
         self.count += 1
 
     def remove(self, frame: Frame) -> None:
-        """It waits no more."""
-        frame.alike.pop(frame, None)  # it may be kept in place, or stand aside
+        """Remove a frame that no longer waits."""
+        frame.alike.pop(frame, None)  # not there if it was kept in place or set aside
         if self.kept_in_place is frame:
             self.kept_in_place = None
         frame.replaceable = None
         self.count -= 1
 
     def followed(self, frame: Frame) -> bool:
-        """Something else about the property waits behind this frame."""
+        """Return whether something else about the property waits behind this frame."""
         return frame.epoch != self.epoch
 
     def keep_in_place(self, frame: Frame) -> None:
-        """Newer frames replace this one no more."""
+        """Let newer frames no longer replace this one."""
         self.kept_in_place = frame
         del frame.alike[frame]
 
     def covered(self, members: frozenset[str]) -> list[Frame]:
-        """Those that have content for no other members than these, oldest first."""
+        """Return the frames that have content for no members other than these, oldest first."""
         sets = [frames for key, frames in self.sets.items() if frames and key <= members]
         if len(sets) == 1:
             return list(sets[0])
@@ -69,29 +69,29 @@ class Replaceable:
 
 
 class Replacements:
-    """The books about all properties of which frames wait in one queue."""
+    """The waiting frames of one queue that newer ones may replace, by property."""
 
     def __init__(self) -> None:
         self.known: dict[str | None, dict[str | None, Replaceable]] = {}
         """By device and name."""
         self._ages = count()
-        self._new = 0  # since those that are needed no more were last sorted out
-        self._kept = _MIN_BOOKS  # so many come before that is done again
+        self._new = 0  # properties added since those that are no longer needed were last removed
+        self._kept = _MIN_KEPT  # how many may be added before that is done again
 
     def of(self, message: Routable) -> Replaceable | None:
-        """What is known of the property of a message."""
+        """Return what is known of the property of a message; None if nothing is."""
         names = self.known.get(message.device)
         return None if names is None else names.get(message.name)
 
     def add(self, frame: Frame, message: Routable) -> None:
-        """Newer frames may replace this one, which carries that message."""
+        """Let newer frames replace this one, which carries the message."""
         replaceable = self.of(message) or self._begin(message.device, message.name)
         replaceable.add(frame, message.carried, next(self._ages))
 
     def end_epoch(self, message: Routable) -> None:
-        """Something about a property follows its waiting frames, so none may come to stand in their place later.
+        """Note that something about a property waits behind its frames, so newer frames must not take their places.
 
-        A definition or deletion ends replacement altogether: what comes after it is another property.
+        A definition or deletion ends replacement altogether: what follows it is another property.
         """
         names = self.known.get(message.device)
         if names is None:
@@ -106,19 +106,22 @@ class Replacements:
             names.pop(message.name, None)
 
     def _begin(self, device: str | None, name: str | None) -> Replaceable:
-        """The books about a property of which none are kept. Of those of which nothing waits some are kept as well, as
-        mostly one frame comes after the other has gone."""
+        """Start to keep track of a property.
+
+        Some properties stay known although none of their frames wait, because a frame mostly comes after the one before
+        it has left.
+        """
         if self._new >= self._kept:
             self.known = {
                 key: waiting
                 for key, names in self.known.items()
                 if (waiting := {name: current for name, current in names.items() if current.count})
             }
-            self._new, self._kept = 0, _MIN_BOOKS + sum(map(len, self.known.values()))
+            self._new, self._kept = 0, _MIN_KEPT + sum(map(len, self.known.values()))
         self._new += 1
         current = self.known.setdefault(device, {})[name] = Replaceable()
         return current
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Forget all frames."""
         self.known.clear()

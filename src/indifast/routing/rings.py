@@ -1,8 +1,9 @@
-"""Links that lead back to where they come from: what circulates is stopped, and rings through libindi are found.
+"""Rings: links that lead back to where they come from.
 
-A libindi server knows no owners of devices: what it is told as "driver" it tells as server, so a ring through it brings
-back what seems to come from the owner. Such a ring is found by the deletion of a device that nobody has, which goes to
-the libindi servers that read from us and comes back by a link.
+Messages that circulate are stopped, and rings through libindi servers are found. A libindi server knows no owners of
+devices: what it hears as a "driver" it repeats as a server, so a ring through it brings back messages that seem to come
+from the owner. To find such a ring, we send the libindi servers that read from us the deletion of a device that nobody
+has, and see whether it comes back by a link.
 """
 
 from __future__ import annotations
@@ -16,27 +17,30 @@ from indifast.protocol.message import Routable
 from indifast.routing.peer import Kind, Peer, Peers
 
 RING_CHECK = "indifast ring check"
-"""The device of the deletions by which a server finds out whether what it tells a libindi server comes back to it."""
+"""The device of the deletions by which a server finds out whether what it sends to a libindi server comes back."""
 
 PROBE_INTERVAL = 0.5
 """Seconds between ring checks of one libindi server."""
 
-_RECENT = 256  # messages without device remembered, so that none circulates
+_RECENT = 256  # messages without a device that are remembered, so that none circulates
 _RECENT_SECONDS = 60.0
 
 
 def is_libindi_server(message: Routable, device: str | None) -> bool:
-    """A libindi server that reads from us begins with a getProperties whose device stands before the version.
+    """Return whether the first getProperties of a peer comes from a libindi server that reads from us.
 
-    Libindi's clients write them the other way round, and never ask for the device "*".
+    Such a server writes the device before the version, or asks for the device "*". libindi's clients write them the
+    other way round, and never ask for "*".
     """
     return device is not None and (device.startswith("*") or list(message.element().attrs) == ["device", "version"])
 
 
 class Rings:
-    """Ring checks that are under way, and messages without device that were here lately.
+    """Ring checks that are under way, and recent messages without a device.
 
-    `on_held` is called when a check is put off while none was: `check_held` is to be called a little later.
+    Args:
+        peers: The peers that take part.
+        on_held: Called when a check is put off while none was. Then call `check_held` a little later.
     """
 
     def __init__(self, peers: Peers, on_held: Callable[[], None]) -> None:
@@ -44,19 +48,19 @@ class Rings:
         """The name of this server in `via`."""
         self._peers = peers
         self._on_held = on_held
-        self._held: dict[Peer, None] = {}  # those whose check is put off
+        self._held: dict[Peer, None] = {}  # peers whose check is put off
         self._probes: OrderedDict[str, Peer | None] = OrderedDict()
         self._recent: OrderedDict[tuple[str | None, str | None], float] = OrderedDict()
 
-    # -- messages without device
+    # -- Messages without a device
 
     def is_new(self, peer: Peer, message: Routable, now: float) -> bool:
-        """False for a message without device that a link brings although it has been here already."""
+        """Return False if a link brings a message without a device that was here shortly before."""
         seen = self.remember(message, now)
         return peer.kind is Kind.DRIVER or seen is None or now - seen > _RECENT_SECONDS
 
     def remember(self, message: Routable, now: float) -> float | None:
-        """Note a message without device; when it was noted before."""
+        """Remember a message without a device; return when it was last remembered, or None."""
         attrs = message.element().attrs
         key = (attrs.get("timestamp"), attrs.get("message"))
         recent = self._recent
@@ -69,9 +73,10 @@ class Rings:
     # -- libindi servers
 
     def check(self, now: float) -> None:
-        """Ask whether what the libindi servers that read from us are told comes back by a link.
+        """Check whether what we send to the libindi servers that read from us comes back by a link.
 
-        Not often, but the last time counts: a check that was on its way before the ring was closed has found nothing.
+        The rate of checks is limited, but the last one is always sent: a check that was sent before the ring was closed
+        has found nothing.
         """
         for peer in self._peers.clients:
             if peer.libindi_server:
@@ -84,7 +89,7 @@ class Rings:
                         self._on_held()
 
     def check_held(self, now: float) -> bool:
-        """Send the checks that were put off, as far as it is time; whether there are more."""
+        """Send the postponed checks that are due, and return whether there are more."""
         for peer in list(self._held):
             if peer not in self._peers:
                 del self._held[peer]
@@ -105,7 +110,11 @@ class Rings:
             self._probes.popitem(last=False)
 
     def arrived(self, peer: Peer, message: Routable, now: float) -> Peer | None:
-        """A check has arrived. Another server's goes on, once; one of ours shows a ring: where that begins, if new."""
+        """Handle a check that has arrived. One of another server is passed on, once; one of ours shows a ring.
+
+        Returns:
+            The libindi server where the ring begins, if the ring is new; otherwise None.
+        """
         token = message.name or ""
         if token not in self._probes:
             if peer.link:
@@ -122,6 +131,6 @@ class Rings:
         return origin
 
     def forget(self, peer: Peer) -> None:
-        """It is gone, and with it the rings that it closed."""
+        """Forget a peer that is gone, and the rings that it closed."""
         for other in self._peers.clients:
             other.ring_links.discard(peer)

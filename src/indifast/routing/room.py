@@ -1,4 +1,4 @@
-"""Commands that find no room: who is not read while a driver has more waiting for it than it should."""
+"""Peers whose commands find no room: they are not read while a driver has too much waiting for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Room:
         self._listener = listener
 
     def wait(self, peer: Peer, driver: Peer) -> None:
-        """A driver has no room for more commands of this peer."""
+        """Pause a peer because a driver has no room for more of its commands."""
         driver.waiters.add(peer)
         first = not peer.waits_for
         peer.waits_for.add(driver)
@@ -24,7 +24,7 @@ class Room:
             self._listener.on_pause(peer)
 
     def found(self, driver: Peer) -> None:
-        """A driver has room again."""
+        """Resume the peers that waited only for this driver, which has room again."""
         waiters, driver.waiters = driver.waiters, set()
         for peer in waiters:
             peer.waits_for.discard(driver)
@@ -32,7 +32,7 @@ class Room:
                 self._listener.on_resume(peer)
 
     def forget(self, peer: Peer) -> None:
-        """It is gone: it waits no more, and nobody waits for it."""
+        """Forget a peer that is gone: it no longer waits, and no peer waits for it."""
         for driver in peer.waits_for:
             driver.waiters.discard(peer)
         peer.waits_for.clear()

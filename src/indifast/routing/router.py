@@ -1,9 +1,9 @@
-"""Who gets what: takes messages from peers, decides, and puts them into the queues of other peers.
+"""The router: takes messages from peers and puts them into the queues of those that should get them.
 
-The router knows no socket and no clock. What it decides stands in the outboxes of its peers (`Peer.outbox`), whatever
-else it has to say its listener hears. What it decides by is kept by others: owners of devices (`ownership`), interests
-and BLOB policies (`interest`, by `peer`), demand for BLOBs (`demand`), requests for definitions (`asking`), rings
-(`rings`), clients that have to wait for drivers (`room`), and routes once found (`routes`).
+The router knows neither sockets nor clocks. Its decisions appear in the outboxes of its peers (`Peer.outbox`); its
+listener is told everything else. What the decisions depend on is kept in other modules: owners of devices
+(`ownership`), interests and BLOB policies (`interest`, held by `peer`), demand for BLOBs (`demand`), requests for
+definitions (`asking`), rings (`rings`), clients that have to wait for drivers (`room`), and known routes (`routes`).
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ logger = logging.getLogger(__name__)
 
 
 class Router:
-    """Takes messages from peers, decides who gets them.
+    """Takes messages from peers and decides who gets them.
 
-    `accept_links` lets those who connect to us own devices (a link between servers works in both directions); `tap`
-    sees all that peers are told.
+    Args:
+        listener: Receives the decisions that are not messages to peers; None for no listener.
+        accept_links: Whether peers that connect to us may own devices, as a link between servers works both ways.
+        tap: Called with every message that is sent to a peer.
     """
 
     def __init__(
@@ -54,17 +56,17 @@ class Router:
         refusals = Refusals(self._complaints)
         self._refuse = refusals.refuse
         self.refused = refusals.counts
-        """Messages that were not obeyed, by reason."""
+        """Messages that were refused, by reason."""
         self._ownership = Ownership(self.peers, accept_links=accept_links)
         self.owners = self._ownership.owners
-        """Of each device the one who speaks for it."""
+        """The owner of each device, which speaks for it."""
         self._demands = Demands(self.peers, self.owners)
         self._rings = Rings(self.peers, self.listener.on_held)
         self._id = self._rings.id
         self.asking = Asking(self.peers, self.owners, self.listener.on_held, self._id)
         """Requests for definitions."""
         self.room = Room(self.listener)
-        """Who waits for drivers."""
+        """Peers that wait for drivers."""
         self._routes = Routes(self.peers)
         self._dirty: dict[Peer, None] = {}
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
@@ -79,10 +81,10 @@ class Router:
         self._handlers |= dict.fromkeys(SET_VECTORS, self._update)
         self._handlers |= dict.fromkeys(NEW_VECTORS, self._command)
 
-    # -- peers
+    # -- Peers
 
     def attach(self, peer: Peer) -> None:
-        """A new peer; it is told nothing yet."""
+        """Add a peer. Nothing is sent to it yet."""
         self.peers.add(peer)
         if self._tap is not None:
             peer.inlet = Tap(peer, self._tap)
@@ -91,7 +93,7 @@ class Router:
             listener.on_pending()
 
     def detach(self, peer: Peer, now: float) -> None:
-        """A peer is gone for good: its devices vanish with it."""
+        """Remove a peer that is gone for good. Its devices vanish with it."""
         if peer not in self.peers:
             return
         self.peers.remove(peer)
@@ -99,10 +101,13 @@ class Router:
         peer.blobs.clear()
         self.lose(peer, now)
         self._dirty.pop(peer, None)
-        peer.outbox.listener = NOBODY  # routes may know the outbox for a while
+        peer.outbox.listener = NOBODY  # routes may refer to the outbox for a while
 
     def lose(self, peer: Peer, now: float) -> None:
-        """A driver or link is gone but may come back: its devices vanish, what it snoops on is remembered."""
+        """Handle a driver or link that is gone but may come back.
+
+        Its devices vanish. What a driver snoops on is remembered.
+        """
         for device in list(peer.devices):
             self._announce(peer, wire.del_property(device), now)
             self._release(peer, device, now)
@@ -126,7 +131,7 @@ class Router:
         self._demands.update_all(now)
 
     def start(self, peer: Peer, now: float) -> None:
-        """A driver or link is there (again): ask for its devices, and tell a link of ours."""
+        """Ask a driver or link that is there (again) for its devices, and tell a link about ours."""
         if peer.kind is Kind.REMOTE:
             peer.inlet.append(wire.get_properties(peer.limit_to, via=self._id), now)
             if peer.limit_to is None:
@@ -136,65 +141,65 @@ class Router:
             self.asking.ask(peer, None, None, now)
 
     def claim(self, peer: Peer, device: str) -> bool:
-        """Make a peer the owner of a device, from before its definition on. False when somebody else has it."""
+        """Make a peer the owner of a device before it is defined; return False if another peer owns it."""
         return self._ownership.claim(peer, device)
 
     def take_dirty(self) -> list[Peer]:
-        """The peers that have had something new to be told since the last call."""
+        """Return the peers for which something new was queued since the last call."""
         dirty = list(self._dirty)
         self._dirty.clear()
         return dirty
 
     def introduce(self, driver: Peer, now: float) -> None:
-        """A driver has come that does not define its devices by itself: ask it if somebody has asked before it came."""
+        """Ask a new driver for its devices, which it does not define unasked, if any peer has asked already."""
         if any(peer is not driver and peer.interests for peer in self.peers):
             self.asking.ask(driver, None, None, now)
 
     @property
     def held_for(self) -> float:
-        """Seconds after which the first of what is held back may be sent; see `RouterListener.on_held`."""
+        """Seconds after which to call `send_held`. See `RouterListener.on_held`."""
         return self.asking.interval or PROBE_INTERVAL
 
     def send_held(self, now: float) -> bool:
-        """Send what was held back, as far as it is time; whether there is more, to be sent in the same way."""
+        """Send the held messages that are due; return whether there are more, which need another call."""
         asks, checks = self.asking.ask_held(now), self._rings.check_held(now)
         return asks or checks
 
     def mark_dirty(self, peer: Peer) -> None:
-        """A peer has something to be told after it had nothing."""
+        """Note that a peer has something to be sent after it had nothing."""
         first = not self._dirty
         self._dirty[peer] = None
         if first:
             self.listener.on_dirty()
 
-    # -- what the server itself says, and what it wants to know
+    # -- Messages and questions of the server itself
 
     def tell(self, peer: Peer, message: Routable, now: float) -> None:
-        """A message without device from the server itself to one peer. Should it come back by a link, it is known."""
+        """Send one peer a message without a device from the server, which recognizes it if a link brings it back."""
         if peer.link:
             self._rings.remember(message, now)
         peer.inlet.append(message, now)
 
     def tell_clients(self, text: str, now: float, timestamp: str | None = None) -> None:
-        """A message from the server itself to everybody who is connected."""
+        """Send all clients a message from the server itself."""
         self._to_clients(wire.message(text, timestamp), now)
 
     def demand(self, device: str, name: str) -> Demand:
-        """Which forms of a BLOB anybody wants now."""
+        """Return which forms of a BLOB are wanted now."""
         return self._demands.of(device, name)
 
     def traffic(self) -> Counter[Property]:
-        """How many updates without BLOB content were passed on, by device and name. Brings `Peer.told` up to date."""
+        """Return how many updates without BLOB content were passed on, by property. Brings `Peer.told` up to date."""
         return self._routes.traffic()
 
     def outrun(self, peer: Peer) -> bool:
-        """All who read this producer's small messages are far behind."""
+        """Return whether all readers of this producer's small messages are far behind."""
         return self._routes.outrun(peer)
 
-    # -- messages
+    # -- Messages
 
     def receive(self, peer: Peer, message: Routable, now: float) -> None:
-        """One message from a peer."""
+        """Take one message from a peer."""
         peer.received += 1
         tag = message.tag
         route = peer.routes.get((tag, message.device, message.name))
@@ -239,7 +244,7 @@ class Router:
                     client.inlet.append(wire.get_properties(device, name), now)
 
     def _widen(self, peer: Peer, device: str | None, name: str | None, now: float) -> bool:
-        """Remember what a peer wants to hear; False when it has asked for too much."""
+        """Remember what a peer wants to hear; return False if it has asked for too much."""
         if not peer.interests.add(device, name):
             self._refuse(peer, "too many interests", None, f"more than {MAX_ENTRIES} devices and properties", now)
             return False
@@ -249,16 +254,16 @@ class Router:
     def _enable_blob(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
         if device is None:
-            self._refuse(peer, "no device or name", None, "an enableBLOB without device", now)
+            self._refuse(peer, "no device or name", None, "an enableBLOB without a device", now)
             return
         if peer.kind is Kind.DRIVER:
             if not peer.interests.exactly(device, name) and not peer.interests.everything:
-                return  # nothing that it snoops on (libindi)
+                return  # not something that it snoops on; libindi does the same
         elif not self._widen(peer, device, name, now):
             return
         policy = message.element().text
         if policy not in BLOB_POLICIES:
-            given = f"an enableBLOB of {for_log(device)} with '{for_log(policy, 40)}'"
+            given = f"an enableBLOB for {for_log(device)} with '{for_log(policy, 40)}'"
             text = f"{given}, not one of {', '.join(BLOB_POLICIES)}"
             self._refuse(peer, "unknown BLOB policy", device, text, now)
             return
@@ -271,11 +276,11 @@ class Router:
     def _definition(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device or not message.name:
-            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without a device or name", now)
             return
         via = via_of(message) if peer.kind is not Kind.DRIVER else ()
         if self._id in via and self.owners.get(device) in (None, peer):
-            self.refused["circulating definition"] += 1  # the link has the device from nobody but us, who lost it
+            self.refused["circulating definition"] += 1  # the link has the device only from us, and we have lost it
             return
         if not self._own(peer, device, now, defined=True):
             return
@@ -289,7 +294,7 @@ class Router:
     def _update(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device or not message.name:
-            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without a device or name", now)
             return
         if not self._own(peer, device, now, defined=False):
             return
@@ -303,7 +308,7 @@ class Router:
             append(message, now)
 
     def _frame(self, peer: Peer, message: Routable, now: float) -> None:
-        """A set with BLOB content; it is kept apart as its readers set the pace of its producer."""
+        """Route a set with BLOB content, whose readers set the pace of its producer."""
         if peer.link and not peer.blob_enable:
             self._refuse(peer, "BLOB not enabled", message.device, "a BLOB over a link without blob_enable", now)
             return
@@ -326,13 +331,13 @@ class Router:
             if owner is peer or (owner is None and peer.kind is Kind.DRIVER):
                 self._announce(peer, message, now)
             else:
-                text = f"a message of {for_log(device)}, which is not its device"
+                text = f"a message from {for_log(device)}, which is not its device"
                 self._refuse(peer, "not the owner", device, text, now)
             return
         if peer.kind is Kind.CLIENT and not self._ownership.accept_links:
-            self._refuse(peer, "not the owner", None, "a message although links are not accepted", now)
+            self._refuse(peer, "not the owner", None, "a message without a device, but links are not accepted", now)
             return
-        if message.device is not None:  # an empty one: not every client takes that for none
+        if message.device is not None:  # it is empty, which not every client understands as absent
             attrs = message.element().attrs
             message = wire.message(attrs.get("message"), attrs.get("timestamp"))
         if not self._rings.is_new(peer, message, now):
@@ -346,7 +351,7 @@ class Router:
                 driver.inlet.append_replaceable(message, now)
 
     def _to_clients(self, message: Routable, now: float, source: Peer | None = None) -> None:
-        """A message without device: for all clients; what a link brings does not go on to a link."""
+        """Send a message without a device to all clients, but not from one link to another."""
         linked = source is not None and source.link
         for client in self.peers.clients:
             if client is not source and not (linked and client.link):
@@ -355,7 +360,7 @@ class Router:
     def _del_property(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device:
-            self._refuse(peer, "no device or name", None, "a delProperty without device", now)
+            self._refuse(peer, "no device or name", None, "a delProperty without a device", now)
             return
         if device == RING_CHECK:
             self._ring_check(peer, message, now)
@@ -363,11 +368,11 @@ class Router:
         owner = self.owners.get(device)
         if owner is not peer:
             if owner is None and peer.kind is not Kind.CLIENT:
-                return  # gone already
-            text = f"a delProperty of {for_log(device)}, which is not its device"
+                return  # already gone
+            text = f"a delProperty for {for_log(device)}, which is not its device"
             self._refuse(peer, "not the owner", device, text, now)
             if owner is not None and message.name is None and device in peer.conflicts:
-                self._offers_no_more(peer, owner, device, now)
+                self._offer_ended(peer, owner, device, now)
             return
         self._announce(peer, message, now)
         if message.name is None:
@@ -378,14 +383,14 @@ class Router:
     def _ring_check(self, peer: Peer, message: Routable, now: float) -> None:
         origin = self._rings.arrived(peer, message, now)
         if origin is not None:
-            text = f"{peer.label} leads back to {origin.label}: what is behind the one is not shown to the other"
+            text = f"{peer.label} leads back to {origin.label}: devices behind the former are not shown to the latter"
             logger.warning("%s", text)
             self.tell_clients(text, now)
 
     def _command(self, peer: Peer, message: Routable, now: float) -> None:
         device = message.device
         if not device or not message.name:
-            self._refuse(peer, "no device or name", None, f"a {message.tag} without device or name", now)
+            self._refuse(peer, "no device or name", None, f"a {message.tag} without a device or name", now)
             return
         owner = self.owners.get(device)
         if owner is peer or owner in peer.ring_links:
@@ -399,7 +404,7 @@ class Router:
             self._refuse(peer, "BLOB not enabled", device, text, now, tell=True)
             return
         if peer.kind is not Kind.DRIVER and not peer.interests.wants(device, message.name):
-            self._widen(peer, device, message.name, now)  # who commands a property hears what becomes of it
+            self._widen(peer, device, message.name, now)  # a peer that commands a property hears of the result
         owner.inlet.append(message, now)
         if owner.counts(message):
             owner.note((device, message.name))
@@ -409,10 +414,10 @@ class Router:
     def _ping(self, peer: Peer, message: Routable, now: float) -> None:
         peer.inlet.expedite(wire.ping_reply(message.element().attrs.get("uid", "")), now)
 
-    # -- owners
+    # -- Owners
 
     def _own(self, peer: Peer, device: str, now: float, *, defined: bool) -> bool:
-        """Whether a peer may speak for a device; the first who defines one owns it."""
+        """Return whether a peer may speak for a device. The first that defines the device owns it."""
         owner = self.owners.get(device)
         if owner is peer:
             return True
@@ -422,7 +427,7 @@ class Router:
                 return True
             self._refuse(peer, *refusal, now)
             return False
-        text = f"something of {for_log(device)}, which belongs to {owner.label}"
+        text = f"something about {for_log(device)}, which belongs to {owner.label}"
         self._refuse(peer, "not the owner", device, text, now)
         if defined and self._ownership.contest(peer, device):
             text = f"{peer.label} offers {for_log(device)}, which {owner.label} has already: ignored there"
@@ -430,31 +435,33 @@ class Router:
         return False
 
     def _release(self, peer: Peer, device: str, now: float) -> None:
-        """A device has no owner any more; those that offered it as well are asked for it."""
+        """Take a device from its owner, and ask the other peers that offered it."""
         for other in self._ownership.release(peer, device):
             self.asking.ask(other, device, None, now)
 
     def _lost_by_owner(self, peer: Peer, device: str, now: float) -> None:
-        """A server asks us for a device that we have from it: it has none, and what it said before was overtaken.
+        """Remove a device that a server asks us for although we have it from that server.
 
-        That happens when it had cut the link for this device, so that we are not told of the end by a deletion.
+        The server no longer has the device, so what it said before is out of date. This happens if it had cut the link
+        for the device: then no deletion tells us that the device is gone.
         """
         self._announce(peer, wire.del_property(device), now)
         self._release(peer, device, now)
 
-    def _offers_no_more(self, peer: Peer, owner: Peer, device: str, now: float) -> None:
-        """A link has lost a device that it offered as well: from now on it is told of the one that we have.
+    def _offer_ended(self, peer: Peer, owner: Peer, device: str, now: float) -> None:
+        """Tell a link about the device of an owner, after it has lost the one that it offered itself.
 
-        It need not know that we have it, and then won't ask: our offer was never made when its own came first.
+        The link may not know that we have the device, and then won't ask: if its own offer came first, we never made
+        ours.
         """
         self._ownership.settle(peer, device)
         if peer.kind is not Kind.DRIVER and owner not in peer.ring_links and peer.interests.touches(device):
             self.asking.ask(owner, device, None, now)
 
-    # -- receivers
+    # -- Receivers
 
     def _receivers(self, peer: Peer, message: Routable) -> Iterator[tuple[Peer, Append]]:
-        """Who is told what a peer says about its device, and how."""
+        """Yield the peers that are to get a message about a device of `peer`, and how to queue it for each."""
         device = message.device
         assert device is not None
         for others in (self.peers.clients, self.peers.remotes):
@@ -468,14 +475,14 @@ class Router:
                 yield driver, driver.inlet.append_replaceable
 
     def _announce(self, peer: Peer, message: Routable, now: float) -> None:
-        """A rare message about a device: straight to all who want it."""
+        """Send a message about a device to all who want it, without a route, because such messages are rare."""
         about = (message.device, message.name)
         for other, append in self._receivers(peer, message):
             append(message, now)
             other.note(about)
 
     def _announce_definition(self, peer: Peer, message: Routable, via: Sequence[str], now: float) -> None:
-        """To all who want it; servers are told by which it has come, others are not."""
+        """Send a definition to all who want it. Only servers are told which servers it has passed."""
         about = (message.device, message.name)
         plain = with_via(message, ()) if via else message
         onward: Routable | None = None
@@ -488,15 +495,18 @@ class Router:
                 append(plain, now)
             other.note(about)
 
-    # -- refusals
+    # -- Refusals
 
     def refuse(self, peer: Peer, reason: str, device: str | None, text: str, now: float) -> None:
-        """A message was refused before it came here: count it, log it, and tell the peer if it is a client."""
+        """Count and log a message that was refused before it came here, and tell the peer if it is a client.
+
+        See `Refusals.refuse`.
+        """
         self._refuse(peer, reason, device, text, now, tell=peer.kind is Kind.CLIENT)
 
 
 class _PeerListener(QueueListener):
-    """Listens to the queue of one peer, for the router and for whoever listens to that."""
+    """Listens to the queue of one peer, for the router and its listener."""
 
     def __init__(self, router: Router, peer: Peer) -> None:
         self._router = router

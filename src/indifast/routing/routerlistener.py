@@ -1,4 +1,4 @@
-"""What the router tells the one who runs it."""
+"""Listener for the decisions of the router."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from indifast.routing.queuelistener import Loss
 
 
 class RouterListener:
-    """Told what a router decides beside what it puts into the queues of its peers."""
+    """Receives what a router decides, apart from the messages that it puts into the queues of its peers."""
 
     def on_dirty(self) -> None:
-        """A peer has something to be told after none had: see `Router.take_dirty`."""
+        """Called when a peer has something to be sent after none had. See `Router.take_dirty`."""
 
     def on_held(self) -> None:
-        """Something is held back, a request for definitions or a ring check: see `Router.send_held`."""
+        """Called when a request for definitions or a ring check is held back. See `Router.send_held`."""
 
     def on_pause(self, peer: Peer) -> None:
-        """A peer should not be read for a while: a driver has no room for its commands."""
+        """Called when a peer should not be read for a while, because a driver has no room for its commands."""
 
     def on_resume(self, peer: Peer) -> None:
-        """The peer may be read again."""
+        """Called when the peer may be read again."""
 
     def on_lost(self, peer: Peer, message: Routable, how: Loss) -> None:
-        """A message to a peer that reads too slowly is given up."""
+        """Called when a message to a peer that reads too slowly is dropped or replaced."""
 
     def on_overflow(self, peer: Peer) -> None:
-        """A peer is too far behind to be helped."""
+        """Called when a peer is too far behind to catch up."""

@@ -1,4 +1,4 @@
-"""Where updates of one kind about one property go, remembered until anything changes."""
+"""Routes: where updates of one kind about one property go, remembered until anything changes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SMALL_BACKLOG = 1 << 20  # bytes of messages without BLOBs at which a reader co
 
 
 class Routes:
-    """The routes of all peers (`Peer.routes`), and how much has gone along them.
+    """The routes of all peers (`Peer.routes`), and how many messages took them.
 
-    What goes along a route is counted there, and for those who received it once in a while, instead of with each
+    Each message is counted on its route. The counts of the receivers are only updated once in a while, not with each
     message.
     """
 
@@ -26,7 +26,7 @@ class Routes:
         self._passed: Counter[Property] = Counter()
 
     def renew(self, peer: Peer, message: Routable, receivers: Iterable[tuple[Peer, Append]]) -> Route:
-        """The route of messages like this one goes to these from now on."""
+        """Let messages like this one go to these receivers from now on, and return their route."""
         key: RouteKey = (message.tag, message.device, message.name)
         route = peer.routes.get(key)
         if route is None:
@@ -42,13 +42,13 @@ class Routes:
         return route
 
     def forget(self, peer: Peer) -> None:
-        """A peer's routes are made anew when they are needed."""
+        """Forget the routes of a peer. They are found again when they are needed."""
         for key, route in peer.routes.items():
             self._add_up(key, route)
         peer.routes.clear()
 
     def traffic(self) -> Counter[Property]:
-        """How many updates without BLOB content were passed on, by device and name. Brings `Peer.told` up to date."""
+        """Return how many updates without BLOB content were passed on, by property. Brings `Peer.told` up to date."""
         for peer in self._peers:
             for key, route in peer.routes.items():
                 self._add_up(key, route)
@@ -64,7 +64,7 @@ class Routes:
             route.count = 0
 
     def outrun(self, peer: Peer) -> bool:
-        """All who read this producer's small messages are far behind."""
+        """Return whether all readers of this producer's small messages are far behind."""
         route = peer.last_route
         if route is None or route.version != self._peers.version or not route.readers:
             return False

@@ -1,4 +1,4 @@
-"""How somebody sees all that is put into the queues of peers."""
+"""A tap that shows everything that is put into the queues of peers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from indifast.routing.inlet import Inlet
 from indifast.routing.peer import Peer
 
 TapFunction: TypeAlias = Callable[[str, Peer, Routable], None]
-"""Told "from" or "to", the peer, and each message that it says or is told."""
+"""Called with "from" or "to", the peer, and each message that comes from it or goes to it."""
 
 
 class Tap:
-    """Stands before the queue of a peer and tells of each message before it is put in."""
+    """An inlet in front of the queue of a peer that reports each message before it is queued."""
 
     def __init__(self, peer: Peer, tell: TapFunction) -> None:
         self._peer = peer
@@ -22,16 +22,16 @@ class Tap:
         self._tell = tell
 
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """See `Inlet`."""
+        """Report and queue a message. See `Inlet.append`."""
         self._tell("to", self._peer, message)
         self._queue.append(message, now, begun)
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
-        """See `Inlet`."""
+        """Report and queue a message. See `Inlet.append_replaceable`."""
         self._tell("to", self._peer, message)
         self._queue.append_replaceable(message, now, begun)
 
     def expedite(self, message: Routable, now: float) -> None:
-        """See `Inlet`."""
+        """Report and queue a message. See `Inlet.expedite`."""
         self._tell("to", self._peer, message)
         self._queue.expedite(message, now)
