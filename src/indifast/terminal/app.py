@@ -50,12 +50,9 @@ class TermApp(App[int]):
     Args:
         server: The server to connect to at the start; None to wait until the user chooses one.
         parse: Returns the server for what users type, or raises ValueError with a sentence for them.
-        folder: Where BLOBs are saved, if they are.
+        folder: An existing folder where BLOBs are saved, or None.
         ansi: Whether to use the terminal's own 16 colours.
         light: Whether to start with a light theme.
-
-    Raises:
-        KeyError: If there is no such folder.
     """
 
     CSS_PATH = Path(__file__).with_name("app.tcss")

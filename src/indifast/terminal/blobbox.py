@@ -18,7 +18,7 @@ from indifast.terminal.pane import Lines, Piece, line
 
 
 class Heading(Lines):
-    """The heading of a pane without members."""
+    """The heading alone, without rows of members."""
 
     def heading(self, width: int | None = None) -> list[list[Piece]]:
         """Return the heading with a line that says whether BLOBs are requested."""

@@ -75,7 +75,7 @@ class Property:
         return not self.lost and bool(self.vector.enable) and self.vector.perm != "ro"
 
     def moving(self) -> bool:
-        """Return whether the property changes its looks without an event: a highlight fades, or the Busy clock runs."""
+        """Return whether the appearance changes without an event: a highlight fades, or the Busy clock runs."""
         return bool(self.changed) or (self.busy_since is not None and not self.lost)
 
     def heat(self, member: str, now: float) -> float:
@@ -148,7 +148,7 @@ class Frame:
     size: int
     timestamp: Any
     sizes: list[tuple[int, int]]
-    """Possible (width, height), in case the content is raw pixels."""
+    """Possible (width, height) pairs, if the content is raw pixels."""
 
 
 class Board:
@@ -287,7 +287,7 @@ class Board:
         device, name = event.devicename, event.vectorname
         keys = [(device, name)] if name is not None else list(self._by_device.get(device, ()))
         now = time.monotonic()
-        while self._removed and self._removed[0][0] < now - PARTING:  # which frees its frames
+        while self._removed and self._removed[0][0] < now - PARTING:  # dropping them frees their frames
             self._removed.popleft()
         for key in keys:
             shown = self._take_out(key)

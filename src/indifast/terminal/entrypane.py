@@ -30,7 +30,7 @@ class EntryPane(Pane):
         raise NotImplementedError
 
     def hint(self, member: Any) -> str:
-        """Return a hint at what may be entered."""
+        """Return a hint about what may be entered."""
         return ""
 
     def shown_value(self, member: Any) -> Piece:
@@ -75,7 +75,7 @@ class EntryPane(Pane):
     # -- Editing
 
     def action_edit(self, text: str | None = None) -> None:
-        """Edit the member under the cursor; `text` replaces its value at the start."""
+        """Edit the member under the cursor, starting with `text` if it is given."""
         if self.editor is not None:
             return
         shown, member = self.shown, self.member_to_edit()
@@ -208,7 +208,7 @@ class EntryPane(Pane):
         editor.replace(event.character, start, end)
 
     def on_paste(self, event: events.Paste) -> None:
-        """Enter in the row at the cursor what is pasted onto the pane."""
+        """Start an entry with the pasted text in the row of the cursor."""
         if self.editor is None and event.text.strip():
             event.stop()
             self.action_edit(" ".join(event.text.split()))

@@ -55,7 +55,7 @@ def stepped(member: Any, value: float, by: int) -> float:
     if not math.isfinite(count):  # nan, or so many steps that one more makes no difference
         return value
     near = round(count)
-    if not _whole(count):  # between two steps: go to the nearer end in that direction
+    if not _whole(count):  # between two steps: `by` leads to the adjacent one
         near = math.floor(count) if by > 0 else math.ceil(count)
     value = start + (near + by) * step
     if around is None or around[0] <= value <= around[1]:

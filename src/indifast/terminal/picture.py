@@ -26,7 +26,7 @@ BACKGROUND = 0.2
 
 
 class NoPreview(ValueError):
-    """Raised if there is no picture of a content; the text says why in one sentence."""
+    """Raised if content cannot be shown as a picture; the text says why in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class _Frame:
     blank: int | None = None
     """The stored value that marks pixels without a value."""
     for_the_eye: bool = False
-    """Whether the frame is already stretched by its producer."""
+    """Whether the producer of the frame has already stretched it."""
     size: tuple[int, int] | None = None
     """Width and height of the frame, if `pixels` is smaller."""
 

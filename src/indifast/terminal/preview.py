@@ -18,7 +18,7 @@ from indifast.terminal.graphics import Method
 from indifast.terminal.picture import Picture
 
 _NO_WIDTH = [(ControlType.CURSOR_FORWARD, 0)]
-"""Marks a segment as one that takes no room."""
+"""Marks a segment as one that takes up no room."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ class Session:
         """Save BLOBs to a folder, which requests those of all devices; None saves them no longer.
 
         Raises:
-            KeyError: If there is no such folder.
+            KeyError: If there is no such folder; checked only while there is a client.
         """
         if self.client is not None:
             self.client.BLOBfolder = folder

@@ -109,7 +109,7 @@ def _take(client: IPyClient, expression: Expression, values: dict[str, float]) -
 
 
 def _same(before: float | None, now: float) -> bool:
-    """Return whether an operand is unchanged, which it may also be as nan."""
+    """Return whether an operand is unchanged; nan counts as equal to nan."""
     return before == now or (before is not None and math.isnan(before) and math.isnan(now))
 
 
