@@ -287,7 +287,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     for arguments, said in [
         ((f"localhost:{port}", "-o", tmp_path / "new"), "no INDI server"),
         ((f"localhost:{port}", "-o", tmp_path / "there"), "--force"),
-        (("localhost:0", "-o", tmp_path / "new"), "no port"),
+        (("localhost:0", "-o", tmp_path / "new"), "not a port"),
         (("localhost",), "--output"),
     ]:
         done = command(tmp_path, "record", *arguments)

@@ -208,7 +208,7 @@ def test_saving_suggests_a_free_name_and_replaces_nothing(folder: Path) -> None:
             field = dialog.query_one(Input)
             assert field.value == str(folder / f"{name}_1.xyz")
             for bad, sentence in [
-                (str(folder / f"{name}.xyz"), "exists already: give it another name"),
+                (str(folder / f"{name}.xyz"), "already exists: choose another name"),
                 (str(folder / "none" / "x"), "There is no folder"),
                 (str(folder), "needs a name"),
                 ("", "needs a name"),
@@ -383,7 +383,7 @@ def test_labels_in_the_choice_of_a_member_are_no_markup(folder: Path) -> None:
             os.mkfifo(folder / "pipe")  # opening it would wait for whoever writes into it
             field.value = str(folder / "pipe")
             await pilot.press("enter")
-            await until(pilot, lambda: "is no file" in note(pilot.app.screen))
+            await until(pilot, lambda: "is not a file" in note(pilot.app.screen))
             (folder / "file").write_bytes(b"x")
             field.value = str(folder / "file")
             await pilot.press("enter")

@@ -145,13 +145,13 @@ async def test_blobs_come_only_when_they_are_asked_for() -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Mixed", "Pictures", "IMAGE")
-        await on_screen(app, "BLOBs are not asked for: press b", "nothing received yet")
+        await on_screen(app, "BLOBs are not requested: press b", "nothing received yet")
         assert app.session.client is not None
         mixed.image["I"] = b"unseen"
         await mixed.image.send_setVectorMembers(members=["I"])
         await app.session.client.ping(20)
         await pilot.press("b")
-        await on_screen(app, "BLOBs are asked for, b ends that")
+        await on_screen(app, "BLOBs are requested: b stops them")
         await app.session.client.ping(20)
         member = app.board.properties["Mixed", "IMAGE"].vector.member("I")
         assert member.membervalue is None
@@ -164,7 +164,7 @@ async def test_blobs_come_only_when_they_are_asked_for() -> None:
         await seen()
         await on_screen(app, ".txt", "9 B")
         await pilot.press("b")
-        await on_screen(app, "BLOBs are not asked for: press b")
+        await on_screen(app, "BLOBs are not requested: press b")
 
 
 async def test_a_folder_for_blobs_is_chosen_at_run_time(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ async def test_another_server_is_chosen_at_run_time() -> None:
     async with serving(Box("First")) as one, serving(Box("Second")) as two, terminal(one) as (app, pilot):
         await on_screen(app, "First", "connected")
         await pilot.press("c", "ctrl+u", *"nonsense:port", "enter")
-        await on_screen(app, "is no port")
+        await on_screen(app, "is not a port")
         await pilot.press("ctrl+u", *f"127.0.0.1:{two}", "enter")
         await on_screen(app, "Second", f"127.0.0.1:{two}")
         await off_screen(app, "First")

@@ -206,7 +206,7 @@ def test_large_frames_are_looked_at_through_samples() -> None:
     ("content", "form", "sentence"),
     [
         (b"x", ".xyz", "no preview of .xyz"),
-        (b"x", "", "no preview, as the driver names no format"),
+        (b"x", "", "no preview, as the driver specifies no format"),
         (b"", ".fits", "no preview of a frame without content"),
         (b"x" * 7, ".stream", "7 bytes fit none"),
         (b"x" * 7, ".stream.z", r"\.stream\.z frame cannot be read"),
@@ -227,5 +227,5 @@ def test_no_preview_is_a_sentence(content: bytes, form: str, sentence: str) -> N
 
 
 def test_raw_stream_of_a_camera_without_size() -> None:
-    with pytest.raises(NoPreview, match="does not tell its frame size"):
+    with pytest.raises(NoPreview, match="does not report its frame size"):
         look(b"x" * 7, ".stream")

@@ -166,7 +166,7 @@ def test_an_exposure_is_seen_and_saved(program: Callable[[str], str], tmp_path: 
         term.until(lambda: "q Quit" in term.text and "s Send" not in term.text, "the tree")
         find(term, "CCD_EXPOSURE", "CONNECTION", "CCD_EXPOSURE  rw")
         term.type("0.2\r")
-        term.shows("Enter again sends 0.2 all the same")
+        term.shows("Enter again sends 0.2 anyway")
         term.type("\r")
         term.until(lambda: list(tmp_path.glob("*.fits")), "the file")
         term.type("\x1b")

@@ -37,12 +37,12 @@ def run(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["host:port"], "is no port"),
+        (["host:port"], "is not a port"),
         (["--unix", "/a", "host"], "--unix names the whole server"),
         (["--blobs", "/nowhere"], "/nowhere is not an existing folder"),
         (["--tls-ca", "/nowhere"], "TLS files cannot be used"),
         (["--colours", "12"], "invalid choice"),
-        (["--debug"], "by --log FILE"),
+        (["--debug"], "with --log FILE"),
         ([], "this needs a terminal"),
     ],
 )

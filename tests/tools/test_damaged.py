@@ -82,7 +82,7 @@ def test_no_device_is_not_what_is_said_where_none_could_be_taken() -> None:
     with answering(NONE.encode()) as port:
         done = tool("devices", port, "-t", "0.5")
     assert done.returncode == 3
-    assert "no definition could be taken within" in done.stderr
+    assert "no definition could be used within" in done.stderr
     assert "mag.none: a definition without members that have a name" in done.stderr
 
 

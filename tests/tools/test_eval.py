@@ -86,7 +86,7 @@ def test_waiting_until_it_is_true(server: int) -> None:
 def test_what_is_no_number(server: int) -> None:
     done = tool("eval", server, f'"{CAMERA}.DRIVER_INFO.DRIVER_EXEC" > 1')
     assert done.returncode == Status.TROUBLE
-    assert "holds no number: 'indi_simulator_ccd'" in done.stderr
+    assert "does not hold a number: 'indi_simulator_ccd'" in done.stderr
 
 
 def test_no_server() -> None:

@@ -122,9 +122,9 @@ def test_several_pictures(server: int, tmp_path: Path) -> None:
         ([CAMERA, "5000"], Status.NOTHING, "outside 0.01 to 3600"),
         ([CAMERA, "soon"], Status.TROUBLE, "'soon' is not a number"),
         ([CAMERA], Status.TROUBLE, "SECONDS"),
-        ([CAMERA, "1", "-o", "/no/such/place.fits"], Status.TROUBLE, "/no/such is no folder"),
+        ([CAMERA, "1", "-o", "/no/such/place.fits"], Status.TROUBLE, "/no/such is not a writable folder"),
         ([CAMERA, "1", "-n", "0"], Status.TROUBLE, "'0' is not a number"),
-        ([CAMERA, "1", "--exposure", "CCD1"], Status.NOTHING, "is no NumberVector"),
+        ([CAMERA, "1", "--exposure", "CCD1"], Status.NOTHING, "is not a NumberVector"),
     ],
 )
 def test_mistakes(server: int, tmp_path: Path, words: list[str], status: Status, said: str) -> None:
@@ -151,7 +151,7 @@ def test_a_folder_is_made_once_there_is_a_camera(server: int, tmp_path: Path) ->
     assert tool("expose", server, "-t", "1", "Camera", 0.1, "-o", "night/", cwd=tmp_path).returncode == Status.NOTHING
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("precious")
-    for name, said in (("file/", "file is no folder that can be written to"), ("file/night/", "not a directory")):
+    for name, said in (("file/", "file is not a writable folder"), ("file/night/", "not a directory")):
         done = tool("expose", server, CAMERA, 0.1, "-o", name, cwd=tmp_path)
         assert (done.returncode, done.stderr.count("\n")) == (Status.TROUBLE, 1)
         assert said in done.stderr

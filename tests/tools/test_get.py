@@ -95,7 +95,7 @@ def test_json(server: int) -> None:
         ("CCD Simulater.CONNECTION.CONNECT", f"no device 'CCD Simulater' on this server: did you mean '{CAMERA}'"),
         (f"{CAMERA}.CONECTION.CONNECT", f"no property 'CONECTION' of {CAMERA}: did you mean 'CONNECTION'"),
         (f"{CAMERA}.CONNECTION.CONECT", f"no member 'CONECT' of {CAMERA}.CONNECTION: did you mean 'CONNECT'"),
-        (f"{CAMERA}.CCD1.CCD1", "is a BLOB, and none has come"),
+        (f"{CAMERA}.CCD1.CCD1", "is a BLOB, and none has arrived"),
         (f"{MOUNT}.MOUNT_TYPE.*", "is write-only: -w shows it"),
     ],
 )
@@ -134,11 +134,11 @@ def test_monitoring_saves_blobs(server: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([".."], "'..' is no device.property.member"),
+        ([".."], "'..' is not a device.property.member"),
         (["-t", "x", "a.b.c"], "'x' is not a number"),
         (["--wait", "Fine", "a.b.c"], "'Fine' is no state: Idle, Ok, Busy, Alert"),
-        (["-p", "x"], "'x' is no port"),
-        (["-h", "a b"], "is no server"),
+        (["-p", "x"], "'x' is not a port"),
+        (["-h", "a b"], "is not a server"),
         (["--frobnicate"], "--frobnicate"),
         (["-d", "3"], "-d"),
     ],

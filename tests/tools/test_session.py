@@ -87,18 +87,18 @@ def test_a_socket_that_is_not_for_us() -> None:
 
 def test_a_server_of_another_kind() -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>no</html>", close=True) as port:
-        assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is no INDI server"
+        assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is not an INDI server"
     with answering(b"220 mail ESMTP\r\n") as port:
-        assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is no INDI server"
+        assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is not an INDI server"
 
 
 def test_a_server_that_says_nothing() -> None:
     with answering(None) as port:
         error = failing(Address("localhost", port))
-        assert "says nothing" in str(error)
+        assert "sends nothing" in str(error)
         assert error.status == Status.TIMEOUT
     with answering(None, close=True) as port:
-        assert "does it want TLS (--tls)?" in str(failing(Address("localhost", port)))
+        assert "does it require TLS (--tls)?" in str(failing(Address("localhost", port)))
 
 
 def test_a_server_that_goes() -> None:
@@ -124,7 +124,7 @@ def test_unknown_names_have_near_ones() -> None:
         assert str(error) == "no property 'rates' of Mount: did you mean 'RATE'?"
         assert error.status == Status.NOTHING
         error = failing(Address("localhost", port), device)
-        assert str(error) == "no device 'Telescope' on this server: there is 'Mount'"
+        assert str(error) == "no device 'Telescope' on this server: known: 'Mount'"
 
 
 def test_a_command_that_cannot_be_taken() -> None:
@@ -157,7 +157,8 @@ def test_tls(tmp_path: Path) -> None:
         assert "--tls" in str(failing(Address("localhost", port)))
     with answering(b"no TLS here\r\n") as port:
         assert (
-            str(failing(Address("localhost", port, **trusting))) == f"localhost:{port} speaks no TLS; try without --tls"
+            str(failing(Address("localhost", port, **trusting)))
+            == f"localhost:{port} does not speak TLS; try without --tls"
         )
     context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(context)

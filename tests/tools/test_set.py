@@ -361,7 +361,7 @@ def test_what_is_named_is_sent_and_no_more_but_with_all(server: int) -> None:
         assert done.returncode in (Status.TIMEOUT, Status.ALERT)
         sent, error = done.stderr.splitlines()
         assert sent == f"{COORDINATES}.RA <- 5"
-        assert error.endswith("; DEC of it was not sent: give it, too, or use --all")
+        assert error.endswith("; DEC was not sent: give it as well, or use --all")
     done = tool("set", server, "--wait", "Ok", "-v", f"{COORDINATES}.RA;DEC=5;89")
     assert (done.returncode, done.stderr) == (0, f"{COORDINATES}.RA <- 5\n{COORDINATES}.DEC <- 89\n")
     until(lambda: near(server, f"{COORDINATES}.RA", 5) and near(server, f"{COORDINATES}.DEC", 89))

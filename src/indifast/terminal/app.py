@@ -1,4 +1,4 @@
-"""The terminal client's app."""
+"""Textual app of the terminal client."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from indifast.terminal.session import Server, Session
 from indifast.terminal.tree import Place, PropertyTree
 
 INTERVAL = 1 / 15
-"""Seconds between two refreshes at least."""
+"""Minimum seconds between two refreshes."""
 
 SLOWEST = 0.5
-"""Seconds between two refreshes on a slow machine."""
+"""Seconds between two refreshes on the slowest machines."""
 
 ANIMATION = 0.25
 """Seconds between two steps of fading highlights and of the clocks of Busy properties."""
@@ -47,9 +47,12 @@ THEMES = {"textual": ("textual-dark", "textual-light"), "ansi": ("ansi-dark", "a
 class TermApp(App[int]):
     """Shows a server's devices.
 
-    `server` is connected to at the start; None: when people say so. `parse` makes a server of what they type
-    (ValueError: a sentence for them). `folder` is where BLOBs are saved; KeyError if there is no such folder. `ansi`
-    takes the terminal's own 16 colours, `light` begins with a light theme.
+    Args:
+        server: The server to connect to at the start; None to wait until the user chooses one.
+        parse: Returns the server for what users type, or raises ValueError with a sentence for them.
+        folder: An existing folder where BLOBs are saved, or None.
+        ansi: Whether to use the terminal's own 16 colours.
+        light: Whether to start with a light theme.
     """
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
@@ -69,7 +72,7 @@ class TermApp(App[int]):
     ]
 
     class Refresh(Message):
-        """Something is to be shown. There is never more than one of these under way."""
+        """A request to show what changed. There is never more than one of these on its way."""
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class TermApp(App[int]):
         self.too_small = Static("", id="too_small", markup=False)
 
     def compose(self) -> ComposeResult:
-        """Tree and panes side by side, messages below."""
+        """Yield tree and panes, side by side, with messages below."""
         yield self.status_bar
         with Horizontal(id="main"):
             with Vertical(id="left"):
@@ -118,7 +121,7 @@ class TermApp(App[int]):
         yield self.too_small
 
     def on_mount(self) -> None:
-        """Connect."""
+        """Show errors of the program as messages, and connect to the first server."""
         self._handler = BoardHandler(self.board, asyncio.get_running_loop())
         logging.getLogger("indifast").addHandler(self._handler)
         self.search_field.display = self.filter_field.display = False
@@ -128,7 +131,7 @@ class TermApp(App[int]):
             self.connect_to(self.first_server)
 
     async def on_unmount(self) -> None:
-        """End the connection."""
+        """Cancel the refresh, and end the connection."""
         if self._timer is not None:
             self._timer.cancel()
         await self.session.disconnect()
@@ -136,7 +139,7 @@ class TermApp(App[int]):
             logging.getLogger("indifast").removeHandler(self._handler)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Fit the first line; say so when there is too little room."""
+        """Fit the first line to the width; show a note if the terminal is too small."""
         width, height = event.size
         self._columns = width
         small = width < LEAST[0] or height < LEAST[1]
@@ -144,11 +147,11 @@ class TermApp(App[int]):
         if small:
             self.too_small.update(
                 f"This terminal has {width} columns and {height} lines; indifast term needs {LEAST[0]} and {LEAST[1]}. "
-                "It goes on as soon as there is room; q quits."
+                "It continues as soon as there is room; q quits."
             )
         self._show_status()
 
-    # -- the session
+    # -- The session
 
     @work(group="session")
     async def connect_to(self, server: Server) -> None:
@@ -181,7 +184,7 @@ class TermApp(App[int]):
 
     @work(group="commands")
     async def switch_blobs(self, place: Place) -> None:
-        """Ask for BLOBs, or for no more."""
+        """Request BLOBs, or stop requesting them."""
         vector = place.vector
         if vector is not None:
             shown = self.board.properties.get((place.device, vector))
@@ -197,12 +200,12 @@ class TermApp(App[int]):
             self.notify(str(error), severity="error", markup=False)
             return
         what = visible(place.device if vector is None else f"{place.device} {vector}")
-        self.notify(f"BLOBs of {what}: {'no more' if wanted else 'asked for'}", markup=False, timeout=2)
+        self.notify(f"BLOBs of {what}: {'no longer requested' if wanted else 'requested'}", markup=False, timeout=2)
 
-    # -- refreshing
+    # -- Refreshing
 
     def _wake(self) -> None:
-        """The board has news: refresh, but not before its time."""
+        """Refresh because the board has changed, but not before the interval is over."""
         self._refresh_in(self._last_refresh + self._interval - time.monotonic())
 
     def _refresh_in(self, seconds: float) -> None:
@@ -244,7 +247,7 @@ class TermApp(App[int]):
         if changes.link or changes.structure or changes.messages:
             self._show_status()
         moving = self.panes.animate_panes(now, changes.keys)
-        # On a slow machine the time between is longer: others want to be heard, too.
+        # On a slow machine the interval is longer, to leave time for everything else.
         self._interval = min(max(INTERVAL, 3 * (time.monotonic() - now)), SLOWEST)
         if moving:
             self._refresh_in(max(ANIMATION, self._interval))
@@ -262,25 +265,25 @@ class TermApp(App[int]):
             sign, state = "◐", "connecting"
         text = "no server: c connects"
         if session.server is not None:
-            # A long name gives way to the state.
+            # A long name is shortened in favour of the state.
             server = shortened(visible(str(session.server)), self._columns - len(f"{sign}   {state}"))
             text = f"{sign} {server}  {state}"
         if session.folder is not None:
             text += f"  BLOBs to {session.folder}"
         self.status_bar.update(visible(text))
 
-    # -- what people do
+    # -- User input
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Place]) -> None:
-        """Show what the cursor is on."""
+        """Show the place under the cursor."""
         self.panes.show(event.node.data)
 
     def on_descendant_focus(self) -> None:
-        """Another number may be under the cursor."""
+        """Show the history of the number under the cursor, which may be another one."""
         self.history.follow(self.panes.number_at_cursor())
 
     def on_pane_moved(self) -> None:
-        """Another number is under the cursor."""
+        """Show the history of the number that is now under the cursor."""
         self.history.follow(self.panes.number_at_cursor())
 
     def on_pane_command(self, event: Pane.Command) -> None:
@@ -292,15 +295,15 @@ class TermApp(App[int]):
         self.send_command(event.shown, {event.member: (event.path, 0, "")})
 
     def on_pane_leave(self) -> None:
-        """Back from the panes."""
+        """Go back from the panes to the tree."""
         self.property_tree.focus()
 
     def on_property_tree_inwards(self) -> None:
-        """To the properties on the right."""
+        """Go to the properties on the right."""
         self.panes.focus_first()
 
     def action_leave(self) -> None:
-        """End a search or a filter; else to the tree."""
+        """End a filter, or end a search and go to the tree."""
         if self.focused is self.filter_field:
             self.filter_field.value = ""
             self.filter_field.display = False
@@ -312,17 +315,17 @@ class TermApp(App[int]):
         self.property_tree.focus()
 
     def action_search(self) -> None:
-        """Ask for words to search for in the tree."""
+        """Open the field for words to search for in the tree."""
         self.search_field.display = True
         self.search_field.focus()
 
     def action_filter(self) -> None:
-        """Ask for words that messages must have."""
+        """Open the field for words that messages must contain."""
         self.filter_field.display = True
         self.filter_field.focus()
 
     def action_messages(self) -> None:
-        """Messages large or small."""
+        """Enlarge or shrink the messages."""
         self.screen.toggle_class("-messages")
         if self.screen.has_class("-messages"):
             self.message_log.focus()
@@ -337,7 +340,7 @@ class TermApp(App[int]):
             self.message_log.filter(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go to what was found."""
+        """Go to the first match of a search, or to the filtered messages."""
         if event.input is self.search_field:
             self.property_tree.go_to_first()
             self.property_tree.focus()
@@ -345,13 +348,13 @@ class TermApp(App[int]):
             self.message_log.focus()
 
     def action_blobs(self) -> None:
-        """Ask for the BLOBs of what is chosen, or for no more."""
+        """Request the BLOBs of what is chosen, or stop requesting them."""
         place = self.panes.blob_place()
         if place is not None:
             self.switch_blobs(place)
 
     def action_forget(self) -> None:
-        """Forget what did not come back."""
+        """Forget what did not come back after the link was lost."""
         if self.board.linked or not self.session.running:
             self.board.forget_lost()
 
@@ -360,7 +363,7 @@ class TermApp(App[int]):
         self.push_screen(HelpScreen())
 
     def action_connect(self) -> None:
-        """Choose a server, or a folder."""
+        """Let the user choose a server or a folder."""
         self.push_screen(ConnectScreen(self.session, self.parse_server), self._chosen)
 
     def _chosen(self, server: str | None) -> None:
@@ -371,6 +374,6 @@ class TermApp(App[int]):
             self.disconnect_now()
 
     def action_dark(self) -> None:
-        """Change between dark and light."""
+        """Switch between dark and light."""
         pair = THEMES["ansi" if self.theme.startswith("ansi") else "textual"]
         self.theme = pair[0] if self.theme == pair[1] else pair[1]

@@ -1,4 +1,4 @@
-"""A BLOB vector: the heading that all panes have, above what shows the BLOBs."""
+"""Pane for vectors of BLOBs: the heading that all panes have, above the BLOBs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from indifast.terminal.pane import Lines, Piece, line
 
 
 class Heading(Lines):
-    """The heading alone."""
+    """The heading alone, without rows of members."""
 
     def heading(self, width: int | None = None) -> list[list[Piece]]:
-        """With a line that says whether BLOBs come at all."""
+        """Return the heading with a line that says whether BLOBs are requested."""
         lines = super().heading(width)
         if self.shown.vector.perm != "wo":
             note = fitted(visible(self.board.blob_note(self.shown.key)), width or self.size.width)
@@ -29,11 +29,11 @@ class Heading(Lines):
         return lines
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as there are."""
+        """Return the number of lines."""
         return len(self.heading(width))
 
     def render_line(self, y: int) -> Strip:
-        """A line of the heading."""
+        """Draw a line of the heading."""
         heading = self.head()
         return line(heading[y] if y < len(heading) else [], self.size.width, self.part("base"))
 
@@ -62,12 +62,12 @@ class BlobBox(Vertical):
         self.blobs.on_send = self._send
 
     def compose(self) -> list[Widget]:
-        """Heading and content."""
+        """Return heading and content."""
         return [self.heading, self.blobs]
 
     @dataclass
     class SendFile(Message):
-        """A file is to be sent as a BLOB."""
+        """A request to send a file as a BLOB."""
 
         shown: Property
         path: Path
@@ -77,7 +77,7 @@ class BlobBox(Vertical):
         self.post_message(self.SendFile(self.shown, path, member))
 
     def on_mount(self) -> None:
-        """Say what the vector is like now, and what came last."""
+        """Show the property as it is now, and the last BLOBs."""
         self.follow()
         for member, frame in self.shown.frames.items():
             self._show(member, frame)
@@ -89,7 +89,7 @@ class BlobBox(Vertical):
             self.blobs.shown(self.shown.vector.perm, self.shown.state)
 
     def received(self, member: str, frame: Frame, nbytes: int, count: int) -> None:
-        """BLOBs came, of which the newest is shown."""
+        """Show the newest BLOB of a member, after `count` BLOBs with `nbytes` bytes in all have arrived."""
         self.blobs.arrived(member, nbytes, count)
         self._show(member, frame)
 

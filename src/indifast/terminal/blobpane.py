@@ -1,10 +1,10 @@
-"""What a BLOB property shows: what came, how fast, a picture of it; saving it, and sending a file.
+"""Content of a BLOB property: what arrived, how fast, and a picture of it; saving BLOBs and sending files.
 
 The contract between this module and the rest of the terminal: `BlobBox` puts a `BlobPane` below the heading of a BLOB
-vector and calls `shown` when state or permission change, `arrived` with what came since the last refresh, and
-`received` with the newest BLOB of a member, at most some twenty times a second. The pane calls `on_send(path, member)`
-when a file is to be sent; whether that worked is told in the heading. Whether BLOBs are asked for, and by which key, is
-told there, too. Text from the network goes through `celltext.visible` and is never read as markup.
+vector. It calls `shown` when state or permission change, `arrived` with the amount of data since the last refresh, and
+`received` with the newest BLOB of a member, at most about twenty times a second. The pane calls `on_send(path, member)`
+to send a file. The heading shows whether that worked, whether BLOBs are requested, and which key requests them. Text
+from the network goes through `celltext.visible` and is never parsed as markup.
 """
 
 from __future__ import annotations
@@ -49,11 +49,15 @@ class _Received:
 class BlobPane(Widget):
     """The members of a BLOB property.
 
-    `device` and `vector` are names, `members` pairs of name and label. `on_send` is called with a path and a member
-    name when the user wants to send a file; an OSError or ValueError that it raises is shown. `folder` is where files
-    are saved unless the user says otherwise, `clock` gives monotonic seconds.
-
     Pictures are made in a thread, one at a time, always of the newest frame.
+
+    Args:
+        device: The name of the device.
+        vector: The name of the vector.
+        members: Pairs of name and label.
+        on_send: Called with a path and a member name to send a file; an OSError or ValueError that it raises is shown.
+        folder: Where files are saved unless the user chooses another folder; by default, the current one.
+        clock: Returns monotonic seconds.
     """
 
     DEFAULT_CSS = """
@@ -94,16 +98,16 @@ class BlobPane(Widget):
         self._kinds: dict[str, str] = {}
         self._looked_at = ""
         self._fresh = asyncio.Event()
-        self._told: Text | None = None
+        self._shown_facts: Text | None = None
         self._rates_timer: Timer | None = None  # runs while there is a rate
-        self._said = Static(classes="facts", markup=False)
+        self._facts_line = Static(classes="facts", markup=False)
         self._preview = Preview(NOTHING_YET)
         self._save_button = Button("Save… (s)", id="save", disabled=True, compact=True)
         self._send_button = Button("Send… (o)", id="send", compact=True)
         self._note = Static(classes="note", markup=False)
 
     def compose(self) -> ComposeResult:
-        yield self._said
+        yield self._facts_line
         yield self._preview
         with Horizontal(classes="buttons"):
             yield self._save_button
@@ -119,10 +123,10 @@ class BlobPane(Widget):
     def on_resize(self) -> None:
         self._fresh.set()
 
-    # What the application tells
+    # -- Called by the application
 
     def arrived(self, member: str, nbytes: int, count: int = 1) -> None:
-        """So many frames of a member came, of so many bytes together."""
+        """Count `count` new frames of a member, with `nbytes` bytes in all."""
         if member in self._meters:
             self._meters[member].add(count, nbytes, self._clock())
             if self._rates_timer is not None:
@@ -137,7 +141,16 @@ class BlobPane(Widget):
         timestamp: datetime,
         sizes: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """The newest content of a member. `sizes`: what `indifast.client.frame_sizes` gives for the device, now."""
+        """Take the newest content of a member.
+
+        Args:
+            member: The name of the member.
+            data: The content.
+            format: The format of the BLOB.
+            size: The size of the BLOB as the driver announced it, in bytes.
+            timestamp: The time of the BLOB, in UTC.
+            sizes: What `indifast.client.frame_sizes` returns for the device at this time.
+        """
         if member not in self._meters:
             return
         self._newest[member] = _Received(data, format, size, timestamp, sizes)
@@ -147,27 +160,27 @@ class BlobPane(Widget):
             self._fresh.set()
 
     def shown(self, perm: str, state: str) -> None:
-        """The property's permission and state."""
+        """Take over the permission and state of the property."""
         self._perm, self._state = perm, state
         self._send_button.display = perm != "ro"
         self._save_button.display = perm != "wo"
         if not self._newest:
-            self._preview.say("files can be sent here, nothing is received" if perm == "wo" else NOTHING_YET)
+            self._preview.say("files can be sent here; nothing is received" if perm == "wo" else NOTHING_YET)
 
-    # What is shown
+    # -- Display
 
     def _tell(self) -> None:
-        """Say what came and how fast."""
+        """Show what has arrived, and how fast."""
         self._save_button.disabled = not self._newest
         if self._rates_timer is not None and not self._flowing():
             self._rates_timer.pause()
         text = self._facts()
-        if text != self._told:
-            self._told = text
-            self._said.update(text)
+        if text != self._shown_facts:
+            self._shown_facts = text
+            self._facts_line.update(text)
 
     def _flowing(self) -> bool:
-        """Whether there is a rate, which falls when nothing more comes."""
+        """Return whether there is a rate, which falls when nothing more arrives."""
         now = self._clock()
         return any(meter.rates(now)[0] for meter in self._meters.values())
 
@@ -195,11 +208,11 @@ class BlobPane(Widget):
         return lines
 
     def note(self, sentence: str) -> None:
-        """Say something beside the buttons."""
+        """Show a sentence beside the buttons."""
         self._note.update(sentence)
 
     async def _decode(self) -> None:
-        """Show the newest frame, again and again."""
+        """Show the newest frame, whenever there is one."""
         preview = self._preview
         while True:
             await self._fresh.wait()
@@ -220,11 +233,11 @@ class BlobPane(Widget):
                 preview.show(drawn)
             self._tell()
 
-    # What the user does
+    # -- User input
 
     @on(Button.Pressed, "#save")
     def action_save(self) -> None:
-        """Save the BLOB that is looked at."""
+        """Save the newest BLOB of the member that is shown."""
         received = self._newest.get(self._looked_at)
         if received is None:
             self.note("There is nothing to save yet.")
@@ -256,7 +269,7 @@ class BlobPane(Widget):
             self.note(f"{visible(path.name)} was not sent: {error}.")
 
     def action_next_member(self) -> None:
-        """Look at another member."""
+        """Show the next member that has a BLOB."""
         names = [name for name, _ in self.members if name in self._newest]
         if names:
             index = names.index(self._looked_at) + 1 if self._looked_at in names else 0
@@ -273,7 +286,7 @@ def _made(preview: Preview, received: _Received, columns: int, rows: int) -> Dra
 
 
 def _bytes(count: int) -> str:
-    """12.6 MB"""
+    """Return a number of bytes for people, such as "12.6 MB"."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"

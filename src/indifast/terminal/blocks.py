@@ -1,7 +1,8 @@
-"""Pictures out of characters, for every terminal.
+"""Pictures made of characters, for every terminal.
 
-With 256 colours or more a cell shows two pixels, one above the other: a half block in the colour of the upper one on
-the colour of the lower one. With fewer, or none, a cell is one pixel: a shade of grey out of dots.
+With 256 colours or more, a cell shows two pixels, one above the other: a half block in the colour of the upper pixel
+on a background in the colour of the lower one. With fewer colours, or none, a cell is one pixel: a shade of grey made
+of dots.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from textual.strip import Strip
 
 UPPER_HALF = "▀"
 DOTS = " ░▒▓"
-"""A quarter more of the foreground each."""
+"""Each shows a quarter more of the foreground than the one before."""
 
 _STANDARD_GREYS = (0, 85, 170, 255)
-"""What black, bright black, white and bright white are taken for: given in these values, each becomes just that."""
+"""Assumed values of black, bright black, white and bright white: given one of these, rich picks that very colour."""
 
 
 def rendered(pixels: NDArray[np.uint8], color_system: str | None) -> list[Strip]:
-    """Lines for the pixels, (rows, columns) in grey or (rows, columns, 3), on a terminal of that rich colour system.
+    """Return lines that show the pixels, on a terminal with rich's colour system of that name.
 
-    A line takes two rows of pixels. An odd row at the end stands on black.
+    A line takes two rows of pixels; an odd row at the end is completed with black.
+
+    Args:
+        pixels: (rows, columns) in grey, or (rows, columns, 3) in colour.
+        color_system: As in `rich.console.Console.color_system`; None for no colours.
     """
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
@@ -44,7 +49,7 @@ def _half_blocks(pixels: NDArray[np.uint8]) -> list[Strip]:
 
 
 def _coded(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Five bits of each colour as one number: few enough that neighbours are often equal, and styles can be kept."""
+    """Pack five bits per colour into one number: neighbours are then often equal, and styles can be cached."""
     wide = pixels.astype(np.int64) >> 3
     if wide.ndim == 2:
         return wide << 10 | wide << 5 | wide
@@ -63,7 +68,7 @@ def _shades(pixels: NDArray[np.uint8]) -> list[Strip]:
 
 
 def _line(cells: NDArray[Any], segment: Any) -> Strip:
-    """One segment for each run of equal cells."""
+    """Return a line with one segment for each run of equal cells."""
     ends = [*(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(cells)]
     values = cells[[end - 1 for end in ends]].tolist()
     starts = [0, *ends[:-1]]

@@ -1,7 +1,7 @@
-"""What the terminal shows of a server: kept while the connection is lost, refreshed when it is back.
+"""State shown by the terminal client: kept while the connection is lost, refreshed when it is back.
 
-Nothing here knows Textual. Events come in at any rate and only leave marks; `take` hands out what changed since it was
-last called, which the app does at most some times a second.
+This module does not depend on Textual. Events arrive at any rate and only leave marks; `take` returns what changed
+since its last call, and the app calls it only a few times a second.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from indifast.client import frame_sizes
 from indifast.terminal.messages import MessageStore
 
 Key: TypeAlias = tuple[str, str]
-"""Names of a device and of a vector of it."""
+"""Names of a device and of one of its vectors."""
 
 HISTORY = 240
-"""Values that are remembered of a number."""
+"""Number of values that are kept for each number."""
 
 HISTORIES = 4_000
-"""Numbers whose values are remembered; beyond, those go that have not changed for longest."""
+"""Numbers whose values are kept; beyond that, those that have not changed for longest are dropped."""
 
 PARTING = 3.0
-"""Seconds before a loss of the link in which a deletion counts as part of it."""
+"""Seconds before the loss of the link within which a deletion counts as part of the loss."""
 
 FADE = 1.6
 """Seconds for which a changed value is highlighted."""
@@ -34,24 +34,27 @@ FADE = 1.6
 
 @dataclass(eq=False)
 class Property:
-    """A vector on the screen. `vector` is the client's live one; after a loss of the link it shows the last state."""
+    """A vector on the screen.
+
+    `vector` is the client's live object; after the loss of the link, it holds the last state.
+    """
 
     key: Key
     vector: Any
     lost: bool = False
-    """The link was lost since this was last defined: the values are old."""
+    """Whether the link was lost since the last definition, so that the values are old."""
     busy_since: float | None = None
-    """Seconds of `time.monotonic()` at which it became Busy."""
+    """Time (`time.monotonic()`) at which the vector became Busy."""
     problem: str = ""
     """Why the last entry was not sent."""
     overdue: str = ""
-    """That the last command was not answered in time."""
+    """A text that says that the last command was not answered in time, or empty."""
     edits: dict[str, str] = field(default_factory=dict)
-    """Values by member name, entered and not sent yet."""
+    """Values that were entered but not sent yet, by member name."""
     changed: dict[str, float] = field(default_factory=dict)
-    """Seconds of `time.monotonic()` at which members changed, while that is highlighted."""
+    """Times (`time.monotonic()`) of changes that are still highlighted, by member name."""
     seen: dict[str, Any] = field(default_factory=dict)
-    """Values as they were last looked at, by member name."""
+    """Values at the last call of `look`, by member name."""
     frames: dict[str, Frame] = field(default_factory=dict)
     """The last BLOB of each member."""
 
@@ -63,7 +66,7 @@ class Property:
 
     @property
     def group(self) -> str:
-        """The group, which may be an empty text."""
+        """The group, which may be empty."""
         return self.vector.group or ""
 
     @property
@@ -72,21 +75,21 @@ class Property:
         return not self.lost and bool(self.vector.enable) and self.vector.perm != "ro"
 
     def moving(self) -> bool:
-        """Whether it looks different a moment later without any event: a highlight fades, the clock of Busy runs."""
+        """Return whether the appearance changes without an event: a highlight fades, or the Busy clock runs."""
         return bool(self.changed) or (self.busy_since is not None and not self.lost)
 
     def heat(self, member: str, now: float) -> float:
-        """How fresh the last change of a member is: from 1, just now, down to 0."""
+        """Return how fresh the last change of a member is, from 1 (just now) down to 0."""
         at = self.changed.get(member)
         return 0.0 if at is None else max(0.0, 1.0 - (now - at) / FADE)
 
     def fade(self, now: float) -> None:
-        """Forget changes that are highlighted no more."""
+        """Forget changes that are no longer highlighted."""
         for member in [member for member, at in self.changed.items() if now - at >= FADE]:
             del self.changed[member]
 
     def look(self, now: float) -> list[str]:
-        """Take in what the vector says; gives the names of the members whose values changed."""
+        """Read the vector, and return the names of the members whose values changed."""
         vector = self.vector
         if vector.state != "Busy":
             self.busy_since = None
@@ -96,41 +99,41 @@ class Property:
             return []
         seen = self.seen
         fresh = not seen
-        news = []
+        updated = []
         for name, member in vector.members().items():
             value = member.membervalue
             if seen.get(name) != value:
-                news.append(name)
+                updated.append(name)
                 seen[name] = value
         if len(seen) > len(vector.members()):
             for name in [name for name in seen if name not in vector.members()]:
                 del seen[name]
                 self.edits.pop(name, None)
         if not fresh:
-            for name in news:
+            for name in updated:
                 self.changed[name] = now
-        return news
+        return updated
 
 
 @dataclass
 class Changes:
-    """What happened since the last look."""
+    """What happened since the last call of `take`."""
 
     keys: set[Key] = field(default_factory=set)
-    """Vectors of which something came."""
+    """Vectors for which something arrived."""
     touched: set[Key] = field(default_factory=set)
-    """Vectors to be shown anew although nothing came of them; `take` adds them to `keys`."""
+    """Vectors to refresh although nothing arrived for them; `take` adds them to `keys`."""
     structure: bool = False
-    """Vectors came or went, or have another group or label."""
+    """Whether vectors came or went, or changed group or label."""
     messages: bool = False
     link: bool = False
-    """The connection was made or lost."""
+    """Whether the connection was made or lost."""
     another: bool = False
-    """Another server is shown from now on."""
+    """Whether another server is shown from now on."""
     frames: dict[tuple[str, str, str], Frame] = field(default_factory=dict)
-    """The newest BLOB of each member (device, vector, member)."""
+    """The newest BLOB of each member, by (device, vector, member)."""
     arrived: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
-    """Bytes and number of all BLOBs of each member."""
+    """Total bytes and number of the BLOBs of each member, by (device, vector, member)."""
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.touched or self.structure or self.messages or self.link)
@@ -138,29 +141,29 @@ class Changes:
 
 @dataclass
 class Frame:
-    """A BLOB that came."""
+    """A BLOB that was received."""
 
     data: Any
     format: str
     size: int
     timestamp: Any
     sizes: list[tuple[int, int]]
-    """Width and height that it may have, if it is raw pixels."""
+    """Possible (width, height) pairs, if the content is raw pixels."""
 
 
 class Board:
-    """Everything on the screen, by device and vector. `wake` is called when, after a `take`, the first change comes."""
+    """Everything on the screen, by device and vector. `wake` is called at the first change after a `take`."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.properties: dict[Key, Property] = {}
-        self._by_device: dict[str, dict[Key, Property]] = {}  # the same, so that a device need not be searched for
+        self._by_device: dict[str, dict[Key, Property]] = {}  # the same, to find those of a device quickly
         self.messages = MessageStore()
         self.linked = False
         """Whether the server is connected."""
         self._trying = False
         self.history: OrderedDict[tuple[str, str, str], deque[float]] = OrderedDict()
         self.blob_note: Callable[[Key], str] = lambda key: ""
-        """Says whether BLOBs of a property are asked for; whoever asks for them sets it."""
+        """Returns a text that says whether BLOBs of a property are requested; set by the session that requests them."""
         self._wake = wake
         self._changes = Changes()
         self._removed: deque[tuple[float, Property]] = deque(maxlen=10_000)
@@ -170,11 +173,11 @@ class Board:
 
     @property
     def devices(self) -> int:
-        """How many devices there are."""
+        """Number of devices."""
         return len(self._by_device)
 
     def clear(self) -> None:
-        """Forget the devices: another server will be shown. Messages stay."""
+        """Forget the devices, as another server will be shown; messages stay."""
         self.properties.clear()
         self._by_device.clear()
         self.history.clear()
@@ -183,7 +186,7 @@ class Board:
         self._wake()
 
     def forget_lost(self) -> None:
-        """Forget what did not come back after the link was lost."""
+        """Forget the properties that did not come back after the link was lost."""
         for key in [key for key, shown in self.properties.items() if shown.lost]:
             self._take_out(key)
         idle = not self._changes
@@ -191,11 +194,11 @@ class Board:
         if idle:
             self._wake()
 
-    # -- in
+    # -- Input
 
     @property
     def trying(self) -> bool:
-        """Whether a connection is wanted, so that one that is lost is tried again."""
+        """Whether a connection is wanted, so that a lost one is retried."""
         return self._trying
 
     @trying.setter
@@ -208,11 +211,11 @@ class Board:
                 self._wake()
 
     def _touch_lost(self) -> None:
-        """What was lost says why, and that depends on the link as it is now."""
+        """Refresh lost properties, whose headings describe the link as it is now."""
         self._changes.touched.update(key for key, shown in self.properties.items() if shown.lost)
 
     def receive(self, event: Any) -> None:
-        """Note an event of the client. Costs next to nothing: there may be tens of thousands a second."""
+        """Record an event of the client. This must be cheap, as there may be tens of thousands a second."""
         changes = self._changes
         idle = not changes
         kind = event.eventtype
@@ -284,7 +287,7 @@ class Board:
         device, name = event.devicename, event.vectorname
         keys = [(device, name)] if name is not None else list(self._by_device.get(device, ()))
         now = time.monotonic()
-        while self._removed and self._removed[0][0] < now - PARTING:  # with the frames that it had
+        while self._removed and self._removed[0][0] < now - PARTING:  # dropping them frees their frames
             self._removed.popleft()
         for key in keys:
             shown = self._take_out(key)
@@ -295,7 +298,10 @@ class Board:
             self._log(device, name or "", event.timestamp, event.message)
 
     def _lose(self) -> None:
-        """The link is lost, so what is shown is old. A server that ends in order deletes its devices before it goes."""
+        """Mark all properties as lost.
+
+        A server that shuts down properly deletes its devices first, so recently deleted properties are restored.
+        """
         since = time.monotonic() - PARTING
         while self._removed:
             when, shown = self._removed.popleft()
@@ -323,7 +329,7 @@ class Board:
         self._changes.messages = True
 
     def note(self, text: str, level: str = "Alert") -> None:
-        """Add a message of the program's own; by default an error."""
+        """Add a message from the program itself, an error by default."""
         from datetime import UTC, datetime
 
         idle = not self._changes
@@ -332,16 +338,16 @@ class Board:
             self._wake()
 
     def touch(self, key: Key) -> None:
-        """A property is to be shown anew, for a reason the client knows nothing of."""
+        """Refresh a property for a reason unknown to the client."""
         idle = not self._changes
         self._changes.touched.add(key)
         if idle:
             self._wake()
 
-    # -- out
+    # -- Output
 
     def take(self, now: float | None = None) -> Changes:
-        """What changed since the last time, after looking at the values of all that did."""
+        """Return what changed since the last call, after reading the values of all vectors that changed."""
         changes, self._changes = self._changes, Changes()
         now = time.monotonic() if now is None else now
         for key in changes.keys:
@@ -352,9 +358,9 @@ class Board:
             shown = self.properties.get(key)
             if shown is None:
                 continue
-            news = shown.look(now)
-            if news and shown.vector.vectortype == "NumberVector":
-                for name in news:
+            updated = shown.look(now)
+            if updated and shown.vector.vectortype == "NumberVector":
+                for name in updated:
                     self._remember((*key, name), shown.vector.getfloatvalue(name))
         return changes
 
@@ -372,6 +378,6 @@ class Board:
         values.append(value)
 
     def of(self, device: str | None = None, group: str | None = None) -> list[Property]:
-        """The properties of a device, or of one group of it, in the order of their definition."""
+        """Return the properties of a device, or of one of its groups, in order of definition."""
         shown_ones = self.properties if device is None else self._by_device.get(device, {})
         return [shown for shown in shown_ones.values() if group is None or shown.group == group]

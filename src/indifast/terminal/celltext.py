@@ -1,4 +1,4 @@
-"""Text from the network, made harmless for a terminal."""
+"""Text from the network, made safe to show in a terminal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _PICTURES = {chr(code): chr(0x2400 + code) for code in range(0x20)} | {"\n": "�
 
 
 def visible(text: str) -> str:
-    """One line of text that a terminal shows as it stands: control characters become visible, line breaks `⏎`."""
+    """Return text as one line that is safe to show: control characters become visible, line breaks become `⏎`."""
     if text.isprintable():
         return text
     return UNSAFE.sub(lambda match: _PICTURES.get(match[0], "�"), text)
 
 
 def fitted(text: str, width: int) -> str:
-    """Text cut to a number of cells, the last of them `…` where something was left out."""
+    """Return text cut to a number of cells; if anything was left out, the last cell is `…`."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) <= width:
@@ -24,7 +24,7 @@ def fitted(text: str, width: int) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """The same, with `…` in the place of the middle: of a path or an address, both ends say something."""
+    """Return text cut to a number of cells, with `…` in the middle: both ends of a path or an address matter."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) <= width:

@@ -1,4 +1,4 @@
-"""Times of day as the screen shows them."""
+"""Times of day, as shown on the screen."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import datetime
 
 
 def local_time(when: datetime) -> str:
-    """A moment as a clock on the wall here shows it."""
+    """Return a time as local time of day."""
     return f"{when.astimezone():%H:%M:%S}"
 
 
 def utc_time(when: datetime) -> str:
-    """A moment in UTC, as it stands in the headers of frames; `when` is in UTC."""
+    """Return a time in UTC, as the headers of frames have it; `when` is in UTC."""
     return f"{when:%H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""The field in which a member's value is entered, at its place in the pane."""
+"""Input field for a member's value, at its place in the pane."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
 Step = Callable[[str, int], str | None]
-"""The text that is a step up (1) or down (-1) from this one; None where there are no steps."""
+"""Returns the text that is a step up (1) or down (-1) from the given one; None if values have no steps."""
 
 
 class End(Enum):
@@ -34,7 +34,7 @@ _STEPS = {"up": 1, "down": -1}
 
 
 class Editor(Input):
-    """Tells its pane what is to be done with the text. Everything that is in the field counts as entered."""
+    """Tells its pane what to do with the text. Everything in the field counts as entered."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "finish('send')", "Send"),
@@ -47,7 +47,7 @@ class Editor(Input):
 
     @dataclass
     class Finished(Message):
-        """The text is to be sent, kept or dropped; what is typed before this is handled does not count."""
+        """A request to send, keep or drop the text; what is typed before it is handled does not count."""
 
         editor: Editor
         how: End
@@ -63,12 +63,12 @@ class Editor(Input):
         self.member = member
         self.first_text = text
         self.doubted = ""
-        """A text that was doubted, and is accepted when it is entered again."""
+        """A doubtful text, which is accepted when it is entered again."""
         self.ended = False
         self._step = step
 
     def on_key(self, event: events.Key) -> None:
-        """Do at once what a key is bound to: bindings are looked up later than the next key is heard here."""
+        """Do at once what a key is bound to, because bindings are looked up only after the next key arrives here."""
         if event.key in _ENDS:
             self._finish(_ENDS[event.key])
         elif event.key in _STEPS:
@@ -79,11 +79,11 @@ class Editor(Input):
         event.prevent_default()
 
     def action_finish(self, how: str) -> None:
-        """Hand the text on."""
+        """Pass the text on to the pane."""
         self._finish(End(how))
 
     def action_step(self, by: int) -> None:
-        """A step up or down, where values have steps; else the next field."""
+        """Go a step up or down if values have steps; otherwise go to the previous or next field."""
         text = self._step(self.value, by)
         if text is None:
             self._finish(End.PREVIOUS if by > 0 else End.NEXT)

@@ -1,4 +1,4 @@
-"""Panes whose members are entered as text: what numbers and texts have in common."""
+"""Base of the panes whose members are entered as text: numbers and texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indifast.terminal.pane import Pane, Piece
 
 
 class EntryPane(Pane):
-    """Opens an editor at the row of the cursor; what was entered waits in `edits` until it is sent."""
+    """Opens an editor in the row of the cursor; what was entered waits in `edits` until it is sent."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "edit", "Edit")]
 
@@ -23,22 +23,22 @@ class EntryPane(Pane):
         super().__init__(shown, board)
         self.editor: Editor | None = None
 
-    # -- what a kind of pane says
+    # -- For subclasses
 
     def entry(self, member: Any) -> str:
-        """The text that an editor begins with."""
+        """Return the text that an editor starts with."""
         raise NotImplementedError
 
     def hint(self, member: Any) -> str:
-        """What may be entered."""
+        """Return a hint about what may be entered."""
         return ""
 
     def shown_value(self, member: Any) -> Piece:
-        """The value as it is now."""
+        """Return the current value."""
         raise NotImplementedError
 
     def value(self, member: Any, width: int) -> list[Piece]:
-        """The value (under the editor while there is one), what was entered, and at the right what may be."""
+        """Return the value (room for the editor if it is open), what was entered, and, on the right, the hint."""
         editor = self.editor
         pieces: list[Piece] = []
         if editor is not None and editor.member.name == member.name:
@@ -54,21 +54,28 @@ class EntryPane(Pane):
         return pieces
 
     def editor_width(self) -> int:
-        """Cells of an editor."""
+        """Return the width of an editor, in cells."""
         return max(8, min(24, self.size.width - self.label_width() - 3))
 
     def check(self, editor: Editor, text: str) -> str:
-        """Refuse a text by a ValueError; what it gives is a doubt, which entering the text again overrules."""
+        """Check a text.
+
+        Returns:
+            A doubt about the text, which entering it again overrules; empty if there is none.
+
+        Raises:
+            ValueError: If the text cannot be accepted; the message is a sentence for the user.
+        """
         return ""
 
     def step(self, text: str, by: int) -> str | None:
-        """The text of the open editor, a step up or down; None where there are no steps."""
+        """Return the text of the open editor, a step up or down; None if values have no steps."""
         return None
 
-    # -- editing
+    # -- Editing
 
     def action_edit(self, text: str | None = None) -> None:
-        """Edit the member under the cursor; with `text`, beginning with that."""
+        """Edit the member under the cursor, starting with `text` if it is given."""
         if self.editor is not None:
             return
         shown, member = self.shown, self.member_to_edit()
@@ -88,7 +95,7 @@ class EntryPane(Pane):
         self.follow()
 
     def place_editor(self) -> None:
-        """Put the editor over the value in its row."""
+        """Place the editor over the value in its row."""
         editor = self.editor
         names = list(self.shown.vector.members())
         if editor is None or editor.member.name not in names:
@@ -98,7 +105,7 @@ class EntryPane(Pane):
         editor.styles.width = self.editor_width()
 
     def follow(self) -> None:
-        """Show the property as it is now; an editor stays at its member, or goes with it."""
+        """Show the property as it is now; an editor stays at its member, or closes if the member is gone."""
         editor = self.editor
         if editor is not None:
             member = self.shown.vector.members().get(editor.member.name)
@@ -110,7 +117,7 @@ class EntryPane(Pane):
         self.place_editor()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Say at once what is wrong with a text."""
+        """Show at once what is wrong with a text."""
         event.stop()
         editor = self.editor
         if editor is None or event.input is not editor:
@@ -120,18 +127,18 @@ class EntryPane(Pane):
         except ValueError as error:
             self.shown.problem = str(error) if editor.value.strip() else ""
         else:
-            if editor.doubted != editor.value:  # else this comes late, after a burst of keys, and the doubt stands
+            if editor.doubted != editor.value:  # otherwise this is late, after a burst of keys, and the doubt stands
                 self.shown.problem = ""
         editor.set_class(bool(self.shown.problem), "-wrong")
         self.follow()
 
     def on_editor_finished(self, event: Editor.Finished) -> None:
-        """The editor is done."""
+        """Take the text of an editor that has finished."""
         event.stop()
         self.entered(event.editor, event.how, event.text)
 
     def entered(self, editor: Editor, how: End, text: str) -> None:
-        """The text of an editor is to be sent, kept or dropped."""
+        """Send, keep or drop the text of an editor."""
         if editor is not self.editor:
             return
         shown, name = self.shown, editor.member.name
@@ -150,7 +157,7 @@ class EntryPane(Pane):
             else:
                 if doubt and how is End.SEND and editor.doubted != text:
                     editor.doubted = text
-                    shown.problem = f"{doubt}; Enter again sends {text.strip()} all the same"
+                    shown.problem = f"{doubt}; Enter again sends {text.strip()} anyway"
                     self.follow()
                     return
                 shown.edits[name] = text
@@ -167,7 +174,7 @@ class EntryPane(Pane):
                 self.action_edit()
 
     def close_editor(self, focus: bool = True) -> None:
-        """Take the editor away."""
+        """Remove the editor."""
         editor, self.editor = self.editor, None
         if editor is not None:
             editor.ended = True
@@ -177,9 +184,9 @@ class EntryPane(Pane):
         self.follow()
 
     def on_key(self, event: events.Key) -> None:
-        """Take keys in their order, also those that come before the editor has opened: networks bring them in bursts.
+        """Handle keys in order, including those before the editor has opened, because networks deliver them in bursts.
 
-        Bindings alone would not do: they are looked up later than the next key is heard here.
+        Bindings alone would not do, because they are looked up only after the next key arrives here.
         """
         editor = self.editor
         if event.key == "enter":
@@ -201,7 +208,7 @@ class EntryPane(Pane):
         editor.replace(event.character, start, end)
 
     def on_paste(self, event: events.Paste) -> None:
-        """What is pasted onto a row is entered there."""
+        """Start an entry with the pasted text in the row of the cursor."""
         if self.editor is None and event.text.strip():
             event.stop()
             self.action_edit(" ".join(event.text.split()))

@@ -1,4 +1,4 @@
-"""Choosing a file: where a BLOB is saved to, and which one is sent."""
+"""Dialogs for files: where a BLOB is saved, and which file is sent."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
 def suggested_name(device: str, member: str, timestamp: datetime, form: str) -> str:
-    """A file name for a BLOB, free of anything that a file system or a shell stumbles over."""
+    """Return a file name for a BLOB, without characters that are special to file systems or shells."""
     stem = _UNSAFE.sub("_", f"{device}_{member}").strip("._") or "BLOB"
     return f"{stem[:120]}_{timestamp:%Y%m%d_%H%M%S}{_UNSAFE.sub('_', dotted(form))[:20]}"
 
 
 def free_path(folder: Path, name: str) -> Path:
-    """`name` in the folder, numbered if a file has that name."""
+    """Return the path of `name` in the folder, numbered if the name is taken."""
     stem, dot, suffix = name.partition(".")
     path, number = folder / name, 1
     while os.path.lexists(path):
@@ -41,7 +41,11 @@ def free_path(folder: Path, name: str) -> Path:
 
 
 def write_new(path: Path, content: Any) -> None:
-    """Write a file that was not there before. Raises OSError, whatever was written of it is gone then."""
+    """Write a file that does not exist yet.
+
+    Raises:
+        OSError: If it exists or cannot be written; nothing is left of a file that was written in part.
+    """
     with path.open("xb") as file:
         try:
             file.write(content)
@@ -53,22 +57,26 @@ def write_new(path: Path, content: Any) -> None:
 
 
 def told(error: OSError, path: Path) -> str:
-    """An error with a file as a sentence."""
+    """Return an error with a file as a sentence."""
     if isinstance(error, FileExistsError):
-        return f"{path} exists already: give it another name."
+        return f"{path} already exists: choose another name."
     if isinstance(error, FileNotFoundError):
         return f"There is no folder {path.parent}." if not path.parent.is_dir() else f"There is no file {path}."
     return f"{path}: {error.strerror or error}."
 
 
 def _path(typed: str) -> Path:
-    """The path that was typed. ValueError with a sentence."""
+    """Return the path that was typed.
+
+    Raises:
+        ValueError: If it cannot be a path; the message is a sentence for the user.
+    """
     if "\0" in typed:
-        raise ValueError("A path has no NUL in it.")
+        raise ValueError("A path cannot contain NUL.")
     try:
         return Path(typed).expanduser()
     except RuntimeError:
-        raise ValueError(f"There is no home folder as in {typed}.") from None
+        raise ValueError(f"There is no home folder for {typed}.") from None
 
 
 class PathSuggester(Suggester):
@@ -82,7 +90,10 @@ class PathSuggester(Suggester):
 
 
 def completed(typed: str) -> str | None:
-    """The first path, by name, that begins as typed; with a slash behind if it is a folder."""
+    """Return the first path, by name, that begins as typed, with a slash at the end if it is a folder.
+
+    None if there is none, or if nothing follows the last slash yet.
+    """
     folder, slash, start = typed.rpartition("/")
     if not start:
         return None
@@ -97,7 +108,7 @@ def completed(typed: str) -> str | None:
 
 
 class Folders(DirectoryTree):
-    """Folders and files, hidden ones too; of those that can't be read it says so."""
+    """Shows folders and files, including hidden ones; a note reports folders that can't be read."""
 
     ICON_NODE = "+ "
     ICON_NODE_EXPANDED = "- "
@@ -138,12 +149,12 @@ class _Dialog(ModalScreen[Any]):
         self.call_after_refresh(field.action_end)
 
     def on_tree_node_highlighted(self, event: Tree.NodeHighlighted[Any]) -> None:
-        """What is chosen here concerns nobody else."""
+        """Keep the event from the main screen, which has a tree, too."""
         event.stop()
 
 
 class SaveDialog(_Dialog):
-    """Asks where to save a BLOB and saves it; gives the path, or None if it was not to be."""
+    """Asks where to save a BLOB, and saves it. The result is the path, or None if the user canceled."""
 
     def __init__(self, path: Path, content: Any) -> None:
         super().__init__()
@@ -180,7 +191,7 @@ class SaveDialog(_Dialog):
         path = _path(typed)
         try:
             if not typed or path.is_dir():
-                raise ValueError("A file needs a name, too.")
+                raise ValueError("The file needs a name.")
             write_new(path, self._content)
         except OSError as error:
             raise ValueError(told(error, path)) from None
@@ -188,7 +199,7 @@ class SaveDialog(_Dialog):
 
 
 class SendDialog(_Dialog):
-    """Asks for a file and, if there are several, the member to send it as; gives (path, member name), or None."""
+    """Asks for a file and, if there are several, the member to send it as. The result is (path, member), or None."""
 
     DEFAULT_CSS = """
     SendDialog > Vertical { height: 90%; }
@@ -234,7 +245,7 @@ class SendDialog(_Dialog):
         try:
             path = _path(self.query_one("#path", Input).value.strip())
             if path.exists() and not path.is_file() and not path.is_dir():
-                raise ValueError(f"{path} is no file.")
+                raise ValueError(f"{path} is not a file.")
             path.open("rb").close()
         except OSError as error:
             note.update(told(error, path))

@@ -1,10 +1,10 @@
-"""Whether the terminal of this process draws pixels: asked once, before Textual owns the terminal.
+"""Pixel graphics of this process's terminal, detected once, before Textual owns the terminal.
 
-textual-image draws them, by sixels or kitty's protocol. As it is imported it asks the terminal itself, and waits a
-tenth of a second for answers: one that comes later would pass for keys, and a terminal that does not know kitty's
-question may print it. So it is imported only after the terminal answered, at once, a question that every terminal
-understands, and said that it can do it; across slow lines, inside of tmux and screen, and on all other terminals
-pictures are made of characters.
+textual-image draws the pixels, by sixels or kitty's protocol. When imported, it queries the terminal itself and waits a
+tenth of a second for answers. Later answers would pass for keys, and a terminal that does not know kitty's query may
+print it. So it is imported only if the terminal has answered, at once, a query that every terminal understands, and is
+known to draw pixels. On slow lines, inside tmux and screen, and on all other terminals, pictures are made of
+characters.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Method(Enum):
-    """How pictures get onto the screen."""
+    """How pictures are drawn on the screen."""
 
     CHARACTERS = "characters"
     SIXEL = "sixel"
@@ -36,32 +36,35 @@ class Method(Enum):
 
 
 ANSWER = 1.0
-"""Seconds that the terminal has for its answer."""
+"""Seconds to wait for the terminal's answer."""
 
 PROMPT = 0.05
-"""Seconds within which a terminal answers that pixels can be sent to."""
+"""Seconds within which a terminal must answer if pixels are to be sent to it."""
 
 TRIES = 3
-"""How often it is asked before its line counts as slow: a busy machine is late now and then."""
+"""Number of queries before the line counts as slow; a busy machine is late now and then."""
 
 _KITTY = ("xterm-kitty", "xterm-ghostty")
-"""Values of TERM, which SSH passes on, of terminals that know kitty's placeholders."""
+"""Values of TERM (which SSH passes on) for terminals that know kitty's placeholders."""
 
 _method = Method.CHARACTERS
 
 
 def method() -> Method:
-    """What `detect` found."""
+    """Return the method that `detect` found."""
     return _method
 
 
 def detect(environment: Mapping[str, str] = os.environ) -> Method:
-    """Find out what the terminal of this process can do; to be called before Textual starts."""
+    """Find out what the terminal of this process can do, and return the method.
+
+    Call this before Textual starts.
+    """
     global _method
     _method = _found(environment)
     if _method is not Method.CHARACTERS:
         try:
-            from textual_image.widget import Image  # noqa: F401 - asks for the size of a cell, too
+            from textual_image.widget import Image  # noqa: F401 - also queries the size of a cell
         except ImportError:
             _method = Method.CHARACTERS
     return _method
@@ -91,14 +94,14 @@ def _tty(file: object) -> bool:
 
 
 def _attributes() -> tuple[list[str], float]:
-    """What the terminal says that it is ("primary device attributes"), and the seconds until it did."""
+    """Return the terminal's "primary device attributes", and the seconds until it answered."""
     import termios
     import tty
 
     assert sys.__stdin__ is not None and sys.__stdout__ is not None
     fd = sys.__stdin__.fileno()
     began = time.monotonic()
-    heard = b""
+    received = b""
     try:
         before = termios.tcgetattr(fd)
         try:
@@ -106,8 +109,8 @@ def _attributes() -> tuple[list[str], float]:
             sys.__stdout__.write("\x1b[c")
             sys.__stdout__.flush()
             while (left := began + ANSWER - time.monotonic()) > 0 and select.select([fd], [], [], left)[0]:
-                heard += os.read(fd, 256)
-                if answer := re.search(rb"\x1b\[\?([0-9;]*)c", heard):
+                received += os.read(fd, 256)
+                if answer := re.search(rb"\x1b\[\?([0-9;]*)c", received):
                     return answer[1].decode().split(";"), time.monotonic() - began
         finally:
             termios.tcsetattr(fd, termios.TCSANOW, before)
@@ -117,7 +120,7 @@ def _attributes() -> tuple[list[str], float]:
 
 
 def cell_size() -> tuple[int, int]:
-    """Width and height of a cell in pixels, where there are pixels; 10 x 20 if the terminal does not say."""
+    """Return width and height of a cell in pixels; 10 x 20 if the terminal does not report them."""
     import fcntl
     import termios
 
@@ -130,11 +133,11 @@ def cell_size() -> tuple[int, int]:
 
 
 def sixels(picture: Picture, columns: int, rows: int, console: Console) -> str:
-    """The picture as sixels that fill so many cells; may be called in any thread."""
+    """Return the picture as sixels that fill `columns` by `rows` cells; may be called in any thread."""
     from PIL import Image
     from textual_image.renderable import SixelImage
 
-    # Of the many shades of a picture an eye sees a quarter; each costs time and bytes.
+    # The eye sees a quarter of the shades of a picture, and each costs time and bytes.
     image = Image.fromarray(picture.pixels & 0xFC)
     options = console.options.update(width=columns, max_width=columns, height=rows)
     for segment in console.render(SixelImage(image, columns, rows), options):
@@ -144,7 +147,7 @@ def sixels(picture: Picture, columns: int, rows: int, console: Console) -> str:
 
 
 class Placed:
-    """A picture in a terminal like kitty: sent when this is made, until it is let go."""
+    """A picture in a terminal like kitty: sent when this object is created, kept until it is released."""
 
     def __init__(self, picture: Picture, columns: int, rows: int, console: Console) -> None:
         from PIL import Image
@@ -155,9 +158,9 @@ class Placed:
         options = console.options.update(width=columns, max_width=columns, height=rows)
         lines = console.render_lines(self._image, options, pad=False)
         self.strips: list[Strip] = [Strip(line, columns) for line in lines[:rows]]
-        """What stands for the picture in each line."""
+        """The lines of placeholders for the picture."""
 
     def let_go(self) -> None:
-        """The terminal may forget it."""
+        """Allow the terminal to forget the picture."""
         with contextlib.suppress(OSError):
             self._image.cleanup()

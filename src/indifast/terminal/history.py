@@ -1,4 +1,4 @@
-"""The last values of the number under the cursor, as a spark-line."""
+"""Recent values of the number under the cursor, as a sparkline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indifast.terminal.numberpane import formatted
 
 
 class History(Vertical):
-    """Hidden while no number is under the cursor, or less than two values of it are known."""
+    """Hidden while no number is under the cursor, or fewer than two of its values are known."""
 
     def __init__(self, board: Board, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -25,12 +25,12 @@ class History(Vertical):
         self.display = False
 
     def compose(self) -> ComposeResult:
-        """A line of text, and the spark-line."""
+        """Yield a line of text and the sparkline."""
         yield self.caption
         yield self.spark
 
     def follow(self, where: tuple[str, str, str] | None) -> None:
-        """Show the values of a number: names of device, vector and member."""
+        """Show the values of a number, given as the names of device, vector and member."""
         self.where = where
         values = list(self.board.history.get(where, ())) if where is not None else []
         shown = self.board.properties.get(where[:2]) if where is not None else None

@@ -1,4 +1,4 @@
-"""Errors of the program in the app's own messages, as nothing else may write on the screen."""
+"""Errors of the program as messages of the app, because nothing else may write to the screen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from indifast.terminal.board import Board
 
 
 class BoardHandler(logging.Handler):
-    """Shows records from ERROR on as messages. May be used from any thread once the loop runs."""
+    """Shows log records of level ERROR and above as messages; usable from any thread once the loop runs."""
 
     def __init__(self, board: Board, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(logging.ERROR)
@@ -18,7 +18,7 @@ class BoardHandler(logging.Handler):
         self.loop = loop
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show the message; where the fault is says the log file."""
+        """Show the message and the exception; the log file has the traceback."""
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
@@ -27,7 +27,11 @@ class BoardHandler(logging.Handler):
 
 
 def open_log(path: Path, level: int) -> logging.Handler:
-    """Write the records of indifast from a level on to the end of a file. OSError."""
+    """Append indifast's log records of a level and above to a file.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.setLevel(level)

@@ -1,4 +1,4 @@
-"""The message log at the bottom."""
+"""Message log at the bottom of the screen."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from indifast.terminal.celltext import visible
 from indifast.terminal.messages import KEPT, Entry, MessageStore
 
 AT_ONCE = 200
-"""Messages written in one refresh; of a larger flood the oldest are only shown when a filter is set or ended."""
+"""Messages written per refresh; of a larger flood, the oldest appear only when a filter is set or cleared."""
 
 
 class MessageLog(RichLog, can_focus=True):
-    """Messages, the newest at the end; stays where it was scrolled to."""
+    """Shows messages, the newest at the end; keeps its position once scrolled."""
 
     def __init__(self, store: MessageStore, *, id: str | None = None) -> None:
         super().__init__(id=id, max_lines=KEPT, wrap=True, markup=False, highlight=False, min_width=20)
@@ -23,19 +23,19 @@ class MessageLog(RichLog, can_focus=True):
         self._words: list[str] = []
 
     def follow(self) -> None:
-        """Write what is new."""
+        """Write the new messages."""
         entries = self.store.since(self._written)
         at_end = self.is_vertical_scroll_end
         left_out = self.store.count - self._written - min(len(entries), AT_ONCE)
         self._written = self.store.count
         if left_out and self.is_mounted:
             self.write(
-                Text(f"({left_out} messages at once, a filter shows what is kept of them)", "dim"), scroll_end=at_end
+                Text(f"({left_out} messages at once; a filter shows those that were kept)", "dim"), scroll_end=at_end
             )
         self._write(entries[-AT_ONCE:], at_end)
 
     def filter(self, text: str) -> None:
-        """Show only messages that have all words of a text in them, in their device's or property's name."""
+        """Show only messages that contain all words of a text, including in the names of device and property."""
         self._words = text.casefold().split()
         self.clear()
         self._write(self.store.since(0), True)

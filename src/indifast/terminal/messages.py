@@ -1,4 +1,4 @@
-"""The message log: what is kept, and what a filter lets through."""
+"""Storage of the message log, and the filter for its entries."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 KEPT = 2_000
-"""Messages that are remembered."""
+"""Number of messages that are kept."""
 
 
 class Entry(NamedTuple):
-    """A message. `number` counts up; `device` and `vector` are empty for what the client or the server says."""
+    """A message. `number` counts up; `device` and `vector` are empty for messages of the client or the server."""
 
     number: int
     when: datetime
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
     level: str
 
     def matches(self, words: list[str]) -> bool:
-        """Whether every word occurs in it, in whatever case."""
+        """Return whether the message contains every one of the words, which are case-folded."""
         if not words:
             return True
         line = f"{self.device} {self.vector} {self.text} {self.level}".casefold()
@@ -36,12 +36,12 @@ class MessageStore:
         self.count = 0
 
     def add(self, device: str, vector: str, when: datetime, text: str, level: str = "") -> None:
-        """Note a message."""
+        """Store a message."""
         self.count += 1
         self.entries.append(Entry(self.count, when, device, vector, text, level))
 
     def since(self, number: int) -> list[Entry]:
-        """What came after the message of this number and is still there."""
+        """Return the messages after the one with this number, as far as they are kept."""
         fresh = min(self.count - number, len(self.entries))
         if fresh <= 0:
             return []

@@ -1,4 +1,4 @@
-"""Numbers."""
+"""Pane for vectors of numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from indifast.terminal.pane import Piece
 
 
 def formatted(member: Any, value: float | None = None) -> str:
-    """A number as its format shows it; as it was received, where the format cannot show it."""
+    """Return a number as its format shows it, or as it was received if the format cannot show it.
+
+    Args:
+        member: The number.
+        value: A value to show instead of the current one.
+    """
     if value is None:
         return visible(member.getshownvalue()).strip()
     try:
@@ -30,28 +35,28 @@ class NumberPane(EntryPane):
     """A vector of numbers."""
 
     def shown_value(self, member: Any) -> Piece:
-        """The number in its format."""
+        """Return the number in its format."""
         return formatted(member), self.value_style(member)
 
     def hint(self, member: Any) -> str:
-        """Range and step."""
+        """Return range and step."""
         around, step = inputchecks.limits(member), inputchecks.step_of(member)
         if around is None:
             return ""
         return f"{around[0]:g} … {around[1]:g}" + (f" by {step:g}" if step else "")
 
     def entry(self, member: Any) -> str:
-        """The number as it is shown."""
+        """Return the number as it is shown."""
         return "" if self.shown.vector.perm == "wo" else formatted(member)
 
     def check(self, editor: Editor, text: str) -> str:
-        """In range, and on a step."""
+        """Check that the number is within its range, and doubt one that is not on a step."""
         if text == editor.first_text and text:
             return ""
         return inputchecks.off_step(editor.member, inputchecks.number(editor.member, text))
 
     def step(self, text: str, by: int) -> str | None:
-        """A step up or down from the number."""
+        """Return the number one step up or down."""
         editor = self.editor
         if editor is None:
             return None
@@ -73,7 +78,7 @@ class NumberPane(EntryPane):
         return text
 
     def command(self) -> dict[str, Any]:
-        """The numbers that were entered; one that was not changed is sent as it was received."""
+        """Return the numbers that were entered; one that was not changed is sent as it was received."""
         members = self.shown.vector.members()
         command: dict[str, Any] = {}
         for name, text in self.shown.edits.items():
@@ -90,7 +95,7 @@ class NumberPane(EntryPane):
         return command
 
     def on_key(self, event: events.Key) -> None:
-        """A digit or a sign begins an entry."""
+        """Start an entry at a digit or a sign."""
         if self.editor is None and self.has_focus and event.character and event.character in "0123456789+-.":
             event.stop()
             event.prevent_default()

@@ -1,4 +1,4 @@
-"""What all panes have in common: a heading with name, state and the progress of Busy, and rows of members."""
+"""Base of all panes: a heading with name, state and Busy progress, and rows of members."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ PARTS = {
 }  # fmt: skip
 
 NOTE = 3
-"""Lines at most of a property's last message; the log has the whole."""
+"""Maximum number of lines for a property's last message; the log has all of it."""
 
 OTHERS = "Pane, BlobPane, BlobPane *"
-"""What the cursor goes to beyond the ends of a pane."""
+"""Selector of the widgets that the cursor reaches beyond the ends of a pane."""
 
 Piece = tuple[str, Style]
 
 
 def line(pieces: list[Piece], width: int, base: Style) -> Strip:
-    """Pieces of text as a line of exactly so many cells."""
+    """Return pieces of text as a line of exactly `width` cells."""
     segments = []
     left = width
     for text, style in pieces:
@@ -56,12 +56,12 @@ def line(pieces: list[Piece], width: int, base: Style) -> Strip:
 
 
 def wrapped(text: str, width: int, style: Style) -> list[list[Piece]]:
-    """A text in as many lines as it needs."""
+    """Return a text wrapped into as many lines as it needs."""
     return [[(part, style)] for part in textwrap.wrap(text, max(width, 10)) or [""]]
 
 
 class Lines(Widget):
-    """A widget that draws a property line by line, and nothing that is not seen."""
+    """A widget that draws a property line by line, and only the lines that are visible."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES | PARTS
 
@@ -73,9 +73,9 @@ class Lines(Widget):
         self._head: tuple[int, list[list[Piece]]] | None = None
 
     def part(self, name: str) -> Style:
-        """The style of a component class, for what stands on the widget's background. `base` is that of the widget.
+        """Return the style of a component class on the widget's background; `base` is the widget's own style.
 
-        Textual keeps them until the widget is drawn anew, which here is all the time.
+        Styles are cached here because Textual keeps them only until the widget is redrawn, which happens all the time.
         """
         style = self._parts.get(name)
         if style is None:
@@ -88,24 +88,24 @@ class Lines(Widget):
         return style
 
     def notify_style_update(self) -> None:
-        """The theme or the classes have changed."""
+        """Drop the cached styles, as the theme or the classes have changed."""
         super().notify_style_update()
         self._parts.clear()
 
     def state_style(self, state: str) -> Style:
-        """The style of a state, or of any while the link is lost."""
+        """Return the style of a state, or that of a lost property."""
         return self.part("state--lost" if self.shown.lost else f"state--{state.lower()}")
 
     def head(self) -> list[list[Piece]]:
-        """The heading as it was made last."""
+        """Return the heading, cached for the current width."""
         if self._head is None or self._head[0] != self.size.width:
             self._head = (self.size.width, self.heading(self.size.width))
         return self._head[1]
 
-    # -- heading
+    # -- Heading
 
     def heading(self, width: int | None = None) -> list[list[Piece]]:
-        """The lines above the members."""
+        """Return the lines above the members."""
         width = self.size.width if width is None else width
         shown, vector = self.shown, self.shown.vector
         state = self.state_style(shown.state)
@@ -136,7 +136,7 @@ class Lines(Widget):
         return lines
 
     def edits_line(self) -> list[Piece]:
-        """What was entered and not sent."""
+        """Return the line that says how much was entered but not sent."""
         count = len(self.shown.edits)
         style = self.part("edit")
         return [
@@ -147,7 +147,7 @@ class Lines(Widget):
         ]
 
     def kind(self) -> str:
-        """Permission and rule."""
+        """Return permission and rule as text."""
         vector = self.shown.vector
         words = [{"ro": "ro read-only", "wo": "wo write-only"}.get(vector.perm or "ro", str(vector.perm))]
         if vector.rule:
@@ -155,7 +155,7 @@ class Lines(Widget):
         return " ".join(words)
 
     def progress(self) -> str | None:
-        """How long it has been Busy, and how long that may take."""
+        """Return for how long the property has been Busy, and how long that may take; None if it is not Busy."""
         shown = self.shown
         if shown.busy_since is None or shown.lost:
             return None
@@ -169,7 +169,7 @@ class Lines(Widget):
 
 
 class Pane(Lines, can_focus=True):
-    """A property whose members are rows: `row` says what each looks like."""
+    """A property with one row for each member; `row` says what it looks like."""
 
     cursor: reactive[int] = reactive(0)
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -181,7 +181,7 @@ class Pane(Lines, can_focus=True):
 
     @dataclass
     class Command(Message):
-        """The members of a property are to be sent as one vector."""
+        """A request to send members of a property as one vector."""
 
         shown: Property
         members: dict[str, Any]
@@ -190,14 +190,14 @@ class Pane(Lines, can_focus=True):
         super().__init__(shown, board)
         self._height = 0
 
-    # -- shape
+    # -- Shape
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as there are."""
+        """Return the number of lines."""
         return len(self.heading(width)) + len(self.shown.vector.members())
 
     def render_line(self, y: int) -> Strip:
-        """A line of the heading or of a member."""
+        """Draw a line of the heading or of a member."""
         width = self.size.width
         base = self.part("base")
         heading = self.head()
@@ -212,11 +212,11 @@ class Pane(Lines, can_focus=True):
         return line(self.row(members[row], width), width, base)
 
     def label_width(self) -> int:
-        """Cells of the column of labels."""
+        """Return the width of the column of labels, in cells."""
         return min(max(12, self.size.width * 2 // 5), 30)
 
     def row(self, member: Any, width: int) -> list[Piece]:
-        """What the row of a member shows."""
+        """Return what the row of a member shows."""
         label = self.label_width()
         name = fitted(visible(member.label or member.name), label - 1)
         return [
@@ -225,25 +225,28 @@ class Pane(Lines, can_focus=True):
         ]
 
     def edit_of(self, member: Any) -> list[Piece]:
-        """What was entered for a member."""
+        """Return what was entered for a member."""
         text = self.shown.edits.get(member.name)
         return [] if text is None else [(" → ", self.part("dim")), (visible(text), self.part("edit"))]
 
     def value(self, member: Any, width: int) -> list[Piece]:
-        """What the row of a member shows beside its label."""
+        """Return what the row of a member shows beside its label."""
         raise NotImplementedError
 
     def value_style(self, member: Any) -> Style:
-        """The style of a value: highlighted after a change, dimmed while the link is lost."""
+        """Return the style of a value: highlighted after a change, dimmed while the link is lost."""
         if self.shown.lost:
             return self.part("dim")
         heat = self.shown.heat(member.name, time.monotonic())
         return self.part("hot" if heat > 0.5 else "warm" if heat > 0 else "value")
 
-    # -- following the board
+    # -- Following the board
 
     def follow(self) -> None:
-        """Show the property as it is now; not once the pane was taken away, as what its editor says may come later."""
+        """Show the property as it is now.
+
+        Nothing is done after the pane was removed: messages of its editor may arrive later.
+        """
         if not self.is_attached:
             return
         self._head = None
@@ -257,7 +260,7 @@ class Pane(Lines, can_focus=True):
             self.refresh()
 
     def action_move(self, by: int) -> None:
-        """Move the cursor; beyond the ends, to the next pane."""
+        """Move the cursor; beyond the ends, go to the next or previous pane."""
         to = self.cursor + by
         if 0 <= to < len(self.shown.vector.members()):
             self.cursor = to
@@ -279,15 +282,15 @@ class Pane(Lines, can_focus=True):
             y = self.virtual_region.y + len(self.head()) + self.cursor
             parent.scroll_to_region(Region(0, y, 1, 1), animate=False)
 
-    # -- commands
+    # -- Commands
 
     def member_at_cursor(self) -> Any:
-        """The member under the cursor; None if there is none."""
+        """Return the member under the cursor; None if there is none."""
         members = list(self.shown.vector.members().values())
         return members[self.cursor] if self.cursor < len(members) else None
 
     def member_to_edit(self) -> Any:
-        """The member under the cursor; None if there is none, or if nothing can be sent: then it is said why."""
+        """Return the member under the cursor; None if there is none, or (the reason is shown) nothing can be sent."""
         member = self.member_at_cursor()
         if member is not None and not self.shown.writable:
             self.refuse()
@@ -295,11 +298,15 @@ class Pane(Lines, can_focus=True):
         return member
 
     def command(self) -> dict[str, Any]:
-        """The members to send; ValueError, a sentence, when that cannot be."""
+        """Return the members to send.
+
+        Raises:
+            ValueError: If they cannot be sent; the text is a sentence for the user.
+        """
         return {}
 
     def refuse(self) -> None:
-        """Say why nothing can be sent."""
+        """Show why nothing can be sent."""
         shown = self.shown
         if shown.lost:
             shown.problem = "nothing can be sent: the link is lost"
@@ -308,7 +315,7 @@ class Pane(Lines, can_focus=True):
         self.follow()
 
     def action_send(self) -> None:
-        """Send what was entered, as one vector."""
+        """Send what was entered as one vector."""
         shown = self.shown
         if not shown.writable:
             self.refuse()
@@ -326,7 +333,7 @@ class Pane(Lines, can_focus=True):
         self.follow()
 
     def action_drop(self) -> None:
-        """Drop what was entered; if there is nothing, leave the pane."""
+        """Discard what was entered; if there is nothing, leave the pane."""
         shown = self.shown
         if shown.edits or shown.problem:
             shown.edits.clear()
@@ -336,17 +343,17 @@ class Pane(Lines, can_focus=True):
             self.post_message(self.Leave())
 
     class Moved(Message):
-        """The cursor is on another member."""
+        """The cursor has moved to another member."""
 
     class Leave(Message):
-        """Back to the tree."""
+        """The focus is to return to the tree."""
 
     def action_edit(self) -> None:
-        """What Enter, or a click on a value, does."""
+        """Do what Enter or a click on a value is for; here, show why nothing can be sent."""
         self.refuse()
 
     def on_click(self, event: events.Click) -> None:
-        """A click puts the cursor on a row; on the value where the cursor is, it does what Enter does."""
+        """Put the cursor on the row that was clicked; a click on the value at the cursor does what Enter does."""
         if event.style.meta.get("@click"):
             return
         row = event.y - len(self.head())
@@ -361,5 +368,5 @@ class Pane(Lines, can_focus=True):
     was_focused = False
 
     def on_mouse_down(self) -> None:
-        """Remember whether the pane had the focus before the click gives it."""
+        """Remember whether the pane had the focus before this click gives it."""
         self.was_focused = self.has_focus

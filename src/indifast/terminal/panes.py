@@ -1,4 +1,4 @@
-"""The right side: a pane for each property of what was chosen in the tree."""
+"""Right side of the screen: a pane for each property of the place chosen in the tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from indifast.terminal.textpane import TextPane
 from indifast.terminal.tree import Place
 
 MOST = 80
-"""Panes at a time: of a larger group the rest is reached through the tree."""
+"""Maximum number of panes at a time; the rest of a larger group is reached through the tree."""
 
 KINDS: dict[str, type[Pane | BlobBox]] = {
     "NumberVector": NumberPane,
@@ -39,11 +39,11 @@ class PaneList(VerticalScroll, can_focus=False):
         self._hint = Static("", id="hint", markup=False)
 
     def compose(self) -> list[Widget]:
-        """Only a hint; panes come as they are needed."""
+        """Return a hint; panes are added as they are needed."""
         return [self._hint]
 
     def show(self, place: Place | None) -> None:
-        """Show the properties of a place: of a device, of a group, or one."""
+        """Show the properties of a place: those of a device, those of a group, or one."""
         if place != self.place:
             self.place = place
             self.scroll_home(animate=False)
@@ -59,7 +59,7 @@ class PaneList(VerticalScroll, can_focus=False):
         return self.board.of(place.device, place.group)
 
     def follow_structure(self) -> None:
-        """Make and take away panes, so that there is one for each property of the place."""
+        """Add and remove panes so that there is one for each property of the place."""
         wanted = self._wanted()
         seen = dict.fromkeys(wanted[:MOST])
         self._remove([self._panes.pop(shown) for shown in list(self._panes) if shown not in seen])
@@ -73,9 +73,10 @@ class PaneList(VerticalScroll, can_focus=False):
         self._hint.update(self._hint_text(len(wanted)))
 
     def _remove(self, panes: list[Pane | BlobBox]) -> None:
-        """Take panes away, all at once; if the focus is in one, it goes back to the tree.
+        """Remove panes, all at once; if the focus is in one of them, it goes back to the tree.
 
-        Textual would give it to a neighbour, which may be going, too, or would take the next key for another property.
+        Textual would give the focus to a neighbour, which may be about to be removed, too, or would take the next key
+        for another property.
         """
         focused = self.screen.focused if panes else None
         if focused is not None and not set(panes).isdisjoint(focused.ancestors_with_self):
@@ -90,7 +91,7 @@ class PaneList(VerticalScroll, can_focus=False):
             return ""
         if self.place is None:
             return "Choose a device, a group or a property on the left."
-        return f"{visible(self.place.device)} has nothing here now."
+        return f"{visible(self.place.device)} has no properties here now."
 
     def follow(self, changes: Changes) -> None:
         """Show what changed."""
@@ -104,7 +105,7 @@ class PaneList(VerticalScroll, can_focus=False):
                 pane.received(where[2], changes.frames[where], nbytes, count)
 
     def focus_first(self) -> bool:
-        """Give the first pane the focus; False if there is none."""
+        """Give the focus to the first pane; return False if there is none."""
         for pane in self._panes.values():
             for target in pane.walk_children(Widget, with_self=True):
                 if target.focusable:
@@ -113,12 +114,12 @@ class PaneList(VerticalScroll, can_focus=False):
         return False
 
     def pane_of(self, device: str, vector: str) -> Pane | BlobBox | None:
-        """The pane of a property; None if it has none now."""
+        """Return the pane of a property; None if it has none now."""
         shown = self.board.properties.get((device, vector))
         return self._panes.get(shown) if shown is not None else None
 
     def number_at_cursor(self) -> tuple[str, str, str] | None:
-        """Names of device, vector and member of the number under the cursor; None if there is none."""
+        """Return the names of device, vector and member of the number under the cursor; None if there is none."""
         for shown, pane in self._panes.items():
             if isinstance(pane, NumberPane) and pane.has_focus_within:
                 member = pane.member_at_cursor()
@@ -126,14 +127,17 @@ class PaneList(VerticalScroll, can_focus=False):
         return None
 
     def blob_place(self) -> Place | None:
-        """The BLOB vector with the focus, or else what was chosen in the tree."""
+        """Return the BLOB vector with the focus, or otherwise the place chosen in the tree."""
         for shown, pane in self._panes.items():
             if isinstance(pane, BlobBox) and pane.has_focus_within:
                 return Place(shown.key[0], shown.group, shown.key[1])
         return self.place
 
     def animate_panes(self, now: float, followed: set[Key]) -> bool:
-        """Let highlights fade and clocks run, besides what was followed just now; False when nothing is left to do."""
+        """Update fading highlights and running clocks, and return whether there are any.
+
+        Panes whose keys are in `followed` are up to date already.
+        """
         moving = False
         top = self.scroll_offset.y
         bottom = top + self.size.height

@@ -1,8 +1,8 @@
-"""What a BLOB looks like: a small 8-bit picture of a frame, made for the eye.
+"""Small 8-bit pictures of frames, made for the eye.
 
-A frame may have 64 million pixels and a terminal 10 000: the frame is sampled first, and only the samples are averaged
-and stretched. So the time depends on the size of the result alone (but for formats that have to be inflated whole).
-Nothing here knows a terminal; `picture` may run in any thread.
+A frame may have 64 million pixels, and a terminal 10 000. The frame is sampled first, and only the samples are averaged
+and stretched, so the time depends on the size of the result alone (except for formats that must be inflated whole).
+Nothing here depends on a terminal; `picture` may run in any thread.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from indifast.client import frame_array, inflated
 from indifast.client.formats import Kind, fits_image, format_of, image
 
 SAMPLES = 4_000_000
-"""Most pixels of a frame that are looked at."""
+"""Maximum number of pixels of a frame that are read."""
 
 BACKGROUND = 0.2
-"""How bright the median of a dark frame becomes, of 1."""
+"""Brightness that the median of a dark frame is given, from 0 to 1."""
 
 
 class NoPreview(ValueError):
-    """There is no picture of this content; the text says why in one sentence."""
+    """Raised if content cannot be shown as a picture; the text says why in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is left of a frame for the eye.
+    """A frame reduced for the eye.
 
-    `pixels` is 8 bits: (rows, columns) in grey or (rows, columns, 3) in colour, first row on top. `width` and `height`
-    are pixels of the whole frame, `kind` names what they were made of, such as "16 bit" or "8 bit RGB".
+    Attributes:
+        pixels: 8-bit pixels, (rows, columns) in grey or (rows, columns, 3) in colour, the first row on top.
+        width: Width of the whole frame, in pixels.
+        height: Height of the whole frame, in pixels.
+        kind: The kind of pixels in the frame, such as "16 bit" or "8 bit RGB".
     """
 
     pixels: NDArray[np.uint8]
@@ -52,46 +55,54 @@ def picture(
     columns: int,
     rows: int,
 ) -> Picture:
-    """A picture of at most `columns` by `rows` square pixels of the content of a BLOB, in its own proportions.
+    """Return a picture of the content of a BLOB, in its own proportions.
 
-    `form` is the BLOB's format, `size` its announced bytes (0: unknown); `sizes` are the (width, height) that raw
-    streams may have, see `indifast.client.frame_sizes`. Raises NoPreview.
+    Args:
+        content: The content.
+        form: The format of the BLOB.
+        size: The announced size of the BLOB in bytes; 0 if unknown.
+        sizes: The (width, height) that raw streams may have; see `indifast.client.frame_sizes`.
+        columns: Maximum width of the picture, in square pixels.
+        rows: Maximum height of the picture.
+
+    Raises:
+        NoPreview: If there is no picture of the content.
     """
     if not len(content):
         raise NoPreview("no preview of a frame without content")
     read = _READERS.get(format_of(form).kind)
     if read is None:
-        raise NoPreview(f"no preview of {form}" if form.strip() else "no preview, as the driver names no format")
+        raise NoPreview(f"no preview of {form}" if form.strip() else "no preview, as the driver specifies no format")
     try:
         return _shown(read(content, form, size, sizes, max(columns, rows)), columns, rows)
     except NoPreview:
         raise
     except ImportError as error:
         raise NoPreview(f"no preview of {form}: {error}") from None
-    except Exception as error:  # whatever a damaged frame makes a decoder stumble over
+    except Exception as error:  # a decoder may raise anything for a damaged frame
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise NoPreview(f"no preview, as this {form} frame cannot be read: {reason}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A whole frame: its pixels as they are stored, with what turns them into values."""
+    """A whole frame: its pixels as stored, and how to turn them into values."""
 
     pixels: NDArray[Any]
     kind: str
     factor: float = 1.0
     offset: float = 0.0
     blank: int | None = None
-    """The stored value of pixels without a value."""
+    """The stored value that marks pixels without a value."""
     for_the_eye: bool = False
-    """Stretched already, by whoever made it."""
+    """Whether the producer of the frame has already stretched it."""
     size: tuple[int, int] | None = None
-    """Width and height of the frame, where `pixels` is less than that."""
+    """Width and height of the frame, if `pixels` is smaller."""
 
 
 def _raw(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:
     if not sizes:
-        raise NoPreview("no preview of a raw stream, as the camera does not tell its frame size")
+        raise NoPreview("no preview of a raw stream, as the camera does not report its frame size")
     try:
         pixels = frame_array(content, form, size=size, sizes=sizes)
     except ValueError as error:
@@ -102,7 +113,7 @@ def _raw(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], m
 def _fits(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:
     content = inflated(content, form, size)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about what can be read all the same
+        warnings.simplefilter("ignore")  # about files that can be read anyway
         # Stored pixels are a view; astropy's scaling would copy all of them.
         header, pixels = fits_image(content, stored=True)
     kind = f"{8 * pixels.itemsize} bit" + (" float" if pixels.dtype.kind == "f" else "")
@@ -121,7 +132,7 @@ def _fits(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], 
 
 
 def _image(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:
-    # A JPEG decodes to an eighth of its size in a fraction of the time.
+    # Decoding a JPEG to an eighth of its size takes a fraction of the time.
     seen = image(inflated(content, form, size), least=2 * most)
     pixels = seen.pixels
     if seen.deep:
@@ -146,7 +157,7 @@ def _shown(frame: _Frame, columns: int, rows: int) -> Picture:
 
 
 def _reduced(pixels: NDArray[Any], blank: int | None, columns: int, rows: int) -> NDArray[np.float64]:
-    """Means of samples, spread evenly: at most `columns` by `rows` of them. NaN where no sample has a finite value."""
+    """Return at most `columns` by `rows` means of evenly spread samples; NaN where no sample has a finite value."""
     height, width = pixels.shape[:2]
     scale = max(width / max(1, columns), height / max(1, rows))
     across, down = max(1, round(width / scale)), max(1, round(height / scale))
@@ -163,12 +174,12 @@ def _reduced(pixels: NDArray[Any], blank: int | None, columns: int, rows: int) -
 
 
 def stretched(values: NDArray[np.floating[Any]], full_scale: float = np.inf) -> NDArray[np.uint8]:
-    """8-bit pixels from values of any range, faint things lifted: the background dark, the brightest white.
+    """Return 8-bit pixels for values of any range, stretched so that faint objects show on a dark background.
 
-    Black is a little below the median, by the scatter around it. White leaves out the brightest 0.2 %, so that a hot
-    pixel does not darken the rest, but is far above the scatter where anything is; nothing but noise stays grey. In
-    between a midtones curve brings a dark median to `BACKGROUND`. What is not finite is black. A frame of one value is
-    grey, or white if that is `full_scale`, or black if it is 0.
+    Black is a little below the median, depending on the scatter around it. White leaves out the brightest 0.2 %, so
+    that a hot pixel does not darken the rest, but stays far above the scatter, so that pure noise remains grey. In
+    between, a midtones curve raises a dark median to `BACKGROUND`. Values that are not finite are black. A frame of a
+    single value is grey, or white if the value is `full_scale`, or black if it is 0.
     """
     valid = np.isfinite(values)
     values = np.clip(values, -1e300, 1e300)  # differences of larger ones would be infinite
@@ -178,7 +189,7 @@ def stretched(values: NDArray[np.floating[Any]], full_scale: float = np.inf) -> 
     darkest, low, median, high, brightest = map(float, np.percentile(finite, (0, 0.5, 50, 99.8, 100)))
     scatter = 1.4826 * float(np.median(np.abs(finite - median)))
     black, white = max(low, median - 2.8 * scatter), max(high, min(brightest, median + 15 * scatter))
-    if high - median > 2.5 * scatter:  # a tail, of noise at least, and no even slope
+    if high - median > 2.5 * scatter:  # a tail, at least of noise, rather than an even slope
         white = max(white, median + 8 * scatter)
     if white <= black:
         black, white = darkest, brightest

@@ -1,4 +1,4 @@
-"""The widget that shows a picture, or says why there is none."""
+"""Widget that shows a picture, or a sentence if there is none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from indifast.terminal.graphics import Method
 from indifast.terminal.picture import Picture
 
 _NO_WIDTH = [(ControlType.CURSOR_FORWARD, 0)]
-"""Marks a segment as something that takes no room."""
+"""Marks a segment as one that takes up no room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class Drawn:
     picture: Picture
     columns: int
     rows: int
-    """The cells that it fills."""
+    """Height in cells; `columns` is the width."""
     strips: list[Strip]
-    """As characters; empty for a terminal that has them made when the picture is sent."""
+    """The lines as characters; empty for kitty's protocol, which creates them when the picture is sent."""
     sixels: str = ""
 
 
 class Preview(Widget, can_focus=True):
-    """A picture in the middle of the widget, by whatever the terminal has for pictures."""
+    """Shows a picture in the middle of the widget, by the best method that the terminal has."""
 
     DEFAULT_CSS = """
     Preview { height: auto; background: $surface; color: $text-muted; }
@@ -52,17 +52,17 @@ class Preview(Widget, can_focus=True):
 
     @property
     def picture(self) -> Picture | None:
-        """What is shown."""
+        """The picture that is shown, if any."""
         return self._drawn.picture if self._drawn is not None else None
 
     @property
     def sentence(self) -> str:
-        """What is said in place of a picture, "" where there is one."""
+        """The sentence shown instead of a picture; empty if there is a picture."""
         return "" if self._drawn is not None else self._sentence
 
     @property
     def room(self) -> tuple[int, int]:
-        """Columns and rows of square pixels that fit now."""
+        """Columns and rows of square pixels that currently fit."""
         return self.size.width * self._cell[0], self.size.height * self._cell[1]
 
     def make(self, picture: Picture) -> Drawn:
@@ -90,7 +90,7 @@ class Preview(Widget, can_focus=True):
             before.let_go()
 
     def say(self, sentence: str) -> None:
-        """Show a sentence in place of a picture."""
+        """Show a sentence instead of a picture."""
         self._sentence = sentence
         self._drawn = None
         self._let_go()
@@ -105,11 +105,11 @@ class Preview(Widget, can_focus=True):
             self._placed = None
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Room for a picture of the proportions of most cameras, and on the screen for what stands around it."""
+        """Return a height for the proportions of most cameras that leaves room for the rest of the screen."""
         return max(4, min(viewport.height - 14, width * 3 // 8))
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The lines of the widget; as a whole, and with nothing above it, also as sixels."""
+        """Return the lines of the widget; if it is wholly visible, with nothing above it, they may contain sixels."""
         drawn = self._drawn
         if drawn is None or not drawn.sixels or not self._wholly_seen(crop):
             return super().render_lines(crop)
@@ -117,7 +117,7 @@ class Preview(Widget, can_focus=True):
         left, top = (width - drawn.columns) // 2, (height - drawn.rows) // 2
         at = f"\x1b7\x1b[{self.region.y + max(0, top) + 1};{self.region.x + max(0, left) + 1}H"
         blank = Strip.blank(width, self.rich_style)
-        # Sixels come last, when everything below them has been drawn; where the cursor is, nobody notices.
+        # Sixels come last, after everything below them is drawn; the cursor is saved before and restored after them.
         pixels = Segment(f"{at}{drawn.sixels}\x1b8", Style(), _NO_WIDTH)
         return [blank] * (height - 1) + [Strip([*blank, pixels], width)]
 
@@ -128,7 +128,7 @@ class Preview(Widget, can_focus=True):
         return seen.size == self.size and seen.bottom < self.app.size.height
 
     def render_line(self, y: int) -> Strip:
-        """A line of a picture that is made of characters, or of the sentence."""
+        """Return a line of a picture made of characters, or of the sentence."""
         width, height = self.size
         style = self.rich_style
         if self._drawn is None:

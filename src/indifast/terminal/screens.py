@@ -1,4 +1,4 @@
-"""The screens above the main one: help, and the choice of a server and of a folder."""
+"""Screens above the main one: help, and the choice of a server and a folder."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
 
 KEYS = (
     ("Everywhere", ""),
-    ("Tab, Shift+Tab", "to the next, the previous part or property"),
-    ("/", "search devices, groups and properties; Enter goes to the first, Esc ends the search"),
-    ("c", "connect, disconnect, change the server; folder that BLOBs are saved to"),
-    ("b", "ask for the BLOBs of what is chosen, or for no more"),
+    ("Tab, Shift+Tab", "go to the next or previous part or property"),
+    ("/", "search devices, groups and properties; Enter goes to the first match, Esc ends the search"),
+    ("c", "connect, disconnect, change the server; set the folder where BLOBs are saved"),
+    ("b", "request the BLOBs of what is chosen, or stop them"),
     ("f", "filter the messages; Esc ends the filter"),
-    ("l", "messages large or small"),
+    ("l", "enlarge or shrink the messages"),
     ("x", "forget what did not come back after the link was lost"),
-    ("t", "dark or light"),
+    ("t", "switch between dark and light"),
     ("q", "quit"),
     ("In the tree", ""),
     ("↑ ↓", "choose: the right side shows a device, a group or one property"),
     ("Enter, Space", "open and close"),
-    ("→ ←", "open, and to the properties on the right; close"),
+    ("→ ←", "open, then go to the properties on the right; close"),
     ("In a property", ""),
     ("↑ ↓", "choose a member"),
-    ("Enter", "numbers and texts: edit. Switches: turn it, and send"),
+    ("Enter", "numbers and texts: edit; switches: toggle and send"),
     ("Space", "switches: mark, to send several at once"),
     ("s", "send what was entered, as one command"),
-    ("Esc", "drop what was entered; back to the tree"),
+    ("Esc", "discard what was entered; then return to the tree"),
     ("While editing", ""),
     ("Enter", "send this and all that was entered before"),
-    ("Tab, Shift+Tab", "keep it, and edit the next or the previous member"),
+    ("Tab, Shift+Tab", "keep it, and edit the next or previous member"),
     ("↑ ↓", "numbers: a step up or down"),
-    ("Esc", "drop it"),
+    ("Esc", "discard it"),
     ("Signs", ""),
-    ("○ ● ◐ ▲", "Idle, Ok, Busy, Alert; a group shows the one that most needs a look"),
+    ("○ ● ◐ ▲", "Idle, Ok, Busy, Alert; a group shows the one that most needs attention"),
     ("ro wo rw", "read-only, write-only, both"),
 )
 
 
 class HelpScreen(ModalScreen[None]):
-    """The keys."""
+    """Shows the keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,enter", "dismiss", "Close")]
 
     def compose(self) -> ComposeResult:
-        """One line for each key."""
+        """Yield a table with a line for each key."""
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
@@ -70,7 +70,10 @@ class HelpScreen(ModalScreen[None]):
 
 
 class ConnectScreen(ModalScreen["str | None"]):
-    """Choose a server, or none, and a folder for BLOBs. Gives the server to connect to, as it was typed."""
+    """Asks for a server and a folder for BLOBs.
+
+    The result is the server to connect to, as it was typed; empty to disconnect, None to change nothing.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Close")]
 
@@ -83,11 +86,11 @@ class ConnectScreen(ModalScreen["str | None"]):
         self.problem = Static("", markup=False, classes="problem")
 
     def compose(self) -> ComposeResult:
-        """Two fields, three buttons."""
+        """Yield the fields and buttons."""
         with Vertical(classes="dialog"):
             yield Label("Server", markup=False)
             yield self.server_field
-            yield Label("Folder for BLOBs (a folder asks for those of all devices)", markup=False)
+            yield Label("Folder for BLOBs (setting one requests those of all devices)", markup=False)
             yield self.folder_field
             yield self.problem
             with Horizontal(classes="buttons"):
@@ -97,18 +100,18 @@ class ConnectScreen(ModalScreen["str | None"]):
                 yield Button("Close", id="close", compact=True)
 
     def on_mount(self) -> None:
-        """Begin with the server."""
+        """Start in the field for the server."""
         self.server_field.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter does what the field is for."""
+        """Connect or set the folder, depending on the field in which Enter was pressed."""
         if event.input is self.server_field:
             self._connect()
         elif self._set_folder():
             self.dismiss(None)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """The buttons."""
+        """Do what the button says."""
         match event.button.id:
             case "connect":
                 self._connect()

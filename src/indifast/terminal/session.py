@@ -1,4 +1,4 @@
-"""The client behind the screen: made, run and exchanged for another when another server is chosen."""
+"""Client behind the screen: created, run, and replaced when another server is chosen."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ logger = logging.getLogger(__name__)
 
 
 TURN = 100
-"""Events, of some 15 µs each, that are handled before everything else gets its turn. A key takes several turns."""
+"""Events, of about 15 µs each, handled before everything else gets its turn; a key takes several turns."""
 
 
 class Server(Protocol):
-    """Where a server is, in the words of people (`str`); makes clients of it."""
+    """The address of a server, whose `str` is for users; creates clients of the server."""
 
     def client(self, kind: type[IPyClient] | None = None) -> IPyClient:
-        """A client that does not run yet; ValueError when the server cannot be one, such as for a missing file."""
+        """Return a client that is not running yet.
+
+        Raises:
+            ValueError: If the address cannot be used, because of a missing TLS file for example.
+        """
 
 
 class Client(IPyClient):
-    """A client that tells a function of everything it receives."""
+    """A client that passes everything it receives to a function."""
 
     retry_max = 10.0
     vector_timeout_max = 3600.0
@@ -34,7 +38,7 @@ class Client(IPyClient):
     _turn = 0
 
     async def rxevent(self, event: Any) -> None:
-        """Only note it: the screen is refreshed later. In a flood, keys get their turn every so many events."""
+        """Only record the event, as the screen is refreshed later; in a flood, give keys their turn now and then."""
         self.receive_event(event)
         self._turn += 1
         if self._turn >= TURN:
@@ -43,7 +47,7 @@ class Client(IPyClient):
 
 
 class Session:
-    """Runs the client of the server that is shown, and passes on what people ask of it."""
+    """Runs the client of the server that is shown, and passes on the user's requests."""
 
     def __init__(self, board: Board) -> None:
         self.board = board
@@ -51,18 +55,22 @@ class Session:
         self.client: Client | None = None
         self.folder: Path | None = None
         self.wanted_blobs: set[tuple[str, str | None]] = set()
-        """Devices (with None) and vectors whose BLOBs were asked for."""
+        """Devices (with None) and vectors whose BLOBs were requested."""
         self._task: asyncio.Task[None] | None = None
-        self._changing = asyncio.Lock()  # people may choose faster than a connection ends
+        self._changing = asyncio.Lock()  # users may choose faster than a connection ends
         board.blob_note = self._blob_note
 
     @property
     def running(self) -> bool:
-        """Whether a server is shown or tried."""
+        """Whether the client is connected or trying to connect."""
         return self._task is not None and not self._task.done()
 
     async def connect(self, server: Server) -> None:
-        """Show a server; what was shown of another one is forgotten. ValueError, see `Server.client`."""
+        """Show a server; what was shown of another one is forgotten.
+
+        Raises:
+            ValueError: If the server's address cannot be used; see `Server.client`.
+        """
         made = server.client(Client)
         assert isinstance(made, Client)
         async with self._changing:
@@ -80,12 +88,12 @@ class Session:
     async def _run(self, client: Client) -> None:
         try:
             await client.asyncrun()
-        except Exception as error:  # a fault of ours: the screen stays, and says so
+        except Exception as error:  # a bug here: the screen stays, and reports it
             logger.exception("the client has stopped")
             self.board.note(f"the client has stopped: {error}")
 
     async def disconnect(self) -> None:
-        """End the connection, or the attempts to make one. What is shown stays."""
+        """End the connection, or the attempts to make one; what is shown stays."""
         async with self._changing:
             await self._end()
 
@@ -97,7 +105,12 @@ class Session:
         self._task = self.client = None
 
     async def send(self, device: str, vector: str, members: Mapping[str, Any]) -> None:
-        """Command a vector. INDICheckError for what it cannot take, ConnectionError without a connection."""
+        """Send a command to a vector.
+
+        Raises:
+            INDICheckError: If the vector cannot take the members.
+            ConnectionError: If there is no connection.
+        """
         client = self._connected()
         await client.send_newVector(device, vector, members=members, check=True)
         self.board.touch((device, vector))
@@ -110,20 +123,29 @@ class Session:
     # -- BLOBs
 
     def blobs_wanted(self, device: str, vector: str | None = None) -> bool:
-        """Whether the server was asked for the BLOBs of a device, or of a vector of it."""
+        """Return whether the BLOBs of a device, or of one of its vectors, were requested."""
         return self.folder is not None or bool({(device, None), (device, vector)} & self.wanted_blobs)
 
     def _blob_note(self, key: Key) -> str:
         if self.folder is not None:
             return f"saved to {self.folder}"
-        return "BLOBs are asked for, b ends that" if self.blobs_wanted(*key) else "BLOBs are not asked for: press b"
+        return "BLOBs are requested: b stops them" if self.blobs_wanted(*key) else "BLOBs are not requested: press b"
 
     async def want_blobs(self, device: str, vector: str | None, wanted: bool) -> None:
-        """Ask for BLOBs, or for no more. ConnectionError without a connection."""
+        """Request BLOBs, or stop requesting them.
+
+        Args:
+            device: The device.
+            vector: A vector of it, or None for all of them.
+            wanted: Whether BLOBs are wanted.
+
+        Raises:
+            ConnectionError: If there is no connection.
+        """
         await self._connected().send_enableBLOB("Also" if wanted else "Never", device, vector)
         if vector is None:
             self.wanted_blobs = {key for key in self.wanted_blobs if key[0] != device}
-        elif not wanted and (device, None) in self.wanted_blobs:  # the others of the device stay asked for
+        elif not wanted and (device, None) in self.wanted_blobs:  # the others of the device stay requested
             others = {shown.key for shown in self.board.of(device) if shown.vector.vectortype == "BLOBVector"}
             self.wanted_blobs = (self.wanted_blobs | others) - {(device, None)}
         if wanted:
@@ -134,7 +156,11 @@ class Session:
             self.board.touch(shown.key)
 
     def save_to(self, folder: Path | None) -> None:
-        """Save BLOBs to a folder, which asks for those of all devices, or to none. KeyError: no such folder."""
+        """Save BLOBs to a folder, which requests those of all devices; None saves them no longer.
+
+        Raises:
+            KeyError: If there is no such folder; checked only while there is a client.
+        """
         if self.client is not None:
             self.client.BLOBfolder = folder
         self.folder = folder

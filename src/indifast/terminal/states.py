@@ -1,4 +1,4 @@
-"""How the four states look: each has a sign of its own, so that colour is not all that tells."""
+"""Signs and styles of the four states. Each has its own sign, so that colour is not the only cue."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from textual.widget import Widget
 SIGNS = {"Idle": "○", "Ok": "●", "Busy": "◐", "Alert": "▲"}
 
 CLASSES = {"state--idle", "state--ok", "state--busy", "state--alert", "state--lost"}
-"""The component classes that a widget needs which shows states."""
+"""The component classes that a widget needs to show states."""
 
 
 def sign(state: str) -> str:
-    """The sign of a state."""
+    """Return the sign of a state."""
     return SIGNS.get(state, "?")
 
 
 def state_style(widget: Widget, state: str, lost: bool = False) -> Style:
-    """The style of a state in a widget that has `CLASSES` among its component classes."""
+    """Return the style of a state in a widget that has `CLASSES` among its component classes."""
     return widget.get_component_rich_style("state--lost" if lost else f"state--{state.lower()}", partial=True)

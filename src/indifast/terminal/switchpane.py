@@ -1,4 +1,4 @@
-"""Switches."""
+"""Pane for vectors of switches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SwitchPane(Pane):
     ]
 
     def value(self, member: Any, width: int) -> list[Piece]:
-        """Whether it is on, and what was entered."""
+        """Return whether the switch is On, and what was entered."""
         pieces: list[Piece] = []
         if self.shown.vector.perm != "wo":
             on = member.membervalue == "On"
@@ -29,7 +29,7 @@ class SwitchPane(Pane):
         return pieces + self.edit_of(member)
 
     def action_mark(self) -> None:
-        """Mark the switch under the cursor to be turned On or Off when the vector is sent."""
+        """Mark the switch under the cursor, to turn it On or Off when the vector is sent."""
         shown, member = self.shown, self.member_to_edit()
         if member is None:
             return
@@ -41,7 +41,7 @@ class SwitchPane(Pane):
         self.follow()
 
     def action_edit(self) -> None:
-        """Turn the switch under the cursor, with all that was marked; of OneOfMany, choose it."""
+        """Toggle the switch under the cursor, along with all that are marked; for OneOfMany, choose it."""
         shown, member = self.shown, self.member_to_edit()
         if member is None:
             return
@@ -54,5 +54,5 @@ class SwitchPane(Pane):
         self.action_send()
 
     def command(self) -> dict[str, Any]:
-        """The switches that were marked, if the rule allows that."""
+        """Return the switches that were marked, if the rule allows them."""
         return inputchecks.switches(self.shown.vector, self.shown.edits)

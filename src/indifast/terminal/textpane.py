@@ -1,4 +1,4 @@
-"""Texts."""
+"""Pane for vectors of texts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ class TextPane(EntryPane):
     """A vector of texts."""
 
     def shown_value(self, member: Any) -> Piece:
-        """The text."""
+        """Return the text on one line."""
         return visible(member.membervalue or ""), self.value_style(member)
 
     def editor_width(self) -> int:
-        """All the room there is."""
+        """Return the whole width beside the label."""
         return max(8, self.size.width - self.label_width() - 3)
 
     def entry(self, member: Any) -> str:
-        """The text as it stands."""
+        """Return the text as it is."""
         return "" if self.shown.vector.perm == "wo" else member.membervalue or ""
 
     def command(self) -> dict[str, Any]:
-        """The texts that were entered."""
+        """Return the texts that were entered."""
         members = self.shown.vector.members()
         return {name: text for name, text in self.shown.edits.items() if name in members}

@@ -1,4 +1,4 @@
-"""The tree on the left: devices, their groups, their properties."""
+"""Tree on the left of the screen: devices, their groups, their properties."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RANK = {"Idle": 0, "Ok": 1, "Busy": 2, "Alert": 3}
 
 
 class Place(NamedTuple):
-    """What a node stands for: a device, a group of it, or a property of that."""
+    """What a node stands for: a device, one of its groups, or a property in a group."""
 
     device: str
     group: str | None = None
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 class PropertyTree(Tree[Place]):
-    """Follows a board. Labels are made from what the board says when they are drawn; none is read as markup."""
+    """Follows a board. Labels show what the board says when they are drawn, and are never parsed as markup."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = CLASSES
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,10 +48,10 @@ class PropertyTree(Tree[Place]):
         self._states: dict[Place, tuple[str, bool]] = {}
         self._words: list[str] = []
 
-    # -- what is drawn
+    # -- Drawing
 
     def render_label(self, node: TreeNode[Place], base_style: Style, style: Style) -> Text:
-        """The label of a node: the sign of its state, and a name, cut to the tree's width."""
+        """Return the label of a node: the sign of its state, and its name, cut to the width of the tree."""
         place = node.data
         if place is None:
             return Text("")
@@ -66,7 +66,7 @@ class PropertyTree(Tree[Place]):
         return label
 
     def watch_show_vertical_scrollbar(self) -> None:
-        """A scroll bar takes a column: the labels are cut anew."""
+        """Cut the labels again, as the scroll bar takes a column."""
         self.root.expand()
 
     def _text(self, place: Place) -> str:
@@ -77,10 +77,10 @@ class PropertyTree(Tree[Place]):
             return visible(place.group) or "(no group)"
         return visible(place.device)
 
-    # -- following the board
+    # -- Following the board
 
     def search(self, text: str) -> None:
-        """Show only what has all the words of a text in its names or labels; everything, for an empty one."""
+        """Show only what contains all words of a text in its names or label; everything if the text is empty."""
         words = text.casefold().split()
         if words != self._words:
             self._words = words
@@ -90,7 +90,7 @@ class PropertyTree(Tree[Place]):
                     node.expand()
 
     def follow(self) -> None:
-        """Take over which properties there are."""
+        """Show the properties that exist now."""
         wanted: dict[Place, None] = {}
         for shown in self.board:
             if self._words and not self._matches(shown):
@@ -104,7 +104,7 @@ class PropertyTree(Tree[Place]):
             node = self._places.pop(place)
             self._states.pop(place, None)
             parent = Place(place.device, place.group) if place.vector is not None else Place(place.device)
-            if place == parent or parent in wanted:  # else it goes with its parent
+            if place == parent or parent in wanted:  # otherwise it is removed with its parent
                 node.remove()
                 smaller.add(parent)
         for place in wanted:
@@ -126,9 +126,11 @@ class PropertyTree(Tree[Place]):
             self._places[place] = self.root.add("", place, expand=True)
 
     def follow_states(self, keys: Iterable[Key], smaller: Iterable[Place] = ()) -> None:
-        """Take over the states of properties; groups and devices show the one that most needs a look.
+        """Update the states of properties; groups and devices show the one that most needs attention.
 
-        `smaller`: groups and devices out of which something went.
+        Args:
+            keys: The properties whose states may have changed.
+            smaller: Groups and devices that something was removed from.
         """
         groups: set[Place] = set()
         for key in keys:
@@ -160,10 +162,10 @@ class PropertyTree(Tree[Place]):
         return True
 
     class Inwards(Message):
-        """To the properties of what was chosen."""
+        """The focus is to move to the properties of what was chosen."""
 
     def action_inwards(self) -> None:
-        """Open what is closed; else to the properties."""
+        """Open a closed node; otherwise, go to the properties."""
         node = self.cursor_node
         if node is not None and node.allow_expand and not node.is_expanded:
             node.expand()
@@ -171,7 +173,7 @@ class PropertyTree(Tree[Place]):
             self.post_message(self.Inwards())
 
     def action_outwards(self) -> None:
-        """Close what is open; else to what it is in."""
+        """Close an open node; otherwise, go to its parent."""
         node = self.cursor_node
         if node is None:
             return
@@ -181,14 +183,14 @@ class PropertyTree(Tree[Place]):
             self.move_cursor(node.parent)
 
     def go_to_first(self) -> None:
-        """Put the cursor on the first property that there is."""
+        """Put the cursor on the first property shown."""
         for place in self._places:
             if place.vector is not None:
                 self.go_to(place)
                 return
 
     def go_to(self, place: Place) -> bool:
-        """Put the cursor on a place, opening what it is in; False if it is not there."""
+        """Put the cursor on a place and open its parents; return False if it is not in the tree."""
         node = self._places.get(place)
         if node is None:
             return False
@@ -200,6 +202,6 @@ class PropertyTree(Tree[Place]):
             return False
         in_its_line = self.cursor_line == node.line
         self.move_cursor(node)
-        if in_its_line:  # another node was there when the cursor came: the tree sees no move
+        if in_its_line:  # it replaced the node under the cursor, so the tree sees no move
             self.post_message(self.NodeHighlighted(node))
         return True

@@ -1,1 +1,1 @@
-"""What commands that talk to a server are made of: how to reach it, what to ask for, how to show the answer."""
+"""Building blocks of the commands that talk to a server: connecting, selecting properties, printing answers."""

@@ -1,4 +1,4 @@
-"""What `indifast set` is told: `device.property.member=value`, in the forms of indi_setprop."""
+"""Settings as `indifast set` takes them: `device.property.member=value`, in the forms of indi_setprop."""
 
 from __future__ import annotations
 
@@ -11,33 +11,37 @@ from indifast.cli.toolkit.failures import ToolError, unknown_property, unusable
 from indifast.cli.toolkit.patterns import splits
 
 TYPES = {"x": "Text", "n": "Number", "s": "Switch"}
-"""The letters of indi_setprop for types of properties."""
+"""Types of properties, by the letters that indi_setprop uses for them."""
 
 _UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One command: members of one property and their values. With a type it is sent without looking at the property.
+    """A command: members of one property and their values.
 
-    Any name may hold the separators `.`, `;` and `=`. Which of them separate, the server's definitions tell.
+    If it has a `kind`, it is sent without looking at the property. Any name may contain the separators `.`, `;` and
+    `=`; the server's definitions decide which of them separate.
     """
 
     text: str
     kind: str | None
     names: tuple[tuple[str, str, str], ...]
-    """(device, property, first member) that the text may mean if no name holds `;` or `=`; likeliest first."""
+    """What the text may mean as (device, property, first member) if no name contains `;` or `=`; likeliest first."""
     values: dict[str, str]
-    """Of the members, where the first of `names` is meant: as indi_setprop reads it."""
+    """Values by member if the first of `names` is meant, which is how indi_setprop reads the text."""
     problem: str = ""
-    """Why there are no `names`."""
+    """Why `names` is empty."""
 
     def target(self, client: Any) -> tuple[str, str] | None:
-        """The (device, property) that the client knows, with the first member if there is such a one."""
+        """Return the (device, property) that is meant and known to the client, or None.
+
+        One that has the first member is preferred.
+        """
         known = None
-        for vector, rest in self._begun(client):
+        for vector, setting in self._candidates(client):
             try:
-                first = next(iter(_values(rest, vector)))
+                first = next(iter(_values(setting, vector)))
             except ToolError:
                 continue
             if first in vector:
@@ -46,11 +50,11 @@ class Assignment:
         return known
 
     def given(self, vector: Any) -> dict[str, str]:
-        """Members and their values, where this property is meant."""
+        """Return the values by member, if this property is meant."""
         return _values(self.text.removeprefix(_prefix(vector)), vector)
 
-    def _begun(self, client: Any) -> Iterator[tuple[Any, str]]:
-        """(property, what follows its name) for those that the text may mean."""
+    def _candidates(self, client: Any) -> Iterator[tuple[Any, str]]:
+        """Yield each property that the text may mean, with the part of the text after its name."""
         for device in sorted(client.values(), key=lambda device: len(device.devicename)):
             if device.enable and self.text.startswith(f"{device.devicename}."):
                 for vector in sorted(device.values(), key=lambda vector: len(vector.name)):
@@ -58,7 +62,7 @@ class Assignment:
                         yield vector, self.text.removeprefix(prefix)
 
     def missing(self, client: Any) -> ToolError:
-        """Why there is no target, although there are `names`."""
+        """Return why there is no target; `names` must not be empty."""
         devices = [name for name, device in client.items() if device.enable]
         for device, name, _ in self.names:
             if error := unusable(client, device, name):
@@ -68,25 +72,32 @@ class Assignment:
 
 
 def parse_assignment(text: str, kind: str | None = None) -> Assignment:
-    """Read `device.property.e1=v1;e2=v2` or `device.property.e1;e2=v1;v2`; ToolError for what is neither.
+    """Parse `device.property.e1=v1;e2=v2` or `device.property.e1;e2=v1;v2`.
 
     The value of a single member may contain semicolons, unless what follows them looks like further members.
+
+    Args:
+        text: The setting.
+        kind: One of the letters in `TYPES`, or None for a setting whose property will be looked up.
+
+    Raises:
+        ToolError: If the text has neither form, or contains a character that XML does not allow.
     """
     if _UNSENDABLE.search(text):
-        raise ToolError(f"{text!a} cannot be sent: XML has no such characters")
+        raise ToolError(f"{text!a} cannot be sent: XML does not allow all of these characters")
     problem, names, values = "", [], {}
     if not splits(text.rpartition("=")[0]):
-        raise ToolError(f"{text!r} is no device.property.member=value")
+        raise ToolError(f"{text!r} is not a device.property.member=value")
     try:
         (head, value), *others = _values(text).items()
         names = splits(head)
         if not names:
-            raise ToolError(f"{text!r} is no device.property.member=value")
+            raise ToolError(f"{text!r} is not a device.property.member=value")
         values = {names[0][2]: value} | dict(others)
     except ToolError as error:
         if kind is not None:
             raise
-        problem = str(error)  # unless there are names with separators in them
+        problem = str(error)  # unless a name turns out to contain separators
     return Assignment(text, TYPES[kind] if kind else None, tuple(names), values, problem)
 
 
@@ -95,7 +106,7 @@ def _prefix(vector: Any) -> str:
 
 
 def _values(text: str, known: Iterable[str] = ()) -> dict[str, str]:
-    """Read `e1=v1;e2=v2` or `e1;e2=v1;v2`; names that are known may hold these separators."""
+    """Parse `e1=v1;e2=v2` or `e1;e2=v1;v2`; names in `known` may contain these separators."""
     odd = sorted((name for name in known if "=" in name or ";" in name), key=len, reverse=True)
     name = f"(?:{'|'.join([*map(re.escape, odd), '[^=;]+'])})(?=[=;])"
     match = re.match(f"({name}(?:;{name})*)=(.*)", text, re.DOTALL)

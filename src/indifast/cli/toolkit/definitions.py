@@ -1,4 +1,4 @@
-"""Waiting for the devices of a server as long as it makes sense."""
+"""Waiting for the definitions of a server, for as long as it makes sense."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from indifast.client import IPyClient
 from indifast.client.events import defVector
 
 PATIENCE = 2.0
-"""Seconds that definitions may take, unless -t says otherwise."""
+"""Seconds to wait for definitions, unless -t says otherwise."""
 
 
 def add_patience(parser: argparse.ArgumentParser) -> None:
-    """Add -t."""
+    """Add the option -t to a parser."""
     parser.add_argument(
         "-t", dest="patience", type=number(float, 0, 86400), default=PATIENCE, metavar="S",
         help=f"longest time to wait for definitions (default: {PATIENCE:g});"
-        " done earlier when none came for a quarter of it",
+        " ends earlier if none arrives for a quarter of it",
     )  # fmt: skip
 
 
 async def gather(client: IPyClient, complete: Callable[[], bool], patience: float) -> None:
-    """Wait until `complete()`, or until no definition has come for a quarter of `patience`, or for `patience` seconds.
+    """Wait until `complete()`, or until no definition has arrived for a while: INDI does not mark their end.
 
-    INDI has no end of definitions. TimeoutError when not even one device was defined.
+    Args:
+        client: A connected client.
+        complete: Returns whether everything that is needed is defined.
+        patience: The longest time to wait, in seconds; a quarter of it without a definition also ends the wait.
+
+    Raises:
+        TimeoutError: If no device at all was defined.
+        ConnectionError: If the client stopped.
     """
     began = last = time.monotonic()
     definitions = client.events(types=defVector)
@@ -42,5 +49,5 @@ async def gather(client: IPyClient, complete: Callable[[], bool], patience: floa
             raise ConnectionError("the client has stopped") from None
         last = time.monotonic()
     if not client.enabledlen():
-        what = "no definition could be taken" if client.problems else "no device was defined"
+        what = "no definition could be used" if client.problems else "no device was defined"
         raise TimeoutError(f"{what} within {patience:g} s")

@@ -1,4 +1,4 @@
-"""Arithmetic expressions of INDI values, with the operators and functions of indi_eval."""
+"""Arithmetic expressions over INDI values, with the operators and functions of indi_eval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indifast.cli.toolkit.failures import ToolError
 from indifast.cli.toolkit.patterns import splits
 
 Values: TypeAlias = "Callable[[str], float]"
-"""Gives the value of an operand, named `device.property.member`."""
+"""Returns the value of an operand, which is named `device.property.member`."""
 Node: TypeAlias = "Callable[[Values], float]"
 
 _TOKEN = re.compile(
@@ -26,19 +26,19 @@ _LEVELS: list[dict[str, Callable[[float, float], float]]] = [
     {"+": operator.add, "-": operator.sub},
     {"*": operator.mul, "/": lambda a, b: _divide(a, b)},
 ]
-"""Operators of two values that are always both looked at, loosest first."""
+"""Binary operators that always evaluate both operands, by level of precedence, loosest first."""
 _DEPTH = 100
 
 
 def _divide(a: float, b: float) -> float:
-    """A quotient as the processor makes it: infinite or no number where Python raises."""
+    """Divide as the processor does: infinity or nan where Python raises."""
     if b:
         return a / b
     return math.nan if not a or math.isnan(a) else math.copysign(math.inf, a) * math.copysign(1.0, b)
 
 
 def _total(function: Callable[..., float]) -> Callable[..., float]:
-    """A function that gives infinity or nan where Python's raises."""
+    """Return a function that returns infinity or nan where the given one raises."""
 
     def total(*arguments: float) -> float:
         try:
@@ -62,24 +62,28 @@ FUNCTIONS: dict[str, tuple[int, Callable[..., float]]] = {
     "raddeg": (1, math.degrees), "floor": (1, math.floor), "log": (1, _logarithm(math.log)),
     "log10": (1, _logarithm(math.log10)), "exp": (1, math.exp), "sqrt": (1, math.sqrt), "pow": (2, math.pow),
 }  # fmt: skip
-"""Functions, each with the number of its arguments."""
+"""Functions by name, each with the number of its arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A parsed expression and the operands it needs, in the order in which they stand."""
+    """A parsed expression and the operands it needs, in order of appearance."""
 
     text: str
     operands: tuple[str, ...]
     node: Node
 
     def value(self, values: Values) -> float:
-        """What it is now; comparisons and logic give 1 or 0."""
+        """Return the value of the expression; comparisons and logic give 1 or 0."""
         return float(self.node(values))
 
 
 def parse_expression(text: str) -> Expression:
-    """Read an expression; ToolError, with the place, for what is none."""
+    """Parse an expression.
+
+    Raises:
+        ToolError: If the text is not an expression; the message says where.
+    """
     parser = _Parser(text)
     node = parser.either()
     if parser.token is not None:
@@ -88,7 +92,7 @@ def parse_expression(text: str) -> Expression:
 
 
 class _Parser:
-    """Recursive descent: one method per level of precedence, as in C."""
+    """Recursive descent parser: one method per level of precedence, as in C."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -99,7 +103,7 @@ class _Parser:
         self.advance()
 
     def advance(self) -> None:
-        """Go to the next token; None at the end."""
+        """Go to the next token; at the end, `token` is None."""
         rest = self.text[self.position :]
         self.begin = self.position + len(rest) - len(rest.lstrip())
         if not rest.strip():
@@ -114,10 +118,10 @@ class _Parser:
 
     def error(self, expected: str) -> ToolError:
         found = repr(self.text[self.begin : self.begin + 20]) if self.begin < len(self.text) else "its end"
-        return ToolError(f"the expression makes no sense at {found}: {expected} is expected there")
+        return ToolError(f"the expression is invalid at {found}: {expected} is expected there")
 
     def takes(self, *signs: str) -> str | None:
-        """The sign, if the next token is one of those; it is passed."""
+        """Consume and return the next token if it is one of the signs; otherwise return None."""
         if self.kind == "sign" and self.token in signs:
             sign = self.token
             self.advance()
@@ -147,7 +151,7 @@ class _Parser:
     def unary(self) -> Node:
         self.depth += 1
         if self.depth > _DEPTH:
-            raise ToolError(f"the expression is nested more than {_DEPTH} deep")
+            raise ToolError(f"the expression is nested more than {_DEPTH} levels deep")
         try:
             if self.takes("!"):
                 return _apply(operator.not_, self.unary())
@@ -173,7 +177,7 @@ class _Parser:
         if kind == "operand":
             assert token is not None
             if not splits(token) or "*" in token:
-                raise ToolError(f'"{token}" is no operand: write "device.property.member"')
+                raise ToolError(f'"{token}" is not an operand: write "device.property.member"')
             self.operands.append(token)
             self.advance()
             return lambda values: values(token)
@@ -186,7 +190,7 @@ class _Parser:
 
     def call(self) -> Node:
         if self.token not in FUNCTIONS:
-            raise ToolError(f"there is no function {self.token!r}: pi, {', '.join(FUNCTIONS)}")
+            raise ToolError(f"unknown function {self.token!r}; known: pi, {', '.join(FUNCTIONS)}")
         name = self.token
         count, function = FUNCTIONS[name]
         self.advance()

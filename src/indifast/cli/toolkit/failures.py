@@ -1,4 +1,4 @@
-"""What goes wrong, as one sentence and an exit status."""
+"""Failures of commands, each as one sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 class Status(IntEnum):
-    """Exit statuses of the commands that talk to a server; the first three are those of libindi's tools."""
+    """Exit statuses of the commands that talk to a server; the first three match those of libindi's tools."""
 
     DONE = 0
     NOTHING = 1
-    """Nothing found for a query, a setting that was refused before it was sent, an expression that is false."""
+    """Nothing found for a query, a setting refused before it was sent, or an expression that is false."""
     TROUBLE = 2
-    """Arguments that make no sense, no server, no permission, a lost connection, a file that cannot be written."""
+    """Invalid arguments, no server, no permission, a lost connection, or a file that cannot be written."""
     TIMEOUT = 3
-    """What was waited for did not come in time."""
+    """What the command waited for did not happen in time."""
     ALERT = 4
     """The driver answered with Alert."""
     INTERRUPTED = 130
     """Ctrl-C."""
     PIPE = PIPE
-    """The reader of the output has gone, as in `… | head -1`."""
+    """The reader of the output has gone away, as in `… | head -1`."""
 
 
 class ToolError(Exception):
-    """Ends a command: a sentence for standard error, and the exit status."""
+    """Ends a command, with a sentence for standard error and an exit status."""
 
     def __init__(self, sentence: str, status: Status = Status.TROUBLE) -> None:
         super().__init__(sentence)
@@ -44,21 +44,28 @@ class ToolError(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], place: str) -> ToolError:
-    """There is no such device, property or member: names what it may have meant, or what there is if that is little."""
+    """Return the error for a name that does not exist, with similar names, or with all names if there are few.
+
+    Args:
+        kind: "device", "property" or "member".
+        name: The name that was not found.
+        known: The names that exist.
+        place: Where they exist, such as "on this server".
+    """
     names = list(dict.fromkeys(known))
     folded = {each.casefold(): each for each in names}
     near = difflib.get_close_matches(name.casefold(), folded, 3, 0.6)
     if near:
         more = f"did you mean {' or '.join(repr(folded[each]) for each in near)}?"
     elif 0 < len(names) <= 12:
-        more = f"there is {', '.join(map(repr, names))}"
+        more = f"known: {', '.join(map(repr, names))}"
     else:
         more = f"there are {len(names)} others" if names else f"there is no {kind} at all"
     return ToolError(f"no {kind} {name!r} {place}: {more}", Status.NOTHING)
 
 
 def unusable(client: IPyClient, device: str, name: str) -> ToolError | None:
-    """Why nothing can be made of a property that the server did define; None if that is not so."""
+    """Return why a property cannot be used although the server defined it; None if that is not the case."""
     problem = client.problems.get((device, name))
     if problem is None or (device in client and name in client[device]):
         return None
@@ -66,7 +73,7 @@ def unusable(client: IPyClient, device: str, name: str) -> ToolError | None:
 
 
 def unknown_property(client: IPyClient, device: str, name: str) -> ToolError:
-    """There is no such property: what the names may have meant, or why it can't be used."""
+    """Return the error for an unknown property: similar names, or why the property can't be used."""
     if error := unusable(client, device, name):
         return error
     devices = [each for each, known in client.items() if known.enable]
@@ -76,9 +83,15 @@ def unknown_property(client: IPyClient, device: str, name: str) -> ToolError:
 
 
 def failure(error: Exception, address: Address, client: IPyClient | None = None) -> ToolError | None:
-    """The sentence for what connecting, sending and waiting raise; None for what is a fault of the program.
+    """Return the sentence for an error that connecting, sending or waiting raised.
 
-    `client` is the one the error came from: its counters tell a server that speaks no INDI.
+    Args:
+        error: The error.
+        address: The server.
+        client: The client that raised the error, if any; its counters reveal a server that does not speak INDI.
+
+    Returns:
+        None if the error is a fault of the program.
     """
     from indifast.cli.toolkit.address import AddressError
     from indifast.client import INDIAlert, INDICheckError
@@ -94,7 +107,7 @@ def failure(error: Exception, address: Address, client: IPyClient | None = None)
             return ToolError(str(error))
         case TimeoutError() if client is not None and client.stats()["connections"]:
             if not client.stats()["received_bytes"]:
-                return ToolError(f"{address} says nothing: no INDI server, or one without drivers", Status.TIMEOUT)
+                return ToolError(f"{address} sends nothing: not an INDI server, or one without drivers", Status.TIMEOUT)
             return _no_indi(address, client) or ToolError(str(error), Status.TIMEOUT)
         case ConnectionError() if client is not None and client.stats()["connections"]:
             return _no_indi(address, client) or ToolError(_lost(error, address, client))
@@ -106,7 +119,7 @@ def failure(error: Exception, address: Address, client: IPyClient | None = None)
 
 
 def _not_connected(error: OSError, address: Address) -> str:
-    """Why there is no connection, and what to do."""
+    """Return why there is no connection, and what to do about it."""
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     reason = (os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)).lower()
     if isinstance(cause, socket.gaierror) or "cannot resolve" in str(error):
@@ -114,7 +127,7 @@ def _not_connected(error: OSError, address: Address) -> str:
     if type(cause).__module__ == "ssl":
         return _no_tls(str(cause), address)
     if isinstance(error, TimeoutError):
-        hint = "; does it speak TLS?" if address.tls else "; is the address right, and no firewall in between?"
+        hint = "; does it speak TLS?" if address.tls else "; is the address right, and does a firewall block it?"
         return f"no answer from {address}{hint}"
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         start = "indifast serve DRIVER" if address.unix is None and address.port == 7624 else _start(address)
@@ -122,7 +135,7 @@ def _not_connected(error: OSError, address: Address) -> str:
     if isinstance(error, PermissionError):
         return f"no permission to use {address}: {reason}; ask the owner of the server"
     if isinstance(error, ConnectionError) and address.tls:
-        return f"{address} ended the TLS handshake: it speaks no TLS; try without --tls"
+        return f"{address} ended the TLS handshake: it does not speak TLS; try without --tls"
     return f"no connection to {address}: {reason}"
 
 
@@ -140,34 +153,34 @@ def _no_tls(reason: str, address: Address) -> str:
         why = reason.partition("certificate verify failed: ")[2].rpartition(" (_ssl")[0] or reason
         return f"the certificate of {address} is not trusted: {why}; name its authority with --tls-ca FILE"
     if any(word in reason for word in ("WRONG_VERSION", "UNEXPECTED_EOF", "RECORD_LAYER", "HTTP_REQUEST")):
-        return f"{address} speaks no TLS; try without --tls"
+        return f"{address} does not speak TLS; try without --tls"
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason or "UNKNOWN_CA" in reason:
-        return f"{address} refuses our certificate, or wants one: --tls-cert FILE ({reason})"
-    return f"no TLS with {address}: {reason}"
+        return f"{address} rejects our certificate, or requires one: --tls-cert FILE ({reason})"
+    return f"TLS with {address} failed: {reason}"
 
 
 def _no_indi(address: Address, client: IPyClient) -> ToolError | None:
-    """Something was said, but no INDI."""
+    """Return the error for a server that sent something, but no INDI; None for others."""
     stats = client.stats()
     if stats["received_bytes"] and not stats["received"]:
-        return ToolError(f"what answers at {address} is no INDI server")
+        return ToolError(f"what answers at {address} is not an INDI server")
     return None
 
 
 def _lost(error: OSError, address: Address, client: IPyClient) -> str:
-    """Why the connection that there was has ended."""
+    """Return why an established connection has ended."""
     text = str(error)
     reason = text.partition("has ended: ")[2] or text
     if "CERTIFICATE" in reason or "ALERT" in reason:
         return _no_tls(reason, address)
     if not client.stats()["received"]:
-        hint = "does it want a certificate (--tls-cert FILE)?" if address.tls else "does it want TLS (--tls)?"
-        return f"{address} ended the connection without a word: is it an INDI server, and {hint}"
+        hint = "does it require a certificate (--tls-cert FILE)?" if address.tls else "does it require TLS (--tls)?"
+        return f"{address} closed the connection without sending anything: is it an INDI server, and {hint}"
     return f"lost the connection to {address}: {reason}"
 
 
 def file_failure(error: OSError, what: str) -> ToolError:
-    """A file that cannot be read or written."""
+    """Return the error for a file, described by `what`, that cannot be read or written."""
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     hint = "; use --force to replace it" if error.errno == errno.EEXIST else ""
     return ToolError(f"{what}: {reason}{hint}")

@@ -1,4 +1,4 @@
-"""Properties as people and programs read them: one line per member, or plain data for JSON."""
+"""Properties as output: one line per member for people, or plain data for JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNIT = re.compile(r"\(([^()]+)\)\s*\Z")
 
 
 def value_of(vector: Any, member: str) -> str:
-    """The value of a member, or of an attribute (`_STATE` …), as libindi's tools write it."""
+    """Return the value of a member, or of an attribute (`_STATE` …), as libindi's tools write it."""
     match member:
         case "_LABEL":
             return str(vector.label or vector.name)
@@ -35,22 +35,22 @@ def value_of(vector: Any, member: str) -> str:
 
 
 def time_text(timestamp: datetime | None) -> str:
-    """A time of INDI: UTC, without a zone."""
+    """Return a time as INDI writes it: UTC, without a time zone."""
     return "" if timestamp is None else timestamp.replace(tzinfo=None).isoformat()
 
 
 def blob_text(content: Any) -> str:
-    """How large a BLOB is."""
+    """Return the size of a BLOB as text."""
     return "" if content is None else f"{len(content)} bytes"
 
 
 def line(vector: Any, member: str) -> str:
-    """`device.property.member=value`, without what commands a terminal."""
+    """Return `device.property.member=value`, safe to print on a terminal."""
     return for_terminal(f"{vector.devicename}.{vector.name}.{member}={value_of(vector, member)}")
 
 
 def labelled(vector: Any, member: str) -> tuple[str, str, str]:
-    """The name of a member, its value with its unit, and what is known of it."""
+    """Return the name of a member, its value with its unit, and what is known about it."""
     name = f"{vector.devicename}.{vector.name}.{member}"
     about = " / ".join(text for text in (vector.group, vector.label) if text)
     if member not in vector:
@@ -65,7 +65,7 @@ def labelled(vector: Any, member: str) -> tuple[str, str, str]:
 
 
 def value_with_unit(vector: Any, member: str) -> str:
-    """The value as the driver wants it shown, and the unit if its label ends with one in brackets."""
+    """Return the value in the driver's format, with the unit if the label ends with one in parentheses."""
     if vector.vectortype != "NumberVector":
         return value_of(vector, member)
     unit = _UNIT.search(vector.memberlabel(member) or "")
@@ -73,7 +73,7 @@ def value_with_unit(vector: Any, member: str) -> str:
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows as lines, their columns aligned, without what commands a terminal."""
+    """Return rows as lines with aligned columns, safe to print on a terminal."""
     if not rows:
         return []
     rows = [tuple(map(one_line, row)) for row in rows]
@@ -82,7 +82,7 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 def json_data(value: Any) -> Any:
-    """The same data for JSON, which knows no infinity: None instead."""
+    """Return the data as JSON can hold it: None for infinity and nan, text for objects of other types."""
     if isinstance(value, dict):
         return {key: json_data(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -93,5 +93,5 @@ def json_data(value: Any) -> Any:
 
 
 def as_json(value: Any, *, indent: int | None = 2) -> str:
-    """JSON text of plain data."""
+    """Return plain data as JSON text."""
     return json_escaped(json.dumps(json_data(value), ensure_ascii=False, indent=indent))

@@ -1,4 +1,4 @@
-"""Which members people mean: `device.property.member` with `*` for anything."""
+"""Queries that select members: `device.property.member`, with `*` for anything."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from indifast.cli.toolkit.failures import Status, ToolError, unknown, unusable
 
 ATTRIBUTES = ("_LABEL", "_GROUP", "_STATE", "_PERM", "_TO", "_TS")
-"""In place of a member's name: what a property itself says of itself."""
+"""Names that, in place of a member's name, stand for an attribute of the property itself."""
 
 
 def splits(text: str) -> list[tuple[str, str, str]]:
-    """(device, property, member) that a dotted name may mean: of more than two dots, any two may be the separators.
+    """Return every (device, property, member) that a dotted name may mean.
 
-    No name is empty, but each may begin or end with a dot. Empty for a text without two separators.
+    Of more than two dots, any two may be the separators. A name is never empty, but may begin or end with a dot. The
+    result is empty if the text has no two separators.
     """
     parts = text.split(".")
     count = len(parts)
@@ -27,27 +28,31 @@ def splits(text: str) -> list[tuple[str, str, str]]:
 
 
 def _shorter(text: str) -> list[tuple[str, str, str]]:
-    """What a dotted name may mean besides, or with fewer dots: a property, a device."""
+    """Return what a dotted name may mean with fewer separators: a property or a device."""
     parts = text.split(".")
     pairs = [(".".join(parts[:cut]), ".".join(parts[cut:])) for cut in range(1, len(parts))]
     return [(device, name, "*") for device, name in pairs if device and name] + [(text, "*", "*")]
 
 
 class Pattern:
-    """One query."""
+    """A query."""
 
     def __init__(self, text: str) -> None:
-        """ToolError for what can match nothing."""
+        """Parse a query.
+
+        Raises:
+            ToolError: If it cannot match anything.
+        """
         if not text.strip("."):
-            raise ToolError(f"{text!r} is no device.property.member")
+            raise ToolError(f"{text!r} is not a device.property.member")
         full = splits(text)
         self.text = text
         self.wild = "*" in text or not full
-        """It may match more than one member."""
+        """Whether the query may match more than one member."""
         shorter = _shorter(text)
         full = full or [shorter.pop(0)]
         self.explicit = all("*" not in device + name for device, name, _ in full)
-        """Device and property are named in full."""
+        """Whether device and property are named in full."""
         self._full = len(full)
         self._splits = full + shorter
         self._globs = [tuple(map(_glob, split)) for split in self._splits]
@@ -56,7 +61,7 @@ class Pattern:
         return f"Pattern({self.text!r})"
 
     def members(self, vector: Any) -> Iterator[str]:
-        """Names of the members, or the attribute (`_STATE` …), of a property that are meant."""
+        """Yield the names of the members of a property, or the attribute (`_STATE` …), that the query matches."""
         for (_, _, member), globs in zip(self._splits, self._globs, strict=True):
             if not (globs[0].fullmatch(vector.devicename) and globs[1].fullmatch(vector.name)):
                 continue
@@ -69,7 +74,7 @@ class Pattern:
                 return
 
     def is_member(self, vector: Any) -> bool:
-        """A member of this property is meant, or what it says of itself: there is nothing else to come."""
+        """Return whether the query names a member or an attribute of this property, so that no other can match."""
         return any(
             device.fullmatch(vector.devicename) and name.fullmatch(vector.name)
             and (split[2] in ATTRIBUTES or split[2] in vector)
@@ -77,17 +82,17 @@ class Pattern:
         )  # fmt: skip
 
     def names_vector(self, vector: Any) -> bool:
-        """A property is meant, or something of it."""
+        """Return whether the query matches this property or something in it."""
         return any(
             device.fullmatch(vector.devicename) and name.fullmatch(vector.name) for device, name, _ in self._globs
         )
 
     def names_device(self, device: str) -> bool:
-        """A device is meant, or something of it."""
+        """Return whether the query matches this device or something in it."""
         return any(globs[0].fullmatch(device) for globs in self._globs)
 
     def unmatched(self, client: Any) -> ToolError:
-        """Why nothing was found: which part of the name is unknown, with near matches."""
+        """Return why the query matched nothing: which part of the name is unknown, with similar names."""
         for device, name, _ in self._splits:
             if error := unusable(client, device, name):
                 return error
@@ -112,8 +117,8 @@ class Pattern:
 
 def _nothing(vectors: list[Any]) -> str:
     if all(vector.vectortype == "BLOBVector" for vector in vectors):
-        return "a BLOB, and none has come: BLOBs are not kept by servers, only sent when they are made"
-    return "write-only: -w shows it all the same"
+        return "a BLOB, and none has arrived: servers do not keep BLOBs, they only pass new ones on"
+    return "write-only: -w shows it anyway"
 
 
 def _glob(text: str) -> re.Pattern[str]:
@@ -121,6 +126,6 @@ def _glob(text: str) -> re.Pattern[str]:
 
 
 def vectors_of(client: Any) -> Iterator[Any]:
-    """All properties of all devices, in the order in which they were defined."""
+    """Yield all properties of all devices, in order of definition."""
     for device in client.values():
         yield from (vector for vector in device.values() if vector.enable)

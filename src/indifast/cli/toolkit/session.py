@@ -1,15 +1,17 @@
-"""A command's time with a server: connect or say why not, and turn every failure into one sentence and a status.
+"""Running a command with a server: connect, and turn every failure into one sentence and an exit status.
 
-def main(arguments):
-    parser = Parser(prog="indifast thing", add_help=False)
-    add_server_options(parser)
-    return run("indifast thing", parser.parse_args(arguments), thing)
+A command looks like this:
 
-async def thing(options):
-    async with connected(options) as client:
-        await client.ready(2)
-        ...
-    return Status.DONE
+    def main(arguments):
+        parser = Parser(prog="indifast thing", add_help=False)
+        add_server_options(parser)
+        return run("indifast thing", parser.parse_args(arguments), thing)
+
+    async def thing(options):
+        async with connected(options) as client:
+            await client.ready(2)
+            ...
+        return Status.DONE
 """
 
 from __future__ import annotations
@@ -38,15 +40,18 @@ __all__ = [
 ]  # fmt: skip
 
 _END = 2.0
-"""Seconds that the end of a connection may take."""
+"""Seconds that ending a connection may take."""
 
 
 def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
-    """Run `command(options)` in an event loop; gives its exit status.
+    """Run `command(options)` in an event loop and return its exit status.
 
-    `program` begins the sentence on standard error when it fails. What is a ToolError, or comes from `connected`, is
-    a sentence alone; anything else is told as a fault of the program. With `options.debug` all failures are followed
-    by their traceback, and the traffic is logged. An output that cannot be written is raised, for `main.run`.
+    A failure is reported on standard error in one sentence, which begins with `program`. Anything but a ToolError or
+    an AddressError is reported as a fault of the program. With `options.debug`, all failures are followed by their
+    tracebacks, and the traffic is logged.
+
+    Raises:
+        OSError: If the output cannot be written; `main.run` handles that.
     """
     debug = bool(getattr(options, "debug", False))
     options.program = program
@@ -61,21 +66,21 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
     except Exception as error:
         if _unwritable(error):
             raise
-        told = error if isinstance(error, ToolError) else _as_told(error)
+        failed = error if isinstance(error, ToolError) else _as_tool_error(error)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
-        print(for_terminal(f"{program}: {told}"), file=sys.stderr)
+        print(for_terminal(f"{program}: {failed}"), file=sys.stderr)
         if debug:
             traceback.print_exc()
-        return told.status
+        return failed.status
 
 
 def _unwritable(error: Exception) -> bool:
-    """An output that cannot be written, or has no reader any more: no fault of a server, nor of this program."""
+    """Return whether the output cannot be written or has lost its reader: not a fault of the server or this program."""
     return isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and unwritable(error))
 
 
-def _as_told(error: Exception) -> ToolError:
+def _as_tool_error(error: Exception) -> ToolError:
     if isinstance(error, AddressError):
         return ToolError(str(error))
     kind = type(error).__name__
@@ -83,7 +88,7 @@ def _as_told(error: Exception) -> ToolError:
 
 
 def _log(debug: bool) -> None:
-    """What the library logs is told in our own words, or all of it under --debug."""
+    """Keep the library's log quiet, as commands report failures in their own words; show all of it with --debug."""
     logger = logging.getLogger("indifast")
     if debug:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -97,29 +102,35 @@ def _log(debug: bool) -> None:
 async def connected(
     server: argparse.Namespace | Address, kind: type[IPyClient] | None = None, **clientdata: Any
 ) -> AsyncIterator[IPyClient]:
-    """A connected client of the server (options of `add_server_options`, or an Address), of class `kind` if given.
+    """Connect to a server and yield the client, which does not reconnect.
 
-    In a command that `run` runs, what can't be taken of a property is told on standard error.
+    In a command that `run` runs, problems with properties are reported on standard error.
 
-    Raises ToolError when there is no connection, when it is lost (there is no reconnecting), and for INDIAlert,
-    INDICheckError, TimeoutError and OSError out of the block.
+    Args:
+        server: The options of `add_server_options`, or an Address.
+        kind: The class of the client, IPyClient by default.
+        **clientdata: Passed to the client.
+
+    Raises:
+        ToolError: If there is no connection, if it is lost, or if the block raises INDIAlert, INDICheckError,
+            TimeoutError or OSError.
     """
     address = server if isinstance(server, Address) else address_of(server)
     client: IPyClient | None = None
     try:
         client = address.client(kind, **clientdata)
         client.reconnect = False
-        client.timeout_enable = False  # a server with nothing to say is none that is gone
+        client.timeout_enable = False  # a server that is silent is not gone
         if program := getattr(server, "program", None):
             client.on_problem = _problems_to_stderr(program)
         running = asyncio.create_task(client.asyncrun())
         try:
             await client.wait_connected()
             yield client
-        except BrokenPipeError:  # of standard output
+        except BrokenPipeError:  # from standard output
             raise
         except ConnectionError:
-            # The client has stopped: why, it knows better than whoever waited for something else.
+            # The client has stopped; its own error says why, better than that of the wait that was interrupted.
             await asyncio.wait((running,), timeout=_END)
             if running.done():
                 running.result()
@@ -128,20 +139,20 @@ async def connected(
             client.shutdown()
             await asyncio.wait((running,))
             if not running.cancelled():
-                running.exception()  # has been raised, or does not matter any more
+                running.exception()  # retrieve the exception: it was raised above, or no longer matters
     except (BrokenPipeError, ToolError):
         raise
     except Exception as error:
         if _unwritable(error):
             raise
-        told = failure(error, address, client)
-        if told is None:
+        failed = failure(error, address, client)
+        if failed is None:
             raise
-        raise told from error
+        raise failed from error
 
 
 def _problems_to_stderr(program: str) -> Callable[[str, str, str], None]:
-    """Tell people what can't be taken of a property: the log, which says so too, is not for them."""
+    """Return a callback that prints problems with properties; the log, which also has them, is not for users."""
 
     def tell(device: str, name: str, problem: str) -> None:
         print(for_terminal(f"{program}: {'.'.join(filter(None, (device, name)))}: {problem}"), file=sys.stderr)
@@ -150,7 +161,11 @@ def _problems_to_stderr(program: str) -> Callable[[str, str, str], None]:
 
 
 def device_of(client: IPyClient, name: str) -> Any:
-    """A device of the client; ToolError with near matches if it is not known."""
+    """Return a device of the client.
+
+    Raises:
+        ToolError: If the device is not known; the message has similar names.
+    """
     known = [each for each, device in client.items() if device.enable]
     if name not in known:
         raise unknown("device", name, known, "on this server")
@@ -158,7 +173,11 @@ def device_of(client: IPyClient, name: str) -> Any:
 
 
 def vector_of(client: IPyClient, device: str, name: str) -> Any:
-    """A property of a device; ToolError with near matches if one of the two is not known."""
+    """Return a property of a device.
+
+    Raises:
+        ToolError: If one of the two is not known; the message has similar names.
+    """
     vector = client[device].get(name) if device in client else None
     if vector is None or not vector.enable:
         raise unknown_property(client, device, name)

@@ -1,1 +1,1 @@
-"""Commands that talk to a server, one module each; what they share is the toolkit."""
+"""Commands that talk to a server, one module each; `toolkit` holds what they share."""

@@ -1,4 +1,4 @@
-"""`indifast completion`: what TAB offers in bash and zsh."""
+"""`indifast completion`: completion by TAB in bash and zsh."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.protocol.escape import UNSAFE
 
 DESCRIPTION = """\
-Print a script that teaches the shell to complete commands, options, and names of devices and properties, which it asks
-the server for that the command line names."""
+Print a script for the shell that completes commands, options, and names of devices and properties. The names come from
+the server that the command line names."""
 
 EXAMPLES = """\
 examples:
@@ -59,16 +59,16 @@ if [[ "${funcstack[1]}" = _indifast ]]; then _indifast "$@"; else compdef _indif
 _TALKING = ("devices", "eval", "expose", "get", "set", "snap", "watch")
 _DEVICES_ONLY = ("expose", "snap")
 _ONCE_DEVICES = 0.15
-"""Seconds without a definition after which the names are taken as complete."""
+"""Seconds without a definition after which the names count as complete."""
 _PATIENCE = 1.0
-"""Seconds that a server may take; longer, nobody waits for a TAB."""
+"""Seconds that a server may take; nobody waits longer for a TAB."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     options = parser().parse_args(arguments)
     if options.line is not None:
-        logging.getLogger("indifast").setLevel(logging.CRITICAL)  # whoever types sees standard error
+        logging.getLogger("indifast").setLevel(logging.CRITICAL)  # the user would see it on standard error
         for candidate in candidates(options.line, options.word):
             print(candidate)
         return Status.DONE
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = Parser(
         prog="indifast completion",
         description=DESCRIPTION,
@@ -93,9 +93,14 @@ def parser() -> Parser:
 
 
 def candidates(line: str, word: str | None = None) -> list[str]:
-    """What the last word of a command line may become, sorted. No name that would command the shell's terminal.
+    """Return what the last word of a command line may become, sorted.
 
-    Shells like bash break words at `:` and `=`, too: of the candidates, what stands before `word` is left out then.
+    Names with characters that are unsafe for the shell's terminal are left out.
+
+    Args:
+        line: The command line up to the cursor.
+        word: What the shell takes for the last word. Shells like bash also break words at `:` and `=`; the part of
+            the candidates before `word` is then left out.
     """
     words = split_line(line)
     last = words[-1] if words else ""
@@ -114,11 +119,11 @@ def candidates(line: str, word: str | None = None) -> list[str]:
     else:
         found = []
     shown = dict.fromkeys(each for each in found if not UNSAFE.search(each))
-    return sorted(_rest(each, last, word) for each in shown)
+    return sorted(_replacement(each, last, word) for each in shown)
 
 
-def _rest(candidate: str, last: str, word: str | None) -> str:
-    """The part of a candidate that takes the place of the shell's word."""
+def _replacement(candidate: str, last: str, word: str | None) -> str:
+    """Return the part of a candidate that replaces the shell's word."""
     if word is None:
         return candidate
     bare = split_line(word)[-1] if word else ""
@@ -128,8 +133,8 @@ def _rest(candidate: str, last: str, word: str | None) -> str:
 
 
 def split_line(line: str) -> list[str]:
-    """Words of a command line that may end within quotes; the last one is empty behind a blank."""
-    words, current, quote, begun = [], "", "", True
+    """Split a command line that may end within quotes into words; after a space, the last word is empty."""
+    words, current, quote, started = [], "", "", True
     characters = iter(line)
     for character in characters:
         if quote:
@@ -140,22 +145,22 @@ def split_line(line: str) -> list[str]:
             else:
                 current += character
         elif character in "'\"":
-            quote, begun = character, True
+            quote, started = character, True
         elif character == "\\":
             current += next(characters, "")
-            begun = True
+            started = True
         elif character.isspace():
-            if begun:
+            if started:
                 words.append(current)
-            current, begun = "", False
+            current, started = "", False
         else:
             current += character
-            begun = True
+            started = True
     return [*words, current]
 
 
 def options_of(command: str) -> list[str]:
-    """The options of a command, as its --help has them."""
+    """Return the options of a command, as its --help lists them."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         module_of(command).main(["--help"])
@@ -164,10 +169,10 @@ def options_of(command: str) -> list[str]:
 
 
 def _names(command: str, given: list[str], last: str) -> list[str]:
-    """Names of devices, properties and members that begin with the word, from the server that the options name."""
+    """Return names that begin with the word, from the server that the options name."""
     reader = Parser(add_help=False, exit_on_error=False, allow_abbrev=False)
     add_server_options(reader)
-    reader.error = _no_sense  # type: ignore[method-assign]
+    reader.error = _refuse  # type: ignore[method-assign]
     if given and given[-1] in ("-h", "--host", "-p", "--port", "--unix", "-o", "-t", "-n", "--timeout", "--wait"):
         return []
     try:
@@ -178,12 +183,12 @@ def _names(command: str, given: list[str], last: str) -> list[str]:
         return []
 
 
-def _no_sense(message: str) -> Any:
+def _refuse(message: str) -> Any:
     raise AddressError(message)
 
 
 def _level(command: str, last: str) -> Callable[[Any], list[str]]:
-    """How to make the candidates of what the client knows: the next part of the name, up to its dot."""
+    """Return a function that lists the candidates that a client knows: the next part of the name, up to its dot."""
     if command in _DEVICES_ONLY:
         return lambda client: [name for name in client if name.startswith(last)]
 

@@ -1,4 +1,4 @@
-"""`indifast devices`: the devices of a server."""
+"""`indifast devices`: list the devices of a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indifast.cli.toolkit.session import add_server_options, connected, run
 from indifast.protocol.numbers import read_integer
 
 DESCRIPTION = """\
-List the devices of a server: name, connected to its hardware or not, what it is, and its driver."""
+List the devices of a server: name, whether connected to the hardware, kind, and driver."""
 
 EXAMPLES = """\
 examples:
@@ -22,23 +22,23 @@ examples:
   indifast devices -h dome.local
   indifast devices --json | jq -r '.[] | select(.connected) | .device'
 
-exit status: 0 there are devices; 2 no server; 3 the server has none, or none in time"""
+exit status: 0 there are devices; 2 no server; 3 the server has no devices, or none in time"""
 
 INTERFACES = {
     0: "telescope", 1: "camera", 2: "guider", 3: "focuser", 4: "filter wheel", 5: "dome", 6: "GPS", 7: "weather",
     8: "adaptive optics", 9: "dust cap", 10: "light box", 11: "detector", 12: "rotator", 13: "spectrograph",
     14: "correlator", 15: "auxiliary", 16: "output", 17: "input", 18: "power", 19: "imu",
 }  # fmt: skip
-"""Kinds of devices by the bits of DRIVER_INTERFACE."""
+"""Kinds of devices, by their bits in DRIVER_INTERFACE."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     return run("indifast devices", parser().parse_args(arguments), _devices)
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = tool_parser("indifast devices", DESCRIPTION, EXAMPLES)
     parser.add_argument("--json", action="store_true", help="a JSON array of objects")
     add_patience(parser)
@@ -58,7 +58,7 @@ async def _devices(options: argparse.Namespace) -> int:
 
 
 def about(device: Any) -> dict[str, Any]:
-    """What a device says of itself: plain data."""
+    """Return what a device says about itself, as plain data."""
     info = _members(device, "DRIVER_INFO")
     connection = _members(device, "CONNECTION")
     return {
@@ -78,7 +78,7 @@ def _members(device: Any, name: str) -> dict[str, Any]:
 
 
 def interfaces(text: str) -> list[str]:
-    """The kinds that a DRIVER_INTERFACE stands for; what is no number stands for none."""
+    """Return the kinds that a DRIVER_INTERFACE stands for; none if the text is not a number."""
     bits = read_integer(text)
     if bits is None or bits < 0:
         return []

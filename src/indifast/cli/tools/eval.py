@@ -1,4 +1,4 @@
-"""`indifast eval`: whether an expression of values is true, or when it becomes true."""
+"""`indifast eval`: evaluate an expression of property values, or wait until it is true."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ examples:
   indifast eval '"Mount.TELESCOPE_PARK.PARK" == 1' || echo "the mount is not parked"
   indifast eval -t 0 -wo 'abs("CCD Simulator.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE" + 10) < 0.5'
 
-exit status: 0 true (not 0); 1 false; 2 no server, an operand is unknown, or wrong arguments; with -w, 3: not true in
-time"""
+exit status: 0 true (not 0); 1 false; 2 no server, an unknown operand, or wrong arguments; 3 -w: not true in time"""
 
 _STATES = {state: number for number, state in enumerate(STATES)}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     return run("indifast eval", parser().parse_args(arguments), _eval)
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = tool_parser("indifast eval", DESCRIPTION, EXAMPLES)
     parser.add_argument("expression", nargs="?", metavar="EXPRESSION", help="in quotes")
     parser.add_argument("-i", dest="stdin", action="store_true", help="read the expression from standard input")
@@ -53,7 +52,7 @@ def parser() -> Parser:
     parser.add_argument("-o", dest="show", action="store_true", help="print operands as they change")
     parser.add_argument("-b", dest="beep", action="store_true", help="beep when the expression is true")
     parser.add_argument("-t", dest="patience", type=number(float, 0, 1e9), default=2.0, metavar="S",
-                        help="longest time to wait, 0 for ever (default: 2)")  # fmt: skip
+                        help="longest time to wait, 0: forever (default: 2)")  # fmt: skip
     parser.add_argument("-v", dest="verbose", action="count", default=0, help=argparse.SUPPRESS)
     add_server_options(parser)
     return parser
@@ -99,7 +98,7 @@ async def _follow(client: IPyClient, options: argparse.Namespace, expression: Ex
 
 
 def _take(client: IPyClient, expression: Expression, values: dict[str, float]) -> list[str]:
-    """Bring the operands up to date; gives those that have changed."""
+    """Update the values of the operands, and return the names of those that have changed."""
     changed = []
     for name in expression.operands:
         value = _value(client, name)
@@ -110,12 +109,12 @@ def _take(client: IPyClient, expression: Expression, values: dict[str, float]) -
 
 
 def _same(before: float | None, now: float) -> bool:
-    """Whether an operand is what it was, which may be no number."""
+    """Return whether an operand is unchanged; nan counts as equal to nan."""
     return before == now or (before is not None and math.isnan(before) and math.isnan(now))
 
 
 def _value(client: IPyClient, name: str) -> float | None:
-    """The value of an operand, None while it is not known."""
+    """Return the value of an operand; None while it is unknown."""
     for device, vector_name, member in splits(name):
         vector: Any = client[device].get(vector_name) if device in client else None
         if vector is None or not vector.enable:
@@ -140,7 +139,7 @@ def _number(vector: Any, member: str) -> float:
     try:
         return float(getfloat(vector[member]))
     except (TypeError, ValueError):
-        sentence = f"{vector.devicename}.{vector.name}.{member} holds no number: {str(vector[member])[:40]!r}"
+        sentence = f"{vector.devicename}.{vector.name}.{member} does not hold a number: {str(vector[member])[:40]!r}"
         raise ToolError(sentence) from None
 
 

@@ -24,17 +24,17 @@ from indifast.client.formats import dotted
 from indifast.client.frames import why_no_frames
 
 DESCRIPTION = """\
-Take one or more exposures with a camera and save the frames as they come: FITS, or what the camera sends.
+Take one or more exposures with a camera and save the frames in the format that the camera sends, usually FITS.
 
-On a terminal a bar shows the progress. Ctrl-C aborts the exposure."""
+On a terminal, a bar shows the progress. Ctrl-C aborts the exposure."""
 
 EXAMPLES = """\
 examples:
   indifast expose "CCD Simulator" 2.5 -o m31.fits
-  indifast expose "CCD Simulator" 30 -n 20 -o night/ --connect     makes the folder, if it is not there
+  indifast expose "CCD Simulator" 30 -n 20 -o night/ --connect     makes the folder if needed
   indifast expose "Guide Camera" 0.5 --property CCD2 --exposure GUIDER_EXPOSURE -o guide.fits
 
-Into a folder, files are named device_time_seconds.format; several frames for one name get _001, _002 …
+In a folder, files are named device_time_seconds.format; several frames with one name get _001, _002 …
 exit status: 0 all saved; 1 unknown device or out of range; 2 no server, not connected, or the file cannot be written;
 3 no frame in time; 4 the camera answered with Alert; 130 Ctrl-C"""
 
@@ -42,36 +42,37 @@ _BAR = 30
 _STEP = 0.1
 
 _UPLOAD_MODE = 0.2
-"""Seconds that the rest of a camera's definitions may take."""
+"""Seconds to wait for the rest of a camera's definitions."""
 
 _STDOUT = "-"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     return run("indifast expose", parser().parse_args(arguments), _expose)
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = tool_parser("indifast expose", DESCRIPTION, EXAMPLES)
     parser.add_argument("device", metavar="DEVICE", help="the camera")
-    parser.add_argument("seconds", metavar="SECONDS", type=number(float, 0, 86400), help="of each exposure")
+    parser.add_argument("seconds", metavar="SECONDS", type=number(float, 0, 86400), help="length of each exposure")
     parser.add_argument(
-        "-o", dest="output", default=".", metavar="FILE|FOLDER", help="- is standard output (default: this folder)"
+        "-o", dest="output", default=".", metavar="FILE|FOLDER", help="- is standard output (default: current folder)"
     )
     parser.add_argument(
         "-n", dest="frames", type=number(int, 1, 1e6), default=1, metavar="N", help="frames (default: 1)"
     )
-    parser.add_argument("--force", action="store_true", help="replace files that exist")
-    parser.add_argument("--connect", action="store_true", help="connect the camera first, if it is not")
+    parser.add_argument("--force", action="store_true", help="replace existing files")
+    parser.add_argument("--connect", action="store_true", help="connect the camera first, if necessary")
     parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
-                        help="how long connecting, and a frame after its exposure, may take (default: 60)")  # fmt: skip
-    parser.add_argument("--property", dest="blob", default="CCD1", metavar="NAME", help="that brings the frames"
-                        " (default: CCD1)")  # fmt: skip
-    parser.add_argument("--exposure", default="CCD_EXPOSURE", metavar="NAME", help="that takes the seconds"
-                        " (default: CCD_EXPOSURE)")  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="no names of files, no bar")
+                        help="longest time for connecting, and for a frame after its exposure"
+                        " (default: 60)")  # fmt: skip
+    parser.add_argument("--property", dest="blob", default="CCD1", metavar="NAME", help="property that brings the"
+                        " frames (default: CCD1)")  # fmt: skip
+    parser.add_argument("--exposure", default="CCD_EXPOSURE", metavar="NAME", help="property that takes the"
+                        " seconds (default: CCD_EXPOSURE)")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="print no file names and no bar")
     add_patience(parser)
     add_server_options(parser)
     return parser
@@ -104,20 +105,28 @@ async def _expose(options: argparse.Namespace) -> int:
 
 
 def _check_output(options: argparse.Namespace) -> None:
-    """Tell what can't be saved before the exposure instead of after it."""
+    """Check where the frames are saved, before the exposures instead of after them.
+
+    Raises:
+        ToolError: If they can't be saved there.
+    """
     if not options.force:
         for path in _planned(options):
             if path.exists() and not _is_special(path):
                 raise ToolError(f"{path} exists; use --force to replace it, or another name")
     folder = Path(options.output) if _is_folder(options.output) else Path(options.output).parent
     if options.output.endswith(os.sep) and not folder.exists():
-        return  # it is made once there is a camera
+        return  # created once there is a camera
     if not folder.is_dir() or not (os.access(folder, os.W_OK) or _is_special(Path(options.output))):
-        raise ToolError(f"{folder} is no folder that can be written to")
+        raise ToolError(f"{folder} is not a writable folder")
 
 
 def _make_folder(output: str) -> None:
-    """A name that ends in / is a folder's, whether it is there or not; ToolError if it can't be made."""
+    """Create the folder if the output ends in /, which always names a folder.
+
+    Raises:
+        ToolError: If it can't be created.
+    """
     if output.endswith(os.sep):
         try:
             Path(output).mkdir(parents=True, exist_ok=True)
@@ -126,7 +135,11 @@ def _make_folder(output: str) -> None:
 
 
 async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
-    """See that there is a camera that can expose; ToolError."""
+    """Wait for the camera, connect it if requested, and check that it can expose.
+
+    Raises:
+        ToolError: If there is no such camera, or if it can't expose.
+    """
     device = options.device
     await gather(client, lambda: _has(client, device, options.exposure) and _has(client, device, options.blob),
                  options.patience)  # fmt: skip
@@ -137,15 +150,15 @@ async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
             raise ToolError(f"{device} is not connected to its camera; run: {command}, or use --connect")
         await client.send_newVector(device, "CONNECTION", members={"CONNECT": "On"}, wait=True, timeout=options.timeout)
         for name in (options.exposure, options.blob):
-            with suppress(TimeoutError):  # then it is said below what there is
+            with suppress(TimeoutError):  # reported below
                 await client.wait_for(device, name, timeout=options.patience)
     for name, kind in ((options.exposure, "NumberVector"), (options.blob, "BLOBVector")):
         if vector_of(client, device, name).vectortype != kind:
-            raise ToolError(f"{device}.{name} is no {kind}", Status.NOTHING)
-    with suppress(TimeoutError):  # cameras of libindi define it behind the others; some have none
+            raise ToolError(f"{device}.{name} is not a {kind}", Status.NOTHING)
+    with suppress(TimeoutError):  # libindi's cameras define it after the others; some have none
         await client.wait_for(device, "UPLOAD_MODE", timeout=_UPLOAD_MODE)
     if why := why_no_frames(client[device]):
-        raise ToolError(f'{why}; to have them sent: indifast set "{device}.UPLOAD_MODE.UPLOAD_CLIENT=On"')
+        raise ToolError(f'{why}; to have them sent, run: indifast set "{device}.UPLOAD_MODE.UPLOAD_CLIENT=On"')
 
 
 def _has(client: IPyClient, device: str, name: str) -> bool:
@@ -167,7 +180,7 @@ async def _frame(client: IPyClient, options: argparse.Namespace, index: int) -> 
 
 @asynccontextmanager
 async def _progress(of: str, seconds: float, shown: bool) -> AsyncIterator[None]:
-    """A bar on standard error while the block runs."""
+    """Show a progress bar on standard error while the block runs."""
     if not shown:
         yield
         return
@@ -195,7 +208,7 @@ def _is_folder(output: str) -> bool:
 
 
 def _planned(options: argparse.Namespace) -> list[Path]:
-    """The files that are known before the first exposure; in a folder they get the time into their names."""
+    """Return the files that are known before the first exposure; in a folder, names contain the time."""
     if _is_folder(options.output):
         return []
     return [_numbered(Path(options.output), options, index) for index in range(options.frames)]
@@ -220,26 +233,29 @@ def _print(content: memoryview) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """There is something that can be written to and is no file: /dev/null, a named pipe."""
+    """Return whether the path exists but is neither a file nor a folder: /dev/null, a named pipe."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _publish(partial: Path, path: Path) -> None:
-    """Give a complete file its name, unless something has it."""
+    """Give a complete file its name, unless the name is taken."""
     try:
         os.link(partial, path)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
-        # A file system without hard links, as on memory cards: the name is taken first, and then the file put there.
+        # A file system without hard links, as on memory cards: reserve the name first, then put the file there.
         path.touch(exist_ok=False)
         partial.replace(path)
 
 
 def _save(path: Path, content: memoryview, force: bool) -> None:
-    """Write a file that appears when it is complete; FileExistsError where there is one, without force.
+    """Write a file that appears only when it is complete.
 
-    What exists and is no file, a device or a pipe, is written to, and stays what it is.
+    A device or a pipe is written to directly, and stays what it is.
+
+    Raises:
+        FileExistsError: If the file exists and `force` is false.
     """
     if _is_special(path):
         path.write_bytes(content)

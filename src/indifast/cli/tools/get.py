@@ -1,4 +1,4 @@
-"""`indifast get`: values of properties."""
+"""`indifast get`: print values of properties."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from indifast.protocol.escape import for_terminal
 DESCRIPTION = """\
 Print values of properties, one line each: device.property.member=value
 
-QUERY is device.property.member; * stands for anything in any part, and parts left out for all.
-In place of a member, _LABEL _GROUP _STATE _PERM _TO _TS give what the property says of itself.
+QUERY is device.property.member; * in any part stands for anything, and a part left out stands for all.
+In place of a member, _LABEL _GROUP _STATE _PERM _TO _TS give attributes of the property itself.
 Arguments and output are those of indi_getprop."""
 
 EXAMPLES = """\
@@ -34,35 +34,35 @@ examples:
   indifast get "CCD Simulator.CCD_*.*"                      some of it (quote the *)
   indifast get -1 "CCD Simulator.CCD_TEMPERATURE._STATE"    only the value
   indifast get -l "Mount.EQUATORIAL_EOD_COORD"              with units, labels and ranges
-  indifast get --json CCD* | jq .                           all that is known of it
+  indifast get --json CCD* | jq .                           everything known about it
   indifast get --wait Ok --timeout 90 "Mount.EQUATORIAL_EOD_COORD.*"
 
 exit status: 0 something found for each query; 1 nothing found for one; 2 no server, or wrong arguments;
-3 not in that state in time; 4 Alert while --wait waited for another state"""
+3 --wait: not in that state in time; 4 --wait: Alert instead of that state"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     return run("indifast get", parser().parse_args(arguments), _get)
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = tool_parser("indifast get", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
-    parser.add_argument("-1", dest="bare", action="store_true", help="only the value, of one query that matches once")
+    parser.add_argument("-1", dest="bare", action="store_true", help="only the value, of one query for one member")
     parser.add_argument("-l", dest="labels", action="store_true", help="with units, labels, states and ranges")
     parser.add_argument("--json", action="store_true", help="a JSON object: devices, properties, members")
-    parser.add_argument("-w", dest="write_only", action="store_true", help="write-only properties, too")
-    parser.add_argument("-m", dest="monitor", action="store_true", help="keep printing updates until none came for -t"
-                        " seconds (0: for ever); save BLOBs of queries that name device and property in full"
+    parser.add_argument("-w", dest="write_only", action="store_true", help="include write-only properties")
+    parser.add_argument("-m", dest="monitor", action="store_true", help="keep printing updates until none arrives for"
+                        " -t seconds (0: forever); save BLOBs of queries that name device and property in full"
                         " as device.property.member.format")  # fmt: skip
     parser.add_argument("--wait", type=states, metavar="STATE", help="first wait until the properties are Ok, Idle,"
                         " Busy or Alert (several: Ok,Idle)")  # fmt: skip
     parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
                         help="how long --wait may take (default: 60)")  # fmt: skip
     add_patience(parser)
-    parser.add_argument("-v", dest="verbose", action="count", default=0, help="say what is done (-vv: log the traffic)")
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="report what is done")
     add_server_options(parser)
     return parser
 
@@ -84,7 +84,7 @@ async def _get(options: argparse.Namespace) -> int:
 
 
 def _complete(client: IPyClient, patterns: list[Pattern]) -> bool:
-    """Every query has its only answer."""
+    """Return whether every query has found all that it can match."""
     if any(pattern.wild for pattern in patterns):
         return False
     known = list(vectors_of(client))
@@ -92,7 +92,7 @@ def _complete(client: IPyClient, patterns: list[Pattern]) -> bool:
 
 
 def _found(client: IPyClient, patterns: list[Pattern], write_only: bool) -> list[tuple[Any, str]]:
-    """(property, member) of everything that is meant, in the order of the definitions, then of the queries."""
+    """Return (property, member) of everything the queries match, in order of the definitions, then of the queries."""
     return [(vector, member) for vector in vectors_of(client) for member in _shown(vector, patterns, write_only)]
 
 
@@ -102,10 +102,10 @@ def _shown(vector: Any, patterns: list[Pattern], write_only: bool) -> list[str]:
     names = dict.fromkeys(name for pattern in patterns for name in pattern.members(vector))
     if vector.vectortype != "BLOBVector":
         return list(names)
-    # There is nothing to show of it before a BLOB has come, unless it is asked for by name.
+    # Before a BLOB has arrived, show the property only if a query names it in full.
     named = any(pattern.explicit and pattern.names_vector(vector) for pattern in patterns)
-    come = any(content is not None for content in vector.values())
-    return [name for name in names if (vector[name] is not None if name in vector else named or come)]
+    arrived = any(content is not None for content in vector.values())
+    return [name for name in names if (vector[name] is not None if name in vector else named or arrived)]
 
 
 def _print(client: IPyClient, options: argparse.Namespace, found: list[tuple[Any, str]]) -> None:
@@ -137,7 +137,7 @@ def _tree(found: list[tuple[Any, str]]) -> dict[str, Any]:
 
 
 def _complain(client: IPyClient, patterns: list[Pattern], write_only: bool) -> int:
-    """Say for which queries there is nothing; gives the exit status."""
+    """Report the queries that match nothing, and return the exit status."""
     status = Status.DONE
     for pattern in patterns:
         if not _found(client, [pattern], write_only):
@@ -147,15 +147,15 @@ def _complain(client: IPyClient, patterns: list[Pattern], write_only: bool) -> i
 
 
 async def _wait(client: IPyClient, patterns: list[Pattern], wanted: frozenset[str], patience: float) -> None:
-    """Wait until all properties that are meant have one of the states."""
+    """Wait until all properties that the queries match have one of the states."""
     meant = [vector for vector in vectors_of(client) if any(pattern.names_vector(vector) for pattern in patterns)]
     if not meant:
         raise patterns[0].unmatched(client)
     deadline = time.monotonic() + patience
     for vector in meant:
-        rest = max(0.0, deadline - time.monotonic())
+        left = max(0.0, deadline - time.monotonic())
         try:
-            await client.wait_for(vector.devicename, vector.name, wanted | {"Alert"}, rest, there=True)
+            await client.wait_for(vector.devicename, vector.name, wanted | {"Alert"}, left, there=True)
         except TimeoutError:
             missed = f"not {' or '.join(sorted(wanted))} after {patience:g} s"
             sentence = f"{vector.devicename}.{vector.name} is {vector.state}, {missed}"
@@ -166,7 +166,7 @@ async def _wait(client: IPyClient, patterns: list[Pattern], wanted: frozenset[st
 
 
 async def _monitor(client: IPyClient, options: argparse.Namespace, patterns: list[Pattern]) -> None:
-    """Print what is updated, until nothing was for as long as -t says."""
+    """Print updates until none has arrived for the time that -t gives."""
     updates = client.events(types=setVector)
     for vector in vectors_of(client):
         if vector.vectortype == "BLOBVector" and any(
@@ -192,7 +192,7 @@ async def _monitor(client: IPyClient, options: argparse.Namespace, patterns: lis
 
 
 async def _save(event: setBLOBVector, patterns: list[Pattern]) -> None:
-    """Write BLOBs that are meant into the current folder, under the names that indi_getprop gives them."""
+    """Write the BLOBs that the queries match to the current folder, under the names that indi_getprop uses."""
     wanted = {name for pattern in patterns for name in pattern.members(event.vector)}
     for name, content in event.items():
         if name not in wanted or content is None:

@@ -1,4 +1,4 @@
-"""`indifast set`: command properties."""
+"""`indifast set`: send commands to properties."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from indifast.client.commands import sent as sent_members
 from indifast.protocol.escape import for_terminal
 
 DESCRIPTION = """\
-Command properties of devices.
+Send commands to properties of devices.
 
 SPEC is device.property.e1=v1;e2=v2 or device.property.e1;e2=v1;v2, as for indi_setprop. Before it is sent, names,
-permission, range and rule are checked against the property. With -x (text), -n (number) or -s (switch) before it, a
-SPEC is sent without looking at the property: faster, and nothing is checked. Of a BLOB, the value is a file.
-What is named is sent, and no more: with --all, numbers and texts that are not named go along as they stand."""
+permission, range and rule are checked against the property. After -x (text), -n (number) or -s (switch), a SPEC is
+sent without looking at the property, which is faster, but checks nothing. The value of a BLOB is the name of a file.
+Only the members named are sent; with --all, the other numbers and texts go along with their current values."""
 
 EXAMPLES = """\
 examples:
   indifast set "CCD Simulator.CONNECTION.CONNECT=On"
   indifast set --wait Ok --timeout 60 "Mount.EQUATORIAL_EOD_COORD.RA;DEC=5:30;-5.2"
-  indifast set --all "Mount.EQUATORIAL_EOD_COORD.RA=5:30"      DEC as it stands goes along
+  indifast set --all "Mount.EQUATORIAL_EOD_COORD.RA=5:30"      also sends the current DEC
   indifast set -n "CCD Simulator.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE=-10"
 
 exit status: 0 sent (with --wait: and done); 1 not sent: unknown, read-only, out of range; 2 no server, or wrong
@@ -43,30 +43,30 @@ _UNTYPED = "\0"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     return run("indifast set", parser().parse_intermixed_args(_marked(arguments)), _set)
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     usage = "indifast set [options] {[-x | -n | -s] SPEC} ..."
     parser = tool_parser("indifast set", DESCRIPTION, EXAMPLES, usage=usage)
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="what to set")
-    parser.add_argument("--wait", type=states, metavar="STATE", help="wait until the driver says that it is done: Ok,"
-                        " or another state (several: Ok,Idle)")  # fmt: skip
+    parser.add_argument("--wait", type=states, metavar="STATE", help="wait until the driver reports this state,"
+                        " usually Ok (several: Ok,Idle)")  # fmt: skip
     parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
                         help="how long --wait may take for each SPEC (default: 60)")  # fmt: skip
-    parser.add_argument("--no-check", dest="check", action="store_false", help="send what is out of range, too")
-    parser.add_argument("--all", action="store_true", help="send the numbers and texts that are not named, too,"
-                        " as they stand: some drivers need all (not for write-only properties)")  # fmt: skip
+    parser.add_argument("--no-check", dest="check", action="store_false", help="send values even if out of range")
+    parser.add_argument("--all", action="store_true", help="also send the current values of numbers and texts that are"
+                        " not named, as some drivers need all (not for write-only properties)")  # fmt: skip
     add_patience(parser)
-    parser.add_argument("-v", dest="verbose", action="count", default=0, help="say what is sent")
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="report what is sent")
     add_server_options(parser)
     return parser
 
 
 def _marked(words: Sequence[str]) -> list[str]:
-    """The words, with the type of a SPEC (-x -n -s) put in front of it, as its order among others counts."""
+    """Return the words with each type option (-x -n -s) moved into its SPEC, as argparse would lose their order."""
     marked: list[str] = []
     kind = ""
     for word in words:
@@ -88,7 +88,7 @@ def _assignment(word: str) -> Assignment:
 
 async def _set(options: argparse.Namespace) -> int:
     assignments = [_assignment(word) for word in options.specs]
-    looked_up = [each for each in assignments if _looks(each, options)]
+    looked_up = [each for each in assignments if _needs_property(each, options)]
     async with connected(options) as client:
         if looked_up:
             await gather(client, lambda: all(each.target(client) for each in looked_up), options.patience)
@@ -105,20 +105,20 @@ async def _set(options: argparse.Namespace) -> int:
                 print(for_terminal(f"indifast set: {error}"), file=sys.stderr)
                 status = Status.NOTHING
         if options.wait is None:
-            # Servers answer in order: then all is in the server's hands. Old ones do not answer at all.
+            # Servers answer in order, so a reply means that the server has everything. Old servers do not reply at all.
             with suppress(TimeoutError):
                 await client.ping(options.patience or PATIENCE)
         return status
 
 
-def _looks(assignment: Assignment, options: argparse.Namespace) -> bool:
-    """Whether the property must be known."""
+def _needs_property(assignment: Assignment, options: argparse.Namespace) -> bool:
+    """Return whether the definition of the property is needed."""
     return assignment.kind is None or options.wait is not None or options.all
 
 
 async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
     target = assignment.target(client)
-    if not _looks(assignment, options):
+    if not _needs_property(assignment, options):
         _tell(assignment.names[0][:2], assignment.values, options)
         await client.send(_command(assignment))
         return
@@ -142,39 +142,43 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
             raise
         status = Status.ALERT if isinstance(error, INDIAlert) else Status.TIMEOUT
         were, them = ("were", "them") if left_out[1:] else ("was", "it")
-        hint = f"give {them}, too" if vector.perm == "wo" else f"give {them}, too, or use --all"
-        sentence = f"{error}; {', '.join(left_out)} of it {were} not sent: {hint}"
+        hint = f"give {them} as well" if vector.perm == "wo" else f"give {them} as well, or use --all"
+        sentence = f"{error}; {', '.join(left_out)} {were} not sent: {hint}"
         raise ToolError(sentence, status) from None
 
 
 def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Namespace) -> None:
-    """Say what is sent, if asked for."""
+    """Print what is sent, if -v was given."""
     if options.verbose:
         for member, value in values.items():
             print(for_terminal(f"{'.'.join(target)}.{member} <- {value}"), file=sys.stderr)
 
 
 def _check_members(vector: Any, values: dict[str, Any]) -> None:
-    """ToolError with near matches for a member that is unknown, and for lights."""
+    """Check that the members exist and that the property takes commands.
+
+    Raises:
+        ToolError: For an unknown member, with similar names, and for lights.
+    """
     from indifast.cli.toolkit.failures import unknown
 
     if vector.vectortype == "LightVector":
-        raise ToolError(f"{vector.devicename}.{vector.name} is read-only: lights take no command", Status.NOTHING)
+        raise ToolError(f"{vector.devicename}.{vector.name} is read-only: lights take no commands", Status.NOTHING)
     for name in values:
         if name not in vector:
             raise unknown("member", name, vector, f"of {vector.devicename}.{vector.name}")
 
 
 def _blobs(values: dict[str, str]) -> dict[str, Any]:
-    """Files in place of their names."""
+    """Return the files to send in place of their names."""
     for name in values.values():
         if not Path(name).is_file():
-            raise ToolError(f"{name}: there is no such file to send as a BLOB")
+            raise ToolError(f"{name}: no such file to send as a BLOB")
     return {member: (Path(name), 0, "".join(Path(name).suffixes)) for member, name in values.items()}
 
 
 def _command(assignment: Assignment) -> ElementTree.Element:
-    """The message of a command whose property nobody has looked at."""
+    """Return the message of a command whose property was not looked up."""
     device, name, _ = assignment.names[0]
     stamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     attributes = {"device": device, "name": name, "timestamp": stamp}

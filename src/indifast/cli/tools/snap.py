@@ -1,4 +1,4 @@
-"""`indifast snap`: all that a server tells of its devices."""
+"""`indifast snap`: show everything that a server says about its devices."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ exit status: 0 shown; 1 no such device; 2 no server; 3 the server has no devices
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     return run("indifast snap", parser().parse_args(arguments), _snap)
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = tool_parser("indifast snap", DESCRIPTION, EXAMPLES)
     parser.add_argument("devices", nargs="*", metavar="DEVICE", help="(default: all)")
     parser.add_argument("--json", action="store_true", help="a JSON object with everything")

@@ -1,4 +1,4 @@
-"""`indifast term`: a server's devices in a terminal."""
+"""`indifast term`: show a server's devices in a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.IN
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the terminal client; gives the exit status."""
+    """Run the terminal client and return its exit status."""
     options = _parser().parse_args(arguments)
     try:
         server = address_of(options)
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         return _failed(f"the TLS files cannot be used: {error}")
     folder = None if options.blobs is None else Path(options.blobs).expanduser().resolve()
     if folder is not None and not folder.is_dir():
-        return _failed(f"{options.blobs} is not an existing folder, --blobs needs one")
+        return _failed(f"{options.blobs} is not an existing folder: --blobs needs one")
     try:
         from indifast.terminal import graphics
         from indifast.terminal.app import TermApp
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
             raise
         return _failed("Textual, which draws the screen, is not installed: pip install 'indifast[term]'")
     if options.debug and options.log is None:
-        return _failed("--debug tells more in the log: say where that is by --log FILE")
+        return _failed("--debug needs a log to write to: name it with --log FILE")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _failed("this needs a terminal; `indifast watch` writes to files and pipes")
     if options.log is not None:
@@ -55,29 +55,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="indifast term", description="Watch and command the devices of an INDI server in a terminal.")
+    parser = Parser(prog="indifast term", description="Watch and control the devices of an INDI server in a terminal.")
     add_server_options(parser, positional=True)
-    parser.add_argument("--blobs", metavar="FOLDER", help="save BLOBs there, and so ask for those of all devices")
-    parser.add_argument("--log", metavar="FILE", help="write a log to the end of this file")
+    parser.add_argument("--blobs", metavar="FOLDER", help="save BLOBs there, which requests those of all devices")
+    parser.add_argument("--log", metavar="FILE", help="append a log to this file")
     parser.add_argument(
         "--log-level",
         choices=LEVELS,
         default="info",
-        help="what the log tells; debug: all messages on the wire, without the content of BLOBs (default: info)",
+        help="what to log; debug: all messages on the wire, without the content of BLOBs (default: info)",
     )
-    parser.add_argument("--light", action="store_true", help="dark on light; t changes that")
+    parser.add_argument("--light", action="store_true", help="dark on light; t switches")
     parser.add_argument(
         "--colours",
         "--colors",
         choices=("auto", "16", "all"),
         default="auto",
-        help="16: the terminal's own colours (default: what the terminal says of itself)",
+        help="16: the terminal's own colours (default: as the terminal announces)",
     )
     return parser
 
 
 def _parse_with(server: Address) -> Callable[[str], Address]:
-    """What reads the servers that people type: with the TLS options of the command."""
+    """Return a function that parses the servers that users type, and adds the TLS options of the command."""
 
     def parse(text: str) -> Address:
         address = parse_address(text)
@@ -91,7 +91,7 @@ def _parse_with(server: Address) -> Callable[[str], Address]:
 
 
 def _few_colours(choice: str) -> bool:
-    """Whether the terminal has 16 colours at most."""
+    """Return whether the terminal has at most 16 colours."""
     if choice != "auto":
         return choice == "16"
     from rich.console import Console

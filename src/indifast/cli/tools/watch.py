@@ -1,4 +1,4 @@
-"""`indifast watch`: changes as they come."""
+"""`indifast watch`: print changes as they happen."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from indifast.client.events import defVector, setVector
 from indifast.protocol.escape import for_terminal, one_line
 
 DESCRIPTION = """\
-Print changes of properties as they come, until Ctrl-C: values, states, messages, properties that go.
+Print changes of properties as they happen, until Ctrl-C: values, states, messages, deleted properties.
 
-QUERY is device.property.member as for `indifast get`; without one, everything is watched. What is not there is told
-and waited for. Messages that name no device are shown in any case, but with --no-messages."""
+QUERY is device.property.member as for `indifast get`; without one, everything is watched. A query that matches nothing
+yet is reported and waited for. Messages that name no device are always shown, except with --no-messages."""
 
 EXAMPLES = """\
 examples:
   indifast watch
   indifast watch "CCD Simulator.CCD_TEMPERATURE.*" --for 60
   indifast watch --json "Mount.*" >> night.jsonl
-  indifast watch --blobs --count 1 "CCD Simulator.CCD1.*" && echo "a picture has come"
+  indifast watch --blobs --count 1 "CCD Simulator.CCD1.*" && echo "a picture has arrived"
 
 A line is: time device.property.member=value [state]
-exit status: 0 --count changes have come, or --for is over; 2 no server, or the connection was lost;
-3 --for is over before --count changes; 130 Ctrl-C"""
+exit status: 0 after --count changes, or after --for; 2 no server, or the connection was lost;
+3 fewer than --count changes within --for; 130 Ctrl-C"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; gives the exit status."""
+    """Run the command and return its exit status."""
     return run("indifast watch", parser().parse_args(arguments), _watch)
 
 
 def parser() -> Parser:
-    """The command's arguments."""
+    """Return the parser of the command's arguments."""
     parser = tool_parser("indifast watch", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("--json", action="store_true", help="a JSON object per line")
-    parser.add_argument("--all", action="store_true", help="every update, also one that changes nothing")
-    parser.add_argument("--definitions", action="store_true", help="definitions, too: at first, of all that there is")
-    parser.add_argument("--no-messages", dest="messages", action="store_false", help="no messages of drivers")
-    parser.add_argument("--blobs", action="store_true", help="have BLOBs sent, and tell their sizes")
-    parser.add_argument("--count", type=number(int, 1, 1e9), metavar="N", help="end after so many changes")
-    parser.add_argument("--for", dest="seconds", type=number(float, 0.05, 1e9), metavar="S", help="end after so long")
+    parser.add_argument("--all", action="store_true", help="every update, even if it changes nothing")
+    parser.add_argument("--definitions", action="store_true", help="definitions, too: at first, those of everything")
+    parser.add_argument("--no-messages", dest="messages", action="store_false", help="no messages from drivers")
+    parser.add_argument("--blobs", action="store_true", help="request BLOBs, and print their sizes")
+    parser.add_argument("--count", type=number(int, 1, 1e9), metavar="N", help="end after N changes")
+    parser.add_argument("--for", dest="seconds", type=number(float, 0.05, 1e9), metavar="S", help="end after S seconds")
     add_server_options(parser)
     return parser
 
@@ -78,25 +78,25 @@ async def _watch(options: argparse.Namespace) -> int:
 
 
 class _Watcher:
-    """Knows what was told, and tells what is new."""
+    """Remembers what it has printed, and prints what is new."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.patterns = [Pattern(text) for text in options.queries or ["*.*.*"]]
         self.count = 0
-        self._told: dict[tuple[str, str], dict[str, Any]] = {}
+        self._last: dict[tuple[str, str], dict[str, Any]] = {}
 
     async def begin(self, client: IPyClient) -> None:
-        """What is defined already is no news."""
+        """Remember what is already defined, so that it does not count as a change; request BLOBs if wanted."""
         if self.options.blobs:
             client.enableBLOBdefault = "Also"
         for vector in list(vectors_of(client)):
             if self.options.blobs and vector.vectortype == "BLOBVector":
                 await client.send_enableBLOB("Also", vector.devicename, vector.name)
-            self._told[vector.devicename, vector.name] = {**vector, "_STATE": vector.state}
+            self._last[vector.devicename, vector.name] = {**vector, "_STATE": vector.state}
 
     async def tell_missing(self, client: IPyClient) -> None:
-        """Say what is not there once the definitions have come; it is waited for all the same."""
+        """Report the queries that match nothing once the definitions have arrived; they stay watched."""
         try:
             await gather(client, lambda: False, PATIENCE)
         except TimeoutError as error:
@@ -104,7 +104,7 @@ class _Watcher:
                 self._complain(str(error))
                 return
         except ConnectionError:
-            return  # it is told by whoever follows the changes
+            return  # `follow` reports it
         for pattern in self.patterns if self.options.queries else ():
             if not any(True for vector in vectors_of(client) for _ in pattern.members(vector)):
                 self._complain(str(pattern.unmatched(client)))
@@ -113,7 +113,11 @@ class _Watcher:
         print(for_terminal(f"indifast watch: {sentence} (waiting for it)"), file=sys.stderr, flush=True)
 
     async def follow(self, events: AsyncIterator[Any]) -> bool:
-        """Print until --count changes have come: True."""
+        """Print changes, and return True after --count of them.
+
+        Raises:
+            ConnectionError: If the client stopped.
+        """
         async for event in events:
             for text in self._lines(event):
                 print(one_line(text), flush=True)
@@ -127,7 +131,7 @@ class _Watcher:
             case setVector():
                 yield from self._update(event)
             case defVector(devicename=str(device), vectorname=str(name)):
-                self._told[device, name] = {**event, "_STATE": event.state}
+                self._last[device, name] = {**event, "_STATE": event.state}
                 if self.options.definitions:
                     yield from self._tell(event, "define", self._meant(event.vector, dict(event)))
             case delProperty(devicename=str()):
@@ -143,23 +147,23 @@ class _Watcher:
         return f"{_stamp(event.timestamp)} {who}{event.message}"
 
     def _update(self, event: Any) -> Iterator[str]:
-        told = self._told.setdefault((event.devicename, event.vectorname), {})
-        state = event.state or told.get("_STATE")
+        last = self._last.setdefault((event.devicename, event.vectorname), {})
+        state = event.state or last.get("_STATE")
         if event.vector.vectortype == "BLOBVector":
             new = {name: content for name, content in event.items() if content is not None}
         else:
-            new = {name: value for name, value in event.items() if self.options.all or told.get(name) != value}
-            told.update(event)
-        if not new and (self.options.all or told.get("_STATE") != state):
+            new = {name: value for name, value in event.items() if self.options.all or last.get(name) != value}
+            last.update(event)
+        if not new and (self.options.all or last.get("_STATE") != state):
             new["_STATE"] = state
-        told["_STATE"] = state
+        last["_STATE"] = state
         yield from self._tell(event, "set", self._meant(event.vector, new))
 
     def _tell(self, event: Any, kind: str, values: dict[str, Any]) -> Iterator[str]:
         message = getattr(event, "message", None) if self.options.messages else None
         if not values and not (message and any(pattern.names_vector(event.vector) for pattern in self.patterns)):
             return
-        state = self._told[event.devicename, event.vectorname]["_STATE"]
+        state = self._last[event.devicename, event.vectorname]["_STATE"]
         if self.options.json:
             members = {name: _plain(value) for name, value in values.items() if name != "_STATE"}
             about = {"property": event.vectorname, "state": state, "members": members}
@@ -172,7 +176,7 @@ class _Watcher:
             yield f"{_stamp(event.timestamp)} {name}: {message}"
 
     def _meant(self, vector: Any, values: dict[str, Any]) -> dict[str, Any]:
-        """Those of the values that are meant; the state where anything of the property is."""
+        """Return the values that the queries match; the state if they match anything of the property."""
         names = {name for pattern in self.patterns for name in pattern.members(vector)}
         return {name: value for name, value in values.items() if name in names or (name == "_STATE" and names)}
 
@@ -180,14 +184,14 @@ class _Watcher:
         if not self._about(event.devicename):
             return
         if event.vectorname is None:
-            gone = [key for key in self._told if key[0] == event.devicename]
+            gone = [key for key in self._last if key[0] == event.devicename]
         else:
-            vector = event.device.get(event.vectorname)  # of an empty name there is none: nothing has gone
+            vector = event.device.get(event.vectorname)  # None for an empty name: nothing is gone
             if vector is None or not any(pattern.names_vector(vector) for pattern in self.patterns):
                 return
             gone = [(event.devicename, event.vectorname)]
         for key in gone:
-            self._told.pop(key, None)
+            self._last.pop(key, None)
         if self.options.json:
             yield self._json(event, "delete", {"property": event.vectorname})
         else:
