@@ -34,7 +34,8 @@ STOP_GRACE = 2.0
 
 _NEEDS_PIPES = (
     "Driver %s: it seems to make asyncio pipes of its standard input and output, which fails because both are the same"
-    " socket. Give it two pipes: `--pipes` for serve and its FIFO, `pipes = true` in a file, `pipes=True` in Python"
+    " socket. Give it two pipes: `--pipes` for serve and its FIFO, `pipes = true` in a configuration file,"
+    " `pipes=True` in Python"
 )
 
 _LAST_WORDS = 1.0  # seconds to read the last data of a dead driver if something still holds its socket open
@@ -61,7 +62,7 @@ class ExDriver:
     Args:
         program: The name or path of the program.
         *args: Its arguments.
-        debug_enable: Has no effect; kept as an attribute for programs that read it.
+        debug_enable: Has no effect; kept for programs that set it.
         pipes: Connect the driver by two pipes instead, so that BLOBs arrive inline. Drivers based on indipydriver 3
             need this: they set O_NONBLOCK on their input, and lose bytes of large BLOBs if their output is the same
             socket.
@@ -128,7 +129,7 @@ class ExDriver:
         self._task = asyncio.get_running_loop().create_task(self._supervise(child), name=f"driver {self.name}")
 
     async def stop(self) -> None:
-        """End the program with SIGTERM, then SIGKILL, and wait until it has left the server."""
+        """End the program with SIGTERM, then SIGKILL. Wait until it has ended and been removed from the server."""
         if self._task is None or self._stopping is None:
             return
         self._stopping.set()

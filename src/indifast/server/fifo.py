@@ -13,10 +13,10 @@ from indifast.protocol.drivernames import is_program, split_remote
 from indifast.transport.stream import MEMORY_PAUSE
 
 LONGEST_LINE = 1023
-"""Bytes in a line, without its line break, as in libindi's indiserver."""
+"""Maximum bytes in a line, without its line break, as in libindi's indiserver."""
 
 LONGEST_VALUE = 511
-"""Characters in the value of an option."""
+"""Maximum characters in the value of an option."""
 
 _VERBS = ("start", "stop")
 _OPTIONS = {"n": "INDIDEV", "c": "INDICONFIG", "s": "INDISKEL", "p": "INDIPREFIX"}

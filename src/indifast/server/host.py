@@ -44,5 +44,5 @@ class LinkHost(Host, Protocol):
         ...
 
     def tell_clients(self, text: str) -> None:
-        """Send all clients a message for the user that belongs to no device."""
+        """Send all clients a message for their users that belongs to no device."""
         ...

@@ -138,7 +138,7 @@ class Hub(RouterListener):
         return outbox
 
     def tell_clients(self, text: str) -> None:
-        """Send all clients a message for the user that belongs to no device."""
+        """Send all clients a message for their users that belongs to no device."""
         from indifast.protocol.timestamps import timestamp_text  # imports datetime, which the start should not wait for
 
         self.router.tell_clients(text, time.monotonic(), timestamp_text())

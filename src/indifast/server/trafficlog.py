@@ -1,4 +1,4 @@
-"""Logs and recordings of the server's command: all traffic, heads of messages, and messages from drivers to users."""
+"""Logs and recordings of the server command: all traffic, heads of messages, and messages from drivers to users."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _complaints = Complaints(logging.getLogger(__name__))
 
 LARGE = 64 << 10
-"""Bytes of content above which a form is made in a thread."""
+"""Minimum bytes of content for a form to be made in a thread."""
 
 _BLOCK = 3 << 18  # bytes encoded at a time: 1 MiB of text; both fit in the cache
 _pool = BlockPool(_BLOCK // 3 * 4, 48)  # enough for a frame of 36 MiB
@@ -341,9 +341,9 @@ class BlobMessage:
         return b"".join(self._envelope(True))
 
     def element(self) -> Element:
-        """Return the message as an element. It has the content of its BLOBs, except of those announced as attached.
+        """Return the message as an element, which contains its BLOBs except those announced as attached.
 
-        `opened` returns the content of those as well.
+        Use `opened` to get the content of those as well.
 
         Raises:
             MemoryError: There is not enough memory to parse the message.
@@ -527,7 +527,7 @@ def routable(
     Args:
         element: The received element.
         descriptors: The descriptors received so far. BLOBs announced as attached take the oldest of them.
-        on_fault: Called with what was done about content that turned out to be missing later.
+        on_fault: Called if content turns out to be missing later, with what was done about it.
 
     Raises:
         DescriptorError: There are too few descriptors, or one does not match what the element says. (A libindi server

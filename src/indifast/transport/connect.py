@@ -50,7 +50,7 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
             if ssl is not None:
                 return await tls.connect(sock, ssl, host, address_name(address))
             return SocketStream(sock, address_name(address))
-        except OSError as exc:  # TimeoutError is one
+        except OSError as exc:  # includes TimeoutError
             sock.close()
             failure = exc
         except BaseException:

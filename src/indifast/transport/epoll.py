@@ -121,7 +121,7 @@ class _Selector(selectors.BaseSelector):
         self._keys.clear()
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return None if self._closed else self._keys  # type: ignore[return-value]  # so says selectors.BaseSelector
+        return None if self._closed else self._keys  # type: ignore[return-value]  # as selectors.BaseSelector specifies
 
     def wanted(self, fd: int) -> int:
         """Return the events to watch for, for the registered callbacks and for the loop."""

@@ -110,7 +110,7 @@ class FileStream(Stream):
         else:
             self._end(exc, at_once=True)
 
-    # -- Input by the thread: one read at a time, each into a new buffer, because receivers may keep it
+    # -- Input in a thread: one read at a time, each into a new buffer, because receivers may keep it
 
     def _ask_reader(self) -> None:
         if self._reader is not None and not self._read_asked:

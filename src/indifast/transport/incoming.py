@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """The owner of a `MessageReader`, which reports input here that it does not return as messages.
+    """The owner of a `MessageReader`. The reader calls these methods for input that it does not return as messages.
 
     Each call means that the peer has lost one message. Methods called from within `read` may abort the stream, but must
     not call `read` or `close`.

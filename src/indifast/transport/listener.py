@@ -42,7 +42,7 @@ class Listener:
         self._on_stream = on_stream
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
-        self._failures = 0  # in a row
+        self._failures = 0  # consecutive
         self._resume: asyncio.TimerHandle | None = None
         self._complaints = Complaints(logger)
         self._closed = False

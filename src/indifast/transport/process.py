@@ -20,19 +20,19 @@ SOCKET_BUFFER = 4 << 20
 """Bytes that the socket between us and a child may hold, as far as the system allows."""
 
 LONGEST_LINE = 16 << 10
-"""Bytes in a line of standard error. Longer lines are reported in pieces."""
+"""Maximum bytes in a line of standard error. Longer lines are reported in pieces."""
 
 LINE_RATE = 200
-"""Lines of standard error reported per second. Of any others, only the number is reported."""
+"""Maximum lines of standard error reported per second. Of any others, only the number is reported."""
 
 LAST_WORDS = 20
-"""How many of the lines left out last are reported when the child ends, since they may say why it did."""
+"""How many of the most recent lines left out are reported when the child ends, since they may say why it did."""
 
 _READ = 64 << 10
 
 
 class Child:
-    """A running child process, with a `stream` to its standard input and output. `spawn` makes it.
+    """A running child process, made by `spawn`. Its `stream` is connected to the child's standard input and output.
 
     The code that starts a child must end it with `stop`, even if the stream has already ended.
     """

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Sequence
 
 BACKLOG = 1024
-# The machine lacks an address family: even without IPv6 it has a "localhost".
+# The machine lacks an address family. (A machine without IPv6 still has a "localhost".)
 _NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 KNOWN_HOSTS = (None, "", "localhost")
@@ -107,7 +107,7 @@ def _listen_on_all(addresses: Sequence[Address], port: int) -> list[socket.socke
             for sock in sockets:
                 sock.close()
             if port == 0 and exc.errno == errno.EADDRINUSE and attempt < 19:
-                continue  # free in one family, taken in the other
+                continue  # the port is free in one family but taken in the other
             raise
         return sockets
     raise AssertionError("not reached")
@@ -128,7 +128,7 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
 
 
 def unix_path(name: str) -> str:
-    """Return the path of a Unix socket, with the "@" by which users mark an abstract name replaced with NUL."""
+    """Return the path of a Unix socket given by a user, with a leading "@" (an abstract name) replaced with NUL."""
     return "\0" + name[1:] if name.startswith("@") else name
 
 

@@ -41,10 +41,10 @@ _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
 _IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 _WRITE_CHUNK = 1 << 20  # bytes per system call: more would gain nothing and hold up the loop
 _WRITE_BUDGET = 4 << 20  # bytes per iteration of the loop for one stream, so that the others get their turn
-_DISCARDS = 64  # the most reads of input that is no longer wanted
+_DISCARDS = 64  # maximum reads of input that is no longer wanted
 _MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
 _SPARE = 16  # unused receive buffers that a thread keeps permanently
-_MOST_SPARE = 1024  # the most unused receive buffers that a thread ever keeps
+_MOST_SPARE = 1024  # maximum unused receive buffers that a thread keeps at any time
 _TRIM_INTERVAL = 1.0  # seconds for which the other unused buffers are kept at least
 _WORTH_DISCARDING = 1 << 20  # bytes of the smallest unfinished message that is worth discarding to free memory
 
@@ -375,7 +375,7 @@ class Stream:
             self._shut_input()
 
     def _read_later(self) -> None:
-        """Pause reading for lack of memory: the loop would keep reporting the unread data until there is some."""
+        """Pause reading for lack of memory. Otherwise the loop would keep reporting the unread data."""
         self._buffer.warn(f"{self.peername}: reading paused: not enough memory")
         self._unwatch_input()
         if self._starved is None:
