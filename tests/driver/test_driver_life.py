@@ -200,9 +200,9 @@ def test_a_driver_can_run_again_in_another_event_loop() -> None:
 
 def test_a_port_that_is_none_is_refused_at_once() -> None:
     driver = full_driver()
-    with pytest.raises(ValueError, match="a port is a number from 0"):
+    with pytest.raises(ValueError, match="the port must be a number from 0"):
         driver.listen("127.0.0.1", 99999)
-    with pytest.raises(TypeError, match="a port is an int from 0"):
+    with pytest.raises(TypeError, match="the port must be an int from 0"):
         driver.listen("127.0.0.1", "7624")  # type: ignore[arg-type]
     driver.listen("127.0.0.1", 0)  # what was refused has left nothing behind
 

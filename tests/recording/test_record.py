@@ -247,7 +247,7 @@ def test_serve_leaves_an_earlier_recording_alone(tmp_path: Path) -> None:
         with serving(tmp_path, "ours", 0, "--record", path, "all_sky:make") as server:
             server.until_stderr("listening")
         assert summarize(str(expected)).cut is None
-        assert ("is there already" in server.stderr) == (expected != path)
+        assert ("already exists" in server.stderr) == (expected != path)
 
 
 def test_a_server_that_does_not_come_up_leaves_no_recording(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_fifo_that_is_none_is_an_error(tmp_path):
         with pytest.raises(FileNotFoundError):
             Fifo(str(tmp_path / "missing"), print, print)
         (tmp_path / "file").write_text("start a\n")
-        with pytest.raises(OSError, match="is no FIFO: make one with mkfifo"):
+        with pytest.raises(OSError, match="is not a FIFO: make one with mkfifo"):
             Fifo(str(tmp_path / "file"), print, print)
 
     asyncio.run(scenario())

@@ -163,7 +163,7 @@ def test_a_local_socket_in_use_is_said_and_ends_it(tmp_path, toy):
 def test_a_missing_program_ends_indifast_serve(tmp_path, toy):
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", toy, "indi_no_such")
     assert server.ended() == 1
-    assert "no program 'indi_no_such' is to be found" in server.log
+    assert "program 'indi_no_such' not found" in server.log
     assert server.log.endswith(": good bye\n")
 
 
@@ -357,7 +357,7 @@ def test_a_folder_for_messages_that_is_missing_ends_it_at_the_start(tmp_path, to
     words = ["-l", missing] if how == "option" else ["--config", tmp_path / "observatory.toml"]
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", *words, toy, name=name)
     assert server.ended() == 1
-    assert f"{missing} is not a folder to write the log of messages to" in server.log
+    assert f"{missing} is not a folder for the message log" in server.log
     assert server.log.endswith(": good bye\n")
     assert "Traceback" not in server.log
     assert not missing.exists()

@@ -174,7 +174,7 @@ def test_a_port_that_is_none_is_said(tmp_path):
     config.write_text("port = 70000\n[[drivers]]\nprogram = 'cat'\n")
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "--config", config)
     assert server.ended() == 1
-    assert "a port is a number from 0 (a free one) to 65535, not 70000\n" in server.log
+    assert "the port must be a number from 0 (any free port) to 65535, not 70000\n" in server.log
     assert "Traceback" not in server.log
 
 

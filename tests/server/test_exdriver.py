@@ -443,7 +443,7 @@ def test_a_blob_without_its_descriptor(forgiving, caplog):
             client.close()
 
     asyncio.run(scenario())
-    assert "2 BLOBs were announced" in caplog.text
+    assert "2 attached BLOBs came with" in caplog.text
 
 
 @pytest.mark.parametrize("early", [False, True])

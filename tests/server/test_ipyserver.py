@@ -57,10 +57,10 @@ def test_wrong_arguments_are_refused_at_once() -> None:
     with pytest.raises(TypeError, match="maxconnections"):
         IPyServer(maxconnections="5")  # type: ignore[arg-type]
     for wrong in (-1, 65536, 99999):
-        with pytest.raises(ValueError, match="a port is a number from 0"):
+        with pytest.raises(ValueError, match="the port must be a number from 0"):
             IPyServer(port=wrong)
     for other in ("x", "7624", b"7624", 7624.0, True):
-        with pytest.raises(TypeError, match="a port is an int from 0"):
+        with pytest.raises(TypeError, match="the port must be an int from 0"):
             IPyServer(port=other)  # type: ignore[arg-type]
     assert IPyServer(port=65535).port == 65535
     with pytest.raises(TypeError, match="IPyDriver"):

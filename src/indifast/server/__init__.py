@@ -1,4 +1,4 @@
-"""The server that stands between drivers and clients."""
+"""The server that connects drivers and clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stream of the server: bytes in, messages to the router, and the reading pauses."""
+"""The receiving side of a server's streams: passes messages to the router and paces reading."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from indifast.protocol.limits import Limits
 
 FRAME_PAUSE = 0.1
-"""Seconds for which a producer is not read at most, per frame, while none of its readers has begun to take it."""
+"""Maximum seconds per frame for which a producer is not read, while none of its readers has begun to take the frame."""
 
-_MANY = 500  # messages in one read: the others should have their turn sooner
+_MANY = 500  # messages in one read, above which reads are shortened so that other peers get their turn sooner
 _FEW = 50
 _SHORT_READ = 64 << 10
 _LONG_READ = 1 << 30
@@ -30,11 +30,11 @@ _EXCERPT = 80
 
 
 class ConnectionHost(Protocol):
-    """What a connection needs of the server."""
+    """What a connection needs from the server."""
 
     @property
     def limits(self) -> Limits:
-        """How much a peer may send."""
+        """The limits on what a peer may send."""
         ...
 
     @property
@@ -43,27 +43,27 @@ class ConnectionHost(Protocol):
         ...
 
     def receive(self, peer: Peer, messages: Sequence[Routable], connection: Connection) -> None:
-        """One read has brought these messages."""
+        """Route the messages of one read."""
         ...
 
     def ended(self, connection: Connection) -> None:
-        """The stream of a connection is over."""
+        """Note that the stream of a connection has ended."""
         ...
 
     def hold(self, change: int) -> None:
-        """Unfinished elements have grown by this many bytes."""
+        """Note that unfinished elements have grown by `change` bytes."""
         ...
 
     def outrun(self, peer: Peer) -> bool:
-        """Whether all readers of the peer are far behind."""
+        """Return whether all readers of the peer are far behind."""
         ...
 
     def refuse(self, peer: Peer, reason: str, device: str | None, text: str) -> None:
-        """A message of the peer can't be obeyed: count it, log it, and tell the peer if it is a client."""
+        """Count and log a refused message of the peer, and tell the peer if it is a client."""
         ...
 
     def count_refused(self, peer: Peer, reason: str) -> None:
-        """Count something of the peer that is not obeyed."""
+        """Count something from the peer that is refused."""
         ...
 
     def complain(self, level: int, text: str, *args: object) -> None:
@@ -72,7 +72,15 @@ class ConnectionHost(Protocol):
 
 
 class Connection:
-    """The receiving side of one stream, from its first byte to its last."""
+    """The receiving side of one stream, from its first byte to its last.
+
+    Args:
+        host: The server.
+        peer: The peer at the other end.
+        stream: The stream, which the caller starts.
+        on_lost: Called when the stream has ended.
+        forgiving: Whether a BLOB without its descriptor costs only that message, and not the connection.
+    """
 
     def __init__(
         self,
@@ -90,21 +98,21 @@ class Connection:
         self.held = 0
         """Bytes of the unfinished element."""
         self.paused: set[str] = set()
-        """Why the stream is not read at the moment."""
+        """The reasons why the stream is currently not read."""
         self.pauses = 0
-        """Times that it was paused for the sake of its readers."""
+        """How often reading was paused to wait for the readers of this peer."""
         self._on_lost = on_lost
         self._forgiving = forgiving
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
-        self._outrun: tuple[Outbox, ...] = ()  # those of whom one is waited for
+        self._outrun: tuple[Outbox, ...] = ()  # the readers that are far behind; reading resumes when one catches up
         self._ending = False
         self._lost = False
 
-    # -- the stream
+    # -- The stream
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
-        """Cut what was read into messages and route them."""
+        """Split what was read into messages and route them."""
         reader = self.reader
         messages = reader.read(data, start, end, fds)
         if reader.held != self.held:
@@ -117,7 +125,7 @@ class Connection:
                 self.stream.read_limit = _LONG_READ
 
     def connection_lost(self, exc: Exception | None, /) -> None:
-        """The stream is over."""
+        """Clean up after the end of the stream."""
         if self._lost:
             return
         self._lost = True
@@ -128,32 +136,32 @@ class Connection:
         self._on_lost(exc)
 
     def end(self, why: str) -> None:
-        """Close the connection for a fault of the peer."""
+        """Close the connection because of a fault of the peer. `why` completes a sentence that begins with its name."""
         self._ending = True
         self._complain("%s %s: disconnected", self.peer.label, why)
         self.stream.abort()
 
     def overflow(self) -> None:
-        """The peer is too far behind to be helped."""
+        """Close the connection because the peer is too far behind."""
         self.end(f"is {self.peer.outbox.queued} bytes behind")
 
     def abandon(self) -> None:
-        """Give up the unfinished element."""
+        """Discard the unfinished element."""
         self.reader.abandon()
         self._count_held()
 
     def out_of_memory(self) -> None:
-        """Nobody finds memory any more, and the unfinished element of this connection takes most."""
+        """Discard the unfinished element. Called when memory has run out and this element takes the most."""
         held = self.held
         self.abandon()
-        self._refuse("out of memory", None, f"an unfinished element of {held} bytes, for which there is no memory")
+        self._refuse("out of memory", None, f"not enough memory for an unfinished element of {held} bytes")
 
     def _count_held(self) -> None:
         change = self.reader.held - self.held
         self.held += change
         self._host.hold(change)
 
-    # -- what the reader does not hand out, see `Listener`
+    # -- Input that the reader does not return: see `Listener`
 
     def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
         begin = excerpt[:_EXCERPT].decode("utf-8", "backslashreplace")
@@ -164,7 +172,7 @@ class Connection:
         if isinstance(error, BlobTooLarge):
             self._refuse("BLOB too large", element.device, f"{error}, for {where}")
         elif isinstance(error, MemoryError):
-            self._refuse("out of memory", element.device, f"a BLOB of {where}, for which there is no memory")
+            self._refuse("out of memory", element.device, f"not enough memory for a BLOB of {where}")
         elif self._forgiving:
             self._complain("%s: a BLOB of %s is lost: %s", self.peer.label, where, error)
         elif not self._ending:
@@ -188,17 +196,17 @@ class Connection:
     def _complain(self, text: str, *args: object) -> None:
         self._host.complain(logging.WARNING, text, *args)
 
-    # -- pauses
+    # -- Pauses
 
     def pause(self, why: str) -> None:
-        """Read no more until `resume` is called for the same reason."""
+        """Stop reading until `resume` is called with the same reason."""
         if not self.paused:
             self.reader.pause()
             self.stream.pause_reading()
         self.paused.add(why)
 
     def resume(self, why: str) -> None:
-        """Read again unless there is another reason not to."""
+        """Start reading again unless there is another reason not to."""
         if why in self.paused:
             self.paused.discard(why)
             if not self.paused and not self._lost:
@@ -206,10 +214,10 @@ class Connection:
                 self.stream.resume_reading()
 
     def keep_pace(self) -> None:
-        """Stop reading a producer while all of its readers are behind, for a bounded time.
+        """Stop reading a producer for a limited time while all of its readers are behind.
 
-        Everything that was read is routed and written by now, answers to pings included. One frame may wait while the
-        next one arrives, so that readers never wait for the producer.
+        Call this after everything that was read has been routed and written, including answers to pings. One frame may
+        wait while the next one arrives, so that readers never have to wait for the producer.
         """
         if self._pace_timer is not None or self._lost:
             return

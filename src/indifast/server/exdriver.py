@@ -1,4 +1,4 @@
-"""Drivers that are programs: started, listened to, started again when they die, ended."""
+"""Drivers that are programs: the server starts them, restarts them when they die, and stops them."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.25
-"""Seconds before the first restart; doubled for each further one."""
+"""Seconds before the first restart. Each further restart doubles the pause."""
 
 LONGEST_PAUSE = 30.0
-"""Seconds between restarts at most."""
+"""Maximum seconds between restarts."""
 
 HEALTHY = 60.0
-"""A driver that has lived for so many seconds starts with a clean record."""
+"""Seconds that a driver has to run for its earlier restarts to be forgotten."""
 
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 
 _NEEDS_PIPES = (
-    "Driver %s: it seems to make asyncio pipes of its standard input and output, which fails as they are one socket."
-    " With two pipes it works: `--pipes`, for serve and its FIFO; `pipes = true` in a file; `pipes=True` in Python"
+    "Driver %s: it seems to make asyncio pipes of its standard input and output, which fails because both are the same"
+    " socket. Give it two pipes: `--pipes` for serve and its FIFO, `pipes = true` in a configuration file,"
+    " `pipes=True` in Python"
 )
 
-_LAST_WORDS = 1.0  # seconds to read what a dead driver has left in its socket, if something still holds that open
+_LAST_WORDS = 1.0  # seconds to read the last data of a dead driver if something still holds its socket open
 
 
 class ExDriverOptions(TypedDict, total=False):
-    """The keywords of an `ExDriver`, as `IPyServer.add_exdriver` passes them on."""
+    """The keyword arguments of `ExDriver` that `IPyServer.add_exdriver` passes on."""
 
     pipes: bool
     forgiving: bool
@@ -52,18 +53,26 @@ class ExDriverOptions(TypedDict, total=False):
 
 
 class ExDriver:
-    """One executable driver of a server.
+    """An executable driver of a server.
 
-    It speaks on its standard input and output, which are one AF_UNIX socket: libindi's drivers then send their BLOBs as
-    descriptors. `pipes` gives it two pipes instead, and BLOBs come inline: drivers that run on indipydriver 3 need
-    that, as they set O_NONBLOCK on their input and then lose bytes of large BLOBs on an output that is the same socket.
-    Its standard error is logged line by line, at most 200 of them in a second.
+    The driver communicates over its standard input and output, which are one AF_UNIX socket, so that libindi's drivers
+    send their BLOBs as descriptors. Its standard error is logged, at most 200 lines per second. If the driver dies, it
+    is restarted after a pause that grows with each restart.
 
-    A driver that dies is started again, after a pause that grows with each time; `max_restarts` is how often in a row
-    (None: for ever). `environment` is added to ours (INDIDEV, INDICONFIG, INDISKEL, INDIPREFIX; None takes a variable
-    away). `name` is what logs call it, `program` unless given. `forgiving`: when a BLOB comes without its descriptor,
-    drop that message instead of restarting the driver (libindi's drivers lose all descriptors but one of a vector with
-    several BLOBs).
+    Args:
+        program: The name or path of the program.
+        *args: Its arguments.
+        debug_enable: Has no effect; kept for programs that set it.
+        pipes: Connect the driver by two pipes instead, so that BLOBs arrive inline. Drivers based on indipydriver 3
+            need this: they set O_NONBLOCK on their input, and lose bytes of large BLOBs if their output is the same
+            socket.
+        forgiving: If a BLOB arrives without its descriptor, drop the message instead of restarting the driver.
+            (libindi's drivers lose all but one of the descriptors of a vector with several BLOBs.)
+        max_restarts: How often to restart the driver in a row; None for no limit.
+        environment: Variables added to our environment for the driver, such as INDIDEV, INDICONFIG, INDISKEL and
+            INDIPREFIX. A variable that is None is removed.
+        name: The name of the driver in logs, by default `program`.
+        grace: Seconds between SIGTERM and SIGKILL when the driver is stopped.
     """
 
     def __init__(
@@ -84,9 +93,9 @@ class ExDriver:
         self.environment = dict(environment or {})
         self.max_restarts = max_restarts
         self.restarts = 0
-        """Restarts in a row."""
+        """The number of restarts in a row."""
         self.on_terminated: Callable[[ExDriver], None] | None = None
-        """Called when it died and is not started again."""
+        """Called when the driver has died and is not restarted."""
         self.name = program if name is None else name
         self.peer = Peer(Kind.DRIVER, f"Driver {self.name}", DriverOutbox(terminator=b"\n"))
         self._pipes = pipes
@@ -96,26 +105,31 @@ class ExDriver:
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping: asyncio.Event | None = None
-        self._words = _Words()
+        self._hints = _PipeHints()
 
     def __repr__(self) -> str:
         return f"<ExDriver {' '.join((self.program, *self.args))}>"
 
     @property
     def pid(self) -> int | None:
-        """Of the running program; None while there is none."""
+        """The process ID of the running program; None if it is not running."""
         child = self._child
         return child.pid if child is not None and child.returncode is None else None
 
     def start(self, host: Host) -> None:
-        """Start the program and look after it until `stop`. FileNotFoundError or PermissionError: it can't be."""
+        """Start the program, and restart it as needed until `stop` is called.
+
+        Raises:
+            FileNotFoundError: There is no such program.
+            PermissionError: The program can't be executed.
+        """
         self._host = host
         self._stopping = asyncio.Event()
         child = self._spawn()
-        self._task = asyncio.get_running_loop().create_task(self._look_after(child), name=f"driver {self.name}")
+        self._task = asyncio.get_running_loop().create_task(self._supervise(child), name=f"driver {self.name}")
 
     async def stop(self) -> None:
-        """SIGTERM, then SIGKILL; returns when the program has ended and is gone from the server."""
+        """End the program with SIGTERM, then SIGKILL. Wait until it has ended and been removed from the server."""
         if self._task is None or self._stopping is None:
             return
         self._stopping.set()
@@ -127,31 +141,31 @@ class ExDriver:
             changed = os.environ | self.environment
             env = {name: value for name, value in changed.items() if value is not None}
         child = spawn(self.program, self.args, on_stderr=self._log_line, env=env, pipes=self._pipes)
-        self._words = _Words()
+        self._hints = _PipeHints()
         logger.info("Driver %s: pid=%d", self.name, child.pid)
         self._child = child
         return child
 
     def _log_line(self, line: str) -> None:
         logger.error("Driver %s: %s", self.name, line)
-        if self._words.hear(line):
-            self._tell_of_pipes()
+        if self._hints.observe(line):
+            self._suggest_pipes()
 
-    def _tell_of_pipes(self) -> None:
+    def _suggest_pipes(self) -> None:
         if not self._pipes:
             logger.error(_NEEDS_PIPES, self.name)
 
-    async def _look_after(self, child: Child | None) -> None:
+    async def _supervise(self, child: Child | None) -> None:
         assert self._host is not None
         assert self._stopping is not None
         try:
             while True:
-                born = time.monotonic()
+                started = time.monotonic()
                 if child is not None:
-                    await self._live(child)
+                    await self._serve(child)
                 if self._stopping.is_set():
                     return
-                if time.monotonic() - born >= HEALTHY:
+                if time.monotonic() - started >= HEALTHY:
                     self.restarts = 0
                 if self.max_restarts is not None and self.restarts >= self.max_restarts:
                     log_end(self.name, self.restarts)
@@ -163,7 +177,7 @@ class ExDriver:
                 self.on_terminated(self)
 
     async def _restart(self) -> Child | None:
-        """Wait and start it again; None when that is not possible now, or no longer wanted."""
+        """Wait, then start the program again. Return None if that fails, or if the driver is to be stopped."""
         assert self._stopping is not None
         logger.error("Driver %s: restart #%d", self.name, self.restarts)
         self.restarts += 1
@@ -178,8 +192,8 @@ class ExDriver:
             logger.error("Driver %s: cannot be started: %s", self.name, exc)
             return None
 
-    async def _live(self, child: Child) -> None:
-        """From the start of a child to its end, by itself or by us."""
+    async def _serve(self, child: Child) -> None:
+        """Serve a child until it ends or is stopped."""
         assert self._host is not None
         assert self._stopping is not None
         lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
@@ -189,39 +203,40 @@ class ExDriver:
             self._host.carry(self.peer, child.stream, lost.set_result, forgiving=self._forgiving)
             await asyncio.wait((lost, over, stop), return_when=asyncio.FIRST_COMPLETED)
             if not stop.done():
-                if over.done():  # what it said last may still be on its way
+                if over.done():  # its last data may still be in the socket
                     await asyncio.wait((lost, stop), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
                 if lost.done() and (exc := lost.result()) is not None:
                     logger.error("Driver %s: %s", self.name, exc)
                 self._host.lose(self.peer)
             status = await child.stop(self._grace)
             logger.info("Driver %s: ended with %s", self.name, _describe(status))
-            if self._words.failed and not stop.done():
-                self._tell_of_pipes()
+            if self._hints.failed and not stop.done():
+                self._suggest_pipes()
         finally:
             child.stream.abort()
-            if child.returncode is None:  # torn down without the time to be polite
+            if child.returncode is None:  # this task was cancelled: there is no time for SIGTERM
                 child.kill()
             over.cancel()
             stop.cancel()
             self._child = None
 
 
-class _Words:
-    """What a driver says on its standard error, as far as it tells of asyncio pipes made of one socket.
+class _PipeHints:
+    """Looks for signs in the standard error of a driver that it makes asyncio pipes out of one socket.
 
-    asyncio takes what arrives on its pipe for output as the end of that pipe, which is closed. The next one who waits
-    until something is written ends with a traceback; who never waits loses what it sends, and asyncio warns of that.
+    asyncio takes any data that arrives on its output pipe for the end of that pipe, and closes it. A driver that then
+    waits for its output to be written ends with a traceback. One that never waits loses its output, and asyncio logs a
+    warning.
     """
 
     def __init__(self) -> None:
         self.failed = False
-        """Its last words are such a traceback."""
-        self._asyncio = False  # the traceback that came last leads through asyncio
+        """Whether the last lines are such a traceback."""
+        self._asyncio = False  # the latest traceback leads through asyncio
         self._warned = False
 
-    def hear(self, line: str) -> bool:
-        """Take the next line. True when it is the first such warning."""
+    def observe(self, line: str) -> bool:
+        """Process the next line. Return whether it is the first such warning."""
         if line.startswith("Traceback "):
             self._asyncio = False
         elif line.startswith("  File ") and "asyncio" in line:
@@ -234,9 +249,10 @@ class _Words:
 
 
 def log_end(name: str, restarts: int) -> None:
-    """Log that a driver is not started again, in the words that KStars waits for.
+    """Log that a driver is not restarted, in the wording that KStars expects.
 
-    `driver_end` of the record is the driver's name: it marks the line that a log which has to drop lines must keep.
+    The record's `driver_end` is the driver's name. It marks a line to keep for as long as possible when a log has to
+    drop lines.
     """
     logger.error("Driver %s: Terminated after #%d restarts.", name, restarts, extra={"driver_end": name})
 

@@ -1,4 +1,4 @@
-"""Commands over a FIFO: start and stop drivers while the server runs, as KStars and INDI Web Manager do."""
+"""Commands read from a FIFO, by which KStars and INDI Web Manager start and stop drivers while the server runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from indifast.protocol.drivernames import is_program, split_remote
 from indifast.transport.stream import MEMORY_PAUSE
 
 LONGEST_LINE = 1023
-"""Bytes of a line without its end (libindi's indiserver)."""
+"""Maximum bytes in a line, without its line break, as in libindi's indiserver."""
 
 LONGEST_VALUE = 511
+"""Maximum characters in the value of an option."""
 
 _VERBS = ("start", "stop")
 _OPTIONS = {"n": "INDIDEV", "c": "INDICONFIG", "s": "INDISKEL", "p": "INDIPREFIX"}
 _PIPES = "--pipes"
-# Compiled with the first line, not at every start.
+# Compiled when the first line is read, to save time at the start.
 _LINE = r"(?P<verb>\S+)\s+(?P<driver>.*)"
 _PROGRAM = r"(?P<name>[^\s\"]+)(?P<options>(?:\s.*)?)"
 _OPTION = r'\s+(?:-(?P<letter>[^\s-]\S*)\s+"(?P<value>[^"]*)"|(?P<pipes>--pipes)(?!\S))'
@@ -28,15 +29,18 @@ _QUOTED = r'"[^"]*"'
 
 
 class CommandError(ValueError):
-    """A line that is no command; its text says why."""
+    """A line is not a valid command. The text of the exception says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One line.
+    """A command from one line.
 
-    `target` is a program, or `[device]@host[:port]`; `options` hold the environment of the program: INDIDEV (its
-    device), INDICONFIG, INDISKEL and INDIPREFIX. `pipes`: it is to speak on two pipes, not on one socket.
+    Attributes:
+        verb: "start" or "stop".
+        target: A program, or `[device]@host[:port]`.
+        options: Environment variables for the program: INDIDEV (its device), INDICONFIG, INDISKEL and INDIPREFIX.
+        pipes: Whether the program is connected by two pipes instead of one socket.
     """
 
     verb: str
@@ -46,21 +50,24 @@ class Command:
 
     @property
     def remote(self) -> bool:
-        """A server elsewhere is meant, not a program."""
+        """Whether the target is another server, not a program."""
         return not is_program(self.target)
 
 
 def parse(line: str) -> Command:
-    """Read one line; whatever is no command is a CommandError.
+    """Parse one line.
 
-    `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"] [--pipes]`, `stop program
-    [-n "device"]`, or either verb with `[device]@host[:port]`, of which any part may stand in double quotes.
+    A command is `start program [-n "device"] [-c "config file"] [-s "skeleton file"] [-p "prefix"] [--pipes]`, or
+    `stop program [-n "device"]`, or either verb with `[device]@host[:port]`, any part of which may be in double quotes.
+
+    Raises:
+        CommandError: The line is not a valid command.
     """
     if "\0" in line:
-        raise CommandError("it has a NUL character")
+        raise CommandError("the line contains a NUL character")
     match = re.fullmatch(_LINE, line.strip())
     if match is None:
-        raise CommandError("a command is `start` or `stop`, and the name of a driver")
+        raise CommandError("a command is `start` or `stop`, followed by the name of a driver")
     verb, driver = match["verb"], match["driver"]
     if verb not in _VERBS:
         raise CommandError(f"there is no command {verb!r}, only start and stop")
@@ -77,13 +84,13 @@ def parse(line: str) -> Command:
 
 
 def _without_quoted(driver: str) -> str:
-    """What stands in quotes made harmless, as neither an `@` nor a port there counts, unless there is no other one."""
+    """Mask text in quotes, because an `@` or a port in it only counts if there is no `@` outside the quotes."""
     bare = re.sub(_QUOTED, lambda quoted: "x" * len(quoted[0]), driver)
     return driver.replace('"', "") if driver.startswith('"') and "@" not in bare else bare
 
 
 def _parse_options(text: str) -> tuple[dict[str, str], bool]:
-    """(the environment, whether there are to be pipes)."""
+    """Return the environment variables, and whether to use pipes."""
     options: dict[str, str] = {}
     pipes = False
     while text.strip():
@@ -96,7 +103,7 @@ def _parse_options(text: str) -> tuple[dict[str, str], bool]:
         elif letter not in _OPTIONS:
             raise CommandError(f"there is no option -{letter}, only -n, -c, -s, -p and {_PIPES}")
         elif not value or len(value) > LONGEST_VALUE:
-            raise CommandError(f"the value of -{letter} has {len(value)} characters instead of 1 to {LONGEST_VALUE}")
+            raise CommandError(f"the value of -{letter} has {len(value)} characters, not 1 to {LONGEST_VALUE}")
         elif _OPTIONS[letter] in options:
             raise CommandError(f"-{letter} is given twice")
         else:
@@ -106,11 +113,17 @@ def _parse_options(text: str) -> tuple[dict[str, str], bool]:
 
 
 class Fifo:
-    """Reads lines from a FIFO for as long as the server runs, whoever opens and closes it at the other end.
+    """Reads lines from a FIFO as long as the server runs, even if its writers open and close it many times.
 
-    `on_line` gets each line, without its end; a last one without end counts when the writer closes. A line that is too
-    long is told to `on_error` and left out. Raises OSError when `path` can't be opened or is no FIFO. `fd` is `path`,
-    when that is open already.
+    Args:
+        path: The path of the FIFO.
+        on_line: Called with each line, without its line break. An unterminated last line counts as well, when the
+            writer closes the FIFO.
+        on_error: Called with an error message, for example when a line is left out because it is too long.
+        fd: The descriptor of the FIFO, if it is already open.
+
+    Raises:
+        OSError: `path` can't be opened, or is not a FIFO.
     """
 
     def __init__(
@@ -126,6 +139,7 @@ class Fifo:
         self._watch()
 
     def close(self) -> None:
+        """Stop reading and close the FIFO."""
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
@@ -135,7 +149,7 @@ class Fifo:
         fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
-            raise OSError(f"{self.path} is no FIFO: make one with mkfifo")
+            raise OSError(f"{self.path} is not a FIFO: make one with mkfifo")
         return fd
 
     def _watch(self) -> None:
@@ -158,20 +172,23 @@ class Fifo:
             if len(self._rest) > LONGEST_LINE:
                 self._rest, self._too_long = b"", True
             return
-        rest, self._rest = self._rest, b""
-        if rest or self._too_long:
-            self._line(rest)
+        last, self._rest = self._rest, b""
+        if last or self._too_long:
+            self._line(last)
         self._reopen()
 
     def _reopen(self) -> None:
-        """The last writer has left, which the descriptor would report for ever. The new one first: no line is lost."""
+        """Reopen the FIFO after its last writer has closed it, which the old descriptor would keep reporting.
+
+        The new descriptor is opened before the old one is closed, so that no line is lost.
+        """
         self._loop.remove_reader(self._fd)
         old = self._fd
         try:
             self._fd = self._open()
         except OSError as exc:
             self._fd = -1
-            self._on_error(f"no more commands are read: {exc}")
+            self._on_error(f"no longer reading commands: {exc}")
         else:
             self._watch()
         os.close(old)

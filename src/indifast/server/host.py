@@ -1,4 +1,4 @@
-"""What looks after a program or a link needs of the server."""
+"""Protocols for what the supervisors of programs and links need from the server."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """Gives a peer a place among the others, for as long as it has a stream."""
+    """Attaches peers to the router as long as they have a stream."""
 
     def carry(
         self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool = False
     ) -> None:
-        """Attach the peer unless it is already, ask it for its devices, and move bytes between it and the stream.
+        """Attach the peer unless it is attached already, ask it for its devices, and connect it to the stream.
 
-        `on_lost` is called once, when the stream has ended. `forgiving`: a BLOB that comes without its descriptor costs
-        that message, not the connection.
+        Args:
+            peer: The peer.
+            stream: The stream that carries its messages.
+            on_lost: Called once, when the stream has ended.
+            forgiving: Whether a BLOB without its descriptor costs only that message, and not the connection.
         """
         ...
 
     def lose(self, peer: Peer) -> None:
-        """The driver or link is gone but may come back: its devices vanish, what it snoops on is remembered."""
+        """Note that a driver or link is gone but may return: delete its devices, but remember what it snoops on."""
         ...
 
     def remove(self, peer: Peer) -> None:
-        """The peer is gone for good."""
+        """Remove the peer for good."""
         ...
 
 
 class LinkHost(Host, Protocol):
-    """What a link needs as well."""
+    """What a link needs in addition."""
 
     def new_outbox(self, *, attached: bool = False) -> Outbox:
-        """An outbox with the server's limits."""
+        """Return an outbox with the server's limits."""
         ...
 
     def tell_clients(self, text: str) -> None:
-        """Tell the users of all clients something that belongs to no device."""
+        """Send all clients a message for their users that belongs to no device."""
         ...

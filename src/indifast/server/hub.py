@@ -1,4 +1,4 @@
-"""The running server: the router, the streams and drivers around it, and the few timers they need."""
+"""The running server: the router, the streams and drivers connected to it, and the timers that they need."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ from indifast.transport.stream import Stream, read_buffer
 logger = logging.getLogger(__name__)
 
 READ_TIMEOUT = 120.0
-"""Seconds for which a peer may take nothing of what waits for it."""
+"""Seconds for which a peer may read nothing of what is queued for it."""
 
 COMMAND_TIMEOUT = 30.0
-"""Seconds for which a client whose command does not fit into a driver's queue is kept waiting."""
+"""Seconds for which a client is kept waiting if its command does not fit into a driver's queue."""
 
-_HELD_TICK = 0.05  # seconds after which to look again at what is held back, at the latest
+_HELD_TICK = 0.05  # maximum seconds between checks of what is held back
 _CHECKS_PER_TIMEOUT = 4
 
 
 class Hub(RouterListener):
-    """Connects streams and drivers in this process with the router, for as long as the server runs.
+    """Connects streams, and drivers in this process, to the router for as long as the server runs.
 
-    Everything happens on the event loop's thread. What is received in one turn of the loop is written at the end of it:
-    one wake-up and one write per peer. So whoever hears an answer can rely on it that all that came to the server
-    before the question is done: a connection accepted, the end of another one noticed and its descriptors closed.
+    Everything happens on the event loop's thread. What is received in one iteration of the loop is written at its end,
+    with one wake-up and one write per peer. So a peer that gets an answer knows that everything that reached the server
+    before its question has been handled: connections have been accepted, and ended ones closed with their descriptors.
+
+    The arguments are those of `IPyServer`, and `tap`, which is called with all messages.
     """
 
     def __init__(
@@ -55,7 +57,6 @@ class Hub(RouterListener):
         command_timeout: float = COMMAND_TIMEOUT,
         tap: TapFunction | None = None,
     ) -> None:
-        """`tap` sees all traffic."""
         self.limits = limits
         self.newest_wins = newest_wins
         self.newest_wins_of: frozenset[Property] = frozenset()
@@ -66,7 +67,7 @@ class Hub(RouterListener):
         self.router = Router(self, accept_links=accept_links, tap=tap)
         self._tap = tap
         self.route = self.router.receive if tap is None else self._route_tapped
-        """Takes one message from a peer: who, message, when."""
+        """Function that routes one message; its arguments are the sender, the message and the time."""
         self.demand = self.router.demand
         self.outrun = self.router.outrun
         self._held: asyncio.TimerHandle | None = None
@@ -82,15 +83,18 @@ class Hub(RouterListener):
         self._waiting_since: dict[Peer, float] = {}
         self._closed = False
 
-    # -- peers
+    # -- Peers
 
     def carry(
         self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool = False
     ) -> None:
-        """Attach the peer unless it is already, ask it for its devices, and move bytes between it and the stream.
+        """Attach the peer unless it is attached already, ask it for its devices, and connect it to the stream.
 
-        `on_lost` is called once, when the stream has ended. `forgiving`: a BLOB that comes without its descriptor costs
-        that message, not the connection.
+        Args:
+            peer: The peer.
+            stream: The stream that carries its messages.
+            on_lost: Called once, when the stream has ended.
+            forgiving: Whether a BLOB without its descriptor costs only that message, and not the connection.
         """
         connection = Connection(self, peer, stream, on_lost, forgiving=forgiving)
         self.connections[peer] = connection
@@ -100,62 +104,62 @@ class Hub(RouterListener):
         stream.start(connection, peer.outbox)
 
     def attach(self, peer: Peer, wake: Callable[[], None]) -> None:
-        """A peer takes part; `wake` tells it that its outbox has something."""
+        """Attach a peer to the router. `wake` is called when there is something in its outbox."""
         self._wakes[peer] = wake
         if peer not in self.router.peers:
             self.router.attach(peer)
 
     def lose(self, peer: Peer) -> None:
-        """A driver or link is gone but may come back: its devices vanish, what it snoops on is remembered."""
+        """Note that a driver or link is gone but may return: delete its devices, but remember what it snoops on."""
         self._forget(peer)
         self.router.lose(peer, time.monotonic())
 
     def remove(self, peer: Peer) -> None:
-        """A peer is gone for good."""
+        """Remove a peer for good."""
         self._forget(peer)
         self.router.detach(peer, time.monotonic())
 
     def _forget(self, peer: Peer) -> None:
         self._wakes.pop(peer, None)
-        self._waiting_since.pop(peer, None)  # if it comes back, it begins anew
+        self._waiting_since.pop(peer, None)  # if the peer returns, its time starts anew
         connection = self.connections.pop(peer, None)
         if connection is not None:
             connection.stream.abort()
 
     def ended(self, connection: Connection) -> None:
-        """The stream of a connection is over."""
+        """Note that the stream of a connection has ended."""
         if self.connections.get(connection.peer) is connection:
             del self.connections[connection.peer]
 
     def new_outbox(self, *, attached: bool = False) -> Outbox:
-        """An outbox towards a client or a link, with this server's limits."""
+        """Return an outbox for a client or a link, with this server's limits."""
         outbox = Outbox(self.limits, attached=attached, newest_wins=self.newest_wins)
         outbox.newest_wins_of = self.newest_wins_of
         return outbox
 
     def tell_clients(self, text: str) -> None:
-        """Tell the users of all clients something that belongs to no device."""
-        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
+        """Send all clients a message for their users that belongs to no device."""
+        from indifast.protocol.timestamps import timestamp_text  # imports datetime, which the start should not wait for
 
         self.router.tell_clients(text, time.monotonic(), timestamp_text())
 
-    # -- what peers do
+    # -- What peers do
 
     def complain(self, level: int, text: str, *args: object) -> None:
-        """Log it, at a limited rate."""
+        """Log what a peer does, at a limited rate."""
         self._complaints.say(level, time.monotonic(), text, *args)
 
     def refuse(self, peer: Peer, reason: str, device: str | None, text: str) -> None:
-        """A message of the peer can't be obeyed: count it, log it, and tell the peer if it is a client."""
+        """Count and log a refused message of the peer, and tell the peer if it is a client."""
         self.router.refuse(peer, reason, device, text, time.monotonic())
 
     def count_refused(self, peer: Peer, reason: str) -> None:
-        """Count something of the peer that is not obeyed."""
+        """Count something from the peer that is refused."""
         peer.refused[reason] += 1
         self.router.refused[reason] += 1
 
     def on_lost(self, peer: Peer, message: Routable, how: Loss) -> None:
-        """Log it once per peer, property and kind of loss; the counters tell how many."""
+        """Log a lost message, once per peer, property and kind of loss. The counters say how many were lost."""
         if peer.to_be_logged(f"{how} {message.name}", message.device):
             self.complain(
                 logging.WARNING,
@@ -169,15 +173,15 @@ class Hub(RouterListener):
             )
 
     def on_overflow(self, peer: Peer) -> None:
-        """It is disconnected."""
+        """Disconnect a peer that is too far behind."""
         connection = self.connections.get(peer)
         if connection is not None:
             connection.overflow()
 
-    # -- batches
+    # -- Batches
 
     def receive(self, peer: Peer, messages: Sequence[Routable], connection: Connection) -> None:
-        """Route what one read brought. What comes of it is written at the end of this turn of the loop."""
+        """Route the messages of one read. The results are written at the end of this iteration of the loop."""
         now = time.monotonic()
         route = self.route
         self._read_from.append(connection)
@@ -192,7 +196,7 @@ class Hub(RouterListener):
         self.router.receive(peer, message, now)
 
     def flush(self) -> None:
-        """Wake those who have something new to be told; then stop reading those who go too fast for them."""
+        """Wake all peers that have new messages, then stop reading producers that are too fast for their readers."""
         self._flush_due = False
         for peer in self.router.take_dirty():
             wake = self._wakes.get(peer)
@@ -205,15 +209,15 @@ class Hub(RouterListener):
             self._schedule_check()
 
     def on_dirty(self) -> None:
-        """Write what there is at the end of this turn of the loop."""
+        """Schedule a `flush` for the end of this iteration of the loop."""
         if not self._flush_due:
             self._flush_due = True
             self._at_end_of_turn(self.flush)
 
     def on_held(self) -> None:
-        """See `RouterListener`."""
+        """Schedule the sending of what the router holds back."""
         if self._held is None and not self._closed:
-            # Another one's requests may be due earlier than those that the timer was set for.
+            # The requests of another peer may be due earlier than those that the timer was set for.
             self._held = self.loop.call_later(min(self.router.held_for, _HELD_TICK), self._send_held)
 
     def _send_held(self) -> None:
@@ -221,10 +225,10 @@ class Hub(RouterListener):
         if self.router.send_held(time.monotonic()):
             self.on_held()
 
-    # -- what takes too long
+    # -- Timeouts
 
     def watch(self) -> None:
-        """Something has begun that should not take for ever."""
+        """Check for timeouts from now on, as something has begun that should not take forever."""
         if self._check is None and not self._closed:
             self._schedule_check()
 
@@ -233,7 +237,7 @@ class Hub(RouterListener):
         self._check = self.loop.call_later(interval, self._check_all)
 
     def _check_all(self) -> None:
-        """End the connections that have stood still for too long; look again later if any might."""
+        """End the connections that have timed out, and check again later if any others might."""
         self._check = None
         now = time.monotonic()
         again = False
@@ -253,7 +257,7 @@ class Hub(RouterListener):
             self._schedule_check()
 
     def hold(self, change: int) -> None:
-        """Unfinished elements have grown by so many bytes; the largest is refused when they take too much together."""
+        """Note that unfinished elements have grown by `change` bytes. If they exceed the limit, refuse the largest."""
         self.held += change
         while self.held > self.max_held:
             largest = max(self.connections.values(), key=lambda connection: connection.held, default=None)
@@ -263,10 +267,10 @@ class Hub(RouterListener):
             self.complain(logging.WARNING, text, largest.peer.label, largest.held)
             largest.abandon()
 
-    # -- pauses
+    # -- Pauses
 
     def on_pause(self, peer: Peer) -> None:
-        """It is not read, but not for longer than `command_timeout`."""
+        """Stop reading a peer, for at most `command_timeout` seconds."""
         self._waiting_since[peer] = time.monotonic()
         self.watch()
         connection = self.connections.get(peer)
@@ -274,14 +278,14 @@ class Hub(RouterListener):
             connection.pause("command")
 
     def on_resume(self, peer: Peer) -> None:
-        """It is read again."""
+        """Read a peer again."""
         self._waiting_since.pop(peer, None)
         connection = self.connections.get(peer)
         if connection is not None:
             connection.resume("command")
 
     def close(self) -> None:
-        """No more timers, no more frames."""
+        """Cancel the timers and free the unused receive buffers."""
         self._closed = True
         for timer in (self._check, self._held):
             if timer is not None:
@@ -291,7 +295,7 @@ class Hub(RouterListener):
 
 
 def raise_descriptor_limit() -> None:
-    """As many connections as the system allows: the soft limit of descriptors becomes the hard one."""
+    """Raise the soft limit of descriptors to the hard limit, to allow as many connections as the system does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):

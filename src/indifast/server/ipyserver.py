@@ -1,4 +1,4 @@
-"""The server: drivers in this process, drivers that are programs, links to other servers, and their clients."""
+"""The server: connects drivers in this process, drivers that are programs, and links to other servers with clients."""
 
 from __future__ import annotations
 
@@ -39,39 +39,42 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GRACE = 2.0
-"""Seconds that drivers and connections have after shutdown."""
+"""Seconds that drivers and connections have to end after shutdown."""
 
-_MANY_CONNECTIONS = 100  # for which the usual limit of descriptors may be too low
+_MANY_CONNECTIONS = 100  # above this, the default limit of descriptors may be too low
 
 
 class IPyServer:
     """Serves drivers to clients.
 
     Args:
-        drivers: `IPyDriver` objects, or one list of them.
-        host: name or address to listen on; "localhost" is IPv4 and IPv6, "" all interfaces.
-        port: 0 takes a free one, which is then to be read as `port`.
-        maxconnections: clients at a time, 1 or more; None for any number. Further ones are accepted and closed at once.
-        ssl: TLS for the TCP port, an `ssl.SSLContext` for servers (its `verify_mode` decides on client certificates).
-        unix_socket: also listen on this Unix socket, where BLOBs travel as file descriptors; a name that begins with
-            "@" or NUL is an abstract one. port=None serves the Unix socket alone.
-        accept_links: whether those who connect may bring devices of their own, as servers linked to this one do.
-        newest_wins: BLOBs that wait for a slow client are replaced by newer ones of any format, not only streamed ones;
-            True, or the properties for which it holds as pairs (device, name), or a function that says for a client's
-            address whether it holds for this connection.
-        read_timeout: seconds after which a client is disconnected that takes nothing of what waits for it.
-        command_timeout: seconds for which a client is kept waiting when a driver takes no more commands.
-        grace: seconds for drivers and connections to end after `shutdown`.
-        limits: a `Limits` object; each of its fields is also a keyword here, as in IPyServer(blob=64 << 20).
+        *drivers: `IPyDriver` objects, or one list of them.
+        host: The name or address to listen on. "localhost" means its IPv4 and IPv6 addresses, "" all interfaces.
+        port: The TCP port. 0 means any free port, which the attribute `port` then holds; None means no TCP port.
+        maxconnections: The maximum number of clients, at least 1; None for no limit. Further connections are accepted
+            and closed at once.
+        ssl: The context for TLS on the TCP port, for servers. Its `verify_mode` determines whether clients need
+            certificates.
+        unix_socket: Also listen on this Unix socket, over which BLOBs are sent as file descriptors. A name that begins
+            with "@" or NUL is abstract.
+        accept_links: Whether clients may bring their own devices, as servers linked to this one do.
+        newest_wins: Whether BLOBs that wait for a slow client are replaced by newer ones of any format, and not only
+            streamed BLOBs. Either a bool, or the properties to which this applies, as pairs (device, name), or a
+            function that takes a client's address and returns whether this applies to the connection.
+        read_timeout: Seconds after which a client that reads nothing of what is queued for it is disconnected.
+        command_timeout: Seconds for which a client is kept waiting if a driver accepts no more commands.
+        grace: Seconds that drivers and connections have to end after `shutdown`.
+        limits: The limits on what peers may send and on what is queued for them.
+        **more_limits: Single fields of `Limits`, as in IPyServer(blob=64 << 20).
 
     Raises:
-        TypeError: not a driver; an unknown keyword; a port that is no int.
-        ValueError: two drivers have a device of the same name; maxconnections below 1; a port above 65535.
-        RuntimeError: a driver belongs to something else already.
+        TypeError: A driver, the port or a keyword is not valid.
+        ValueError: Two drivers have a device with the same name, or `maxconnections` or `port` is out of range.
+        RuntimeError: A driver already belongs to a server, or listens itself.
     """
 
     exdriver_pipes: ClassVar[bool] = False
-    """Whether external drivers get pipes when `add_exdriver` says nothing of it; see `ExDriver`."""
+    """Whether external drivers get pipes if `add_exdriver` does not specify it. See `ExDriver`."""
 
     def __init__(
         self,
@@ -101,12 +104,12 @@ class IPyServer:
         self.accept_links = accept_links
         self.newest_wins = newest_wins
         self.debug_enable = True
-        """Log all traffic at level DEBUG."""
+        """Whether to log all traffic at level DEBUG."""
         self.drivers: list[IPyDriver] = []
         self.remotes: list[RemoteConnection] = []
         self.exdrivers: list[ExDriver] = []
         self.connectionpool: list[Stream] = []
-        """The streams of the clients that are connected."""
+        """The streams of the connected clients."""
         self.server: Listener | None = None
         self.stopped = asyncio.Event()
         """Set when `asyncrun` is about to return."""
@@ -126,24 +129,24 @@ class IPyServer:
         self._local: dict[int, Peer] = {}
         self._clients: dict[Peer, Stream] = {}
         self._keepalive_timer: asyncio.TimerHandle | None = None
-        self._heard: dict[Peer, int] = {}
+        self._sent_before: dict[Peer, int] = {}
         self._running: asyncio.Task[None] | None = None
         self.surplus = 0
-        """Connections that were closed at once, because there were enough."""
+        """Connections that were closed at once, because there were too many clients."""
         for driver in _flatten(drivers):
             self._adopt(driver)
 
-    # -- what is served
+    # -- Drivers and links
 
     def _adopt(self, driver: object) -> None:
         from indifast.driver.ipydriver import IPyDriver
 
         if not isinstance(driver, IPyDriver):
-            raise TypeError(f"the drivers of a server are IPyDriver objects, not {driver!r}")
+            raise TypeError(f"drivers must be IPyDriver objects, not {driver!r}")
         known = self.devices
         for name in driver.data:
             if name in known or (self._hub is not None and name in self._hub.router.owners):
-                raise ValueError(f"two drivers have a device with the name {name}: rename one of the devices")
+                raise ValueError(f"two drivers have a device named {name}: rename one of the devices")
         driver._runtime.serve("an IPyServer")
         self.drivers.append(driver)
 
@@ -153,13 +156,19 @@ class IPyServer:
         return {name: device for driver in self.drivers for name, device in driver.data.items()}
 
     def add_driver(self, driver: IPyDriver) -> None:
-        """Serve one more driver, also while the server runs. Raises as the constructor."""
+        """Add a driver. This is possible while the server is running.
+
+        Raises:
+            TypeError: It is not an `IPyDriver`.
+            ValueError: Another driver has a device with the same name.
+            RuntimeError: The driver already belongs to a server, or listens itself.
+        """
         self._adopt(driver)
         if self._hub is not None:
             self._start_driver(driver, ask=True)
 
     async def remove_driver(self, driver: IPyDriver) -> None:
-        """Shut a driver down and serve it no longer."""
+        """Shut down a driver and remove it from the server."""
         driver.shutdown()
         task = self._tasks.get(id(driver))
         if task is not None:
@@ -177,12 +186,15 @@ class IPyServer:
         device: str | None = None,
         ssl: SSLContext | None = None,
     ) -> RemoteConnection:
-        """Link this server to another one: each shows the other's devices to its clients and drivers.
+        """Link this server to another one. Each server shows the other's devices to its clients and drivers.
 
         Args:
-            blob_enable: let BLOBs pass, in both directions, as long as somebody wants them.
-            device: only this device of the other server; nothing of this one is shown there then.
-            ssl: TLS, an `ssl.SSLContext` for clients.
+            host: The name or address of the other server.
+            port: Its TCP port.
+            blob_enable: Whether BLOBs may cross the link, in both directions, if any client or driver wants them.
+            debug_enable: Has no effect.
+            device: Show only this device of the other server, and none of this server's devices there.
+            ssl: The context for TLS, for clients; None for a plain connection.
         """
         remote = RemoteConnection(host, port, blob_enable, debug_enable, device=device, ssl=ssl)
         self.remotes.append(remote)
@@ -191,19 +203,26 @@ class IPyServer:
         return remote
 
     async def remove_remote(self, remote: RemoteConnection) -> None:
-        """Take a link down."""
+        """Take down a link and remove it from the server."""
         self.remotes.remove(remote)
         await remote.end()
         if remote.peer is not None:
-            self._heard.pop(remote.peer, None)
+            self._sent_before.pop(remote.peer, None)
 
     def add_exdriver(
         self, program: str, *args: str, debug_enable: bool = False, **options: Unpack[ExDriverOptions]
     ) -> ExDriver:
-        """Serve a driver that is a program, in any language. See `ExDriver` for more keywords.
+        """Add a driver that is a program, in any language. This is possible while the server is running.
 
-        Raises (when the server runs already, else `asyncrun` does):
-            FileNotFoundError, PermissionError: there is no such program.
+        Args:
+            program: The name or path of the program.
+            *args: Its arguments.
+            debug_enable: Has no effect.
+            **options: More keywords for `ExDriver`.
+
+        Raises:
+            FileNotFoundError: There is no such program. If the server is not running yet, `asyncrun` raises this.
+            PermissionError: The program can't be executed. If the server is not running yet, `asyncrun` raises this.
         """
         from indifast.server.exdriver import ExDriver
 
@@ -215,44 +234,47 @@ class IPyServer:
         return exdriver
 
     async def remove_exdriver(self, exdriver: ExDriver) -> None:
-        """End the program and serve it no longer."""
+        """End an executable driver and remove it from the server."""
         self.exdrivers.remove(exdriver)
         await exdriver.stop()
 
     def open_link(self, label: str) -> Link:
-        """Take part in the server's traffic as a driver that speaks messages, as long as the server runs.
+        """Open a link on which the caller acts as a driver, as long as the server runs.
 
-        What is sent on the link goes to clients and drivers as what any driver says; the first definition of a device
-        makes it this link's. `getProperties` for all and for its devices, and commands for them, are to be received.
-        If clients have asked before, a `getProperties` waits already. `label` names it in logs and in `stats`.
+        Messages sent on the link reach clients and drivers like those of any other driver. The link owns the devices
+        that it defines first. It receives general `getProperties` requests, and requests and commands for its devices.
+        If clients have asked before, a `getProperties` is already waiting.
+
+        Args:
+            label: The name of the link in logs and in `stats`.
 
         Raises:
-            RuntimeError: the server does not run.
+            RuntimeError: The server is not running.
         """
         if self._hub is None or self._stop:
-            raise RuntimeError("this server is not running: open the link once it is ready")
+            raise RuntimeError("this server is not running: open the link when it is ready")
         peer = Peer(Kind.DRIVER, f"Driver {label}", LocalOutbox())
         link = LocalLink(self._hub, peer)
         self._hub.router.introduce(peer, time.monotonic())
         self._open_links = [*(each for each in self._open_links if not each.closed), link]
         return link
 
-    # -- running
+    # -- Running
 
     @property
     def stop(self) -> bool:
-        """The server was told to stop."""
+        """Whether the server has been told to stop."""
         return self._stop
 
     @property
     def keepalive(self) -> float | None:
-        """Seconds after which a client that was told nothing else is sent a message; 0 or None: never."""
+        """Seconds after which a client that was sent nothing else is sent a message; 0 or None for never."""
         return self._keepalive
 
     @keepalive.setter
     def keepalive(self, seconds: float | None) -> None:
         if seconds is not None and not isinstance(seconds, int | float):
-            raise TypeError(f"keepalive is a number of seconds, not {seconds!r}")
+            raise TypeError(f"keepalive must be a number of seconds or None, not {seconds!r}")
         self._keepalive = seconds
         if self._hub is not None:
             self._schedule_keepalive()
@@ -261,7 +283,7 @@ class IPyServer:
         """Wait until clients can connect.
 
         Raises:
-            RuntimeError: the server has ended before they could; `asyncrun` raises why, unless it was shut down.
+            RuntimeError: The server ended before they could. Unless it was shut down, `asyncrun` raises the reason.
         """
         if not self._ready:
             waiter = asyncio.get_running_loop().create_future()
@@ -277,17 +299,19 @@ class IPyServer:
             if ready:
                 waiter.set_result(None)
             else:
-                waiter.set_exception(RuntimeError("this server has ended before clients could connect"))
+                waiter.set_exception(RuntimeError("this server ended before clients could connect"))
 
     async def asyncrun(self) -> None:
-        """Run until `shutdown`. What goes wrong at the start is raised; later faults are logged, and end what they hit.
+        """Run until `shutdown` is called.
 
-        Returns at once if `shutdown` was called before the first run.
+        Errors at the start are raised. Later errors are logged, and end only the driver, link or connection concerned.
+        If `shutdown` was called before the first run, this returns at once.
 
         Raises:
-            OSError: the port is in use, or can't be listened on.
-            FileNotFoundError, PermissionError: the program of an executable driver can't be started.
-            RuntimeError: it runs already.
+            OSError: The port is in use, or can't be listened on.
+            FileNotFoundError: There is no program for an executable driver.
+            PermissionError: The program of an executable driver can't be executed.
+            RuntimeError: The server is already running.
         """
         if self._hub is not None:
             raise RuntimeError("this server is running already")
@@ -301,7 +325,7 @@ class IPyServer:
         if self.maxconnections is None or self.maxconnections > _MANY_CONNECTIONS:
             raise_descriptor_limit()
         hub = self._hub = self._make_hub()
-        if self._stop:  # another thread has shut it down meanwhile
+        if self._stop:  # another thread has shut down the server in the meantime
             self._shutdown.set()
         try:
             await self._listen()
@@ -324,15 +348,18 @@ class IPyServer:
                 self.stopped.set()
 
     def _prepare(self) -> None:
-        """Another run is to begin: what the one before was told is over. A `shutdown` from now on counts."""
+        """Prepare for a new run: forget the `shutdown` of the previous run. Later calls of `shutdown` take effect."""
         if self.stopped.is_set():
             self.stopped.clear()
             self._stop = False
 
     def shutdown(self, shutdownmessage: str = "") -> None:
-        """Stop the server: `asyncrun` returns when drivers and connections have ended; they have a grace time for it.
+        """Stop the server. `asyncrun` returns when drivers and connections have ended, or their grace time is over.
 
-        For any thread; the message, if any, is logged.
+        This may be called from any thread.
+
+        Args:
+            shutdownmessage: A message to log.
         """
         if shutdownmessage:
             logger.error("%s", shutdownmessage)
@@ -343,11 +370,11 @@ class IPyServer:
         if threading.get_ident() == self._thread:
             shutdown.set()
         else:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing runs
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nothing is running
                 hub.loop.call_soon_threadsafe(shutdown.set)
 
     async def __aenter__(self) -> Self:
-        """Run in the background until the block ends; clients can connect when it begins."""
+        """Run the server in the background until the block ends. Clients can connect when the block begins."""
         self._prepare()
         self._running = asyncio.create_task(self.asyncrun())
         ready = asyncio.create_task(self.ready())
@@ -364,13 +391,15 @@ class IPyServer:
             await self._running
 
     async def send_message(self, message: str, timestamp: datetime | None = None) -> None:
-        """Tell all clients and linked servers something that belongs to no device.
+        """Send all clients and linked servers a message that belongs to no device.
 
-        Nothing is sent with a time stamp that is none.
+        Args:
+            message: The text.
+            timestamp: The time of the message; None for now. If it is not valid, nothing is sent.
         """
         if self._hub is None or self._stop:
             return
-        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
+        from indifast.protocol.timestamps import timestamp_text  # imports datetime, which the start should not wait for
 
         try:
             stamp = timestamp_text(timestamp)
@@ -383,11 +412,11 @@ class IPyServer:
                 router.tell(peer, wire.message(message, stamp), now)
 
     def _linked(self) -> list[Peer]:
-        """The servers at the other ends of our links that are up."""
+        """Return the servers at the other ends of those of our links that are up."""
         return [remote.peer for remote in self.remotes if remote.connected and remote.peer is not None]
 
     def _tap(self) -> TapFunction | None:
-        """Who sees all traffic."""
+        """Return the function that sees all traffic; None if there is none."""
         return self._log_traffic if logger.isEnabledFor(logging.DEBUG) else None
 
     def _make_hub(self) -> Hub:
@@ -440,11 +469,11 @@ class IPyServer:
         self._tasks[id(driver)] = hub.loop.create_task(self._run_driver(driver, peer), name=label)
 
     async def _run_driver(self, driver: IPyDriver, peer: Peer) -> None:
-        """Run a driver; its end is not the server's."""
+        """Run a driver. If it ends or fails, the server continues."""
         try:
             await driver.asyncrun(grace=self._grace)
         except Exception:
-            logger.exception("%s has failed; the server goes on without it", peer.label)
+            logger.exception("%s has failed; the server continues without it", peer.label)
         finally:
             self._tasks.pop(id(driver), None)
             self._local.pop(id(driver), None)
@@ -452,7 +481,7 @@ class IPyServer:
                 self._hub.remove(peer)
 
     async def _close(self, hub: Hub) -> None:
-        """End everything; afterwards nothing of this run is left."""
+        """End everything that belongs to this run."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
@@ -476,19 +505,19 @@ class IPyServer:
             stream.close(self._grace)
         if streams:
             await asyncio.wait([asyncio.ensure_future(stream.wait_closed()) for stream in streams])
-            await asyncio.sleep(0)  # the streams tell their end from the loop
+            await asyncio.sleep(0)  # the streams report their end from the loop
         hub.close()
-        self._heard.clear()
+        self._sent_before.clear()
 
-    # -- clients
+    # -- Clients
 
     def _accept(self, stream: Stream) -> None:
-        """A client has connected."""
+        """Serve a client that has connected, or close the connection if there are too many."""
         assert self._hub is not None
         hub = self._hub
         if self._stop or (self.maxconnections is not None and len(self._clients) >= self.maxconnections):
             self.surplus += 1
-            text = "connection from %s closed: there are %d clients"
+            text = "connection from %s closed: there are already %d clients"
             hub.complain(logging.INFO, text, stream.peername, len(self._clients))
             stream.abort()
             return
@@ -505,7 +534,7 @@ class IPyServer:
         logger.info("%s: %s, shut down complete - bye!", peer.label, f"error {exc}" if exc else "end of file")
         del self._clients[peer]
         self.connectionpool.remove(stream)
-        self._heard.pop(peer, None)
+        self._sent_before.pop(peer, None)
         hub.remove(peer)
 
     def _schedule_keepalive(self) -> None:
@@ -516,11 +545,11 @@ class IPyServer:
             self._keepalive_timer = self._hub.loop.call_later(self._keepalive, self._keep_alive)
 
     def _keep_alive(self) -> None:
-        """One message to each client and linked server that was told nothing but BLOBs since the last time.
+        """Send a message to each client and linked server that has been sent nothing but BLOBs since the last time.
 
-        A connection that is dead shows itself by it.
+        This reveals dead connections.
         """
-        from indifast.protocol.timestamps import timestamp_text  # and with it datetime: not at every start
+        from indifast.protocol.timestamps import timestamp_text  # imports datetime, which the start should not wait for
 
         assert self._hub is not None
         now = time.monotonic()
@@ -529,17 +558,17 @@ class IPyServer:
         for peer in [*self._clients, *linked]:
             outbox = peer.outbox
             assert isinstance(outbox, Outbox)
-            told = outbox.sent_messages - sum(outbox.frames_sent.values())
-            if self._heard.get(peer) == told and not outbox.queued:
+            sent = outbox.sent_messages - sum(outbox.frames_sent.values())
+            if self._sent_before.get(peer) == sent and not outbox.queued:
                 self._hub.router.tell(peer, text, now)
-                told += 1
-            self._heard[peer] = told
+                sent += 1
+            self._sent_before[peer] = sent
         self._schedule_keepalive()
 
-    # -- what happened
+    # -- Statistics
 
     def stats(self) -> ServerStats:
-        """Counters of the whole server and of each peer, made of plain dicts, lists, strings and numbers."""
+        """Return counters of the whole server and of each peer, as plain dicts, lists, strings and numbers."""
         hub = self._hub
         if hub is None:
             return {"running": False, "peers": []}
@@ -602,19 +631,19 @@ def _peer_stats(hub: Hub, peer: Peer) -> PeerStats:
 
 
 def property_text(device: str | None, name: str | None) -> str:
-    """`device.name` for people; an empty text for what belongs to no device."""
+    """Return `device.name` for display; empty if there is no device."""
     return ".".join(part for part in (device, name) if part is not None)
 
 
 def describe(message: Routable) -> str:
-    """A message in one line, BLOB content left out."""
+    """Describe a message in one line, without the content of its BLOBs."""
     if message.blob:
         return f"<{message.tag} device={message.device!r} name={message.name!r}> with {message.size} bytes of BLOBs"
     return b"".join(message.parts(False) or ()).decode("utf-8", "replace").rstrip()
 
 
 def _flatten(drivers: Iterable[object]) -> Iterable[object]:
-    """Drivers given one by one, or (as of old) as one list."""
+    """Yield drivers that were given one by one, or (as in older releases) as one list."""
     for driver in drivers:
         if isinstance(driver, list | tuple | set | frozenset):
             yield from driver
@@ -626,6 +655,6 @@ def _check_connections(maxconnections: int | None) -> None:
     if maxconnections is None:
         return
     if not isinstance(maxconnections, int):
-        raise TypeError(f"maxconnections is a number or None, not {maxconnections!r}")
+        raise TypeError(f"maxconnections must be an int or None, not {maxconnections!r}")
     if maxconnections < 1:
-        raise ValueError(f"maxconnections is 1 or more, or None for any number, not {maxconnections}")
+        raise ValueError(f"maxconnections must be at least 1, or None for no limit, not {maxconnections}")

@@ -15,42 +15,42 @@ from indifast.routing.link import Demand, Link
 from indifast.routing.peer import Peer
 from indifast.server.connections import FRAME_PAUSE
 
-_TURN = 64  # messages that a driver may send before the others have their turn
+_TURN = 64  # messages that a driver may send before the others get their turn
 
 
 class LocalLinkHost(Protocol):
-    """What such a link needs of the server."""
+    """What a local link needs from the server."""
 
     def attach(self, peer: Peer, wake: Callable[[], None]) -> None:
-        """The peer takes part; `wake` tells it that its outbox has something."""
+        """Attach a peer to the router. `wake` is called when there is something in its outbox."""
         ...
 
     def remove(self, peer: Peer) -> None:
-        """The peer is gone for good."""
+        """Remove a peer for good."""
         ...
 
     def route(self, peer: Peer, message: Routable, now: float, /) -> None:
-        """The peer has said this."""
+        """Route a message from the peer."""
         ...
 
     def demand(self, device: str, name: str) -> Demand:
-        """Who wants the content of a BLOB property now."""
+        """Return which forms of a BLOB property are wanted now."""
         ...
 
     def outrun(self, peer: Peer) -> bool:
-        """Whether all readers of the peer are far behind."""
+        """Return whether all readers of the peer are far behind."""
         ...
 
 
 class LocalOutbox(DriverOutbox):
-    """Messages for a driver in this process, which takes them whole: their BLOBs are read, never written."""
+    """Outgoing queue for a driver in this process, which takes whole messages: BLOBs are read, never written."""
 
     def _ask(self, frame: Frame) -> None:
-        """No form is made."""
+        """Do nothing: no form is needed."""
 
 
 class LocalLink(Link):
-    """See `indifast.routing.link.Link`."""
+    """A `Link` to a server in the same process."""
 
     def __init__(self, host: LocalLinkHost, peer: Peer) -> None:
         self.closed = False
@@ -61,16 +61,16 @@ class LocalLink(Link):
         host.attach(peer, self._wake)
 
     def demand(self, device: str, name: str) -> Demand:
-        """Who wants the content of this BLOB property now."""
+        """Return which forms of a BLOB property are wanted now."""
         return self._host.demand(device, name)
 
     def send(self, message: Routable) -> None:
-        """Route a message; it is written in the next turn of the loop, with all that is sent until then."""
+        """Route a message. It is written in the next iteration of the loop, with all that is sent until then."""
         if not self.closed:
             self._host.route(self._peer, message, time.monotonic())
 
     async def paced(self, device: str, name: str) -> None:
-        """Wait until the fastest interested reader has begun to take the newest BLOB, at most 100 ms."""
+        """Wait, for at most 100 ms, until the fastest interested reader has begun to take the newest BLOB."""
         pace = self._peer.pace
         if pace is not None and not pace.begun and not self.closed:
             begun = asyncio.Event()
@@ -78,7 +78,7 @@ class LocalLink(Link):
             await _in_time(begun)
 
     async def not_full(self) -> None:
-        """Let the others have their turn now and then; wait a moment when all readers are far behind."""
+        """Let other coroutines run now and then, and wait a moment if all readers are far behind."""
         self._sent += 1
         if self._sent % _TURN:
             return
@@ -96,17 +96,17 @@ class LocalLink(Link):
                     outbox.not_when_low(low.set)
 
     def take(self) -> Routable | None:
-        """The next waiting message for the driver."""
+        """Return the next waiting message for the driver; None if there is none."""
         return None if self.closed else self._peer.outbox.pop()
 
     def on_receive(self, callback: Callable[[], None] | None) -> None:
-        """Call back when `receive` has something again, and when the link closes."""
+        """Call `callback` when `receive` has something again, and when the link closes."""
         self._callback = callback
         if callback is not None and (self._peer.outbox.pending or self.closed):
             callback()
 
     def close(self) -> None:
-        """Say nothing more and hear nothing more; the driver's devices vanish."""
+        """Stop sending and receiving, and delete the driver's devices."""
         if not self.closed:
             self.closed = True
             self._host.remove(self._peer)
@@ -118,7 +118,7 @@ class LocalLink(Link):
 
 
 async def _in_time(event: asyncio.Event) -> None:
-    """Wait for it, at most as long as any producer waits for its readers."""
+    """Wait for an event, for at most as long as any producer waits for its readers."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FRAME_PAUSE):
             await event.wait()

@@ -1,4 +1,4 @@
-"""Links that this server makes to others."""
+"""Links from this server to other servers."""
 
 from __future__ import annotations
 
@@ -21,27 +21,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.5
-"""Seconds before the first new attempt; doubled for each further one."""
+"""Seconds before the first retry. Each further retry doubles the pause."""
 
 LONGEST_PAUSE = 30.0
-"""Seconds between attempts at most, but for the jitter."""
+"""Maximum seconds between attempts, not counting jitter."""
 
 HEALTHY = 10.0
-"""A link that has lasted for so many seconds starts with a clean record."""
+"""Seconds that a link has to last for earlier failed attempts to be forgotten."""
 
 
 class RemoteConnection:
-    """A link to another server, made again whenever it is lost.
+    """A link to another server, which reconnects whenever it is lost.
 
-    Each attempt resolves the host's name anew. Clients are told of each change of its state, not of each attempt; the
-    devices behind a lost link vanish, and are defined again when it returns. `device` restricts the link to one device.
+    Each attempt resolves the host name again. Clients are sent a message when the state of the link changes, but not
+    for each attempt. When the link is lost, the devices behind it are deleted; when it is back, they are defined again.
+
+    Args:
+        host: The name or address of the other server.
+        port: Its TCP port.
+        blob_enable: Whether BLOBs may cross the link, in both directions.
+        debug_enable: Has no effect; see the attribute.
+        device: Restrict the link to this device.
+        ssl: The context for TLS; None for a plain connection.
 
     Attributes:
-        indihost, indiport: where to.
-        connected: the link is up.
-        blob_enable: BLOBs may cross it, in both directions.
-        debug_enable: kept for programs that set it; `IPyServer.debug_enable` rules the log.
-        stop: it was told to end.
+        indihost: The name or address of the other server.
+        indiport: Its TCP port.
+        connected: Whether the link is up.
+        blob_enable: Whether BLOBs may cross the link, in both directions.
+        debug_enable: Kept for programs that set it. `IPyServer.debug_enable` controls logging.
+        stop: Whether the link has been told to end.
     """
 
     def __init__(
@@ -56,32 +65,32 @@ class RemoteConnection:
     ) -> None:
         self.indihost = host
         self.indiport = port
-        self.blob_enable = bool(blob_enable) and blob_enable != "Never"  # older releases had enableBLOB's words
+        self.blob_enable = bool(blob_enable) and blob_enable != "Never"  # older releases took the values of enableBLOB
         self.debug_enable = debug_enable
         self.connected = False
         self.stop = False
         self.attempts = 0
-        """Attempts since the link was last up."""
+        """The number of attempts since the link was last up for `HEALTHY` seconds."""
         self.peer: Peer | None = None
-        self._device = device or None  # an empty name is none
+        self._device = device or None  # an empty name means no restriction
         self._ssl = ssl
         self._host: LinkHost | None = None
         self._task: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
-        self._told_failure = False
+        self._failure_reported = False
 
     def __repr__(self) -> str:
         return f"<RemoteConnection {self.name}>"
 
     @property
     def name(self) -> str:
-        """`[device@]host:port`, for people."""
+        """The link as `[device@]host:port`, for display."""
         host = f"[{self.indihost}]" if ":" in self.indihost else self.indihost
         return f"{self._device + '@' if self._device else ''}{host}:{self.indiport}"
 
     @property
     def devicenames(self) -> set[str]:
-        """The devices behind the link; none while it is down."""
+        """The names of the devices behind the link; empty while it is down."""
         return set(self.peer.devices) if self.peer is not None else set()
 
     def __contains__(self, devicename: object) -> bool:
@@ -91,7 +100,7 @@ class RemoteConnection:
         return iter(self.devicenames)
 
     def start(self, host: LinkHost) -> None:
-        """Keep the link up from now on."""
+        """Connect, and reconnect whenever the link is lost, until `end` is called."""
         self._host = host
         self.stop = False
         outbox = host.new_outbox()
@@ -116,7 +125,7 @@ class RemoteConnection:
                 up = await self._attempt()
                 if up >= HEALTHY:
                     self.attempts = 0
-                # After a link that has lasted, as after the first failure.
+                # After a link that has lasted, the pause is the same as after the first failure.
                 await asyncio.sleep(varied(pause_after(max(self.attempts, 1), FIRST_PAUSE, LONGEST_PAUSE)))
         finally:
             self.connected = False
@@ -125,19 +134,19 @@ class RemoteConnection:
             self._host.remove(self.peer)
 
     async def _attempt(self) -> float:
-        """Connect, and stay until the link is lost. Returns the seconds that it lasted."""
+        """Connect and wait until the link is lost. Return how many seconds it lasted."""
         assert self._host is not None
         assert self.peer is not None
         self.attempts += 1
         try:
             self._stream = await open_tcp(self.indihost, self.indiport, ssl=self._ssl)
         except OSError as failure:
-            if not self._told_failure:
-                self._told_failure = True
+            if not self._failure_reported:
+                self._failure_reported = True
                 self._tell(f"{failure.strerror or failure}; trying again")
             return 0.0
         lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        born = time.monotonic()
+        connected_at = time.monotonic()
 
         def on_lost(exc: Exception | None) -> None:
             if not lost.done():
@@ -145,7 +154,7 @@ class RemoteConnection:
 
         self._host.carry(self.peer, self._stream, on_lost)
         self.connected = True
-        self._told_failure = False
+        self._failure_reported = False
         self._tell("connected")
         try:
             exc = await lost
@@ -154,9 +163,9 @@ class RemoteConnection:
             with contextlib.suppress(Exception):
                 self._host.lose(self.peer)
             self._stream = None
-        self._told_failure = True
+        self._failure_reported = True
         self._tell(f"connection lost{f' ({exc})' if exc else ''}; trying again")
-        return time.monotonic() - born
+        return time.monotonic() - connected_at
 
     def _tell(self, what: str) -> None:
         assert self._host is not None

@@ -1,4 +1,4 @@
-"""What the server's command writes down: all traffic, heads of messages, and what drivers say to people."""
+"""Logs and recordings of the server command: all traffic, heads of messages, and messages from drivers to users."""
 
 from __future__ import annotations
 
@@ -23,65 +23,71 @@ from indifast.transport.blobs import BlobMessage
 logger = logging.getLogger(__name__)
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?=T)")
-_HEAD_ATTRIBUTES = 200  # characters of a message's head
+_HEAD_ATTRIBUTES = 200  # maximum characters of a message's head
 
 
 def xml_of(message: Routable) -> str:
-    """A message as it is written, without the content of its BLOBs."""
+    """Return a message as it is written, without the content of its BLOBs."""
     data = message.head() if isinstance(message, BlobMessage) else b"".join(message.parts(False) or ())
     return data.decode("utf-8", "backslashreplace").rstrip()
 
 
 def head_of(message: Routable) -> str:
-    """The start tag of a message."""
+    """Return the start tag of a message, shortened if it is long."""
     head = xml_of(message).split(">", 1)[0]
     return (head if len(head) <= _HEAD_ATTRIBUTES else head[:_HEAD_ATTRIBUTES] + "…") + ">"
 
 
 class PeerHost(Protocol):
-    """Where peers take part in a server's traffic."""
+    """What a recording needs from the server."""
 
     def attach(self, peer: Peer, wake: Callable[[], None]) -> None:
-        """The peer takes part; `wake` tells it that its outbox has something."""
+        """Attach a peer to the router. `wake` is called when there is something in its outbox."""
         ...
 
 
 class TrafficRecorder:
-    """A recording of all that peers say and are told; see `indifast.recording`.
+    """Records all messages from and to peers. See `indifast.recording`.
 
-    A file that is there already is left alone: the recording goes beside it, under the same name with a number.
-    Raises OSError when no file can be made.
+    An existing file is not overwritten; a number is then added to the name of the recording.
+
+    Args:
+        path: The file.
+        blobs: Whether to record BLOBs, which makes the server request them.
+
+    Raises:
+        OSError: No file can be made.
     """
 
     def __init__(self, path: str, *, blobs: bool) -> None:
         self._recorder = _new_recorder(path, blobs=blobs)
-        self._self = _RecordingPeer(blobs=blobs)
-        self._said: Routable | None = None
+        self._peer = _RecordingPeer(blobs=blobs)
+        self._last_received: Routable | None = None
         if self._recorder.path != path:
-            logger.error("%s is there already: recording to %s", path, self._recorder.path)
+            logger.error("%s already exists: recording to %s", path, self._recorder.path)
 
     def join(self, host: PeerHost) -> None:
-        """Take part in the server's traffic: as somebody who wants BLOBs, and hears what the server itself says."""
-        host.attach(self._self, lambda: None)
+        """Attach to the server as a peer, in order to request BLOBs and to receive messages from the server itself."""
+        host.attach(self._peer, lambda: None)
 
     def note(self, direction: str, peer: Peer, message: Routable) -> None:
         """Record one message; `direction` is "from" or "to"."""
         if direction == "from":
-            self._said = message
+            self._last_received = message
             if message.tag == "delProperty" and message.device == RING_CHECK:
                 return
-            self._recorder.put(Direction.FROM, *_who(peer.kind, peer.label), message)
-        elif peer is not self._self:
-            self._recorder.put(Direction.TO, *_who(peer.kind, peer.label), message)
-        elif message is not self._said:  # nobody but the server has said it
+            self._recorder.put(Direction.FROM, *_party_of(peer.kind, peer.label), message)
+        elif peer is not self._peer:
+            self._recorder.put(Direction.TO, *_party_of(peer.kind, peer.label), message)
+        elif message is not self._last_received:  # it comes from the server itself
             self._recorder.put(Direction.FROM, Party.SERVER, "indifast", message)
 
     def close(self) -> None:
-        """Write what waits, and end the recording."""
+        """Write what is waiting, and end the recording."""
         self._recorder.close()
 
     def discard(self) -> None:
-        """End the recording; a file in which nothing was said goes."""
+        """End the recording, and delete its file if it contains no messages."""
         self._recorder.close()
         if not self._recorder.messages and os.path.isfile(self._recorder.path):
             with contextlib.suppress(OSError):
@@ -89,13 +95,13 @@ class TrafficRecorder:
 
 
 class _RecordingPeer(Peer):
-    """Stands for the recording among the peers: it makes BLOBs wanted, and is told when devices vanish.
+    """The recording as a peer: it requests BLOBs, and is told when devices vanish.
 
-    Updates don't go to it: nobody's pace should depend on it.
+    It gets no updates, so that no producer waits for it.
     """
 
     def __init__(self, *, blobs: bool) -> None:
-        super().__init__(Kind.CLIENT, "Recording", _Nowhere())
+        super().__init__(Kind.CLIENT, "Recording", _NullOutbox())
         self._wants_blobs = blobs
 
     def wants(self, message: Routable) -> bool:
@@ -105,8 +111,8 @@ class _RecordingPeer(Peer):
         return self._wants_blobs
 
 
-class _Nowhere(Outbox):
-    """What is put in is gone: the tap has seen it."""
+class _NullOutbox(Outbox):
+    """An outbox that discards everything, because the tap has already recorded it."""
 
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
         self.sent_messages += 1
@@ -116,44 +122,50 @@ _PARTIES = {Kind.CLIENT: Party.CLIENT, Kind.DRIVER: Party.DRIVER, Kind.REMOTE: P
 
 
 @lru_cache(1000)
-def _who(kind: Kind, label: str) -> tuple[Party, str]:
-    """What a peer is, and its label without the word for that."""
-    word, _, rest = label.partition(" ")
-    return _PARTIES[kind], rest if rest and word.lower() == kind.value else label
+def _party_of(kind: Kind, label: str) -> tuple[Party, str]:
+    """Return the kind of party that a peer is, and its label without the word for that kind."""
+    word, _, name = label.partition(" ")
+    return _PARTIES[kind], name if name and word.lower() == kind.value else label
 
 
 def _new_recorder(path: str, *, blobs: bool) -> Recorder:
     stem, suffix = os.path.splitext(path)
     for number in count(2):
         try:
-            return Recorder(path, source=f"indifast serve on {socket.gethostname()}", blobs=blobs, on_error=_tell_error)
+            return Recorder(path, source=f"indifast serve on {socket.gethostname()}", blobs=blobs, on_error=_log_error)
         except FileExistsError:
             path = f"{stem}-{number}{suffix}"
     raise AssertionError  # count() never ends
 
 
-def _tell_error(error: OSError) -> None:
-    logger.error("%s: %s; nothing more is recorded", error.filename, error.strerror or error)
+def _log_error(error: OSError) -> None:
+    logger.error("%s: %s; recording has ended", error.filename, error.strerror or error)
 
 
 class MessageLog:
-    """What drivers say to people, one file per day: `folder/YYYY-MM-DD.islog` with lines `time: device: text`.
+    """Logs the messages from drivers to users, one file per day: `folder/YYYY-MM-DD.islog`.
 
-    Day and time are those of the message, as in libindi's indiserver. When one can't be written, that is logged once,
-    and how many could not when one can be written again. Raises OSError when the folder can't take files.
+    Each line is `time: device: text`. Day and time are those of the message, as in libindi's indiserver. If a message
+    can't be written, an error is logged once; when writing works again, the number of lost messages is logged.
+
+    Args:
+        folder: The folder for the files.
+
+    Raises:
+        OSError: No files can be made in the folder. The text says what to do.
     """
 
     def __init__(self, folder: str) -> None:
         if not os.path.isdir(folder):
             kind = NotADirectoryError if os.path.exists(folder) else FileNotFoundError
-            raise kind(f"{folder} is not a folder to write the log of messages to: make it, or name another")
+            raise kind(f"{folder} is not a folder for the message log: make it, or name another")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"no file can be made in {folder}, where the log of messages is to go")
+            raise PermissionError(f"no permission to write the message log to {folder}: name another folder")
         self._folder = folder
         self._failed = 0
 
     def note(self, direction: str, peer: Peer, message: Routable) -> None:
-        """Write down the `message` attribute of whatever a driver sends."""
+        """Log the `message` attribute of anything that a driver sends."""
         if direction != "from" or peer.kind is not Kind.DRIVER or isinstance(message, BlobMessage):
             return
         attributes = message.element().attrs
@@ -177,7 +189,7 @@ class MessageLog:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """As `open` does it, but without waiting where the name is that of a FIFO."""
+    """Open a file like `open`, but without waiting if it is a FIFO."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 

@@ -1,4 +1,4 @@
-"""BLOB messages, whose wire forms are made when somebody wants them, once for all."""
+"""BLOB messages whose wire forms are made on demand, once for all receivers."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 _complaints = Complaints(logging.getLogger(__name__))
 
 LARGE = 64 << 10
-"""Bytes of content from which on a form is made in a thread."""
+"""Minimum bytes of content for a form to be made in a thread."""
 
-_BLOCK = 3 << 18  # bytes encoded in one go: 1 MiB of text, while both are in the cache
+_BLOCK = 3 << 18  # bytes encoded at a time: 1 MiB of text; both fit in the cache
 _pool = BlockPool(_BLOCK // 3 * 4, 48)  # enough for a frame of 36 MiB
-_REFUSED: tuple[Buffer, ...] = (b"\n",)  # what goes out in the place of a message that turned out to be unreadable
+_REFUSED: tuple[Buffer, ...] = (b"\n",)  # sent in place of a message that turned out to be unreadable
 
 
 class BlobContent(NamedTuple):
-    """One member of a BLOB vector to be written."""
+    """One member of an outgoing BLOB vector."""
 
     name: str
     format: str
     data: Buffer
-    """Any contiguous bytes; empty: the member is named without content."""
+    """Any contiguous bytes; if empty, the member is written without content."""
     size: int | None = None
-    """The `size` attribute (bytes after decompression); None, or not above 0: the number of bytes in `data`."""
+    """The `size` attribute: bytes after decompression. If None, zero or negative, the number of bytes in `data`."""
 
 
 class _Content(Protocol):
@@ -50,29 +50,29 @@ class _Content(Protocol):
 
     length: int
     size: int
-    """As announced: the bytes after decompression."""
+    """The announced number of bytes after decompression."""
     shared: bool
-    """It is in a file already, large enough for everybody."""
+    """Whether the content is already in a file that is large enough for all receivers."""
 
     def check(self) -> None:
-        """DescriptorError when it is known already that the content is not there."""
+        """Raise DescriptorError if the content is known to be missing."""
         ...
 
     def text(self) -> Iterable[Buffer]:
-        """The base64, in pieces. DescriptorError and OSError when there is no more of it."""
+        """Return the base64 in pieces. Iterating raises DescriptorError or OSError if the content ends early."""
         ...
 
     def file(self) -> int:
-        """A descriptor of a file that begins with the content."""
+        """Return a descriptor of a file that begins with the content."""
         ...
 
     def read(self) -> bytes:
-        """The content in memory. DescriptorError and OSError when it is not there any more."""
+        """Return the content in memory. Raise DescriptorError or OSError if it is gone."""
         ...
 
 
 class _Memory:
-    """Content in a buffer of the user's."""
+    """Content in a buffer that belongs to the user."""
 
     shared = False
 
@@ -82,7 +82,7 @@ class _Memory:
         self.size = size
 
     def check(self) -> None:
-        """It is there."""
+        """Do nothing: content in memory is never missing."""
 
     def text(self) -> Iterator[Buffer]:
         for start in range(0, self.length, _BLOCK):
@@ -96,9 +96,10 @@ class _Memory:
 
 
 class _File:
-    """Content in a file, ours or a peer's. Whoever makes it sets `fd`, which is closed with it, and calls `look`.
+    """Content in a file, ours or a peer's.
 
-    The object is there before its descriptor, so that none is left open when there is no memory.
+    The creator sets `fd`, which is closed with the object, and then calls `inspect`. The object exists before its
+    descriptor, so that no descriptor is left open if memory runs out.
     """
 
     __slots__ = ("fd", "length", "shared", "size")
@@ -109,12 +110,16 @@ class _File:
         self.size = size
         self.shared = False
 
-    def look(self) -> None:
-        """See whether the file is large enough for everybody; DescriptorError when it does not hold the content."""
+    def inspect(self) -> None:
+        """Find out whether the file is large enough for all receivers.
+
+        Raises:
+            DescriptorError: The file is too short for the content.
+        """
         self.shared = shm.check(self.fd, self.length) >= self.size
 
     def check(self) -> None:
-        """The sender may have truncated it since it came."""
+        """Raise DescriptorError if the sender has truncated the file since it arrived."""
         shm.check(self.fd, self.length)
 
     def text(self) -> Iterator[Buffer]:
@@ -130,16 +135,16 @@ class _File:
         return shm.read_all(self.fd, self.length)
 
     def view(self) -> memoryview:
-        """The content in the pages of the one who shares them, for those who trust them."""
+        """Return the content in the sender's own pages, for receivers that trust the sender."""
         return shm.view(self.fd, self.length)
 
     def __del__(self) -> None:
         if self.fd >= 0:
-            os.close(self.fd)  # nothing else, as everything else takes memory
+            os.close(self.fd)  # nothing else: there may be no memory for it
 
 
 class _Encoded:
-    """Content in base64 of our own, each piece of which can be decoded by itself."""
+    """Content in base64 that we made ourselves, so that each piece can be decoded separately."""
 
     shared = False
 
@@ -149,7 +154,7 @@ class _Encoded:
         self.size = size
 
     def check(self) -> None:
-        """It is there."""
+        """Do nothing: content in memory is never missing."""
 
     def text(self) -> Iterable[Buffer]:
         return self.pieces
@@ -162,7 +167,7 @@ class _Encoded:
 
 
 class _Text:
-    """Content in base64 as it came, within an element."""
+    """Content in base64 as received, within an element."""
 
     shared = False
 
@@ -172,7 +177,7 @@ class _Text:
         self.size = member.blob_size or 0
 
     def check(self) -> None:
-        """It is there."""
+        """Do nothing: content in memory is never missing."""
 
     def text(self) -> Iterable[Buffer]:
         return self._member.slices
@@ -185,16 +190,16 @@ class _Text:
 
 
 class BlobMessage:
-    """A vector with BLOB content: a `Routable` with an inline form (base64) and an attached one (descriptors).
+    """A vector with BLOB content: a `Routable` with an inline form (base64) and an attached form (descriptors).
 
-    Each form is made at most once, when it is first asked for, in a thread when it is large; the inline form is there
-    piece by piece, and may be sent while it still grows. `routable` makes such messages of what was received,
-    `from_members` of a driver's buffers. Its descriptors are closed with it.
+    Each form is made at most once, when it is first requested, and in a thread if it is large. The inline form becomes
+    available piece by piece and can be sent while it is still growing. `routable` makes such messages from received
+    elements, `from_members` from a driver's buffers. The descriptors of a message are closed with it.
 
-    A file that its sender truncates while its beginning is already on its way is taken as if it held zero bytes from
-    there on. The sender could write them there as well, and the receivers get a message that is complete: neither they
-    nor what else they are told suffers. That is logged and reported, as is a file that turns out to be too short before
-    anything of it was shown: such a message is refused as a whole.
+    If the sender truncates a file after its beginning has been sent on, the missing bytes are replaced with zeros. The
+    sender could just as well have written zeros there, and the receivers get a complete message, so neither they nor
+    their other messages suffer. If a file turns out to be too short before any of it was sent on, the whole message is
+    refused. Both cases are logged and reported to `on_fault`.
     """
 
     blob = True
@@ -209,7 +214,10 @@ class BlobMessage:
         contents: Sequence[_Content],
         envelope: Callable[[bool], Sequence[bytes]],
     ) -> None:
-        """`envelope(False)` gives the pieces around the contents, `envelope(True)` the attached form."""
+        """Make a message from its parts; used by `from_members` and `of`.
+
+        `envelope(False)` returns the pieces of XML around the contents, `envelope(True)` the attached form.
+        """
         self.tag = tag
         self.device = device
         self.name = name
@@ -220,20 +228,20 @@ class BlobMessage:
         self._contents: Sequence[_Content] = contents
         self._envelope = envelope
         self.growing = False
-        """What `parts(False)` gave, the same list, is only the beginning so far. To be looked at behind `parts`."""
+        """Whether the list that `parts(False)` returned is still growing. Read this after calling `parts`."""
         self.on_fault: Callable[[str], None] | None = None
-        """Called on the event loop's thread, once, when content is missing, with what was done about it."""
+        """Called once, on the event loop's thread, if content is missing; its argument says what was done about it."""
         self._fault: str | None = None
         self._inline: Sequence[Buffer] | None = None
         self._attached: Sequence[Buffer] | None = None
         self._texts: Sequence[list[Buffer]] | None = None  # the contents within the inline form
         self._files: Sequence[_File] = ()
-        self._making: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])  # who waits for which form
-        self._started = [False, False]  # there is, or was, a thread that makes this form
+        self._waiting: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])  # callbacks for each form
+        self._started = [False, False]  # whether a thread has been started to make the form
         try:
             self._locks = (threading.Lock(), threading.Lock())  # held while a form is made
-        except RuntimeError as error:  # as it is said for want of memory
-            raise MemoryError("no lock to be had") from error
+        except RuntimeError as error:  # raised when there is not enough memory
+            raise MemoryError("cannot allocate a lock") from error
         self._element: Element | None = None
 
     def __repr__(self) -> str:
@@ -243,10 +251,14 @@ class BlobMessage:
     def from_members(
         cls, tag: str, attributes: Mapping[str, str | None], members: Sequence[BlobContent]
     ) -> BlobMessage:
-        """A message from buffers, which must not change until `release` was called.
+        """Make a message from buffers.
 
-        `attributes` are those of the vector in the order in which they are written (None: left out); members are
-        written with name, format and size.
+        Args:
+            tag: The tag of the vector.
+            attributes: The attributes of the vector, in the order in which they are written. Those that are None are
+                left out.
+            members: The members, written with name, format and size. Their buffers must not change until `release` has
+                been called.
         """
         contents, heads = [], []
         for member in members:
@@ -264,10 +276,15 @@ class BlobMessage:
 
     @classmethod
     def of(cls, element: Element, fds: list[int]) -> BlobMessage:
-        """A message from a received element with `element.attached` descriptors.
+        """Make a message from a received element.
 
-        In the place of those that it has taken over it leaves -1 in `fds`. DescriptorError when one of them is not what
-        the element says.
+        Args:
+            element: The element.
+            fds: The `element.attached` descriptors that came with it. Those that the message has taken over are
+                replaced with -1 in this list.
+
+        Raises:
+            DescriptorError: A descriptor does not match what the element says.
         """
         contents: list[_Content] = []
         taken = 0
@@ -279,7 +296,7 @@ class BlobMessage:
             file = _File(*shm.announced(member))
             file.fd, fds[taken] = fds[taken], -1
             taken += 1
-            file.look()
+            file.inspect()
             contents.append(file)
         formats = tuple([member.format for member in members])
         carried = frozenset([member.name for member in members])
@@ -290,106 +307,111 @@ class BlobMessage:
             message._inline = element.parts(False)
         return message
 
-    # -- the face of a Routable
+    # -- The Routable interface
 
     def parts(self, attached: bool) -> Sequence[Buffer] | None:
-        """The pieces of a form; a small one is made here and now, a large one is None until it is there."""
+        """Return the pieces of a form. A small form is made at once; a large one is None until it is ready."""
         made = self._attached if attached else self._inline
-        if made is None and self._quick(attached) and not self._making[attached]:
+        if made is None and self._is_quick(attached) and not self._waiting[attached]:
             self._make(attached)
             self._report()
             made = self._attached if attached else self._inline
         return made
 
     def whole(self, attached: bool) -> bool:
-        """This form is there from its beginning to its end."""
+        """Return whether this form is complete."""
         return self.parts(attached) is not None and (attached or not self.growing)
 
     def fds(self) -> Sequence[int]:
-        """One descriptor per BLOB, once the attached form is there."""
+        """Return one descriptor per BLOB; empty until the attached form is ready."""
         return [file.fd for file in self._files]
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        """See `Routable.when_ready`."""
-        self._making[attached].append(callback)
+        """Make a form in a thread, and call `callback` once when (more of) it is ready. See `Routable.when_ready`."""
+        self._waiting[attached].append(callback)
         if not self._started[attached]:
             self._started[attached] = True
             loop = asyncio.get_running_loop()
-            tell = partial(loop.call_soon_threadsafe, self._tell, False)
-            job = loop.run_in_executor(None, self._make, attached, tell)
+            notify = partial(loop.call_soon_threadsafe, self._notify, False)
+            job = loop.run_in_executor(None, self._make, attached, notify)
             job.add_done_callback(lambda job: self._made(attached, job))
 
     def head(self) -> bytes:
-        """The XML without the contents, for logs."""
+        """Return the XML without the contents, for logs."""
         return b"".join(self._envelope(True))
 
     def element(self) -> Element:
-        """The message parsed. BLOBs that it says are attached are read by `opened`, all others are in it.
+        """Return the message as an element, which contains its BLOBs except those announced as attached.
 
-        MemoryError: there is none for it.
+        Use `opened` to get the content of those as well.
+
+        Raises:
+            MemoryError: There is not enough memory to parse the message.
         """
         if self._element is None:
             pieces = self._envelope(True)
             found = Tokenizer(relay=True, on_skip=None, **unbounded(len(pieces[0]))).feed(pieces[0])
             if not found:
-                raise MemoryError(f"there is no memory for a message of {self.size} bytes")
+                raise MemoryError(f"not enough memory for a message of {self.size} bytes")
             (self._element,) = found
         return self._element
 
     def opened(self) -> Element | Opened:
-        """See `indifast.protocol.message.opened`."""
+        """Return the message with all of its content in memory. See `indifast.protocol.message.opened`."""
         element = self.element()
         if not element.attached:
             return element
         return Opened(element, [self._read(at) for at, member in enumerate(element.blobs) if member.attached])
 
     def _read(self, at: int) -> bytes:
-        with self._locks[True]:  # buffers are a driver's own until `release`
+        with self._locks[True]:  # the buffers belong to a driver until `release`
             content = self._contents[at]
             if isinstance(content, _Memory):
                 return content.read()
         return content.read()
 
     def views(self) -> Iterator[tuple[Member, Callable[[], memoryview]]]:
-        """The attached BLOBs, and for each what maps it into memory, for those who trust the sender.
+        """Yield the attached BLOBs, each with a function that maps it into memory, for receivers that trust the sender.
 
-        OSError or ValueError when it can't be mapped. A view stays valid without the message.
+        Yields:
+            The member, and a function that returns a read-only view of its content, or raises OSError or ValueError if
+            it can't be mapped. A view remains valid without the message.
         """
         for member, content in zip(self.element().blobs, self._contents, strict=True):
             if isinstance(content, _File):
                 yield member, content.view
 
-    # -- making the forms
+    # -- Making the forms
 
-    def _quick(self, attached: bool) -> bool:
-        """Making this form is no work worth a thread."""
+    def _is_quick(self, attached: bool) -> bool:
+        """Return whether making this form takes too little time to need a thread."""
         return self._length < LARGE or (attached and all(content.shared for content in self._contents))
 
     def release(self) -> None:
-        """Let go of the driver's buffers; forms that are wanted later are made from one that there is.
+        """Release the driver's buffers. Forms requested later are made from an existing form.
 
-        To be called once the forms that are wanted are there; otherwise it waits for those that are being made, and
-        makes the inline one when there is none.
+        Call this once the requested forms are ready. Otherwise it waits for those that are being made, and makes the
+        inline form if there is no form yet.
         """
         if (self._inline is None and not self._files) or self.growing:
             self._make(False)
-        with self._locks[False]:  # nobody may want the inline form any more, but its thread reads on
+        with self._locks[False]:  # the thread of an inline form that is no longer wanted may still be reading
             pass
         with self._locks[True]:
             if not self._files and self._texts is not None:
                 pairs = zip(self._texts, self._contents, strict=True)
                 self._contents = [_Encoded(text, old.length, old.size) for text, old in pairs]
 
-    def _make(self, attached: bool, tell: Callable[[], object] | None = None) -> None:
-        """Make one form (in any thread); `tell` is called whenever there is more of it."""
+    def _make(self, attached: bool, notify: Callable[[], object] | None = None) -> None:
+        """Make one form, in any thread; `notify` is called whenever more of it is ready."""
         with self._locks[attached]:
             try:
                 if attached and self._attached is None:
                     self._make_attached()
                 elif not attached and self._inline is None:
-                    self._make_inline(tell)
+                    self._make_inline(notify)
             except (OSError, OverflowError, MemoryError) as exc:
-                if attached:  # no shared file to be had: every receiver takes the other form as well
+                if attached:  # without a shared file: every receiver accepts the inline form as well
                     self._complain(logging.WARNING, "is sent inline: %s", exc)
                     self._make(False)
                     self._attached = self._inline
@@ -398,40 +420,40 @@ class BlobMessage:
             except DescriptorError as exc:
                 self._refuse(attached, exc)
 
-    def _make_inline(self, tell: Callable[[], object] | None) -> None:
+    def _make_inline(self, notify: Callable[[], object] | None) -> None:
         contents = self._contents
         for content in contents:
             content.check()
         first, *others = self._envelope(False)
         made: list[Buffer] = [first]
         texts: list[list[Buffer]] = []
-        untold = 0
+        unreported = 0
         for content, piece in zip(contents, others, strict=True):
             text: list[Buffer] = []
             texts.append(text)
             for block in self._text(content, text):
                 text.append(block)
                 made.append(block)
-                untold += len(block)
-                if tell is not None and untold >= _BLOCK:
-                    untold = 0
+                unreported += len(block)
+                if notify is not None and unreported >= _BLOCK:
+                    unreported = 0
                     self.growing = True
                     self._inline = made
-                    tell()
+                    notify()
             made.append(piece)
         self._texts = texts
         self._inline = made
         self.growing = False
 
     def _text(self, content: _Content, before: list[Buffer]) -> Iterator[Buffer]:
-        """The base64 of a content; zero bytes for what is missing of it once something of the message was shown."""
+        """Yield the base64 of a content. If any of the message was already sent, missing bytes become zeros."""
         try:
             yield from content.text()
         except (OSError, DescriptorError, MemoryError) as exc:
             if not self.growing:
                 raise
             self._fault = "BLOB filled up"
-            self._complain(logging.ERROR, "is filled up with zero bytes: %s", exc)
+            self._complain(logging.ERROR, "is padded with zero bytes: %s", exc)
             missing = content.length - sum(map(len, before)) // 4 * 3
             for start in range(0, missing, _BLOCK):
                 yield encode(bytes(min(_BLOCK, missing - start)))
@@ -441,7 +463,7 @@ class BlobMessage:
         for content in self._contents:
             file = _File(content.length, content.size)
             file.fd = content.file()
-            file.look()
+            file.inspect()
             files.append(file)
         self._contents = self._files = files
         self._attached = self._envelope(True)
@@ -456,26 +478,26 @@ class BlobMessage:
             self.growing = False
 
     def _complain(self, level: int, what: str, exc: BaseException) -> None:
-        """May happen with every frame."""
+        """Log a problem at a limited rate, as it may occur with every frame."""
         text = "BLOB of %s.%s " + what
         _complaints.say(level, time.monotonic(), text, for_log(self.device), for_log(self.name), str(exc) or repr(exc))
 
     def _made(self, attached: bool, job: asyncio.Future[None]) -> None:
         if not job.cancelled() and (exc := job.exception()) is not None:
             self._refuse(attached, exc)
-        self._tell(attached)
+        self._notify(attached)
 
-    def _tell(self, attached: bool) -> None:
-        """There is (more of) a form."""
+    def _notify(self, attached: bool) -> None:
+        """Call those who wait for a form, as (more of) it is ready."""
         self._report()
-        waiting = self._making[attached]
+        waiting = self._waiting[attached]
         callbacks = waiting.copy()
         waiting.clear()
         for callback in callbacks:
             callback()
 
     def _report(self) -> None:
-        """Say what went wrong, once."""
+        """Call `on_fault`, once, if something went wrong."""
         if self._fault is not None and self.on_fault is not None:
             on_fault, self.on_fault = self.on_fault, None
             on_fault(self._fault)
@@ -487,9 +509,9 @@ def _decoded(member: Member) -> _Memory:
 
 
 def _encode_block(data: memoryview) -> Buffer:
-    """The base64 of at most `_BLOCK` bytes; that of many in memory that is used again when all receivers have it.
+    """Return the base64 of at most `_BLOCK` bytes. A long one is in memory that is reused once all receivers have it.
 
-    Fresh memory costs more than the encoding: the kernel hands it out page by page, and clears it.
+    New memory costs more than the encoding, because the kernel allocates it page by page and clears it.
     """
     if len(data) < _BLOCK // 2:
         return encode(data)
@@ -500,11 +522,16 @@ def _encode_block(data: memoryview) -> Buffer:
 def routable(
     element: Element, descriptors: DescriptorQueue | None = None, on_fault: Callable[[str], None] | None = None
 ) -> Routable:
-    """What goes through the router for a received element: the element itself unless it carries BLOBs.
+    """Return what represents a received element in the router: the element itself, unless it carries BLOBs.
 
-    The BLOBs that it announces as attached take the oldest of the waiting `descriptors`. DescriptorError when there are
-    too few, or when one is not what the element says: a libindi server ends that connection. `on_fault` is told what
-    was done about content that turned out to be missing later.
+    Args:
+        element: The received element.
+        descriptors: The descriptors received so far. BLOBs announced as attached take the oldest of them.
+        on_fault: Called if content turns out to be missing later, with what was done about it.
+
+    Raises:
+        DescriptorError: There are too few descriptors, or one does not match what the element says. (A libindi server
+            closes the connection in this case.)
     """
     if element.descriptors and descriptors is not None:
         fds = descriptors.take(element)

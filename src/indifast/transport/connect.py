@@ -1,4 +1,4 @@
-"""Where streams come from: connect, listen, the standard input and output."""
+"""Functions that open streams: connect, listen, standard input and output."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ from indifast.transport.lookup import look_up
 from indifast.transport.stream import SocketStream, Stream, address_name
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for one address of a peer to answer."""
+"""Seconds that one address of a peer has to answer."""
 
 
 async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, within: float = CONNECT_TIMEOUT) -> Stream:
-    """Connect to the first address of `host` that answers, with TLS when a context is given.
+    """Connect to the first address of `host` that answers.
 
-    Raises OSError, with host and port in its text; also for a name that can't be resolved, for a time-out, and for a
-    certificate that is not trusted.
+    Args:
+        host: A name or address.
+        port: The TCP port.
+        ssl: The context for TLS; None for a plain connection.
+        within: Seconds that each address has to answer.
+
+    Raises:
+        OSError: The name can't be resolved, the connection fails or times out, or the certificate is not trusted. The
+            text contains host and port.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -32,7 +39,7 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
     except OSError as exc:
         raise OSError(exc.errno, f"cannot resolve {host!r}: {exc.strerror}") from exc
     except UnicodeError as exc:  # an empty or overlong part, as in "a..b"
-        raise OSError(errno.EINVAL, f"cannot resolve {host!r}: it is no host name") from exc
+        raise OSError(errno.EINVAL, f"cannot resolve {host!r}: it is not a host name") from exc
     failure: OSError | None = None
     for family, kind, proto, _, address in infos:
         sock = socket.socket(family, kind, proto)
@@ -43,7 +50,7 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
             if ssl is not None:
                 return await tls.connect(sock, ssl, host, address_name(address))
             return SocketStream(sock, address_name(address))
-        except OSError as exc:  # TimeoutError is one
+        except OSError as exc:  # includes TimeoutError
             sock.close()
             failure = exc
         except BaseException:
@@ -53,13 +60,17 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
     if isinstance(failure, TimeoutError):
         raise TimeoutError(errno.ETIMEDOUT, f"no answer from {host}:{port} within {within:g} s") from failure
     if isinstance(failure, SSLError):
-        raise OSError(failure.errno, f"no TLS with {host}:{port}: {failure}") from failure
+        raise OSError(failure.errno, f"TLS with {host}:{port} failed: {failure}") from failure
     reason = os.strerror(failure.errno) if failure.errno else str(failure)
     raise type(failure)(failure.errno, f"cannot connect to {host}:{port}: {reason}") from failure
 
 
 async def open_unix(path: str) -> Stream:
-    """Connect to a Unix socket: a path, or an abstract name when `path` begins with NUL. Raises OSError."""
+    """Connect to a Unix socket: a path, or an abstract name if `path` begins with NUL.
+
+    Raises:
+        OSError: The connection fails.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -71,10 +82,10 @@ async def open_unix(path: str) -> Stream:
 
 
 def open_stdio() -> Stream:
-    """Standard input and output as one stream; descriptors 0 and 1 themselves stay open and as they are.
+    """Open standard input and output as one stream. Descriptors 0 and 1 stay open and unchanged.
 
-    A server that starts a driver may put both on one AF_UNIX socket (as indiserver since libindi 1.9.7): then it is one
-    socket here as well, `local`, which can carry BLOBs as descriptors.
+    A server that starts a driver may connect both to one AF_UNIX socket (as indiserver has done since libindi 1.9.7).
+    The stream then uses that socket: it is `local`, and can carry BLOBs as descriptors.
     """
     name = "standard input and output"
     if _same_socket(0, 1):
@@ -95,10 +106,16 @@ async def listen_tcp(
     *,
     ssl: SSLContext | None = None,
 ) -> Listener:
-    """Listen on every address of `host`, IPv4 and IPv6; None or "" means all interfaces.
+    """Listen on every address of `host`, IPv4 and IPv6.
 
-    With TLS when a context is given. Port 0 takes one that is free on all of them (`Listener.port`). A port in use is
-    an OSError that says what to do.
+    Args:
+        host: A name or address, or several of them; None or "" means all interfaces.
+        port: The TCP port; 0 means one that is free on all addresses (see `Listener.port`).
+        on_stream: Called with the stream of each new connection.
+        ssl: The context for TLS; None for plain connections.
+
+    Raises:
+        OSError: The port is in use, or can't be listened on. The text says what to do.
     """
     if host in sockets.KNOWN_HOSTS:
         addresses = sockets.addresses_of(host)
@@ -108,9 +125,12 @@ async def listen_tcp(
 
 
 async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listener:
-    """Listen on a Unix socket: a path, or an abstract name when `path` begins with NUL.
+    """Listen on a Unix socket: a path, or an abstract name if `path` begins with NUL.
 
-    The socket file of a server that is gone is replaced. One that is in use is an OSError that says what to do.
+    The socket file of a server that is gone is replaced. `on_stream` is called with the stream of each new connection.
+
+    Raises:
+        OSError: The socket is in use, or can't be listened on. The text says what to do.
     """
     return listen_on([sockets.unix_socket(path)], on_stream)
 
@@ -118,7 +138,10 @@ async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listene
 def listen_on(
     listening: Sequence[socket.socket], on_stream: Callable[[Stream], None], *, ssl: SSLContext | None = None
 ) -> Listener:
-    """Accept on sockets that listen already, and take them over; with TLS when a context is given."""
+    """Accept connections on sockets that are already listening, with TLS if a context is given.
+
+    The `Listener` takes ownership of the sockets, which are closed if it can't be made.
+    """
     acceptor = None if ssl is None else tls.Acceptor(ssl, on_stream)
     try:
         return Listener(listening, on_stream, acceptor)

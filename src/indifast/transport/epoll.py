@@ -1,8 +1,9 @@
-"""An asyncio event loop that wastes little time between "there is something to read" and the code that reads it.
+"""An asyncio event loop with little overhead between the arrival of data and the code that reads it.
 
-asyncio's own loop makes a list of what is ready, a handle to be called of each entry, and comes to call it in its next
-round: for a small message that takes about as long as everything that a server does with it. Here what was registered
-by `add_reader` and `add_writer` is called as soon as the kernel names its descriptor. Everything else is asyncio's.
+asyncio's own loop makes a list of the ready descriptors, creates a handle for each, and calls the handles in its next
+iteration. For a small message, this takes about as long as everything that a server does with it. In this loop, the
+callbacks of `add_reader` and `add_writer` are called as soon as the kernel reports their descriptor. Everything else
+is asyncio's.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ Ts = TypeVarTuple("Ts")
 
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
-_AT_ONCE = 64  # events per look: those beyond are first next time
+_AT_ONCE = 64  # events per poll; the kernel reports any others first at the next poll
 
 
 class _Watch:
-    """What to call for one descriptor."""
+    """The callbacks for one descriptor."""
 
     __slots__ = ("readable", "writable")
 
@@ -38,14 +39,14 @@ class _Watch:
 
 
 class _Selector(selectors.BaseSelector):
-    """An epoll that calls those who watch a descriptor itself, and tells the loop of the others."""
+    """An epoll selector that itself calls the registered callbacks, and reports all other events to the loop."""
 
     def __init__(self) -> None:
         self.watches: dict[int, _Watch] = {}
-        self.looking = False
-        """Those whose descriptors are ready are being called."""
+        self.dispatching = False
+        """True while the callbacks of ready descriptors are being called."""
         self.at_end: list[Callable[[], object]] = []
-        """To be called after them. What they raise goes to `on_error`."""
+        """Functions to be called after those callbacks. Their exceptions go to `on_error`."""
         self.on_error: Callable[[object, BaseException], object] = lambda callback, exc: None
         self._epoll = select.epoll()
         self._keys: dict[Any, selectors.SelectorKey] = {}
@@ -57,17 +58,17 @@ class _Selector(selectors.BaseSelector):
         ready: list[tuple[selectors.SelectorKey, int]] = []
         if not events:
             return ready
-        # Who is meant is settled before anybody is called: a number may be somebody else's a moment later.
+        # Look up all callbacks before calling any: a callback may close a descriptor, and its number may be reused.
         found: Sequence[tuple[int, _Watch | None, selectors.SelectorKey | None]]
         if len(events) == 1:
             ((fd, event),) = events
             found = ((event, watches.get(fd), keys.get(fd)),)
         else:
             found = [(event, watches.get(fd), keys.get(fd)) for fd, event in events]
-        self.looking = True
+        self.dispatching = True
         try:
             for event, watch, key in found:
-                # An error or a hang-up is news for both directions.
+                # Errors and hang-ups concern both directions.
                 if watch is not None:
                     if event & ~_OUT and watch.readable is not None:
                         watch.readable()
@@ -78,10 +79,10 @@ class _Selector(selectors.BaseSelector):
                     wanted |= selectors.EVENT_READ if event & ~_OUT else 0
                     ready.append((key, wanted & key.events))
         finally:
-            self.looking = False
+            self.dispatching = False
             if self.at_end:
                 self._call_at_end()
-        # A key that one of those called has changed is looked at again: its event comes again.
+        # Leave out keys that a callback has changed: their events will be reported again.
         return [(key, events) for key, events in ready if keys.get(key.fd) is key] if ready else ready
 
     def _call_at_end(self) -> None:
@@ -120,15 +121,19 @@ class _Selector(selectors.BaseSelector):
         self._keys.clear()
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return None if self._closed else self._keys  # type: ignore[return-value]  # so says selectors.BaseSelector
+        return None if self._closed else self._keys  # type: ignore[return-value]  # as selectors.BaseSelector specifies
 
     def wanted(self, fd: int) -> int:
-        """The events that are to be heard of, for those called from here and for the loop."""
+        """Return the events to watch for, for the registered callbacks and for the loop."""
         watch, key = self.watches.get(fd), self._keys.get(fd)
         return (0 if watch is None else watch.events) | (0 if key is None else _epoll_events(key.events))
 
-    def tell(self, fd: int, before: int) -> None:
-        """Tell the kernel what is wanted now, if it is more or less than before. OSError: it can't be watched."""
+    def update(self, fd: int, before: int) -> None:
+        """Tell the kernel which events to watch for, if they differ from those before.
+
+        Raises:
+            OSError: The descriptor can't be watched.
+        """
         now = self.wanted(fd)
         if now == before:
             return
@@ -140,15 +145,15 @@ class _Selector(selectors.BaseSelector):
             self._epoll.unregister(fd)
 
     def forget(self, fd: int, before: int) -> None:
-        """As `tell`, for a descriptor that may have been closed meanwhile."""
+        """Do the same as `update` for a descriptor that may have been closed in the meantime."""
         with contextlib.suppress(OSError):
-            self.tell(fd, before)
+            self.update(fd, before)
 
     def _set_key(self, key: selectors.SelectorKey) -> selectors.SelectorKey:
         before = self.wanted(key.fd)
         self._keys[key.fd] = key
         try:
-            self.tell(key.fd, before)
+            self.update(key.fd, before)
         except OSError:
             del self._keys[key.fd]
             raise
@@ -164,10 +169,9 @@ def _number(fileobj: Any) -> int:
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """The event loop of this module, for Linux.
+    """An event loop for Linux that calls readers and writers from within its poll.
 
-    What `add_reader` and `add_writer` register is called from within the loop's look at its descriptors, before what
-    `call_soon` has queued.
+    They are called before the callbacks that `call_soon` has queued.
     """
 
     def __init__(self) -> None:
@@ -176,13 +180,13 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().__init__(self._direct)
 
     def call_at_end(self, callback: Callable[[], object]) -> None:
-        """Call back when all whose descriptors were found ready by the same look at them have been called.
+        """Call `callback` after the callbacks of all descriptors that the current poll found ready.
 
-        Outside of a look: soon. It is `call_soon` for what a reader leaves to be done, without its detour, and without
-        the reader's context.
+        Outside of a poll, this is `call_soon`. Readers use it to defer work without the overhead of `call_soon`, and
+        without their context.
         """
         direct = self._direct
-        if direct.looking:
+        if direct.dispatching:
             direct.at_end.append(callback)
         else:
             self.call_soon(callback)
@@ -194,20 +198,20 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._watch(_number(fd), "writable", self._guarded(callback, args))
 
     def remove_reader(self, fd: Any) -> bool:
-        return self._unwatch(_number(fd), "readable") or super().remove_reader(fd)  # of asyncio's own
+        return self._unwatch(_number(fd), "readable") or super().remove_reader(fd)  # for asyncio's own readers
 
     def remove_writer(self, fd: Any) -> bool:
-        return self._unwatch(_number(fd), "writable") or super().remove_writer(fd)  # of asyncio's own
+        return self._unwatch(_number(fd), "writable") or super().remove_writer(fd)  # for asyncio's own writers
 
     def _watch(self, fd: int, direction: str, callback: Callable[[], object]) -> None:
-        self._ensure_fd_no_transport(fd)  # type: ignore[attr-defined]  # of asyncio: who is asked has the right words
+        self._ensure_fd_no_transport(fd)  # type: ignore[attr-defined]  # asyncio's own check, with its message
         if self.is_closed():
             raise RuntimeError("Event loop is closed")
         before = self._direct.wanted(fd)
         watch = self._direct.watches.setdefault(fd, _Watch())
         setattr(watch, direction, callback)
         try:
-            self._direct.tell(fd, before)
+            self._direct.update(fd, before)
         except OSError:
             del self._direct.watches[fd]
             raise
@@ -224,7 +228,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         return True
 
     def _guarded(self, callback: Callable[[*Ts], Any], args: tuple[*Ts]) -> Callable[[], object]:
-        """In the context of the one who registers it; what it raises is reported, and the loop goes on."""
+        """Wrap a callback so that it runs in the current context, and its exceptions do not end the loop."""
         run = partial(contextvars.copy_context().run, partial(callback, *args))
 
         def call() -> None:

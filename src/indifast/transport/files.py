@@ -1,4 +1,4 @@
-"""A stream over descriptors that are no sockets: pipes and terminals, regular files and devices such as /dev/null."""
+"""A stream over descriptors that are not sockets: pipes, terminals, regular files and devices such as /dev/null."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, READY, WATCHED, 
 _IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 _CHUNK = 1 << 20
 _WRITE_BUDGET = 4 << 20
-_PIPE_SIZE = 1 << 20  # what an unprivileged process may have
+_PIPE_SIZE = 1 << 20  # the most that an unprivileged process may have
 
 
 class _Worker:
-    """One thread that does blocking calls in order; a daemon, as a call that never returns must not keep us alive."""
+    """A thread that makes blocking calls in order.
+
+    It is a daemon, because a call that never returns must not keep the process alive.
+    """
 
     def __init__(self, loop: AbstractEventLoop, name: str) -> None:
         self._loop = loop
@@ -33,11 +36,11 @@ class _Worker:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Do `job` in the thread, then call `done` on the loop with its result, or its OSError or MemoryError."""
+        """Run `job` in the thread, then call `done` on the loop with its result, or with its OSError or MemoryError."""
         self._jobs.put((job, done))
 
     def finish(self, job: Callable[[], Any]) -> None:
-        """Do a last `job` after those before it; the thread ends."""
+        """Run a last `job` after all others, then end the thread."""
         self._jobs.put((job, None))
 
     def _run(self) -> None:
@@ -56,8 +59,8 @@ class _Worker:
 class FileStream(Stream):
     """A stream that reads one descriptor and writes another, both of which it owns.
 
-    What epoll can watch is non-blocking; the rest is read and written by a thread. Descriptors that other processes
-    share must be given by `private`, so that their flags stay as they are.
+    Descriptors that epoll can watch are non-blocking; others are read and written by a thread. Descriptors that are
+    shared with other processes must be made by `private`, so that their flags do not change.
     """
 
     def __init__(self, source: int, sink: int, name: str) -> None:
@@ -67,7 +70,7 @@ class FileStream(Stream):
         self._reader = None if _can_poll(source) else _Worker(self._loop, f"read {name}")
         self._writer = None if _can_poll(sink) else _Worker(self._loop, f"write {name}")
         if self._reader is None:
-            self._hang_up = hang_up_probe(self._loop, source)  # it may be a socket
+            self._hang_up = hang_up_probe(self._loop, source)  # the source may be a socket
         self._block = bytearray()
         self._read_asked = False
         self._watching_output = False
@@ -107,7 +110,7 @@ class FileStream(Stream):
         else:
             self._end(exc, at_once=True)
 
-    # in the thread: one read at a time, into a buffer that is new each time, as receivers may keep it
+    # -- Input in a thread: one read at a time, each into a new buffer, because receivers may keep it
 
     def _ask_reader(self) -> None:
         if self._reader is not None and not self._read_asked:
@@ -130,7 +133,7 @@ class FileStream(Stream):
             if self._input is WATCHED:
                 self._ask_reader()
 
-    # writing
+    # -- Output
 
     def _write(self) -> None:
         if self._writer is not None:
@@ -151,7 +154,7 @@ class FileStream(Stream):
                 self._end(exc)
                 return
             except MemoryError:
-                self._no_memory("what it is to be told")
+                self._no_memory("write to it")
                 return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
@@ -212,7 +215,7 @@ class FileStream(Stream):
         for worker, fd in ((self._reader, self._source), (self._writer, self._sink)):
             if worker is None:
                 os.close(fd)
-            else:  # not while the thread uses it: the number could be another file's by then
+            else:  # the thread may be using it: once closed, its number could belong to another file
                 worker.finish(lambda fd=fd: os.close(fd))  # type: ignore[misc]
 
 
@@ -228,7 +231,7 @@ def _write_whole(fd: int, parts: Sequence[Buffer]) -> int:
 
 
 def _can_poll(fd: int) -> bool:
-    """Whether epoll takes it (not regular files, nor devices such as /dev/null), and calls do not block."""
+    """Return whether calls do not block and epoll can watch the descriptor, unlike regular files or /dev/null."""
     if os.get_blocking(fd):
         return False
     with select.epoll() as probe:
@@ -240,10 +243,11 @@ def _can_poll(fd: int) -> bool:
 
 
 def private(fd: int) -> int:
-    """A descriptor of our own for what `fd` reads or writes.
+    """Return a new descriptor for what `fd` reads or writes.
 
-    Pipes and terminals are opened anew, so that O_NONBLOCK does not hit the other processes that have them open (a
-    shell would see its terminal fail). What can't be opened anew keeps its flags and is used by a thread.
+    Pipes and terminals are reopened, so that O_NONBLOCK does not affect other processes that have them open (a shell
+    would get errors from its terminal). A descriptor that can't be reopened is duplicated: it keeps its flags and is
+    used by a thread.
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISFIFO(mode) or os.isatty(fd):
@@ -254,7 +258,7 @@ def private(fd: int) -> int:
 
 
 def enlarge_pipe(fd: int) -> None:
-    """More room in a pipe: a BLOB takes fewer turns of writer and reader."""
+    """Give a pipe more room, so that writer and reader take fewer turns to pass a BLOB."""
     with contextlib.suppress(OSError, AttributeError):
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)  # type: ignore[attr-defined,unused-ignore]

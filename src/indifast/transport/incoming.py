@@ -1,13 +1,13 @@
-"""What comes in by a stream, as messages: the one way from bytes and descriptors to what is routed or handled.
+"""Incoming messages of a stream: the single path from received bytes and descriptors to messages.
 
-A `MessageReader` is used like a parser without I/O: each `read` takes what the stream has brought and gives the
-messages that are complete now, in order. It never raises for what a peer says: what is damaged, too large or without
-its content costs that one message, and is told to the reader's owner, a `Listener`, as data; what is to follow is the
-owner's to decide (to count, to log, to tell people, to end the connection).
+A `MessageReader` is used like a parser without I/O: each `read` takes what the stream has received and returns the
+messages that are now complete, in order. It never raises because of what a peer sends. Input that is damaged, too large
+or lacks its content costs only that message, and is reported as data to the owner of the reader, a `Listener`. The
+owner decides what follows: whether to count it, log it, tell users, or end the connection.
 
-Small messages are the elements of the tokenizer themselves. What has brought descriptors is a `BlobMessage`, whose
-content is still in the files, see `indifast.protocol.message.opened`; in a reader for those who hand on (`relay`),
-everything with the content of BLOBs is.
+Small messages are the tokenizer's own elements. A message that came with descriptors is a `BlobMessage`, whose content
+is still in the files (see `indifast.protocol.message.opened`). A reader with `relay` returns a `BlobMessage` for every
+message with BLOB content.
 """
 
 from __future__ import annotations
@@ -28,40 +28,46 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """The owner of a `MessageReader`: told what it does not hand out. Each call costs the peer that one message.
+    """The owner of a `MessageReader`. The reader calls these methods for input that it does not return as messages.
 
-    What is called within `read` may abort the stream, but not read or close.
+    Each call means that the peer has lost one message. Methods called from within `read` may abort the stream, but must
+    not call `read` or `close`.
     """
 
     def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
-        """The tokenizer has left out what is no message, see `Tokenizer`."""
+        """Called when the tokenizer has skipped input that is not a message; see `Tokenizer`."""
         ...
 
     def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
-        """A message is left out for its content: its descriptors are missing or not what it says, BlobTooLarge if there
-        is too much in them; or there is no memory to take it.
+        """Called when a message is dropped because of its content.
+
+        The error says why: its descriptors are missing or do not match what it says, they hold too much (BlobTooLarge),
+        or there is not enough memory.
         """
         ...
 
     def flooded(self, error: DescriptorError, /) -> None:
-        """More descriptors than are kept have come without the messages that they belong to: all are closed."""
+        """Called when too many descriptors have arrived without their messages; all of them have been closed."""
         ...
 
     def outgrown(self, held: int, most: int, /) -> None:
-        """An unfinished message of so many bytes is given up: that is more than one may take."""
+        """Called when an unfinished message of `held` bytes is abandoned because it exceeds `most` bytes."""
         ...
 
     def stalled(self, held: int, /) -> None:
-        """Nothing more came of an unfinished message for too long. It is the owner's to `abandon` it, or the stream."""
+        """Called when an unfinished message has stopped growing. The owner may `abandon` it or end the stream."""
         ...
 
     def missing(self, what: str, /) -> None:
-        """The file behind a message that was handed out turned out to be shorter: what was done, see `BlobMessage`."""
+        """Called when the file of a returned message turns out to be too short.
+
+        `what` says what was done about it; see `BlobMessage`.
+        """
         ...
 
 
 class Timer(Protocol):
-    """What `call_later` of an event loop gives."""
+    """What the `call_later` of an event loop returns."""
 
     def cancel(self) -> None: ...
 
@@ -70,15 +76,19 @@ CallLater: TypeAlias = Callable[[float, Callable[[], None]], Timer]
 
 
 class MessageReader:
-    """Bytes and descriptors in, messages out: see the module."""
+    """Turns received bytes and descriptors into messages. See the module docstring.
+
+    Args:
+        listener: The owner, to which everything that is not returned as a message is reported.
+        limits: The limits on what a peer may send.
+        call_later: The `call_later` of the event loop, used to watch over unfinished messages.
+        relay: Whether to keep the base64 of BLOBs as received, in order to pass it on. Otherwise it is decoded as it
+            arrives.
+    """
 
     def __init__(self, listener: Listener, limits: Limits, call_later: CallLater, *, relay: bool) -> None:
-        """`call_later` is that of the event loop, for the watch over what is unfinished.
-
-        `relay`: keep the base64 of BLOBs as it came, for those who hand on; otherwise it is decoded as it comes.
-        """
         self.tokenizer = Tokenizer(relay=relay, on_skip=listener.skipped, **limits.tokenizer())
-        """To be looked at, for its counters."""
+        """The tokenizer, public for its counters."""
         self.held = 0
         """Bytes of the unfinished message."""
         self._listener = listener
@@ -87,14 +97,14 @@ class MessageReader:
         self._most = most_unfinished(limits)
         self._stall = limits.stall
         self._call_later = call_later
-        self._descriptors: DescriptorQueue | None = None  # not before the first ones come
+        self._descriptors: DescriptorQueue | None = None  # made when the first descriptors arrive
         self._last_read = 0.0
         self._paused = False
         self._watch: Timer | None = None  # set by the first read that leaves something unfinished
         self._closed = False
 
     def read(self, data: Buffer, start: int, end: int, fds: Sequence[int]) -> Sequence[Routable]:
-        """Take over `data[start:end]`, which is never changed any more, and `fds`; returns what is complete now."""
+        """Take over `data[start:end]`, which must not change afterwards, and `fds`. Return the complete messages."""
         if fds:
             self._put(fds)
         tokenizer = self.tokenizer
@@ -123,7 +133,7 @@ class MessageReader:
             self._listener.flooded(error)
 
     def _with_content(self, elements: Sequence[Element]) -> list[Routable]:
-        """The messages of a read in which some carry BLOBs, or have brought descriptors."""
+        """Return the messages of a read in which some carry BLOBs or came with descriptors."""
         messages: list[Routable] = []
         for element in elements:
             if not (element.descriptors or (self._relay and element.blob)):
@@ -135,7 +145,7 @@ class MessageReader:
                 self._listener.refused(element, error)
         return messages
 
-    # -- what is unfinished
+    # -- Unfinished messages
 
     def _hold(self, held: int) -> None:
         self.held = held
@@ -155,9 +165,9 @@ class MessageReader:
         self._watch = None
         if not self.held:
             return
-        rest = self._stall if self._paused else self._last_read + self._stall - time.monotonic()
-        if rest > 0:
-            self._watch_for(rest)
+        remaining = self._stall if self._paused else self._last_read + self._stall - time.monotonic()
+        if remaining > 0:
+            self._watch_for(remaining)
             return
         self._last_read = time.monotonic()
         self._listener.stalled(self.held)
@@ -165,18 +175,19 @@ class MessageReader:
             self._watch_for(self._stall)
 
     def pause(self) -> None:
-        """The stream is not read for now: that nothing comes is not the peer's fault."""
+        """Note that the stream is not being read, so that a stall does not count against the peer."""
         self._paused = True
 
     def resume(self) -> None:
-        """It is read again; what the peer said meanwhile is only read now."""
+        """Note that the stream is being read again, and restart the time allowed for an unfinished message."""
         self._paused = False
         self._last_read = time.monotonic()
 
     def abandon(self) -> int:
-        """Give the unfinished message up, with the descriptors that came for it; returns how many bytes it had.
+        """Discard the unfinished message and its descriptors. The tokenizer counts it as skipped ("abandoned").
 
-        The tokenizer counts it as skipped ("abandoned").
+        Returns:
+            The size of the unfinished message in bytes.
         """
         held = self.held
         self.tokenizer.abandon()
@@ -186,7 +197,7 @@ class MessageReader:
         return held
 
     def close(self) -> None:
-        """The stream is over: an unfinished message counts as skipped ("truncated"), what waits is closed."""
+        """End reading. An unfinished message counts as skipped ("truncated"); waiting descriptors are closed."""
         self._closed = True
         if self._watch is not None:
             self._watch.cancel()
@@ -198,7 +209,11 @@ class MessageReader:
 
 
 def most_unfinished(limits: Limits) -> int:
-    """Bytes that unfinished messages may take: of one stream, of all those of a server, or of one message in files."""
+    """Return how many bytes unfinished messages may take.
+
+    This limits the unfinished message of one stream, those of all streams of a server together, and the files of one
+    message.
+    """
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

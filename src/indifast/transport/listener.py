@@ -1,4 +1,4 @@
-"""Accept what comes to listening sockets, survive what the system refuses."""
+"""A listener that accepts connections and survives a lack of descriptors or memory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from indifast.transport.tls import Acceptor
 
 logger = logging.getLogger(__name__)
 
-_ACCEPTS = 64  # connections taken per turn of the loop
+_ACCEPTS = 64  # connections accepted per iteration of the loop
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds
-# The system has no descriptor or memory for one more connection; it may have some a little later.
+# The system has no descriptor or memory for another connection, but may have some a little later.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listener:
-    """Turns connections to some listening sockets into streams, until it is closed; it takes the sockets over.
+    """Turns connections to listening sockets into streams until it is closed.
 
-    `on_stream` is called with each new stream, before anything was read from it; an `acceptor` gets the accepted
-    sockets instead and makes the streams.
+    Args:
+        sockets: The listening sockets. The listener takes ownership of them.
+        on_stream: Called with each new stream, before anything is read from it.
+        acceptor: Takes the accepted sockets instead, and makes the streams.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Listener:
         self._on_stream = on_stream
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
-        self._failures = 0  # in a row
+        self._failures = 0  # consecutive
         self._resume: asyncio.TimerHandle | None = None
         self._complaints = Complaints(logger)
         self._closed = False
@@ -57,7 +59,7 @@ class Listener:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens, for people; an abstract Unix name begins with `@`."""
+        """The addresses that the sockets listen on, for display. An abstract Unix name begins with `@`."""
         names = []
         for sock in self.sockets:
             name = sock.getsockname()
@@ -68,7 +70,7 @@ class Listener:
         return names
 
     def close(self) -> None:
-        """Accept no more. The streams that were made are not touched."""
+        """Stop accepting connections. Existing streams are not affected."""
         if self._closed:
             return
         self._closed = True
@@ -95,14 +97,14 @@ class Listener:
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS):
             try:
-                sock, _address = listening.accept()  # close-on-exec, as all sockets of Python
+                sock, _address = listening.accept()  # close-on-exec, like all Python sockets
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
                 if exc.errno in _EXHAUSTED:
                     self._back_off(exc)
                     return
-                continue  # this one connection failed before it was taken
+                continue  # this connection failed before it was accepted
             except MemoryError as exc:
                 self._back_off(exc)
                 return
@@ -124,7 +126,7 @@ class Listener:
             sock.close()
 
     def _back_off(self, exc: OSError | MemoryError) -> None:
-        """A connection that waits keeps the listening socket readable: without a pause this would spin."""
+        """Stop accepting for a while. A waiting connection keeps its socket readable, so the loop would spin."""
         self._failures += 1
         if self._failures == 1:
             why = exc if isinstance(exc, OSError) else "out of memory"
@@ -135,7 +137,7 @@ class Listener:
 
 
 def _inode(sock: socket.socket) -> tuple[int, int] | None:
-    """What tells our socket file from one that another server has put in its place."""
+    """Return what distinguishes our socket file from one that another server puts in its place."""
     if sock.family != socket.AF_UNIX or not isinstance(path := sock.getsockname(), str):
         return None
     status = os.stat(path)

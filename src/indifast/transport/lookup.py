@@ -1,4 +1,4 @@
-"""Looking up names of hosts, which may take as long as a name server likes."""
+"""Lookup of host names, which may take as long as a name server likes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ Result = TypeVar("Result")
 
 
 def look_up(function: Callable[..., Result], *arguments: object, **keywords: object) -> Future[Result]:
-    """Call a function that may ask a name server, in a thread that keeps no signal and no end of the program waiting.
+    """Call a function that may ask a name server, in a thread that delays neither signals nor the exit of the program.
 
-    The system's look-up hears no signals, and event loops wait at their end for the threads of their executors.
+    The system's lookup is not interrupted by signals, and event loops wait for their executor threads when they end.
+
+    Returns:
+        A future with the result. It can't be cancelled.
     """
     future: Future[Result] = Future()
 
@@ -23,6 +26,6 @@ def look_up(function: Callable[..., Result], *arguments: object, **keywords: obj
         except BaseException as exc:
             future.set_exception(exc)
 
-    future.set_running_or_notify_cancel()  # it can't be cancelled: the thread goes on, whoever waits for it
+    future.set_running_or_notify_cancel()  # prevents cancellation, which could not stop the thread
     Thread(target=work, name="look-up", daemon=True).start()
     return future

@@ -1,4 +1,4 @@
-"""Which event loop to run on, where the choice is ours."""
+"""The choice of the event loop, where it is ours to choose."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """An event loop that passes small messages on sooner than asyncio's.
+    """Return an event loop that passes on small messages faster than asyncio's.
 
-    For `asyncio.Runner(loop_factory=…)`, and from Python 3.12 on for `asyncio.run(…, loop_factory=…)`. It is the one of
-    `indifast.transport.epoll`. Where the system has no epoll it is uvloop's if that is installed, else asyncio's.
+    Use it with `asyncio.Runner(loop_factory=…)` or, since Python 3.12, `asyncio.run(…, loop_factory=…)`. It is the loop
+    of `indifast.transport.epoll`; on systems without epoll, it is uvloop's if that is installed, otherwise asyncio's.
     """
     if hasattr(select, "epoll"):
         from indifast.transport.epoll import EventLoop
@@ -26,5 +26,5 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def end_of_turn(loop: asyncio.AbstractEventLoop) -> Callable[[Callable[[], object]], object]:
-    """How to have something called when all whose descriptors are ready now have been called, but no later."""
+    """Return a function that schedules a callback to run right after the callbacks of all ready descriptors."""
     return loop.call_at_end if hasattr(loop, "call_at_end") else loop.call_soon

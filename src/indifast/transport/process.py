@@ -1,4 +1,4 @@
-"""Child processes that speak on their standard input and output."""
+"""Child processes that communicate over their standard input and output."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from indifast.transport.files import FileStream, enlarge_pipe
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream
 
 SOCKET_BUFFER = 4 << 20
-"""Bytes that a socket between us and a child may hold, as far as the system allows."""
+"""Bytes that the socket between us and a child may hold, as far as the system allows."""
 
 LONGEST_LINE = 16 << 10
-"""A line on standard error that is longer is told in pieces."""
+"""Maximum bytes in a line of standard error. Longer lines are reported in pieces."""
 
 LINE_RATE = 200
-"""Lines of standard error told in a second; of those beyond, only the number is told."""
+"""Maximum lines of standard error reported per second. Of any others, only the number is reported."""
 
 LAST_WORDS = 20
-"""So many of the lines left out last are told after all when the child ends: they may say why."""
+"""How many of the most recent lines left out are reported when the child ends, since they may say why it did."""
 
 _READ = 64 << 10
 
 
 class Child:
-    """A running child: `stream` to its standard input and output, and the means to end it.
+    """A running child process, made by `spawn`. Its `stream` is connected to the child's standard input and output.
 
-    `on_stderr` of `spawn` gets its standard error; `wait` reaps it. Whoever starts a child must see to its end with
-    `stop`, whatever became of the stream.
+    The code that starts a child must end it with `stop`, even if the stream has already ended.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], stream: Stream, lines: _Lines) -> None:
@@ -56,15 +55,19 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """As of `subprocess`: None while it runs, negative for a signal."""
+        """The exit status as in `subprocess`: None while the child runs, negative if a signal ended it."""
         return self._over.result() if self._over.done() else None
 
     async def wait(self) -> int:
-        """Wait for its end; returns the exit status."""
+        """Wait for the child to end. Return its exit status."""
         return await asyncio.shield(self._over)
 
     async def stop(self, grace: float) -> int:
-        """End it: SIGTERM to its process group, and SIGKILL if it lives `grace` seconds longer. Returns its status."""
+        """End the child and its process group with SIGTERM, then with SIGKILL if it still runs after `grace` seconds.
+
+        Returns:
+            The exit status.
+        """
         self._stopping = True
         if not self._over.done():
             self._signal(signal.SIGTERM)
@@ -74,11 +77,11 @@ class Child:
         return await self.wait()
 
     def kill(self) -> None:
-        """SIGKILL to its process group."""
+        """Send SIGKILL to the process group of the child."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        # Not reaped before we know it, so the process group can't be somebody else's.
+        # The child is never reaped without our knowledge, so its process group number can't have been reused.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -88,7 +91,7 @@ class Child:
             self._loop.call_soon_threadsafe(self._reap)
 
     def _reap(self) -> None:
-        if self._pidfd >= 0:  # not reaped yet: what it has left behind in its process group goes with it
+        if self._pidfd >= 0:  # before reaping, end any processes that the child has left in its group
             self._signal(signal.SIGKILL if self._stopping else signal.SIGTERM)
         status = self.process.poll()
         if status is None:
@@ -103,23 +106,23 @@ class Child:
 
 
 class _Lines:
-    """Reads a pipe and tells its lines, whatever bytes they are, but not more than `LINE_RATE` of them in a second."""
+    """Reads lines of any bytes from a pipe and reports at most `LINE_RATE` of them per second."""
 
     def __init__(self, fd: int, on_line: Callable[[str], None]) -> None:
-        os.set_blocking(fd, False)  # ours alone: the child has the other end
+        os.set_blocking(fd, False)  # does not affect the child, which has the other end
         self._fd = fd
         self._on_line = on_line
         self._rest = b""
-        self._room = LINE_RATE  # lines that may be told up to `_second_ends`
+        self._room = LINE_RATE  # lines that may still be reported until `_second_ends`
         self._second_ends = 0.0
         self._left_out = 0
-        self._last: deque[bytes] = deque(maxlen=LAST_WORDS)  # of what was left out
+        self._last: deque[bytes] = deque(maxlen=LAST_WORDS)  # the last of the lines left out
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._watch()
 
     def drain(self) -> None:
-        """Tell what is there (a bounded amount of it), then read no more: grandchildren may keep the pipe open."""
+        """Report a limited amount of what is in the pipe, then stop reading: grandchildren may keep the pipe open."""
         for _ in range(16):
             if self._fd < 0 or not self._read():
                 break
@@ -130,7 +133,7 @@ class _Lines:
             self._loop.add_reader(self._fd, self._read)
 
     def _read(self) -> bool:
-        """One read; whether there may be more."""
+        """Read once. Return whether there may be more to read."""
         try:
             data = os.read(self._fd, _READ)
         except (BlockingIOError, InterruptedError):
@@ -148,22 +151,22 @@ class _Lines:
         return True
 
     def _take(self, data: bytes) -> bytes:
-        """Tell the lines, or count them; gives the beginning of a line whose end has not come yet."""
+        """Report or count the lines in `data`. Return the remaining beginning of an incomplete line."""
         if self._loop.time() >= self._second_ends:
             self._begin_second()
         start = 0
         while self._room and (end := data.find(b"\n", start)) >= 0:
-            self._tell(data[start:end])
+            self._report(data[start:end])
             start = end + 1
-        if (end := data.rfind(b"\n") + 1) > start:  # without a look at each: there may be very many
+        if (end := data.rfind(b"\n") + 1) > start:  # not line by line, as there may be very many
             self._leave_out(data[start:end].count(b"\n"), data[start : end - 1].rsplit(b"\n", LAST_WORDS))
             start = end
         while len(data) - start > LONGEST_LINE:
-            self._tell(data[start : start + LONGEST_LINE])
+            self._report(data[start : start + LONGEST_LINE])
             start += LONGEST_LINE
         return data[start:]
 
-    def _tell(self, line: bytes) -> None:
+    def _report(self, line: bytes) -> None:
         for start in range(0, max(len(line), 1), LONGEST_LINE):
             piece = line[start : start + LONGEST_LINE]
             if self._room:
@@ -184,9 +187,9 @@ class _Lines:
     def _begin_second(self) -> None:
         self._second_ends = self._loop.time() + 1
         self._room = LINE_RATE
-        self._tell_left_out(self._left_out)
+        self._report_left_out(self._left_out)
 
-    def _tell_left_out(self, count: int) -> None:
+    def _report_left_out(self, count: int) -> None:
         if count:
             self._on_line(f"(lines left out in that second: {count})")
         self._left_out = 0
@@ -202,9 +205,9 @@ class _Lines:
         os.close(self._fd)
         self._fd = -1
         if self._rest:
-            self._tell(self._rest)
+            self._report(self._rest)
         last = list(self._last)
-        self._tell_left_out(self._left_out - len(last))
+        self._report_left_out(self._left_out - len(last))
         for line in last:
             self._say(line)
 
@@ -217,20 +220,28 @@ def spawn(
     env: Mapping[str, str] | None = None,
     pipes: bool = False,
 ) -> Child:
-    """Start a child whose standard input and output are one AF_UNIX socket, as those of a driver under indiserver.
+    """Start a child whose standard input and output are one AF_UNIX socket, like those of a driver under indiserver.
 
-    `pipes`: two pipes instead; a driver then sends its BLOBs inline. `on_stderr` gets the lines of its standard error,
-    at most `LINE_RATE` in a second, and then how many there were besides. `env`: the whole environment, None for ours.
-    The child is the leader of its own process group, so that an interrupt from the terminal reaches us alone; should we
-    die without ending it, the system kills it (Linux with `setpriv`). Signals that are ignored here, as they were when
-    we were started, are ignored in the child; all others have their defaults.
+    The child leads its own process group, so that an interrupt from the terminal reaches only us. If we die without
+    ending the child, the system kills it (on Linux, if `setpriv` is available). Signals that have been ignored since we
+    were started are ignored in the child as well; all others have their default actions.
 
-    Raises FileNotFoundError or PermissionError, with what to do about it, when there is no such program.
+    Args:
+        program: The name or path of the program.
+        args: Its arguments.
+        on_stderr: Called with each line of its standard error. At most `LINE_RATE` lines are reported per second,
+            followed by the number of lines left out.
+        env: The whole environment of the child; None for ours.
+        pipes: Use two pipes instead of a socket. A driver then sends its BLOBs inline.
+
+    Raises:
+        FileNotFoundError: There is no such program. The text says what to do about it.
+        PermissionError: The program can't be executed. The text says what to do about it.
     """
     _must_exist(program, env)
     command = [*_killed_with_us(), program, *args]
     stream: Stream
-    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:  # ours stay open if all is well
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:  # ours stay open if all goes well
         if pipes:
             child_in, our_out = _pipe(theirs, ours)
             our_in, child_out = _pipe(ours, theirs)
@@ -244,7 +255,7 @@ def spawn(
         try:
             if pipes:
                 for fd in (our_in, our_out):
-                    os.set_blocking(fd, False)  # ends of a pipe have flags of their own
+                    os.set_blocking(fd, False)  # each end of a pipe has its own flags
                     enlarge_pipe(fd)
                 stream = FileStream(our_in, our_out, program)
             else:
@@ -260,23 +271,23 @@ def spawn(
 
 @functools.cache
 def _killed_with_us() -> tuple[str, ...]:
-    """The words before a command that have the system kill it when we are gone; none where that is not to be had.
+    """Return the prefix for a command that makes the system kill it when we die; empty if unsupported.
 
-    Only the child itself can ask for that. `setpriv` does, then becomes the program: no code of ours runs behind the
-    fork.
+    Only the child itself can ask for this. `setpriv` asks and then executes the program, so none of our own code runs
+    after the fork.
     """
     setpriv = _find("setpriv")
     if setpriv is None:
         return ()
-    try:  # that of BusyBox knows no such option
-        told = subprocess.run([setpriv, "--help"], capture_output=True, timeout=5, check=True)
+    try:  # the setpriv of BusyBox has no such option
+        usage = subprocess.run([setpriv, "--help"], capture_output=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return (setpriv, "--pdeathsig", "KILL", "--") if b"--pdeathsig" in told.stdout else ()
+    return (setpriv, "--pdeathsig", "KILL", "--") if b"--pdeathsig" in usage.stdout else ()
 
 
 def _find(program: str, env: Mapping[str, str] | None = None) -> str | None:
-    """The file of a program, where `subprocess` looks for it. `shutil.which` would bring bz2, lzma and zlib with it."""
+    """Return the path at which `subprocess` would find a program. `shutil.which` would import bz2, lzma and zlib."""
     for folder in [""] if os.sep in program else os.get_exec_path(env):
         path = os.path.join(folder, program)
         if os.path.isfile(path) and os.access(path, os.X_OK):
@@ -290,21 +301,21 @@ def _must_exist(program: str, env: Mapping[str, str] | None) -> None:
     if os.sep in program and os.path.exists(program):
         raise PermissionError(errno.EACCES, f"{program} can't be executed: make it executable, or name another program")
     remedy = "install it, correct the name or PATH, or give a full path"
-    raise FileNotFoundError(errno.ENOENT, f"no program {program!r} is to be found: {remedy}")
+    raise FileNotFoundError(errno.ENOENT, f"program {program!r} not found: {remedy}")
 
 
 def _socket_pair(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
-    """Our end and the child's, each to be closed by its stack."""
+    """Return our end of a new socket pair and the child's, each to be closed by its stack."""
     our_end, child_end = socket.socketpair()
     for sock, stack in ((our_end, ours), (child_end, theirs)):
         stack.callback(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
-    our_end.setblocking(False)  # the other end has flags of its own
+    our_end.setblocking(False)  # the other end has its own flags
     return our_end, child_end
 
 
 def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
-    """The end to read from and the one to write to, each to be closed by its stack."""
+    """Return the reading and the writing end of a new pipe, each to be closed by its stack."""
     source, sink = os.pipe()
     readers.callback(os.close, source)
     writers.callback(os.close, sink)

@@ -1,4 +1,4 @@
-"""Descriptors that carry BLOBs between processes of one machine (INDI's attached BLOBs)."""
+"""File descriptors that carry BLOBs between processes of one machine (INDI's attached BLOBs)."""
 
 from __future__ import annotations
 
@@ -17,44 +17,54 @@ if TYPE_CHECKING:
     from indifast._parser import Element, Member, Tokenizer
 
 ROUNDING = 1 << 20
-"""The size of a shared file is a multiple of this (as libindi makes them)."""
+"""Bytes. The size of a shared file is a multiple of this, as in libindi."""
 
 MAX_WAITING = 256
-"""Descriptors that a peer may send ahead of the elements they belong to."""
+"""The number of descriptors that a peer may send ahead of the elements that they belong to."""
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 _F_SEAL_FUTURE_WRITE = 0x10  # Linux 5.1; F_SEAL_WRITE would break libindi's shared mapping on kernels before 6.7
 
 
 LARGEST = 1 << 40
-"""Bytes; a `size` from here on is a lie."""
+"""Bytes. A `size` of this or more can't be true."""
 
 
 class DescriptorError(ValueError):
-    """A descriptor that came with a message is missing or is not what the message says."""
+    """A descriptor of a message is missing or does not match what the message says."""
 
 
 class BlobTooLarge(DescriptorError):
-    """All is well with the descriptors of a message, but its content exceeds what is taken."""
+    """The descriptors of a message are valid, but its content exceeds the limit."""
 
 
 def share(data: Buffer, size: int = 0) -> int:
-    """A read-only descriptor of a new shared file that begins with `data` and can't be changed any more.
+    """Return a read-only descriptor of a new shared file that begins with `data` and can no longer be changed.
 
-    The file has room for `size` bytes where that is more than the data: libindi's clients map that much, and would
-    die of a shorter file. Raises OSError.
+    Args:
+        data: The content.
+        size: The minimum size of the file. libindi's clients map this many bytes, and would crash if the file were
+            shorter.
+
+    Raises:
+        OSError: The file can't be made.
     """
     view = memoryview(data).cast("B")
     return share_blocks((view,), max(len(view), size))
 
 
 def share_copy(source: int, length: int, size: int) -> int:
-    """As `share`, of the first `length` bytes of another file. A short file is a DescriptorError."""
+    """Do the same as `share` with the first `length` bytes of another file.
+
+    Raises:
+        DescriptorError: The other file is too short.
+        OSError: The new file can't be made.
+    """
     return share_blocks(read_blocks(source, length), max(length, size))
 
 
 def share_blocks(blocks: Iterable[Buffer], room: int) -> int:
-    """As `share`, of content that comes in pieces; `room` bytes at least."""
+    """Do the same as `share` with content in pieces. The file has at least `room` bytes."""
     fd = os.memfd_create("indi-blob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, -(-room // ROUNDING) * ROUNDING)
@@ -79,7 +89,10 @@ def _write_at(fd: int, data: Buffer, offset: int) -> int:
 
 
 def reopen_read_only(fd: int) -> int:
-    """Another descriptor of the same file, through which it can't be written; of the same rights without /proc."""
+    """Return another descriptor of the same file, through which it can't be written.
+
+    Without /proc, the new descriptor has the same access as `fd`.
+    """
     try:
         return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -87,7 +100,11 @@ def reopen_read_only(fd: int) -> int:
 
 
 def announced(member: Member) -> tuple[int, int]:
-    """Bytes stored and bytes announced of an attached BLOB. DescriptorError when a size is missing or no number."""
+    """Return how many bytes of an attached BLOB are stored, and its announced size.
+
+    Raises:
+        DescriptorError: A size is missing, not a number, or impossible.
+    """
     size, length = member.blob_size, member.blob_length
     if size is None:
         raise DescriptorError("an attached BLOB without a valid size")
@@ -99,22 +116,29 @@ def announced(member: Member) -> tuple[int, int]:
 
 
 def check_received(fd: int) -> int:
-    """The size of a file that a peer has sent; a DescriptorError if it is none, or none that the peer itself may read.
+    """Check a file that a peer has sent, and return its size.
 
-    Whoever may not read a file can open it all the same, for writing or with O_PATH. We read it by our own rights, and
-    hand it on, so such a descriptor would give away what the system keeps from its sender.
+    A process that may not read a file may still be able to open it for writing or with O_PATH. We would read it with
+    our own rights and pass it on, so such a descriptor would disclose what the system hides from its sender.
+
+    Raises:
+        DescriptorError: The descriptor is not a regular file, or the peer itself may not read it.
     """
     flags = fcntl.fcntl(fd, fcntl.F_GETFL)
     if flags & os.O_PATH or flags & os.O_ACCMODE not in (os.O_RDONLY, os.O_RDWR):  # O_PATH has the mode of O_RDONLY
         raise DescriptorError("the descriptor of a BLOB is not open for reading")
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
-        raise DescriptorError("the descriptor of a BLOB is no regular file")
+        raise DescriptorError("the descriptor of a BLOB is not a regular file")
     return status.st_size
 
 
 def check(fd: int, length: int) -> int:
-    """The size of a file; a DescriptorError when it does not hold `length` bytes (any more)."""
+    """Return the size of a file that should hold at least `length` bytes.
+
+    Raises:
+        DescriptorError: The file is shorter, perhaps because it has been truncated.
+    """
     size = os.fstat(fd).st_size
     if size < length:
         raise DescriptorError(f"the file of a BLOB holds {size} bytes instead of {length}")
@@ -122,9 +146,12 @@ def check(fd: int, length: int) -> int:
 
 
 def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iterable[memoryview]:
-    """The bytes from `start` to `end` in pieces; each is overwritten by the next. A short file is a DescriptorError.
+    """Yield the bytes from `start` to `end` in pieces of `block` bytes. Each piece overwrites the previous one.
 
-    Read, not mapped: whoever shares the file may truncate it at any time, and a mapping would be fatal then.
+    The file is read, not mapped: its owner may truncate it at any time, and then access to a mapping would be fatal.
+
+    Raises:
+        DescriptorError: The file is too short.
     """
     buffer = memoryview(bytearray(min(block, end - start)))
     offset = start
@@ -140,11 +167,11 @@ def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iter
 
 
 def read_all(fd: int, length: int) -> bytes:
-    """The first `length` bytes. A short file is a DescriptorError."""
+    """Return the first `length` bytes of a file. Raise DescriptorError if it is too short."""
     data = os.pread(fd, length, 0)
     if len(data) == length:
         return data
-    pieces = [data]  # the system reads 2 GiB at once at most
+    pieces = [data]  # the system reads at most 2 GiB at once
     done = len(data)
     while done < length:
         data = os.pread(fd, length - done, done)
@@ -156,10 +183,13 @@ def read_all(fd: int, length: int) -> bytes:
 
 
 def view(fd: int, length: int) -> memoryview:
-    """A read-only view of the first `length` bytes, in the pages of the one who shares them; `fd` may be closed then.
+    """Return a read-only view of the first `length` bytes, in the sender's own pages.
 
-    For consumers that trust the sender, as local clients trust their server: it may truncate the file under the view.
-    A short file is a DescriptorError.
+    `fd` may be closed afterwards. This is for receivers that trust the sender, as local clients trust their server:
+    the sender could truncate the file under the view.
+
+    Raises:
+        DescriptorError: The file is too short.
     """
     check(fd, length)
     if not length:
@@ -168,43 +198,50 @@ def view(fd: int, length: int) -> memoryview:
 
 
 def close_all(fds: Iterable[int]) -> None:
+    """Close descriptors, ignoring errors."""
     for fd in fds:
-        try:  # noqa: SIM105 - `suppress` takes memory, for want of which they may be closed
+        try:  # noqa: SIM105 - `suppress` needs memory, and a lack of memory may be why they are closed
             os.close(fd)
         except OSError:
             pass
 
 
 class DescriptorQueue:
-    """Received descriptors that wait for their elements: the n-th announced BLOB of a connection takes the n-th.
+    """Received descriptors that wait for their elements. The nth announced BLOB of a connection gets the nth one.
 
-    For each read: `put` the descriptors that came with it, feed the tokenizer, `settle`, and let each element that
-    announces BLOBs `take` its own. A peer sends the descriptors of a message with its first bytes, so where nothing is
-    unfinished, none can be on their way.
+    For each read, `put` the descriptors that came with it, feed the tokenizer, call `settle`, and `take` the
+    descriptors of each element that announces BLOBs. A peer sends the descriptors of a message with its first bytes, so
+    if no element is unfinished, no more descriptors can arrive for earlier elements.
+
+    Sparse files cost the sender nothing, but cost much memory to encode, so their size is limited.
+
+    Args:
+        tokenizer: The tokenizer of the connection.
+        blob: The maximum size of one BLOB in bytes.
+        message: The maximum size of all BLOBs of one message together; None for no limit.
     """
 
     def __init__(self, tokenizer: Tokenizer, blob: int, message: int | None = None) -> None:
-        """`blob`: bytes of one BLOB that are taken; `message`: of all those of one message together.
-
-        Files cost those who send them nothing, if they are sparse, but much memory those who encode what is in them.
-        """
         self._tokenizer = tokenizer
         self._blob = blob
         self._message = message
         self._waiting: deque[int] = deque()
         self._skipped_bytes = tokenizer.skipped_bytes
         self._lost = tokenizer.lost_attached
-        self._mixed = False  # whose those of this read were can't be known
-        self._empty_bring: bool | None = (
-            None  # BLOBs of size 0 have brought descriptors as well; None: nobody has looked
-        )
-        self._unsure = False  # nor whose those will be that come until the unfinished element is complete
+        self._mixed = False  # the owners of the descriptors of this read are unknown
+        self._unsure = False  # so are those of descriptors that arrive until the unfinished element is complete
+        # Whether BLOBs of size 0 have come with descriptors as well; None if not known yet.
+        self._empty_bring: bool | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def put(self, fds: Sequence[int]) -> None:
-        """Take over `fds`. DescriptorError when more wait than any sensible peer sends ahead."""
+        """Take ownership of `fds`.
+
+        Raises:
+            DescriptorError: More descriptors are waiting than any sensible peer sends ahead.
+        """
         try:
             self._waiting += fds
         except MemoryError:
@@ -216,11 +253,11 @@ class DescriptorQueue:
             raise DescriptorError(f"more than {MAX_WAITING} descriptors without the BLOBs they belong to")
 
     def settle(self, elements: Sequence[Element]) -> None:
-        """Keep the descriptors of messages that the tokenizer has skipped from becoming the next one's.
+        """Prevent the descriptors of skipped messages from being taken by the next message.
 
-        How many these are can't be known: a message may be damaged before it has announced them all. So what was
-        skipped takes all descriptors with it that are not exactly those of the complete elements, and where it may have
-        had some of these, `take` fails for them.
+        How many descriptors belonged to a skipped message is unknown, because it may have been damaged before it
+        announced them all. So all descriptors are closed unless they are exactly those of the complete elements. If
+        some of these may have belonged to a skipped message, `take` fails for the complete elements.
         """
         waiting, with_empty = len(self._waiting), sum(element.descriptors for element in elements)
         if waiting:
@@ -243,13 +280,17 @@ class DescriptorQueue:
             self.close()
 
     def take(self, element: Element) -> list[int]:
-        """The descriptors of an element, one for each BLOB whose content it announces, which belong to the caller.
+        """Return the descriptors of an element, one for each BLOB whose content it announces.
 
-        A BLOB of size 0 announces none, but libindi's servers send one all the same, which is closed. Others need not:
-        where fewer have come with a read than it has BLOBs, those of size 0 have brought none.
+        They then belong to the caller. A BLOB of size 0 announces no content, but libindi's servers send a descriptor
+        for it anyway, which is closed. Other peers may not: if a read brings fewer descriptors than its elements have
+        BLOBs, none of them belong to BLOBs of size 0.
 
-        DescriptorError when they are too few, may be another message's, or are not what a peer may send, BlobTooLarge
-        when there is more in them than is taken; they are closed then. With a MemoryError all that wait are closed.
+        Raises:
+            DescriptorError: There are too few descriptors, they may belong to another message, or the peer may not send
+                them. They are closed.
+            BlobTooLarge: They contain more than the limit. They are closed.
+            MemoryError: There is not enough memory. All waiting descriptors are closed.
         """
         if self._mixed:
             if not element.attached:
@@ -258,7 +299,7 @@ class DescriptorQueue:
         try:
             return self._take(element)
         except MemoryError:
-            self._mixed = self._unsure = True  # some may be left, which are not those of the next one
+            self._mixed = self._unsure = True  # any that remain do not belong to the next message
             self.close()
             raise
 
@@ -270,12 +311,12 @@ class DescriptorQueue:
         taken = [fd for member, fd in zip(members, found, strict=False) if member.attached]
         try:
             if len(found) < len(members):
-                raise DescriptorError(f"{len(members)} BLOBs were announced as attached, with {len(found)} descriptors")
+                raise DescriptorError(f"{len(members)} attached BLOBs came with {len(found)} descriptors")
             self._check(members, found)
         except BaseException:
             taken.clear()
             raise
-        finally:  # what goes wrong before leaves them in the queue
+        finally:  # an earlier exception leaves them in the queue
             for fd in found:
                 self._waiting.popleft()
                 if fd not in taken:
@@ -289,7 +330,7 @@ class DescriptorQueue:
                 if member.blob_size is None or member.blob_size < 0:
                     raise DescriptorError("an attached BLOB without a valid size")
                 continue
-            length = min(check_received(fd), announced(member)[0])  # what receivers get
+            length = min(check_received(fd), announced(member)[0])  # what the receivers get
             if length > self._blob:
                 raise BlobTooLarge(f"a BLOB of {length} bytes, more than {self._blob}")
             total += length
@@ -297,6 +338,6 @@ class DescriptorQueue:
             raise BlobTooLarge(f"BLOBs of {total} bytes in all, more than {self._message}")
 
     def close(self) -> None:
-        """Close those that wait."""
+        """Close all waiting descriptors."""
         close_all(self._waiting)
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""Listening sockets, opened without an event loop: whoever connects waits in the kernel until one accepts."""
+"""Listening sockets, opened without an event loop. Connections wait in the kernel until a loop accepts them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,43 @@ import stat
 from collections.abc import Iterable, Sequence
 
 BACKLOG = 1024
-# One family is not there: a machine without IPv6 has a "localhost" all the same.
+# The machine lacks an address family. (A machine without IPv6 still has a "localhost".)
 _NO_SUCH_ADDRESS = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 KNOWN_HOSTS = (None, "", "localhost")
-"""Those of `addresses_of` that no name server is asked for."""
+"""Hosts that `addresses_of` resolves without a name server."""
 
 Address = tuple[int, str]
 """Family and numeric address."""
 
 
 def check_port(port: object) -> None:
-    """Whether one can listen on this port. TypeError: it is no int; ValueError: it is not from 0 to 65535."""
+    """Check that `port` is a valid port number to listen on.
+
+    Raises:
+        TypeError: It is not an int.
+        ValueError: It is not in the range from 0 to 65535.
+    """
     if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"a port is an int from 0 (a free one) to 65535, not {port!r}")
+        raise TypeError(f"the port must be an int from 0 (any free port) to 65535, not {port!r}")
     if not 0 <= port <= 65535:
-        raise ValueError(f"a port is a number from 0 (a free one) to 65535, not {port}")
+        raise ValueError(f"the port must be a number from 0 (any free port) to 65535, not {port}")
 
 
 def addresses_of(host: str | Sequence[str] | None) -> list[Address]:
-    """Every address of `host`, IPv4 and IPv6; None or "" means all interfaces. It may have to ask a name server.
+    """Return every address of `host`, IPv4 and IPv6. This may have to ask a name server.
 
-    Raises OSError, with the name in its text, for one that can't be resolved.
+    Args:
+        host: A name or address, or several of them; None or "" means all interfaces.
+
+    Raises:
+        OSError: A name can't be resolved. The text contains the name.
     """
     addresses: dict[Address, None] = {}
     for name in [host] if isinstance(host, str) or host is None else host:
         if not name:
             addresses |= {(socket.AF_INET, "0.0.0.0"): None, (socket.AF_INET6, "::"): None}
-        elif name == "localhost":  # by definition (RFC 6761); some systems list only one of the two
+        elif name == "localhost":  # by definition (RFC 6761); some systems list only one of these addresses
             addresses |= {(socket.AF_INET, "127.0.0.1"): None, (socket.AF_INET6, "::1"): None}
         else:
             addresses |= dict.fromkeys(_resolve(name))
@@ -50,22 +59,29 @@ def _resolve(name: str) -> list[Address]:
     except OSError as exc:
         raise OSError(exc.errno, f"cannot listen on {name!r}: {exc.strerror}") from exc
     except UnicodeError as exc:
-        raise OSError(errno.EINVAL, f"cannot listen on {name!r}: it is no host name") from exc
+        raise OSError(errno.EINVAL, f"cannot listen on {name!r}: it is not a host name") from exc
     return [(info[0], str(info[4][0])) for info in infos]
 
 
 def tcp_sockets(addresses: Iterable[Address], port: int, host: str | Sequence[str] | None) -> list[socket.socket]:
-    """Sockets that listen on all the addresses, on the same port; 0 takes one that is free on all of them.
+    """Return sockets that listen on all the addresses, on the same port.
 
-    A family that this machine lacks is left out, as long as another one remains. `host` is what errors name: a port in
-    use is an OSError that says what to do.
+    An address family that this machine lacks is left out, as long as another one remains.
+
+    Args:
+        addresses: The addresses.
+        port: The port; 0 means one that is free on all addresses.
+        host: The host that error messages name.
+
+    Raises:
+        OSError: The port is in use, or can't be listened on. The text says what to do.
     """
     try:
         return _listen_on_all(list(addresses), port)
     except OSError as exc:
         where = f"port {port} of {host or 'all interfaces'}"
         if exc.errno == errno.EADDRINUSE:
-            remedy = "stop the program that has it, or choose another port (0 takes a free one)"
+            remedy = "stop the program that uses it, or choose another port (0 for any free port)"
             raise OSError(exc.errno, f"{where} is in use by another program: {remedy}") from exc
         raise OSError(exc.errno, f"cannot listen on {where}: {exc.strerror}") from exc
 
@@ -91,7 +107,7 @@ def _listen_on_all(addresses: Sequence[Address], port: int) -> list[socket.socke
             for sock in sockets:
                 sock.close()
             if port == 0 and exc.errno == errno.EADDRINUSE and attempt < 19:
-                continue  # free in one family, taken in the other
+                continue  # the port is free in one family but taken in the other
             raise
         return sockets
     raise AssertionError("not reached")
@@ -112,14 +128,17 @@ def _listen(family: int, address: str, port: int) -> socket.socket:
 
 
 def unix_path(name: str) -> str:
-    """The path of a Unix socket as people write it: one that begins with "@" is an abstract name, here with NUL."""
+    """Return the path of a Unix socket given by a user, with a leading "@" (an abstract name) replaced with NUL."""
     return "\0" + name[1:] if name.startswith("@") else name
 
 
 def unix_socket(path: str) -> socket.socket:
-    """A socket that listens on a path, or on an abstract name when `path` begins with NUL.
+    """Return a socket that listens on a path, or on an abstract name if `path` begins with NUL.
 
-    The socket file of a server that is gone is replaced; that of a living one is an OSError that says what to do.
+    The socket file of a server that is gone is replaced.
+
+    Raises:
+        OSError: The socket is in use, or can't be listened on. The text says what to do.
     """
     shown = path.replace("\0", "@")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -129,7 +148,7 @@ def unix_socket(path: str) -> socket.socket:
     except OSError as exc:
         sock.close()
         if exc.errno == errno.EADDRINUSE:
-            remedy = "stop the server that has it, or choose another name"
+            remedy = "stop the server that uses it, or choose another name"
             raise OSError(exc.errno, f"the local socket {shown} is in use: {remedy}") from exc
         raise OSError(exc.errno, f"cannot listen on the local socket {shown}: {exc.strerror or exc}") from exc
     except BaseException:
@@ -148,7 +167,11 @@ def _bind_unix(sock: socket.socket, path: str) -> None:
 
 
 def _remove_stale(path: str) -> bool:
-    """Remove a socket file behind which nobody listens; False when somebody does, or when it is no socket."""
+    """Remove a socket file on which no server listens.
+
+    Returns:
+        False if a server is listening, or if the file is not a socket.
+    """
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return False
@@ -163,5 +186,5 @@ def _remove_stale(path: str) -> bool:
                 os.unlink(path)
             return True
         except OSError:
-            pass  # a full backlog is a living server
+            pass  # the backlog is full, so a server is running
     return False

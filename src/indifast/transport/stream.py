@@ -1,7 +1,8 @@
-"""Byte streams under an event loop: what they have in common, and the one over a socket.
+"""Byte streams under an event loop: their common base, and streams over sockets.
 
-A stream moves bytes between the kernel and two objects that belong to its owner: a `Receiver`, told what arrives, and
-an outbox, asked for what to write next. It knows nothing of messages. All methods are for the event loop's thread.
+A stream moves bytes between the kernel and two objects that belong to its owner: a `Receiver`, which gets what arrives,
+and an outbox, which supplies what to write next. It knows nothing about messages. All methods must be called in the
+event loop's thread.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ from indifast.protocol.message import Buffer
 logger = logging.getLogger(__name__)
 
 MAX_FDS = 16
-"""Descriptors per message of a Unix socket that every INDI peer has room for."""
+"""The number of descriptors per Unix socket message that every INDI peer has room for."""
 
 CLOSE_GRACE = 2.0
 """Seconds that `close` gives a peer to read what is queued."""
 
 MEMORY_PAUSE = 0.1
-"""Seconds after which to read again what there was no memory for."""
+"""Seconds before reading is retried when there was no memory for it."""
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
 _IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
-_WRITE_CHUNK = 1 << 20  # bytes per system call: larger ones gain nothing and hold up the loop
-_WRITE_BUDGET = 4 << 20  # bytes per turn of the loop for one stream, so that the others have their turn
-_DISCARDS = 64  # reads at most of input that nobody wants any more
+_WRITE_CHUNK = 1 << 20  # bytes per system call: more would gain nothing and hold up the loop
+_WRITE_BUDGET = 4 << 20  # bytes per iteration of the loop for one stream, so that the others get their turn
+_DISCARDS = 64  # maximum reads of input that is no longer wanted
 _MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
-_SPARE = 16  # unused receive buffers that a thread keeps for good
-_MOST_SPARE = 1024  # and at any time
-_TRIM_INTERVAL = 1.0  # seconds for which the others are kept at least, unused
-_WORTH_IT = 1 << 20  # bytes of an unfinished message from which on giving it up helps those who find no memory
+_SPARE = 16  # unused receive buffers that a thread keeps permanently
+_MOST_SPARE = 1024  # maximum unused receive buffers that a thread keeps at any time
+_TRIM_INTERVAL = 1.0  # seconds for which the other unused buffers are kept at least
+_WORTH_DISCARDING = 1 << 20  # bytes of the smallest unfinished message that is worth discarding to free memory
 
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECV_FLAGS = socket.MSG_DONTWAIT
@@ -54,71 +55,76 @@ _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESH
 
 
 class Receiver(Protocol):
-    """The reading side's owner.
+    """The owner of the reading side of a stream.
 
-    It may also have a method `eof_received() -> bool`: True keeps the stream open for writing after the peer has said
-    its last word (`connection_lost` then comes with the end of the other direction). One that gathers messages from
-    several reads has `held`, the bytes of the unfinished one, and `out_of_memory()`, which gives that up.
+    A receiver may also have a method `eof_received() -> bool`. If it returns True, the stream stays open for writing
+    after the peer has finished sending, and `connection_lost` is called when the other direction ends. A receiver that
+    assembles messages from several reads also has `held`, the bytes of the unfinished message, and `out_of_memory()`,
+    which discards that message.
     """
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
-        """`data[start:end]` has arrived and is never changed any more; `fds` belong to the receiver from now on."""
+        """Called with each read. `data[start:end]` will not change; the receiver now owns the descriptors `fds`."""
         ...
 
     def connection_lost(self, exc: Exception | None, /) -> None:
-        """The stream is over, called once; None: the peer closed it, or the owner did."""
+        """Called once, when the stream has ended. `exc` is None if the peer or the owner has closed it."""
         ...
 
 
 class Queue(Protocol):
-    """What a stream needs of an outbox."""
+    """What a stream needs from an outbox."""
 
     @property
     def pending(self) -> bool:
-        """Something could be written now."""
+        """Whether something can be written now."""
         ...
 
     @property
     def queued(self) -> int:
-        """Bytes that wait."""
+        """Bytes waiting to be sent."""
         ...
 
     def take(self, max_bytes: int, max_parts: int, /) -> tuple[Sequence[Buffer], Sequence[int]]:
-        """What to write next, and the descriptors that go with its first byte; nothing is removed."""
+        """Return what to write next, and the descriptors to send with its first byte. Nothing is removed."""
         ...
 
     def sent(self, nbytes: int, now: float, /) -> None:
-        """So many bytes of what `take` gave were written; said once for each `take`, also when there were none."""
+        """Note that `nbytes` of what `take` returned were written. Called once after each `take`, even with 0."""
         ...
 
 
 class _ReadBuffer(threading.local):
-    """The receive block that all streams of a thread fill one after the other.
+    """The receive block that all streams of a thread fill in turn.
 
-    What one read leaves free serves the next read, of whichever stream: idle streams hold no memory, and small messages
-    do not cost a block each. Frames on their way fill many blocks; as new memory costs more than what is done with it,
-    those that come back are kept while such traffic goes on.
+    The space that one read leaves free is used by the next read of any stream, so idle streams hold no memory, and a
+    small message does not take a whole block. Frames in transit fill many blocks. Allocating new memory costs more than
+    processing what is read into it, so blocks that are freed are kept for as long as such traffic lasts.
     """
 
     def __init__(self) -> None:
         from indifast._parser import BlockPool
 
         self._pool = BlockPool(keep=_MOST_SPARE)
-        self._trimming: asyncio.AbstractEventLoop | None = None  # on which the next look at unused blocks is due
+        self._trimming: asyncio.AbstractEventLoop | None = None  # the loop on which the next trim is scheduled
         self._block: Any = None
         self._view: memoryview | None = None
         self._complaints = Complaints(logger)
         self.start = 0
         self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
-        """Those of this thread."""
+        """The streams of this thread."""
 
     @property
     def blocks(self) -> int:
-        """How many there are, in use or not."""
+        """The number of blocks, in use or not."""
         return self._pool.blocks
 
     def room(self) -> tuple[Any, memoryview]:
-        """The block and its free part, which begins at `start`. MemoryError: there is none, and nothing to give up."""
+        """Return the block and its free part, which begins at `start`.
+
+        Raises:
+            MemoryError: There is no memory for a block, and no unfinished message that is worth discarding.
+        """
         if self._view is None:
             try:
                 self._block = self._pool.get()
@@ -133,7 +139,7 @@ class _ReadBuffer(threading.local):
         return self._block, self._view[self.start :]
 
     def fill(self, nbytes: int) -> int:
-        """So many bytes of the free part are taken; returns where they end."""
+        """Mark the first `nbytes` of the free part as used. Return the offset of their end."""
         end = self.start + nbytes
         assert self._view is not None
         if len(self._view) - end < _MIN_ROOM:
@@ -142,29 +148,32 @@ class _ReadBuffer(threading.local):
         return end
 
     def relieve(self) -> bool:
-        """There is no memory: have the largest unfinished message given up, whoever's it is. False: none is large.
+        """Free memory by discarding the largest unfinished message of any stream.
 
-        Otherwise those would suffer who happen to need some, while the one that takes it goes on.
+        Otherwise the streams that happen to need memory would suffer, rather than the stream that uses it up.
+
+        Returns:
+            False if there is no message that is large enough.
         """
         largest = max(self.streams, key=lambda stream: stream.held, default=None)
-        if largest is None or largest.held < _WORTH_IT:
+        if largest is None or largest.held < _WORTH_DISCARDING:
             return False
         largest.out_of_memory()
         self.give_back()
         return True
 
     def warn(self, text: str) -> None:
-        """Log something that may happen at any rate."""
+        """Log a warning at a limited rate."""
         self._complaints.say(logging.WARNING, time.monotonic(), "%s", text)
 
     def complain(self, text: str, peername: str, error: BaseException) -> None:
-        """Log a fault of ours that a peer may bring about with all that it sends, or by coming again and again."""
+        """Log an internal error at a limited rate: a peer may cause it with every message, or by reconnecting."""
         self._complaints.say(logging.ERROR, time.monotonic(), text, peername, exc_info=error)
 
     def give_back(self) -> None:
-        """Free the unused blocks but for a few: no more frames will come soon."""
+        """Free all but a few of the unused blocks, because no more frames are expected soon."""
         self._pool.trim(_SPARE)
-        self._pool.trim(_SPARE)  # none was needed in between
+        self._pool.trim(_SPARE)  # the pool frees blocks that were not needed since the previous call
 
     def _trim_later(self) -> None:
         loop = asyncio.get_running_loop()
@@ -180,16 +189,16 @@ class _ReadBuffer(threading.local):
 
 
 def hang_up_probe(loop: asyncio.AbstractEventLoop, fd: int) -> Callable[[int], object] | None:
-    """Says, called with 0, whether the peer of `fd` is gone; None where that need not be asked.
+    """Return a function that, called with 0, says whether the peer of `fd` is gone; None if `loop` needs no such check.
 
-    asyncio's loops call a reader for as long as there is something to read, the end included. Those on libuv (uvloop's)
-    stop watching a descriptor once they have told of an error, such as a reset: a reader that has taken the last bytes
-    would never hear of the end behind them.
+    asyncio's loops call a reader as long as there is anything to read, including the end of file. Loops based on libuv
+    (uvloop) stop watching a descriptor once they have reported an error, such as a reset. A reader that has read the
+    last bytes would then never learn of the end of file that follows them.
     """
     if isinstance(loop, asyncio.SelectorEventLoop):
         return None
     probe = select.poll()
-    probe.register(fd, 0)  # errors and hang-ups are told all the same
+    probe.register(fd, 0)  # errors and hang-ups are always reported
     return probe.poll
 
 
@@ -197,7 +206,7 @@ _read_buffer: _ReadBuffer | None = None
 
 
 def read_buffer() -> _ReadBuffer:
-    """This process's receive buffers (one per thread behind one object)."""
+    """Return the receive buffers of this process: one object, with a separate buffer for each thread."""
     global _read_buffer
     if _read_buffer is None:
         _read_buffer = _ReadBuffer()
@@ -205,29 +214,29 @@ def read_buffer() -> _ReadBuffer:
 
 
 class Life(Enum):
-    """How far a stream has come."""
+    """The stages in the life of a stream."""
 
     OPEN = "open"
-    CLOSING = "closing"  # its owner reads no more; what is queued is still written
+    CLOSING = "closing"  # no longer reads, but still writes what is queued
     CLOSED = "closed"
 
 
 class Input(Enum):
-    """Whether a stream reads."""
+    """The states of the reading side of a stream."""
 
-    IDLE = "idle"  # not watched, or not yet, although neither owner nor peer is against it
-    WATCHED = "watched"  # the loop tells when there is something to read
+    IDLE = "idle"  # not watched (yet), although neither owner nor peer prevents it
+    WATCHED = "watched"  # the loop reports when there is something to read
     PAUSED = "paused"
-    OVER = "over"  # the peer has said its last word
+    OVER = "over"  # the peer has finished sending
 
 
 class Output(Enum):
-    """What is to happen before a stream writes."""
+    """The states of the writing side of a stream."""
 
     READY = "ready"
-    DUE = "due"  # it will be woken at the end of this turn of the loop
-    BLOCKED = "blocked"  # an event will tell that more can be written
-    FAILED = "failed"  # nothing more can be written, but what the peer said last is still read
+    DUE = "due"  # will write at the end of this iteration of the loop
+    BLOCKED = "blocked"  # an event will report when more can be written
+    FAILED = "failed"  # nothing more can be written, but the last data from the peer is still read
 
 
 OPEN, CLOSING, CLOSED = Life
@@ -236,24 +245,27 @@ READY, DUE, BLOCKED, FAILED = Output
 
 
 class Stream:
-    """A connection in both directions; see `SocketStream`, `FileStream` and `TLSStream` for what carries it.
+    """A bidirectional connection, the base of `SocketStream`, `FileStream` and `TLSStream`.
 
-    `peername` is for logs; `local` says that the peer is on an AF_UNIX socket, where descriptors can travel.
+    A stream has three independent states:
 
-    Three things change, each for itself:
+    * life: open, closing (after `close`), or closed (after `abort`, an error, the end of file, or when everything is
+      written while closing);
+    * input: idle until the stream is started, and while there is no memory; then watched until `pause_reading` (which
+      `resume_reading` undoes) or closing; over for good after the end of file;
+    * output: ready, due (after `wake_soon`, until the end of the iteration), or blocked (until the kernel takes more);
+      failed for good if the peer turns out to be gone.
 
-    * life: open, closing (`close`), closed (`abort`, an error, the end of file, all written while closing);
-    * input: idle until the stream is started, and while there is no memory; then watched, until `pause_reading`,
-      which `resume_reading` undoes, or closing, or the end of file, after which it is over for good;
-    * output: ready, due (`wake_soon`, until the end of this turn), blocked (the kernel takes no more, until it does
-      again); failed for good when the peer is found gone.
+    Attributes:
+        peername: The name of the peer, for logs.
+        local: Whether the peer is on an AF_UNIX socket, which can carry descriptors.
     """
 
     def __init__(self, peername: str, local: bool) -> None:
         self.peername = peername
         self.local = local
         self.read_limit = 1 << 30
-        """Bytes per read at most, for the owner to set: what is read at once is handled at once."""
+        """Maximum number of bytes per read, set by the owner. Everything from one read is handled at once."""
         self._loop = asyncio.get_running_loop()
         self._buffer = read_buffer()
         self._receiver: Receiver | None = None
@@ -262,18 +274,18 @@ class Stream:
         self._input = IDLE
         self._output = READY
         self._hang_up: Callable[[int], object] | None = None  # see `hang_up_probe`
-        self._starved: asyncio.TimerHandle | None = None  # there was no memory to read
+        self._starved: asyncio.TimerHandle | None = None  # set while there is no memory for reading
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
-    # -- for the owner
+    # -- For the owner
 
     def start(self, receiver: Receiver, outbox: Queue) -> None:
-        """Begin to read and write. Whoever fills the outbox calls `wake` or `wake_soon` when it has something."""
+        """Start reading and writing. Call `wake` or `wake_soon` whenever something is put into the outbox."""
         self._receiver = receiver
         self._outbox = outbox
-        if self._life is CLOSED:  # before it began
-            self._loop.call_soon(self._tell_lost, None)
+        if self._life is CLOSED:  # closed before the start
+            self._loop.call_soon(self._report_lost, None)
             return
         self._buffer.streams.add(self)
         self._watch_input()
@@ -281,30 +293,31 @@ class Stream:
             self.wake()
 
     def wake(self) -> None:
-        """The outbox has something: write what the kernel takes now, the rest when it takes more."""
+        """Write what is in the outbox: as much as the kernel takes now, the rest when it takes more."""
         output = self._output
         if (output is READY or output is DUE) and self._life is not CLOSED and self._outbox is not None:
             self._write()
 
     def wake_soon(self) -> None:
-        """As `wake`, once the code that runs now has returned to the loop: many calls cost one write."""
+        """Do the same as `wake` once the running code has returned to the loop. Many calls result in one write."""
         if self._output is READY and self._life is not CLOSED:
             self._output = DUE
             self._loop.call_soon(self._wake_now)
 
     def pause_reading(self) -> None:
-        """Leave what arrives in the kernel, so that the peer has to wait."""
+        """Stop reading, so that data stays in the kernel and the peer has to wait."""
         self._unwatch_input()
         if self._input is not OVER:
             self._input = PAUSED
 
     def resume_reading(self) -> None:
+        """Read again after `pause_reading`."""
         if self._input is PAUSED:
             self._input = IDLE
             self._watch_input()
 
     def close(self, grace: float = CLOSE_GRACE) -> None:
-        """Read no more, write what is queued, for at most `grace` seconds, then close."""
+        """Stop reading, write what is queued for at most `grace` seconds, then close."""
         if self._life is not OPEN:
             return
         self._life = CLOSING
@@ -317,11 +330,11 @@ class Stream:
         self.wake_soon()
 
     def abort(self) -> None:
-        """Close now; what is queued is lost."""
+        """Close now and discard what is queued."""
         self._end(None)
 
     async def wait_closed(self) -> None:
-        """Wait until the stream has ended, by whichever side."""
+        """Wait until either side has ended the stream."""
         if self._life is not CLOSED:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiters.append(waiter)
@@ -329,21 +342,22 @@ class Stream:
 
     @property
     def closed(self) -> bool:
+        """True if the stream is closing or closed."""
         return self._life is not OPEN
 
-    # -- for those who share the memory
+    # -- For streams in need of memory
 
     @property
     def held(self) -> int:
-        """Bytes of the unfinished message that came by this stream."""
+        """Bytes of the unfinished message from this stream."""
         held: int = getattr(self._receiver, "held", 0)
         return held
 
     def out_of_memory(self) -> None:
-        """Give the unfinished message up."""
-        self._receiver.out_of_memory()  # type: ignore[union-attr]  # who has `held` has this
+        """Discard the unfinished message from this stream."""
+        self._receiver.out_of_memory()  # type: ignore[union-attr]  # a receiver with `held` has this method as well
 
-    # -- for the kinds of stream
+    # -- For subclasses
 
     def _wake_now(self) -> None:
         if self._output is DUE:
@@ -361,8 +375,8 @@ class Stream:
             self._shut_input()
 
     def _read_later(self) -> None:
-        """There is no memory, and nothing was read: what is to be read would be told again and again until there is."""
-        self._buffer.warn(f"{self.peername}: not read for now: there is no memory")
+        """Pause reading for lack of memory. Otherwise the loop would keep reporting the unread data."""
+        self._buffer.warn(f"{self.peername}: reading paused: not enough memory")
         self._unwatch_input()
         if self._starved is None:
             self._starved = self._loop.call_later(MEMORY_PAUSE, self._read_again)
@@ -372,23 +386,23 @@ class Stream:
         self._watch_input()
 
     def _no_memory(self, what: str) -> None:
-        """Half of something was done when there was no memory: only the end is certain."""
+        """End the stream after memory ran out in the middle of something, which leaves its state unknown."""
         self._buffer.relieve()
-        self._buffer.warn(f"{self.peername}: closed: there is no memory for {what}")
-        self._end(MemoryError(f"there is no memory for {what}"))
+        self._buffer.warn(f"{self.peername}: closed: not enough memory to {what}")
+        self._end(MemoryError(f"not enough memory to {what}"))
 
     def _deliver(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
-        """Hand on what was read; an exception in the receiver ends this stream and no other."""
+        """Pass on what was read. An exception in the receiver ends this stream, but no others."""
         assert self._receiver is not None
         try:
             self._receiver.data_received(data, start, end, fds)
         except MemoryError:
-            self._no_memory("what it sends")
+            self._no_memory("read from it")
         except Exception as exc:
             self._buffer.complain("%s: closed after an internal error", self.peername, exc)
             self._end(exc, at_once=True)
         if self._hang_up is not None and self._input is WATCHED and self._hang_up(0):
-            self._shut_input()  # watched anew, there is news again: what is left, then the end
+            self._shut_input()  # watching the descriptor again makes the loop report what is left, then the end
             self._open_input()
 
     def _end_of_input(self) -> None:
@@ -407,7 +421,7 @@ class Stream:
         return outbox is None or not (outbox.pending or outbox.queued)
 
     def _end(self, exc: Exception | None, at_once: bool = False) -> None:
-        """Release everything; the receiver hears of it now or from the loop, where the caller may be the receiver."""
+        """Release everything and notify the receiver: from the loop, as it may be the caller, unless `at_once`."""
         if self._life is CLOSED:
             return
         orderly = self._life is CLOSING
@@ -422,13 +436,13 @@ class Stream:
             if not waiter.done():
                 waiter.set_result(None)
         if at_once:
-            self._tell_lost(exc)
+            self._report_lost(exc)
         else:
-            self._loop.call_soon(self._tell_lost, exc)
+            self._loop.call_soon(self._report_lost, exc)
 
-    def _tell_lost(self, exc: Exception | None) -> None:
+    def _report_lost(self, exc: Exception | None) -> None:
         receiver = self._receiver
-        self._receiver = None  # a stream that ends before its start comes here twice
+        self._receiver = None  # a stream that ends before its start gets here twice
         if receiver is None:
             return
         try:
@@ -446,14 +460,14 @@ class Stream:
         raise NotImplementedError
 
     def _release(self, orderly: bool) -> None:
-        """Let go of what carries the stream; `orderly`: its owner has closed it, what was taken may still leave."""
+        """Release the resources. If `orderly` (the owner closed the stream), data already taken may still be sent."""
         raise NotImplementedError
 
 
 class SocketStream(Stream):
     """A stream over a connected TCP or AF_UNIX stream socket, which it owns.
 
-    Every call says MSG_DONTWAIT, so the flags of a description that is shared with other processes stay as they are.
+    Every call passes MSG_DONTWAIT, so the flags of a file description shared with other processes do not change.
     """
 
     def __init__(self, sock: socket.socket, peername: str = "") -> None:
@@ -477,11 +491,11 @@ class SocketStream(Stream):
         self._loop.remove_reader(self._fd)
 
     def _keep_flags(self) -> None:
-        """uvloop makes what it watches non-blocking; a description that was blocking may be others' as well."""
+        """Make the socket blocking again if uvloop made it non-blocking: other processes may share its description."""
         if self._blocking and not os.get_blocking(self._fd):
             os.set_blocking(self._fd, True)
 
-    # One read per readiness event: a stream that always has more does not keep the others waiting.
+    # One read per readiness event, so that a stream that always has more does not keep the others waiting.
 
     def _read_tcp(self) -> None:
         try:
@@ -498,7 +512,7 @@ class SocketStream(Stream):
             self._end(exc, at_once=True)
             return
         except MemoryError:
-            self._no_memory("what it sends")
+            self._no_memory("read from it")
             return
         if nbytes:
             self._deliver(block, start, self._buffer.fill(nbytes), [])
@@ -522,11 +536,11 @@ class SocketStream(Stream):
             self._end(exc, at_once=True)
             return
         except MemoryError:
-            self._no_memory("what it sends")
+            self._no_memory("read from it")
             return
         fds = _descriptors(ancillary) if ancillary else []
         if flags & socket.MSG_CTRUNC:
-            # Which of the descriptors are missing can't be known, so none can be told to belong to a message.
+            # Which descriptors are missing is unknown, so none can be assigned to a message.
             for fd in fds:
                 os.close(fd)
             self._end(OSError(errno.EMFILE, "descriptors were lost: too many in one message, or none free here"), True)
@@ -553,7 +567,7 @@ class SocketStream(Stream):
                 self._write_failed(exc)
                 return
             except MemoryError:
-                self._no_memory("what it is to be told")
+                self._no_memory("write to it")
                 return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
@@ -564,14 +578,14 @@ class SocketStream(Stream):
             self._finish_if_flushed()
 
     def _send(self, parts: Sequence[Buffer], fds: Sequence[int]) -> tuple[int, int]:
-        """One system call; returns the bytes written and the bytes offered."""
+        """Make one system call. Return the number of bytes written and the number of bytes offered."""
         fds = fds or self._more_fds
         if not fds:
             if len(parts) == 1:
                 return self.socket.send(parts[0], _SEND_FLAGS), len(parts[0])
             return self.socket.sendmsg(parts, (), _SEND_FLAGS), sum(map(len, parts))
         now, later = fds[:MAX_FDS], fds[MAX_FDS:]
-        if later:  # each further batch needs a byte of its own to travel with
+        if later:  # each further batch has to be sent with a byte of data
             parts = [memoryview(parts[0])[:1]]
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", now))]
         nbytes = self.socket.sendmsg(parts, rights, _SEND_FLAGS)
@@ -599,13 +613,13 @@ class SocketStream(Stream):
     def _write_failed(self, exc: OSError) -> None:
         if exc.errno in _PEER_GONE and self._input is WATCHED:
             self._output = FAILED
-            return  # what the peer said before it left is still to be read; its end of file comes behind that
+            return  # the last data from the peer is still to be read, then its end of file
         self._end(exc)
 
     def _release(self, orderly: bool) -> None:
         self._unwatch_output()
         with contextlib.suppress(OSError):
-            # Unread input would make the kernel reset the connection, and the peer would lose what we said last.
+            # Unread input would make the kernel reset the connection, and the peer would lose our last data.
             self.socket.shutdown(socket.SHUT_WR)
             for _ in range(_DISCARDS):
                 if not self.socket.recv(1 << 16, _RECV_FLAGS):
@@ -622,8 +636,8 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 def tune_tcp(sock: socket.socket) -> None:
-    """Small messages leave at once; a peer whose machine vanished is noticed in about two minutes."""
-    with contextlib.suppress(OSError):  # a socket that is already dead says so when it is read
+    """Make a socket send small messages at once, and detect a vanished peer within about two minutes."""
+    with contextlib.suppress(OSError):  # if the socket is already dead, reading from it will fail
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
@@ -632,7 +646,7 @@ def tune_tcp(sock: socket.socket) -> None:
 
 
 def peer_name(sock: socket.socket) -> str:
-    """The peer's address for people: `127.0.0.1:7624`, `[::1]:7624`, or `local pid 17 (user: 0:0)`."""
+    """Return the peer's address for display: `127.0.0.1:7624`, `[::1]:7624`, or `local pid 17 (user: 0:0)`."""
     try:
         if sock.family == socket.AF_UNIX:
             if not hasattr(socket, "SO_PEERCRED"):
@@ -646,6 +660,6 @@ def peer_name(sock: socket.socket) -> str:
 
 
 def address_name(address: tuple[Any, ...]) -> str:
-    """`host:port` of a socket address of the Internet families."""
+    """Return an IPv4 or IPv6 socket address as `host:port`."""
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

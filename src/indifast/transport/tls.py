@@ -1,4 +1,4 @@
-"""A stream over TLS, carried by asyncio's transport (which copies, but knows TLS)."""
+"""Streams over TLS, on top of asyncio's transport (which copies the data, but implements TLS)."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ HANDSHAKE_TIMEOUT = 10.0
 """Seconds that a peer has for its handshake."""
 
 MAX_HANDSHAKES = 256
-"""Handshakes at the same time; the oldest gives way to who comes then."""
+"""Maximum number of concurrent handshakes. A further connection replaces the oldest one."""
 
-_EARLY = 16 << 10  # bytes in a record of TLS
+_EARLY = 16 << 10  # bytes in a TLS record
 _IOV_MAX = 256
 _CHUNK = 256 << 10
-_HIGH_WATER = 512 << 10  # bytes in the transport at which it takes no more
+_HIGH_WATER = 512 << 10  # bytes in the transport above which it accepts no more
 
 
 class _Protocol(asyncio.BufferedProtocol):
-    """What the event loop calls; hands on to the stream, which may come later than the first bytes.
+    """Passes the calls of the event loop to a stream, which may not exist yet when the first bytes arrive.
 
-    Reading must not be paused from the start: the loop would then keep the end of its own handshake to itself.
+    Reading must not be paused from the start, because the loop would then not report the end of the handshake.
     """
 
     def __init__(self) -> None:
         self.stream: TLSStream | None = None
-        self.early = b""  # what came while nobody wanted it: with the handshake, or just before a pause
+        self.early = b""  # data that arrived before it was wanted: with the handshake, or just before a pause
         self._buffer: memoryview | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -73,7 +73,7 @@ class _Protocol(asyncio.BufferedProtocol):
 
 
 class TLSStream(Stream):
-    """A stream over a TCP connection with TLS. `connect` and `accept` make it, after the handshake."""
+    """A stream over a TCP connection with TLS, made by `connect` or an `Acceptor` after the handshake."""
 
     def __init__(self, transport: asyncio.Transport, protocol: _Protocol, peername: str) -> None:
         super().__init__(peername, False)
@@ -81,13 +81,13 @@ class TLSStream(Stream):
         self._block: Any = None
         self._start = 0
         self._protocol = protocol
-        self._held = False  # the transport is paused
+        self._held = False  # whether the transport is paused
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         protocol.stream = self
         self._loop.call_soon(self._pause_unless_started)
 
     def peer_certificate(self) -> dict[str, Any] | None:
-        """The certificate that the peer has shown and we have checked (as of `ssl.SSLSocket.getpeercert`)."""
+        """Return the peer's verified certificate, as `ssl.SSLSocket.getpeercert` does; None if there is none."""
         found = self._transport.get_extra_info("peercert")
         return found or None
 
@@ -137,10 +137,10 @@ class TLSStream(Stream):
                 parts, _ = outbox.take(_CHUNK, _IOV_MAX)
                 total = sum(map(len, parts))
                 if total:
-                    # The transport keeps what it can't write at once; `pause_writing` says when that is enough.
+                    # The transport buffers what it can't write at once; `pause_writing` is called if that is too much.
                     self._transport.writelines(parts)
             except MemoryError:
-                self._no_memory("what it is to be told")
+                self._no_memory("write to it")
                 return
             outbox.sent(total, time.monotonic())
             if not total:
@@ -153,14 +153,24 @@ class TLSStream(Stream):
 
     def _release(self, orderly: bool) -> None:
         if orderly:
-            self._transport.close()  # writes what it has first
+            self._transport.close()  # writes its buffer first
             self._loop.call_later(HANDSHAKE_TIMEOUT, self._transport.abort)
         else:
             self._transport.abort()
 
 
 async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, peername: str) -> TLSStream:
-    """Shake hands as the client of a connected socket, which is taken over. Raises OSError (ssl.SSLError is one)."""
+    """Perform the TLS handshake of a client on a connected socket.
+
+    Args:
+        sock: The socket. The stream takes ownership of it.
+        context: The context for TLS.
+        hostname: The name to check the server's certificate against.
+        peername: The name of the peer, for logs.
+
+    Raises:
+        OSError: The handshake fails. (ssl.SSLError is an OSError.)
+    """
     tune_tcp(sock)
     protocol = _Protocol()
     loop = asyncio.get_running_loop()
@@ -171,10 +181,10 @@ async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, p
 
 
 class Acceptor:
-    """Shakes hands with those who connect to us, all at the same time.
+    """Performs the TLS handshakes of accepted connections concurrently.
 
-    Those who connect and then say nothing must not keep the others out: it is the oldest handshake that is broken off
-    when there are too many, not the newest that is refused.
+    If there are too many, it aborts the oldest handshake instead of refusing the newest, so that peers that connect and
+    then send nothing can't keep the others out.
     """
 
     def __init__(self, context: ssl.SSLContext, on_stream: Callable[[Stream], None]) -> None:
@@ -184,10 +194,10 @@ class Acceptor:
         self._tasks: dict[asyncio.Task[None], str] = {}  # with the peers' names, the oldest first
 
     def take(self, sock: socket.socket) -> None:
-        """See to an accepted socket."""
+        """Start the handshake on an accepted socket."""
         if len(self._tasks) >= MAX_HANDSHAKES:
             oldest = next(iter(self._tasks))
-            text = "no TLS with %s: %d others have come since"
+            text = "TLS with %s failed: no handshake yet, and %d others have connected since"
             self._complaints.say(logging.WARNING, time.monotonic(), text, self._tasks.pop(oldest), MAX_HANDSHAKES)
             oldest.cancel()
         name = peer_name(sock)
@@ -196,13 +206,13 @@ class Acceptor:
         task.add_done_callback(partial(self._over, sock, name))
 
     def close(self) -> None:
-        """Break off the handshakes that go on."""
+        """Abort all handshakes in progress."""
         for task in self._tasks:
             task.cancel()
 
     def _over(self, sock: socket.socket, name: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
-        if task.cancelled():  # perhaps before its first step
+        if task.cancelled():  # perhaps before it began
             sock.close()
         elif (error := task.exception()) is not None:
             sock.close()
@@ -220,10 +230,10 @@ class Acceptor:
         except OSError as exc:
             with contextlib.suppress(OSError):
                 sock.close()
-            self._complaints.say(logging.WARNING, loop.time(), "no TLS with %s: %s", name, exc)
+            self._complaints.say(logging.WARNING, loop.time(), "TLS with %s failed: %s", name, exc)
             return
         try:
             self._on_stream(TLSStream(transport, protocol, name))
         except BaseException:
-            transport.abort()  # which has the socket, or a duplicate of it
+            transport.abort()  # the transport has the socket, or a duplicate of it
             raise
