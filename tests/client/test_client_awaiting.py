@@ -345,7 +345,7 @@ def test_nothing_sent_is_nothing_to_wait_for() -> None:
     ("vector", "members", "fault"),
     [
         ("N", {"a": 11}, "outside 0 to 10"),
-        ("N", {"a": "x"}, "no number"),
+        ("N", {"a": "x"}, "not a number"),
         ("N", {"a": ""}, "number is needed"),
         ("N", {"a": "10.0000000001"}, "10.0000000001 is outside 0 to 10"),
         ("N", {"b": math.nan}, "finite"),
@@ -391,7 +391,7 @@ def test_which_members_are_sent() -> None:
             ):
                 await client.send_newVector("D", vector, members=members, complete=complete)
                 await server.expect(expected)
-            with pytest.raises(INDICheckError, match="D M a: 0 is outside 10 to 20, and would be sent along"):
+            with pytest.raises(INDICheckError, match="D M a: 0 is outside 10 to 20, and it would be sent"):
                 await client.send_newVector("D", "M", members={"b": 15}, check=True)
             await client.send_newVector("D", "M", members={"b": 17}, check=True, complete=False)
             await server.expect('"><oneNumber name="b">17</oneNumber></new')
@@ -501,7 +501,7 @@ def test_one_task_waits_for_what_comes_next_in_a_stream(what: str) -> None:
             }[what]()
             first = asyncio.ensure_future(anext(stream))
             await asyncio.sleep(0)
-            with pytest.raises(RuntimeError, match="another task waits"):
+            with pytest.raises(RuntimeError, match="another task is already waiting"):
                 await anext(stream)
             await server.send(blob(b"one"))
             async with asyncio.timeout(LIMIT):
@@ -709,7 +709,7 @@ def test_images_become_arrays(form: str, kind: str) -> None:
         (b"not FITS", ".fits", "this FITS file is damaged or incomplete: "),
         (gzip.compress(fits_bytes(numpy.zeros((60, 60), "u2")))[:-20], ".fits.gz", "the content is incomplete"),
         (b"no gzip", ".fits.gz", "Not a gzipped file"),
-        (b"x", ".jpg", "this is no image that Pillow knows"),
+        (b"x", ".jpg", "this is not an image that Pillow can read"),
         (b"x", "", "have no known array form"),
     ],
 )

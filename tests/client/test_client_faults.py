@@ -317,7 +317,7 @@ def test_the_reason_of_a_failure_stays_readable() -> None:
 
 
 def test_blob_values(tmp_path: Any) -> None:
-    with pytest.raises(ValueError, match="not of int"):
+    with pytest.raises(ValueError, match="not int"):
         BLOBMember.getbytes(3)
     with pytest.raises(ValueError, match="without content"):
         BLOBMember.getbytes(b"")

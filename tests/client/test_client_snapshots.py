@@ -73,7 +73,7 @@ def test_changing_a_snapshot_changes_nothing_else() -> None:
                 assert (untouched["D"]["N"]["a"], untouched["D"]["N"].state) == ("1", "Idle")
                 assert untouched["D"].enable and untouched.enabledlen() == 1
             assert other.messages
-            with pytest.raises(ValueError, match="no state"):
+            with pytest.raises(ValueError, match="not a state"):
                 one["D"]["N"].state = "Wrong"
 
     asyncio.run(scenario())

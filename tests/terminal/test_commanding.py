@@ -66,9 +66,9 @@ async def test_range_and_step_are_checked_before_sending() -> None:
         await pilot.press("enter")
         assert bench.commands == []
         await pilot.press("ctrl+u", *"abc")
-        await on_screen(app, "'abc' is no number")
+        await on_screen(app, "'abc' is not a number")
         await pilot.press("ctrl+u", *"6.5")
-        await off_screen(app, "is no number")
+        await off_screen(app, "is not a number")
         await pilot.press("enter")
         await until(lambda: bench.commands)
         assert bench.commands == [("NUMBERS", {"LIMITED": "6.5", "FREE": "12.5"})]

@@ -405,5 +405,5 @@ def test_all_that_is_sent_is_checked(values: str, said: str) -> None:
     with Listener(ODD) as listener:
         done = tool("set", listener.port, "--all", f"D.INFO.{values}")
     assert done.returncode == Status.NOTHING
-    assert done.stderr == f"indifast set: {said}, and would be sent along as it stands\n"
+    assert done.stderr == f"indifast set: {said}, and it would be sent along unchanged\n"
     assert b"<new" not in listener.heard

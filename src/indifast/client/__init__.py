@@ -1,4 +1,4 @@
-"""The INDI client library: `IPyClient`, its events, and the awaitable face on top of them."""
+"""INDI client library: `IPyClient`, its events, and the awaitable and synchronous interfaces built on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from indifast.client.sync import SyncClient, SyncDevice, connect
 from indifast.client.waiting import INDIAlert, INDIDeleted
 
 version = "0.9.4"
-"""The version of the client interface that programs written for indipyclient find here."""
+"""Version of the indipyclient interface that this package provides."""
 
 __all__ = [
     "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "INDIDeleted",

@@ -1,4 +1,4 @@
-"""One timer that is armed only while something is due."""
+"""Timer that is armed only while something can become due."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 
 class Alarm:
-    """Calls back not later than the earliest time it was set to, in the seconds of `time.monotonic()`.
+    """Calls back no later than the earliest time it was set for, in seconds of `time.monotonic()`.
 
-    What is due is decided by the callback, which sets the alarm again for what is left.
+    The callback decides what is due, and sets the alarm again for whatever is not.
     """
 
     def __init__(self, callback: Callable[[], None]) -> None:
@@ -20,11 +20,11 @@ class Alarm:
 
     @property
     def armed(self) -> bool:
-        """It is set."""
+        """Whether the alarm is set."""
         return self._handle is not None
 
     def set_for(self, when: float) -> None:
-        """Call back at `when`, or earlier if the alarm is set to an earlier time already."""
+        """Call back at `when`, or earlier if the alarm is already set for an earlier time."""
         if self._handle is not None:
             if when >= self._when:
                 return
@@ -34,7 +34,7 @@ class Alarm:
         self._handle = asyncio.get_running_loop().call_later(delay, self._fire)
 
     def cancel(self) -> None:
-        """Do not call back."""
+        """Cancel the pending callback, if any."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

@@ -1,4 +1,4 @@
-"""Which BLOBs a client wants."""
+"""Record of the BLOB policies that a client has chosen."""
 
 from __future__ import annotations
 
@@ -8,63 +8,66 @@ from indifast.client.settings import Settings
 
 
 class BlobChoices:
-    """Remembers what was said of BLOBs, also over a reconnection."""
+    """Remembers the chosen BLOB policies, even across reconnections."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._said: dict[str, dict[str | None, str]] = {}  # by device and vector, None being the device itself
+        self._chosen: dict[str, dict[str | None, str]] = {}  # by device and vector; None is the device itself
         self._unkept: dict[tuple[str, str | None], int] = {}
 
     def initial(self, devicename: str, vectorname: str | None = None, inherited: str | None = None) -> str:
-        """What is said of a device or vector that is new to the model: what was chosen before, or the default."""
-        said = self._said.get(devicename, {}).get(vectorname)
+        """Return the policy for a device or vector that is new to the model.
+
+        This is what was chosen before, else `inherited` (the policy of the vector's device), else the default.
+        """
+        chosen = self._chosen.get(devicename, {}).get(vectorname)
         settings = self._settings
-        return said or inherited or ("Also" if settings.BLOBfolder is not None else settings.enableBLOBdefault)
+        return chosen or inherited or ("Also" if settings.BLOBfolder is not None else settings.enableBLOBdefault)
 
     def chosen(self, devicename: str, vectorname: str) -> bool:
-        """Whether something was said of a vector, or of its device."""
-        return not self._said.get(devicename, {}).keys().isdisjoint((vectorname, None))
+        """Return whether a policy was chosen for a vector or for its device."""
+        return not self._chosen.get(devicename, {}).keys().isdisjoint((vectorname, None))
 
     def choose(self, target: Any, value: str) -> None:
-        """Say what is wanted of a device and all its BLOB vectors, or of one vector."""
+        """Choose the policy of a device and all its BLOB vectors, or of one vector."""
         if hasattr(target, "vectortype"):
             target._enableBLOB = value
-            self._said.setdefault(target.devicename, {})[target.name] = value
+            self._chosen.setdefault(target.devicename, {})[target.name] = value
         else:
             _choose_all(target, value)
-            self._said[target.devicename] = {None: value}
+            self._chosen[target.devicename] = {None: value}
 
     def choose_for_all(self, devices: list[Any], value: str) -> None:
-        """Say it of all devices, whatever was said before."""
-        self._said.clear()
+        """Choose the policy of all devices, replacing all earlier choices."""
+        self._chosen.clear()
         for device in devices:
             _choose_all(device, value)
 
     def want(self, vector: Any) -> bool:
-        """Ask for the BLOBs of a vector on behalf of somebody who takes its frames; False if that was done."""
+        """Choose to receive the BLOBs of a vector for a stream of frames; return False if they are wanted already."""
         if vector._enableBLOB != "Never":
             return False
         vector._enableBLOB = "Also"
-        said = self._said.setdefault(vector.devicename, {})
-        if len(said) <= self._settings.device_limit:  # a server may invent other vectors after each reconnection
-            said[vector.name] = "Also"
+        chosen = self._chosen.setdefault(vector.devicename, {})
+        if len(chosen) <= self._settings.device_limit:  # a server may invent new vectors after each reconnection
+            chosen[vector.name] = "Also"
         return True
 
-    # -- whether the model keeps the content
+    # -- Whether the model keeps the content
 
     def unkeep(self, devicename: str, vectorname: str | None) -> None:
-        """Keep no content of a vector, or of a whole device, until `keep` was called as often."""
+        """Stop keeping the content of a vector or of a whole device, until `keep` is called as many times."""
         self._unkept[devicename, vectorname] = self._unkept.get((devicename, vectorname), 0) + 1
 
     def keep(self, devicename: str, vectorname: str | None) -> None:
-        """Takes one `unkeep` back."""
+        """Undo one call of `unkeep`."""
         key = devicename, vectorname
         self._unkept[key] -= 1
         if not self._unkept[key]:
             del self._unkept[key]
 
     def kept(self, devicename: str, vectorname: str) -> bool:
-        """Whether the content of a vector is kept."""
+        """Return whether the content of a vector is kept."""
         if not self._unkept:
             return True
         return not {(devicename, vectorname), (devicename, None)} & self._unkept.keys()

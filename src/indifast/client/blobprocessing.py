@@ -1,4 +1,4 @@
-"""BLOBs that are being saved or inflated, and what has to wait for them."""
+"""Background jobs that save and inflate BLOBs, and the messages that wait for them."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ from indifast.protocol.escape import for_log
 from indifast.protocol.message import Routable
 
 MOST_BLOBS = 4
-"""BLOB messages being worked on or waiting for another of their vector before no more is taken from the server."""
+"""BLOB messages that may be processed, or wait for another one of the same vector, before receiving pauses."""
 MOST_MESSAGES = 1000
-"""Messages of all kinds that wait for a BLOB of their vector."""
+"""Messages of all kinds that may wait for a BLOB of their vector before receiving pauses."""
 
 _Key = tuple[str | None, str | None]
 
 
 class BlobProcessing:
-    """At most one job per vector at a time; what comes for the same vector meanwhile waits, all else goes on."""
+    """Runs at most one job per vector at a time.
+
+    Messages about a vector with a job wait for the job; all other messages are handled in the meantime.
+    """
 
     def __init__(self, settings: Settings, notifier: Notifier, wake: Callable[[], None]) -> None:
         self._settings = settings
         self._notifier = notifier
         self._wake = wake
         self.running: dict[_Key, deque[Routable]] = {}
-        """The vectors with a job, and the messages that wait for it."""
+        """Vectors that have a job, with the messages waiting for it."""
         self.finished: deque[tuple[setBLOBVector, list[str]]] = deque()
-        """What is done and not yet taken: the event, and what went wrong."""
+        """Jobs that are done but not yet taken: the event, and a description of each fault."""
         self._waiting = 0
         self._blobs = 0
         self._barrier = False
         self._epoch = 0
 
     def full(self) -> bool:
-        """No more messages should be taken before a job is done."""
+        """Return whether no more messages should be taken until a job is done."""
         return self._barrier or self._blobs >= MOST_BLOBS or self._waiting >= MOST_MESSAGES
 
     def needed(self, event: setBLOBVector) -> bool:
-        """Whether there is anything to save or to inflate."""
+        """Return whether there is anything to save or inflate."""
         forms = event.sizeformat.values()
         return bool(event.data) and (
             self._settings.BLOBfolder is not None
@@ -52,7 +55,7 @@ class BlobProcessing:
         )
 
     def start(self, event: setBLOBVector) -> None:
-        """Save and inflate, in a thread."""
+        """Save and inflate the BLOBs of an event in a thread."""
         self.running[event.devicename, event.vectorname] = deque()
         self._blobs += 1
         settings, loop = self._settings, asyncio.get_running_loop()
@@ -71,7 +74,11 @@ class BlobProcessing:
         self._wake()
 
     def defer(self, message: Routable, messages: deque[Routable]) -> bool:
-        """True if a message must wait for a job; it has been put aside."""
+        """Put a message aside if it must wait for a job.
+
+        Returns:
+            True if the message was put aside. The deletion of a whole device goes back to the head of `messages`.
+        """
         waiting = self.running.get((message.device, message.name))
         if waiting is not None:
             waiting.append(message)
@@ -86,7 +93,11 @@ class BlobProcessing:
         return False
 
     def take(self, messages: deque[Routable]) -> tuple[setBLOBVector, list[str]]:
-        """The event of a finished job, and what went wrong; what waited for it comes next."""
+        """Take a finished job; the messages that waited for it move to the head of `messages`.
+
+        Returns:
+            The event, and a description of each fault.
+        """
         event, faults = self.finished.popleft()
         waiting = self.running.pop((event.devicename, event.vectorname))
         messages.extendleft(reversed(waiting))
@@ -96,7 +107,7 @@ class BlobProcessing:
         return event, faults
 
     def clear(self) -> None:
-        """Forget everything: the connection is gone. Files being written are still finished."""
+        """Forget all jobs, as the connection is gone. Files being written are still completed."""
         self._epoch += 1
         self.running.clear()
         self.finished.clear()
@@ -105,7 +116,7 @@ class BlobProcessing:
 
 
 def _work(event: setBLOBVector, folder: Path | None, inflating: bool, limit: int) -> list[str]:
-    """Inflate and save the BLOBs of an event, which nobody else sees yet; returns what went wrong."""
+    """Inflate and save the BLOBs of an event that nothing else uses yet; return a description of each fault."""
     faults = []
     for name, (size, form) in list(event.sizeformat.items()):
         if inflating and format_of(form).packing == ".z":

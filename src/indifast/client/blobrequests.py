@@ -1,4 +1,4 @@
-"""Telling the server which BLOBs are wanted."""
+"""Requests that tell the server which BLOBs are wanted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from indifast.protocol import wire
 from indifast.protocol.vocabulary import BLOB_POLICIES
 
 BURST_AFTER = 0.1
-"""Seconds after a definition until what is wanted of all is said, if the folder was changed before."""
+"""Seconds from a definition until the policies of all devices are sent, if that had to be postponed."""
 
 
 class BlobRequests:
-    """Says enableBLOB: for programs, with definitions, for those who take frames, and for all after a change."""
+    """Sends enableBLOB: for programs, after definitions, for streams of frames, and after a change for all devices."""
 
     def __init__(
         self, settings: Settings, lifecycle: Lifecycle, link: Link, model: Model, choices: BlobChoices
@@ -30,12 +30,12 @@ class BlobRequests:
         self._link = link
         self._model = model
         self._choices = choices
-        self._alarm = Alarm(self._say_all)
-        self._unsaid = False
-        """What is wanted of all has changed, and there was nobody to tell."""
+        self._alarm = Alarm(self._send_all)
+        self._postponed = False
+        """Whether the policies of all devices have changed but could not be sent yet."""
 
     async def send(self, value: str, devicename: str, vectorname: str | None) -> None:
-        """See `IPyClient.send_enableBLOB`."""
+        """Choose and send a BLOB policy. See `IPyClient.send_enableBLOB`."""
         if not self._link.can_send or value not in BLOB_POLICIES:
             return
         target = self._target(devicename, vectorname)
@@ -44,7 +44,7 @@ class BlobRequests:
             await self._link.transmit(wire.enable_blob(devicename, vectorname or None, value))
 
     async def resend(self, devicename: str, vectorname: str | None) -> None:
-        """See `IPyClient.resend_enableBLOB`."""
+        """Send the current BLOB policy again. See `IPyClient.resend_enableBLOB`."""
         target = self._target(devicename, vectorname) if self._link.can_send else None
         if target is not None:
             await self._link.transmit(wire.enable_blob(devicename, vectorname or None, target._enableBLOB))
@@ -54,54 +54,54 @@ class BlobRequests:
         return target if target is None or not vectorname or target.vectortype == "BLOBVector" else None
 
     def defined(self, event: defBLOBVector) -> None:
-        """A BLOB vector is defined."""
+        """Send the policy of a BLOB vector that was just defined, if the server should be told."""
         vector = event.vector
         if self._settings.resend_enableBLOB_on_def or self._choices.chosen(vector.devicename, vector.name):
             self._link.send_now(wire.enable_blob(vector.devicename, vector.name, vector._enableBLOB))
 
-    def say_rest(self) -> None:
-        """Something is defined: if what is wanted of all could not be said before, say it soon."""
-        if self._unsaid:
+    def send_postponed(self) -> None:
+        """Send the postponed policies of all devices soon, if there are any: something was defined."""
+        if self._postponed:
             self._alarm.set_for(time.monotonic() + BURST_AFTER)
 
     def want_all(self, value: str) -> None:
-        """The BLOB folder was changed, and so what is wanted of all devices; from any thread."""
+        """Choose and send the policy of all devices, as the BLOB folder was changed. May be called from any thread."""
         self._choices.choose_for_all(list(self._model.devices.values()), value)
-        self._unsaid = True
-        self._lifecycle.call_soon(self._say_all)
+        self._postponed = True
+        self._lifecycle.call_soon(self._send_all)
 
     def clear(self) -> None:
-        """The connection is gone."""
+        """Cancel the alarm, as the connection is gone."""
         self._alarm.cancel()
 
-    def _say_all(self) -> None:
+    def _send_all(self) -> None:
         devices = [device for device in self._model.devices.values() if device.enable]
         if not devices or not self._link.can_send:
             return
-        self._unsaid = False
+        self._postponed = False
         for device in devices:
             self._link.send_now(wire.enable_blob(device.devicename, None, device._enableBLOB))
             for vector in device.data.values():
                 if vector.enable and vector.vectortype == "BLOBVector":
                     self._link.send_now(wire.enable_blob(device.devicename, vector.name, vector._enableBLOB))
 
-    # -- for those who take frames
+    # -- Streams of frames
 
     def want(self, vector: Any) -> None:
-        """Ask for the BLOBs of a vector, unless that was done."""
+        """Ask for the BLOBs of a vector, unless they are wanted already."""
         if self._choices.want(vector):
             self._link.send_now(wire.enable_blob(vector.devicename, vector.name, "Also"))
 
     def known(self, devicename: str) -> list[Any]:
-        """The BLOB vectors of a device that are defined."""
+        """Return the BLOB vectors of a device that are defined."""
         device = self._model.devices.get(devicename)
         vectors = [] if device is None else device.data.values()
         return [vector for vector in vectors if vector.enable and vector.vectortype == "BLOBVector"]
 
     def unkeep(self, devicename: str, vectorname: str | None) -> None:
-        """See `BlobChoices.unkeep`."""
+        """Stop keeping the content of a vector or device. See `BlobChoices.unkeep`."""
         self._choices.unkeep(devicename, vectorname)
 
     def keep(self, devicename: str, vectorname: str | None) -> None:
-        """See `BlobChoices.keep`."""
+        """Undo one call of `unkeep`."""
         self._choices.keep(devicename, vectorname)

@@ -1,4 +1,4 @@
-"""BLOBs on their way into files and out of compression, in a thread."""
+"""Functions that save and inflate BLOBs. They may take long: an event loop runs them in a thread."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ from typing import Any
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]")
 _NAME_MAX = 200
-"""Bytes of a file name before its number; file systems take 255."""
+"""Bytes that the member name may take up in a file name; file systems allow 255 in all."""
 
 
 class InflateError(ValueError):
-    """Content is not what its `.z` format says, or more than was announced."""
+    """Compressed content is damaged, incomplete, or larger than announced or allowed."""
 
 
 def inflate(content: Any, size: int, limit: int) -> bytes:
-    """The content of a `.z` BLOB.
+    """Inflate the content of a `.z` BLOB.
 
-    `size` is its inflated length as announced, 0 if unknown, `limit` the most that is allowed. Raises InflateError.
+    Args:
+        content: The compressed bytes.
+        size: Announced length of the inflated content, 0 if unknown.
+        limit: The largest length allowed.
+
+    Raises:
+        InflateError: The content is damaged, incomplete or too large.
     """
     most = size if 0 < size <= limit else limit
     worker = zlib.decompressobj()
     try:
         inflated = worker.decompress(content, most)
-        # One byte more would be too many: the announced size, not the sender, decides how much memory is used.
+        # Even one more byte is too many: the announced size limits the memory used, whatever the sender packed.
         if not worker.eof and worker.decompress(worker.unconsumed_tail, 1):
             raise InflateError(f"more than the {most} bytes announced or allowed")
     except zlib.error as error:
@@ -41,7 +47,7 @@ def inflate(content: Any, size: int, limit: int) -> bytes:
 
 
 def file_name(membername: str, timestamp: datetime, form: str) -> tuple[str, str]:
-    """Stem and suffix of the file for a BLOB, neither of which can lead out of a folder or hide the file."""
+    """Return stem and suffix of a BLOB's file name; neither can lead out of a folder or hide the file."""
     stem = _UNSAFE.sub("_", membername)
     stem = "_" + stem[1:] if stem.startswith(".") else stem
     stem = stem.encode("utf-8", "replace")[:_NAME_MAX].decode("utf-8", "ignore")
@@ -50,9 +56,12 @@ def file_name(membername: str, timestamp: datetime, form: str) -> tuple[str, str
 
 
 def save(folder: Path, membername: str, timestamp: datetime, form: str, content: Any) -> str:
-    """Write a BLOB into a new file of `folder` and return its bare name: `<member>_<time>[_<n>]<format>`.
+    """Write a BLOB to a new file in `folder` and return its bare name: `<member>_<time>[_<n>]<format>`.
 
-    The file appears under its name only when it is complete, and no file is ever replaced. OSError if it can't be.
+    The file appears under its name only when it is complete, and no file is ever replaced.
+
+    Raises:
+        OSError: The file could not be written.
     """
     stem, suffix = file_name(membername, timestamp, form)
     handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
@@ -71,12 +80,12 @@ def save(folder: Path, membername: str, timestamp: datetime, form: str, content:
 
 
 def _publish(temporary: str, final: str) -> bool:
-    """Give a complete file its name; False if the name is taken."""
+    """Give a complete file its name; return False if the name is taken."""
     try:
         os.link(temporary, final)
     except FileExistsError:
         return False
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         if os.path.exists(final):
             return False
         os.rename(temporary, final)
@@ -84,7 +93,7 @@ def _publish(temporary: str, final: str) -> bool:
 
 
 def _umask() -> int:
-    """The process's mask for new files, which mkstemp leaves aside."""
+    """Return the process's umask, which mkstemp does not apply; the strictest if it is unknown."""
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/status") as status:
         return int(next(line for line in status if line.startswith("Umask:")).split()[1], 8)
     return 0o077

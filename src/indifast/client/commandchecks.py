@@ -1,6 +1,6 @@
-"""What a vector, as it is defined, can take: the only place where a command is checked before it is sent.
+"""Checks of commands against the definition of their vector; nothing else checks a command before it is sent.
 
-The sentences are for people: tools and the terminal show them as they stand.
+The error messages are written for people: tools and the terminal show them unchanged.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from indifast.protocol.vocabulary import SWITCH_STATES
 
 
 class INDICheckError(ValueError):
-    """A command that the vector, as it is defined, cannot take."""
+    """A command that the vector, as it is defined, cannot accept."""
 
 
 def limits(member: ParentNumberMember) -> tuple[float, float] | None:
-    """The range of a number; None where it has none."""
+    """Return the range of a number, or None if it has none."""
     return range_of(member.min, member.max)
 
 
 def step_of(member: ParentNumberMember) -> float:
-    """The increment of a number; 0 for none."""
+    """Return the increment of a number, or 0 if it has none."""
     return increment(member.step)
 
 
 def number(member: ParentNumberMember, value: str | float) -> float:
-    """What a member of a number vector is to become: a finite number, decimal or sexagesimal, within its range.
+    """Return the number that `value` asks a member to become.
 
-    ValueError, with a sentence, for anything else.
+    Raises:
+        ValueError: `value` is not a finite number, decimal or sexagesimal, within the member's range. The message
+            is meant for people.
     """
     text = value.strip() if isinstance(value, str) else value
     if text == "":
@@ -42,18 +44,18 @@ def number(member: ParentNumberMember, value: str | float) -> float:
     try:
         wanted = getfloat(text)
     except TypeError:
-        raise ValueError(f"{text!r} is no number: write 12.5, 1e-3 or 12:30:00") from None
+        raise ValueError(f"{text!r} is not a number: write 12.5, 1e-3 or 12:30:00") from None
     if not math.isfinite(wanted):
         raise ValueError(f"a finite number is needed, not {text}")
     if isinstance(text, str):
         try:
-            wanted = commanded_number(text)  # as drivers read it: they refuse `--1`, which others take for a number
+            wanted = commanded_number(text)  # drivers refuse `--1`, which `getfloat` accepts
         except ValueError:
-            raise ValueError(f"{text!r} is no number: write 12.5, 1e-3 or 12:30:00") from None
-    around = limits(member)
-    if around is not None and not around[0] <= wanted <= around[1]:
-        # All digits: of 24.0000000001, six of them would be within 0 to 24.
-        raise ValueError(f"{text} is outside {_digits(around[0])} to {_digits(around[1])}")
+            raise ValueError(f"{text!r} is not a number: write 12.5, 1e-3 or 12:30:00") from None
+    bounds = limits(member)
+    if bounds is not None and not bounds[0] <= wanted <= bounds[1]:
+        # Show all digits: cut to six of them, 24.0000000001 would seem to be within 0 to 24.
+        raise ValueError(f"{text} is outside {_digits(bounds[0])} to {_digits(bounds[1])}")
     return wanted
 
 
@@ -64,9 +66,19 @@ def _digits(value: float) -> str:
 def check_command(
     devicename: str, vectorname: str, vector: Vector | None, members: Mapping[str, Any], complete: bool = True
 ) -> None:
-    """Raise INDICheckError for a command that the vector, as it is defined, cannot take.
+    """Check a command before it is sent.
 
-    Looked at is what will really be sent, see `commands.sent`.
+    The check covers everything that would really be sent: see `commands.sent`.
+
+    Args:
+        devicename: Name of the device, for the error message.
+        vectorname: Name of the vector, for the error message.
+        vector: The vector, or None if there is no such vector.
+        members: Values by member name.
+        complete: Whether texts and numbers that were not given are sent along.
+
+    Raises:
+        INDICheckError: The vector, as it is defined, cannot accept the command.
     """
     name = f"{devicename} {vectorname}"
     if vector is None or not vector.enable:
@@ -84,8 +96,8 @@ def check_command(
             try:
                 check(vector.data[key], value)
             except ValueError as error:
-                along = "" if key in members else ", and would be sent along as it stands"
-                raise INDICheckError(f"{name} {key}: {error}{along}") from None
+                note = "" if key in members else ", and it would be sent along unchanged"
+                raise INDICheckError(f"{name} {key}: {error}{note}") from None
 
 
 def _check_number(member: ParentNumberMember, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a client sends, written from the model and a program's values."""
+"""Commands that a client sends, made from the model and a program's values."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ logger = logging.getLogger("indifast.client.ipyclient")
 
 
 def stamp_text(timestamp: object, name: str) -> str | None:
-    """The timestamp of a command, by default now; None, with a log line, for what is no time."""
+    """Return the timestamp of a command as text, the current time by default.
+
+    Returns:
+        The text, or None, after a warning in the log, if `timestamp` is not a datetime.
+    """
     if timestamp is None:
         return timestamp_text(datetime.now(UTC))
     if not isinstance(timestamp, datetime):
-        logger.warning("%s: nothing was sent, %r is no datetime", name, timestamp)
+        logger.warning("%s: nothing was sent, %r is not a datetime", name, timestamp)
         return None
     if timestamp.tzinfo is not None:
         timestamp = timestamp.astimezone(UTC)
@@ -30,25 +34,29 @@ def stamp_text(timestamp: object, name: str) -> str | None:
 
 
 def new_vector(tag: str, device: str, name: str, stamp: str, members: str) -> Wire:
-    """A new…Vector around members that are XML already."""
+    """Return a new…Vector message around members that are already XML."""
     return wire.vector(tag, {"device": device, "name": name, "timestamp": stamp}, members)
 
 
 def switches(vector: Vector, members: Mapping[str, str]) -> str:
-    """The switches given that exist and have a valid value; those to be Off first, so that a rule is never broken."""
+    """Return the XML of the given switches that exist and have a valid value.
+
+    Switches to be turned Off come first, so that the rule is not broken in between.
+    """
     known = [(name, members[name]) for name in vector.data if name in members and members[name] in SWITCH_VALUES]
     known.sort(key=lambda item: item[1] == "On")
     return "".join([wire.one("Switch", name, value) for name, value in known])
 
 
 COMPLETED = frozenset({"TextVector", "NumberVector"})
-"""Vectors of which the members that were not given go along, unless asked otherwise."""
+"""Types of vectors whose other members are sent along with those given, unless the caller says otherwise."""
 
 
 def sent(vector: Vector, members: Mapping[str, Any], complete: bool = True) -> dict[str, Any]:
-    """What a command carries: the members given and, of texts and numbers if `complete`, the others as they stand.
+    """Return the members that a command carries, with their values.
 
-    Nobody can read a write-only vector: what its definition says of the others, as an empty password, is never sent.
+    These are the members given and, for texts and numbers if `complete`, all others with their current values.
+    A write-only vector cannot be read, so the values in its definition, such as an empty password, are never sent.
     """
     if not complete or vector.perm == "wo" or vector.vectortype not in COMPLETED:
         return {name: members[name] for name in vector.data if name in members}
@@ -56,7 +64,7 @@ def sent(vector: Vector, members: Mapping[str, Any], complete: bool = True) -> d
 
 
 def texts(vector: Vector, members: Mapping[str, str], complete: bool = True) -> str:
-    """The texts to send, see `sent`."""
+    """Return the XML of the texts to send. See `sent`."""
     parts = []
     for name, value in sent(vector, members, complete).items():
         if not isinstance(value, str):
@@ -66,7 +74,7 @@ def texts(vector: Vector, members: Mapping[str, str], complete: bool = True) -> 
 
 
 def numbers(vector: Vector, members: Mapping[str, Any], complete: bool = True) -> str:
-    """The numbers to send, see `sent`."""
+    """Return the XML of the numbers to send. See `sent`."""
     parts = []
     for name, value in sent(vector, members, complete).items():
         parts.append(wire.one("Number", name, value if isinstance(value, str) else str(value)))
@@ -76,7 +84,7 @@ def numbers(vector: Vector, members: Mapping[str, Any], complete: bool = True) -
 async def send_command(
     vector: Vector | None, timestamp: datetime | None, members: Mapping[str, Any], complete: bool
 ) -> None:
-    """Send a command to a live vector; nothing where there is none."""
+    """Send a command to a live vector; do nothing if `vector` is None."""
     if vector is None:
         return
     try:
@@ -87,7 +95,7 @@ async def send_command(
 
 
 async def new_blobs(vector: Vector, stamp: str, members: Mapping[str, Any]) -> Wire:
-    """A newBLOBVector; files are read and content is encoded in a thread."""
+    """Return a newBLOBVector message; a thread reads files and encodes the content."""
     given = [(vector.data[name], value) for name, value in members.items() if name in vector.data]
     attributes: dict[str, str | None] = {"device": vector.devicename, "name": vector.name, "timestamp": stamp}
     loop = asyncio.get_running_loop()

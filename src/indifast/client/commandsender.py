@@ -1,4 +1,4 @@
-"""What the vectors of a client send, and the clock that runs on it."""
+"""Sender of commands for a client's vectors, which also starts their time-outs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from indifast.protocol.message import Wire
 
 
 class CommandSender(Sender):
-    """The sender of a client's vectors."""
+    """The `Sender` that a client gives to its vectors."""
 
     def __init__(self, link: Link, timeouts: Timeouts, notifier: Notifier) -> None:
         self._link = link
@@ -21,17 +21,17 @@ class CommandSender(Sender):
 
     @property
     def can_send(self) -> bool:
-        """See `Sender`."""
+        """Whether the client is connected and not stopping."""
         return self._link.can_send
 
     async def transmit(self, message: Wire) -> None:
-        """See `Sender`."""
+        """Queue a message for the server, and wait while the server is far behind in reading."""
         await self._link.transmit(message)
 
     def expect(self, vector: Any) -> Expected:
-        """See `Sender`."""
+        """Start the time-out of a command to a vector."""
         return self._timeouts.expect(vector)
 
     async def emit(self, event: Any) -> None:
-        """See `Sender`."""
+        """Pass an event that the program created to `rxevent`."""
         await self._notifier.emit(event)

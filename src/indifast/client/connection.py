@@ -1,4 +1,4 @@
-"""One connection of a client: what comes, in order, and what is sent."""
+"""One connection of a client: the messages received, in order, and the queue of messages to send."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from indifast.transport.stream import Stream
 
 SEND_LIMIT = 4 << 20
-"""Bytes that may wait to be sent before those who send more are asked to wait."""
+"""Bytes that may wait to be sent before senders are made to wait."""
 
 DEFAULT_SOCKET = "/tmp/indiserver"
-"""Where an INDI server on this machine listens unless told otherwise."""
+"""Where an INDI server on this machine listens by default."""
 
 
 def unix_path(host: str) -> str | None:
-    """The Unix socket that a host stands for: a path, `unix:PATH`, `localhost:PATH`, or None for a TCP host.
+    """Return the Unix socket that `host` stands for, or None for a TCP host.
 
-    Without a path after the colon it is the usual place. Servers on Linux listen under abstract names: those are taken
-    where no file of that name exists, or where the path begins with @.
+    A Unix socket is written as a path, `unix:PATH` or `localhost:PATH`; without a path after the colon, it is
+    `DEFAULT_SOCKET`. Servers on Linux listen under abstract names: such a name is used if no file of that name exists,
+    or if the path begins with @.
     """
     scheme, colon, path = host.partition(":")
     if colon and scheme in ("localhost", "unix"):
@@ -50,7 +51,11 @@ def unix_path(host: str) -> str | None:
 
 
 async def open_stream(host: str, port: int | str, within: float, ssl: ssl_module.SSLContext | bool | None) -> Stream:
-    """Connect; OSError when that fails, or has not succeeded `within` seconds, a TLS handshake included."""
+    """Connect to a server.
+
+    Raises:
+        OSError: Connecting, including a TLS handshake, failed or took longer than `within` seconds.
+    """
     try:
         async with asyncio.timeout(within):
             path = unix_path(host)
@@ -63,9 +68,9 @@ async def open_stream(host: str, port: int | str, within: float, ssl: ssl_module
 
 
 class Connection(QueueListener):
-    """A stream with a reader of messages on one side and a queue on the other.
+    """A stream with a message reader for input and a queue for output.
 
-    Reading pauses while messages wait that nobody has taken: the server is read at the pace of the program.
+    Reading pauses while received messages wait to be taken: the server is read at the pace of the program.
     """
 
     def __init__(
@@ -78,11 +83,11 @@ class Connection(QueueListener):
     ) -> None:
         self.stream = stream
         self.messages: deque[Routable] = deque()
-        """What has come and was not taken yet."""
+        """Messages that were received but not yet taken."""
         self.lost = False
         self.reason = "closed by the server"
         self.received = self.received_bytes = 0
-        """Messages, and bytes, that have come."""
+        """Number of messages, and of bytes, received."""
         self.queue = ByteQueue(full_at=SEND_LIMIT, listener=self)
         self._reader = MessageReader(self, limits, asyncio.get_running_loop().call_later, relay=False)
         self._on_receive = on_receive
@@ -95,13 +100,13 @@ class Connection(QueueListener):
         self._room: list[asyncio.Future[None]] = []
 
     def start(self) -> None:
-        """Begin to read and write."""
+        """Start reading and writing."""
         self.stream.start(self, self.queue)
 
-    # -- in
+    # -- Input
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
-        """Bytes have come."""
+        """Read messages from received bytes."""
         messages = self._reader.read(data, start, end, fds)
         self._on_receive()
         self.received_bytes += end - start
@@ -117,10 +122,10 @@ class Connection(QueueListener):
         return self._reader.held
 
     def out_of_memory(self) -> None:
-        """Give the unfinished message up."""
-        self._given_up(self._reader.abandon(), "there is no memory for it")
+        """Give up the unfinished message."""
+        self._given_up(self._reader.abandon(), "out of memory")
 
-    # what the reader does not hand out, see `Listener`
+    # What the reader does not hand out: see `Listener`.
 
     def skipped(self, reason: str, nbytes: int, excerpt: bytes, /) -> None:
         if not self._closed:
@@ -135,17 +140,17 @@ class Connection(QueueListener):
         self._on_refuse(str(error))
 
     def outgrown(self, held: int, most: int, /) -> None:
-        self._given_up(held, f"that is more than {most}")
+        self._given_up(held, f"the limit is {most} bytes")
 
     def stalled(self, held: int, /) -> None:
         if not self.lost:
-            self.fail(f"an unfinished message of {held} bytes, nothing more for {self._stall:g} s")
+            self.fail(f"an unfinished message of {held} bytes was not continued for {self._stall:g} s")
 
     def missing(self, what: str, /) -> None:
-        """What was made of the message then is the business of those who have it: nothing of it is sent."""
+        """Do nothing: this concerns only users of the message, and the client does not send received messages on."""
 
     def _given_up(self, held: int, why: str) -> None:
-        self._on_refuse(f"an unfinished message of {held} bytes is given up: {why}")
+        self._on_refuse(f"an unfinished message of {held} bytes was dropped: {why}")
 
     def _pause(self) -> None:
         self._paused = True
@@ -153,12 +158,12 @@ class Connection(QueueListener):
         self.stream.pause_reading()
 
     def unread(self, device: str, name: str) -> list[Element]:
-        """What has come about a property and was not taken yet."""
+        """Return the messages about a property that were received but not yet taken."""
         waiting = self.messages
         return [message.element() for message in waiting if message.name == name and message.device == device]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The stream has ended."""
+        """Record that the stream has ended, and wake all waiting tasks."""
         self._closed = True
         self._reader.close()
         self.lost = True
@@ -168,7 +173,7 @@ class Connection(QueueListener):
         self._make_room()
 
     def wake(self) -> bool:
-        """Let `wait` return; False if nobody waits."""
+        """Let `wait` or `hold` return; return False if no task is waiting in them."""
         waiter = self._waiter
         if waiter is None:
             return False
@@ -189,7 +194,7 @@ class Connection(QueueListener):
             self._waiter = None
 
     async def hold(self) -> None:
-        """Wait until `wake` is called; until `wait` comes, no more is read."""
+        """Wait until `wake` is called. Reading pauses until the next call of `wait`."""
         self._pause()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
@@ -197,26 +202,26 @@ class Connection(QueueListener):
         finally:
             self._waiter = None
 
-    # -- out
+    # -- Output
 
     def send(self, message: Routable) -> None:
-        """Queue a message."""
+        """Queue a message, unless the connection is lost."""
         if not self.lost:
             self.queue.append(message, time.monotonic())
 
     async def room(self) -> None:
-        """Wait while more is queued than a server should have to wait for."""
+        """Wait while the queue is full and the connection stands."""
         while self.queue.full and not self.lost:
             waiter = asyncio.get_running_loop().create_future()
             self._room.append(waiter)
             await waiter
 
     def on_pending(self) -> None:
-        """See `QueueListener`."""
+        """Write what is queued, at the end of this turn of the event loop."""
         self.stream.wake_soon()
 
     def on_room(self) -> None:
-        """See `QueueListener`."""
+        """Let the tasks continue that wait in `room`."""
         self._make_room()
 
     def _make_room(self) -> None:
@@ -225,10 +230,10 @@ class Connection(QueueListener):
             if not waiter.done():
                 waiter.set_result(None)
 
-    # -- the end
+    # -- End
 
     def fail(self, reason: str) -> None:
-        """Give the connection up."""
+        """Give up the connection."""
         self.lost = True
         self.reason = reason
         self.stream.abort()
@@ -236,7 +241,7 @@ class Connection(QueueListener):
         self._make_room()
 
     def close(self) -> None:
-        """Send what is queued, close, and let go of everything received."""
+        """Send what is queued, close the stream, and discard everything received."""
         self._closed = True
         self._reader.close()
         self.lost = True
@@ -246,7 +251,7 @@ class Connection(QueueListener):
 
 
 def writable(message: Routable) -> Routable:
-    """A message that a client has received, as one that can be written again, with the BLOBs that came with it."""
+    """Return a received message in a form that can be written again, including the BLOBs that came with it."""
     if isinstance(message, BlobMessage) or not message.blob:
         return message
     return BlobMessage.of(message.element(), [])

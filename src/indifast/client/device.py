@@ -1,4 +1,4 @@
-"""A device of the client's model."""
+"""Devices of the client's model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from indifast.client.tracking import Tracked
 class Device(_ParentDevice):
     """A device of the server: a mapping of vector names to live vectors.
 
-    Vectors that the server deleted stay, with `enable` False; defined again, the same objects are revived.
+    Vectors that the server deleted stay, with `enable` False. If they are defined again, the same objects are revived.
     """
 
-    user_string = observed("user_string", "Free text of the program that uses the client.")
-    itemid = observed("itemid", "The identification that `create_itemid` gave.")
+    user_string = observed("user_string", "Free text, for the program that uses the client.")
+    itemid = observed("itemid", "The identifier that `create_itemid` returned.")
 
     def __init__(self, devicename: str, devices: Tracked[DeviceRecord], enable_blob: str) -> None:
         self.devicename = devicename
@@ -52,9 +52,9 @@ class Device(_ParentDevice):
                 self.data[name].enable = False
 
     def _note_enabled(self, vector: PropertyVector) -> None:
-        """A vector was enabled or disabled. Costs the same however many there are."""
+        """Record that a vector was enabled or disabled. The cost does not depend on the number of vectors."""
         name = vector.name
-        if self.data.get(name) is not vector:  # another one has its place
+        if self.data.get(name) is not vector:  # another one has taken its place
             return
         if vector.enable:
             self._vectors.enabled.add(name)
@@ -63,13 +63,13 @@ class Device(_ParentDevice):
             self._vectors.enabled.discard(name)
 
     def _add(self, vector: PropertyVector) -> None:
-        """A vector is new, or takes the place of another."""
+        """Add a vector, or put it in the place of another."""
         self.data[vector.name] = vector
         self._note_enabled(vector)
         self._touch_vector(vector.name)
 
     def _delete(self, vectorname: str | None) -> bool:
-        """A vector, or with None all of them, were deleted; False if there is none of this name."""
+        """Disable a deleted vector, or all vectors if the name is None; return False if there is none."""
         names = list(self._vectors.enabled) if vectorname is None else [vectorname]
         vectors = [self.data[name] for name in names if name in self.data]
         for vector in vectors:
@@ -77,7 +77,7 @@ class Device(_ParentDevice):
             vector.enable = False
         return bool(vectors)
 
-    # -- snapshots
+    # -- Snapshots
 
     def _touch(self) -> None:
         if self._record is not None:
@@ -89,7 +89,7 @@ class Device(_ParentDevice):
         self._touch()
 
     def _frozen(self) -> DeviceRecord:
-        """The record of the present state; only what changed is made anew."""
+        """Return the record of the current state; only what has changed is rebuilt."""
         record = self._record
         if record is None or len(record.vectors) != len(self.data):
             vectors: Mapping[str, VectorRecord] = self._vectors.frozen()
@@ -98,5 +98,5 @@ class Device(_ParentDevice):
         return record
 
     def snapshot(self) -> SnapDevice:
-        """The device as it stands now, safe to hand to another thread."""
+        """Return the device as it is now, safe to pass to another thread."""
         return SnapDevice._of(self._frozen())

@@ -1,4 +1,4 @@
-"""What a client tells its program: everything that was received, and the changes of the connection."""
+"""Events that a client passes to its program: everything received, and changes of the connection."""
 
 from __future__ import annotations
 
@@ -30,19 +30,25 @@ def _parse_timeout(text: str | None) -> float | None:
     if text is None:
         return None
     seconds = read_number(text)
-    # nan is later than no time: it would never be over.
+    # A time-out of nan or inf would never end.
     return seconds if seconds is not None and isfinite(seconds) else None
 
 
 class Faulty(Protocol):
-    """Is told what was left out of a message."""
+    """Takes reports of what was left out of messages."""
 
     def left_out(self, element: Element, nameless: int, faults: Sequence[str], /) -> None:
-        """Members without a name, so many, and sentences about other faults."""
+        """Report members of a message that were left out.
+
+        Args:
+            element: The message.
+            nameless: The number of members without a name.
+            faults: A sentence for each other fault.
+        """
 
 
 class Event(Received):
-    """Base of what was received; `device` and `vector` are the live objects of the client's model."""
+    """Base class of received events; `device` and `vector` are the live objects of the client's model."""
 
     eventtype: str
     devicename: str | None
@@ -62,7 +68,7 @@ class Event(Received):
 
 
 class Message(Event):
-    """A message of a device, of the server, or of the client itself (then `devicename` is None)."""
+    """A message from a device, or from the server or the client itself (`devicename` is None)."""
 
     eventtype = "Message"
 
@@ -73,12 +79,12 @@ class Message(Event):
 
     @property
     def own(self) -> bool:
-        """The client itself says this, not its server."""
+        """True if the message comes from the client itself, not from its server."""
         return self._element is None
 
     @classmethod
     def _notice(cls, text: str) -> Message:
-        """A message of the client itself."""
+        """Create a message from the client itself."""
         event = cls.__new__(cls)
         event.device = event.vector = event._element = None
         event.devicename = event.vectorname = None
@@ -94,7 +100,7 @@ class Message(Event):
 
 
 class getProperties(Event):
-    """Somebody asks for definitions; `devicename` and `vectorname` may be None or unknown here."""
+    """A request for definitions; `devicename` and `vectorname` may be None, or unknown to the client."""
 
     eventtype = "getProperties"
 
@@ -104,9 +110,9 @@ class getProperties(Event):
 
 
 class delProperty(Event):
-    """A vector, or with `vectorname` None a whole device, has gone. Its objects stay, with `enable` False.
+    """The deletion of a vector, or of a whole device if `vectorname` is None.
 
-    With an empty `vectorname` nothing has gone.
+    The objects stay, with `enable` False. If `vectorname` is empty, nothing was deleted.
     """
 
     eventtype = "Delete"
@@ -117,9 +123,12 @@ class delProperty(Event):
 
 
 class defVector(Event, Defined, UserDict[str, Any]):
-    """Base of definitions: a mapping of member names to values. What is missing or can't be read has a default.
+    """Base class of definitions: a mapping of member names to values.
 
-    Members without a name are left out. ParseException for a definition that has no other, or no name.
+    What is missing or can't be read has a default. Members without a name are left out.
+
+    Raises:
+        ParseException: The definition has no name, or no member with a name.
     """
 
     eventtype = "Define"
@@ -146,23 +155,23 @@ class defVector(Event, Defined, UserDict[str, Any]):
 
 
 class defSwitchVector(defVector):
-    """Switches are defined."""
+    """The definition of a switch vector."""
 
 
 class defTextVector(defVector):
-    """Texts are defined."""
+    """The definition of a text vector."""
 
 
 class defNumberVector(defVector):
-    """Numbers are defined; `memberlabels` maps names to (label, format, min, max, step)."""
+    """The definition of a number vector; `memberlabels` maps names to (label, format, min, max, step)."""
 
 
 class defLightVector(defVector):
-    """Lights are defined."""
+    """The definition of a light vector."""
 
 
 class defBLOBVector(defVector):
-    """BLOBs are defined; the mapping is empty."""
+    """The definition of a BLOB vector; the mapping is empty."""
 
     eventtype = "DefineBLOB"
 
@@ -172,19 +181,19 @@ class defBLOBVector(defVector):
 
 
 class UndefinedError(ParseException):
-    """An update or a deletion of what was never defined, or is deleted."""
+    """An update or deletion of something that was never defined, or was deleted already."""
 
 
 class setVector(Event, UserDict[str, Any]):
-    """Base of updates: a mapping of the members received to their values. `state` is None when none was given.
+    """Base class of updates: a mapping of the received members to their values.
 
-    Members without a name, and values that can't be read, are left out.
+    Members without a name, and values that can't be read, are left out. `state` is None if no valid one was given.
     """
 
     eventtype = "Set"
 
     def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
-        # The receive path: written for few operations. `values()` gives the stripped texts by member name.
+        # This is the receive path, so it takes few operations. `values()` returns the stripped texts by member name.
         attrs = element.attrs
         self._element = element
         self.device = device
@@ -192,7 +201,7 @@ class setVector(Event, UserDict[str, Any]):
         self.vectorname = name = element.name
         self.vector = vector = device.data.get(name)
         if vector is None or not vector._enable:
-            raise UndefinedError(f"a {element.tag} for what is not defined")
+            raise UndefinedError(f"a {element.tag} for a property that is not defined")
         if vector.vectortype != self._vectortype:
             raise ParseException(f"a {element.tag} for a {vector.vectortype}")
         get = attrs.get
@@ -216,7 +225,7 @@ class setVector(Event, UserDict[str, Any]):
                     break
 
     def _mend(self, element: Element, problems: Faulty) -> None:
-        """Leave out what can't be read: `protocol.vectors` decides, and is not asked as long as all is well."""
+        """Leave out values that can't be read. `protocol.vectors` decides, but is not asked while all is well."""
         faults: list[str] = []
         self.data = vectors.readable(self._vectortype.removesuffix("Vector"), self.data, faults)
         problems.left_out(element, 0, faults)
@@ -228,39 +237,39 @@ class setVector(Event, UserDict[str, Any]):
 
 
 class setSwitchVector(setVector):
-    """Switches changed."""
+    """An update of a switch vector."""
 
     _vectortype = "SwitchVector"
     _allowed = SWITCH_VALUES
 
 
 class setTextVector(setVector):
-    """Texts changed."""
+    """An update of a text vector."""
 
     _vectortype = "TextVector"
 
 
 class setNumberVector(setVector):
-    """Numbers changed; the values are their texts."""
+    """An update of a number vector; the values are the texts of the numbers."""
 
     _vectortype = "NumberVector"
 
     def _read(self, element: Element, problems: Faulty) -> None:
         self.data = values = element.values()
         try:
-            self._floats = list(map(float, values.values()))  # what `float` reads, `read_number` reads alike
+            self._floats = list(map(float, values.values()))  # what `float` accepts, `read_number` reads the same way
         except ValueError:
             self._mend(element, problems)
             numbers = map(read_number, self.data.values())
             self._floats = [number for number in numbers if number is not None]
 
     def _mend(self, element: Element, problems: Faulty) -> None:
-        if any(read_number(text) is None for text in self.data.values()):  # and not sexagesimal only
+        if any(read_number(text) is None for text in self.data.values()):  # and not merely sexagesimal
             super()._mend(element, problems)
 
 
 class setLightVector(setVector):
-    """Lights changed."""
+    """An update of a light vector."""
 
     _vectortype = "LightVector"
     _allowed = STATES
@@ -271,9 +280,12 @@ class setLightVector(setVector):
 
 
 class setBLOBVector(setVector):
-    """BLOBs came: bytes, or read-only memoryviews of memory shared with a local server, by member name.
+    """An update of a BLOB vector.
 
-    `sizeformat` maps the names to (size as announced, format).
+    The values are bytes, or read-only memoryviews of memory shared with a local server.
+
+    Attributes:
+        sizeformat: Maps member names to (announced size, format).
     """
 
     eventtype = "SetBLOB"
@@ -291,7 +303,7 @@ class setBLOBVector(setVector):
 
 
 class VectorTimeOut:
-    """Nothing was heard of a vector for its time-out after a command to it."""
+    """A vector did not answer a command within its time-out."""
 
     eventtype = "TimeOut"
     root = None
@@ -312,7 +324,7 @@ class _ConnectionEvent:
 
 
 class ConnectionMade(_ConnectionEvent):
-    """Connected; nothing is known of the server's devices yet."""
+    """The client has connected; nothing is known yet about the server's devices."""
 
     eventtype = "ConnectionMade"
 

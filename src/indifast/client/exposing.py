@@ -1,4 +1,4 @@
-"""One exposure of a camera, and its frame."""
+"""Single exposures of a camera."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from indifast.client.watchers import Watchers
 
 
 class Exposing:
-    """Takes exposures, for a client."""
+    """Takes exposures for a client."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Exposing:
         self._command = command
 
     async def expose(self, device: str, seconds: float, vector: str, exposure: str, timeout: float) -> Frame:
-        """See `IPyClient.expose`."""
+        """Take one exposure and return its frame. See `IPyClient.expose`."""
         await self._waits.wait_for(device, exposure, None, timeout)
         await self._waits.wait_for(device, vector, None, timeout)
         numbers = self._model.devices[device].data[exposure]

@@ -1,7 +1,7 @@
-"""What the format of a BLOB means: what kind of picture it is, how it is packed, and how its pixels are read.
+"""Formats of BLOBs: the kind of picture, how it is compressed, and how to read its pixels.
 
-The only place for this knowledge: frames, the terminal's preview and the tools ask here. NumPy, astropy and Pillow are
-imported when a picture needs them.
+Frames, the terminal's preview and the tools all rely on this module. NumPy, astropy and Pillow are imported only when
+a picture needs them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy
 
 MOST = 1 << 30
-"""Bytes that a packed BLOB may have, where it announces less or nothing."""
+"""Limit on the bytes of an inflated BLOB that does not announce its inflated size."""
 
 _PART = 1 << 20
 
@@ -30,26 +30,26 @@ _IMAGE = (".jpg", ".jpeg", ".stream_jpg", ".stream_jpeg", ".png", ".tif", ".tiff
 
 
 class Kind(Enum):
-    """What there is of pictures."""
+    """Kinds of pictures."""
 
     FITS = "FITS"
     RAW = "raw"
-    """Nothing but pixels; the camera's properties tell their number."""
+    """Nothing but pixels; the width and height are in the camera's properties."""
     IMAGE = "image"
-    """What Pillow reads."""
+    """A file that Pillow reads."""
     OTHER = "other"
 
 
 class Format(NamedTuple):
-    """A format, taken apart."""
+    """The parts of a format."""
 
     kind: Kind
     packing: str
-    """`.z` (zlib), `.gz` (gzip) or ""; the tiles of `.fz` are part of FITS."""
+    """`.z` (zlib), `.gz` (gzip) or ""; the compressed tiles of `.fz` are part of FITS."""
 
 
 def format_of(form: str) -> Format:
-    """What a BLOB's format says, in any case, with a leading dot or without."""
+    """Return the parts of a BLOB's format, which may be in any case, with or without a leading dot."""
     whole = dotted(form).lower()
     packing = next((each for each in _PACKINGS if whole.endswith(each)), "")
     inner = whole.removesuffix(packing)
@@ -60,16 +60,22 @@ def format_of(form: str) -> Format:
 
 
 def dotted(form: str) -> str:
-    """The format as the end of a file name: some drivers send `fits` for `.fits`."""
+    """Return the format as the end of a file name: some drivers send `fits` for `.fits`."""
     form = form.strip()
     return form if not form or form.startswith(".") else f".{form}"
 
 
 def inflated(content: Any, form: str, size: int = 0) -> Any:
-    """The content of a BLOB, inflated if its format ends with `.z` or `.gz`.
+    """Return the content of a BLOB, inflated if its format ends with `.z` or `.gz`.
 
-    `size`: the announced bytes, 0 if unknown; a `.z` may not have more. (Of a `.gz`, which is a file that was packed
-    before, it is the packed size.) ValueError if the content is not packed so, cut short, or larger.
+    Args:
+        content: The content as received.
+        form: The BLOB's format.
+        size: The announced size in bytes, 0 if unknown. A `.z` may not inflate to more. For a `.gz`, which was
+            compressed before it became a BLOB, this is the compressed size, and is ignored.
+
+    Raises:
+        ValueError: The content is not compressed as its format says, is cut short, or inflates to too much.
     """
     packing = format_of(form).packing
     if packing == ".z":
@@ -93,7 +99,13 @@ def _gunzipped(content: Any) -> bytes:
 
 
 def raw_pixels(content: Any, sizes: Sequence[tuple[int, int]]) -> numpy.ndarray[Any, Any]:
-    """8 or 16 bits per pixel (little-endian), or 8 bits of each colour, in the first of the sizes that fits."""
+    """Return raw pixels as an array of the first size, (width, height), that fits.
+
+    Pixels have 8 or 16 bits (little-endian), or 8 bits for each of three colors.
+
+    Raises:
+        ValueError: The content fits none of the sizes.
+    """
     import numpy
 
     length = len(content)
@@ -109,15 +121,21 @@ def raw_pixels(content: Any, sizes: Sequence[tuple[int, int]]) -> numpy.ndarray[
 
 
 def fits_image(content: Any, *, stored: bool = False) -> tuple[Any, Any]:
-    """Header and pixels of the first image of a FITS file; ValueError if it is damaged, cut short or holds none.
+    """Return header and pixels of the first image in a FITS file.
 
-    `stored`: the pixels as the file has them, which is a view; BSCALE and BZERO are left to the caller.
+    Args:
+        content: The content of the file.
+        stored: Return a view of the pixels as stored in the file; BSCALE and BZERO are left to the caller.
+
+    Raises:
+        ValueError: The file is damaged, cut short or without an image.
+        ImportError: astropy is not installed.
     """
     try:
         from astropy.io import fits
     except ImportError:
         raise ImportError("FITS frames need astropy: pip install indifast[fits]") from None
-    # Of bytes, as they come over TCP, that is no copy. Nothing is closed, as there is no file and closing would copy.
+    # Bytes, as received over TCP, are not copied. Nothing is closed: there is no file, and closing would copy.
     whole = content if isinstance(content, bytes) else bytes(content)
     try:
         for unit in fits.HDUList.fromstring(whole, do_not_scale_image_data=stored):
@@ -125,31 +143,37 @@ def fits_image(content: Any, *, stored: bool = False) -> tuple[Any, Any]:
                 return unit.header, unit.data
     except (ImportError, MemoryError):
         raise
-    except Exception as error:  # astropy stumbles over damaged files in every way there is
+    except Exception as error:  # astropy may raise anything for a damaged file
         raise ValueError(f"this FITS file is damaged or incomplete: {_reason(error)}") from error
     raise ValueError("this FITS file holds no image")
 
 
 class Image(NamedTuple):
-    """A picture that Pillow has read."""
+    """A picture read by Pillow."""
 
     pixels: Any
-    """(rows, columns) in grey, else (rows, columns, 3)."""
+    """Array of shape (rows, columns) if gray, otherwise (rows, columns, 3)."""
     size: tuple[int, int]
-    """Width and height of the whole, where `pixels` is less than that."""
+    """Width and height of the whole picture, even if `pixels` is smaller."""
     deep: bool
-    """More than 8 bits: not made for the eye."""
+    """True if pixels have more than 8 bits: the picture needs stretching before it is shown."""
 
 
 def image(content: Any, least: int | None = None) -> Image:
-    """The picture of a JPEG, PNG or another file that Pillow reads; ValueError if it is damaged or cut short.
+    """Read a JPEG, a PNG or another file that Pillow knows.
 
-    With `least`, a JPEG may be decoded to a fraction of its size, but not to fewer pixels across or down than that.
+    Args:
+        content: The content of the file.
+        least: Allow a JPEG to be decoded at a fraction of its size, but with at least this many pixels each way.
+
+    Raises:
+        ValueError: The file is damaged, cut short or unknown to Pillow.
+        ImportError: Pillow is not installed.
     """
     try:
         import PIL.Image
     except ImportError:
-        raise ImportError("such frames need Pillow: pip install indifast[term]") from None
+        raise ImportError("these frames need Pillow: pip install indifast[term]") from None
     import numpy
 
     try:
@@ -161,7 +185,7 @@ def image(content: Any, least: int | None = None) -> Image:
             mode = opened.mode if deep else "L" if opened.mode in ("1", "L", "LA") else "RGB"
             return Image(numpy.asarray(opened if deep else opened.convert(mode)), whole, deep)
     except PIL.UnidentifiedImageError:
-        raise ValueError("this is no image that Pillow knows") from None
+        raise ValueError("this is not an image that Pillow can read") from None
     except MemoryError:
         raise
     except Exception as error:  # as above

@@ -1,4 +1,4 @@
-"""Camera frames: as a stream, one exposure at a time, and as arrays."""
+"""Camera frames: streams of them, and their pictures as arrays."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 class Frame:
-    """One BLOB that was received.
+    """A received BLOB.
 
-    `data` is a read-only memoryview of the content, `format` the file suffix it was sent with, `timestamp` the UTC
-    time of the update, `size` the bytes announced, `state` the vector's state.
+    Attributes:
+        devicename, vectorname, membername: The names of the device, the vector and the member.
+        format: The file suffix with which the BLOB was sent.
+        size: The announced size in bytes.
+        timestamp: The UTC time of the update.
+        state: The state of the vector.
     """
 
     def __init__(self, event: events.setBLOBVector, member: str, sizes: Sequence[tuple[int, int]]) -> None:
@@ -39,37 +43,49 @@ class Frame:
 
     @property
     def data(self) -> memoryview:
-        """The content. ValueError once it was released, see `FrameStream`."""
+        """A read-only view of the content.
+
+        Raises:
+            ValueError: The frame was released: see `FrameStream`.
+        """
         if self._content is None:
             raise ValueError("this frame was released: take what you need of it before asking for the next one")
         return memoryview(self._content).toreadonly()
 
     def array(self) -> numpy.ndarray[Any, Any]:
-        """The picture: of FITS the first image (this needs astropy: `pip install indifast[fits]`), of raw streams an
-        array by the frame properties of the camera, a view without a copy unless it was compressed, of JPEG, PNG and
-        their like what Pillow reads (`pip install indifast[term]`).
+        """Return the picture as an array.
 
-        Colour of streams and images comes as (height, width, 3). ValueError for other formats and damaged content.
+        For FITS this is the first image (needs astropy: `pip install indifast[fits]`). A raw stream gives an array
+        whose shape follows the camera's frame properties; it is a view without a copy unless the stream was
+        compressed. JPEG, PNG and the like are read by Pillow (`pip install indifast[term]`). Color pictures from
+        streams and images have the shape (height, width, 3).
+
+        Raises:
+            ValueError: The frame has another format, is damaged, or was released.
         """
         content = self._content if isinstance(self._content, bytes) else self.data
         return frame_array(content, self.format, size=self.size, sizes=self._sizes)
 
     def release(self) -> None:
-        """Let go of the content. Arrays and views made of it stay valid and keep it alive."""
+        """Let go of the content. Arrays and views made from it stay valid and keep it alive."""
         self._content = None
 
 
 def frame_sizes(device: _ParentDevice | None) -> list[tuple[int, int]]:
-    """Width and height in pixels that raw frames of a camera may have, likeliest first, as its own properties tell now.
+    """Return the sizes that raw frames of a camera may have, from the current values of its properties.
 
-    `device` is a device of a client or of a snapshot; of one that is no camera the list is empty.
+    Args:
+        device: A device of a client or of a snapshot.
+
+    Returns:
+        Pairs of width and height in pixels, the likeliest first; empty if the device is not a camera.
     """
     found = (_stream_size(device), _frame_size(device), _sensor_size(device))
     return list(dict.fromkeys(size for size in found if size))
 
 
 def why_no_frames(device: _ParentDevice | None) -> str:
-    """Why a camera sends no frames, as a sentence, if its own properties tell; else "".
+    """Return a sentence that says why a camera sends no frames, or "" if its properties give no reason.
 
     `device` is a device of a client or of a snapshot.
     """
@@ -82,10 +98,16 @@ def why_no_frames(device: _ParentDevice | None) -> str:
 def frame_array(
     content: Any, form: str, *, size: int = 0, sizes: Sequence[tuple[int, int]] = ()
 ) -> numpy.ndarray[Any, Any]:
-    """The picture in the content of a BLOB, as `Frame.array` gives it, for those who have no Frame.
+    """Return the picture in the content of a BLOB, for programs that have no `Frame`. See `Frame.array`.
 
-    `form` is the BLOB's format, `size` its announced bytes (0: unknown), `sizes` what `frame_sizes` gave, for raw
-    streams. ValueError for other formats, damaged content and raw streams that fit none of the sizes.
+    Args:
+        content: The content of the BLOB.
+        form: The BLOB's format.
+        size: The announced size in bytes, 0 if unknown.
+        sizes: The result of `frame_sizes`; needed for raw streams only.
+
+    Raises:
+        ValueError: The format has no array form, the content is damaged, or a raw stream fits none of the sizes.
     """
     kind = format_of(form).kind
     if kind is Kind.OTHER:
@@ -105,7 +127,7 @@ def _numbers(device: _ParentDevice | None, vectorname: str) -> dict[str, float]:
 
 
 def _stream_size(device: _ParentDevice | None) -> tuple[int, int] | None:
-    """In binned pixels already, unlike the others."""
+    """Return the size of the stream, which is already in binned pixels, unlike the other sizes."""
     frame = _numbers(device, "CCD_STREAM_FRAME")
     return _size(frame.get("WIDTH"), frame.get("HEIGHT"))
 
@@ -127,7 +149,7 @@ def _size(width: float | None, height: float | None) -> tuple[int, int] | None:
 
 
 def _binned(width: float | None, height: float | None, device: _ParentDevice | None) -> tuple[int, int] | None:
-    """Pixels of a region that the camera's properties give in unbinned pixels."""
+    """Return the size in binned pixels of a region that the camera's properties give in unbinned pixels."""
     whole = _size(width, height)
     if whole is None:
         return None
@@ -137,7 +159,7 @@ def _binned(width: float | None, height: float | None, device: _ParentDevice | N
 
 
 class _Newest(OrderedDict[tuple[str, str], Frame]):
-    """Of each member the newest frame, in the order in which these came."""
+    """The newest frame of each member, in order of arrival."""
 
     def append(self, frame: Frame) -> None:
         key = frame.vectorname, frame.membername
@@ -149,18 +171,19 @@ class _Newest(OrderedDict[tuple[str, str], Frame]):
 
 
 class FrameStream(Stream[Frame]):
-    """The BLOBs of a device, or of one vector of it, as an asynchronous iterator, from the moment it was made.
+    """The BLOBs of a device, or of one of its vectors, as an asynchronous iterator that starts when it is created.
 
-    The device is told that BLOBs are wanted (`Also`), now or as soon as it is defined, again after a restart of its
-    driver or a reconnection. The iterator ends when the client stops.
+    The client asks for the BLOBs (`Also`) at once or as soon as the device is defined, and again after a restart of
+    its driver or a reconnection. The iterator ends when the client stops.
 
-    `newest=False`, every frame: when `queue` frames wait, no more is received, and so the driver's server has to wait,
-    until one was taken. `newest=True`: of the waiting frames of a member only the newest is kept, and nobody waits.
+    `newest=False` delivers every frame: while `queue` frames wait to be taken, receiving pauses, so the server has to
+    wait as well. `newest=True` keeps only the newest waiting frame of each member, and holds nothing up.
 
-    `keep=False` for least memory: neither the model nor the iterator keeps a frame; the one handed out is released
-    when the next is asked for, and until then no more is received. An array or view made of it stays valid.
+    `keep=False` takes the least memory: neither the model nor the iterator keeps a frame. The frame handed out is
+    released when the next one is requested, and nothing is received until then. Arrays and views made from it stay
+    valid.
 
-    While somebody waits for an answer (`wait_for`, `send_newVector(wait=True)`, `ping`), receiving goes on in any case.
+    While a task waits for an answer (`wait_for`, `send_newVector(wait=True)`, `ping`), receiving goes on regardless.
     """
 
     def __init__(
@@ -199,7 +222,7 @@ class FrameStream(Stream[Frame]):
 
     @property
     def holding(self) -> bool:  # type: ignore[override]
-        """No more should be received before a frame was taken."""
+        """Whether receiving should pause until a frame is taken."""
         if not self._keep:
             return bool(self._waiting) or self._out is not None
         return not self._newest and len(self._waiting) >= self._most
@@ -238,7 +261,7 @@ class FrameStream(Stream[Frame]):
         return frame
 
     def close(self) -> None:
-        """Take no more frames. What the server was told of BLOBs stays as it is."""
+        """Stop taking frames. The BLOB policy that was sent to the server stays as it is."""
         if not self._open and not self._attached:
             return
         self._open = False

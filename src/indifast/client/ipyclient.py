@@ -1,4 +1,4 @@
-"""The client: connects, keeps a model of the server's devices, and tells its program what happens."""
+"""INDI client that keeps a model of the server's devices and passes events to its program."""
 
 from __future__ import annotations
 
@@ -53,10 +53,15 @@ class IPyClient(Settings, UserDict[str, Device]):
     """A client of an INDI server: a mapping of device names to devices.
 
     Subclass it, override `rxevent` (and `hardware` for a task of your own), and run `asyncrun()`; or use it as an
-    asynchronous context manager. `indihost` is a host name or address, or a Unix socket: a path, or `unix:PATH`. `ssl`
-    is True or an `ssl.SSLContext` for TLS. All other keywords are kept in `clientdata`.
+    asynchronous context manager.
 
-    The attributes of `Settings` may be changed at any time; those about connecting count from the next attempt.
+    The attributes of `Settings` may be changed at any time; those about connecting take effect at the next attempt.
+
+    Args:
+        indihost: A host name or address, or a Unix socket: a path, or `unix:PATH`.
+        indiport: The TCP port.
+        ssl: True or an `ssl.SSLContext` for TLS.
+        **clientdata: Kept in the attribute `clientdata`.
     """
 
     def __init__(
@@ -70,13 +75,13 @@ class IPyClient(Settings, UserDict[str, Device]):
         self.indihost = indihost
         self.indiport = indiport
         self.ssl = ssl
-        self.on_message = self.on_message  # looked up for every message: so it costs least
+        self.on_message = self.on_message  # looked up for every message, which is fastest on the instance
         self.clientdata = clientdata
         self.user_string = ""
         self._itemid = 0
         self._run: asyncio.Task[None] | None = None
 
-        # The parts, each of which knows some of those above it. `self` is the settings, and the program.
+        # The parts: each knows some of those above it. `self` is both the settings and the program.
         self._counts: Counter[str] = Counter()
         self._trace = Trace(logger)
         self._lifecycle = lifecycle = Lifecycle()
@@ -103,35 +108,39 @@ class IPyClient(Settings, UserDict[str, Device]):
         self._exposing = Exposing(model, watchers, self._waits, self._frames, self._command)
         self.data = model.devices
 
-    # -- what programs override
+    # -- Methods to override
 
     async def rxevent(self, event: Any) -> None:
-        """Called with every event; override it. While it runs, nothing more is read."""
+        """Handle an event; override this method. Nothing more is read while it runs."""
 
     async def hardware(self) -> None:
-        """A task of the program's own, started with `asyncrun`; override it."""
+        """Run a task of your own, started by `asyncrun`; override this method."""
 
     def create_itemid(self, devicename: str = "", vectorname: str = "", membername: str = "", **kwargs: Any) -> Any:
-        """An identification for a device, vector or member that is new to the client; by default 1, 2, 3 …"""
+        """Return an identifier for a new device, vector or member; by default, 1, 2, 3 and so on."""
         self._itemid += 1
         return self._itemid
 
-    # -- running
+    # -- Running
 
     async def asyncrun(self) -> None:
         """Connect, and connect again whenever the connection is lost, until `shutdown` is called.
 
-        Returns at once if that was called before the first run. An exception in `hardware` ends the client and is
-        raised here; without `reconnect` so does, and is, an OSError. RuntimeError if the client is running already.
+        Return at once if `shutdown` was called before the first run.
+
+        Raises:
+            Exception: `hardware` raised it, which stops the client.
+            OSError: Connecting failed or the connection was lost, and `reconnect` is False.
+            RuntimeError: The client is already running.
         """
         await self._lifecycle.run(self._session.run, self.hardware, lambda: self.grace)
 
     def shutdown(self) -> None:
-        """Stop: `asyncrun` will close the connection and return. May be called from any thread."""
+        """Stop the client: `asyncrun` closes the connection and returns. May be called from any thread."""
         self._stop = True
 
     async def __aenter__(self) -> IPyClient:
-        """Run in the background while the block runs. Wait for `ready()` before using devices."""
+        """Start the client in the background, until the block ends. Wait for `ready()` before using devices."""
         self._lifecycle.prepare()
         self._run = asyncio.get_running_loop().create_task(self.asyncrun(), name="indifast client run")
         return self
@@ -144,17 +153,17 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def stopped(self) -> asyncio.Event:
-        """Set when `asyncrun` has ended."""
+        """An event that is set when `asyncrun` has ended."""
         return self._lifecycle.stopped
 
     @property
     def stop(self) -> bool:
-        """True after `shutdown`, and when `asyncrun` has ended."""
+        """True after `shutdown`, and after `asyncrun` has ended."""
         return self._lifecycle.stopping
 
     @property
     def _stop(self) -> bool:
-        """The same, for programs that write `while not self._stop`."""
+        """The same as `stop`, for programs that write `while not self._stop`."""
         return self._lifecycle.stopping
 
     @_stop.setter
@@ -166,17 +175,17 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def connected(self) -> bool:
-        """True from the moment the server took the connection until it is closed and the devices are gone."""
+        """True from when the server accepts the connection until it is closed and the devices are gone."""
         return self._link.connected
 
-    # -- what is known
+    # -- Model
 
     def __setitem__(self, devicename: str, device: Any) -> None:
         raise KeyError("the devices of a client come from the server")
 
     @property
     def messages(self) -> deque[tuple[datetime, str]]:
-        """The newest messages of the server as a whole, and of the client itself, newest first."""
+        """The newest messages from the server as a whole and from the client itself, newest first."""
         return self._model.messages
 
     @messages.setter
@@ -188,20 +197,20 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def problems(self) -> dict[tuple[str, str], str]:
-        """What is wrong with what the server says, since the connection was made: a sentence by device and property."""
+        """Problems with the server's messages since the connection was made: a sentence by (device, property)."""
         return self._problems.known
 
     def enabledlen(self) -> int:
-        """Number of devices that have an enabled vector."""
+        """Return the number of devices that have an enabled vector."""
         return sum(device.enable for device in self.data.values())
 
     def get_vector_state(self, devicename: str, vectorname: str) -> str | None:
-        """The state of a vector, also of one that was deleted; None if there is none of these names."""
+        """Return the state of a vector, even of a deleted one, or None if there is no such vector."""
         return vector_state(self.data, devicename, vectorname)
 
     @property
     def user_string_dict(self) -> dict[tuple[str, str | None, str | None], str]:
-        """The free texts of devices, vectors and members, known already or not."""
+        """The free texts of devices, vectors and members, whether or not the client knows these yet."""
         return self._model.user_strings
 
     @user_string_dict.setter
@@ -211,43 +220,47 @@ class IPyClient(Settings, UserDict[str, Device]):
     def set_user_string(
         self, devicename: str, vectorname: str | None, membername: str | None, user_string: str = ""
     ) -> None:
-        """Set the free text of a device, vector or member, known already or not."""
+        """Set the free text of a device, vector or member, whether or not the client knows it yet."""
         self._model.set_user_string(devicename, vectorname, membername, user_string)
 
     def get_user_string(self, devicename: str, vectorname: str | None, membername: str | None) -> str | None:
-        """The free text of a device, vector or member; None if there is none."""
+        """Return the free text of a device, vector or member, or None if there is none."""
         return self._model.user_string(devicename, vectorname, membername)
 
     def snapshot(self) -> Snap:
-        """Everything as it stands now, safe to hand to another thread. Costs what changed since the last snapshot."""
+        """Return everything as it is now, safe to pass to another thread.
+
+        The cost depends only on what has changed since the last snapshot.
+        """
         records = self._model.records()
         return Snap._of(self.indihost, self.indiport, self.connected, list(self.messages), self.user_string, records)
 
-    # -- notices, counts, the log
+    # -- Notices, counts and the log
 
     async def report(self, message: str) -> None:
-        """Log a text at INFO and, unless `enable_reports` is off, hand it to the program as a message."""
+        """Log a text at INFO and, unless `enable_reports` is off, pass it to the program as a message."""
         await self._notifier.report(message)
 
     async def warning(self, message: str) -> None:
-        """Log a text at WARNING and hand it to the program as a message."""
+        """Log a text at WARNING and pass it to the program as a message."""
         await self._notifier.warning(message)
 
     def debug_verbosity(self, verbose: int) -> None:
-        """What the DEBUG log says of the traffic: 0 nothing, 1 start tags, 2 all but BLOB content, 3 all."""
+        """Set what the DEBUG log shows of the traffic: 0 nothing, 1 start tags, 2 all but BLOB content, 3 all."""
         if verbose not in (0, 1, 2, 3):
-            raise ValueError("the verbosity is 0, 1, 2 or 3")
+            raise ValueError("the verbosity must be 0, 1, 2 or 3")
         self._trace.verbosity = verbose
 
     def stats(self) -> dict[str, int]:
-        """Counts since the client was made: what came and went, and whatever was refused, skipped or dropped.
+        """Return counts since the client was created.
 
-        `connections`; `received`, `received_bytes`, `sent` messages; `refused` messages that say what they may not,
-        `left_out` members of others (without a name, or with a value that can't be read and has a default then),
-        `skipped` pieces and `skipped_bytes` that are no messages, `unknown` messages about devices that were never
-        defined, `failed` messages that could not be handled, `faults` of BLOBs that were not saved or inflated,
-        `frames_replaced` by newer ones, `not_sent` messages while there was no connection and answers to pings while
-        the server read nothing, `timeouts` of vectors, and `warnings_left_out` of those that told of all this.
+        The keys are: `connections`; `received`, `received_bytes` and `sent` messages; `refused` messages, invalid or
+        too large; `left_out` members of others (without a name, or with a value that can't be read and, in a
+        definition, has a default); `skipped` pieces and `skipped_bytes` that are not messages; `unknown` messages,
+        about devices that were never defined; `failed` messages, which could not be handled; `faults` in saving and
+        inflating BLOBs; `frames_replaced` by newer ones; `not_sent` messages, dropped for lack of a connection, and
+        answers to pings, dropped because the server read nothing; `timeouts` of vectors; `warnings_left_out`, the
+        warnings about all this that exceeded the rate limit.
         """
         connection = self._link.connection
         counts = dict.fromkeys(COUNTS, 0) | dict(self._counts)
@@ -257,11 +270,11 @@ class IPyClient(Settings, UserDict[str, Device]):
             counts["received_bytes"] += connection.received_bytes
         return counts
 
-    # -- time-outs
+    # -- Time-outs
 
     @property
     def idle_timer(self) -> float:
-        """When something was last sent or received, in the seconds of `time.monotonic()`."""
+        """When something was last sent or received, in seconds of `time.monotonic()`."""
         return self._link.last_traffic
 
     @idle_timer.setter
@@ -270,7 +283,7 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def tx_timer(self) -> float | None:
-        """When the first of what the server has not answered was sent; None: it has said something since."""
+        """When the first message was sent since the server was last heard; None if none was sent since."""
         return self._link.unanswered_since
 
     @tx_timer.setter
@@ -299,7 +312,7 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def respond_timeout(self) -> float:
-        """Seconds without any answer to what was sent after which the connection is given up."""
+        """Seconds without an answer to a sent message after which the connection is given up."""
         return self._respond_timeout
 
     @respond_timeout.setter
@@ -317,7 +330,14 @@ class IPyClient(Settings, UserDict[str, Device]):
         timeout_min: float | None = None,
         timeout_max: float | None = None,
     ) -> None:
-        """Change the bounds of the vectors' time-outs, in seconds; the others follow the largest."""
+        """Change the time-outs; arguments that are None leave theirs unchanged.
+
+        Args:
+            timeout_enable: Sets `timeout_enable`.
+            timeout_min: Sets `vector_timeout_min`, in seconds.
+            timeout_max: Sets `vector_timeout_max`, in seconds, `idle_timeout` to twice and `respond_timeout` to four
+                times as much.
+        """
         if timeout_min is not None:
             self.vector_timeout_min = timeout_min
         if timeout_max is not None:
@@ -335,7 +355,7 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def enableBLOBdefault(self) -> str:
-        """Never, Also or Only: what devices that are new to the client are told. Other values are ignored."""
+        """The BLOB policy for devices that are new to the client: Never, Also or Only. Other values are ignored."""
         return self._enableBLOBdefault
 
     @enableBLOBdefault.setter
@@ -347,10 +367,12 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     @property
     def BLOBfolder(self) -> Path | None:
-        """The folder that received BLOBs are saved to, or None.
+        """The folder in which received BLOBs are saved, or None.
 
-        Setting a folder asks for the BLOBs of all devices, setting None goes back to `enableBLOBdefault`. KeyError for
-        what is not an existing folder.
+        Setting a folder asks for the BLOBs of all devices; setting None goes back to `enableBLOBdefault`.
+
+        Raises:
+            KeyError: The value is not an existing folder.
         """
         return self._BLOBfolder
 
@@ -371,26 +393,35 @@ class IPyClient(Settings, UserDict[str, Device]):
     _BLOBfolder: Path | None = None
 
     async def send_enableBLOB(self, value: str, devicename: str, vectorname: str | None = None) -> None:
-        """Say whether BLOBs of a device, or of one vector, are wanted: Never, Also or Only.
+        """Tell the server whether BLOBs of a device, or of one BLOB vector, are wanted.
 
-        The choice is kept, also over a reconnection. Nothing happens for what is unknown, disabled or has no BLOBs.
+        The choice is kept, even across reconnections. Nothing happens if the device or vector is unknown or disabled.
+
+        Args:
+            value: Never, Also or Only.
+            devicename: Name of the device.
+            vectorname: Name of the vector; None for the device and all its vectors.
         """
         await self._blob_requests.send(value, devicename, vectorname)
 
     async def resend_enableBLOB(self, devicename: str, vectorname: str | None = None) -> None:
-        """Say again what was last said of a device's BLOBs, or of one vector's."""
+        """Tell the server again the current BLOB policy of a device or of one vector."""
         await self._blob_requests.resend(devicename, vectorname)
 
-    # -- what goes to the server
+    # -- Sending
 
     async def send(self, xmldata: ElementTree.Element) -> None:
-        """Send an element; dropped while not connected or stopping. TypeError if it cannot be written as XML."""
+        """Send an element, or drop it if the client is not connected or is stopping.
+
+        Raises:
+            TypeError: The element cannot be written as XML.
+        """
         if self._link.can_send:
             data = wire.tree(xmldata).encode()
             await self._link.transmit(Wire(xmldata.tag, xmldata.get("device"), xmldata.get("name"), data))
 
     async def send_getProperties(self, devicename: str | None = None, vectorname: str | None = None) -> None:
-        """Ask for the definitions of everything, of a device, or of one vector of it."""
+        """Ask for the definitions of everything, of one device, or of one of its vectors."""
         await self._link.transmit(wire.get_properties(devicename, vectorname if devicename else None))
 
     async def send_newVector(
@@ -407,16 +438,40 @@ class IPyClient(Settings, UserDict[str, Device]):
         check: bool | None = None,
         complete: bool = True,
     ) -> Any:
-        """Send a command; for what is unknown, and for lights, nothing happens.
+        """Send a command. Without `wait` and `check`, nothing happens if the vector is unknown or a light vector.
 
-        Of texts and numbers those not given are sent as they stand, unless `complete` is False: some drivers need all,
-        such as mounts both coordinates, and others refuse what they have not set yet. Of a write-only vector never more
-        is sent than was given.
+        With `wait`, the command has taken effect at the first message received after sending, an update with a state
+        or a new definition, that leaves the vector in a state in `accept` and fulfills `until`. Busy, and any other
+        state that is not accepted, keeps the wait going. INDI cannot tell which command an update answers: use `until`
+        to make sure if other clients command the same vector, or if a driver repeats itself.
 
-        With `wait`, return the vector at the first update received after sending that has a state of `accept` and
-        fulfils `until`; see `Waits.command`. INDIAlert at an update with Alert, TimeoutError after `timeout`
-        seconds, both with the vector's last message; INDIDeleted when the vector or its device goes. With `check`,
-        raise INDICheckError before sending what the vector cannot take.
+        Args:
+            devicename: Name of the device.
+            vectorname: Name of the vector.
+            timestamp: Time of the command, by default now.
+            members: Values by member name.
+            wait: Wait for the effect of the command.
+            timeout: Seconds to wait for the effect, or None for no limit.
+            accept: States that end the wait.
+            until: A further condition: values of members (numbers to within half a step, or pairs of value and
+                tolerance), or a function of the vector.
+            check: Check the command before sending it; by default as `check_before_send` says.
+            complete: Send the other texts or numbers of the vector along, with their current values. Some drivers need
+                them, such as both coordinates of a mount; others refuse values that were never set. For a write-only
+                vector, only the members given are sent.
+
+        Returns:
+            The vector with `wait`, otherwise None.
+
+        Raises:
+            INDICheckError: With `check`, the vector cannot accept the command. With `wait`, there was nothing to send;
+                lights, for instance, take no commands.
+            INDIAlert: With `wait`, an update had the state Alert, which is not in `accept`. The error has the vector's
+                last message, as has the TimeoutError.
+            INDIDeleted: With `wait`, the vector or its device was deleted.
+            TimeoutError: With `wait`, there was no effect in time.
+            ConnectionError: With `wait`, the client is not connected, or the connection was lost.
+            KeyError: With `wait`, the vector is not defined.
         """
         vector = self._model.find(devicename, vectorname or "")
         if check if check is not None else self.check_before_send:
@@ -431,14 +486,30 @@ class IPyClient(Settings, UserDict[str, Device]):
     async def _command(self, devicename: str, vectorname: str, members: Mapping[str, Any]) -> None:
         await self.send_newVector(devicename, vectorname, members=members)
 
-    # -- beyond events
+    # -- Waiting and streams
 
     async def wait_connected(self, timeout: float | None = None) -> None:
-        """Wait until the server has taken the connection; see `Waits.connected`."""
+        """Wait until the server has accepted the connection; return at once if it already has.
+
+        Raises:
+            TimeoutError: There was no connection after `timeout` seconds.
+            ConnectionError: The client has stopped. It does so after a failure if `reconnect` is False; `asyncrun`
+                then raises the reason.
+        """
         await self._waits.connected(timeout)
 
     async def ready(self, timeout: float | None = 30.0, *names: str | tuple[str, str], quiet: float = 0.5) -> None:
-        """Wait until the server's devices are known; see `Waits.ready`."""
+        """Wait until the server's devices are known.
+
+        Args:
+            timeout: Seconds to wait, or None for no limit.
+            *names: The devices and vectors that must be defined: names of devices, or pairs of device and vector name.
+                Without any, wait until there is a device and no definition has come for `quiet` seconds.
+            quiet: Seconds without definitions.
+
+        Raises:
+            TimeoutError: The devices were not known in time. The error says what is missing.
+        """
         await self._waits.ready(timeout, names, quiet)
 
     @overload
@@ -469,11 +540,33 @@ class IPyClient(Settings, UserDict[str, Device]):
         timeout: float | None = None,
         there: bool = False,
     ) -> Any:
-        """Wait until a device or vector is defined and, if asked for, has a state; see `Waits.wait_for`."""
+        """Wait until a device or vector is defined and, if asked for, has a state.
+
+        Args:
+            devicename: Name of the device.
+            vectorname: Name of the vector, or None to wait for the device.
+            state: The state that the vector must have, or several states of which it must have one.
+            timeout: Seconds to wait, or None for no limit.
+            there: Whether the device or vector must be there already, and stay. If False, one that is deleted is
+                waited for until it comes back.
+
+        Returns:
+            The device or vector.
+
+        Raises:
+            TimeoutError: The wait was not over in time.
+            INDIDeleted: With `there`, the device or vector is not defined or was deleted.
+            ConnectionError: The client has stopped or, with `there`, is not connected.
+        """
         return await self._waits.wait_for(devicename, vectorname, state, timeout, there)
 
     async def ping(self, timeout: float | None = 10.0) -> float:
-        """Seconds until the server answers a pingRequest; TimeoutError, or ConnectionError if not connected."""
+        """Send a pingRequest and return the seconds until the server answers.
+
+        Raises:
+            TimeoutError: There was no answer after `timeout` seconds.
+            ConnectionError: The client is not connected, or the connection was lost.
+        """
         return await self._waits.ping(timeout)
 
     def events(
@@ -483,7 +576,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         types: type | tuple[type, ...] | None = None,
         queue: int = 10_000,
     ) -> EventStream:
-        """Events from now on, filtered; see `streams.EventStream`."""
+        """Return an iterator over events from now on, filtered. See `streams.EventStream`."""
         return EventStream(self._watchers, self._lifecycle, device, vector, types, queue)
 
     def frames(
@@ -495,7 +588,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         newest: bool = False,
         queue: int = 2,
     ) -> FrameStream:
-        """BLOBs of a device from now on; see `frames.FrameStream`."""
+        """Return an iterator over the BLOBs of a device from now on. See `frames.FrameStream`."""
         return FrameStream(
             self._watchers, self._lifecycle, self._blob_requests, self._counts, device, vector,
             keep=keep, newest=newest, queue=queue,
@@ -513,10 +606,20 @@ class IPyClient(Settings, UserDict[str, Device]):
         exposure: str = "CCD_EXPOSURE",
         timeout: float = 60.0,
     ) -> Frame:
-        """Take one exposure of `seconds` and return its frame.
+        """Take one exposure and return its frame. The camera must be connected.
 
-        `vector` is the BLOB vector that brings it, `exposure` the number vector whose first member takes the seconds.
-        The camera must be connected. Raises INDIAlert if the exposure fails, INDIDeleted if the camera goes,
-        ConnectionError if the connection is lost, TimeoutError `timeout` seconds after the exposure should have ended.
+        Args:
+            device: Name of the camera.
+            seconds: The exposure time.
+            vector: Name of the BLOB vector that brings the frame.
+            exposure: Name of the number vector whose first member takes the exposure time.
+            timeout: Seconds to wait for each vector to be defined, and for the frame after the exposure should have
+                ended.
+
+        Raises:
+            INDIAlert: The exposure failed.
+            INDIDeleted: The camera was deleted.
+            ConnectionError: The connection was lost.
+            TimeoutError: The frame did not come in time.
         """
         return await self._exposing.expose(device, seconds, vector, exposure, timeout)

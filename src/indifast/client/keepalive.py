@@ -1,4 +1,4 @@
-"""What a client does while nothing comes: it asks for definitions, and gives a dead connection up."""
+"""Keep-alive of a client's connection: asks for definitions, and gives up a dead connection."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from indifast.client.settings import Program, Settings
 from indifast.protocol import wire
 
 ASK_AGAIN = 5.0
-"""Seconds between two getProperties while the server has shown no device."""
+"""Seconds between two getProperties while the server has no devices."""
 
 
 class KeepAlive:
-    """Watches a connection. Each alarm is set only while something can become due."""
+    """Watches an idle connection. Each alarm is set only while something can become due."""
 
     def __init__(self, settings: Settings, program: Program, lifecycle: Lifecycle, link: Link, model: Model) -> None:
         self._settings = settings
@@ -29,7 +29,7 @@ class KeepAlive:
         link.on_question = self._expect_answer
 
     def arm(self) -> None:
-        """See that the alarm is set for what may become due."""
+        """Set the alarm for whatever may become due."""
         settings, link = self._settings, self._link
         if not settings.timeout_enable or link.connection is None:
             return
@@ -39,23 +39,23 @@ class KeepAlive:
         self._alarm.set_for(due)
 
     def clear(self) -> None:
-        """The connection is gone."""
+        """Cancel the alarms, as the connection is gone."""
         self._alarm.cancel()
         self._definitions_alarm.cancel()
 
     async def ask_definitions(self) -> None:
-        """Ask for the server's devices, and again while there are none."""
+        """Ask for the server's devices, and keep asking while there are none."""
         self._link.send_now(wire.get_properties())
         self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
         await self._program.report("Asked the server for its devices")
 
     def devices_known(self) -> None:
-        """A device is new, or has come back."""
+        """Stop asking for devices, as one is new or has come back."""
         self._definitions_alarm.cancel()
         self.arm()
 
     def devices_gone(self) -> None:
-        """There is none any more."""
+        """Start asking for devices again, as the last one was deleted."""
         self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
 
     def _expect_answer(self) -> None:

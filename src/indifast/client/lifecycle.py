@@ -1,4 +1,4 @@
-"""Whether a client runs, and how it is stopped, from whatever thread."""
+"""Running and stopping a client, from any thread."""
 
 from __future__ import annotations
 
@@ -10,32 +10,39 @@ _Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Lifecycle:
-    """The state of a client's run, and the tasks that go with its connection."""
+    """The state of a client's run, and the tasks that belong to its connection."""
 
     def __init__(self) -> None:
         self.stopped = asyncio.Event()
-        """The run is over."""
+        """Set when the run is over."""
         self.stopping = False
-        """It is over, or is to end."""
+        """True if the run is over, or is to end."""
         self.on_stop: list[Callable[[], None]] = []
-        """Called on the event loop's thread when the client is to stop."""
+        """Functions called on the event loop's thread when the client is to stop."""
         self.on_end: list[Callable[[], None]] = []
-        """Called when the run is over."""
+        """Functions called when the run is over."""
         self._running = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(self) -> None:
-        """Another run is to begin: what the one before was told is over. A `stop` from now on counts."""
+        """Prepare for another run: forget a `stop` of the previous one. From now on, `stop` applies to the new run."""
         if self.stopped.is_set():
             self.stopped.clear()
             self.stopping = False
 
     async def run(self, session: _Work, hardware: _Work, grace: Callable[[], float]) -> None:
-        """Run both until `stop`, the end of the session, or an exception, which is raised here.
+        """Run `session` and `hardware` until `stop`, the end of the session, or an exception.
 
-        They get a time of grace before they are cancelled.
+        Args:
+            session: Serves the connections.
+            hardware: The task of the program.
+            grace: Returns the seconds that both have to end before they are cancelled.
+
+        Raises:
+            Exception: `session` or `hardware` raised it.
+            RuntimeError: The client is already running.
         """
         if self._running:
             raise RuntimeError("this client is running already")
@@ -56,7 +63,7 @@ class Lifecycle:
                 waited = {task for task in waited if not task.done()}
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             self.stopping = True
-            self._tell_stopping()
+            self._notify_stop()
             await asyncio.wait((serving, working), timeout=grace())
         finally:
             for task in tasks:
@@ -75,23 +82,23 @@ class Lifecycle:
             callback()
 
     def stop(self) -> None:
-        """Ask the run to end; from any thread."""
+        """Ask the run to end. May be called from any thread."""
         self.stopping = True
-        self.call_soon(self._tell_stopping)
+        self.call_soon(self._notify_stop)
 
-    def _tell_stopping(self) -> None:
+    def _notify_stop(self) -> None:
         if self._asked is not None:
             self._asked.set()
         for callback in self.on_stop:
             callback()
 
     async def stop_asked(self) -> None:
-        """Return once the run is to end."""
+        """Wait until the run is to end."""
         assert self._asked is not None
         await self._asked.wait()
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, but not beyond `stop`."""
+        """Sleep for `seconds`, or until `stop` is called."""
         stop = asyncio.get_running_loop().create_task(self.stop_asked())
         try:
             await asyncio.wait((stop,), timeout=seconds)
@@ -99,19 +106,19 @@ class Lifecycle:
             stop.cancel()
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Run on the event loop's thread, if the client runs at all."""
+        """Call `callback` on the event loop's thread; do nothing if there is no event loop."""
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(callback)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start a task that ends with the connection at the latest."""
+        """Start a task that ends with the connection, if not before."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def cancel_tasks(self) -> None:
-        """End these tasks."""
+        """Cancel the tasks that `spawn` started."""
         for task in self._tasks:
             task.cancel()
 

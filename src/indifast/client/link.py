@@ -1,4 +1,4 @@
-"""The connection there is at the moment: everything that is sent goes through here."""
+"""The client's current connection, through which everything is sent."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from indifast.protocol.message import Wire
 
 
 class Link:
-    """Sends while there is a connection, and counts what is not sent."""
+    """Sends messages while there is a connection, and counts those that are not sent."""
 
     def __init__(self, lifecycle: Lifecycle, counts: Counter[str], trace: Trace) -> None:
         self.connection: Connection | None = None
         self.connected = False
-        """From the moment the server took the connection until it is closed and the devices are gone."""
+        """True from when the server accepts the connection until it is closed and the devices are gone."""
         self.last_traffic = time.monotonic()
         """When something was last sent or received."""
         self.unanswered_since: float | None = None
-        """When the first of what was sent since the server last said something was sent."""
+        """When the first message was sent since the server was last heard; None if none was sent since."""
         self.on_question: Callable[[], None] | None = None
-        """Called when `unanswered_since` begins."""
+        """Called when `unanswered_since` is set to a time."""
         self._lifecycle = lifecycle
         self._counts = counts
         self._trace = trace
@@ -33,28 +33,28 @@ class Link:
 
     @property
     def can_send(self) -> bool:
-        """There is a server, and the client goes on."""
+        """Whether the client is connected and not stopping."""
         return self.connected and not self._lifecycle.stopping
 
     def wake(self) -> None:
-        """Let the receiving task look again at what there is to do."""
+        """Let the receiving task check again what there is to do."""
         if self.connection is not None:
             self.connection.wake()
 
     def reset(self) -> None:
-        """Another connection begins."""
+        """Reset the times, as a new connection begins."""
         self.unanswered_since = None
         self.last_traffic = time.monotonic()
 
     heard = reset
-    """Something has come from the server."""
+    """Note that something was received from the server."""
 
     def unread(self, device: str, name: str) -> list[Element]:
-        """What has come about a property and was not looked at yet."""
+        """Return the messages about a property that were received but not yet handled."""
         return [] if self.connection is None else self.connection.unread(device, name)
 
     def send_now(self, message: Wire) -> None:
-        """Queue a message; dropped while not connected or stopping."""
+        """Queue a message, or drop it if the client is not connected or is stopping."""
         connection = self.connection
         if connection is None or not self.can_send:
             self._counts["not_sent"] += 1
@@ -70,13 +70,16 @@ class Link:
             self._trace.sent(message)
 
     async def transmit(self, message: Wire) -> None:
-        """Queue a message, and wait while the server is far behind."""
+        """Queue a message, and wait while the server is far behind in reading."""
         self.send_now(message)
         if self.connection is not None:
             await self.connection.room()
 
     def reply(self, message: Wire) -> None:
-        """Answer the server, which is dropped if it reads nothing: answers without end would wait for it."""
+        """Queue an answer to the server, or drop it if the queue is full.
+
+        If a server kept asking but read nothing, answers would pile up without limit.
+        """
         connection = self.connection
         if connection is None or connection.queue.full:
             self._counts["not_sent"] += 1

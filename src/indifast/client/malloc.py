@@ -1,4 +1,4 @@
-"""Giving the memory of large frames back to the system."""
+"""Returning the memory of large frames to the system."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import functools
 import os
 
 LARGE = 1 << 20
-"""Bytes from which on a block gets pages of its own, which go back to the system when it is freed."""
+"""Size in bytes from which a block gets separate pages, which go back to the system when the block is freed."""
 
 _M_MMAP_THRESHOLD = -3
 
 
 @functools.cache
 def give_back_large_blocks() -> None:
-    """Let glibc give freed blocks of `LARGE` bytes and more back, in the whole process. Does nothing elsewhere.
+    """Let glibc return freed blocks of at least `LARGE` bytes, in the whole process. Do nothing with other libraries.
 
-    By itself glibc gives that up after the first large block was freed. It then keeps the memory of an old frame, but
-    cannot fit the next one into it, as that has begun to arrive by then: a client would hold the memory of one frame
-    more than it has. Whoever has set glibc's limits in the environment knows better.
+    By default, glibc stops doing so once the first large block is freed. It then keeps the memory of an old frame but
+    cannot put the next frame there, because that one has begun to arrive by then: a client would use the memory of one
+    frame more than it has. If the environment sets limits for glibc, these are left alone.
     """
     if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -1,4 +1,4 @@
-"""What a client knows of its server: how messages change it, how it is named, and its snapshots. No I/O, no clock."""
+"""Model of a server's devices: how messages change it, how items are found, and its snapshots. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _VECTORS: dict[str, type[PropertyVector]] = {
 }
 
 _EARLY_DEVICES = 100
-"""Devices whose messages are kept until they are defined."""
+"""Number of undefined devices whose messages are kept until the devices are defined."""
 _EARLY_BYTES = 16 << 10
-"""Size of such a message beyond which it is dropped."""
+"""Size above which such a message is dropped."""
 
 
 class Model:
-    """The devices of a server. Elements in, events out: `apply` changes the model and says what has happened.
+    """The devices of a server. Elements in, events out: `apply` changes the model and returns what has happened.
 
-    What is wrong with an element is a ParseException, what is wrong with a part of it goes to `problems`. `sender` is
-    for the vectors.
+    A bad element raises ParseException; if only parts of an element are bad, they are reported to `problems`. The
+    vectors send their commands through `sender`.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Model:
         self.tracked: Tracked[DeviceRecord] = Tracked(Device._frozen)
         self.devices: dict[str, Device] = self.tracked.items
         self.messages: deque[tuple[datetime, str]] = deque(maxlen=8)
-        """The newest messages of the server as a whole, and of the client itself, newest first."""
+        """The newest messages from the server as a whole and from the client itself, newest first."""
         self.user_strings: dict[tuple[str, str | None, str | None], str] = {}
-        """What programs noted by device, vector and member; for those that are not known, and after a reconnection."""
+        """Free texts of programs by device, vector and member: for unknown ones, and to outlast a reconnection."""
         self.early: dict[str, deque[Element]] = {}
-        """Messages of devices that are not defined yet."""
+        """Messages from devices that are not yet defined."""
         self._settings = settings
         self._program = program
         self._sender = sender
@@ -79,18 +79,18 @@ class Model:
         self._counts = counts
 
     def clear(self) -> None:
-        """Forget the server; what programs noted stays."""
+        """Forget the server, but keep the user strings."""
         self._remember_user_strings()
         self.messages.clear()
         self.tracked.clear()
         self.early.clear()
         self._problems.clear()
 
-    # -- what messages change
+    # -- Messages
 
     def apply(self, element: Element) -> Any:
-        """Take an element into the model; returns its event, or None if there is nothing to tell (yet)."""
-        # Updates are written for few operations.
+        """Apply an element to the model; return its event, or None if there is nothing to report (yet)."""
+        # Updates take few operations.
         cls = SET_EVENTS.get(element.tag)
         if cls is None:
             return self._apply_other(element)
@@ -108,7 +108,7 @@ class Model:
         return event
 
     def read_blobs(self, element: Element) -> events.setBLOBVector | None:
-        """The event of an update with BLOBs. When their content is there, `complete` and `update` take it in."""
+        """Return the event of a BLOB update, if the device is known. Later, call `complete` and `update` with it."""
         device = self.devices.get(element.device or "")
         if device is None:
             self._counts["unknown"] += 1
@@ -116,9 +116,12 @@ class Model:
         return events.setBLOBVector(element, device, self._problems)
 
     def complete(self, event: events.setBLOBVector, element: Element, faults: dict[str, str]) -> None:
-        """The content of BLOBs is there: leave out those that have none. `faults` tells why, of some, by member."""
+        """Leave out the BLOBs of an update that turned out to have no content.
+
+        `faults` gives the reason for some of them, by member.
+        """
         for name in [name for name, content in event.data.items() if content is None]:
-            # Without content and size 0, an update is about the state alone.
+            # A BLOB without content and with size 0 only reports the state.
             size, _ = event.sizeformat.pop(name)
             del event.data[name]
             if size:
@@ -127,7 +130,7 @@ class Model:
             self._problems.left_out(element, 0, list(faults.values()))
 
     def update(self, event: events.setBLOBVector) -> None:
-        """Take BLOBs in."""
+        """Apply a BLOB update to the model."""
         vector = event.vector
         event._keep = self._choices.kept(vector.devicename, vector.name)
         vector._update(event)
@@ -167,7 +170,7 @@ class Model:
         return event
 
     def _define_vector(self, device: Device, event: events.defVector, tag: str) -> PropertyVector:
-        """Create, renew or revive the vector that a definition describes."""
+        """Create, update or revive the vector that a definition describes."""
         devicename, name = device.devicename, event.vectorname
         assert name is not None
         cls = _VECTORS[tag]
@@ -179,7 +182,7 @@ class Model:
                 self._introduce(member, devicename, name, member.name)
             device._note_enabled(vector)
             return vector
-        if vector is not None:  # one that comes back as another type is another vector
+        if vector is not None:  # a vector that comes back with another type is another vector
             vector._answered()
         vector = cls(event, self._sender)
         if isinstance(vector, BLOBVector):
@@ -191,7 +194,7 @@ class Model:
         return vector
 
     def _introduce(self, item: Any, devicename: str, vectorname: str = "", membername: str = "") -> None:
-        """Give what is new to the model its id and its user string."""
+        """Give an item that is new to the model its identifier and its user string."""
         item._itemid = self._program.create_itemid(devicename, vectorname, membername)
         text = self.user_strings.get((devicename, vectorname or None, membername or None))
         if text is not None:
@@ -206,7 +209,7 @@ class Model:
         device = self.devices.get(name)
         if device is not None:
             return self._device_message(element, device)
-        # Drivers speak before they define anything; the program hears it when it knows the device.
+        # Drivers send messages before they define anything; the program gets these once it knows the device.
         if element.size <= _EARLY_BYTES and (name in self.early or len(self.early) < _EARLY_DEVICES):
             self.early.setdefault(name, deque(maxlen=8)).append(element)
         else:
@@ -219,14 +222,14 @@ class Model:
         return event
 
     def apply_early(self, devicename: str | None) -> Iterator[events.Message]:
-        """Take in the messages of a device that came before its first definition; events, one by one."""
+        """Apply the messages that a device sent before its first definition, and yield their events."""
         device = self.devices.get(devicename or "")
         if device is not None and devicename is not None:
             for element in self.early.pop(devicename, ()):
                 yield self._device_message(element, device)
 
     def note(self, timestamp: datetime, text: str) -> None:
-        """A message of the server as a whole, or of the client."""
+        """Add a message from the server as a whole, or from the client."""
         self.messages.appendleft((timestamp, text))
 
     def _delete(self, element: Element) -> events.delProperty | None:
@@ -237,21 +240,21 @@ class Model:
         if not device.enable:
             raise events.UndefinedError("deleted already")
         event = events.delProperty(element, device, self._problems)
-        found = device._delete(element.name)  # an empty name is nobody's: nothing is deleted
+        found = device._delete(element.name)  # no vector has an empty name: nothing is deleted
         if event.message and (found or element.name is None):
             device.messages.appendleft((event.timestamp, event.message))
             if element.name is None:
                 self.note(event.timestamp, event.message)
         return event
 
-    # -- what is known
+    # -- Look-up
 
     def any_enabled(self) -> bool:
-        """Whether any device has an enabled vector."""
+        """Return whether any device has an enabled vector."""
         return self.tracked.any_enabled()
 
     def defined(self, devicename: str, vectorname: str | None = None) -> Any:
-        """A device, or a vector, that is enabled; else None."""
+        """Return a device or vector if it is enabled, otherwise None."""
         device = self.devices.get(devicename)
         if device is None or not device.enable:
             return None
@@ -261,7 +264,7 @@ class Model:
         return vector if vector is not None and vector.enable else None
 
     def find(self, devicename: str, vectorname: str | None, membername: str | None = None) -> Any:
-        """A device, vector or member, enabled or not; None if there is none of these names."""
+        """Return a device, vector or member, enabled or not; None if there is no such item."""
         item: Any = self.devices.get(devicename)
         for name in (vectorname, membername):
             if name is not None and item is not None:
@@ -269,15 +272,15 @@ class Model:
         return item
 
     def records(self) -> Mapping[str, DeviceRecord]:
-        """Everything as it stands. Costs what has changed since the last time."""
+        """Return the records of all devices. The cost depends only on what has changed since the last call."""
         return self.tracked.frozen()
 
-    # -- user strings
+    # -- User strings
 
     def set_user_string(
         self, devicename: str, vectorname: str | None, membername: str | None, user_string: str
     ) -> None:
-        """See `IPyClient.set_user_string`."""
+        """Set the user string of an item, known or not. See `IPyClient.set_user_string`."""
         key = _user_string_key(devicename, vectorname, membername)
         self.user_strings[key] = user_string
         item = self.find(*key)
@@ -285,14 +288,14 @@ class Model:
             item.user_string = user_string
 
     def user_string(self, devicename: str, vectorname: str | None, membername: str | None) -> str | None:
-        """See `IPyClient.get_user_string`."""
+        """Return the user string of an item, known or not. See `IPyClient.get_user_string`."""
         key = _user_string_key(devicename, vectorname, membername)
         item = self.find(*key)
         text: str | None = self.user_strings.get(key) if item is None else item.user_string
         return text
 
     def _remember_user_strings(self) -> None:
-        """Keep the user strings that were set on objects for those that take their place after a reconnection."""
+        """Keep the user strings that were set on objects for those that replace them after a reconnection."""
         for devicename, device in self.devices.items():
             self._remember(device, (devicename, None, None))
             for vectorname, vector in device.data.items():

@@ -1,4 +1,4 @@
-"""Telling the program, those who wait, and the log."""
+"""Notification of the program, of watchers and of the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("indifast.client.ipyclient")
 
 
 class Notifier:
-    """Hands events and notices to watchers and program; complaints about the server at a limited rate."""
+    """Passes events and notices to watchers and the program; complaints about the server are rate-limited."""
 
     def __init__(
         self,
@@ -28,8 +28,8 @@ class Notifier:
         note: Callable[[datetime, str], None],
         wake: Callable[[], None],
     ) -> None:
-        self.unsaid: deque[str] = deque(maxlen=8)
-        """Complaints that the receiving task is to make."""
+        self.complaints: deque[str] = deque(maxlen=8)
+        """Complaints that wait for the receiving task to make them."""
         self._program = program
         self._settings = settings
         self._watchers = watchers
@@ -40,11 +40,11 @@ class Notifier:
 
     @property
     def left_out(self) -> int:
-        """Complaints that were not made, as there were too many."""
+        """Number of complaints that were suppressed because there were too many."""
         return self._limit.suppressed
 
     async def tell(self, event: Any) -> None:
-        """Hand an event to the program; what it raises is logged and goes no further."""
+        """Pass an event to the program; exceptions that it raises are logged and go no further."""
         if self._watchers.references:
             self._watchers.notify(event)
         try:
@@ -53,22 +53,22 @@ class Notifier:
             self.log_fault(error, "Error in rxevent, handling %s", event.eventtype)
 
     async def emit(self, event: Any) -> None:
-        """Hand an event of the program's own to it; what it raises is the caller's."""
+        """Pass an event that the program created to `rxevent`; exceptions are left to the caller."""
         self._watchers.notify(event)
         await self._program.rxevent(event)
 
     def log_fault(self, error: BaseException, text: str, *args: object) -> None:
-        """Log what went wrong with something that was received; it may go wrong each time."""
+        """Log what went wrong with something received, at a limited rate, as it may go wrong every time."""
         self._faults.say(logging.ERROR, time.monotonic(), text, *args, exc_info=error)
 
     async def report(self, text: str) -> None:
-        """See `IPyClient.report`."""
+        """Log a text at INFO and perhaps pass it to the program. See `IPyClient.report`."""
         logger.info(text)
         if self._settings.enable_reports:
             await self._notice(text)
 
     async def warning(self, text: str) -> None:
-        """See `IPyClient.warning`."""
+        """Log a text at WARNING and pass it to the program. See `IPyClient.warning`."""
         logger.warning(text)
         await self._notice(text)
 
@@ -78,15 +78,15 @@ class Notifier:
         await self.tell(event)
 
     async def complain(self, text: str) -> None:
-        """Warn of what was left out; of many such warnings some are not given, but the next that is tells how many."""
+        """Warn of something left out, at a limited rate; the next warning says how many were suppressed before it."""
         suppressed = self._limit.permit(time.monotonic())
         if suppressed is not None:
             await self._program.warning(text + more(suppressed))
 
     def complain_soon(self, text: str) -> None:
-        """The same for what is no coroutine: the receiving task says it."""
-        if len(self.unsaid) == self.unsaid.maxlen:
-            self.unsaid.popleft()
+        """Let the receiving task make a complaint; for callers that are not coroutines."""
+        if len(self.complaints) == self.complaints.maxlen:
+            self.complaints.popleft()
             self._limit.suppress()
-        self.unsaid.append(text)
+        self.complaints.append(text)
         self._wake()

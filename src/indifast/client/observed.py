@@ -1,4 +1,4 @@
-"""Attributes that tell their owner when they are assigned, so that snapshots need not look at what has not changed."""
+"""Attributes that notify their owner when they are assigned, so that snapshots can skip what has not changed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def observed(name: str, doc: str) -> Any:
-    """A plain read-write attribute stored as `_name` whose assignment calls the owner's `_touch()`.
+    """Return a property that stores its value as `_name` and calls the owner's `_touch()` when assigned.
 
-    The library's own receive path writes `_name` directly and touches once for the whole message.
+    The library's own receive path writes `_name` directly and calls `_touch()` once per message.
     """
     private = "_" + name
 
@@ -23,7 +23,7 @@ def observed(name: str, doc: str) -> Any:
 
 
 class MessageDeque(deque[tuple[Any, str]]):
-    """The newest eight messages, `(timestamp, text)`, newest first; programs may add their own lines."""
+    """The eight newest messages, `(timestamp, text)`, newest first; programs may add their own."""
 
     def __init__(self, touch: Callable[[], None], items: Iterable[tuple[Any, str]] = ()) -> None:
         super().__init__(items, maxlen=8)

@@ -1,4 +1,4 @@
-"""The members of vectors, as they stand in the client's model and in its snapshots."""
+"""Members of vectors, in the client's model and in its snapshots."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class ParseException(Exception):
 
 
 class Member:
-    """What all members have: a name, a label, a value, and the two marks a program may set on it."""
+    """Base class of members: a name, a label, a value, and two marks that a program may set."""
 
     _vector: Any = None
-    """The live vector this member belongs to; None in snapshots."""
+    """The live vector that this member belongs to; None in snapshots."""
 
     name = observed("name", "The member's name.")
-    label = observed("label", "Text for people; the name when the definition gave none.")
-    user_string = observed("user_string", "Free text of the program that uses the client.")
-    itemid = observed("itemid", "The identification that `create_itemid` gave; 0 until then.")
+    label = observed("label", "Text to display; the name if the definition gave no label.")
+    user_string = observed("user_string", "Free text, for the program that uses the client.")
+    itemid = observed("itemid", "The identifier that `create_itemid` returned; 0 until then.")
 
     def __init__(self, name: str, label: str | None = None, membervalue: Any = None) -> None:
         self._name = name
@@ -52,7 +52,7 @@ class Member:
             vector._touch()
 
     received: str | None = None
-    """What was received last, if it can't be read, so that the value is a default: nan, Off or Idle. Else None."""
+    """The text last received, if it can't be read, so that the value is a default: nan, Off or Idle. Else None."""
 
     @property
     def membervalue(self) -> Any:
@@ -65,13 +65,13 @@ class Member:
         self._touch()
 
     def checkvalue(self, value: Any, allowed: Any) -> Any:
-        """Give `value` back if it is one of `allowed`, else raise ParseException."""
+        """Return `value` if it is one of `allowed`, otherwise raise ParseException."""
         if value not in allowed:
             raise ParseException(f"{value!r} is not one of {', '.join(sorted(allowed))}")
         return value
 
     def _record(self) -> dict[str, Any]:
-        """All attributes, for a snapshot; the dictionary is never changed afterwards."""
+        """Return all attributes, for a snapshot; the dictionary is never changed afterwards."""
         record = self.__dict__.copy()
         record.pop("_vector", None)
         return record
@@ -83,7 +83,7 @@ class Member:
 
 
 def snapped(cls: type[Member], record: dict[str, Any]) -> Member:
-    """A snapshot member from what `Member._record` gave."""
+    """Return a snapshot member made from the result of `Member._record`."""
     member = cls.__new__(cls)
     member.__dict__.update(record)
     return member
@@ -104,7 +104,7 @@ class SnapMember(Member):
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """The member as plain data."""
+        """Return the member as plain data."""
         return {"label": self.label, "value": self.membervalue, **_marks(self, inc_user_string, inc_itemid)}
 
 
@@ -119,7 +119,7 @@ class _ChoiceMember(Member):
 
     @property
     def membervalue(self) -> str:
-        """One of the words; any other raises ParseException."""
+        """One of the words; assigning anything else raises ParseException."""
         value: str = self._membervalue
         return value
 
@@ -130,7 +130,7 @@ class _ChoiceMember(Member):
 
 
 class SwitchMember(_ChoiceMember):
-    """On or Off."""
+    """A switch: On or Off."""
 
     _choices = SWITCH_VALUES
 
@@ -138,12 +138,12 @@ class SwitchMember(_ChoiceMember):
         super().__init__(name, label, membervalue)
 
     def oneswitch(self, newvalue: str) -> ElementTree.Element:
-        """The `oneSwitch` that asks for `newvalue`."""
+        """Return the `oneSwitch` element that asks for `newvalue`."""
         return _one("oneSwitch", self.name, self.checkvalue(newvalue, SWITCH_VALUES))
 
 
 class LightMember(_ChoiceMember):
-    """One of the four states: Idle, Ok, Busy or Alert."""
+    """A light in one of the four states: Idle, Ok, Busy or Alert."""
 
     _choices = STATES
 
@@ -152,7 +152,7 @@ class LightMember(_ChoiceMember):
 
 
 class TextMember(Member):
-    """Text without outer white space."""
+    """A text, without leading and trailing whitespace."""
 
     _snap_class = SnapMember
 
@@ -160,17 +160,17 @@ class TextMember(Member):
         super().__init__(name, label, membervalue)
 
     def onetext(self, newvalue: str) -> ElementTree.Element:
-        """The `oneText` that asks for `newvalue`."""
+        """Return the `oneText` element that asks for `newvalue`."""
         return _one("oneText", self.name, newvalue)
 
 
 class ParentNumberMember(Member):
-    """A number as text, with what is needed to read and show it."""
+    """A number as text, with everything needed to read and display it."""
 
     format = observed("format", "printf format, or `%<w>.<f>m` for sexagesimal display.")
-    min = observed("min", "Least value, as text.")
-    max = observed("max", "Largest value, as text; both limits equal: no limits.")
-    step = observed("step", "Increment, as text; 0: none.")
+    min = observed("min", "Smallest value, as text.")
+    max = observed("max", "Largest value, as text. If both limits are equal, there are none.")
+    step = observed("step", "Increment, as text; 0 for none.")
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class ParentNumberMember(Member):
 
     @property
     def membervalue(self) -> str:
-        """The number's text as received; assigning what is no number raises ParseException."""
+        """The number's text as received; assigning anything but a number raises ParseException."""
         value: str = self._membervalue
         return value
 
@@ -209,24 +209,32 @@ class ParentNumberMember(Member):
         self._touch()
 
     def getfloat(self, value: Any) -> float:
-        """The float of a number or of its text, see `getfloat`."""
+        """Return a number, or the text of a number, as a float."""
         return getfloat(value)
 
     def getfloatvalue(self) -> float:
-        """The value as a float; nan if the text received is not a number, such as an empty one."""
+        """Return the value as a float; nan if the text received is not a number, for instance if it is empty."""
         return self._float
 
     def getformattedvalue(self) -> str:
-        """The value as the member's format shows it; TypeError if that cannot show a number."""
+        """Return the value in the member's format.
+
+        Raises:
+            TypeError: The format cannot show a number.
+        """
         return self._formatted(self._float)
 
     def getshownvalue(self) -> str:
-        """The value for people: as the format shows it, or the text received where that can't be read, or shown."""
+        """Return the value to display: in the member's format, or as received if it can't be read or formatted."""
         text = formatted(self._float, self._format) if self.received is None else None
         return self._membervalue if text is None else text
 
     def getformattedstring(self, value: Any) -> str:
-        """Any number, or its text, as the member's format shows it; TypeError if that cannot be."""
+        """Return a number, or the text of a number, in the member's format.
+
+        Raises:
+            TypeError: `value` is not a number, or the format cannot show one.
+        """
         return self._formatted(getfloat(value))
 
     def _formatted(self, value: float) -> str:
@@ -242,7 +250,7 @@ class SnapNumberMember(ParentNumberMember):
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """The member as plain data; `formattedvalue` is what `getshownvalue` gives."""
+        """Return the member as plain data; `formattedvalue` is the result of `getshownvalue`."""
         return {
             "label": self.label,
             "format": self.format,
@@ -262,16 +270,16 @@ class NumberMember(ParentNumberMember):
     _snap_class = SnapNumberMember
 
     def onenumber(self, newvalue: Any) -> ElementTree.Element:
-        """The `oneNumber` that asks for `newvalue`; what is not text is written with `str`."""
+        """Return the `oneNumber` element that asks for `newvalue`; anything but text is written with `str`."""
         return _one("oneNumber", self.name, newvalue if isinstance(newvalue, str) else str(newvalue))
 
 
 class ParentBLOBMember(Member):
-    """Content of any kind: a camera frame, a file."""
+    """Content of any kind, such as a camera frame or a file."""
 
-    blobsize = observed("blobsize", "Bytes of the content, inflated, as announced.")
+    blobsize = observed("blobsize", "Announced size of the inflated content, in bytes.")
     blobformat = observed("blobformat", "A file suffix such as `.fits`.")
-    filename = observed("filename", "Bare name of the file the content was saved to, empty when it was not.")
+    filename = observed("filename", "Bare name of the file in which the content was saved; empty if it was not.")
 
     def __init__(
         self,
@@ -293,7 +301,7 @@ class SnapBLOBMember(ParentBLOBMember):
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """The member as plain data; the content (bytes) only with `inc_blob`."""
+        """Return the member as plain data, with the content (bytes) only if `inc_blob`."""
         return {
             "label": self.label,
             "filename": self.filename,
@@ -305,13 +313,13 @@ class SnapBLOBMember(ParentBLOBMember):
 
 
 class BLOBMember(ParentBLOBMember):
-    """A BLOB of a live vector; the value is None until the first one came."""
+    """A BLOB of a live vector; the value is None until the first content arrives."""
 
     _snap_class = SnapBLOBMember
 
     @property
     def membervalue(self) -> Any:
-        """The last content received: bytes, or a read-only memoryview of memory shared with a local server."""
+        """The content last received: bytes, or a read-only memoryview of memory shared with a local server."""
         return self._membervalue
 
     @membervalue.setter
@@ -322,7 +330,7 @@ class BLOBMember(ParentBLOBMember):
         self._touch()
 
     def oneblob(self, newvalue: Any, newsize: int, newformat: str) -> ElementTree.Element:
-        """The `oneBLOB` that sends `newvalue` (see `getbytes`)."""
+        """Return the `oneBLOB` element that sends `newvalue` (see `getbytes`)."""
         content = self.getbytes(newvalue)
         form = newformat or suffixes(newvalue) or self._blobformat
         attributes = {"name": self.name}
@@ -335,9 +343,13 @@ class BLOBMember(ParentBLOBMember):
 
     @staticmethod
     def getbytes(value: Any) -> Any:
-        """The bytes of what may be sent as a BLOB: a bytes-like object, a path, or a binary file (read from its start).
+        """Return the bytes to send as a BLOB.
 
-        A file that the caller opened stays open. Raises ValueError when there is nothing to send or it cannot be read.
+        Args:
+            value: A bytes-like object, a path, or a binary file, which is read from its start and stays open.
+
+        Raises:
+            ValueError: There is nothing to send, or it cannot be read.
         """
         if isinstance(value, (str, os.PathLike)):
             try:
@@ -356,14 +368,14 @@ class BLOBMember(ParentBLOBMember):
             view = memoryview(content)
             content = content if isinstance(content, bytes) else view.cast("B")
         except TypeError:
-            raise ValueError(f"a BLOB is made of bytes, not of {type(value).__name__}") from None
+            raise ValueError(f"a BLOB must be bytes, a path or a binary file, not {type(value).__name__}") from None
         if not len(content):
             raise ValueError("a BLOB without content cannot be sent")
         return content
 
 
 def suffixes(value: Any) -> str:
-    """All suffixes of a path, such as `.tar.gz`; empty for what is no path."""
+    """Return all suffixes of a path, such as `.tar.gz`; empty for anything but a path."""
     return "".join(pathlib.Path(value).suffixes) if isinstance(value, (str, os.PathLike)) else ""
 
 

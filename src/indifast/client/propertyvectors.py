@@ -1,4 +1,4 @@
-"""Vectors of the model: groups of members that travel together."""
+"""Live vectors of the client's model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class PropertyVector(Vector):
-    """A vector of the model: kept up to date while the connection stands."""
+    """A vector of the model, kept up to date while the connection stands."""
 
     _snap_class: type[SnapVector] = SnapVector
     _child: type[Member]
@@ -57,11 +57,11 @@ class PropertyVector(Vector):
         self._user_string = ""
         self._itemid: Any = None
         self._expected: Expected | None = None
-        self._commands = 0  # sent to it so far
+        self._commands = 0  # number sent so far
         self._record: VectorRecord | None = None
         self._adopt(event)
 
-    # -- snapshots
+    # -- Snapshots
 
     def _touch(self) -> None:
         if self._record is not None:
@@ -69,21 +69,21 @@ class PropertyVector(Vector):
             self.device._touch_vector(self.name)
 
     def _frozen(self) -> VectorRecord:
-        """The record of the present state, made at most once per change."""
+        """Return the record of the current state, made at most once per change."""
         record = self._record
         if record is None:
             record = self._record = VectorRecord(self)
         return record
 
     def snapshot(self) -> SnapVector:
-        """The vector as it stands now, safe to hand to another thread."""
+        """Return the vector as it is now, safe to pass to another thread."""
         return SnapVector._of(self._frozen())
 
-    # -- attributes
+    # -- Attributes
 
     @property
     def enable(self) -> bool | None:
-        """False once the vector was deleted."""
+        """False if the vector was deleted."""
         return self._enable
 
     @enable.setter
@@ -94,7 +94,7 @@ class PropertyVector(Vector):
 
     @property
     def state(self) -> str:
-        """Idle, Ok, Busy or Alert; setting anything else raises ParseException."""
+        """Idle, Ok, Busy or Alert; assigning anything else raises ParseException."""
         return self._state
 
     @state.setter
@@ -103,26 +103,26 @@ class PropertyVector(Vector):
         self._touch()
 
     def checkvalue(self, value: Any, allowed: Any) -> Any:
-        """Give `value` back if it is one of `allowed`, else raise ParseException."""
+        """Return `value` if it is one of `allowed`, otherwise raise ParseException."""
         if value not in allowed:
             raise ParseException(f"{value!r} is not one of {', '.join(allowed)}")
         return value
 
     def __setitem__(self, membername: str, value: Any) -> None:
-        raise KeyError("the values of a vector change when the server says so: send a new vector")
+        raise KeyError("only the server changes the values of a vector: send a new vector to ask for it")
 
     async def create_clientevent(self, eventtype: str = "ClientEvent", **payload: Any) -> None:
-        """Hand an event of the program's own about this vector to `rxevent`."""
+        """Create an event about this vector, with `payload`, and pass it to `rxevent`. See `ClientEvent`."""
         await self._sender.emit(ClientEvent(eventtype, self.device, self, **payload))
 
     def checktimedout(self, nowtime: float) -> bool:
-        """True if a command to this vector is overdue at `nowtime`, in the seconds of `time.monotonic()`."""
+        """Return whether the answer to a command is overdue at `nowtime`, in seconds of `time.monotonic()`."""
         return self._expected is not None and not self._expected.over and nowtime >= self._expected.due
 
-    # -- what comes from the server
+    # -- Received messages
 
     def _adopt(self, event: defVector) -> list[Member]:
-        """Take over everything a definition says; members that it no longer has go. Returns those that are new."""
+        """Apply a definition, removing members that it no longer has; return the new members."""
         if self.enable is not None and event.label:
             self._label = event.label
         if event.group:
@@ -158,7 +158,7 @@ class PropertyVector(Vector):
 
     _enable: bool | None = None
     _damaged = False
-    """There may be members whose value could not be read."""
+    """Whether there may be members whose value could not be read."""
 
     def _new_member(self, name: str) -> Any:
         return self._child(name)
@@ -167,7 +167,7 @@ class PropertyVector(Vector):
         member._membervalue = details.value.strip()
 
     def _update(self, event: setVector) -> None:
-        """Take over what an update says."""
+        """Apply an update."""
         members = self.data
         for name, value in event.data.items():
             member = members.get(name)
@@ -194,19 +194,19 @@ class PropertyVector(Vector):
             self._touch()
 
     def _answered(self) -> None:
-        """The server has said something of the vector, or it is gone: no command times out any more."""
+        """Stop the time-out of a command: the server has sent something about the vector, or the vector is gone."""
         if self._expected is not None:
             self._expected.over = True
             self._expected = None
 
-    # -- what goes to the server
+    # -- Commands
 
     def _ready_to_send(self) -> bool:
-        """Vectors that were deleted, and clients that are not connected, send nothing."""
+        """Return whether a command can be sent: the vector was not deleted, and the client is connected."""
         return bool(self._enable and self._sender.can_send)
 
     async def _command(self, timestamp: datetime | None, members: str) -> None:
-        """Send a new…Vector with these members, the vector now being Busy."""
+        """Send a new…Vector with these members, given as XML. This makes the vector Busy."""
         stamp = commands.stamp_text(timestamp, self.name)
         if stamp is None:
             return
@@ -222,7 +222,7 @@ class PropertyVector(Vector):
 
 
 class SwitchVector(PropertyVector):
-    """Switches."""
+    """A vector of switches."""
 
     vectortype = "SwitchVector"
     _child = SwitchMember
@@ -233,20 +233,27 @@ class SwitchVector(PropertyVector):
     async def send_newSwitchVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None
     ) -> None:
-        """Ask for switches to be set. Only those given are sent, those to be Off first; the rule is not enforced."""
+        """Ask the driver to set switches.
+
+        Only the switches given are sent, those to be turned Off first. The rule is not enforced.
+
+        Args:
+            timestamp: Time of the command, by default now.
+            members: On or Off by member name.
+        """
         if self._ready_to_send():
             await self._command(timestamp, commands.switches(self, members or {}))
 
 
 class LightVector(PropertyVector):
-    """Lights, which only the driver sets."""
+    """A vector of lights, which only the driver sets."""
 
     vectortype = "LightVector"
     _child = LightMember
 
     @property
     def perm(self) -> str:
-        """Always ro; setting it has no effect."""
+        """Always ro; assigning it has no effect."""
         return "ro"
 
     @perm.setter
@@ -254,12 +261,12 @@ class LightVector(PropertyVector):
         pass
 
     def checktimedout(self, nowtime: float) -> bool:
-        """Nothing can be asked of lights."""
+        """Return False, as lights take no commands."""
         return False
 
 
 class TextVector(PropertyVector):
-    """Texts."""
+    """A vector of texts."""
 
     vectortype = "TextVector"
     _child = TextMember
@@ -270,16 +277,22 @@ class TextVector(PropertyVector):
     async def send_newTextVector(
         self, timestamp: datetime | None = None, members: Mapping[str, str] | None = None, *, complete: bool = True
     ) -> None:
-        """Ask for texts to be set. TypeError for what is not a str.
+        """Ask the driver to set texts.
 
-        If `complete`, those not given are sent as they stand, but never of a write-only vector.
+        Args:
+            timestamp: Time of the command, by default now.
+            members: Texts by member name.
+            complete: Send the other texts along, with their current values, unless the vector is write-only.
+
+        Raises:
+            TypeError: A value is not a str.
         """
         if self._ready_to_send():
             await self._command(timestamp, commands.texts(self, members or {}, complete))
 
 
 class NumberVector(Numbers, PropertyVector):
-    """Numbers."""
+    """A vector of numbers."""
 
     vectortype = "NumberVector"
     _snap_class = SnapNumberVector
@@ -304,16 +317,19 @@ class NumberVector(Numbers, PropertyVector):
     async def send_newNumberVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None, *, complete: bool = True
     ) -> None:
-        """Ask for numbers to be set; text is sent as it is.
+        """Ask the driver to set numbers.
 
-        If `complete`, those not given are sent as they stand, but never of a write-only vector.
+        Args:
+            timestamp: Time of the command, by default now.
+            members: Numbers by member name; text is sent as it is.
+            complete: Send the other numbers along, with their current values, unless the vector is write-only.
         """
         if self._ready_to_send():
             await self._command(timestamp, commands.numbers(self, members or {}, complete))
 
 
 class BLOBVector(PropertyVector):
-    """BLOBs."""
+    """A vector of BLOBs."""
 
     vectortype = "BLOBVector"
     _child = BLOBMember
@@ -323,17 +339,17 @@ class BLOBVector(PropertyVector):
         super().__init__(event, sender)
 
     def set_blobsize(self, membername: str, blobsize: int) -> None:
-        """Note the size of a member's content; unknown members and what is no int are ignored."""
+        """Record the size of a member's content; ignore unknown members and sizes that are not int."""
         if membername in self.data and isinstance(blobsize, int):
             self.data[membername].blobsize = blobsize
 
     def set_blobformat(self, membername: str, blobformat: str) -> None:
-        """Note the format of a member's content; unknown members are ignored."""
+        """Record the format of a member's content; ignore unknown members."""
         if membername in self.data:
             self.data[membername].blobformat = blobformat
 
     def _define_member(self, member: Any, details: DefinedMember) -> None:
-        """A definition has no content: the last one stays."""
+        """Keep the last content, as a definition has none."""
 
     def _update(self, event: setBLOBVector) -> None:  # type: ignore[override]
         for name, content in event.data.items():
@@ -350,10 +366,16 @@ class BLOBVector(PropertyVector):
     async def send_newBLOBVector(
         self, timestamp: datetime | None = None, members: Mapping[str, Any] | None = None
     ) -> None:
-        """Send BLOBs: values are (content, size, format), see `BLOBMember.getbytes` for the content.
+        """Send BLOBs.
 
-        Size 0 stands for the number of bytes, an empty format for the suffixes of a path or else the last format
-        received. ValueError, before anything is sent, when content is empty or cannot be read.
+        Args:
+            timestamp: Time of the command, by default now.
+            members: (content, size, format) by member name. For the content, see `BLOBMember.getbytes`. Size 0 stands
+                for the number of bytes. An empty format stands for the suffixes of a path or, without a path, for the
+                last format received.
+
+        Raises:
+            ValueError: Content is empty or cannot be read. Nothing was sent.
         """
         if not self._ready_to_send():
             return
@@ -367,7 +389,10 @@ class BLOBVector(PropertyVector):
 
 
 class ClientEvent(UserDict[str, Any]):
-    """An event of the program's own about a vector; a mapping of its members to values. See `create_clientevent`."""
+    """An event that the program created about a vector: a mapping of its members to values.
+
+    See `PropertyVector.create_clientevent`.
+    """
 
     root = None
 

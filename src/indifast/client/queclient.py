@@ -1,4 +1,4 @@
-"""A client that is used through two queues, from another thread or another part of the program."""
+"""Client that is used through two queues, from another thread or another part of the program."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["EventItem", "QueClient", "WakingDeque", "runqueclient"]
 logger = logging.getLogger("indifast.client.ipyclient")
 
 WAITING_ITEMS = 10_000
-"""Items that may wait for room in the program's queue before no more is received."""
+"""Items that may wait for room in the program's queue before receiving pauses."""
 
 DEQUE_POLL = 0.02
-"""Seconds between two looks into a plain deque, which cannot tell that something was put into it."""
+"""Seconds between checks of a plain deque, which cannot signal that an item was added."""
 
 
 Queue: TypeAlias = "queue.Queue[Any] | asyncio.Queue[Any] | collections.deque[Any]"
-"""What requests are taken from, or events are put into."""
+"""A queue from which requests are taken, or into which events are put."""
 
 
 class EventItem(NamedTuple):
-    """What the program finds in its queue: what happened, and everything as it stood then."""
+    """An item in the program's queue: what happened, and a snapshot of everything at that moment."""
 
     eventtype: str
     devicename: str | None
@@ -41,7 +41,7 @@ class EventItem(NamedTuple):
 
 
 class WakingDeque(collections.deque[Any]):
-    """A deque that tells its reader when something is put into it: as `txque`, it spares the client looking into it."""
+    """A deque that notifies its reader when items are added: as `txque`, it spares the client polling."""
 
     on_put: Callable[[], Any] | None = None
 
@@ -68,9 +68,9 @@ class WakingDeque(collections.deque[Any]):
 class QueClient(IPyClient):
     """Takes requests from `txque` and puts an `EventItem` into `rxque` for every event.
 
-    Requests are None to stop, or (devicename, vectorname, value) with value "snapshot", "Get", "Never", "Also", "Only",
-    or a dictionary of member names and values to send. Each queue is a `queue.Queue`, an `asyncio.Queue` of the
-    client's own loop, or a `collections.deque`. Nothing polls, but for a plain deque of requests; see `WakingDeque`.
+    A request is None to stop, or (devicename, vectorname, value), where value is "snapshot", "Get", "Never", "Also",
+    "Only", or a dictionary of member names and values to send. Each queue is a `queue.Queue`, an `asyncio.Queue` of
+    the client's event loop, or a `collections.deque`. Only a plain deque of requests is polled; see `WakingDeque`.
     """
 
     def __init__(
@@ -89,20 +89,20 @@ class QueClient(IPyClient):
         self._lifecycle.on_stop.append(self._let_go)
 
     async def rxevent(self, event: Any) -> None:
-        """Hand the event on, with a snapshot."""
+        """Put the event into `rxque`, with a snapshot."""
         await self._put(
             EventItem(event.eventtype, event.devicename, event.vectorname, event.timestamp, self.snapshot())
         )
 
     async def hardware(self) -> None:
-        """Serve the requests."""
+        """Serve the requests until the client stops."""
         try:
             await self._serve()
         finally:
             if self._drainer is not None:
                 self._drainer.cancel()
 
-    # -- requests
+    # -- Requests
 
     async def _serve(self) -> None:
         take = self._taker(self.clientdata["txque"])
@@ -157,10 +157,10 @@ class QueClient(IPyClient):
             return _PollingReader(txque).get
         raise TypeError(f"requests cannot be taken from a {type(txque).__name__}")
 
-    # -- events
+    # -- Events
 
     async def _put(self, item: EventItem) -> None:
-        """Hand an item on. What finds no room waits in order, and only a long line of it holds up receiving."""
+        """Put an item into `rxque`. Items that find no room wait in order; only a long line of them stops receiving."""
         if self._overflow or not self._try_put(item):
             self._overflow.append(item)
             if self._room is None:
@@ -185,7 +185,7 @@ class QueClient(IPyClient):
         return True
 
     async def _drain(self) -> None:
-        """Hand on what waits, as room comes."""
+        """Put the waiting items into `rxque` as room becomes available."""
         rxque = self.clientdata["rxque"]
         room = _QueueRoom(rxque).wait if isinstance(rxque, queue.Queue) else None
         while self._overflow:
@@ -200,13 +200,13 @@ class QueClient(IPyClient):
                 self._room.set()
 
     def _let_go(self) -> None:
-        """The client is to stop: nobody waits for room any more."""
+        """Let `_put` stop waiting for room, as the client is to stop."""
         if self._room is not None:
             self._room.set()
 
 
 class _Blocking:
-    """Runs a function that blocks on a condition in a thread that ends when the waiting task is cancelled."""
+    """Waits for a condition in a thread that ends when the waiting task is cancelled."""
 
     def __init__(self, condition: threading.Condition, ready: Callable[[], bool]) -> None:
         self._condition = condition
@@ -218,7 +218,7 @@ class _Blocking:
         future = loop.create_future()
         self._over = False
 
-        def tell() -> None:
+        def resolve() -> None:
             if not future.done():
                 future.set_result(None)
 
@@ -227,7 +227,7 @@ class _Blocking:
                 while not self._ready() and not self._over:
                     self._condition.wait()
             if not self._over:
-                loop.call_soon_threadsafe(tell)
+                loop.call_soon_threadsafe(resolve)
 
         threading.Thread(target=block, name="indifast queue", daemon=True).start()
         try:
@@ -261,7 +261,7 @@ class _QueueRoom:
 
 
 class _WakingReader:
-    """Takes items from a deque that tells when something is put into it."""
+    """Takes items from a deque that signals when an item is added."""
 
     def __init__(self, txque: WakingDeque) -> None:
         self._queue = txque
@@ -278,13 +278,13 @@ class _WakingReader:
 
 
 class _PollingReader:
-    """Takes items from a plain deque, looking into it now and then."""
+    """Takes items from a plain deque by polling it."""
 
     def __init__(self, txque: collections.deque[Any]) -> None:
         self._queue = txque
 
     async def get(self) -> Any:
-        while not self._queue:  # noqa: ASYNC110 - a deque cannot tell
+        while not self._queue:  # noqa: ASYNC110 - a plain deque has no signal to wait for
             await asyncio.sleep(DEQUE_POLL)
         return self._queue.popleft()
 
@@ -296,5 +296,5 @@ def runqueclient(
     indiport: int | str = 7624,
     blobfolder: str | Path | None = None,
 ) -> None:
-    """Run a QueClient until None is found in `txque`: the target of a thread."""
+    """Run a QueClient until it takes None from `txque`. This is meant as the target of a thread."""
     asyncio.run(QueClient(txque, rxque, indihost, indiport, blobfolder).asyncrun())

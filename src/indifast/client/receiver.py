@@ -1,4 +1,4 @@
-"""Taking what a connection brings: into the model, to the program, and what else a message asks for."""
+"""Handling of received messages: updates the model, notifies the program, and does whatever else they ask for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from indifast.client.link import Link
 from indifast.client.malloc import LARGE, give_back_large_blocks
 from indifast.client.model import DEFTAGS, Model
 from indifast.client.notifier import Notifier
-from indifast.client.problems import Problems, told_of
+from indifast.client.problems import Problems, described
 from indifast.client.propertymembers import ParseException
 from indifast.client.settings import Program, Settings
 from indifast.client.trace import Trace
@@ -31,7 +31,7 @@ _Handler: TypeAlias = Callable[[Routable, Element], Any]
 
 
 class Receiver:
-    """Takes the messages of a connection, one after the other, until it or the client ends."""
+    """Handles the messages of a connection in order, until the connection or the client ends."""
 
     def __init__(
         self,
@@ -68,31 +68,31 @@ class Receiver:
             "pingRequest": self._answer_ping,
             "pingReply": self._ping_answered,
         }
-        """Tags of messages that are more than a matter of the model."""
+        """Handlers, by tag, of messages that need more than a change of the model."""
 
-    # -- what is no message
+    # -- Skipped and refused input
 
     def skipped(self, reason: str, nbytes: int, excerpt: bytes) -> None:
-        """The tokenizer left out something that is no message."""
+        """Count and report bytes that the tokenizer skipped because they are not a message."""
         self._counts["skipped"] += 1
         self._counts["skipped_bytes"] += nbytes
         self._notifier.complain_soon(f"{nbytes} bytes were not understood and skipped: {reason} {excerpt[:80]!r}")
 
     def refused(self, text: str) -> None:
-        """A message has come that is not taken."""
+        """Count and report a message that is not accepted."""
         self._counts["refused"] += 1
         self._notifier.complain_soon(text)
 
-    # -- the pump
+    # -- Main loop
 
     async def pump(self, connection: Connection) -> None:
-        """Take what is received, message by message, until the connection or the client ends."""
-        processing, unsaid, lifecycle = self.processing, self._notifier.unsaid, self._lifecycle
+        """Handle received messages one by one, until the connection or the client ends."""
+        processing, complaints, lifecycle = self.processing, self._notifier.complaints, self._lifecycle
         while not lifecycle.stopping:
             if processing.finished:
                 await self._take_processed(connection)
-            elif unsaid:
-                await self._notifier.complain(unsaid.popleft())
+            elif complaints:
+                await self._notifier.complain(complaints.popleft())
             elif processing.full():
                 await connection.hold()
             elif connection.messages:
@@ -103,7 +103,7 @@ class Receiver:
                 await connection.wait()
 
     async def _take_processed(self, connection: Connection) -> None:
-        """A BLOB that was worked on in a thread is ready."""
+        """Apply a BLOB update that was processed in a thread."""
         event, faults = self.processing.take(connection.messages)
         for fault in faults:
             self._counts["faults"] += 1
@@ -113,11 +113,11 @@ class Receiver:
             await self._notifier.tell(event)
 
     async def _take_waiting(self, connection: Connection) -> None:
-        """Take the messages that wait, until something has to come before the next one.
+        """Handle the messages that wait, until something else has to be done before the next one.
 
-        The receive path: no coroutine for a message but `rxevent`, unless there is something special about it.
+        This is the receive path: unless a message needs special treatment, `rxevent` is its only coroutine.
         """
-        messages, processing, unsaid = connection.messages, self.processing, self._notifier.unsaid
+        messages, processing, complaints = connection.messages, self.processing, self._notifier.complaints
         lifecycle, watchers, program = self._lifecycle, self._watchers, self._program
         model, early, special = self._model, self._model.early, self._special
         watching = watchers.references
@@ -133,7 +133,7 @@ class Receiver:
             element = message.element()
             event = None
             handler = special.get(element.tag)
-            try:  # `take`, without the call
+            try:  # the same as `take`, without the call
                 event = model.apply(element) if handler is None else handler(message, element)
             except Exception as error:
                 await self._refuse(element, error)
@@ -146,23 +146,23 @@ class Receiver:
                     self._notifier.log_fault(error, "Error in rxevent, handling %s", event.eventtype)
                 event = None  # a BLOB must not outlive its event
                 if early and element.tag in DEFTAGS:
-                    for said in model.apply_early(element.device):
-                        await self._notifier.tell(said)
+                    for early_event in model.apply_early(element.device):
+                        await self._notifier.tell(early_event)
                 if watching:
                     await self._hold(connection)
             if tracing:
                 self._trace.received(element)
-            del message, element  # nor these
-            if processing.finished or unsaid:
+            del message, element  # neither must these
+            if processing.finished or complaints:
                 return
 
     def take(self, message: Routable, element: Element) -> Any:
-        """Take a message in; returns its event, or None if the program need not know (yet)."""
+        """Handle a message; return its event, or None if the program need not know (yet)."""
         handler = self._special.get(element.tag)
         return self._model.apply(element) if handler is None else handler(message, element)
 
     async def _refuse(self, element: Element, error: Exception) -> None:
-        """An element can't be taken into the model: that costs this one only."""
+        """Report an element that cannot be applied to the model; no other element is affected."""
         if not isinstance(error, ParseException):
             self._counts["failed"] += 1
             text = "An element could not be handled: %s %s"
@@ -171,10 +171,10 @@ class Receiver:
         self._counts["refused"] += 1
         if not isinstance(error, events.UndefinedError):
             self._problems.is_new(element, str(error))
-        await self._notifier.complain(told_of(element, str(error)))
+        await self._notifier.complain(described(element, str(error)))
 
     def _show(self, message: Routable) -> None:
-        """Hand a message on as it came, before anything is made of it; what `on_message` raises is logged."""
+        """Pass a message to `on_message` as received, before it is handled; exceptions are logged."""
         assert self._settings.on_message is not None
         try:
             self._settings.on_message(writable(message))
@@ -182,18 +182,18 @@ class Receiver:
             self._notifier.log_fault(error, "Error in on_message, handling %s", message.tag)
 
     async def _hold(self, connection: Connection) -> None:
-        """Wait while somebody who takes everything is behind, unless somebody else waits for what comes next."""
+        """Wait while a stream is behind, unless another watcher waits for a particular event."""
         while not self._lifecycle.stopping and not connection.lost and self._watchers.holding:
             await connection.hold()
 
-    # -- what is more than a matter of the model
+    # -- Messages that need more than a change of the model
 
     def _define(self, message: Routable, element: Element) -> Any:
         known = self._model.defined(element.device or "") is not None
         event = self._model.apply(element)
         if isinstance(event, events.defBLOBVector):
             self._blob_requests.defined(event)
-        self._blob_requests.say_rest()
+        self._blob_requests.send_postponed()
         if not known:
             self._keepalive.devices_known()
         return event
@@ -211,7 +211,7 @@ class Receiver:
         self._watchers.notify(PingReply(element.attrs.get("uid", "")))
 
     def _take_blobs(self, message: Routable, element: Element) -> Any:
-        """Content that came inline is here; shared memory is mapped; what takes time is done in a thread."""
+        """Apply a BLOB update: map shared memory, and leave to a thread what takes time."""
         event = self._model.read_blobs(element)
         if event is None:
             return None
@@ -227,7 +227,7 @@ class Receiver:
 
 
 def _mapped(message: BlobMessage, event: events.setBLOBVector) -> dict[str, str]:
-    """Map shared memory; gives, by member, why some of it can't be read."""
+    """Map the shared memory of a message; return, by member, why some of it can't be read."""
     faults = {}
     for member, view in message.views():
         if not member.name:

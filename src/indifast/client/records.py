@@ -1,4 +1,4 @@
-"""What snapshots are made from: mappings that are never changed, and whose successors cost what is new in them."""
+"""Immutable mappings from which snapshots are made; a changed copy costs little more than what is new in it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TypeVar
 
 _Record = TypeVar("_Record")
 
-_FEW = 300  # records that are copied each time: that takes a microsecond or two
+_FEW = 300  # up to this many records are copied each time, which takes a microsecond or two
 
 
 def changed(records: Mapping[str, _Record], changes: dict[str, _Record]) -> Mapping[str, _Record]:
-    """These records, by name and in order, with others in their place or behind them; `records` stay as they are."""
+    """Return a copy of `records` in which `changes` replace records of the same name, or follow the others."""
     if type(records) is dict:
         rest, above = records, changes
     else:
@@ -23,10 +23,10 @@ def changed(records: Mapping[str, _Record], changes: dict[str, _Record]) -> Mapp
 
 
 class _Layers(Mapping[str, _Record]):
-    """Many records, of which some lately changed ones lie above the rest, which is shared.
+    """Many records in two layers: those changed recently lie above the rest, which is shared.
 
-    The next change copies the upper layer alone, until that is so large that one dictionary is worth it again: of n
-    records √n are copied for each change.
+    A change copies only the upper layer, until that is so large that merging the layers pays off: of n records, about
+    √n are copied for each change.
     """
 
     __slots__ = ("above", "new", "rest")

@@ -1,4 +1,4 @@
-"""All that vectors know of the client around them."""
+"""Interface through which vectors use their client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from indifast.protocol.message import Wire
 
 
 class Expected:
-    """An answer that a vector owes: due at some time, in the seconds of `time.monotonic()`, until it is over."""
+    """An answer that a vector owes.
+
+    Attributes:
+        vector: The vector.
+        due: When the answer is due, in seconds of `time.monotonic()`.
+        over: Whether the answer is no longer expected.
+    """
 
     __slots__ = ("due", "over", "vector")
 
@@ -19,17 +25,17 @@ class Expected:
 
 
 class Sender(Protocol):
-    """Sends what vectors have to say, to the server and to the program."""
+    """Sends the messages of vectors to the server, and their events to the program."""
 
     @property
     def can_send(self) -> bool:
-        """There is a server, and the client goes on."""
+        """Whether the client is connected and not stopping."""
 
     async def transmit(self, message: Wire) -> None:
-        """Queue a message for the server, and wait while it is far behind."""
+        """Queue a message for the server, and wait while the server is far behind."""
 
     def expect(self, vector: Any) -> Expected:
-        """A command is sent to a vector, which should answer in time. The vector says when that is over."""
+        """Start the time-out of a command to a vector. The vector marks the result as over once it has answered."""
 
     async def emit(self, event: Any) -> None:
-        """Hand an event of the program's own to `rxevent`, whose exceptions are the caller's."""
+        """Pass an event that the program created to `rxevent`; exceptions are left to the caller."""

@@ -1,4 +1,4 @@
-"""A client's connections, one after the other: connect, serve, and again."""
+"""A client's connections, one after the other: connecting, serving, and connecting again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger("indifast.client.ipyclient")
 
 
 class Session:
-    """Connects until the client is to stop."""
+    """Connects to the server, again and again until the client is to stop."""
 
     def __init__(
         self,
@@ -59,7 +59,11 @@ class Session:
         self._counts = counts
 
     async def run(self) -> None:
-        """Connect, serve the connection, and again. OSError for the end of one, unless the client is to reconnect."""
+        """Connect, serve the connection, and connect again.
+
+        Raises:
+            OSError: An attempt failed or a connection ended, and the client is not to reconnect.
+        """
         settings, lifecycle = self._settings, self._lifecycle
         failures = 0
         while not lifecycle.stopping:
@@ -98,7 +102,7 @@ class Session:
         return self._lifecycle.stopping
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Stream]) -> Stream | None:
-        """The result, or None once the client is to stop."""
+        """Return the result of `work`, or None if the client is to stop before."""
         task = asyncio.get_running_loop().create_task(work)
         stop = asyncio.get_running_loop().create_task(self._lifecycle.stop_asked())
         taken = False
@@ -110,10 +114,10 @@ class Session:
             stop.cancel()
             if not taken:
                 task.cancel()
-                task.add_done_callback(_let_go)  # a cancellation may have come together with the stream
+                task.add_done_callback(_discard)  # the stream may have been opened just before the cancellation
 
     async def _serve(self, stream: Stream, where: str) -> str:
-        """One connection from its beginning to its end; returns why it ended."""
+        """Serve one connection from its beginning to its end, and return why it ended."""
         link, receiver, counts = self._link, self._receiver, self._counts
         connection = Connection(stream, self._settings.limits, link.heard, receiver.skipped, receiver.refused)
         self._model.clear()
@@ -126,11 +130,11 @@ class Session:
             connection.start()
             await self._keepalive.ask_definitions()
             await receiver.pump(connection)
-            self._quieten()
+            self._clear_parts()
             await self._program.warning(f"Connection to {where} closed")
             await self._notifier.tell(events.ConnectionLost())
         finally:
-            self._quieten()
+            self._clear_parts()
             connection.close()
             link.connection = None
             counts["received"] += connection.received
@@ -140,8 +144,8 @@ class Session:
             self._watchers.notify(None)
         return connection.reason
 
-    def _quieten(self) -> None:
-        """Stop everything that goes with the connection."""
+    def _clear_parts(self) -> None:
+        """Stop everything that belongs to the connection."""
         self._keepalive.clear()
         self._timeouts.clear()
         self._blob_requests.clear()
@@ -150,11 +154,11 @@ class Session:
 
 
 def retry_delay(settings: Settings, failures: int) -> float:
-    """Seconds until the next attempt, after so many in a row that failed."""
+    """Return the seconds until the next attempt, after `failures` consecutive failed ones."""
     return varied(pause_after(failures, settings.retry_min, settings.retry_max))
 
 
-def _let_go(task: asyncio.Task[Stream]) -> None:
-    """Close a stream that was opened for nobody."""
+def _discard(task: asyncio.Task[Stream]) -> None:
+    """Close a stream that is not needed any more."""
     if not task.cancelled() and task.exception() is None:
         task.result().abort()

@@ -1,4 +1,4 @@
-"""What a program sets on its client, and overrides: all that the parts of a client know of either."""
+"""What programs may set and override on a client, as the parts of the client see it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from indifast.protocol.message import Routable
 
 
 class Settings:
-    """Attributes of a client. They may be set on the object, or on a subclass, at any time."""
+    """Attributes of a client. They may be set at any time, on the object or on a subclass."""
 
     indihost: str
     indiport: int | str
@@ -21,38 +21,44 @@ class Settings:
     limits: Limits = DEFAULT_LIMITS
     """Bounds on what is received."""
     device_limit: int = 10_000
-    """Devices of a server, and vectors of a device, beyond which definitions are refused."""
+    """Number of devices of a server, and of vectors of a device, beyond which definitions are refused."""
     inflate_blobs: bool = False
-    """Inflate BLOBs whose format ends with `.z`, and take that suffix off the format."""
+    """Whether to inflate BLOBs whose format ends with `.z`, and remove that suffix from the format."""
     give_back_memory: bool = True
-    """Let the process give large freed blocks back to the system from the first large BLOB on (glibc only). A program
-    that is busy with large arrays of its own may be faster without."""
+    """Whether the process returns large freed blocks to the system from the first large BLOB on (glibc only).
+
+    A program that works with large arrays itself may be faster without.
+    """
     connect_timeout: float = 10.0
-    """Seconds for the server to take the connection."""
+    """Seconds within which the server must accept the connection."""
     retry_min: float = 1.0
-    """Seconds, about, before the first attempt to connect again."""
+    """Approximate delay in seconds before the first attempt to connect again."""
     retry_max: float = 30.0
-    """Seconds, about, between attempts at most: the time doubles from `retry_min`, varied at random by a quarter."""
+    """Approximate maximum of that delay, which doubles with each attempt and varies at random by a quarter."""
     grace: float = 2.0
-    """Seconds that `hardware` and a running `rxevent` get after `shutdown` before they are cancelled."""
+    """Seconds that `hardware` and a running `rxevent` have after `shutdown` before they are cancelled."""
     reconnect: bool = True
-    """Connect again after a failure. If False, `asyncrun` raises the OSError that ended the attempt or the connection.
+    """Whether to connect again after a failure.
+
+    If False, `asyncrun` raises the OSError that ended the attempt or the connection.
     """
     check_before_send: bool = False
-    """`send_newVector` checks permission, range and rule first, as with its keyword `check=True`."""
+    """Whether `send_newVector` checks permission, range and rule first, as with its keyword `check=True`."""
     enable_reports: bool = True
-    """Reports reach the program as messages, and not only the log."""
+    """Whether reports also reach the program as messages, and not only the log."""
     resend_enableBLOB_on_def: bool = True
-    """With each definition of a BLOB vector, tell the server what is wanted of it."""
+    """Whether to send the BLOB policy of a BLOB vector again after each of its definitions."""
     vector_timeout_min: float = 2
-    """Seconds that a command may take at least before its vector times out."""
+    """Shortest time-out of a command to a vector, in seconds."""
     vector_timeout_max: float = 10
-    """Seconds that a command may take at most, whatever the driver announced."""
+    """Longest time-out of a command to a vector, in seconds, whatever the driver announced."""
     on_message: Callable[[Routable], None] | None = None
-    """Called with every message as it came, before anything is made of it."""
+    """Function called with every message as received, before it is handled."""
     on_problem: Callable[[str, str, str], None] | None = None
-    """Called with device, property and a sentence when some of what a server says of a property can't be taken,
-    or all of it: once for each property."""
+    """Function called with device, property and a sentence, once for each property with a problem.
+
+    A problem is that a message about the property can't be accepted, in part or as a whole.
+    """
 
     timeout_enable: bool = True
     idle_timeout: float = 20
@@ -61,21 +67,21 @@ class Settings:
 
     @property
     def BLOBfolder(self) -> Path | str | None:
-        """The folder that received BLOBs are saved to, or None."""
+        """The folder in which received BLOBs are saved, or None."""
         return None
 
 
 class Program(Protocol):
-    """The methods of a client that programs override, and that its parts call."""
+    """The methods of a client that programs may override and that the client's parts call."""
 
     async def rxevent(self, event: Any) -> None:
-        """Called with every event."""
+        """Handle an event."""
 
     async def report(self, message: str) -> None:
-        """Log a text at INFO and perhaps hand it on as a message."""
+        """Log a text at INFO and perhaps pass it to the program as a message."""
 
     async def warning(self, message: str) -> None:
-        """Log a text at WARNING and hand it on as a message."""
+        """Log a text at WARNING and pass it to the program as a message."""
 
     def create_itemid(self, devicename: str = "", vectorname: str = "", membername: str = "", **kwargs: Any) -> Any:
-        """An identification for a device, vector or member that is new to the client."""
+        """Return an identifier for a device, vector or member that is new to the client."""

@@ -1,7 +1,7 @@
-"""Snapshots of devices and of the whole client: frozen, cheap to take, filled in when somebody looks.
+"""Snapshots of devices and of the whole client: frozen, cheap to take, and built on demand.
 
-A vector's record is made once per change and shared by all snapshots; so a snapshot costs what changed since the last
-one, and a snapshot's own objects are made from the records where they are asked for.
+A vector's record is made once per change and shared by all snapshots, so a snapshot costs only what has changed since
+the last one. The objects of a snapshot are built from the records when they are first used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from indifast.client.snapvectors import Dumping, SnapVector, VectorRecord
 
 
 class DeviceRecord(NamedTuple):
-    """A device as it stood at one moment; never changed once made."""
+    """A device as it was at one moment; never changed once made."""
 
     devicename: str
     messages: tuple[tuple[datetime, str], ...]
@@ -25,7 +25,7 @@ class DeviceRecord(NamedTuple):
 
 
 class _LazyMapping(UserDict[str, Any]):
-    """A mapping made from records item by item, when they are asked for."""
+    """A mapping whose items are built from records when they are first used."""
 
     _records: Mapping[str, Any]
     _built: dict[str, Any]
@@ -37,13 +37,13 @@ class _LazyMapping(UserDict[str, Any]):
     def _item(self, name: str) -> Any:
         item = self._built.get(name)
         if item is None:
-            # Of two threads that come here at once, both must get the same object.
+            # Two threads that get here at the same time must receive the same object.
             item = self._built.setdefault(name, self._build(self._records[name]))
         return item
 
     @property
     def data(self) -> dict[str, Any]:
-        """All items."""
+        """All items; those not used before are built now."""
         full = self._full
         if full is None:
             full = self.__dict__.setdefault("_items", {name: self._item(name) for name in self._records})
@@ -55,7 +55,7 @@ class _LazyMapping(UserDict[str, Any]):
         self._full = value
 
     def __copy__(self) -> Any:
-        """A mapping of its own, of the same items."""
+        """Return a separate mapping of the same items."""
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__, _full=self.data.copy())
         new.__dict__.pop("_items", None)
@@ -77,7 +77,7 @@ class _LazyMapping(UserDict[str, Any]):
 
 
 class _ParentDevice(UserDict[str, Any]):
-    """What a device and its snapshot have in common: a mapping of vector names to vectors."""
+    """Base class of devices and their snapshots: a mapping of vector names to vectors."""
 
     devicename: str
 
@@ -93,7 +93,7 @@ class _ParentDevice(UserDict[str, Any]):
 
 
 class SnapDevice(Dumping, _LazyMapping, _ParentDevice):
-    """A device as it stood at one moment."""
+    """A device as it was at one moment."""
 
     @classmethod
     def _of(cls, record: DeviceRecord) -> SnapDevice:
@@ -117,7 +117,7 @@ class SnapDevice(Dumping, _LazyMapping, _ParentDevice):
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """The device as plain data."""
+        """Return the device as plain data. See `Dumping.dictdump`."""
         plain: dict[str, Any] = {
             "devicename": self.devicename,
             "enable": self.enable,
@@ -132,7 +132,7 @@ class SnapDevice(Dumping, _LazyMapping, _ParentDevice):
 
 
 class Snap(Dumping, _LazyMapping):
-    """A client, with all it knows, as it stood at one moment: a mapping of device names to device snapshots."""
+    """A client and all it knew at one moment: a mapping of device names to device snapshots."""
 
     indihost: str
     indiport: int | str
@@ -165,17 +165,17 @@ class Snap(Dumping, _LazyMapping):
         return SnapDevice._of(record)
 
     def enabledlen(self) -> int:
-        """Number of devices that have an enabled vector."""
+        """Return the number of devices that have an enabled vector."""
         return sum(device.enable for device in self.values())
 
     def get_vector_state(self, devicename: str, vectorname: str) -> str | None:
-        """The state of a vector, also of one that was deleted; None if there is none of these names."""
+        """Return the state of a vector, even of a deleted one, or None if there is no such vector."""
         return vector_state(self, devicename, vectorname)
 
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """Everything as plain data. A client has no item id; its devices have."""
+        """Return everything as plain data. See `Dumping.dictdump`. The client itself has no item identifier."""
         plain: dict[str, Any] = {
             "indihost": self.indihost,
             "indiport": self.indiport,
@@ -189,7 +189,7 @@ class Snap(Dumping, _LazyMapping):
 
 
 def vector_state(devices: Any, devicename: str, vectorname: str) -> str | None:
-    """The state of a vector in a client or its snapshot, None if it is not known."""
+    """Return the state of a vector in a client or its snapshot, or None if the vector is unknown."""
     if devicename not in devices or vectorname not in devices[devicename]:
         return None
     state: str = devices[devicename][vectorname].state

@@ -1,4 +1,4 @@
-"""What vectors are, live or not, and how they stand frozen in snapshots."""
+"""Base class of all vectors, and vectors that are frozen in snapshots."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from indifast.client.propertymembers import STATES, snapped
 
 
 class Vector(UserDict[str, Any]):
-    """What live vectors and their snapshots have in common: a mapping of member names to values."""
+    """Base class of live vectors and their snapshots: a mapping of member names to values."""
 
     name: str
     devicename: str
     vectortype: str
 
-    label = observed("label", "Text for people; the name when the definition gave none.")
-    group = observed("group", "The page or tab the vector belongs to.")
-    timestamp = observed("timestamp", "UTC time of the last change, aware.")
+    label = observed("label", "Text to display; the name if the definition gave no label.")
+    group = observed("group", "The page or tab that the vector belongs to.")
+    timestamp = observed("timestamp", "UTC time of the last change, timezone-aware.")
     message = observed("message", "The last message that came with a definition or an update of this vector.")
-    message_timestamp = observed("message_timestamp", "UTC time of that message, aware.")
-    timeout = observed("timeout", "Seconds a command may take, as announced by the driver; None for lights.")
-    enable = observed("enable", "False once the vector was deleted.")
-    user_string = observed("user_string", "Free text of the program that uses the client.")
-    itemid = observed("itemid", "The identification that `create_itemid` gave.")
+    message_timestamp = observed("message_timestamp", "UTC time of that message, timezone-aware.")
+    timeout = observed("timeout", "Seconds that a command may take, as announced by the driver; None for lights.")
+    enable = observed("enable", "False if the vector was deleted.")
+    user_string = observed("user_string", "Free text, for the program that uses the client.")
+    itemid = observed("itemid", "The identifier that `create_itemid` returned.")
 
     def _touch(self) -> None:
-        """Something changed that a snapshot would show."""
+        """Note that something has changed that a snapshot would show."""
 
     @property
     def state(self) -> str:
@@ -41,12 +41,12 @@ class Vector(UserDict[str, Any]):
     @state.setter
     def state(self, value: str) -> None:
         if value not in STATES:
-            raise ValueError(f"{value!r} is no state")
+            raise ValueError(f"{value!r} is not a state")
         self._state = value
 
     @property
     def rule(self) -> str | None:
-        """OneOfMany, AtMostOne or AnyOfMany for switches, else None."""
+        """OneOfMany, AtMostOne or AnyOfMany for switches, otherwise None."""
         return self._rule
 
     @property
@@ -65,7 +65,7 @@ class Vector(UserDict[str, Any]):
     _perm: str | None = None
 
     async def _send(self, timestamp: datetime | None, members: Mapping[str, Any], complete: bool) -> None:
-        """Send a command to the vector, whatever its type; nothing to lights, and nothing from snapshots."""
+        """Send a command to the vector, whatever its type. Lights and snapshots send nothing."""
 
     def __getitem__(self, membername: str) -> Any:
         return self.data[membername].membervalue
@@ -74,31 +74,36 @@ class Vector(UserDict[str, Any]):
         self.data[membername].membervalue = value
 
     def members(self) -> dict[str, Any]:
-        """The member objects by name."""
+        """Return the member objects by name."""
         return self.data
 
     def member(self, membername: str) -> Any:
-        """One member object; KeyError if there is none of this name."""
+        """Return one member object; raise KeyError if there is none of this name."""
         return self.data[membername]
 
     def memberlabel(self, membername: str) -> str:
-        """The label of a member; KeyError if there is none of this name."""
+        """Return the label of a member; raise KeyError if there is none of this name."""
         label: str = self.data[membername].label
         return label
 
 
 class Numbers:
-    """What vectors of numbers can do, live or not."""
+    """Methods of number vectors, live or not."""
 
     data: dict[str, Any]
 
     def getfloatvalue(self, membername: str) -> float:
-        """The value of a member as a float; KeyError if there is none of this name."""
+        """Return the value of a member as a float; raise KeyError if there is none of this name."""
         value: float = self.data[membername].getfloatvalue()
         return value
 
     def getformattedvalue(self, membername: str) -> str:
-        """The value of a member as its format shows it; TypeError if the format cannot show a number."""
+        """Return the value of a member in its format.
+
+        Raises:
+            KeyError: There is no member of this name.
+            TypeError: The format cannot show a number.
+        """
         text: str = self.data[membername].getformattedvalue()
         return text
 
@@ -110,7 +115,7 @@ _HEADER = (
 
 
 class VectorRecord:
-    """A vector as it stood at one moment; never changed once made, so any number of snapshots and threads share it."""
+    """A vector as it was at one moment; never changed once made, so snapshots and threads can share it."""
 
     __slots__ = ("header", "members", "snap")
 
@@ -126,12 +131,18 @@ class VectorRecord:
 
 
 class Dumping:
-    """Plain data and JSON of a snapshot."""
+    """Methods that give a snapshot as plain data or as JSON."""
 
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """The snapshot as plain data; BLOB content (bytes), user strings and item ids on request."""
+        """Return the snapshot as plain data.
+
+        Args:
+            inc_blob: Include BLOB content, as bytes.
+            inc_user_string: Include user strings.
+            inc_itemid: Include item identifiers.
+        """
         raise NotImplementedError
 
     def dumps(
@@ -142,7 +153,7 @@ class Dumping:
         inc_user_string: bool = False,
         inc_itemid: bool = False,
     ) -> str:
-        """The snapshot as JSON text; BLOB content, on request, as base64."""
+        """Return the snapshot as JSON text, with BLOB content as base64. See `json.dumps` and `dictdump`."""
         plain = self.dictdump(inc_blob, inc_user_string, inc_itemid)
         return json.dumps(plain, indent=indent, separators=separators, default=_json_value)
 
@@ -155,12 +166,12 @@ class Dumping:
         inc_user_string: bool = False,
         inc_itemid: bool = False,
     ) -> None:
-        """Write the snapshot as JSON text into a text file."""
+        """Write the snapshot as JSON text to a text file. See `dumps`."""
         fp.write(self.dumps(indent, separators, inc_blob, inc_user_string, inc_itemid))
 
 
 def _json_value(value: Any) -> str:
-    """BLOB content as base64; an item id that JSON does not know, as its text."""
+    """Return BLOB content as base64, and an item identifier of a type unknown to JSON as its text."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         from indifast._base64 import encode
 
@@ -169,7 +180,7 @@ def _json_value(value: Any) -> str:
 
 
 class SnapVector(Dumping, Vector):
-    """A vector as it stood at one moment. Its values may be changed; nothing else sees that."""
+    """A vector as it was at one moment. Its values may be changed, which affects nothing else."""
 
     _record: VectorRecord
     _data: dict[str, Any] | None
@@ -185,11 +196,11 @@ class SnapVector(Dumping, Vector):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The member objects by name, made when they are first asked for."""
+        """The member objects by name, built when they are first used."""
         data = self._data
         if data is None:
             data = {record["_name"]: snapped(cls, record) for cls, record in self._record.members}
-            # Of two threads that come here at once, both must get the same members.
+            # Two threads that get here at the same time must receive the same members.
             data = self.__dict__.setdefault("_members", data)
             self._data = data
         return data
@@ -199,7 +210,7 @@ class SnapVector(Dumping, Vector):
         self._data = value
 
     def __copy__(self) -> SnapVector:
-        """A mapping of its own, of the same member objects."""
+        """Return a separate mapping of the same member objects."""
         new = type(self).__new__(type(self))
         new.__dict__.update(self.__dict__, _data=self.data.copy())
         new.__dict__.pop("_members", None)
@@ -210,7 +221,7 @@ class SnapVector(Dumping, Vector):
     def dictdump(
         self, inc_blob: bool = False, inc_user_string: bool = False, inc_itemid: bool = False
     ) -> dict[str, Any]:
-        """The vector as plain data."""
+        """Return the vector as plain data. See `Dumping.dictdump`."""
         plain: dict[str, Any] = {
             "vectortype": self.vectortype,
             "name": self.name,
@@ -239,7 +250,7 @@ class SnapVector(Dumping, Vector):
 
 
 class SnapNumberVector(Numbers, SnapVector):
-    """A vector of numbers as it stood at one moment."""
+    """A vector of numbers as it was at one moment."""
 
 
 def _iso(timestamp: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What a client receives, as asynchronous iterators."""
+"""Asynchronous iterators over what a client receives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Item = TypeVar("_Item")
 
 
 class Queue(Protocol[_Item]):
-    """As much of a deque as a stream needs."""
+    """The part of a deque that a stream needs."""
 
     def append(self, item: _Item, /) -> None: ...
 
@@ -26,7 +26,7 @@ class Queue(Protocol[_Item]):
 
 
 class Stream(Watcher, AsyncIterator[_Item]):
-    """What waits to be taken, one thing after the other; it ends when the client stops."""
+    """Base class of streams: items wait in order to be taken. A stream ends when the client stops."""
 
     def __init__(self, watchers: Watchers, lifecycle: Lifecycle) -> None:
         self._watchers = watchers
@@ -36,24 +36,28 @@ class Stream(Watcher, AsyncIterator[_Item]):
         self._open = True
 
     def _wake(self) -> None:
-        """Look again at what waits."""
+        """Let the task in `_arrival` check again what there is to take."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _end_with_client(self) -> None:
-        """The connection has ended."""
+        """End the stream if the client is stopping; called when the connection has ended."""
         if self._lifecycle.stopping:
             self._open = False
             self._wake()
 
     async def _arrival(self) -> None:
-        """Return when something waits; StopAsyncIteration when nothing will any more.
+        """Wait until there is an item to take.
 
-        RuntimeError while another task waits here, as with asynchronous generators: of two that take turns nobody could
-        say who gets what, and one that was forgotten would take something away.
+        Only one task may wait, as with asynchronous generators: it would be unclear which of two tasks gets an item,
+        and a forgotten one would take an item away.
+
+        Raises:
+            StopAsyncIteration: No more items will come.
+            RuntimeError: Another task is already waiting.
         """
         if self._waiter is not None:
-            raise RuntimeError("another task waits for what comes next in this stream: only one can")
+            raise RuntimeError("another task is already waiting for the next item of this stream: only one may")
         while not self._waiting:
             if not self._open or self._lifecycle.stopped.is_set():
                 self.close()
@@ -65,19 +69,19 @@ class Stream(Watcher, AsyncIterator[_Item]):
                 self._waiter = None
 
     def close(self) -> None:
-        """Take no more."""
+        """Stop taking items."""
         raise NotImplementedError
 
     async def aclose(self) -> None:
-        """The same as `close`, for `contextlib.aclosing`."""
+        """Stop taking items, as `close` does; for `contextlib.aclosing`."""
         self.close()
 
 
 class EventStream(Stream[Any]):
-    """Events as an asynchronous iterator, from the moment it was made.
+    """Events as an asynchronous iterator that starts when it is created.
 
-    Filtered by device name, vector name and event class (one, or a tuple of them). It ends when the client stops. When
-    `queue` events wait, no more is received until some were taken, except while somebody waits for an answer.
+    Events are filtered by device name, vector name and event class (one, or a tuple of them). The iterator ends when
+    the client stops. While `queue` events wait to be taken, receiving pauses, unless a task waits for an answer.
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class EventStream(Stream[Any]):
 
     @property
     def holding(self) -> bool:  # type: ignore[override]
-        """So many events wait that no more should be received."""
+        """Whether so many events wait that receiving should pause."""
         return len(self._waiting) >= self._most
 
     def notify(self, event: Any) -> None:
@@ -122,7 +126,7 @@ class EventStream(Stream[Any]):
         return event
 
     def close(self) -> None:
-        """Take no more events."""
+        """Stop taking events."""
         self._open = False
         self._waiting.clear()
         self._watchers.detach(self)

@@ -1,4 +1,4 @@
-"""The client without `await`: for notebooks, scripts and programs of threads."""
+"""Client without `await`, for notebooks, scripts and multithreaded programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from indifast.client.waiting import Until, fulfilled
 T = TypeVar("T")
 
 COMMAND_TIMEOUT = 60.0
-"""Seconds that a command may take unless told otherwise."""
+"""Default limit on the seconds that a command may take."""
 
 
 def connect(
@@ -28,9 +28,16 @@ def connect(
     timeout: float = 10.0,
     ssl: ssl_module.SSLContext | bool | None = None,
 ) -> SyncClient:
-    """Connect to a server, learn its devices, and return an object that any thread may use.
+    """Connect to a server, learn its devices, and return a client that any thread may use.
 
-    `host` may be a Unix socket, see `IPyClient`. Raises TimeoutError, saying what was missing, after `timeout` seconds.
+    Args:
+        host: A host name or address, or a Unix socket, as for `IPyClient`.
+        port: The TCP port.
+        timeout: Seconds to wait for the server and its devices.
+        ssl: True or an `ssl.SSLContext` for TLS.
+
+    Raises:
+        TimeoutError: The server or its devices were not there in time. The error says what was missing.
     """
     client = SyncClient(IPyClient(host, port, ssl=ssl))
     try:
@@ -42,9 +49,10 @@ def connect(
 
 
 class SyncClient:
-    """An `IPyClient` that runs in a thread of its own; every method may be called from any other thread.
+    """An `IPyClient` that runs in its own thread; every method may be called from any other thread.
 
-    `client[device]` is a `SyncDevice`. Use it as a context manager, or `close` it; a program that ends closes it too.
+    `client[device]` is a `SyncDevice`. Use the client as a context manager, or `close` it; it does not keep a program
+    from ending.
     """
 
     def __init__(self, client: IPyClient) -> None:
@@ -52,7 +60,7 @@ class SyncClient:
         self._loop = asyncio.new_event_loop()
         self._closed = False
         self._over = False
-        """The client has stopped: nothing more is run in its thread."""
+        """True once the client has stopped: nothing more runs in its thread."""
         self._asking = threading.Lock()
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="indifast client", daemon=True)
@@ -65,7 +73,7 @@ class SyncClient:
 
     async def _main(self) -> None:
         try:
-            async with self.client:  # it runs from here on, so that `close` ends it
+            async with self.client:  # the client runs from here on, so that `close` can end it
                 self._started.set()
                 assert self.client._run is not None
                 await asyncio.wait((self.client._run,))
@@ -73,26 +81,26 @@ class SyncClient:
             with self._asking:
                 self._over = True
             self._started.set()
-            await asyncio.sleep(0)  # what was asked before is a task now, and ends with this one
+            await asyncio.sleep(0)  # calls made before are tasks now, and end with this one
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run in the client's thread and wait for the result."""
+        """Run `work` in the client's thread, and wait for its result."""
         own = threading.current_thread() is self._thread
         with self._asking:
             future = None if own or self._closed or self._over else asyncio.run_coroutine_threadsafe(work, self._loop)
         if future is None:
             work.close()
-            raise RuntimeError("not from the client's own thread" if own else "the client is closed")
+            raise RuntimeError("must not be called from the client's own thread" if own else "the client is closed")
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError("the client was closed meanwhile") from None
+            raise RuntimeError("the client was closed before the call was done") from None
         except BaseException:
             future.cancel()
             raise
 
     def ready(self, timeout: float | None = 30.0, *names: str | tuple[str, str], quiet: float = 0.5) -> None:
-        """Wait until devices are known, see `Waits.ready`."""
+        """Wait until the server's devices are known. See `IPyClient.ready`."""
         self._call(self.client.ready(timeout, *names, quiet=quiet))
 
     def wait_for(
@@ -103,7 +111,7 @@ class SyncClient:
         timeout: float | None = COMMAND_TIMEOUT,
         there: bool = False,
     ) -> SnapDevice | SnapVector:
-        """Wait for a device or vector, and its state, see `Waits.wait_for`; returns a snapshot of it."""
+        """Wait for a device or vector and its state, and return a snapshot of it. See `IPyClient.wait_for`."""
 
         async def wait() -> Any:
             return (await self.client.wait_for(device, vector, state, timeout, there)).snapshot()
@@ -125,10 +133,13 @@ class SyncClient:
         complete: bool = True,
         **values: Any,
     ) -> SnapVector | None:
-        """Send a command, `members` or keywords naming the values, and wait for its effect, see `Waits.command`.
+        """Send a command and wait for its effect.
 
-        `check` and `complete` as for `IPyClient.send_newVector`. Returns a snapshot of the vector, or None with
-        `wait=False`.
+        The values are given by member name, in `members` or as keywords. The other arguments, and the errors raised,
+        are those of `IPyClient.send_newVector`.
+
+        Returns:
+            A snapshot of the vector, or None with `wait=False`.
         """
 
         async def send() -> SnapVector | None:
@@ -136,7 +147,7 @@ class SyncClient:
             taken: list[SnapVector] = []
 
             def effective(live: Any) -> bool:
-                """What is returned is how things stand now: by the time that the caller runs, more may have come."""
+                """Take the snapshot at once if `until` is fulfilled: more may arrive before the caller runs."""
                 if fulfilled(live, until):
                     taken.append(live.snapshot())
                 return bool(taken)
@@ -158,19 +169,19 @@ class SyncClient:
         exposure: str = "CCD_EXPOSURE",
         timeout: float = COMMAND_TIMEOUT,
     ) -> Frame:
-        """Take one exposure, see `IPyClient.expose`."""
+        """Take one exposure and return its frame. See `IPyClient.expose`."""
         return self._call(self.client.expose(device, seconds, vector=vector, exposure=exposure, timeout=timeout))
 
     def ping(self, timeout: float | None = 10.0) -> float:
-        """Seconds until the server answers."""
+        """Ping the server and return the seconds until it answers. See `IPyClient.ping`."""
         return self._call(self.client.ping(timeout))
 
     def enable_blobs(self, device: str, vector: str | None = None, value: str = "Also") -> None:
-        """Say whether BLOBs are wanted: Never, Also or Only."""
+        """Tell the server whether BLOBs are wanted: Never, Also or Only. See `IPyClient.send_enableBLOB`."""
         self._call(self.client.send_enableBLOB(value, device, vector))
 
     def snapshot(self) -> Snap:
-        """Everything as it stands now."""
+        """Return a snapshot of everything."""
 
         async def take() -> Snap:
             return self.client.snapshot()
@@ -206,14 +217,14 @@ class SyncClient:
 
 
 class SyncDevice:
-    """One device of a `SyncClient`; `device[vector]` is a snapshot of a vector as it stands now."""
+    """One device of a `SyncClient`; `device[vector]` is a new snapshot of a vector."""
 
     def __init__(self, client: SyncClient, name: str) -> None:
         self.name = name
         self._client = client
 
     def snapshot(self) -> SnapDevice:
-        """The device as it stands now."""
+        """Return a snapshot of the device."""
         device: SnapDevice = self._client.snapshot()[self.name]
         return device
 
@@ -231,7 +242,7 @@ class SyncDevice:
         return len(self.snapshot())
 
     def set(self, vector: str, members: Mapping[str, Any] | None = None, **keywords: Any) -> SnapVector | None:
-        """Send a command, see `SyncClient.set`."""
+        """Send a command and wait for its effect. See `SyncClient.set`."""
         return self._client.set(self.name, vector, members, **keywords)
 
     def expose(
@@ -242,5 +253,5 @@ class SyncDevice:
         exposure: str = "CCD_EXPOSURE",
         timeout: float = COMMAND_TIMEOUT,
     ) -> Frame:
-        """Take one exposure, see `IPyClient.expose`."""
+        """Take one exposure and return its frame. See `IPyClient.expose`."""
         return self._client.expose(self.name, seconds, vector=vector, exposure=exposure, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Vectors that owe an answer to a command."""
+"""Time-outs of vectors that owe an answer to a command."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from indifast.client.sender import Expected
 from indifast.client.settings import Settings
 
 TICK = 0.1
-"""Seconds between two looks at all vectors that have not answered: so late a time-out may be told."""
+"""Seconds between two checks of all vectors that have not answered; a time-out may be reported this late."""
 
-_FEW = 64  # vectors that are kept although they have answered
+_FEW = 64  # this many vectors may be kept although they have answered
 
 
 class Timeouts:
-    """Tells the program when a vector has not answered in time. The alarm is set only while one may become overdue."""
+    """Notifies the program when a vector has not answered in time.
+
+    The alarm is set only while an answer may become overdue.
+    """
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle, notifier: Notifier, counts: Counter[str]) -> None:
         self._settings = settings
@@ -29,11 +32,11 @@ class Timeouts:
         self._counts = counts
         self._alarm = Alarm(self._check)
         self._pending: dict[tuple[str, str], Expected] = {}
-        """By device and vector; those that are over go when somebody looks, or when they are as many as the others."""
+        """By device and vector. Those that are over are removed at a check, or when they may outnumber the others."""
         self._most = _FEW
 
     def expect(self, vector: Any) -> Expected:
-        """A command is sent to a vector: it times out unless the server says something of it."""
+        """Start the time-out of a command to a vector; anything that the server sends about the vector ends it."""
         settings = self._settings
         wait = min(max(vector.timeout or 0.0, settings.vector_timeout_min), settings.vector_timeout_max)
         expected = Expected(vector, time.monotonic() + wait)
@@ -45,7 +48,7 @@ class Timeouts:
         return expected
 
     def arm(self) -> None:
-        """See that the alarm is set for what may become overdue."""
+        """Set the alarm for whatever may become overdue."""
         if not self._settings.timeout_enable or self._alarm.armed or not self._pending:
             return
         self._prune()
@@ -54,12 +57,12 @@ class Timeouts:
             self._alarm.set_for(max(earliest, time.monotonic() + TICK))
 
     def _prune(self) -> None:
-        """Let go of those that are over; on average, each costs the same however many there are."""
+        """Remove those that are over. On average, the cost per command does not depend on how many are pending."""
         self._pending = {key: expected for key, expected in self._pending.items() if not expected.over}
         self._most = max(_FEW, 2 * len(self._pending))
 
     def clear(self) -> None:
-        """Expect nothing any more: the connection is gone."""
+        """Stop all time-outs, as the connection is gone."""
         self._alarm.cancel()
         self._pending.clear()
 

@@ -1,4 +1,4 @@
-"""The DEBUG log of the traffic."""
+"""DEBUG log of the traffic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Trace:
-    """Writes `TX:: ` and `RX:: ` lines: with verbosity 1 the start tag, 2 all but BLOB content, 3 all, 0 nothing."""
+    """Writes `TX:: ` and `RX:: ` lines.
+
+    Verbosity 0 shows nothing, 1 the start tags, 2 all but BLOB content, 3 all.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self.verbosity = 1
@@ -23,7 +26,7 @@ class Trace:
 
     @property
     def on(self) -> bool:
-        """Something is to be logged."""
+        """Whether anything is logged."""
         return bool(self.verbosity) and self._logger.isEnabledFor(logging.DEBUG)
 
     def received(self, element: Element) -> None:
@@ -31,7 +34,7 @@ class Trace:
         self._logger.debug("RX:: %s", _element_text(element, self.verbosity))
 
     def sent(self, message: Wire) -> None:
-        """Log a message of our own."""
+        """Log a message that the client sends."""
         verbose = self.verbosity
         text = bytes(message.data)
         if verbose == 1:

@@ -1,4 +1,4 @@
-"""What of a collection is enabled, and what has changed, without a look at all there is."""
+"""Collections that track which items are enabled and which have changed, so that not all need be checked."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ _Record = TypeVar("_Record")
 
 
 class Names(OrderedDict[str, None]):
-    """Names of what was enabled. In an order, as the first one of a set or dict out of which most have gone is far."""
+    """Names of items that were enabled.
+
+    This is an OrderedDict because in a set or dict from which most items were removed, the first one is slow to find.
+    """
 
     def add(self, name: str) -> None:
-        """One more."""
+        """Add a name."""
         self[name] = None
 
     def discard(self, name: str) -> None:
-        """One less, if it is among them."""
+        """Remove a name if it is present."""
         self.pop(name, None)
 
     def any(self, test: Callable[[str], bool]) -> bool:
-        """Whether a test says of any that it is enabled still; those of which it does not are taken out on the way."""
+        """Return whether any name passes `test`; those found to fail it are removed."""
         while self:
             name = next(iter(self))
             if test(name):
@@ -33,25 +36,25 @@ class Names(OrderedDict[str, None]):
 
 
 class Tracked(Generic[_Record]):
-    """The items of a collection by name: the vectors of a device, the devices of a client.
+    """The items of a collection by name: the vectors of a device, or the devices of a client.
 
-    Programs take items out of the dictionary without a word, so that what is noted here may be of what has gone.
+    Programs may remove items from the dictionary without notice, so the names noted here may be of removed items.
     """
 
     def __init__(self, freeze: Callable[[Any], _Record]) -> None:
         self.items: dict[str, Any] = {}
         self.enabled = Names()
-        """Those enabled; others among them go when somebody looks."""
+        """Names of the enabled items; other names among them are removed when they are checked."""
         self._freeze = freeze
         self._records: Mapping[str, _Record] = {}
-        self._stale: dict[str, None] = {}  # in the order of the changes, so that new items keep theirs
+        self._stale: dict[str, None] = {}  # in the order of the changes, so that new items stay in order
 
     def changed(self, name: str) -> None:
-        """An item has changed, or is new."""
+        """Note that an item has changed or is new."""
         self._stale[name] = None
 
     def any_enabled(self) -> bool:
-        """Whether any item is enabled: a look at one of them instead of at all, as each deletion asks for it."""
+        """Return whether any item is enabled. Each deletion asks this, so one item is checked instead of all."""
         items = self.items
         return self.enabled.any(lambda name: name in items and items[name].enable)
 
@@ -63,16 +66,16 @@ class Tracked(Generic[_Record]):
         self._stale.clear()
 
     def forget_records(self) -> None:
-        """Items were taken out, and others of their names may come."""
+        """Drop the records: items were removed, and others may be added under their names."""
         self._records = {}
 
     def frozen(self) -> Mapping[str, _Record]:
-        """The records of all items as they stand; only what changed is made anew."""
+        """Return the records of all items as they are now; only those of changed items are rebuilt."""
         items = self.items
         if self._stale or len(self._records) != len(items):
             new = {name: self._freeze(items[name]) for name in self._stale if name in items}
             records = changed(self._records, new)
-            if len(records) != len(items):  # some were taken out
+            if len(records) != len(items):  # some were removed
                 records = {name: self._freeze(item) for name, item in items.items()}
             self._records = records
             self._stale.clear()

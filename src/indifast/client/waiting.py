@@ -1,4 +1,4 @@
-"""Waiting for what a server does: definitions, states, answers, streams of events."""
+"""Waiting for connections, definitions, states, and answers to commands and pings."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from indifast.protocol import wire
 from indifast.protocol.numbers import getfloat
 
 Until: TypeAlias = "Mapping[str, Any] | Callable[[Any], bool] | None"
-"""What an update must fulfil besides its state: values of members (numbers within half a step, or
-(value, tolerance)), or a function of the vector."""
+"""A condition on a vector besides its state.
+
+Either values of members (numbers to within half a step, or pairs of value and tolerance), or a function of the vector.
+"""
 
 
 class INDIAlert(Exception):
-    """The driver answered with the state Alert; `message` is the last one of the vector or its device."""
+    """The driver answered with the state Alert; `message` is the last message of the vector or its device."""
 
     def __init__(self, devicename: str, vectorname: str, message: str) -> None:
         super().__init__(f"{devicename} {vectorname} went to Alert: {message or 'the driver gave no reason'}")
@@ -38,7 +40,7 @@ class INDIAlert(Exception):
 class INDIDeleted(OSError):
     """The device or vector that was to answer was deleted: its driver has ended, or disconnected from its hardware.
 
-    `vectorname` is None where the whole device went; `message` is what came with the deletion.
+    `vectorname` is None if the whole device was deleted; `message` is the message that came with the deletion.
     """
 
     def __init__(self, devicename: str, vectorname: str | None, message: str = "") -> None:
@@ -50,7 +52,7 @@ class INDIDeleted(OSError):
 
 
 def _deleted(event: Any, devicename: str, *vectornames: str) -> INDIDeleted | None:
-    """The error, if an event says that a device, or one of its vectors, has gone."""
+    """Return the error if an event says that the device, or one of these vectors, was deleted."""
     if not isinstance(event, events.delProperty) or event.devicename != devicename:
         return None
     if event.vectorname is not None and event.vectorname not in vectornames:
@@ -59,7 +61,7 @@ def _deleted(event: Any, devicename: str, *vectornames: str) -> INDIDeleted | No
 
 
 class _Condition(Watcher):
-    """Calls a function with every event until it gives a result or raises."""
+    """Calls a function with every event until the function returns a result or raises."""
 
     urgent = True
 
@@ -83,7 +85,7 @@ class _Condition(Watcher):
                 self._future.set_exception(ConnectionError("the client has stopped"))
 
     async def pause(self, seconds: float) -> None:
-        """Let so much time go by; ConnectionError once the client has stopped."""
+        """Sleep for `seconds`; raise ConnectionError if the client has stopped."""
         done, _ = await asyncio.wait((self._future,), timeout=seconds)
         for future in done:
             future.result()
@@ -91,9 +93,15 @@ class _Condition(Watcher):
     async def wait(
         self, timeout: float | None, what: Callable[[], str], first: Coroutine[Any, Any, None] | None = None
     ) -> Any:
-        """The result; TimeoutError, saying what was waited for, after `timeout` seconds.
+        """Wait for the result and return it.
 
-        `first` is done before; a server that reads nothing can hold that up, too.
+        Args:
+            timeout: Seconds to wait, or None for no limit.
+            what: Returns a sentence for the TimeoutError that says what was waited for.
+            first: Something to do before. It counts towards the time: a server that reads nothing can hold it up.
+
+        Raises:
+            TimeoutError: There was no result in time.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -114,7 +122,7 @@ class _Condition(Watcher):
 
 
 class _Box:
-    """A result that may be an empty mapping."""
+    """Holds a result, which may be an empty mapping."""
 
     def __init__(self, content: Any) -> None:
         self.content = content
@@ -124,7 +132,7 @@ _uids = itertools.count(1)
 
 
 class Waits:
-    """Waiting, for a client."""
+    """Everything that a client can wait for."""
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle, link: Link, model: Model, watchers: Watchers) -> None:
         self._settings = settings
@@ -137,11 +145,7 @@ class Waits:
         return _Condition(self._watchers, self._lifecycle, test)
 
     async def connected(self, timeout: float | None) -> None:
-        """Wait until the server has taken the connection, at once if it has.
-
-        TimeoutError after `timeout` seconds; ConnectionError once the client has stopped, as it does after a failure
-        without `IPyClient.reconnect`: then `IPyClient.asyncrun` raises why.
-        """
+        """Wait until the server has accepted the connection. See `IPyClient.wait_connected`."""
         with self._condition(lambda _: True if self._link.connected else None) as condition:
             condition.notify(None)
             await condition.wait(
@@ -149,11 +153,9 @@ class Waits:
             )
 
     async def ready(self, timeout: float | None, names: Iterable[str | tuple[str, str]], quiet: float) -> None:
-        """Wait until the server's devices are known.
+        """Wait until the server's devices are known. See `IPyClient.ready`.
 
-        Without names: until there is at least one device and no new definition came for `quiet` seconds. With names:
-        until all of them are defined, each a device name or a pair (device name, vector name). An answered ping would
-        not tell: servers answer pings themselves. TimeoutError, saying what is missing, after `timeout` seconds.
+        A ping is no help here: servers answer pings themselves, without waiting for their drivers.
         """
         wanted = [(name, None) if isinstance(name, str) else tuple(name) for name in names]
         if wanted:
@@ -175,8 +177,8 @@ class Waits:
         with self._condition(definition) as condition:
             try:
                 async with asyncio.timeout(timeout):
-                    while (rest := last + quiet - time.monotonic()) > 0 or not self._model.any_enabled():
-                        await condition.pause(rest if rest > 0 else quiet)
+                    while (remaining := last + quiet - time.monotonic()) > 0 or not self._model.any_enabled():
+                        await condition.pause(remaining if remaining > 0 else quiet)
             except TimeoutError:
                 state = (
                     "no device was defined" if self._link.connected else f"not connected to {self._settings.indihost}"
@@ -191,11 +193,7 @@ class Waits:
         timeout: float | None,
         there: bool = False,
     ) -> Any:
-        """Wait until a device, or a vector, is defined and, if `state` is given, has that state or one of those.
-
-        Returns the device or vector, at once if all that is so already. TimeoutError after `timeout` seconds. What is
-        deleted is waited for until it comes back, unless it was to be `there`: then INDIDeleted.
-        """
+        """Wait until a device or vector is defined and, if asked for, has a state. See `IPyClient.wait_for`."""
         states = None if state is None else {state} if isinstance(state, str) else set(state)
 
         def test(_: Any) -> Any:
@@ -229,17 +227,7 @@ class Waits:
         until: Until,
         complete: bool = True,
     ) -> Any:
-        """Send a command and wait for its effect.
-
-        Returns the vector at the first update of it with a state, or definition anew, received after sending, that
-        leaves it in a state of `accept` and fulfils `until`; Busy, and whatever else is not accepted, keeps waiting.
-        INDI cannot tell which command an update answers: where other clients command the same vector, or a driver
-        repeats itself, `until` makes sure.
-
-        Raises INDIAlert at an update with Alert (unless accepted), TimeoutError after `timeout` seconds, INDIDeleted if
-        the vector or its device is deleted, ConnectionError if the connection is lost, KeyError for a vector that is
-        not defined, INDICheckError if there was nothing to send: lights take no command.
-        """
+        """Send a command, wait for its effect, and return the vector. See `IPyClient.send_newVector`."""
         vector = self._model.defined(devicename, vectorname)
         if vector is None:
             raise KeyError(f"{devicename} {vectorname} is not defined")
@@ -247,7 +235,7 @@ class Waits:
             raise ConnectionError("not connected")
         accepted = {accept} if isinstance(accept, str) else set(accept)
         commands = vector._commands
-        # What has come before and was not looked at yet says nothing of this command.
+        # Messages that were received before but not yet handled cannot answer this command.
         earlier = self._link.unread(devicename, vectorname)
 
         def test(event: Any) -> Any:
@@ -259,11 +247,11 @@ class Waits:
                 return None
             if not isinstance(event, (events.setVector, events.defVector)):
                 return None
-            if event.state is None:  # it says nothing of the command: the state is still the one from before
+            if event.state is None:  # this says nothing about the command: the vector still has its old state
                 return None
             if any(event._element is element for element in earlier):
                 return None
-            now = event.vector  # another one, if it was defined anew as another type
+            now = event.vector  # another vector if it was defined again with another type
             if now.state in accepted and fulfilled(now, until):
                 return _Box(now)
             if now.state == "Alert" and "Alert" not in accepted:
@@ -285,7 +273,7 @@ class Waits:
             return box.content
 
     async def ping(self, timeout: float | None) -> float:
-        """Seconds until the server answers a pingRequest."""
+        """Send a pingRequest and return the seconds until the server answers. See `IPyClient.ping`."""
         if not self._link.can_send:
             raise ConnectionError("not connected")
         uid = f"indifast/{next(_uids)}"
@@ -308,7 +296,7 @@ def _last_message(vector: Any) -> str:
 
 
 def fulfilled(vector: Any, until: Until) -> bool:
-    """Whether a vector is as it is waited for."""
+    """Return whether a vector fulfills a condition."""
     if until is None:
         return True
     if callable(until):
@@ -329,8 +317,10 @@ def _has(vector: Any, name: str, target: Any) -> bool:
 
 
 class AlertWatch(Watcher):
-    """Makes a future fail: INDIAlert once a vector goes to Alert, INDIDeleted once it, or one of `needed`, is deleted,
-    ConnectionError once the connection is lost.
+    """Makes a future fail when a vector goes to Alert or can no longer answer.
+
+    The error is INDIAlert, INDIDeleted if the vector or one of `needed` was deleted, or ConnectionError if the
+    connection was lost.
     """
 
     urgent = True
@@ -359,5 +349,5 @@ class AlertWatch(Watcher):
             self._future.set_exception(INDIAlert(*self._names, event.message or _last_message(event.vector)))
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._watchers.detach(self)

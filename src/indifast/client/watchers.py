@@ -1,4 +1,4 @@
-"""Those who see every event before the program does: what waits, and streams."""
+"""Watchers, which see every event before the program does: waiting tasks and streams."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class PingReply:
-    """An answer to a ping, seen by watchers only."""
+    """An answer to a ping; only watchers see it."""
 
     eventtype = "PingReply"
     devicename = vectorname = None
@@ -18,32 +18,32 @@ class PingReply:
 
 
 class Watcher:
-    """Sees every event right after the model took it in, before `rxevent` does.
+    """Sees every event after it was applied to the model and before `rxevent` gets it.
 
-    None: the connection has ended. If the client is stopping as well, there will be no other.
+    None stands for the end of the connection. If the client is also stopping, there will be no other connection.
     """
 
     holding = False
-    """No more should be received until this watcher says so (by `Watchers.wake`)."""
+    """Whether receiving should pause until this watcher calls `Watchers.wake`."""
     urgent = False
-    """Something is waited for, so that nobody may hold up what is received."""
+    """Whether this watcher waits for a particular event, so that no other watcher may make receiving pause."""
 
     def notify(self, event: Any) -> None:
-        """An event."""
+        """Handle an event, or None at the end of the connection."""
         raise NotImplementedError
 
 
 class Watchers:
-    """The watchers of a client. They are held weakly: an iterator that nobody holds any more holds nobody up."""
+    """The watchers of a client. They are held weakly, so that an abandoned iterator does not make receiving pause."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.references: list[weakref.ref[Watcher]] = []
-        """Empty while nobody watches. Changed in place."""
+        """Empty while there are no watchers. Changed in place."""
         self.wake = wake
-        """Lets a client that is held up look again."""
+        """Lets a client whose receiving is paused check again."""
 
     def attach(self, watcher: Watcher) -> None:
-        """Let a watcher see every event while it lives."""
+        """Show every event to a watcher as long as it lives."""
         references, wake = self.references, self.wake
 
         def gone(reference: weakref.ref[Watcher]) -> None:
@@ -54,11 +54,11 @@ class Watchers:
         references.append(weakref.ref(watcher, gone))
 
     def detach(self, watcher: Watcher) -> None:
-        """Let it see no more."""
+        """Show no more events to a watcher."""
         self.references[:] = [reference for reference in self.references if reference() is not watcher]
 
     def notify(self, event: Any) -> None:
-        """An event; None, see `Watcher`."""
+        """Show an event, or None at the end of the connection, to all watchers."""
         for reference in tuple(self.references):
             watcher = reference()
             if watcher is not None:
@@ -66,6 +66,6 @@ class Watchers:
 
     @property
     def holding(self) -> bool:
-        """Somebody who takes everything is behind, and nobody else waits for what comes next."""
+        """Whether receiving should pause: a watcher is behind, and none is urgent."""
         watchers = [watcher for reference in self.references if (watcher := reference()) is not None]
         return any(watcher.holding for watcher in watchers) and not any(watcher.urgent for watcher in watchers)
