@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from indifast._parser import Element, Tokenizer
@@ -251,6 +251,7 @@ class Device:
 
 
 @given(messages("set", "one"))
+@example(("Text", "<setTextVector device='D' name='V'><oneText name='a'>\xa0b\x85</oneText></setTextVector>", []))
 def test_the_short_way_of_updates_makes_the_same_of_them(case: tuple[str, str, list[tuple[str, str | None]]]) -> None:
     """A client reads updates by another way as long as all is well; nobody can tell."""
     kind, text, _ = case

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from textual.widgets import Input
 
 from indifast import (
@@ -183,10 +184,29 @@ async def test_a_folder_for_blobs_is_chosen_at_run_time(tmp_path: Path) -> None:
         await until(lambda: [path.read_bytes() for path in tmp_path.glob("I_*.txt")] == [b"some text"])
 
 
+async def test_a_folder_that_is_gone_does_not_keep_anyone_from_connecting(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    async with serving(Mixed()) as port, terminal(port, app=_app(port, folder)) as (app, _):
+        await on_screen(app, "Mixed", "BLOBs to")
+        await app.session.disconnect()
+        with pytest.raises(KeyError, match="does not exist"):
+            app.session.save_to(tmp_path / "nowhere")
+        folder.rmdir()
+        await app.session.connect(Address("127.0.0.1", port))
+        assert any("no longer saved" in entry.text for entry in app.board.messages.since(0))
+        await until(lambda: app.session.client is not None and app.session.client.connected)
+        assert app.session.folder is None
+
+
+def _app(port: int, folder: Path) -> TermApp:
+    return TermApp(Address("127.0.0.1", port), parse_address, folder=folder)
+
+
 async def test_a_folder_given_at_the_start(tmp_path: Path) -> None:
     mixed = Mixed()
     async with serving(mixed) as port:
-        app = TermApp(Address("127.0.0.1", port), parse_address, folder=tmp_path)
+        app = _app(port, tmp_path)
         async with terminal(None, app=app):
             await on_screen(app, "Mixed", "BLOBs to")
             assert app.session.client is not None

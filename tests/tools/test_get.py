@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from indifast.cli.toolkit.failures import Status
-from tests.support.blackbox import free_port
+from tests.support.blackbox import PYTHON, Child, free_port, python_environment, until
 from tests.tools.support import CAMERA, MOUNT, last_values, libindi, tool
 
 
@@ -117,18 +117,14 @@ def test_waiting_for_a_state(server: int) -> None:
 
 
 def test_monitoring_saves_blobs(server: int, tmp_path: Path) -> None:
-    import threading
-
-    def expose() -> None:
-        libindi("setprop", server, f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.5")
-
-    timer = threading.Timer(2, expose)
-    timer.start()
     query = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
-    done = tool("get", server, "-m", "-t", "8", query, f"{CAMERA}.CCD1.CCD1", cwd=tmp_path)
-    timer.join()
-    assert f"{query}=0.5" in done.stdout.splitlines()
-    assert (tmp_path / f"{CAMERA}.CCD1.CCD1.fits").read_bytes().startswith(b"SIMPLE")
+    saved = tmp_path / f"{CAMERA}.CCD1.CCD1.fits"
+    words = ["get", "-p", str(server), "-m", query, f"{CAMERA}.CCD1.CCD1"]
+    with Child([PYTHON, "-m", "indifast", *words], tmp_path, env=python_environment(), cwd=tmp_path) as child:
+        child.until_stderr(f"{query}=")  # its output is in the same file
+        libindi("setprop", server, f"{query}=0.5")
+        child.until_stderr(f"{query}=0.5")
+        until(lambda: saved.exists() and saved.read_bytes().startswith(b"SIMPLE"))
 
 
 @pytest.mark.parametrize(

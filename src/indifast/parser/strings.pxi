@@ -78,7 +78,7 @@ cdef dict read_attrs(const uint8_t *b, const tz_token *tok, uint32_t i):
 
 
 cdef str read_text(const uint8_t *b, const tz_token *tok, uint32_t i, bint strip):
-    """Return the text directly inside the element at token i."""
+    """Return the text directly inside the element at token i, stripped as `str.strip` does if asked."""
     cdef uint32_t j = i + 1 + tok[i].vlen
     cdef const uint8_t *p
     cdef size_t n
@@ -102,7 +102,7 @@ cdef str read_text(const uint8_t *b, const tz_token *tok, uint32_t i, bint strip
             tz_read_text(&shared.value, b, &tok[j])
         j += 1
     cdef str s = out_str(&shared.value)
-    return s.strip(" \t\r\n") if strip else s
+    return s.strip() if strip else s
 
 
 cdef object integer(const uint8_t *p, size_t n):

@@ -81,9 +81,17 @@ class Session:
             self.server = server
             self.client = client = made
             client.receive_event = self.board.receive
-            client.BLOBfolder = self.folder
+            self._restore_folder(client)
             self.board.trying = True
             self._task = asyncio.create_task(self._run(client), name="terminal client")
+
+    def _restore_folder(self, client: Client) -> None:
+        """Have a new client save BLOBs where the last one did."""
+        try:
+            client.BLOBfolder = self.folder
+        except KeyError:  # deleted meanwhile
+            self.board.note(f"BLOBs are no longer saved: the folder {self.folder} does not exist any more")
+            self.folder = None
 
     async def _run(self, client: Client) -> None:
         try:
@@ -159,8 +167,10 @@ class Session:
         """Save BLOBs to a folder, which requests those of all devices; None saves them no longer.
 
         Raises:
-            KeyError: If there is no such folder; checked only while there is a client.
+            KeyError: If there is no such folder.
         """
+        if folder is not None and not folder.is_dir():
+            raise KeyError(f"the folder {str(folder)!r} does not exist")
         if self.client is not None:
             self.client.BLOBfolder = folder
         self.folder = folder

@@ -1,6 +1,6 @@
 """Prints where indifast differs from the releases, and keeps what it does there: run it and read what it prints.
 
-    python -m tests.conformance.driver.record [PROGRAM...]
+python -m tests.conformance.driver.record [PROGRAM...]
 """
 
 from __future__ import annotations

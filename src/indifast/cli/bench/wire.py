@@ -62,7 +62,7 @@ class Broken(Exception):
 
 
 def make_frames(folder: Path) -> None:
-    """Write the base64 of the frames, in lines, into files `0`, `1`…"""
+    """Write the base64 of the frames, in lines, into files named `0`, `1` and so on."""
     for which in range(DISTINCT):
         text = base64.b64encode(random.Random(which).randbytes(RAW))
         lines = b"\n".join(text[at : at + COLUMNS] for at in range(0, len(text), COLUMNS))
