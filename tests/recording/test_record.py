@@ -278,7 +278,7 @@ def test_a_time_given_ends_it(tmp_path: Path, program) -> None:
             tmp_path, "record", f"localhost:{port}", "-o", tmp_path / "n", "--for", 0.5, "--device", "None"
         )
         assert nothing.wait() == 1
-        assert "nothing was said of None" in nothing.stderr
+        assert "sent no messages about None during the recording" in nothing.stderr
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

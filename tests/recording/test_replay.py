@@ -324,7 +324,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
             ((tmp_path / "r", "--port", 0, "--host", "no.such.invalid"), "replay: cannot listen on 'no.such.invalid'"),
             ((tmp_path / "r", "--speed", "0"), "not a number"),
             ((tmp_path / "r", "--json"), "--info or --print"),
-            ((tmp_path / "r", "--loop", "--once"), "contradict"),
+            ((tmp_path / "r", "--loop", "--once"), "cannot be used together"),
             ((tmp_path,), "is a directory"),
         ]:
             done = command(tmp_path, "replay", *arguments)

@@ -136,7 +136,7 @@ def test_monitoring_saves_blobs(server: int, tmp_path: Path) -> None:
     [
         ([".."], "'..' is no device.property.member"),
         (["-t", "x", "a.b.c"], "'x' is not a number"),
-        (["--wait", "Fine", "a.b.c"], "'Fine' is no state: Idle, Ok, Busy, Alert"),
+        (["--wait", "Fine", "a.b.c"], "'Fine' is not a state: use Idle, Ok, Busy, Alert"),
         (["-p", "x"], "'x' is no port"),
         (["-h", "a b"], "is no server"),
         (["--frobnicate"], "--frobnicate"),
