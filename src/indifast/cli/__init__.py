@@ -62,6 +62,6 @@ def unwritable(error: OSError) -> bool:
         return error.errno in WRITING
     import fcntl
 
-    with suppress(OSError, ValueError):  # EBADF: standard output may have been opened for reading only
+    with suppress(OSError, ValueError):  # EBADF may mean that it was opened for reading only
         return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     return False

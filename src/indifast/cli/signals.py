@@ -49,7 +49,7 @@ def handle_in(
 
 
 def hold_back(numbers: Iterable[signal.Signals]) -> None:
-    """Block signals while the process ends, so that they have no effect any more.
+    """Block signals while the process ends, so that they no longer have any effect.
 
     An event loop restores their default handlers when it closes, and so does the interpreter when it shuts down. A
     signal that arrived after that would end the process with the wrong exit status.

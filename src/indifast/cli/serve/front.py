@@ -30,7 +30,7 @@ class Front:
 
 
 def take() -> Front:
-    """Take over what the front opened, so that no process started from here on inherits or is told any of it."""
+    """Take over what the front opened, so that no process started from here on inherits or sees any of it."""
     description = os.environ.pop(VARIABLE, "")
     words = {name: value for name, _, value in (word.partition("=") for word in description.split())}
     if words.get("pid") != str(os.getpid()):

@@ -76,7 +76,7 @@ class Program:
 
     @property
     def path(self) -> str:
-        """The program to start: the one in INDIPREFIX if that is set."""
+        """The program to start: the one below INDIPREFIX if that is set."""
         prefix = self.environment.get("INDIPREFIX")
         return f"{prefix}/bin/{self.name}" if prefix else self.name
 
@@ -149,8 +149,8 @@ def parse_remote(word: str) -> Remote:
 def parse_arguments(words: Sequence[str]) -> Options:
     """Parse the command line as indiserver does: options up to the first word without a dash, then drivers.
 
-    A configuration file is read first, wherever it is named: options on the command line override it, and drivers are
-    added to those in the file.
+    A configuration file is read first, wherever it is named: options on the command line override it, while `-v`
+    and drivers add to it.
 
     Raises:
         UsageError: The arguments are wrong.
@@ -171,7 +171,7 @@ def parse_arguments(words: Sequence[str]) -> Options:
 
 
 def split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the options as pairs of name and value, and the drivers. Empties `words` up to the first driver.
+    """Split the command line into options, as pairs of name and value, and drivers.
 
     Raises:
         UsageError: An option is unknown or lacks its value.
@@ -254,7 +254,7 @@ def _seconds(value: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 1e6:
-        raise UsageError(f"--stats requires seconds from 0.1 to 1000000, not {value!r}")
+        raise UsageError(f"--stats requires a number of seconds from 0.1 to 1000000, not {value!r}")
     return seconds
 
 
