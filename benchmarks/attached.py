@@ -1,8 +1,8 @@
 """Time that an attached BLOB of 32 MiB takes from its driver to a client, over TCP and over a Unix socket.
 
-The driver rewrites every page of its frame each time, then shares the frame as libindi's drivers do. The time runs from
-just before it sends until the client has the last byte: of the base64 over TCP, of the message with its descriptor over
-the Unix socket. Outside this time, every byte of every frame is compared.
+For each measurement, the driver writes every page of its frame anew, then shares the frame as libindi's drivers do. The
+clock runs from just before the driver sends until the client has the last byte: of the base64 over TCP, or of the
+message with its descriptor over the Unix socket. Every byte of every frame is compared, outside the timed part.
 """
 
 from __future__ import annotations

@@ -1,13 +1,17 @@
 """Chain: a driver, three servers in a row, a client.
 
-    python -m benchmarks.chain [--runs 5] [--seconds 5] [--size 4194304]
+`python -m benchmarks.chain [--runs 5] [--seconds 5] [--size 4194304]`
 
-Each server is linked to the previous one (the C++ server reads the device as `Wire@127.0.0.1:port`). Inline frames are
-sent by the driver of the first and received by a client of the last. Both are `csrc/wire.c`, which compares every byte.
-“no server” is the driver listening itself. Processor time is that of a single server for a megabyte on the wire. The
-latency of an update runs from just before the driver writes it until a client has it, one at a time, p50 of each run.
-Memory is the most that any of the servers held above idle, in encoded frames of 32 MiB raw (two of 64 MiB are more than
-a queue may hold by default), for each of its two links: one for incoming and one for outgoing frames.
+Each server is linked to the one before it; the C++ server reads the device as `Wire@127.0.0.1:port`. Inline frames go
+from the driver of the first server to a client of the last. Both are `csrc/wire.c`, which compares every byte. “no
+server” is the driver listening by itself.
+
+* Processor time is that of one server alone, per megabyte on the wire.
+* The latency of an update runs from just before the driver writes it until a client has it. Updates are sent one at a
+  time, and the figure is the median (p50) of each run.
+* Memory is the most that any of the servers held above idle, in encoded frames of 32 MiB raw, divided by its two links:
+  the one that frames arrive by and the one that they leave by. (Two frames of 64 MiB are more than a queue may hold by
+  default.)
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """The client library compared with indipyclient: updates, BLOBs, memory, and the client with queues.
 
-A plain process sends without pause over TCP on loopback; the libraries take turns receiving, each in a separate
-process. Updates are setNumberVectors of three members that reach `rxevent`. BLOBs are frames of 4 MiB, base64 in lines
-of 72 characters; every byte of them is compared. Memory is the peak above idle, with the model keeping the last frame,
-and with `frames(keep=False)`. The QueClient knows 400 vectors; its time for an event includes their snapshot.
+A plain process sends without pause, over TCP on loopback, to each library in turn, which runs in a process of its own.
+
+* Updates are setNumberVectors with three members that reach `rxevent`.
+* BLOBs are frames of 4 MiB, base64 in lines of 72 characters; every byte is compared.
+* Memory is the peak above idle: with the model keeping the last frame, and with `frames(keep=False)`.
+* The QueClient knows 400 vectors; its time per event includes the snapshot of them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The codec compared with pybase64, the standard library and memcpy.
 
-In every round each of them runs once, in a new order, so that machine, caches and heap are the same for all; the figure
-of a run is the median of its rounds. GB/s of decoded bytes. “new bytes”: every result is a new object; “into a buffer”:
-it goes to the same memory every time, as with memcpy, and “of memcpy” is the fraction of memcpy's speed. pybase64
-decodes strictly, except for the lines. All results are checked before the timing starts.
+In every round each contender runs once, in a new order, so that all see the same machine, caches and heap. The figure
+of a run is the median of its rounds, in GB/s of decoded bytes. “new bytes”: every result is a new object. “into a
+buffer”: the result goes to the same memory every time, as with memcpy; “of memcpy” is the speed as a fraction of
+memcpy's. pybase64 decodes strictly, except where the text has lines. All results are checked before the clock starts.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def measure(settings: Settings) -> Iterable[Row]:
             yield Row(f"{label}: {task}", "GB/s", figures, digits=2, x=size)
             if MEMCPY in contenders:
                 parts = [run[task, OURS] / run[task, MEMCPY] for run in runs]
-                yield Row(f"{label}: {task}, of memcpy", "part", {OURS: parts}, digits=2, x=size)
+                yield Row(f"{label}: {task}, of memcpy", "fraction", {OURS: parts}, digits=2, x=size)
 
 
 NEW, LINES = "4 MiB: decode to new bytes", "4 MiB: decode lines of 72 to new bytes"

@@ -1,9 +1,11 @@
 """How fast a Python driver updates a property and answers getProperties: indifast compared with indipydriver.
 
-Each library serves the same driver (`driver_program.py`) with its own server in one process; one TCP client counts what
-it receives. Updates: `send_setVector` of a vector with 3 numbers, 1000 times in a row until the client has received
-all, repeatedly. Definitions: the answers to getProperties for 1000 vectors of 3 numbers; the pause before each request
-does not count (indifast's server combines requests that come in quick succession).
+Each library serves the same driver (`driver_program.py`) with its own server in one process, and one TCP client counts
+what it receives.
+
+* Updates: `send_setVector` of a vector with 3 numbers, 1000 times in a row, until the client has them all; then again.
+* Definitions: the answers to getProperties for 1000 vectors of 3 numbers. The pause before each request does not count
+  (indifast's server combines requests that arrive in quick succession).
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """How fast frames pass from an executable driver at full speed to many TCP clients that read as fast as they can.
 
-Every client is a process of `csrc/wire.c` that compares every byte of every frame (4 MiB, lines of 72 characters, with
-`enclen`); the time runs for all of them together, from when the last one has its first frame. A contender that
-disconnects a client, or damages a byte, has failed. “no server” is one C process that does nothing but send the same
-frames to all clients: with epoll, 256 KiB at a time, and all clients get a frame before the next one starts, so that it
-is as fair as a server has to be. An unfair sender can reach a higher total by serving few clients.
+Every client is a `csrc/wire.c` process that compares every byte of every frame (4 MiB, lines of 72 characters, with
+`enclen`). The clock of all clients starts when the last one has its first frame. A contender that disconnects a client
+or damages a byte has failed.
+
+“no server” is one C process that does nothing but send the same frames to all clients. It uses epoll and writes 256 KiB
+at a time, and every client gets a frame before the next frame begins, so it is as fair as a server has to be. An unfair
+sender can send more in total, to few clients.
 """
 
 from __future__ import annotations

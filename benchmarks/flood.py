@@ -1,8 +1,8 @@
 """How many small updates pass from an executable driver that writes as fast as they are taken.
 
-Driver and clients are C programs (`csrc/small.c`); the updates are numbered, so that dropped ones are noticed. With one
-client there is also a second driver, to which another client sends a command every 10 ms: the time that these commands
-take is a separate row, without the servers that have no time for them.
+Driver and clients are C programs (`csrc/small.c`). The updates are numbered, so missing ones are counted. In the run
+with one client, another client sends a command to a second driver every 10 ms. How long these commands take in the
+meantime has a row of its own, which leaves out servers that have no time for them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Time from a command, sent over TCP through a server to an executable driver, until its answer is back.
 
-Client and driver are C programs (`csrc/small.c`); one command at a time, medians of a run. The driver answers at once,
-with one setNumberVector (Ok), or with two that are written separately (Busy, then Ok): the time runs to the last one.
+Client and driver are C programs (`csrc/small.c`). The client sends one command after the other; the figures are the
+median and the 99th percentile of a run. The driver answers at once, either with one setNumberVector (Ok) or with two
+that are written separately (Busy, then Ok). The clock stops at the last one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Memory: what a server holds for large frames, and what idle clients cost.
 
-    python -m benchmarks.memory [--runs 5] [--seconds 5]
+`python -m benchmarks.memory [--runs 5] [--seconds 5]`
 
-Inline frames of 64 MiB raw from an executable driver, as fast as they are taken, to 10 TCP clients that read as fast
-as they can: the peak of the server's memory above idle, in encoded frames. Then 1000 clients that have asked for all
-properties and send nothing more: the server's memory for each of them, and its processor time per second. indipyserver
-takes at most 10 clients.
+* Large frames: an executable driver sends inline frames of 64 MiB raw, as fast as they are taken, to 10 TCP clients
+  that read as fast as they can. The figure is the most memory that the server used above idle, in encoded frames.
+* Idle clients: 1000 clients have asked for all properties and say nothing more. The figures are the server's memory for
+  each of them and its processor time per second.
+
+indipyserver accepts at most 10 clients.
 """
 
 from __future__ import annotations

@@ -21,20 +21,23 @@ BEGIN, END = "<!-- figures: written by python -m benchmarks.page -->\n", "<!-- e
 INTRODUCTION = """\
 # Performance
 
-This page is generated from the figures stored in `benchmarks/results`. To measure again and to regenerate it, run
+A program writes this page from the figures stored in `benchmarks/results`. To measure everything again and rewrite it:
 
 ```sh
 make performance
 ```
 
-which runs `python -m benchmarks.everything` and `python -m benchmarks.page`. Each figure is a median of the runs stated
-below its table; the contenders take turns, and each round starts with a different one. If indifast's server is a
-separate process, it runs on its own event loop; drivers, clients, and servers in the process of a driver run on
-asyncio's. The column “{uvloop}” is the same code on uvloop's event loop; no goal applies to it. “failed” is a contender
-with a wrong or missing byte, a lost client or no answer in any run; “-” was not measured.
+This runs `python -m benchmarks.everything` and `python -m benchmarks.page`.
 
-The receivers compare every byte of every frame within the timed runs, at the same cost for every contender; a contender
-that received fewer than 100 frames in them continued until it had 100.
+How to read the tables:
+
+* A figure is the median of the runs listed below its table. The contenders take turns, and each round begins with a
+  different one.
+* An indifast server in a process of its own runs on indifast's event loop. Drivers, clients, and servers within a
+  driver's process run on asyncio's. The column “{uvloop}” is the same code on uvloop's loop; no goal is about it.
+* “failed” is a contender with a wrong or missing byte, a lost client or no answer, in any run. “-” was not measured.
+* The receivers compare every byte of every frame within the timed runs, at the same cost for every contender. A
+  contender for which that made fewer than 100 frames ran on until it had them.
 """
 
 
@@ -81,7 +84,7 @@ def _machine(results: Sequence[Result]) -> str:
 def _summary(results: Sequence[Result]) -> str:
     goals = [goal for result in results for goal in result.goals]
     missed = [goal for goal in goals if goal.met is False]
-    text = f"{sum(goal.met is True for goal in goals)} of {len(goals)} are met."
+    text = f"{sum(goal.met is True for goal in goals)} of {len(goals)} goals are met."
     if unknown := sum(goal.met is None for goal in goals):
         text += f" {unknown} could not be judged, because a peer was not measured or failed."
     if missed:

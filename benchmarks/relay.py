@@ -1,8 +1,8 @@
 """How fast inline frames pass from an executable driver through a server to one TCP client.
 
-The driver and the client are the two ends of `csrc/wire.c`: frames of 4 MiB that differ in every page, in lines of 72
-characters, once with a correct `enclen` (as C++ drivers send) and once without (as Python drivers do). MB/s on the
-wire. “no server” is the same driver listening itself.
+The driver and the client are the two ends of `csrc/wire.c`. The driver sends frames of 4 MiB that differ in every page,
+in lines of 72 characters: once with a correct `enclen` (as C++ drivers send it) and once without (as Python drivers
+do). Figures are MB/s on the wire. “no server” is the same driver listening by itself.
 """
 
 from __future__ import annotations

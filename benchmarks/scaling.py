@@ -1,18 +1,19 @@
 """Scaling: how cost grows with frame size, and with the number of clients, servers in a row and properties.
 
-    python -m benchmarks.scaling [--runs 5] [--seconds 5]
+`python -m benchmarks.scaling [--runs 5] [--seconds 5]`
 
-One short run for each point. Frames are inline, in lines of 72 characters with `enclen`, from an executable driver
-that sends as fast as they are taken; processor time is that of the server, or of all servers in a row, for a megabyte
+Each point is one short run. Frames are inline, in lines of 72 characters with `enclen`, from an executable driver that
+sends as fast as they are taken. Processor time is that of the server, or of all servers in a row, per megabyte
 delivered.
 
-* By frame size, to one client that compares every byte.
-* By the number of clients, with frames of 256 KiB, and all clients in one process that counts bytes.
-* By the number of servers in a row, with frames of 4 MiB: processor time, and the time for a small update (p50).
-* By the number of properties of a device: the time to define all of them to a client, and to deliver an update of
-  each.
+* By frame size: to one client that compares every byte.
+* By number of clients: frames of 256 KiB, with all clients in one process that counts bytes.
+* By number of servers in a row: frames of 4 MiB; processor time, and the time that a small update takes (p50).
+* By number of properties of a device: the time per property to define all of them to a client, and to deliver an update
+  of each.
 
-indipyserver takes at most 10 clients. Points at which a server lost frames or clients, or took too long, are omitted.
+indipyserver accepts at most 10 clients. A point is left out if a server lost frames or clients there, or did not reach
+it in time.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Full stack: frames from a driver with NumPy arrays through a server to a client with NumPy arrays.
 
-    python -m benchmarks.stack [--runs 5] [--seconds 5] [--size 4194304] [--unix_size 33554432]
+`python -m benchmarks.stack [--runs 5] [--seconds 5] [--size 4194304] [--unix_size 33554432]`
 
-Three processes: the driver is an executable driver of the server. It rewrites every byte for each frame; the client
-checks every page (“read”) or only the first value (“map”), and a frame that is damaged or out of turn fails the run.
-MB/s raw. Each stack is first tried at several paces (1, 2, 4 or 8 frames in flight, or as fast as they are taken), and
-measured at its best one. After that, the same programs compare 100 frames byte by byte.
+Three processes: the driver is an executable driver of the server. It writes every byte of every frame anew. The client
+looks at every page (“read”) or only at the first value (“map”); a damaged frame, or one out of order, fails the run.
+Figures are MB/s of raw content. Each stack is first tried at several paces (1, 2, 4 or 8 frames in flight, or as fast
+as frames are taken), then measured at its best one. After that, the same programs compare 100 frames byte by byte.
 
-“TCP” is TCP on loopback. “Unix socket” has attached BLOBs, which are memory shared by driver and client. The C++
-server is measured with indifast's driver and client; the Python peers are indipydriver, indipyserver and indipyclient.
+“TCP” is TCP over loopback. Over the “Unix socket”, BLOBs are attached: they are memory that driver and client share.
+The C++ server stands between indifast's driver and client. The Python peers are indipydriver, indipyserver and
+indipyclient.
 """
 
 from __future__ import annotations

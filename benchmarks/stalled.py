@@ -1,8 +1,8 @@
 """What a client that reads nothing costs nine others, and how it affects the server's memory.
 
-Frames of 4 MiB (.bin) from one executable driver at full speed to nine TCP clients that compare every byte; once alone
-and once together with a client that has asked for the BLOBs and reads none. The memory is the server's largest resident
-set while frames pass; queues have their default size (128 MB).
+One executable driver sends frames of 4 MiB (.bin) as fast as it can to nine TCP clients that compare every byte: once
+to these alone, and once beside another client that has asked for the BLOBs but reads none. Memory is the server's
+largest resident set while frames pass. The queues have their default size (128 MB).
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
 """Start: the time for an import, and for a server until it listens and until it answers.
 
-    python -m benchmarks.start [--runs 5] [--starts 20]
+`python -m benchmarks.start [--runs 5] [--starts 20]`
 
-Every figure of a run is the median of several starts of a process, with all kinds in turn; each includes the start of
-the interpreter. The time for an import ends with the process; indifast imports its classes when they are first used,
-which the second row includes. A server listens when a client can connect, and answers when a connected client has the
-first definition of an executable driver; both count from the start of the process. Between the two the client waits.
+Every figure of a run is the median of `starts` starts of a process; the kinds of process take turns. Each figure
+includes the start of the interpreter. An import is timed until its process ends. indifast imports its classes when they
+are first used; the second import row includes them.
+
+A server listens when a client can connect. It answers when a connected client has the first definition of an executable
+driver. Both times count from the start of the process, and the client waits between the two.
 The server is `indifast-server`, whose native front listens; `indifast serve` is Python from the beginning.
 """
 

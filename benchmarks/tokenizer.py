@@ -1,9 +1,9 @@
 """The tokenizer compared with xml.etree.ElementTree.XMLPullParser.
 
-Both read tag, device, name and the values of the members from the same stream of setNumberVectors with three members,
-in chunks of 64 KiB; “relayed” is the tokenizer as in a server, which writes the element again. They take turns; the
-figure of a run is the median of its turns. The garbage collector is off: XMLPullParser makes it work hard, and would
-otherwise be even slower.
+Both read the same stream of setNumberVectors with three members, in chunks of 64 KiB, up to the point where tag,
+device, name and the members' values are available. “relayed” is the tokenizer as a server uses it, which also writes
+the element again. The contenders take turns, and the figure of a run is the median of its turns. The garbage collector
+is off: XMLPullParser makes it work hard, and would lose by more than it does here.
 """
 
 from __future__ import annotations

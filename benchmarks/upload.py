@@ -1,8 +1,9 @@
 """How fast a client's frames reach a driver: newBLOBVectors of 4 MiB over TCP, three in flight at a time.
 
-The client is a C program (`csrc/wire.c`). With the Python servers, the driver is a Python driver in the server's
-process; with the C++ server, it is a C program that gets the frames as descriptors. Both compare every byte, and answer
-each frame. MB/s of content. The base64 is one long line without `enclen`: anything else crashes indiserver 1.9.9.
+The client is a C program (`csrc/wire.c`). The Python servers have a Python driver inside their process; behind the C++
+server the driver is a C program, which receives the frames as descriptors. Every driver compares every byte and answers
+each frame. Figures are MB/s of content. The base64 is one long line without `enclen`, because indiserver 1.9.9 crashes
+on anything else.
 """
 
 from __future__ import annotations
