@@ -62,11 +62,7 @@ class Broken(Exception):
 
 
 def make_frames(folder: Path) -> None:
-<<<<<<< HEAD
-    """Write the base64 of the frames, in lines, into files named `0`, `1` and so on."""
-=======
     """Write the base64 of the frames, in lines, to files named `0`, `1` and so on."""
->>>>>>> wt-en-cli
     for which in range(DISTINCT):
         text = base64.b64encode(random.Random(which).randbytes(RAW))
         lines = b"\n".join(text[at : at + COLUMNS] for at in range(0, len(text), COLUMNS))
