@@ -42,7 +42,7 @@ def test_the_extension_modules_import_nothing_of_the_package_but_each_other() ->
 
 
 def test_the_codec_has_a_public_face() -> None:
-    """As docs/bench.md shows it."""
+    """As docs/reference/bench.md shows it."""
     raw = bytes(range(256)) * 33
     text = codec.encode(raw)
     assert text == base64.b64encode(raw)
