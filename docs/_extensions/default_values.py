@@ -1,4 +1,4 @@
-"""The directives `fields` and `constants`: names, values and docstrings, from the source.
+"""The directives `fields`, `constants` and `docstring`: names, values and docstrings, from the source.
 
 `fields` takes a class whose attributes have defaults. `constants` takes one dotted name per line, which may be followed
 by the text that stands for it in the table.
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -107,8 +108,26 @@ class Constants(DefaultsDirective):
         return [self.table(("name", "value", "meaning"), rows)]
 
 
+class Docstring(DefaultsDirective):
+    """The docstring of a module, in Markdown, from a text in it on."""
+
+    required_arguments = 1
+    option_spec = {"start": directives.unchanged}  # noqa: RUF012 - as Sphinx has it
+
+    def run(self) -> list[nodes.Node]:
+        self.analyzed(self.arguments[0])
+        text = importlib.import_module(self.arguments[0]).__doc__ or ""
+        start = self.options.get("start", "").strip('"')
+        if start not in text:
+            raise self.error(f"the docstring of {self.arguments[0]} does not contain {start!r}")
+        container = nodes.Element()
+        self.state.nested_parse(StringList(text[text.index(start) :].splitlines()), self.content_offset, container)
+        return container.children
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives."""
     app.add_directive("fields", Fields)
     app.add_directive("constants", Constants)
+    app.add_directive("docstring", Docstring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
