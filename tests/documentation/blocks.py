@@ -10,6 +10,8 @@ The words after the language of a block say how it is tested; readers do not see
 `background`, `port=N`
     It runs until the end of the page. The next block begins when it has printed something or, with a port, when the
     server there has devices.
+`terminal=TEXT`
+    It runs in a terminal, until it has drawn that text, and is told to quit by `q`.
 `restart`
     First, everything that runs in the background on this machine is ended.
 `host=NAME`
@@ -45,7 +47,7 @@ _FENCE = re.compile(
     r"^(?P<indent> *)(?P<ticks>```+)(?P<info>[^`\n]*)\n(?P<text>.*?)^(?P=indent)(?P=ticks) *$", re.M | re.S
 )
 _WORDS = ("background", "restart", "fragment", "interface", "system")
-_VALUES = ("file", "port", "host", "status")
+_VALUES = ("file", "port", "host", "status", "terminal")
 
 
 @dataclass(frozen=True)

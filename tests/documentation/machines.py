@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.support.blackbox import LIMIT, SOURCES
@@ -181,6 +183,21 @@ class Machine:
         self._running.append(running)
         return running
 
+    def in_terminal(self, line: str, text: str, where: str) -> None:
+        """Run a program in a terminal until it has drawn a text, then press `q`; it must end well."""
+        environment = self._environment | {"TERM": "xterm-256color"}
+        options = {"timeout": LIMIT, "dimensions": (30, 100), "encoding": "utf-8"}
+        child = pexpect.spawn("bash", ["-c", f"exec {line}"], cwd=self.folder, env=environment, **options)
+        try:
+            child.expect_exact(text)
+            child.send("q")
+            child.expect(pexpect.EOF)
+        except pexpect.ExceptionPexpect as error:
+            raise AssertionError(f"{where}: {error}") from None
+        finally:
+            child.close(force=True)
+        assert child.exitstatus == 0, f"{where}: exit status {child.exitstatus}"
+
     def wait_for(self, running: Running, port: int | None) -> None:
         """Wait until a program in the background has printed something or, with a port, serves devices there."""
         deadline = time.monotonic() + LIMIT
@@ -191,16 +208,26 @@ class Machine:
             time.sleep(0.05)
 
     def _serves(self, port: int, deadline: float) -> bool:
+        """Return whether a server has devices, and whether all that it has at its start are defined by now."""
+        quiet_since: float | None = None  # since the last definition
         try:
-            with socket.create_connection((self.address, port), timeout=1) as connection:
-                connection.sendall(b'<getProperties version="1.7"/>')
-                connection.settimeout(max(deadline - time.monotonic(), 0.1))
-                while connection.recv(1 << 16):
-                    connection.settimeout(QUIET)
-        except TimeoutError:
-            return True
+            connection = socket.create_connection((self.address, port), timeout=1)
         except OSError:
             return False
+        try:
+            with connection:
+                connection.sendall(b'<getProperties version="1.7"/>')
+                while (now := time.monotonic()) < deadline:
+                    wait = deadline - now if quiet_since is None else quiet_since + QUIET - now
+                    if wait <= 0 or not select.select([connection], [], [], wait)[0]:
+                        return quiet_since is not None
+                    data = connection.recv(1 << 16)
+                    if not data:
+                        break
+                    if b"<def" in data:
+                        quiet_since = time.monotonic()
+        except OSError:
+            pass
         return True  # it listens, and has closed the connection: it wants TLS
 
     def stop(self) -> None:

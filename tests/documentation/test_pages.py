@@ -34,6 +34,9 @@ def run(block: Block, machine: Machine) -> None:
     if block.has("file"):
         machine.save(block.words["file"], block.text)
         return
+    if block.has("terminal"):
+        machine.in_terminal(block.text.strip(), block.words["terminal"], block.where)
+        return
     program = f"line-{block.line}.py"
     if block.language == "python":
         machine.save(program, block.text)
