@@ -41,7 +41,9 @@ def run(block: Block, machine: Machine) -> None:
     if block.language == "python":
         machine.save(program, block.text)
     if block.has("background"):
-        command = [PYTHON, program] if block.language == "python" else ["bash", "-c", f"exec {block.text.strip()}"]
+        *before, last = block.text.strip().replace("\\\n", " ").split("\n")
+        lines = "\n".join(["set -e", *before, f"exec {last}"])  # so that Ctrl-C is for the program alone
+        command = [PYTHON, program] if block.language == "python" else ["bash", "-c", lines]
         running = machine.start(command, block.where)
         machine.wait_for(running, int(block.words["port"]) if block.has("port") else None)
         return
