@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER, Plot
 ROOT = peers.HERE.parent
 RESULTS = peers.HERE / "results"
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
+ADDRESS: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 BEGIN, END = "<!-- figures: written by python -m benchmarks.page -->\n", "<!-- end of figures -->\n"
 
 INTRODUCTION = """\
@@ -125,7 +127,7 @@ def readme_figures(results: Sequence[Result]) -> str:
         f"Frames of 4 MiB and small messages on {machine}; medians of {runs} runs of {seconds} s,\n"
         f"with the contenders taking turns and every byte of every frame compared:\n\n{table}\n\n"
         "“failed”: a client or a byte was lost. “no server”: a C program that only sends. For all figures, goals\n"
-        "and curves, and how they are measured, see [performance](docs/explanation/performance.md).\n"
+        f"and curves, and how they are measured, see [performance]({ADDRESS}/blob/main/{PAGE.relative_to(ROOT)}).\n"
     )
 
 
