@@ -54,8 +54,8 @@ lint: build tools
 
 # The documentation as a site, in build/docs: open build/docs/index.html. Every warning is an error.
 docs: build $(VENV)/.docs
-	$(BIN)/python -m sphinx --builder html --doctree-dir build/doctrees --jobs auto --fail-on-warning --keep-going --quiet \
-	    docs build/docs
+	$(BIN)/python -m sphinx --builder html --doctree-dir build/doctrees --jobs auto --write-all --quiet \
+	    --fail-on-warning --keep-going docs build/docs
 
 # The screenshots of the terminal client in README.md and docs, taken of the real program with real drivers.
 pictures: build tools

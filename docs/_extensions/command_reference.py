@@ -15,7 +15,8 @@ from indifast.cli import COMMANDS, module_of
 
 def usage_of(parser: argparse.ArgumentParser) -> str:
     """Return how a command is called, without "usage:"."""
-    return parser.format_usage().removeprefix("usage: ").strip()
+    first, *others = parser.format_usage().removeprefix("usage: ").strip().splitlines()
+    return "\n".join([first, *(line.removeprefix(" " * len("usage: ")) for line in others)])
 
 
 def option_lists(parser: argparse.ArgumentParser) -> Iterable[tuple[str, list[tuple[str, str]]]]:
@@ -44,6 +45,7 @@ class CommandDirective(SphinxDirective):
         """Yield the nodes for a command."""
         module = module_of(name)
         self.env.note_dependency(str(module.__file__))
+        self.env.note_dependency(__file__)
         if not hasattr(module, "parser"):
             from indifast.cli.serve.options import USAGE
 

@@ -20,7 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 
 def shown(name: str, value: object) -> str:
     """Return a value as people write it: sizes in KiB, MiB and GiB."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 4 << 10:
+    if isinstance(value, int) and not isinstance(value, bool) and value > 9999:
         for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
             if value % size == 0:
                 return f"{value // size} {unit}"
@@ -36,6 +36,7 @@ class DefaultsDirective(SphinxDirective):
         found = ModuleAnalyzer.for_module(module)
         found.analyze()
         self.env.note_dependency(str(importlib.import_module(module).__file__))
+        self.env.note_dependency(__file__)
         return found
 
     def table(self, head: Iterable[str], rows: Iterable[tuple[str, str, str]]) -> nodes.table:
@@ -47,7 +48,9 @@ class DefaultsDirective(SphinxDirective):
         for name, value, text in rows:
             body += nodes.row(
                 "",
-                nodes.entry("", nodes.paragraph("", "", nodes.literal("", name))),
+                nodes.entry(
+                    "", nodes.paragraph("", "", nodes.literal("", name) if name.isidentifier() else nodes.Text(name))
+                ),
                 nodes.entry("", nodes.paragraph("", value)),
                 nodes.entry("", *self.paragraphs(text)),
             )

@@ -21,12 +21,24 @@ from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 HOMES = {
     "indifast.client": (
-        "client", "client.events", "client.propertyvectors", "client.propertymembers", "client.device",
+        "client",
+        "client.settings",
+        "client.frames",
+        "client.streams",
+        "client.snapshot",
+        "client.events",
+        "client.propertyvectors",
+        "client.propertymembers",
+        "client.device",
     ),
     "indifast": (
-        "driver.ipydriver", "driver.device", "driver.events", "driver.propertyvectors", "driver.propertymembers",
+        "driver.ipydriver",
+        "driver.device",
+        "driver.events",
+        "driver.propertyvectors",
+        "driver.propertymembers",
     ),
-}  # fmt: skip
+}
 """Where a short name is looked for, by the package in whose documentation it stands."""
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*(\(\))?")
