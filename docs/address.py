@@ -1,7 +1,7 @@
 """Change the address of the repository everywhere: `python docs/address.py https://git.example/indifast`.
 
-The address is `Repository` in `[project.urls]` of `pyproject.toml`. The README and other pages that are read outside of
-the repository contain it in their links. tests/documentation/test_address.py finds every other address.
+The address is `Repository` in `[project.urls]` of `pyproject.toml`. The README and other pages that are read outside
+the repository contain it in their links. `tests/documentation/test_address.py` finds any other address.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ADDRESS: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["
 
 
 def texts() -> dict[Path, str]:
-    """Return the text of every file in the repository that is text."""
+    """Return the contents of all text files in the repository."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     found = {}
     for name in filter(None, names.split("\0")):

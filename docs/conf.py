@@ -29,7 +29,7 @@ extensions = [
 
 exclude_patterns = ["_extensions", "_static", "pictures/*.py"]
 myst_heading_anchors = 4
-myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "fieldlist", "substitution"]
+myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "fieldlist"]
 suppress_warnings = [
     "misc.highlighting_failure"
 ]  # a fragment with ... in place of its arguments is not worth a warning

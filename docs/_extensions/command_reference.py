@@ -1,4 +1,4 @@
-"""The directives `commands` and `command`: the commands and their options, from the parsers of the program."""
+"""Directives that document the commands and their options from the program's own parsers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from indifast.cli import COMMANDS, module_of
 
 
 def usage_of(parser: argparse.ArgumentParser) -> str:
-    """Return how a command is called, without "usage:"."""
+    """Return the usage of a command, without "usage:"."""
     first, *others = parser.format_usage().removeprefix("usage: ").strip().splitlines()
     return "\n".join([first, *(line.removeprefix(" " * len("usage: ")) for line in others)])
 
 
 def option_lists(parser: argparse.ArgumentParser) -> Iterable[tuple[str, list[tuple[str, str]]]]:
-    """Yield the groups of a parser's arguments: a title, and the arguments as written with what their help says."""
-    formatter = argparse.HelpFormatter(parser.prog, max_help_position=200, width=1000)
+    """Yield the groups of a parser's arguments: a title, and pairs of an argument and its help."""
+    formatter = parser._get_formatter()
     for group in parser._action_groups:
         rows = []
         for action in group._group_actions:
@@ -34,7 +34,7 @@ def option_lists(parser: argparse.ArgumentParser) -> Iterable[tuple[str, list[tu
 
 
 class CommandDirective(SphinxDirective):
-    """All about one command, as its `--help` says it."""
+    """Everything that `--help` says about one command."""
 
     required_arguments = 1
 
@@ -52,6 +52,7 @@ class CommandDirective(SphinxDirective):
             yield nodes.literal_block(text=USAGE.format(program=f"indifast {name}", host="localhost"), language="text")
             return
         parser: argparse.ArgumentParser = module.parser()
+        parser.color = False  # Python 3.14 colors the help if it is printed on a terminal
         yield nodes.literal_block(text=usage_of(parser), language="text")
         for paragraph in (parser.description or "").split("\n\n"):
             yield nodes.paragraph("", "", *self.text(paragraph))

@@ -1,7 +1,7 @@
-"""The directives `fields`, `constants` and `docstring`: names, values and docstrings, from the source.
+"""The directives `fields`, `constants` and `docstring`, which show names, values and docstrings from the source.
 
-`fields` takes a class whose attributes have defaults. `constants` takes one dotted name per line, which may be followed
-by the text that stands for it in the table.
+`fields` takes a class whose attributes have defaults. `constants` takes one dotted name per line, optionally followed
+by the text to show instead of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def shown(name: str, value: object) -> str:
 
 
 class DefaultsDirective(SphinxDirective):
-    """What both directives share."""
+    """Base class of the directives."""
 
     def analyzed(self, module: str) -> ModuleAnalyzer:
         """Return the comments and docstrings of a module, and remember that the page depends on it."""
@@ -112,7 +112,7 @@ class Constants(DefaultsDirective):
 
 
 class Docstring(DefaultsDirective):
-    """The docstring of a module, in Markdown, from a text in it on."""
+    """The docstring of a module, in Markdown, from a given text onwards."""
 
     required_arguments = 1
     option_spec = {"start": directives.unchanged}  # noqa: RUF012 - as Sphinx has it

@@ -1,9 +1,10 @@
-"""Names in docstrings and annotations: links to what is documented under them, or else code.
+"""Names in docstrings and annotations become links.
 
-Text between single backticks is a link if it is the name of a documented object. The client and the driver have classes
-of the same names (`Device`, `setNumberVector`); a name means that of the package in whose documentation it stands.
+Text in single backticks is a link if it is the name of a documented object, and code otherwise. The client and the
+driver have classes of the same name (`Device`, `setNumberVector`); a name refers to the one in the package that the
+docstring belongs to.
 
-The docstrings of attributes and properties have sections like others, and do not begin with a type.
+Docstrings of attributes and properties can have sections like any other, and do not begin with a type.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ HOMES = {
         "driver.propertymembers",
     ),
 }
-"""Where a short name is looked for, by the package in whose documentation it stands."""
+"""Modules in which a short name is looked up, by the package that the docstring belongs to."""
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*(\(\))?")
 _reference = PyXRefRole()
@@ -54,7 +55,7 @@ def code_or_reference(
     options: dict[str, Any] | None = None,
     content: list[str] | None = None,
 ) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-    """Return the nodes of one text between backticks."""
+    """Return the nodes for text in backticks."""
     code = rawtext[1:-1] if rawtext.startswith("`") else text  # as written: backslashes are not escapes in code
     if _NAME.fullmatch(code):
         return _reference("py:obj", rawtext, code.removesuffix("()"), lineno, inliner, options or {}, content or [])
@@ -62,7 +63,7 @@ def code_or_reference(
 
 
 def complete(app: Sphinx, document: nodes.document) -> None:
-    """Give the full name to every reference by a short name that several modules define."""
+    """Replace the target of references by short names with the full name."""
     for node in document.findall(addnodes.pending_xref):
         short = node.get("reftarget", "")
         if node.get("refdomain") != "py" or "." in short:
@@ -77,7 +78,7 @@ def complete(app: Sphinx, document: nodes.document) -> None:
 
 
 def _attribute_docstring(self: GoogleDocstring) -> list[str]:
-    """Parse the docstring of an attribute like any other. (Napoleon takes all before a first colon for its type.)"""
+    """Parse the docstring of an attribute like any other. (Napoleon takes everything before a colon as its type.)"""
     self._what = "method"
     self._parse()
     lines, self._parsed_lines = self._parsed_lines, []

@@ -1,7 +1,7 @@
-"""Links to files of the repository that are not pages of the site, and the address of the repository.
+"""Links to files in the repository that are not pages of the site.
 
-On a page, `[the examples](../../examples)` works where the sources are read. On the site it becomes a link to the
-repository, whose address is `Repository` in `[project.urls]` of `pyproject.toml`. `{{repository}}` is that address.
+A link such as `[the examples](../../examples)` works for people who read the source. On the site, it becomes a link to
+the repository, whose address is `Repository` in `[project.urls]` of `pyproject.toml`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def link_to_repository(app: Sphinx, page: str, content: list[str]) -> None:
-    """Replace the links of a page that lead out of the folder of the documentation."""
+    """Replace the links of a page that lead out of the documentation's folder."""
     source = Path(app.env.doc2path(page))
 
     def replaced(match: re.Match[str]) -> str:
@@ -41,5 +41,4 @@ def link_to_repository(app: Sphinx, page: str, content: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the replacement."""
     app.connect("source-read", link_to_repository)
-    app.config.myst_substitutions = {"repository": ADDRESS}
     return {"parallel_read_safe": True, "parallel_write_safe": True}

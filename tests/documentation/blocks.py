@@ -1,31 +1,32 @@
 """The code blocks of a Markdown page.
 
-The words after the language of a block say how it is tested; readers do not see them:
+The words after the language of a block say how it is tested. They are not shown to readers:
 
 (none)
-    A `python` block is a program, run to its end. A `sh` block is run by bash. In a `console` block, the lines after
-    `$` are run; what they print is compared with the other lines: numbers may differ, and `…` stands for anything.
+    A `python` block is a program that is run to its end. A `sh` block is run by bash. In a `console` block, lines that
+    begin with `$` are run, and their output is compared with the other lines. Numbers may differ, and `…` stands for
+    anything.
 `file=NAME`
-    The block is saved under that name, for later blocks to use.
+    The block is saved under that name, to be used by later blocks.
 `background`, `port=N`
-    It runs until the end of the page. The next block begins when it has printed something or, with a port, when the
-    server there has devices.
+    The block runs until the end of the page. The next block starts when this one has printed something or, with a port,
+    when the server on that port has devices.
 `terminal=TEXT`
-    It runs in a terminal, until it has drawn that text, and is told to quit by `q`.
+    The block runs in a terminal until it has drawn that text, and then until it has quit because of the key `q`.
 `restart`
-    First, everything that runs in the background on this machine is ended.
+    Everything that runs in the background on this machine is stopped first.
 `host=NAME`
-    It runs on the machine of that name, which has its own folder, ports and sockets.
+    The block runs on the machine of that name, which has its own folder, ports and sockets.
 `status=N`
-    It ends with this exit status.
+    The block ends with this exit status.
 `fragment`
-    It is not run: a piece of a program, or signatures. If it is `python`, it must compile.
+    The block is a piece of a program and is not run. If it is `python`, it must compile.
 `interface`
-    It has the heads of classes and functions, as they are in the source.
+    The block declares classes and functions, which are compared with the source.
 `system`
-    It is never run: it installs or changes something. The syntax of `sh` is checked.
+    The block is never run, because it installs or changes something. The syntax of `sh` is checked.
 
-A block within an HTML comment is run as well, and shown to nobody: it starts what the page takes for granted.
+Blocks in HTML comments are run, too. They set up what the page assumes, and are not shown to readers.
 """
 
 from __future__ import annotations

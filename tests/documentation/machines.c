@@ -1,8 +1,8 @@
-/* Preloaded into a program: makes it believe that it runs on a machine of its own. See machines.py.
+/* Preloaded into a program to make it believe that it runs on a machine of its own. See machines.py.
 
-   MACHINE is an address of the loopback network that stands for this machine: what the program does with 127.0.0.1 or
-   with all interfaces, it does with that address. Names of abstract Unix sockets get the address as a suffix. There is
-   no IPv6. MACHINES lists other machines, as NAME=ADDRESS separated by spaces. */
+   MACHINE is the address in the loopback network that stands for this machine. It replaces 127.0.0.1 and "all
+   interfaces", and is appended to the names of abstract Unix sockets. There is no IPv6. MACHINES lists the other machines
+   as NAME=ADDRESS, separated by spaces. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -22,7 +22,7 @@ union any {
     struct sockaddr_un un;
 };
 
-/* The address that really is used in place of one that a program gives. */
+/* Return the address to use instead of the one that the program gives. */
 static const struct sockaddr *real(const struct sockaddr *given, socklen_t *length, union any *changed) {
     const char *machine = getenv("MACHINE");
     if (machine == NULL || *length > sizeof *changed) return given;
@@ -69,7 +69,7 @@ int socket(int family, int type, int protocol) {
     return next(family, type, protocol);
 }
 
-/* The address of a machine of that name as text, or the name itself. */
+/* Return the address of the machine of that name as text, or the name itself. */
 static const char *address_of(const char *name, char *room, size_t size) {
     const char *at = getenv("MACHINES");
     size_t length = name == NULL ? 0 : strlen(name);

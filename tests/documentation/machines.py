@@ -1,7 +1,7 @@
-"""Machines for the programs of a page: each has its own folder, ports and sockets, and knows the others by name.
+"""Simulated machines for the programs of a page. Each has its own folder, ports and sockets.
 
-A page says `localhost:7624` and `dome.local`, and its programs run as they stand there, while other tests and other
-servers run on this machine. Each machine is an address of the loopback network (machines.c).
+Programs can use `localhost:7624` and `dome.local` as they do on the page, whatever else runs on this computer. Each
+machine is an address of the loopback network; see machines.c.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.blackbox import LIMIT, SOURCES
 SOURCE = Path(__file__).with_name("machines.c")
 ROOT = SOURCE.parents[2]
 NAMES = ("localhost", "observatory", "telescope.local", "dome.local", "guider.local", "pi.local")
-"""The machines that exist in the documentation."""
+"""The machines that the documentation mentions."""
 
 FORBIDDEN = (
     "sudo",
@@ -44,14 +44,14 @@ FORBIDDEN = (
     "dd",
     "reboot",
 )
-"""Programs that change or leave the system: blocks that call them are marked `system`."""
+"""Programs that only blocks marked `system` may call, because they change the system or leave it."""
 
 QUIET = 0.5
-"""Seconds without further definitions after which a server has its devices."""
+"""Seconds without a definition after which all devices of a server count as defined."""
 
 
 def library(folder: Path) -> Path:
-    """Compile what is preloaded."""
+    """Compile the library that is preloaded."""
     if shutil.which("gcc") is None:
         pytest.fail("gcc is not installed; on Debian: apt install build-essential")
     made = folder / "machines.so"
@@ -62,7 +62,7 @@ def library(folder: Path) -> Path:
 
 
 def shims(folder: Path) -> Path:
-    """Write stand-ins for programs of the system: `make` only checks its target, others must not be called."""
+    """Write stand-ins for programs of the system: `make` only checks that the target exists, all others fail."""
     made = folder / "programs"
     made.mkdir(exist_ok=True)
     texts = {name: f'echo "{name} is called in a block that is not marked system" >&2; exit 97' for name in FORBIDDEN}
@@ -75,7 +75,7 @@ def shims(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def network() -> Iterator[str]:
-    """Yield the first three bytes of addresses that no other test uses now."""
+    """Yield the first three bytes of addresses that no other test is using."""
     for attempt in range(1000):
         number = (os.getpid() * 7 + attempt) % 60000
         prefix = f"127.{number // 250 + 8}.{number % 250 + 1}"
@@ -100,7 +100,7 @@ class Running:
         return self.output.read_text(errors="replace")
 
     def stop(self) -> None:
-        """End it by Ctrl-C, as the reader of the page does; it must end well."""
+        """End it with Ctrl-C, as a reader would; it must end properly."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
         try:
@@ -112,7 +112,7 @@ class Running:
         assert "Traceback" not in self.printed(), f"{self.where}: a traceback after Ctrl-C:\n{self.printed()}"
 
     def kill(self) -> None:
-        """End it, and everything that it has started."""
+        """End it and everything that it has started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(LIMIT)
@@ -130,7 +130,7 @@ class Machine:
         self._count = 0
 
     def save(self, name: str, text: str) -> None:
-        """Write a file into the present folder."""
+        """Write a file to the current folder."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -154,10 +154,10 @@ class Machine:
         return self._home.parent / f"{self.name}-{self._count}.txt"
 
     def shell(self, text: str) -> tuple[int, str]:
-        """Run lines by bash, which finds the folder and the variables that earlier lines have left.
+        """Run lines in bash, in the folder and with the variables that earlier lines have left.
 
         Returns:
-            The exit status, and what was printed.
+            The exit status and the output.
         """
         state = self._home.parent / f"{self.name}.state"
         wrapped = f"trap 'pwd >{state}; env -0 >>{state}' EXIT\nset -e -o pipefail\n{text}"
@@ -184,7 +184,7 @@ class Machine:
         return running
 
     def in_terminal(self, line: str, text: str, where: str) -> None:
-        """Run a program in a terminal until it has drawn a text, then press `q`; it must end well."""
+        """Run a program in a terminal until it has drawn a text, then press `q`; it must end properly."""
         environment = self._environment | {"TERM": "xterm-256color"}
         options = {"timeout": LIMIT, "dimensions": (30, 100), "encoding": "utf-8"}
         child = pexpect.spawn("bash", ["-c", f"exec {line}"], cwd=self.folder, env=environment, **options)
@@ -199,7 +199,7 @@ class Machine:
         assert child.exitstatus == 0, f"{where}: exit status {child.exitstatus}"
 
     def wait_for(self, running: Running, port: int | None) -> None:
-        """Wait until a program in the background has printed something or, with a port, serves devices there."""
+        """Wait until a program in the background has printed something or, with a port, serves devices on it."""
         deadline = time.monotonic() + LIMIT
         while not (running.output.stat().st_size if port is None else self._serves(port, deadline)):
             status = running.process.poll()
@@ -208,7 +208,7 @@ class Machine:
             time.sleep(0.05)
 
     def _serves(self, port: int, deadline: float) -> bool:
-        """Return whether a server has devices, and whether all that it has at its start are defined by now."""
+        """Return whether a server has defined its devices."""
         quiet_since: float | None = None  # since the last definition
         try:
             connection = socket.create_connection((self.address, port), timeout=1)
@@ -228,16 +228,16 @@ class Machine:
                         quiet_since = time.monotonic()
         except OSError:
             pass
-        return True  # it listens, and has closed the connection: it wants TLS
+        return True  # it has closed the connection, because it expects TLS
 
     def stop(self) -> None:
-        """End what runs in the background, the latest first."""
+        """End the programs in the background, the latest first."""
         running, self._running = self._running[::-1], []
         for each in running:
             each.stop()
 
     def kill(self) -> None:
-        """End what still runs, in whatever way."""
+        """Kill the programs that are still running."""
         for each in self._running:
             each.kill()
 

@@ -1,4 +1,4 @@
-"""The address of the repository is the one in pyproject.toml, and links to its files lead somewhere."""
+"""The address of the repository is the one in pyproject.toml, and links to files in it are valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ADDRESS: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 
 READ_ELSEWHERE = ("README.md", "SECURITY.md")
-"""Pages that a package index or another site shows: their links are absolute."""
+"""Pages that are shown by a package index or other sites, so that their links must be absolute."""
 
 _ADDRESS_OF_OURS = re.compile(r"https?://[^\s)\"'`>|]*/indifast\b[^\s)\"'`>|]*")
 _TARGET = re.compile(r"\]\(([^)\s]+)\)")

@@ -1,4 +1,4 @@
-"""Every code block of the documentation does what it says, or is marked as one that is not run (blocks.py)."""
+"""Every code block of the documentation works, unless it is marked as one that is not run (see blocks.py)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 def run(block: Block, machine: Machine) -> None:
-    """Do with a block what its words say. AssertionError: it does not do what the page says."""
+    """Run a block as its words say. AssertionError: it does not do what the page says."""
     if block.has("restart"):
         machine.stop()
     if block.has("file"):
@@ -71,7 +71,7 @@ def defined() -> dict[str, list[Any]]:
 
 
 def compare(block: Block) -> None:
-    """Compare heads of classes and functions with the source. AssertionError: there is none like it."""
+    """Compare declarations of classes and functions with the source. AssertionError: they differ."""
     for node in ast.parse(block.text).body:
         assert isinstance(node, ast.ClassDef | ast.FunctionDef), f"{block.where}: not a class or a function"
         found = defined().get(node.name, [])
@@ -79,7 +79,7 @@ def compare(block: Block) -> None:
 
 
 def like(node: ast.stmt, value: Any) -> bool:
-    """Return whether a class has the methods, and a function the arguments, of its head."""
+    """Return whether a class has the declared methods, and a function the declared arguments."""
     if isinstance(node, ast.ClassDef):
         methods = [each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
         return all(like(each, getattr(value, each.name, None)) for each in methods)
@@ -94,7 +94,7 @@ def like(node: ast.stmt, value: Any) -> bool:
 
 
 def check(block: Block) -> None:
-    """Check what can be checked of a block without running it. AssertionError, or the error of who reads it."""
+    """Check a block without running it. Raises AssertionError or the error of its parser."""
     if block.language == "python":
         compile(block.text, block.where, "exec", flags=TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
         if block.has("interface"):

@@ -1,4 +1,4 @@
-"""The reference leaves nothing out: names that programs may import, and commands."""
+"""The reference is complete: it has all public names and commands."""
 
 from __future__ import annotations
 
