@@ -506,6 +506,7 @@ def test_feeding_from_on_skip_is_refused() -> None:
     assert problems == [RuntimeError] * 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.skipif(
     "libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer reserves terabytes of address space"
 )

@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from tests.support import native
 from tests.support.blackbox import python_environment
 
@@ -56,6 +58,8 @@ def live():
 
 def run(program: str, folder: Path) -> None:
     """Run a program that can use the functions of `PRELUDE`. It fails the test unless it exits with status 0."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux has LD_PRELOAD")
     library = native.compile_c(SOURCE, folder / "scarce.so", "-O1", "-shared", "-fPIC", "-ldl")
     # Sanitizers are loaded after it: they see successful allocations only.
     environment = os.environ | {
