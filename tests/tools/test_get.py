@@ -15,7 +15,7 @@ from tests.tools.support import CAMERA, MOUNT, PATIENT, last_values, tool
 
 
 def test_all_values_are_those_of_libindi(server: int) -> None:
-    """So is their order within a device; either device may answer first. Values that depend on time are left out."""
+    """Their order within a device is the same, too. Values that depend on the time are not compared."""
     ours = last_values(tool("get", server, *PATIENT).stdout)
     theirs = last_values(libindi("getprop", server, *PATIENT).stdout)
     for device in (CAMERA, MOUNT):
