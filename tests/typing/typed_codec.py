@@ -1,4 +1,7 @@
-"""The types of the codec that programs rely on. `make lint` checks this file with mypy and basedpyright; it is not run."""
+"""The types of the codec that programs rely on.
+
+`make lint` checks this file with mypy and basedpyright; it is not run.
+"""
 
 from __future__ import annotations
 
