@@ -18,7 +18,7 @@ from typing import Any
 import pexpect
 import pyte
 
-from indifast import IPyServer
+from indifast import IPyDriver, IPyServer
 from tests.support.blackbox import LIMIT, python_environment
 
 
@@ -108,11 +108,12 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def served(*programs: str, ssl: SSLContext | None = None) -> Iterator[int]:
-    """A server with executable drivers, in a separate thread; yields its port."""
-    server = IPyServer(host="127.0.0.1", port=0, ssl=ssl)
-    for program in programs:
-        server.add_exdriver(program)
+def served(*drivers: IPyDriver | str, ssl: SSLContext | None = None) -> Iterator[int]:
+    """A server in a separate thread, with drivers of this process and programs of drivers; yields its port."""
+    server = IPyServer(*(each for each in drivers if isinstance(each, IPyDriver)), host="127.0.0.1", port=0, ssl=ssl)
+    for each in drivers:
+        if isinstance(each, str):
+            server.add_exdriver(each)
     ready = threading.Event()
 
     async def run() -> None:

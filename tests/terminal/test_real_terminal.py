@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 import trustme
 from astropy.io import fits
 
+from tests.support.blackbox import LIMIT, PYTHON
 from tests.support.libindi import Indiserver, value
 from tests.terminal.pty_support import Terminal, served
 
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "make.py"
 TELESCOPE = "Telescope Simulator"
 SETTINGS = {
     "true color": {"COLORTERM": "truecolor"},
@@ -122,6 +125,13 @@ def test_a_unix_socket_of_the_cpp_server(program: Callable[[str], str], tmp_path
         Terminal("-m", "indifast", "term", "--unix", server.socket, columns=200) as terminal,
     ):
         terminal.shows("the local socket", TELESCOPE, "connected, 1 device")
+
+
+def test_the_program_that_makes_the_screenshots_can_be_loaded(tmp_path: Path) -> None:
+    """It uses the terminal of these tests, and is only run by hand."""
+    code = f"import runpy; runpy.run_path({str(SCREENSHOTS)!r}, run_name='loaded')"
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_exposure_is_shown_and_saved(program: Callable[[str], str], tmp_path: Path) -> None:
