@@ -466,7 +466,7 @@ driver = Driver(ipd.Device("Dev", []))
     with running_driver(body, tmp_path) as (child, stream):
         asked = re.findall(rb'name="(v\d+)"', b"".join(stream.until_text("finished")))
         assert set(asked) == {b"v%d" % number for number in range(50)}
-        assert asked.count(b"v0") == 2, "the snoops were watched meanwhile"
+        assert asked.count(b"v0") >= 2, "the snoops were watched meanwhile"
         assert child.running()
 
 

@@ -109,7 +109,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def served(*drivers: IPyDriver | str, ssl: SSLContext | None = None) -> Iterator[int]:
-    """A server in a separate thread, with drivers of this process and programs of drivers; yields its port."""
+    """A server in a separate thread, with drivers of this process and executable drivers; yields its port."""
     server = IPyServer(*(each for each in drivers if isinstance(each, IPyDriver)), host="127.0.0.1", port=0, ssl=ssl)
     for each in drivers:
         if isinstance(each, str):
