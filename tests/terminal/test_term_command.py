@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.blackbox import LIMIT, SOURCES
+from tests.support.blackbox import LIMIT, python_environment
 from tests.terminal.pty_support import Terminal
 from tests.terminal.support import demo_drivers
 
@@ -30,7 +30,7 @@ def run(
         text=True,
         check=False,
         timeout=LIMIT,
-        env={"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin"},
+        env=python_environment(PATH="/usr/bin:/bin"),
     )
     return done.returncode, done.stderr
 
