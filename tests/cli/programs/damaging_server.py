@@ -1,8 +1,13 @@
-"""A server in the place of indiserver that does to frames what its environment says, in DAMAGE:
+"""A program to be used as `indiserver` that damages frames. The environment variable DAMAGE says how:
 
-nothing; rewrap: other line breaks, which is allowed; byte: another character in the middle; short: a few characters
-less; lose: every other frame; number: frames without their number; close: the connection, in the middle of a frame;
-die: at the start, with a word on standard error.
+empty       not at all
+rewrap      other line breaks, which are allowed
+byte        another character in the middle
+short       a few characters less
+lose        every second frame is missing
+number      the number of a frame is missing
+close       the connection ends in the middle of a frame
+die         the program ends at once, with a message on standard error
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ def damaged(frame: bytes, number: int, how: str) -> bytes:
 
 
 def relay(connection: socket.socket, driver: str, how: str) -> None:
-    """A driver of its own for every client."""
+    """Serve a client with a separate process of the driver."""
     with connection, subprocess.Popen([driver], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -60,6 +65,7 @@ def relay(connection: socket.socket, driver: str, how: str) -> None:
 
 
 def forward(connection: socket.socket, child: subprocess.Popen[bytes]) -> None:
+    """Pass what the client sends to the driver, which ends with the connection."""
     assert child.stdin is not None
     try:
         while data := connection.recv(4096):

@@ -1,4 +1,4 @@
-"""A program that is nothing but a BLOB pane with a picture in it: what the terminal makes of it is another's test."""
+"""A program that consists of a BLOB pane with a picture in it, to see what different terminals receive."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from indifast.terminal.preview import Preview
 
 
 class Alone(App[int]):
+    """Shows the pane and a line below it."""
+
     BINDINGS = [("q", "quit", "Quit")]  # noqa: RUF012 - Textual's way
 
     def compose(self) -> ComposeResult:
