@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -59,21 +60,11 @@ def test_latin_1_text_is_read() -> None:
     asyncio.run(scenario())
 
 
-def test_the_end_of_the_stream_is_seen_at_once() -> None:
+@pytest.mark.parametrize("end", [Server.hang_up, Server.reset])
+def test_the_end_of_a_connection_is_seen_at_once_and_reported_once(end: Callable[[Server], None]) -> None:
     async def scenario() -> None:
-        async with session(NUMBERS) as (server, client):
-            client.timeout_enable = False
-            server.hang_up()
-            await client.got("ConnectionLost")
-            await client.got("ConnectionMade", 2)
-
-    asyncio.run(scenario())
-
-
-def test_a_reset_is_seen_at_once_and_reported_once() -> None:
-    async def scenario() -> None:
-        async with session(NUMBERS) as (server, client):
-            server.reset()
+        async with session(NUMBERS, timeout_enable=False) as (server, client):
+            end(server)
             await client.got("ConnectionMade", 2)
             assert client.types().count("ConnectionLost") == 1
 
