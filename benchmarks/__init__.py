@@ -1,1 +1,1 @@
-"""Benchmarks: `pytest --benchmark` guards against regressions, `python -m benchmarks.…` measures against the peers."""
+"""Benchmarks: `pytest --benchmark` guards against regressions, `python -m benchmarks.…` compares with the peers."""

@@ -1,8 +1,8 @@
-"""How long an attached BLOB of 32 MiB takes from its driver to a client, over TCP and over a Unix socket.
+"""Time that an attached BLOB of 32 MiB takes from its driver to a client, over TCP and over a Unix socket.
 
-The driver writes its frame anew each time (every page of it), then shares it as libindi's drivers do. Time runs from
-just before it sends until the client has the last byte: of base64 over TCP, of the message with its descriptor over the
-Unix socket. Outside of the time every byte of every frame is compared.
+For each measurement, the driver writes every page of its frame anew, then shares the frame as libindi's drivers do. The
+clock runs from just before the driver sends until the client has the last byte: of the base64 over TCP, or of the
+message with its descriptor over the Unix socket. Every byte of every frame is compared, outside the timed part.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ NEXT = b"<newNumberVector device='Shared' name='GO'><oneNumber name='g'>1</oneNu
 
 
 def receive(sock: socket.socket, seconds: float, local: bool, size: int) -> tuple[float, int]:
-    """Milliseconds per frame (median) and frames; asks for the next one when it has compared one. Raises Failed."""
+    """Receive frames one by one, each requested after the previous one was compared.
+
+    Returns:
+        The median of the milliseconds per frame, and the number of frames.
+
+    Raises:
+        Failed: A frame is damaged, or the connection was closed.
+    """
     sock.settimeout(_PATIENCE)
     sock.sendall(b"<getProperties version='1.7'/><enableBLOB device='Shared'>Also</enableBLOB>")
     seen = b""
@@ -48,17 +55,17 @@ def receive(sock: socket.socket, seconds: float, local: bool, size: int) -> tupl
         match = _TIME.search(buffer[: min(length, 1000)])
         if match is None or not check(frame_of(number, size)):
             raise Failed(f"frame {number} is damaged")
-        if number > 1:  # the first one warms up
+        if number > 1:  # the first one only warms up
             times.append((arrived - int(match[1])) / 1e6)
     return statistics.median(times), number
 
 
 Taken = tuple[int, int, Callable[[bytes], bool]]
-"""Bytes in the buffer, the time of the last one (ns), and what compares the frame with what it should be."""
+"""Bytes in the buffer, the time of the last one (ns), and a function that compares the frame with the expected one."""
 
 
 def take_text(sock: socket.socket, buffer: memoryview) -> Taken:
-    """A frame as base64."""
+    """Receive a frame as base64."""
     length = 0
     while bytes(buffer[max(0, length - 100) : length]).find(b"</setBLOBVector>") < 0:
         length += _some(sock.recv_into(buffer[length:]))
@@ -73,7 +80,7 @@ def take_text(sock: socket.socket, buffer: memoryview) -> Taken:
 
 
 def take_descriptor(sock: socket.socket, buffer: memoryview) -> Taken:
-    """A frame as a descriptor."""
+    """Receive a frame as a descriptor."""
     length, fds = 0, array.array("i")
     while bytes(buffer[max(0, length - 100) : length]).find(b"</setBLOBVector>") < 0:
         nbytes, control, _, _ = sock.recvmsg_into([buffer[length:]], socket.CMSG_SPACE(64), socket.MSG_CMSG_CLOEXEC)
@@ -95,12 +102,12 @@ def take_descriptor(sock: socket.socket, buffer: memoryview) -> Taken:
 
 def _some(nbytes: int) -> int:
     if not nbytes:
-        raise Failed("the server has closed the connection")
+        raise Failed("the server closed the connection")
     return nbytes
 
 
 def measure_one(server: peers.Server, local: bool, size: int, seconds: float) -> dict[str, float]:
-    """One run."""
+    """Make one run: the median of milliseconds, and the number of frames."""
     name = f"/tmp/indifast-benchmark-{os.getpid()}-{time.monotonic_ns()}"
     driver = str(peers.HERE / "drivers" / "shared.py")
     environment = {"SHARED_BYTES": str(size)}

@@ -1,9 +1,9 @@
-"""The pinned baseline of the benchmarks: what is stored, and what counts as a regression.
+"""Pinned baseline of the benchmarks: what is stored, and what counts as a regression.
 
-One file holds a section per kind of machine, as a speed measured on one says little about another: which SIMD path the
-codec takes, how fast memory is. Within a section a benchmark is stored as the ratio of its minimum to the minimum of a
-calibration loop timed next to it, so that a machine that is slow today (a busy neighbour, a lower clock) is not
-mistaken for slow code.
+One file has a section for each kind of machine, because a speed measured on one says little about another: they differ
+in the codec's SIMD path and in the speed of memory. Within a section a benchmark is stored as the ratio of its minimum
+to the minimum of a calibration loop timed right before and after it, so that a machine that is slow today (a busy
+neighbour, a lower clock) is not mistaken for slow code.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _TABLE = bytes(reversed(range(256)))
 
 @dataclass(frozen=True)
 class Measurement:
-    """The best of one benchmark in one run; seconds."""
+    """The minimum of a benchmark in one run, and of the calibration loop next to it, in seconds."""
 
     minimum: float
     calibration: float
 
     @property
     def normalised(self) -> float:
-        """Minimum as a multiple of the calibration loop: the figure that is compared."""
+        """The minimum as a multiple of the calibration loop: the figure that is compared."""
         return self.minimum / self.calibration
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One benchmark beside its pinned figure."""
+    """A benchmark compared with its pinned figure."""
 
     name: str
     measured: Measurement
@@ -44,17 +44,17 @@ class Verdict:
 
     @property
     def change(self) -> float | None:
-        """Relative change: 0.3 is 30 % slower than pinned, negative is faster; None without a pinned figure."""
+        """Relative change: 0.3 is 30 % slower than pinned, negative is faster. None without a pinned figure."""
         return None if self.pinned is None else self.measured.normalised / self.pinned - 1
 
     @property
     def regressed(self) -> bool:
-        """True when slower than pinned by more than the limit. A benchmark without a pinned figure never is."""
+        """True if the benchmark is slower than pinned by more than the limit; False without a pinned figure."""
         return self.change is not None and self.change > self.limit
 
 
 def calibration_loop() -> int:
-    """About a millisecond of what the benchmarks do: interpreted code, dictionary access, a pass over memory."""
+    """Do what the benchmarks do for about a millisecond: interpreted code, dictionary access, a pass over memory."""
     total = 0
     table: dict[int, int] = {}
     for index in range(4000):
@@ -64,7 +64,7 @@ def calibration_loop() -> int:
 
 
 def calibrate(seconds: float = 0.1) -> float:
-    """The fastest pass of the calibration loop within the given time; seconds."""
+    """Run the calibration loop for the given time, and return the seconds of its fastest pass."""
     best = float("inf")
     end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
@@ -74,7 +74,7 @@ def calibrate(seconds: float = 0.1) -> float:
 
 
 def machine_key() -> str:
-    """Names the kind of machine and interpreter that a measurement belongs to."""
+    """Return a name for the kind of machine and interpreter that measurements belong to."""
     return f"{_processor()}, {os.cpu_count()} CPUs, {platform.python_implementation()} {platform.python_version()[:4]}"
 
 
@@ -90,7 +90,7 @@ def _processor() -> str:
 
 
 def load(path: Path, key: str) -> dict[str, float]:
-    """Pinned normalised minima by benchmark for one kind of machine; empty when none are pinned."""
+    """Return the pinned normalised minima by benchmark for one kind of machine; empty if none are pinned."""
     if not path.exists():
         return {}
     section = json.loads(path.read_text())["machines"].get(key, {"benchmarks": {}})
@@ -98,10 +98,16 @@ def load(path: Path, key: str) -> dict[str, float]:
 
 
 def accept(path: Path, key: str, measured: Mapping[str, Measurement], *, complete: bool) -> None:
-    """Pin what was measured.
+    """Pin the measured figures.
 
-    `complete` says that every benchmark was run: pinned figures of others are then dropped, as those benchmarks no
-    longer exist. The file is replaced in one step, so that an interrupted run leaves the old one.
+    The file is replaced in one step, so that an interrupted run leaves the old one.
+
+    Args:
+        path: The baseline file.
+        key: The kind of machine.
+        measured: The measurements by benchmark.
+        complete: Whether every benchmark was run. Pinned figures of others are then dropped, because those benchmarks
+            no longer exist.
     """
     content = json.loads(path.read_text()) if path.exists() else {"machines": {}}
     kept = {} if complete else content["machines"].get(key, {"benchmarks": {}})["benchmarks"]

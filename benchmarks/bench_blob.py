@@ -1,7 +1,7 @@
-"""Frames from a driver through a server to a client: two processes, TCP, every page looked at.
+"""Frames from a driver through a server to a client: two processes, TCP, every page checked.
 
-Two processes at once need both cores, so that the time they take says much about what else the machine does; the CPU
-time they spend says less. The former is guarded against new waiting, with a wide limit, the latter against new work.
+Two processes need two cores at once, so the time they take depends much on what else the machine is doing, and the CPU
+time less so. The former is guarded against additional waiting, with a wide limit, the latter against additional work.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ FRAMES = 2
 
 
 processes: list[int] = []
-"""The two processes of the measurement."""
+"""IDs of the two processes of the measurement."""
 
 
 def cpu_time() -> float:
-    """CPU seconds that both processes have spent (Linux: the clock of a process follows from its number)."""
+    """Return the CPU seconds used by both processes (Linux: the clock ID of a process follows from its process ID)."""
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in processes)
 
 
@@ -58,7 +58,7 @@ def test_frames_cpu(benchmark: Any, receiver: tuple[asyncio.Runner, Receiver]) -
 
 
 def measure(benchmark: Any, runner: asyncio.Runner, client: Receiver) -> None:
-    """Many short rounds, of which the best counts."""
+    """Measure many short rounds, of which the best counts."""
     benchmark.extra_info["MiB per round"] = FRAMES * NBYTES >> 20
 
     def take() -> None:

@@ -1,4 +1,4 @@
-"""What the client does with what a plain process sends: updates that reach `rxevent`, and BLOBs."""
+"""The client receiving from a plain process: updates that reach `rxevent`, and BLOBs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRAMES = 4
 
 
 class Program(IPyClient):
-    """Runs until the sender says that this was all."""
+    """Runs until the sender marks its last message."""
 
     updates = 0
 
@@ -45,7 +45,7 @@ def measure(benchmark: Any, runner: asyncio.Runner, port: int, expected: int, ro
 
 @pytest.mark.benchmark(group="client")
 def test_updates(benchmark: Any, runner: asyncio.Runner) -> None:
-    """Numbers of three members, from connecting to leaving."""
+    """Number vectors of three members, from connecting to disconnecting."""
     benchmark.extra_info["updates per round"] = UPDATES
     with sending.sender("updates", UPDATES) as port:
         measure(benchmark, runner, port, UPDATES + 1, 100)

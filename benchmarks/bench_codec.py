@@ -1,4 +1,4 @@
-"""The codec beside the standard library and pybase64: 4 MiB, a small camera frame, with fresh output each time."""
+"""The codec compared with the standard library and pybase64: 4 MiB, a small camera frame, with new output each time."""
 
 from __future__ import annotations
 

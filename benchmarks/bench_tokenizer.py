@@ -1,4 +1,4 @@
-"""Small elements, to the point where tag, device, name and members are at hand, beside the standard library."""
+"""Reading tag, device, name and members of small elements, compared with the standard library; relaying; BLOBs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_read(benchmark: Any, read: Any) -> None:
 
 @pytest.mark.benchmark(group="1000 setNumberVectors, relayed")
 def test_relay(benchmark: Any) -> None:
-    """What a server does: the envelope read, the outgoing form written."""
+    """Do what a server does: read the envelope, write the outgoing form."""
 
     def relay() -> int:
         return sum(len(part) for element in Tokenizer(relay=True).feed(STREAM) for part in element.parts(False) or ())

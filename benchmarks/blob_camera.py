@@ -1,8 +1,8 @@
-"""The serving end of `bench_blob.py`: a server with a camera that sends as many frames as it is told; prints its port.
+"""Serving end of `bench_blob.py`: a server with a camera that sends as many frames as requested; prints its port.
 
     python benchmarks/blob_camera.py NBYTES
 
-Every frame is written anew: each page of 4096 bytes carries its number.
+Each page of 4096 bytes is marked with the number of its frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PAGE = 4096
 
 
 class Camera(IPyDriver):
-    """`FRAMES.COUNT = n` makes it send n frames, as fast as they are taken."""
+    """A camera that sends n frames for `FRAMES.COUNT = n`, as fast as they are taken."""
 
     def __init__(self, nbytes: int) -> None:
         self.frame = bytearray(nbytes)

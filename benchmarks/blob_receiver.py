@@ -1,4 +1,4 @@
-"""The receiving end of `bench_blob.py`: orders frames, and looks at every page of each."""
+"""Receiving end of `bench_blob.py`: requests frames, and checks every page of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PAGE = 4096
 
 
 class Receiver(IPyClient):
-    """Counts frames, and those that are not what they should be."""
+    """Counts frames, and the wrong ones among them."""
 
     def __init__(self, port: int, nbytes: int) -> None:
         super().__init__("127.0.0.1", port)
@@ -31,7 +31,7 @@ class Receiver(IPyClient):
             self.known.set()
 
     async def take(self, count: int) -> None:
-        """Order frames and wait until they are here."""
+        """Request frames, and wait until they have arrived."""
         end = self.count + count
         await self.send_newVector("Camera", "FRAMES", members={"COUNT": count})
         while self.count < end:

@@ -1,4 +1,4 @@
-"""Which benchmark programs there are, and where each one's results are stored."""
+"""List of the benchmark programs, and access to their stored results."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ NAMES = (
     "codec",
     "tokenizer",
 )
-"""In the order in which they run and stand on the page."""
+"""The programs in the order in which they run and appear on the page."""
 
 
 def load(name: str) -> Program:
-    """What the module of this name measures."""
+    """Return the program of the module with this name."""
     found: Program = importlib.import_module(f"benchmarks.{name}").PROGRAM
     return found
 
 
 def results_in(folder: Path, names: Iterable[str] = NAMES) -> list[Result]:
-    """The stored results of these programs, in the same order; of those that have any."""
+    """Return the stored results of these programs in the same order, without those that have none."""
     return [Result.load(path) for name in names if (path := folder / f"{name}.json").exists()]

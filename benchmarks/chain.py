@@ -1,14 +1,17 @@
 """Chain: a driver, three servers in a row, a client.
 
-    python -m benchmarks.chain [--runs 5] [--seconds 5] [--size 4194304]
+`python -m benchmarks.chain [--runs 5] [--seconds 5] [--size 4194304]`
 
-Each server is linked to the one before it (for the C++ server: it reads the device as `Wire@127.0.0.1:port`), inline
-frames come from the driver of the first and go to a client of the last, both of them `csrc/wire.c`, which compares
-every byte. “no server” is the driver listening itself. Processor time is that of the server alone, for a megabyte on
-the wire. An update's latency runs from just before the driver writes it until a client has it, one at a time, p50 of
-each run. Memory is the most that any of the servers held above idle, in encoded frames of 32 MiB raw (two of 64 MiB are
-more than a queue may hold by default), for each of its two links: the one by which frames come, the one by which they
-go.
+Each server is linked to the one before it; the C++ server reads the device as `Wire@127.0.0.1:port`. Inline frames go
+from the driver of the first server to a client of the last. Both are `csrc/wire.c`, which compares every byte. “no
+server” is the driver listening by itself.
+
+* Processor time is that of one server alone, per megabyte on the wire.
+* The latency of an update runs from just before the driver writes it until a client has it. Updates are sent one at a
+  time, and the figure is the median (p50) of each run.
+* Memory is the most that any of the servers held above idle, in encoded frames of 32 MiB raw, divided by its two links:
+  the one that frames arrive by and the one that they leave by. (Two frames of 64 MiB are more than a queue may hold by
+  default.)
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ LATENCY = [f"small update, {number} server{'s' if number > 1 else ''}, p50" for 
 PER_HOP = "small update, per further server"
 MEMORY = "memory per link, the server that held most"
 LINKS = 2
-"""Of each server: one by which frames come, one by which they go."""
+"""Links of each server: one for incoming and one for outgoing frames."""
 
 _STAMP = re.compile(rb"message=[\"'](\d+)[\"']")
 
@@ -46,7 +49,7 @@ _STAMP = re.compile(rb"message=[\"'](\d+)[\"']")
 def chained(
     server: peers.Server, driver: Path, device: str, hops: int, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[int, list[int]]]:
-    """Servers in a row; gives the port of the last one, and the processes from the first to the last."""
+    """Run servers in a row; yield the port of the last one, and the process IDs from the first to the last."""
     with ExitStack() as stack:
         port, pid = stack.enter_context(server(str(driver), environment=environment))
         pids = [pid]
@@ -57,18 +60,22 @@ def chained(
 
 
 def frames_environment(size: int) -> dict[str, str]:
-    """Frames as C++ drivers send them."""
+    """Return the environment for frames as C++ drivers send them."""
     return {"WIRE_BYTES": str(size), "WIRE_WRAP": "72", "WIRE_ENCLEN": "1"}
 
 
 def encoded_length(nbytes: int) -> int:
-    """Bytes of such a frame on the wire, without what is around its base64."""
+    """Return the size of the base64 of such a frame on the wire."""
     characters = nbytes // 3 * 4
     return characters + -(-characters // 72)
 
 
 def receive(port: int, seconds: float, environment: Mapping[str, str]) -> dict[str, Any]:
-    """What one client of `csrc/wire.c` tells. Raises Failed when frames are damaged or missing."""
+    """Run a client of `csrc/wire.c`, and return its result.
+
+    Raises:
+        Failed: Frames are damaged or missing.
+    """
     result = relay.receive(port, seconds, environment, patience=90)
     if result["wrong"] or result["missed"] or result["frames"] < 2:
         raise Failed("{wrong} of {frames} frames damaged, {missed} missed".format(**result))
@@ -76,7 +83,7 @@ def receive(port: int, seconds: float, environment: Mapping[str, str]) -> dict[s
 
 
 def frames(server: peers.Server, hops: int, size: int, seconds: float) -> dict[str, float]:
-    """One run: MB/s on the wire, milliseconds of processor time per MB of each server."""
+    """Make one run: MB/s on the wire, and milliseconds of processor time per MB for each server."""
     environment = frames_environment(size)
     with chained(server, peers.compile_c("wire"), "Wire", hops, environment) as (port, pids):
         wait_until_quiet(pids)
@@ -89,7 +96,7 @@ def frames(server: peers.Server, hops: int, size: int, seconds: float) -> dict[s
 
 
 def bare(size: int, seconds: float) -> dict[str, float]:
-    """The driver listens itself."""
+    """Make one run without servers: the driver listens itself."""
     environment = frames_environment(size)
     with peers.nothing(peers.compile_c("wire"), environment) as port:
         result = receive(port, seconds, environment)
@@ -97,7 +104,7 @@ def bare(size: int, seconds: float) -> dict[str, float]:
 
 
 def latency(server: peers.Server, hops: int, seconds: float) -> float:
-    """Microseconds from an update's writing to its arrival at a client, p50."""
+    """Return the microseconds from the writing of an update to its arrival at a client, p50."""
     driver = peers.HERE / "drivers" / "stamp.py"
     with chained(server, driver, "Stamp", hops) as (port, pids):
         wait_until_quiet(pids)
@@ -123,20 +130,20 @@ def _until(sock: socket.socket, word: bytes) -> bytes:
     while word not in seen:
         data = sock.recv(1 << 16)
         if not data:
-            raise Failed("the server has closed the connection")
+            raise Failed("the server closed the connection")
         seen += data
     return seen
 
 
 def latencies(server: peers.Server, seconds: float) -> dict[str, float]:
-    """One run: the latency through 1 to `HOPS` servers, and what each further server adds."""
+    """Make one run: the latency through 1 to `HOPS` servers, and what each further server adds."""
     found = [latency(server, hops, seconds / HOPS) for hops in range(1, HOPS + 1)]
     figures = {str(hops): microseconds for hops, microseconds in enumerate(found, 1)}
     return {**figures, "hop": (found[-1] - found[0]) / (HOPS - 1)}
 
 
 def peak(server: peers.Server, seconds: float) -> dict[str, float]:
-    """One run with large frames: encoded frames held above idle by the server that held most, for each of its links."""
+    """Make one run with large frames: encoded frames held above idle, per link, by the server that held most."""
     environment = frames_environment(LARGE)
     with chained(server, peers.compile_c("wire"), "Wire", HOPS, environment) as (port, pids):
         wait_until_quiet(pids)
@@ -150,8 +157,8 @@ def measure(settings: Settings) -> Iterable[Row]:
     servers = peers.servers(queue=2000)
     size = settings.options["size"]
 
-    def runs(run: Callable[..., Mapping[str, float]], *told: Any) -> dict[str, Run]:
-        return {name: partial(run, server, *told) for name, server in servers.items()}
+    def runs(run: Callable[..., Mapping[str, float]], *arguments: Any) -> dict[str, Run]:
+        return {name: partial(run, server, *arguments) for name, server in servers.items()}
 
     turns = settings.turns(RATE, {**runs(frames, HOPS, size), KERNEL: partial(bare, size)})
     yield turns.row("rate", RATE, "MB/s")

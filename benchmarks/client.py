@@ -1,9 +1,11 @@
-"""The client library beside indipyclient: updates, BLOBs, memory, and the client behind queues.
+"""The client library compared with indipyclient: updates, BLOBs, memory, and the client with queues.
 
-A plain process sends without pause, over TCP on loopback, what each library in turn receives in a process of its own.
-Updates are setNumberVectors of three members that reach `rxevent`. BLOBs are frames of 4 MiB, base64 in lines of 72
-characters; every byte of them is compared. Memory is its peak above idle, with the model keeping the last frame, and
-for `frames(keep=False)`. The QueClient knows 400 vectors; its time for an event includes the snapshot of them.
+A plain process sends without pause, over TCP on loopback, to each library in turn, which runs in a process of its own.
+
+* Updates are setNumberVectors with three members that reach `rxevent`.
+* BLOBs are frames of 4 MiB, base64 in lines of 72 characters; every byte is compared.
+* Memory is the peak above idle: with the model keeping the last frame, and with `frames(keep=False)`.
+* The QueClient knows 400 vectors; its time per event includes the snapshot of them.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def update(number: int) -> str:
 
 
 def frame(number: int) -> str:
-    """A setBLOBVector; `client_program.py` knows what its content is."""
+    """Return a setBLOBVector whose content `client_program.py` knows."""
     text = base64.b64encode(random.Random(number).randbytes(FRAME)).decode()
     lines = "\n".join(text[at : at + 72] for at in range(0, len(text), 72))
     return (
@@ -62,9 +64,10 @@ def frame(number: int) -> str:
 
 
 def send(kind: str, count: int, seconds: float) -> None:
-    """The sending process: serves one connection after the other, each for so many messages or seconds, until killed.
+    """Run the sending process, which serves one connection after another until killed.
 
-    The last message is in Alert; the last frame is the one that would have been next.
+    Each connection gets messages until `count` were sent or `seconds` have passed. The last message has the state
+    Alert; the last frame is the next one in turn.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
         print(server.getsockname()[1], flush=True)
@@ -96,14 +99,18 @@ def send(kind: str, count: int, seconds: float) -> None:
 
 @contextmanager
 def sender(kind: str, count: int = NO_END, seconds: float = NO_END) -> Iterator[int]:
-    """The port of a process that sends so many messages to whoever connects, or for so many seconds."""
+    """Run a process that calls `send`, and yield its port."""
     program = "import sys; from benchmarks.client import send; send(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))"
     with peers.process([sys.executable, "-c", program, kind, str(count), str(seconds)]) as child:
         yield peers.first_number(child)
 
 
 def measure_one(python: str, module: str, loop: str, kind: str, task: str, seconds: float) -> dict[str, float]:
-    """One run of one library. Raises Failed when a frame was damaged."""
+    """Make one run of one library.
+
+    Raises:
+        Failed: A frame was damaged.
+    """
     with sender(kind, seconds=seconds) as port:
         done = subprocess.run(
             [python, str(PROGRAM_FILE), module, task, str(port), loop, str(seconds)],

@@ -1,7 +1,7 @@
-"""One client in a process of its own, for either library: `client_program.py MODULE TASK PORT LOOP SECONDS`.
+"""A client in a separate process, with either library: `client_program.py MODULE TASK PORT LOOP SECONDS`.
 
-It prints figures as JSON. It runs under the peer's interpreter too, so it imports nothing of the project but the
-library it is told.
+It prints figures as JSON. It also runs under the peer's interpreter, so it imports nothing of the project except the
+library MODULE.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ queclient = importlib.import_module(MODULE + ".queclient")
 logging.disable(logging.CRITICAL)
 FRAME = 4 << 20
 FRAMES = [random.Random(number).randbytes(FRAME) for number in range(4)]
-"""What the sender sends, in turn."""
+"""The frames that the sender sends, in turn."""
 
 
 def memory(line: str) -> float:
-    """MiB of this process: VmRSS, or VmHWM, the most since `forget_peak`."""
+    """Return the MiB that this process uses: VmRSS, or VmHWM for the peak since `forget_peak`."""
     with open("/proc/self/status") as status:
         return int(next(text for text in status if text.startswith(line)).split()[1]) / 1024
 
@@ -39,7 +39,7 @@ def forget_peak() -> None:
 
 
 class Counter(library.IPyClient):  # type: ignore[misc, name-defined]
-    """Counts updates until one in Alert ends the measurement."""
+    """Counts updates until one with the state Alert ends the measurement."""
 
     count = nbytes = wrong = 0
     began: float | None = None
@@ -75,14 +75,14 @@ class Counter(library.IPyClient):  # type: ignore[misc, name-defined]
 
 
 async def borrow() -> None:
-    """Frames that nobody keeps: the peak of memory."""
+    """Receive frames without keeping them, to measure the peak of memory."""
     async with Counter("127.0.0.1", PORT) as client:
         async for frame in client.frames("D", keep=False):
             len(frame.data)
 
 
 async def queued() -> None:
-    """Microseconds of an event of a QueClient that knows 400 vectors."""
+    """Measure the microseconds for an event of a QueClient that knows 400 vectors."""
     taken: deque[Any] = deque(maxlen=1)
     client = queclient.QueClient(deque(), taken, "127.0.0.1", PORT)
     running = asyncio.ensure_future(client.asyncrun())

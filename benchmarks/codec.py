@@ -1,9 +1,9 @@
-"""The codec beside pybase64, the standard library and memcpy.
+"""The codec compared with pybase64, the standard library and memcpy.
 
-In every round each of them runs once, in a new order, so that all see the same machine, caches and heap; a run's figure
-is the median of its rounds. GB/s of decoded bytes. “new bytes”: every result is a new object; “into a buffer”: it goes
-to the same memory every time, as memcpy does, and “of memcpy” is what part of its speed that is. pybase64 decodes
-strictly, but for the lines. All results are compared with what they should be before the time starts.
+In every round each contender runs once, in a new order, so that all see the same machine, caches and heap. The figure
+of a run is the median of its rounds, in GB/s of decoded bytes. “new bytes”: every result is a new object. “into a
+buffer”: the result goes to the same memory every time, as with memcpy; “of memcpy” is the speed as a fraction of
+memcpy's. pybase64 decodes strictly, except where the text has lines. All results are checked before the clock starts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Job = Callable[[], object]
 
 
 def jobs(size: int) -> dict[str, dict[str, Job]]:
-    """What is measured for one size: task, contender."""
+    """Return the jobs for one size, by task and contender."""
     raw = random.Random(size).randbytes(size)
     text = base64.b64encode(raw)
     lines = b"".join(text[i : i + 72] + b"\n" for i in range(0, len(text), 72))
@@ -78,7 +78,7 @@ def _compare(result: object, expected: bytes) -> None:
 
 
 def measure_one(size: int, work: Mapping[str, Mapping[str, Job]], seconds: float) -> dict[tuple[str, str], float]:
-    """GB/s by task and contender in one run."""
+    """Make one run: GB/s by task and contender."""
     repeat = max(1, (256 << 10) // size)
     order = [(task, name, job) for task, contenders in work.items() for name, job in contenders.items()]
     times: dict[tuple[str, str], list[float]] = {}
@@ -107,7 +107,7 @@ def measure(settings: Settings) -> Iterable[Row]:
             yield Row(f"{label}: {task}", "GB/s", figures, digits=2, x=size)
             if MEMCPY in contenders:
                 parts = [run[task, OURS] / run[task, MEMCPY] for run in runs]
-                yield Row(f"{label}: {task}, of memcpy", "part", {OURS: parts}, digits=2, x=size)
+                yield Row(f"{label}: {task}, of memcpy", "fraction", {OURS: parts}, digits=2, x=size)
 
 
 NEW, LINES = "4 MiB: decode to new bytes", "4 MiB: decode lines of 72 to new bytes"

@@ -1,8 +1,8 @@
 """Many TCP clients in one process: `crowd.py PORT COUNT SECONDS`; prints "ready" when all have their definitions.
 
-SECONDS > 0: they ask for all BLOBs, the first of them starts the frames of `csrc/wire.c`, and all read as fast as
-they can for so long from when each has had a part of a frame; one line of JSON says how many bytes came to each.
-SECONDS 0: they stay, idle, until standard input ends.
+SECONDS > 0: the clients ask for all BLOBs, the first of them starts the frames of `csrc/wire.c`, and all read as fast
+as they can. Time runs from when each has received a part of a frame; one line of JSON has the bytes that each received.
+SECONDS 0: they stay connected and idle until standard input ends.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import time
 
 PATIENCE = 30.0
 NO_ANSWER = 2.0
-"""Seconds after which a ping is not answered any more."""
+"""Seconds without an answer to a ping, after which none is expected."""
 CHUNK = 1 << 20
 DEFINED = (b"</defBLOBVector>", b"</defNumberVector>")
 START = b"<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>"
 
 
 def connect(port: int) -> socket.socket:
-    """A client that has its definitions."""
+    """Connect a client, and wait until it has its definitions."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     sock.sendall(b"<getProperties version='1.7'/>")
     seen = b""
     while not any(word in seen for word in DEFINED):
         data = sock.recv(1 << 16)
         if not data:
-            raise SystemExit("the server has closed a connection")
+            raise SystemExit("the server closed a connection")
         seen += data
     return sock
 
 
 def ask_for_blobs(socks: list[socket.socket]) -> None:
-    """Return when the server knows that all want them; not every server answers pings."""
+    """Ask for BLOBs, and wait until the server knows that all clients want them, if it answers pings."""
     for sock in socks:
         sock.sendall(
             b"<enableBLOB device='Wire'>Also</enableBLOB><enableBLOB device='Wire' name='FRAME'>Also</enableBLOB>"
@@ -52,14 +52,18 @@ def ask_for_blobs(socks: list[socket.socket]) -> None:
 
 
 def drain(socks: list[socket.socket], seconds: float) -> tuple[list[int], float]:
-    """Bytes of each client, and the seconds in which they came. Lost connections are a SystemExit."""
+    """Receive for `seconds`, and return the bytes of each client and the seconds that passed.
+
+    Raises:
+        SystemExit: A connection was lost, or frames stopped coming.
+    """
     buffer = bytearray(CHUNK)
     received = [0] * len(socks)
     with selectors.DefaultSelector() as selector:
         for number, sock in enumerate(socks):
             sock.setblocking(False)
             selector.register(sock, selectors.EVENT_READ, number)
-        begun, start, last = 0, 0.0, time.monotonic()
+        started, start, last = 0, 0.0, time.monotonic()
         while not start or time.monotonic() < start + seconds:
             events = selector.select(PATIENCE)
             if not events or (not start and time.monotonic() > last + PATIENCE):
@@ -67,10 +71,10 @@ def drain(socks: list[socket.socket], seconds: float) -> tuple[list[int], float]
             for key, _ in events:
                 nbytes = key.fileobj.recv_into(buffer)  # type: ignore[union-attr]
                 if not nbytes:
-                    raise SystemExit("the server has closed a connection")
-                begun += not received[key.data]
+                    raise SystemExit("the server closed a connection")
+                started += not received[key.data]
                 received[key.data] += nbytes
-            if not start and begun == len(socks):
+            if not start and started == len(socks):
                 start, received = time.monotonic(), [1] * len(socks)
         return received, time.monotonic() - start
 

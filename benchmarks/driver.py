@@ -1,9 +1,11 @@
-"""How fast a Python driver updates a property, and answers getProperties: indifast beside indipydriver.
+"""How fast a Python driver updates a property and answers getProperties: indifast compared with indipydriver.
 
-Each library serves the same driver (`driver_program.py`) with its own server in one process; one TCP client counts what
-it receives. Updates: `send_setVector` of a vector with 3 numbers, 1000 times in a row, until the client has all, again
-and again. Definitions: the answers to getProperties for 1000 vectors of 3 numbers; the pause before each request does
-not count (indifast's server puts requests together that come in quick succession).
+Each library serves the same driver (`driver_program.py`) with its own server in one process, and one TCP client counts
+what it receives.
+
+* Updates: `send_setVector` of a vector with 3 numbers, 1000 times in a row, until the client has them all; then again.
+* Definitions: the answers to getProperties for 1000 vectors of 3 numbers. The pause before each request does not count
+  (indifast's server combines requests that arrive in quick succession).
 """
 
 from __future__ import annotations
@@ -36,14 +38,14 @@ class Client:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
 
     def time(self, request: bytes, closing: bytes, count: int) -> float:
-        """Seconds from the request to the last of so many elements."""
+        """Send a request, and return the seconds until the last of `count` elements has arrived."""
         begin = time.perf_counter()
         self._socket.sendall(request)
         tail = b""
         while count > 0:
             data = self._socket.recv(1 << 20)
             if not data:
-                raise ConnectionError("the server has closed the connection")
+                raise ConnectionError("the server closed the connection")
             data = tail + data
             count -= data.count(closing)
             tail = data[-len(closing) + 1 :]
@@ -54,7 +56,7 @@ class Client:
 
 
 def measure_one(python: str, library: str, loop: str, task: str, seconds: float) -> dict[str, float]:
-    """Updates or definitions per second in one run."""
+    """Make one run: updates or definitions per second."""
     port = peers.free_port()
     with peers.process([python, str(PROGRAM_FILE), library, str(port), str(VECTORS), loop]) as child:
         peers.wait_for_port(port, child)
@@ -77,7 +79,7 @@ def measure_one(python: str, library: str, loop: str, task: str, seconds: float)
 
 
 def _send(count: int) -> bytes:
-    """The command to send so many updates."""
+    """Return the command that asks for `count` updates."""
     member = f'<oneNumber name="x">{count}</oneNumber>'
     return f'<newNumberVector device="Device" name="control">{member}</newNumberVector>'.encode()
 

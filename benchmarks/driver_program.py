@@ -1,8 +1,7 @@
-"""A driver under its library's server: for the measurements only. Arguments: library, port, number of
-vectors, `asyncio` or `uvloop`.
+"""A driver with its library's server, for the measurements: `driver_program.py LIBRARY PORT VECTORS LOOP`.
 
-The library is `indifast` or `indipydriver` (with `indipyserver`). A number sent to the vector `control` makes the
-driver send as many updates of the vector `v0`.
+LIBRARY is `indifast` or `indipydriver` (with `indipyserver`), LOOP is `asyncio` or `uvloop`. A number sent to the
+vector `control` makes the driver send that many updates of the vector `v0`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Run all benchmark programs in turn, and store what they find.
+"""Run all benchmark programs in turn, and store their results.
 
     python -m benchmarks.everything [--runs 5] [--seconds 5] [--only relay,fanout] [--quick] [--results FOLDER]
 
-One JSON file per program, and a Markdown table of all of them, `results.md`.
+There will be one JSON file per program, and `results.md` with the tables of all of them.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     names = [name for name in NAMES if given.only is None or name in given.only]
     if unknown := set(given.only or ()) - set(NAMES):
-        parser.error(f"no such program: {', '.join(sorted(unknown))} (there are: {', '.join(NAMES)})")
+        parser.error(f"no such program: {', '.join(sorted(unknown))} (known: {', '.join(NAMES)})")
     settings = settings_of(given, {})
-    told = ["--runs", str(settings.runs), "--seconds", str(settings.seconds), *(["--quick"] if given.quick else [])]
+    options = ["--runs", str(settings.runs), "--seconds", str(settings.seconds), *(["--quick"] if given.quick else [])]
     folder: Path = given.results.resolve()
     left = {name: load(name).estimate(settings) for name in names}
     failed = []
     start = time.monotonic()
     for number, name in enumerate(names):
         tell(f"\n[{number + 1} of {len(names)}] {name}; about {sum(left.values()) / 60:.0f} min to go")
-        command = [sys.executable, "-m", f"benchmarks.{name}", *told, "--results", str(folder)]
+        command = [sys.executable, "-m", f"benchmarks.{name}", *options, "--results", str(folder)]
         if subprocess.run(command, stdout=subprocess.DEVNULL, cwd=peers.HERE.parent, check=False).returncode:
             failed.append(name)
         del left[name]
     results = results_in(folder, names)
     (folder / "results.md").write_text(page.tables(results))
     print(page.tables(results))
-    tell(f"{(time.monotonic() - start) / 60:.1f} min; figures in {folder}")
+    tell(f"took {(time.monotonic() - start) / 60:.1f} min; results are in {folder}")
     if failed:
         tell(f"failed: {', '.join(failed)}")
     return int(bool(failed))

@@ -1,10 +1,12 @@
-"""How frames pass from one executable driver, as fast as it can, to many TCP clients that read as fast as they can.
+"""How fast frames pass from an executable driver at full speed to many TCP clients that read as fast as they can.
 
-Every client is a process of `csrc/wire.c` that compares every byte of every frame (4 MiB, lines of 72 characters, with
-`enclen`); time runs for all of them together, from when the last one has its first frame. A contender that disconnects
-a client, or damages a byte, has failed. “no server” is one C process that does nothing but send the same frames to all
-clients: with epoll, 256 KiB at a time, all clients having a frame before the next one begins, so that it is as fair as
-a server has to be. A sender that is not can send more in all, to few clients.
+Every client is a `csrc/wire.c` process that compares every byte of every frame (4 MiB, lines of 72 characters, with
+`enclen`). The clock of all clients starts when the last one has its first frame. A contender that disconnects a client
+or damages a byte has failed.
+
+“no server” is one C process that does nothing but send the same frames to all clients. It uses epoll and writes 256 KiB
+at a time, and every client gets a frame before the next frame begins, so it is as fair as a server has to be. An unfair
+sender can send more in total, to few clients.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ CLIENTS = (10, 50)
 def readers(
     port: int, clients: int, seconds: float, environment: Mapping[str, str]
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """So many clients, all of them there before the first frame; gone at the end. Their time runs together."""
+    """Run clients that share a time window and are all connected before the first frame; end them afterwards."""
     command = [str(peers.compile_c("wire")), "receive", str(port), str(seconds)]
     with peers.window(clients) as window:
         children = [
@@ -50,12 +52,12 @@ def readers(
 
 
 def too_many(_: float) -> dict[str, float]:
-    """What indipyserver makes of this many clients."""
+    """Fail like indipyserver, which takes fewer clients."""
     raise Failed(f"takes no more than {MOST_CONNECTIONS} connections")
 
 
 def start(children: Sequence[subprocess.Popen[str]]) -> None:
-    """Let the first client start the frames: indipyserver has no place for an eleventh connection."""
+    """Make the first client start the frames: indipyserver has no room for an eleventh connection."""
     assert children[0].stdin is not None
     children[0].stdin.write("\n")
     children[0].stdin.flush()
@@ -64,7 +66,7 @@ def start(children: Sequence[subprocess.Popen[str]]) -> None:
 def measure_one(
     contender: peers.Contender, clients: int, environment: Mapping[str, str], seconds: float
 ) -> dict[str, float]:
-    """One run: MB/s on the wire of all clients, clients lost, frames missed, slowest by fastest."""
+    """Make one run: MB/s on the wire of all clients, missed frames, the slowest client's rate by the fastest's."""
     wire = peers.compile_c("wire")
     with (
         contender(wire, environment) as port,
@@ -75,7 +77,11 @@ def measure_one(
 
 
 def collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> dict[str, float]:
-    """The figures of clients that were started. Raises Failed when one was lost, or got what it should not."""
+    """Return the figures of clients that were started.
+
+    Raises:
+        Failed: A client was lost, or received damaged frames.
+    """
     rates: list[float] = []
     missed, frames, lost = 0, 0, 0
     for child in children:
@@ -92,7 +98,7 @@ def collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> dict[s
 
 
 def contenders() -> dict[str, peers.Contender]:
-    """The C++ server as it is started by default: a client may be 128 MB behind."""
+    """Return the contenders, with the C++ server as it is started by default: a client may be 128 MB behind."""
     return {**peers.installed(queue=None), KERNEL: peers.nothing_to_many}
 
 

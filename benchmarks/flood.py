@@ -1,8 +1,8 @@
 """How many small updates pass from an executable driver that writes as fast as they are taken.
 
-Driver and clients are C programs (`csrc/small.c`); the updates are numbered, so that those left out are known. With one
-client there is a second driver, too, which another client sends a command every 10 ms: what these commands take
-meanwhile is a row of its own, without those servers that have no time for them.
+Driver and clients are C programs (`csrc/small.c`). The updates are numbered, so missing ones are counted. In the run
+with one client, another client sends a command to a second driver every 10 ms. How long these commands take in the
+meantime has a row of its own, which leaves out servers that have no time for them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ONE, MANY = "updates to 1 client", f"updates to {CLIENTS} clients, all together"
 
 @contextmanager
 def two_drivers() -> Iterator[list[str]]:
-    """Two commands: a driver `Flood` that floods, a driver `Small` that answers."""
+    """Yield the paths of two drivers: `Flood`, which floods, and `Small`, which answers commands."""
     program = peers.compile_c("small")
     paths = []
     for device, flood in (("Flood", "1"), ("Small", "0")):
@@ -42,9 +42,9 @@ def two_drivers() -> Iterator[list[str]]:
 
 
 def measure_one(server: peers.Server, clients: int, seconds: float) -> dict[str, float]:
-    """One run: updates per second of all clients; with one client also commands meanwhile, microseconds (p50)."""
+    """Make one run: updates per second of all clients, and with one client the microseconds of commands (p50)."""
     with two_drivers() as drivers, server(*drivers) as (port, _):
-        ask(port, "Small", 0.0, "1")  # both drivers are there, and have told what they have
+        ask(port, "Small", 0.0, "1")  # waits until the driver is defined
         with counters(port, clients, seconds) as children:
             meanwhile = {}
             if clients == 1:
@@ -55,7 +55,7 @@ def measure_one(server: peers.Server, clients: int, seconds: float) -> dict[str,
 
 @contextmanager
 def counters(port: int, clients: int, seconds: float) -> Iterator[list[subprocess.Popen[str]]]:
-    """So many clients whose time runs together; the last one starts the flood."""
+    """Run clients that share a time window; the last one starts the flood."""
     command = [str(peers.compile_c("small")), "count", str(port), str(seconds)]
     children: list[subprocess.Popen[str]] = []
     with peers.window(clients) as window, peers.ended(children):
@@ -72,14 +72,18 @@ def counters(port: int, clients: int, seconds: float) -> Iterator[list[subproces
 
 
 def collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> dict[str, float]:
-    """Updates per second and updates left out, all clients together. Raises Failed when a client got none."""
+    """Return updates per second and dropped updates, for all clients together.
+
+    Raises:
+        Failed: A client got no updates, got them out of order, or ended too early.
+    """
     rate, missed = 0.0, 0
     for child in children:
-        told = peers.told_by(child, seconds) or {"count": 0, "disordered": 0, "seconds": 0}
-        if told["disordered"] or not told["count"] or told["seconds"] < seconds:
-            raise Failed("a client got {count} updates in {seconds:.1f} s, {disordered} out of order".format(**told))
-        rate += told["count"] / told["seconds"]
-        missed += told["missed"]
+        result = peers.told_by(child, seconds) or {"count": 0, "disordered": 0, "seconds": 0}
+        if result["disordered"] or not result["count"] or result["seconds"] < seconds:
+            raise Failed("a client got {count} updates in {seconds:.1f} s, {disordered} out of order".format(**result))
+        rate += result["count"] / result["seconds"]
+        missed += result["missed"]
     return {"rate": rate, "missed": missed}
 
 

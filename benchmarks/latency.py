@@ -1,7 +1,8 @@
-"""How long a command takes: from a client over TCP through a server to an executable driver, and its answer back.
+"""Time from a command, sent over TCP through a server to an executable driver, until its answer is back.
 
-Client and driver are C programs (`csrc/small.c`); one command after the other, medians of a run. The driver answers at
-once, with one setNumberVector (Ok), or with two, each written by itself (Busy, then Ok): time runs to the last one.
+Client and driver are C programs (`csrc/small.c`). The client sends one command after the other; the figures are the
+median and the 99th percentile of a run. The driver answers at once, either with one setNumberVector (Ok) or with two
+that are written separately (Busy, then Ok). The clock stops at the last one.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROWS = {"command, Ok": "1", "command, Busy, Ok": "2"}
 
 
 def ask(port: int, device: str, seconds: float, answers: str, pause: int = 0) -> dict[str, float]:
-    """Microseconds per command: p50, p99."""
+    """Send commands to a device, and return the microseconds per command: p50, p99."""
     done = subprocess.run(
         [str(peers.compile_c("small")), "ask", str(port), device, str(seconds), str(pause)],
         env={**os.environ, "SMALL_ANSWERS": answers},
@@ -31,12 +32,12 @@ def ask(port: int, device: str, seconds: float, answers: str, pause: int = 0) ->
         check=True,
         timeout=seconds + 60,
     )
-    told: dict[str, Any] = json.loads(done.stdout)
-    return {"p50": told["p50"], "p99": told["p99"]}
+    result: dict[str, Any] = json.loads(done.stdout)
+    return {"p50": result["p50"], "p99": result["p99"]}
 
 
 def measure_one(server: peers.Server, answers: str, seconds: float) -> dict[str, float]:
-    """One run."""
+    """Make one run: microseconds per command."""
     driver = str(peers.compile_c("small"))
     with server(driver, environment={"SMALL_ANSWERS": answers}) as (port, _):
         return ask(port, "Small", seconds, answers)

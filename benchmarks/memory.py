@@ -1,11 +1,13 @@
-"""Memory: what a server holds for large frames, and what clients cost that only stay connected.
+"""Memory: what a server holds for large frames, and what idle clients cost.
 
-    python -m benchmarks.memory [--runs 5] [--seconds 5]
+`python -m benchmarks.memory [--runs 5] [--seconds 5]`
 
-Inline frames of 64 MiB raw from an executable driver, as fast as they are taken, to 10 TCP clients that read as fast
-as they can: the most that the server had in memory above idle, in encoded frames. Then 1000 clients that have asked
-for all properties and say no more: memory of the server for each of them, and its processor time in a second.
-indipyserver takes 10 clients at most.
+* Large frames: an executable driver sends inline frames of 64 MiB raw, as fast as they are taken, to 10 TCP clients
+  that read as fast as they can. The figure is the most memory that the server used above idle, in encoded frames.
+* Idle clients: 1000 clients have asked for all properties and say nothing more. The figures are the server's memory for
+  each of them and its processor time per second.
+
+indipyserver accepts at most 10 clients.
 """
 
 from __future__ import annotations
@@ -37,14 +39,18 @@ CPU = f"{IDLE} idle clients, processor time"
 
 
 def allow_many_files() -> None:
-    """For a thousand connections, here and in the processes that are started."""
+    """Raise the limit of open files for a thousand connections, here and in child processes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager
 def crowd(port: int, count: int, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    """Clients of `crowd.py`, all connected; `go` tells them to begin. Raises Failed."""
+    """Run the clients of `crowd.py`, and yield their process when all are connected; `go` starts them.
+
+    Raises:
+        Failed: Not all clients could connect.
+    """
     with subprocess.Popen(
         [sys.executable, str(peers.HERE / "crowd.py"), str(port), str(count), str(seconds)],
         stdin=subprocess.PIPE,
@@ -62,19 +68,23 @@ def crowd(port: int, count: int, seconds: float) -> Iterator[subprocess.Popen[st
 
 
 def go(child: subprocess.Popen[str], seconds: float) -> tuple[list[int], float]:
-    """Bytes that came to each of a crowd, and in how many seconds. Raises Failed."""
+    """Start a crowd, and return the bytes that each client received, and the seconds.
+
+    Raises:
+        Failed: A client was disconnected, or frames stopped coming.
+    """
     try:
         out, _ = child.communicate("go\n", timeout=seconds + 90)
     except subprocess.TimeoutExpired:
-        raise Failed("the frames did not come to an end") from None
+        raise Failed("the clients did not finish in time") from None
     if not out.strip():
         raise Failed("a client was disconnected, or frames stopped coming")
-    told = json.loads(out)
-    return told["wire_bytes"], told["seconds"]
+    result = json.loads(out)
+    return result["wire_bytes"], result["seconds"]
 
 
 def held(server: peers.Server, seconds: float) -> dict[str, float]:
-    """One run: encoded frames held above idle, MB/s to all clients together."""
+    """Make one run: encoded frames held above idle, and MB/s to all clients together."""
     environment = frames_environment(LARGE)
     with (
         server(str(peers.compile_c("wire")), environment=environment) as (port, pid),
@@ -85,12 +95,12 @@ def held(server: peers.Server, seconds: float) -> dict[str, float]:
         received, elapsed = go(child, seconds)
         most = peaks.bytes()[0]
     if min(received) < encoded_length(LARGE):
-        raise Failed("less than a frame came to a client")
+        raise Failed("a client received less than one frame")
     return {"held": most / encoded_length(LARGE), "rate": sum(received) / elapsed / 1e6}
 
 
 def idle(server: peers.Server, seconds: float) -> dict[str, float]:
-    """One run: KiB for each client, milliseconds of processor time in a second."""
+    """Make one run: KiB for each client, and milliseconds of processor time per second."""
     driver = str(peers.HERE / "drivers" / "stamp.py")
     with server(driver) as (port, pid):
         with crowd(port, 1, 0):

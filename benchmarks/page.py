@@ -21,35 +21,38 @@ BEGIN, END = "<!-- figures: written by python -m benchmarks.page -->\n", "<!-- e
 INTRODUCTION = """\
 # Performance
 
-This page is written by a program, from figures that are stored in `benchmarks/results`; it is made anew by
+A program writes this page from the figures stored in `benchmarks/results`. To measure everything again and rewrite it:
 
 ```sh
 make performance
 ```
 
-which runs `python -m benchmarks.everything` and `python -m benchmarks.page`. A figure is the median of the runs that
-stand below its table; the contenders take turns, each round beginning with another one. Where indifast's server is a
-process of its own, it runs on the event loop that it brings; drivers, clients, and servers within the process of a
-driver run on asyncio's. The column “{uvloop}” is the same code under uvloop's, and no goal is about it. “failed” is a
-contender with a wrong or missing byte, a lost client or no answer, in any run; “-” was not measured.
+This runs `python -m benchmarks.everything` and `python -m benchmarks.page`.
 
-Every byte of every frame is compared by the receivers inside of the timed runs, at the same cost for every contender;
-where that made fewer than 100 frames, a contender went on until it had them.
+How to read the tables:
+
+* A figure is the median of the runs listed below its table. The contenders take turns, and each round begins with a
+  different one.
+* An indifast server in a process of its own runs on indifast's event loop. Drivers, clients, and servers within a
+  driver's process run on asyncio's. The column “{uvloop}” is the same code on uvloop's loop; no goal is about it.
+* “failed” is a contender with a wrong or missing byte, a lost client or no answer, in any run. “-” was not measured.
+* The receivers compare every byte of every frame within the timed runs, at the same cost for every contender. A
+  contender for which that made fewer than 100 frames ran on until it had them.
 """
 
 
 def tables(results: Sequence[Result]) -> str:
-    """All tables, for `results.md`."""
+    """Return all tables, for `results.md`."""
     return "\n".join(report.section(result) for result in results)
 
 
 def _span(values: Sequence[float]) -> str:
-    """What all of them are, or from which to which they go."""
+    """Return the common value as text, or the range of the values."""
     return " to ".join(f"{value:g}" for value in sorted({min(values), max(values)}))
 
 
 def whole(results: Sequence[Result], plots: dict[str, Sequence[Plot]]) -> str:
-    """The page."""
+    """Return the whole page."""
     parts = [
         INTRODUCTION.format(uvloop=OURS_UVLOOP),
         "## The machine",
@@ -64,7 +67,7 @@ def whole(results: Sequence[Result], plots: dict[str, Sequence[Plot]]) -> str:
 
 
 def _machine(results: Sequence[Result]) -> str:
-    """Facts that all results share; where they differ, all values."""
+    """Return a table of facts about the machine. Where results differ, it has all their values."""
     values: dict[str, dict[str, None]] = {}
     for result in results:
         for name, value in result.machine.items():
@@ -81,9 +84,9 @@ def _machine(results: Sequence[Result]) -> str:
 def _summary(results: Sequence[Result]) -> str:
     goals = [goal for result in results for goal in result.goals]
     missed = [goal for goal in goals if goal.met is False]
-    text = f"{sum(goal.met is True for goal in goals)} of {len(goals)} are met."
+    text = f"{sum(goal.met is True for goal in goals)} of {len(goals)} goals are met."
     if unknown := sum(goal.met is None for goal in goals):
-        text += f" {unknown} could not be judged, as a peer was not measured or failed."
+        text += f" {unknown} could not be judged, because a peer was not measured or failed."
     if missed:
         text += " Not met:\n\n" + report.goals_table(missed)
     return text
@@ -98,11 +101,11 @@ README_ROWS = {
     ("latency", "command, Busy, Ok, median"): "a command, answered by Busy and Ok, µs",
     ("flood", "updates to 1 client"): "small updates to one client, per second",
 }
-"""What the README shows, and in which words."""
+"""Rows that the README shows, by program and title, and their titles there."""
 
 
 def readme_figures(results: Sequence[Result]) -> str:
-    """The README's table; empty when there is nothing to show."""
+    """Return the README's table; empty if there is nothing to show."""
     rows = [
         (text, row)
         for (name, title), text in README_ROWS.items()
@@ -119,16 +122,16 @@ def readme_figures(results: Sequence[Result]) -> str:
     machine = results[0].machine["machine"]
     return (
         f"Frames of 4 MiB and small messages on {machine}; medians of {runs} runs of {seconds} s,\n"
-        f"the contenders in turn, every byte of every frame compared:\n\n{table}\n\n"
-        "“failed”: a client was lost, or a byte. “no server”: a C program that only sends. All figures, goals\n"
-        "and curves, and how they are made: [performance](docs/performance.md).\n"
+        f"with the contenders taking turns and every byte of every frame compared:\n\n{table}\n\n"
+        "“failed”: a client or a byte was lost. “no server”: a C program that only sends. For all figures, goals\n"
+        "and curves, and how they are measured, see [performance](docs/performance.md).\n"
     )
 
 
 def with_figures(readme: str, results: Sequence[Result]) -> str:
-    """The README with the figures of these results in their place; as it is when there are none."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    """Return the README with the figures of these results in their place; unchanged if there are none."""
+    before, begin, after_begin = readme.partition(BEGIN)
+    _, end, after = after_begin.partition(END)
     figures = readme_figures(results)
     return before + begin + figures + end + after if figures and end else readme
 
@@ -137,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with JSON files (default: %(default)s)")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="default: %(default)s")
-    parser.add_argument("--readme", type=Path, help="whose figures to replace (default: the project's, by its results)")
+    parser.add_argument(
+        "--readme", type=Path, help="README whose figures to replace (default: the project's if the results are)"
+    )
     given = parser.parse_args(arguments)
     results = results_in(given.results)
     if not results:

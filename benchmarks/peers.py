@@ -1,7 +1,7 @@
-"""What stands between a driver and a client in a measurement: indifast's server, its peers, and nothing at all.
+"""Contenders between the driver and the client of a measurement: indifast's server, its peers, and no server at all.
 
-Each contender is a context manager that starts processes of its own and gives the TCP port where a client finds the
-driver; whatever happens, its processes are gone at the end.
+Each contender is a context manager that starts its processes and yields the TCP port on which a client finds the
+driver; its processes are ended in any case.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "benchmarks"
 PATIENCE = 20.0
-"""Seconds that a process may take to come up."""
+"""Seconds that a process may take to start."""
 
 Contender = Callable[[Path, Mapping[str, str]], AbstractContextManager[int]]
-"""Takes an executable driver and its environment."""
+"""Called with an executable driver and its environment."""
 
 
 def compile_c(name: str) -> Path:
-    """The program made of `csrc/NAME.c`, compiled if it is not there or older than a source."""
+    """Return the program made of `csrc/NAME.c`, compiled if it is missing or older than a source."""
     source, target = HERE / "csrc" / f"{name}.c", BUILD / name
     newest = max(path.stat().st_mtime for path in source.parent.iterdir())
     if not target.exists() or target.stat().st_mtime < newest:
@@ -48,7 +48,7 @@ def compile_c(name: str) -> Path:
 
 @contextmanager
 def made_anew(program: Path) -> Iterator[Path]:
-    """Where to put a program that takes the place of another one at the end: somebody may be starting that now."""
+    """Yield a temporary path for a program, which replaces `program` in one step: it may be starting right now."""
     new = program.with_name(f".{program.name}.{os.getpid()}")
     try:
         yield new
@@ -62,7 +62,7 @@ def made_anew(program: Path) -> Iterator[Path]:
 def process(
     command: list[str], environment: Mapping[str, str] | None = None, stdin: IO[bytes] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A child process with its output on a pipe; at the end it is gone, and so is all that it has started."""
+    """Run a child process with its output on a pipe; end it, and all processes that it started, afterwards."""
     with subprocess.Popen(
         command,
         env={**os.environ, **(environment or {})},
@@ -88,7 +88,7 @@ def process(
 
 @contextmanager
 def ended(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
-    """All of these processes are gone at the end."""
+    """Kill these processes after the block."""
     try:
         yield
     finally:
@@ -98,25 +98,29 @@ def ended(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
 
 
 def told_by(child: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-    """What a measuring process prints as JSON, then ends; empty when nothing came a minute after so many seconds."""
+    """Wait for a measuring process to end, and return what it printed as JSON.
+
+    Returns:
+        The result; empty if the process prints nothing, or takes a minute longer than `seconds`.
+    """
     try:
         out, _ = child.communicate(timeout=seconds + 60)
     except subprocess.TimeoutExpired:
         return {}
-    told: dict[str, Any] = json.loads(out) if out.strip() else {}
-    return told
+    result: dict[str, Any] = json.loads(out) if out.strip() else {}
+    return result
 
 
 @contextmanager
 def nothing(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    """The driver listens itself: what the kernel gives."""
+    """Let the driver listen itself: the limit set by the kernel."""
     with process([str(driver), "listen"], environment) as child:
         yield first_number(child)
 
 
 @contextmanager
 def nothing_to_many(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
-    """The same to any number of clients."""
+    """Let the driver listen itself, for any number of clients."""
     with process([str(driver), "serve"], environment) as child:
         yield first_number(child)
 
@@ -125,7 +129,17 @@ def nothing_to_many(driver: Path, environment: Mapping[str, str]) -> Iterator[in
 def serving(
     *drivers: str, environment: Mapping[str, str] | None = None, uvloop: bool = False, unix: str = ""
 ) -> Iterator[tuple[int, int]]:
-    """(port, process) of indifast's IPyServer with executable drivers; `unix`: abstract name of its local socket."""
+    """Run indifast's IPyServer with executable drivers.
+
+    Args:
+        drivers: The drivers.
+        environment: Environment variables to add.
+        uvloop: Run on uvloop's event loop.
+        unix: Abstract name of the server's local socket.
+
+    Yields:
+        The port and the process ID of the server.
+    """
     options = (["--uvloop"] if uvloop else []) + (["--unix", f"@{unix}"] if unix else [])
     with process([sys.executable, "-m", "benchmarks.serve", *options, *drivers], environment) as child:
         yield first_number(child), child.pid
@@ -135,7 +149,17 @@ def serving(
 def serving_cpp(
     *drivers: str, environment: Mapping[str, str] | None = None, unix: str = "", queue: int | None = None
 ) -> Iterator[tuple[int, int]]:
-    """(port, process) of the C++ server; `queue`: MB that a client may be behind, else what it does by default."""
+    """Run the C++ server with executable drivers.
+
+    Args:
+        drivers: The drivers.
+        environment: Environment variables to add.
+        unix: Abstract name of the server's local socket.
+        queue: MB that a client may be behind; None for the server's default.
+
+    Yields:
+        The port and the process ID of the server.
+    """
     port = free_port()
     name = unix or f"/tmp/indifast-benchmark-{os.getpid()}-{port}"
     limits = [] if queue is None else ["-m", str(queue)]
@@ -146,7 +170,7 @@ def serving_cpp(
 
 @contextmanager
 def serving_python(*drivers: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[int, int]]:
-    """(port, process) of indipyserver with executable drivers."""
+    """Run indipyserver with executable drivers; yield its port and process ID."""
     port = free_port()
     command = [str(python_peer()), str(HERE / "serve_indipyserver.py"), str(port), *drivers]
     with process(command, environment) as child:
@@ -155,11 +179,11 @@ def serving_python(*drivers: str, environment: Mapping[str, str] | None = None) 
 
 
 Server = Callable[..., AbstractContextManager[tuple[int, int]]]
-"""Takes executable drivers and `environment`; gives port and process."""
+"""Called with executable drivers and `environment`; yields port and process ID."""
 
 
 def servers(queue: int | None = None) -> dict[str, Server]:
-    """The servers that can be measured here, by name; `queue` is for the C++ server."""
+    """Return the servers that can be measured here, by name. `queue` is for the C++ server."""
     found: dict[str, Server] = {OURS: serving}
     if importlib.util.find_spec("uvloop"):
         found[OURS_UVLOOP] = partial(serving, uvloop=True)
@@ -177,29 +201,36 @@ def _port_alone(server: Server, driver: Path, environment: Mapping[str, str]) ->
 
 
 def installed(queue: int | None = 2000) -> dict[str, Contender]:
-    """The contenders that can be measured here, by name. The queues of the C++ server's clients (MB) are by default so
-    large that it does not cut off a reader for being slow."""
+    """Return the contenders that can be measured here, by name.
+
+    `queue` is how many MB clients of the C++ server may be behind. By default that is enough for the server not to
+    disconnect a slow reader.
+    """
     return {name: partial(_port_alone, server) for name, server in servers(queue).items()} | {KERNEL: nothing}
 
 
 def python_peer(environment: str = "d31") -> Path:
-    """The interpreter that has the Python peers, which need not be there: `make bench-peers` makes it."""
+    """Return the path of the interpreter with the Python peers. It exists only after `make bench-peers`."""
     home = Path(os.environ.get("INDIFAST_PEERS") or HERE.parent / ".venv-peers")
     return home / environment / "bin" / "python"
 
 
 def python_versions() -> dict[str, str]:
-    """Versions of the Python peers, by package."""
+    """Return the versions of the Python peers by package."""
     packages = ("indipydriver", "indipyserver", "indipyclient")
     if not python_peer().exists():
         return dict.fromkeys(packages, "not installed")
     program = "import importlib.metadata, sys; print(*map(importlib.metadata.version, sys.argv[1:]))"
-    told = subprocess.run([str(python_peer()), "-c", program, *packages], stdout=subprocess.PIPE, text=True, check=True)
-    return dict(zip(packages, told.stdout.split(), strict=True))
+    done = subprocess.run([str(python_peer()), "-c", program, *packages], stdout=subprocess.PIPE, text=True, check=True)
+    return dict(zip(packages, done.stdout.split(), strict=True))
 
 
 def first_number(child: subprocess.Popen[str]) -> int:
-    """The number that a process prints when it is ready: a port. Raises RuntimeError when it ends instead."""
+    """Wait for a process to print the port on which it listens, and return it.
+
+    Raises:
+        RuntimeError: The process ended instead.
+    """
     assert child.stdout is not None
     line = child.stdout.readline()
     if not line.strip().isdigit():
@@ -209,7 +240,7 @@ def first_number(child: subprocess.Popen[str]) -> int:
 
 @contextmanager
 def window(clients: int) -> Iterator[dict[str, str]]:
-    """Environment of so many C clients whose time runs together, see `csrc/window.h`."""
+    """Yield the environment variable of C clients that share a time window; see `csrc/window.h`."""
     BUILD.mkdir(parents=True, exist_ok=True)
     path = BUILD / f"window-{os.getpid()}"
     path.write_bytes(struct.pack("qd", clients, 0.0))
@@ -220,26 +251,29 @@ def window(clients: int) -> Iterator[dict[str, str]]:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at the moment."""
+    """Return a TCP port that is free on loopback at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def wait_for_port(port: int, child: subprocess.Popen[str]) -> None:
-    """Return when somebody listens; raises when the child ends before, or nobody does for `PATIENCE` seconds.
+    """Wait until a process listens on the port.
 
-    Nobody connects: a connection that goes away at once keeps indipyserver busy for good.
+    This does not connect: a connection that is closed at once keeps indipyserver busy forever.
+
+    Raises:
+        RuntimeError: The child ended, or nothing listened for `PATIENCE` seconds.
     """
     end = time.monotonic() + PATIENCE
     while child.poll() is None and time.monotonic() < end:
         if listened_on(port):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"nobody listens on port {port}: {child.args!r} did not start")
+    raise RuntimeError(f"nothing listens on port {port}: {child.args!r} did not start")
 
 
 def listened_on(port: int) -> bool:
-    """Whether any process listens on a TCP port, as the kernel tells."""
+    """Return whether any process listens on a TCP port, according to the kernel's tables."""
     listening = f":{port:04X} "
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:

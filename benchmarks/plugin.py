@@ -1,8 +1,8 @@
-"""The pytest side of the regression guard: `pytest --benchmark`.
+"""pytest plugin of the regression guard: `pytest --benchmark`.
 
 pytest-benchmark measures and stores the runs; this plugin collects `benchmarks/` only when asked to, times the
 calibration loop before and after each benchmark, and fails those that are slower than the pinned baseline. A benchmark
-that looks slower is measured again before it counts as a regression, as noise only ever makes code look slower.
+that looks slower is measured again before it counts as a regression, because noise only ever makes code look slower.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave benchmarks out unless they were asked for, even when named on the command line."""
+    """Deselect benchmarks without `--benchmark`, even if they are named on the command line."""
     if config.getoption("--benchmark"):
         return
     home = config.rootpath / "benchmarks"
@@ -54,13 +54,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "peer: measured for comparison only, never a regression of ours.")
-    config.addinivalue_line("markers", "noisy(factor): the limit for a regression is so many times wider.")
+    config.addinivalue_line("markers", "noisy(factor): multiplies the limit for a regression.")
     if not config.getoption("--benchmark"):
         if config.getoption("--benchmark-accept"):
-            raise pytest.UsageError("--benchmark-accept accepts what --benchmark measures: give both")
+            raise pytest.UsageError("--benchmark-accept pins what --benchmark measures: give both options")
         return
     if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
-        raise pytest.UsageError("--benchmark measures: no parallel workers (-n) beside it")
+        raise pytest.UsageError("--benchmark cannot measure with parallel workers: omit -n")
     complete = config.args_source is not pytest.Config.ArgsSource.ARGS
     if complete:
         config.args = [str(config.rootpath / "benchmarks")]
@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Guard:
-    """One run of the benchmarks beside the pinned baseline."""
+    """Compares one run of the benchmarks with the pinned baseline."""
 
     def __init__(self, config: pytest.Config, *, complete: bool) -> None:
         self.path = config.rootpath / config.getoption("--benchmark-baseline")
@@ -89,11 +89,11 @@ class Guard:
         self.accepted = False
 
     def verdict(self, name: str) -> baseline.Verdict:
-        """What was measured for one benchmark beside what is pinned."""
+        """Compare the measurement of a benchmark with its pinned figure."""
         return baseline.Verdict(name, self.measured[name], self.pinned.get(name), self.limits[name])
 
     def failing(self, name: str) -> bool:
-        """True when the benchmark was measured and must fail the run."""
+        """Return whether the benchmark was measured and must fail the run."""
         return not self.accepting and name in self.measured and self.verdict(name).regressed
 
     @pytest.hookimpl(wrapper=True)
@@ -120,13 +120,13 @@ class Guard:
             report.longrepr = (
                 f"{self._line(verdict)}\n"
                 f"Slower than the pinned baseline by more than {verdict.limit:.0%}, {ATTEMPTS} times in a row. "
-                "If that is the price of a wanted change, pin it with --benchmark-accept."
+                "If that is the price of an intended change, pin it with --benchmark-accept."
             )
         return report
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run one benchmark, and once more while it looks slower than it was."""
+        """Run a benchmark, and repeat it while it looks slower than the baseline."""
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -146,14 +146,14 @@ class Guard:
             self.accepted = True
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.section("benchmarks beside the pinned baseline")
+        terminalreporter.section("benchmarks compared with the pinned baseline")
         terminalreporter.write_line(f"machine: {self.key}")
         for name in sorted(self.measured):
             terminalreporter.write_line(self._line(self.verdict(name)))
         if self.accepted:
             terminalreporter.write_line(f"accepted as the baseline: {self.path}")
         elif self.accepting:
-            terminalreporter.write_line("not accepted as the baseline: a benchmark failed, or none was run")
+            terminalreporter.write_line("not accepted as the baseline: a benchmark failed, or none were run")
         elif new := len(self.measured.keys() - self.pinned.keys()):
             terminalreporter.write_line(f"{new} without a baseline for this machine; --benchmark-accept pins them")
 

@@ -1,4 +1,4 @@
-"""What a running process costs: processor time and memory, as Linux tells."""
+"""Processor time and memory of running processes, from Linux's `/proc`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of all threads of a process that live, to the nanosecond."""
+    """Return the processor time of all living threads of a process, with nanosecond resolution."""
     tasks = Path(f"/proc/{pid}/task")
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
 
 def memory(pid: int, what: str = "VmRSS") -> int:
-    """Bytes that a process has in memory; `VmHWM`: at most since `forget_peak`."""
+    """Return the bytes that a process has in memory; with `VmHWM`, the peak since `forget_peak`."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{what}:"):
             return int(line.split()[1]) * 1024
@@ -22,12 +22,16 @@ def memory(pid: int, what: str = "VmRSS") -> int:
 
 
 def forget_peak(pid: int) -> None:
-    """Let `VmHWM` begin anew."""
+    """Reset `VmHWM`."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def wait_until_quiet(pids: list[int], patience: float = 20.0) -> None:
-    """Return when no process has run for more than 5 ms in a quarter of a second: they have started, and wait."""
+    """Wait until no process has used more than 5 ms in a quarter of a second: all have started, and are idle.
+
+    Raises:
+        RuntimeError: `patience` seconds have passed.
+    """
     end = time.monotonic() + patience
     before = [-1.0] * len(pids)
     while time.monotonic() < end:
@@ -36,21 +40,21 @@ def wait_until_quiet(pids: list[int], patience: float = 20.0) -> None:
             return
         before = now
         time.sleep(0.25)
-    raise RuntimeError("a process does not come to rest")
+    raise RuntimeError(f"a process was not idle within {patience:g} s")
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
+    """Return the processes that a process has started, directly or indirectly."""
     found = []
     for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that has just ended
+        with contextlib.suppress(OSError):  # the thread may have just ended
             for child in map(int, tasks.read_text().split()):
                 found += [child, *descendants(child)]
     return found
 
 
 class Peaks:
-    """The most that processes held above idle: begins when made."""
+    """Peaks of the memory of processes above their idle size, which is read when the object is created."""
 
     def __init__(self, pids: list[int]) -> None:
         self._idle = {}
@@ -59,4 +63,5 @@ class Peaks:
             self._idle[pid] = memory(pid)
 
     def bytes(self) -> list[int]:
+        """Return the peak above idle of each process."""
         return [memory(pid, "VmHWM") - idle for pid, idle in self._idle.items()]

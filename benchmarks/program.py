@@ -1,4 +1,4 @@
-"""What all benchmark programs have in common: options, contenders that take turns, progress, and the stored result.
+"""Common parts of all benchmark programs: options, contenders that take turns, progress output, the stored result.
 
 A program is a module with a `PROGRAM` and, at its end, `sys.exit(main(PROGRAM))`:
 
@@ -23,19 +23,19 @@ from benchmarks import report
 from benchmarks.results import Goal, Plot, Result, Row
 
 COMPARED = 100
-"""Frames of each contender, at least, of which every byte is compared."""
+"""Minimum number of frames of each contender of which every byte is compared."""
 
 Run = Callable[[float], Mapping[str, float]]
-"""One timed run of so many seconds: figures by name. The figure "frames" counts frames that were compared."""
+"""One timed run of the given seconds; returns figures by name. The figure "frames" counts frames that were compared."""
 
 
 class Failed(Exception):
-    """This run has no figure, and says why: bytes are wrong, a client was lost, nothing came."""
+    """The reason why a run gave no figure: wrong bytes, a lost client, no answer."""
 
 
 @dataclass(frozen=True)
 class Turns:
-    """What came of contenders that took turns."""
+    """Figures and failures of contenders that took turns."""
 
     runs: Mapping[str, Sequence[Mapping[str, float]]]
     failures: Mapping[str, Sequence[str]]
@@ -43,7 +43,16 @@ class Turns:
     def row(
         self, figure: str, title: str, unit: str, *, digits: int = 0, scale: float = 1.0, x: float | None = None
     ) -> Row:
-        """The row of one of the figures."""
+        """Make a row of one of the figures.
+
+        Args:
+            figure: Name of the figure.
+            title: Title of the row.
+            unit: Unit of the scaled figures.
+            digits: Decimal places in tables.
+            scale: Factor for the figures.
+            x: Position of the row on a curve.
+        """
         figures = {name: [run[figure] * scale for run in runs if figure in run] for name, runs in self.runs.items()}
         frames = {
             name: int(sum(run["frames"] for run in runs))
@@ -58,19 +67,19 @@ class Turns:
 
 @dataclass(frozen=True)
 class Settings:
-    """How often and how long to measure. `quick` is a try-out: nothing is judged, nothing is run longer than told."""
+    """How often and how long to measure. `quick` is a trial: no goals are judged, and no run is extended."""
 
     runs: int = 5
     seconds: float = 5.0
     quick: bool = False
     options: Mapping[str, int] = field(default_factory=dict)
-    """What the program itself can be told."""
+    """The program's own options."""
 
     def turns(self, label: str, contenders: Mapping[str, Run]) -> Turns:
-        """Every contender once per round; each round begins with another one, so that all see the same machine.
+        """Run every contender once per round. Each round begins with a different one, so that conditions are the same.
 
-        Where frames are compared, a contender that got fewer than `COMPARED` in all its runs goes on until it has them;
-        of these longer runs the failures count, the figures do not. Who has failed once has no more turns.
+        If frames are compared, a contender with fewer than `COMPARED` of them in all its runs continues until it has
+        them; of such an extra run, failures count but figures do not. A contender that failed gets no more turns.
         """
         runs: dict[str, list[Mapping[str, float]]] = {name: [] for name in contenders}
         failures: dict[str, list[str]] = {name: [] for name in contenders}
@@ -105,7 +114,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Program:
-    """One benchmark program. `timed` is how many timed runs one round has, for telling how long it will take."""
+    """A benchmark program. `timed` is the number of timed runs in a round, used to estimate the duration."""
 
     name: str
     title: str
@@ -114,17 +123,17 @@ class Program:
     goals: Sequence[Goal] = ()
     timed: float = 1
     overhead: float = 1.0
-    """Seconds around each timed run: processes that start and end."""
+    """Seconds in addition to each timed run, for starting and ending processes."""
     options: Mapping[str, int] = field(default_factory=dict)
     draw: Callable[[Result, Path], Sequence[Plot]] | None = None
-    """Makes pictures of a stored result in a folder."""
+    """Draws plots of a stored result in a directory."""
 
     def estimate(self, settings: Settings) -> float:
-        """Seconds that it will take, about."""
+        """Estimate the duration in seconds."""
         return settings.runs * self.timed * (settings.seconds + self.overhead)
 
     def run(self, settings: Settings) -> Result:
-        """Measure, and judge by the goals unless this is quick."""
+        """Measure, and judge the result by the goals unless `settings.quick` is set."""
         start = time.monotonic()
         date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         rows = list(self.measure(settings))
@@ -137,29 +146,29 @@ class Program:
 
 
 def tell(text: str) -> None:
-    """What is going on, for whoever waits."""
+    """Print progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def settings_parser(prog: str, about: str) -> argparse.ArgumentParser:
-    """The options that all programs take."""
+    """Return a parser with the options that all programs have."""
     parser = argparse.ArgumentParser(prog=prog, description=about.partition("\n")[0])
-    parser.add_argument("--runs", type=int, help="of each contender (default: 5)")
-    parser.add_argument("--seconds", type=float, help="per run (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="one run of one second, nothing is judged")
-    parser.add_argument("--results", type=Path, metavar="FOLDER", help="store the figures there as JSON")
+    parser.add_argument("--runs", type=int, help="runs of each contender (default: 5)")
+    parser.add_argument("--seconds", type=float, help="length of each run (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="one run of one second, without judging goals")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="store the figures in this folder as JSON")
     return parser
 
 
 def settings_of(given: argparse.Namespace, options: Mapping[str, int]) -> Settings:
-    """What was asked for. `--quick` may be combined with `--runs` and `--seconds`."""
+    """Return the settings for the given arguments. `--runs` and `--seconds` override what `--quick` implies."""
     runs = given.runs if given.runs is not None else 1 if given.quick else 5
     seconds = given.seconds if given.seconds is not None else 1.0 if given.quick else 5.0
     return Settings(runs, seconds, given.quick, {name: getattr(given, name) for name in options})
 
 
 def main(program: Program, arguments: Sequence[str] | None = None) -> int:
-    """Run one program: its table on standard output. 1 when indifast failed in any run."""
+    """Run a program and print its tables; return 1 if indifast failed in any run, otherwise 0."""
     parser = settings_parser(f"python -m benchmarks.{program.name}", program.about)
     for name, default in program.options.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")

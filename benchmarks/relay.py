@@ -1,8 +1,8 @@
 """How fast inline frames pass from an executable driver through a server to one TCP client.
 
-The driver and the client are the two ends of `csrc/wire.c`: frames of 4 MiB that differ in every page, in lines of 72
-characters, once with a right `enclen` (as C++ drivers send) and once without (as Python drivers do). MB/s on the wire.
-“no server” is the same driver listening itself.
+The driver and the client are the two ends of `csrc/wire.c`. The driver sends frames of 4 MiB that differ in every page,
+in lines of 72 characters: once with a correct `enclen` (as C++ drivers send it) and once without (as Python drivers
+do). Figures are MB/s on the wire. “no server” is the same driver listening by itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROWS = {"with enclen": "1", "without enclen": "0"}
 
 
 def receive(port: int, seconds: float, environment: Mapping[str, str], patience: float = 60) -> dict[str, Any]:
-    """What one client of `csrc/wire.c` tells."""
+    """Run a client of `csrc/wire.c`, and return its result."""
     done = subprocess.run(
         [str(peers.compile_c("wire")), "receive", str(port), str(seconds)],
         env={**os.environ, **environment},
@@ -37,7 +37,11 @@ def receive(port: int, seconds: float, environment: Mapping[str, str], patience:
 
 
 def measure_one(contender: peers.Contender, environment: Mapping[str, str], seconds: float) -> dict[str, float]:
-    """One run. Raises Failed: a server that changes or loses frames has no speed."""
+    """Make one run: MB/s on the wire, and the number of frames.
+
+    Raises:
+        Failed: Frames were changed or lost: such a server has no speed.
+    """
     with contender(peers.compile_c("wire"), environment) as port:
         result = receive(port, seconds, environment)
     if result["wrong"] or result["missed"] or result["frames"] < 2:

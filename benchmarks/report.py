@@ -1,4 +1,4 @@
-"""How results are shown: Markdown tables, and the machine that they come from."""
+"""Markdown tables of results, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from benchmarks.results import Judgement, Result
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; every column but the first is right-aligned."""
+    """Return a Markdown table. All columns except the first are right-aligned."""
     lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def section(result: Result, level: int = 2) -> str:
-    """A program's result: heading, table of medians, goals, what failed, what was compared."""
+    """Return a program's result as Markdown: heading, table of medians, goals, failures, facts."""
     parts = [f"{'#' * level} {result.title}", result.about, rows_table(result)]
     if result.goals:
         parts.append(goals_table(result.goals))
@@ -34,7 +34,7 @@ def section(result: Result, level: int = 2) -> str:
 
 
 def rows_table(result: Result) -> str:
-    """Medians, one column per contender."""
+    """Return a table of medians, with one column per contender."""
     names = result.contenders
     rows = [[row.title, row.unit, *(row.shown(name) for name in names)] for row in result.rows]
     lines = table(["", "", *names], rows).split("\n")
@@ -43,7 +43,7 @@ def rows_table(result: Result) -> str:
 
 
 def goals_table(goals: Sequence[Judgement]) -> str:
-    """Goals with what was measured, and whether they are met."""
+    """Return a table of goals with the measured figures, and whether they are met."""
     header = ["goal", "", "wanted", "measured", "met"]
     rows = [[goal.row, goal.text, _figures(goal.wanted), _figures([goal.measured]), _verdict(goal)] for goal in goals]
     lines = table(header, rows).split("\n")
@@ -61,11 +61,11 @@ def _verdict(goal: Judgement) -> str:
 
 
 def _facts(result: Result) -> str:
-    told = {name: value for name, value in result.settings.items() if name not in ("runs", "seconds", "quick")}
+    options = {name: value for name, value in result.settings.items() if name not in ("runs", "seconds", "quick")}
     runs = result.settings["runs"]
     once = runs > 1 and all(len(figures) <= 1 for row in result.rows for figures in row.figures.values())
     facts = ["one run for each point" if once else f"{runs} runs of {result.settings['seconds']:g} s"]
-    facts += [f"{name} {value}" for name, value in told.items()]
+    facts += [f"{name} {value}" for name, value in options.items()]
     facts.append(f"{result.date[:10]}, took {result.seconds:.0f} s")
     if result.compared:
         counts = ", ".join(f"{name} {frames}" for name, frames in result.compared.items())
@@ -75,7 +75,7 @@ def _facts(result: Result) -> str:
 
 @cache
 def machine() -> dict[str, str]:
-    """What the figures depend on: processor, kernel, interpreter, and the versions of everybody measured."""
+    """Return what the figures depend on: processor, kernel, interpreter, and the versions of all contenders."""
     found = {
         "machine": machine_key(),
         "kernel": f"{platform.system()} {platform.release()}",
@@ -96,8 +96,8 @@ def machine() -> dict[str, str]:
 def indiserver_version() -> str:
     if not shutil.which("indiserver"):
         return "not installed"
-    told = subprocess.run(["indiserver", "--help"], capture_output=True, text=True, check=False)
-    version = re.search(r"INDI Library: (\S+)", told.stdout + told.stderr)
+    usage = subprocess.run(["indiserver", "--help"], capture_output=True, text=True, check=False)
+    version = re.search(r"INDI Library: (\S+)", usage.stdout + usage.stderr)
     return version[1] if version else "of unknown version"
 
 

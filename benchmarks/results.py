@@ -1,6 +1,6 @@
-"""What a benchmark found: rows of figures, one per run and contender, and the goals that they are held against.
+"""Results of benchmarks: rows of figures, one per run and contender, and the goals by which they are judged.
 
-A `Result` is stored as one JSON file per program; tables and pages are made from these files alone.
+A `Result` is stored as one JSON file per program; tables and pages are made only from these files.
 """
 
 from __future__ import annotations
@@ -14,20 +14,26 @@ from typing import Any, Literal
 
 OURS = "indifast"
 OURS_UVLOOP = "indifast (uvloop)"
-"""The same under uvloop's event loop: a second column, never the one that a goal is about."""
+"""indifast on uvloop's event loop: an additional column, to which no goal applies."""
 CPP = "indiserver (C++)"
 PYTHON_PEER = "indipyserver"
 KERNEL = "no server"
-"""A C program that only sends: what the kernel gives."""
+"""A C program that only sends: the limit set by the kernel."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity: every run's figure of every contender.
+    """One quantity: the figures of every run of every contender.
 
-    `failures` says why runs of a contender gave no figure (damaged bytes, a lost connection, a wait without end): they
-    count, a contender that failed once has no median. `frames` is how many frames were compared byte by byte, all
-    runs together. `x` is the place of a row on a curve.
+    Attributes:
+        title: Identifies the row.
+        unit: Unit of the figures.
+        figures: By contender.
+        digits: Decimal places in tables.
+        failures: By contender, why runs gave no figure (damaged bytes, a lost connection, an endless wait). A contender
+            that failed once has no median.
+        frames: By contender, how many frames were compared byte by byte in all runs.
+        x: Position of the row on a curve.
     """
 
     title: str
@@ -39,12 +45,12 @@ class Row:
     x: float | None = None
 
     def median(self, contender: str) -> float | None:
-        """None: not measured here, or failed."""
+        """Return the median, or None if the contender was not measured or failed."""
         figures = self.figures.get(contender)
         return statistics.median(figures) if figures and not self.failures.get(contender) else None
 
     def shown(self, contender: str) -> str:
-        """The median for a table; "failed" when a run failed, "-" when there was none."""
+        """Return the median for a table: "failed" if a run failed, "-" if there was none."""
         if self.failures.get(contender):
             return "failed"
         median = self.median(contender)
@@ -53,7 +59,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Bound:
-    """`factor` times the median of a contender in a row (default: the row that is judged), or `factor` itself."""
+    """A bound for a goal: `factor` times the median of the contender `of` in `row`, or `factor` itself without `of`.
+
+    Without `row`, the row that is judged.
+    """
 
     factor: float
     of: str = ""
@@ -62,9 +71,14 @@ class Bound:
 
 @dataclass(frozen=True)
 class Goal:
-    """The median of a row, for one contender, has to be at least (or at most) every one of the bounds.
+    """A goal: the median of a contender in a row must be at least (or at most) all of the bounds.
 
-    `any_of`: one bound kept is enough ("whichever is lower"). `row` is the row's title.
+    Attributes:
+        row: Title of the row.
+        relation: ">=" (at least) or "<=" (at most).
+        bounds: The bounds.
+        contender: The contender whose median is judged.
+        any_of: Whether one of the bounds is enough ("whichever is lower").
     """
 
     row: str
@@ -74,7 +88,7 @@ class Goal:
     any_of: bool = False
 
     def text(self) -> str:
-        """As a person says it, without the row."""
+        """Return the goal as text for people, without the row."""
         parts = []
         for bound in self.bounds:
             figure = f"{bound.factor:g}"
@@ -87,7 +101,7 @@ class Goal:
         return f"{self.contender} {sign} {(' or ' if self.any_of else ' and ').join(parts)}"
 
     def judge(self, rows: Sequence[Row]) -> Judgement:
-        """Whether it is met; None where what it needs was not measured here."""
+        """Judge whether the goal is met."""
         by_title = {row.title: row for row in rows}
         judged = by_title.get(self.row)
         measured = judged.median(self.contender) if judged else None
@@ -110,7 +124,13 @@ class Goal:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of a goal: the figure measured, the figures wanted, and whether it is met (None: can't be said)."""
+    """The outcome of a goal.
+
+    Attributes:
+        measured: The median of the contender, if there is one.
+        wanted: The bounds as figures.
+        met: Whether the goal is met; None if a figure that it needs was not measured.
+    """
 
     row: str
     unit: str
@@ -130,7 +150,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Result:
-    """All that one program measured, with what is needed to judge it."""
+    """Everything that a program measured, with the facts needed to interpret it."""
 
     name: str
     title: str
@@ -145,14 +165,14 @@ class Result:
 
     @property
     def contenders(self) -> list[str]:
-        """Everybody who was measured: ours, the peers, the kernel."""
+        """All contenders that were measured: ours, the peers, the kernel."""
         found = list(dict.fromkeys(name for row in self.rows for name in (*row.figures, *row.failures)))
         order = (OURS, OURS_UVLOOP, CPP, PYTHON_PEER)
         return sorted(found, key=lambda name: order.index(name) if name in order else len(order) + (name == KERNEL))
 
     @property
     def compared(self) -> dict[str, int]:
-        """Frames of which every byte was compared, by contender: the fewest of any row that compares frames."""
+        """Number of frames compared byte by byte, by contender: the smallest among the rows that compare frames."""
         counts: dict[str, int] = {}
         for row in self.rows:
             for name, frames in row.frames.items():
@@ -161,11 +181,11 @@ class Result:
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:
-        """(row, contender, reason) of every run that gave no figure."""
+        """Row, contender and reason of every run that gave no figure."""
         return [(row.title, name, why) for row in self.rows for name, whys in row.failures.items() for why in whys]
 
     def save(self, folder: Path) -> Path:
-        """Write `folder/NAME.json`."""
+        """Write `folder/NAME.json`, and return its path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
         content = {**asdict(self), "compared": self.compared}
@@ -182,7 +202,7 @@ class Result:
 
 
 def _rounded(content: Any) -> Any:
-    """Six significant digits are more than any of these figures has."""
+    """Round all floats to six significant digits: no figure is more precise than that."""
     if isinstance(content, float):
         return float(f"{content:.6g}")
     if isinstance(content, Mapping):

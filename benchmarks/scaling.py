@@ -1,19 +1,19 @@
-"""Scaling: what a frame, a client, a server in a row and a property cost as there are more of them.
+"""Scaling: how cost grows with frame size, and with the number of clients, servers in a row and properties.
 
-    python -m benchmarks.scaling [--runs 5] [--seconds 5]
+`python -m benchmarks.scaling [--runs 5] [--seconds 5]`
 
-One short run for each point. Frames are inline, in lines of 72 characters with `enclen`, from an executable driver
-that sends as fast as they are taken; processor time is that of the server, or of all servers in a row, for a megabyte
+Each point is one short run. Frames are inline, in lines of 72 characters with `enclen`, from an executable driver that
+sends as fast as they are taken. Processor time is that of the server, or of all servers in a row, per megabyte
 delivered.
 
-* By the frame's size, to one client that compares every byte.
-* By the number of clients, frames of 256 KiB, all clients in one process that counts bytes.
-* By the number of servers in a row, frames of 4 MiB: processor time, and the time that a small update takes (p50).
-* By the number of properties of a device: the time to define all of them to a client, and to deliver an update of
-  each.
+* By frame size: to one client that compares every byte.
+* By number of clients: frames of 256 KiB, with all clients in one process that counts bytes.
+* By number of servers in a row: frames of 4 MiB; processor time, and the time that a small update takes (p50).
+* By number of properties of a device: the time per property to define all of them to a client, and to deliver an update
+  of each.
 
-indipyserver takes 10 clients at most. A point that a server lost frames or clients at, or did not reach in time, is
-left out.
+indipyserver accepts at most 10 clients. A point is left out if a server lost frames or clients there, or did not reach
+it in time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PROPERTIES = (10, 100, 1000, 10_000)
 SMALL_FRAME = 256 << 10
 FRAME = 4 << 20
 SLOWEST = 80e6
-"""Bytes per second: larger frames get more time, so that those that are not received whole at the end weigh little."""
+"""Bytes per second: larger frames get more time, so that the unfinished frame at the end of a run matters little."""
 PATIENCE = 20.0
 COMMAND = "<newNumberVector device='Many' name='GO'><oneNumber name='n'>{}</oneNumber></newNumberVector>"
 
@@ -65,17 +65,17 @@ CURVES = {
     DEFINE: ("property-definition", "µs", "properties"),
     UPDATE: ("property-update", "µs", "properties"),
 }
-"""Name of the picture, unit, what the axis of x is."""
+"""Name of the plot, unit, label of the x axis."""
 
 
 def one_frame_size(server: peers.Server, size: int, seconds: float) -> dict[str, float]:
-    """Microseconds per MB on the wire, passed and of processor time."""
-    told = chain.frames(server, 1, size, max(seconds, size / SLOWEST))
-    return {FRAME_TIME: 1e6 / told["rate"], FRAME_CPU: told["cpu 1"] * 1e3}
+    """Measure the microseconds per MB on the wire: elapsed time and processor time."""
+    figures = chain.frames(server, 1, size, max(seconds, size / SLOWEST))
+    return {FRAME_TIME: 1e6 / figures["rate"], FRAME_CPU: figures["cpu 1"] * 1e3}
 
 
 def one_crowd(server: peers.Server, count: int, seconds: float) -> dict[str, float]:
-    """Microseconds per MB delivered to any of the clients."""
+    """Measure the microseconds per MB delivered to any of the clients: elapsed time and processor time."""
     environment = chain.frames_environment(SMALL_FRAME)
     with (
         server(str(peers.compile_c("wire")), environment=environment) as (port, pid),
@@ -90,21 +90,21 @@ def one_crowd(server: peers.Server, count: int, seconds: float) -> dict[str, flo
 
 
 def one_chain(server: peers.Server, hops: int, seconds: float) -> dict[str, float]:
-    """Microseconds of processor time of all servers per MB on the wire."""
-    told = chain.frames(server, hops, FRAME, seconds)
-    return {HOP_CPU: sum(told[f"cpu {number}"] for number in range(1, hops + 1)) * 1e3}
+    """Measure the microseconds of processor time of all servers per MB on the wire."""
+    figures = chain.frames(server, hops, FRAME, seconds)
+    return {HOP_CPU: sum(figures[f"cpu {number}"] for number in range(1, hops + 1)) * 1e3}
 
 
 def one_update(server: peers.Server, hops: int, seconds: float) -> dict[str, float]:
-    """Microseconds that an update takes."""
+    """Measure the microseconds that an update takes."""
     return {HOP_UPDATE: chain.latency(server, hops, seconds)}
 
 
 def one_device(server: peers.Server, count: int, seconds: float) -> dict[str, float]:
-    """Microseconds to define a property to a client that asks, the best of three; and to deliver an update of one."""
+    """Measure the microseconds per property to answer getProperties (the best of three), and per update."""
     with server(str(peers.HERE / "drivers" / "many.py"), environment={"MANY_PROPERTIES": str(count)}) as (port, pid):
         wait_until_quiet([pid])
-        # One connection for all: indipyserver does not come to rest after one has gone.
+        # One connection for everything: indipyserver stays busy after one was closed.
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
             times = []
             for _ in range(3):
@@ -124,15 +124,19 @@ def one_device(server: peers.Server, count: int, seconds: float) -> dict[str, fl
 
 
 def _until(sock: socket.socket, word: bytes, count: int) -> None:
-    """Read until a word has come so often. Raises Failed when it does not."""
-    rest = b""
+    """Read until `word` has come `count` times.
+
+    Raises:
+        Failed: The connection was closed, or that took too long.
+    """
+    tail = b""
     deadline = time.monotonic() + PATIENCE
     while count > 0:
         data = sock.recv(1 << 20)
         if not data or time.monotonic() > deadline:
             raise Failed(f"{count} of {word.decode()} did not come")
-        count -= (rest + data).count(word)
-        rest = data[-len(word) + 1 :]
+        count -= (tail + data).count(word)
+        tail = data[-len(word) + 1 :]
 
 
 def measure(settings: Settings) -> Iterable[Row]:
@@ -149,7 +153,7 @@ def measure(settings: Settings) -> Iterable[Row]:
                 name: partial(one, server, place) for name, server in servers.items() if (one, name) not in lost
             }
             turns = short.turns(f"{titles[0]}: {place}", runs)
-            lost.update((one, name) for name, whys in turns.failures.items() if whys)  # more of it would not be better
+            lost.update((one, name) for name, whys in turns.failures.items() if whys)  # larger numbers would fail, too
             for title in titles:
                 yield replace(turns.row(title, f"{title}: {place}", CURVES[title][1], digits=1, x=place), failures={})
 
@@ -161,7 +165,7 @@ def measure(settings: Settings) -> Iterable[Row]:
 
 
 def draw(result: Result, folder: Path) -> list[Plot]:
-    """A curve for each of `CURVES`, everybody in it."""
+    """Draw a plot for each of `CURVES`, with all contenders."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,9 +1,9 @@
-"""An IPyServer around executable drivers; prints its port. For the measurements only.
+"""An IPyServer with executable drivers, for the measurements; prints its port.
 
     python -m benchmarks.serve [--uvloop] [--unix NAME] DRIVER ...
 
-A DRIVER is a program, or `[device]@host:port` of another server.
-The event loop that `indifast serve` has, unless `--uvloop` asks for uvloop's.
+A DRIVER is a program, or `[device]@host:port` of another server. The event loop is that of `indifast serve`, or with
+`--uvloop` that of uvloop.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""indipyserver around executable drivers, under the interpreter that has it: `serve_indipyserver.py PORT DRIVER …`.
+"""indipyserver with executable drivers, under an interpreter that has it: `serve_indipyserver.py PORT DRIVER …`.
 
-A DRIVER is a program, or `[device]@host:port` of another server, of which it takes all devices.
+A DRIVER is a program, or `[device]@host:port` of another server, of which all devices are taken.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 MOST_CONNECTIONS = 10
-"""indipyserver takes no more."""
+"""Most connections that indipyserver takes."""
 
 
 async def main(port: int, drivers: list[str]) -> None:

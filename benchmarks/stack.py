@@ -1,15 +1,15 @@
 """Full stack: frames from a driver with NumPy arrays through a server to a client with NumPy arrays.
 
-    python -m benchmarks.stack [--runs 5] [--seconds 5] [--size 4194304] [--unix_size 33554432]
+`python -m benchmarks.stack [--runs 5] [--seconds 5] [--size 4194304] [--unix_size 33554432]`
 
-Three processes: the driver is an executable driver of the server. It writes every byte of every frame anew; the
-client looks at every page (“read”) or at the first value alone (“map”), and a frame that is damaged or does not come
-in its turn fails the run. MB/s raw. Each stack is tried at several paces first (1, 2, 4 or 8 frames under way, or as
-fast as they are taken), and measured at its best one. After that, 100 frames are compared byte by byte by the same
-programs.
+Three processes: the driver is an executable driver of the server. It writes every byte of every frame anew. The client
+looks at every page (“read”) or only at the first value (“map”); a damaged frame, or one out of order, fails the run.
+Figures are MB/s of raw content. Each stack is first tried at several paces (1, 2, 4 or 8 frames in flight, or as fast
+as frames are taken), then measured at its best one. After that, the same programs compare 100 frames byte by byte.
 
-“TCP” is TCP on loopback. “Unix socket” has attached BLOBs, which are memory that driver and client share. The C++
-server stands between indifast's driver and client; the Python peers are indipydriver, indipyserver and indipyclient.
+“TCP” is TCP over loopback. Over the “Unix socket”, BLOBs are attached: they are memory that driver and client share.
+The C++ server stands between indifast's driver and client. The Python peers are indipydriver, indipyserver and
+indipyclient.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Stack:
 
     @contextmanager
     def serving(self, size: int, unix: bool) -> Iterator[tuple[str, int]]:
-        """The driver under its server; gives the address where clients find it."""
+        """Run the server with the driver; yield the address for clients."""
         program = executable(self.python, "stack_camera", self.driver, str(size))
         name = f"/tmp/indifast-benchmark-{os.getpid()}"
         options = {"unix": name} if self.local else {}
@@ -62,20 +62,20 @@ class Stack:
             yield (f"unix:{name}" if unix else "127.0.0.1"), port
 
     def receive(self, at: tuple[str, int], size: int, look: str, ahead: int, seconds: float) -> subprocess.Popen[str]:
-        """A client, started."""
-        told = [*map(str, at), str(size), look, str(ahead), str(seconds)]
+        """Start a client; see `stack_receiver.py` for the arguments."""
+        arguments = [*map(str, at), str(size), look, str(ahead), str(seconds)]
         return subprocess.Popen(
-            [self.python, "-m", "benchmarks.stack_receiver", self.client, *told],
+            [self.python, "-m", "benchmarks.stack_receiver", self.client, *arguments],
             cwd=peers.HERE.parent,
             env={**os.environ, **(self.environment or {})},
             stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("BENCHMARK_STDERR") else subprocess.DEVNULL,
+            stderr=None if os.environ.get("BENCHMARK_STDERR") else subprocess.PIPE,
             text=True,
         )
 
 
 def executable(python: str, module: str, *arguments: str) -> Path:
-    """A program that runs a module of this folder: servers start drivers without arguments."""
+    """Make a program that runs a module of this folder, because servers start drivers without arguments."""
     peers.BUILD.mkdir(parents=True, exist_ok=True)
     path = peers.BUILD / "_".join([module, *arguments])
     words = [python, "-m", f"benchmarks.{module}", *arguments]
@@ -85,7 +85,7 @@ def executable(python: str, module: str, *arguments: str) -> Path:
 
 
 def installed() -> dict[str, Stack]:
-    """The stacks that can be measured here, by name."""
+    """Return the stacks that can be measured here, by name."""
     servers = peers.servers(queue=2000)
     stacks = {OURS: Stack(servers[OURS])}
     if OURS_UVLOOP in servers:
@@ -99,15 +99,20 @@ def installed() -> dict[str, Stack]:
 
 
 def told_by(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
-    """The figures of a client. Raises Failed when frames were damaged or lost, or stopped coming."""
+    """Wait for a client to end, and return its figures.
+
+    Raises:
+        Failed: Frames were damaged or lost, or stopped coming.
+    """
     try:
-        out, _ = client.communicate(timeout=seconds + 60)
+        out, errors = client.communicate(timeout=seconds + 60)
     except subprocess.TimeoutExpired:
         client.kill()
         client.communicate()
         raise Failed("a client did not end") from None
     if client.returncode or not out.strip():
-        raise Failed("a client ended without a result")
+        last = (errors or "").strip().splitlines()[-3:]
+        raise Failed(f"a client ended with status {client.returncode} and without a result: {' / '.join(last)}")
     result: dict[str, Any] = json.loads(out)
     if result["wrong"] or not result["frames"]:
         raise Failed("{wrong} of {frames} frames damaged or out of turn".format(**result))
@@ -115,14 +120,14 @@ def told_by(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
 
 
 def one(stack: Stack, size: int, unix: bool, look: str, ahead: int, seconds: float) -> dict[str, float]:
-    """One run with one client."""
+    """Make one run with one client: MB/s."""
     with stack.serving(size, unix) as at:
         result = told_by(stack.receive(at, size, look, ahead, seconds), seconds)
     return {"rate": result["raw_bytes"] / result["seconds"] / 1e6}
 
 
 def many(stack: Stack, size: int, unix: bool, look: str, ahead: int, seconds: float) -> dict[str, float]:
-    """One run with many clients, of which one orders the frames: their rates together."""
+    """Make one run with many clients, of which one requests the frames: MB/s of all together."""
     with stack.serving(size, unix) as at:
         clients = [stack.receive(at, size, look, FOLLOW, seconds) for _ in range(MANY - 1)]
         try:
@@ -130,7 +135,9 @@ def many(stack: Stack, size: int, unix: bool, look: str, ahead: int, seconds: fl
                 assert client.stdout is not None
                 if client.stdout.readline().strip() != "ready":
                     raise Failed("a client did not start")
-            clients.append(stack.receive(at, size, look, ahead, seconds + 1))  # no one's frames end before his time
+            clients.append(
+                stack.receive(at, size, look, ahead, seconds + 1)
+            )  # frames continue until the others are done
             results = [told_by(client, seconds) for client in clients]
         finally:
             for client in clients:
@@ -140,7 +147,7 @@ def many(stack: Stack, size: int, unix: bool, look: str, ahead: int, seconds: fl
 
 
 def best_pace(label: str, name: str, stack: Stack, size: int, unix: bool) -> int:
-    """The pace at which a stack is fastest, of those at which it loses nothing."""
+    """Return the pace at which a stack is fastest, among those at which it loses nothing."""
     rates: dict[int, float] = {}
     for ahead in stack.paces:
         tell(f"{label}, finding the best pace: {name}, {ahead or 'as fast as taken'}")
@@ -154,7 +161,7 @@ def best_pace(label: str, name: str, stack: Stack, size: int, unix: bool) -> int
 def row_of(
     settings: Settings, label: str, stacks: Mapping[str, Stack], size: int, unix: bool
 ) -> tuple[Row, dict[str, int]]:
-    """The row of one client that reads, and the pace of each stack."""
+    """Measure with one client that reads; return the row, and the pace of each stack."""
     paces = {name: best_pace(label, name, stack, size, unix) for name, stack in stacks.items()}
     runs: dict[str, Run] = {
         name: partial(one, stack, size, unix, "read", paces[name]) for name, stack in stacks.items()
@@ -163,7 +170,7 @@ def row_of(
 
 
 def compared(row: Row, stacks: Mapping[str, Stack], paces: Mapping[str, int], size: int, unix: bool) -> Row:
-    """The second pass: every byte of `COMPARED` frames. Who fails it has failed in this row."""
+    """Compare every byte of `COMPARED` frames in a second pass. A contender that fails it has failed in this row."""
     frames, failures = dict(row.frames), {name: list(whys) for name, whys in row.failures.items()}
     for name, stack in stacks.items():
         tell(f"{row.title}, {COMPARED} frames compared byte by byte: {name}")

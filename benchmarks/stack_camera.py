@@ -1,9 +1,9 @@
-"""The driver of the full-stack measurement: an executable driver whose frames are NumPy arrays.
+"""Driver of the full-stack measurement: an executable driver whose frames are NumPy arrays.
 
     python -m benchmarks.stack_camera PACKAGE NBYTES
 
-PACKAGE is `indifast` or `indipydriver`: the program is the same for both, as far as they take the same values. Every
-byte of a frame is written anew: frame `n` is `pattern(NBYTES) + n`. BENCHMARK_UVLOOP=1 runs it under uvloop.
+PACKAGE is `indifast` or `indipydriver`: the program is the same for both, except where one takes other values. Every
+byte is rewritten for each frame: frame `n` is `pattern(NBYTES) + n`. BENCHMARK_UVLOOP=1 runs it on uvloop.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Frame = npt.NDArray[np.uint16]
 
 
 def pattern(nbytes: int) -> Frame:
-    """Frame 0: noise, the same in every process."""
+    """Return frame 0: noise, the same in every process."""
     noise: Frame = np.random.default_rng(7).integers(0, 1 << 16, nbytes // 2, np.uint16)
     return noise
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Under asyncio's own event loop, or uvloop's where BENCHMARK_UVLOOP says so."""
+    """Run on asyncio's event loop, or on uvloop's if BENCHMARK_UVLOOP is set."""
     factory = import_module("uvloop").new_event_loop if os.environ.get("BENCHMARK_UVLOOP") else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(coroutine)
 
 
 def camera(package: str, nbytes: int) -> Any:
-    """A driver whose `FRAMES.COUNT = n` makes it send n frames, as fast as they are taken."""
+    """Return a driver that sends n frames for `FRAMES.COUNT = n`, as fast as they are taken."""
     indi: Any = import_module(package)
 
-    class Camera(indi.IPyDriver):  # type: ignore[misc]  # whichever package it is
+    class Camera(indi.IPyDriver):  # type: ignore[misc]  # the base class depends on the package
         def __init__(self) -> None:
             self.pattern, self.frame = pattern(nbytes), pattern(nbytes)
             count = indi.NumberMember("COUNT", "Count", "%.0f", "0", "1e9", "1", "0")
@@ -57,7 +57,7 @@ def camera(package: str, nbytes: int) -> Any:
                 for _ in range(await self.orders.get()):
                     number += 1
                     np.add(self.pattern, np.uint16(number & 0xFFFF), out=self.frame)
-                    # indipydriver takes bytes alone
+                    # indipydriver takes only bytes
                     self.image["FRAME"] = self.frame if package == "indifast" else self.frame.tobytes()
                     await self.image.send_setVectorMembers(state="Ok", members=["FRAME"])
 

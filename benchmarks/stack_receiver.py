@@ -1,16 +1,16 @@
-"""The client of the full-stack measurement: orders frames, looks at them as NumPy arrays, prints one line of JSON.
+"""Client of the full-stack measurement: requests frames, checks them as NumPy arrays, prints one line of JSON.
 
     python -m benchmarks.stack_receiver PACKAGE HOST PORT NBYTES LOOK AHEAD SECONDS
 
-PACKAGE is `indifast.client` or `indipyclient`; HOST may be a Unix socket for indifast. LOOK is what it does with a
-frame:
+PACKAGE is `indifast.client` or `indipyclient`; HOST may be a Unix socket for indifast. LOOK is what the client does
+with a frame:
 
-    map       look at its number, in its first value
-    read      look at every page
-    compare   compare every byte, until it has had as many frames as SECONDS says
+    map       check the number in its first value
+    read      check every page
+    compare   compare every byte, until SECONDS frames (not seconds) have arrived
 
-AHEAD frames are under way at a time: a new one is ordered for each that has come. 0: the driver sends as fast as frames
-are taken. -1: another client does the ordering; "ready" is printed when this one is.
+AHEAD frames are in flight at a time: a new one is requested for each that arrives. 0: the driver sends as fast as
+frames are taken. -1: another client requests the frames; this one prints "ready" when it is ready.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from benchmarks.stack_camera import Frame, pattern, run
 PATIENCE = 20.0
 PAGE = 4096
 WARM_UP = 2
-"""Frames before the clock starts."""
+"""Number of frames before the clock starts."""
 
 
 def receiver(package: str, host: str, port: int, nbytes: int, look: str) -> Any:
-    """A client that counts frames, and those that are not what they should be or did not come in their turn."""
+    """Return a client that counts frames, and those among them that are wrong or out of turn."""
     indi: Any = import_module(package)
     step = {"map": 0, "read": PAGE // 2, "compare": 1}[look]
     expected = pattern(nbytes)[::step].copy() if step else pattern(nbytes)[:1]
 
-    class Receiver(indi.IPyClient):  # type: ignore[misc]  # whichever package it is
+    class Receiver(indi.IPyClient):  # type: ignore[misc]  # the base class depends on the package
         def __init__(self) -> None:
             super().__init__(host, port)
             self.enableBLOBdefault = "Also"

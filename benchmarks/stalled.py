@@ -1,8 +1,8 @@
-"""What one client that reads nothing costs the nine others, and the server's memory.
+"""What a client that reads nothing costs nine others, and how it affects the server's memory.
 
-Frames of 4 MiB (.bin) from one executable driver, as fast as it can, to nine TCP clients that compare every byte; once
-alone and once beside a client that has asked for the BLOBs and reads none. The memory is the server's largest resident
-set while frames pass; queues are as large as they are by default (128 MB).
+One executable driver sends frames of 4 MiB (.bin) as fast as it can to nine TCP clients that compare every byte: once
+to these alone, and once beside another client that has asked for the BLOBs but reads none. Memory is the server's
+largest resident set while frames pass. The queues have their default size (128 MB).
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ ALONE, BESIDE = "9 readers alone", "9 readers beside a stalled client"
 
 
 def resident(pid: int) -> float:
-    """MB of memory of a process."""
+    """Return the MB of memory that a process uses."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure_one(server: peers.Server, stalled: bool, seconds: float) -> dict[str, float]:
-    """MB/s of all readers, and the server's largest resident set in MB. Raises Failed when a reader is lost."""
+    """Make one run: MB/s of all readers, and the server's largest resident set in MB.
+
+    Raises:
+        Failed: A reader was lost, or frames were dropped.
+    """
     with (
         server(str(peers.compile_c("wire")), environment=ENVIRONMENT) as (port, pid),
         readers(port, READERS, seconds, ENVIRONMENT) as children,
@@ -48,7 +52,7 @@ def measure_one(server: peers.Server, stalled: bool, seconds: float) -> dict[str
 
         if stalled:
             sock.sendall(STALL)
-            sock.recv(1)  # the definitions begin: it is known
+            sock.recv(1)  # the first definition arrives: the server knows this client
         start(children)
         sampler = threading.Thread(target=sample)
         sampler.start()
@@ -58,7 +62,7 @@ def measure_one(server: peers.Server, stalled: bool, seconds: float) -> dict[str
             over.set()
             sampler.join()
     if figures["missed"]:
-        raise Failed(f"{figures['missed']:.0f} frames left out")
+        raise Failed(f"{figures['missed']:.0f} frames dropped")
     return {"total": figures["total"], "memory": max(largest), "frames": figures["frames"]}
 
 

@@ -1,11 +1,13 @@
-"""Start: how long an import takes, and a server until it listens and until it answers.
+"""Start: the time for an import, and for a server until it listens and until it answers.
 
-    python -m benchmarks.start [--runs 5] [--starts 20]
+`python -m benchmarks.start [--runs 5] [--starts 20]`
 
-Every figure of a run is the median of so many starts of a process, all kinds in turn; a start of the interpreter is
-part of each. The import ends with the process; indifast imports its classes when they are first used, the second row
-has them. A server listens when a client can connect, and answers when a client that has connected has the first
-definition of an executable driver; either counts from the start of the process. Between the two the client waits.
+Every figure of a run is the median of `starts` starts of a process; the kinds of process take turns. Each figure
+includes the start of the interpreter. An import is timed until its process ends. indifast imports its classes when they
+are first used; the second import row includes them.
+
+A server listens when a client can connect. It answers when a connected client has the first definition of an executable
+driver. Both times count from the start of the process, and the client waits between the two.
 The server is `indifast-server`, whose native front listens; `indifast serve` is Python from the beginning.
 """
 
@@ -41,26 +43,26 @@ SERVING = "`indifast serve`, until it listens"
 
 
 def environment() -> dict[str, str]:
-    """With modules compiled once, as those of installed packages are."""
+    """Return an environment in which modules are compiled only once, like those of installed packages."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPYCACHEPREFIX": str(peers.BUILD / "bytecode"), "WIRE_BYTES": "3"}
 
 
 def finished(command: list[str]) -> float:
-    """Seconds that a process takes from start to end."""
+    """Return the seconds from the start of a process to its end."""
     start = time.perf_counter()
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment())
     return time.perf_counter() - start
 
 
 def listening(command: Callable[[int], list[str]]) -> float:
-    """Seconds from the start of a process until it takes a connection."""
+    """Return the seconds from the start of a process until it takes a connection."""
     with served(command) as (start, _):
         return time.perf_counter() - start
 
 
 def answering(command: Callable[[int], list[str]]) -> float:
-    """Seconds from the start of a process until a client has a definition of the driver behind it."""
+    """Return the seconds from the start of a process until a client has a definition from its driver."""
     with served(command) as (start, sock):
         sock.settimeout(peers.PATIENCE)
         sock.sendall(b"<getProperties version='1.7'/>")
@@ -75,7 +77,7 @@ def answering(command: Callable[[int], list[str]]) -> float:
 
 @contextmanager
 def served(command: Callable[[int], list[str]]) -> Iterator[tuple[float, socket.socket]]:
-    """A server, and a connection made as soon as it takes one: (when its process was started, the connection)."""
+    """Run a server, and connect as soon as possible; yield the time at which it was started, and the connection."""
     port = peers.free_port()
     start = time.perf_counter()
     with subprocess.Popen(
@@ -113,7 +115,7 @@ def serve_python(port: int) -> list[str]:
 
 
 def kinds() -> dict[str, dict[str, Callable[[], float]]]:
-    """What is started, by contender and row."""
+    """Return the starts to measure, by contender and row."""
     here = sys.executable
     front = Path(sysconfig.get_path("scripts"), "indifast-server")
     found: dict[str, dict[str, Callable[[], float]]] = {
@@ -144,7 +146,7 @@ def kinds() -> dict[str, dict[str, Callable[[], float]]]:
 
 
 def round_of(found: Mapping[str, Mapping[str, Callable[[], float]]], count: int) -> dict[tuple[str, str], float]:
-    """Medians in milliseconds by row and contender: everybody starts once, then everybody again."""
+    """Start everything in turn, `count` times; return the medians in milliseconds by row and contender."""
     times: dict[tuple[str, str], list[float]] = {}
     for _ in range(count):
         for name, starts in found.items():

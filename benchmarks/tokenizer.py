@@ -1,9 +1,9 @@
-"""The tokenizer beside xml.etree.ElementTree.XMLPullParser.
+"""The tokenizer compared with xml.etree.ElementTree.XMLPullParser.
 
-Both read the same stream of setNumberVectors with three members, in chunks of 64 KiB, to the point where tag, device,
-name and the values of the members are there; “relayed”: the tokenizer in a server, which writes the element again. They
-take turns; a run's figure is the median of its turns. The garbage collector is off: XMLPullParser makes it work hard,
-and would lose by more than it does here.
+Both read the same stream of setNumberVectors with three members, in chunks of 64 KiB, up to the point where tag,
+device, name and the members' values are available. “relayed” is the tokenizer as a server uses it, which also writes
+the element again. The contenders take turns, and the figure of a run is the median of its turns. The garbage collector
+is off: XMLPullParser makes it work hard, and would lose by more than it does here.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ LAYOUTS = {
 
 
 def small_stream(layout: str, count: int) -> bytes:
-    """`count` vectors whose values differ, in length as well."""
+    """Return `count` vectors with different values, whose lengths differ as well."""
     return "".join(LAYOUTS[layout].format(index * 7 % 1013) for index in range(count)).encode()
 
 
 def mixed_stream(count: int) -> bytes:
-    """Vectors of changing devices and properties, none with the layout of the one before."""
+    """Return `count` vectors, each with another layout than the one before."""
     order = sorted(LAYOUTS)
     return "".join(LAYOUTS[order[index % 3]].format(index * 7 % 1013) for index in range(count)).encode()
 
 
 def blob_stream(size: int, columns: int) -> bytes:
-    """One setBLOBVector with `size` bytes, wrapped at `columns` (0: not at all)."""
+    """Return a setBLOBVector with `size` bytes, wrapped at `columns` (0: not at all)."""
     text = base64.b64encode(bytes(range(256)) * (size // 256))
     if columns:
         text = b"\n".join(text[at : at + columns] for at in range(0, len(text), columns))
@@ -131,7 +131,11 @@ READERS: dict[str, Callable[[bytes], int]] = {OURS: read_tokenizer, RELAYED: rel
 
 
 def measure_one(data: bytes, count: int, seconds: float) -> dict[str, float]:
-    """Microseconds per element in one run, by reader. Raises Failed when one finds another number of elements."""
+    """Make one run: microseconds per element, by reader.
+
+    Raises:
+        Failed: A reader found a wrong number of elements.
+    """
     times: dict[str, list[float]] = {name: [] for name in READERS}
     end = time.monotonic() + seconds
     gc.disable()
@@ -153,7 +157,7 @@ STREAMS: dict[str, Callable[[int], bytes]] = {
     **{f"as {layout} writes": partial(small_stream, layout) for layout in sorted(LAYOUTS)},
     "these in turn": mixed_stream,
 }
-"""By row, what makes a stream of so many elements."""
+"""Functions by row that make a stream of the given number of elements."""
 
 
 def measure(settings: Settings) -> Iterable[Row]:

@@ -1,8 +1,9 @@
-"""How fast a client's frames reach a driver: newBLOBVectors of 4 MiB over TCP, three under way at a time.
+"""How fast a client's frames reach a driver: newBLOBVectors of 4 MiB over TCP, three in flight at a time.
 
-The client is a C program (`csrc/wire.c`), the driver a Python driver inside of the Python servers; behind the C++
-server it is a C program, which gets them as descriptors. Either compares every byte, and answers each frame. MB/s of
-content. The base64 is one long line without `enclen`: indiserver 1.9.9 dies of others.
+The client is a C program (`csrc/wire.c`). The Python servers have a Python driver inside their process; behind the C++
+server the driver is a C program, which receives the frames as descriptors. Every driver compares every byte and answers
+each frame. Figures are MB/s of content. The base64 is one long line without `enclen`, because indiserver 1.9.9 crashes
+on anything else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ TITLE = "upload, client to driver"
 
 @contextmanager
 def python_driver(package: str, loop: str, environment: Mapping[str, str]) -> Iterator[int]:
-    """The port of a server that has the driver in its own process."""
+    """Run a server with the driver in its own process; yield the port."""
     port, python = (0, sys.executable) if package == "indifast" else (peers.free_port(), str(peers.python_peer()))
     texts = peers.BUILD / f"frames-{os.getpid()}"
     program = str(peers.HERE / "upload_driver.py")
@@ -47,7 +48,7 @@ def python_driver(package: str, loop: str, environment: Mapping[str, str]) -> It
 
 @contextmanager
 def c_driver(environment: Mapping[str, str]) -> Iterator[int]:
-    """The port of the C++ server before the C driver."""
+    """Run the C++ server with the C driver; yield the port."""
     driver = str(peers.compile_c("wire"))
     with peers.serving_cpp(driver, environment={**environment, "WIRE_TAKE": "1"}, queue=2000) as (port, _):
         yield port
@@ -56,7 +57,7 @@ def c_driver(environment: Mapping[str, str]) -> Iterator[int]:
 def measure_one(
     contender: Callable[[], AbstractContextManager[int]], environment: Mapping[str, str], seconds: float
 ) -> dict[str, float]:
-    """One run."""
+    """Make one run: MB/s of content, and the number of frames."""
     with contender() as port:
         done = subprocess.run(
             [str(peers.compile_c("wire")), "upload", str(port), str(seconds)],
@@ -68,7 +69,7 @@ def measure_one(
         )
     result: dict[str, Any] = json.loads(done.stdout)
     if result["wrong"] or result["frames"] < 2:
-        raise Failed("{frames} frames came, {wrong} answers said damaged".format(**result))
+        raise Failed("{frames} frames arrived, {wrong} answers reported damage".format(**result))
     return {"rate": result["raw_bytes"] / result["seconds"] / 1e6, "frames": result["frames"]}
 
 

@@ -1,9 +1,9 @@
-"""The receiving end of the upload measurement: a server with a Python driver that compares every byte it is sent.
+"""Receiving end of the upload measurement: a server with a Python driver that compares every byte it receives.
 
     python benchmarks/upload_driver.py PACKAGE PORT LOOP
 
 PACKAGE is `indifast` or `indipydriver`; PORT may be 0 for indifast; the port is printed. LOOP is `asyncio` or `uvloop`.
-The frames it expects are those of `wire print`, base64 on standard input.
+The expected frames are the output of `wire print` on standard input, in base64.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ indi: Any = import_module(package)
 IPyServer: Any = (indi if package == "indifast" else import_module("indipyserver")).IPyServer
 
 
-class Receiver(indi.IPyDriver):  # type: ignore[misc]  # whichever package it is
-    """Answers each frame with a number: how many have come; in Alert from the first one on that is damaged."""
+class Receiver(indi.IPyDriver):  # type: ignore[misc]  # the base class depends on the package
+    """Answers each frame with the number of frames so far, in state Alert once a frame was damaged."""
 
     def __init__(self, frames: list[bytes]) -> None:
         self.frames = frames

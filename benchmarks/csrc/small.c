@@ -1,12 +1,13 @@
-/* The two ends of measurements with small messages, in C, so that the figures are those of what stands between them.
+/* Both ends of measurements with small messages, in C, so that the figures are those of the server between them.
  *
  *   small                                an INDI driver on fd 0 and 1; its device is SMALL_DEVICE
- *   small ask PORT DEVICE SECONDS PAUSE  a client: commands one after the other, PAUSE microseconds between them; prints
- *                                        one line of JSON: how many, and microseconds, median and 99 %
- *   small count PORT SECONDS             a client: starts the flood of the device Flood unless SMALL_WAIT is set, and counts
+ *   small ask PORT DEVICE SECONDS PAUSE  a client: sends one command at a time, PAUSE microseconds apart; prints one
+ *                                        line of JSON: number of commands, and microseconds (median and 99 %)
+ *   small count PORT SECONDS             a client: starts the flood of the device Flood unless SMALL_WAIT is set, and
+ *                                        counts updates
  *
- * SMALL_ANSWERS: how many answers, each with one write, a new number gets: 1 (Ok) or 2 (Busy, then Ok); default 1.
- * SMALL_FLOOD=1: from the first new number on the driver writes numbered updates as fast as they are taken.
+ * SMALL_ANSWERS: number of answers to a new number, each with a separate write: 1 (Ok) or 2 (Busy, then Ok); default 1.
+ * SMALL_FLOOD=1: from the first new number on, the driver writes numbered updates as fast as they are taken.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -42,7 +43,7 @@ static int update(char *out, size_t room, const char *device, const char *state,
                     device, state, number);
 }
 
-/* ---- the driver ---- */
+/* ---- Driver ---- */
 
 static void flood(const char *device)
 {
@@ -93,13 +94,13 @@ static void drive(void)
     }
 }
 
-/* ---- clients ---- */
+/* ---- Clients ---- */
 
 static char held[1 << 20];
 static size_t held_length;
 
-/* Whether the element that ends there is about the device: the last start tag with a device is its own. Servers write either
- * kind of quotes. */
+/* Returns whether the element that ends at `end` is about the device: the last `device=` before it is its own. Servers
+ * write either kind of quotes. */
 static int names(const char *from, const char *end, const char *device)
 {
     const char *at = NULL;
@@ -109,8 +110,8 @@ static int names(const char *from, const char *end, const char *device)
     return at && (size_t)(end - at) > size + 8 && !memcmp(at + 8, device, size) && at[8 + size] == at[7];
 }
 
-/* Reads until an end tag has been seen so many times in elements about the device: a server may send those of others as
- * well. What stands before it is gone then. */
+/* Reads until an end tag has been seen `count` times in elements about the device, as a server may also send elements
+ * about others. Everything up to there is then discarded. */
 static void until(int fd, const char *end_tag, const char *device, size_t count)
 {
     enum { TAIL = 4096 };
@@ -145,7 +146,7 @@ static int say(int fd, const char *form, const char *device)
     return 0;
 }
 
-/* A connection that knows the device. A server may not know it yet when it is asked: then it is asked again. */
+/* Connects, and waits for the definition of the device. The server may not know it yet: then it is asked again. */
 static int connect_to(const char *port, const char *device)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(port)), .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -165,7 +166,7 @@ static int connect_to(const char *port, const char *device)
         }
         close(fd);
     }
-    fprintf(stderr, "small: nobody knows %s\n", device);
+    fprintf(stderr, "small: the server does not know %s\n", device);
     exit(1);
 }
 
@@ -195,7 +196,7 @@ static void ask(const char *port, const char *device, double seconds, unsigned p
     printf("{\"count\": %zu, \"p50\": %.3f, \"p99\": %.3f}\n", count, times[count / 2], times[count * 99 / 100]);
 }
 
-/* Numbers follow each other: those that never come are missed, those that come late are out of order. */
+/* Updates are numbered in sequence: numbers that never come are missed, those that come late are out of order. */
 static void count_updates(const char *port, double seconds)
 {
     static const char word[] = "<oneNumber", tail[] = "</setNumberVector>";
@@ -218,7 +219,7 @@ static void count_updates(const char *port, double seconds)
         seen[have] = 0;
         char *from = seen, *end, *at;
         while ((end = memmem(from, seen + have - from, tail, sizeof tail - 1))) {
-            char *root = from, *next; /* what is no update of Flood stands before the last root element, or is it */
+            char *root = from, *next; /* anything but an update of Flood comes before the last root element, or is it */
             while ((next = memmem(root + 1, end - root - 1, "<set", 4)))
                 root = next;
             at = memmem(root, end - root, word, sizeof word - 1);

@@ -1,7 +1,8 @@
-/* What the C programs share: a clock, settings from the environment, and a window of time for several clients.
+/* Shared by the C programs: a clock, settings from the environment, and a time window for several clients.
  *
- *   WINDOW   a file of 16 bytes that clients share: two numbers of 8 bytes, how many of them wait for their first message,
- *            and 0. Time runs for all of them together, from when the last one has its first message.
+ *   WINDOW   a file of 16 bytes that clients share: two numbers of 8 bytes, the number of clients that wait for their
+ *            first message, and 0. The time runs for all of them together, from when the last one has its first
+ *            message.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,10 +34,10 @@ static double now(void)
 
 struct window {
     int64_t waiting;
-    double start; /* 0: not all have their first frame */
+    double start; /* 0 until all have their first message */
 };
 
-/* The window that clients share, or one of this client's own. */
+/* Returns the window that clients share, or a private one without WINDOW. */
 static struct window *open_window(void)
 {
     static struct window own = {1, 0};
@@ -50,7 +51,7 @@ static struct window *open_window(void)
     return window;
 }
 
-/* This client has its first message. */
+/* Notes that this client has its first message. */
 static void arrived(struct window *window)
 {
     if (__atomic_sub_fetch(&window->waiting, 1, __ATOMIC_SEQ_CST) == 0) {
@@ -59,7 +60,7 @@ static void arrived(struct window *window)
     }
 }
 
-/* When time began for all; 0: not yet. */
+/* Returns the start of the time for all clients; 0 if it has not started. */
 static double begun(struct window *window)
 {
     double start;

@@ -1,19 +1,19 @@
-/* The two ends of a relay measurement: a driver that sends prebuilt BLOB frames as fast as they are taken, and a client
- * that compares every byte of them. Plain C, so that the figures are those of what stands between the two.
+/* Both ends of a relay measurement: a driver that sends prepared BLOB frames as fast as they are taken, and a client
+ * that compares every byte of them. Plain C, so that the figures are those of the server between them.
  *
  *   wire                        an INDI driver on fd 0 and 1: sends frames once a newSwitchVector arrives
- *   wire listen                 the same on a TCP port of its own, which it prints: the floor, no server in between
- *   wire serve                  a port for many clients; frames to all of them once one sends a newSwitchVector
+ *   wire listen                 the same on a free TCP port, which it prints: the baseline without a server
+ *   wire serve                  a port for many clients; frames for all of them once one sends a newSwitchVector
  *   wire receive PORT SECONDS   a client: starts the frames, checks them, prints one line of JSON
  *   wire upload PORT SECONDS    a client: sends frames to a driver that takes them, prints one line of JSON
- *   wire print                  the base64 of the frames, for drivers that are not in C
+ *   wire print                  the base64 of the frames, for drivers that are not written in C
  *
- * The environment says what a frame is, the same for both ends, as a driver gets no arguments from a server:
+ * Environment variables define the frames, identically for both ends, because a server gives a driver no arguments:
  *   WIRE_BYTES   raw bytes per frame (default 4194304)
- *   WIRE_WRAP    base64 characters per line, 0: one run (default 72)
+ *   WIRE_WRAP    base64 characters per line, 0: a single line (default 72)
  *   WIRE_ENCLEN  1: state `enclen`, the number of base64 characters (default 0)
- *   WIRE_TAKE    1: the driver takes frames (newBLOBVector) instead, compares them, and answers each (default 0)
- *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and takes what comes; 2: it prints "ready", and
+ *   WIRE_TAKE    1: the driver instead takes frames (newBLOBVector), compares them, and answers each (default 0)
+ *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and receives; 2: it prints "ready", and
  *                starts the frames after a line on its standard input (default 0)
  */
 #define _GNU_SOURCE
@@ -70,7 +70,7 @@ static void write_all(int fd, struct iovec *part, int count)
                 poll(&wait, 1, -1);
                 continue;
             }
-            exit(0); /* nobody reads any more */
+            exit(0); /* the reader is gone */
         }
         while (count && (size_t)done >= part->iov_len)
             done -= part->iov_len, part++, count--;
@@ -85,7 +85,7 @@ static void write_text(int fd, const char *text)
     write_all(fd, &part, 1);
 }
 
-/* Reads until one of two words has been seen; other bytes are of no interest. Gives 0 for the first, 1 for the second. */
+/* Reads until one of two words has been seen, ignoring other bytes. Returns 0 for the first, 1 for the second. */
 static int wait_for(int fd, const char *first, const char *second)
 {
     char seen[8192];
@@ -118,7 +118,7 @@ static const char definitions[] = "<defSwitchVector device='Wire' name='GO' stat
                                   "<defBLOBVector device='Wire' name='FRAME' state='Idle' perm='ro'>"
                                   "<defBLOB name='FRAME'/></defBLOBVector>\n";
 
-/* The three parts of a frame; `head` has room for 512 bytes. */
+/* Makes the three parts of a frame; `head` has room for 512 bytes. */
 static void frame_parts(unsigned long number, char *head, struct iovec *parts)
 {
     char enclen[64] = "";
@@ -155,7 +155,7 @@ static int connect_to(const char *port)
     return fd;
 }
 
-/* Listens on a port of its own and prints it. */
+/* Listens on a free port, and prints it. */
 static int listen_somewhere(int backlog)
 {
     int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -175,12 +175,12 @@ static void listen_and_send(void)
     send_frames(fd, fd);
 }
 
-/* ---- many clients: what the kernel gives to a server that has nothing to do ---- */
+/* ---- Many clients: the kernel's limit for a server that does nothing else ---- */
 
-enum { MOST = 1024, CHUNK = 256 << 10 }; /* CHUNK: what a receiver reads while it is in the caches */
+enum { MOST = 1024, CHUNK = 256 << 10 }; /* CHUNK: small enough for a receiver to read while it is in the caches */
 
 struct reader {
-    int fd, asks; /* asks: it wants the frames */
+    int fd, asks; /* asks: the client wants the frames */
     char seen[4096];
     size_t have;
     char head[512]; /* of the frame that is being sent */
@@ -193,7 +193,7 @@ static int mentions(struct reader *r, const char *word)
     return memmem(r->seen, r->have, word, strlen(word)) != NULL;
 }
 
-/* Answers what a client says; gives 1 when the frames may begin. Nothing it says is longer than `seen`. */
+/* Answers a client; returns 1 if the frames may start. No request is longer than `seen`. */
 static int answer(struct reader *r)
 {
     ssize_t got = recv(r->fd, r->seen + r->have, sizeof r->seen - r->have, MSG_DONTWAIT);
@@ -216,7 +216,7 @@ static int answer(struct reader *r)
     return go;
 }
 
-/* Writes at most CHUNK bytes of this frame; gives 1 when all of it is written, -1 when the client has gone. */
+/* Writes at most CHUNK bytes of this frame; returns 1 if the frame is complete, -1 if the client is gone. */
 static int send_some(struct reader *r)
 {
     struct iovec *part = r->parts + r->part;
@@ -251,7 +251,7 @@ static void serve(void)
             }
         }
     }
-    /* All have a frame before the next one begins: they share it in the caches, and nobody is left behind. */
+    /* All clients get a frame before the next one starts: they share it in the caches, and none falls behind. */
     for (unsigned long number = 0;; number++) {
         int open = 0;
         for (int i = 0; i < count; i++) {
@@ -280,17 +280,17 @@ static void serve(void)
     }
 }
 
-/* ---- the client ---- */
+/* ---- Client ---- */
 
 enum { HEAD, TEXT, TAIL };
 
-static char *held; /* bytes of a head or tail that is not complete yet */
+static char *held; /* bytes of an incomplete head or tail */
 static size_t held_length;
 
 struct checker {
     int state;
     unsigned long number, expected, frames, wrong, missed;
-    size_t matched; /* of the text of this frame */
+    size_t matched; /* bytes of this frame's text */
     int intact, upload, asked;
     unsigned long long bytes;
     struct window *window;
@@ -300,7 +300,7 @@ static void frame_done(struct checker *c)
 {
     if (!c->intact || c->matched != text_length)
         c->wrong++;
-    /* The first frame warms up. */
+    /* The first frame only warms up. */
     if (c->frames++ == 0)
         arrived(c->window);
 }
@@ -310,7 +310,7 @@ static int blank(char c)
     return c == '\n' || c == ' ' || c == '\r' || c == '\t';
 }
 
-/* Compares text with the frame, first as it stands, then without regard to white space; gives the bytes taken. */
+/* Compares text with the frame, first byte by byte, then ignoring white space; returns the number of bytes taken. */
 static size_t match(struct checker *c, const char *data, size_t length)
 {
     const char *text = texts[c->number % DISTINCT];
@@ -344,7 +344,7 @@ static void check(struct checker *c, const char *data, size_t length)
             data += taken, length -= taken;
             if (length && (*data == '<' || c->matched == text_length))
                 c->state = TAIL;
-            else if (length) { /* a foreign character that is no tag */
+            else if (length) { /* an unexpected character that starts no tag */
                 c->intact = 0;
                 data++, length--;
             }
@@ -368,13 +368,13 @@ static void check(struct checker *c, const char *data, size_t length)
         if (c->state == HEAD) {
             while (behind < have && blank(held[behind]))
                 behind++;
-            if (behind == have) { /* the text may still be preceded by white space */
+            if (behind == have) { /* more white space may follow before the text */
                 held_length = have;
                 return;
             }
             *end = 0;
-            c->number = c->expected; /* an upload has no number: none may be missed */
-            char *head = memmem(held, end - held, "BLOBVector", 10); /* behind what a server may have said before it */
+            c->number = c->expected; /* frames of an upload have no numbers: none can be missed */
+            char *head = memmem(held, end - held, "BLOBVector", 10); /* skips what a server may have sent before it */
             if (head && (message = memmem(head, end - head, "message=", 8)))
                 c->number = strtoul(message + 9, NULL, 10);
             c->missed += c->number - c->expected;
@@ -431,17 +431,17 @@ static void receive(const char *port, double seconds)
         if (t > deadline || (started && t - started >= seconds && c.frames > 1))
             break;
     }
-    if (c.state == TEXT && !c.intact) /* of the frame that was being received */
+    if (c.state == TEXT && !c.intact) /* the unfinished frame */
         c.wrong++;
     printf("{\"frames\": %lu, \"wrong\": %lu, \"missed\": %lu, \"seconds\": %.6f, \"wire_bytes\": %llu}\n", c.frames, c.wrong,
            c.missed, started ? ended - started : 0, c.bytes);
 }
 
-/* ---- uploads ---- */
+/* ---- Uploads ---- */
 
-enum { AHEAD = 3 }; /* frames under way */
+enum { AHEAD = 3 }; /* frames in flight */
 
-/* The content of the frames, as a driver gets it that is given descriptors. */
+/* Returns the decoded content of a frame, as a driver with descriptors receives it. */
 static unsigned char *raw_frame(unsigned long number)
 {
     static unsigned char *raw[DISTINCT], value[256];
@@ -464,7 +464,7 @@ static unsigned char *raw_frame(unsigned long number)
     return raw[which];
 }
 
-/* Compares a frame that came as a descriptor. */
+/* Compares a frame that was received as a descriptor. */
 static void check_shared(struct checker *c, int fd)
 {
     void *content = mmap(NULL, raw_bytes, PROT_READ, MAP_SHARED, fd, 0);
@@ -477,8 +477,8 @@ static void check_shared(struct checker *c, int fd)
     held_length = 0;
 }
 
-/* Reads, and checks the frames that come as descriptors; gives how much else there is to look at. The C++ server sends
- * nothing else together with a frame. */
+/* Reads, and checks the frames that come as descriptors; returns the number of bytes read. The C++ server sends nothing
+ * else together with a frame. */
 static ssize_t read_shared(struct checker *c, char *buffer, size_t capacity)
 {
     char control[CMSG_SPACE(16 * sizeof(int))];

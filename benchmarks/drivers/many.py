@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""An executable driver with many properties; for `benchmarks.scaling`.
+"""An executable driver with many properties, for `benchmarks.scaling`.
 
-MANY_PROPERTIES (default 10): so many number vectors of one member, `P0` …, and one more, `GO`, defined last. A new
-number for `GO` asks for so many rounds of updates of all of them, followed by one of `GO`.
+It has MANY_PROPERTIES (default 10) number vectors of one member, `P0` and so on, and one more, `GO`, which is defined
+last. A new number for `GO` asks for that many rounds of updates of all the others, followed by an update of `GO`.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ END = UPDATE.format("GO", 1).encode()
 
 
 def say(text: bytes) -> None:
-    rest = memoryview(text)
-    while rest:
+    left = memoryview(text)
+    while left:
         with contextlib.suppress(BlockingIOError):
-            rest = rest[os.write(1, rest) :]
+            left = left[os.write(1, left) :]
             continue
         select.select([], [1], [])
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A driver that shares a frame in memory with its server each time it is told to; for `benchmarks.attached`."""
+"""A driver that shares a frame in memory with its server for each command, for `benchmarks.attached`."""
 
 import array
 import mmap
@@ -12,7 +12,7 @@ _CONTENT = bytes(range(256)) * (PAGE // 256)
 
 
 def frame_of(number: int, size: int) -> bytes:
-    """What the frame of this number is: every page begins with it, and has a number of its own."""
+    """Return the frame with this number: every page begins with the frame's number and its own."""
     pages = [
         number.to_bytes(4, "little") + page.to_bytes(4, "little") + _CONTENT[8:] for page in range(-(-size // PAGE))
     ]
@@ -39,7 +39,7 @@ def main() -> None:
         while b"</newNumberVector>" in waiting:
             waiting = waiting.split(b"</newNumberVector>", 1)[1]
             number += 1
-            # As libindi does it: a memory file of its own for each frame, in whole mebibytes.
+            # As in libindi: a separate memory file for each frame, its size in whole mebibytes.
             fd = os.memfd_create("shm_anon")
             os.ftruncate(fd, -(-size // (1 << 20)) << 20)
             with mmap.mmap(fd, 0) as memory:

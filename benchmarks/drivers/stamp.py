@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""An executable driver whose updates carry the time at which they were written (nanoseconds, monotonic); a new number
-asks for one. For `benchmarks.chain`."""
+"""An executable driver that answers each new number with an update, for `benchmarks.chain`.
+
+The update carries the time at which it was written (nanoseconds, monotonic).
+"""
 
 import os
 import time

@@ -140,7 +140,7 @@ def test_a_server_may_break_lines_elsewhere(damaging: str, how: str) -> None:
         ("number", "wrong", r"wrong bytes in (\d+) of \1 frames"),
         ("lose", "lost", r"\d+ frames lost"),
         ("close", "failed", "the server closed the connection"),
-        ("die", "failed", "indiserver ended too early: no room at the observatory"),
+        ("die", "failed", "indiserver ended unexpectedly: no room at the observatory"),
     ],
 )
 def test_a_relay_that_damages_frames_is_told(damaging: str, how: str, shown: str, why: str) -> None:
@@ -254,12 +254,12 @@ def test_on_a_terminal_a_line_shows_the_progress() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "codec,realy"], "there is no benchmark 'realy'; there are codec, relay, stack, latency"),
+        (["--only", "codec,realy"], "there is no benchmark 'realy'; use any of codec, relay, stack, latency"),
         (["--only", ""], "there is no benchmark ''"),
         (["--seconds", "0"], "'0' is not a number from 0.01 to 600"),
         (["--runs", "0"], "'0' is not a number from 1"),
         (["--json", "/no/such/folder/file"], "there is no directory /no/such/folder"),
-        (["--json", "/"], "that is a directory"),
+        (["--json", "/"], "is a directory"),
         (["more"], "more"),
     ],
 )

@@ -130,7 +130,7 @@ def test_simulators_come_out_of_a_replay_as_they_were(tmp_path: Path, program, k
     assert (summary.cut, summary.damage, summary.skipped) == (None, None, 0)
     assert summary.devices["CCD Simulator"]["CCD1"].blob_bytes == len(fits)
     with Replay(tmp_path, "--speed", "max", path) as replay:
-        replay.until_stderr("everything stays")
+        replay.until_stderr("serving the last state")
         assert getprop(program, replay.port) == before
     assert hashlib.sha256(replayed_picture(tmp_path, path)).digest() == hashlib.sha256(fits).digest()
 
@@ -278,7 +278,7 @@ def test_a_time_given_ends_it(tmp_path: Path, program) -> None:
             tmp_path, "record", f"localhost:{port}", "-o", tmp_path / "n", "--for", 0.5, "--device", "None"
         )
         assert nothing.wait() == 1
-        assert "nothing was said of None" in nothing.stderr
+        assert "sent no messages about None during the recording" in nothing.stderr
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

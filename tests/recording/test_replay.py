@@ -65,7 +65,7 @@ def test_a_client_that_comes_late_gets_the_definitions_as_they_are(tmp_path: Pat
     messages = [DEFINITION, PICTURE, angle(45), angle(50.5, "Ok"), damaged, picture(NOISE)]
     path = recorded(tmp_path / "r", [0] * 6, messages)
     with Replay(tmp_path, path) as replay:
-        replay.until_stderr("everything stays")
+        replay.until_stderr("serving the last state")
         late = replay.client()
         definition = late.until_text("defNumberVector")[-1]
         (element,) = Tokenizer().feed(definition)
@@ -131,7 +131,7 @@ def test_a_unix_socket_carries_blobs_as_descriptors(tmp_path: Path) -> None:
 def test_commands_are_answered_kindly(tmp_path: Path) -> None:
     path = recorded(tmp_path / "r", [0, 0, 0], [DEFINITION, PICTURE, angle(45, "Ok")])
     with Replay(tmp_path, path) as replay:
-        replay.until_stderr("everything stays")
+        replay.until_stderr("serving the last state")
         client = replay.client()
         client.until_text("defNumberVector")
         client.send(
@@ -262,7 +262,7 @@ def test_a_deletion_with_an_empty_name_deletes_nothing(tmp_path: Path) -> None:
     """A simulator of libindi sends one when it disconnects."""
     path = recorded(tmp_path / "r", [0, 0], [DEFINITION, "<delProperty device='Dome' name=''/>"])
     with Replay(tmp_path, path) as replay:
-        replay.until_stderr("everything stays")
+        replay.until_stderr("serving the last state")
         client = replay.client()
         client.until_text("defNumberVector")
         client.close()
@@ -324,7 +324,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
             ((tmp_path / "r", "--port", 0, "--host", "no.such.invalid"), "replay: cannot listen on 'no.such.invalid'"),
             ((tmp_path / "r", "--speed", "0"), "not a number"),
             ((tmp_path / "r", "--json"), "--info or --print"),
-            ((tmp_path / "r", "--loop", "--once"), "contradict"),
+            ((tmp_path / "r", "--loop", "--once"), "cannot be used together"),
             ((tmp_path,), "is a directory"),
         ]:
             done = command(tmp_path, "replay", *arguments)
@@ -390,7 +390,7 @@ def test_texts_play_no_tricks_on_a_terminal(tmp_path: Path) -> None:
 def test_the_tools_of_libindi_see_the_devices(tmp_path: Path, program) -> None:
     path = recorded(tmp_path / "r", [0, 0], [DEFINITION, angle(7)])
     with Replay(tmp_path, path) as replay:
-        replay.until_stderr("everything stays")
+        replay.until_stderr("serving the last state")
         words = [program("indi_getprop"), "-p", str(replay.port), "-t", "2", "Dome.ANGLE.*"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT)
         assert done.stdout.splitlines() == ["Dome.ANGLE.AZ=7", "Dome.ANGLE.ALT=20"]

@@ -155,7 +155,7 @@ def test_marks_widen_the_limit_and_exclude_peers(project: Project) -> None:
 def test_parallel_workers_would_disturb_what_is_measured(project: Project) -> None:
     status, output = project.run("--benchmark", "-n", "2")
     assert status == 4
-    assert "--benchmark measures: no parallel workers" in output
+    assert "--benchmark cannot measure with parallel workers" in output
     status, output = project.run("-n", "2")
     assert status == 0
     assert "1 passed" in output

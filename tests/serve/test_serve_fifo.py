@@ -86,7 +86,7 @@ def test_malformed_lines_are_an_error_and_nothing_else(tmp_path, fifo, toy, line
         client.get("defTextVector", "Toy")
         before = {child.pid for child in server.children()}
         send(fifo, line.format(toy=toy))
-        until(lambda: "not obeyed" in server.log or "FIFO: a line of more than" in server.log)
+        until(lambda: " ignored: " in server.log or "FIFO: a line of more than" in server.log)
         client.say("<getProperties version='1.7'/>")
         assert client.get("defTextVector", "Toy")
         assert {child.pid for child in server.children()} == before

@@ -132,7 +132,7 @@ def test_monitoring_saves_blobs(server: int, tmp_path: Path) -> None:
     [
         ([".."], "'..' is not a device.property.member"),
         (["-t", "x", "a.b.c"], "'x' is not a number"),
-        (["--wait", "Fine", "a.b.c"], "'Fine' is no state: Idle, Ok, Busy, Alert"),
+        (["--wait", "Fine", "a.b.c"], "'Fine' is not a state: use Idle, Ok, Busy, Alert"),
         (["-p", "x"], "'x' is not a port"),
         (["-h", "a b"], "is not a server"),
         (["--frobnicate"], "--frobnicate"),

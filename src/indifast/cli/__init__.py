@@ -1,4 +1,4 @@
-"""The command `indifast`: which sub-commands there are, and what they and the dispatcher (`main.py`) both know.
+"""The command `indifast`: its sub-commands, and what they share with the dispatcher (`main.py`).
 
 A sub-command is a module with `main(arguments) -> int`, imported only when it is called: `indifast serve` must not pay
 for what `indifast demo` needs.
@@ -11,57 +11,57 @@ import os
 import sys
 from contextlib import suppress
 
-TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
+TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
 if TYPE_CHECKING:
     from types import ModuleType
 
 COMMANDS = {
-    "bench": ("bench.command", "how fast this machine is: codec, relay, full stack, latency, in about a minute"),
-    "completion": ("tools.completion", "completion of all this for bash or zsh"),
+    "bench": ("bench.command", "measure this machine: codec, relay, full stack, latency, in about a minute"),
+    "completion": ("tools.completion", "print the completion script for bash or zsh"),
     "demo": (
         "demo.command",
-        "a simulated camera and a thermostat, served here, watched by a client in another process",
+        "serve a simulated camera and a thermostat, watched by a client in another process",
     ),
-    "devices": ("tools.devices", "the devices of a server: drivers, kinds, connected or not"),
-    "eval": ("tools.eval", "whether an expression of values is true, or when it becomes true"),
+    "devices": ("tools.devices", "list the devices of a server: driver, kind, connected or not"),
+    "eval": ("tools.eval", "test whether an expression of values is true, or wait until it is"),
     "expose": ("tools.expose", "take pictures with a camera and save them"),
-    "get": ("tools.get", "values of properties"),
-    "record": ("recordings.record", "what one client may see of a server, with times, in a file"),
-    "replay": ("recordings.replay", "serve a recording again, or tell what is in it"),
-    "serve": ("serve.command", "a server for drivers, also in the place of indiserver"),
-    "set": ("tools.set", "command properties"),
-    "snap": ("tools.snap", "all that a server tells of its devices"),
+    "get": ("tools.get", "print values of properties"),
+    "record": ("recordings.record", "record what a client may see of a server, with times, in a file"),
+    "replay": ("recordings.replay", "serve a recording again, or show what is in it"),
+    "serve": ("serve.command", "run a server for drivers, also in place of indiserver"),
+    "set": ("tools.set", "set values of properties"),
+    "snap": ("tools.snap", "print everything that a server says about its devices"),
     "term": (
         "tools.term",
-        "the devices of a server in the terminal, to watch and to command (needs indifast[term])",
+        "watch and control the devices of a server in the terminal (needs indifast[term])",
     ),
-    "watch": ("tools.watch", "changes of properties as they come"),
+    "watch": ("tools.watch", "print changes of properties as they arrive"),
 }
-"""Sub-commands: the module below this package that runs each, and one line of help."""
+"""Sub-commands: the module in this package that runs each, and a line of help."""
 
 UNWRITABLE = 2
-"""Exit status when the output cannot be written."""
+"""Exit status if the output cannot be written."""
 
 PIPE = 141
-"""Exit status when the reader of the output has gone: what a shell tells of a program that SIGPIPE has ended."""
+"""Exit status if the reader of the output is gone: the one a shell reports for a program killed by SIGPIPE."""
 
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Errors that writing alone can meet: a full disk, a terminal that has gone."""
+"""Errors that only writing can cause: a full disk, a terminal that is gone."""
 
 
 def module_of(command: str) -> ModuleType:
-    """The module that runs a sub-command, imported now."""
+    """Import and return the module that runs a sub-command."""
     from importlib import import_module
 
     return import_module(f"{__name__}.{COMMANDS[command][0]}")
 
 
 def unwritable(error: OSError) -> bool:
-    """An error that only the writing of the output can have met."""
+    """Return whether an error can only come from writing the output."""
     if error.errno != errno.EBADF:
         return error.errno in WRITING
     import fcntl
 
-    with suppress(OSError, ValueError):  # an output that somebody opened for reading
+    with suppress(OSError, ValueError):  # EBADF may mean that it was opened for reading only
         return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
     return False

@@ -1,4 +1,4 @@
-"""Command-line arguments: mistakes are answered by one sentence and status 2."""
+"""Command-line parsing in which a mistake gives one sentence and exit status 2."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from indifast.protocol.vocabulary import STATES
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that does not bury its error message below the usage."""
+    """An `ArgumentParser` that does not bury its error message under the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
 def tool_parser(program: str, description: str, examples: str, *, usage: str | None = None) -> Parser:
-    """The parser of a tool that asks a server: its help shows the texts as they stand, `-h` is left for the host."""
+    """Return the parser of a tool that talks to a server.
+
+    Its help shows the texts as they are formatted, and `-h` is left for the host.
+    """
     return Parser(
         prog=program, description=description, epilog=examples, usage=usage, add_help=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -25,7 +28,7 @@ def tool_parser(program: str, description: str, examples: str, *, usage: str | N
 
 
 def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
-    """A type for `add_argument`: an int or a float within limits, both included."""
+    """Return a type for `add_argument`: an int or a float from `low` to `high`, both included."""
 
     def convert(text: str) -> float:
         try:
@@ -40,16 +43,16 @@ def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[s
 
 
 def states(text: str) -> frozenset[str]:
-    """A type for `add_argument`: states of a property, separated by commas."""
+    """Convert comma-separated states of a property; a type for `add_argument`."""
     known = {state.casefold(): state for state in STATES}
     found = [known.get(word.strip().casefold()) for word in text.split(",")]
     if None in found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no state: {', '.join(STATES)}, or several as Ok,Idle")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a state: use {', '.join(STATES)}, or several, as in Ok,Idle")
     return frozenset(state for state in found if state)
 
 
 def image_size(low: int, high: int) -> Callable[[str], tuple[int, int]]:
-    """A type for `add_argument`: WIDTHxHEIGHT in pixels, both within limits."""
+    """Return a type for `add_argument`: WIDTHxHEIGHT in pixels, each from `low` to `high`."""
 
     def convert(text: str) -> tuple[int, int]:
         parts = text.lower().split("x")

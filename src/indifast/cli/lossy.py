@@ -1,12 +1,12 @@
-"""Standard streams that never wait for their reader, and say what was lost.
+"""Standard streams that never wait for their reader, and report lost lines.
 
-A pipe that nobody reads stops whoever writes to it, and so does a terminal after Ctrl-S. A server must not stop for
-that, and it can't keep everything it has to say. So lines wait in a queue of limited size; those beyond it are counted,
-and a line in their place says how many are missing.
+A pipe that nobody reads blocks its writer, and so does a terminal after Ctrl-S. A server must not stop for that, and it
+can't keep an unlimited amount of output. So lines wait in a queue of limited size; further ones are counted, and a line
+in their place says how many are missing.
 
-A line is written at once, by whoever has it to say, whenever the system takes it: the order is kept, nothing is late,
-and a crash loses nothing. Only what the system does not take has to wait, for a thread that writes it when there is
-room again.
+A line is written at once, by the thread that produced it, if the system accepts it: the order is kept, nothing is late,
+and a crash loses nothing. Only what the system does not accept waits, for a thread that writes it when there is room
+again.
 """
 
 from __future__ import annotations
@@ -26,29 +26,32 @@ from collections import deque
 from collections.abc import Callable
 from itertools import islice
 
-TYPE_CHECKING = False  # as in `typing`, which is not to be imported before a server listens
+TYPE_CHECKING = False  # as in `typing`, which must not be imported before a server listens
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 BOUND = 1 << 20
-"""Bytes that wait. A single line may be longer when nothing else waits."""
+"""Most bytes that may wait. A single line may be longer if nothing else waits."""
 
 PATIENCE = 1.0
-"""Seconds that a program takes at its end to write what still waits."""
+"""Seconds that a program spends at its end on writing what still waits."""
 
-_PIECE = 64 << 10  # bytes written at once
-_KEYS = 4096  # for which a line is kept beyond the bound
-_PAUSE = 0.05  # seconds, when the system says that it takes something, and then does not
+_PIECE = 64 << 10  # bytes per write
+_KEYS = 4096  # most keys for which a line is kept beyond the bound
+_PAUSE = 0.05  # seconds to wait if a descriptor is reported writable but accepts nothing
 
 _AGAIN = "/proc/self/fd/{}"
-"""Opens the file behind a descriptor once more, with flags of its own (Linux)."""
+"""Path that opens the file behind a descriptor again, with separate flags (Linux)."""
 
 
 class LossyWriter:
     """Writes lines to a descriptor, from any thread, and never waits for its reader.
 
-    `tell` makes a line out of the sentence that says how many are missing. `strict`: an error (the reader has gone,
-    the disk is full) is raised, by the next `put` at the latest; otherwise it costs the lines that it comes on.
+    Args:
+        fd: The descriptor.
+        tell: Makes a line out of the sentence that says how many lines are missing.
+        strict: Raise errors (the reader is gone, the disk is full), by the next `put` at the latest. Otherwise the
+            lines whose writing fails are lost.
     """
 
     def __init__(self, fd: int, tell: Callable[[str], str], *, strict: bool = False) -> None:
@@ -56,37 +59,43 @@ class LossyWriter:
         self._tell = tell
         self._strict = strict
         self._error: OSError | None = None
-        # Finalizers and signal handlers write wherever they happen to run, also in the middle of this. The lock lets
-        # them in; what they write goes to `_come`, for whoever is at work further out (`_busy`).
+        # Finalizers and signal handlers may write at any point, even while this code runs. So the lock is reentrant;
+        # what they write goes to `_arrived`, for the outer call (`_busy`).
         self._lock = threading.RLock()
         self._busy = False
-        self._come: deque[_Line] = deque()
+        self._arrived: deque[_Line] = deque()
         self._queue: deque[_Line] = deque()
         self._queued = 0  # bytes
-        self._begun = 0  # bytes of the first line that have been written
-        self._kept: dict[str, _Line] = {}  # beyond the bound, in the order in which they came
+        self._head_written = 0  # bytes of the first line that have been written
+        self._kept: dict[str, _Line] = {}  # lines with keys beyond the bound, in the order in which they came
         self._lost = 0
-        self._torn = False  # the end of a line was lost whose beginning has been written
-        self._waiting = False  # there is a thread that writes when it can
-        self._end: float | None = None  # when the program stops waiting, once it has begun to end
+        self._torn = False  # the beginning of a line was written and its end lost
+        self._waiting = False  # a thread waits to write the queue
+        self._end: float | None = None  # when the program stops waiting; set when it begins to end
 
     def put(self, data: bytes, key: str | None = None) -> None:
         """Write a line, or several that belong together.
 
-        A line with a key is dropped for nothing but a later one with the same key, and is written first in the end.
+        Args:
+            data: The line, or lines, with their line breaks.
+            key: A line with a key is dropped only for a later one with the same key, or if too many keys are kept.
+                When the program ends, lines with keys are written first.
+
+        Raises:
+            OSError: Writing failed, now or since the last call (only if `strict`).
         """
         if not data or not self._enter():
             return
         try:
             if self._busy:
-                self._come.append(_Line(data, key))
+                self._arrived.append(_Line(data, key))
                 return
             if self._queue or self._missing:
-                self._come.append(_Line(data, key))
+                self._arrived.append(_Line(data, key))
             elif (written := self._write_at_once(data)) < len(data):
-                self._come.appendleft(_Line(data, key))
-                self._begun = written
-            if self._come:
+                self._arrived.appendleft(_Line(data, key))
+                self._head_written = written
+            if self._arrived:
                 self._work()
             error, self._error = self._error, None
         finally:
@@ -97,7 +106,7 @@ class LossyWriter:
             raise error
 
     def finish(self, seconds: float) -> None:
-        """Write what waits, lines with keys first, for so many seconds at most, and what is still put in that time."""
+        """Spend at most `seconds` on writing what waits, lines with keys first, and what is put in the meantime."""
         self._end = time.monotonic() + seconds
         if self._enter():
             try:
@@ -108,23 +117,23 @@ class LossyWriter:
         self._sink.finish(max(0.0, self._end - time.monotonic()))
 
     def begin_anew(self) -> None:
-        """For the child of a fork: what waits is the parent's, and so is the thread."""
+        """Start afresh in the child of a fork: what waits belongs to the parent, and so does the thread."""
         self._lock = threading.RLock()
-        self._come.clear()
+        self._arrived.clear()
         self._queue.clear()
         self._kept.clear()
-        self._queued = self._begun = self._lost = 0
+        self._queued = self._head_written = self._lost = 0
         self._torn = self._busy = self._waiting = False
 
-    # -- what waits
+    # -- Queue
 
     @property
     def _missing(self) -> bool:
-        """The queue lacks lines at its end."""
+        """Whether lines are missing at the end of the queue."""
         return bool(self._lost or self._kept)
 
     def _line_up(self, line: _Line) -> None:
-        if self._missing and self._queued <= BOUND // 2:  # so notes are far apart, however slow the reader is
+        if self._missing and self._queued <= BOUND // 2:  # half of it, so that notes are far apart for a slow reader
             self._own_up()
         if not self._missing and (not self._queue or self._queued + len(line.data) <= BOUND):
             self._append(line)
@@ -139,7 +148,7 @@ class LossyWriter:
             self._kept[line.key] = line
 
     def _own_up(self) -> None:
-        """Queue a note of how many lines are missing, and those that were kept."""
+        """Queue a note that says how many lines are missing, and then the lines that were kept."""
         if self._lost:
             lines = "1 line is" if self._lost == 1 else f"{self._lost} lines are"
             note = self._tell(f"{lines} missing here: not written in time")
@@ -152,10 +161,10 @@ class LossyWriter:
 
     def _keys_first(self) -> bool:
         self._own_up()
-        begun = [self._queue.popleft()] if self._begun else []
+        partial = [self._queue.popleft()] if self._head_written else []
         keys = [line for line in self._queue if line.key is not None]
         others = [line for line in self._queue if line.key is None]
-        self._queue = deque([*begun, *keys, *others])
+        self._queue = deque([*partial, *keys, *others])
         return True
 
     def _append(self, line: _Line) -> None:
@@ -163,30 +172,30 @@ class LossyWriter:
         self._queued += len(line.data)
 
     def _remove(self, nbytes: int, *, lost: bool = False) -> None:
-        """So many bytes at the head of the queue have been written, or are lost."""
-        self._torn = lost and (self._torn or self._begun > 0)
-        self._begun += nbytes
-        while self._queue and self._begun >= len(self._queue[0].data):
+        """Remove `nbytes` from the head of the queue: they were written, or are lost."""
+        self._torn = lost and (self._torn or self._head_written > 0)
+        self._head_written += nbytes
+        while self._queue and self._head_written >= len(self._queue[0].data):
             line = self._queue.popleft()
-            self._begun -= len(line.data)
+            self._head_written -= len(line.data)
             self._queued -= len(line.data)
             if lost:
                 self._lost += line.count
 
-    # -- writing
+    # -- Output
 
     def _enter(self) -> bool:
-        """Take the lock. False: it can't be had, as the interpreter has ended a thread that held it."""
+        """Acquire the lock. False if that fails because the interpreter ended a thread that held it."""
         return self._lock.acquire(timeout=-1 if self._end is None else max(0.0, self._end - time.monotonic()))
 
     def _work(self, act: Callable[[], bool] | None = None) -> bool:
-        """Queue what has come, then do `act`, or else write unless a thread does. The lock is held."""
+        """Queue what has arrived, then call `act`, or without one write unless a thread does. The lock must be held."""
         done = True
         while True:
             self._busy = True
             try:
-                while self._come:
-                    self._line_up(self._come.popleft())
+                while self._arrived:
+                    self._line_up(self._arrived.popleft())
                 if act is not None:
                     done = act()
                 while act is None and self._queue and not self._waiting and self._write_piece():
@@ -194,21 +203,21 @@ class LossyWriter:
             finally:
                 self._busy = False
             act = None
-            if not self._come:
+            if not self._arrived:
                 return done
 
     def _write_at_once(self, data: bytes) -> int:
-        """Write a line when nothing waits; gives how many bytes of it went."""
+        """Write a line while nothing waits, and return how many of its bytes were written."""
         self._busy = True
         try:
             return self._sink.write(data)
-        except OSError:  # it comes again when the line is written from the queue
+        except OSError:  # happens again when the line is written from the queue, and is handled there
             return 0
         finally:
             self._busy = False
 
     def _write_piece(self) -> bool:
-        """Write what the system takes of the next piece. False: it takes nothing now."""
+        """Write as much of the next piece as the system accepts. False if it accepts nothing now."""
         piece = self._piece()
         try:
             self._remove(self._sink.write(piece))
@@ -224,8 +233,8 @@ class LossyWriter:
         return True
 
     def _piece(self) -> bytes | memoryview:
-        """The head of the queue: the rest of a line, or as many whole ones as are worth a call."""
-        piece = memoryview(self._queue[0].data)[self._begun :]
+        """Return the head of the queue: the rest of a line, with as many whole lines as fit in one write."""
+        piece = memoryview(self._queue[0].data)[self._head_written :]
         if len(self._queue) == 1 or len(piece) >= _PIECE:
             return piece
         size, pieces = len(piece), [piece]
@@ -241,16 +250,17 @@ class LossyWriter:
             return
         self._waiting = True
         try:
-            # A `Thread` would wait until it runs, with our lock: for ever, should it write something first.
+            # `Thread.start` waits until the thread runs. We hold the lock: if the thread wrote something first, that
+            # would be a deadlock.
             start_new_thread(self._write_in_thread, ())
-        except RuntimeError:  # the interpreter ends, or there are too many: each line tries anew
+        except RuntimeError:  # the interpreter is ending, or there are too many threads: each line tries again
             self._waiting = False
 
     def _write_in_thread(self) -> None:
         try:
             while self._end is None:
                 self._sink.wait(None)
-                if self._end is None and not self._go_on():
+                if self._end is None and not self._write_more():
                     break
         finally:
             self._waiting = False
@@ -258,27 +268,27 @@ class LossyWriter:
     def _write_until(self, end: float) -> None:
         while self._queue and (left := end - time.monotonic()) > 0:
             self._sink.wait(left)
-            if not self._go_on():
+            if not self._write_more():
                 break
 
-    def _go_on(self) -> bool:
-        """Write a piece of what waits. False: nothing waits any more."""
+    def _write_more(self) -> bool:
+        """Write a piece of the queue. False if nothing waits any more."""
         if not self._enter():
             return False
         try:
-            went = not self._queue or self._work(self._write_piece)
+            progress = not self._queue or self._work(self._write_piece)
             if not self._queue:
                 self._waiting = False
                 return False
         finally:
             self._lock.release()
-        if not went:
+        if not progress:
             time.sleep(_PAUSE)
         return True
 
 
 class _Line:
-    """Bytes that are written or lost together; `count` is how many lines are missing when they are lost."""
+    """Bytes that are lost together. `count` is how many lines are then missing."""
 
     __slots__ = ("count", "data", "key")
 
@@ -288,11 +298,11 @@ class _Line:
         self.count = max(1, data.count(b"\n")) if count is None else count
 
 
-# -- descriptors, written to without waiting
+# -- Writing to descriptors without waiting
 
 
 class _Sink:
-    """A descriptor on which writing does not wait: it raises BlockingIOError, or writes a part."""
+    """A descriptor on which writing does not block: it raises BlockingIOError, or writes a part."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -307,11 +317,11 @@ class _Sink:
         poll.poll(None if seconds is None else seconds * 1000)
 
     def finish(self, seconds: float) -> None:
-        """Wait until what was taken is where it goes."""
+        """Wait at most `seconds` until what was accepted has reached its destination."""
 
 
 class _Socket(_Sink):
-    """A socket, whose flags others share: each call says that it does not wait."""
+    """A socket. Other processes share its flags, so each call asks not to block."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
@@ -322,7 +332,7 @@ class _Socket(_Sink):
 
 
 class _Pump(_Sink):
-    """What can't be opened once more, such as another user's terminal: a thread writes to it what we put in a pipe."""
+    """A file that can't be opened again, such as another user's terminal: a thread copies a pipe of ours to it."""
 
     def __init__(self, fd: int) -> None:
         source, ours = os.pipe()
@@ -347,19 +357,19 @@ def _pump(source: int, target: int) -> None:
 
 
 def _open_sink(fd: int) -> _Sink:
-    """The means to write to a descriptor without waiting, and without changing it for others who have it, too."""
+    """Return a way to write to a descriptor without blocking, and without changing flags that others share."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
         return _Socket(fd)
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)) or not os.get_blocking(fd):
-        return _Sink(fd)  # a file: it has no reader to wait for
+        return _Sink(fd)  # a file, which has no reader to wait for, or a descriptor that does not block
     try:
         return _Sink(os.open(_AGAIN.format(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
         return _Pump(fd)
 
 
-# -- the standard streams
+# -- Standard streams
 
 
 class _Raw(io.RawIOBase):
@@ -389,10 +399,17 @@ class _Raw(io.RawIOBase):
 def never_wait(
     name: str, tell: Callable[[str], str] = lambda sentence: f"({sentence})", *, strict: bool = False
 ) -> LossyWriter | None:
-    """Replace `sys.stderr` or `sys.stdout`, whichever is named, by a stream that never waits for its reader.
+    """Replace `sys.stderr` or `sys.stdout` by a stream that never waits for its reader.
 
-    It takes all that Python writes there up to the end of the process: tracebacks, warnings, `print`. Where the stream
-    has no descriptor it stays, and the result is None. See `LossyWriter` for the other arguments.
+    Everything that Python writes there goes through it until the process ends: tracebacks, warnings, `print`.
+
+    Args:
+        name: "stderr" or "stdout".
+        tell: See `LossyWriter`.
+        strict: See `LossyWriter`.
+
+    Returns:
+        The writer behind the new stream, or None if the old stream has no descriptor: then it stays.
     """
     stream = getattr(sys, name)
     try:
@@ -404,7 +421,7 @@ def never_wait(
     raw = _Raw(writer, fd, f"<{name}>")
     never = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
     setattr(sys, name, never)
-    setattr(sys, f"__{name}__", never)  # the interpreter goes back to this one in its last moments
+    setattr(sys, f"__{name}__", never)  # the interpreter restores this one as it shuts down
     atexit.register(lambda: writer.finish(PATIENCE))
     os.register_at_fork(after_in_child=writer.begin_anew)
     return writer

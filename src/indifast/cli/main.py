@@ -1,4 +1,4 @@
-"""The dispatcher of the commands `indifast` and `indifast-server`, and how every command ends."""
+"""Entry points of the commands `indifast` and `indifast-server`, and how every command ends."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from indifast.cli import COMMANDS, PIPE, UNWRITABLE, module_of, unwritable
 
 
 def run(command: Callable[[], int] | None = None) -> int:
-    """Run a command (`main`) as the whole of a program; gives the exit status.
+    """Run a command (`main` by default) as a whole program, and return the exit status.
 
-    Ctrl-C is silent wherever it comes, and so is a reader of the output that has gone; an output that cannot be
-    written is told in one sentence.
+    Ctrl-C ends the program silently at any point, and so does the loss of the output's reader. If the output cannot be
+    written, one sentence says so.
     """
     try:
         for name in ("stdout", "stderr"):
-            if getattr(sys, name) is None:  # closed by whoever started us
-                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open to the end
-        if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
+            if getattr(sys, name) is None:  # closed by the program that started us
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - stays open until the end
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a character that the terminal cannot show is no reason to fail
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return (command or main)()
@@ -29,7 +29,7 @@ def run(command: Callable[[], int] | None = None) -> int:
             sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has seen enough, as in `indifast demo | head -1`
+    except BrokenPipeError:  # the reader of our output is done, as in `indifast demo | head -1`
         _drop_output()
         return PIPE
     except OSError as error:
@@ -44,7 +44,7 @@ def run(command: Callable[[], int] | None = None) -> int:
 
 
 def run_server() -> int:
-    """The command `indifast-server`."""
+    """Run the command `indifast-server`, and return the exit status."""
     from indifast.cli.serve.front import take
 
     front = take()
@@ -52,7 +52,7 @@ def run_server() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the sub-command that the first argument names; gives the exit status."""
+    """Run the sub-command that the first argument names, and return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -63,19 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"indifast {version}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"indifast: there is no command {words[0]!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"indifast: there is no command {words[0]!r}; use one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return int(module_of(words[0]).main(words[1:]))
 
 
 def _drop_output() -> None:
-    """What is still buffered has nowhere to go; the interpreter would complain of it at its end."""
+    """Discard what is still buffered: otherwise the interpreter would complain about it as it shuts down."""
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _ignore_interrupts() -> None:
-    """Nothing is left to interrupt but the end of the interpreter."""
+    """Ignore Ctrl-C from now on: only the shutdown of the interpreter is left to interrupt."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -84,4 +84,4 @@ def _ignore_interrupts() -> None:
 def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: indifast COMMAND [ARGUMENTS]   (indifast COMMAND --help says more)", "", *lines])
+    return "\n".join(["usage: indifast COMMAND [ARGUMENTS]   (for details: indifast COMMAND --help)", "", *lines])

@@ -1,9 +1,9 @@
-"""How commands handle signals: those that were ignored when the command was started stay ignored.
+"""Signal handling for commands, which leaves signals ignored that were ignored when the command was started.
 
-`nohup` starts a command with SIGHUP ignored, a script starts `command &` with SIGINT ignored: the command is to live
-on. Python and asyncio respect that when they handle SIGINT on their own (KeyboardInterrupt, `asyncio.Runner`), and so
-does everything here. Child processes start with the same dispositions as the command: what is ignored is inherited,
-what has a handler goes back to its default.
+`nohup` starts a command with SIGHUP ignored, and a script starts `command &` with SIGINT ignored, so that the command
+keeps running. Python and asyncio respect that when they handle SIGINT themselves (KeyboardInterrupt, `asyncio.Runner`),
+and so does everything here. Child processes start with the same dispositions as the command: ignored signals are
+inherited, those with a handler go back to their defaults.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
+TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from typing import Any
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""What ends a server whose work is done, with status 0."""
+"""Signals that stop a server, with exit status 0."""
 
 COUNTERS = signal.SIGUSR1
-"""Asks a server to print its counters."""
+"""Signal that asks a server to print its counters."""
 
 _IGNORED = frozenset(number for number in (*STOPPING, COUNTERS) if signal.getsignal(number) is signal.SIG_IGN)
-"""What was ignored at the start: nothing in the process ignores a signal before it imports this module."""
+"""Signals ignored at the start: nothing in the process ignores a signal before this module is imported."""
 
 
 def handle(
     numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], Any] | signal.Handlers
 ) -> None:
-    """As `signal.signal`, for those of the signals that were not ignored at the start."""
+    """Call `signal.signal` for those of the signals that were not ignored at the start."""
     for number in numbers:
         if number not in _IGNORED:
             signal.signal(number, handler)
@@ -42,26 +42,29 @@ def handle(
 def handle_in(
     loop: AbstractEventLoop, numbers: Iterable[signal.Signals], callback: Callable[..., object], *args: Any
 ) -> None:
-    """As `loop.add_signal_handler`, for those of the signals that were not ignored at the start."""
+    """Call `loop.add_signal_handler` for those of the signals that were not ignored at the start."""
     for number in numbers:
         if number not in _IGNORED:
             loop.add_signal_handler(number, callback, *args)
 
 
 def hold_back(numbers: Iterable[signal.Signals]) -> None:
-    """Nothing is left for these signals to end: they wait, and have no effect up to the end of the process.
+    """Block signals while the process ends, so that they no longer have any effect.
 
-    An event loop that is closed gives them their defaults back, and so does the interpreter in its last moments. One
-    that came then would end the process with another status than the one it is to end with.
+    An event loop restores their default handlers when it closes, and so does the interpreter when it shuts down. A
+    signal that arrived after that would end the process with the wrong exit status.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM as something to look at, where a command has processes to end first.
+    """Collect Ctrl-C and SIGTERM in a list, for a command that has to end its processes first.
 
-    Gives the signals that have come so far. Behind the block there is nothing left to end, and they are ignored.
+    After the block there is nothing left to end, and the signals are ignored.
+
+    Yields:
+        The signals received so far, in order.
     """
     received: list[int] = []
     handle(SIGNALS, lambda which, _frame: received.append(which))

@@ -1,4 +1,4 @@
-"""Sender of commands for a client's vectors, which also starts their time-outs."""
+"""Sender of commands for a client's vectors, which also starts their timeouts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CommandSender(Sender):
         await self._link.transmit(message)
 
     def expect(self, vector: Any) -> Expected:
-        """Start the time-out of a command to a vector."""
+        """Start the timeout of a command to a vector."""
         return self._timeouts.expect(vector)
 
     async def emit(self, event: Any) -> None:

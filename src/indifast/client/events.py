@@ -30,7 +30,7 @@ def _parse_timeout(text: str | None) -> float | None:
     if text is None:
         return None
     seconds = read_number(text)
-    # A time-out of nan or inf would never end.
+    # A timeout of nan or inf would never end.
     return seconds if seconds is not None and isfinite(seconds) else None
 
 
@@ -303,7 +303,7 @@ class setBLOBVector(setVector):
 
 
 class VectorTimeOut:
-    """A vector did not answer a command within its time-out."""
+    """A vector did not answer a command within its timeout."""
 
     eventtype = "TimeOut"
     root = None

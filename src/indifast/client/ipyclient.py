@@ -270,7 +270,7 @@ class IPyClient(Settings, UserDict[str, Device]):
             counts["received_bytes"] += connection.received_bytes
         return counts
 
-    # -- Time-outs
+    # -- Timeouts
 
     @property
     def idle_timer(self) -> float:
@@ -330,7 +330,7 @@ class IPyClient(Settings, UserDict[str, Device]):
         timeout_min: float | None = None,
         timeout_max: float | None = None,
     ) -> None:
-        """Change the time-outs; arguments that are None leave theirs unchanged.
+        """Change the timeouts; arguments that are None leave theirs unchanged.
 
         Args:
             timeout_enable: Sets `timeout_enable`.

@@ -194,7 +194,7 @@ class PropertyVector(Vector):
             self._touch()
 
     def _answered(self) -> None:
-        """Stop the time-out of a command: the server has sent something about the vector, or the vector is gone."""
+        """Stop the timeout of a command: the server has sent something about the vector, or the vector is gone."""
         if self._expected is not None:
             self._expected.over = True
             self._expected = None

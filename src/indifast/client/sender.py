@@ -35,7 +35,7 @@ class Sender(Protocol):
         """Queue a message for the server, and wait while the server is far behind."""
 
     def expect(self, vector: Any) -> Expected:
-        """Start the time-out of a command to a vector. The vector marks the result as over once it has answered."""
+        """Start the timeout of a command to a vector. The vector marks the result as over once it has answered."""
 
     async def emit(self, event: Any) -> None:
         """Pass an event that the program created to `rxevent`; exceptions are left to the caller."""

@@ -49,9 +49,9 @@ class Settings:
     resend_enableBLOB_on_def: bool = True
     """Whether to send the BLOB policy of a BLOB vector again after each of its definitions."""
     vector_timeout_min: float = 2
-    """Shortest time-out of a command to a vector, in seconds."""
+    """Shortest timeout of a command to a vector, in seconds."""
     vector_timeout_max: float = 10
-    """Longest time-out of a command to a vector, in seconds, whatever the driver announced."""
+    """Longest timeout of a command to a vector, in seconds, whatever the driver announced."""
     on_message: Callable[[Routable], None] | None = None
     """Function called with every message as received, before it is handled."""
     on_problem: Callable[[str, str, str], None] | None = None

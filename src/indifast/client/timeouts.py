@@ -1,4 +1,4 @@
-"""Time-outs of vectors that owe an answer to a command."""
+"""Timeouts of vectors that owe an answer to a command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from indifast.client.sender import Expected
 from indifast.client.settings import Settings
 
 TICK = 0.1
-"""Seconds between two checks of all vectors that have not answered; a time-out may be reported this late."""
+"""Seconds between two checks of all vectors that have not answered; a timeout may be reported this late."""
 
 _FEW = 64  # this many vectors may be kept although they have answered
 
@@ -36,7 +36,7 @@ class Timeouts:
         self._most = _FEW
 
     def expect(self, vector: Any) -> Expected:
-        """Start the time-out of a command to a vector; anything that the server sends about the vector ends it."""
+        """Start the timeout of a command to a vector; anything that the server sends about the vector ends it."""
         settings = self._settings
         wait = min(max(vector.timeout or 0.0, settings.vector_timeout_min), settings.vector_timeout_max)
         expected = Expected(vector, time.monotonic() + wait)
@@ -62,7 +62,7 @@ class Timeouts:
         self._most = max(_FEW, 2 * len(self._pending))
 
     def clear(self) -> None:
-        """Stop all time-outs, as the connection is gone."""
+        """Stop all timeouts, as the connection is gone."""
         self._alarm.cancel()
         self._pending.clear()
 

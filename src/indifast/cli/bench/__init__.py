@@ -1,1 +1,1 @@
-"""`indifast bench`: how fast this machine is. Each file says what process it is, or what it knows of the others."""
+"""`indifast bench`: how fast this machine is. Each module is one of its processes, or manages the others."""

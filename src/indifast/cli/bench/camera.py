@@ -1,10 +1,10 @@
-"""The two ends of the full stack that `indifast bench` measures: a camera and its viewer, with NumPy frames.
+"""Both ends of the full stack that `indifast bench` measures: a camera and its viewer, with NumPy frames.
 
     python -m indifast.cli.bench.camera                     the driver, on its standard input and output
     python -m indifast.cli.bench.camera view HOST PORT SECONDS    the client, which prints one line of JSON
 
-The camera writes every pixel of every frame anew. The viewer looks at one pixel of each page while the time runs, and
-at all of them in the frames behind that. HOST may be the path of a Unix socket.
+The camera rewrites every pixel for each frame. The viewer checks one pixel of each memory page during the measurement,
+and every pixel of some frames after it. HOST may be the path of a Unix socket.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from indifast.cli.bench.wire import faults
 from indifast.client import IPyClient
 
 SHAPE = 1024, 2048
-"""Of a frame of 16 bits per pixel: a row is a page of memory."""
+"""Rows and columns of a frame with 16 bits per pixel: a row is one memory page."""
 
 SKY = np.arange(SHAPE[0] * SHAPE[1], dtype=np.uint32).reshape(SHAPE).astype(np.uint16)
 
 COMPARED = 8
-"""Frames that are compared whole."""
+"""Number of frames that are compared completely."""
 
 PATIENCE = 10.0
-"""Seconds that the driver, or a frame, may take to come."""
+"""Seconds to wait for the driver, or for a frame."""
 
 
 class Camera(IPyDriver):
-    """Sends frame after frame, as fast as they are taken, once it was told to go."""
+    """Sends frames as fast as they are taken, once its GO switch is on."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -58,7 +58,7 @@ class Camera(IPyDriver):
 
 
 class Viewer:
-    """Counts frames, those that are not what they should be, and those that did not come."""
+    """Counts the frames received, the wrong ones among them, and the missing ones."""
 
     def __init__(self) -> None:
         self.count = self.wrong = self.missed = 0
@@ -79,7 +79,7 @@ class Viewer:
 
 
 async def view(host: str, port: int, seconds: float) -> dict[str, object]:
-    """MB of pixels per second; the first frame warms up, time runs from it to the last one."""
+    """Measure MB of pixels per second, from the first frame, which only warms up, to the last one."""
     viewer = Viewer()
     async with IPyClient(host, port) as client:
         await client.ready(PATIENCE, ("Camera", "GO"), ("Camera", "FRAME"))
@@ -100,7 +100,7 @@ async def view(host: str, port: int, seconds: float) -> dict[str, object]:
 
 
 def main(words: list[str]) -> int:
-    """Play the part that the first word names; gives the exit status."""
+    """Run the role that the first word names, and return the exit status."""
     logging.getLogger("indifast").setLevel(logging.CRITICAL)
     if not words:
         asyncio.run(Camera().asyncrun())

@@ -1,4 +1,4 @@
-"""The processes of `indifast bench`: started, listened to, and gone at the end whatever happens."""
+"""Child processes of `indifast bench`: they are started, read from, and always ended."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from types import TracebackType
 from typing import Self
 
 PATIENCE = 20.0
-"""Seconds that a process may take to come up."""
+"""Seconds that a process may take to start."""
 
 GRACE = 5.0
 """Seconds that a process may take to end."""
 
 LOOK = 0.1
-"""Seconds between two looks at whether we are to stop."""
+"""Seconds between two calls of `look` while waiting for output."""
 
 
 class TurnFailed(Exception):
-    """Says in one sentence why there is no figure."""
+    """The reason, in one sentence, why there is no figure."""
 
 
 def driver_script(folder: Path, module: str) -> Path:
-    """A program for servers that start drivers by a name alone."""
+    """Write an executable script that runs `module`, for servers that start drivers by name only; return its path."""
     path = folder / module.rpartition(".")[2]
     words = shlex.join([sys.executable, "-P", "-m", module])
     path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
@@ -42,18 +42,21 @@ def driver_script(folder: Path, module: str) -> Path:
 class Children:
     """The processes of one turn, as a context manager.
 
-    Each has a session of its own, out of reach of the terminal's Ctrl-C, and a pipe as its input that ends with us.
-    `look` is called while we wait, and may raise.
+    Each has its own session, out of reach of the terminal's Ctrl-C, and as its input a pipe that closes when we end.
+
+    Args:
+        folder: The current directory of the processes. Their errors are stored there.
+        look: Called regularly while we wait; may raise.
     """
 
     def __init__(self, folder: Path, look: Callable[[], None]) -> None:
         self.folder = folder
         self._look = look
         self._running: list[subprocess.Popen[bytes]] = []
-        self._said = folder / "errors"
+        self._errors = folder / "errors"
 
     def __enter__(self) -> Self:
-        self._said.write_bytes(b"")
+        self._errors.write_bytes(b"")
         return self
 
     def __exit__(
@@ -70,14 +73,18 @@ class Children:
                 pipe.close()
 
     def start(self, *command: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start a program. Its errors go to a file, whose last line is told when it fails."""
-        with self._said.open("ab") as said:
+        """Start a program. Its errors go to a file, whose last line is reported if the program fails.
+
+        Raises:
+            TurnFailed: The program can't be started.
+        """
+        with self._errors.open("ab") as errors:
             try:
                 child = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=said,
+                    stderr=errors,
                     bufsize=0,
                     env={**os.environ, **(environment or {})},
                     cwd=self.folder,
@@ -93,14 +100,23 @@ class Children:
         return self.start(sys.executable, "-P", "-m", module, *words, environment=environment)
 
     def line(self, child: subprocess.Popen[bytes], what: str, patience: float = PATIENCE) -> str:
-        """What the program writes up to the end of the line. TurnFailed when it ends or takes too long."""
+        """Read a line of the program's output.
+
+        Args:
+            child: The program.
+            what: What the error calls it.
+            patience: Seconds to wait.
+
+        Raises:
+            TurnFailed: The program ended, or took too long.
+        """
         assert child.stdout is not None
         text = b""
         end = time.monotonic() + patience
         while not text.endswith(b"\n"):
             self._look()
             if time.monotonic() > end:
-                raise TurnFailed(f"{what} said nothing for {patience:.0f} s")
+                raise TurnFailed(f"{what} printed nothing for {patience:.0f} s")
             if select.select([child.stdout], [], [], LOOK)[0]:
                 data = child.stdout.read(1 << 16)
                 if not data:
@@ -109,7 +125,11 @@ class Children:
         return text.decode()
 
     def wait_for_port(self, port: int, child: subprocess.Popen[bytes], what: str) -> None:
-        """Return when somebody listens. TurnFailed when the program ends before, or nobody does."""
+        """Wait until the program listens on a port.
+
+        Raises:
+            TurnFailed: The program ended, or took too long.
+        """
         end = time.monotonic() + PATIENCE
         while child.poll() is None:
             self._look()
@@ -123,18 +143,18 @@ class Children:
         raise TurnFailed(self._ended(what))
 
     def _ended(self, what: str) -> str:
-        lines = self._said.read_text(errors="replace").split("\n")
+        lines = self._errors.read_text(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"{what} ended too early" + (f": {last}" if last else "")
+        return f"{what} ended unexpectedly" + (f": {last}" if last else "")
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at the moment."""
+    """Return a TCP port that is free on loopback at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal the program and everything it started."""
+    """Send a signal to the program and all processes that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)

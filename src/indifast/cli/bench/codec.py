@@ -1,6 +1,6 @@
-"""The codec that `indifast bench` measures: `python -m indifast.cli.bench.codec SECONDS` prints one line of JSON.
+"""Codec benchmark of `indifast bench`: `python -m indifast.cli.bench.codec SECONDS` prints one line of JSON.
 
-Rates are GB of decoded bytes per second, medians of turns that everything takes one after the other.
+Rates are GB of decoded bytes per second: the median for each job, with all jobs taking turns.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SIZE = 4 << 20
 COLUMNS = 72
 
 ROWS = ("encode", "decode", "decode, lines of 72", "encode, same buffer", "decode, same buffer")
-"""The last two write into a buffer that is there, all others make new bytes."""
+"""The last two write into an existing buffer, the others return new bytes."""
 
 Job = Callable[[], object]
 
 
 class Work:
-    """A frame, its base64, and what can be done with them."""
+    """A frame, its base64, and the jobs that convert them."""
 
     def __init__(self) -> None:
         self.raw = random.Random(1).randbytes(SIZE)
@@ -34,7 +34,7 @@ class Work:
         self.encoded, self.decoded = bytearray(len(self.text)), bytearray(SIZE)
 
     def jobs(self) -> dict[tuple[str, str], Job]:
-        """By row and contender."""
+        """Return the jobs by row and contender."""
         source, target = memoryview(bytearray(self.raw)), memoryview(bytearray(SIZE))
 
         def copy() -> None:
@@ -60,7 +60,7 @@ class Work:
         }
 
     def wrong(self) -> list[str]:
-        """Rows of our own whose result is not that of the standard library."""
+        """Compare the results of our codec with the standard library, and report the rows that differ."""
         self.encoded[:], self.decoded[:] = bytes(len(self.encoded)), bytes(len(self.decoded))
         codec.encode_into(self.raw, self.encoded)
         codec.decode_into(self.text, self.decoded)
@@ -75,6 +75,7 @@ class Work:
 
 
 def measure(seconds: float) -> dict[str, object]:
+    """Run all jobs in turn for `seconds`, and return figures and faults."""
     work = Work()
     jobs = list(work.jobs().items())
     times: dict[tuple[str, str], list[float]] = {key: [] for key, _ in jobs}

@@ -20,17 +20,17 @@ from indifast.cli.bench.wire import make_frames
 from indifast.cli.signals import noted_signals
 
 OVERHEAD = 0.6
-"""Seconds that a turn takes beside its measurement, before one has been seen."""
+"""Seconds that a turn is assumed to take in addition to its measurement, until the first is done."""
 
 NAMES = tuple(section.name for section in SECTIONS)
 
 
 class Stopped(Exception):
-    """A signal has come; its number is the argument."""
+    """A signal was received; its number is the argument."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the benchmarks; gives the exit status: 1 when a byte was wrong or something did not run."""
+    """Run the benchmarks, and return the exit status: 1 if a byte was wrong or something did not run."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if why := _no_place(options.json):
@@ -45,19 +45,25 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="indifast bench",
-        description="Measure the codec, a relay, a full stack and the latency on this machine, in about a minute; "
-        "indiserver and pybase64 beside it when they are installed.",
-        epilog="The figures are medians of turns that all take one after the other. "
-        "The exit status is 1 when a byte was wrong, a frame was lost or something did not run.",
+        description="Measure the codec, a relay, a full stack and the latency on this machine, in about a minute, "
+        "and compare with indiserver and pybase64 if they are installed.",
+        epilog="Each figure is the median of several turns; all contenders take turns. "
+        "The exit status is 1 if a byte was wrong, a frame was lost or something did not run.",
     )
     parser.add_argument(
-        "--seconds", type=number(float, 0.01, 600), default=1.0, metavar="S", help="of each measurement (default: 1)"
+        "--seconds",
+        type=number(float, 0.01, 600),
+        default=1.0,
+        metavar="S",
+        help="length of each measurement (default: 1)",
     )
-    parser.add_argument("--runs", type=number(int, 1, 1000), default=3, metavar="N", help="of each (default: 3)")
     parser.add_argument(
-        "--only", type=_names, default=NAMES, metavar="NAMES", help=f"some of {','.join(NAMES)} (default: all)"
+        "--runs", type=number(int, 1, 1000), default=3, metavar="N", help="turns for each figure (default: 3)"
     )
-    parser.add_argument("--json", metavar="FILE", help="write all figures there, too; -: there alone, on the output")
+    parser.add_argument(
+        "--only", type=_names, default=NAMES, metavar="NAMES", help=f"any of {','.join(NAMES)} (default: all)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write all figures to this file; -: print only JSON")
     return parser
 
 
@@ -65,16 +71,16 @@ def _names(text: str) -> tuple[str, ...]:
     wanted = text.split(",")
     for name in wanted:
         if name not in NAMES:
-            raise argparse.ArgumentTypeError(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}")
+            raise argparse.ArgumentTypeError(f"there is no benchmark {name!r}; use any of {', '.join(NAMES)}")
     return tuple(wanted)
 
 
 def _no_place(path: str | None) -> str | None:
-    """Why this file could not be written in the end."""
+    """Return why a file can't be written, before the time for the measurements is spent."""
     if path is None or path == "-":
         return None
     if os.path.isdir(path):
-        return "that is a directory"
+        return "is a directory"
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         return f"there is no directory {folder}"
@@ -101,7 +107,7 @@ def _run(options: argparse.Namespace, received: list[int]) -> int:
 
 
 def _measure(options: argparse.Namespace, round_: list[Turn], folder: Path, received: list[int]) -> Results:
-    """Every turn of a round, so many rounds; what has failed is not tried again."""
+    """Take all turns of a round, `options.runs` times. A turn that failed is not repeated."""
     results = Results()
     progress = Progress(len(round_) * options.runs, options.seconds)
 
@@ -127,37 +133,37 @@ def _measure(options: argparse.Namespace, round_: list[Turn], folder: Path, rece
 
 
 class Progress:
-    """One line on standard error, if that is a terminal: what runs, and how long it will take yet."""
+    """A line on standard error, if that is a terminal: what is running, and the remaining time."""
 
     def __init__(self, count: int, seconds: float) -> None:
         self._write: Callable[[str], Any] | None = sys.stderr.write if sys.stderr.isatty() else None
         self._count = count
         self._guess = seconds + OVERHEAD
         self._start = time.monotonic()
-        self._begun = 0
+        self._started = 0
         self._label = ""
         self._shown = ""
 
     def begin(self, label: str) -> None:
-        """The next turn begins."""
-        self._begun += 1
+        """Count the next turn."""
+        self._started += 1
         self._label = label
 
     def show(self) -> None:
         """Write the line if it has changed."""
         if self._write is None:
             return
-        elapsed, done = time.monotonic() - self._start, self._begun - 1
+        elapsed, done = time.monotonic() - self._start, self._started - 1
         each = elapsed / done if done else self._guess
         left = max(each * self._count - elapsed, 0)
-        line = f"{self._begun}/{self._count}  {self._label}, {left:.0f} s left"
+        line = f"{self._started}/{self._count}  {self._label}, {left:.0f} s left"
         if line != self._shown:
             self._shown = line
             self._write(f"\r\x1b[K{line}")
             sys.stderr.flush()
 
     def end(self) -> None:
-        """Leave an empty line."""
+        """Clear the line."""
         if self._write is not None and self._shown:
             self._write("\r\x1b[K")
             sys.stderr.flush()

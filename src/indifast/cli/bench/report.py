@@ -1,4 +1,4 @@
-"""How the figures of `indifast bench` are written down: a table for people, JSON for programs."""
+"""Reports of `indifast bench`: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from indifast.cli.bench.sections import SECTIONS, Cell, Section
 
 
 class Results:
-    """The figures of all turns by section, row and contender, and what went wrong."""
+    """Figures of all turns by section, row and contender, and what went wrong."""
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[Cell, list[float]]] = {}
@@ -35,12 +35,12 @@ class Results:
         return any(cell in self.faults.get(section, {}) for cell in cells)
 
     def median(self, section: str, cell: Cell) -> float | None:
-        """None without a figure, and with a wrong byte: then there is no speed."""
+        """Return the median, or None if there are no figures or something failed: wrong bytes have no speed."""
         runs = self.runs.get(section, {}).get(cell)
         return None if not runs or self.failed(section, [cell]) else statistics.median(runs)
 
     def ratio(self, section: Section, row: str) -> float | None:
-        """How many times as fast as its peer indifast is."""
+        """Return how many times as fast as its peer indifast is."""
         ours = self.median(section.name, (row, "indifast"))
         theirs = self.median(section.name, (row, section.peer)) if section.peer else None
         if ours is None or theirs is None:
@@ -52,7 +52,7 @@ class Results:
 
 
 def machine(indiserver: str) -> dict[str, Any]:
-    """What the figures belong to. `indiserver`: its release."""
+    """Describe the machine and the software. `indiserver` is its release."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -74,22 +74,22 @@ def _release(package: str) -> str:
 
 
 def _cpu() -> str:
-    """The processor's model, as far as the system tells."""
+    """Return the model of the processor, if the system knows it, otherwise its architecture."""
     try:
         with open("/proc/cpuinfo") as file:
             found = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
     except OSError:
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         try:
-            told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
+            model = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
         except OSError:
-            told = ""
-        return told or platform.machine()
+            model = ""
+        return model or platform.machine()
     return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def as_json(results: Results, where: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything, for programs. A figure that is not there is null."""
+    """Return all results for programs. A missing figure is null."""
     return {
         "benchmark": "indifast bench",
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -121,7 +121,7 @@ def as_json(results: Results, where: dict[str, Any], settings: dict[str, Any]) -
 
 
 def as_text(results: Results, where: dict[str, Any]) -> str:
-    """The aligned tables, for people."""
+    """Return all results as aligned tables for people."""
     lines = [
         f"indifast {where['indifast']}, {where['python']}, NumPy {where['numpy']}, codec {where['codec']}",
         f"{where['cpu']}, {where['cores']} cores, {where['system']}",
@@ -138,17 +138,17 @@ def as_text(results: Results, where: dict[str, Any]) -> str:
             shown = [cells[0].ljust(widths[0]), *(cell.rjust(widths[at + 1]) for at, cell in enumerate(cells[1:]))]
             lines.append("  " + "  ".join(shown).rstrip())
     if any(results.ratio(section, row) is not None for section in results.sections() for row in section.rows):
-        lines += ["", "times: how many times as fast as the peer beside it indifast is"]
-    told = [
+        lines += ["", "times: how many times as fast as the peer on its left indifast is"]
+    faults = [
         f"{section.name}, {row}, {name}: {why}"
         for section in results.sections()
         for (row, name), why in results.faults.get(section.name, {}).items()
     ]
-    return "\n".join([*lines, *([""] if told else []), *told])
+    return "\n".join([*lines, *([""] if faults else []), *faults])
 
 
 def _columns(results: Results, section: Section) -> list[str]:
-    """The contenders that took part."""
+    """Return the contenders that took part."""
     cells = {*results.runs.get(section.name, {}), *results.faults.get(section.name, {})}
     return [name for name in section.columns if any(name == who for _, who in cells)]
 

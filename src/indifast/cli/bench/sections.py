@@ -1,4 +1,4 @@
-"""What `indifast bench` measures: sections of rows, and the turns that give their figures."""
+"""Measurements of `indifast bench`: sections of rows, and the turns that produce their figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ Cell = tuple[str, str]
 
 @dataclass(frozen=True)
 class Section:
-    """Rows of one unit. `peer` is who the ratio is with; `falling`: small figures are the good ones."""
+    """Rows that share a unit.
+
+    Attributes:
+        peer: The contender that indifast is compared with.
+        falling: Whether smaller figures are better.
+    """
 
     name: str
     title: str
@@ -77,17 +82,23 @@ Figures = dict[Cell, float]
 
 @dataclass(frozen=True)
 class Turn:
-    """One measurement: a part of a section, by one contender."""
+    """A measurement: a part of a section, for one contender."""
 
     section: str
     label: str
     cells: tuple[Cell, ...]
     run: Callable[[Children, float], Figures]
-    """Takes the seconds. Raises TurnFailed."""
+    """Called with the processes and the seconds to measure. Raises TurnFailed."""
 
 
 def turns(only: Sequence[str], indiserver: str | None, folder: Path) -> list[Turn]:
-    """One round of everything that is wanted; the contenders of a row stand one after the other."""
+    """Return one round of all measurements in `only`, in which the contenders of a row follow each other.
+
+    Args:
+        only: Names of the wanted sections.
+        indiserver: Path of the C++ server; None if there is none.
+        folder: A directory for the drivers' scripts.
+    """
     contenders = [name for name in CONTENDERS if name != "indiserver" or indiserver]
     made: list[Turn] = []
     rows = {section.name: section.rows for section in SECTIONS}
@@ -99,25 +110,27 @@ def turns(only: Sequence[str], indiserver: str | None, folder: Path) -> list[Tur
         for row, enclen in zip(rows["relay"], "10", strict=True):
             for name in contenders:
                 relay = _between(name, indiserver, wire, "receive", enclen)
-                made.append(Turn("relay", f"relay, {name}", ((row, name),), _told(relay, ((row, name),))))
+                made.append(Turn("relay", f"relay, {name}", ((row, name),), _in_cells(relay, ((row, name),))))
     if "stack" in only:
         camera = driver_script(folder, "indifast.cli.bench.camera")
         for row in rows["stack"]:
             cell = ((row, "indifast"),)
-            made.append(Turn("stack", f"full stack, {row}", cell, _told(_stack(camera, row == "Unix socket"), cell)))
+            made.append(
+                Turn("stack", f"full stack, {row}", cell, _in_cells(_stack(camera, row == "Unix socket"), cell))
+            )
     if "latency" in only:
         for name in contenders:
             cells = tuple((row, name) for row in rows["latency"])
             command = _between(name, indiserver, wire, "command", "0")
-            made.append(Turn("latency", f"latency, {name}", cells, _told(command, cells)))
+            made.append(Turn("latency", f"latency, {name}", cells, _in_cells(command, cells)))
     return made
 
 
 Measurement = Callable[[Children, float], list[float]]
 
 
-def _told(measure: Measurement, cells: tuple[Cell, ...]) -> Callable[[Children, float], Figures]:
-    """A measurement whose figures are those of these cells."""
+def _in_cells(measure: Measurement, cells: tuple[Cell, ...]) -> Callable[[Children, float], Figures]:
+    """Assign the figures of a measurement to these cells."""
     return lambda children, seconds: dict(zip(cells, measure(children, seconds), strict=True))
 
 
@@ -127,7 +140,7 @@ def _codec(children: Children, seconds: float) -> Figures:
 
 
 def _between(name: str, indiserver: str | None, driver: Path, client: str, enclen: str) -> Measurement:
-    """A plain driver and a plain client, with something or nothing in between."""
+    """Return a measurement of a plain driver and a plain client, with a server or nothing between them."""
 
     def measure(children: Children, seconds: float) -> list[float]:
         environment = {
@@ -143,7 +156,7 @@ def _between(name: str, indiserver: str | None, driver: Path, client: str, encle
         else:
             assert indiserver is not None
             port = free_port()
-            # A queue so large that nobody is cut off for being slow; without its driver it ends.
+            # The queue is large enough that no client is disconnected for being slow; indiserver ends with its driver.
             options = ("-p", str(port), "-u", str(children.folder / "socket"), "-m", "2000", "-r", "0")
             server = children.start(indiserver, *options, str(driver), environment=environment)
             children.wait_for_port(port, server, "indiserver")
@@ -165,17 +178,21 @@ def _stack(camera: Path, local: bool) -> Measurement:
 
 
 def _result(children: Children, seconds: float, module: str, *words: str, **environment: str) -> list[Any]:
-    """What a measuring program tells as JSON; TurnFailed when something was wrong."""
+    """Run a measuring program, and return the figures that it prints as JSON.
+
+    Raises:
+        TurnFailed: Something was wrong.
+    """
     client = children.python(module, *words, environment=environment)
-    told = json.loads(children.line(client, "the client", seconds + 3 * PATIENCE))
-    if told["faults"]:
-        raise TurnFailed("; ".join(told["faults"]))
-    figures: list[Any] = told["figures"]
+    result = json.loads(children.line(client, "the client", seconds + 3 * PATIENCE))
+    if result["faults"]:
+        raise TurnFailed("; ".join(result["faults"]))
+    figures: list[Any] = result["figures"]
     return figures
 
 
 def find_indiserver() -> tuple[str | None, str]:
-    """The C++ server's path and release; None, and the reason, when there is none."""
+    """Return the path and release of the C++ server, or None and the reason if there is none."""
     path = shutil.which("indiserver")
     if path is None:
         return None, "not found"

@@ -1,7 +1,7 @@
-"""The server that `indifast bench` measures: `python -m indifast.cli.bench.server DRIVER [UNIX_SOCKET]`.
+"""Server that `indifast bench` measures: `python -m indifast.cli.bench.server DRIVER [UNIX_SOCKET]`.
 
-Serves an executable driver on a free local port, which it prints, and ends when its input does: it cannot outlive the
-process that started it.
+It serves an executable driver on a free local port, prints the port, and ends when its input does: it cannot outlive
+the process that started it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ async def _serve(driver: str, unix_socket: str | None = None) -> None:
     server.add_exdriver(driver)
     async with server:
         print(server.port, flush=True)
-        await asyncio.to_thread(os.read, 0, 1)  # nothing is ever written: this ends with the parent
+        await asyncio.to_thread(os.read, 0, 1)  # nothing is ever written: returns when the parent ends
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""The two ends of the relay and the latency that `indifast bench` measures: programs that do nothing but move bytes.
+"""Both ends of the relay and latency benchmarks of `indifast bench`: programs that do nothing but move bytes.
 
     python -m indifast.cli.bench.wire                           an INDI driver on its standard input and output
-    python -m indifast.cli.bench.wire listen                    the same on a TCP port of its own, which it prints
+    python -m indifast.cli.bench.wire listen                    the same on a free TCP port, which it prints
     python -m indifast.cli.bench.wire receive PORT SECONDS      a client that compares every byte of the frames
     python -m indifast.cli.bench.wire command PORT SECONDS      a client that sends commands and waits for the answers
 
-Clients print one line of JSON. The environment says the rest: INDIFAST_BENCH_FRAMES is the folder of the ready-made
-frames, INDIFAST_BENCH_ENCLEN=1 states their length in the attribute `enclen`, and after INDIFAST_BENCH_LIMIT seconds
-a driver ends, whatever has become of the others.
+Clients print one line of JSON. Environment variables configure the driver: INDIFAST_BENCH_FRAMES is the directory of
+the prepared frames (the client reads it, too), INDIFAST_BENCH_ENCLEN=1 states their length in the attribute `enclen`,
+and after INDIFAST_BENCH_LIMIT seconds the driver ends, whatever has happened to the other processes.
 
-What is measured reads with the tokenizer and writes with `protocol.wire`. These ends share neither with it: no fault of
-one side can hide in the other, and none of our work is counted twice.
+The measured programs read with the tokenizer and write with `protocol.wire`. These programs use neither: a fault on one
+side can't be hidden by the same fault on the other, and no work of ours is counted twice.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 RAW = (4 << 20) // 3 * 3
-"""Bytes of a frame before its base64, which needs no padding then."""
+"""Bytes of a frame before encoding: a multiple of 3, so that its base64 needs no padding."""
 
 COLUMNS = 72
 DISTINCT = 4
-"""Frames that differ in every page; together they are larger than the caches near the cores."""
+"""Number of different frames. They differ in every page; together they are larger than the caches near the cores."""
 
 BLOCK = 256 << 10
-"""Bytes that are received and compared at a time, while they are in the caches."""
+"""Bytes to receive and compare at a time, while they are in the caches."""
 
 PATIENCE = 10.0
-"""Seconds without a byte after which a client gives up."""
+"""Seconds without any bytes after which a client gives up."""
 
 BLANKS = b" \t\r\n"
 
@@ -58,11 +58,11 @@ _NUMBER = re.compile(rb"""\bmessage=["']([0-9]+)["']""")
 
 
 class Broken(Exception):
-    """Says in one sentence why a measurement cannot go on."""
+    """The reason, in one sentence, why a measurement cannot continue."""
 
 
 def make_frames(folder: Path) -> None:
-    """Write the base64 of the frames, in lines, into files named `0`, `1` and so on."""
+    """Write the base64 of the frames, in lines, to files named `0`, `1` and so on."""
     for which in range(DISTINCT):
         text = base64.b64encode(random.Random(which).randbytes(RAW))
         lines = b"\n".join(text[at : at + COLUMNS] for at in range(0, len(text), COLUMNS))
@@ -74,11 +74,11 @@ def _frames() -> list[bytes]:
     return [(folder / str(which)).read_bytes() for which in range(DISTINCT)]
 
 
-# -- the driver
+# -- Driver
 
 
 def drive(source: int, target: int) -> None:
-    """Be a driver on these descriptors until there is nobody at the other end."""
+    """Act as a driver on these descriptors until the other end closes."""
     for fd in (source, target):
         os.set_blocking(fd, True)
     waiting = b""
@@ -95,7 +95,7 @@ def drive(source: int, target: int) -> None:
 
 
 def _send_frames(target: int) -> None:
-    """Send frame after frame, each with its number, without end."""
+    """Send numbered frames forever."""
     texts = _frames()
     enclen = f" enclen='{RAW // 3 * 4}'" if os.environ.get("INDIFAST_BENCH_ENCLEN") == "1" else ""
     tail = b"\n</oneBLOB>\n</setBLOBVector>\n"
@@ -128,11 +128,11 @@ def _listen() -> None:
         drive(connection.fileno(), connection.fileno())
 
 
-# -- the clients
+# -- Clients
 
 
 class Client:
-    """A blocking connection; `received` counts its bytes."""
+    """A blocking connection. `received` counts its bytes."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -144,7 +144,7 @@ class Client:
         self._socket.sendall(text)
 
     def define(self) -> None:
-        """Ask for the device until it is there: one who comes early may not be told of what comes later."""
+        """Ask for the device until it is defined: a server need not tell early clients about later devices."""
         end = time.monotonic() + PATIENCE
         self._socket.settimeout(0.5)
         while b"</defBLOBVector>" not in self._waiting:
@@ -159,7 +159,7 @@ class Client:
         self._socket.settimeout(PATIENCE)
 
     def until(self, word: bytes) -> bytes:
-        """What comes up to the end of this word, and it."""
+        """Receive and return everything up to this word, and the word."""
         searched = 0
         while (at := self._waiting.find(word, searched)) < 0:
             searched = max(0, len(self._waiting) - len(word))
@@ -169,12 +169,13 @@ class Client:
         return taken
 
     def skip_blanks(self) -> None:
+        """Skip white space."""
         while not (left := self._waiting.lstrip(BLANKS)):
             self._waiting = self._some()
         self._waiting = left
 
     def fill(self, buffer: bytearray) -> None:
-        """Receive as many bytes as the buffer has room for."""
+        """Receive bytes until the buffer is full."""
         with memoryview(buffer) as view:
             have = min(len(self._waiting), len(view))
             view[:have] = self._waiting[:have]
@@ -199,7 +200,7 @@ class Client:
 
 
 class Comparison:
-    """Takes frames from a client and compares them with the ready-made ones."""
+    """Takes frames from a client and compares them with the prepared ones."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -209,7 +210,7 @@ class Comparison:
         self.wrong = self.missed = 0
 
     def take(self) -> None:
-        """Take one frame."""
+        """Receive and compare one frame."""
         head = self._client.until(b"<oneBLOB") + self._client.until(b">")
         number = _NUMBER.search(head, max(head.rfind(b"<setBLOBVector"), 0))
         if number is None:
@@ -233,16 +234,16 @@ class Comparison:
         return True
 
     def _equal_but_for_blanks(self, blocks: list[bytearray], text: bytes) -> bool:
-        """A server may break the lines elsewhere; `text` is what has come so far."""
+        """Compare again without white space: a server may break lines elsewhere. `text` is what was received so far."""
         if b"<" not in text:
             text += self._client.until(b"<")
-        text, mark, rest = text.partition(b"<")
-        self._client.unread(mark + rest)
+        text, mark, after = text.partition(b"<")
+        self._client.unread(mark + after)
         return text.translate(None, BLANKS) == b"".join(blocks).translate(None, BLANKS)
 
 
 def faults(frames: int, wrong: int, missed: int) -> list[str]:
-    """What is said of frames that did not arrive as they were sent."""
+    """Return the complaints about frames that did not arrive as they were sent."""
     found = []
     if wrong:
         found.append(f"wrong bytes in {min(wrong, frames)} of {frames} frames")
@@ -252,7 +253,7 @@ def faults(frames: int, wrong: int, missed: int) -> list[str]:
 
 
 def receive(port: int, seconds: float) -> dict[str, object]:
-    """MB/s on the wire; the first frame warms up, time runs from its end to that of the last one."""
+    """Measure MB/s on the wire, from the end of the first frame, which only warms up, to the end of the last one."""
     client = Client(port)
     comparison = Comparison(client)
     client.define()
@@ -269,7 +270,7 @@ def receive(port: int, seconds: float) -> dict[str, object]:
 
 
 def command(port: int, seconds: float) -> dict[str, object]:
-    """Median and 99th percentile of the microseconds from a command to its answer."""
+    """Measure the microseconds from a command to its answer: median and 99th percentile."""
     client = Client(port)
     client.define()
     times: list[float] = []
@@ -290,7 +291,7 @@ CLIENTS: dict[str, Callable[[int, float], dict[str, object]]] = {"receive": rece
 
 
 def main(words: list[str]) -> int:
-    """Play the part that the first word names; gives the exit status."""
+    """Run the role that the first word names, and return the exit status."""
     if words and words[0] in CLIENTS:
         try:
             result = CLIENTS[words[0]](int(words[1]), float(words[2]))
@@ -306,7 +307,7 @@ def main(words: list[str]) -> int:
             _listen()
         else:
             drive(0, 1)
-    except OSError:  # nobody reads any more
+    except OSError:  # the reader is gone
         return 0
     return 0
 

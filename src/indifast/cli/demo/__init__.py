@@ -1,1 +1,1 @@
-"""`indifast demo`: the drivers, their server and the client that watches them."""
+"""`indifast demo`: drivers, their server, and a client that watches them."""

@@ -1,4 +1,4 @@
-"""The client of the demonstration."""
+"""Client of the demonstration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from indifast.client import ConnectionLost, IPyClient, defBLOBVector, setBLOBVec
 
 
 class Viewer(IPyClient):
-    """Receives frames and temperatures, and counts."""
+    """Receives frames, counts them, and keeps the latest temperature."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port)
@@ -19,18 +19,18 @@ class Viewer(IPyClient):
         self.last: bytes | memoryview | None = None
         self.degrees = "- °C"
         self.camera_found = asyncio.Event()
-        """The camera is known and its frames have been asked for."""
+        """Set when the camera is known and its frames have been requested."""
         self.received = asyncio.Event()
-        """At least one frame has come."""
+        """Set when the first frame has arrived."""
         self.lost_connection = False
 
     async def stream(self, rate: float) -> None:
-        """Have the camera stream: at so many frames per second, or as fast as they are taken (0)."""
+        """Start the camera's stream at `rate` frames per second; 0: as fast as they are taken."""
         await self.send_newVector(CAMERA, "RATE", members={"FPS": rate})
         await self.send_newVector(CAMERA, "STREAM", members={"ON": "On"})
 
     async def stop_stream(self) -> None:
-        """Have the camera rest."""
+        """Stop the camera's stream."""
         await self.send_newVector(CAMERA, "STREAM", members={"OFF": "On"})
 
     async def rxevent(self, event: object) -> None:

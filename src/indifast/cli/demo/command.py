@@ -1,4 +1,4 @@
-"""`indifast demo`: frames from a simulated camera, through a server, to a client that counts them."""
+"""`indifast demo`: send frames from a simulated camera through a server to a client that counts them."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE = 30.0
-"""Seconds that the server, or the first frame, may take to come."""
+"""Seconds to wait for the server, or for the first frame."""
 
 GRACE = 5.0
 """Seconds that the server and the clients may take to end."""
 
 SLOW_RATE = 2
-"""Frames per second that the camera is left with under --forever."""
+"""Frames per second that the camera continues to send with --forever."""
 
 PNG_SIDE = 4096
-"""Pixels of the longer side of the PNG at most: of larger frames it shows every second pixel, or third."""
+"""Most pixels on the longer side of the PNG: for larger frames it shows every second pixel, or every third."""
 
 
 class DemoError(Exception):
-    """Says in one sentence why the demonstration cannot go on."""
+    """The reason, in one sentence, why the demonstration cannot continue."""
 
 
 class Totals(NamedTuple):
-    """What all clients together have received until one moment."""
+    """What all clients together have received by a certain time."""
 
     when: float
     frames: int
     nbytes: int
 
     def rates(self, earlier: Totals) -> str:
-        """Frames and megabytes per second since an earlier moment."""
+        """Return frames and megabytes per second since an earlier time, as text."""
         seconds = max(self.when - earlier.when, 1e-9)
         frames, nbytes = self.frames - earlier.frames, self.nbytes - earlier.nbytes
         return f"{frames / seconds:.1f} frames/s, {nbytes / seconds / 1e6:.1f} MB/s raw"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the demonstration; gives the exit status."""
+    """Run the demonstration, and return the exit status."""
     options = _parser().parse_args(arguments)
-    logging.getLogger("indifast").setLevel(logging.ERROR)  # connections come and go here without saying so
-    never_wait("stdout", strict=True)  # blocked in a `print`, it could not be ended by Ctrl-C
+    logging.getLogger("indifast").setLevel(logging.ERROR)  # don't log connections that come and go
+    never_wait("stdout", strict=True)  # a program blocked in `print` could not be stopped by Ctrl-C
     never_wait("stderr")
     try:
         with noted_signals() as received:
@@ -73,23 +73,27 @@ def _parser() -> Parser:
         description="Serve a simulated camera and a thermostat on a free local port, watch them from another process, "
         "and save the last frame as demo-frame.fits and demo-frame.png.",
     )
-    parser.add_argument("--seconds", type=number(float, 0.1, 86400), default=10.0, metavar="S", help="(default: 10)")
+    parser.add_argument(
+        "--seconds", type=number(float, 0.1, 86400), default=10.0, metavar="S", help="duration (default: 10)"
+    )
     parser.add_argument(
         "--size",
         type=image_size(16, 16384),
         default=(1920, 1080),
         metavar="WIDTHxHEIGHT",
-        help="of a frame in pixels (default: 1920x1080)",
+        help="size of a frame in pixels (default: 1920x1080)",
     )
-    parser.add_argument("--clients", type=number(int, 1, 100), default=1, metavar="N", help="(default: 1)")
     parser.add_argument(
-        "--forever", action="store_true", help="then leave the server up for other clients, until Ctrl-C"
+        "--clients", type=number(int, 1, 100), default=1, metavar="N", help="number of clients (default: 1)"
+    )
+    parser.add_argument(
+        "--forever", action="store_true", help="then keep the server running for other clients, until Ctrl-C"
     )
     return parser
 
 
 async def _run(options: argparse.Namespace, received: list[int]) -> int:
-    """Run under signal handlers of the event loop: from here on Ctrl-C is an event like others."""
+    """Run with signal handlers of the event loop: from here on, Ctrl-C is an event like any other."""
     stop = asyncio.Event()
     handle_in(asyncio.get_running_loop(), SIGNALS, stop.set)
     if received:
@@ -103,10 +107,13 @@ async def _run(options: argparse.Namespace, received: list[int]) -> int:
 
 @asynccontextmanager
 async def _server(width: int, height: int, stop: asyncio.Event) -> AsyncIterator[int | None]:
-    """The serving process; gives its port, or None when stopped before it was up.
+    """Run the server process.
 
-    It runs in a session of its own, out of reach of the terminal's Ctrl-C, and ends when its input is closed: whatever
-    becomes of this process, it does not stay behind.
+    It has its own session, out of reach of the terminal's Ctrl-C, and ends when its input is closed: it never outlives
+    this process, however that ends.
+
+    Yields:
+        The server's port, or None if `stop` was set before the server was ready.
     """
     command = (sys.executable, "-P", "-m", "indifast.cli.demo.drivers", str(width), str(height))
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, start_new_session=True)
@@ -114,9 +121,9 @@ async def _server(width: int, height: int, stop: asyncio.Event) -> AsyncIterator
     assert process.stdout is not None
     up = False
     try:
-        line = await _unless(stop, process.stdout.readline(), "the server did not come up")
+        line = await _unless(stop, process.stdout.readline(), "the server did not start")
         if line == b"":
-            raise DemoError("the server ended at once; what it said stands above")
+            raise DemoError("the server ended immediately; see its output above")
         up = line is not None
         yield None if line is None else int(line)
     finally:
@@ -132,7 +139,7 @@ async def _server(width: int, height: int, stop: asyncio.Event) -> AsyncIterator
 
 
 async def _watch_server(port: int, options: argparse.Namespace, stop: asyncio.Event) -> None:
-    from indifast.cli.demo.client import Viewer  # here: importing takes a moment in which Ctrl-C must work too
+    from indifast.cli.demo.client import Viewer  # imported here because Ctrl-C must work while that takes its time
 
     viewers = [Viewer("localhost", port) for _ in range(options.clients)]
     running = [asyncio.create_task(viewer.asyncrun()) for viewer in viewers]
@@ -147,9 +154,7 @@ async def _watch_server(port: int, options: argparse.Namespace, stop: asyncio.Ev
         await _show_progress(viewers, options.seconds, stop)
         if options.forever and not stop.is_set():
             await viewers[0].stream(SLOW_RATE)
-            print(
-                f"The server stays up, {SLOW_RATE} frames/s. Connect any INDI client to localhost:{port}, for example:"
-            )
+            print(f"The server keeps running, {SLOW_RATE} frames/s. Connect any INDI client to it, for example:")
             print(f"    indi_getprop -p {port}\nCtrl-C ends it.", flush=True)
             await stop.wait()
     finally:
@@ -159,7 +164,7 @@ async def _watch_server(port: int, options: argparse.Namespace, stop: asyncio.Ev
 
 
 async def _show_progress(viewers: list[Viewer], seconds: float, stop: asyncio.Event) -> None:
-    """A live line on a terminal, a line per second elsewhere; then the summary."""
+    """Show one updated line on a terminal, otherwise a line per second; then the summary."""
     terminal = sys.stdout.isatty()
     interval = 0.2 if terminal else 1.0
     history = [_totals(viewers)]
@@ -167,7 +172,7 @@ async def _show_progress(viewers: list[Viewer], seconds: float, stop: asyncio.Ev
         await _pause(stop, min(interval, left))
         history.append(_totals(viewers))
         if any(viewer.lost_connection for viewer in viewers):
-            raise DemoError("the server has gone")
+            raise DemoError("the connection to the server was lost")
         now, earlier = history[-1], history[max(0, len(history) - 1 - round(1 / interval))]
         line = f"{now.when - history[0].when:6.1f} s  {now.frames} frames, {now.rates(earlier)}, {viewers[0].degrees}"
         print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", flush=True)
@@ -183,14 +188,14 @@ async def _summary(viewers: list[Viewer], begin: Totals, end: Totals) -> None:
         print("No frame arrived.", flush=True)
         return
     frames, missed = end.frames - begin.frames, sum(viewer.missed for viewer in viewers)
-    fate = f"{missed} left out on the way" if missed else "none missing"
-    print(f"{frames} frames in {end.when - begin.when:.1f} s: {end.rates(begin)}; {fate}.", flush=True)
+    losses = f"{missed} dropped on the way" if missed else "none missing"
+    print(f"{frames} frames in {end.when - begin.when:.1f} s: {end.rates(begin)}; {losses}.", flush=True)
     names = await asyncio.to_thread(_save, viewers[0].last)
-    print(f"The last frame: {names}", flush=True)
+    print(f"Last frame saved: {names}", flush=True)
 
 
 def _save(frame: bytes | memoryview) -> str:
-    """Write the frame into the current directory as FITS and PNG; gives the names."""
+    """Save the frame in the current directory as FITS and PNG, and return the file names."""
     from indifast.cli.demo.picture import pixels_of, stretched, write_png
 
     fits, png = Path("demo-frame.fits"), Path("demo-frame.png")
@@ -200,7 +205,7 @@ def _save(frame: bytes | memoryview) -> str:
         step = -(-max(pixels.shape) // PNG_SIDE)
         write_png(png, stretched(pixels[::step, ::step]))
     except OSError as error:
-        raise DemoError(f"the last frame could not be saved here: {error}") from error
+        raise DemoError(f"the last frame could not be saved: {error}") from error
     return f"{fits}, {png}"
 
 
@@ -215,7 +220,11 @@ async def _wait_all(events: list[asyncio.Event]) -> bool:
 
 
 async def _unless(stop: asyncio.Event, awaitable: Awaitable[T], complaint: str) -> T | None:
-    """The result of the awaitable, or None when stopped before; DemoError with the complaint when it takes too long."""
+    """Return the result of the awaitable, or None if `stop` is set first.
+
+    Raises:
+        DemoError: The awaitable took too long; the message is `complaint` with the time.
+    """
     work = asyncio.ensure_future(awaitable)
     waiting = asyncio.ensure_future(stop.wait())
     try:

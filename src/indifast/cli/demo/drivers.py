@@ -1,7 +1,7 @@
-"""The instruments of the demonstration, and the process that serves them.
+"""Simulated instruments of the demonstration, and the process that serves them.
 
-`python -m indifast.cli.demo.drivers WIDTH HEIGHT` serves on a free local port, writes the port number to its output,
-and ends when its input does: it cannot outlive the process that started it.
+`python -m indifast.cli.demo.drivers WIDTH HEIGHT` serves on a free local port, prints the port number, and ends when
+its input does: it cannot outlive the process that started it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from indifast.cli.lossy import never_wait
 
 
 class CameraDriver(IPyDriver):
-    """A camera that streams star fields while its STREAM switch is on, as fast as they are taken or at a set rate."""
+    """A camera that streams star fields while its STREAM switch is on, at a set rate or as fast as they are taken."""
 
     def __init__(self, width: int, height: int) -> None:
         self.sky = StarField(width, height)
@@ -88,7 +88,7 @@ class CameraDriver(IPyDriver):
 
 
 class ThermostatDriver(IPyDriver):
-    """A room that cools, and a heater that keeps it at the wanted temperature."""
+    """A thermostat: a room that cools, and a heater that keeps it at the target temperature."""
 
     OUTSIDE = 8.0
 
@@ -133,7 +133,7 @@ async def _serve(width: int, height: int) -> None:
     if not running.done():
         sys.stdout.write(f"{server.port}\n")
         sys.stdout.flush()
-        await asyncio.to_thread(os.read, 0, 1)  # nothing is ever written: this ends with the parent
+        await asyncio.to_thread(os.read, 0, 1)  # nothing is ever written: returns when the parent ends
         server.shutdown()
     ready.cancel()
     await asyncio.gather(ready, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The names that the two processes of the demonstration share."""
+"""Device names shared by the processes of the demonstration."""
 
 from __future__ import annotations
 

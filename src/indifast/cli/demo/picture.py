@@ -1,4 +1,4 @@
-"""A FITS image as a PNG that a person can look at."""
+"""Conversion of a FITS image to a PNG for viewing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from indifast.cli.demo.starfield import BLOCK, CARD
 
 
 def pixels_of(fits: bytes | memoryview) -> np.ndarray:
-    """The pixels of a plain 16-bit FITS image, as stored in its primary array. Raises ValueError for anything else."""
+    """Return the pixels of a plain 16-bit FITS image, as stored in its primary array.
+
+    Raises:
+        ValueError: The data is anything else.
+    """
     cards: dict[str, str] = {}
     for start in range(0, len(fits), CARD):
         card = bytes(fits[start : start + CARD]).decode("ascii", "replace")
@@ -29,7 +33,7 @@ def pixels_of(fits: bytes | memoryview) -> np.ndarray:
 
 
 def stretched(pixels: np.ndarray) -> np.ndarray:
-    """8-bit grey from the background (nearly black) to the brighter stars (white), faint ones lifted."""
+    """Scale to 8-bit grey: the background becomes nearly black, the brighter stars white, faint ones are lifted."""
     sample = pixels.ravel()[:: max(1, pixels.size // 1_000_000)]
     black, white = np.percentile(sample, (20, 99.95))
     scaled = np.clip((pixels.astype(np.float32) - black) / max(white - black, 1.0), 0, 1)
@@ -37,9 +41,9 @@ def stretched(pixels: np.ndarray) -> np.ndarray:
 
 
 def write_png(path: Path, grey: np.ndarray) -> None:
-    """Write 8-bit grey pixels, first row on top (PNG specification, sections 5 and 11)."""
+    """Write 8-bit grey pixels, first row at the top (PNG specification, sections 5 and 11)."""
     height, width = grey.shape
-    rows = np.zeros((height, width + 1), np.uint8)  # a filter byte in front of each row: none
+    rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter type: 0, none
     rows[:, 1:] = grey
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")

@@ -1,4 +1,4 @@
-"""A simulated sky: FITS frames of drifting stars over noise, made faster than most cameras read out."""
+"""Simulated sky: FITS frames of drifting stars over noise, generated faster than most cameras read out."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ _DATE, _FRAME = 8, 9
 
 
 class StarField:
-    """Pictures of the same stars, drifting a little from one to the next.
+    """Pictures of the same stars, which drift a little from one picture to the next.
 
-    Pixels are unsigned 16-bit, stored as FITS wants them: signed, big-endian, BZERO 32768.
+    Pixels are unsigned 16-bit, stored as FITS requires: signed, big-endian, BZERO 32768.
+
+    Args:
+        width: Pixels, at least 16.
+        height: Pixels, at least 16.
+        stars: Number of stars.
+        seed: The same seed gives the same sky.
+
+    Raises:
+        ValueError: The size is too small.
     """
 
     def __init__(self, width: int, height: int, *, stars: int = 60, seed: int = 1) -> None:
-        """`width` and `height` in pixels, at least 16; the same seed gives the same sky."""
         if min(width, height) < _STAMP + 3:
             raise ValueError(f"a star field needs at least 16x16 pixels, not {width}x{height}")
         self.width, self.height, self.number = width, height, 0
         random = np.random.default_rng(seed)
         grain = random.normal(1200.0, 35.0, min(width * height, 1 << 20)) - 32768
-        # Each frame is a slice of this, from a random offset: as good as fresh noise to the eye, and only a copy.
+        # Each frame copies a slice of this from a random offset: it looks like fresh noise, and costs only a copy.
         self._noise = np.resize(grain.astype(">i2"), width * height + _SPARE)
         self._random = random
         self._places = random.uniform((0, 0), (height - _STAMP, width - _STAMP), (stars, 2))
@@ -42,7 +50,7 @@ class StarField:
         self._pixels = np.frombuffer(self._file, ">i2", width * height, BLOCK).reshape(height, width)
 
     def frame(self) -> bytearray:
-        """The next picture as a FITS file. The buffer is the same every time: it holds until the next call."""
+        """Return the next picture as a FITS file. Each call returns the same buffer, with new content."""
         offset = int(self._random.integers(_SPARE))
         self._pixels[...] = self._noise[offset : offset + self._pixels.size].reshape(self._pixels.shape)
         room = np.array((self.height - _STAMP, self.width - _STAMP))
@@ -63,12 +71,12 @@ class StarField:
 
 
 def number_of(fits: bytes | memoryview) -> int:
-    """Which frame of its star field a file is, counted from 1."""
+    """Return the number of a frame in its star field, counted from 1."""
     return int(bytes(fits[_FRAME * CARD + 10 : _FRAME * CARD + 30]))
 
 
 def _stamps() -> np.ndarray:
-    """A star of peak 1 for each of 4 x 4 positions within a pixel."""
+    """Return images of a star with peak 1 for each of 4 x 4 positions within a pixel."""
     axis = np.arange(_STAMP) - _STAMP // 2
     shifts = np.arange(_STEPS) / _STEPS
     profile = np.exp(-((axis - shifts[:, None]) ** 2) / (2 * 1.6**2))
@@ -76,7 +84,10 @@ def _stamps() -> np.ndarray:
 
 
 def _card(name: str, value: str) -> bytes:
-    """One header card: fixed format for numbers and logicals, free for strings (FITS standard 4.0, section 4.2)."""
+    """Return a header card: fixed format for numbers and logicals, free format for strings.
+
+    See the FITS standard 4.0, section 4.2.
+    """
     text = f"{name:8}= {value:<20}" if value.startswith("'") else f"{name:8}= {value:>20}"
     return text.ljust(CARD).encode("ascii")
 

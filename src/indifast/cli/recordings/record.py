@@ -1,4 +1,4 @@
-"""`indifast record`: what one client may see of a server, with times, in a file for `indifast replay`."""
+"""`indifast record`: record what a client may see of a server, with times, in a file for `indifast replay`."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Routable
 
 _PROGRAM = "indifast record"
-_REFRESH = 0.5  # seconds between two states of the progress line
+_REFRESH = 0.5  # seconds between updates of the progress line
 _LONGEST = 366 * 86400.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `indifast record`; gives the exit status."""
+    """Run `indifast record`, and return the exit status."""
     options = _parser().parse_args(list(arguments or ()))
     never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _record)
@@ -47,13 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog=_PROGRAM,
-        description="Record what one client may see of a server, until Ctrl-C. A server need not show what other"
-        " clients command; `indifast serve --record FILE` records both directions.",
+        description="Record what a client may see of a server, until Ctrl-C. A server need not show the commands of"
+        " other clients; `indifast serve --record FILE` records both directions.",
     )
     add_server_options(parser, positional=True)
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the file to make")
-    parser.add_argument("--force", action="store_true", help="replace the file if there is one")
-    parser.add_argument("--blobs", action="store_true", help="with the contents of BLOBs")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to create")
+    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--blobs", action="store_true", help="include the content of BLOBs")
     parser.add_argument("--device", action="append", metavar="DEVICE", help="only this device; may be repeated")
     parser.add_argument(
         "--for", type=number(float, 0.1, _LONGEST), dest="seconds", metavar="SECONDS", help="end after this time"
@@ -62,7 +62,7 @@ def _parser() -> Parser:
 
 
 class _Client(IPyClient):
-    """A client that hands everything on to a recorder."""
+    """A client that passes everything it receives to a recorder."""
 
     def __init__(self, *server: Any, address: Address, options: argparse.Namespace, **keywords: Any) -> None:
         super().__init__(*server, **keywords)
@@ -75,7 +75,7 @@ class _Client(IPyClient):
         self.on_message = self._before.append
 
     def record(self, recorder: Recorder) -> None:
-        """Record from now on, and what has come since the connection was made."""
+        """Record everything from now on, and what has come since the connection was made."""
         self.recorder = recorder
         self.on_message = self._put
         for message in self._before:
@@ -87,7 +87,7 @@ class _Client(IPyClient):
             self.recorder.put(Direction.FROM, Party.SERVER, self.label, message)
 
     async def rxevent(self, event: Any) -> None:
-        """Ask for the BLOBs of each device; note when the connection is lost, and is there again."""
+        """Ask for the BLOBs of each device; note when the connection is lost and made again."""
         if self.blobs and event.eventtype == "Define" and event.devicename not in self.asked:
             if self.devices is None or event.devicename in self.devices:
                 self.asked.add(event.devicename)
@@ -121,8 +121,8 @@ async def _record(options: argparse.Namespace) -> int:
         try:
             client.record(recorder)
             print(
-                f"{_PROGRAM}: recording to {options.output} what one client may see of {address}: a server need not"
-                " show what other clients command. Ctrl-C ends it.",
+                f"{_PROGRAM}: recording to {options.output} what a client may see of {address}: a server need not"
+                " show the commands of other clients. Ctrl-C ends it.",
                 file=sys.stderr,
             )
             await _until(stop, options.seconds, recorder)
@@ -134,18 +134,18 @@ async def _record(options: argparse.Namespace) -> int:
 
 
 def _check_output(options: argparse.Namespace) -> None:
-    """Before anybody is connected to: a recording is not to be lost to a typing error."""
+    """Refuse to overwrite a file before connecting, so that a mistyped name does not cost a recording."""
     if os.path.isfile(options.output) and not options.force:
         raise file_failure(FileExistsError(errno.EEXIST, ""), options.output)
 
 
 def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """For the recorder's thread."""
+    """Stop recording; called by the recorder's thread."""
     loop.call_soon_threadsafe(stop.set)
 
 
 async def _until(stop: asyncio.Event, seconds: float | None, recorder: Recorder) -> None:
-    """Wait for the end, and show what was recorded so far where somebody looks."""
+    """Wait for the end, and show on a terminal how much was recorded so far."""
     began = time.monotonic()
     shown = sys.stderr.isatty()
     while not stop.is_set():
@@ -164,17 +164,17 @@ async def _until(stop: asyncio.Event, seconds: float | None, recorder: Recorder)
 
 
 def _sizes(seconds: float, recorder: Recorder) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    text = f"{minutes:02d}:{rest:02d}  {recorder.messages} messages, {recorder.frames} with BLOBs"
+    minutes, remainder = divmod(int(seconds), 60)
+    text = f"{minutes:02d}:{remainder:02d}  {recorder.messages} messages, {recorder.frames} with BLOBs"
     return f"{text}, {recorder.written_bytes / 1e6:.1f} MB"
 
 
 def _say_what_was_recorded(recorder: Recorder, options: argparse.Namespace) -> int:
     text = f"{recorder.messages} messages, {recorder.frames} of them with BLOBs, {recorder.written_bytes} bytes"
     if recorder.left_out or recorder.missed:
-        text += f"; the disk was too slow for {recorder.left_out} with BLOBs and for {recorder.missed} others"
+        text += f"; the disk was too slow: {recorder.left_out} lack the content of BLOBs, {recorder.missed} are missing"
     print(f"{_PROGRAM}: {options.output}: {text}", file=sys.stderr)
     if not recorder.messages:
-        what = f"of {', '.join(options.device)}" if options.device else "by the server"
-        raise ToolError(f"nothing was said {what} while it was recorded", Status.NOTHING)
+        what = f" about {', '.join(options.device)}" if options.device else ""
+        raise ToolError(f"the server sent no messages{what} during the recording", Status.NOTHING)
     return Status.DONE

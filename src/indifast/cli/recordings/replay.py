@@ -1,4 +1,4 @@
-"""`indifast replay`: serves a recording again, or tells what is in it."""
+"""`indifast replay`: serve a recording again, or show what is in it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PROGRAM = "indifast replay"
-_REFRESH = 0.5  # seconds between two states of the progress line
+_REFRESH = 0.5  # seconds between updates of the progress line
 _LONGEST = 366 * 86400.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `indifast replay`; gives the exit status."""
+    """Run `indifast replay`, and return the exit status."""
     parser = _parser()
     options = parser.parse_args(list(arguments or ()))
     if options.json and not (options.info or options.print):
-        parser.error("--json goes with --info or --print")
+        parser.error("--json requires --info or --print")
     if options.loop and options.once:
-        parser.error("--loop and --once contradict each other")
+        parser.error("--loop and --once cannot be used together")
     if not (options.info or options.print):
         never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _replay)
@@ -45,52 +45,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog=_PROGRAM,
-        description="Serve a recording again to INDI clients, at the times at which it was recorded. They may come at"
-        " any moment; what they command is answered, and changes nothing.",
+        description="Serve a recording again to INDI clients, with its original timing. Clients may connect at any"
+        " time; their commands are answered, but change nothing.",
     )
     parser.add_argument("file", metavar="FILE", help="made by `indifast record` or `indifast serve --record`")
     parser.add_argument("--host", default="localhost", help="listen on this name or address (default: localhost)")
     parser.add_argument(
-        "-p", "--port", type=number(int, 0, 65535), default=7624, help="(default: 7624; 0 takes a free one)"
+        "-p", "--port", type=number(int, 0, 65535), default=7624, help="(default: 7624; 0: any free port)"
     )
-    parser.add_argument("--unix", metavar="PATH", help="listen on this Unix socket, too; @NAME is an abstract one")
-    parser.add_argument("--speed", type=_speed, default=1.0, help="2 is twice as fast; max: as fast as clients read")
+    parser.add_argument("--unix", metavar="PATH", help="also listen on this Unix socket; @NAME is an abstract one")
+    parser.add_argument("--speed", type=_speed, default=1.0, help="2: twice as fast; max: as fast as clients read")
     parser.add_argument(
-        "--start-at", type=number(float, 0, _LONGEST), default=0.0, metavar="SECONDS", help="pass over the beginning"
+        "--start-at", type=number(float, 0, _LONGEST), default=0.0, metavar="SECONDS", help="skip the beginning"
     )
-    parser.add_argument("--loop", action="store_true", help="from the beginning again after the end")
-    parser.add_argument("--once", action="store_true", help="end after the end, instead of serving how things stand")
-    parser.add_argument("--wait", action="store_true", help="begin when the first client asks for devices")
-    parser.add_argument("--now", action="store_true", help="time stamps are those of the replay")
+    parser.add_argument("--loop", action="store_true", help="start again from the beginning after the end")
+    parser.add_argument("--once", action="store_true", help="exit after the end instead of serving the last state")
+    parser.add_argument("--wait", action="store_true", help="start when the first client asks for devices")
+    parser.add_argument("--now", action="store_true", help="change timestamps to the time of the replay")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--info", action="store_true", help="tell what is in the file, and serve nothing")
-    what.add_argument("--print", action="store_true", help="print all messages in lines, and serve nothing")
-    parser.add_argument("--json", action="store_true", help="with --info and --print: as JSON")
+    what.add_argument("--info", action="store_true", help="show what is in the file, and serve nothing")
+    what.add_argument("--print", action="store_true", help="print all messages, one per line, and serve nothing")
+    parser.add_argument("--json", action="store_true", help="with --info or --print: print JSON")
     parser.add_argument("--debug", action="store_true", help="log the traffic, and show tracebacks")
     return parser
 
 
 def _speed(text: str) -> float | None:
-    """A factor; None for max."""
+    """Convert a factor; None for max."""
     return None if text == "max" else number(float, 1e-6, 1e6)(text)
 
 
 async def _replay(options: argparse.Namespace) -> int:
     try:
         if options.info or options.print:
-            return _tell(options)
-        with Recording(options.file) as recording:  # before anything is served
+            return _show(options)
+        with Recording(options.file) as recording:  # fails before anything is served
             title = recording.title
         return await _serve(options, f"{options.file} ({title.source}, {title.began:%Y-%m-%d %H:%M:%S} UTC)")
     except OSError as error:
         if error.errno == errno.EPIPE or (error.errno in WRITING and error.errno != errno.EIO):
-            raise  # that is the output; an EIO may be the disk's with the recording
+            raise  # caused by the output, whereas EIO may come from the disk with the recording
         raise file_failure(error, options.file) from error
     except RecordingError as error:
         raise ToolError(str(error)) from error
 
 
-# -- serving
+# -- Serving
 
 
 async def _serve(options: argparse.Namespace, what: str) -> int:
@@ -138,9 +138,9 @@ async def _play(player: Player, options: argparse.Namespace) -> None:
 
 
 def _say_the_end(player: Player, options: argparse.Namespace) -> None:
-    left = "" if options.once else "; everything stays as it is until Ctrl-C"
-    skipped = f", {player.skipped} more were no INDI and left out" if player.skipped else ""
-    _say(f"{player.sent} messages in {player.seconds:.1f} s of the recording{skipped}{left}")
+    after = "" if options.once else "; serving the last state until Ctrl-C"
+    skipped = f", {player.skipped} more skipped because they are not valid INDI" if player.skipped else ""
+    _say(f"{player.sent} messages in {player.seconds:.1f} s of the recording{skipped}{after}")
     if player.cut is not None:
         _say(player.cut)
 
@@ -151,7 +151,7 @@ def _say(text: str) -> None:
 
 
 async def _progress(player: Player, server: IPyServer) -> None:
-    """Where the replay is, for somebody who looks."""
+    """Show the progress of the replay on a terminal."""
     while sys.stderr.isatty():
         minutes, seconds = divmod(int(player.seconds), 60)
         clients = len(server.connectionpool)
@@ -162,11 +162,11 @@ async def _progress(player: Player, server: IPyServer) -> None:
         await asyncio.sleep(_REFRESH)
 
 
-# -- telling
+# -- Contents
 
 
-def _tell(options: argparse.Namespace) -> int:
-    """--info and --print; the status says whether the file is damaged."""
+def _show(options: argparse.Namespace) -> int:
+    """Do what `--info` or `--print` asks for, and return the exit status. Raises ToolError if the file is damaged."""
     if options.print:
         line = _json_line if options.json else _line
         summary = summarize(options.file, lambda record: print(line(record)))
@@ -187,12 +187,12 @@ def _info(summary: Summary) -> Iterator[str]:
     yield f"  size       {summary.size} bytes, BLOBs {'recorded' if summary.blobs else 'without content'}"
     yield f"  messages   {summary.messages}, {summary.played} of them are played"
     if summary.skipped:
-        yield f"  left out   {summary.skipped} that are no INDI"
-    yield f"  end        {summary.cut or summary.damage or 'in good order'}"
-    for who, number_said in summary.said.most_common():
-        yield f"  said by    {printable(who)}: {number_said}"
-    for tag, number_said in summary.commands.most_common():
-        yield f"  clients    {printable(tag)}: {number_said}"
+        yield f"  skipped    {summary.skipped} that are not valid INDI"
+    yield f"  end        {summary.cut or summary.damage or 'complete'}"
+    for who, count in summary.said.most_common():
+        yield f"  sent by    {printable(who)}: {count}"
+    for tag, count in summary.commands.most_common():
+        yield f"  clients    {printable(tag)}: {count}"
     for note in summary.notes:
         yield f"  note       {printable(note)}"
     for device, properties in summary.devices.items():
@@ -207,7 +207,7 @@ def _info(summary: Summary) -> Iterator[str]:
 
 
 def _line(record: Record) -> str:
-    """One record for people."""
+    """Return a record as a line for people."""
     head, element = record.head, record.message
     text = f"{record.seconds:12.6f} {head.direction.value:<4} "
     if head.direction is Direction.NOTE:
@@ -240,7 +240,7 @@ def _json_line(record: Record) -> str:
 
 
 def _values(record: Record) -> list[tuple[str, str]]:
-    """Members and their values; of a BLOB its format and size."""
+    """Return the members and their values; for a BLOB, its format and size."""
     element = record.message
     assert element is not None
     if element.tag.endswith("BLOBVector"):

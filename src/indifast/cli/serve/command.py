@@ -1,4 +1,4 @@
-"""`indifast serve`: the server as a command, also in the place of libindi's indiserver."""
+"""`indifast serve`: the server as a command, also in place of libindi's indiserver."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from indifast.transport.sockets import (
 
 logger = logging.getLogger(__name__)
 
-_OTHER_SOCKETS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID")  # that systemd opens for a service
+_OTHER_SOCKETS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID")  # opened by systemd for a service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `indifast serve`; gives the exit status."""
+    """Run `indifast serve`, and return the exit status."""
     return _main(list(arguments or ()), "indifast serve", Front(), stand_in=False)
 
 
 def main_server(front: Front) -> int:
-    """Run the server in the place of libindi's: it listens on all interfaces.
+    """Run the server in place of libindi's, listening on all interfaces, and return the exit status.
 
-    It has the name by which it was called: `indifast-server`, or `indiserver` by a link.
+    The process is named as it was called: `indifast-server`, or `indiserver` through a link.
     """
     name = os.path.basename(sys.argv[0])
     _set_process_name(name)
@@ -47,7 +47,7 @@ def main_server(front: Front) -> int:
 
 def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> int:
     for name in _OTHER_SOCKETS:
-        os.environ.pop(name, None)  # they are not for drivers
+        os.environ.pop(name, None)  # not meant for drivers
     stopped = _be_stopped()
     front.release(STOPPING)
     log_to_stderr()
@@ -70,9 +70,9 @@ def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> in
     except ConfigError as exc:
         return good_bye(str(exc))
     if options.stats:
-        handle([COUNTERS], lambda number, frame: None)  # nothing to count yet; not SIG_IGN: children inherit that
+        handle([COUNTERS], lambda number, frame: None)  # nothing to count yet; not SIG_IGN, which children inherit
     front.release()
-    never_wait("stdout")  # what drivers in Python print
+    never_wait("stdout")  # Python drivers may print there
     logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
     if options.host is None:
         options.host = "" if stand_in else "localhost"
@@ -88,7 +88,7 @@ def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> in
 
 
 def _listening(options: Options, front: Front) -> Iterator[socket.socket]:
-    """The sockets on which this server listens, one by one as they are opened."""
+    """Yield the sockets on which this server listens, as each one is opened."""
     if front.sockets:
         yield from (socket.socket(fileno=descriptor) for descriptor in front.sockets)
         return
@@ -100,16 +100,18 @@ def _listening(options: Options, front: Front) -> Iterator[socket.socket]:
 def _addresses(host: str | None) -> list[Address]:
     if host in KNOWN_HOSTS:
         return addresses_of(host)
-    from indifast.transport.lookup import look_up  # not for those who name no host
+    from indifast.transport.lookup import look_up  # needed only for a host name
 
     return look_up(addresses_of, host).result()
 
 
 def _be_stopped() -> list[int]:
-    """A server that can be found can be stopped, too, while its event loop does not see to signals yet.
+    """Let signals stop the server before its event loop handles them: clients and scripts can already find it.
 
-    Returns the signals that came. The first one ends the process where it stands; where Python discards that, as in
-    what it calls for weak references while it imports, it is still to be looked at.
+    Returns:
+        The signals that have come. The first one raises SystemExit wherever the process is at that moment. Python may
+        discard the exception, for example in a weak reference callback during an import, so the list must be checked
+        as well.
     """
     stopped: list[int] = []
 
@@ -123,6 +125,6 @@ def _be_stopped() -> list[int]:
 
 
 def _set_process_name(name: str) -> None:
-    """By this name the process is found and ended: INDI Web Manager looks for one called indiserver."""
+    """Name the process, so that programs find it to stop it: INDI Web Manager looks for one called indiserver."""
     with contextlib.suppress(OSError), open("/proc/self/comm", "wb") as comm:
         comm.write(os.fsencode(name))

@@ -1,4 +1,4 @@
-"""What `indifast-server` has open already when Python begins: its native front has seen to that (`front/front.c`)."""
+"""What the native front of `indifast-server` (`front/front.c`) opened before Python started."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import signal
 from collections.abc import Iterable, Sequence
 
 VARIABLE = "INDIFAST_FRONT"
-"""What the front tells, in words that the comment on top of `front.c` explains."""
+"""Environment variable in which the front describes it, as the comment at the top of `front.c` explains."""
 
 
 class Front:
-    """Listening sockets, a FIFO, and signals that are held back until somebody answers them.
+    """Listening sockets, a FIFO, and signals that are blocked until something can handle them.
 
-    Nothing of it is there when the front left everything to Python, or when there is none.
+    All of this is empty if the front left everything to Python, or if there is no front.
     """
 
     def __init__(self, sockets: Sequence[int] = (), fifo: int | None = None, held: Iterable[int] = ()) -> None:
@@ -22,7 +22,7 @@ class Front:
         self._held = frozenset(held)
 
     def release(self, numbers: Iterable[int] | None = None) -> None:
-        """Let those of these signals come, or of all, that were not blocked when the program was started."""
+        """Unblock signals that the front blocked: those among `numbers`, or all."""
         released = self._held if numbers is None else self._held.intersection(numbers)
         self._held -= released
         if released:
@@ -30,9 +30,9 @@ class Front:
 
 
 def take() -> Front:
-    """Take over what the front has told; whatever is started from here on hears and inherits nothing of it."""
-    told = os.environ.pop(VARIABLE, "")
-    words = {name: value for name, _, value in (word.partition("=") for word in told.split())}
+    """Take over what the front opened, so that no process started from here on inherits or sees any of it."""
+    description = os.environ.pop(VARIABLE, "")
+    words = {name: value for name, _, value in (word.partition("=") for word in description.split())}
     if words.get("pid") != str(os.getpid()):
         return Front()
     sockets, fifo = _numbers(words["sockets"]), _numbers(words["fifo"])

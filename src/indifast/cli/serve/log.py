@@ -1,4 +1,4 @@
-"""What the server's command writes on standard error."""
+"""Log of the server command on standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class _LossyHandler(logging.Handler):
-    """Writes records without waiting. The line about a driver's end (see `log_end` in `exdriver`) is dropped last."""
+    """Writes records without waiting. Lines about the end of a driver (`log_end` in `exdriver`) are dropped last."""
 
     def __init__(self, writer: LossyWriter) -> None:
         super().__init__()
@@ -20,16 +20,16 @@ class _LossyHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
-        except Exception:  # arguments that don't fit their format, say
+        except Exception:  # for example arguments that don't fit their format
             self.handleError(record)
         else:
             self._writer.put(f"{text}\n".encode("utf-8", "backslashreplace"), getattr(record, "driver_end", None))
 
 
 def log_to_stderr() -> None:
-    """Lines as indiserver writes them: `2026-11-20T17:50:03: text`, UTC.
+    """Log lines as indiserver does: `2026-11-20T17:50:03: text`, in UTC.
 
-    From now on nothing that is written on standard error waits for its reader.
+    From now on nothing that is written to standard error waits for its reader.
     """
     formatter = logging.Formatter("%(asctime)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
@@ -45,7 +45,7 @@ def log_to_stderr() -> None:
 
 
 def good_bye(why: str | None = None) -> int:
-    """The last lines of a server that could not do what it was to do; gives the exit status."""
+    """Log the last lines of a server that failed, and return its exit status."""
     if why is not None:
         logger.error("%s", why)
     logger.error("good bye")
@@ -53,7 +53,7 @@ def good_bye(why: str | None = None) -> int:
 
 
 def sentence(exc: BaseException) -> str:
-    """What an error says to people."""
+    """Return the text of an error for people."""
     if isinstance(exc, OSError) and exc.strerror:
         return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
     return str(exc)

@@ -1,4 +1,4 @@
-"""What `indifast serve` is told: the flags of libindi's indiserver, more options, and a configuration file."""
+"""Options of `indifast serve`: the flags of libindi's indiserver, further options, and a configuration file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from indifast.protocol.drivernames import PORT, is_program, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
 
-TYPE_CHECKING = False  # as in `typing`, which is not to be imported before the server listens
+TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
 if TYPE_CHECKING:
     from typing import Any
 
@@ -22,46 +22,46 @@ Options, which may be bundled (-vvp PORT):
  -m m     : drop BLOBs for a client that is more than this many MB behind, default 128
  -d m     : replace streamed BLOBs for a client that is more than this many MB behind, default 5. 0 to disable
  -u path  : name of the local connection socket (abstract), default /tmp/indiserver
- -p p     : IP port, default 7624. 0 takes a free one
+ -p p     : IP port, default 7624. 0 for any free port
  -r r     : maximum driver restarts in a row, default 10
  -f path  : path to a FIFO for dynamic startup and shutdown of drivers
- -v       : show key events, no traffic
+ -v       : log key events, no traffic
  -vv      : -v + heads of messages
  -vvv     : -vv + complete messages, without the content of BLOBs
- --pipes P        : the driver P, a program, with two pipes in place of one socket; BLOBs come inline
+ --pipes P        : start the driver P, a program, with two pipes instead of one socket; BLOBs are sent inline
  --host H         : listen on this name or address, default {host}
- --tls-cert FILE  : TLS with this certificate (PEM); clients without TLS are not served then
- --tls-key FILE   : its key, if that is not in the same file
- --tls-ca FILE    : only clients with a certificate of this authority
+ --tls-cert FILE  : use TLS with this certificate (PEM); clients without TLS are then refused
+ --tls-key FILE   : key of the certificate, if it is not in the same file
+ --tls-ca FILE    : accept only clients with a certificate from this authority
  --record FILE    : record all traffic, with times, in a new file for `indifast replay`
- --record-blobs   : with the contents of BLOBs
- --stats[=S]      : print counters (JSON) at the end, at SIGUSR1, and every S seconds
+ --record-blobs   : include the content of BLOBs in the recording
+ --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
- --help           : this text
- --version        : the version
+ --help           : show this text
+ --version        : show the version
 driver    : program, [device]@host[:port], or module:callable for a driver in Python
 """
 
 RESTARTS = 10
 LOCAL_SOCKET = "/tmp/indiserver"
 
-# The native front is compiled with these and must see the same words as options (tests/serve/test_front_options.py).
+# The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes")
-"""Options with a value, in the next word or behind "="."""
+"""Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "help", "version")
-"""Options without; "stats" may have one behind "="."""
+"""Options without a value; "stats" may have one after "="."""
 
-_PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when the first is looked at, not at every start
+_PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when first needed, not at every start
 
 
 class UsageError(Exception):
-    """The arguments make no sense: usage on standard error, exit status 2."""
+    """The arguments are wrong: the usage goes to standard error, the exit status is 2."""
 
 
 class ConfigError(Exception):
-    """The configuration file, or what a word means, is wrong: a sentence on standard error, exit status 1."""
+    """The configuration file or the value of an argument is wrong: one sentence on standard error, exit status 1."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Program:
 
     @property
     def path(self) -> str:
-        """What is started: with INDIPREFIX the program of that name there."""
+        """The program to start: the one below INDIPREFIX if that is set."""
         prefix = self.environment.get("INDIPREFIX")
         return f"{prefix}/bin/{self.name}" if prefix else self.name
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A server elsewhere, or one device of it."""
+    """A remote server, or one of its devices."""
 
     host: str
     port: int = PORT
@@ -97,7 +97,7 @@ class Remote:
 
 @dataclass
 class Options:
-    """Everything that can be set."""
+    """All settings of the server."""
 
     host: str | None = None
     port: int = PORT
@@ -120,11 +120,11 @@ class Options:
 
     @property
     def unix_socket(self) -> str:
-        """The local socket, whose name is an abstract one, as C++ clients look for it."""
+        """The name of the local socket: an abstract one, as C++ clients expect."""
         return f"@{self.local_socket}"
 
     def add_driver(self, word: str) -> None:
-        """A driver as it stands on the command line."""
+        """Add a driver given as a word of the command line."""
         if not is_program(word):
             self.remotes.append(parse_remote(word))
         elif re.fullmatch(_PYTHON, word):
@@ -134,7 +134,11 @@ class Options:
 
 
 def parse_remote(word: str) -> Remote:
-    """`[device]@host[:port]`; an IPv6 address stands in brackets."""
+    """Parse `[device]@host[:port]`, with an IPv6 address in brackets.
+
+    Raises:
+        ConfigError: The word does not have this form.
+    """
     found = split_remote(word)
     if found is None:
         raise ConfigError(f"{word!r} is not [device]@host[:port]")
@@ -143,9 +147,14 @@ def parse_remote(word: str) -> Remote:
 
 
 def parse_arguments(words: Sequence[str]) -> Options:
-    """Read the command line as indiserver does: options up to the first word without a dash, then drivers.
+    """Parse the command line as indiserver does: options up to the first word without a dash, then drivers.
 
-    A configuration file is read first, wherever it is named: what stands on the command line goes beyond it.
+    A configuration file is read first, wherever it is named: options on the command line override it, while `-v`
+    and drivers add to it.
+
+    Raises:
+        UsageError: The arguments are wrong.
+        ConfigError: The configuration file or a remote server is wrong.
     """
     pairs, drivers = split(list(words))
     options = Options()
@@ -157,12 +166,16 @@ def parse_arguments(words: Sequence[str]) -> Options:
     for word in drivers:
         options.add_driver(word)
     if not (options.programs or options.remotes or options.python or options.fifo):
-        raise UsageError("no drivers, and no FIFO to start any")
+        raise UsageError("no drivers given, and no FIFO to start any")
     return options
 
 
 def split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """(options with their values, drivers)."""
+    """Split the command line into options, as pairs of name and value, and drivers.
+
+    Raises:
+        UsageError: An option is unknown or lacks its value.
+    """
     pairs: list[tuple[str, str]] = []
     while words and words[0].startswith("-"):
         word = words.pop(0)
@@ -231,7 +244,7 @@ def _integer(name: str, value: str, low: int | None = None, high: int = 1 << 31)
     except ValueError:
         raise UsageError(f"-{name} requires a number, not {value!r}") from None
     if number > high or (low is not None and number < low):
-        raise UsageError(f"-{name} does not take {value}")
+        raise UsageError(f"-{name}: {value} is out of range")
     return number
 
 
@@ -241,11 +254,11 @@ def _seconds(value: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 1e6:
-        raise UsageError(f"--stats requires a number of seconds, not {value!r}")
+        raise UsageError(f"--stats requires a number of seconds from 0.1 to 1000000, not {value!r}")
     return seconds
 
 
-# -- the configuration file
+# -- Configuration file
 
 _TOP: dict[str, type | tuple[type, ...]] = {
     "host": str,
@@ -270,8 +283,8 @@ _LIMITS = {each.name: (int, float) for each in dataclasses.fields(Limits)}
 
 
 def _read_config(options: Options, path: str) -> None:
-    """Take over what a configuration file says."""
-    import tomllib  # not for those who have none
+    """Apply a configuration file."""
+    import tomllib  # imported only if there is such a file
 
     try:
         with open(path, "rb") as file:
@@ -286,11 +299,11 @@ def _read_config(options: Options, path: str) -> None:
         setattr(options, f"tls_{key}", value)
     for key, value in _checked(path, "limits.", limits, _LIMITS).items():
         if value <= 0 and key != "stream":
-            raise ConfigError(f"configuration file {path}: limits.{key} is more than 0, not {value}")
+            raise ConfigError(f"configuration file {path}: limits.{key} must be more than 0, not {value}")
         options.limits = dataclasses.replace(options.limits, **{key: value})
     if not isinstance(drivers, list) or not isinstance(remotes, list):
         raise ConfigError(
-            f"configuration file {path}: drivers and remotes are arrays, written [[drivers]], [[remotes]]"
+            f"configuration file {path}: drivers and remotes must be arrays, written [[drivers]], [[remotes]]"
         )
     for table in drivers:
         _add_driver(options, path, table)
@@ -317,12 +330,12 @@ def _add_driver(options: Options, path: str, table: Any) -> None:
 
 
 def _checked(path: str, where: str, table: Any, known: dict[str, Any]) -> dict[str, Any]:
-    """The table, if it holds nothing but known keys with values of their types."""
+    """Return a copy of the table, which may hold only known keys with values of the right types."""
     if not isinstance(table, dict):
         raise ConfigError(f"configuration file {path}: {where.rstrip('.')} is not a table")
     for key, value in table.items():
         if key not in known:
-            raise ConfigError(f"configuration file {path}: there is no {where}{key}, only {', '.join(known)}")
+            raise ConfigError(f"configuration file {path}: unknown key {where}{key}; known are {', '.join(known)}")
         if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
-            raise ConfigError(f"configuration file {path}: {where}{key} can't be {value!r}")
+            raise ConfigError(f"configuration file {path}: {where}{key} has a value of the wrong type: {value!r}")
     return dict(table)

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 
 class TappedServer(IPyServer):
-    """A server on open `sockets`, whose traffic is shown to `taps`: (direction, "from" or "to"; peer; message)."""
+    """A server on sockets that already listen, with functions that see its traffic.
+
+    Attributes:
+        taps: Called with each message: direction ("from" or "to"), peer, message.
+        recorder: Recorder to attach to the server.
+        sockets: The listening sockets, TCP and local.
+    """
 
     taps: Sequence[TapFunction] = ()
-
     recorder: TrafficRecorder | None = None
-
     sockets: Sequence[socket.socket]
-    """Those that listen already, on the TCP port and on the local socket."""
 
     async def _listen_tcp(self, port: int) -> Listener:
         return listen_on([sock for sock in self.sockets if sock.family != socket.AF_UNIX], self._accept, ssl=self.ssl)
@@ -36,7 +39,7 @@ class TappedServer(IPyServer):
 
     def _tap(self) -> TapFunction | None:
         if len(self.taps) > 1:
-            return self._tell_taps
+            return self._call_taps
         return self.taps[0] if self.taps else super()._tap()
 
     def _make_hub(self) -> Hub:
@@ -46,11 +49,11 @@ class TappedServer(IPyServer):
         return hub
 
     async def _close(self, hub: Hub) -> None:
-        """The recording ends before everything is taken down: its devices are there to its end."""
+        """End the recording before the server is taken down, so that its devices exist until its end."""
         if self.recorder is not None:
             self.recorder.close()
         await super()._close(hub)
 
-    def _tell_taps(self, direction: str, peer: Peer, message: Routable) -> None:
+    def _call_taps(self, direction: str, peer: Peer, message: Routable) -> None:
         for tap in self.taps:
             tap(direction, peer, message)

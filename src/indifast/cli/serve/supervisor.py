@@ -37,9 +37,14 @@ def supervise(
     stand_in: bool,
     fifo: int | None = None,
 ) -> int:
-    """Serve on sockets that listen already, to the end; gives the exit status.
+    """Serve on sockets that already listen until the server ends, and return the exit status.
 
-    `stopped`: signals that came by now. `fifo`: a descriptor of the FIFO, if it is open already.
+    Args:
+        options: What to serve, and how.
+        sockets: The listening sockets.
+        stopped: The signals that have come so far.
+        stand_in: Whether the server stands in for indiserver.
+        fifo: A descriptor of the FIFO if it is already open.
     """
     supervisor = _Supervisor(options, sockets, stopped, stand_in, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -74,7 +79,7 @@ class _Supervisor:
         self._tasks: set[asyncio.Future[None]] = set()
 
     async def run(self) -> int:
-        """Serve until a signal, or until there is nothing left to serve."""
+        """Serve until a signal comes, or until there is nothing left to serve; return the exit status."""
         options = self.options
         with contextlib.ExitStack() as stack:
             try:
@@ -94,10 +99,10 @@ class _Supervisor:
                     self._end(1)
                     await self._running
                 if self.recorder is not None:
-                    self.recorder.discard()  # whoever tries again and again is to find no heap of files
+                    self.recorder.discard()  # repeated attempts to start must not leave a pile of files
                 return good_bye(sentence(exc))
             if self.server.stop:
-                pass  # a signal came meanwhile
+                pass  # a signal came in the meantime
             elif self._start_drivers():
                 self._report_regularly()
             else:
@@ -105,16 +110,16 @@ class _Supervisor:
             assert self._running is not None
             await self._running
             if options.stats:
-                self._tell_stats()
+                self._log_stats()
             return self.status if self.status == 0 else good_bye()
 
-    # -- the start
+    # -- Start
 
     def _open_records(self, stack: contextlib.ExitStack) -> None:
         options = self.options
         if options.verbose < 2 and options.record is None and options.message_log is None:
             return
-        from indifast.server import trafficlog  # takes 5 ms, for the few who want one
+        from indifast.server import trafficlog  # takes 5 ms, and few servers need it
 
         if options.verbose > 1:
             self.taps.append(trafficlog.tell_head if options.verbose == 2 else trafficlog.tell_xml)
@@ -144,7 +149,7 @@ class _Supervisor:
         return server
 
     async def _start_server(self) -> None:
-        """Listen; raises what prevents it."""
+        """Start the server, and wait until it is ready. Whatever prevents that is raised."""
         task = self._running = asyncio.create_task(self.server.asyncrun())
         ready = asyncio.create_task(self.server.ready())
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -153,12 +158,12 @@ class _Supervisor:
         if task.done():
             task.result()
         if not self.server.host:
-            logger.error("listening on all interfaces, IPv4 and IPv6: whoever reaches this machine can use the drivers")
+            logger.error("listening on all interfaces, IPv4 and IPv6: anyone who can connect can use the drivers")
 
     def _start_drivers(self) -> bool:
-        """Start what the command line names. False when the command has to end because of it.
+        """Start the configured drivers and links. False if the command has to end because one can't be started.
 
-        A program that is not there ends `indifast serve`; in the place of indiserver the other drivers are served.
+        A program that can't be started ends `indifast serve`; in place of indiserver the other drivers are served.
         """
         for remote in self.options.remotes:
             self._start_remote(remote)
@@ -171,17 +176,17 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         handle_in(loop, STOPPING, self._end, 0)
         if self.options.stats:
-            handle_in(loop, [COUNTERS], self._tell_stats)
+            handle_in(loop, [COUNTERS], self._log_stats)
 
     def _end(self, status: int) -> None:
         self.status = max(self.status, status)
         self.server.shutdown()
 
-    # -- drivers
+    # -- Drivers
 
     def _start_program(self, program: Program) -> bool:
         environment: dict[str, str | None] = {}
-        if self.options.fifo is not None:  # what is not given belongs to nobody
+        if self.options.fifo is not None:  # a driver must not inherit the settings that the server was started with
             environment = dict.fromkeys(("INDIDEV", "INDICONFIG", "INDISKEL"))
         environment |= program.environment
         try:
@@ -195,7 +200,7 @@ class _Supervisor:
                 forgiving=program.forgiving,
             )
         except OSError as exc:
-            from indifast.server.exdriver import log_end  # there already: `add_exdriver` needs it
+            from indifast.server.exdriver import log_end  # already loaded by `add_exdriver`
 
             logger.error("Driver %s: %s", program.name, sentence(exc))
             log_end(program.name, 0)
@@ -210,12 +215,12 @@ class _Supervisor:
             self._end(1)
 
     def _anything_left(self) -> bool:
-        """Whether there is something to serve, or a FIFO that may bring something."""
+        """Return whether there is something to serve, or a FIFO through which drivers may be started."""
         server = self.server
         return bool(self.options.fifo or server.exdrivers or server.remotes or server.drivers)
 
     def _stop_program(self, name: str, device: str | None) -> bool:
-        """Stop the first driver that was started by this name, and has this device if one is named."""
+        """Stop the first driver with this name, and with this device if one is named. False if there is none."""
         for exdriver in self.server.exdrivers:
             if exdriver.name != name:
                 continue
@@ -244,7 +249,7 @@ class _Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # -- the FIFO
+    # -- FIFO
 
     def _fifo_error(self, why: str) -> None:
         logger.error("FIFO: %s", why)
@@ -257,7 +262,7 @@ class _Supervisor:
             command = parse(line)
             remote = parse_remote(command.target) if command.remote else None
         except (CommandError, ConfigError) as exc:
-            self._fifo_error(f"{line!r} is not obeyed: {exc}")
+            self._fifo_error(f"{line!r} ignored: {exc}")
             return
         if command.verb == "start":
             if remote is not None:
@@ -270,9 +275,9 @@ class _Supervisor:
         else:
             found = self._stop_program(command.target, command.options.get("INDIDEV"))
         if not found:
-            self._fifo_error(f"{line!r} is not obeyed: no such driver is running")
+            self._fifo_error(f"{line!r} ignored: no such driver is running")
 
-    # -- counters
+    # -- Counters
 
     def _report_regularly(self) -> None:
         if self.options.stats_interval is not None:
@@ -280,10 +285,10 @@ class _Supervisor:
 
     def _report(self) -> None:
         if not self.server.stop:
-            self._tell_stats()
+            self._log_stats()
             self._report_regularly()
 
-    def _tell_stats(self) -> None:
+    def _log_stats(self) -> None:
         import json
 
         logger.error("stats: %s", json.dumps(self.server.stats()))
@@ -321,7 +326,7 @@ def _client_tls(remote: Remote) -> SSLContext | None:
 
 
 def _python_drivers(names: Sequence[str]) -> list[IPyDriver]:
-    """The drivers that `module:callable` make: one each, or several in a list."""
+    """Call each `module:callable`, and return the drivers that they make: one each, or several in a list."""
     from importlib import import_module
 
     if names and os.getcwd() not in sys.path:

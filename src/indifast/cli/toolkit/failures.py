@@ -160,7 +160,7 @@ def _no_tls(reason: str, address: Address) -> str:
 
 
 def _no_indi(address: Address, client: IPyClient) -> ToolError | None:
-    """Return the error for a server that sent something, but no INDI; None for others."""
+    """Return the error for a server that sent something other than INDI; None for others."""
     stats = client.stats()
     if stats["received_bytes"] and not stats["received"]:
         return ToolError(f"what answers at {address} is not an INDI server")
