@@ -49,9 +49,7 @@ def test_damage_on_stdin_costs_one_message_at_most(damage: bytes, tmp_path: Path
 
 def test_a_definition_of_the_drivers_own_device_on_stdin_is_harmless(tmp_path: Path) -> None:
     with PipedDriver(tmp_path) as child:
-        child.send(
-            b'<defTextVector device="Child" name="t" state="Ok" perm="ro"><defText name="t" /></defTextVector>'
-        )
+        child.send(b'<defTextVector device="Child" name="t" state="Ok" perm="ro"><defText name="t" /></defTextVector>')
         assert b">5<" in answer(child, b"5")
 
 

@@ -20,7 +20,7 @@ from indifast._parser import Element, Tokenizer
 from tests.driver.child_driver import FRAME
 from tests.driver.support import CHILD, GET, PipedDriver, parsed, press
 from tests.support.blackbox import LIMIT, PYTHON, Channel, python_environment
-from tests.support.servers import indiserver, launcher
+from tests.support.servers import getprop, indiserver, launcher
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -239,8 +239,7 @@ def test_under_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> 
         client = Channel.connect(port)
         client.send(GET + b'<enableBLOB device="Child">Also</enableBLOB>')
         client.until_text("</defBLOBVector>")
-        words = [program("indi_getprop"), "-p", str(port), "-t", f"{LIMIT:.0f}", "Child.number.value"]
-        assert subprocess.check_output(words, timeout=LIMIT) == b"Child.number.value=0\n"
+        assert getprop(program, port, "Child.number.value") == ["Child.number.value=0"]
         client.send(press("frame"))
         (element,) = Tokenizer().feed(client.until_text("</setBLOBVector>")[-1])
         assert element.members[0].data == FRAME

@@ -16,7 +16,7 @@ from astropy.io import fits
 
 import indifast as ipd
 from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, until
-from tests.support.servers import EXAMPLES, await_listener, example, indiserver, launcher, old_style_thermostat
+from tests.support.servers import EXAMPLES, await_listener, example, getprop, indiserver, launcher, old_style_thermostat
 from tests.support.waiting import eventually
 
 CAMERA = "CCD Simulator"
@@ -113,30 +113,22 @@ def test_frame_of_a_cpp_camera_through_the_cpp_server(program: Callable[[str], s
 # The C++ tools
 
 
-PATIENT = ("-t", f"{LIMIT:.0f}")
-"""Options of libindi's tools that make them wait long enough for an answer; they end as soon as they have it."""
-
-
-def tool(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
+def setprop(program: Callable[[str], str], port: int, *words: str) -> None:
+    """Run indi_setprop, which does not wait for an answer."""
+    command = [program("indi_setprop"), "-p", str(port), "-t", f"{LIMIT:.0f}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT, check=False)
+    assert done.returncode == 0, done
 
 
 def test_cpp_tools_read_and_write_at_our_server(program: Callable[[str], str], tmp_path: Path) -> None:
-    getprop, setprop = program("indi_getprop"), program("indi_setprop")
+    target = "Thermostat.target.VALUE"
     with example("thermostat_target.py", tmp_path, "--period", "0.1") as port:
-        got = tool(getprop, "-p", str(port), *PATIENT, "Thermostat.target.VALUE")
-        assert got.stdout.strip() == "Thermostat.target.VALUE=15.0", got
-        done = tool(setprop, "-p", str(port), *PATIENT, "-n", "Thermostat.target.VALUE=20.5")
-        assert done.returncode == 0, done
-
-        def changed() -> bool:  # indi_setprop does not wait for the answer
-            return tool(getprop, "-p", str(port), *PATIENT, "Thermostat.target.VALUE").stdout.endswith("=20.5\n")
-
-        until(changed, what="the new target")
+        assert getprop(program, port, target) == [f"{target}=15.0"]
+        setprop(program, port, "-n", f"{target}=20.5")
+        until(lambda: getprop(program, port, target) == [f"{target}=20.5"], what="the new target")
 
 
 def test_cpp_tools_reach_a_cpp_driver_through_our_server(program: Callable[[str], str], tmp_path: Path) -> None:
-    getprop, setprop = program("indi_getprop"), program("indi_setprop")
     code = (
         "import asyncio, sys, indifast as ipd\n"
         "server = ipd.IPyServer(port=int(sys.argv[1]))\n"
@@ -148,25 +140,18 @@ def test_cpp_tools_reach_a_cpp_driver_through_our_server(program: Callable[[str]
         channel = Channel.connect(port)
         channel.send(b'<getProperties version="1.7"/>')
         channel.until_text('name="CONNECTION"')
-        got = tool(getprop, "-p", str(port), *PATIENT, "Telescope Simulator.CONNECTION.CONNECT")
-        assert got.stdout.strip().endswith("CONNECT=Off"), got
-        done = tool(setprop, "-p", str(port), *PATIENT, "Telescope Simulator.CONNECTION.CONNECT=On")
-        assert done.returncode == 0, done
+        switch = "Telescope Simulator.CONNECTION.CONNECT"
+        assert getprop(program, port, switch) == [f"{switch}=Off"]
+        setprop(program, port, f"{switch}=On")
         channel.until(lambda m: m.startswith(b"<setSwitchVector") and b'name="CONNECTION"' in m and b'state="Ok"' in m)
         channel.close()
 
 
 def test_old_style_thermostat_serves_a_cpp_tool(program: Callable[[str], str], tmp_path: Path) -> None:
     with old_style_thermostat(tmp_path, 0.1) as port:
-
-        def all_listed() -> bool:  # with wildcards, the tool waits for the whole time
-            got = tool(program("indi_getprop"), "-p", str(port), "-t", "1", "Boiler.*.*")
-            names = sorted(line.split("=")[0] for line in got.stdout.split())
-            return names == ["Boiler.target.celsius", "Boiler.temperature.celsius"]
-
-        until(all_listed, what="all properties and no others")
-        done = tool(program("indi_setprop"), "-p", str(port), *PATIENT, "-n", "Boiler.target.celsius=60")
-        assert done.returncode == 0, done
+        names = sorted(line.split("=")[0] for line in getprop(program, port, "Boiler.*.*"))
+        assert names == ["Boiler.target.celsius", "Boiler.temperature.celsius"]
+        setprop(program, port, "-n", "Boiler.target.celsius=60")
         channel = Channel.connect(port)
         channel.send(b'<getProperties version="1.7"/>')
         channel.until(lambda m: b'name="target"' in m and b">60<" in m)
@@ -228,8 +213,7 @@ def test_cpp_tools_command_our_camera_under_the_cpp_server(program: Callable[[st
         channel = Channel.connect(port)
         channel.send(b'<getProperties version="1.7"/>')
         channel.until_text('name="CCD_EXPOSURE"')
-        done = tool(program("indi_setprop"), "-p", str(port), "-n", f"{OURS}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.1")
-        assert done.returncode == 0, done
+        setprop(program, port, "-n", f"{OURS}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.1")
         channel.until(lambda m: m.startswith(b"<setNumberVector") and b'state="Ok"' in m)
         channel.close()
 

@@ -1,16 +1,17 @@
-"""Servers that run as programs: libindi's, and those of the examples."""
+"""Servers that run as programs, libindi's and those of the examples, and libindi's tool that reads properties."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.support.blackbox import Child, free_port, python_environment, until
+from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -78,3 +79,27 @@ def launcher(path: Path, script: Path) -> str:
     path.write_text(f"#!/bin/sh\nPYTHONPATH='{paths}' exec '{sys.executable}' '{script}'\n")
     path.chmod(0o755)
     return str(path)
+
+
+def getprop(program: Callable[[str], str], port: int, *names: str) -> list[str]:
+    """Return the lines that indi_getprop prints about some properties, by default about all of them.
+
+    With wildcards, the tool cannot know when it has everything, and always ends after a given time: it is called until
+    two successive answers name the same properties.
+    """
+
+    def ask(seconds: float) -> list[str]:
+        words = [program("indi_getprop"), "-p", str(port), "-t", f"{seconds:.0f}", *names]
+        return subprocess.run(words, capture_output=True, text=True, timeout=2 * LIMIT, check=False).stdout.splitlines()
+
+    if names and not any("*" in name for name in names):
+        return ask(LIMIT)
+    answers = [ask(1)]
+
+    def settled() -> bool:
+        answers.append(ask(1))
+        last, before = ({line.split("=")[0] for line in answer} for answer in (answers[-1], answers[-2]))
+        return bool(last) and last == before
+
+    until(settled, what="the same properties twice")
+    return answers[-1]
