@@ -165,6 +165,20 @@ class Recorder(IPyClient):
         await eventually(lambda: self._link.connection is not None and self._link.connection._paused)
 
 
+class Slow(Recorder):
+    """A client whose `rxevent` waits, at the events that `slow` selects, until `gate` is set."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.gate = asyncio.Event()
+        self.slow: Callable[[Any], bool] = lambda event: event.eventtype == "Set"
+
+    async def rxevent(self, event: Any) -> None:
+        self.note(event)
+        if self.slow(event):
+            await self.gate.wait()
+
+
 @contextlib.asynccontextmanager
 async def session(*sends: str, client: type[Any] = Recorder, **keywords: Any) -> AsyncIterator[tuple[Server, Any]]:
     """A server that has sent some messages, and a client that has received them."""

@@ -38,7 +38,7 @@ from indifast.client import (
     setNumberVector,
 )
 from indifast.client.waiting import Until
-from tests.client.support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+from tests.client.support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, Recorder, Slow, blob, session
 from tests.support.blackbox import LIMIT
 from tests.support.operations import operations
 from tests.support.waiting import Clock
@@ -284,17 +284,9 @@ def test_a_new_definition_is_an_answer() -> None:
 
 
 def test_an_update_received_before_the_command_is_not_an_answer() -> None:
-    class Slow(Recorder):
-        gate: asyncio.Event
-
-        async def rxevent(self, event: Any) -> None:
-            self.note(event)
-            if event.eventtype == "Message" and event.message == "wait":
-                await self.gate.wait()
-
     async def main() -> None:
         async with session(NUMBERS, client=Slow) as (server, client):
-            client.gate = asyncio.Event()
+            client.slow = lambda event: event.eventtype == "Message" and event.message == "wait"
             # The update is received with the message and handled after it; the command is sent in between.
             await server.send(
                 '<message device="D" message="wait"/>'

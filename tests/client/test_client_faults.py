@@ -17,7 +17,7 @@ from indifast.client import IPyClient
 from indifast.client.events import Message
 from indifast.client.propertymembers import BLOBMember
 from indifast.client.session import retry_delay
-from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, Server, blob, session
+from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, Server, Slow, blob, session
 from tests.support.blackbox import LIMIT
 from tests.support.loops import on_every_loop, run_on
 from tests.support.waiting import Clock, eventually, turns
@@ -418,17 +418,8 @@ def test_limits_on_what_a_server_can_make_the_client_keep() -> None:
 def test_a_client_reads_little_while_rxevent_runs() -> None:
     """No more than a chunk or two; the rest stays with the server."""
 
-    class Slow(Recorder):
-        gate: asyncio.Event
-
-        async def rxevent(self, event: Any) -> None:
-            self.note(event)
-            if event.eventtype == "Set":
-                await self.gate.wait()
-
     async def scenario() -> None:
         async with session(NUMBERS, client=Slow) as (server, client):
-            client.gate = asyncio.Event()
             update = '<setNumberVector device="D" name="N"><oneNumber name="a">1</oneNumber></setNumberVector>'
             flood = asyncio.ensure_future(server.send(update * 100_000))
             await client.got("Set")
@@ -502,7 +493,7 @@ def test_hardware_that_does_not_end_is_cancelled_after_the_grace_time() -> None:
 
 
 def test_an_idle_client_is_never_woken() -> None:
-    """Without time-outs, no timer is set while nothing happens."""
+    """Without timeouts, no timer is set while nothing happens."""
 
     async def scenario() -> None:
         async with session(NUMBERS, timeout_enable=False) as (_, client):

@@ -11,7 +11,7 @@ import pytest
 from indifast.client.connection import SEND_LIMIT
 from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
-from tests.client.support import BLOBS, NUMBERS, Recorder, blob, session
+from tests.client.support import BLOBS, NUMBERS, Recorder, Slow, blob, session
 from tests.support.blackbox import LIMIT
 from tests.support.waiting import Clock, eventually
 
@@ -27,7 +27,7 @@ from tests.support.waiting import Clock, eventually
 )
 def test_a_message_that_does_not_end_is_given_up(beginning: str) -> None:
     async def main() -> None:
-        # No other time-out is enabled.
+        # No other timeout is enabled.
         async with session(NUMBERS, limits=Limits(stall=0.3), timeout_enable=False) as (server, client):
             await server.send(beginning)
             lost = await client.got("ConnectionLost")
@@ -59,18 +59,9 @@ def test_a_message_may_arrive_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_slow_program_does_not_count_against_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read while rxevent runs, so an unfinished message is not the fault of the server."""
 
-    class Slow(Recorder):
-        gate: asyncio.Event
-
-        async def rxevent(self, event: Any) -> None:
-            self.note(event)
-            if event.eventtype == "Set" and event.state == "Busy":
-                await self.gate.wait()
-
     async def main() -> None:
         clock = Clock(monkeypatch)
         async with session(NUMBERS, client=Slow, limits=Limits(stall=100), timeout_enable=False) as (server, client):
-            client.gate = asyncio.Event()
             await server.send('<setNumberVector device="D" name="N" state="Busy"/>')
             await client.got("Set")
             await server.send('<setNumberVector device="D" name="N" state="Ok"/><setNumberVector device="D"')

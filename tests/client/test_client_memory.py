@@ -107,7 +107,7 @@ asyncio.run(client.asyncrun())
 
 
 def test_an_idle_client_sleeps() -> None:
-    """Without time-outs, nothing wakes its event loop for two seconds."""
+    """Without timeouts, nothing wakes its event loop for two seconds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         command = [sys.executable, "-c", IDLE, str(server.getsockname()[1])]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

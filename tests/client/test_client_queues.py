@@ -151,7 +151,7 @@ def test_a_full_queue_does_not_block_the_client(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_requests_left_in_a_queue_stay_there() -> None:
-    """The thread that waits for requests takes none after the client was told to stop."""
+    """The thread that waits for requests takes none once the client is stopping."""
 
     async def scenario() -> None:
         txque: queue.Queue[Any] = queue.Queue()

@@ -1,4 +1,4 @@
-"""Drivers to test, clients that see their bytes, and a driver as a program of its own."""
+"""Drivers for tests, clients that see what drivers write, and a driver that runs as a separate program."""
 
 from __future__ import annotations
 
@@ -220,5 +220,5 @@ def press(switch: str) -> bytes:
 
 
 def parsed(data: bytes) -> list[ElementTree.Element]:
-    """Messages, read by an XML parser that is not ours."""
+    """Parse messages with the XML parser of the standard library."""
     return list(ElementTree.fromstring(b"<all>" + data + b"</all>"))

@@ -538,26 +538,26 @@ def test_asyncrun_of_a_subclass_is_called_by_the_server() -> None:
 
 class Snooper(IPyDriver):
     async def snoopevent(self, event: Any) -> None:
-        self.driverdata["heard"].append(event)
+        self.driverdata["received"].append(event)
 
 
 def test_snooping_on_a_vector() -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        snooper = Snooper(Device("Snooper", []), heard=heard)
+        received: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), received=received)
         snooper.snoop("Dev", "nu")
         assert snooper.snoopvectors[("Dev", "nu")][0] == 30
         other = full_driver()
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
-            await eventually(lambda: heard)
-            assert type(heard[0]).__name__ == "defNumberVector"
+            await eventually(lambda: received)
+            assert type(received[0]).__name__ == "defNumberVector"
             other["Dev"]["nu"]["n"] = 7
             await other["Dev"]["nu"].send_setVector(state="Ok")
             await other["Dev"]["sw"].send_setVector()
             await other["Dev"]["nu"].send_setVectorMembers(state="Busy")
-            await eventually(lambda: len(heard) == 3)
-            assert dict(heard[1]) == {"n": "7"}
-            assert (heard[2].state, dict(heard[2])) == ("Busy", {})
+            await eventually(lambda: len(received) == 3)
+            assert dict(received[1]) == {"n": "7"}
+            assert (received[2].state, dict(received[2])) == ("Busy", {})
 
     asyncio.run(run())
 
@@ -565,18 +565,18 @@ def test_snooping_on_a_vector() -> None:
 @pytest.mark.parametrize("names", [(), ("",), ("", ""), (None, "")], ids=str)
 def test_snooping_on_everything(names: tuple[str | None, ...]) -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        snooper = Snooper(Device("Snooper", []), heard=heard)
+        received: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), received=received)
         other = full_driver()
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
             await snooper.send_getProperties(*names)
-            await eventually(lambda: len(heard) == 6)
+            await eventually(lambda: len(received) == 6)
             await other["Dev"].send_device_message("hello")
             await other["Dev"]["sw"].send_delProperty("gone")
             await other["Dev"].send_delProperty()
-            await eventually(lambda: len(heard) == 9)
-            assert [type(event).__name__ for event in heard[6:]] == ["Message", "delProperty", "delProperty"]
-            assert heard[6].message == "hello"
+            await eventually(lambda: len(received) == 9)
+            assert [type(event).__name__ for event in received[6:]] == ["Message", "delProperty", "delProperty"]
+            assert received[6].message == "hello"
 
     asyncio.run(run())
 
@@ -584,20 +584,20 @@ def test_snooping_on_everything(names: tuple[str | None, ...]) -> None:
 @pytest.mark.parametrize("vectorname", [None, ""])
 def test_blobs_of_other_drivers_as_arrays(vectorname: str | None) -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        snooper = Snooper(Device("Snooper", []), heard=heard)
+        received: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), received=received)
         vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a")])
         other = IPyDriver(Device("Cam", [vector]))
         data = bytes(range(256)) * 4096
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
             await snooper.send_getProperties("Cam", vectorname)
-            await eventually(lambda: len(heard) == 1)
+            await eventually(lambda: len(received) == 1)
             vector["a"] = data
             await vector.send_setVectorMembers(members=["a"])
-            await eventually(lambda: len(heard) == 2)
-            assert heard[1]["a"] == data
-            assert heard[1].sizeformat == {"a": (len(data), "")}
-            assert heard[1].array("a", "u1", (1024, 1024)).sum() == sum(data)
+            await eventually(lambda: len(received) == 2)
+            assert received[1]["a"] == data
+            assert received[1].sizeformat == {"a": (len(data), "")}
+            assert received[1].array("a", "u1", (1024, 1024)).sum() == sum(data)
 
     asyncio.run(run())
 
@@ -613,7 +613,7 @@ def test_a_silent_vector_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> 
             driver.snoop("Dev", "v")
             with pytest.raises(ValueError):
                 driver.snoop("Other", "y", "often")  # type: ignore[arg-type]
-            # At once, soon after that, and when the time-out is over.
+            # At once, soon after that, and when the timeout is over.
             for wait, names in (0, "vw"), (FIRST_ANSWER + TICK, "vw"), (5 + TICK, "v"):
                 await clock.advance(wait)
                 await client.answers("")
@@ -630,8 +630,8 @@ def test_a_silent_vector_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_messages_and_deletions_reach_only_snooping_drivers() -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        driver = Snooper(Device("Dev", []), fence_device(), heard=heard)
+        received: list[Any] = []
+        driver = Snooper(Device("Dev", []), fence_device(), received=received)
         async with listening(driver) as client:
             driver.snoopdevices.add("Whole")
             driver.snoopvectors[("One", "v")] = None
@@ -639,37 +639,37 @@ def test_messages_and_deletions_reach_only_snooping_drivers() -> None:
                 client.send(f'<message device="{device}" message="m" /><delProperty device="{device}" name="v" />')
             client.send('<message message="system" /><delProperty device="One" />')
             await client.answers("")
-            await eventually(lambda: len(heard) == 3)
-            assert [(type(event).__name__, event.devicename) for event in heard] == [
+            await eventually(lambda: len(received) == 3)
+            assert [(type(event).__name__, event.devicename) for event in received] == [
                 ("Message", "Whole"),
                 ("delProperty", "Whole"),
                 ("delProperty", "One"),
             ]
             driver.snoopall = True
             client.send('<message message="system" />')
-            await eventually(lambda: len(heard) == 4)
-            assert heard[3].devicename is None
+            await eventually(lambda: len(received) == 4)
+            assert received[3].devicename is None
 
     asyncio.run(run())
 
 
 def test_messages_beyond_the_limits_for_peers_reach_snooping_drivers() -> None:
     async def run() -> None:
-        heard: list[Any] = []
+        received: list[Any] = []
         talker = IPyDriver(Device("Dev", [TextVector("t", "", "", "rw", "Ok", [TextMember("t")])]))
-        listener = Snooper(heard=heard)
+        listener = Snooper(received=received)
         async with IPyServer(talker, listener, host="127.0.0.1", port=0):
             await listener.send_getProperties()
-            await eventually(lambda: heard)
+            await eventually(lambda: received)
             vector = talker["Dev"]["t"]
             await talker.send_message("m" * 100_000)
             for text, message in ("", "m" * 100_000), ("t" * (17 << 20), ""), ("end", ""):
-                count = len(heard)
+                count = len(received)
                 vector["t"] = text
                 await vector.send_setVector(message=message)
-                await eventually(lambda count=count: len(heard) > count)  # type: ignore[misc]
-            assert {len(event.message) for event in heard if isinstance(event, Message)} == {100_000}
-            updates = [event for event in heard if isinstance(event, setTextVector)]
+                await eventually(lambda count=count: len(received) > count)  # type: ignore[misc]
+            assert {len(event.message) for event in received if isinstance(event, Message)} == {100_000}
+            updates = [event for event in received if isinstance(event, setTextVector)]
             assert [len(event.message) for event in updates] == [100_000, 0, 0]
             assert [len(event["t"]) for event in updates] == [0, 17 << 20, 3]
 

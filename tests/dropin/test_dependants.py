@@ -80,7 +80,7 @@ def test_indipyterm_sets_a_number_of_a_camera(
 
 
 class Web:
-    """indipyweb in a process of its own, and what a browser sees of it."""
+    """indipyweb as a separate process, and what a browser sees of it."""
 
     def __init__(self, python: Path, folder: Path) -> None:
         self.port = free_port()

@@ -59,7 +59,7 @@ def all_sky(tmp_path: Path) -> None:
 
 
 class Serve(Child):
-    """`indifast serve` with a port, a local socket and a home of its own."""
+    """`indifast serve` with its own port, local socket and home folder."""
 
     def __init__(self, folder: Path, *words: object, port: int | None = None) -> None:
         (folder / "home").mkdir(exist_ok=True)

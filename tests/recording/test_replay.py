@@ -267,7 +267,7 @@ def test_messages_about_devices_of_other_senders_are_not_replayed(tmp_path: Path
     recorder = Recorder(str(tmp_path / "r"), source="a test", blobs=False)
     recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(DEFINITION)[0])
     recorder.put(Direction.FROM, Party.DRIVER, "impostor", elements(angle(13))[0])
-    recorder.put(Direction.FROM, Party.CLIENT, "somebody", elements(angle(14))[0])
+    recorder.put(Direction.FROM, Party.CLIENT, "some client", elements(angle(14))[0])
     recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(angle(15))[0])
     recorder.close()
     with Replay(tmp_path, "--wait", tmp_path / "r") as replay:

@@ -44,7 +44,7 @@ def test_a_new_link_gets_earlier_requests_of_clients(asked: str) -> None:
 
     async def main() -> None:
         async with IPyServer(port=0) as server:
-            first = server.open_link("nobody has asked")
+            first = server.open_link("first")
             await asyncio.sleep(0)
             assert first.receive() is None
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

@@ -64,7 +64,7 @@ def _announced_port(server: Child) -> int:
 
 @contextlib.contextmanager
 def old_style_thermostat(folder: Path, pause: float) -> Iterator[int]:
-    """Run the example that is written for an old release, and does not say on which port it listens."""
+    """Run the example written for an old release, which does not print its port; yields the port."""
     port = free_port()
     words = [sys.executable, str(EXAMPLES / "thermostat_old_style.py"), str(port), str(pause)]
     with Child(words, folder, env=python_environment()) as server:
