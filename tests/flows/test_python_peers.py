@@ -77,7 +77,7 @@ asyncio.run(client.asyncrun())
 """
 
 
-def test_client_of_the_package_of_our_server(peers: dict[str, Path], tmp_path: Path) -> None:
+def test_client_of_the_package_with_our_server(peers: dict[str, Path], tmp_path: Path) -> None:
     with (
         example("led.py", tmp_path) as port,
         Child([str(peers["d31"]), "-c", CLIENT, str(port)], tmp_path, env={"PYTHONPATH": ""}) as child,
