@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from indifast.client import IPyClient
 from tests.client.support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 from tests.support.blackbox import LIMIT
+from tests.support.programs import python_program
 from tests.support.servers import indiserver
 
 
@@ -75,7 +75,7 @@ def test_binned_and_compressed_streams_of_a_camera(program: Callable[[str], str]
         asyncio.run(scenario())
 
 
-SIZE_0 = f"""#!{sys.executable}
+SIZE_0 = f"""
 import base64, os
 
 received = b""
@@ -99,9 +99,7 @@ def test_a_blob_of_size_0_from_indiserver_does_not_affect_the_next_ones(
     program: Callable[[str], str], tmp_path: Path
 ) -> None:
     """On a local socket, the server announces a BLOB with content and `size` 0 as attached, and sends a descriptor."""
-    driver = tmp_path / "driver"
-    driver.write_text(SIZE_0)
-    driver.chmod(0o755)
+    driver = python_program(tmp_path / "driver", SIZE_0)
     with indiserver(program, str(driver)) as (_, local):
 
         async def scenario() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
+from tests.support.programs import executable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -36,7 +37,8 @@ def indiserver(program: Callable[[str], str], *drivers: str) -> Iterator[tuple[i
     port = free_port()
     with tempfile.TemporaryDirectory() as home:  # its path is short enough for a Unix socket
         local = f"{home}/socket"
-        words = [program("indiserver"), "-p", str(port), "-u", local, *map(program, drivers)]
+        words = [driver if "@" in driver else program(driver) for driver in drivers]
+        words = [program("indiserver"), "-p", str(port), "-u", local, *words]
         with Child(words, Path(home), env={"HOME": home}) as server:
             await_listener(server, port)
             yield port, local
@@ -76,9 +78,7 @@ def old_style_thermostat(folder: Path, pause: float) -> Iterator[int]:
 def launcher(path: Path, script: Path) -> str:
     """Write a program that runs a Python script with this interpreter and this source tree, for servers to start."""
     paths = python_environment()["PYTHONPATH"]
-    path.write_text(f"#!/bin/sh\nPYTHONPATH='{paths}' exec '{sys.executable}' '{script}'\n")
-    path.chmod(0o755)
-    return str(path)
+    return str(executable(path, f"#!/bin/sh\nPYTHONPATH='{paths}' exec '{sys.executable}' '{script}'\n"))
 
 
 def getprop(program: Callable[[str], str], port: int, *names: str) -> list[str]:
