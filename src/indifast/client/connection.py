@@ -210,7 +210,7 @@ class Connection(QueueListener):
             self.queue.append(message, time.monotonic())
 
     async def room(self) -> None:
-        """Wait while the queue is full and the connection stands."""
+        """Wait while the queue is full and the connection lasts."""
         while self.queue.full and not self.lost:
             waiter = asyncio.get_running_loop().create_future()
             self._room.append(waiter)

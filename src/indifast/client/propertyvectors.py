@@ -38,7 +38,7 @@ __all__ = [
 
 
 class PropertyVector(Vector):
-    """A vector of the model, kept up to date while the connection stands."""
+    """A vector of the model, kept up to date while the connection lasts."""
 
     _snap_class: type[SnapVector] = SnapVector
     _child: type[Member]

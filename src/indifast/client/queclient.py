@@ -200,7 +200,7 @@ class QueClient(IPyClient):
                 self._room.set()
 
     def _let_go(self) -> None:
-        """Let `_put` stop waiting for room, as the client is to stop."""
+        """Let `_put` stop waiting for room, because the client is stopping."""
         if self._room is not None:
             self._room.set()
 

@@ -131,7 +131,7 @@ class Router:
         self._demands.update_all(now)
 
     def start(self, peer: Peer, now: float) -> None:
-        """Ask a driver or link that is there (again) for its devices, and tell a link about ours."""
+        """Ask a driver or link that has appeared or returned for its devices, and tell a link about ours."""
         if peer.kind is Kind.REMOTE:
             peer.inlet.append(wire.get_properties(peer.limit_to, via=self._id), now)
             if peer.limit_to is None:

@@ -48,7 +48,7 @@ class Address:
         """Return the TLS context, or None without TLS.
 
         Raises:
-            OSError: If a file is missing or is not PEM (ssl.SSLError is an OSError).
+            OSError: A file is missing or is not PEM (ssl.SSLError is an OSError).
         """
         if not self.tls:
             return None
@@ -67,7 +67,7 @@ class Address:
             **clientdata: Passed to the client.
 
         Raises:
-            AddressError: If a TLS file cannot be used.
+            AddressError: A TLS file cannot be used.
         """
         from indifast.client import IPyClient
 
@@ -90,7 +90,7 @@ def parse_address(text: str, port: int | None = None) -> Address:
         port: The port to use if `text` has none, 7624 by default.
 
     Raises:
-        AddressError: If `text` has none of these forms.
+        AddressError: `text` has none of these forms.
     """
     if text.startswith(("/", "@")):
         return Address(unix=text)
@@ -115,7 +115,7 @@ def parse_port(text: str) -> int:
     """Return the TCP port that `text` gives.
 
     Raises:
-        AddressError: If it is not a port.
+        AddressError: It is not a port.
     """
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise AddressError(f"{text!r} is not a port: give a number from 1 to 65535 ({PORT} is usual)")
@@ -158,7 +158,7 @@ def address_of(options: argparse.Namespace) -> Address:
     """Return the address that the options of `add_server_options` give.
 
     Raises:
-        AddressError: If they are wrong or contradict each other.
+        AddressError: The options are wrong or contradict each other.
     """
     host = getattr(options, "server", None) or getattr(options, "host", None)
     port = getattr(options, "port", None)
