@@ -17,7 +17,7 @@ from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.transport.incoming import MessageReader
 from indifast.transport.shm import DescriptorError
 from indifast.transport.stream import Receiver, Stream
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 
 
 class Recorder:
@@ -134,7 +134,10 @@ async def no_fd_leak() -> AsyncIterator[None]:
             found = {fd for fd in found if not fd.endswith(" /dev/null")}
         return found
 
-    await until(lambda: not left_open(), lambda: f"all descriptors closed, but {left_open()} still open")
+    try:
+        await eventually(lambda: not left_open())
+    except TimeoutError:
+        raise AssertionError(f"still open: {left_open()}") from None
 
 
 class Timer:

@@ -28,7 +28,7 @@ from indifast.transport.files import FileStream
 from indifast.transport.process import spawn
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream, read_buffer
 from tests.support.loops import LOOPS, on_every_loop, run_on
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 from tests.transport.support import Pieces, Recorder, tcp_pair, unix_pair
 
 MIB = 1 << 20
@@ -95,12 +95,12 @@ async def reads_later(kind: str) -> None:
     began = time.monotonic()
     say(b"hello")
     stream.resume_reading()
-    await until(lambda: len(attempts) >= 3)
+    await eventually(lambda: len(attempts) >= 3)
     assert len(attempts) <= (time.monotonic() - began) / MEMORY_PAUSE + 1
     assert not got.data and not got.lost
     taken.clear()
     limit_memory(64 * MIB)
-    await until(lambda: got.data == b"hello")
+    await eventually(lambda: got.data == b"hello")
     assert not got.lost
     stream.abort()
 
@@ -118,7 +118,7 @@ async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callab
     speaker = threading.Thread(target=speak)
     speaker.start()
     limit_memory(32 * MIB)
-    await until(heard)
+    await eventually(heard)
     assert not stream.closed
     speaker.join()
     limit_memory(256 * MIB)
@@ -170,11 +170,11 @@ async def child() -> None:
     except MemoryError:
         del filler[-1:]
     out.put(b"go\n")
-    await until(lambda: len(attempts) >= 3)
+    await eventually(lambda: len(attempts) >= 3)
     assert not lines
     taken.clear()
     filler.clear()
-    await until(lambda: lines == ["said"])
+    await eventually(lambda: lines == ["said"])
     started.stream.abort()
     await started.stop(0)
 
