@@ -23,8 +23,10 @@ from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 from tests.support.blackbox import LIMIT
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import tcp_pair
 from tests.support.waiting import eventually
-from tests.transport.support import memory_file, no_fd_leak, tcp_pair
+from tests.transport.support import memory_file
 
 GIB = 1 << 30
 SMALL = os.urandom(1000)

@@ -14,8 +14,10 @@ import pytest
 
 from indifast.transport.files import FileStream, private
 from tests.support.blackbox import LIMIT
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import tcp_pair, unix_pair
 from tests.support.waiting import eventually
-from tests.transport.support import Pieces, Recorder, no_fd_leak, tcp_pair, unix_pair
+from tests.transport.support import Pieces, Recorder
 
 ECHO = """
 import asyncio, sys

@@ -14,8 +14,9 @@ import pytest
 
 from indifast.transport.connect import listen_tcp, listen_unix, open_tcp, open_unix
 from indifast.transport.listener import Listener
+from tests.support.descriptors import no_fd_leak
 from tests.support.waiting import eventually
-from tests.transport.support import Pieces, Recorder, no_fd_leak
+from tests.transport.support import Pieces, Recorder
 
 
 def test_localhost_is_both_families_on_one_port(run):

@@ -28,8 +28,9 @@ from indifast.transport.files import FileStream
 from indifast.transport.process import spawn
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream, read_buffer
 from tests.support.loops import LOOPS, on_every_loop, run_on
+from tests.support.sockets import tcp_pair, unix_pair
 from tests.support.waiting import eventually
-from tests.transport.support import Pieces, Recorder, tcp_pair, unix_pair
+from tests.transport.support import Pieces, Recorder
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]

@@ -18,9 +18,10 @@ from indifast.transport import process
 from indifast.transport.process import LONGEST_LINE, Child, spawn
 from tests.support import blackbox
 from tests.support.blackbox import LIMIT
+from tests.support.descriptors import no_fd_leak
 from tests.support.programs import executable
 from tests.support.waiting import eventually
-from tests.transport.support import Pieces, Recorder, no_fd_leak
+from tests.transport.support import Pieces, Recorder
 
 
 def python(code: str, lines: list[str] | None = None, **keywords) -> Child:

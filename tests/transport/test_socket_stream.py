@@ -17,17 +17,12 @@ import pytest
 from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.stream import MAX_FDS, SocketStream, read_buffer
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import reset, tcp_pair, unix_pair
 from tests.support.waiting import eventually
-from tests.transport.support import Pieces, Recorder, no_fd_leak, tcp_pair, unix_pair
+from tests.transport.support import Pieces, Recorder
 
 pairs = pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
-
-
-def reset(sock: socket.socket) -> None:
-    """Close a socket so that its peer sees a reset. A Unix socket must still have unread input for that."""
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    sock.close()
 
 
 @pairs

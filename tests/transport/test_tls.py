@@ -17,8 +17,10 @@ from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.listener import Listener
 from indifast.transport.stream import Stream
 from tests.support.blackbox import LIMIT
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import reset
 from tests.support.waiting import eventually
-from tests.transport.support import Pieces, Recorder, no_fd_leak
+from tests.transport.support import Pieces, Recorder
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +157,7 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, authority):
                 with socket.create_connection(("127.0.0.1", listener.port)) as sock:
                     peer = client_context(authority).wrap_socket(sock, server_hostname="127.0.0.1")
                     peer.sendall(b"last words")
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    peer.close()
+                    reset(peer)
 
             await asyncio.to_thread(speak_and_reset)
             await eventually(lambda: accepted)
