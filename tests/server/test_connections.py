@@ -696,7 +696,7 @@ class Watched(SocketStream):
 
 @on_every_loop
 def test_a_ping_is_answered_after_everything_that_happened_before_or_with_it(loop: str) -> None:
-    """A connection is made and another one ends. Both are handled before the answer, in any order."""
+    """A connection is made and another one ends. Both are handled before the answer, whatever their order."""
 
     async def scenario() -> None:
         hub = Hub(Limits())
