@@ -1,4 +1,4 @@
-"""`indifast-server` listens as soon as it runs. In everything else it is the command in Python."""
+"""`indifast-server` listens as soon as it runs. Apart from that, it behaves like the command in Python."""
 
 from __future__ import annotations
 
@@ -442,7 +442,7 @@ def link_folder(stubbed: Stubbed, place: Path) -> Path:
 
 
 def test_the_link_that_keeps_the_name_can_not_be_forged(stubbed):
-    """Neither a folder that others can write to is used, nor a link to something else."""
+    """A folder that others can write to is not used, nor is a link to something else."""
     mine = stubbed.folder / f"indifast-{os.geteuid()}"
     elsewhere = link_folder(stubbed, Path("/dev/shm")) / "indifast-server"
     assert stubbed.start("cat").all("comm") == ["indifast-server"]
@@ -468,7 +468,7 @@ def test_the_link_that_keeps_the_name_can_not_be_forged(stubbed):
 
 
 OTHERS_CAN = {"open to all": lambda folder: folder.chmod(0o777)}
-if os.geteuid() == 0:  # only root can give a folder away. This happens with `su`, which keeps the variable
+if os.geteuid() == 0:  # only root can give a folder away; the variable is kept by `su`
     OTHERS_CAN["of another user"] = lambda folder: os.chown(folder, 65534, -1)
 
 

@@ -167,7 +167,7 @@ sock.recv(1)
 
 
 def test_connections_and_disconnections_before_a_ping_are_handled_before_its_answer(tmp_path):
-    """Libindi's own test relies on this order when it looks for leaked descriptors."""
+    """libindi's own test relies on this order when it looks for leaked descriptors."""
     lender = python_program(tmp_path / "lender", LENDER.format(str(tmp_path / "lent")))
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "lent"))

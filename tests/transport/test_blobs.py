@@ -221,7 +221,7 @@ def test_a_relayed_inline_message_keeps_its_text_and_has_an_attached_form():
 
 @pytest.mark.parametrize("size", [None, 0, -1])
 def test_a_blob_with_content_always_announces_its_descriptor(size):
-    """A `size` of 0 announces none, so that the descriptor would be taken for that of the next BLOB."""
+    """A `size` of 0 would announce none, and the descriptor would be taken for that of the next BLOB."""
 
     async def scenario():
         async with no_fd_leak():

@@ -107,7 +107,7 @@ async def reads_later(kind: str) -> None:
 
 
 async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callable[[], object]) -> None:
-    """A message that does not fit into memory is lost, but not the stream nor what follows."""
+    """A message that does not fit into memory is lost, but neither the stream nor what follows."""
 
     def speak() -> None:
         say(b"<newBLOBVector device='D' name='B'><oneBLOB name='b' size='200000000' format='.x'>")

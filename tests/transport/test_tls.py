@@ -115,6 +115,7 @@ def test_a_slow_reader_holds_up_the_writer_and_pausing_works(run, authority):
         await eventually(lambda: len(fast.data) == 64 << 20)
         assert out.queued > 32 << 20, "what the peer does not read stays in the outbox"
         assert not slow.data
+        assert len(pairs[0][1]._protocol.early) < 1 << 20, "a paused stream keeps little in memory"
         pairs[0][1].resume_reading()
         await eventually(lambda: len(slow.data) == 64 << 20)
         for stream, _ in pairs:
