@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.descriptors import open_fds
 from tests.support.loops import LOOPS, run_on
-from tests.transport.support import open_fds
 
 
 @pytest.fixture(params=LOOPS)

@@ -1,23 +1,16 @@
-"""Receivers, outboxes and message readers that record what happens, and checks for descriptors left open."""
+"""Receivers, outboxes and message readers that record what happens."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import os
-import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-
-import uvloop
+from collections.abc import Callable, Sequence
 
 from indifast._parser import Element
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.transport.incoming import MessageReader
 from indifast.transport.shm import DescriptorError
 from indifast.transport.stream import Receiver, Stream
-from tests.support.waiting import until
 
 
 class Recorder:
@@ -92,49 +85,11 @@ class Pieces:
             nbytes -= len(data)
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Return both ends of a TCP connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        client = socket.create_connection(listening.getsockname())
-        server, _ = listening.accept()
-    return client, server
-
-
-def unix_pair() -> tuple[socket.socket, socket.socket]:
-    """Return both ends of a connection between Unix sockets."""
-    return socket.socketpair()
-
-
 def memory_file(content: bytes) -> int:
     """Return a descriptor of a new file in memory."""
     fd = os.memfd_create("test", os.MFD_CLOEXEC)
     os.write(fd, content)
     return fd
-
-
-def open_fds() -> set[str]:
-    """Return the descriptors of this process, as "NUMBER FILE"."""
-    gc.collect()  # closes those of objects that other tests have left in reference cycles
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
-    return found
-
-
-@contextlib.asynccontextmanager
-async def no_fd_leak() -> AsyncIterator[None]:
-    """Check that all descriptors that the block opens are closed at its end, or a moment later."""
-    before = open_fds()
-    yield
-
-    def left_open() -> set[str]:
-        found = open_fds() - before
-        if isinstance(asyncio.get_running_loop(), uvloop.Loop):  # keeps one in reserve after its first connection
-            found = {fd for fd in found if not fd.endswith(" /dev/null")}
-        return found
-
-    await until(lambda: not left_open(), lambda: f"all descriptors closed, but {left_open()} still open")
 
 
 class Timer:

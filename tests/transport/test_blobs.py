@@ -23,8 +23,10 @@ from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 from tests.support.blackbox import LIMIT
-from tests.support.waiting import until
-from tests.transport.support import memory_file, no_fd_leak, tcp_pair
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import tcp_pair
+from tests.support.waiting import eventually
+from tests.transport.support import memory_file
 
 GIB = 1 << 30
 SMALL = os.urandom(1000)
@@ -92,7 +94,7 @@ async def form(message, attached: bool) -> bytes:
     while not message.whole(attached):
         ready: list[bool] = []
         message.when_ready(attached, partial(ready.append, True))
-        await until(ready.__len__)
+        await eventually(ready.__len__)
         assert ready == [True]
     return b"".join(message.parts(attached))
 
@@ -219,7 +221,7 @@ def test_a_relayed_inline_message_keeps_its_text_and_has_an_attached_form():
 
 @pytest.mark.parametrize("size", [None, 0, -1])
 def test_a_blob_with_content_always_announces_its_descriptor(size):
-    """A `size` of 0 announces none, so that the descriptor would be taken for that of the next BLOB."""
+    """A `size` of 0 would announce none, and the descriptor would be taken for that of the next BLOB."""
 
     async def scenario():
         async with no_fd_leak():
@@ -255,7 +257,7 @@ def test_an_attached_message_is_encoded_once_for_all_inline_receivers(data, monk
             if message.parts(False) is None:
                 for number in range(5):
                     message.when_ready(False, partial(ready.append, number))
-                await until(lambda: len(ready) == 5)
+                await eventually(lambda: len(ready) == 5)
                 await form(message, False)
             inline = b"".join(message.parts(False))
             assert sum(encoded) == len(data)
@@ -389,7 +391,7 @@ def test_release_waits_for_a_form_that_is_no_longer_wanted(monkeypatch):
 
         monkeypatch.setattr(blobs, "_encode_block", first_block_late)
         message.when_ready(False, lambda: None)
-        await until(began.is_set)
+        await eventually(began.is_set)
         await form(message, True)
         assert not message.growing
         message.release()
@@ -600,7 +602,7 @@ def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
             ready: list[bool] = []
             assert message.parts(False) is None
             message.when_ready(False, partial(ready.append, True))
-            await until(lambda: ready)
+            await eventually(lambda: ready)
             assert message.growing
             assert not message.whole(False)
             begin = b"".join(message.parts(False))

@@ -52,7 +52,7 @@ class Reader(ReaderLog):
 
 
 def memory(content: str) -> int:
-    """Return a descriptor of a file with the four characters of `content`, or fewer and blanks."""
+    """Return a descriptor of a file with `content`, padded to four bytes."""
     return memory_file(content.encode().ljust(4))
 
 

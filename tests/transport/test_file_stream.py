@@ -14,8 +14,10 @@ import pytest
 
 from indifast.transport.files import FileStream, private
 from tests.support.blackbox import LIMIT
-from tests.support.waiting import until
-from tests.transport.support import Pieces, Recorder, no_fd_leak, tcp_pair, unix_pair
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import tcp_pair, unix_pair
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 ECHO = """
 import asyncio, sys
@@ -167,7 +169,7 @@ def test_of_two_sockets_one_is_reset(run):
             stream.start(got, Pieces())
             first.send(b"last words")  # the loop gets no turn before the close
             first.close()
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert got.data == b"last words"
             second.close()
 
@@ -185,13 +187,13 @@ def test_pause_and_abort_of_a_thread_that_reads(tmp_path):
             out = Pieces()
             out.feed(stream, got)
             out.put(b"written")
-            await until(lambda: not out.queued)
+            await eventually(lambda: not out.queued)
             assert not got.data
             stream.resume_reading()
-            await until(lambda: got.eof)
+            await eventually(lambda: got.eof)
             assert len(got.data) == 5 << 20
             stream.abort()
-            await until(lambda: got.lost == [None])
+            await eventually(lambda: got.lost == [None])
 
     asyncio.run(scenario())
     assert (tmp_path / "out").read_bytes() == b"written"
@@ -206,7 +208,7 @@ def test_a_full_disk_is_reported():
         )
         out.feed(stream, got)
         out.put(b"x")
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert isinstance(got.lost[0], OSError)
         assert "No space" in str(got.lost[0])
 

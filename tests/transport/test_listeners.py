@@ -14,8 +14,9 @@ import pytest
 
 from indifast.transport.connect import listen_tcp, listen_unix, open_tcp, open_unix
 from indifast.transport.listener import Listener
-from tests.support.waiting import until
-from tests.transport.support import Pieces, Recorder, no_fd_leak
+from tests.support.descriptors import no_fd_leak
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 
 def test_localhost_is_both_families_on_one_port(run):
@@ -28,7 +29,7 @@ def test_localhost_is_both_families_on_one_port(run):
             assert f"127.0.0.1:{listener.port}" in listener.addresses
             assert f"[::1]:{listener.port}" in listener.addresses
             streams = [await open_tcp(host, listener.port) for host in ("127.0.0.1", "::1", "localhost")]
-            await until(lambda: len(accepted) == 3)
+            await eventually(lambda: len(accepted) == 3)
             for stream in streams + accepted:
                 stream.abort()
             listener.close()
@@ -88,7 +89,7 @@ def test_closing_the_listener_does_not_close_its_streams(run):
         accepted: list = []
         listener = await listen_tcp("127.0.0.1", 0, accepted.append)
         stream = await open_tcp("127.0.0.1", listener.port)
-        await until(lambda: accepted)
+        await eventually(lambda: accepted)
         port = listener.port
         listener.close()
         with pytest.raises(ConnectionRefusedError):
@@ -98,9 +99,9 @@ def test_closing_the_listener_does_not_close_its_streams(run):
         out = Pieces()
         out.feed(stream, Recorder())
         out.put(b"still here")
-        await until(lambda: got.data == b"still here")
+        await eventually(lambda: got.data == b"still here")
         stream.abort()
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
 
     run(scenario())
 
@@ -115,7 +116,7 @@ def test_unix_sockets(run, tmp_path, abstract):
             assert listener.port is None
             assert listener.addresses == [path.replace("\0", "@")]
             stream = await open_unix(path)
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             assert stream.local
             assert accepted[0].local
             assert accepted[0].peername == f"local pid {os.getpid()} (user: {os.getuid()}:{os.getgid()})"
@@ -139,7 +140,7 @@ def test_the_socket_file_of_a_dead_server_is_replaced(run, tmp_path):
         accepted: list = []
         listener = await listen_unix(path, accepted.append)
         stream = await open_unix(path)
-        await until(lambda: accepted)
+        await eventually(lambda: accepted)
         stream.abort()
         accepted[0].abort()
         listener.close()
@@ -188,13 +189,13 @@ def test_a_listener_survives_a_system_that_is_out_of_descriptors(run, caplog, mo
                     fillers.append(os.open("/dev/null", os.O_RDONLY))
             for sock in clients:
                 await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", listener.port))
-            await until(lambda: len(failures) == 4)
+            await eventually(lambda: len(failures) == 4)
             assert failures[-1] - failures[0] > 0.1, "waits between its attempts"
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for fd in fillers:
                 os.close(fd)
-        await until(lambda: len(accepted) == 6)
+        await eventually(lambda: len(accepted) == 6)
         for stream in accepted:
             stream.abort()
         for sock in clients:

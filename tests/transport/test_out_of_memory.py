@@ -28,8 +28,9 @@ from indifast.transport.files import FileStream
 from indifast.transport.process import spawn
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream, read_buffer
 from tests.support.loops import LOOPS, on_every_loop, run_on
-from tests.support.waiting import until
-from tests.transport.support import Pieces, Recorder, tcp_pair, unix_pair
+from tests.support.sockets import tcp_pair, unix_pair
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
@@ -95,18 +96,18 @@ async def reads_later(kind: str) -> None:
     began = time.monotonic()
     say(b"hello")
     stream.resume_reading()
-    await until(lambda: len(attempts) >= 3)
+    await eventually(lambda: len(attempts) >= 3)
     assert len(attempts) <= (time.monotonic() - began) / MEMORY_PAUSE + 1
     assert not got.data and not got.lost
     taken.clear()
     limit_memory(64 * MIB)
-    await until(lambda: got.data == b"hello")
+    await eventually(lambda: got.data == b"hello")
     assert not got.lost
     stream.abort()
 
 
 async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callable[[], object]) -> None:
-    """A message that does not fit into memory is lost, but not the stream nor what follows."""
+    """A message that does not fit into memory is lost, but neither the stream nor what follows."""
 
     def speak() -> None:
         say(b"<newBLOBVector device='D' name='B'><oneBLOB name='b' size='200000000' format='.x'>")
@@ -118,7 +119,7 @@ async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callab
     speaker = threading.Thread(target=speak)
     speaker.start()
     limit_memory(32 * MIB)
-    await until(heard)
+    await eventually(heard)
     assert not stream.closed
     speaker.join()
     limit_memory(256 * MIB)
@@ -170,11 +171,11 @@ async def child() -> None:
     except MemoryError:
         del filler[-1:]
     out.put(b"go\n")
-    await until(lambda: len(attempts) >= 3)
+    await eventually(lambda: len(attempts) >= 3)
     assert not lines
     taken.clear()
     filler.clear()
-    await until(lambda: lines == ["said"])
+    await eventually(lambda: lines == ["said"])
     started.stream.abort()
     await started.stop(0)
 

@@ -18,9 +18,10 @@ from indifast.transport import process
 from indifast.transport.process import LONGEST_LINE, Child, spawn
 from tests.support import blackbox
 from tests.support.blackbox import LIMIT
+from tests.support.descriptors import no_fd_leak
 from tests.support.programs import executable
-from tests.support.waiting import until
-from tests.transport.support import Pieces, Recorder, no_fd_leak
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 
 def python(code: str, lines: list[str] | None = None, **keywords) -> Child:
@@ -64,7 +65,7 @@ def test_a_child_communicates_over_its_standard_input_and_output(run, pipes):
             out.feed(child.stream, got)
             assert child.stream.local is not pipes
             out.put(b"question")
-            await until(lambda: got.lost == [None])
+            await eventually(lambda: got.lost == [None])
             assert got.data == (b"pipes question" if pipes else b"socket question")
             assert await child.wait() == 0
             assert child.returncode == 0
@@ -79,7 +80,7 @@ def test_nothing_else_is_inherited(run):
         extra = os.open("/dev/null", os.O_RDONLY)
         child = python(code)
         got = recorded(child)
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         await child.wait()
         assert got.data == b"0 1 2 3"  # 3 is the folder that is listed
         os.close(extra)
@@ -129,13 +130,13 @@ def test_standard_error_is_limited_in_rate_and_lines_left_out_are_counted(run):
         child = python(code, lines)
         got, out = Recorder(half_open=True), Pieces()
         out.feed(child.stream, got)
-        await until(lambda: lines and LEFT_OUT.fullmatch(lines[-1]) and accounted_for(lines) == count)
+        await eventually(lambda: lines and LEFT_OUT.fullmatch(lines[-1]) and accounted_for(lines) == count)
         assert lines.count("line 0") == lines.count("line 199") == 1
         numbers = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]
         assert numbers == sorted(set(numbers))
         assert len(numbers) <= count // 2
         out.put(b"x")
-        await until(lambda: lines[-1] == "again")
+        await eventually(lambda: lines[-1] == "again")
         del lines[:]
         out.put(b"x")
         await child.wait()
@@ -165,7 +166,7 @@ def test_lines_left_out_are_not_processed_one_by_one(run, monkeypatch):
     async def scenario():
         lines: list[str] = []
         child = python("import os\nos.write(2, b'\\n' * 60_000)\nos.read(0, 1)", lines)
-        await until(lambda: lines and LEFT_OUT.fullmatch(lines[-1]))
+        await eventually(lambda: lines and LEFT_OUT.fullmatch(lines[-1]))
         assert accounted_for(lines) == 60_000
         assert calls == len(lines) - sum(LEFT_OUT.fullmatch(line) is not None for line in lines)
         assert calls <= 200 * 10
@@ -195,7 +196,7 @@ def test_a_child_may_close_its_standard_error(run):
         out.feed(child.stream, got)
         for count in (1, 2, 3):  # the end of the standard error is noticed before the last answer
             out.put(b"x")
-            await until(lambda count=count: got.data == b"x" * count)
+            await eventually(lambda count=count: got.data == b"x" * count)
         assert child.returncode is None
         await finish(child)
 
@@ -209,11 +210,11 @@ def test_terminate_and_kill(run):
         async with no_fd_leak():
             child = python("import signal, os; os.write(1, b'x'); signal.pause()")
             got = recorded(child)
-            await until(lambda: got.data)
+            await eventually(lambda: got.data)
             assert await child.stop(grace=LIMIT) == -signal.SIGTERM
             child = python(stubborn)
             got = recorded(child)
-            await until(lambda: got.data)
+            await eventually(lambda: got.data)
             assert await child.stop(grace=0.1) == -signal.SIGKILL
             assert not psutil.pid_exists(child.pid), "reaped"
 
@@ -232,11 +233,11 @@ def test_processes_that_a_child_leaves_behind_end_with_it(run):
         child = python(code)
         got, out = Recorder(half_open=True), Pieces()
         out.feed(child.stream, got)
-        await until(lambda: b"\n" in got.data)
+        await eventually(lambda: b"\n" in got.data)
         out.put(b"x")
         await child.wait()
         pid = int(got.data)
-        await until(lambda: gone(pid))
+        await eventually(lambda: gone(pid))
         child.stream.abort()
 
     run(scenario())
@@ -246,7 +247,7 @@ def test_environment(run):
     async def scenario():
         child = python("import os; os.write(1, os.environ['INDIDEV'].encode())", env=os.environ | {"INDIDEV": "My CCD"})
         got = recorded(child)
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert got.data == b"My CCD"
         await child.wait()
 
@@ -337,7 +338,7 @@ def test_a_setpriv_without_the_option_is_not_used(run, tmp_path, monkeypatch, an
     async def scenario():
         child = python("import os; os.write(1, b'up')")
         got = recorded(child)
-        await until(lambda: got.data == b"up")
+        await eventually(lambda: got.data == b"up")
         assert await child.wait() == 0
 
     try:

@@ -12,7 +12,7 @@ from indifast.client.connection import Connection
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.transport.stream import SocketStream
 from tests.support import scarce
-from tests.transport.support import no_fd_leak
+from tests.support.descriptors import no_fd_leak
 
 PROGRAM = """
 import asyncio, os

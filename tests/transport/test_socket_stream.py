@@ -17,17 +17,12 @@ import pytest
 from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.stream import MAX_FDS, SocketStream, read_buffer
-from tests.support.waiting import until
-from tests.transport.support import Pieces, Recorder, no_fd_leak, tcp_pair, unix_pair
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import reset, tcp_pair, unix_pair
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 pairs = pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
-
-
-def reset(sock: socket.socket) -> None:
-    """Close a socket so that its peer sees a reset. A Unix socket must still have unread input for that."""
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    sock.close()
 
 
 @pairs
@@ -38,13 +33,13 @@ def test_bytes_travel_both_ways(run, pair):
         out.feed(stream, got)
         assert stream.local == (pair is unix_pair)
         theirs.sendall(b"hello")
-        await until(lambda: got.data == b"hello")
+        await eventually(lambda: got.data == b"hello")
         out.put(b"wor")
         out.put(b"ld")
         assert await asyncio.to_thread(theirs.recv, 100) == b"world", "both in one write"
         stream.abort()
         await stream.wait_closed()
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         theirs.close()
 
     run(scenario())
@@ -75,7 +70,7 @@ def test_receive_buffers_are_reused_and_freed_when_idle(run, pair):
         most = []
         for _ in range(3):
             await asyncio.to_thread(theirs.sendall, payload)
-            await until(lambda: got.length == len(payload))
+            await eventually(lambda: got.length == len(payload))
             assert b"".join(got.kept) == payload
             most.append(read_buffer().blocks)
             got.kept.clear()
@@ -83,7 +78,7 @@ def test_receive_buffers_are_reused_and_freed_when_idle(run, pair):
             assert read_buffer().blocks == most[-1], "blocks that are returned are kept"
         assert most[0] * (256 << 10) >= len(payload)
         assert most[2] < 2 * most[0], "later frames use the blocks of the first one"
-        await until(lambda: read_buffer().blocks <= 17)
+        await eventually(lambda: read_buffer().blocks <= 17)
         stream.abort()
         theirs.close()
 
@@ -107,7 +102,7 @@ def test_a_large_message_arrives_whole_at_a_slow_reader(run, pair):
 
         reader = threading.Thread(target=read)
         reader.start()
-        await until(lambda: not out.pending)
+        await eventually(lambda: not out.pending)
         stream.close()
         await stream.wait_closed()
         await asyncio.to_thread(reader.join)
@@ -128,7 +123,7 @@ def test_close_flushes_what_is_queued(run, pair):
         assert stream.closed
         length = await asyncio.to_thread(lambda: sum(iter(lambda: len(theirs.recv(1 << 18)), 0)))
         assert length == 6 << 20
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         theirs.close()
 
     run(scenario())
@@ -143,7 +138,7 @@ def test_close_does_not_wait_forever(run, pair):
         out.put(b"x" * (64 << 20))
         stream.close(grace=0.05)
         await stream.wait_closed()
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         assert out.queued > 0
         theirs.close()
 
@@ -177,7 +172,7 @@ def test_end_of_file_is_reported_exactly_once(run, pair):
             stream.start(got, Pieces())
             theirs.sendall(b"last")
             theirs.close()
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert got.data == b"last"
             assert got.lost == [None]
             assert stream.closed
@@ -197,13 +192,13 @@ def test_a_half_closed_peer_still_gets_its_answer(run, pair):
         out.feed(stream, got)
         theirs.sendall(b"question")
         theirs.shutdown(socket.SHUT_WR)
-        await until(lambda: got.eof)
+        await eventually(lambda: got.eof)
         assert got.lost == []
         out.put(b"answer")
         assert await asyncio.to_thread(theirs.recv, 100) == b"answer"
         stream.close()
         await stream.wait_closed()
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         theirs.close()
 
     run(scenario())
@@ -215,7 +210,7 @@ def test_a_reset_is_reported_as_an_error(run):
         stream, got = SocketStream(ours), Recorder()
         stream.start(got, Pieces())
         reset(theirs)
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert isinstance(got.lost[0], ConnectionResetError)
 
     run(scenario())
@@ -242,7 +237,7 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, pair, paused, size
             if paused:
                 await asyncio.sleep(0)
                 stream.resume_reading()
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert isinstance(got.lost[0], ConnectionResetError)
             assert stream.closed
             if pair is unix_pair:
@@ -274,7 +269,7 @@ def test_a_peer_that_resets_while_it_is_answered_is_noticed(run, pair):
         await asyncio.sleep(0)
         theirs.send(b"question")
         reset(theirs)
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert got.data == b"question"
 
     stream: SocketStream
@@ -289,7 +284,7 @@ def test_the_last_input_from_a_peer_is_read_although_writing_to_it_fails(run):
         theirs.close()
         out.put(b"too late")
         out.feed(stream, got)  # the write fails here, before anything is read
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert got.data == b"m" * 100_000
         assert got.lost == [None]
 
@@ -335,7 +330,7 @@ def test_while_paused_bytes_stay_with_the_peer(run, pair):
                 sent += theirs.send(b"x" * 65536)
         assert not got.data
         stream.resume_reading()
-        await until(lambda: len(got.data) == sent)
+        await eventually(lambda: len(got.data) == sent)
         stream.abort()
         theirs.close()
 
@@ -362,9 +357,9 @@ def test_one_busy_stream_does_not_keep_another_waiting(run):
 
         writer = threading.Thread(target=flood)
         writer.start()
-        await until(lambda: len(busy.data) > 1 << 20)
+        await eventually(lambda: len(busy.data) > 1 << 20)
         quiet_theirs.sendall(b"ping")
-        await until(lambda: quiet.data == b"ping")
+        await eventually(lambda: quiet.data == b"ping")
         stop.set()
         streams[0].abort()
         streams[1].abort()
@@ -386,7 +381,7 @@ def test_received_bytes_are_never_overwritten(run):
         pieces = [bytes([number]) * 5000 for number in range(200)]
         for number, piece in enumerate(pieces):
             theirs.sendall(piece)
-            await until(lambda number=number: got.length == 5000 * (number + 1))
+            await eventually(lambda number=number: got.length == 5000 * (number + 1))
         assert b"".join(got.kept) == b"".join(pieces)
         stream.abort()
         theirs.close()
@@ -429,7 +424,7 @@ def test_received_descriptors_are_passed_on_and_close_on_exec(run):
             stream.start(got, Pieces())
             files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS)]
             socket.send_fds(theirs, [b"here"], files)
-            await until(lambda: got.data == b"here")
+            await eventually(lambda: got.data == b"here")
             assert len(got.fds) == MAX_FDS
             assert all(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC for fd in got.fds)
             for fd in got.fds + files:
@@ -448,7 +443,7 @@ def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak(r
             stream.start(got, Pieces())
             files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS + 4)]
             socket.send_fds(theirs, [b"here"], files)
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert isinstance(got.lost[0], OSError)
             assert not got.fds
             for fd in files:
@@ -466,7 +461,7 @@ def test_the_flags_of_a_shared_socket_do_not_change(run):
         out.feed(stream, got)
         out.put(b"x" * (8 << 20))
         theirs.sendall(b"y")
-        await until(lambda: got.data == b"y")
+        await eventually(lambda: got.data == b"y")
         assert fcntl.fcntl(ours, fcntl.F_GETFL) == flags
         stream.abort()
         theirs.close()
@@ -484,7 +479,7 @@ def test_an_error_in_the_receiver_ends_only_its_stream(run, caplog):
         stream, got = SocketStream(ours), Faulty()
         stream.start(got, Pieces())
         theirs.sendall(b"x")
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert isinstance(got.lost[0], RuntimeError)
         theirs.close()
 
@@ -510,7 +505,7 @@ def test_errors_in_receivers_do_not_fill_the_log(run, caplog, monkeypatch):
             got = Faulty()
             SocketStream(ours).start(got, Pieces())
             theirs.sendall(b"x")
-            await until(lambda got=got: got.lost)
+            await eventually(lambda got=got: got.lost)
             theirs.close()
 
     run(scenario())
@@ -526,7 +521,7 @@ def test_small_messages_are_not_held_back_and_dead_peers_are_probed(run):
             accepted: list[SocketStream] = []
             listener = await listen_tcp("localhost", 0, accepted.append)
             stream = await open_tcp("127.0.0.1", listener.port)
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             for end in (stream, accepted[0]):
                 assert end.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 assert end.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -17,8 +17,10 @@ from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.listener import Listener
 from indifast.transport.stream import Stream
 from tests.support.blackbox import LIMIT
-from tests.support.waiting import until
-from tests.transport.support import Pieces, Recorder, no_fd_leak
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import reset
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ async def another(folder, listener: Listener, accepted: list) -> tuple[Stream, S
     """Return both ends of a further connection."""
     before = len(accepted)
     stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(folder))
-    await until(lambda: len(accepted) > before)
+    await eventually(lambda: len(accepted) > before)
     return stream, accepted[-1]
 
 
@@ -73,22 +75,22 @@ def test_bytes_travel_both_ways(run, authority, mutual):
             accepted: list = []
             listener = await listen_tcp("localhost", 0, accepted.append, ssl=server_context(authority, mutual))
             stream = await open_tcp("localhost", listener.port, ssl=client_context(authority, "client"))
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             (other,) = accepted
             assert not stream.local
             ours, theirs, out, back = Recorder(), Recorder(), Pieces(), Pieces()
             out.feed(stream, ours)
             back.feed(other, theirs)
             out.put(b"question")
-            await until(lambda: theirs.data == b"question")
+            await eventually(lambda: theirs.data == b"question")
             back.put(payload)
-            await until(lambda: len(ours.data) == len(payload))
+            await eventually(lambda: len(ours.data) == len(payload))
             assert ours.data == payload
             if mutual:
                 assert (("commonName", "client"),) in other.peer_certificate()["subject"]
             out.put(payload)
             stream.close()
-            await until(lambda: theirs.lost)
+            await eventually(lambda: theirs.lost)
             assert theirs.data == b"question" + payload, "flushed before closing"
             assert ours.lost == theirs.lost == [None]
             listener.close()
@@ -110,14 +112,15 @@ def test_a_slow_reader_holds_up_the_writer_and_pausing_works(run, authority):
             out.put(b"x" * (1 << 20))
         for _ in range(64):  # as much over the other connection, which takes its time
             other.put(b"x" * (1 << 20))
-        await until(lambda: len(fast.data) == 64 << 20)
+        await eventually(lambda: len(fast.data) == 64 << 20)
         assert out.queued > 32 << 20, "what the peer does not read stays in the outbox"
         assert not slow.data
+        assert len(pairs[0][1]._protocol.early) < 1 << 20, "a paused stream keeps little in memory"
         pairs[0][1].resume_reading()
-        await until(lambda: len(slow.data) == 64 << 20)
+        await eventually(lambda: len(slow.data) == 64 << 20)
         for stream, _ in pairs:
             stream.abort()
-        await until(lambda: slow.lost and fast.lost)
+        await eventually(lambda: slow.lost and fast.lost)
         listener.close()
 
     run(scenario())
@@ -135,8 +138,8 @@ def test_an_untrusted_client_gets_no_stream(run, authority, caplog):
         else:
             got = Recorder()
             stream.start(got, Pieces())
-            await until(lambda: got.lost)
-        await until(lambda: "TLS with" in caplog.text)
+            await eventually(lambda: got.lost)
+        await eventually(lambda: "TLS with" in caplog.text)
         assert not accepted
         with pytest.raises(OSError, match=f"TLS with localhost:{listener.port} failed"):
             await open_tcp("localhost", listener.port, ssl=ssl.create_default_context())
@@ -155,14 +158,13 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, authority):
                 with socket.create_connection(("127.0.0.1", listener.port)) as sock:
                     peer = client_context(authority).wrap_socket(sock, server_hostname="127.0.0.1")
                     peer.sendall(b"last words")
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    peer.close()
+                    reset(peer)
 
             await asyncio.to_thread(speak_and_reset)
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             got = Recorder()
             accepted[0].start(got, Pieces())
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             listener.close()
 
     run(scenario())
@@ -176,9 +178,9 @@ def test_a_tls_port_survives_plain_text_and_silent_clients(run, authority, caplo
             silent = socket.create_connection(("127.0.0.1", listener.port))
             plain = socket.create_connection(("127.0.0.1", listener.port))
             plain.sendall(b"<getProperties version='1.7'/>\n")
-            await until(lambda: "TLS with" in caplog.text)
+            await eventually(lambda: "TLS with" in caplog.text)
             stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             stream.abort()
             accepted[0].abort()
             listener.close()
@@ -206,7 +208,7 @@ def test_errors_after_a_handshake_do_not_fill_the_log(run, authority, monkeypatc
                 stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
                 got = Recorder()
                 stream.start(got, Pieces())
-                await until(lambda got=got: got.lost)
+                await eventually(lambda got=got: got.lost)
             listener.close()
 
     run(scenario())
@@ -225,7 +227,7 @@ def test_silent_clients_do_not_keep_others_out(run, authority, monkeypatch, capl
             listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
             silent = [socket.create_connection(("127.0.0.1", listener.port), LIMIT) for _ in range(100)]
             stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             for sock in silent[:98]:  # the oldest have made room
                 with contextlib.suppress(ConnectionResetError):
                     assert await asyncio.to_thread(sock.recv, 1) == b""
