@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from indifast.protocol.drivernames import PORT, is_program, split_remote
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
 
 TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
@@ -43,7 +43,6 @@ driver    : program, [device]@host[:port], or module:callable for a driver in Py
 """
 
 RESTARTS = 10
-LOCAL_SOCKET = "/tmp/indiserver"
 
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"

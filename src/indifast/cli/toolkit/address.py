@@ -7,13 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT
+
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from indifast.client import IPyClient
-
-PORT = 7624
-"""The usual port of INDI servers."""
 
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?")
 _LOCAL = ("unix:", "localhost:")
@@ -99,7 +98,7 @@ def parse_address(text: str, port: int | None = None) -> Address:
         if text.startswith(scheme) and not rest.isdigit():
             if rest and not rest.startswith(("/", "@")):
                 break
-            return Address(unix=rest or "/tmp/indiserver")
+            return Address(unix=rest or LOCAL_SOCKET)
     if _IPV6.fullmatch(text):
         return Address(text, port or PORT)
     bracketed = re.fullmatch(r"\[([^\[\]]+)\](?::(.*))?", text)

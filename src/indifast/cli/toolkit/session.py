@@ -27,8 +27,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from indifast.cli import unwritable
-from indifast.cli.toolkit.address import PORT, Address, AddressError, add_server_options, address_of, parse_address
+from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of, parse_address
 from indifast.cli.toolkit.failures import Status, ToolError, failure, file_failure, unknown, unknown_property
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.escape import for_terminal
 
 if TYPE_CHECKING:
