@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.signals import in_mask
+
 HOME = Path(__file__).resolve().parents[2]
 FLAGS = "-Wall -Wextra -Wconversion -Wshadow -Werror"
 
@@ -117,8 +119,7 @@ class Report:
     def mask(self, name: str) -> set[int]:
         """Return the numbers of the signals in a line of /proc/self/status."""
         (line,) = (line for line in self.lines if line.startswith(f"{name}:"))
-        bits = int(line.split()[1], 16)
-        return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+        return in_mask(line.split()[1])
 
 
 class Stubbed:

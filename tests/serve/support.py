@@ -18,7 +18,7 @@ import psutil
 
 import indifast
 from indifast._parser import Tokenizer
-from tests.support.blackbox import LIMIT, free_port, until
+from tests.support.blackbox import LIMIT, alive, free_port, until
 from tests.support.programs import python_program
 
 SOURCE = str(Path(indifast.__file__).parents[1])
@@ -145,7 +145,7 @@ def running(folder: Path, *arguments: object, **keywords) -> Iterator[Server]:
         children = server.children()
         server.end()
         for child in children:
-            until(lambda child=child: has_ended(child), what="the end of a child")
+            until(lambda child=child: not alive(child.pid), what="the end of a child")
     finally:
         server.kill()
 
@@ -156,13 +156,6 @@ def refusal(folder: Path, *arguments: object, status: int = 1, **keywords) -> st
     assert server.ended() == status, server.log
     assert "Traceback" not in server.log, server.log
     return server.log
-
-
-def has_ended(child: psutil.Process) -> bool:
-    """Return whether a process has ended, even if its parent has not waited for it yet."""
-    with contextlib.suppress(psutil.NoSuchProcess):  # it may disappear at any moment
-        return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    return True
 
 
 def connect(port: int, process: subprocess.Popen) -> socket.socket:

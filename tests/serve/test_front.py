@@ -25,6 +25,7 @@ from tests.serve.front_support import Stubbed, build, compile_c
 from tests.serve.support import GET, SOURCE, Client, Server, connect, installed, running, script
 from tests.support.blackbox import free_port, until
 from tests.support.programs import executable, python_program
+from tests.support.signals import in_mask
 
 LISTENER = """
 #include <netinet/in.h>
@@ -288,10 +289,10 @@ def test_drivers_start_with_the_signals_and_environment_of_the_server(tmp_path, 
     with running(tmp_path, *words, name="indiserver", program=program, preexec_fn=before) as server:
         server.wait_for("nonvoluntary_ctxt_switches")
         masks = dict(re.findall(r"(Sig\w+):\t(\w+)", server.log))
-        assert int(masks["SigBlk"], 16) == 1 << signal.SIGALRM - 1 | 1 << signal.SIGUSR1 - 1
-        assert int(masks["SigIgn"], 16) >> signal.SIGUSR2 - 1 & 1
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            assert not int(masks["SigIgn"], 16) >> number - 1 & 1
+        assert in_mask(masks["SigBlk"]) == {signal.SIGALRM, signal.SIGUSR1}
+        ignored = in_mask(masks["SigIgn"])
+        assert signal.SIGUSR2 in ignored
+        assert not ignored & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         assert "'PATH'" in server.log
         assert "INDIFAST_FRONT" not in server.log
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import re
 import signal
 import socket
@@ -18,17 +17,13 @@ import pytest
 import trustme
 
 from indifast._parser import Tokenizer
-from tests.serve.support import GET, Client, Server, has_ended, refusal, running
-from tests.support.blackbox import LIMIT, free_port, until
+from tests.serve.support import GET, Client, Server, refusal, running
+from tests.support import blackbox
+from tests.support.blackbox import LIMIT, alive, free_port, until
 from tests.support.programs import python_program
+from tests.support.servers import getprop
 
 TELESCOPE = "Telescope Simulator"
-
-
-def getprop(port: int, member: str) -> str:
-    """Return what `indi_getprop` prints, as soon as the server defines this member."""
-    command = ["indi_getprop", "-p", str(port), "-t", str(int(LIMIT)), f"{TELESCOPE}.{member}"]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["-q", "indi_a"], ["-p"], ["-vvp"]])
@@ -49,14 +44,15 @@ def test_help_and_version(tmp_path):
     assert server.log.startswith("indifast ")
 
 
-def test_a_simulator_answers_the_tools(tmp_path):
+def test_a_simulator_answers_the_tools(tmp_path, program):
+    member = f"{TELESCOPE}.CONNECTION.CONNECT"
     with running(tmp_path, "-v", "-p", "0", "indi_simulator_telescope") as server:
         port = server.port()
-        assert getprop(port, "CONNECTION.CONNECT") == f"{TELESCOPE}.CONNECTION.CONNECT=Off"
+        assert getprop(program, port, member) == [f"{member}=Off"]
         subprocess.run(
             ["indi_setprop", "-p", str(port), f"{TELESCOPE}.CONNECTION.CONNECT=On"], check=True, timeout=LIMIT
         )
-        until(lambda: getprop(port, "CONNECTION.CONNECT").endswith("CONNECT=On"))
+        until(lambda: getprop(program, port, member) == [f"{member}=On"])
         assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: startup: indifast serve -u ", server.log, re.M)
         assert re.search(r": Driver indi_simulator_telescope: pid=\d+$", server.log, re.M)
         assert re.search(r": Client 127\.0\.0\.1:\d+: new arrival - welcome!$", server.log, re.M)
@@ -118,7 +114,7 @@ def test_signals_end_it_cleanly(tmp_path, number):
     until(lambda: len(server.children()) == 2)
     children = server.children()
     server.end(number)
-    assert all(map(has_ended, children))
+    assert not any(alive(child.pid) for child in children)
 
 
 def test_a_port_in_use_is_reported_and_ends_it(tmp_path, toy):
@@ -182,7 +178,7 @@ def test_connections_and_disconnections_before_a_ping_are_handled_before_its_ans
 
             def descriptors() -> int:
                 driver.say("<pingRequest uid='1'/>\n").get("pingReply")
-                return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+                return blackbox.descriptors(server.process.pid)
 
             idle = descriptors()
             for _ in range(20):

@@ -16,8 +16,7 @@ import pytest
 
 from indifast.transport import process
 from indifast.transport.process import LONGEST_LINE, Child, spawn
-from tests.support import blackbox
-from tests.support.blackbox import LIMIT
+from tests.support.blackbox import LIMIT, alive, until
 from tests.support.descriptors import no_fd_leak
 from tests.support.programs import executable
 from tests.support.waiting import eventually
@@ -34,14 +33,6 @@ def recorded(child: Child) -> Recorder:
     got = Recorder()
     child.stream.start(got, Pieces())
     return got
-
-
-def gone(pid: int) -> bool:
-    """Return whether a process has ended, even if its parent has not waited for it yet."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 async def finish(child: Child) -> None:
@@ -237,7 +228,7 @@ def test_processes_that_a_child_leaves_behind_end_with_it(run):
         out.put(b"x")
         await child.wait()
         pid = int(got.data)
-        await eventually(lambda: gone(pid))
+        await eventually(lambda: not alive(pid))
         child.stream.abort()
 
     run(scenario())
@@ -369,5 +360,5 @@ def test_killing_the_parent_leaves_no_orphan():
     assert psutil.pid_exists(pid)
     parent.kill()
     parent.wait()
-    blackbox.until(lambda: gone(pid), what="the end of the child")
+    until(lambda: not alive(pid), what="the end of the child")
     parent.stdout.close()
