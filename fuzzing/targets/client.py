@@ -1,0 +1,89 @@
+"""The client: whatever a server says costs at most the message that is wrong, and what is answered is clean."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from fuzzing.checks import check_output
+from fuzzing.inputs import Input, chunks
+from fuzzing.world import MemoryStream, VirtualLoop, running
+from indifast.client import IPyClient
+from indifast.client.snapshot import Snap
+
+FORMATS = (".fits", ".z", ".fits.z", ".stream")
+
+
+class Program(IPyClient):
+    """Looks at everything in each event, and answers definitions with commands."""
+
+    def __init__(self, *, answering: bool, inflating: bool) -> None:
+        super().__init__()
+        self._answering = answering
+        self.inflate_blobs = inflating
+        self.device_limit = 20
+
+    async def rxevent(self, event: Any) -> None:
+        """Use an event as programs do."""
+        assert isinstance(str(event), str)
+        if event.root is not None:
+            assert event.root.tag
+        if event.vector is None or not hasattr(event, "items"):
+            return
+        vector = event.vector
+        assert vector.name == event.vectorname and vector.devicename == event.devicename
+        values = dict(event)
+        if event.eventtype == "Set":
+            assert {name: vector[name] for name in values if name in vector.data} == {
+                name: value for name, value in values.items() if name in vector.data
+            }
+        if self._answering and event.eventtype == "Define":
+            await self.send_newVector(event.devicename, event.vectorname, members=values)
+        if vector.vectortype == "NumberVector":
+            for member in vector.data.values():
+                assert isinstance(member.getfloatvalue(), float) and isinstance(member.getshownvalue(), str)
+                with contextlib.suppress(TypeError):  # as documented, of a format that can't show a number
+                    member.getformattedvalue()
+
+
+def run(data: bytes) -> None:
+    """Serve a client: a byte of options, one for the cuts, then what the server says."""
+    given = Input(data)
+    options, way = given.byte(), given.byte()
+    said = given.rest()
+    with running() as loop:
+        client = Program(answering=bool(options & 1), inflating=bool(options & 2))
+        _converse(loop, client, chunks(said, way))
+
+
+def _converse(loop: VirtualLoop, client: Program, said: list[bytes]) -> None:
+    stream = MemoryStream(loop, "server")
+    serving = loop.create_task(client._session._serve(stream, "memory"))  # type: ignore[arg-type]
+    loop.settle()
+    for chunk in said:
+        stream.deliver(chunk)
+        loop.settle()
+        assert stream.deliver(b"") or stream.closed, "the client has stopped reading"
+    check_output(bytes(stream.written))
+    _check_snapshot(client, client.snapshot())
+    loop.advance(client.vector_timeout_max + 1)
+    assert client._counts["failed"] == 0, "a message has failed for another reason than its own"
+    _check_snapshot(client, client.snapshot())
+    stream.abort()
+    loop.settle()
+    assert serving.done()
+    serving.result()
+    assert not client.data
+
+
+def _check_snapshot(client: Program, snapshot: Snap) -> None:
+    """Check that a frozen copy has what the model has."""
+    assert list(snapshot) == list(client.data)
+    for devicename, device in client.data.items():
+        frozen = snapshot[devicename]
+        assert list(frozen) == list(device)
+        assert frozen.enable == device.enable
+        for vectorname, vector in device.items():
+            copied = frozen[vectorname]
+            assert copied.state == vector.state and copied.enable == vector.enable
+            assert dict(copied) == dict(vector)

@@ -1,0 +1,102 @@
+"""The tokenizer: what it makes of a stream does not depend on how the stream is cut, and what it relays is clean."""
+
+from __future__ import annotations
+
+from fuzzing.checks import Seen, check_relayed, seen, written
+from fuzzing.inputs import Input, chunks
+from indifast._parser import BlockPool, Element, Tokenizer
+
+GOOD = b'<setTextVector device="D" name="good"><oneText name="t">fine</oneText></setTextVector>\n'
+LIMITS = {"attribute": 64, "element": 1000, "blob": 100, "depth": 4, "members": 10}
+"""Limits that small inputs can exceed."""
+MOST_HELD = 1000 + 20 * 700 + 10 * (100 * 3 + (1 << 16) + 1100)
+"""Bytes that may be held under these limits: the element, the notes about it, and its BLOBs."""
+EXCERPT = 80
+
+_pool = BlockPool(size=1 << 16, keep=4)
+
+
+class Reading:
+    """One tokenizer, and all that it has said."""
+
+    def __init__(self, *, relay: bool, small: bool) -> None:
+        self.skips: list[tuple[str, int, bytes]] = []
+        self.elements: list[Element] = []
+        self.fed = 0
+        self._small = small
+        limits = LIMITS if small else {}
+        self.tokenizer = Tokenizer(relay=relay, on_skip=lambda *skip: self.skips.append(skip), **limits)
+
+    def feed(self, data: bytes, *, block: bool = False) -> None:
+        """Take one chunk, within a receive buffer if `block`."""
+        self.fed += len(data)
+        if block:
+            buffer = _pool.get()
+            memoryview(buffer)[: len(data)] = data
+            self.elements += self.tokenizer.feed(buffer, 0, len(data))
+        else:
+            self.elements += self.tokenizer.feed(data)
+        if self._small:
+            assert self.tokenizer.held <= MOST_HELD
+
+    def check_accounts(self) -> None:
+        """Check that what was skipped is counted, told, and no more than what was fed."""
+        tokenizer = self.tokenizer
+        assert sum(tokenizer.skipped.values()) == len(self.skips)
+        assert sum(nbytes for _, nbytes, _ in self.skips) <= tokenizer.skipped_bytes <= self.fed
+        for reason, nbytes, excerpt in self.skips:
+            assert tokenizer.skipped[reason] and len(excerpt) <= min(nbytes, EXCERPT)
+
+    @property
+    def outcome(self) -> tuple[list[Seen], list[bytes | None], dict[str, int], int, int, int]:
+        """All that must not depend on the chunks."""
+        tokenizer = self.tokenizer
+        elements = [seen(element) for element in self.elements]
+        counts = tokenizer.skipped_bytes, tokenizer.replaced, tokenizer.lost_attached
+        return elements, [written(element) for element in self.elements], tokenizer.skipped, *counts
+
+
+def run(data: bytes) -> None:
+    """Read a stream in several ways: a byte of options, one for the cuts, then the stream."""
+    given = Input(data)
+    options, way = given.byte(), given.byte()
+    relay, small, block = bool(options & 1), bool(options & 2), bool(options & 4)
+    stream = given.rest()
+
+    whole, cut, bytewise = (Reading(relay=relay, small=small) for _ in range(3))
+    whole.feed(stream, block=block)
+    for chunk in chunks(stream, way):
+        cut.feed(chunk, block=block)
+    for chunk in chunks(stream, 1):
+        bytewise.feed(chunk)
+    for other in (cut, bytewise):
+        assert other.outcome == whole.outcome, "chunks make a difference"
+        other.check_accounts()
+
+    otherwise = Reading(relay=not relay, small=small)
+    otherwise.feed(stream)
+    assert otherwise.outcome[0] == whole.outcome[0], "relaying and decoding read differently"
+
+    for element in whole.elements:
+        check_relayed(element)
+
+    _check_recovery(whole, options & 24)
+
+
+def _check_recovery(reading: Reading, how: int) -> None:
+    """Check that whatever is open is given up in time, and that the next message comes out."""
+    before = len(reading.elements)
+    if how == 8:
+        reading.tokenizer.abandon()
+        assert reading.tokenizer.held == 0
+    elif how == 16:
+        reading.tokenizer.close()
+        assert reading.tokenizer.held == 0
+    else:
+        reading.feed(b" " * ((LIMITS["attribute"] if reading._small else 64 << 10) + 8))
+    reading.feed(GOOD)
+    assert len(reading.elements) > before and reading.elements[-1].attrs == {"device": "D", "name": "good"}
+    assert reading.elements[-1].values() == {"t": "fine"}
+    reading.tokenizer.close()
+    assert reading.tokenizer.held == 0
+    reading.check_accounts()
