@@ -1,11 +1,11 @@
-"""Runs one target under atheris: `python -m fuzzing.guided TARGET [options of libFuzzer] [folders of inputs]`.
+"""Runs one target under atheris: `python -m fuzzing.guided PROGRAM TARGET [options of libFuzzer] [folders of inputs]`.
 
-It is a program of its own, as modules must be instrumented while they are imported. `python -m fuzzing` calls it.
+It is a program of its own, as modules must be instrumented while they are imported. `python -m fuzzing` starts it, by a
+script, PROGRAM, by which libFuzzer can start it again.
 """
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import atheris
@@ -15,11 +15,10 @@ from fuzzing import targets
 
 def main() -> None:
     """Instrument the package, then hand over to libFuzzer, which does not return."""
-    name = sys.argv.pop(1)
-    logging.disable(logging.CRITICAL)
+    program, name, *words = sys.argv[1:]
     with atheris.instrument_imports(include=["indifast"]):
         run = targets.load(name)
-    atheris.Setup(sys.argv, run)
+    atheris.Setup([program, *words], run)
     atheris.Fuzz()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 from fuzzing.checks import check_output
@@ -32,6 +33,8 @@ class Program(IPyClient):
             return
         vector = event.vector
         assert vector.name == event.vectorname and vector.devicename == event.devicename
+        timeout = getattr(event, "timeout", None)
+        assert timeout is None or math.isfinite(timeout)
         values = dict(event)
         if event.eventtype == "Set":
             assert {name: vector[name] for name in values if name in vector.data} == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +60,7 @@ class Program(IPyDriver):
             return
         for name, value in event.items():
             if hasattr(event, "getfloatvalue"):
-                assert isinstance(event.getfloatvalue(name), float)
+                assert math.isfinite(event.getfloatvalue(name))
                 assert isinstance(event.getformattedvalue(name), str)
             if hasattr(event, "buffer"):
                 assert bytes(event.buffer(name)) == value

@@ -13,6 +13,8 @@ from indifast.server.fifo import LONGEST_LINE, LONGEST_VALUE, Command, CommandEr
 
 _HOME = Path(tempfile.mkdtemp(prefix="indifast-fuzzing-"))
 _PATH = _HOME / "fifo"
+_GOOD = re.compile(r'start [\w/.+]+(?: -n "[^"]{1,511}")?(?: --pipes)?|stop [\w/.+]+(?: -n "[^"]{1,511}")?', re.ASCII)
+"""Lines that are commands beyond doubt."""
 _LETTERS = {"INDIDEV": "n", "INDICONFIG": "c", "INDISKEL": "s", "INDIPREFIX": "p"}
 
 
@@ -41,7 +43,7 @@ def run(data: bytes) -> None:
         try:
             command = parse(line)
         except CommandError as error:
-            assert str(error)
+            assert str(error) and _GOOD.fullmatch(line) is None
         else:
             _check(command)
 

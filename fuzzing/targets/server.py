@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -12,10 +13,13 @@ from fuzzing.inputs import Input, chunks
 from fuzzing.world import MemoryStream, VirtualLoop, running
 from indifast._parser import Element, Tokenizer
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.protocol.message import Routable
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server.hub import Hub
 from indifast.server.ipyserver import IPyServer
+from indifast.transport.blobs import BlobMessage
+from indifast.transport.shm import DescriptorError
 
 SEPARATOR = b"\xfe"
 """Stands between the steps of an input: a byte that no text has."""
@@ -23,6 +27,11 @@ SMALL = Limits(
     attribute=200, element=4000, blob=2000, depth=4, members=50, junk=100, queue=3000, stream=1000, small_queue=20_000
 )
 """Limits that small inputs can exceed."""
+MOST_HELD = 3000
+"""Bytes of all unfinished messages together under these limits."""
+MOST_STEPS = 120
+FIRST_CONTENT = 128
+"""Files have bytes above this one, by the number of the step."""
 WINDOW = 2000
 """Bytes that a slow reader takes before it stops."""
 
@@ -48,7 +57,10 @@ class End:
         self.local = local
         self.slow = slow
         self._world = world
-        self.peer = Peer(kind, label, DriverOutbox(terminator=b"\n")) if kind is Kind.DRIVER else None
+        if kind is Kind.DRIVER:
+            self.peer = Peer(kind, label, DriverOutbox(terminator=b"\n"))
+        elif kind is Kind.REMOTE:
+            self.peer = Peer(kind, label, world.hub.new_outbox())
         self.connect()
 
     def connect(self) -> None:
@@ -59,19 +71,18 @@ class End:
         self.heard = Tokenizer(**bounds)
         """Reads what this peer says, as the server should."""
         self.said: list[Element] = []
-        self.gone = False
+        self.void = 0
+        """Descriptors up to this step belong to messages that were damaged, and to no later one."""
         hub = world.hub
         if self.kind is Kind.CLIENT:
+            known = set(hub.router.peers)
             world.server._accept(self.stream)  # type: ignore[arg-type]
+            (self.peer,) = set(hub.router.peers) - known
             return
-        if self.kind is Kind.REMOTE:
-            self.peer = self.peer or Peer(Kind.REMOTE, self.label, hub.new_outbox())
-        assert self.peer is not None
         hub.carry(self.peer, self.stream, lambda exc: self._lost(), forgiving=True)  # type: ignore[arg-type]
 
     def _lost(self) -> None:
-        self.gone = True
-        if self.peer is not None and self.peer in self._world.hub.router.peers:
+        if self.peer in self._world.hub.router.peers:
             self._world.hub.lose(self.peer)
 
     def say(self, data: bytes, fds: list[int]) -> None:
@@ -80,7 +91,10 @@ class End:
             for fd in fds:
                 os.close(fd)
             return
+        skipped = self.heard.skipped_bytes
         self.said += self.heard.feed(data)
+        if self.heard.skipped_bytes > skipped and not self.heard.held:
+            self.void = self._world.step
 
     def check(self) -> None:
         """Check what the peer was told since it connected."""
@@ -114,8 +128,14 @@ class World:
         self.limits = SMALL if options & 1 else DEFAULT_LIMITS
         self.server = IPyServer(port=None, limits=self.limits, maxconnections=None, accept_links=not options & 2)
         self.server.newest_wins = bool(options & 4)
+        if options & 32:
+            self.server._tap = lambda: self._tell  # type: ignore[method-assign]
         self.hub: Hub = self.server._make_hub()
         self.server._hub = self.hub
+        if options & 1:
+            self.hub.max_held = MOST_HELD
+        self.step = 0
+        self._speaker: Peer | None = None
         slow = bool(options & 8)
         self.ends = [
             End(self, "first client", Kind.CLIENT),
@@ -126,6 +146,23 @@ class World:
             End(self, "remote", Kind.REMOTE),
         ]
         loop.settle()
+
+    def _tell(self, direction: str, peer: Peer, message: Routable) -> None:
+        """Check each message that passes: who speaks for a device, and whose descriptors come with it."""
+        if direction == "from":
+            self._speaker = peer
+            if isinstance(message, BlobMessage):
+                self._check_descriptors(peer, message)
+        elif message.device and message.tag.startswith(("def", "set")):
+            assert self.hub.router.owners.get(message.device) is self._speaker, "somebody else speaks for a device"
+
+    def _check_descriptors(self, peer: Peer, message: BlobMessage) -> None:
+        (end,) = [end for end in self.ends if end.peer is peer]
+        with contextlib.suppress(OSError, DescriptorError):  # the file is too short
+            for member, view in message.views():
+                content = bytes(view())
+                assert content in (b"", bytes([content[0]]) * len(content))
+                assert not content or end.void < content[0] - FIRST_CONTENT, f"{member.name} has what is another's"
 
     def check(self) -> None:
         """Check what must hold at any moment."""
@@ -144,8 +181,7 @@ class World:
             end.stream.abort()
         self.loop.settle()
         for end in self.ends:
-            if end.peer is not None:
-                self.hub.remove(end.peer)
+            self.hub.remove(end.peer)
         self.loop.advance(1)
         assert len(self.hub.router.peers) == 0 and not self.hub.router.owners and self.hub.held == 0
         assert not self.server._clients
@@ -165,7 +201,8 @@ def run(data: bytes) -> None:
             for at, device in ((3, b"D"), (4, b"E")):
                 world.ends[at].say(DEFINITIONS.replace(b"%s", device), [])
             loop.settle()
-        for step in given.rest().split(SEPARATOR):
+        for number, step in enumerate(given.rest().split(SEPARATOR)[:MOST_STEPS], 1):
+            world.step = number
             _step(world, step)
         loop.settle()
         for end in world.ends:
@@ -197,7 +234,7 @@ def _step(world: World, step: bytes) -> None:
     elif what == 29:
         end.stream.grant(given.byte() * 16)
     else:
-        fds = [_file(size) for size in range(min(what, 4))] if end.local else []
+        fds = [_file(world.step, size) for size in range(2, 2 + min(what, 4))] if end.local else []
         for number, chunk in enumerate(chunks(given.rest(), 0 if what < 8 else what)):
             end.say(chunk, [] if number else fds)
             if what & 4:
@@ -207,8 +244,8 @@ def _step(world: World, step: bytes) -> None:
         world.check()
 
 
-def _file(size: int) -> int:
-    """Return a descriptor of a small file."""
+def _file(step: int, size: int) -> int:
+    """Return a descriptor of a small file, whose content tells the step in which it was sent."""
     fd = os.memfd_create("fuzzing", os.MFD_CLOEXEC)
-    os.write(fd, b"abcd"[:size])
+    os.write(fd, bytes([FIRST_CONTENT + step]) * size)
     return fd
