@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from typing import Any
 
 from fuzzing.checks import check_output
@@ -12,14 +13,19 @@ from fuzzing.world import MemoryStream, VirtualLoop, running
 from indifast.client import IPyClient
 from indifast.client.snapshot import Snap
 
-FORMATS = (".fits", ".z", ".fits.z", ".stream")
+CAMERA = "D"
+"""The device whose frames are taken."""
 
 
 class Program(IPyClient):
-    """Looks at everything in each event, and answers definitions with commands."""
+    """Looks at everything in each event, and answers definitions with commands.
 
-    def __init__(self, *, answering: bool, inflating: bool) -> None:
+    With `watching` it also takes the frames of a camera, and sees each message as it came.
+    """
+
+    def __init__(self, *, answering: bool, inflating: bool, watching: bool) -> None:
         super().__init__()
+        self.watching = watching
         self._answering = answering
         self.inflate_blobs = inflating
         self.device_limit = 20
@@ -55,12 +61,16 @@ def run(data: bytes) -> None:
     options, way = given.byte(), given.byte()
     said = given.rest()
     with running() as loop:
-        client = Program(answering=bool(options & 1), inflating=bool(options & 2))
+        client = Program(answering=bool(options & 1), inflating=bool(options & 2), watching=bool(options & 4))
         _converse(loop, client, chunks(said, way))
 
 
 def _converse(loop: VirtualLoop, client: Program, said: list[bytes]) -> None:
     stream = MemoryStream(loop, "server")
+    shown = bytearray()
+    if client.watching:
+        frames = client.frames(CAMERA, newest=True)
+        client.on_message = lambda message: shown.extend(b"".join(map(bytes, message.parts(False) or ())))
     serving = loop.create_task(client._session._serve(stream, "memory"))  # type: ignore[arg-type]
     loop.settle()
     for chunk in said:
@@ -68,6 +78,12 @@ def _converse(loop: VirtualLoop, client: Program, said: list[bytes]) -> None:
         loop.settle()
         assert stream.deliver(b"") or stream.closed, "the client has stopped reading"
     check_output(bytes(stream.written))
+    check_output(bytes(shown))
+    if client.watching:
+        while frames._waiting:
+            with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"):  # of what is no picture
+                frames._waiting.popleft().array()
+        frames.close()
     _check_snapshot(client, client.snapshot())
     loop.advance(client.vector_timeout_max + 1)
     assert client._counts["failed"] == 0, "a message has failed for another reason than its own"
