@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fuzzing.checks import Seen, check_relayed, seen, written
 from fuzzing.inputs import Input, chunks
+from indifast._base64 import encoded_length
 from indifast._parser import BlockPool, Element, Tokenizer
 
 GOOD = b'<setTextVector device="D" name="good"><oneText name="t">fine</oneText></setTextVector>\n'
@@ -43,7 +44,8 @@ class Reading:
         """Check that what was skipped is counted, told, and no more than what was fed."""
         tokenizer = self.tokenizer
         assert sum(tokenizer.skipped.values()) == len(self.skips)
-        assert sum(nbytes for _, nbytes, _ in self.skips) <= tokenizer.skipped_bytes <= self.fed
+        taken = sum(map(_least, self.elements))
+        assert sum(nbytes for _, nbytes, _ in self.skips) <= tokenizer.skipped_bytes <= self.fed - taken
         for reason, nbytes, excerpt in self.skips:
             assert tokenizer.skipped[reason] and len(excerpt) <= min(nbytes, EXCERPT)
 
@@ -54,6 +56,18 @@ class Reading:
         elements = [seen(element) for element in self.elements]
         counts = tokenizer.skipped_bytes, tokenizer.replaced, tokenizer.lost_attached
         return elements, [written(element) for element in self.elements], tokenizer.skipped, *counts
+
+
+def _least(element: Element) -> int:
+    """Return how many bytes an element must have had at least."""
+    size = _of_tag(element.tag, element.attrs) + len(element.text)
+    for member in element.members:
+        size += _of_tag(member.tag, member.attrs) + len(member.text) + encoded_length(len(member.data or b""))
+    return size
+
+
+def _of_tag(tag: str, attrs: dict[str, str]) -> int:
+    return len(tag) + len("</>") + sum(len(name) + len("=''") + len(value) for name, value in attrs.items())
 
 
 def run(data: bytes) -> None:
