@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from indifast.protocol.escape import UNSAFE
 from indifast.protocol.message import Buffer
 from indifast.transport.stream import Queue, Receiver
 
@@ -128,8 +129,8 @@ class LogCheck(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Look at one line."""
         text = record.getMessage()
-        if not text.isprintable():
-            self.problems.append(f"not printable: {text!r}")
+        if UNSAFE.search(text):
+            self.problems.append(f"not safe: {text!r}")
         if record.exc_info:
             self.problems.append(f"{text}: {logging.Formatter().formatException(record.exc_info)}")
 
