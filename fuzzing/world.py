@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,6 +121,23 @@ def running() -> Iterator[VirtualLoop]:
     log.check()
 
 
+def file_of(content: bytes) -> int:
+    """Return a descriptor of a file in memory, as those that carry BLOBs."""
+    fd = os.memfd_create("fuzzing", os.MFD_CLOEXEC)
+    os.write(fd, content)
+    return fd
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Fail if more descriptors are open after the block than before."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    if len(os.listdir("/proc/self/fd")) != before:
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) == before, "a descriptor was left open"
+
+
 class LogCheck(logging.Handler):
     """Checks that what strangers say neither fails nor breaks the lines of the log."""
 
@@ -229,8 +248,10 @@ class MemoryStream:
         return self._outbox is None or not self._outbox.queued
 
     def deliver(self, data: Buffer, fds: Sequence[int] = ()) -> bool:
-        """Hand bytes to the reader; False, and the descriptors stay the caller's, if it takes none."""
+        """Hand bytes and descriptors to the reader; False if it takes none, and the descriptors are closed."""
         if self.closed or self.paused or self._receiver is None:
+            for fd in fds:
+                os.close(fd)
             return False
         self._receiver.data_received(data, 0, len(data), list(fds))
         return True

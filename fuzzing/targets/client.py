@@ -9,7 +9,7 @@ from typing import Any
 
 from fuzzing.checks import check_output
 from fuzzing.inputs import Input, chunks
-from fuzzing.world import MemoryStream, VirtualLoop, running
+from fuzzing.world import MemoryStream, VirtualLoop, file_of, no_descriptor_left, running
 from indifast.client import IPyClient
 from indifast.client.snapshot import Snap
 
@@ -60,13 +60,14 @@ def run(data: bytes) -> None:
     given = Input(data)
     options, way = given.byte(), given.byte()
     said = given.rest()
-    with running() as loop:
+    with no_descriptor_left(), running() as loop:
         client = Program(answering=bool(options & 1), inflating=bool(options & 2), watching=bool(options & 4))
-        _converse(loop, client, chunks(said, way))
+        _converse(loop, client, chunks(said, way), local=bool(options & 8))
 
 
-def _converse(loop: VirtualLoop, client: Program, said: list[bytes]) -> None:
-    stream = MemoryStream(loop, "server")
+def _converse(loop: VirtualLoop, client: Program, said: list[bytes], *, local: bool) -> None:
+    """Say something in pieces, each of which brings a descriptor if the server is `local`."""
+    stream = MemoryStream(loop, "server", local=local)
     shown = bytearray()
     if client.watching:
         frames = client.frames(CAMERA, newest=True)
@@ -74,7 +75,7 @@ def _converse(loop: VirtualLoop, client: Program, said: list[bytes]) -> None:
     serving = loop.create_task(client._session._serve(stream, "memory"))  # type: ignore[arg-type]
     loop.settle()
     for chunk in said:
-        stream.deliver(chunk)
+        stream.deliver(chunk, [file_of(b"abc")] if local else [])
         loop.settle()
         assert stream.deliver(b"") or stream.closed, "the client has stopped reading"
     check_output(bytes(stream.written))

@@ -9,7 +9,7 @@ from typing import Any
 
 from fuzzing.checks import check_output
 from fuzzing.inputs import Input, chunks
-from fuzzing.world import VirtualLoop, running
+from fuzzing.world import VirtualLoop, file_of, no_descriptor_left, running
 from indifast import (
     BLOBMember,
     BLOBVector,
@@ -136,22 +136,26 @@ def run(data: bytes) -> None:
     given = Input(data)
     options, way = given.byte(), given.byte()
     said = given.rest()
-    with running() as loop:
+    with no_descriptor_left(), running() as loop:
         driver = Program(device())
         driver.snoopall = bool(options & 1)
         driver.auto_send_def = bool(options & 2)
         link = MemoryLink(Demand(inline=bool(options & 4), attached=False))
         reader = MessageReader(Ignoring(), DEFAULT_LIMITS, loop.call_later, relay=bool(options & 8))
-        _converse(loop, driver, link, reader, chunks(said, way))
+        pieces = [(chunk, [file_of(b"abc")] if options & 16 else []) for chunk in chunks(said, way)]
+        _converse(loop, driver, link, reader, pieces)
 
 
-def _converse(loop: VirtualLoop, driver: Program, link: MemoryLink, reader: MessageReader, said: list[bytes]) -> None:
+def _converse(
+    loop: VirtualLoop, driver: Program, link: MemoryLink, reader: MessageReader, said: list[tuple[bytes, list[int]]]
+) -> None:
+    """Say something in pieces, with the descriptors that each of them brings."""
     driver._runtime.serve("the target")
     driver._runtime.attach(link)
     life = loop.create_task(driver.asyncrun(grace=0))
     loop.settle()
-    for chunk in said:
-        link.waiting += reader.read(chunk, 0, len(chunk), ())
+    for chunk, fds in said:
+        link.waiting += reader.read(chunk, 0, len(chunk), fds)
         link.arrived()
         loop.settle()
     assert not link.waiting, "the driver has stopped taking messages"

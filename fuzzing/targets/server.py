@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
-import os
 from typing import Any
 
 from fuzzing.checks import check_output
 from fuzzing.inputs import Input, chunks
-from fuzzing.world import MemoryStream, VirtualLoop, running
+from fuzzing.world import MemoryStream, VirtualLoop, file_of, no_descriptor_left, running
 from indifast._parser import Element, Tokenizer
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
@@ -88,8 +86,6 @@ class End:
     def say(self, data: bytes, fds: list[int]) -> None:
         """Send bytes, and descriptors with the first of them."""
         if not self.stream.deliver(data, fds):
-            for fd in fds:
-                os.close(fd)
             return
         skipped = self.heard.skipped_bytes
         self.said += self.heard.feed(data)
@@ -192,8 +188,7 @@ def run(data: bytes) -> None:
     """Let peers talk: a byte of options, then steps, see `_step`."""
     given = Input(data)
     options = given.byte()
-    before = len(os.listdir("/proc/self/fd"))
-    with running() as loop:
+    with no_descriptor_left(), running() as loop:
         world = World(loop, options)
         if options & 16:
             for end in world.ends[:3]:
@@ -210,10 +205,6 @@ def run(data: bytes) -> None:
         loop.advance(1)
         world.check()
         world.end()
-    del world
-    if len(os.listdir("/proc/self/fd")) != before:
-        gc.collect()
-        assert len(os.listdir("/proc/self/fd")) == before, "a descriptor was left open"
 
 
 def _step(world: World, step: bytes) -> None:
@@ -234,7 +225,8 @@ def _step(world: World, step: bytes) -> None:
     elif what == 29:
         end.stream.grant(given.byte() * 16)
     else:
-        fds = [_file(world.step, size) for size in range(2, 2 + min(what, 4))] if end.local else []
+        content = bytes([FIRST_CONTENT + world.step])
+        fds = [file_of(content * size) for size in range(2, 2 + min(what, 4))] if end.local else []
         for number, chunk in enumerate(chunks(given.rest(), 0 if what < 8 else what)):
             end.say(chunk, [] if number else fds)
             if what & 4:
@@ -242,10 +234,3 @@ def _step(world: World, step: bytes) -> None:
     world.loop.settle()
     if what >= 24:
         world.check()
-
-
-def _file(step: int, size: int) -> int:
-    """Return a descriptor of a small file, whose content tells the step in which it was sent."""
-    fd = os.memfd_create("fuzzing", os.MFD_CLOEXEC)
-    os.write(fd, bytes([FIRST_CONTENT + step]) * size)
-    return fd
