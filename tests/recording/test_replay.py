@@ -20,6 +20,7 @@ import pytest
 
 from indifast._parser import Tokenizer
 from indifast.recording import Direction, Party, Recorder
+from indifast.recording.state import Devices
 from tests.recording.support import DEFINITION, PICTURE, Replay, angle, command, elements, picture, values, write
 from tests.support.blackbox import LIMIT, Channel, python_environment, until
 
@@ -385,6 +386,18 @@ def test_texts_play_no_tricks_on_a_terminal(tmp_path: Path) -> None:
         done = command(tmp_path, "replay", option, tmp_path / "r")
         assert done.wait() == 0
         assert not {"\x9b", "\u202e"} & set(done.stderr)
+
+
+def test_attributes_that_must_not_be_written_are_not_played() -> None:
+    devices = Devices()
+    (definition,) = elements(
+        '<defNumberVector device="D" name="N" .a="1" x:y="2" attached="true">'
+        '<defNumber name="m" enclen="4" b-c="3">1</defNumber></defNumberVector>'
+    )
+    assert devices.take(definition, "driver a")
+    (found,) = devices.find(None)
+    (written,) = found.definition().parts(False)
+    assert written == b'<defNumberVector device="D" name="N"><defNumber name="m">1</defNumber></defNumberVector>'
 
 
 def test_the_tools_of_libindi_see_the_devices(tmp_path: Path, program) -> None:
