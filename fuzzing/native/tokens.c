@@ -1,15 +1,27 @@
 /* The scanner and the writer of the tokenizer, outside of Python: the notes of a root do not depend on how its bytes
  * arrive, no byte outside of them is read, the work is bounded, and what is written is scanned again without a fault.
  *
- * An input is a byte of options (2: small limits), one for the cuts, and a stream. */
+ * An input is a byte of options (2: small limits, 4: short values), one for the cuts, and a stream. */
 #include "harness.h"
+
+#define memchr counted_memchr /* the only call of the scanner in which the bytes themselves are looked at */
+static const void *counted_memchr(const void *, int, size_t);
 
 #define main scanner_main /* for its loops that do what the span functions should do */
 #include "../../tests/parser/scanner.c"
 #undef main
+#undef memchr
 
-/* How much was done: loads (clang) or basic blocks (gcc) of the code that is tested. */
+/* How much was done: loads (clang) or basic blocks (gcc) of the code that is tested, and bytes that were searched. */
 static volatile uint64_t work;
+
+static const void *counted_memchr(const void *p, int c, size_t n)
+{
+    const uint8_t *found = memchr(p, c, n);
+    work += found ? (size_t)(found - (const uint8_t *)p) : n;
+    return found;
+}
+
 #ifdef __clang__
 #define LOADED(bytes)                                                                                                  \
     void __sanitizer_cov_load##bytes(void *);                                                                          \
@@ -29,7 +41,7 @@ __attribute__((no_sanitize_coverage)) void __sanitizer_cov_trace_pc(void) { work
 #endif
 
 /* What a byte, and a call of the scanner, may cost. */
-enum { MOST_PER_BYTE = 20, MOST_PER_CALL = 40 };
+enum { MOST_PER_BYTE = 100, MOST_PER_CALL = 100 };
 
 /* What was found in a stream: a sum over everything, that two readings of it can be compared. */
 struct found {
@@ -103,7 +115,7 @@ static void check_written(struct found *found, const tz_scan_state *s, const uin
 }
 
 /* Reads a stream that arrives in chunks, as the tokenizer does, but with the bytes of a root in memory of their own. */
-static struct found read_stream(const uint8_t *data, size_t size, int small, uint8_t way)
+static struct found read_stream(const uint8_t *data, size_t size, int limits, uint8_t way)
 {
     struct found found = {0, 0, 0};
     tz_scan_state s;
@@ -112,10 +124,10 @@ static struct found read_stream(const uint8_t *data, size_t size, int small, uin
     size_t at = 0, here = 0, base; /* here: so much of the stream is here */
     uint64_t calls = 0, spent = 0;
     memset(&s, 0, sizeof s);
-    s.lim_attr = small ? 64 : 64 << 10;
-    s.lim_elem = small ? 1000 : 16 << 20;
-    s.lim_depth = small ? 4 : 8;
-    s.lim_members = small ? 9 : 100000;
+    s.lim_attr = limits & 2 ? 64 : limits & 4 ? 1000 : 64 << 10;
+    s.lim_elem = limits & 2 ? 1000 : 16 << 20;
+    s.lim_depth = limits & 2 ? 4 : 8;
+    s.lim_members = limits & 2 ? 9 : 100000;
     while (at < size) {
         if (data[at] != '<') {
             at++;
@@ -209,16 +221,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         tz_init_tables();
         ready = 1;
     }
-    int small = size > 0 && data[0] & 2;
+    int limits = size ? data[0] & 6 : 0;
     uint8_t way = size > 1 ? data[1] : 0;
     const uint8_t *stream = size > 2 ? data + 2 : data;
     size_t n = size > 2 ? size - 2 : 0;
     check_spans_of(stream, n);
-    struct found whole = read_stream(stream, n, small, 0);
-    struct found cut = read_stream(stream, n, small, way);
-    struct found bytes = read_stream(stream, n < 1000 ? n : 1000, small, 1), beginning;
+    struct found whole = read_stream(stream, n, limits, 0);
+    struct found cut = read_stream(stream, n, limits, way);
+    struct found bytes = read_stream(stream, n < 1000 ? n : 1000, limits, 1), beginning;
     CHECK(!memcmp(&whole, &cut, sizeof whole));
-    beginning = n < 1000 ? whole : read_stream(stream, 1000, small, 0);
+    beginning = n < 1000 ? whole : read_stream(stream, 1000, limits, 0);
     CHECK(!memcmp(&beginning, &bytes, sizeof bytes));
     return 0;
 }

@@ -58,6 +58,10 @@ def test_mutations(target: str) -> None:
 def test_native_targets(target: str, tmp_path: Path) -> None:
     program = native.build_replay(target, tmp_path)
     files = [str(path) for name in (target, native.sibling(target)) for path in inputs(name)]
+    for number, word in enumerate(words()):  # pieces for mutations, and inputs like any others
+        path = tmp_path / f"word-{number}"
+        path.write_bytes(word)
+        files.append(str(path))
     command = [str(program), f"-mutations={NATIVE_MUTATIONS}", f"-seed={SEED}", *files]
     done = subprocess.run(command, capture_output=True, text=True, env=native.environment())
     assert done.returncode == 0, done.stderr
