@@ -13,7 +13,7 @@ from indifast.server.fifo import LONGEST_LINE, LONGEST_VALUE, Command, CommandEr
 
 _HOME = Path(tempfile.mkdtemp(prefix="indifast-fuzzing-"))
 _PATH = _HOME / "fifo"
-_GOOD = re.compile(r'start [\w/.+]+(?: -n "[^"]{1,511}")?(?: --pipes)?|stop [\w/.+]+(?: -n "[^"]{1,511}")?', re.ASCII)
+_GOOD = re.compile(r'start [\w/.+]+(?: -n "[^"\0]{1,511}")?(?: --pipes)?|stop [\w/.+]+(?: -n "[^"\0]{1,511}")?', re.ASCII)
 """Lines that are commands beyond doubt."""
 _LETTERS = {"INDIDEV": "n", "INDICONFIG": "c", "INDISKEL": "s", "INDIPREFIX": "p"}
 
