@@ -11,9 +11,10 @@ from fuzzing.inputs import Input, chunks
 from fuzzing.world import running
 from indifast.server.fifo import LONGEST_LINE, LONGEST_VALUE, Command, CommandError, Fifo, parse
 
-_HOME = Path(tempfile.mkdtemp(prefix="indifast-fuzzing-"))
-_PATH = _HOME / "fifo"
-_GOOD = re.compile(r'start [\w/.+]+(?: -n "[^"\0]{1,511}")?(?: --pipes)?|stop [\w/.+]+(?: -n "[^"\0]{1,511}")?', re.ASCII)
+_home = tempfile.TemporaryDirectory(prefix="indifast-fuzzing-")
+_PATH = Path(_home.name) / "fifo"
+_VALUE = r'"[^"\0]{1,511}"'
+_GOOD = re.compile(rf"start [\w/.+]+(?: -n {_VALUE})?(?: --pipes)?|stop [\w/.+]+(?: -n {_VALUE})?", re.ASCII)
 """Lines that are commands beyond doubt."""
 _LETTERS = {"INDIDEV": "n", "INDICONFIG": "c", "INDISKEL": "s", "INDIPREFIX": "p"}
 

@@ -13,7 +13,8 @@ from indifast.server.ipyserver import IPyServer
 from indifast.transport.incoming import most_unfinished
 from indifast.transport.sockets import check_port
 
-_PATH = os.path.join(tempfile.mkdtemp(prefix="indifast-fuzzing-"), "configuration.toml")
+_home = tempfile.TemporaryDirectory(prefix="indifast-fuzzing-")
+_PATH = os.path.join(_home.name, "configuration.toml")
 
 
 def run(data: bytes) -> None:

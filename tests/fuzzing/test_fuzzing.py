@@ -21,13 +21,13 @@ MUTATIONS = {
     "codec": 6000,
     "recording": 3000,
     "fifo": 8000,
-    "options": 4000,
-    "client": 5000,
+    "options": 2500,
+    "client": 2500,
     "driver": 4000,
     "server": 900,
 }
 """How many for each target: some five seconds' worth."""
-NATIVE_MUTATIONS = 40_000
+NATIVE_MUTATIONS = 20_000
 
 
 def run_all(run: Callable[[bytes], None], named: Iterable[tuple[str, bytes]]) -> None:
