@@ -97,6 +97,7 @@ def test_programs(line, command):
         'start toy --pipes "yes"',
         "start @host --pipes",
         "start CCD @ sky",
+        'start "/dev/ccd"@host',
         'start "CCD @ sky"',
         "start CCD@host:port",
         'start "/home/user@corp/drv"',
