@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 from fuzzing.checks import Seen, check_relayed, seen, written
 from fuzzing.inputs import Input, chunks
 from indifast._base64 import encoded_length
@@ -93,8 +95,29 @@ def run(data: bytes) -> None:
 
     for element in whole.elements:
         check_relayed(element)
+    if whole.tokenizer.skipped_bytes == whole.tokenizer.held == 0:
+        _check_with_expat(stream, whole.elements)
 
     _check_recovery(whole, options & 24)
+
+
+def _check_with_expat(stream: bytes, elements: list[Element]) -> None:
+    """Check that a stream of which nothing was skipped reads as it does for expat, if that takes it for XML."""
+    try:
+        roots = list(ElementTree.fromstring(b"<all>" + stream + b"</all>"))
+    except ElementTree.ParseError:
+        return
+    if any("{" in name for found in roots for each in found.iter() for name in (each.tag, *each.attrib)):
+        return  # namespaces, which the tokenizer knows nothing of
+    assert [root.tag for root in roots] == [element.tag for element in elements]
+    for root, element in zip(roots, elements, strict=True):
+        assert element.attrs == root.attrib
+        if not element.tag.endswith("Vector"):
+            continue
+        for child, member in zip(root, element.members, strict=True):
+            assert member.tag == child.tag and member.attrs == child.attrib
+            if member.tag != "oneBLOB" and not len(child):
+                assert member.text == (child.text or "")
 
 
 def _check_recovery(reading: Reading, how: int) -> None:
