@@ -1,8 +1,8 @@
 """Writes the locked versions anew: `make lock`.
 
-One file for what building needs, one for what tests and lint need on top of it, and one for each environment of a
-peer. Each names every package with its version and the hashes of its files, for all versions of CPython and all
-systems that indifast supports. Users of indifast keep the ranges of pyproject.toml.
+One file for what building needs, one for what tests and lint need on top of it, one for fuzzing, and one for each
+environment of a peer. Each names every package with its version and the hashes of its files, for all versions of
+CPython and all systems that indifast supports. Users of indifast keep the ranges of pyproject.toml.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main() -> None:
     building = project["build-system"]["requires"] + project["project"]["dependencies"]
     lock("build", building)
     lock("test", building + extras["test"] + extras["lint"], "--constraint", str(HERE / "build.txt"))
+    lock("fuzz", extras["fuzz"])
     for name, wanted in PEERS.items():
         lock(f"peer-{name}", wanted)
 

@@ -545,6 +545,21 @@ def test_values_left_out_of_updates_are_counted_and_logged_at_a_limited_rate(cap
     assert len(logged) < 10
 
 
+def test_names_of_other_devices_play_no_tricks_on_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        driver = recorder()
+        driver.snoopall = True
+        async with listening(driver) as client:
+            names = 'device="Far\x9b31m" name="v&#10;\u202e"'
+            client.send(f'<setNumberVector {names}><oneNumber name="a">x</oneNumber></setNumberVector>')
+            await until(lambda: len(driver.events) == 1)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert said == ["snoopevent for Far\\x9b31m.v\\x0a\\u202e: 'x' for a is not a number: left out"]
+
+
 def test_text_that_is_not_a_number_is_refused_and_reported_to_the_sender(caplog: pytest.LogCaptureFixture) -> None:
     """Some other servers pass such text to drivers; a driver that accepted it would send it to all clients."""
     wrong = ["abc", "1,5", "0x10", "--1", "1:xx", "nan", "inf", "-Infinity", "1e999", "", "1:-30", "1_000", "1 : 2"]

@@ -20,6 +20,7 @@ import pytest
 
 from indifast.client import IPyClient
 from indifast.recording import Direction, Party, Recorder
+from indifast.recording.state import Devices
 from tests.recording.support import (
     DEFINITION,
     PICTURE,
@@ -365,6 +366,18 @@ def test_control_characters_are_not_printed(tmp_path: Path) -> None:
         done = command(tmp_path, "replay", option, tmp_path / "r")
         assert done.wait() == 0
         assert not {"\x9b", "\u202e"} & set(done.stderr)
+
+
+def test_attributes_that_must_not_be_written_are_not_played() -> None:
+    devices = Devices()
+    (definition,) = elements(
+        '<defNumberVector device="D" name="N" .a="1" x:y="2" attached="true">'
+        '<defNumber name="m" enclen="4" b-c="3">1</defNumber></defNumberVector>'
+    )
+    assert devices.take(definition, "driver a")
+    (found,) = devices.find(None)
+    (written,) = found.definition().parts(False)
+    assert written == b'<defNumberVector device="D" name="N"><defNumber name="m">1</defNumber></defNumberVector>'
 
 
 def test_the_tools_of_libindi_see_the_devices(tmp_path: Path, program: Callable[[str], str]) -> None:

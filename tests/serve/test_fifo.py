@@ -90,6 +90,7 @@ def test_paths_with_an_at_sign_and_pipes(line, command):
         'start toy --pipes "yes"',
         "start @host --pipes",
         "start CCD @ sky",
+        'start "/dev/ccd"@host',
         'start "CCD @ sky"',
         "start CCD@host:port",
         'start "/home/user@corp/drv"',

@@ -143,11 +143,29 @@ def test_configuration_file(tmp_path):
         "[limits]\nblobs = 5",
         "[limits]\nblob = 0",
         "limits = 5",
+        "[limits]\nstall = nan",
+        "[limits]\npartial_memory = inf",
+        "[limits]\nattribute = 1.5",
+        "[limits]\nstream = -1",
+        "[limits]\nelement = 99999999999999999999",
+        "[[remotes]]\nhost = 'a'\nport = 70000",
+        "[[remotes]]\nhost = 'a'\nport = 0",
+        'record = "a\\u0000b"',
+        '[[drivers]]\nprogram = "indi_a"\nargs = ["a\\u0000b"]',
+        "port = " + "[" * 10_000,
+        "port = " + "9" * 10_000,
     ],
 )
 def test_invalid_configuration_files_are_errors(tmp_path, text):
     path = tmp_path / "wrong.toml"
     path.write_text(text)
+    with pytest.raises(ConfigError, match=r"configuration file .*wrong\.toml"):
+        parse_arguments(["--config", str(path), "indi_a"])
+
+
+def test_a_configuration_file_that_is_not_text(tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_bytes(b"host = '\xe9'")
     with pytest.raises(ConfigError, match=r"configuration file .*wrong\.toml"):
         parse_arguments(["--config", str(path), "indi_a"])
 

@@ -278,7 +278,8 @@ _REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)),
     "tls": bool,
 }
 _TLS = {"cert": str, "key": str, "ca": str}
-_LIMITS = {each.name: (int, float) for each in dataclasses.fields(Limits)}
+_LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
+_MOST = 1 << 62  # what a limit can be, in the extension modules too
 
 
 def _read_config(options: Options, path: str) -> None:
@@ -288,7 +289,7 @@ def _read_config(options: Options, path: str) -> None:
     try:
         with open(path, "rb") as file:
             found = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:  # ValueError: no TOML, no UTF-8, a number of too many digits
         raise ConfigError(f"configuration file {path}: {exc}") from None
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
@@ -297,8 +298,10 @@ def _read_config(options: Options, path: str) -> None:
     for key, value in _checked(path, "tls.", tls, _TLS).items():
         setattr(options, f"tls_{key}", value)
     for key, value in _checked(path, "limits.", limits, _LIMITS).items():
-        if value <= 0 and key != "stream":
-            raise ConfigError(f"configuration file {path}: limits.{key} must be more than 0, not {value}")
+        if not (0 < value <= _MOST or (value == 0 and key == "stream")):
+            raise ConfigError(
+                f"configuration file {path}: limits.{key} must be more than 0 and at most {_MOST}, not {value}"
+            )
         options.limits = dataclasses.replace(options.limits, **{key: value})
     if not isinstance(drivers, list) or not isinstance(remotes, list):
         raise ConfigError(
@@ -310,6 +313,8 @@ def _read_config(options: Options, path: str) -> None:
         values = _checked(path, "remotes.", table, _REMOTE_KEYS)
         if "host" not in values:
             raise ConfigError(f"configuration file {path}: a remote server needs a host")
+        if not 0 < values.get("port", PORT) <= 65535:
+            raise ConfigError(f"configuration file {path}: remotes.port can't be {values['port']}")
         options.remotes.append(Remote(**values))
 
 
@@ -337,4 +342,6 @@ def _checked(path: str, where: str, table: Any, known: dict[str, Any]) -> dict[s
             raise ConfigError(f"configuration file {path}: unknown key {where}{key}; known are {', '.join(known)}")
         if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
             raise ConfigError(f"configuration file {path}: {where}{key} has a value of the wrong type: {value!r}")
+        if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
+            raise ConfigError(f"configuration file {path}: {where}{key} has a NUL character")
     return dict(table)
