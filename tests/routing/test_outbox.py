@@ -462,6 +462,25 @@ def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
     assert box.queued == box.messages == 0
 
 
+@pytest.mark.parametrize("name", [None, "P"])
+def test_a_deletion_does_not_move_ahead_of_a_definition_in_a_full_driver_outbox(name: str | None) -> None:
+    """The driver would go on believing in a property that is gone."""
+    box = DriverOutbox(50, terminator=b"")
+    told = []
+    for number in range(5):
+        told += [b"<def%d/>" % number, b"<del%d/>" % number]
+        box.append_replaceable(Fake("defNumberVector", "D", "P", told[-2]), 0.0)
+        box.append_replaceable(Fake("delProperty", "D", name, told[-1]), 0.0)
+    assert b"".join(told).endswith(drain(box))
+
+
+def test_the_newest_of_deletions_in_a_row_is_enough_in_a_full_driver_outbox() -> None:
+    box = DriverOutbox(20, terminator=b"")
+    for number in range(100):
+        box.append_replaceable(Fake("delProperty", "D", None, b"<del%02d/>" % number), 0.0)
+    assert drain(box).endswith(b"<del99/>") and sum(box.replaced.values()) > 90
+
+
 def test_properties_without_end_do_not_fill_the_queue_of_a_driver() -> None:
     box = DriverOutbox(1000, terminator=b"")
     told = Told(box)
