@@ -266,6 +266,20 @@ def test_a_property_replaced_twice_keeps_its_place() -> None:
     assert drain(box) == b"<1/>" + b"4" * 15 + b"<2/><3/>"
 
 
+@pytest.mark.parametrize("form", [".fits", ".stream"])
+def test_a_frame_does_not_overtake_one_of_its_property_that_stays(form: str) -> None:
+    """Otherwise a client would see the state of the property go back."""
+    box = Outbox(LIMITS)
+    for fill in (b"1", b"2"):  # the second one takes the place of the first
+        box.append(frame(size=15, format=".stream", fill=fill), 0.0)
+    box.append(frame(size=15, format=form, members="n", fill=b"3"), 0.0)
+    for fill in (b"4", b"5"):
+        box.append(frame(size=15, format=".stream", fill=fill), 0.0)
+    order = drain(box)
+    assert order.index(b"3") < order.index(b"5")
+    assert order.count(b"5" * 15) == 1 and b"4" not in order
+
+
 def test_a_deletion_ends_replacement() -> None:
     box = Outbox(LIMITS)
     box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)
