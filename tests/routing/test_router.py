@@ -330,6 +330,16 @@ def test_two_drivers_with_one_device() -> None:
     assert who(world, update("D"), "two") == {"c"}
 
 
+def test_a_driver_hears_of_another_ones_device_all_that_it_asks_for_although_it_offers_it_as_well() -> None:
+    world = World()
+    world.driver("one", "D")
+    world.driver("two")
+    world.say("two", "<getProperties version='1.7' device='D'/><enableBLOB device='D'>Also</enableBLOB>")
+    world.say("two", define("D"))
+    assert world.router.demand("D", "B") == Demand(True, False)
+    assert who(world, update("D"), "one") == who(world, blob("D"), "one") == {"two"}
+
+
 def test_a_connection_may_own_new_devices_only_where_links_are_accepted() -> None:
     world = World()
     world.client("c")

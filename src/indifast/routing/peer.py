@@ -194,7 +194,7 @@ class Peer:
 
     def _cut_off(self, device: str) -> bool:
         """Return whether no BLOBs of this device may cross the link."""
-        return (self.link and not self.blob_enable) or device in self.conflicts
+        return self.link and (not self.blob_enable or device in self.conflicts)
 
 
 class Peers:
