@@ -340,6 +340,21 @@ def test_a_driver_hears_of_another_ones_device_all_that_it_asks_for_although_it_
     assert who(world, update("D"), "one") == who(world, blob("D"), "one") == {"two"}
 
 
+@pytest.mark.parametrize("device", ["", " device='X'"])
+def test_a_driver_that_defines_nothing_by_itself_is_asked_once_somebody_asks(device: str) -> None:
+    """A client that asks for one device is not to depend on whether it comes before or after the driver."""
+    world = World()
+    world.router.introduce(world.driver("driver"), world.now)
+    world.client("c", asks=False)
+    assert world.heard("driver") == []
+    world.say("c", f"<getProperties version='1.7'{device}/>")
+    assert world.heard("driver") == ["getProperties"]
+    world.say("c", "<getProperties version='1.7' device='Y'/>")
+    assert world.heard("driver") == []
+    world.router.introduce(world.driver("late"), world.now)
+    assert world.heard("late") == ["getProperties"]
+
+
 def test_a_connection_may_own_new_devices_only_where_links_are_accepted() -> None:
     world = World()
     world.client("c")
