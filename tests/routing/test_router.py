@@ -513,6 +513,20 @@ def test_a_frame_sets_a_pace_until_any_reader_begins_it(world: World) -> None:
     assert driver.pace.begun
 
 
+def test_a_frame_behind_one_that_a_reader_has_begun_was_waited_for(world: World) -> None:
+    """The one before may have been replaced: nobody would ever begin it."""
+    driver = world.peers["driver"]
+    world.say("all", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.forget()
+    for _ in range(3):
+        world.say("driver", blob("D"))
+    first, last = driver.pace_before, driver.pace
+    assert first is not None and last is not None and not first.begun
+    last.begin()
+    assert first.begun and last.begun
+    assert first.before is None and last.before is None, "no chain is kept"
+
+
 def test_a_producer_outruns_its_readers_when_all_are_far_behind(world: World) -> None:
     driver = world.peers["driver"]
     assert not world.router.outrun(driver)

@@ -44,16 +44,24 @@ class Kind(Enum):
 
 
 class Pace:
-    """Whether any reader has started to take the newest frame of a producer."""
+    """Whether any reader has started to take the newest frame of a producer, or a later one."""
 
-    __slots__ = ("begun", "on_begun")
+    __slots__ = ("begun", "before", "on_begun")
 
-    def __init__(self) -> None:
+    def __init__(self, before: Pace | None = None) -> None:
+        """`before` is that of the producer's frame before this one."""
         self.begun = False
+        self.before = before
         self.on_begun: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """Note that a reader has taken the first byte of the frame."""
+        """Note that a reader has taken the first byte of the frame, or that it was waited for long enough.
+
+        The frame before it may have been dropped or replaced, so nobody is to wait for that one any more.
+        """
+        before, self.before = self.before, None
+        if before is not None:
+            before.begin()
         if not self.begun:
             self.begun = True
             if self.on_begun is not None:

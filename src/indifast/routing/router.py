@@ -337,9 +337,11 @@ class Router:
                 reader.note((message.device, message.name))
                 continue
             if pace is None:
-                pace = Pace()
+                pace = Pace(peer.pace)
             reader.inlet.append(message, now, pace.begin)
         if pace is not None:
+            if peer.pace is not None:
+                peer.pace.before = None  # two are enough
             peer.pace_before, peer.pace = peer.pace, pace
 
     def _message(self, peer: Peer, message: Routable, now: float) -> None:
