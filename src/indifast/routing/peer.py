@@ -137,9 +137,9 @@ class Peer:
         """Devices that the peer offered although another one owns them. Nothing about them crosses this link."""
         self.told_conflicts: set[str] = set()
         """Conflicts that clients were told about: once each, however often the peer offers the device."""
-        self.blob_names: dict[str, set[str]] = {}
+        self.blob_names: dict[str, dict[str, None]] = {}
         """BLOB properties of the peer's devices, if it has to be asked for BLOBs."""
-        self.asked_blobs: set[tuple[str, str]] = set()
+        self.asked_blobs: dict[tuple[str, str], None] = {}
         """BLOB properties that the peer was asked for by enableBLOB."""
         self.requests = Requests()
         """The requests for definitions to the peer."""
@@ -149,9 +149,9 @@ class Peer:
         """The pace of the newest frame from the peer that clients or links were to get."""
         self.pace_before: Pace | None = None
         """The pace of the frame before that one."""
-        self.waits_for: set[Peer] = set()
+        self.waits_for: dict[Peer, None] = {}
         """Drivers that have no room for the peer's commands. The peer is not read in the meantime."""
-        self.waiters: set[Peer] = set()
+        self.waiters: dict[Peer, None] = {}
         """Peers that wait for room in this peer's outbox."""
         self.received = 0
         """Messages received from the peer."""
