@@ -258,6 +258,20 @@ def test_a_property_replaced_twice_keeps_its_place() -> None:
     assert drain(box) == b"<1/>" + b"4" * 15 + b"<2/><3/>"
 
 
+@pytest.mark.parametrize("form", [".fits", ".stream"])
+def test_a_frame_does_not_overtake_one_of_its_property_that_stays(form: str) -> None:
+    """Otherwise a client would see the state of the property go back."""
+    box = Outbox(LIMITS)
+    for fill in (b"1", b"2"):  # the second one takes the place of the first
+        box.append(frame(size=15, format=".stream", fill=fill), 0.0)
+    box.append(frame(size=15, format=form, members="n", fill=b"3"), 0.0)
+    for fill in (b"4", b"5"):
+        box.append(frame(size=15, format=".stream", fill=fill), 0.0)
+    order = drain(box)
+    assert order.index(b"3") < order.index(b"5")
+    assert order.count(b"5" * 15) == 1 and b"4" not in order
+
+
 def test_a_deletion_ends_replacement() -> None:
     box = Outbox(LIMITS)
     box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)
@@ -438,6 +452,25 @@ def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
     assert out.count(b"<temp") + box.replaced[("D", "Temp")] == 10
     assert box.replaced[("D", "Temp")] > 5
     assert box.queued == box.messages == 0
+
+
+@pytest.mark.parametrize("name", [None, "P"])
+def test_a_deletion_does_not_move_ahead_of_a_definition_in_a_full_driver_outbox(name: str | None) -> None:
+    """The driver would go on believing in a property that is gone."""
+    box = DriverOutbox(50, terminator=b"")
+    told = []
+    for number in range(5):
+        told += [b"<def%d/>" % number, b"<del%d/>" % number]
+        box.append_replaceable(Fake("defNumberVector", "D", "P", told[-2]), 0.0)
+        box.append_replaceable(Fake("delProperty", "D", name, told[-1]), 0.0)
+    assert b"".join(told).endswith(drain(box))
+
+
+def test_the_newest_of_deletions_in_a_row_is_enough_in_a_full_driver_outbox() -> None:
+    box = DriverOutbox(20, terminator=b"")
+    for number in range(100):
+        box.append_replaceable(Fake("delProperty", "D", None, b"<del%02d/>" % number), 0.0)
+    assert drain(box).endswith(b"<del99/>") and sum(box.replaced.values()) > 90
 
 
 def test_ever_new_properties_do_not_fill_the_queue_of_a_driver() -> None:

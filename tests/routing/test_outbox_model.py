@@ -90,6 +90,8 @@ class Model:
                 if slot.moved and not slot.sealed and new not in self.slots:
                     self.slots[self.slots.index(slot)] = new
         if new not in self.slots:
+            for slot in self.frames(message.name):
+                slot.sealed = True
             self.slots.append(new)
         for slot in self.oldest_first(new):
             if self.waiting() <= QUEUE:

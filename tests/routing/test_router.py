@@ -329,6 +329,31 @@ def test_two_drivers_with_one_device() -> None:
     assert who(world, update("D"), "two") == {"c"}
 
 
+def test_a_driver_hears_of_another_ones_device_all_that_it_asks_for_although_it_offers_it_as_well() -> None:
+    world = World()
+    world.driver("one", "D")
+    world.driver("two")
+    world.say("two", "<getProperties version='1.7' device='D'/><enableBLOB device='D'>Also</enableBLOB>")
+    world.say("two", define("D"))
+    assert world.router.demand("D", "B") == Demand(True, False)
+    assert who(world, update("D"), "one") == who(world, blob("D"), "one") == {"two"}
+
+
+@pytest.mark.parametrize("device", ["", " device='X'"])
+def test_a_driver_that_defines_nothing_by_itself_is_asked_once_somebody_asks(device: str) -> None:
+    """A client that asks for one device is not to depend on whether it comes before or after the driver."""
+    world = World()
+    world.router.introduce(world.driver("driver"), world.now)
+    world.client("c", asks=False)
+    assert world.heard("driver") == []
+    world.say("c", f"<getProperties version='1.7'{device}/>")
+    assert world.heard("driver") == ["getProperties"]
+    world.say("c", "<getProperties version='1.7' device='Y'/>")
+    assert world.heard("driver") == []
+    world.router.introduce(world.driver("late"), world.now)
+    assert world.heard("late") == ["getProperties"]
+
+
 def test_a_connection_may_own_new_devices_only_where_links_are_accepted() -> None:
     world = World()
     world.client("c")
@@ -485,6 +510,20 @@ def test_a_frame_sets_a_pace_until_any_reader_starts_it(world: World) -> None:
     world.peers["only E"].outbox.take(1000, 10)
     world.peers["only E"].outbox.sent(1, 0.0)
     assert driver.pace.begun
+
+
+def test_a_frame_behind_one_that_a_reader_has_begun_was_waited_for(world: World) -> None:
+    """The one before may have been replaced: nobody would ever begin it."""
+    driver = world.peers["driver"]
+    world.say("all", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.forget()
+    for _ in range(3):
+        world.say("driver", blob("D"))
+    first, last = driver.pace_before, driver.pace
+    assert first is not None and last is not None and not first.begun
+    last.begin()
+    assert first.begun and last.begun
+    assert first.before is None and last.before is None, "no chain is kept"
 
 
 def test_a_producer_outruns_its_readers_when_all_are_far_behind(world: World) -> None:

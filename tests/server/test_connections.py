@@ -16,6 +16,7 @@ import threading
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,10 +30,12 @@ from indifast.protocol.limits import Limits
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
+from indifast.server.connections import Connection
 from indifast.server.hub import Hub
 from indifast.transport import blobs, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.stream import SocketStream, Stream
+from tests.routing.talk import World, blob
 from tests.server.support import GET, NEW, Client, Echo, blob_vector, peers
 from tests.support.blackbox import LIMIT
 from tests.support.loops import on_every_loop, run_on
@@ -582,6 +585,32 @@ def test_a_producer_is_read_no_faster_than_its_only_consumer_reads(tmp_path: Pat
             await client.close()
 
     asyncio.run(run())
+
+
+def test_a_frame_that_nobody_begins_is_waited_for_once() -> None:
+    """Its readers may be gone: all that its producer sends later would be read ten times a second at most."""
+    world = World()
+    driver = world.driver("driver", "D")
+    world.client("c")
+    world.say("c", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.say("driver", blob("D") + blob("D"))
+    waits: list[Callable[[], None]] = []
+
+    def call_later(seconds: float, callback: Callable[[], None]) -> Any:
+        waits.append(callback)
+        return SimpleNamespace(cancel=lambda: None)
+
+    host: Any = SimpleNamespace(
+        limits=Limits(), loop=SimpleNamespace(call_later=call_later), outrun=world.router.outrun
+    )
+    stream: Any = SimpleNamespace(pause_reading=lambda: None, resume_reading=lambda: None)
+    connection = Connection(host, driver, stream, lambda exc: None, forgiving=False)
+    connection.keep_pace()
+    assert connection.paused == {"pace"}
+    (stop_waiting,) = waits
+    stop_waiting()
+    connection.keep_pace()
+    assert not connection.paused and connection.pauses == 1
 
 
 def test_the_end_of_a_connection_is_noticed_at_once() -> None:
