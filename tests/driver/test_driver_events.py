@@ -552,7 +552,7 @@ def test_names_of_other_devices_play_no_tricks_on_the_log(caplog: pytest.LogCapt
         async with listening(driver) as client:
             names = 'device="Far\x9b31m" name="v&#10;\u202e"'
             client.send(f'<setNumberVector {names}><oneNumber name="a">x</oneNumber></setNumberVector>')
-            await until(lambda: len(driver.events) == 1)
+            await eventually(lambda: len(driver.events) == 1)
 
     with caplog.at_level(logging.INFO):
         asyncio.run(run())

@@ -46,7 +46,7 @@ class Kind(Enum):
 class Pace:
     """Whether any reader has started to take the newest frame of a producer, or a later one."""
 
-    __slots__ = ("begun", "before", "on_begun")
+    __slots__ = ("before", "begun", "on_begun")
 
     def __init__(self, before: Pace | None = None) -> None:
         """`before` is that of the producer's frame before this one."""
