@@ -18,12 +18,14 @@ LOCKED ?= yes
 ifeq ($(LOCKED),yes)
 BUILD_PACKAGES := --require-hashes --requirement requirements/build.txt
 TEST_PACKAGES := --require-hashes --requirement requirements/test.txt
+DOCS_PACKAGES := --require-hashes --requirement requirements/docs.txt
 else
 BUILD_PACKAGES := --upgrade setuptools Cython numpy
 TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[test,lint]"
+DOCS_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[docs]"
 endif
 
-.PHONY: demo test bench performance bench-peers peers lint sanitize fuzz pictures build lock clean
+.PHONY: demo docs test bench performance bench-peers peers lint sanitize fuzz pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -34,7 +36,7 @@ test: build tools peers
 bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
 
-# Compares everything with the peers, about half an hour on an idle machine, and updates docs/performance.md.
+# Compares everything with the peers, about half an hour on an idle machine, and updates docs/explanation/performance.md.
 performance: build tools peers
 	$(BIN)/python -m benchmarks.everything --results benchmarks/results
 	$(BIN)/python -m benchmarks.page
@@ -49,6 +51,11 @@ lint: build tools
 	$(BIN)/python -m mypy.stubtest --concise --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist \
 	    indifast._base64 indifast._parser
 	$(BIN)/basedpyright
+
+# The documentation as a site, in build/docs: open build/docs/index.html. Every warning is an error.
+docs: build $(VENV)/.docs
+	$(BIN)/python -m sphinx --builder html --doctree-dir build/doctrees --jobs auto --write-all --quiet \
+	    --fail-on-warning --keep-going docs build/docs
 
 # The screenshots of the terminal client in README.md and docs, taken of the real program with real drivers.
 pictures: build tools
@@ -96,6 +103,10 @@ tools: $(VENV)/.tools
 
 $(VENV)/.tools: $(VENV)/.packages requirements/test.txt
 	INDIFAST_EXTENSIONS=later $(PIP) install --quiet $(TEST_PACKAGES)
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.packages requirements/docs.txt
+	INDIFAST_EXTENSIONS=later $(PIP) install --quiet $(DOCS_PACKAGES)
 	touch $@
 
 $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)

@@ -42,7 +42,7 @@ def test_the_extension_modules_import_only_each_other() -> None:
 
 
 def test_the_codec_has_a_public_module() -> None:
-    """With the functions that docs/bench.md shows."""
+    """With the functions that docs/reference/bench.md shows."""
     raw = bytes(range(256)) * 33
     text = codec.encode(raw)
     assert text == base64.b64encode(raw)

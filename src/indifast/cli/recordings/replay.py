@@ -32,18 +32,19 @@ _LONGEST = 366 * 86400.0  # seconds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `indifast replay`, and return the exit status."""
-    parser = _parser()
-    options = parser.parse_args(list(arguments or ()))
+    reader = parser()
+    options = reader.parse_args(list(arguments or ()))
     if options.json and not (options.info or options.print):
-        parser.error("--json requires --info or --print")
+        reader.error("--json requires --info or --print")
     if options.loop and options.once:
-        parser.error("--loop and --once cannot be used together")
+        reader.error("--loop and --once cannot be used together")
     if not (options.info or options.print):
         never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _replay)
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
     parser = Parser(
         prog=_PROGRAM,
         description="Serve a recording again to INDI clients, with its original timing. Clients may connect at any"
