@@ -6,7 +6,6 @@ from pathlib import Path
 
 from benchmarks import catalogue, page
 from benchmarks.results import OURS, Result, Row
-from tests.support.blackbox import free_port
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
