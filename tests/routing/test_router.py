@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -741,6 +743,22 @@ def test_a_ring_through_a_libindi_server_is_found_and_cut() -> None:
     world.router.start(world.peers["link"], 0.0)
     world.now += 1
     assert "chained" in who(world, define("X"), "link")
+
+
+def test_nothing_is_kept_of_a_libindi_server_that_is_gone() -> None:
+    world = World()
+    world.remote("link")
+    gone = []
+    for _ in range(3):
+        world.client("chained", asks=False)
+        world.say("chained", "<getProperties device='*' version='1.7'/>")
+        world.say("link", define("X") + define("X"))  # the second check is put off
+        peer = world.peers.pop("chained")
+        world.router.detach(peer, world.now)
+        gone.append(weakref.ref(peer))
+        del peer
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None, None]
 
 
 def test_a_ring_that_is_closed_after_a_ring_check_is_found_by_the_next_one() -> None:
