@@ -178,7 +178,7 @@ def test_a_missing_configuration_file_is_an_error(tmp_path):
 def test_the_file_in_the_documentation_is_valid(tmp_path):
     page = Path(__file__).parents[2] / "docs" / "reference" / "serve.md"
     path = tmp_path / "observatory.toml"
-    path.write_text(page.read_text().split("```toml\n")[1].split("```")[0])
+    path.write_text(page.read_text().partition("```toml file=observatory.toml\n")[2].split("```")[0])
     options = parse_arguments(["--config", str(path)])
     assert [program.name for program in options.programs] == ["indi_asi_ccd"]
     assert options.remotes == [Remote("guider.local", device="Guide camera")]
