@@ -25,7 +25,7 @@ TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --edita
 DOCS_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[docs]"
 endif
 
-.PHONY: demo docs test bench performance bench-peers peers lint sanitize fuzz pictures build lock clean
+.PHONY: demo docs test bench performance bench-peers peers lint sanitize fuzz simulation pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -82,6 +82,10 @@ $(VENV)/.fuzz: $(VENV)/.built requirements/fuzz.txt
 	CC=clang LDSHARED="clang -shared" INDIFAST_SANITIZE=address,undefined,fuzzer-no-link $(BIN)/python setup.py --quiet build \
 	    --build-base build/fuzzing-tmp --build-lib build/fuzzing-extensions build_ext --parallel 2
 	touch $@
+
+# Simulates whole sites, one seed after the other, for SECONDS: python -m tests.simulation --help.
+simulation: build tools
+	$(BIN)/python -m tests.simulation --seconds $(SECONDS)
 
 # Updates the versions in requirements/ to the newest that pyproject.toml allows.
 lock: tools
