@@ -25,7 +25,7 @@ TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --edita
 DOCS_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[docs]"
 endif
 
-.PHONY: demo docs test bench performance bench-peers peers lint sanitize pictures build lock clean
+.PHONY: demo docs test bench performance bench-peers peers lint sanitize fuzz simulation pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -69,6 +69,23 @@ sanitize: build tools
 	    --build-base build/sanitize-tmp --build-lib $(SANITIZED) build_ext --parallel 2
 	PYTHON="$(CURDIR)/$(BIN)/python" .ci/sanitized "$(CURDIR)/$(SANITIZED)" \
 	    -m pytest -p no:cacheprovider tests/parser tests/codec $(PYTEST_ARGS)
+
+# Coverage-guided fuzzing, with clang and atheris, see fuzzing/README.md: SECONDS for each target, or for one TARGET.
+SECONDS ?= 60
+TARGET ?=
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m fuzzing --seconds $(SECONDS) $(TARGET)
+
+$(VENV)/.fuzz: $(VENV)/.built requirements/fuzz.txt
+	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt install clang" >&2; exit 1; }
+	$(PIP) install --quiet --require-hashes --requirement requirements/fuzz.txt
+	CC=clang LDSHARED="clang -shared" INDIFAST_SANITIZE=address,undefined,fuzzer-no-link $(BIN)/python setup.py --quiet build \
+	    --build-base build/fuzzing-tmp --build-lib build/fuzzing-extensions build_ext --parallel 2
+	touch $@
+
+# Simulates whole sites, one seed after the other, for SECONDS: python -m tests.simulation --help.
+simulation: build tools
+	$(BIN)/python -m tests.simulation --seconds $(SECONDS)
 
 # Updates the versions in requirements/ to the newest that pyproject.toml allows.
 lock: tools

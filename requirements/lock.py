@@ -1,8 +1,9 @@
 """Writes the locked versions anew: `make lock`, or `python requirements/lock.py NAME ...` for some of the files.
 
 One file for what building needs, one for what tests and lint need on top of it, one for what the documentation needs,
-and one for each environment of a peer. Each names every package with its version and the hashes of its files, for all
-versions of CPython and all systems that indifast supports. Users of indifast keep the ranges of pyproject.toml.
+one for fuzzing, and one for each environment of a peer. Each names every package with its version and the hashes of its
+files, for all versions of CPython and all systems that indifast supports. Users of indifast keep the ranges of
+pyproject.toml.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def main() -> None:
         "build": (building, ()),
         "test": (building + extras["test"] + extras["lint"], ("build",)),
         "docs": (building + extras["docs"], ("build", "test")),
+        "fuzz": (extras["fuzz"], ()),
         **{f"peer-{name}": (wanted, ()) for name, wanted in PEERS.items()},
     }
     for name in sys.argv[1:] or files:

@@ -16,7 +16,7 @@ def test_the_figures_are_those_of_the_stored_results() -> None:
     assert page.with_figures(text, catalogue.results_in(page.RESULTS)) == text, "run python -m benchmarks.page"
 
 
-def test_new_results_bring_new_figures(tmp_path: Path) -> None:
+def test_new_results_change_the_figures(tmp_path: Path) -> None:
     row = Row("with enclen", "MB/s", {OURS: [1233.0, 1235.0, 1234.0]})
     settings = {"runs": 3, "seconds": 5.0, "quick": False}
     date, machine = "2026-01-01T00:00:00Z", {"machine": "an abacus"}

@@ -10,7 +10,7 @@ import indifast.client
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "client.md").read_text()
 
 
-def test_every_attribute_that_is_named_exists() -> None:
+def test_every_documented_attribute_exists() -> None:
     client = indifast.client.IPyClient()
     rows = PAGE.split("| attribute | default | |")[1].split("\n\n")[0]
     names = [name for row in rows.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]

@@ -132,9 +132,23 @@ def commands_of(block: Block) -> list[Command]:
 
 
 def alike(expected: str, printed: str) -> bool:
-    """Return whether a program has printed what a page says, whatever the numbers and the width of columns are."""
-    parts = [re.escape(_plain(part)) for part in expected.split("…")]
-    return re.fullmatch(".*?".join(parts), _plain(printed), re.DOTALL) is not None
+    """Return whether a program has printed what a page shows.
+
+    Numbers and the widths of columns may differ, and so may the order of lines, as drivers answer in any order.
+    """
+    if _matches(_plain(expected), _plain(printed)):
+        return True
+    patterns, lines = _plain(expected).split("\n"), _plain(printed).split("\n")
+    for pattern in patterns:
+        line = next((line for line in lines if _matches(pattern, line)), None)
+        if line is None:
+            return False
+        lines.remove(line)
+    return not lines
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return re.fullmatch(".*?".join(map(re.escape, pattern.split("…"))), text, re.DOTALL) is not None
 
 
 def _plain(text: str) -> str:

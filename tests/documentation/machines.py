@@ -22,7 +22,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.support.blackbox import LIMIT, SOURCES
+from tests.support.blackbox import LIMIT, python_environment
 
 SOURCE = Path(__file__).with_name("machines.c")
 ROOT = SOURCE.parents[2]
@@ -254,7 +254,7 @@ def machines(folder: Path) -> Iterator[dict[str, Machine]]:
             if not name.startswith(("PYTEST", "XDG", "MAKE", "MFLAGS"))
         } | {
             "PATH": os.pathsep.join([str(shims(folder)), scripts, os.environ["PATH"]]),
-            "PYTHONPATH": str(SOURCES),
+            "PYTHONPATH": python_environment()["PYTHONPATH"],
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",

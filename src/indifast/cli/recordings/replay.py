@@ -17,6 +17,7 @@ from indifast.cli.arguments import Parser, number
 from indifast.cli.lossy import never_wait
 from indifast.cli.signals import STOPPING, handle_in
 from indifast.cli.toolkit.session import Status, ToolError, file_failure, run
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.escape import printable
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
 from indifast.server.ipyserver import IPyServer
@@ -52,7 +53,7 @@ def parser() -> Parser:
     parser.add_argument("file", metavar="FILE", help="made by `indifast record` or `indifast serve --record`")
     parser.add_argument("--host", default="localhost", help="listen on this name or address (default: localhost)")
     parser.add_argument(
-        "-p", "--port", type=number(int, 0, 65535), default=7624, help="(default: 7624; 0: any free port)"
+        "-p", "--port", type=number(int, 0, 65535), default=PORT, help="(default: %(default)s; 0: any free port)"
     )
     parser.add_argument("--unix", metavar="PATH", help="also listen on this Unix socket; @NAME is an abstract one")
     parser.add_argument("--speed", type=_speed, default=1.0, help="2: twice as fast; max: as fast as clients read")

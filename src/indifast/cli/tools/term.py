@@ -92,7 +92,7 @@ def _parse_with(server: Address) -> Callable[[str], Address]:
 
 
 def _few_colours(choice: str) -> bool:
-    """Return whether the terminal has at most 16 colours."""
+    """Return whether the terminal has at most 16 colors."""
     if choice != "auto":
         return choice == "16"
     from rich.console import Console
