@@ -184,7 +184,10 @@ class Client:
 
     @classmethod
     def local(cls, path: object) -> Client:
-        """Connect to the abstract local socket of this name as soon as a server listens there: after it does on its port."""
+        """Connect to the abstract local socket of this name as soon as a server listens there.
+
+        It listens on its port before.
+        """
         sock = socket.socket(socket.AF_UNIX)
 
         def connected() -> bool:
