@@ -149,7 +149,8 @@ def test_a_missing_program_does_not_end_indiserver(tmp_path, toy):
 
 def test_it_ends_with_its_last_driver(tmp_path):
     lines = refusal(tmp_path, "-p", "0", "-r", "0", "false").splitlines()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: Driver false: Terminated after #0 restarts\.", lines[-2])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: Driver false: Terminated after #0 restarts\.", lines[-3])
+    assert lines[-2].endswith(": the server ends: no driver is left, and there is no FIFO to start one")
     assert lines[-1].endswith(": good bye")
 
 

@@ -12,9 +12,10 @@ from types import FrameType
 
 from indifast.cli.lossy import never_wait
 from indifast.cli.serve.front import Front
-from indifast.cli.serve.log import good_bye, log_to_stderr, sentence
+from indifast.cli.serve.log import good_bye, log_signals, log_to_stderr, sentence, set_verbosity
 from indifast.cli.serve.options import USAGE, ConfigError, Options, UsageError, parse_arguments
 from indifast.cli.signals import COUNTERS, STOPPING, handle, hold_back
+from indifast.protocol.loglevels import NOTICE
 from indifast.transport.sockets import (
     KNOWN_HOSTS,
     Address,
@@ -49,8 +50,15 @@ def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> in
     for name in _OTHER_SOCKETS:
         os.environ.pop(name, None)  # not meant for drivers
     stopped = _be_stopped()
-    front.release(STOPPING)
     log_to_stderr()
+    try:
+        front.release()
+        return _serve(words, program, front, stopped, stand_in=stand_in)
+    finally:
+        log_signals(stopped)
+
+
+def _serve(words: list[str], program: str, front: Front, stopped: list[int], *, stand_in: bool) -> int:
     usage = USAGE.format(program=program, host="all interfaces" if stand_in else "localhost")
     try:
         if "--help" in words:
@@ -61,7 +69,7 @@ def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> in
 
             print(f"indifast {version}")
             return 0
-        logger.error("startup: %s", " ".join([program, *words]))
+        logger.log(NOTICE, "startup: %s", " ".join([program, *words]))
         options = parse_arguments(words)
     except UsageError as exc:
         print(f"{program}: {exc}", file=sys.stderr)
@@ -69,11 +77,8 @@ def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> in
         return 2
     except ConfigError as exc:
         return good_bye(str(exc))
-    if options.stats:
-        handle([COUNTERS], lambda number, frame: None)  # nothing to count yet; not SIG_IGN, which children inherit
-    front.release()
     never_wait("stdout")  # Python drivers may print there
-    logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
+    set_verbosity(options.verbose)
     if options.host is None:
         options.host = "" if stand_in else "localhost"
     with contextlib.ExitStack() as stack:
@@ -108,6 +113,8 @@ def _addresses(host: str | None) -> list[Address]:
 def _be_stopped() -> list[int]:
     """Let signals stop the server before its event loop handles them: clients and scripts can already find it.
 
+    The one for counters has no effect from now on, unless the event loop gives it one.
+
     Returns:
         The signals that have come. The first one raises SystemExit wherever the process is at that moment. Python may
         discard the exception, for example in a weak reference callback during an import, so the list must be checked
@@ -121,6 +128,7 @@ def _be_stopped() -> list[int]:
         raise SystemExit(0)
 
     handle(STOPPING, stop)
+    handle([COUNTERS], lambda number, frame: None)  # not SIG_IGN, which children inherit
     return stopped
 
 

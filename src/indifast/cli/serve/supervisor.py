@@ -12,10 +12,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
-from indifast.cli.serve.log import good_bye, sentence
+from indifast.cli.serve.log import good_bye, log_why, sentence
 from indifast.cli.serve.options import ConfigError, Options, Program, Remote, parse_remote
+from indifast.cli.serve.places import where
 from indifast.cli.serve.server import TappedServer
 from indifast.cli.signals import COUNTERS, STOPPING, handle_in, hold_back
+from indifast.protocol.loglevels import NOTICE
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def supervise(
         try:
             return runner.run(supervisor.run())
         finally:
-            hold_back(STOPPING)
+            hold_back((*STOPPING, COUNTERS))
 
 
 class _Supervisor:
@@ -74,6 +76,7 @@ class _Supervisor:
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
         self.recorder: TrafficRecorder | None = None
         self.status = 0
+        self._ending = False
         self._running: asyncio.Task[None] | None = None
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -96,7 +99,7 @@ class _Supervisor:
                     stack.callback(fifo.close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():
-                    self._end(1)
+                    self.server.shutdown()
                     await self._running
                 if self.recorder is not None:
                     self.recorder.discard()  # repeated attempts to start must not leave a pile of files
@@ -105,8 +108,6 @@ class _Supervisor:
                 pass  # a signal came in the meantime
             elif self._start_drivers():
                 self._report_regularly()
-            else:
-                self._end(1)
             assert self._running is not None
             await self._running
             if options.stats:
@@ -157,11 +158,10 @@ class _Supervisor:
         await asyncio.gather(ready, return_exceptions=True)
         if task.done():
             task.result()
-        if not self.server.host:
-            logger.error("listening on all interfaces, IPv4 and IPv6: anyone who can connect can use the drivers")
+        logger.log(NOTICE, "listening on %s", where(self.sockets, authority=self.options.tls_ca))
 
     def _start_drivers(self) -> bool:
-        """Start the configured drivers and links. False if the command has to end because one can't be started.
+        """Start the configured drivers and links. False if the command ends because one can't be started.
 
         A program that can't be started ends `indifast serve`; in place of indiserver the other drivers are served.
         """
@@ -169,17 +169,22 @@ class _Supervisor:
             self._start_remote(remote)
         for program in self.options.programs:
             if not self._start_program(program) and not self.stand_in:
+                self._end(f"driver {program.name} cannot be started", failed=True)
                 return False
-        return self._anything_left()
+        return self._go_on()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        handle_in(loop, STOPPING, self._end, 0)
+        for number in STOPPING:
+            handle_in(loop, [number], self._end, number.name)
         if self.options.stats:
             handle_in(loop, [COUNTERS], self._log_stats)
 
-    def _end(self, status: int) -> None:
-        self.status = max(self.status, status)
+    def _end(self, why: str, *, failed: bool = False) -> None:
+        if not self._ending:  # the last drivers end when the server does
+            self._ending = True
+            log_why(why, failed=failed)
+            self.status = int(failed)
         self.server.shutdown()
 
     # -- Drivers
@@ -211,13 +216,19 @@ class _Supervisor:
     def _terminated(self, exdriver: ExDriver) -> None:
         with contextlib.suppress(ValueError):
             self.server.exdrivers.remove(exdriver)
-        if not self._anything_left():
-            self._end(1)
+        self._go_on()
 
-    def _anything_left(self) -> bool:
-        """Return whether there is something to serve, or a FIFO through which drivers may be started."""
+    def _go_on(self) -> bool:
+        """End the server unless there is something to serve, or a FIFO through which drivers may be started.
+
+        Returns:
+            False if the server ends.
+        """
         server = self.server
-        return bool(self.options.fifo or server.exdrivers or server.remotes or server.drivers)
+        if self.options.fifo or server.exdrivers or server.remotes or server.drivers:
+            return True
+        self._end("no driver is left, and there is no FIFO to start one", failed=True)
+        return False
 
     def _stop_program(self, name: str, device: str | None) -> bool:
         """Stop the first driver with this name, and with this device if one is named. False if there is none."""
@@ -252,7 +263,7 @@ class _Supervisor:
     # -- FIFO
 
     def _fifo_error(self, why: str) -> None:
-        logger.error("FIFO: %s", why)
+        logger.warning("FIFO: %s", why)
 
     def _command(self, line: str) -> None:
         from indifast.server.fifo import CommandError, parse
@@ -291,7 +302,7 @@ class _Supervisor:
     def _log_stats(self) -> None:
         import json
 
-        logger.error("stats: %s", json.dumps(self.server.stats()))
+        logger.log(NOTICE, "stats: %s", json.dumps(self.server.stats()))
 
 
 def _server_tls(options: Options) -> SSLContext | None:
