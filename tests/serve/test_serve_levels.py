@@ -42,9 +42,8 @@ def test_one_line_says_that_it_listens_for_everybody(tmp_path, toy):
     port = free_port()
     with running(tmp_path, "-p", port, toy, name="indiserver") as server:
         server.wait_for("listening on")
-        assert lines(server)[1:] == [
-            f"listening on port {port} of all interfaces and @{tmp_path}/local: anyone who can connect can use the drivers"
-        ]
+        place = f"port {port} of all interfaces and @{tmp_path}/local"
+        assert lines(server)[1:] == [f"listening on {place}: anyone who can connect can use the drivers"]
 
 
 @pytest.fixture

@@ -220,7 +220,9 @@ class ExDriver:
                 logger.log(logging.INFO if by_itself else logging.WARNING, "Driver %s: %s", self.name, exc)
             status = await child.stop(self._grace)
             how = "ended" if wanted or by_itself else "its connection is closed, but it ran on: stopped, ended"
-            logger.log(logging.INFO if wanted else logging.WARNING, "Driver %s: %s with %s", self.name, how, ending(status))
+            logger.log(
+                logging.INFO if wanted else logging.WARNING, "Driver %s: %s with %s", self.name, how, ending(status)
+            )
             if self._hints.failed and not stop.done():
                 self._suggest_pipes()
         finally:

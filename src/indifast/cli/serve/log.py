@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
-from collections.abc import Iterable
 
 from indifast.cli.lossy import LossyWriter, never_wait
 from indifast.protocol.loglevels import NOTICE
@@ -37,10 +35,9 @@ class _LossyHandler(logging.Handler):
 class _StampFormatter(logging.Formatter):
     """Formats records as indiserver does: `2026-11-20T17:50:03: text`, in UTC."""
 
-    converter = time.gmtime
-
     def __init__(self) -> None:
         super().__init__("%(asctime)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self.converter = time.gmtime
 
 
 class _JournalFormatter(logging.Formatter):
@@ -99,13 +96,6 @@ def _is_journal() -> bool:
 def log_why(why: str, *, failed: bool = False) -> None:
     """Log that the server ends, and why."""
     logger.log(logging.ERROR if failed else NOTICE, "the server ends: %s", why)
-
-
-def log_signals(numbers: Iterable[int]) -> None:
-    """Log that the server ends because of a signal, if there is one."""
-    for number in numbers:
-        log_why(signal.Signals(number).name)
-        break
 
 
 def good_bye(why: str | None = None) -> int:

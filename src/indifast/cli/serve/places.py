@@ -10,7 +10,11 @@ _LOCALHOST = ("127.0.0.1", "::1")
 
 
 def where(
-    sockets: Sequence[socket.socket], *, authority: str | None = None, remedy: str | None = "--host 0.0.0.0 for others"
+    sockets: Sequence[socket.socket],
+    *,
+    authority: str | None = None,
+    remedy: str | None = "--host 0.0.0.0 for others",
+    use: str = "use the drivers",
 ) -> str:
     """Describe what listening sockets are open to.
 
@@ -18,6 +22,7 @@ def where(
         sockets: The sockets, TCP and local.
         authority: The file with the authority whose certificates TCP clients need; None if they need none.
         remedy: What to do if other machines are to connect as well; None for nothing.
+        use: What whoever connects can do.
     """
     tcp = [sock.getsockname()[:2] for sock in sockets if sock.family != socket.AF_UNIX]
     local = [_local_name(sock) for sock in sockets if sock.family == socket.AF_UNIX]
@@ -30,7 +35,7 @@ def where(
     text = " and ".join(places + local)
     if only_here:
         return f"{text}, this machine only{f'; {remedy}' if remedy and tcp else ''}"
-    return text if authority is not None else f"{text}: anyone who can connect can use the drivers"
+    return text if authority is not None else f"{text}: anyone who can connect can {use}"
 
 
 def address_text(address: str, port: int) -> str:

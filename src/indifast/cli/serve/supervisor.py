@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from indifast.protocol.loglevels import NOTICE
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
+    from indifast.cli.serve.systemd import Systemd
     from indifast.driver.ipydriver import IPyDriver
     from indifast.protocol.message import Routable
     from indifast.routing.peer import Peer
@@ -37,6 +38,9 @@ def supervise(
     stopped: Sequence[int],
     *,
     stand_in: bool,
+    systemd: Systemd,
+    metrics: Sequence[socket.socket] = (),
+    lent: Collection[str] = (),
     fifo: int | None = None,
 ) -> int:
     """Serve on sockets that already listen until the server ends, and return the exit status.
@@ -46,9 +50,12 @@ def supervise(
         sockets: The listening sockets.
         stopped: The signals that have come so far.
         stand_in: Whether the server stands in for indiserver.
+        systemd: What systemd has passed, which hears how the server is.
+        metrics: Listening sockets for Prometheus.
+        lent: The roles in which sockets are systemd's.
         fifo: A descriptor of the FIFO if it is already open.
     """
-    supervisor = _Supervisor(options, sockets, stopped, stand_in, fifo)
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, lent, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(supervisor.run())
@@ -65,12 +72,18 @@ class _Supervisor:
         sockets: Sequence[socket.socket],
         stopped: Sequence[int],
         stand_in: bool,
+        systemd: Systemd,
+        metrics: Sequence[socket.socket],
+        lent: Collection[str],
         fifo: int | None,
     ) -> None:
         self.options = options
         self.sockets = sockets
         self.stopped = stopped
         self.stand_in = stand_in
+        self.systemd = systemd
+        self.metrics = metrics
+        self.lent = lent
         self.fifo = fifo
         self.server: TappedServer
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
@@ -97,21 +110,25 @@ class _Supervisor:
 
                     fifo = Fifo(options.fifo, self._command, self._fifo_error, self.fifo)
                     stack.callback(fifo.close)
+                if self.metrics:
+                    from indifast.cli.serve.scrape import Scrape
+
+                    stack.callback(Scrape(self.metrics, self.server.metrics).close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():
                     self.server.shutdown()
                     await self._running
                 if self.recorder is not None:
                     self.recorder.discard()  # repeated attempts to start must not leave a pile of files
+                self.systemd.ends(sentence(exc))
                 return good_bye(sentence(exc))
             if self.server.stop:
                 pass  # a signal came in the meantime
             elif self._start_drivers():
                 self._report_regularly()
+                self.systemd.ready(asyncio.get_running_loop(), f"listening on {self._where()}")
             assert self._running is not None
             await self._running
-            if options.stats:
-                self._log_stats()
             return self.status if self.status == 0 else good_bye()
 
     # -- Start
@@ -142,6 +159,7 @@ class _Supervisor:
             limits=options.limits,
         )
         server.sockets = self.sockets
+        server.lent = "unix" in self.lent
         server.keepalive = 0
         server.taps = self.taps
         server.recorder = self.recorder
@@ -158,7 +176,16 @@ class _Supervisor:
         await asyncio.gather(ready, return_exceptions=True)
         if task.done():
             task.result()
-        logger.log(NOTICE, "listening on %s", where(self.sockets, authority=self.options.tls_ca))
+        if self.options.stats:
+            self.server.on_close = self._log_stats
+        logger.log(NOTICE, "listening on %s", self._where())
+        if self.metrics:
+            places = where(self.metrics, remedy=None, use="read them")
+            logger.log(NOTICE, "counters for Prometheus at /metrics on %s", places)
+
+    def _where(self) -> str:
+        remedy = "ListenStream= in the socket unit for others" if "tcp" in self.lent else "--host 0.0.0.0 for others"
+        return where(self.sockets, authority=self.options.tls_ca, remedy=remedy)
 
     def _start_drivers(self) -> bool:
         """Start the configured drivers and links. False if the command ends because one can't be started.
@@ -184,6 +211,7 @@ class _Supervisor:
         if not self._ending:  # the last drivers end when the server does
             self._ending = True
             log_why(why, failed=failed)
+            self.systemd.ends(why)
             self.status = int(failed)
         self.server.shutdown()
 
