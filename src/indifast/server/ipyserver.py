@@ -601,10 +601,7 @@ class IPyServer:
 
         Unlike those of `stats`, these counters include peers that are gone, and there is a limit on how many there are.
         """
-        from indifast import version
-
         page = Page()
-        page.gauge("info", "Always 1; the label is the version of indifast.", {version: 1}, "version")
         if self._hub is not None:
             self._measure(self._hub, page)
         return str(page)

@@ -102,4 +102,4 @@ class Page:
             self._lines.append(f"{name}{labels} {number}")
 
     def __str__(self) -> str:
-        return "\n".join([*self._lines, ""])
+        return "".join(f"{line}\n" for line in self._lines)
