@@ -103,7 +103,7 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd
 
 
 def at(path: str) -> Client:
-    """Connect to a Unix socket with a path."""
+    """Connect to a Unix socket."""
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(path)
     return Client(sock)
@@ -130,7 +130,7 @@ def test_each_socket_is_used_as_its_name_says(systemd, tmp_path, toy, name):
         hint = "this machine only; ListenStream= in the socket unit for others"
         server.wait_for(f"listening on 127.0.0.1:{port} and 127.0.0.1:{other} and {path}, {hint}\n")
         with pytest.raises(ConnectionRefusedError):
-            Client.local(tmp_path / "local")
+            at(f"\0{tmp_path}/local")
     assert os.path.exists(path), "systemd goes on listening there"
     at(path).close()
 
