@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.support import GET, Client, Server, refusal, running
+from tests.serve.support import GET, SOURCE, Client, Server, refusal, running
 from tests.support.blackbox import LIMIT, free_port, until
 from tests.support.programs import python_program
+from tests.support.systemd import UserManager, user_manager
 
 # Passes descriptors on as systemd does: from number 3, to a process that knows that they are meant for it.
 PASS = """
@@ -323,7 +323,6 @@ def test_no_watchdog(systemd, tmp_path, toy, monkeypatch, variable, value):
 # -- The programs of systemd
 
 
-@pytest.mark.skipif(shutil.which("systemd-socket-activate") is None, reason="needs systemd-socket-activate")
 @BOTH
 def test_socket_activation_by_the_program_of_systemd(tmp_path, toy, name):
     port, metrics = free_port(), free_port()
@@ -345,17 +344,18 @@ def test_socket_activation_by_the_program_of_systemd(tmp_path, toy, name):
         server.kill()
 
 
-def has_systemd() -> bool:
-    """Return whether a systemd runs that starts services for this user."""
-    try:
-        done = subprocess.run(["systemctl", "--user", "show-environment"], capture_output=True, timeout=LIMIT)
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode == 0
+@pytest.fixture(scope="module")
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserManager]:
+    with user_manager(tmp_path_factory.mktemp("systemd")) as found:
+        yield found
 
 
-@pytest.mark.skipif(not has_systemd(), reason="needs a running systemd")
-def test_a_real_systemd(tmp_path, toy):
+def shown(manager: UserManager, unit: str, name: str) -> str:
+    """Return a property of a unit."""
+    return manager.control("show", "--value", "-p", name, unit).strip()
+
+
+def test_a_service_of_a_real_systemd(tmp_path, toy, manager):
     unit, port = f"indifast-test-{os.getpid()}", free_port()
     command = [sys.executable, "-m", "indifast", "serve", "-u", f"{tmp_path}/local", "-p", str(port), str(toy)]
     options = [
@@ -366,17 +366,55 @@ def test_a_real_systemd(tmp_path, toy):
         "-pWatchdogSec=2",
         f"-EPATH={os.environ['PATH']}",
     ]
-    if "PYTHONPATH" in os.environ:
-        options.append(f"-EPYTHONPATH={os.environ['PYTHONPATH']}")
-    subprocess.run(["systemd-run", *options, *command], check=True, timeout=LIMIT)  # returns when it is ready
+    manager.run("systemd-run", *options, f"-EPYTHONPATH={SOURCE}", *command)  # returns when the server is ready
     try:
         client = Client.tcp(port).say(GET)
         assert client.get("defTextVector", "Toy")
         client.close()
-        time.sleep(3)  # longer than the watchdog waits
-        show = ["systemctl", "--user", "show", "-pActiveState", "-pStatusText", "-pNRestarts", unit]
-        shown = subprocess.run(show, check=True, capture_output=True, text=True, timeout=LIMIT).stdout
-        assert "ActiveState=active" in shown
-        assert f"StatusText=listening on localhost:{port}" in shown
+        assert shown(manager, unit, "StatusText").startswith(f"listening on localhost:{port}")
+        before = int(shown(manager, unit, "WatchdogTimestampMonotonic"))
+        until(lambda: int(shown(manager, unit, "WatchdogTimestampMonotonic")) > before + 4_000_000)
+        assert shown(manager, unit, "ActiveState") == "active"
+        assert shown(manager, unit, "NRestarts") == "0"
+        process = int(shown(manager, unit, "MainPID"))
+        os.kill(process, signal.SIGSTOP)  # it hangs
+        until(lambda: shown(manager, unit, "Result") == "watchdog" or shown(manager, unit, "LoadState") == "not-found")
     finally:
-        subprocess.run(["systemctl", "--user", "stop", unit], check=True, timeout=LIMIT)
+        subprocess.run([*manager.prefix, "systemctl", "--user", "stop", unit], capture_output=True, timeout=LIMIT)
+
+
+def test_sockets_of_a_real_systemd(tmp_path, toy, manager):
+    """The first client starts the server, and a server that was killed is started again for the next."""
+    name, port, metrics = f"indifast-test-{os.getpid()}-sockets", free_port(), free_port()
+    manager.units.mkdir(parents=True, exist_ok=True)
+    places = {"tcp": f"127.0.0.1:{port}", "unix": f"{tmp_path}/unix", "metrics": f"127.0.0.1:{metrics}"}
+    units = {
+        f"{name}-{what}.socket": f"[Socket]\nListenStream={place}\nFileDescriptorName={what}\nService={name}.service\n"
+        for what, place in places.items()
+    }
+    units[f"{name}.service"] = (
+        "[Service]\nType=notify\nRestart=on-failure\nRestartSec=0\n"
+        f"Environment=PATH={os.environ['PATH']} PYTHONPATH={SOURCE}\n"
+        f"ExecStart={sys.executable} -m indifast serve -v {toy}\n"
+        f"Sockets={' '.join(units)}\n"
+    )
+    sockets = [unit for unit in units if unit.endswith(".socket")]
+    for unit, text in units.items():
+        (manager.units / unit).write_text(text)
+    try:
+        manager.control("daemon-reload")
+        manager.control("start", *sockets)
+        assert shown(manager, f"{name}.service", "ActiveState") == "inactive"
+        for client in (Client.tcp(port), at(places["unix"])):
+            assert client.say(GET).get("defTextVector", "Toy")
+            client.close()
+        assert get(metrics) == b"HTTP/1.1 200 OK"
+        os.kill(int(shown(manager, f"{name}.service", "MainPID")), signal.SIGKILL)
+        client = Client.tcp(port)
+        assert client.say(GET).get("defTextVector", "Toy")
+        client.close()
+        assert shown(manager, f"{name}.service", "NRestarts") == "1"
+    finally:
+        manager.control("stop", *sockets, f"{name}.service")
+        for unit in units:
+            (manager.units / unit).unlink()
