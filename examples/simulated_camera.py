@@ -150,9 +150,8 @@ class CameraDriver(IPyDriver):
             now, cooling = vector.getfloatvalue("CCD_TEMPERATURE_VALUE"), self.chosen("CCD_COOLER") == "COOLER_ON"
             goal = self.target if cooling else AMBIENT
             vector["CCD_TEMPERATURE_VALUE"] = now + min(max(goal - now, -0.5), 0.5)
-            reached = "Ok" if cooling else "Idle"
-            if now != goal or vector.state != reached:
-                await vector.send_setVector(state="Busy" if cooling and now != goal else reached)
+            if now != goal or vector.state == "Busy":
+                await vector.send_setVector(state="Idle" if not cooling else "Busy" if now != goal else "Ok")
 
     async def expose(self, seconds: float, interrupted: asyncio.Event) -> None:
         exposure = self.camera["CCD_EXPOSURE"]
