@@ -4,13 +4,13 @@ At the telescope, which admits only those who have a certificate:
 
     python examples/server_tree.py telescope --port 7624 --name server
 
-At the observatory, on a machine with the certificates of a link. Clients connect to it without TLS:
+At the observatory, to which clients on the same machine connect without TLS:
 
-    python examples/server_tree.py observatory --port 7625 --telescope localhost:7624 --name link
+    python examples/server_tree.py observatory --port 7625 --telescope localhost:7624 --name desk
     indifast devices -p 7625
 
-The certificates are those of docs/howto/tls.md: `ca.pem`, and for each machine NAME.pem and NAME.key, in the folder
-given with `--certificates`.
+docs/howto/tls.md has the recipe for the certificates. The files of each machine (`ca.pem`, NAME.pem and NAME.key) are
+in the current folder, or in the one given with `--certificates`.
 """
 
 from __future__ import annotations
