@@ -127,7 +127,8 @@ async def listen_tcp(
 async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listener:
     """Listen on a Unix socket: a path, or an abstract name if `path` begins with NUL.
 
-    The socket file of a server that is gone is replaced. `on_stream` is called with the stream of each new connection.
+    Only this user can connect to a path. The socket file of a server that is gone is replaced. `on_stream` is called
+    with the stream of each new connection.
 
     Raises:
         OSError: The socket is in use, or can't be listened on. The text says what to do.

@@ -94,7 +94,11 @@ def _listening(options: Options, front: Front) -> Iterator[socket.socket]:
         return
     check_port(options.port)
     yield from tcp_sockets(_addresses(options.host), options.port, options.host)
-    yield unix_socket(unix_path(options.unix_socket))
+    if options.abstract:
+        elsewhere = "choose another name with -u NAME, or none with --no-abstract"
+        yield unix_socket(unix_path(options.unix_socket), elsewhere=elsewhere)
+    if (file := options.socket) is not None:
+        yield unix_socket(file.path, file.mode, file.group, elsewhere="choose another path with --socket PATH")
 
 
 def _addresses(host: str | None) -> list[Address]:

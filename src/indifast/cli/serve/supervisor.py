@@ -137,7 +137,7 @@ class _Supervisor:
             port=options.port,
             maxconnections=None,
             ssl=_server_tls(options),
-            unix_socket=options.unix_socket,
+            unix_socket=options.unix_socket if any(each.family == socket.AF_UNIX for each in self.sockets) else None,
             limits=options.limits,
         )
         server.sockets = self.sockets

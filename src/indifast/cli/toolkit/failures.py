@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from indifast.cli import PIPE
-from indifast.protocol.drivernames import PORT
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT
 
 if TYPE_CHECKING:
     from indifast.cli.toolkit.address import Address
@@ -131,8 +131,7 @@ def _not_connected(error: OSError, address: Address) -> str:
         hint = "; does it speak TLS?" if address.tls else "; is the address right, and does a firewall block it?"
         return f"no answer from {address}{hint}"
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        start = "indifast serve DRIVER" if address.unix is None and address.port == PORT else _start(address)
-        return f"no INDI server at {address}: {reason}; start one with `{start}`"
+        return f"no INDI server at {address}: {reason}; start one with `{_start(address)}`"
     if isinstance(error, PermissionError):
         return f"no permission to use {address}: {reason}; ask the owner of the server"
     if isinstance(error, ConnectionError) and address.tls:
@@ -141,7 +140,14 @@ def _not_connected(error: OSError, address: Address) -> str:
 
 
 def _start(address: Address) -> str:
-    where = f"-u {address.unix}" if address.unix is not None else f"-p {address.port}"
+    if address.port == PORT and address.unix in (None, LOCAL_SOCKET, f"@{LOCAL_SOCKET}"):
+        return "indifast serve DRIVER"
+    if address.unix is None:
+        where = f"-p {address.port}"
+    elif address.unix.startswith("@"):
+        where = f"-u {address.unix[1:]}"
+    else:
+        where = f"--socket {address.unix}"
     return f"indifast serve {where} DRIVER"
 
 
