@@ -8,13 +8,14 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
-from ssl import SSLContext, SSLError
+from ssl import SSLContext
 
 from indifast.transport import sockets, tls
 from indifast.transport.files import FileStream, enlarge_pipe, private
 from indifast.transport.listener import Listener
 from indifast.transport.lookup import look_up
 from indifast.transport.stream import SocketStream, Stream, address_name
+from indifast.transport.tlsfaults import TLSError
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that one address of a peer has to answer."""
@@ -30,8 +31,8 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
         within: Seconds that each address has to answer.
 
     Raises:
-        OSError: The name can't be resolved, the connection fails or times out, or the certificate is not trusted. The
-            text contains host and port.
+        OSError: The name can't be resolved, or the connection fails or times out. The text contains host and port.
+        TLSError: It fails because of TLS, for example because the certificate is not trusted. (An OSError, too.)
     """
     loop = asyncio.get_running_loop()
     try:
@@ -48,7 +49,7 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
             async with asyncio.timeout(within):
                 await loop.sock_connect(sock, address)
             if ssl is not None:
-                return await tls.connect(sock, ssl, host, address_name(address))
+                return await tls.connect(sock, ssl, host, address_name(address), f"{host}:{port}")
             return SocketStream(sock, address_name(address))
         except OSError as exc:  # includes TimeoutError
             sock.close()
@@ -59,8 +60,8 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
     assert failure is not None
     if isinstance(failure, TimeoutError):
         raise TimeoutError(errno.ETIMEDOUT, f"no answer from {host}:{port} within {within:g} s") from failure
-    if isinstance(failure, SSLError):
-        raise OSError(failure.errno, f"TLS with {host}:{port} failed: {failure}") from failure
+    if isinstance(failure, TLSError):
+        raise failure
     reason = os.strerror(failure.errno) if failure.errno else str(failure)
     raise type(failure)(failure.errno, f"cannot connect to {host}:{port}: {reason}") from failure
 
