@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from Cython.Build.Dependencies import create_dependency_tree
 
 import indifast
-from indifast import codec
+from indifast import _base64, _parser, codec
 
 HOME = Path(__file__).resolve().parent.parent
+INSTALLED = Path(indifast.__file__).resolve().parents[1]
 
 
 def test_version_is_stated_once() -> None:
@@ -28,16 +32,16 @@ def test_version_is_stated_once() -> None:
 def test_importing_the_package_loads_little() -> None:
     """Large modules are loaded when they are first used. So Ctrl-C as a command starts interrupts few imports."""
     program = "import sys; before = set(sys.modules); import indifast; print(*sorted(set(sys.modules) - before))"
-    loaded = subprocess.check_output([sys.executable, "-S", "-E", "-c", program], text=True, cwd=HOME / "src").split()
+    loaded = subprocess.check_output([sys.executable, "-S", "-E", "-c", program], text=True, cwd=INSTALLED).split()
     assert loaded == ["__future__", "indifast"]
     program = "import sys, indifast.client, indifast.driver, indifast.server; sys.exit('numpy' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME / "src")
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=INSTALLED)
 
 
 def test_the_extension_modules_import_only_each_other() -> None:
     """`make lint` checks the imports of all other modules."""
     program = "import sys, indifast._parser; print(*(name for name in sys.modules if name.startswith('indifast')))"
-    loaded = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=HOME / "src").split()
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=INSTALLED).split()
     assert set(loaded) == {"indifast", "indifast._base64", "indifast._parser"}
 
 
@@ -83,6 +87,40 @@ def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
     assert generated
     assert source - generated <= packed
     assert not generated & packed
+
+
+def test_a_wheel_holds_what_is_needed_to_run(tmp_path: Path) -> None:
+    """Nothing of what the compiled parts are made of, and nothing of the tests."""
+    here = tmp_path / "tree"
+    shutil.copytree(HOME / "src", here / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(HOME / name, here)
+    command = [sys.executable, "-c", "from setuptools.build_meta import build_wheel; build_wheel('dist')"]
+    environment = os.environ | {"INDIFAST_EXTENSIONS": "later"}  # compiling them takes a minute
+    subprocess.run(command, cwd=here, check=True, capture_output=True, env=environment)
+    (wheel,) = (here / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        packed = set(opened.namelist())
+        (metadata,) = (opened.read(name).decode() for name in packed if name.endswith(".dist-info/METADATA"))
+    wanted = {
+        str(path.relative_to(here / "src"))
+        for path in (here / "src" / "indifast").rglob("*")
+        if path.suffix in (".py", ".pyi", ".tcss") or path.name == "py.typed"
+    }
+    assert {name for name in packed if name.startswith("indifast/")} == wanted
+    others = {re.sub(r"^indifast-[^/]*\.(dist-info|data)/", r"\1/", name) for name in packed - wanted}
+    records = {f"dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt")}
+    assert others == records | {"dist-info/licenses/LICENSE", "data/scripts/indifast-server"}
+    for field in ("Author: the indifast developers", "Keywords: INDI,", "Classifier: Development Status :: "):
+        assert f"\n{field}" in metadata
+
+
+@pytest.mark.skipif("-g" in os.environ.get("CFLAGS", ""), reason="built with debug information")
+@pytest.mark.parametrize("module", [_base64, _parser])
+def test_the_extension_modules_have_no_debug_information(module: ModuleType) -> None:
+    """It would be four fifths of them."""
+    assert module.__file__ is not None
+    assert b".debug_info" not in Path(module.__file__).read_bytes()
 
 
 def test_a_change_in_any_source_recompiles_the_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
