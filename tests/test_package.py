@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from Cython.Build.Dependencies import create_dependency_tree
 
 import indifast
 from indifast import _base64, _parser, codec
+from indifast.cli.serve.options import parse_arguments
 
 HOME = Path(__file__).resolve().parent.parent
 INSTALLED = Path(indifast.__file__).resolve().parents[1]
@@ -113,6 +115,20 @@ def test_a_wheel_holds_what_is_needed_to_run(tmp_path: Path) -> None:
     assert others == records | {"dist-info/licenses/LICENSE", "data/scripts/indifast-server"}
     for field in ("Author: the indifast developers", "Keywords: INDI,", "Classifier: Development Status :: "):
         assert f"\n{field}" in metadata
+
+
+def test_the_image_starts_the_command() -> None:
+    """What docker would do at its end; docker itself is not run by any test."""
+    lines = (HOME / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    instructions = [line.partition(" ")[::2] for line in lines if line and not line.startswith("#")]
+    for sources in (words.split()[:-1] for name, words in instructions if name == "COPY"):
+        assert all((HOME / source).exists() for source in sources)
+    (entry,) = (json.loads(words) for name, words in instructions if name == "ENTRYPOINT")
+    assert entry[:2] == ["indifast", "serve"]
+    options = parse_arguments([*entry[2:], "indi_simulator_ccd"])
+    assert (options.host, options.abstract) == ("0.0.0.0", False)
+    last = [name for name, _ in instructions][-1 - instructions[::-1].index(("USER", "7624")) :]
+    assert "RUN" not in last, "what runs is done as root before"
 
 
 @pytest.mark.skipif("-g" in os.environ.get("CFLAGS", ""), reason="built with debug information")
