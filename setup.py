@@ -15,6 +15,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.errors import BaseError, CompileError, LinkError
 
+if sys.platform == "win32":  # docs/reference/platforms.md says what it would need
+    sys.exit("indifast runs on Linux and macOS, not on Windows: install it in the Windows Subsystem for Linux (WSL 2)")
+
 PACKAGE = Path("src/indifast")
 FRONT = PACKAGE / "front"
 

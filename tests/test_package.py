@@ -131,6 +131,13 @@ def test_the_image_starts_the_command() -> None:
     assert "RUN" not in last, "what runs is done as root before"
 
 
+def test_building_on_windows_ends_with_a_sentence() -> None:
+    program = "import runpy, sys; sys.platform = 'win32'; runpy.run_path('setup.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("indifast runs on Linux and macOS, not on Windows: ")
+
+
 @pytest.mark.skipif("-g" in os.environ.get("CFLAGS", ""), reason="built with debug information")
 @pytest.mark.parametrize("module", [_base64, _parser])
 def test_the_extension_modules_have_no_debug_information(module: ModuleType) -> None:
