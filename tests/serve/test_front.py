@@ -362,6 +362,8 @@ def test_no_socket_takes_the_place_of_a_closed_standard_stream(stubbed, fifo):
         ["-p", "{taken}", "cat"],
         ["-u", "{taken}", "-p", "0", "cat"],
         ["-u", "x" * 108, "-p", "0", "cat"],
+        ["--socket", "none/local", "-p", "0", "cat"],
+        ["--no-abstract", "-p", "0", "-f", "none"],
         ["-f", "none", "-p", "0", "cat"],
         ["-f", ".", "-p", "0", "cat"],
         ["-p", "0", "@"],

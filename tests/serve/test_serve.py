@@ -441,11 +441,6 @@ def test_tls(tmp_path, toy, mutual):
             Client.tcp(port).say(GET).get("defTextVector", "Toy")
 
 
-@pytest.mark.parametrize("arguments", [["--tls-ca", "x.pem"], ["--tls-cert", "missing.pem"]])
-def test_tls_without_a_certificate_ends_it(tmp_path, toy, arguments):
-    assert "TLS" in refusal(tmp_path, "-p", "0", *arguments, toy, cwd=tmp_path)
-
-
 def test_snooping_drivers_are_told_of_the_end_of_another(tmp_path, toy):
     """libindi's server tells only clients."""
     snooper = python_program(
