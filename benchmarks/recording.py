@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 from benchmarks.program import Failed, Program, Settings, main
 from benchmarks.results import OURS, Bound, Goal, Row
@@ -59,10 +60,7 @@ def own(frame: bytes) -> BlobMessage:
 
 def write(path: Path, messages: Callable[[int], BlobMessage], methods: Sequence[str], until: float, most: int) -> int:
     """Record messages until a time, or as many as there may be; return how many."""
-    from indifast.recording import writer
-
-    usual, writer.installed = writer.installed, lambda: tuple(methods)  # type: ignore[attr-defined]
-    try:
+    with mock.patch("indifast.recording.writer.installed", lambda: tuple(methods)):
         recorder = Recorder(str(path), source="a benchmark", blobs=True, replace=True)
         for element in Tokenizer(relay=True).feed(DEFINITION.encode()):
             recorder.put(Direction.FROM, Party.DRIVER, "camera", element)
@@ -74,8 +72,6 @@ def write(path: Path, messages: Callable[[int], BlobMessage], methods: Sequence[
             recorder.put(Direction.FROM, Party.DRIVER, "camera", messages(count))
             count += 1
         recorder.close()
-    finally:
-        writer.installed = usual  # type: ignore[attr-defined]
     if recorder.error or recorder.left_out or recorder.missed or recorder.frames != count:
         raise Failed(f"{recorder.error or recorder.left_out or recorder.missed} of {count} frames are missing")
     return count
@@ -143,7 +139,7 @@ def run_middle(path: Path, seconds: float) -> dict[str, float]:
                 break
         else:
             raise Failed("no frame")
-    return {"seconds": (time.monotonic() - begin) * 1000}
+    return {"milliseconds": (time.monotonic() - begin) * 1000}
 
 
 def measure(settings: Settings) -> Iterable[Row]:
@@ -169,12 +165,11 @@ def measure(settings: Settings) -> Iterable[Row]:
                 for chunk in recording.text():
                     file.write(compress.compress(chunk))
                 file.write(compress.flush())
-        for figure, label, unit, run in (
-            ("rate", "read", "MB/s of frames", lambda path: partial(run_read, path, made)),
-            ("seconds", "opened in the middle", "ms", lambda path: partial(run_middle, path)),
-        ):
-            turns = settings.turns(label, {OURS: run(new), GZIP: run(old)})
-            yield turns.row(figure, label, unit, digits=0 if figure == "rate" else 1)
+        files = {OURS: new, GZIP: old}
+        turns = settings.turns("read", {name: partial(run_read, path, made) for name, path in files.items()})
+        yield turns.row("rate", "read", "MB/s of frames")
+        turns = settings.turns("in the middle", {name: partial(run_middle, path) for name, path in files.items()})
+        yield turns.row("milliseconds", "opened in the middle", "ms", digits=1)
 
 
 PROGRAM = Program(

@@ -88,7 +88,7 @@ def test_the_png_of_a_large_frame_is_smaller(demo: Callable[..., Demo], tmp_path
     run = demo("--seconds", "0.2", "--size", "9000x32")
     assert run.finish() == 0
     header = (tmp_path / "demo-frame.png").read_bytes()[16:24]
-    assert struct.unpack(">II", header) == (3000, 11)
+    assert struct.unpack(">II", header) == (2048, 7)
 
 
 def test_several_clients(demo: Callable[..., Demo]) -> None:
