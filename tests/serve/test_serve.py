@@ -16,8 +16,8 @@ import pytest
 import trustme
 
 from indifast._parser import Tokenizer
-from tests.serve.support import GET, Client, Server, refusal, running
 from tests.recording.support import as_text
+from tests.serve.support import GET, Client, Server, refusal, running
 from tests.support import blackbox
 from tests.support.blackbox import LIMIT, alive, free_port, until
 from tests.support.programs import python_program
