@@ -325,7 +325,22 @@ def test_info_and_print(tmp_path: Path) -> None:
     assert lines[2]["members"] == {"AZ": "1"}
 
 
-@pytest.mark.parametrize("option", ["--print", "--info"])
+def test_a_recording_is_written_as_text_and_edited(tmp_path: Path) -> None:
+    write(tmp_path / "r", [DEFINITION, PICTURE, angle(1), picture(NOISE)])
+    words = [PYTHON, "-m", "indifast", "replay", "--text", str(tmp_path / "r")]
+    done = subprocess.run(words, capture_output=True, env=python_environment(), timeout=LIMIT, check=True)
+    assert done.stdout.startswith(b"<!-- indifast recording 1 {")
+    assert done.stderr == b""
+    (tmp_path / "edited").write_bytes(done.stdout.replace(b"Dome", b"Roof"))
+    for kind, device in (("r", "Dome"), ("edited", "Roof")):
+        info = command(tmp_path, "replay", "--info", "--json", tmp_path / kind)
+        assert info.wait() == 0
+        facts = json.loads(info.stderr)
+        assert facts["devices"][device]["PICTURE"]["blob_bytes"] == len(NOISE)
+        assert (facts["messages"], facts["cut"], facts["damage"]) == (4, None, None)
+
+
+@pytest.mark.parametrize("option", ["--print", "--info", "--text"])
 def test_an_output_that_cannot_be_written_is_not_blamed_on_the_recording(tmp_path: Path, option: str) -> None:
     write(tmp_path / "r", [DEFINITION, *map(angle, range(5000))])
     words = [PYTHON, "-m", "indifast", "replay", option, str(tmp_path / "r")]
