@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import re
 import signal
@@ -17,6 +16,7 @@ import pytest
 import trustme
 
 from indifast._parser import Tokenizer
+from tests.recording.support import as_text
 from tests.serve.support import GET, Client, Server, refusal, running
 from tests.support import blackbox
 from tests.support.blackbox import LIMIT, alive, free_port, until
@@ -339,7 +339,7 @@ def test_traffic_is_recorded_with_times_and_directions(tmp_path, toy):
         client = server.connect().say(GET)
         client.get("defTextVector", "Toy")
         client.close()
-    text = gzip.decompress(path.read_bytes()).decode()
+    text = as_text(path).decode()
     assert re.search(r"<!-- \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} to driver \S*toy_driver -->\n<getProperties", text)
     assert re.search(r"from driver \S*toy_driver -->\n<defTextVector", text)
     assert re.search(r"from client \S+ -->\n<getProperties", text)
