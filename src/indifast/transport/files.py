@@ -94,15 +94,16 @@ class FileStream(Stream):
         start = self._buffer.start
         try:
             nbytes = os.readv(self._source, [room])
+            if nbytes:
+                self._deliver(block, start, self._buffer.fill(nbytes), [])
+            else:
+                self._end_of_input()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
             self._input_failed(exc)
-            return
-        if nbytes:
-            self._deliver(block, start, self._buffer.fill(nbytes), [])
-        else:
-            self._end_of_input()
+        except MemoryError:  # perhaps after something was read, which is lost then
+            self._no_memory("read from it")
 
     def _input_failed(self, exc: OSError) -> None:
         if os.isatty(self._source):
@@ -153,9 +154,6 @@ class FileStream(Stream):
                 outbox.sent(0, time.monotonic())
                 self._end(exc)
                 return
-            except MemoryError:
-                self._no_memory("write to it")
-                return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
             if budget <= 0:
@@ -180,7 +178,7 @@ class FileStream(Stream):
 
     def _writable(self) -> None:
         self._output = READY
-        self._write()
+        self.wake()
         if self._output is not BLOCKED:
             self._unwatch_output()
 
@@ -208,7 +206,7 @@ class FileStream(Stream):
             self._end(result)
             return
         self._outbox.sent(result, time.monotonic())
-        self._write()
+        self.wake()
 
     def _release(self, orderly: bool) -> None:
         self._unwatch_output()
