@@ -172,5 +172,5 @@ each_allocation(prepare, act, check, counts=(1, 2))
 @pytest.mark.parametrize(
     "case", [READING, RESUMING, WRITING, ACCEPTING, LOOPING], ids=["read", "resume", "write", "accept", "loop"]
 )
-def test_what_is_put_off_is_done_when_there_is_memory(case: str, tmp_path: Path) -> None:
+def test_memory_that_runs_out_puts_nothing_off_for_ever(case: str, tmp_path: Path) -> None:
     scarce.run(PRELUDE + case + END, tmp_path)
