@@ -23,13 +23,19 @@ BUILD_PACKAGES := --upgrade setuptools Cython numpy
 TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[test,lint]"
 endif
 
-.PHONY: demo test bench performance bench-peers peers lint sanitize pictures build lock clean
+.PHONY: demo test soak bench performance bench-peers peers lint sanitize pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
 
 test: build tools peers
 	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+# Everything together, with one fault after the other, for so many seconds. docs/reliability.md says what is checked.
+# SEED=N repeats the faults of another run.
+soak: build tools peers
+	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m tests.soak --seconds $(or $(SECONDS),3600) \
+	    $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
 
 bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
