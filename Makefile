@@ -18,12 +18,14 @@ LOCKED ?= yes
 ifeq ($(LOCKED),yes)
 BUILD_PACKAGES := --require-hashes --requirement requirements/build.txt
 TEST_PACKAGES := --require-hashes --requirement requirements/test.txt
+DOCS_PACKAGES := --require-hashes --requirement requirements/docs.txt
 else
 BUILD_PACKAGES := --upgrade setuptools Cython numpy
 TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[test,lint]"
+DOCS_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[docs]"
 endif
 
-.PHONY: demo test soak bench performance bench-peers peers lint sanitize pictures build lock clean
+.PHONY: demo docs test bench performance bench-peers peers lint sanitize fuzz simulation soak pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -40,7 +42,7 @@ soak: build tools peers
 bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
 
-# Compares everything with the peers, about half an hour on an idle machine, and updates docs/performance.md.
+# Compares everything with the peers, about half an hour on an idle machine, and updates docs/explanation/performance.md.
 performance: build tools peers
 	$(BIN)/python -m benchmarks.everything --results benchmarks/results
 	$(BIN)/python -m benchmarks.page
@@ -56,6 +58,11 @@ lint: build tools
 	    indifast._base64 indifast._parser
 	$(BIN)/basedpyright
 
+# The documentation as a site, in build/docs: open build/docs/index.html. Every warning is an error.
+docs: build $(VENV)/.docs
+	$(BIN)/python -m sphinx --builder html --doctree-dir build/doctrees --jobs auto --write-all --quiet \
+	    --fail-on-warning --keep-going docs build/docs
+
 # The screenshots of the terminal client in README.md and docs, taken of the real program with real drivers.
 pictures: build tools
 	$(BIN)/python docs/pictures/make.py
@@ -68,6 +75,23 @@ sanitize: build tools
 	    --build-base build/sanitize-tmp --build-lib $(SANITIZED) build_ext --parallel 2
 	PYTHON="$(CURDIR)/$(BIN)/python" .ci/sanitized "$(CURDIR)/$(SANITIZED)" \
 	    -m pytest -p no:cacheprovider tests/parser tests/codec $(PYTEST_ARGS)
+
+# Coverage-guided fuzzing, with clang and atheris, see fuzzing/README.md: SECONDS for each target, or for one TARGET.
+SECONDS ?= 60
+TARGET ?=
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m fuzzing --seconds $(SECONDS) $(TARGET)
+
+$(VENV)/.fuzz: $(VENV)/.built requirements/fuzz.txt
+	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt install clang" >&2; exit 1; }
+	$(PIP) install --quiet --require-hashes --requirement requirements/fuzz.txt
+	CC=clang LDSHARED="clang -shared" INDIFAST_SANITIZE=address,undefined,fuzzer-no-link $(BIN)/python setup.py --quiet build \
+	    --build-base build/fuzzing-tmp --build-lib build/fuzzing-extensions build_ext --parallel 2
+	touch $@
+
+# Simulates whole sites, one seed after the other, for SECONDS: python -m tests.simulation --help.
+simulation: build tools
+	$(BIN)/python -m tests.simulation --seconds $(SECONDS)
 
 # Updates the versions in requirements/ to the newest that pyproject.toml allows.
 lock: tools
@@ -89,6 +113,10 @@ tools: $(VENV)/.tools
 
 $(VENV)/.tools: $(VENV)/.packages requirements/test.txt
 	INDIFAST_EXTENSIONS=later $(PIP) install --quiet $(TEST_PACKAGES)
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.packages requirements/docs.txt
+	INDIFAST_EXTENSIONS=later $(PIP) install --quiet $(DOCS_PACKAGES)
 	touch $@
 
 $(VENV)/.built: $(VENV)/.packages setup.py $(SOURCES)

@@ -1,12 +1,13 @@
-"""Write `docs/performance.md`, its plots and the README's figures from stored results.
+"""Write `docs/explanation/performance.md`, its plots and the README's figures from stored results.
 
-python -m benchmarks.page [--results benchmarks/results] [--page docs/performance.md] [--readme README.md]
+python -m benchmarks.page [--results benchmarks/results] [--page docs/explanation/performance.md] [--readme README.md]
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER, Plot
 
 ROOT = peers.HERE.parent
 RESULTS = peers.HERE / "results"
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
+ADDRESS: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 BEGIN, END = "<!-- figures: written by python -m benchmarks.page -->\n", "<!-- end of figures -->\n"
 
 INTRODUCTION = """\
@@ -124,7 +127,7 @@ def readme_figures(results: Sequence[Result]) -> str:
         f"Frames of 4 MiB and small messages on {machine}; medians of {runs} runs of {seconds} s,\n"
         f"with the contenders taking turns and every byte of every frame compared:\n\n{table}\n\n"
         "“failed”: a client or a byte was lost. “no server”: a C program that only sends. For all figures, goals\n"
-        "and curves, and how they are measured, see [performance](docs/performance.md).\n"
+        f"and curves, and how they are measured, see [performance]({ADDRESS}/blob/main/{PAGE.relative_to(ROOT)}).\n"
     )
 
 
@@ -139,7 +142,7 @@ def with_figures(readme: str, results: Sequence[Result]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder with JSON files (default: %(default)s)")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "performance.md", help="default: %(default)s")
+    parser.add_argument("--page", type=Path, default=PAGE, help="default: %(default)s")
     parser.add_argument(
         "--readme", type=Path, help="README whose figures to replace (default: the project's if the results are)"
     )

@@ -142,7 +142,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture in `docs/performance/`."""
+    """A picture in `docs/explanation/performance/`."""
 
     file: str
     caption: str

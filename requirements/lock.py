@@ -1,8 +1,9 @@
-"""Writes the locked versions anew: `make lock`.
+"""Writes the locked versions anew: `make lock`, or `python requirements/lock.py NAME ...` for some of the files.
 
-One file for what building needs, one for what tests and lint need on top of it, and one for each environment of a
-peer. Each names every package with its version and the hashes of its files, for all versions of CPython and all
-systems that indifast supports. Users of indifast keep the ranges of pyproject.toml.
+One file for what building needs, one for what tests and lint need on top of it, one for what the documentation needs,
+one for fuzzing, and one for each environment of a peer. Each names every package with its version and the hashes of its
+files, for all versions of CPython and all systems that indifast supports. Users of indifast keep the ranges of
+pyproject.toml.
 """
 
 from __future__ import annotations
@@ -42,10 +43,17 @@ def main() -> None:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     building = project["build-system"]["requires"] + project["project"]["dependencies"]
-    lock("build", building)
-    lock("test", building + extras["test"] + extras["lint"], "--constraint", str(HERE / "build.txt"))
-    for name, wanted in PEERS.items():
-        lock(f"peer-{name}", wanted)
+    # All but the peers share one environment, so each file keeps the versions of those before it.
+    files = {
+        "build": (building, ()),
+        "test": (building + extras["test"] + extras["lint"], ("build",)),
+        "docs": (building + extras["docs"], ("build", "test")),
+        "fuzz": (extras["fuzz"], ()),
+        **{f"peer-{name}": (wanted, ()) for name, wanted in PEERS.items()},
+    }
+    for name in sys.argv[1:] or files:
+        wanted, before = files[name]
+        lock(name, wanted, *(word for other in before for word in ("--constraint", str(HERE / f"{other}.txt"))))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ def test_version_is_stated_once() -> None:
     assert indifast.version == project["version"]
 
 
-def test_importing_it_costs_next_to_nothing() -> None:
-    """What is heavy comes when it is used. Ctrl-C in the first moments of a command meets little that could be torn."""
+def test_importing_the_package_loads_little() -> None:
+    """Large modules are loaded when they are first used. So Ctrl-C as a command starts interrupts few imports."""
     program = "import sys; before = set(sys.modules); import indifast; print(*sorted(set(sys.modules) - before))"
     loaded = subprocess.check_output([sys.executable, "-S", "-E", "-c", program], text=True, cwd=HOME / "src").split()
     assert loaded == ["__future__", "indifast"]
@@ -34,15 +34,15 @@ def test_importing_it_costs_next_to_nothing() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME / "src")
 
 
-def test_the_extension_modules_import_nothing_of_the_package_but_each_other() -> None:
-    """`make lint` sees the imports of all others."""
+def test_the_extension_modules_import_only_each_other() -> None:
+    """`make lint` checks the imports of all other modules."""
     program = "import sys, indifast._parser; print(*(name for name in sys.modules if name.startswith('indifast')))"
     loaded = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=HOME / "src").split()
     assert set(loaded) == {"indifast", "indifast._base64", "indifast._parser"}
 
 
-def test_the_codec_has_a_public_face() -> None:
-    """As docs/bench.md shows it."""
+def test_the_codec_has_a_public_module() -> None:
+    """With the functions that docs/reference/bench.md shows."""
     raw = bytes(range(256)) * 33
     text = codec.encode(raw)
     assert text == base64.b64encode(raw)
@@ -64,29 +64,29 @@ def test_the_codec_has_a_public_face() -> None:
 
 
 def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
-    """From it everything can be built, tested and checked; nothing that was generated here is in it."""
+    """It has everything needed to build, test and check the project, and no generated files."""
     here = tmp_path / "tree"
-    left_out = shutil.ignore_patterns(".git", ".venv*", ".benchmarks", ".*_cache", ".hypothesis", "build", "*.egg-info")
-    shutil.copytree(HOME, here, ignore=left_out)
+    left_out = (".git", ".venv*", ".benchmarks", ".*_cache", "__pycache__", ".hypothesis", "build", "*.egg-info")
+    shutil.copytree(HOME, here, ignore=shutil.ignore_patterns(*left_out))
+    source = {  # of the copy, because other tests may create files in the original
+        str(path.relative_to(here))
+        for top in ("src", "tests", "benchmarks", "examples", "docs", ".ci")
+        for path in (here / top).rglob("*")
+        if path.is_file()
+    }
     command = [sys.executable, "-c", "from setuptools.build_meta import build_sdist; build_sdist('dist')"]
     subprocess.run(command, cwd=here, check=True, capture_output=True)
     (archive,) = (here / "dist").glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         packed = {name.partition("/")[2] for name in opened.getnames()}
-    source = {
-        str(path.relative_to(HOME))
-        for top in ("src", "tests", "benchmarks", "examples", "docs", ".ci")
-        for path in (HOME / top).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and ".egg-info" not in str(path)
-    }
     generated = {name for name in source if name.endswith(".so") or re.fullmatch(r"src/indifast/\w+\.c", name)}
     assert generated
     assert source - generated <= packed
     assert not generated & packed
 
 
-def test_a_change_in_any_source_compiles_the_extensions_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cython and `make` know them all: those that are included, those that declare, and the headers."""
+def test_a_change_in_any_source_recompiles_the_extensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cython and `make` know all sources, including include files, declarations and headers."""
     monkeypatch.chdir(HOME)
     monkeypatch.delenv("MAKEFLAGS", raising=False)
     package = Path("src/indifast")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT / "tests" / "terminal")]
+sys.path[:0] = [str(HERE), str(ROOT)]
 
-from pty_support import Terminal, served  # noqa: E402
 from screen import saved  # noqa: E402
 
 from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver  # noqa: E402
+from tests.terminal.pty_support import Terminal, served  # noqa: E402
 
 PROGRAMS = ("indi_simulator_ccd", "indi_simulator_telescope")
 LARGEST = 300 << 10
@@ -100,8 +100,7 @@ def main(names: list[str]) -> int:
     """Make the pictures of these names, or all of them; gives the exit status."""
     for name in names or SCENES:
         scene, columns, lines, environment, options = SCENES[name]
-        drivers = CameraDriver(1280, 1024), ThermostatDriver()
-        with served(*drivers, programs=PROGRAMS) as port:
+        with served(CameraDriver(1280, 1024), ThermostatDriver(), *PROGRAMS) as port:
             commanded(port, "Telescope Simulator.CONNECTION.CONNECT=On", "CCD Simulator.CONNECTION.CONNECT=On")
             arguments = ("-m", "indifast", "term", f"127.0.0.1:{port}", *options)
             with Terminal(*arguments, columns=columns, lines=lines, environment=environment) as terminal:

@@ -1,4 +1,4 @@
-"""`indifast bench` as a person runs it: figures for everything, told when a byte is wrong, gone without a trace."""
+"""`indifast bench` as a user runs it: figures for everything, faults if a byte is wrong, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import select
 import signal
 import statistics
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,22 +19,16 @@ import pytest
 
 import indifast
 from indifast import codec
+from tests.support import commands
+from tests.support.blackbox import LIMIT, PYTHON, until
 
-LIMIT = 120.0
-BENCH = [sys.executable, "-m", "indifast", "bench"]
+BENCH = [*commands.INDIFAST, "bench"]
 QUICK = ["--seconds", "0.03", "--runs", "1"]
-DAMAGING = Path(__file__).with_name("damaging_server.py")
+DAMAGING = Path(__file__).parent / "programs" / "damaging_server.py"
 
 
 def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*BENCH, *arguments],
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=LIMIT,
-        env={**os.environ, **environment},
-    )
+    return commands.run("bench", *arguments, **environment)
 
 
 def figures(report: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -61,7 +53,7 @@ def test_everything_is_measured(program: Callable[[str], str], tmp_path: Path) -
         if section != "codec" or name == "indifast" or ("same buffer" in row) == (name == "memcpy"):
             assert len(cell["runs"]) == 2
             assert cell["median"] == statistics.median(cell["runs"]) > 0
-        else:  # pybase64 makes new bytes each time, memcpy none
+        else:  # pybase64 allocates new bytes each time, memcpy does not
             assert (cell["runs"], cell["median"]) == ([], None)
     speed, delay = report["sections"]["relay"]["rows"], report["sections"]["latency"]["rows"]
     for rows, larger, smaller in ((speed, "indifast", "indiserver"), (delay, "indiserver", "indifast")):
@@ -89,13 +81,13 @@ def test_the_table_is_aligned() -> None:
             assert {match.end() for match in re.finditer(r"(?<=  )[\d.]+(?=  |$)", line)} <= ends
 
 
-def test_json_alone_on_the_output() -> None:
+def test_json_replaces_the_table_on_standard_output() -> None:
     done = bench(*QUICK, "--only", "codec", "--json", "-")
     assert done.returncode == 0
     assert list(json.loads(done.stdout)["sections"]) == ["codec"]
 
 
-def test_without_peers_our_own_figures_are_there(tmp_path: Path) -> None:
+def test_figures_without_peers(tmp_path: Path) -> None:
     (tmp_path / "pybase64.py").write_text("raise ImportError")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = bench(*QUICK, "--only", "codec,latency", "--json", "-", PATH=str(tmp_path), PYTHONPATH=path)
@@ -106,9 +98,9 @@ def test_without_peers_our_own_figures_are_there(tmp_path: Path) -> None:
     assert report["machine"]["indiserver"] == "not found"
 
 
-def test_indifast_in_the_place_of_indiserver_is_no_peer(tmp_path: Path) -> None:
+def test_indifast_installed_as_indiserver_is_not_a_peer(tmp_path: Path) -> None:
     (tmp_path / "indiserver").write_text(
-        f"#!{sys.executable}\nimport sys\nfrom indifast.cli.main import run_server\nsys.exit(run_server())\n"
+        f"#!{PYTHON}\nimport sys\nfrom indifast.cli.main import run_server\nsys.exit(run_server())\n"
     )
     (tmp_path / "indiserver").chmod(0o755)
     done = bench(*QUICK, "--only", "latency", PATH=str(tmp_path))
@@ -119,14 +111,14 @@ def test_indifast_in_the_place_of_indiserver_is_no_peer(tmp_path: Path) -> None:
 
 @pytest.fixture
 def damaging(tmp_path: Path) -> str:
-    """A folder with a program `indiserver` that damages what it relays."""
-    (tmp_path / "indiserver").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{DAMAGING}" "$@"\n')
+    """A search path that starts with an `indiserver` that damages what it relays."""
+    (tmp_path / "indiserver").write_text(f'#!/bin/sh\nexec "{PYTHON}" "{DAMAGING}" "$@"\n')
     (tmp_path / "indiserver").chmod(0o755)
     return os.pathsep.join([str(tmp_path), os.environ["PATH"]])
 
 
 @pytest.mark.parametrize("how", ["", "rewrap"])
-def test_a_server_may_break_lines_elsewhere(damaging: str, how: str) -> None:
+def test_other_line_breaks_are_no_damage(damaging: str, how: str) -> None:
     done = bench(*QUICK, "--only", "relay", PATH=damaging, DAMAGE=how)
     assert (done.returncode, done.stderr) == (0, "")
     assert "indiserver: 9.8.7" in done.stdout
@@ -143,7 +135,7 @@ def test_a_server_may_break_lines_elsewhere(damaging: str, how: str) -> None:
         ("die", "failed", "indiserver ended unexpectedly: no room at the observatory"),
     ],
 )
-def test_a_relay_that_damages_frames_is_told(damaging: str, how: str, shown: str, why: str) -> None:
+def test_damage_by_a_peer_is_reported(damaging: str, how: str, shown: str, why: str) -> None:
     done = bench(*QUICK, "--only", "relay", PATH=damaging, DAMAGE=how)
     assert done.returncode == 1
     rows = re.findall(r"^  (?:with|without).*$", done.stdout, re.MULTILINE)
@@ -175,7 +167,7 @@ codec.decode = lambda data: real(data)[:-1] + b"?"
         ("codec", DAMAGED_CODEC, "decode: wrong bytes; decode, lines of 72: wrong bytes\n"),
     ],
 )
-def test_damage_of_our_own_is_told(section: str, patch: str, said: str, tmp_path: Path) -> None:
+def test_damage_by_indifast_is_reported(section: str, patch: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(patch)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = bench(*QUICK, "--only", section, PYTHONPATH=path)
@@ -184,8 +176,8 @@ def test_damage_of_our_own_is_told(section: str, patch: str, said: str, tmp_path
     assert re.search(r"  wrong$", done.stdout, re.MULTILINE)
 
 
-def test_a_driver_that_is_left_alone_ends() -> None:
-    command = [sys.executable, "-m", "indifast.cli.bench.wire"]
+def test_a_driver_ends_although_its_server_does_not() -> None:
+    command = [PYTHON, "-m", "indifast.cli.bench.wire"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, "INDIFAST_BENCH_LIMIT": "1"}) as driver:
         assert driver.wait(LIMIT) == -signal.SIGALRM
 
@@ -193,7 +185,7 @@ def test_a_driver_that_is_left_alone_ends() -> None:
 @pytest.mark.parametrize("section", ["codec", "relay", "stack", "latency"])
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_ends_it_cleanly(section: str, which: signal.Signals, tmp_path: Path) -> None:
-    """At a random moment of a measurement, at the latest when all of its processes are there."""
+    """At a random moment of a measurement, as soon as all of its processes have started."""
     with subprocess.Popen(
         [*BENCH, "--seconds", "60", "--only", section],
         stdout=subprocess.PIPE,
@@ -202,42 +194,42 @@ def test_interrupt_ends_it_cleanly(section: str, which: signal.Signals, tmp_path
         process_group=0,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as process:
-        children = wait_for_children(process, 1 if section == "codec" else 3)
+        children = started_by(process, 1 if section == "codec" else 3)
         os.killpg(process.pid, which)  # as the terminal does
-        said, _ = process.communicate(timeout=LIMIT)
-        assert (process.returncode, said) == (128 + which, "")
+        output, _ = process.communicate(timeout=LIMIT)
+        assert (process.returncode, output) == (128 + which, "")
     _, alive = psutil.wait_procs(children, timeout=LIMIT)
     assert not alive
     assert not list(tmp_path.iterdir())
 
 
-def wait_for_children(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """Its processes, all generations of them, as soon as there are so many."""
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children = psutil.Process(process.pid).children(recursive=True)
-            if len(children) >= count:
-                return children
-        time.sleep(0.01)
-    raise AssertionError("the processes did not start")
+def started_by(process: subprocess.Popen[Any], count: int) -> list[psutil.Process]:
+    """Wait until a process has at least `count` descendants, and return them."""
+    found: list[psutil.Process] = []
+
+    def enough() -> bool:
+        found[:] = psutil.Process(process.pid).children(recursive=True)
+        return len(found) >= count
+
+    until(enough, what=f"{count} processes")
+    return found
 
 
-def test_nothing_is_left_of_a_killed_one(tmp_path: Path) -> None:
+def test_nothing_is_left_after_the_command_was_killed(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path), "TMPDIR": str(tmp_path)}
     with subprocess.Popen([*BENCH, "--seconds", "2", "--only", "stack"], env=environment) as process:
-        children = wait_for_children(process, 3)
+        children = started_by(process, 3)
         process.kill()
     _, alive = psutil.wait_procs(children, timeout=LIMIT)
     assert not alive
 
 
-def test_on_a_terminal_a_line_shows_the_progress() -> None:
+def test_a_terminal_shows_the_progress_in_one_line() -> None:
     terminal, other = os.openpty()
     with subprocess.Popen([*BENCH, *QUICK, "--only", "codec,stack"], stdout=subprocess.PIPE, stderr=other) as process:
         os.close(other)
         seen = b""
-        with contextlib.suppress(OSError):  # EIO: the other side has closed the terminal
+        with contextlib.suppress(OSError):  # EIO: the other end of the terminal is closed
             while select.select([terminal], [], [], LIMIT)[0] and (data := os.read(terminal, 4096)):
                 seen += data
         assert process.stdout is not None

@@ -1,27 +1,20 @@
-"""The command `indifast`: help, version, and one sentence for a mistake."""
+"""The command `indifast`: help, version, mistakes, and outputs that cannot be written."""
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import indifast
 from indifast.cli import COMMANDS
+from tests.support import commands
+from tests.support.blackbox import LIMIT, PYTHON
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "indifast", *arguments],
-        text=True,
-        capture_output=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "PYTHONWARNINGS": "error"},
-    )
+    return commands.run(*arguments, PYTHONWARNINGS="error")
 
 
 def test_help_names_the_commands() -> None:
@@ -30,7 +23,7 @@ def test_help_names_the_commands() -> None:
     assert "demo" in done.stdout
 
 
-def test_without_a_command_the_help_is_shown_and_the_status_tells() -> None:
+def test_without_a_command_the_help_is_shown_and_the_status_is_2() -> None:
     done = run()
     assert done.returncode == 2
     assert "usage: indifast COMMAND" in done.stdout
@@ -64,27 +57,18 @@ def test_a_mistake_is_answered_by_one_sentence(arguments: list[str], said: str) 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["--help"], ["demo", "--size", "64x48", "--seconds", "0.2"]])
-def test_an_output_that_cannot_be_written_is_told_in_one_sentence(
+def test_an_output_that_cannot_be_written_is_reported_in_one_sentence(
     arguments: list[str], unbuffered: str, tmp_path: Path
 ) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "indifast", *arguments],
-            text=True,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=60,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        )
+        done = commands.run(*arguments, stdout=full, cwd=tmp_path, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2
     assert done.stderr == "indifast: the output cannot be written: No space left on device\n"
 
 
 def test_a_command_works_without_an_output(tmp_path: Path) -> None:
-    command = f"'{sys.executable}' -m indifast demo --size 64x48 --seconds 0.2 >&- 2>errors"
-    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, timeout=60)
+    command = f"'{PYTHON}' -m indifast demo --size 64x48 --seconds 0.2 >&- 2>errors"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, timeout=LIMIT)
     assert done.returncode == 0
     assert (tmp_path / "errors").read_text() == ""
     assert (tmp_path / "demo-frame.fits").exists()
@@ -99,7 +83,7 @@ class Interrupt:
             os.write(1, b"imported ")
             os.kill(os.getpid(), signal.SIGINT)
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process is born deaf to it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes of a shell ignore it
 sys.meta_path.insert(0, Interrupt())
 sys.argv[1:] = {arguments!r}
 import runpy
@@ -111,8 +95,8 @@ runpy.run_module("indifast", run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize("module", ["indifast.cli", "indifast.cli.main", "indifast.cli.{}", "argparse", "asyncio"])
 def test_ctrl_c_while_modules_are_imported_is_silent(command: str, module: str) -> None:
     code = INTERRUPTED_AT_IMPORT.format(module=module.format(COMMANDS[command][0]), arguments=[command, "--help"])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=False, timeout=LIMIT)
     interrupted = "imported" in done.stdout
     assert done.returncode == (130 if interrupted else 0)
     assert done.stderr == ""
-    assert interrupted or not module.startswith("indifast")  # what else is imported is up to the command
+    assert interrupted or not module.startswith("indifast")  # other modules are not needed by every command

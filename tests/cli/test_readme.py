@@ -1,13 +1,7 @@
-"""The programs of the README do what it says."""
+"""The figures of the README are those that were measured. Its programs are run by tests/documentation."""
 
 from __future__ import annotations
 
-import re
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import catalogue, page
@@ -16,39 +10,13 @@ from benchmarks.results import OURS, Result, Row
 README = Path(__file__).resolve().parents[2] / "README.md"
 
 
-def programs(port: int) -> dict[str, str]:
-    """The programs whose first line names them, by name, with another port than the usual one."""
-    blocks = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", README.read_text(), re.DOTALL)
-    return {name: text.replace("7624", str(port)) for name, text in blocks}
-
-
-@contextmanager
-def running(program: str) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(
-        [sys.executable, "-u", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def test_the_client_sees_what_the_driver_measures() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        texts = programs(free.getsockname()[1])
-    with running(texts["thermometer"]), running(texts["watch"]) as watch:
-        assert watch.stdout is not None
-        assert re.fullmatch(r"\d{4}-\d\d-\d\d .* -?\d+(\.\d+)?\n", watch.stdout.readline())
-
-
 def test_the_figures_are_those_of_the_stored_results() -> None:
     text = README.read_text()
     assert page.BEGIN in text and page.END in text
     assert page.with_figures(text, catalogue.results_in(page.RESULTS)) == text, "run python -m benchmarks.page"
 
 
-def test_new_results_bring_new_figures(tmp_path: Path) -> None:
+def test_new_results_change_the_figures(tmp_path: Path) -> None:
     row = Row("with enclen", "MB/s", {OURS: [1233.0, 1235.0, 1234.0]})
     settings = {"runs": 3, "seconds": 5.0, "quick": False}
     date, machine = "2026-01-01T00:00:00Z", {"machine": "an abacus"}

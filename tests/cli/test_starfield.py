@@ -1,8 +1,10 @@
-"""The simulated sky is FITS that others can read, and its frames differ."""
+"""The simulated sky: FITS files that other programs can read, with frames that differ."""
 
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,7 @@ def test_frames_differ_and_are_numbered() -> None:
     assert len({frame[2880:] for frame in frames}) == 5
 
 
-def test_stars_drift_over_the_whole_field_and_stay_in_range() -> None:
+def test_pixels_stay_in_range_while_stars_drift() -> None:
     sky = StarField(32, 32, stars=200)
     for _ in range(500):
         image = pixels_of(bytes(sky.frame())).astype(int) + 32768
@@ -47,7 +49,7 @@ def test_a_field_too_small_for_a_star_is_refused() -> None:
         StarField(15, 100)
 
 
-def test_png_holds_the_stretched_picture(tmp_path: Path) -> None:
+def test_the_png_has_the_stretched_picture(tmp_path: Path) -> None:
     grey = stretched(pixels_of(bytes(StarField(48, 32).frame())))
     assert grey.shape == (32, 48)
     assert grey.max() == 255
@@ -61,16 +63,13 @@ def test_a_flat_picture_can_be_stretched() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 100, b"SIMPLE  =                    T".ljust(80) + b"END".ljust(2800)])
-def test_other_data_is_no_picture(data: bytes) -> None:
+def test_other_data_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="FITS"):
         pixels_of(data)
 
 
 def read_png(path: Path) -> np.ndarray:
-    """The pixels of an 8-bit grey PNG without filters, chunk checksums verified."""
-    import struct
-    import zlib
-
+    """Return the pixels of an 8-bit grey PNG without filters, and verify the checksums of its chunks."""
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     chunks, at = {}, 8

@@ -1,4 +1,4 @@
-"""Commands that go on for long do so when nobody reads what they write, and can be ended."""
+"""Commands that run for a long time keep running when nobody reads their output, and can be ended."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import re
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from indifast._parser import Tokenizer
-from indifast.recording import Direction, Party, Recorder
+from tests.cli.support import DEFINITION, GET, record
 from tests.support.blackbox import LIMIT, Channel, free_port, python_environment, until
+from tests.support.commands import INDIFAST
+
+Start = Callable[..., subprocess.Popen[bytes]]
 
 TEXT = "<setTextVector device='Dome' name='T' state='Ok'><oneText name='m'>{:06d} {}</oneText></setTextVector>"
-DEFINITION = "<defTextVector device='Dome' name='T' state='Ok' perm='rw'><defText name='m'>hi</defText></defTextVector>"
 COUNT = 5000
 
 
 @pytest.fixture
 def unread() -> Iterator[int]:
-    """A pipe that is full, and that nobody reads."""
+    """A full pipe, which nobody reads."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writing, bytes(4096))
@@ -36,42 +38,41 @@ def unread() -> Iterator[int]:
 
 
 @pytest.fixture
-def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+def start() -> Iterator[Start]:
+    """Starts `indifast` with some words, and streams as `subprocess.Popen` takes them; it is killed after the test."""
     processes: list[subprocess.Popen[bytes]] = []
-    yield processes
+
+    def start(*words: object, **options: Any) -> subprocess.Popen[bytes]:
+        argv = [*INDIFAST, *map(str, words)]
+        processes.append(subprocess.Popen(argv, env=os.environ | python_environment(), **options))
+        return processes[-1]
+
+    yield start
     for process in processes:
         process.kill()
         process.wait()
 
 
-def start(*words: object, **streams: int) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "indifast", *map(str, words)]
-    return subprocess.Popen(argv, env=os.environ | python_environment(), **streams)
-
-
 def ended(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM) -> int:
+    """End a process with a signal, and return its exit status."""
     process.send_signal(number)
     return process.wait(LIMIT)
 
 
-def test_a_replay_with_all_its_traffic_logged(tmp_path, unread, started):
-    recorder = Recorder(str(tmp_path / "made"), source="a test", blobs=False)
-    text = DEFINITION + "".join(TEXT.format(number, "x" * 200) for number in range(COUNT))
-    for element in Tokenizer(relay=True).feed(text.encode()):
-        recorder.put(Direction.FROM, Party.DRIVER, "dome", element)
-    recorder.close()
+def test_a_replay_that_logs_all_traffic(tmp_path: Path, unread: int, start: Start) -> None:
+    record(tmp_path / "made", DEFINITION + "".join(TEXT.format(number, "x" * 200) for number in range(COUNT)))
     port = free_port()
-    started.append(start("replay", "--debug", "--wait", "-p", port, tmp_path / "made", stderr=unread))
+    replay = start("replay", "--debug", "--wait", "-p", port, tmp_path / "made", stderr=unread)
     client = Channel.connect(port, "127.0.0.1")
-    client.send(b"<getProperties version='1.7'/>")
+    client.send(GET)
     client.until_text(f"{COUNT - 1:06d} ")
-    assert ended(started[0]) == 0
+    assert ended(replay) == 0
 
 
-def test_a_recording_with_all_traffic_logged(tmp_path, unread, started):
+def test_a_recording_that_logs_all_traffic(tmp_path: Path, unread: int, start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        started.append(start("record", "--debug", "-o", tmp_path / "made", f"localhost:{port}", stderr=unread))
+        recording = start("record", "--debug", "-o", tmp_path / "made", f"localhost:{port}", stderr=unread)
         listening.settimeout(LIMIT)
         peer, _ = listening.accept()
     peer.settimeout(LIMIT)
@@ -82,28 +83,27 @@ def test_a_recording_with_all_traffic_logged(tmp_path, unread, started):
     peer.sendall(b"<pingRequest uid='all'/>")
     while b"pingReply" not in peer.recv(1000):
         pass
-    assert ended(started[0]) == 0
+    assert ended(recording) == 0
     peer.close()
     text = gzip.decompress((tmp_path / "made").read_bytes())
     assert len(re.findall(rb">\d{6} x", text)) == COUNT
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_demonstration(tmp_path, unread, started, stream):
+def test_a_demonstration(tmp_path: Path, unread: int, start: Start, stream: str) -> None:
     other = {"stdout": "stderr", "stderr": "stdout"}[stream]
     streams = {stream: unread, other: subprocess.DEVNULL}
-    started.append(start("demo", "--size", "64x48", "--seconds", "0.3", "--forever", cwd=tmp_path, **streams))
-    until(lambda: (tmp_path / "demo-frame.png").exists(), what="the frame that is saved when the lines are written")
-    children = psutil.Process(started[0].pid).children()
-    assert ended(started[0], signal.SIGINT) == 0
+    demo = start("demo", "--size", "64x48", "--seconds", "0.3", "--forever", cwd=tmp_path, **streams)
+    until(lambda: (tmp_path / "demo-frame.png").exists(), what="the frame, which is saved after lines were printed")
+    children = psutil.Process(demo.pid).children()
+    assert ended(demo, signal.SIGINT) == 0
     _, alive = psutil.wait_procs(children, timeout=LIMIT)
     assert not alive
 
 
-def test_a_demonstration_whose_reader_has_gone_ends(tmp_path, unread):
-    del unread
-    process = start("demo", "--size", "64x48", "--seconds", "60", cwd=tmp_path, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith(b"Server on localhost:")
-    process.stdout.close()
-    assert process.wait(LIMIT) == 141
+def test_a_demonstration_ends_when_its_output_is_closed(tmp_path: Path, start: Start) -> None:
+    demo = start("demo", "--size", "64x48", "--seconds", "600", cwd=tmp_path, stdout=subprocess.PIPE)
+    assert demo.stdout is not None
+    assert demo.stdout.readline().startswith(b"Server on localhost:")
+    demo.stdout.close()
+    assert demo.wait(LIMIT) == 141

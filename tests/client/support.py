@@ -1,21 +1,18 @@
-"""A server that says what a test tells it to, and a client that remembers what it was told."""
+"""A server that sends what tests tell it to, and a client that keeps its events."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import contextlib
-import os
 import socket
 import ssl as ssl_module
-import subprocess
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from indifast.client import IPyClient
-from tests.support.blackbox import LIMIT, free_port
+from tests.support.blackbox import LIMIT
+from tests.support.waiting import eventually
 
 NUMBERS = (
     '<defNumberVector device="D" name="N" label="Numbers" group="G" state="Idle" perm="rw" timeout="5"'
@@ -50,20 +47,22 @@ def blob(content: bytes, form: str = ".bin", name: str = "img", vector: str = "B
 
 
 class Server:
-    """Accepts connections; the last one is talked to."""
+    """Accepts connections, and sends to the last one."""
 
-    def __init__(self) -> None:
+    def __init__(self, ssl: ssl_module.SSLContext | None = None) -> None:
         self.received = b""
         self.connections = 0
         self.port = 0
+        self._ssl = ssl
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._server: asyncio.AbstractServer | None = None
         self._changed = asyncio.Event()
 
-    async def start(self, ssl: ssl_module.SSLContext | None = None) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=ssl)
+    async def __aenter__(self) -> Server:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._ssl)
         self.port = self._server.sockets[0].getsockname()[1]
+        return self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -76,18 +75,20 @@ class Server:
                 self._changed.set()
         writer.close()
 
-    async def expect(self, text: str) -> None:
-        """Wait until the client has said this."""
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds that depends on what the client does."""
         async with asyncio.timeout(LIMIT):
-            while text.encode() not in self.received:
+            while not condition():
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def expect(self, text: str) -> None:
+        """Wait until the client has sent a text on this connection."""
+        await self.until(lambda: text.encode() in self.received)
+
     async def connected(self, number: int = 1) -> None:
-        async with asyncio.timeout(LIMIT):
-            while self.connections < number:
-                self._changed.clear()
-                await self._changed.wait()
+        """Wait until the client has connected so many times."""
+        await self.until(lambda: self.connections >= number)
 
     async def send(self, *texts: str | bytes) -> None:
         assert self._writer is not None
@@ -104,13 +105,13 @@ class Server:
         self._writer.close()
 
     def reset(self) -> None:
-        """End the connection with an RST."""
+        """End the connection with a TCP reset."""
         assert self._writer is not None
         sock = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self._writer.transport.abort()
 
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
             with contextlib.suppress(OSError):
@@ -120,21 +121,21 @@ class Server:
 
 
 class Recorder(IPyClient):
-    """Keeps its events."""
+    """A client that keeps its events."""
 
     retry_min = 0.05
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.seen: list[Any] = []
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def rxevent(self, event: Any) -> None:
         self.note(event)
 
     def note(self, event: Any) -> None:
         self.seen.append(event)
-        self._news.set()
+        self._changed.set()
 
     def types(self) -> list[str]:
         return [event.eventtype for event in self.seen]
@@ -143,25 +144,45 @@ class Recorder(IPyClient):
         return [event for event in self.seen if event.eventtype == eventtype]
 
     async def until(self, condition: Callable[[], Any], limit: float = LIMIT) -> Any:
-        """Wait, event by event, until something holds."""
+        """Wait until a condition holds that depends on events, and return its value."""
         async with asyncio.timeout(limit):
             while not (result := condition()):
-                self._news.clear()
-                await self._news.wait()
+                self._changed.clear()
+                await self._changed.wait()
             return result
 
     async def got(self, eventtype: str, count: int = 1) -> Any:
-        """Wait for so many events of a type; returns the last of them."""
+        """Wait for so many events of a type, and return the last of them."""
         await self.until(lambda: len(self.of(eventtype)) >= count)
         return self.of(eventtype)[count - 1]
+
+    async def got_message(self, text: str) -> None:
+        """Wait for a message with this text."""
+        await self.until(lambda: any(event.message == text for event in self.of("Message")))
+
+    async def reading_pauses(self) -> None:
+        """Wait until the client no longer reads, because the program is behind."""
+        await eventually(lambda: self._link.connection is not None and self._link.connection._paused)
+
+
+class Slow(Recorder):
+    """A client whose `rxevent` waits, at the events that `slow` selects, until `gate` is set."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.gate = asyncio.Event()
+        self.slow: Callable[[Any], bool] = lambda event: event.eventtype == "Set"
+
+    async def rxevent(self, event: Any) -> None:
+        self.note(event)
+        if self.slow(event):
+            await self.gate.wait()
 
 
 @contextlib.asynccontextmanager
 async def session(*sends: str, client: type[Any] = Recorder, **keywords: Any) -> AsyncIterator[tuple[Server, Any]]:
-    """A server, a client of it, and what the server says first."""
-    server = Server()
-    await server.start()
-    try:
+    """A server that has sent some messages, and a client that has received them."""
+    async with Server() as server:
         recorder = client("127.0.0.1", server.port)
         for name, value in keywords.items():
             setattr(recorder, name, value)
@@ -171,33 +192,3 @@ async def session(*sends: str, client: type[Any] = Recorder, **keywords: Any) ->
                 await server.send(*sends)
                 await recorder.until(lambda: len(recorder.seen) >= 4 + len(sends))
             yield server, recorder
-    finally:
-        await server.close()
-
-
-@contextlib.contextmanager
-def indiserver(program: Callable[[str], str], *drivers: str) -> Iterator[tuple[int, str]]:
-    """A C++ server with drivers; gives its port and the name of its local socket."""
-    port = free_port()
-    with tempfile.TemporaryDirectory() as home:
-        local = os.path.join(home, "socket")
-        process = subprocess.Popen(
-            [program("indiserver"), "-p", str(port), "-u", local, *map(program, drivers)],
-            env={**os.environ, "HOME": home},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            limit = time.monotonic() + LIMIT
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    if time.monotonic() > limit or process.poll() is not None:
-                        raise
-                    time.sleep(0.02)
-            yield port, local
-        finally:
-            process.terminate()
-            process.wait(LIMIT)

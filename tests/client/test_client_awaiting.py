@@ -1,4 +1,4 @@
-"""What can be awaited: readiness, states, answers, streams of events and of frames."""
+"""Awaiting readiness, states and answers, streams of events and of frames, and saved BLOBs."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ from indifast.client import (
     setNumberVector,
 )
 from indifast.client.waiting import Until
-from tests.client.support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+from tests.client.support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, Recorder, Slow, blob, session
+from tests.support.blackbox import LIMIT
 from tests.support.operations import operations
+from tests.support.waiting import Clock
 
 STREAMS = """<defNumberVector device="D" name="CCD_FRAME" state="Ok" perm="rw">
 <defNumber name="WIDTH" format="%g" min="0" max="0" step="0">8</defNumber>
@@ -56,21 +58,25 @@ def number(value: Any, state: str = "Ok", message: str = "") -> str:
     )
 
 
-def test_ready_waits_for_a_quiet_period() -> None:
+def test_ready_waits_for_a_quiet_period(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        async with session() as (server, client):
-            waiting = asyncio.ensure_future(client.ready(LIMIT, quiet=1))
-            for text in (NUMBERS, TEXTS, SWITCHES):
-                await asyncio.sleep(0.1)
+        clock = Clock(monkeypatch)
+        async with session(timeout_enable=False) as (server, client):
+            waiting = asyncio.ensure_future(client.ready(None, quiet=100))
+            for count, text in enumerate((NUMBERS, TEXTS, SWITCHES), 1):
+                await clock.advance(60)
                 assert not waiting.done()
                 await server.send(text)
-            await waiting
-            assert len(client["D"]) == 3
+                await client.got("Define", count)
+            await clock.advance(60)
+            assert not waiting.done()
+            await clock.advance(60)
+            assert waiting.done() and len(client["D"]) == 3
 
     asyncio.run(scenario())
 
 
-def test_ready_for_names() -> None:
+def test_ready_waits_for_names() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             await client.ready(LIMIT, "D", ("D", "N"))
@@ -101,21 +107,21 @@ def test_wait_for_states() -> None:
 
 
 def test_waiting_ends_with_the_client() -> None:
-    """Also where nobody ever answered."""
+    """Even if no server ever answered."""
 
     async def scenario() -> None:
         client = Recorder("127.0.0.1", 1)
         async with client:
             stream = client.events(types=setNumberVector)
             frames = client.frames("D")
-            waits = [
+            waiting = [
                 asyncio.ensure_future(wait)
                 for wait in (client.wait_for("D"), client.ready(LIMIT), client.ready(None, "D"))
             ]
             await asyncio.sleep(0)
-        for wait in waits:
+        for each in waiting:
             with pytest.raises(ConnectionError, match="stopped"):
-                await wait
+                await each
         with pytest.raises(ConnectionError):
             await client.wait_for("D")
         assert [event async for event in stream] == [frame async for frame in frames] == []
@@ -128,14 +134,14 @@ def test_without_reconnecting_a_failure_ends_the_client() -> None:
         async with session() as (server, client):
             port = server.port
             await client.wait_connected(LIMIT)
-        lonely = Recorder("127.0.0.1", port)
-        lonely.reconnect = False
+        single = Recorder("127.0.0.1", port)
+        single.reconnect = False
         with pytest.raises(ConnectionRefusedError):
-            async with asyncio.timeout(LIMIT), lonely:
-                await lonely.wait_connected()
-        assert lonely.stop
+            async with asyncio.timeout(LIMIT), single:
+                await single.wait_connected()
+        assert single.stop
         with pytest.raises(ConnectionError, match="the client has stopped"):
-            await lonely.wait_connected()
+            await single.wait_connected()
 
     asyncio.run(scenario())
 
@@ -143,15 +149,15 @@ def test_without_reconnecting_a_failure_ends_the_client() -> None:
 def test_without_reconnecting_a_lost_connection_ends_the_client() -> None:
     async def scenario() -> None:
         async with session() as (server, _):
-            only = Recorder("127.0.0.1", server.port)
-            only.reconnect = False
+            single = Recorder("127.0.0.1", server.port)
+            single.reconnect = False
             with pytest.raises(ConnectionError, match="has ended: closed by the server"):
-                async with asyncio.timeout(LIMIT), only:
-                    await only.wait_connected()
+                async with asyncio.timeout(LIMIT), single:
+                    await single.wait_connected()
                     await server.connected(2)
                     await server.expect("getProperties")
                     server.hang_up()
-                    await only.wait_for("D")
+                    await single.wait_for("D")
 
     asyncio.run(scenario())
 
@@ -180,7 +186,7 @@ def test_a_command_waits_for_its_effect() -> None:
 
 
 @pytest.mark.parametrize("until", [{"a": 3}, {"a": (3.2, 0.3)}, lambda vector: vector["a"] == "3"])
-def test_until_requires_more_than_a_state(until: Until) -> None:
+def test_until_waits_for_values_too(until: Until) -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             sent = asyncio.ensure_future(
@@ -196,7 +202,7 @@ def test_until_requires_more_than_a_state(until: Until) -> None:
     asyncio.run(scenario())
 
 
-def test_a_command_that_fails() -> None:
+def test_ways_in_which_a_command_fails() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT))
@@ -219,14 +225,14 @@ def test_a_command_that_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deletion", "said"),
+    ("deletion", "message"),
     [
         ('<delProperty device="D" name="N"/>', "D.N has gone: its driver has ended, or disconnected"),
         ('<delProperty device="D"/>', "D has gone: its driver has ended, or disconnected"),
         ('<delProperty device="D" message="out of power"/>', "D has gone: out of power"),
     ],
 )
-def test_nobody_waits_for_an_answer_of_what_was_deleted(deletion: str, said: str) -> None:
+def test_a_deletion_ends_waiting_for_an_answer(deletion: str, message: str) -> None:
     async def scenario() -> None:
         async with session(NUMBERS, TEXTS) as (server, client):
             sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True))
@@ -240,7 +246,7 @@ def test_nobody_waits_for_an_answer_of_what_was_deleted(deletion: str, said: str
                         await waiting_for
                 assert not isinstance(caught.value, ConnectionError)
                 assert (caught.value.devicename, str(caught.value).startswith("D")) == ("D", True)
-            with pytest.raises(INDIDeleted, match=re.escape(said)):
+            with pytest.raises(INDIDeleted, match=re.escape(message)):
                 sent.result()
             with pytest.raises(INDIDeleted):
                 await client.wait_for("D", "N", "Ok", there=True)
@@ -255,7 +261,7 @@ def test_nobody_waits_for_an_answer_of_what_was_deleted(deletion: str, said: str
     asyncio.run(scenario())
 
 
-def test_a_definition_anew_is_an_answer() -> None:
+def test_a_new_definition_is_an_answer() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             for state, fault in (("Ok", None), ("Alert", INDIAlert)):
@@ -277,24 +283,16 @@ def test_a_definition_anew_is_an_answer() -> None:
     asyncio.run(scenario())
 
 
-def test_what_came_before_is_no_answer() -> None:
-    class Slow(Recorder):
-        gate: asyncio.Event
-
-        async def rxevent(self, event: Any) -> None:
-            self.note(event)
-            if event.eventtype == "Message" and event.message == "wait":
-                await self.gate.wait()
-
+def test_an_update_received_before_the_command_is_not_an_answer() -> None:
     async def main() -> None:
         async with session(NUMBERS, client=Slow) as (server, client):
-            client.gate = asyncio.Event()
-            # The update is received with the message and taken after it; in between the command goes out.
+            client.slow = lambda event: event.eventtype == "Message" and event.message == "wait"
+            # The update is received with the message and handled after it; the command is sent in between.
             await server.send(
                 '<message device="D" message="wait"/>'
                 '<setNumberVector device="D" name="N" state="Ok"><oneNumber name="a">2</oneNumber></setNumberVector>'
             )
-            await client.until(lambda: client.seen[-1].eventtype == "Message" and client.seen[-1].message == "wait")
+            await client.got_message("wait")
             sent = asyncio.ensure_future(client.send_newVector("D", "N", members={"a": 3}, wait=True, timeout=LIMIT))
             await server.expect("newNumberVector")
             client.gate.set()
@@ -308,7 +306,7 @@ def test_what_came_before_is_no_answer() -> None:
     asyncio.run(main())
 
 
-def test_the_result_is_as_it_was_when_the_command_took_effect() -> None:
+def test_until_sees_the_vector_as_it_was_when_the_command_took_effect() -> None:
     async def main() -> None:
         async with session(NUMBERS) as (server, client):
             snapshots = []
@@ -321,7 +319,7 @@ def test_the_result_is_as_it_was_when_the_command_took_effect() -> None:
                 client.send_newVector("D", "N", members={}, wait=True, timeout=LIMIT, accept=("Ok",), until=take)
             )
             await server.expect("newNumberVector")
-            await server.send(number(3) + number(4, "Busy"))  # one read: the caller runs after both
+            await server.send(number(3) + number(4, "Busy"))  # in one read: the caller continues after both
             await client.got("Set", 2)
             await sent
             (snapshot,) = snapshots
@@ -330,7 +328,7 @@ def test_the_result_is_as_it_was_when_the_command_took_effect() -> None:
     asyncio.run(main())
 
 
-def test_nothing_sent_is_nothing_to_wait_for() -> None:
+def test_waiting_for_a_command_that_was_not_sent_is_an_error() -> None:
     async def main() -> None:
         async with session(LIGHTS, NUMBERS) as (_, client):
             for vector, timestamp in (("L", None), ("N", "no time")):
@@ -380,7 +378,7 @@ LOGIN = """<defTextVector device="D" name="W" state="Idle" perm="wo"><defText na
 
 
 def test_which_members_are_sent() -> None:
-    """By default all, as with the peer, but never what nobody can know of a write-only vector."""
+    """By default all, as in indipyclient, except members of write-only vectors, whose values are unknown."""
 
     async def scenario() -> None:
         async with session(ODD, LOGIN) as (server, client):
@@ -438,30 +436,30 @@ def test_stream_of_events() -> None:
     asyncio.run(scenario())
 
 
-def test_a_full_stream_of_events_holds_up_and_waiting_goes_on() -> None:
+def test_a_full_stream_of_events_pauses_reading_except_while_a_task_waits() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             stream = client.events(types=setNumberVector, queue=3)
             await server.send(*(number(value) for value in range(10)))
             await client.got("Set", 3)
-            await asyncio.sleep(0.05)
+            await client.reading_pauses()
             assert len(client.of("Set")) == 3
             assert (await anext(stream))["a"] == "0"
             await client.got("Set", 4)
             await client.wait_for("D", "N", "Ok", LIMIT)
             await server.send(number(99, "Alert"))
-            await client.wait_for("D", "N", "Alert", LIMIT)  # a waiter gets its answer in any case
+            await client.wait_for("D", "N", "Alert", LIMIT)  # read although the stream is full
             assert [int((await anext(stream))["a"]) for _ in range(10)] == [*range(1, 10), 99]
 
     asyncio.run(scenario())
 
 
-def test_a_dropped_stream_holds_nobody_up() -> None:
+def test_a_stream_that_was_dropped_does_not_pause_reading() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             stream = client.events(queue=1)
             await server.send(*(number(value) for value in range(10)))
-            await client.got("Set")  # now it is full
+            await client.got("Set")  # now the stream is full
             del stream
             gc.collect()
             await client.got("Set", 10)
@@ -488,8 +486,8 @@ def test_stream_of_frames() -> None:
 
 
 @pytest.mark.parametrize("what", ["events", "frames", "newest", "lent"])
-def test_one_task_waits_for_what_comes_next_in_a_stream(what: str) -> None:
-    """A second one would wait for ever, or take away what the first one is to have."""
+def test_only_one_task_may_wait_for_the_next_item_of_a_stream(what: str) -> None:
+    """A second one would wait forever, or take the item of the first."""
 
     async def scenario() -> None:
         async with session(BLOBS) as (server, client):
@@ -511,7 +509,7 @@ def test_one_task_waits_for_what_comes_next_in_a_stream(what: str) -> None:
                 second.cancel()
                 await asyncio.wait((second,))
                 await server.send(blob(b"two"))
-                assert bytes(content(await anext(stream))) == b"two", "who waits no longer is in nobody's way"
+                assert bytes(content(await anext(stream))) == b"two", "a cancelled task is not in the way"
 
     asyncio.run(scenario())
 
@@ -520,7 +518,7 @@ def content(item: Any) -> Any:
     return item.data["img"] if isinstance(item, setBLOBVector) else item.data
 
 
-def test_newest_frames_of_many_members_cost_the_same() -> None:
+def test_newest_frames_cost_the_same_with_many_members() -> None:
     async def cost(members: int) -> int:
         async with session(BLOBS) as (_, client):
             stream = client.frames("D", newest=True)
@@ -540,7 +538,7 @@ def test_newest_frames_of_many_members_cost_the_same() -> None:
     assert costs[1] < 1.2 * costs[0], costs
 
 
-def test_newest_frames_only() -> None:
+def test_a_stream_of_the_newest_frames() -> None:
     async def scenario() -> None:
         async with session(BLOBS) as (server, client):
             stream = client.frames("D", "B", newest=True)
@@ -551,13 +549,13 @@ def test_newest_frames_only() -> None:
     asyncio.run(scenario())
 
 
-def test_every_frame_holds_the_server_up() -> None:
+def test_a_full_stream_of_frames_pauses_reading() -> None:
     async def scenario() -> None:
         async with session(BLOBS) as (server, client):
             stream = client.frames("D", "B", queue=2)
             await server.send(*(blob(bytes([value])) for value in range(1, 10)))
             await client.got("SetBLOB", 2)
-            await asyncio.sleep(0.05)
+            await client.reading_pauses()
             assert len(client.of("SetBLOB")) == 2
             assert [bytes((await anext(stream)).data)[0] for _ in range(9)] == list(range(1, 10))
 
@@ -610,7 +608,7 @@ def test_raw_frames_become_arrays(dtype: str, shape: tuple[int, ...], packed: bo
     asyncio.run(scenario())
 
 
-def test_sizes_of_a_camera_and_arrays_of_content_without_a_frame() -> None:
+def test_frame_sizes_of_a_camera_and_arrays_of_raw_content() -> None:
     odd = (
         '<defNumberVector device="D" name="CCD_INFO" state="Idle" perm="ro">'
         '<defNumber name="CCD_MAX_X" format="%g" min="0" max="0" step="0">inf</defNumber>'
@@ -684,7 +682,7 @@ def fits_bytes(pixels: Any) -> bytes:
     ],
     ids=["fits", "fts", "without dot", "large letters", "gzip", "gzip in members", "deflated without dot"],
 )
-def test_fits_under_all_its_names(form: str, packed: Callable[[bytes], bytes]) -> None:
+def test_all_format_names_of_fits(form: str, packed: Callable[[bytes], bytes]) -> None:
     picture = numpy.arange(5000, dtype=">i2").reshape(50, 100)
     content = packed(fits_bytes(picture))
     assert numpy.array_equal(frame_array(content, form, size=len(content) if "gz" in form else 0), picture)
@@ -702,7 +700,7 @@ def test_images_become_arrays(form: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "form", "sentence"),
+    ("content", "form", "message"),
     [
         (fits_bytes(numpy.zeros((60, 60), "u2"))[:4000], ".fits", "this FITS file is damaged or incomplete: "),
         (fits_bytes(numpy.zeros((60, 60), "u2"))[:100], ".fits", "this FITS file is damaged or incomplete: "),
@@ -714,14 +712,14 @@ def test_images_become_arrays(form: str, kind: str) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyUserWarning")
-def test_damaged_pictures_are_a_sentence(content: bytes, form: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence) as raised:
+def test_damaged_pictures_raise_an_error_with_one_line(content: bytes, form: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
         frame_array(content, form)
     assert "\n" not in str(raised.value)
 
 
 def test_sizes_of_a_binned_stream() -> None:
-    """CCD_STREAM_FRAME is in binned pixels already, CCD_FRAME is an area of the chip."""
+    """CCD_STREAM_FRAME is in binned pixels, CCD_FRAME in pixels of the chip."""
     frame, _, _ = STREAMS.partition('<defNumberVector device="D" name="CCD_BINNING"')
     stream = frame.replace("CCD_FRAME", "CCD_STREAM_FRAME").replace(">8<", ">5<")
 
@@ -734,7 +732,7 @@ def test_sizes_of_a_binned_stream() -> None:
 
 
 @pytest.mark.parametrize("gone", [' name="CCD_EXPOSURE"', ' name="CCD1"', ""])
-def test_exposure_of_a_camera_that_goes(gone: str) -> None:
+def test_exposure_of_a_camera_that_is_deleted(gone: str) -> None:
     exposure = NUMBERS.replace('"N"', '"CCD_EXPOSURE"')
 
     async def scenario() -> None:
@@ -765,10 +763,10 @@ def test_exposure_that_fails() -> None:
     asyncio.run(scenario())
 
 
-# -- BLOB folder
+# BLOB folder
 
 
-def test_blobs_are_saved_as_they_came(tmp_path: Path) -> None:
+def test_blobs_are_saved_as_received(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             client.BLOBfolder = str(tmp_path)
@@ -793,7 +791,7 @@ def umask() -> int:
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "..", ".hidden", "a/b", "x" * 500, "tab\there"])
-def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+def test_no_member_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "blobs"
     folder.mkdir()
 
@@ -809,8 +807,8 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
     assert os.listdir(tmp_path) == ["blobs"]
 
 
-def test_saving_holds_up_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others go on; what is about the same vector, and about its whole device, comes in order."""
+def test_saving_does_not_delay_other_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages about the same vector and the deletion of its device keep their order; others are handled meanwhile."""
     gate = threading.Event()
     real = blobprocessing.save
 
@@ -827,7 +825,7 @@ def test_saving_holds_up_nothing_else(tmp_path: Path, monkeypatch: pytest.Monkey
             await client.got("Set")
             assert client["D"]["B"]["img"] is None
             await server.send('<delProperty device="D"/>')
-            await asyncio.sleep(0.05)
+            await client.reading_pauses()
             assert "Delete" not in client.types()
             gate.set()
             await client.got("Delete")
@@ -839,7 +837,7 @@ def test_saving_holds_up_nothing_else(tmp_path: Path, monkeypatch: pytest.Monkey
     asyncio.run(scenario())
 
 
-def test_a_folder_that_cannot_be_written_costs_no_event(tmp_path: Path) -> None:
+def test_events_arrive_even_if_the_folder_cannot_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
 
@@ -877,7 +875,7 @@ def test_compressed_blobs_are_inflated_on_request(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_setting_the_folder_asks_for_the_blobs_of_all(tmp_path: Path) -> None:
+def test_setting_the_folder_asks_for_all_blobs(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with session(NUMBERS, BLOBS) as (server, client):
             client.BLOBfolder = tmp_path

@@ -1,11 +1,13 @@
-"""What a client can connect through: TLS, Unix sockets by path, by name and with shared memory."""
+"""How a client can connect: TLS, Unix sockets by path and by name, with shared memory."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import trustme
 from indifast.client.connection import unix_path
 from indifast.protocol.limits import Limits
 from indifast.transport import shm
-from tests.client.support import BLOBS, LIMIT, NUMBERS, Recorder, Server
+from tests.client.support import BLOBS, NUMBERS, Recorder, Server
+from tests.support.blackbox import LIMIT
 
 
 def test_tls() -> None:
@@ -26,33 +29,31 @@ def test_tls() -> None:
     authority.configure_trust(trusting)
 
     async def scenario() -> None:
-        server = Server()
-        await server.start(context)
-        async with Recorder("127.0.0.1", server.port, ssl=trusting) as client:
-            assert client.clientdata == {}
-            await server.expect("<getProperties")
-            await server.send(NUMBERS)
-            await client.got("Define")
-            await client.send_newVector("D", "N", members={"a": 2})
-            await server.expect('<oneNumber name="a">2</oneNumber>')
-        async with Recorder("127.0.0.1", server.port, ssl=True) as stranger:
-            await stranger.until(lambda: any("certificate" in event.message for event in stranger.of("Message")))
-            assert "ConnectionMade" not in stranger.types()
-        await server.close()
+        async with Server(context) as server:
+            async with Recorder("127.0.0.1", server.port, ssl=trusting) as client:
+                assert client.clientdata == {}
+                await server.expect("<getProperties")
+                await server.send(NUMBERS)
+                await client.got("Define")
+                await client.send_newVector("D", "N", members={"a": 2})
+                await server.expect('<oneNumber name="a">2</oneNumber>')
+            async with Recorder("127.0.0.1", server.port, ssl=True) as distrustful:
+                await distrustful.until(
+                    lambda: any("certificate" in event.message for event in distrustful.of("Message"))
+                )
+                assert "ConnectionMade" not in distrustful.types()
 
     asyncio.run(scenario())
 
 
-def test_tls_with_a_server_that_has_none() -> None:
+def test_tls_with_a_server_without_tls() -> None:
     async def scenario() -> None:
-        server = Server()
-        await server.start()
-        client = Recorder("127.0.0.1", server.port, ssl=True)
-        client.connect_timeout = 0.2
-        async with client:
-            notice = await client.got("Message", 2)
-            assert "no answer" in notice.message
-        await server.close()
+        async with Server() as server:
+            client = Recorder("127.0.0.1", server.port, ssl=True)
+            client.connect_timeout = 0.2
+            async with client:
+                notice = await client.got("Message", 2)
+                assert "no answer" in notice.message
 
     asyncio.run(scenario())
 
@@ -69,7 +70,7 @@ def test_names_of_local_sockets(tmp_path: Path) -> None:
 
 
 class LocalServer:
-    """One connection over a Unix socket, with descriptors."""
+    """A server with one connection over a Unix socket, which can carry descriptors."""
 
     def __init__(self, path: str) -> None:
         self._listener = socket.socket(socket.AF_UNIX)
@@ -91,6 +92,21 @@ class LocalServer:
         self._listener.close()
 
 
+@contextlib.asynccontextmanager
+async def local_session(path: Path, **settings: Any) -> AsyncIterator[tuple[LocalServer, Any]]:
+    """A server that has defined a BLOB vector over a Unix socket, and a client that knows it."""
+    server = LocalServer(str(path))
+    client: Any = Recorder(str(path))
+    for name, value in settings.items():
+        setattr(client, name, value)
+    async with client:
+        await server.accept()
+        server.send(BLOBS)
+        await client.got("DefineBLOB")
+        yield server, client
+        server.close()
+
+
 def attached(*members: tuple[str, int, str]) -> str:
     inside = "".join(
         f'<oneBLOB name="{name}" size="{size}" format=".bin" attached="true"{more}></oneBLOB>'
@@ -101,12 +117,7 @@ def attached(*members: tuple[str, int, str]) -> str:
 
 def test_shared_memory(tmp_path: Path) -> None:
     async def scenario() -> None:
-        server = LocalServer(str(tmp_path / "local"))
-        client: Any = Recorder(str(tmp_path / "local"))
-        async with client:
-            await server.accept()
-            server.send(BLOBS)
-            await client.got("DefineBLOB")
+        async with local_session(tmp_path / "local") as (server, client):
             content = os.urandom(3_000_000)
             server.send(attached(("img", len(content), ""), ("other", 5, ' len="3"')), content, b"abcde")
             event = await client.got("SetBLOB")
@@ -117,7 +128,7 @@ def test_shared_memory(tmp_path: Path) -> None:
             assert client["D"]["B"].snapshot()["img"] == content
             assert str(event).count("oneBLOB") >= 2
 
-            # Messages without their descriptors, and damaged ones with some, cost themselves only.
+            # Messages without their descriptors, and damaged messages with descriptors, affect no others.
             server.send(attached(("img", 5, "")))
             server.send(attached(("img", 5, "")).replace("</setBLOBVector>", "</mismatch>") + BLOBS, b"wrong")
             for length in ("²", "-5", "many"):
@@ -131,20 +142,13 @@ def test_shared_memory(tmp_path: Path) -> None:
             server.send(attached(("img", 5, "")), b"right")
             assert (await client.got("SetBLOB", 3))["img"] == b"right"
             assert "ConnectionLost" not in client.types()
-            server.close()
 
     asyncio.run(scenario())
 
 
 def test_blobs_that_are_too_large_are_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
-        server = LocalServer(str(tmp_path / "local"))
-        client: Any = Recorder(str(tmp_path / "local"))
-        client.limits = Limits(blob=1000)
-        async with client:
-            await server.accept()
-            server.send(BLOBS)
-            await client.got("DefineBLOB")
+        async with local_session(tmp_path / "local", limits=Limits(blob=1000)) as (server, client):
             for size in (1001, (1 << 40) - 1):
                 fd = os.memfd_create("sparse")
                 os.ftruncate(fd, size)
@@ -156,19 +160,13 @@ def test_blobs_that_are_too_large_are_refused(tmp_path: Path) -> None:
             assert [e.message for e in client.seen if "more than 1000" in str(getattr(e, "message", ""))] == [
                 f"D.B is refused: a BLOB of {size} bytes, more than 1000" for size in (1001, (1 << 40) - 1)
             ]
-            server.close()
 
     asyncio.run(scenario())
 
 
 def test_descriptors_are_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        server = LocalServer(str(tmp_path / "local"))
-        client: Any = Recorder(str(tmp_path / "local"))
-        async with client:
-            await server.accept()
-            server.send(BLOBS)
-            await client.got("DefineBLOB")
+        async with local_session(tmp_path / "local") as (server, client):
             before = len(os.listdir("/proc/self/fd"))
             for _ in range(20):
                 server.send(attached(("img", 5, "")), b"12345")
@@ -178,7 +176,6 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
             await client.got("Message", 3 + 20)
             client.seen.clear()  # Python keeps a descriptor for each mapping
             assert len(os.listdir("/proc/self/fd")) <= before + 2
-            server.close()
 
     asyncio.run(asyncio.wait_for(scenario(), LIMIT))
 
@@ -186,10 +183,7 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("port", [0, "0"])
 def test_the_port_may_be_text(port: int | str) -> None:
     async def scenario() -> None:
-        server = Server()
-        await server.start()
-        async with Recorder("127.0.0.1", type(port)(server.port)) as client:
+        async with Server() as server, Recorder("127.0.0.1", type(port)(server.port)) as client:
             await client.got("ConnectionMade")
-        await server.close()
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""What a message costs a client that knows much: as much as one that knows little."""
+"""The cost of handling a message does not grow with what the client knows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMES = 50
 
 
 def same_cost(prepare: Callable[[IPyClient, int], list[str]]) -> None:
-    """What `prepare` gives, after it has told the client so much, costs the same however much that is."""
+    """Check that the last messages that `prepare` returns cost the same for all sizes of what comes before them."""
 
     async def cost(size: int) -> int:
         client = IPyClient()
@@ -28,7 +28,7 @@ def same_cost(prepare: Callable[[IPyClient, int], list[str]]) -> None:
 
 
 def take(client: IPyClient, elements: list[Any]) -> None:
-    """What the receiving task does with elements that are no updates."""
+    """Do what the receiving task does with elements that are not updates."""
     for element in elements:
         client._receiver.take(element, element)
 
@@ -41,7 +41,7 @@ def deletion(device: object, name: object = None) -> str:
     return f'<delProperty device="{device}"/>' if name is None else f'<delProperty device="{device}" name="{name}"/>'
 
 
-def test_the_deletion_of_vectors_one_by_one() -> None:
+def test_deleting_vectors_one_by_one() -> None:
     def prepare(_: IPyClient, size: int) -> list[str]:
         names = range(size + TIMES + 1)
         return [definition("D", name) for name in names] + [deletion("D", name) for name in names[: size + TIMES]]
@@ -49,7 +49,7 @@ def test_the_deletion_of_vectors_one_by_one() -> None:
     same_cost(prepare)
 
 
-def test_the_deletion_of_devices_one_by_one() -> None:
+def test_deleting_devices_one_by_one() -> None:
     def prepare(_: IPyClient, size: int) -> list[str]:
         names = range(size + TIMES + 1)
         return [definition(name, "V") for name in names] + [deletion(name) for name in names[: size + TIMES]]
@@ -57,7 +57,7 @@ def test_the_deletion_of_devices_one_by_one() -> None:
     same_cost(prepare)
 
 
-def test_vectors_that_come_again_one_by_one() -> None:
+def test_defining_deleted_vectors_again_one_by_one() -> None:
     def prepare(_: IPyClient, size: int) -> list[str]:
         names = [*map(definition, ["D"] * size, range(size))]
         return names + [deletion("D", name) for name in range(size)] + names[-TIMES:]
@@ -65,7 +65,7 @@ def test_vectors_that_come_again_one_by_one() -> None:
     same_cost(prepare)
 
 
-def test_a_device_of_which_most_was_deleted_goes_and_comes() -> None:
+def test_a_device_with_many_deleted_vectors_is_defined_and_deleted() -> None:
     def prepare(_: IPyClient, size: int) -> list[str]:
         names = [*map(definition, ["D"] * size, range(size))]
         return [*names, deletion("D"), *(definition("D", 7), deletion("D")) * (TIMES // 2)]
@@ -73,10 +73,10 @@ def test_a_device_of_which_most_was_deleted_goes_and_comes() -> None:
     same_cost(prepare)
 
 
-def test_a_new_device_while_many_commands_are_unanswered() -> None:
+def test_new_devices_while_many_commands_are_unanswered() -> None:
     def prepare(client: IPyClient, size: int) -> list[str]:
         take(client, Tokenizer(relay=False).feed("".join(map(definition, ["D"] * size, range(size))).encode()))
-        client._link.connection = object()  # type: ignore[assignment] # there is one
+        client._link.connection = object()  # type: ignore[assignment] # a connection
         for vector in client["D"].data.values():
             client._timeouts.expect(vector)
         return [definition(number, "V") for number in range(TIMES)]
@@ -84,7 +84,7 @@ def test_a_new_device_while_many_commands_are_unanswered() -> None:
     same_cost(prepare)
 
 
-def test_what_is_enabled_follows_what_the_program_does() -> None:
+def test_the_counts_of_enabled_items_follow_changes_by_the_program() -> None:
     client = IPyClient()
     elements = [definition("D", "a"), definition("D", "b"), definition("E", "c")]
     take(client, Tokenizer(relay=False).feed("".join(elements).encode()))

@@ -1,4 +1,4 @@
-"""Definitions and updates with something missing or damaged: what can't be read costs itself, and nothing is silent."""
+"""Definitions and updates that are incomplete or damaged: only the unreadable parts are lost, and that is reported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from indifast import Device, IPyDriver, IPyServer, NumberMember, NumberVector
-from tests.client.support import BLOBS, LIMIT, NUMBERS, SWITCHES, Recorder, session
+from tests.client.support import BLOBS, NUMBERS, SWITCHES, Recorder, session
+from tests.support.blackbox import LIMIT
 
 DAMAGED = (
     '<defSwitchVector device="D" name="F" state="Ok" perm="rw" rule="OneOfMany"><defSwitch name="fits">On</defSwitch>'
@@ -21,7 +22,7 @@ DAMAGED = (
 )
 
 
-def test_a_damaged_member_stays_until_an_update_mends_it() -> None:
+def test_a_damaged_member_stays_until_a_valid_update() -> None:
     async def scenario() -> None:
         async with session(DAMAGED) as (server, client):
             switches, numbers, lights = (client["D"][name] for name in ("F", "fps", "Y"))
@@ -50,7 +51,7 @@ def test_a_damaged_member_stays_until_an_update_mends_it() -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_damaged_is_told_once_for_each_property(caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_is_reported_once_for_each_property(caplog: pytest.LogCaptureFixture) -> None:
     problems: list[tuple[str, str, str]] = []
 
     async def scenario() -> None:
@@ -60,10 +61,10 @@ def test_what_is_damaged_is_told_once_for_each_property(caplog: pytest.LogCaptur
             await server.send(
                 '<setNumberVector device="D" name="N"><oneNumber name="a">x</oneNumber></setNumberVector>'
                 * 3
-                + '<setNumberVector device="D" name="later"/>'  # its definition may still be under way: no problem
+                + '<setNumberVector device="D" name="later"/>'  # not a problem: its definition may still come
                 '<message message="end"/>'
             )
-            await client.until(lambda: any(getattr(event, "message", "") == "end" for event in client.seen))
+            await client.got_message("end")
             assert client.problems == {(device, name): text for device, name, text in problems}
             assert client.stats()["left_out"] == 3 * 3 + 3 and client.stats()["refused"] == 4
             assert "none" not in client["D"]
@@ -76,14 +77,14 @@ def test_what_is_damaged_is_told_once_for_each_property(caplog: pytest.LogCaptur
         ("D", "none", "a definition without members that have a name"),
         ("D", "N", "'x' for a is not a number: left out"),
     ]
-    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    logged = [(record.levelname, record.getMessage()) for record in caplog.records]
     for device, name, text in problems[:2] + problems[3:]:
-        assert said.count(("WARNING", f"{device}: {name}: {text}")) == 1
-    assert said.count(("INFO", "D: F: 1 members without a name are left out")) == 0  # the other fault was said
+        assert logged.count(("WARNING", f"{device}: {name}: {text}")) == 1
+    assert logged.count(("INFO", "D: F: 1 members without a name are left out")) == 0  # the other fault was logged
 
 
-def test_members_without_a_name_are_no_news_for_people(caplog: pytest.LogCaptureFixture) -> None:
-    """Every camera of a libindi that was built without one of its libraries has one."""
+def test_members_without_a_name_are_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Every camera has one if libindi was built without a certain library."""
     nameless = SWITCHES.replace("</defSwitchVector>", '<defSwitch name="" label="">Off</defSwitch></defSwitchVector>')
 
     async def scenario() -> None:
@@ -97,11 +98,11 @@ def test_members_without_a_name_are_no_news_for_people(caplog: pytest.LogCapture
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
-    said = [record.levelname for record in caplog.records if "without a name" in record.getMessage()]
-    assert said == ["INFO"]
+    levels = [record.levelname for record in caplog.records if "without a name" in record.getMessage()]
+    assert levels == ["INFO"]
 
 
-def test_an_answer_with_a_damaged_member_is_an_answer() -> None:
+def test_an_answer_with_a_damaged_member_still_answers() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             command = asyncio.create_task(client.send_newVector("D", "N", members={"a": 2}, wait=True, timeout=LIMIT))
@@ -117,7 +118,7 @@ def test_an_answer_with_a_damaged_member_is_an_answer() -> None:
 
 
 @pytest.mark.parametrize("state", ["", ' state="Fine"'])
-def test_an_update_without_a_state_answers_nothing(state: str) -> None:
+def test_an_update_without_a_state_is_not_an_answer(state: str) -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             command = asyncio.create_task(
@@ -135,7 +136,7 @@ def test_an_update_without_a_state_answers_nothing(state: str) -> None:
     asyncio.run(scenario())
 
 
-def test_a_state_from_before_ends_no_exposure() -> None:
+def test_an_earlier_state_does_not_end_an_exposure() -> None:
     definition = NUMBERS.replace('state="Idle"', 'state="Alert"')
 
     async def scenario() -> None:
@@ -158,7 +159,7 @@ def test_a_state_from_before_ends_no_exposure() -> None:
 
 
 @pytest.mark.parametrize("size", ["", ' size=""', ' size="big"', ' size="-1"'])
-def test_a_frame_whose_size_cannot_be_read_has_that_of_its_content(size: str) -> None:
+def test_a_frame_without_a_valid_size_has_the_size_of_its_content(size: str) -> None:
     async def scenario() -> None:
         async with session(BLOBS) as (server, client):
             await server.send(
@@ -171,8 +172,8 @@ def test_a_frame_whose_size_cannot_be_read_has_that_of_its_content(size: str) ->
     asyncio.run(scenario())
 
 
-def test_a_driver_of_ours_that_says_nothing_of_its_number() -> None:
-    """The first thing that a newcomer writes, and meets."""
+def test_a_driver_that_says_nothing_about_its_number() -> None:
+    """As the first driver of a newcomer does."""
 
     async def scenario() -> None:
         vector = NumberVector("V", "V", "G", "rw", "Ok", [NumberMember("m", membervalue=1)])

@@ -1,39 +1,16 @@
-"""The programs that the documentation shows, run as they stand there."""
+"""What the page about the client says is so. Its programs are run by tests/documentation."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import indifast.client
-from tests.client.support import indiserver
 
-PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "client.md").read_text()
 
 
-def program_with(text: str) -> str:
-    (found,) = [program for program in PROGRAMS if text in program]
-    return str(found)
-
-
-def test_one_thing_after_the_other(program: Callable[[str], str]) -> None:
-    with indiserver(program, "indi_simulator_ccd") as (port, _):
-        source = program_with("until=").replace('"localhost"', f'"127.0.0.1", {port}').replace("-10", "-1")
-        names: dict[str, Any] = {}
-        exec(source, names)
-        asyncio.run(names["main"]())
-
-
-def test_without_await(program: Callable[[str], str]) -> None:
-    with indiserver(program, "indi_simulator_ccd") as (port, _):
-        exec(program_with("with connect").replace('"localhost"', f'"127.0.0.1", {port}'), {})
-
-
-def test_every_attribute_that_is_named_exists() -> None:
+def test_every_documented_attribute_exists() -> None:
     client = indifast.client.IPyClient()
     rows = PAGE.split("| attribute | default | |")[1].split("\n\n")[0]
     names = [name for row in rows.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]

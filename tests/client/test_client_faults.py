@@ -1,4 +1,4 @@
-"""What used to go wrong for clients: every test here is a fault that programs met with indipyclient 0.9.4."""
+"""Faults that programs met with indipyclient 0.9.4, one test for each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -16,8 +17,10 @@ from indifast.client import IPyClient
 from indifast.client.events import Message
 from indifast.client.propertymembers import BLOBMember
 from indifast.client.session import retry_delay
-from tests.client.support import BLOBS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, Server, blob, session
+from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, Server, Slow, blob, session
+from tests.support.blackbox import LIMIT
 from tests.support.loops import on_every_loop, run_on
+from tests.support.waiting import Clock, eventually, turns
 
 
 @pytest.mark.parametrize(
@@ -35,7 +38,7 @@ from tests.support.loops import on_every_loop, run_on
         b"<setBLOBVector device='D' name='B'><oneBLOB name='img' size='3' format='.x'>Q!UJ</oneBLOB></setBLOBVector>",
     ],
 )
-def test_bad_bytes_cost_one_message(bad: bytes) -> None:
+def test_bad_bytes_cost_at_most_one_message(bad: bytes) -> None:
     async def scenario() -> None:
         async with session(NUMBERS, TEXTS, BLOBS) as (server, client):
             await server.send(bad, '<setNumberVector device="D" name="N" state="Busy"/>')
@@ -57,28 +60,18 @@ def test_latin_1_text_is_read() -> None:
     asyncio.run(scenario())
 
 
-def test_end_of_file_is_seen_at_once() -> None:
+@pytest.mark.parametrize("end", [Server.hang_up, Server.reset])
+def test_the_end_of_a_connection_is_seen_at_once_and_reported_once(end: Callable[[Server], None]) -> None:
     async def scenario() -> None:
-        async with session(NUMBERS) as (server, client):
-            client.timeout_enable = False
-            server.hang_up()
-            await client.got("ConnectionLost")
-            await client.got("ConnectionMade", 2)
-
-    asyncio.run(scenario())
-
-
-def test_reset_is_seen_at_once_and_lost_told_once() -> None:
-    async def scenario() -> None:
-        async with session(NUMBERS) as (server, client):
-            server.reset()
+        async with session(NUMBERS, timeout_enable=False) as (server, client):
+            end(server)
             await client.got("ConnectionMade", 2)
             assert client.types().count("ConnectionLost") == 1
 
     asyncio.run(scenario())
 
 
-def test_update_without_timeout_leaves_it() -> None:
+def test_an_update_without_a_timeout_does_not_change_it() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>')
@@ -95,7 +88,7 @@ def test_update_without_timeout_leaves_it() -> None:
 
 
 @pytest.mark.parametrize("timeout", ["nan", "inf", "-inf", "x"])
-def test_a_timeout_that_is_no_time(timeout: str) -> None:
+def test_an_invalid_timeout_counts_as_none(timeout: str) -> None:
     async def main() -> None:
         numbers = NUMBERS.replace('timeout="5"', f'timeout="{timeout}"')
         async with session(numbers, vector_timeout_min=0.1) as (server, client):
@@ -109,7 +102,7 @@ def test_a_timeout_that_is_no_time(timeout: str) -> None:
     asyncio.run(main())
 
 
-def test_a_value_that_cannot_be_written_is_the_callers_fault() -> None:
+def test_a_value_that_cannot_be_written_raises_in_the_caller() -> None:
     async def scenario() -> None:
         async with session(TEXTS) as (server, client):
             with pytest.raises(TypeError, match="x must be a str"):
@@ -123,7 +116,7 @@ def test_a_value_that_cannot_be_written_is_the_callers_fault() -> None:
 
 
 def test_shutdown_ends_a_hanging_connect() -> None:
-    # A listener whose backlog is full takes no more connections: connecting to it hangs.
+    # Connecting to a listener whose backlog is full hangs.
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -140,10 +133,10 @@ def test_shutdown_ends_a_hanging_connect() -> None:
             async with asyncio.timeout(LIMIT), client:
                 await client.got("Message")
 
-            hurried = Recorder("127.0.0.1", port)
-            hurried.connect_timeout = 0.2
-            async with asyncio.timeout(LIMIT), hurried:
-                notice = await hurried.got("Message", 2)
+            impatient = Recorder("127.0.0.1", port)
+            impatient.connect_timeout = 0.2
+            async with asyncio.timeout(LIMIT), impatient:
+                notice = await impatient.got("Message", 2)
                 assert "no answer" in notice.message
 
         asyncio.run(scenario())
@@ -152,7 +145,7 @@ def test_shutdown_ends_a_hanging_connect() -> None:
 
 
 @on_every_loop
-def test_a_client_reset_with_the_last_words_connects_again(loop: str) -> None:
+def test_a_client_connects_again_after_a_message_and_a_reset(loop: str) -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.setblocking(False)
@@ -161,7 +154,7 @@ def test_a_client_reset_with_the_last_words_connects_again(loop: str) -> None:
             async with asyncio.timeout(LIMIT), client:
                 for _ in range(3):
                     connection, _ = await asyncio.get_running_loop().sock_accept(server)
-                    assert await asyncio.get_running_loop().sock_recv(connection, 1000)  # the client waits from then on
+                    assert await asyncio.get_running_loop().sock_recv(connection, 1000)  # now the client waits
                     connection.send(b"<message message='farewell'/>")
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                     connection.close()
@@ -171,32 +164,29 @@ def test_a_client_reset_with_the_last_words_connects_again(loop: str) -> None:
 
 
 def test_a_client_cancelled_while_it_connects_leaves_no_connection_behind() -> None:
-    """However late the cancellation comes: also with the connection itself."""
+    """However late the cancellation comes, even together with the connection."""
 
-    async def scenario(turns: int) -> None:
+    async def scenario(steps: int) -> None:
         loop = asyncio.get_running_loop()
-        connect, begun, opened = loop.sock_connect, asyncio.Event(), []
+        connect, started, opened = loop.sock_connect, asyncio.Event(), []
 
-        async def and_tell(sock: socket.socket, address: Any) -> None:
+        async def noted(sock: socket.socket, address: Any) -> None:
             opened.append(sock)
-            begun.set()
+            started.set()
             await connect(sock, address)
 
-        loop.sock_connect = and_tell  # type: ignore[method-assign]
+        loop.sock_connect = noted  # type: ignore[method-assign]
         with socket.create_server(("127.0.0.1", 0)) as server:
             running = asyncio.create_task(IPyClient("127.0.0.1", server.getsockname()[1]).asyncrun())
-            await begun.wait()
-            for _ in range(turns):
-                await asyncio.sleep(0)
+            await started.wait()
+            await turns(steps)
             running.cancel()
             await asyncio.wait((running,), timeout=LIMIT)
             assert running.cancelled()
-            async with asyncio.timeout(LIMIT):
-                while opened[0].fileno() >= 0:
-                    await asyncio.sleep(0)
+            await eventually(lambda: opened[0].fileno() < 0, "the socket closed")
 
-    for turns in range(10):
-        asyncio.run(scenario(turns))
+    for steps in range(10):
+        asyncio.run(scenario(steps))
 
 
 def test_retries_back_off_with_jitter() -> None:
@@ -208,7 +198,7 @@ def test_retries_back_off_with_jitter() -> None:
     assert min(delays[-1]) > 10 * max(delays[0])
 
 
-def test_notices_may_hold_any_character() -> None:
+def test_notices_may_contain_any_character() -> None:
     async def scenario() -> None:
         async with session() as (_, client):
             await client.warning('a & b < c " d')
@@ -229,7 +219,7 @@ def test_definitions_keep_the_timeout_of_blobs() -> None:
 
 
 def test_new_definition_of_a_vector() -> None:
-    """Members that are gone go, new ones have an id, another type makes another vector."""
+    """Members that are missing go, new ones get an id, and another type makes another vector."""
 
     async def scenario() -> None:
         async with session(NUMBERS) as (server, client):
@@ -250,7 +240,7 @@ def test_new_definition_of_a_vector() -> None:
 
 
 @pytest.mark.parametrize("eventtype", ["ConnectionMade", "TimeOut", "ConnectionLost", "Message", "Define"])
-def test_exceptions_in_rxevent_stay_there(eventtype: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_goes_on_after_an_exception_in_rxevent(eventtype: str, caplog: pytest.LogCaptureFixture) -> None:
     class Raising(Recorder):
         async def rxevent(self, event: Any) -> None:
             self.note(event)
@@ -273,7 +263,7 @@ def test_exceptions_in_rxevent_stay_there(eventtype: str, caplog: pytest.LogCapt
     assert any(record.exc_info and "from the program" in str(record.exc_info[1]) for record in caplog.records)
 
 
-def test_messages_of_a_device_that_is_not_yet_defined_are_kept() -> None:
+def test_messages_of_a_device_are_kept_until_it_is_defined() -> None:
     async def scenario() -> None:
         async with session() as (server, client):
             await server.send('<message device="D" message="early" timestamp="2024-01-02T03:04:05"/>', NUMBERS, TEXTS)
@@ -286,7 +276,7 @@ def test_messages_of_a_device_that_is_not_yet_defined_are_kept() -> None:
     asyncio.run(scenario())
 
 
-def test_choices_outlast_a_reconnection() -> None:
+def test_choices_of_the_program_survive_a_reconnection() -> None:
     async def scenario() -> None:
         async with session(NUMBERS, BLOBS, BLOBS.replace('"B"', '"B2"')) as (server, client):
             await client.send_enableBLOB("Also", "D", "B")
@@ -306,7 +296,7 @@ def test_choices_outlast_a_reconnection() -> None:
     asyncio.run(scenario())
 
 
-def test_the_reason_of_a_failure_stays_readable() -> None:
+def test_the_reason_for_a_failure_remains_available() -> None:
     async def scenario() -> None:
         async with session(NUMBERS, retry_min=60.0) as (server, client):
             server.hang_up()
@@ -356,7 +346,7 @@ def test_timestamps_of_commands() -> None:
     asyncio.run(scenario())
 
 
-def test_nothing_becomes_busy_that_was_not_sent() -> None:
+def test_a_vector_does_not_become_busy_if_nothing_was_sent() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (_, client):
             vector = client["D"]["N"]
@@ -380,7 +370,7 @@ def test_the_wall_clock_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(scenario())
 
 
-def test_a_silent_server_is_probed_and_given_up() -> None:
+def test_a_silent_server_is_asked_and_then_given_up() -> None:
     async def scenario() -> None:
         async with session(NUMBERS, idle_timeout=0.05, respond_timeout=0.2) as (_, client):
             await client.got("ConnectionMade", 2)
@@ -389,24 +379,25 @@ def test_a_silent_server_is_probed_and_given_up() -> None:
     asyncio.run(scenario())
 
 
-def test_a_server_whose_devices_come_back_is_probed_again() -> None:
+def test_a_silent_server_is_asked_again_once_its_devices_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        async with session(NUMBERS, idle_timeout=0.1) as (server, client):
+        clock = Clock(monkeypatch)
+        async with session(NUMBERS, idle_timeout=4) as (server, client):  # shorter than ASK_AGAIN
             await server.send('<delProperty device="D"/>')
             await client.got("Delete")
-            await asyncio.sleep(0.2)
-            asked = server.received.count(b"<getProperties")
+            await clock.advance(4.1)
+            assert not client._keepalive._alarm.armed, "nothing is asked while there are no devices"
             await server.send(NUMBERS)
-            async with asyncio.timeout(LIMIT):
-                while server.received.count(b"<getProperties") == asked:
-                    server._changed.clear()
-                    await server._changed.wait()
+            await client.got("Define", 2)
+            server.received = b""
+            await clock.advance(4.1)
+            await server.expect("<getProperties")
             assert client.connected
 
     asyncio.run(scenario())
 
 
-def test_bounds_on_what_a_server_can_make_the_client_keep() -> None:
+def test_limits_on_what_a_server_can_make_the_client_keep() -> None:
     async def scenario() -> None:
         async with session(NUMBERS, device_limit=2) as (server, client):
             for name in "EFGH":
@@ -424,24 +415,16 @@ def test_bounds_on_what_a_server_can_make_the_client_keep() -> None:
     asyncio.run(scenario())
 
 
-def test_a_slow_program_is_not_flooded() -> None:
-    """While rxevent runs, the rest stays with the server: the client reads no more than a chunk or two."""
-
-    class Slow(Recorder):
-        gate: asyncio.Event
-
-        async def rxevent(self, event: Any) -> None:
-            self.note(event)
-            if event.eventtype == "Set":
-                await self.gate.wait()
+def test_a_client_reads_little_while_rxevent_runs() -> None:
+    """No more than a chunk or two; the rest stays with the server."""
 
     async def scenario() -> None:
         async with session(NUMBERS, client=Slow) as (server, client):
-            client.gate = asyncio.Event()
             update = '<setNumberVector device="D" name="N"><oneNumber name="a">1</oneNumber></setNumberVector>'
             flood = asyncio.ensure_future(server.send(update * 100_000))
             await client.got("Set")
-            await asyncio.sleep(0.2)
+            await client.reading_pauses()
+            await turns(200)  # enough to read everything, if anything were read
             assert not flood.done()
             assert len(client._link.connection.messages) < 20_000
             client.gate.set()
@@ -486,18 +469,16 @@ def test_an_exception_in_hardware_ends_the_client() -> None:
             raise RuntimeError("in hardware")
 
     async def scenario() -> None:
-        server = Server()
-        await server.start()
-        client = Broken("127.0.0.1", server.port)
-        with pytest.raises(RuntimeError, match="in hardware"):
-            await asyncio.wait_for(client.asyncrun(), LIMIT)
-        assert client.stopped.is_set() and client.stop and not client.connected
-        await server.close()
+        async with Server() as server:
+            client = Broken("127.0.0.1", server.port)
+            with pytest.raises(RuntimeError, match="in hardware"):
+                await asyncio.wait_for(client.asyncrun(), LIMIT)
+            assert client.stopped.is_set() and client.stop and not client.connected
 
     asyncio.run(scenario())
 
 
-def test_hardware_that_never_ends_is_cancelled_after_the_grace_time() -> None:
+def test_hardware_that_does_not_end_is_cancelled_after_the_grace_time() -> None:
     class Endless(Recorder):
         grace = 0.1
 
@@ -512,7 +493,7 @@ def test_hardware_that_never_ends_is_cancelled_after_the_grace_time() -> None:
 
 
 def test_an_idle_client_is_never_woken() -> None:
-    """With time-outs off there is no timer and nothing ready while nothing happens."""
+    """Without timeouts, no timer is set while nothing happens."""
 
     async def scenario() -> None:
         async with session(NUMBERS, timeout_enable=False) as (_, client):
@@ -523,7 +504,7 @@ def test_an_idle_client_is_never_woken() -> None:
     asyncio.run(scenario())
 
 
-def test_blob_of_an_unknown_member_does_not_lose_the_event() -> None:
+def test_a_blob_of_an_unknown_member_is_part_of_the_event() -> None:
     async def scenario() -> None:
         async with session(BLOBS) as (server, client):
             await server.send(blob(b"abc", name="other"), blob(b"def"))

@@ -1,9 +1,8 @@
-"""The client against real servers: what a program sees from connecting to a picture."""
+"""The client with real servers: what a program sees from connecting to receiving a picture."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,10 @@ import numpy
 import pytest
 
 from indifast.client import IPyClient
-from tests.client.support import BLOBS, LIGHTS, LIMIT, NUMBERS, SWITCHES, TEXTS, Recorder, blob, indiserver, session
+from tests.client.support import BLOBS, LIGHTS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
+from tests.support.blackbox import LIMIT
+from tests.support.programs import python_program
+from tests.support.servers import indiserver
 
 
 @pytest.mark.parametrize("carrier", ["tcp", "unix"])
@@ -73,17 +75,17 @@ def test_binned_and_compressed_streams_of_a_camera(program: Callable[[str], str]
         asyncio.run(scenario())
 
 
-SIZE_0 = f"""#!{sys.executable}
+SIZE_0 = f"""
 import base64, os
 
-heard = b""
-while b"</newTextVector>" not in heard:
+received = b""
+while b"</newTextVector>" not in received:
     more = os.read(0, 65536)
     if not more:
         raise SystemExit
-    heard += more
-    if b"<getProperties" in heard:
-        heard = heard.rpartition(b"<getProperties")[2]
+    received += more
+    if b"<getProperties" in received:
+        received = received.rpartition(b"<getProperties")[2]
         os.write(1, b"{BLOBS.replace(chr(34), chr(39))}{TEXTS.replace(chr(34), chr(39))}")
 for data, size in ((b"first", 0), (b"second", 6), (b"third", 5)):
     os.write(1, b"<setBLOBVector device='D' name='B' state='Ok'><oneBLOB name='img' size='%d' format='.x'>%s"
@@ -93,13 +95,11 @@ while os.read(0, 65536):
 """
 
 
-def test_a_blob_of_size_0_from_indiserver_does_not_shift_those_behind_it(
+def test_a_blob_of_size_0_from_indiserver_does_not_affect_the_next_ones(
     program: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """On a local socket it announces one with content and `size` 0 as attached, and sends its descriptor as well."""
-    driver = tmp_path / "driver"
-    driver.write_text(SIZE_0)
-    driver.chmod(0o755)
+    """On a local socket, the server announces a BLOB with content and `size` 0 as attached, and sends a descriptor."""
+    driver = python_program(tmp_path / "driver", SIZE_0)
     with indiserver(program, str(driver)) as (_, local):
 
         async def scenario() -> None:
@@ -116,7 +116,7 @@ def test_a_blob_of_size_0_from_indiserver_does_not_shift_those_behind_it(
         asyncio.run(scenario())
 
 
-def test_model_and_events_of_all_kinds() -> None:
+def test_model_and_events_of_vectors_of_all_kinds() -> None:
     async def scenario() -> None:
         async with session(NUMBERS, TEXTS, SWITCHES, LIGHTS, BLOBS) as (server, client):
             assert client.types()[:4] == ["Message", "Message", "ConnectionMade", "Message"]
@@ -156,7 +156,7 @@ def test_model_and_events_of_all_kinds() -> None:
     asyncio.run(scenario())
 
 
-def test_what_is_sent() -> None:
+def test_commands_on_the_wire() -> None:
     async def scenario() -> None:
         async with session(NUMBERS, TEXTS, SWITCHES, BLOBS) as (server, client):
             await server.expect('<getProperties version="1.7" />')
@@ -175,7 +175,7 @@ def test_what_is_sent() -> None:
     asyncio.run(scenario())
 
 
-def test_leaving_stops_at_once() -> None:
+def test_leaving_the_context_stops_the_client() -> None:
     async def scenario() -> None:
         async with session(NUMBERS) as (_, client):
             pass
@@ -187,7 +187,7 @@ def test_leaving_stops_at_once() -> None:
     asyncio.run(scenario())
 
 
-def test_shutdown_while_nobody_answers() -> None:
+def test_shutdown_while_no_server_answers() -> None:
     async def scenario() -> None:
         client = Recorder("127.0.0.1", 1)
         async with asyncio.timeout(LIMIT):
@@ -198,7 +198,7 @@ def test_shutdown_while_nobody_answers() -> None:
     asyncio.run(scenario())
 
 
-def test_empty_attributes_are_absent_but_for_the_name_of_a_deletion() -> None:
+def test_empty_attributes_count_as_absent_except_in_deletions() -> None:
     async def scenario() -> None:
         async with session(TEXTS) as (server, client):
             await server.send(
@@ -206,9 +206,9 @@ def test_empty_attributes_are_absent_but_for_the_name_of_a_deletion() -> None:
                 '<getProperties version="1.7" device="D" name=""/>'
                 '<delProperty device="D" name="" message="nothing"/><message message="end"/>'
             )
-            await client.until(lambda: any(getattr(event, "message", "") == "end" for event in client.seen))
-            told, asked, of_device, deleted, _ = client.seen[-5:]
-            assert (told.devicename, told.message) == (None, "to all")
+            await client.got_message("end")
+            message, asked, of_device, deleted, _ = client.seen[-5:]
+            assert (message.devicename, message.message) == (None, "to all")
             assert (asked.devicename, asked.vectorname) == (None, None)
             assert (of_device.devicename, of_device.vectorname) == ("D", None)
             assert (deleted.eventtype, deleted.devicename, deleted.vectorname) == ("Delete", "D", "")

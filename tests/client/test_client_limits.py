@@ -1,4 +1,4 @@
-"""What a server can make the client wait for, log and keep."""
+"""Limits on what a server can make the client wait for, log and keep."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 from indifast.client.connection import SEND_LIMIT
 from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
-from tests.client.support import BLOBS, LIMIT, NUMBERS, Recorder, blob, session
+from tests.client.support import BLOBS, NUMBERS, Recorder, Slow, blob, session
+from tests.support.blackbox import LIMIT
+from tests.support.waiting import Clock, eventually
 
 
 @pytest.mark.parametrize(
-    "begun",
+    "beginning",
     [
         '<setNumberVector device="D" name="N"',
         '<setNumberVector device="D" name="N"><oneNumber name="a">1',
@@ -23,11 +25,11 @@ from tests.client.support import BLOBS, LIMIT, NUMBERS, Recorder, blob, session
         "<!-- ",
     ],
 )
-def test_a_message_that_never_ends_is_given_up(begun: str) -> None:
+def test_a_message_that_does_not_end_is_given_up(beginning: str) -> None:
     async def main() -> None:
-        # No other timer is on: only the unfinished message counts.
+        # No other timeout is enabled.
         async with session(NUMBERS, limits=Limits(stall=0.3), timeout_enable=False) as (server, client):
-            await server.send(begun)
+            await server.send(beginning)
             lost = await client.got("ConnectionLost")
             assert lost is not None
             await server.connected(2)
@@ -36,30 +38,38 @@ def test_a_message_that_never_ends_is_given_up(begun: str) -> None:
     asyncio.run(main())
 
 
-def test_a_message_that_comes_slowly_is_waited_for() -> None:
+def test_a_message_may_arrive_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a longer time than the limit, which applies to the time between two reads."""
+
     async def main() -> None:
-        async with session(NUMBERS, limits=Limits(stall=0.5), timeout_enable=False) as (server, client):
+        clock = Clock(monkeypatch)
+        async with session(NUMBERS, limits=Limits(stall=100), timeout_enable=False) as (server, client):
+            connection = client._link.connection
             for letter in '<setNumberVector device="D" name="N" state="Ok"/>':
+                before = connection.received_bytes
                 await server.send(letter)
-                await asyncio.sleep(0.02)  # in all longer than the limit, never so between two letters
+                await eventually(lambda before=before: connection.received_bytes > before)  # type: ignore[misc]
+                await clock.advance(60)
             event = await client.got("Set")
             assert event.state == "Ok" and server.connections == 1
 
     asyncio.run(main())
 
 
-def test_a_program_that_is_slow_is_not_the_servers_fault() -> None:
-    class Slow(Recorder):
-        async def rxevent(self, event: Any) -> None:
-            self.note(event)
-            if event.eventtype == "Set" and event.state == "Busy":
-                await asyncio.sleep(1.0)
+def test_a_slow_program_does_not_count_against_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read while rxevent runs, so an unfinished message is not the fault of the server."""
 
     async def main() -> None:
-        async with session(NUMBERS, client=Slow, limits=Limits(stall=0.2), timeout_enable=False) as (server, client):
+        clock = Clock(monkeypatch)
+        async with session(NUMBERS, client=Slow, limits=Limits(stall=100), timeout_enable=False) as (server, client):
             await server.send('<setNumberVector device="D" name="N" state="Busy"/>')
-            await client.got("Set")  # from here on nothing is read, and nobody can say that the server is silent
+            await client.got("Set")
             await server.send('<setNumberVector device="D" name="N" state="Ok"/><setNumberVector device="D"')
+            await client.reading_pauses()
+            assert client._link.connection.held
+            for _ in range(3):
+                await clock.advance(101)
+            client.gate.set()
             await client.got("Set", 2)
             await server.send(' name="N" state="Alert"/>')
             event = await client.got("Set", 3)
@@ -68,7 +78,7 @@ def test_a_program_that_is_slow_is_not_the_servers_fault() -> None:
     asyncio.run(main())
 
 
-def test_nothing_watches_a_server_that_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_timer_runs_after_complete_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with session(NUMBERS, timeout_enable=False) as (server, client):
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>\n <!-- c -->\n')
@@ -81,45 +91,45 @@ def test_nothing_watches_a_server_that_has_finished(monkeypatch: pytest.MonkeyPa
     asyncio.run(main())
 
 
-def test_warnings_come_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_are_limited_in_rate(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with session(NUMBERS) as (server, client):
             await server.send('<defNumberVector device="D" name="X"/>' * 1000)
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>')
             await client.got("Set")
-            told = [event for event in client.of("Message") if event.message.startswith("D: ")]
-            assert BURST <= len(told) < BURST + LIMIT
+            warnings = [event for event in client.of("Message") if event.message.startswith("D: ")]
+            assert BURST <= len(warnings) < BURST + LIMIT
             stats = client.stats()
-            assert stats["refused"] == 1000 and stats["warnings_left_out"] == 1000 - len(told)
+            assert stats["refused"] == 1000 and stats["warnings_left_out"] == 1000 - len(warnings)
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
     assert sum(record.getMessage().startswith("D: ") for record in caplog.records) < BURST + LIMIT
 
 
-class Clumsy(Recorder):
+class Failing(Recorder):
     async def rxevent(self, event: Any) -> None:
         await super().rxevent(event)
         if event.eventtype == "Set":
             raise ZeroDivisionError("in rxevent")
 
 
-def test_faults_of_the_program_are_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
-    def clumsy(message: Any) -> None:
+def test_exceptions_in_the_program_are_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(message: Any) -> None:
         raise ZeroDivisionError("in on_message")
 
     async def main() -> None:
-        async with session(NUMBERS, client=Clumsy, on_message=clumsy) as (server, client):
+        async with session(NUMBERS, client=Failing, on_message=fail) as (server, client):
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>' * 1000)
             await client.got("Set", 1000)
 
     asyncio.run(main())
     for what in ("Error in rxevent", "Error in on_message"):
-        told = [record for record in caplog.records if record.getMessage().startswith(what)]
-        assert BURST <= len(told) < BURST + LIMIT and all(record.exc_info for record in told)
+        logged = [record for record in caplog.records if record.getMessage().startswith(what)]
+        assert BURST <= len(logged) < BURST + LIMIT and all(record.exc_info for record in logged)
 
 
-def test_everything_left_out_is_counted() -> None:
+def test_everything_that_is_left_out_is_counted() -> None:
     async def main() -> None:
         async with session(NUMBERS, BLOBS) as (server, client):
             frames = client.frames("D", newest=True)
@@ -144,15 +154,19 @@ def test_everything_left_out_is_counted() -> None:
     asyncio.run(main())
 
 
-def test_waiting_ends_in_time_though_the_server_reads_nothing() -> None:
+def test_waiting_ends_in_time_although_the_server_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
+        clock = Clock(monkeypatch)
         blobs = BLOBS.replace('perm="ro"', 'perm="rw"')
         async with session(blobs, timeout_enable=False) as (server, client):
             server.stop_reading()
-            content = b"x" * (32 << 20)
+            members = {"img": (b"x" * (32 << 20), 0, ".x")}
+            sending = asyncio.ensure_future(client.send_newVector("D", "B", members=members, wait=True, timeout=1000))
+            await eventually(lambda: client._link.connection.queue.full)
+            await clock.advance(1000)
             with pytest.raises(TimeoutError, match="D B is Busy"):
                 async with asyncio.timeout(LIMIT):
-                    await client.send_newVector("D", "B", members={"img": (content, 0, ".x")}, wait=True, timeout=5)
+                    await sending
             with pytest.raises(TimeoutError, match="pings"):
                 async with asyncio.timeout(LIMIT):
                     await client.ping(0.2)
@@ -160,21 +174,21 @@ def test_waiting_ends_in_time_though_the_server_reads_nothing() -> None:
     asyncio.run(main())
 
 
-def test_a_server_that_reads_nothing_has_few_pings_answered() -> None:
+def test_few_pings_of_a_server_that_does_not_read_are_answered() -> None:
     async def main() -> None:
         async with session(NUMBERS, timeout_enable=False) as (server, client):
             server.stop_reading()
             for _ in range(1_000):
                 await server.send(f'<pingRequest uid="{"u" * 30_000}"/>')
             await server.send('<message device="D" message="after"/>')
-            await client.until(lambda: client.seen[-1].eventtype == "Message" and client.seen[-1].message == "after")
+            await client.got_message("after")
             assert client._link.connection.queue.queued < SEND_LIMIT + 60_000
             assert client.stats()["not_sent"] > 0
 
     asyncio.run(main())
 
 
-def test_no_large_message_is_kept_for_a_device_that_may_never_come() -> None:
+def test_large_messages_are_not_kept_until_a_device_is_defined() -> None:
     async def main() -> None:
         async with session(NUMBERS) as (server, client):
             text = "x" * 20_000

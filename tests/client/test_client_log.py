@@ -1,4 +1,4 @@
-"""What the log says, and how much of the traffic."""
+"""What is logged, and how much of the traffic."""
 
 from __future__ import annotations
 
@@ -64,6 +64,6 @@ def test_levels(caplog: pytest.LogCaptureFixture) -> None:
 
     with caplog.at_level(logging.INFO, LOGGER):
         asyncio.run(scenario())
-    said = {record.getMessage(): record.levelno for record in caplog.records if record.name == LOGGER}
-    assert said["a report"] == logging.INFO
-    assert said["100 % a warning"] == logging.WARNING
+    levels = {record.getMessage(): record.levelno for record in caplog.records if record.name == LOGGER}
+    assert levels["a report"] == logging.INFO
+    assert levels["100 % a warning"] == logging.WARNING

@@ -1,4 +1,4 @@
-"""Members by themselves: what they hold, check and write."""
+"""Members on their own: what they hold, check and write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def xml(element: ElementTree.Element) -> str:
     return ElementTree.tostring(element, encoding="unicode")
 
 
-def test_what_members_write(tmp_path: Path) -> None:
+def test_members_as_xml_elements(tmp_path: Path) -> None:
     assert xml(SwitchMember("s").oneswitch("On")) == '<oneSwitch name="s">On</oneSwitch>'
     assert xml(TextMember("t").onetext("a<b")) == '<oneText name="t">a&lt;b</oneText>'
     assert xml(NumberMember("n").onenumber(3.25)) == '<oneNumber name="n">3.25</oneNumber>'
@@ -32,7 +32,7 @@ def test_what_members_write(tmp_path: Path) -> None:
     assert xml(BLOBMember("b", blobformat=".y").oneblob(b"abc", 0, "")).startswith('<oneBLOB name="b" format=".y"')
 
 
-def test_what_members_refuse() -> None:
+def test_members_refuse_invalid_values() -> None:
     for member, wrong in (
         (SwitchMember("s"), "on"),
         (LightMember("l"), "Fine"),
@@ -49,7 +49,7 @@ def test_what_members_refuse() -> None:
         SwitchMember("s").oneswitch("on")
 
 
-def test_numbers() -> None:
+def test_values_of_numbers() -> None:
     member = NumberMember("n", "", "%6.2f", "0", "10", "1", "-0:30")
     assert (member.label, member.itemid, member.user_string) == ("n", 0, "")
     assert (member.membervalue, member.getfloatvalue(), member.getformattedvalue()) == ("-0:30", -0.5, " -0.50")

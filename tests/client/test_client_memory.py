@@ -1,4 +1,4 @@
-"""What a client takes of the machine, measured in a process of its own: memory for large frames, and wake-ups."""
+"""Memory for large frames and wake-ups of a client, measured in a separate process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from tests.client.support import BLOBS, LIMIT, NUMBERS, blob
+from tests.client.support import BLOBS, NUMBERS, blob
+from tests.support.blackbox import LIMIT
 
 FRAME = 8 << 20
 COUNT = 12
@@ -51,7 +52,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(("how", "frames"), [("kept", 2.2), ("borrowed", 1.2)])
-def test_peak_of_memory(how: str, frames: float) -> None:
+def test_peak_memory(how: str, frames: float) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(LIMIT)
 
@@ -84,13 +85,13 @@ class Client(IPyClient):
     async def rxevent(self, event):
         if event.eventtype == "Define" and not self.defined:
             self.defined = True
-            threading.Thread(target=look).start()
+            threading.Thread(target=wait_for_silence).start()
 
 def switches():
     with open("/proc/self/status") as status:  # of the main thread, where the event loop is
         return int(next(line for line in status if line.startswith("voluntary")).split()[1])
 
-def look():  # until two seconds have passed without a wake-up: what follows the start takes a while
+def wait_for_silence():  # until two seconds pass without a wake-up: some follow the start
     before, now = None, switches()
     while before != now:
         before = now
@@ -106,7 +107,7 @@ asyncio.run(client.asyncrun())
 
 
 def test_an_idle_client_sleeps() -> None:
-    """With its time-outs off, its event loop is not woken once in two seconds."""
+    """Without timeouts, nothing wakes its event loop for two seconds."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         command = [sys.executable, "-c", IDLE, str(server.getsockname()[1])]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

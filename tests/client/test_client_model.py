@@ -1,4 +1,4 @@
-"""The model of a client by itself, without an event loop, and what a client's subclass may set."""
+"""The model of a client without an event loop, and settings of subclasses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, blob
 
 
 class Program:
-    """Numbers what is new."""
+    """Numbers new items, and keeps their names."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -32,13 +32,13 @@ class Program:
         return len(self.names)
 
     async def rxevent(self, event: Any) -> None:
-        raise AssertionError("a model tells nobody")
+        raise AssertionError("a model does not notify the program")
 
     report = warning = rxevent
 
 
 class Server:
-    """Keeps what is sent; everything is due at once."""
+    """Keeps what is sent; every answer is due at once."""
 
     can_send = True
 
@@ -54,11 +54,11 @@ class Server:
         return self.expected[-1]
 
     async def emit(self, event: Any) -> None:
-        raise AssertionError("nobody has events of their own")
+        raise AssertionError("the program makes no events")
 
 
 class Setting:
-    """A model and what it is made of."""
+    """A model and the parts that it needs."""
 
     def __init__(self) -> None:
         self.settings, self.program, self.server = Settings(), Program(), Server()
@@ -76,20 +76,20 @@ def elements(*texts: str) -> list[Element]:
     return Tokenizer(relay=False).feed("".join(texts).encode())
 
 
-def test_elements_in_and_events_out() -> None:
+def test_elements_become_events() -> None:
     setting = Setting()
     model = setting.model
     early = '<message device="D" message="I am here"/>'
-    said, defined, changed, gone = setting.apply(
+    message, defined, changed, deleted = setting.apply(
         early,
         NUMBERS,
         '<setNumberVector device="D" name="N" state="Alert"><oneNumber name="a">7</oneNumber></setNumberVector>',
         '<delProperty device="D"/>',
     )
-    assert said is None and [event.message for event in model.apply_early("D")] == ["I am here"]
+    assert message is None and [event.message for event in model.apply_early("D")] == ["I am here"]
     vector = model.devices["D"].data["N"]
     assert defined.vector is changed.vector is vector and vector["a"] == "7" and vector.state == "Alert"
-    assert isinstance(gone, delProperty) and not vector.enable and not model.any_enabled()
+    assert isinstance(deleted, delProperty) and not vector.enable and not model.any_enabled()
     assert setting.program.names == ["D", "D.N", "D.N.a", "D.N.b"]
     with pytest.raises(ParseException, match="not defined"):
         setting.apply('<setNumberVector device="D" name="N" state="Ok"/>')
@@ -97,13 +97,13 @@ def test_elements_in_and_events_out() -> None:
     assert setting.counts["unknown"] == 1 and not setting.complaints and not setting.server.sent
 
 
-def test_members_that_come_later_get_ids_too() -> None:
+def test_members_that_are_added_get_ids() -> None:
     setting = Setting()
     setting.apply(TEXTS, TEXTS.replace("</defTextVector>", '<defText name="z"/></defTextVector>'))
     assert setting.program.names[-1] == "D.T.z" and setting.model.devices["D"].data["T"].member("z").itemid == 5
 
 
-def test_content_is_kept_for_those_who_want_it() -> None:
+def test_content_is_kept_unless_the_program_declines() -> None:
     setting = Setting()
     vector = setting.apply(BLOBS)[0].vector
     (event,) = setting.apply(blob(b"one"))
@@ -134,7 +134,7 @@ def test_blobs_without_content_are_left_out() -> None:
         TEXTS.replace('name="T"', 'name="S"'),
     ],
 )
-def test_an_answer_is_expected_until_the_server_says_something(answer: str) -> None:
+def test_an_answer_is_expected_until_the_server_sends_something(answer: str) -> None:
     setting = Setting()
     vector = setting.apply(SWITCHES)[0].vector
     asyncio.run(vector.send_newSwitchVector(members={"on": "On"}))
@@ -145,7 +145,7 @@ def test_an_answer_is_expected_until_the_server_says_something(answer: str) -> N
     assert expected.over and not vector.checktimedout(0.0)
 
 
-def test_a_subclass_may_set_what_an_object_may(tmp_path: Path) -> None:
+def test_subclasses_may_set_what_objects_may(tmp_path: Path) -> None:
     class Patient(IPyClient):
         vector_timeout_min = 30
         vector_timeout_max = 3600.0
@@ -178,7 +178,7 @@ def test_a_subclass_may_set_what_an_object_may(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_time_outs_of_a_subclass_count() -> None:
+def test_timeouts_of_a_subclass_are_used() -> None:
     class Hasty(Recorder):
         vector_timeout_min = 0.01
         vector_timeout_max = 0.02

@@ -1,4 +1,4 @@
-"""Snapshots: what they hold, that they never change, and that they cost what changed."""
+"""Snapshots: what they hold, that they never change, and that they cost only what has changed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_snapshot_never_changes() -> None:
     asyncio.run(scenario())
 
 
-def test_changing_a_snapshot_changes_nothing_else() -> None:
+def test_changing_a_snapshot_changes_no_other_and_not_the_client() -> None:
     async def scenario() -> None:
         async with session(*ALL) as (_, client):
             one, other = client.snapshot(), client.snapshot()
@@ -104,7 +104,7 @@ def test_types_and_mapping_behaviour() -> None:
     asyncio.run(scenario())
 
 
-def test_only_what_changed_is_made_anew() -> None:
+def test_only_changed_vectors_are_copied() -> None:
     async def scenario() -> None:
         async with session(*ALL) as (server, client):
             before = client.snapshot()
@@ -123,8 +123,8 @@ def test_only_what_changed_is_made_anew() -> None:
     asyncio.run(scenario())
 
 
-def test_of_many_records_few_are_copied_for_a_change() -> None:
-    """The values of a dictionary are the names and records that it has; each snapshot shows all of them, in order."""
+def test_few_of_many_records_are_copied_for_a_change() -> None:
+    """Each mapping shows all records, in the order of a dictionary with the same changes."""
     records: Mapping[str, int] = {}
     expected: dict[str, int] = {}
     copied, shared = 0, None
@@ -138,11 +138,11 @@ def test_of_many_records_few_are_copied_for_a_change() -> None:
         if number % 487 == 0:
             assert dict(records) == expected and list(records) == list(expected) and len(records) == len(expected)
             assert "r0" in records and "x" not in records and records.get("x") is None
-            assert before.get(f"r{number}") != number, "what was made before stays as it was"
-    assert copied / 10_000 < 4 * 7_000**0.5, "not all of them each time"
+            assert before.get(f"r{number}") != number, "earlier mappings do not change"
+    assert copied / 10_000 < 4 * 7_000**0.5, "not all records are copied each time"
 
 
-def test_a_snapshot_of_many_vectors_is_as_one_of_few() -> None:
+def test_snapshots_of_many_vectors_show_each_definition_and_deletion() -> None:
     client = IPyClient()
     names = [f"V{number}" for number in range(500)]
     definition = (
@@ -150,8 +150,8 @@ def test_a_snapshot_of_many_vectors_is_as_one_of_few() -> None:
     )
     deletion = '<delProperty device="D" name="{}"/>'
     snaps = []
-    told = "".join([*map(definition.format, names), *map(deletion.format, names[:-1])])
-    for element in Tokenizer().feed(told.encode()):
+    text = "".join([*map(definition.format, names), *map(deletion.format, names[:-1])])
+    for element in Tokenizer().feed(text.encode()):
         client._receiver.take(element, element)
         snaps.append(client.snapshot())
     for number in (0, 1, 299, 300, 301, 320, 498):
@@ -162,14 +162,14 @@ def test_a_snapshot_of_many_vectors_is_as_one_of_few() -> None:
         assert copied.dictdump() == snaps[700].dictdump()
 
 
-def test_another_thread_may_look_at_it_while_events_come() -> None:
+def test_threads_may_read_snapshots_while_events_arrive() -> None:
     async def scenario() -> None:
         async with session(*ALL) as (server, client):
             snaps = [client.snapshot()]
             faults: list[BaseException] = []
             done = threading.Event()
 
-            def look() -> None:
+            def read() -> None:
                 try:
                     while not done.is_set():
                         for snap in list(snaps):
@@ -178,7 +178,7 @@ def test_another_thread_may_look_at_it_while_events_come() -> None:
                 except BaseException as error:
                     faults.append(error)
 
-            threads = [threading.Thread(target=look) for _ in range(2)]
+            threads = [threading.Thread(target=read) for _ in range(2)]
             for thread in threads:
                 thread.start()
             for value in range(100):
@@ -193,7 +193,7 @@ def test_another_thread_may_look_at_it_while_events_come() -> None:
     asyncio.run(scenario())
 
 
-def test_snapshots_are_copied_and_sent_elsewhere() -> None:
+def test_snapshots_can_be_copied_and_pickled() -> None:
     async def main() -> None:
         async with session(NUMBERS, TEXTS) as (_, client):
             for snap in (client.snapshot(), client.snapshot()["D"], client.snapshot()["D"]["N"]):
@@ -236,7 +236,7 @@ def test_json_layout() -> None:
     asyncio.run(scenario())
 
 
-def test_a_format_that_shows_nothing_breaks_nothing() -> None:
+def test_an_invalid_number_format_does_not_break_snapshots() -> None:
     async def scenario() -> None:
         wide = NUMBERS.replace('"N"', '"W"').replace("%5.2f", "%999999999f")
         async with session(NUMBERS.replace("%5.2f", "%q"), wide) as (_, client):

@@ -1,4 +1,4 @@
-"""The face without await, used from the test's own thread."""
+"""The client without `await`, used from the thread of the test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy
 import pytest
 
 from indifast.client import INDICheckError, IPyClient, SyncClient, connect
-from tests.client.support import LIMIT, indiserver
+from tests.support.blackbox import LIMIT
+from tests.support.servers import indiserver
 
 
 def test_expose_and_set_from_any_thread(program: Callable[[str], str]) -> None:
@@ -39,12 +40,12 @@ def test_expose_and_set_from_any_thread(program: Callable[[str], str]) -> None:
         c.ping()
 
 
-def test_nobody_there() -> None:
+def test_connecting_where_no_server_is() -> None:
     with pytest.raises(TimeoutError, match="not connected"):
         connect("127.0.0.1", 1, timeout=0.3)
 
 
-def test_closed_at_once() -> None:
+def test_closing_at_once() -> None:
     client = SyncClient(IPyClient("127.0.0.1", 1))
     closing = threading.Thread(target=client.close, daemon=True)
     closing.start()
@@ -52,7 +53,7 @@ def test_closed_at_once() -> None:
     assert not closing.is_alive()
 
 
-def test_stopped_by_itself() -> None:
+def test_a_client_that_stops_closes_the_wrapper() -> None:
     with SyncClient(IPyClient("127.0.0.1", 1)) as client:
         client.client.shutdown()
         client._thread.join(LIMIT)

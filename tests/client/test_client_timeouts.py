@@ -1,4 +1,4 @@
-"""The books about vectors that owe an answer."""
+"""The list of vectors that have not answered yet."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Vector:
 
 
 @pytest.mark.parametrize("enabled", [False, True])
-def test_vectors_that_have_answered_are_let_go_of(enabled: bool) -> None:
+def test_vectors_that_have_answered_are_released(enabled: bool) -> None:
     settings = SimpleNamespace(timeout_enable=enabled, vector_timeout_min=2.0, vector_timeout_max=10.0)
     timeouts = Timeouts(cast(Any, settings), cast(Any, None), cast(Any, None), Counter())
     timeouts._alarm = cast(Any, SimpleNamespace(set_for=lambda due: None, armed=False))
-    owing = Vector(0)
-    owed = timeouts.expect(owing)
+    silent = Vector(0)
+    expected = timeouts.expect(silent)
     vectors = []
     for number in range(1, 2000):
         vector = Vector(number)
@@ -36,4 +36,4 @@ def test_vectors_that_have_answered_are_let_go_of(enabled: bool) -> None:
     del vector
     gc.collect()
     assert sum(each() is not None for each in vectors) < 200
-    assert owed in timeouts._pending.values(), "this one still owes an answer"
+    assert expected in timeouts._pending.values(), "this one has not answered yet"

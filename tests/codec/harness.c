@@ -1,10 +1,10 @@
-/* Checks every path of the codec that this processor has against the scalar one.
+/* Checks each path of the codec that this processor has against the scalar one.
  *
- *   harness check SEED     compares all paths; prints the paths checked, or what differs (exit status 1)
- *   harness scan           reads texts (4 bytes of little-endian length, then the text) from stdin; prints for each what
- *                          scanning it found: consumed chars last pads wrapped72 unwrapped stop verdict
+ *   harness check SEED     compares all paths; prints their names, or what differs (exit status 1)
+ *   harness scan           reads texts from stdin (4 bytes of little-endian length, then the text), and prints what
+ *                          scanning each of them found: consumed chars last pads wrapped72 unwrapped stop verdict
  *
- * All buffers are allocated to the byte, so that a sanitizer sees every access outside.
+ * All buffers have the exact size, so that a sanitizer sees every access outside.
  */
 #include "base64_codec.h"
 
@@ -52,7 +52,7 @@ static void differs(const char *what, size_t a, size_t b)
 
 #define SCALAR (B64_PATHS - 1)
 
-/* The layouts of text. */
+/* Layouts of text. */
 enum { RUN, LINES72, LINES76, LINES64, LINES40, CRLF, SHORT_LINES, SPRINKLED, LAYOUTS };
 
 static uint8_t *laid_out(const uint8_t *text, size_t n, int layout, size_t *length)
@@ -76,7 +76,7 @@ static uint8_t *laid_out(const uint8_t *text, size_t n, int layout, size_t *leng
     return p;
 }
 
-/* Decodes in pieces that end at the given places; compares with one scalar pass over the whole. */
+/* Decodes in pieces that end at the given places, and compares with one scalar pass over the whole. */
 static void check_decode(const uint8_t *text, size_t n, const size_t *cuts, size_t ncuts)
 {
     size_t cap = n / 4 * 3 + 3, expected_n = 0, used, written, total = 0, at = 0;
@@ -105,12 +105,12 @@ static void check_decode(const uint8_t *text, size_t n, const size_t *cuts, size
         differs("decode: output", total, expected_n);
     for (size_t i = total; i < cap; i++)
         if (out[i] != 0xEE)
-            differs("decode: what lies behind the output", i, total);
+            differs("decode: bytes after the output", i, total);
     free(out);
     free(expected);
 }
 
-/* Decodes with an output that gets a little more room each time. */
+/* Decodes into a small output buffer, again and again. */
 static void check_room(const uint8_t *text, size_t n, size_t room)
 {
     size_t cap = n / 4 * 3 + 3, expected_n = 0, total = 0, at = 0;
@@ -130,7 +130,7 @@ static void check_room(const uint8_t *text, size_t n, size_t room)
         free(out);
     } while (st.stop == B64_STOP_FULL);
     if (total != expected_n || memcmp(whole, expected, total) || at != good.position)
-        differs("decode into little room", total, expected_n);
+        differs("decode into small buffers", total, expected_n);
     free(whole);
     free(expected);
 }
@@ -210,7 +210,7 @@ static void check_length(size_t n)
     free(data);
 }
 
-/* Every split of a text near the widths of vectors, and every split into two at all. */
+/* Every split into two, and splits into three whose middle is about as wide as a vector. */
 static void check_splits(size_t n)
 {
     static const size_t widths[] = {16, 24, 32, 48, 64, 72, 73, 96, 128, 146, 192, 256};
@@ -222,7 +222,7 @@ static void check_splits(size_t n)
         uint8_t *t = laid_out(text, length, layout, &m);
         for (size_t cut = 0; cut <= m; cut++) {
             check_text(t, m, &cut, 1);
-            for (size_t end = cut + 64; end <= m && end <= cut + 192; end += 64) /* whole blocks to the end */
+            for (size_t end = cut + 64; end <= m && end <= cut + 192; end += 64) /* whole blocks after the split */
                 check_text(t, end, &cut, 1);
         }
         for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
@@ -238,8 +238,8 @@ static void check_splits(size_t n)
     free(data);
 }
 
-/* Another byte at every place: foreign ones near the edges of the alphabet, padding, white space, sign bits, and a
- * character where a line should end. */
+/* A wrong byte at every place: foreign ones next to the ranges of the alphabet, padding, white space, set sign bits, and
+ * a character where a line should end. */
 static void check_wrong(size_t n, size_t kinds, int layouts)
 {
     static const uint8_t wrong[] = {'<', '\n', 'A', '=', 0x8A, ' ', '\r', '\t', '\v', '\f', 0, '-', '_', '@',
@@ -274,7 +274,7 @@ static void check_changed(void)
         at = rnd((uint32_t)m);
         t[at] = (uint8_t)"\n\n A"[rnd(4)];
     }
-    cuts[0] = at && rnd(2) ? at + 1 : rnd((uint32_t)m + 1); /* right behind a change, or anywhere */
+    cuts[0] = at && rnd(2) ? at + 1 : rnd((uint32_t)m + 1); /* right after a change, or anywhere */
     cuts[1] = cuts[0] + rnd((uint32_t)(m - cuts[0]) + 1);
     check_text(t, m, cuts, 2);
     check_text(t, cuts[0] + (m - cuts[0]) / 64 * 64, cuts, 1);
@@ -283,7 +283,7 @@ static void check_changed(void)
     free(data);
 }
 
-/* Random bytes that look like base64 text now and then. */
+/* Random bytes, most of them base64 characters. */
 static void check_noise(void)
 {
     static const char likely[] = "ABCDwxyz0189+/====    \n\n\n\r\t<&\"";

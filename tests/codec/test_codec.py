@@ -1,4 +1,4 @@
-"""The codec's Python face, every path against the standard library."""
+"""The codec as Python sees it: every path against the standard library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import gc
 import mmap
 import random
-import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,14 @@ import pytest
 from indifast import _base64
 from indifast._base64 import Base64Error, Decoder, decode, decode_into, encode, encode_into, encoded_length
 from tests.support import scarce
+from tests.support.threads import in_threads
+from tests.support.wrapping import lines
 
 WHITE = b" \t\r\n"
 
 
-def lines(text: bytes, width: int, feed: bytes = b"\n") -> bytes:
-    return feed.join(text[i : i + width] for i in range(0, len(text), width))
-
-
 def sprinkled(rng: random.Random, text: bytes) -> bytes:
-    """The text with white space at random places."""
+    """Return the text with white space at random places."""
     out = bytearray()
     for char in text:
         while rng.random() < 0.05:
@@ -109,7 +106,7 @@ def test_foreign_character_at_every_position(path: str) -> None:
         (b"AA_-", 2, "'_' at offset 2"),
     ],
 )
-def test_errors_say_what_and_where(path: str, text: bytes, offset: int, sentence: str) -> None:
+def test_errors_say_what_is_wrong_and_where(path: str, text: bytes, offset: int, sentence: str) -> None:
     for front in (b"", b"QUJD" * 100, lines(b"QUJD" * 100, 72)):
         with pytest.raises(Base64Error) as caught:
             decode(front + text)
@@ -199,7 +196,7 @@ def test_decoding_into_a_buffer(path: str) -> None:
 @pytest.mark.parametrize(
     ("text", "room", "limit"), [(b"QUJD!", 9, 9), (b"QUJDQUJD", 3, 9), (b"QUJDQUJD", 9, 3), (b"QUJDQ", 9, 9)]
 )
-def test_a_decoder_lets_go_of_the_buffer_at_an_error(text: bytes, room: int, limit: int) -> None:
+def test_a_decoder_releases_its_buffer_after_an_error(text: bytes, room: int, limit: int) -> None:
     out = bytearray(room)
     decoder = Decoder(limit=limit, into=out)
     with pytest.raises(ValueError) as caught:
@@ -213,29 +210,29 @@ def test_a_decoder_lets_go_of_the_buffer_at_an_error(text: bytes, room: int, lim
         assert str(again.value) == str(caught.value) and again.value is not caught.value
 
 
-def test_an_error_of_a_decoder_holds_nobody_elses_variables() -> None:
-    """Raised again, one and the same exception would gather the frames of all who have seen it."""
+def test_an_error_of_a_decoder_keeps_no_variables_of_its_callers_alive() -> None:
+    """An exception object that is raised again would collect the frames of all its callers."""
 
     class Anything:
         pass
 
-    def see(decoder: Decoder) -> weakref.ref[Anything]:
-        mine = Anything()
+    def fail(decoder: Decoder) -> weakref.ref[Anything]:
+        local = Anything()
         with contextlib.suppress(Base64Error):
             decoder.feed(b"!")
-        return weakref.ref(mine)
+        return weakref.ref(local)
 
     decoder = Decoder()
     gc.disable()
     try:
-        assert see(decoder)() is None
-        assert see(decoder)() is None
+        assert fail(decoder)() is None
+        assert fail(decoder)() is None
     finally:
         gc.enable()
 
 
 def test_memory_that_runs_out_ends_a_decoder(tmp_path: Path) -> None:
-    """Nothing that was not decoded may come out."""
+    """It may return only bytes that it has decoded."""
     scarce.run(
         """
         import random
@@ -264,7 +261,7 @@ def test_memory_that_runs_out_ends_a_decoder(tmp_path: Path) -> None:
                 result = decoding.decoder.finish()
             except MemoryError:
                 return
-            before = result.removesuffix(RAW)  # it was not the decoder that failed
+            before = result.removesuffix(RAW)  # the decoder itself did not fail
             assert len(before) < len(result) and len(before) % 7500 == 0 and RAW.startswith(before)
 
         each_allocation(Decoding, Decoding.decode, check)
@@ -297,7 +294,7 @@ def test_decoding_a_whole_text_into_a_buffer(path: str) -> None:
             decode_into(base64.b64encode(bytes(size // 3 * 3)) + b"AA", bytearray(size + 3))
 
 
-def test_size_hints_may_lie(path: str) -> None:
+def test_size_hints_may_be_wrong(path: str) -> None:
     data = random.Random(3).randbytes(100_000)
     unwrapped = base64.b64encode(data)
     for hint in (-5, 0, 1, 50_000, 99_999, 100_000, 100_001, 1 << 29, 1 << 30, 1 << 62):
@@ -355,19 +352,12 @@ def test_results_are_independent_of_the_decoder() -> None:
 def test_threads_decode_side_by_side(path: str) -> None:
     data = random.Random(4).randbytes(1 << 20)
     text = lines(base64.b64encode(data), 72)
-    wrong = []
 
     def work() -> None:
         for _ in range(5):
-            if decode(text) != data or encode(data) != text.replace(b"\n", b""):
-                wrong.append(1)
+            assert decode(text) == data and encode(data) == text.replace(b"\n", b"")
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    in_threads(4, work)
 
 
 def test_selecting_a_path() -> None:

@@ -1,58 +1,50 @@
-"""The C code against itself: every path must do what the scalar one does, on this machine and on aarch64."""
+"""The C code of the codec by itself: all its paths give the same results, on this machine and on aarch64."""
 
 from __future__ import annotations
 
 import base64
-import os
 import random
 import re
-import shutil
 import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from indifast import _base64
+from tests.support import native
+from tests.support.wrapping import lines
 
 Build = Callable[..., Path]
-CROSS = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 
-
-def run(command: list[str], data: bytes = b"") -> str:
-    """The output of a program; its complaints when it fails.  A sanitizer that is loaded here is not loaded there."""
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    done = subprocess.run(command, input=data, capture_output=True, env=environment)
-    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-    return done.stdout.decode()
-
-
-one_build = pytest.mark.xdist_group("codec harness")  # in one parallel worker, which compiles it once
+one_build = pytest.mark.xdist_group("codec harness")  # one parallel worker compiles it once for all of them
 
 
 @one_build
-def test_every_path_does_what_the_scalar_one_does(harness: Build) -> None:
-    program = harness("gcc", "-O3", packages="build-essential")
-    assert run([str(program), "check", str(random.randrange(10**9))]).split() == list(_base64.paths())
+def test_every_path_gives_the_results_of_the_scalar_one(harness: Build) -> None:
+    program = harness("-O3")
+    assert native.run([program, "check", str(random.randrange(10**9))]).decode().split() == list(_base64.paths())
 
 
 def test_no_path_touches_memory_outside_its_buffers(harness: Build) -> None:
-    program = harness("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-                      packages="build-essential")  # fmt: skip
-    assert run([str(program), "check", "1"]).split() == list(_base64.paths())
+    program = harness(*native.SANITIZED)
+    assert native.run([program, "check", "1"]).decode().split() == list(_base64.paths())
 
 
-def test_neon_does_what_the_scalar_path_does(harness: Build) -> None:
-    program = harness("aarch64-linux-gnu-gcc", "-O3", "-static", packages=CROSS)
-    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-    if emulator is None:
-        pytest.fail(f"qemu-aarch64 is not installed; on Debian: apt install {CROSS}")
-    assert run([emulator, str(program), "check", str(random.randrange(10**9))]).split() == ["neon", "scalar"]
+def test_neon_gives_the_results_of_the_scalar_path(harness: Build) -> None:
+    program = harness("-O3", "-static", compiler=native.AARCH64)
+    command = [native.aarch64_emulator(), program, "check", str(random.randrange(10**9))]
+    assert native.run(command).decode().split() == ["neon", "scalar"]
+
+
+def scan(program: Path, *texts: bytes) -> list[list[int]]:
+    """Return what the harness prints about each text."""
+    data = b"".join(struct.pack("<I", len(text)) + text for text in texts)
+    return [list(map(int, line.split())) for line in native.run([program, "scan"], data).splitlines()]
 
 
 def naive_scan(text: bytes) -> tuple[int, int, int, int, int, int]:
-    """What scanning finds in a right text followed by anything: consumed, chars, last, pads, wrapped72, unwrapped."""
+    """Return what scanning finds in valid text, whatever follows: consumed, chars, last, pads, wrapped72, unwrapped."""
     consumed = re.match(rb"[A-Za-z0-9+/= \t\r\n]*", text)
     assert consumed is not None
     body = consumed[0].strip(b" \t\r\n")
@@ -68,12 +60,8 @@ def naive_scan(text: bytes) -> tuple[int, int, int, int, int, int]:
     )
 
 
-def lines(text: bytes, width: int, feed: bytes = b"\n") -> bytes:
-    return feed.join(text[i : i + width] for i in range(0, len(text), width))
-
-
 @one_build
-def test_scanning_tells_the_layout(harness: Build) -> None:
+def test_scanning_finds_the_layout(harness: Build) -> None:
     rng = random.Random(7)
     texts = [b"", b"\n", b"   ", b"<", b"AAAA", b"AA==\n\n  "]
     for size in [*range(240), 500, 540, 1000, 4000, 54 * 40]:
@@ -81,17 +69,13 @@ def test_scanning_tells_the_layout(harness: Build) -> None:
         for body in (text, lines(text, 72), lines(text, 76), lines(text, 71), lines(text, 72, b"\r\n"), lines(text, 64),
                      lines(text, 72, b"\n\n"), lines(text, 72, b" ")):  # fmt: skip
             texts.append(rng.choice([b"", b"\n", b"  "]) + body + rng.choice([b"", b"\n", b"\n   <", b"<", b" \n"]))
-        if size > 200:  # one fault only
+        if size > 200:  # a single fault: white space added, or a character moved
             wrapped = lines(text, 72)
             at, to = rng.randrange(1, len(wrapped) - 4), rng.randrange(1, len(wrapped) - 4)
             texts.append(wrapped[:at] + rng.choice([b"\n", b" "]) + wrapped[at:])
             rest = wrapped[:at] + wrapped[at + 1 :]
             texts.append(rest[:to] + wrapped[at : at + 1] + rest[to:])
-    data = b"".join(struct.pack("<I", len(text)) + text for text in texts)
-    answers = run([str(harness("gcc", "-O3", packages="build-essential")), "scan"], data).splitlines()
-    assert len(answers) == len(texts)
-    for text, answer in zip(texts, answers, strict=True):
-        *found, stop, verdict = map(int, answer.split())
+    for text, (*found, stop, verdict) in zip(texts, scan(harness("-O3"), *texts), strict=True):
         assert tuple(found) == naive_scan(text), text
         assert stop == (1 if found[0] < len(text) else 0)
         assert verdict == 0
@@ -104,6 +88,5 @@ def test_scanning_tells_the_layout(harness: Build) -> None:
      (b"AA=A", 3, 3), (b"AAA=\nAAAA", 5, 2), (b"AA=\n=\n", 6, 0)],
 )  # fmt: skip
 def test_scanning_judges_the_padding(harness: Build, text: bytes, consumed: int, verdict: int) -> None:
-    program = harness("gcc", "-O3", packages="build-essential")
-    found = run([str(program), "scan"], struct.pack("<I", len(text)) + text).split()
-    assert (int(found[0]), int(found[-1])) == (consumed, verdict)
+    (found,) = scan(harness("-O3"), text)
+    assert (found[0], found[-1]) == (consumed, verdict)

@@ -1,4 +1,4 @@
-"""A driver program for tests, on stdin and stdout. Arguments select what its `hardware` does."""
+"""A driver program for tests, on stdin and stdout. Its arguments select what its `hardware` does."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Child(IPyDriver):
         vector = event.vector
         if isinstance(event, newSwitchVector):
             if "raise" in event:
-                raise ValueError("a fault of the user's")
+                raise ValueError("a fault in user code")
             if "frame" in event:
                 self["Child"]["blob"]["data"] = FRAME
                 await self["Child"]["blob"].send_setVectorMembers(members=["data"])
@@ -45,26 +45,26 @@ class Child(IPyDriver):
             self.add_background(getattr(self, job)())
 
     async def forever(self) -> None:
-        """Pays no attention to `stop`."""
+        """Ignore `stop`."""
         await asyncio.Event().wait()
 
     async def stubborn(self) -> None:
-        """Pays no attention to its cancellation either, for a while."""
+        """Ignore `stop`, and cancellation too, for a while."""
         for _ in range(3):
             try:
-                await asyncio.sleep(3600)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 say("cancelled")
 
     async def flood(self) -> None:
-        """Sends more than a pipe holds, and tells of it when it has."""
+        """Send more than fits into a pipe, then say so on stderr."""
         for number in range(3000):
             self["Child"]["number"]["value"] = number
             await self["Child"]["number"].send_setVector(message="x" * 1000)
         say("flooded")
 
     async def frames(self) -> None:
-        """Sends far more than may wait for a reader, and tells of it when it has."""
+        """Send far more than may wait for a reader, then write the peak memory to stderr."""
         for number in range(40):
             self["Child"]["blob"]["data"] = bytes([number]) * (8 << 20)
             await self["Child"]["blob"].send_setVectorMembers(members=["data"])
@@ -72,7 +72,7 @@ class Child(IPyDriver):
         await self.send_message("end")
 
     async def reuse(self) -> None:
-        """Overwrites the buffer as soon as it has been sent."""
+        """Overwrite the buffer as soon as it has been sent."""
         buffer = bytearray(len(FRAME))
         self["Child"]["blob"]["data"] = buffer
         for number in range(5):
@@ -82,7 +82,7 @@ class Child(IPyDriver):
         await self.send_message("end")
 
     async def mixed(self) -> None:
-        """Sends BLOBs while other coroutines send as well."""
+        """Send BLOBs while other coroutines send as well."""
         self["Child"]["blob"]["data"] = FRAME
 
         async def blobs() -> None:
@@ -99,7 +99,7 @@ class Child(IPyDriver):
         await self.send_message("mixed")
 
     async def fail(self) -> None:
-        raise ValueError("a fault of the user's")
+        raise ValueError("a fault in user code")
 
 
 driver = Child(

@@ -1,4 +1,4 @@
-"""Constructors, mappings, setters that forgive, and what sending does to a vector."""
+"""Constructors, mappings, setters that tolerate wrong values, and what sending does to a vector."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from indifast import (
     TextVector,
     getfloat,
 )
-from tests.driver.wire_client import fence_device, full_driver, listening, messages
+from tests.driver.support import fence_device, full_driver, listening, messages
 
 
 def text_vector(name: str = "t", **arguments: Any) -> TextVector:
@@ -42,10 +42,10 @@ def number_driver() -> tuple[IPyDriver, NumberVector]:
     return IPyDriver(Device("Dev", [vector]), fence_device()), vector
 
 
-# construction
+# Construction
 
 
-def test_everything_that_older_and_newer_programs_import_is_there() -> None:
+def test_everything_that_old_and_new_programs_import_exists() -> None:
     for name in indifast.__all__:
         if name not in ("IPyServer", "IPyClient"):
             assert getattr(indifast, name).__name__ == name if name != "version" else indifast.version
@@ -76,14 +76,14 @@ def test_positional_arguments(cls: type, names: str) -> None:
 
 
 @pytest.mark.parametrize("make", [TextMember, text_vector, lambda name: Device(name, [])])
-def test_names_are_ascii(make: Any) -> None:
+def test_names_must_be_ascii(make: Any) -> None:
     with pytest.raises(ValueError, match="ASCII"):
         make("é")
     with pytest.raises(AttributeError):
         make(None)
 
 
-def test_members_fit_their_vector() -> None:
+def test_members_must_fit_their_vector() -> None:
     with pytest.raises(TypeError, match="NumberMember"):
         NumberVector("n", "", "", "rw", "Ok", [TextMember("t")])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="blobsize"):
@@ -92,12 +92,12 @@ def test_members_fit_their_vector() -> None:
     assert len(text_vector(textmembers=[])) == 0
 
 
-def test_device_names_are_unique() -> None:
+def test_device_names_must_be_unique() -> None:
     with pytest.raises(ValueError, match="Dev"):
         IPyDriver(Device("Dev", []), Device("Dev", []))
 
 
-def test_the_mappings() -> None:
+def test_drivers_devices_and_vectors_are_mappings() -> None:
     driver = full_driver()
     assert isinstance(driver, UserDict)
     assert list(driver) == ["Dev", "Fence"]
@@ -125,13 +125,13 @@ def test_the_mappings() -> None:
         text_vector().device  # noqa: B018
 
 
-def test_data_of_the_user() -> None:
+def test_other_arguments_are_kept_as_user_data() -> None:
     driver = IPyDriver(Device("Dev", [], port=1), hardware_object=2, devices=3, tasks="x")
     assert driver["Dev"].devicedata == {"port": 1}
     assert driver.driverdata == {"hardware_object": 2, "devices": 3, "tasks": "x"}
 
 
-def test_the_constructor_of_older_programs() -> None:
+def test_the_constructor_accepts_what_old_programs_pass() -> None:
     async def task() -> None: ...
 
     coro = task()
@@ -143,7 +143,7 @@ def test_the_constructor_of_older_programs() -> None:
     coro.close()
 
 
-def test_older_programs_may_set_stop_under_its_private_name() -> None:
+def test_old_programs_may_set_stop_by_its_private_name() -> None:
     driver, _ = number_driver()
     driver._stop = True
     assert driver.stop
@@ -151,7 +151,7 @@ def test_older_programs_may_set_stop_under_its_private_name() -> None:
     assert not driver.stop
 
 
-def test_attributes() -> None:
+def test_initial_attributes_and_shutdown() -> None:
     driver, vector = number_driver()
     assert (driver.auto_send_def, driver.debug_enable, driver.stop, driver._stop) == (True, False, False, False)
     assert (driver.snoopall, driver.snoopdevices, driver.snoopvectors) == (False, set(), {})
@@ -182,11 +182,11 @@ def test_number_conversions() -> None:
         vector.getformattedvalue("b")
 
 
-# setters
+# Setters
 
 
 @pytest.mark.parametrize("name", ["state", "perm", "rule"])
-def test_wrong_words_are_logged_and_the_old_one_kept(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_word_is_logged_and_the_old_one_kept(name: str, caplog: pytest.LogCaptureFixture) -> None:
     vector = SwitchVector("s", "", "", "rw", "AtMostOne", "Ok", [])
     before = getattr(vector, name)
     for value in ("wrong", None, 5, []):
@@ -197,7 +197,7 @@ def test_wrong_words_are_logged_and_the_old_one_kept(name: str, caplog: pytest.L
     assert caplog.records[0].name == "indifast.driver.propertyvectors"
 
 
-def test_wrong_words_at_construction_fail_when_the_vector_is_sent() -> None:
+def test_a_wrong_word_at_construction_fails_when_the_vector_is_sent() -> None:
     stateless = text_vector("stateless", state="wrong")
     permless = text_vector("permless", perm="wrong")
     ruleless = SwitchVector("ruleless", "", "", "rw", "wrong", "Ok", [])
@@ -218,9 +218,9 @@ def test_lights_are_read_only() -> None:
         vector.perm = "rw"  # type: ignore[misc]
 
 
-def test_values_that_do_not_fit(caplog: pytest.LogCaptureFixture) -> None:
+def test_wrong_values_are_refused_after_construction(caplog: pytest.LogCaptureFixture) -> None:
     vector = SwitchVector("s", "", "", "rw", "AtMostOne", "Ok", [SwitchMember("a", membervalue="whatever")])
-    assert vector["a"] == "whatever"  # the first value is not checked
+    assert vector["a"] == "whatever"  # the initial value is not checked
     vector["a"] = "On"
     vector["a"] = "on"
     vector["unknown"] = "On"
@@ -233,7 +233,7 @@ def test_values_that_do_not_fit(caplog: pytest.LogCaptureFixture) -> None:
         LightMember("l").membervalue = "Green"
 
 
-def test_blob_values_are_not_empty() -> None:
+def test_blob_values_must_not_be_empty() -> None:
     import numpy as np
 
     member = BLOBMember("b")
@@ -245,7 +245,7 @@ def test_blob_values_are_not_empty() -> None:
         assert member.membervalue is value
 
 
-def test_an_array_of_python_objects_is_no_blob_value(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_array_of_python_objects_is_refused_as_a_blob(caplog: pytest.LogCaptureFixture) -> None:
     import numpy as np
 
     vector = BLOBVector("b", "", "", "ro", "Ok", [BLOBMember("b", membervalue=b"x")])
@@ -281,7 +281,7 @@ def test_changed_follows_the_values() -> None:
     messages(send, driver=driver)
 
 
-# sending
+# Sending
 
 
 def test_allvalues_false_sends_what_has_changed() -> None:
@@ -323,7 +323,7 @@ def test_allvalues_false_sends_what_has_changed() -> None:
             assert names == expected, step
 
 
-def test_a_message_belongs_to_one_send() -> None:
+def test_a_message_is_sent_once() -> None:
     driver, vector = number_driver()
 
     async def send(driver: IPyDriver) -> None:
@@ -339,7 +339,7 @@ def test_a_message_belongs_to_one_send() -> None:
     assert found == ["once", "", "with the next one", "", ""]
 
 
-def test_sends_that_can_not_be_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_impossible_sends_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     driver, vector = number_driver()
     other = datetime.now(timezone(timedelta(hours=1)))
 
@@ -360,7 +360,7 @@ def test_sends_that_can_not_be_are_logged(caplog: pytest.LogCaptureFixture) -> N
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 13
 
 
-def test_disabled_vectors_and_devices_send_their_deletion_only() -> None:
+def test_disabled_vectors_and_devices_send_only_their_deletion() -> None:
     driver = full_driver()
     device = driver["Dev"]
 
@@ -381,7 +381,7 @@ def test_disabled_vectors_and_devices_send_their_deletion_only() -> None:
     assert [text.split()[0] for text in messages(send, driver=driver)] == ["<delProperty"] * 3
 
 
-def test_rules_are_not_enforced_and_odd_switches_left_out() -> None:
+def test_rules_are_not_enforced_and_invalid_switches_are_left_out() -> None:
     switches = [SwitchMember("a", None, "On"), SwitchMember("b", None, "On"), SwitchMember("c", None, "odd")]
     vector = SwitchVector("s", "", "", "rw", "OneOfMany", "Ok", switches)
     driver = IPyDriver(Device("Dev", [vector]), fence_device())
@@ -390,7 +390,7 @@ def test_rules_are_not_enforced_and_odd_switches_left_out() -> None:
     assert "odd" not in text
 
 
-def test_a_text_of_another_type_fails_when_it_is_sent() -> None:
+def test_a_text_of_the_wrong_type_fails_when_it_is_sent() -> None:
     driver = full_driver()
 
     async def send(driver: IPyDriver) -> None:
@@ -409,18 +409,18 @@ def test_blob_vectors_have_no_send_setvector() -> None:
     assert not hasattr(full_driver()["Dev"]["bl"], "send_setVector")
 
 
-def test_a_vector_without_driver_can_not_send() -> None:
+def test_a_vector_without_a_driver_cannot_send() -> None:
     with pytest.raises(TypeError):
         asyncio.run(text_vector().send_setVector())
 
 
-def test_what_is_sent_while_nothing_runs_is_counted() -> None:
+def test_messages_sent_while_the_driver_does_not_run_are_counted() -> None:
     driver, vector = number_driver()
     asyncio.run(vector.send_setVector())
     assert driver.stats()["sent_nowhere"] == 1
 
 
-def test_elements_by_hand() -> None:
+def test_members_as_xml_elements() -> None:
     device = full_driver()["Dev"]
     assert tostring(device["nu"].data["n"].defnumber()) == (
         b'<defNumber name="n" label="n" format="%9.6m" min="-5" max="10.5" step="0">1.25</defNumber>'
@@ -440,12 +440,12 @@ def test_elements_by_hand() -> None:
         device["nu"].checkvalue(3, [1, 2])
 
 
-def test_a_tree_can_be_sent() -> None:
+def test_an_element_tree_can_be_sent() -> None:
     tree = Element("message", {"device": "Dev", "message": "é<"})
     assert messages(lambda driver: driver.send(tree)) == ['<message device="Dev" message="é&lt;" />']
 
 
-def test_a_tree_with_blobs_goes_to_those_who_want_it() -> None:
+def test_an_element_tree_with_blobs_goes_to_clients_that_want_it() -> None:
     async def run() -> None:
         driver = full_driver()
         tree = fromstring(
@@ -467,17 +467,17 @@ def test_a_tree_with_blobs_goes_to_those_who_want_it() -> None:
     asyncio.run(run())
 
 
-# background
+# Background
 
 
-def test_add_background_wants_a_coroutine() -> None:
+def test_add_background_takes_only_coroutines() -> None:
     driver, _ = number_driver()
     for owner in (driver, driver["Dev"], Device("Free", [])):
         with pytest.raises(TypeError):
             owner.add_background(lambda: None)
 
 
-def test_the_driver_that_is_not_run_leaves_no_warning() -> None:
+def test_a_driver_that_never_runs_leaves_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         driver, _ = number_driver()

@@ -1,27 +1,27 @@
-"""BLOBs: what they may be made of, when they are encoded, whose memory they are."""
+"""BLOBs: what they can be made of, when they are encoded, and who owns their memory."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import io
 import mmap
 import os
-import subprocess
-import sys
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import indifast
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver, NumberMember, NumberVector
 from indifast._parser import Element
-from tests.driver.wire_client import WireClient, fence_device, listening, until
+from tests.driver.support import WireClient, connected, fence_device, listening
+from tests.support.blackbox import LIMIT, PYTHON, Child, python_environment
+from tests.support.waiting import eventually, turns
 
 ALSO = '<enableBLOB device="Cam">Also</enableBLOB>'
 
@@ -30,6 +30,15 @@ def camera(**options: Any) -> tuple[IPyDriver, BLOBVector]:
     vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a", **options), BLOBMember("b")])
     numbers = NumberVector("exposure", "", "", "rw", "Ok", [NumberMember("time"), NumberMember("gain")])
     return IPyDriver(Device("Cam", [vector, numbers]), fence_device()), vector
+
+
+@contextlib.asynccontextmanager
+async def filming(**options: Any) -> AsyncIterator[tuple[IPyDriver, BLOBVector, WireClient]]:
+    """A camera, and a client that wants its frames."""
+    driver, vector = camera(**options)
+    async with listening(driver) as client:
+        await client.answers(ALSO)
+        yield driver, vector, client
 
 
 async def frame(client: WireClient) -> Element:
@@ -65,11 +74,9 @@ def values(folder: Path) -> dict[str, tuple[Any, bytes, str]]:
     }
 
 
-def test_whatever_has_bytes_can_be_sent(tmp_path: Path) -> None:
+def test_everything_with_bytes_can_be_sent(tmp_path: Path) -> None:
     async def run() -> None:
-        driver, vector = camera()
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming() as (_, vector, client):
             for what, (value, expected, form) in values(tmp_path).items():
                 vector["a"] = value
                 await vector.send_setVectorMembers(members=["a"])
@@ -82,13 +89,11 @@ def test_whatever_has_bytes_can_be_sent(tmp_path: Path) -> None:
 
 def test_files_of_the_user_stay_open(tmp_path: Path) -> None:
     async def run() -> None:
-        driver, vector = camera()
         path = tmp_path / "frame.fits"
         path.write_bytes(b"content")
         with path.open("rb") as file:
             descriptor = os.open(path, os.O_RDONLY)
-            async with listening(driver) as client:
-                await client.answers(ALSO)
+            async with filming() as (_, vector, client):
                 vector["a"] = file
                 for _ in range(3):
                     await vector.send_setVectorMembers(members=["a"])
@@ -102,11 +107,9 @@ def test_files_of_the_user_stay_open(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_the_size_is_that_of_what_is_sent() -> None:
+def test_the_size_is_that_of_the_content_unless_set() -> None:
     async def run() -> None:
-        driver, vector = camera()
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming() as (_, vector, client):
 
             async def size(value: bytes) -> int | None:
                 vector["a"] = value
@@ -126,13 +129,11 @@ def test_the_size_is_that_of_what_is_sent() -> None:
     asyncio.run(run())
 
 
-def test_what_can_not_be_read_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_values_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        driver, vector = camera()
         empty = tmp_path / "empty"
         empty.touch()
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming() as (_, vector, client):
             vector["b"] = b"good"
             for value in (tmp_path / "missing", str(tmp_path), empty, io.BytesIO(), io.StringIO("text"), 1e9, object()):
                 caplog.clear()
@@ -148,7 +149,7 @@ def test_what_can_not_be_read_is_left_out(tmp_path: Path, caplog: pytest.LogCapt
     asyncio.run(run())
 
 
-def test_members_without_value_and_acknowledgements() -> None:
+def test_a_message_without_members_reports_the_state() -> None:
     async def run() -> None:
         driver, vector = camera()
         async with listening(driver) as client:
@@ -162,10 +163,10 @@ def test_members_without_value_and_acknowledgements() -> None:
     asyncio.run(run())
 
 
-def test_nobody_wants_it_nobody_reads_it() -> None:
+def test_unwanted_blobs_are_not_read() -> None:
     class Untouched(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
-            raise AssertionError("read although nobody wants it")
+            raise AssertionError("read although no client wants it")
 
     async def run() -> None:
         driver, vector = camera()
@@ -181,7 +182,7 @@ def test_nobody_wants_it_nobody_reads_it() -> None:
     asyncio.run(run())
 
 
-def test_a_loop_that_only_sends_what_nobody_wants_keeps_nobody_out() -> None:
+def test_a_loop_that_only_sends_unwanted_blobs_does_not_block_clients() -> None:
     async def run() -> None:
         driver, vector = camera()
         vector["a"] = b"x"
@@ -192,7 +193,7 @@ def test_a_loop_that_only_sends_what_nobody_wants_keeps_nobody_out() -> None:
 
         async with listening(driver) as client:
             streaming = asyncio.create_task(stream())
-            await until(lambda: driver.stats().get("blobs_not_wanted"))
+            await eventually(lambda: driver.stats().get("blobs_not_wanted"))
             await client.answers(ALSO)
             assert contents(await frame(client)) == {"a": b"x"}
             streaming.cancel()
@@ -202,18 +203,16 @@ def test_a_loop_that_only_sends_what_nobody_wants_keeps_nobody_out() -> None:
 
 
 @pytest.mark.parametrize("size", [1000, 100_000, 5 << 20])
-def test_the_buffer_is_the_users_again_when_send_returns(size: int) -> None:
+def test_the_buffer_may_be_overwritten_when_send_returns(size: int) -> None:
     async def run() -> None:
-        driver, vector = camera()
-        buffer = bytearray(size)
-        vector["a"] = buffer
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming() as (_, vector, client):
+            buffer = bytearray(size)
+            vector["a"] = buffer
             for number in range(5):
                 buffer[:] = bytes([number]) * size
                 await vector.send_setVectorMembers(members=["a"])
                 buffer[:] = b"\xff" * size
-                buffer.append(0)  # BufferError if somebody still looks at it
+                buffer.append(0)  # BufferError if the buffer is still in use
                 buffer.pop()
             for number in range(5):
                 assert contents(await frame(client)) == {"a": bytes([number]) * size}
@@ -222,36 +221,36 @@ def test_the_buffer_is_the_users_again_when_send_returns(size: int) -> None:
 
 
 @pytest.mark.parametrize("work", ["indifast.transport.blobs._encode_block", "indifast.driver.blobsender.zlib.compress"])
-def test_the_buffer_is_the_users_again_when_send_is_cancelled(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_buffer_may_be_overwritten_after_a_cancelled_send(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work = threading.Event()
-    cancelled = threading.Event()
+    released = threading.Event()
     ended = []
 
     def slow(data: Any, *_: Any) -> bytes:
         at_work.set()
-        cancelled.wait(20)
+        released.wait(LIMIT)
         ended.append(bytes(data[:1]))
         return b"AAAA"
 
     async def run() -> None:
-        driver, vector = camera()
-        buffer = bytearray(1 << 20)
-        vector["a"] = buffer
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming() as (_, vector, client):
+            buffer = bytearray(1 << 20)
+            vector["a"] = buffer
             with monkeypatch.context() as patch:
                 patch.setattr(work, slow)
                 sending = asyncio.create_task(vector.send_setVectorMembers(members=["a"], compress="zlib" in work))
-                await until(at_work.is_set)
+                await eventually(at_work.is_set)
                 sending.cancel()
-                asyncio.get_running_loop().call_later(0.2, cancelled.set)
+                await turns()
+                assert not sending.done(), "the buffer is still in use"
+                released.set()
                 await asyncio.wait((sending,))
                 assert sending.cancelled()
             buffer[:] = b"\xff" * len(buffer)
             count = len(ended)
             vector["a"] = b"next"
             await vector.send_setVectorMembers(members=["a"])
-            if "encode" in work:  # it was on its way already, with what the buffer held then
+            if "encode" in work:  # the message was already queued, with what the buffer held then
                 assert contents(await frame(client)) == {"a": bytes(6)}
             assert contents(await frame(client)) == {"a": b"next"}
             assert count
@@ -262,14 +261,12 @@ def test_the_buffer_is_the_users_again_when_send_is_cancelled(work: str, monkeyp
 
 def test_frames_keep_their_order() -> None:
     async def run() -> None:
-        driver, vector = camera()
+        async with filming() as (_, vector, client):
 
-        async def send(number: int, size: int) -> None:
-            vector["a"] = bytes([number]) * size
-            await vector.send_setVectorMembers(members=["a"])
+            async def send(number: int, size: int) -> None:
+                vector["a"] = bytes([number]) * size
+                await vector.send_setVectorMembers(members=["a"])
 
-        async with listening(driver) as client:
-            await client.answers(ALSO)
             sizes = [3 << 20, 10, 300_000, 20, 1 << 20]
             await asyncio.gather(*(send(number, size) for number, size in enumerate(sizes)))
             for number, size in enumerate(sizes):
@@ -281,12 +278,10 @@ def test_frames_keep_their_order() -> None:
 @pytest.mark.parametrize("per_send", [None, False, True])
 def test_compression(per_send: bool | None) -> None:
     async def run() -> None:
-        driver, vector = camera(compress=per_send is not True, blobformat=".fits")
-        data = b"compressible " * 10_000
-        vector["a"] = data
-        vector["b"] = b"x"
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming(compress=per_send is not True, blobformat=".fits") as (_, vector, client):
+            data = b"compressible " * 10_000
+            vector["a"] = data
+            vector["b"] = b"x"
             await vector.send_setVectorMembers(members=["a", "b"], compress=per_send)
             first, second = (await frame(client)).members
             assert first.blob_size == len(data)
@@ -301,14 +296,14 @@ def test_compression(per_send: bool | None) -> None:
     asyncio.run(run())
 
 
-def test_blob_policies_of_the_one_client() -> None:
+def test_blob_policies() -> None:
     async def run() -> None:
         driver, vector = camera()
         vector["a"] = b"abc"
         numbers = driver["Cam"]["exposure"]
         async with listening(driver) as client:
 
-            async def heard(enable: str) -> set[str]:
+            async def received(enable: str) -> set[str]:
                 first = len(client.elements)
                 await client.answers(enable)
                 await vector.send_setVectorMembers(members=["a"])
@@ -319,19 +314,19 @@ def test_blob_policies_of_the_one_client() -> None:
                 sets = [element for element in client.elements[first:] if element.tag.startswith("set")]
                 return {element.tag + ("+" if element.blob else "") for element in sets}
 
-            state, numbers_too, content = "setBLOBVector", "setNumberVector", "setBLOBVector+"
-            assert await heard("") == {state, numbers_too}
-            assert await heard(ALSO) == {state, numbers_too, content}
-            assert await heard('<enableBLOB device="Cam">Only</enableBLOB>') == {state, content}
-            assert await heard('<enableBLOB device="Cam" name="ccd">Never</enableBLOB>') == {state}
-            assert await heard(ALSO) == {state, numbers_too, content}
-            assert await heard('<enableBLOB device="Cam">Never</enableBLOB>') == {state, numbers_too}
-            assert await heard('<enableBLOB device="Cam" name="ccd">Only</enableBLOB>') == {state, numbers_too, content}
+            state, other, content = "setBLOBVector", "setNumberVector", "setBLOBVector+"
+            assert await received("") == {state, other}
+            assert await received(ALSO) == {state, other, content}
+            assert await received('<enableBLOB device="Cam">Only</enableBLOB>') == {state, content}
+            assert await received('<enableBLOB device="Cam" name="ccd">Never</enableBLOB>') == {state}
+            assert await received(ALSO) == {state, other, content}
+            assert await received('<enableBLOB device="Cam">Never</enableBLOB>') == {state, other}
+            assert await received('<enableBLOB device="Cam" name="ccd">Only</enableBLOB>') == {state, other, content}
 
     asyncio.run(run())
 
 
-# from other threads
+# From other threads
 
 
 def in_thread(function: Callable[[], None]) -> threading.Thread:
@@ -342,10 +337,8 @@ def in_thread(function: Callable[[], None]) -> threading.Thread:
 
 def test_frames_from_a_thread() -> None:
     async def run() -> None:
-        driver, vector = camera()
-        buffer = np.zeros(100_000, "u2")
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming() as (_, vector, client):
+            buffer = np.zeros(100_000, "u2")
 
             def shoot() -> None:
                 for number in range(10):
@@ -360,17 +353,15 @@ def test_frames_from_a_thread() -> None:
                 data = contents(element)["a"]
                 assert data is not None
                 assert set(np.frombuffer(data, "u2")) == {number}
-            await until(lambda: not thread.is_alive())
-            assert vector["a"] is None  # the memory belongs to the camera
+            await eventually(lambda: not thread.is_alive())
+            assert vector["a"] is None, "the memory belongs to the camera"
 
     asyncio.run(run())
 
 
 def test_a_full_queue_replaces_the_oldest_unsent_frame() -> None:
     async def run() -> None:
-        driver, vector = camera()
-        async with listening(driver) as client:
-            await client.answers(ALSO)
+        async with filming() as (driver, vector, client):
             buffer = bytearray(1)
             results = []
 
@@ -379,7 +370,7 @@ def test_a_full_queue_replaces_the_oldest_unsent_frame() -> None:
                     buffer[0] = number
                     results.append(vector.send_threadsafe({"a": buffer}, queue=3))
 
-            in_thread(shoot).join()  # the event loop can't send meanwhile
+            in_thread(shoot).join()  # the event loop cannot send in the meantime
             assert results == [True] * 3 + [False] * 7
             got = [contents(await frame(client))["a"] for _ in range(3)]
             assert got == [b"\7", b"\x08", b"\x09"]
@@ -406,54 +397,49 @@ def test_numbers_from_a_thread() -> None:
     asyncio.run(run())
 
 
-def test_a_thread_that_waits_is_let_go_when_the_driver_stops() -> None:
+def test_a_waiting_thread_is_released_when_the_driver_stops() -> None:
     async def run() -> threading.Thread:
-        driver, vector = camera()
+        async with filming() as (_, vector, client):
 
-        def shoot() -> None:
-            while vector.send_threadsafe({"a": b"x"}, block=True):
-                pass
+            def shoot() -> None:
+                while vector.send_threadsafe({"a": b"x"}, block=True):
+                    pass
 
-        async with listening(driver) as client:
-            await client.answers(ALSO)
             thread = in_thread(shoot)
             await frame(client)
         return thread
 
-    thread = asyncio.run(run())  # the thread may still be at it when the loop is closed
-    thread.join(20)
+    thread = asyncio.run(run())  # the thread may still be sending when the loop is closed
+    thread.join(LIMIT)
     assert not thread.is_alive()
 
 
-@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # what other tests have left behind
-@pytest.mark.parametrize("turns", range(8))
-def test_a_thread_can_send_again_in_the_next_run(turns: int) -> None:
-    """Whenever during the stop its last frame came: it does not come back, nor does it hold up the next one."""
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # of objects that other tests left behind
+@pytest.mark.parametrize("steps", range(8))
+def test_a_thread_can_send_again_in_the_next_run(steps: int) -> None:
+    """Whenever during the stop the last frame was sent, it neither appears in the next run nor blocks its frames."""
 
     async def run() -> None:
         driver, vector = camera()
         driver.listen("127.0.0.1", 0)
         running = asyncio.create_task(driver.asyncrun(grace=0))
-        await until(lambda: driver.listening_port is not None)
+        await driver._runtime.up.wait()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(driver._runtime, "wanted", lambda *_: True)
             driver.shutdown()
-            for _ in range(turns):
-                await asyncio.sleep(0)
+            await turns(steps)
             vector.send_threadsafe({"a": b"stale"})
             await running
-        async with driver:
-            client = await WireClient.connect(driver.listening_port)
+        async with driver, connected(driver.listening_port) as client:
             await client.answers(ALSO)
             assert await asyncio.to_thread(vector.send_threadsafe, {"a": b"fresh"})
             assert contents(await frame(client)) == {"a": b"fresh"}
-            await client.close()
         gc.collect()
 
     asyncio.run(run())
 
 
-def test_what_sending_raises_is_raised_in_a_thread_that_waits() -> None:
+def test_an_exception_of_sending_is_raised_in_the_waiting_thread() -> None:
     async def run() -> None:
         driver, _ = camera()
         async with listening(driver):
@@ -489,24 +475,13 @@ asyncio.run(Driver(Device("Cam", [BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMem
 """
 
 
-def test_peak_memory_of_a_large_blob_on_a_pipe() -> None:
-    path = os.pathsep.join([str(Path(indifast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    child = subprocess.Popen(
-        [sys.executable, "-c", PEAK],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    assert child.stdout is not None
-    assert child.stderr is not None
-    total = 0
-    while data := child.stdout.read(1 << 20):
-        total += len(data)
-    encoded = (64 << 20) * 4 // 3
-    assert total > encoded
-    assert int(child.stderr.read()) < encoded * 1.05 + (8 << 20)
-    assert child.wait() == 0
-    for stream in (child.stdin, child.stdout, child.stderr):
-        assert stream is not None
-        stream.close()
+def test_peak_memory_of_a_large_blob_on_a_pipe(tmp_path: Path) -> None:
+    with Child([PYTHON, "-c", PEAK], tmp_path, env=python_environment(), stdio=True) as child:
+        assert child.process.stdout is not None
+        total = 0
+        while data := child.process.stdout.read(1 << 20):
+            total += len(data)
+        assert child.wait() == 0
+        encoded = (64 << 20) * 4 // 3
+        assert total > encoded
+        assert int(child.stderr) < encoded * 1.05 + (8 << 20)

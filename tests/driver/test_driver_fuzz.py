@@ -1,4 +1,4 @@
-"""Mutilated messages of every kind: the driver hears the next good one."""
+"""Mutilated messages of every kind: the driver still receives the next good one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from indifast import IPyDriver
-from tests.driver.wire_client import full_driver, listening
+from tests.driver.support import full_driver, listening
 
 MESSAGES = [
     '<newNumberVector device="Dev" name="nu"><oneNumber name="n">5</oneNumber></newNumberVector>',
@@ -27,10 +27,10 @@ MESSAGES = [
     '<pingRequest uid="x" />',
 ]
 SPLINTERS = [b"<", b">", b'"', b"'", b"&", b"\0", b"</", b"/>", b"]]>", b"<!--", b"<![CDATA[", b"-1", b"9" * 20]
-END_OF_EVERYTHING = b"-->\"'>]]>"  # what may be open is closed, so that nothing waits for its limit
+CLOSE_EVERYTHING = b"-->\"'>]]>"  # ends whatever may be open, which would otherwise continue up to its size limit
 
 
-class Taker(IPyDriver):
+class Answering(IPyDriver):
     async def rxevent(self, event: Any) -> None:
         assert event.root.tag
         await event.vector.send_setVectorMembers()
@@ -59,14 +59,14 @@ def mutilated(rnd: random.Random) -> bytes:
 def test_mutilated_messages(seed: int, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         rnd = random.Random(seed)
-        driver = Taker(*full_driver().values())
+        driver = Answering(*full_driver().values())
         driver["Dev"]["bl"].perm = "rw"
         driver.snoopall = True
         async with listening(driver) as client:
             for _ in range(15):
                 for _ in range(10):
                     client.send_bytes(mutilated(rnd))
-                client.send_bytes(END_OF_EVERYTHING)
+                client.send_bytes(CLOSE_EVERYTHING)
                 await client.answers("")
             assert "user_faults" not in driver.stats()
 

@@ -1,3 +1,5 @@
+"""What importing the package imports."""
+
 from __future__ import annotations
 
 import subprocess
@@ -10,7 +12,7 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_the_package_imports_nothing_else() -> None:
+def test_importing_the_package_imports_no_module_of_it() -> None:
     ours = {name for name in modules_after("import indifast") if name.startswith("indifast")}
     assert ours == {"indifast"}
 

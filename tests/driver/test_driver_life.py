@@ -1,4 +1,4 @@
-"""Start, stop, faults of user code, ports, servers."""
+"""Starting and stopping drivers, their own port, faults of user code, and drivers under a server."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ from indifast import (
     TextVector,
     setTextVector,
 )
-from indifast.driver.portlink import PortLink
+from indifast.driver import portlink
+from indifast.driver.snooping import FIRST_ANSWER, TICK
 from indifast.protocol import complaints
 from indifast.protocol.limits import Limits
 from indifast.routing.interest import MAX_ENTRIES
 from indifast.transport import blobs
-from tests.driver.wire_client import WireClient, fence_device, full_driver, listening, until
+from tests.driver.support import WireClient, connected, fence_device, full_driver, listen, listening, served
 from tests.support.blackbox import LIMIT
+from tests.support.waiting import Clock, eventually, turns
 
 NUMBER = '<newNumberVector device="Dev" name="nu"><oneNumber name="n">1</oneNumber></newNumberVector>'
 
 
 class Failing(IPyDriver):
-    """Fails where its driverdata say."""
+    """Raises an exception in the methods that its user data names."""
 
     async def rxevent(self, event: Any) -> None:
         self.fail("rxevent")
@@ -57,11 +59,11 @@ def failing(*where: str) -> Failing:
     return Failing(*full_driver().values(), where=where)
 
 
-# shutdown
+# Shutdown
 
 
 @pytest.mark.parametrize("how", ["hardware", "background", "rxevent", "tasks"])
-def test_shutdown_returns_whatever_user_code_does(how: str) -> None:
+def test_shutdown_ends_a_run_whatever_user_code_does(how: str) -> None:
     class Busy(IPyDriver):
         async def hardware(self) -> None:
             if how == "hardware":
@@ -90,23 +92,22 @@ def test_shutdown_returns_whatever_user_code_does(how: str) -> None:
             driver.add_background(driver.loop())
         running = asyncio.create_task(driver.asyncrun(grace=0.05))
         await driver._runtime.up.wait()
-        client = await WireClient.connect(driver.listening_port)
-        client.send(NUMBER)
-        await reached.wait()
-        assert not driver.stopped.is_set()
-        driver.shutdown()
-        assert driver.shutdownrequested.is_set()
-        async with asyncio.timeout(LIMIT):
-            await running
-        assert driver.stopped.is_set()
-        assert cancelled
-        await client.until(lambda: client.eof)
-        await client.close()
+        async with connected(driver.listening_port) as client:
+            client.send(NUMBER)
+            await reached.wait()
+            assert not driver.stopped.is_set()
+            driver.shutdown()
+            assert driver.shutdownrequested.is_set()
+            async with asyncio.timeout(LIMIT):
+                await running
+            assert driver.stopped.is_set()
+            assert cancelled
+            await client.until_eof()
 
     asyncio.run(run())
 
 
-def test_those_who_are_turned_away_do_not_fill_the_log(
+def test_clients_that_are_turned_away_do_not_fill_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(complaints, "BURST", 2)
@@ -115,20 +116,19 @@ def test_those_who_are_turned_away_do_not_fill_the_log(
     async def run() -> None:
         async with listening(driver := full_driver()) as client:
             client.send(NUMBER)
-            for _ in range(8):
-                late = await WireClient.connect(driver.listening_port)
-                await late.until(lambda late=late: late.eof)
-                await late.close()
+            for _ in range(20):
+                async with connected(driver.listening_port) as late:
+                    await late.until_eof()
 
     asyncio.run(run())
-    assert 2 <= sum("turned away" in record.getMessage() for record in caplog.records) < 8
+    assert 2 <= sum("turned away" in record.getMessage() for record in caplog.records) < 20
 
 
-def test_user_code_has_a_grace_time() -> None:
+def test_user_code_has_time_to_finish() -> None:
     class Tidy(IPyDriver):
         async def hardware(self) -> None:
             await self.shutdownrequested.wait()
-            await asyncio.sleep(0.05)
+            await turns()
             self.tidied = True
 
     async def run() -> None:
@@ -169,9 +169,8 @@ def test_a_driver_can_run_again() -> None:
         driver.listen("127.0.0.1", 0)
         for _ in range(2):
             async with driver:
-                client = await WireClient.connect(driver.listening_port)
-                assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
-                await client.close()
+                async with connected(driver.listening_port) as client:
+                    assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
                 with pytest.raises(RuntimeError):
                     await driver.asyncrun()
             assert driver.stop
@@ -187,9 +186,8 @@ def test_a_driver_can_run_again_in_another_event_loop() -> None:
     async def run() -> None:
         async with driver:
             assert not (driver.stop or vector.device.stop or vector.stop)
-            client = await WireClient.connect(driver.listening_port)
-            assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
-            await client.close()
+            async with connected(driver.listening_port) as client:
+                assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
         assert driver.stop
         assert vector.device.stop
         assert vector.stop
@@ -198,13 +196,13 @@ def test_a_driver_can_run_again_in_another_event_loop() -> None:
         asyncio.run(run())
 
 
-def test_a_port_that_is_none_is_refused_at_once() -> None:
+def test_an_invalid_port_is_refused_at_once() -> None:
     driver = full_driver()
     with pytest.raises(ValueError, match="the port must be a number from 0"):
         driver.listen("127.0.0.1", 99999)
     with pytest.raises(TypeError, match="the port must be an int from 0"):
         driver.listen("127.0.0.1", "7624")  # type: ignore[arg-type]
-    driver.listen("127.0.0.1", 0)  # what was refused has left nothing behind
+    driver.listen("127.0.0.1", 0)  # the refused calls have changed nothing
 
 
 def test_cancelling_a_driver_ends_everything_it_started() -> None:
@@ -235,10 +233,16 @@ def test_cancelling_a_driver_ends_everything_it_started() -> None:
     asyncio.run(run())
 
 
-# the driver's own port
+# The driver's own port
 
 
-def test_the_port_is_in_use() -> None:
+def client_of(driver: IPyDriver) -> Any:
+    """The driver's side of the connection to its client; None if the client is not going to send anything more."""
+    client = driver._runtime.link._client  # type: ignore[union-attr]
+    return None if client is None or client.ended else client
+
+
+def test_a_port_that_is_in_use() -> None:
     async def run() -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -254,27 +258,27 @@ def test_the_port_is_in_use() -> None:
     asyncio.run(run())
 
 
-def test_one_client_at_a_time_the_next_one_at_once() -> None:
+def test_one_client_at_a_time_and_the_next_one_at_once() -> None:
     async def run() -> None:
         driver = full_driver()
         driver.listen("127.0.0.1", 0)
         async with driver:
             for _ in range(5):
-                client = await WireClient.connect(driver.listening_port)
-                assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
-                second = await WireClient.connect(driver.listening_port)
-                await second.until(lambda second=second: second.eof)
-                assert not second.raw
-                await second.close()
-                assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
-                await client.close()
-                await driver["Dev"]["nu"].send_setVector()  # to nobody
-                await until(lambda: driver._runtime.link._client is None)  # type: ignore[union-attr]
+                async with connected(driver.listening_port) as client:
+                    assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
+                    async with connected(driver.listening_port) as second:
+                        await second.until_eof()
+                        assert not second.raw
+                    assert len(await client.answers('<getProperties version="1.7" device="Dev" />')) == 5
+                await driver["Dev"]["nu"].send_setVector()  # dropped: there is no client
+                await eventually(lambda: not client_of(driver))
 
     asyncio.run(run())
 
 
-def test_a_client_that_says_no_more_hears_the_answers_and_holds_up_nobody() -> None:
+def test_a_client_that_has_shut_down_its_side_gets_answers_until_the_next_one_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Slow(IPyDriver):
         async def rxevent(self, event: Any) -> None:
             await self.driverdata["go"].wait()
@@ -284,57 +288,55 @@ def test_a_client_that_says_no_more_hears_the_answers_and_holds_up_nobody() -> N
         vector = NumberVector("n", "", "", "rw", "Ok", [NumberMember("n")])
         driver = Slow(Device("Dev", [vector]), go=asyncio.Event())
         driver.listen("127.0.0.1", 0)
+        monkeypatch.setattr(portlink, "_LINGER", LIMIT)
         async with driver:
             port = driver.listening_port
             for _ in range(3):
                 driver.driverdata["go"].clear()
-                client = await WireClient.connect(port)
-                member = '<oneNumber name="n">1</oneNumber>'
-                client.send(f'<newNumberVector device="Dev" name="n">{member}</newNumberVector>')
+                async with connected(port) as client:
+                    member = '<oneNumber name="n">1</oneNumber>'
+                    client.send(f'<newNumberVector device="Dev" name="n">{member}</newNumberVector>')
+                    client.send_eof()
+                    await eventually(lambda: not client_of(driver))
+                    driver.driverdata["go"].set()
+                    assert (await client.next("setNumberVector")).attrs["message"] == "done"
+                    async with connected(port) as following:
+                        following.send('<getProperties version="1.7" />')
+                        await following.next("defNumberVector")
+                        await client.until_eof()
+                await eventually(lambda: not client_of(driver))
+            monkeypatch.setattr(portlink, "_LINGER", 0.05)
+            async with connected(port) as client:
                 client.send_eof()
-                await until(lambda: driver._runtime.link._client.ended)  # type: ignore[union-attr]
-                driver.driverdata["go"].set()
-                assert (await client.next("setNumberVector")).attrs["message"] == "done"
-                following = await WireClient.connect(port)
-                following.send('<getProperties version="1.7" />')
-                await following.next("defNumberVector")
-                await client.until(lambda client=client: client.eof)
-                await client.close()
-                await following.close()
-                await until(lambda: driver._runtime.link._client.ended)  # type: ignore[union-attr]
-            client = await WireClient.connect(port)
-            client.send_eof()
-            await client.until(lambda: client.eof)  # nobody else comes
-            await client.close()
+                await client.until_eof()  # after a while, although no other client comes
 
     asyncio.run(run())
 
 
-def test_each_client_begins_with_blobs_off() -> None:
+def test_each_client_begins_with_blobs_turned_off() -> None:
     async def run() -> None:
         driver = full_driver()
         driver.listen("127.0.0.1", 0)
         driver["Dev"]["bl"]["b1"] = b"abc"
         async with driver:
             for enable in (True, False):
-                client = await WireClient.connect(driver.listening_port)
-                await client.answers('<enableBLOB device="Dev">Also</enableBLOB>' if enable else "")
-                await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
-                await driver.send_message("end")
-                await client.until(lambda client=client: client.elements[-1].tag == "message")
-                assert any(element.blob for element in client.elements) == enable
-                await client.close()
-                await until(lambda: driver._runtime.link._client is None)  # type: ignore[union-attr]
+                async with connected(driver.listening_port) as client:
+                    await client.answers('<enableBLOB device="Dev">Also</enableBLOB>' if enable else "")
+                    await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
+                    await driver.send_message("end")
+                    await client.next("message")
+                    assert any(element.blob for element in client.elements) == enable
+                await eventually(lambda: not client_of(driver))
 
     asyncio.run(run())
 
 
-def test_a_client_with_very_many_blob_settings_can_still_change_them(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_with_too_many_blob_settings_can_still_change_them(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         driver = full_driver()
         async with listening(driver) as client:
 
-            async def content() -> bool:
+            async def gets_content() -> bool:
                 driver["Dev"]["bl"]["b1"] = b"abc"
                 await driver["Dev"]["bl"].send_setVectorMembers(members=["b1"])
                 return any(element.blob for element in await client.answers(""))
@@ -343,45 +345,46 @@ def test_a_client_with_very_many_blob_settings_can_still_change_them(caplog: pyt
             for number in range(1, MAX_ENTRIES):
                 client.send(f'<enableBLOB device="D{number}">Also</enableBLOB>')
             await client.answers("")
-            assert await content() and not driver.stats().get("refused")
+            assert await gets_content() and not driver.stats().get("refused")
             await client.answers('<enableBLOB device="More">Also</enableBLOB>')
             assert driver.stats()["refused"] == 1
             await client.answers('<enableBLOB device="Dev" name="bl">Never</enableBLOB>')
-            assert not await content(), "what is stored can be changed"
+            assert not await gets_content(), "a stored setting can be changed"
             await client.answers('<enableBLOB device="Dev">Also</enableBLOB>')
-            assert await content() and driver.stats()["refused"] == 1, "and what was taken back has made room"
+            assert await gets_content() and driver.stats()["refused"] == 1, "and fewer settings leave room for others"
 
     asyncio.run(run())
     assert "enableBLOB for More refused: there are 10000 settings already" in caplog.text
 
 
-def test_a_client_that_stops_in_the_middle_is_let_go() -> None:
+def test_a_client_that_stops_within_a_message_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         driver = full_driver()
-        driver.listen("127.0.0.1", 0)
-        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, Limits(stall=1.0))
-        async with driver:
-            client = await WireClient.connect(driver.listening_port)
-            client.send('<newNumberVector device="Dev" name="nu"><oneNumber name="n">')
-            await client.until(lambda: client.eof)
-            await client.close()
-            client = await WireClient.connect(driver.listening_port)
+        clock = Clock(monkeypatch)
+        async with listening(driver, Limits(stall=100)) as client:
+
+            def held() -> int:
+                return client_of(driver)._reader.held
+
+            await client.answers("")
             client.send("<newNumberVector ")
-            for _ in range(6):  # slow, but it goes on
-                await asyncio.sleep(0.25)
+            await eventually(held)
+            for _ in range(6):  # a slow client may go on
+                before = held()
                 client.send('device="Dev" ')
+                await eventually(lambda before=before: held() > before)  # type: ignore[misc]
+                await clock.advance(60)
             assert not client.eof
-            await client.close()
+            await clock.advance(60)
+            await client.until_eof()
 
     asyncio.run(run())
 
 
-def test_pings_of_a_client_that_reads_nothing_are_left_unanswered() -> None:
+def test_pings_of_a_client_that_does_not_read_are_not_answered() -> None:
     async def run() -> None:
         driver = full_driver()
-        driver.listen("127.0.0.1", 0)
-        limits = Limits(small_queue=1 << 20)
-        driver._runtime.open_link = lambda refuse: PortLink.open("127.0.0.1", 0, refuse, limits)
+        listen(driver, Limits(small_queue=1 << 20))
         async with driver:
             loop = asyncio.get_running_loop()
             with socket.create_connection(("127.0.0.1", driver.listening_port)) as sock:
@@ -391,15 +394,15 @@ def test_pings_of_a_client_that_reads_nothing_are_left_unanswered() -> None:
                     await loop.sock_sendall(sock, f'<pingRequest uid="{"u" * 30_000}"/>'.encode())
                     pings += 1
                 await loop.sock_sendall(sock, b'<getProperties version="1.7" device="Dev" name="nu"/>')
-                heard = bytearray()
-                while b"</defNumberVector>" not in heard:
-                    heard += await loop.sock_recv(sock, 1 << 20)
-            assert 30 < heard.count(b"<pingReply") < pings, "it goes on with what comes when it is read again"
+                received = bytearray()
+                while b"</defNumberVector>" not in received:
+                    received += await loop.sock_recv(sock, 1 << 20)
+            assert 30 < received.count(b"<pingReply") < pings, "later requests are answered when the client reads again"
 
     asyncio.run(run())
 
 
-def test_a_driver_has_one_carrier() -> None:
+def test_a_driver_has_either_a_port_or_a_server() -> None:
     driver = full_driver()
     driver.listen()
     with pytest.raises(RuntimeError):
@@ -412,11 +415,11 @@ def test_a_driver_has_one_carrier() -> None:
         served.listen()
 
 
-# faults of user code
+# Faults of user code
 
 
 @pytest.mark.parametrize("where", ["rxevent", "hardware", "background"])
-def test_a_driver_on_its_own_ends_with_the_fault(where: str) -> None:
+def test_an_exception_in_user_code_ends_a_driver_without_a_server(where: str) -> None:
     async def fault() -> None:
         raise ZeroDivisionError("in background")
 
@@ -428,10 +431,9 @@ def test_a_driver_on_its_own_ends_with_the_fault(where: str) -> None:
         running = asyncio.create_task(driver.asyncrun())
         if where == "rxevent":
             await driver._runtime.up.wait()
-            client = await WireClient.connect(driver.listening_port)
-            client.send(NUMBER)
-            await client.until(lambda: client.eof)
-            await client.close()
+            async with connected(driver.listening_port) as client:
+                client.send(NUMBER)
+                await client.until_eof()
         async with asyncio.timeout(LIMIT):
             with pytest.raises(ZeroDivisionError, match=where):
                 await running
@@ -439,7 +441,7 @@ def test_a_driver_on_its_own_ends_with_the_fault(where: str) -> None:
     asyncio.run(run())
 
 
-def test_under_a_server_the_others_and_the_driver_itself_go_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_under_a_server_the_driver_and_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     async def fault() -> None:
         raise ZeroDivisionError("in background")
 
@@ -448,17 +450,15 @@ def test_under_a_server_the_others_and_the_driver_itself_go_on(caplog: pytest.Lo
         driver["Dev"].add_background(fault())
         other = IPyDriver(Device("Other", [NumberVector("n", "", "", "rw", "Ok", [NumberMember("n")])]))
         driver.snoop("Other", "n")
-        async with IPyServer(driver, other, host="127.0.0.1", port=0) as server:
-            client = await WireClient.connect(server.port)
+        async with served(driver, other) as client:
             await client.answers('<getProperties version="1.7" />', 1)
             client.send(NUMBER)
             await client.until(lambda: any("rxevent" in e.attrs.get("message", "") for e in client.elements))
             await other["Other"]["n"].send_setVector()
-            await until(lambda: driver.stats()["user_faults"] >= 4)
+            await eventually(lambda: driver.stats()["user_faults"] >= 4)
             driver.driverdata["where"] = ()
             client.send(NUMBER)
             assert (await client.next("setNumberVector")).device is not None
-            await client.close()
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(run())
@@ -468,13 +468,15 @@ def test_under_a_server_the_others_and_the_driver_itself_go_on(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_cancelled_wait_in_user_code_is_a_fault_like_any_other(own: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether the user's own task is cancelled by it, or only something that it waits for."""
-    heard = []
+def test_a_cancelled_wait_in_user_code_is_handled_like_an_exception(
+    own: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """User code cancels either its own task or another task that it waits for."""
+    received = []
 
     class Cancelling(IPyDriver):
         async def rxevent(self, event: Any) -> None:
-            heard.append(event["nu"])
+            received.append(event["nu"])
             if event["nu"] == "0":
                 task = asyncio.current_task() if own else asyncio.create_task(asyncio.Event().wait())
                 assert task is not None
@@ -488,14 +490,12 @@ def test_a_cancelled_wait_in_user_code_is_a_fault_like_any_other(own: bool, capl
     async def run() -> None:
         vector = NumberVector("n", "", "", "rw", "Ok", [NumberMember("nu")])
         driver = Cancelling(Device("Dev", [vector]))
-        async with IPyServer(driver, host="127.0.0.1", port=0) as server:
-            client = await WireClient.connect(server.port)
+        async with served(driver) as client:
             for value in "0", "1", "2":
                 member = f'<oneNumber name="nu">{value}</oneNumber>'
                 client.send(f'<newNumberVector device="Dev" name="n">{member}</newNumberVector>')
-                await until(lambda value=value: heard[-1:] == [value])  # type: ignore[misc]
+                await eventually(lambda value=value: received[-1:] == [value])  # type: ignore[misc]
             assert driver.stats().get("user_faults", 0) == (0 if own else 2)
-            await client.close()
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(run())
@@ -504,17 +504,15 @@ def test_a_cancelled_wait_in_user_code_is_a_fault_like_any_other(own: bool, capl
     )
 
 
-def test_a_vector_that_can_not_be_sent_does_not_stop_the_answers(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_vector_that_cannot_be_sent_does_not_prevent_other_answers(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         broken = TextVector("broken", "", "", "rw", "wrong", [TextMember("t")])
         odd = TextVector("odd", "", "", "rw", "Ok", [TextMember("t", None, 5)])  # type: ignore[arg-type]
         good = TextVector("good", "", "", "rw", "Ok", [TextMember("t")])
         driver = IPyDriver(Device("Dev", [broken, odd, good]), fence_device())
-        async with IPyServer(driver, host="127.0.0.1", port=0) as server:
-            client = await WireClient.connect(server.port)
+        async with served(driver) as client:
             answers = await client.answers('<getProperties version="1.7" device="Dev" />')
             assert [element.name for element in answers if element.tag.startswith("def")] == ["good"]
-            await client.close()
 
     asyncio.run(run())
 
@@ -528,87 +526,86 @@ def test_asyncrun_of_a_subclass_is_called_by_the_server() -> None:
             await super().asyncrun(grace=grace)
 
     async def run() -> None:
-        async with IPyServer(Prepared(fence_device()), host="127.0.0.1", port=0) as server:
-            client = await WireClient.connect(server.port)
+        async with served(Prepared(fence_device())) as client:
             await client.answers("")
-            await client.close()
         assert prepared == [True]
 
     asyncio.run(run())
 
 
-# snooping
+# Snooping
 
 
 class Snooper(IPyDriver):
     async def snoopevent(self, event: Any) -> None:
-        self.driverdata["heard"].append(event)
+        self.driverdata["received"].append(event)
 
 
-def test_watching_a_vector_of_another_driver() -> None:
+def test_snooping_on_a_vector() -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        snooper = Snooper(Device("Snooper", []), heard=heard)
+        received: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), received=received)
         snooper.snoop("Dev", "nu")
         assert snooper.snoopvectors[("Dev", "nu")][0] == 30
         other = full_driver()
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
-            await until(lambda: bool(heard))
-            assert type(heard[0]).__name__ == "defNumberVector"
+            await eventually(lambda: received)
+            assert type(received[0]).__name__ == "defNumberVector"
             other["Dev"]["nu"]["n"] = 7
             await other["Dev"]["nu"].send_setVector(state="Ok")
             await other["Dev"]["sw"].send_setVector()
             await other["Dev"]["nu"].send_setVectorMembers(state="Busy")
-            await until(lambda: len(heard) == 3)
-            assert dict(heard[1]) == {"n": "7"}
-            assert (heard[2].state, dict(heard[2])) == ("Busy", {})
+            await eventually(lambda: len(received) == 3)
+            assert dict(received[1]) == {"n": "7"}
+            assert (received[2].state, dict(received[2])) == ("Busy", {})
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("names", [(), ("",), ("", ""), (None, "")], ids=str)
-def test_listening_to_everything(names: tuple[str | None, ...]) -> None:
+def test_snooping_on_everything(names: tuple[str | None, ...]) -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        snooper = Snooper(Device("Snooper", []), heard=heard)
+        received: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), received=received)
         other = full_driver()
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
             await snooper.send_getProperties(*names)
-            await until(lambda: len(heard) == 6)
+            await eventually(lambda: len(received) == 6)
             await other["Dev"].send_device_message("hello")
             await other["Dev"]["sw"].send_delProperty("gone")
             await other["Dev"].send_delProperty()
-            await until(lambda: len(heard) == 9)
-            assert [type(event).__name__ for event in heard[6:]] == ["Message", "delProperty", "delProperty"]
-            assert heard[6].message == "hello"
+            await eventually(lambda: len(received) == 9)
+            assert [type(event).__name__ for event in received[6:]] == ["Message", "delProperty", "delProperty"]
+            assert received[6].message == "hello"
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("vectorname", [None, ""])
-def test_blobs_of_others_as_arrays(vectorname: str | None) -> None:
+def test_blobs_of_other_drivers_as_arrays(vectorname: str | None) -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        snooper = Snooper(Device("Snooper", []), heard=heard)
+        received: list[Any] = []
+        snooper = Snooper(Device("Snooper", []), received=received)
         vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a")])
         other = IPyDriver(Device("Cam", [vector]))
         data = bytes(range(256)) * 4096
         async with IPyServer(snooper, other, host="127.0.0.1", port=0):
             await snooper.send_getProperties("Cam", vectorname)
-            await until(lambda: len(heard) == 1)
+            await eventually(lambda: len(received) == 1)
             vector["a"] = data
             await vector.send_setVectorMembers(members=["a"])
-            await until(lambda: len(heard) == 2)
-            assert heard[1]["a"] == data
-            assert heard[1].sizeformat == {"a": (len(data), "")}
-            assert heard[1].array("a", "u1", (1024, 1024)).sum() == sum(data)
+            await eventually(lambda: len(received) == 2)
+            assert received[1]["a"] == data
+            assert received[1].sizeformat == {"a": (len(data), "")}
+            assert received[1].array("a", "u1", (1024, 1024)).sum() == sum(data)
 
     asyncio.run(run())
 
 
-def test_a_silent_vector_is_asked_for_again() -> None:
+def test_a_silent_vector_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         driver = IPyDriver(Device("Dev", []), fence_device())
+        clock = Clock(monkeypatch)
         async with listening(driver) as client:
             driver.snoop("Other", "v", 5)
             driver.snoop("Other", "w", timeout="60")  # type: ignore[arg-type]
@@ -616,10 +613,13 @@ def test_a_silent_vector_is_asked_for_again() -> None:
             driver.snoop("Dev", "v")
             with pytest.raises(ValueError):
                 driver.snoop("Other", "y", "often")  # type: ignore[arg-type]
-            for _ in range(3):  # at once, soon after, and when the time-out is over
-                for name in "vw" if len(client.elements) < 4 else "v":
-                    element = await client.next("getProperties")
-                    assert (element.device, element.name) == ("Other", name)
+            # At once, soon after that, and when the timeout is over.
+            for wait, names in (0, "vw"), (FIRST_ANSWER + TICK, "vw"), (5 + TICK, "v"):
+                await clock.advance(wait)
+                await client.answers("")
+                requests = [element for element in client.elements if element.tag == "getProperties"]
+                assert [(element.device, element.name) for element in requests] == [("Other", name) for name in names]
+                client.elements.clear()
             asked = driver.snoopvectors[("Other", "v")][1]
             client.send('<setTextVector device="Other" name="v" state="Ok" />')
             await client.answers("")
@@ -628,10 +628,10 @@ def test_a_silent_vector_is_asked_for_again() -> None:
     asyncio.run(run())
 
 
-def test_messages_of_other_devices_reach_only_those_who_listen() -> None:
+def test_messages_and_deletions_reach_only_snooping_drivers() -> None:
     async def run() -> None:
-        heard: list[Any] = []
-        driver = Snooper(Device("Dev", []), fence_device(), heard=heard)
+        received: list[Any] = []
+        driver = Snooper(Device("Dev", []), fence_device(), received=received)
         async with listening(driver) as client:
             driver.snoopdevices.add("Whole")
             driver.snoopvectors[("One", "v")] = None
@@ -639,47 +639,47 @@ def test_messages_of_other_devices_reach_only_those_who_listen() -> None:
                 client.send(f'<message device="{device}" message="m" /><delProperty device="{device}" name="v" />')
             client.send('<message message="system" /><delProperty device="One" />')
             await client.answers("")
-            await until(lambda: len(heard) == 3)
-            assert [(type(event).__name__, event.devicename) for event in heard] == [
+            await eventually(lambda: len(received) == 3)
+            assert [(type(event).__name__, event.devicename) for event in received] == [
                 ("Message", "Whole"),
                 ("delProperty", "Whole"),
                 ("delProperty", "One"),
             ]
             driver.snoopall = True
             client.send('<message message="system" />')
-            await until(lambda: len(heard) == 4)
-            assert heard[3].devicename is None
+            await eventually(lambda: len(received) == 4)
+            assert received[3].devicename is None
 
     asyncio.run(run())
 
 
-def test_what_is_longer_than_others_may_send_harms_no_driver_that_listens() -> None:
+def test_messages_beyond_the_limits_for_peers_reach_snooping_drivers() -> None:
     async def run() -> None:
-        heard: list[Any] = []
+        received: list[Any] = []
         talker = IPyDriver(Device("Dev", [TextVector("t", "", "", "rw", "Ok", [TextMember("t")])]))
-        listener = Snooper(heard=heard)
+        listener = Snooper(received=received)
         async with IPyServer(talker, listener, host="127.0.0.1", port=0):
             await listener.send_getProperties()
-            await until(lambda: bool(heard))
+            await eventually(lambda: received)
             vector = talker["Dev"]["t"]
             await talker.send_message("m" * 100_000)
             for text, message in ("", "m" * 100_000), ("t" * (17 << 20), ""), ("end", ""):
-                count = len(heard)
+                count = len(received)
                 vector["t"] = text
                 await vector.send_setVector(message=message)
-                await until(lambda count=count: len(heard) > count)  # type: ignore[misc]
-            assert {len(event.message) for event in heard if isinstance(event, Message)} == {100_000}
-            updates = [event for event in heard if isinstance(event, setTextVector)]
+                await eventually(lambda count=count: len(received) > count)  # type: ignore[misc]
+            assert {len(event.message) for event in received if isinstance(event, Message)} == {100_000}
+            updates = [event for event in received if isinstance(event, setTextVector)]
             assert [len(event.message) for event in updates] == [100_000, 0, 0]
             assert [len(event["t"]) for event in updates] == [0, 17 << 20, 3]
 
     asyncio.run(run())
 
 
-# frames under a server
+# Frames under a server
 
 
-def test_a_frame_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_is_encoded_once_for_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = []
     real = blobs._encode_block
 
@@ -708,7 +708,7 @@ def test_a_frame_is_encoded_once_for_all(monkeypatch: pytest.MonkeyPatch) -> Non
     asyncio.run(run())
 
 
-def test_names_that_programs_are_likely_to_use_are_free() -> None:
+def test_subclasses_may_use_common_attribute_names() -> None:
     class Mine(IPyDriver):
         def __init__(self) -> None:
             super().__init__(fence_device())

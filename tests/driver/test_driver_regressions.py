@@ -1,25 +1,25 @@
-"""Faults of other implementations that must not come back here, as far as no other test shows them absent."""
+"""Faults of other implementations that indifast must not have, as far as no other test covers them."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import logging
-import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from indifast import BLOBMember, BLOBVector, Device, IPyDriver
-from tests.driver.test_driver_stdio import GET, LIMIT, lines_until, parsed, piped, press, say
-from tests.driver.wire_client import fence_device, listening, until
+from tests.driver.support import GET, PipedDriver, fence_device, listening, parsed, press
+from tests.support.waiting import eventually
 
 
-def answer(child: subprocess.Popen[bytes], value: bytes) -> bytes:
-    """What a driver on pipes says to a new number."""
+def answer(child: PipedDriver, value: bytes) -> bytes:
+    """The answer of a driver on pipes to a new number."""
     member = b'<oneNumber name="value">%b</oneNumber>' % value
-    say(child, b'<newNumberVector device="Child" name="number">%b</newNumberVector>' % member)
-    return lines_until(child, b"setNumberVector")[-1]
+    child.send(b'<newNumberVector device="Child" name="number">%b</newNumberVector>' % member)
+    return child.until_text("setNumberVector")[-1]
 
 
 @pytest.mark.parametrize(
@@ -38,23 +38,22 @@ def answer(child: subprocess.Popen[bytes], value: bytes) -> bytes:
         b"<newSwitchVector device='Child' name='switch'>",
     ],
 )
-def test_damage_on_stdin_costs_one_message_at_most(damage: bytes) -> None:
-    with piped() as child:
-        say(child, damage)
+def test_damage_on_stdin_costs_one_message_at_most(damage: bytes, tmp_path: Path) -> None:
+    with PipedDriver(tmp_path) as child:
+        child.send(damage)
         assert b">5<" in answer(child, b"5")
-        say(child, damage + press("frame"))
-        lines_until(child, b"setBLOBVector")
-        child.communicate(timeout=LIMIT)
-        assert child.returncode == 0
+        child.send(damage + press("frame"))
+        child.until_text("setBLOBVector")
+        child.finish()
 
 
-def test_a_definition_of_an_own_device_on_stdin_is_harmless() -> None:
-    with piped() as child:
-        say(child, b'<defTextVector device="Child" name="t" state="Ok" perm="ro"><defText name="t" /></defTextVector>')
+def test_a_definition_of_the_drivers_own_device_on_stdin_is_harmless(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path) as child:
+        child.send(b'<defTextVector device="Child" name="t" state="Ok" perm="ro"><defText name="t" /></defTextVector>')
         assert b">5<" in answer(child, b"5")
 
 
-def test_a_large_blob_from_a_client_is_no_quadratic_work() -> None:
+def test_a_large_blob_from_a_client_takes_linear_time() -> None:
     class Taker(IPyDriver):
         async def rxevent(self, event: Any) -> None:
             self.driverdata["taken"].append(event["b"])
@@ -62,20 +61,20 @@ def test_a_large_blob_from_a_client_is_no_quadratic_work() -> None:
     async def run() -> None:
         taken: list[bytes] = []
         driver = Taker(Device("Dev", [BLOBVector("bl", "", "", "rw", "Ok", [BLOBMember("b")])]), taken=taken)
-        data = bytes(range(256)) * (16 << 12)  # 16 MiB: minutes, if each read copied what there is
+        data = bytes(range(256)) * (16 << 12)  # 16 MiB: takes minutes if each read copies everything so far
         async with listening(driver) as client:
             text = base64.encodebytes(data).decode()
             client.send(
                 f'<newBLOBVector device="Dev" name="bl"><oneBLOB name="b" size="{len(data)}" format=".bin">\n{text}'
                 "</oneBLOB></newBLOBVector>"
             )
-            await until(lambda: bool(taken))
+            await eventually(lambda: taken)
             assert taken == [data]
 
     asyncio.run(run())
 
 
-def test_watching_more_vectors_while_the_watch_is_running() -> None:
+def test_snooping_on_more_vectors_while_others_are_watched() -> None:
     async def run() -> None:
         driver = IPyDriver(fence_device())
         async with listening(driver) as client:
@@ -90,11 +89,11 @@ def test_watching_more_vectors_while_the_watch_is_running() -> None:
     asyncio.run(run())
 
 
-def test_attributes_of_blob_messages_are_escaped_on_stdout() -> None:
-    with piped() as child:
-        say(child, GET + press("frame"))
-        lines = lines_until(child, b"setSwitchVector")
-        assert any(element.tag == "setBLOBVector" for element in parsed(b"".join(lines)))
+def test_attributes_of_blob_messages_are_escaped(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path) as child:
+        child.send(GET + press("frame"))
+        messages = child.until_text("setSwitchVector")
+        assert any(element.tag == "setBLOBVector" for element in parsed(b"".join(messages)))
 
     async def run() -> None:
         vector = BLOBVector('a"<&>b', "", "", "ro", "Ok", [BLOBMember("x&<y", blobformat='.f"')])

@@ -1,4 +1,4 @@
-"""Drivers as programs of their own, on everything that can be their stdin and stdout."""
+"""Drivers as programs, with everything that their stdin and stdout can be."""
 
 from __future__ import annotations
 
@@ -6,88 +6,62 @@ import contextlib
 import os
 import pty
 import re
-import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
-import indifast
 from indifast._parser import Element, Tokenizer
 from tests.driver.child_driver import FRAME
-from tests.support.blackbox import LIMIT, free_port
-
-CHILD = Path(__file__).with_name("child_driver.py")
-GET = b'<getProperties version="1.7" />'
+from tests.driver.support import CHILD, GET, PipedDriver, parsed, press
+from tests.support.blackbox import LIMIT, PYTHON, Channel, python_environment
+from tests.support.servers import getprop, indiserver, launcher
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @contextlib.contextmanager
 def started(*jobs: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
-    path = os.pathsep.join([str(Path(indifast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    child = subprocess.Popen([sys.executable, str(CHILD), *jobs], env=os.environ | {"PYTHONPATH": path}, **streams)
+    """Run `child_driver.py` with these streams."""
+    child = subprocess.Popen([PYTHON, str(CHILD), *jobs], env=os.environ | python_environment(), **streams)
     try:
         yield child
     finally:
         child.kill()
         child.wait()
-        for stream in (child.stdin, child.stdout, child.stderr):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if child.stdout is not None:
+            child.stdout.close()
 
 
-@contextlib.contextmanager
-def piped(*jobs: str) -> Iterator[subprocess.Popen[bytes]]:
-    with started(*jobs, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        yield child
+def received(ours: socket.socket, *wanted: bytes) -> tuple[bytes, list[int]]:
+    """What arrives at a Unix socket until all that is wanted has arrived, and the descriptors that came with it."""
+    text, fds = b"", []
+    while not all(words in text for words in wanted):
+        data, new, flags, _ = socket.recv_fds(ours, 1 << 20, 16, socket.MSG_CMSG_CLOEXEC)
+        assert data
+        assert not flags & socket.MSG_CTRUNC
+        text += data
+        fds += new
+    return text, fds
 
 
-def press(switch: str) -> bytes:
-    text = f'<newSwitchVector device="Child" name="switch"><oneSwitch name="{switch}">On</oneSwitch></newSwitchVector>'
-    return text.encode()
+def test_end_of_file_on_a_pipe_ends_the_driver(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path) as child:
+        child.send(GET)
+        messages = child.until_text("defBLOBVector")
+        assert [message.split()[0] for message in messages] == [
+            b"<defNumberVector", b"<defSwitchVector", b"<defBLOBVector"]  # fmt: skip
+        assert child.finish() == []
+        assert child.pipes.raw.splitlines() == messages, "one message on each line, and nothing else"
+        assert child.stderr == ""
 
 
-def parsed(data: bytes) -> list[ElementTree.Element]:
-    return list(ElementTree.fromstring(b"<all>" + data + b"</all>"))
-
-
-def say(child: subprocess.Popen[bytes], data: bytes) -> None:
-    assert child.stdin is not None
-    child.stdin.write(data)
-    child.stdin.flush()
-
-
-def lines_until(child: subprocess.Popen[bytes], last: bytes) -> list[bytes]:
-    assert child.stdout is not None
-    found = []
-    while not found or last not in found[-1]:
-        line = child.stdout.readline()
-        assert line, b"".join(found)
-        found.append(line)
-    return found
-
-
-def test_pipes_end_of_file_ends_the_driver() -> None:
-    with piped() as child:
-        say(child, GET)
-        lines = lines_until(child, b"defBLOBVector")
-        assert [line.split()[0] for line in lines] == [b"<defNumberVector", b"<defSwitchVector", b"<defBLOBVector"]
-        rest, errors = child.communicate(timeout=LIMIT)  # closes stdin
-        assert (rest, errors, child.returncode) == (b"", b"", 0)
-
-
-def test_what_was_asked_before_the_end_of_file_is_answered(tmp_path: Path) -> None:
+def test_requests_before_the_end_of_file_are_answered(tmp_path: Path) -> None:
     source, sink = tmp_path / "in.xml", tmp_path / "out.xml"
     command = b'<newNumberVector device="Child" name="number"><oneNumber name="value">%d</oneNumber></newNumberVector>'
     commands = b"\n".join(command % number for number in range(50))
@@ -117,7 +91,7 @@ def test_terminal() -> None:
             while b"</defBLOBVector>" not in text:
                 text += os.read(master, 65536)
             assert len(parsed(text)) == 3
-            assert os.get_blocking(slave)  # other programs on this terminal must not notice
+            assert os.get_blocking(slave), "other programs on this terminal are not affected"
             os.close(slave)
             slave = -1
             os.close(master)
@@ -129,21 +103,14 @@ def test_terminal() -> None:
                 os.close(fd)
 
 
-def test_unix_socket_pair_carries_blobs_as_descriptors_and_answers_pings() -> None:
+def test_a_unix_socket_carries_blobs_as_descriptors_and_pings_are_answered() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, started(stdin=theirs, stdout=theirs) as child:
         theirs.close()
         ours.settimeout(LIMIT)
         ours.sendall(b"<pingRequest uid='SetBLOB/1' />")
-        command = press("frame")
-        ours.sendall(command)
-        text, fds = b"", []
-        while b"setSwitchVector" not in text or b"pingReply" not in text:
-            data, received, flags, _ = socket.recv_fds(ours, 1 << 20, 16, socket.MSG_CMSG_CLOEXEC)
-            assert data
-            assert not flags & socket.MSG_CTRUNC
-            text += data
-            fds += received
+        ours.sendall(press("frame"))
+        text, fds = received(ours, b"setSwitchVector", b"pingReply")
         elements = {element.tag: element for element in parsed(text)}
         assert elements["pingReply"].get("uid") == "SetBLOB/1"
         blob = elements["setBLOBVector"][0]
@@ -156,64 +123,56 @@ def test_unix_socket_pair_carries_blobs_as_descriptors_and_answers_pings() -> No
         assert child.wait(timeout=LIMIT) == 0
 
 
-def test_the_buffer_is_the_users_again_when_send_returns() -> None:
+def test_the_buffer_may_be_overwritten_when_send_returns(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, started("reuse", stdin=theirs, stdout=theirs):
         theirs.close()
         ours.settimeout(LIMIT)
-        text, fds = b"", []
-        while b'message="end"' not in text:
-            data, received, _, _ = socket.recv_fds(ours, 1 << 20, 16, socket.MSG_CMSG_CLOEXEC)
-            assert data
-            text += data
-            fds += received
+        _, fds = received(ours, b'message="end"')
         shared = [os.pread(fd, len(FRAME), 0) for fd in fds]
         for fd in fds:
             os.close(fd)
-    with piped("reuse") as child:
-        elements = Tokenizer().feed(b"".join(lines_until(child, b'message="end"')))
+    with PipedDriver(tmp_path, "reuse") as child:
+        elements = Tokenizer().feed(b"".join(child.until_text('message="end"')))
         inline = [element.members[0].data for element in elements[:-1]]
     assert shared == inline == [bytes([number]) * len(FRAME) for number in range(5)]
 
 
-def test_messages_of_several_coroutines_do_not_mix() -> None:
-    with piped("mixed") as child:
-        lines = lines_until(child, b'message="mixed"')
-        child.communicate(timeout=LIMIT)
-    elements = parsed(b"".join(lines))
-    assert len(elements) == len(lines)
+def test_messages_of_several_coroutines_do_not_mix(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path, "mixed") as child:
+        messages = child.until_text('message="mixed"')
+        assert child.finish() == []
+        assert child.pipes.raw.splitlines() == messages
+    elements = parsed(b"".join(messages))
+    assert len(elements) == len(messages)
     assert sum(element.tag == "setBLOBVector" for element in elements) == 10
     assert sum(element.tag == "setNumberVector" for element in elements) == 400
 
 
-def test_a_slow_reader_does_not_stop_the_event_loop() -> None:
-    with piped("flood") as child:
-        assert child.stderr is not None
-        assert child.stderr.readline() == b"flooded\n"  # all of it taken over, while nobody read
-        command = press("stop")
-        reader = threading.Thread(target=say, args=(child, command))
-        reader.start()
-        text, _ = child.communicate(timeout=LIMIT)
-        reader.join()
-        values = [element[0].text for element in parsed(text) if element.tag == "setNumberVector"]
+def test_a_slow_reader_does_not_block_the_event_loop(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path, "flood") as child:
+        child.until_stderr("flooded\n")  # the driver could send everything, although nothing was read
+        child.send(press("stop"))
+        elements = parsed(b"".join(child.pipes.until_end()))
+        values = [element[0].text for element in elements if element.tag == "setNumberVector"]
         assert values == [str(number) for number in range(3000)]
 
 
-def test_frames_for_a_reader_that_stands_still_are_given_up_oldest_first() -> None:
-    with piped("frames") as child:
-        assert child.stderr is not None
-        assert child.stdout is not None
-        peak = int(child.stderr.readline().split()[1]) << 10
+def test_a_reader_that_has_stopped_misses_the_oldest_frames(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path, "frames") as child:
+        peak = int(child.until_stderr("kB\n").split()[1]) << 10
         assert peak < 300 << 20  # of 427 MiB that were sent
         tokenizer = Tokenizer(element=1 << 30)
         elements: list[Element] = []
+        assert child.process.stdout is not None
+        os.set_blocking(child.process.stdout.fileno(), True)
         while not (elements and elements[-1].attrs.get("message") == "end"):
-            elements += tokenizer.feed(os.read(child.stdout.fileno(), 1 << 20))
+            elements += tokenizer.feed(os.read(child.process.stdout.fileno(), 1 << 20))
         frames = [element.members[0].data for element in elements if element.tag == "setBLOBVector"]
         assert all(frame is not None and frame == frame[:1] * (8 << 20) for frame in frames)
         numbers = [frame[0] for frame in frames if frame is not None]
         assert numbers == sorted(set(numbers))
-        assert numbers[0] == 0  # begun, so it was finished
+        assert numbers[0] == 0, "the frame that was already being written is complete"
         assert numbers[-1] == 39
         assert 5 < len(numbers) < 25
         notes = [element.attrs["message"] for element in elements if element.tag == "message"][:-1]
@@ -221,56 +180,51 @@ def test_frames_for_a_reader_that_stands_still_are_given_up_oldest_first() -> No
 
 
 @pytest.mark.parametrize("job", ["forever", "stubborn"])
-def test_the_end_of_file_ends_a_driver_that_loops_for_ever(job: str) -> None:
-    with piped(job) as child:
-        say(child, GET)
-        lines_until(child, b"defBLOBVector")
-        child.communicate(timeout=LIMIT)
-        assert child.returncode == 0
+def test_end_of_file_ends_a_driver_whose_user_code_runs_forever(job: str, tmp_path: Path) -> None:
+    with PipedDriver(tmp_path, job) as child:
+        child.send(GET)
+        child.until_text("defBLOBVector")
+        child.finish()
 
 
-def test_a_fault_in_a_background_coroutine_ends_a_driver_with_its_traceback() -> None:
-    with piped("fail") as child:
-        assert child.wait(timeout=LIMIT) == 1
-        assert child.stderr is not None
-        errors = child.stderr.read()
-        assert errors.rstrip().endswith(b"ValueError: a fault of the user's")
-        assert b"in fail" in errors
+def test_an_exception_in_a_background_coroutine_ends_the_driver_with_a_traceback(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path, "fail") as child:
+        assert child.wait() == 1
+        assert child.stderr.rstrip().endswith("ValueError: a fault in user code")
+        assert "in fail" in child.stderr
 
 
-def test_a_fault_in_rxevent_ends_a_driver() -> None:
-    with piped() as child:
-        say(child, press("raise"))
-        assert child.wait(timeout=LIMIT) == 1
-        assert child.stderr is not None
-        assert b"ValueError: a fault of the user's" in child.stderr.read()
+def test_an_exception_in_rxevent_ends_the_driver(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path) as child:
+        child.send(press("raise"))
+        assert child.wait() == 1
+        assert "ValueError: a fault in user code" in child.stderr
 
 
-def test_a_driver_ends_when_nobody_reads_it() -> None:
-    with piped("flood") as child:
-        assert child.stdout is not None
-        child.stdout.close()
-        child.wait(timeout=LIMIT)
+def test_a_driver_ends_when_nothing_reads_its_output(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path, "flood") as child:
+        assert child.process.stdout is not None
+        child.process.stdout.close()
+        child.wait()
 
 
-def test_an_idle_driver_does_not_wake_up() -> None:
-    with piped("forever") as child:
-        say(child, GET)
-        lines_until(child, b"defBLOBVector")
-        before = _switches(child.pid)
+def test_an_idle_driver_does_not_wake_up(tmp_path: Path) -> None:
+    with PipedDriver(tmp_path, "forever") as child:
+        child.send(GET)
+        child.until_text("defBLOBVector")
+        before = _sleeps(child.pid)
         deadline = time.monotonic() + LIMIT
-        while True:  # until a whole second has passed without a wake-up: what follows the start takes a while
-            time.sleep(1)
-            now = _switches(child.pid)
+        while True:  # until a second passes without a wake-up: some follow the start
+            time.sleep(1)  # the second during which nothing may happen
+            now = _sleeps(child.pid)
             if now == before:
                 break
             before = now
             assert time.monotonic() < deadline
-        child.send_signal(signal.SIGKILL)
 
 
-def _switches(pid: int) -> int:
-    """How often all threads of a process have gone to sleep."""
+def _sleeps(pid: int) -> int:
+    """How often the threads of a process have gone to sleep."""
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         match = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)
@@ -279,44 +233,14 @@ def _switches(pid: int) -> int:
     return total
 
 
-def test_under_the_cpp_server() -> None:
-    port = free_port()
-    path = os.pathsep.join([str(Path(indifast.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder, "child_driver")
-        program.write_text(f"#!/bin/sh\nexec {sys.executable} {CHILD}\n")
-        program.chmod(0o755)
-        command = ["indiserver", "-p", str(port), "-u", f"{folder}/socket", str(program)]
-        server = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + LIMIT
-            while True:
-                got = subprocess.run(
-                    ["indi_getprop", "-p", str(port), "-t", "2", "Child.number.value"], capture_output=True, check=False
-                )
-                if got.stdout:
-                    break
-                assert time.monotonic() < deadline, got
-            assert got.stdout == b"Child.number.value=0\n"
-            _check_frame(port)
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _check_frame(port: int) -> None:
+def test_under_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
     """The server turns the descriptor that the driver sends into base64 for a client over TCP."""
-    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as client:
-        client.sendall(GET + b'<enableBLOB device="Child">Also</enableBLOB>')
-        text = b""
-        while b"</defBLOBVector>" not in text:
-            text += client.recv(1 << 20)
-        client.sendall(press("frame"))
-        parser = Tokenizer()
-        elements: list[Element] = []
-        while not any(element.tag == "setBLOBVector" for element in elements):
-            data = client.recv(1 << 20)
-            assert data
-            elements += parser.feed(data)
-        (blob,) = (element for element in elements if element.tag == "setBLOBVector")
-        assert blob.members[0].data == FRAME
+    with indiserver(program, launcher(tmp_path / "child_driver", CHILD)) as (port, _):
+        client = Channel.connect(port)
+        client.send(GET + b'<enableBLOB device="Child">Also</enableBLOB>')
+        client.until_text("</defBLOBVector>")
+        assert getprop(program, port, "Child.number.value") == ["Child.number.value=0"]
+        client.send(press("frame"))
+        (element,) = Tokenizer().feed(client.until_text("</setBLOBVector>")[-1])
+        assert element.members[0].data == FRAME
+        client.close()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from indifast import IPyDriver
-from tests.driver.wire_client import full_driver, listening, messages
+from tests.driver.support import full_driver, listening, messages
 
 STAMP = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -70,7 +70,7 @@ def test_updates() -> None:
     ]
 
 
-def test_blob_with_the_suffixes_of_its_path(tmp_path: Path) -> None:
+def test_a_blob_from_a_file_has_the_suffixes_of_its_path_as_format(tmp_path: Path) -> None:
     path = tmp_path / "x.tar.gz"
     path.write_bytes(b"pathdata")
 
@@ -117,7 +117,7 @@ def test_small_messages() -> None:
         ("free text", "free text", "free text"),
     ],
 )
-def test_number_text(value: object, defined: str, sent: str) -> None:
+def test_how_numbers_are_written(value: object, defined: str, sent: str) -> None:
     async def send(driver: IPyDriver) -> None:
         driver["Dev"]["nu"]["n"] = value
         await driver["Dev"]["nu"].send_defVector()
@@ -128,7 +128,7 @@ def test_number_text(value: object, defined: str, sent: str) -> None:
     assert f">{sent}</oneNumber>" in update
 
 
-def test_a_changed_vector_is_defined_anew() -> None:
+def test_a_definition_shows_later_changes() -> None:
     async def send(driver: IPyDriver) -> None:
         vector = driver["Dev"]["nu"]
         await vector.send_defVector()
@@ -148,7 +148,7 @@ def test_a_changed_vector_is_defined_anew() -> None:
     assert third.endswith('timeout="0" />')
 
 
-def test_characters_that_xml_forbids_do_not_leave() -> None:
+def test_characters_that_xml_forbids_are_replaced() -> None:
     async def send(driver: IPyDriver) -> None:
         driver["Dev"]["tx"]["t"] = "a\x00b\ud800c"
         await driver["Dev"]["tx"].send_setVector(message="m\x01")
@@ -158,7 +158,7 @@ def test_characters_that_xml_forbids_do_not_leave() -> None:
     assert 'message="m\ufffd"' in text
 
 
-def test_nothing_stands_between_messages_on_tcp() -> None:
+def test_there_is_nothing_between_messages_on_tcp() -> None:
     async def run() -> bytes:
         driver = full_driver()
         async with listening(driver) as client:
@@ -170,7 +170,7 @@ def test_nothing_stands_between_messages_on_tcp() -> None:
     assert len(re.findall(rb"Vector><def\w+Vector", raw)) == 5
 
 
-def test_whom_getproperties_means() -> None:
+def test_which_definitions_answer_getproperties() -> None:
     everything = ["sw", "nu", "tx", "bl"]
     requests = [
         ('<getProperties version="1.7" />', [*everything, "fence"]),

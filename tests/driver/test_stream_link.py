@@ -1,4 +1,4 @@
-"""A driver's link over a Unix socket: BLOBs that come to it as descriptors."""
+"""A driver's link over a Unix socket, with BLOBs that arrive as descriptors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from indifast.driver.streamlink import StreamLink
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.transport.shm import close_all
 from indifast.transport.stream import SocketStream
+from tests.support.blackbox import LIMIT
+from tests.support.waiting import eventually
 
-LIMIT = 20.0
 START = "<newBLOBVector device='Dev' name='{}'>"
 ONE = "<oneBLOB name='m' size='{size}' format='.bin' attached='true'/>"
 END = "</newBLOBVector>"
@@ -29,7 +30,7 @@ def memory(content: bytes) -> int:
 
 
 class Peer:
-    """The other end of a link, and what the driver makes of what it is sent."""
+    """The other end of a link, with what the link receives and refuses."""
 
     def __init__(self, limits: Limits) -> None:
         ours, self._socket = socket.socketpair()
@@ -42,12 +43,12 @@ class Peer:
     def _refuse(self, kind: object, text: str, *args: Any) -> None:
         self.refused.append(text % args)
 
-    def say(self, text: str, *fds: int) -> None:
+    def send(self, text: str, *fds: int) -> None:
         socket.send_fds(self._socket, [text.encode()], fds)
         close_all(fds)
 
-    async def heard(self) -> Element:
-        """The next element; what was read before it is dealt with."""
+    async def received(self) -> Element:
+        """Return the next element that the link receives."""
         async with asyncio.timeout(LIMIT):
             while (element := self.link.receive()) is None:
                 self._arrived.clear()
@@ -61,13 +62,12 @@ class Peer:
 
 @contextlib.asynccontextmanager
 async def linked(**limits: int) -> AsyncIterator[Peer]:
+    """A peer with a link, which leaves no descriptors behind."""
     before = set(os.listdir("/proc/self/fd"))
     peer = Peer(replace(DEFAULT_LIMITS, **limits))
     yield peer
     peer.close()
-    async with asyncio.timeout(LIMIT):
-        while set(os.listdir("/proc/self/fd")) - before:
-            await asyncio.sleep(0.005)
+    await eventually(lambda: not set(os.listdir("/proc/self/fd")) - before, "all new descriptors closed")
 
 
 def vector(name: str, size: int = 5) -> str:
@@ -78,19 +78,19 @@ def content(element: Element) -> tuple[str | None, bytes | None]:
     return element.name, element.members[0].data
 
 
-def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next() -> None:
+def test_the_descriptor_of_a_damaged_blob_is_not_used_for_the_next_blob() -> None:
     async def run() -> None:
         async with linked() as peer:
             damaged = START.format("a") + ONE.format(size=5)
-            peer.say(damaged + vector("b"), memory(b"wrong"), memory(b"right"))
-            peer.say(vector("c"), memory(b"right"))
-            assert content(await peer.heard()) == ("c", b"right")
-            peer.say(damaged + "<getProperties version='1.7'/>", memory(b"wrong"))
-            peer.say(vector("d"), memory(b"right"))
-            assert (await peer.heard()).tag == "getProperties"
-            assert content(await peer.heard()) == ("d", b"right")
-            (told,) = [text for text in peer.refused if "can't be told apart" in text]
-            assert "newBLOBVector for Dev.b" in told
+            peer.send(damaged + vector("b"), memory(b"wrong"), memory(b"right"))
+            peer.send(vector("c"), memory(b"right"))
+            assert content(await peer.received()) == ("c", b"right")
+            peer.send(damaged + "<getProperties version='1.7'/>", memory(b"wrong"))
+            peer.send(vector("d"), memory(b"right"))
+            assert (await peer.received()).tag == "getProperties"
+            assert content(await peer.received()) == ("d", b"right")
+            (refusal,) = [text for text in peer.refused if "can't be told apart" in text]
+            assert "newBLOBVector for Dev.b" in refusal
 
     asyncio.run(run())
 
@@ -101,9 +101,9 @@ def test_blobs_that_are_too_large_are_refused() -> None:
             for size in (1001, (1 << 40) - 1):
                 fd = memory(b"")
                 os.ftruncate(fd, size)
-                peer.say(vector("large", size), fd)
-            peer.say(vector("next"), memory(b"12345"))
-            assert content(await peer.heard()) == ("next", b"12345")
+                peer.send(vector("large", size), fd)
+            peer.send(vector("next"), memory(b"12345"))
+            assert content(await peer.received()) == ("next", b"12345")
             assert [text.split("refused: ")[1] for text in peer.refused] == [
                 "a BLOB of 1001 bytes, more than 1000",
                 "a BLOB of 1099511627775 bytes, more than 1000",

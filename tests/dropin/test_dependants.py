@@ -1,8 +1,7 @@
-"""indipyterm and indipyweb, unmodified, on indifast's client, and a driver of ours behind them."""
+"""indipyterm and indipyweb, unmodified, with indifast's client, and servers for them."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pty
@@ -21,25 +20,30 @@ from typing import Any
 
 import pytest
 
-from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, until
+from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
+from tests.support.servers import example, getprop, indiserver
 
 PILOT = Path(__file__).with_name("term_pilot.py")
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture
 def lamp(tmp_path: Path) -> Iterator[int]:
     """The port of a server with the device `Desk lamp`."""
-    port = free_port()
-    with Child([PYTHON, str(EXAMPLES / "led.py"), "--port", str(port)], tmp_path, env=python_environment()):
-        Channel.connect(port).close()
+    with example("led.py", tmp_path) as port:
+        yield port
+
+
+@pytest.fixture
+def camera(program: Callable[[str], str]) -> Iterator[int]:
+    """The port of libindi's server with its simulated camera."""
+    with indiserver(program, "indi_simulator_ccd") as (port, _):
         yield port
 
 
 def test_indipyterm_shows_a_device(dependants: dict[str, Path], lamp: int) -> None:
     words = [str(dependants["term"]), "-m", "indifast.dropin", "-m", "indipyterm", "--port", str(lamp)]
     pid, terminal = pty.fork()
-    if pid == 0:  # the child: nothing but exec
+    if pid == 0:  # the child
         os.environ.update(python_environment(TERM="xterm-256color"))
         os.execv(words[0], words)
     shown = b""
@@ -58,31 +62,25 @@ def test_indipyterm_shows_a_device(dependants: dict[str, Path], lamp: int) -> No
         os.close(terminal)
 
 
+def polling_period(program: Callable[[str], str], port: int) -> float:
+    """The polling period of the camera in milliseconds."""
+    (line,) = getprop(program, port, "CCD Simulator.POLLING_PERIOD.PERIOD_MS")
+    return float(line.split("=")[1])
+
+
 def test_indipyterm_sets_a_number_of_a_camera(
-    dependants: dict[str, Path], program: Callable[[str], str], tmp_path: Path
+    dependants: dict[str, Path], program: Callable[[str], str], camera: int, tmp_path: Path
 ) -> None:
-    with camera_server(program, tmp_path) as port:
-        words = [str(dependants["term"]), "-m", "indifast.dropin", str(PILOT), str(port)]
-        done = subprocess.run(
-            words, cwd=tmp_path, env=python_environment(), capture_output=True, text=True, timeout=4 * LIMIT
-        )
-        assert done.returncode == 0 and done.stdout.endswith("seen\n"), done.stdout + done.stderr
-        words = [program("indi_getprop"), "-p", str(port), "-1", "CCD Simulator.POLLING_PERIOD.PERIOD_MS"]
-        assert float(subprocess.check_output(words, text=True, timeout=LIMIT)) == 3000
-
-
-@contextlib.contextmanager
-def camera_server(program: Callable[[str], str], home: Path) -> Iterator[int]:
-    """The port of libindi's server with its simulated camera."""
-    port = free_port()
-    words = [program("indiserver"), "-p", str(port), "-u", str(home / "socket"), program("indi_simulator_ccd")]
-    with Child(words, home, env={**os.environ, "HOME": str(home)}):
-        Channel.connect(port).close()
-        yield port
+    words = [str(dependants["term"]), "-m", "indifast.dropin", str(PILOT), str(camera)]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=python_environment(), capture_output=True, text=True, timeout=4 * LIMIT
+    )
+    assert done.returncode == 0 and done.stdout.endswith("shown\n"), done.stdout + done.stderr
+    assert polling_period(program, camera) == 3000
 
 
 class Web:
-    """indipyweb in a process of its own, and a browser's view of it."""
+    """indipyweb as a separate process, and what a browser sees of it."""
 
     def __init__(self, python: Path, folder: Path) -> None:
         self.port = free_port()
@@ -92,7 +90,7 @@ class Web:
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def fetch(self, path: str, form: dict[str, str] | None = None) -> str:
-        """A page, or the answer to a form; empty while the program does not answer."""
+        """Return a page, or the answer to a form; empty while the program does not answer."""
         assert self.child.running(), self.child.stderr[-3000:]
         data = None if form is None else urllib.parse.urlencode(form).encode()
         url = f"http://localhost:{self.port}/{urllib.parse.quote(path)}"
@@ -107,19 +105,19 @@ class Web:
         return dict(json.loads(self.fetch(f"api{path}") or "{}"))
 
     def link(self, page: str, pattern: str) -> Any:
-        """What a pattern finds on a page, once it is there."""
+        """Wait until a pattern matches on a page, and return its groups."""
         found: list[Any] = []
 
-        def look() -> bool:
+        def find() -> bool:
             found[:] = re.findall(pattern, self.fetch(page), re.DOTALL)
             return bool(found)
 
-        until(look, what=f"{pattern} on {page}")
+        until(find, what=f"{pattern} on {page}")
         return found[0]
 
 
 def prepare(dependants: dict[str, Path], folder: Path, port: int) -> None:
-    """The first start makes the database; where the INDI server is stands in there."""
+    """Start indipyweb once, which makes its database, and set the port of the INDI server in it."""
     web = Web(dependants["web"], folder)
     with web.child:
         until(web.api, what="the web server")
@@ -135,26 +133,24 @@ def test_indipyweb_serves_a_device(dependants: dict[str, Path], lamp: int, tmp_p
 
 
 def test_indipyweb_sets_a_number_of_a_camera(
-    dependants: dict[str, Path], program: Callable[[str], str], tmp_path: Path
+    dependants: dict[str, Path], program: Callable[[str], str], camera: int, tmp_path: Path
 ) -> None:
-    with camera_server(program, tmp_path) as port:
-        prepare(dependants, tmp_path, port)
-        web = Web(dependants["web"], tmp_path)
-        with web.child:
-            until(lambda: web.api("/CCD Simulator/POLLING_PERIOD"), what="the camera")
-            assert list(web.api()["devices"]) == ["CCD Simulator"]
-            assert web.api("/CCD Simulator")["enable"] is True
-            web.fetch("login", {"username": "admin", "password": "password!"})
-            device = web.link("updateinstruments", r"choosedevice/(\d+)[^>]*>CCD Simulator")
-            web.fetch(f"device/choosedevice/{device}")
-            options = f"device/getgroup/{device}/Options"
-            vector, member = web.link(options, r"<h3>Polling</h3>.*?vector/submit/(\d+).*?name=\"(member_\d+)\"")
-            web.fetch(f"vector/submit/{vector}", {member: "3000"})
+    prepare(dependants, tmp_path, camera)
+    web = Web(dependants["web"], tmp_path)
+    with web.child:
+        until(lambda: web.api("/CCD Simulator/POLLING_PERIOD"), what="the camera")
+        assert list(web.api()["devices"]) == ["CCD Simulator"]
+        assert web.api("/CCD Simulator")["enable"] is True
+        web.fetch("login", {"username": "admin", "password": "password!"})
+        device = web.link("updateinstruments", r"choosedevice/(\d+)[^>]*>CCD Simulator")
+        web.fetch(f"device/choosedevice/{device}")
+        options = f"device/getgroup/{device}/Options"
+        vector, member = web.link(options, r"<h3>Polling</h3>.*?vector/submit/(\d+).*?name=\"(member_\d+)\"")
+        web.fetch(f"vector/submit/{vector}", {member: "3000"})
 
-            def changed() -> bool:
-                period = web.api("/CCD Simulator/POLLING_PERIOD")
-                return period["state"] == "Ok" and period["members"]["PERIOD_MS"]["floatvalue"] == 3000
+        def changed() -> bool:
+            period = web.api("/CCD Simulator/POLLING_PERIOD")
+            return period["state"] == "Ok" and period["members"]["PERIOD_MS"]["floatvalue"] == 3000
 
-            until(changed, what="the new polling period")
-        words = [program("indi_getprop"), "-p", str(port), "-1", "CCD Simulator.POLLING_PERIOD.PERIOD_MS"]
-        assert float(subprocess.check_output(words, text=True, timeout=LIMIT)) == 3000
+        until(changed, what="the new polling period")
+    assert polling_period(program, camera) == 3000

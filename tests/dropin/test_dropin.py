@@ -1,4 +1,4 @@
-"""Programs written for the three Python packages run with indifast under them."""
+"""Programs written for the three Python packages run with indifast instead."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from tests.support.blackbox import LIMIT, PYTHON, python_environment
 
 
-def run(*words: str, code: int = 0, **environment: str) -> str:
-    """Run `python -m indifast.dropin` with these words; what it prints."""
+def run(*words: str, code: int = 0, folder: Path | None = None, **environment: str) -> str:
+    """Run `python -m indifast.dropin` with these words in a folder, and return what it prints."""
     done = subprocess.run(
         [PYTHON, "-m", "indifast.dropin", *words],
         capture_output=True,
         text=True,
         timeout=LIMIT,
         check=False,
+        cwd=folder,
         env={**os.environ, **python_environment(), **environment},
     )
     assert done.returncode == code, done.stderr
@@ -26,6 +27,7 @@ def run(*words: str, code: int = 0, **environment: str) -> str:
 
 
 def script(tmp_path: Path, text: str) -> str:
+    """Write a program, and return its path."""
     path = tmp_path / "program.py"
     path.write_text(text)
     return str(path)
@@ -61,9 +63,9 @@ def test_every_module_of_the_packages_imports(tmp_path: Path) -> None:
         "for name in sys.argv[1:]:\n"
         "    module = importlib.import_module(name)\n"
         "    assert module.__name__ == name, name\n"
-        "print('all there')\n",
+        "print('all imported')\n",
     )
-    assert run(program, *MODULES).strip() == "all there"
+    assert run(program, *MODULES).strip() == "all imported"
 
 
 NAMES = {
@@ -84,7 +86,7 @@ NAMES = {
 }
 
 
-def test_names_are_those_of_indifast(tmp_path: Path) -> None:
+def test_names_belong_to_indifast(tmp_path: Path) -> None:
     program = script(
         tmp_path,
         "import importlib, json, sys\n"
@@ -111,7 +113,7 @@ def test_star_import_and_version(tmp_path: Path) -> None:
     assert run(program).splitlines() == ["IPyDriver Message True str", "3.1.2 0.0.6 0.9.4", "3.1.2 0.0.6 0.9.4"]
 
 
-def test_import_under_another_name() -> None:
+def test_indifast_imported_under_the_names_of_the_packages() -> None:
     import indifast as indipydriver
 
     assert isinstance(indipydriver.version, str)
@@ -123,7 +125,7 @@ def test_import_under_another_name() -> None:
     assert events and propertymembers and propertyvectors and queclient
 
 
-def test_script_sees_its_own_name_folder_and_arguments(tmp_path: Path) -> None:
+def test_a_script_sees_its_name_folder_and_arguments(tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("VALUE = 'from beside the script'\n")
     program = script(
         tmp_path,
@@ -133,22 +135,13 @@ def test_script_sees_its_own_name_folder_and_arguments(tmp_path: Path) -> None:
     assert out.strip() == "__main__ ['-x', 'two words'] from beside the script True"
 
 
-def test_module_is_run_by_its_name(tmp_path: Path) -> None:
+def test_a_module_is_run_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").write_text("")
     (tmp_path / "package" / "__main__.py").write_text(
         "import sys, indipydriver\nprint(sys.argv[1:], indipydriver.IPyDriver.__module__)\n"
     )
-    done = subprocess.run(
-        [PYTHON, "-m", "indifast.dropin", "-m", "package", "a"],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, **python_environment()},
-    )
-    assert done.stdout.startswith("['a'] indifast.")
+    assert run("-m", "package", "a", folder=tmp_path).startswith("['a'] indifast.")
 
 
 def test_usage_and_missing_script() -> None:
@@ -157,7 +150,7 @@ def test_usage_and_missing_script() -> None:
     assert "/nonexistent/program.py" in run("/nonexistent/program.py", code=2)
 
 
-def test_exceptions_of_the_program_come_through(tmp_path: Path) -> None:
+def test_an_exception_of_the_program_is_shown(tmp_path: Path) -> None:
     out = run(script(tmp_path, "raise ValueError('of the program')\n"), code=1)
     assert "ValueError: of the program" in out
 
@@ -179,12 +172,12 @@ driver.snoop("D", "t", 30)
 """
 
 
-def test_records_come_under_the_packages_names(tmp_path: Path) -> None:
+def test_log_records_have_the_names_of_the_packages(tmp_path: Path) -> None:
     lines = [line for line in run(script(tmp_path, LOGGING)).splitlines() if line.startswith("indi")]
     assert lines == ["indipydriver.propertyvectors ERROR"] * 2 + ["indipydriver.ipydriver ERROR"]
 
 
-def test_server_records_come_under_the_name_of_the_package_in_use(tmp_path: Path) -> None:
+def test_log_records_of_the_server_have_the_name_of_the_package_in_use(tmp_path: Path) -> None:
     text = """
 import asyncio, logging, sys
 logging.basicConfig(stream=sys.stdout, format="%(name)s", level=logging.INFO)
@@ -204,7 +197,7 @@ asyncio.run(main())
         assert name in run(script(tmp_path, text.format(imports=imports))).splitlines()
 
 
-def test_install_from_code() -> None:
+def test_install_called_by_a_program() -> None:
     code = (
         "import indifast.dropin\n"
         "indifast.dropin.install()\n"
@@ -218,8 +211,8 @@ def test_install_from_code() -> None:
     )
 
 
-def test_installed_packages_are_passed_over(peers: dict[str, Path], tmp_path: Path) -> None:
-    """In an environment that has the packages the stand-ins still come first."""
+def test_installed_packages_are_not_used(peers: dict[str, Path], tmp_path: Path) -> None:
+    """The stand-ins take precedence over installed packages."""
     packages = next(peers["d31"].parent.parent.glob("lib/python3*/site-packages"))
     assert (packages / "indipydriver").is_dir()
     program = script(tmp_path, "import indipydriver\nprint(indipydriver.IPyDriver.__module__)\n")
@@ -227,14 +220,14 @@ def test_installed_packages_are_passed_over(peers: dict[str, Path], tmp_path: Pa
     assert run(program, PYTHONPATH=os.pathsep.join([str(packages), paths])).startswith("indifast")
 
 
-def test_importing_the_module_changes_nothing() -> None:
+def test_importing_the_dropin_module_changes_nothing() -> None:
     import indifast.dropin
 
     assert not [finder for finder in sys.meta_path if type(finder).__module__ == "indifast.dropin"]
     assert indifast.dropin.VERSIONS["indipydriver"] == "3.1.2"
 
 
-def test_external_drivers_get_pipes_as_the_packages_give_them(tmp_path: Path) -> None:
+def test_external_drivers_get_pipes_as_in_the_packages(tmp_path: Path) -> None:
     child = (
         "import os, stat; kinds = [stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (0, 1)];"
         " print(f'<message message=\"pipes {kinds}\"/>', flush=True); input()"

@@ -1,16 +1,11 @@
-"""The simulated camera: under IPyServer, and the same program on stdin and stdout under the C++ server."""
+"""The simulated camera under IPyServer, and as a program under the C++ server."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import io
-import os
-import socket
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +16,9 @@ from astropy.io import fits
 from indifast import IPyServer
 from indifast.client import IPyClient, defNumberVector, setBLOBVector, setNumberVector
 from tests.support.blackbox import LIMIT
+from tests.support.servers import EXAMPLES, indiserver, launcher
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "simulated_camera.py"
+EXAMPLE = EXAMPLES / "simulated_camera.py"
 CAMERA = "Simulated Camera"
 
 
@@ -37,7 +33,7 @@ def example() -> ModuleType:
 
 
 class Observer(IPyClient):
-    """Notes pictures and what becomes of exposures."""
+    """Keeps pictures, and the states of the exposure."""
 
     def __init__(self, port: int) -> None:
         super().__init__("127.0.0.1", port)
@@ -48,7 +44,7 @@ class Observer(IPyClient):
 
     async def rxevent(self, event: Any) -> None:
         match event:
-            case defNumberVector(vectorname="CCD_INFO"):  # the last that is defined
+            case defNumberVector(vectorname="CCD_INFO"):  # the last vector that is defined
                 self.known.set()
             case setBLOBVector(vectorname="CCD1"):
                 self.pictures.put_nowait(bytes(event["CCD1"]))
@@ -62,62 +58,36 @@ class Observer(IPyClient):
 async def observe(port: int) -> None:
     """Take two pictures, abort a third exposure, have a fourth refused."""
     observer = Observer(port)
-    running = asyncio.create_task(observer.asyncrun())
-    try:
-        async with asyncio.timeout(LIMIT):
-            await observer.known.wait()
-            pictures = []
-            for _ in range(2):
-                await observer.expose(0.05)
-                pictures.append(await observer.pictures.get())
-                assert [await observer.states.get() for _ in range(2)] == ["Busy", "Ok"]
-            assert pictures[0] != pictures[1]
-            for picture in pictures:
-                with fits.open(io.BytesIO(picture)) as file:
-                    assert file[0].data.shape == (1024, 1280)
-                    assert file[0].data.min() < file[0].data.max()
+    async with observer, asyncio.timeout(LIMIT):
+        await observer.known.wait()
+        pictures = []
+        for _ in range(2):
+            await observer.expose(0.05)
+            pictures.append(await observer.pictures.get())
+            assert [await observer.states.get() for _ in range(2)] == ["Busy", "Ok"]
+        assert pictures[0] != pictures[1]
+        for picture in pictures:
+            with fits.open(io.BytesIO(picture)) as file:
+                assert file[0].data.shape == (1024, 1280)
+                assert file[0].data.min() < file[0].data.max()
 
-            await observer.expose(3000)
-            assert await observer.states.get() == "Busy"
-            await observer.send_newVector(CAMERA, "CCD_ABORT_EXPOSURE", members={"ABORT": "On"})
-            assert await observer.states.get() == "Alert"
-            await observer.expose(-1)
-            assert await observer.states.get() == "Alert"
-            assert observer.pictures.empty()
-    finally:
-        observer.shutdown()
-        await running
+        await observer.expose(3000)
+        assert await observer.states.get() == "Busy"
+        await observer.send_newVector(CAMERA, "CCD_ABORT_EXPOSURE", members={"ABORT": "On"})
+        assert await observer.states.get() == "Alert"
+        await observer.expose(-1)
+        assert await observer.states.get() == "Alert"
+        assert observer.pictures.empty()
 
 
 def test_under_ipyserver(example: ModuleType) -> None:
     async def run() -> None:
-        server = IPyServer(example.CameraDriver(), host="127.0.0.1", port=0)
-        serving = asyncio.create_task(server.asyncrun())
-        try:
-            await server.ready()
+        async with IPyServer(example.CameraDriver(), host="127.0.0.1", port=0) as server:
             await observe(server.port)
-        finally:
-            server.shutdown()
-            await serving
 
     asyncio.run(run())
 
 
-@pytest.fixture
-def indiserver(tmp_path: Path, program: Callable[[str], str]) -> Iterator[int]:
-    """The port of a C++ server that runs the example as its driver."""
-    driver = tmp_path / "camera"
-    driver.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{EXAMPLE}'\n")
-    driver.chmod(0o755)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    name = f"/tmp/indifast-test-{uuid.uuid4().hex}"
-    command = [program("indiserver"), "-p", str(port), "-u", name, str(driver)]
-    process = subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.DEVNULL)
-    yield port
-    process.terminate()
-    process.wait(LIMIT)
-
-
-def test_on_stdin_and_stdout_under_indiserver(indiserver: int) -> None:
-    asyncio.run(observe(indiserver))
+def test_on_stdin_and_stdout_under_indiserver(program: Callable[[str], str], tmp_path: Path) -> None:
+    with indiserver(program, launcher(tmp_path / "camera", EXAMPLE)) as (port, _):
+        asyncio.run(observe(port))

@@ -1,4 +1,4 @@
-"""Servers and drivers in processes of their own, for the tests of faults."""
+"""Servers and drivers in separate processes, for the tests of faults."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.support import Served
-from tests.support.blackbox import Hub
+from tests.faults.support import Serve, Served, ServeDriver
+from tests.support.blackbox import Channel, Hub
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Starts `programs/served.py` with the options given; all are ended after the test."""
+    """Starts `programs/served.py` with options, and returns the server; all servers are ended after the test."""
     started: list[Served] = []
 
     def start(**options: object) -> Served:
@@ -27,7 +27,19 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    """Executable drivers that the test itself plays."""
+    """Executable drivers that are played by the test."""
     made = Hub(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture
+def serve_driver(serve: Serve, hub: Hub) -> ServeDriver:
+    """Starts a server with options and an executable driver, and returns the server and the stream to the driver."""
+
+    def start(**options: object) -> tuple[Served, Channel]:
+        served = serve(programs=[[hub.program("one")]], **options)
+        _, driver = hub.accept()
+        return served, driver
+
+    return start

@@ -1,13 +1,12 @@
-"""Messages made at random, half sensible, from clients and drivers at once: all that comes out is clean."""
+"""Random messages from clients and drivers at once, some valid and some not: everything that is sent on is valid."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import pytest
 
-from tests.faults.support import GET, Served, answers
+from tests.faults.support import GET, Serve, answers
 from tests.support.blackbox import Channel, Hub, resident_bytes, tree
 
 TAGS = [
@@ -64,7 +63,7 @@ def member(dice: random.Random) -> str:
 
 
 def message(dice: random.Random) -> bytes:
-    """One message; now and then with a byte changed, cut short, or with a piece of itself behind it."""
+    """Return a message; sometimes with a changed byte, without its end, or followed by a part of itself."""
     tag = dice.choice(TAGS)
     attributes = ""
     for name, values, share in (
@@ -90,15 +89,15 @@ def message(dice: random.Random) -> bytes:
 
 
 def check(channel: Channel) -> None:
-    """All that has come is well-formed, with nothing between the messages, and promises nothing that is not there."""
+    """Check that what has arrived is well-formed, with nothing between messages, and announces no missing content."""
     while channel.pump(0):
         pass
-    for told in channel.messages:
-        root = tree(told)
+    for received in channel.messages:
+        root = tree(received)
         for element in root.iter():
             length = element.get("enclen")
-            assert length is None or int(length) == len("".join((element.text or "").split())), told
-            assert element.get("attached") is None, told
+            assert length is None or int(length) == len("".join((element.text or "").split())), received
+            assert element.get("attached") is None, received
     assert not channel.splitter.junk.strip()
     channel.messages.clear()
     channel.raw.clear()
@@ -106,7 +105,7 @@ def check(channel: Channel) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_what_comes_out_is_clean(serve: Callable[..., Served], hub: Hub, seed: int) -> None:
+def test_only_valid_messages_are_sent_on(serve: Serve, hub: Hub, seed: int) -> None:
     dice = random.Random(seed)
     served = serve(programs=[[hub.program("one")], [hub.program("two")]], server={"maxconnections": 50})
     drivers = [hub.accept()[1] for _ in range(2)]
@@ -119,7 +118,7 @@ def test_what_comes_out_is_clean(serve: Callable[..., Served], hub: Hub, seed: i
         speaker = dice.choice([*clients, *drivers])
         try:
             speaker.send(b"".join(message(dice) for _ in range(dice.randrange(20))))
-        except OSError:  # let go, or ended for a BLOB without its descriptor: within the server's rights
+        except OSError:  # the server may disconnect it, for example because of a BLOB without its descriptor
             speaker.close()
             if speaker in clients:
                 clients.remove(speaker)

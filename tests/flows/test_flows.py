@@ -1,14 +1,12 @@
-"""From end to end, with the programs people really use: C++ drivers, C++ server and tools, and our own parts."""
+"""From driver to client, with the programs that people use: C++ drivers, server and tools, and our own ones."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import io
-import os
 import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,15 @@ import pytest
 from astropy.io import fits
 
 import indifast as ipd
-from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment
+from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, until
+from tests.support.servers import EXAMPLES, await_listener, example, getprop, indiserver, launcher, old_style_thermostat
+from tests.support.waiting import eventually
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CAMERA = "CCD Simulator"
 
 
 class Watcher(ipd.IPyClient):
-    """A client that keeps what it is told and can be waited on."""
+    """A client that keeps frames, and can wait for conditions."""
 
     def __init__(self, port: int) -> None:
         super().__init__(indihost="localhost", indiport=port)
@@ -38,13 +37,12 @@ class Watcher(ipd.IPyClient):
         self.changed.set()
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
-        async def wait() -> None:
-            while not condition():
-                self.changed.clear()
-                await self.changed.wait()
-
+        """Wait until a condition holds that depends on events."""
         try:
-            await asyncio.wait_for(wait(), LIMIT)
+            async with asyncio.timeout(LIMIT):
+                while not condition():
+                    self.changed.clear()
+                    await self.changed.wait()
         except TimeoutError:
             raise TimeoutError(f"not seen: {what}; devices: {list(self)}") from None
 
@@ -53,6 +51,7 @@ class Watcher(ipd.IPyClient):
 
 
 def check_fits(content: bytes) -> tuple[int, ...]:
+    """Check that a FITS file has a picture that is not blank, and return its shape."""
     with fits.open(io.BytesIO(content)) as file:
         data = file[0].data
         assert data is not None
@@ -61,7 +60,7 @@ def check_fits(content: bytes) -> tuple[int, ...]:
 
 
 async def expose(client: Watcher) -> bytes:
-    """Connect the simulated camera, take a picture of 0.2 s, and give the FITS file."""
+    """Connect libindi's simulated camera, expose for 0.2 s, and return the FITS file."""
     await client.until(lambda: CAMERA in client and "CONNECTION" in client[CAMERA], "the camera")
     await client.send_newVector(CAMERA, "CONNECTION", members={"CONNECT": "On", "DISCONNECT": "Off"})
     await client.until(lambda: CAMERA in client and "CCD_EXPOSURE" in client[CAMERA], "the exposure property")
@@ -74,89 +73,62 @@ async def expose(client: Watcher) -> bytes:
     return content
 
 
-async def watch(port: int, scenario: Callable[[Watcher], Any]) -> Any:
-    """Run a scenario with a client of a server in another process, once that listens."""
-    channel = await asyncio.to_thread(Channel.connect, port)
-    channel.close()
+Scenario = Callable[[Watcher], Awaitable[bytes]]
+
+
+async def watch(port: int, scenario: Scenario) -> bytes:
+    """Run a scenario with a client of a server."""
     client = Watcher(port)
-    watching = asyncio.create_task(client.asyncrun())
-    try:
+    async with client:
         return await scenario(client)
-    finally:
-        client.shutdown()
-        await watching
 
 
-async def with_server(server: ipd.IPyServer, scenario: Callable[[Watcher], Any]) -> Any:
-    running = asyncio.create_task(server.asyncrun())
-    await server.ready()
-    client = Watcher(server.port)
-    watching = asyncio.create_task(client.asyncrun())
-    try:
-        return await scenario(client)
-    finally:
-        client.shutdown()
-        server.shutdown()
-        await asyncio.gather(watching, running)
+@contextlib.asynccontextmanager
+async def server_of(program: str, *, pipes: bool = False) -> AsyncIterator[int]:
+    """Run our server with a driver program, and yield its port."""
+    server = ipd.IPyServer(host="localhost", port=0)
+    server.add_exdriver(program, pipes=pipes)
+    async with server:
+        yield server.port
 
 
-@pytest.mark.parametrize("pipes", [False, True], ids=["shared memory", "plain pipe"])
+over_pipes_too = pytest.mark.parametrize("pipes", [False, True], ids=["shared memory", "plain pipe"])
+
+
+@over_pipes_too
 def test_frame_of_a_cpp_camera_through_our_server(program: Callable[[str], str], pipes: bool) -> None:
     async def main() -> None:
-        server = ipd.IPyServer(host="localhost", port=0)
-        server.add_exdriver(program("indi_simulator_ccd"), **({"pipes": True} if pipes else {}))
-        shape = check_fits(await with_server(server, expose))
-        assert len(shape) == 2 and min(shape) > 100
+        async with server_of(program("indi_simulator_ccd"), pipes=pipes) as port:
+            shape = check_fits(await watch(port, expose))
+            assert len(shape) == 2 and min(shape) > 100
 
     asyncio.run(main())
 
 
-def test_frame_of_a_cpp_camera_through_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
-    async def main() -> None:
-        port = free_port()
-        words = [program("indiserver"), "-p", str(port), "-u", f"/tmp/indi-{os.getpid()}-{port}", "indi_simulator_ccd"]
-        with Child(words, tmp_path):
-            check_fits(await watch(port, expose))
-
-    asyncio.run(main())
+def test_frame_of_a_cpp_camera_through_the_cpp_server(program: Callable[[str], str]) -> None:
+    with indiserver(program, "indi_simulator_ccd") as (port, _):
+        check_fits(asyncio.run(watch(port, expose)))
 
 
 # The C++ tools
 
 
-def tool(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
-
-
-def example(tmp_path: Path, name: str, *arguments: str) -> tuple[Child, int]:
-    """Start an example server on a free port and wait until it listens."""
-    port = free_port()
-    options = [str(port)] if name == "thermostat_old_style.py" else ["--port", str(port)]
-    child = Child([PYTHON, str(EXAMPLES / name), *options, *arguments], tmp_path, env=python_environment())
-    try:
-        Channel.connect(port).close()
-    except BaseException:
-        print(child.stderr)
-        child.kill()
-        raise
-    return child, port
+def setprop(program: Callable[[str], str], port: int, *words: str) -> None:
+    """Run indi_setprop, which does not wait for an answer."""
+    command = [program("indi_setprop"), "-p", str(port), "-t", f"{LIMIT:.0f}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT, check=False)
+    assert done.returncode == 0, done
 
 
 def test_cpp_tools_read_and_write_at_our_server(program: Callable[[str], str], tmp_path: Path) -> None:
-    getprop, setprop = program("indi_getprop"), program("indi_setprop")
-    child, port = example(tmp_path, "thermostat_target.py", "--period", "0.1")
-    with child:
-        got = tool(getprop, "-p", str(port), "-t", "3", "Thermostat.target.VALUE")
-        assert got.stdout.strip() == "Thermostat.target.VALUE=15.0", got
-        done = tool(setprop, "-p", str(port), "-t", "3", "-n", "Thermostat.target.VALUE=20.5")
-        assert done.returncode == 0, done
-        deadline = time.monotonic() + 20  # indi_setprop does not wait for the answer
-        while tool(getprop, "-p", str(port), "-t", "3", "Thermostat.target.VALUE").stdout.split("=")[1] != "20.5\n":
-            assert time.monotonic() < deadline
+    target = "Thermostat.target.VALUE"
+    with example("thermostat_target.py", tmp_path, "--period", "0.1") as port:
+        assert getprop(program, port, target) == [f"{target}=15.0"]
+        setprop(program, port, "-n", f"{target}=20.5")
+        until(lambda: getprop(program, port, target) == [f"{target}=20.5"], what="the new target")
 
 
 def test_cpp_tools_reach_a_cpp_driver_through_our_server(program: Callable[[str], str], tmp_path: Path) -> None:
-    getprop, setprop = program("indi_getprop"), program("indi_setprop")
     code = (
         "import asyncio, sys, indifast as ipd\n"
         "server = ipd.IPyServer(port=int(sys.argv[1]))\n"
@@ -168,24 +140,18 @@ def test_cpp_tools_reach_a_cpp_driver_through_our_server(program: Callable[[str]
         channel = Channel.connect(port)
         channel.send(b'<getProperties version="1.7"/>')
         channel.until_text('name="CONNECTION"')
-        got = tool(getprop, "-p", str(port), "-t", "5", "Telescope Simulator.CONNECTION.CONNECT")
-        assert got.stdout.strip().endswith("CONNECT=Off"), got
-        done = tool(setprop, "-p", str(port), "-t", "5", "Telescope Simulator.CONNECTION.CONNECT=On")
-        assert done.returncode == 0, done
+        switch = "Telescope Simulator.CONNECTION.CONNECT"
+        assert getprop(program, port, switch) == [f"{switch}=Off"]
+        setprop(program, port, f"{switch}=On")
         channel.until(lambda m: m.startswith(b"<setSwitchVector") and b'name="CONNECTION"' in m and b'state="Ok"' in m)
         channel.close()
 
 
 def test_old_style_thermostat_serves_a_cpp_tool(program: Callable[[str], str], tmp_path: Path) -> None:
-    child, port = example(tmp_path, "thermostat_old_style.py", "0.1")
-    with child:
-        got = tool(program("indi_getprop"), "-p", str(port), "-t", "3", "Boiler.*.*")
-        assert sorted(line.split("=")[0] for line in got.stdout.split()) == [
-            "Boiler.target.celsius",
-            "Boiler.temperature.celsius",
-        ]
-        done = tool(program("indi_setprop"), "-p", str(port), "-t", "3", "-n", "Boiler.target.celsius=60")
-        assert done.returncode == 0, done
+    with old_style_thermostat(tmp_path, 0.1) as port:
+        names = sorted(line.split("=")[0] for line in getprop(program, port, "Boiler.*.*"))
+        assert names == ["Boiler.target.celsius", "Boiler.temperature.celsius"]
+        setprop(program, port, "-n", "Boiler.target.celsius=60")
         channel = Channel.connect(port)
         channel.send(b'<getProperties version="1.7"/>')
         channel.until(lambda m: b'name="target"' in m and b">60<" in m)
@@ -200,7 +166,7 @@ CAMERA_PROGRAM = EXAMPLES / "simulated_camera.py"
 
 
 async def picture(client: Watcher) -> bytes:
-    """Take a picture with the camera of the examples."""
+    """Take a picture with the camera of the examples, and return the FITS file."""
     await client.until(
         lambda: OURS in client and "CCD1" in client[OURS] and "CCD_EXPOSURE" in client[OURS], "the camera"
     )
@@ -213,57 +179,41 @@ async def picture(client: Watcher) -> bytes:
     return content
 
 
-def camera_launcher(tmp_path: Path) -> str:
-    """A program that starts the camera with this interpreter and this source tree, as servers start drivers by name."""
-    path = tmp_path / "simulated_camera"
-    python_path = python_environment()["PYTHONPATH"]
-    path.write_text(f"#!/bin/sh\nPYTHONPATH={python_path} exec {PYTHON} {CAMERA_PROGRAM}\n")
-    path.chmod(0o755)
-    return str(path)
+@pytest.fixture
+def our_camera(tmp_path: Path) -> str:
+    """A program that runs the camera of the examples as a driver."""
+    return launcher(tmp_path / "simulated_camera", CAMERA_PROGRAM)
 
 
 def test_frame_of_our_camera_in_the_server_process(tmp_path: Path) -> None:
-    async def main() -> None:
-        port = free_port()
-        words = [PYTHON, str(CAMERA_PROGRAM), "--serve", "--port", str(port)]
-        with Child(words, tmp_path, env=python_environment()):
-            assert check_fits(await watch(port, picture)) == (1024, 1280)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("pipes", [False, True], ids=["shared memory", "plain pipe"])
-def test_frame_of_our_camera_as_a_program_of_our_server(tmp_path: Path, pipes: bool) -> None:
-    async def main() -> None:
-        server = ipd.IPyServer(host="localhost", port=0)
-        server.add_exdriver(camera_launcher(tmp_path), pipes=pipes)
-        assert check_fits(await with_server(server, picture)) == (1024, 1280)
-
-    asyncio.run(main())
-
-
-def test_frame_of_our_camera_under_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
-    """The driver on stdin/stdout, which are one socket there; its frames go as shared memory."""
-
-    async def main() -> None:
-        port = free_port()
-        local = f"/tmp/indi-{os.getpid()}-{port}"
-        words = [program("indiserver"), "-p", str(port), "-u", local, camera_launcher(tmp_path)]
-        with Child(words, tmp_path):
-            assert check_fits(await watch(port, picture)) == (1024, 1280)
-
-    asyncio.run(main())
-
-
-def test_cpp_tools_command_our_camera_under_the_cpp_server(program: Callable[[str], str], tmp_path: Path) -> None:
     port = free_port()
-    words = [program("indiserver"), "-p", str(port), "-u", f"/tmp/indi-{os.getpid()}-{port}", camera_launcher(tmp_path)]
-    with Child(words, tmp_path):
+    words = [PYTHON, str(CAMERA_PROGRAM), "--serve", "--port", str(port)]
+    with Child(words, tmp_path, env=python_environment()) as server:
+        await_listener(server, port)
+        assert check_fits(asyncio.run(watch(port, picture))) == (1024, 1280)
+
+
+@over_pipes_too
+def test_frame_of_our_camera_as_a_program_of_our_server(our_camera: str, pipes: bool) -> None:
+    async def main() -> None:
+        async with server_of(our_camera, pipes=pipes) as port:
+            assert check_fits(await watch(port, picture)) == (1024, 1280)
+
+    asyncio.run(main())
+
+
+def test_frame_of_our_camera_under_the_cpp_server(program: Callable[[str], str], our_camera: str) -> None:
+    """There, stdin and stdout of the driver are one socket, and its frames travel as shared memory."""
+    with indiserver(program, our_camera) as (port, _):
+        assert check_fits(asyncio.run(watch(port, picture))) == (1024, 1280)
+
+
+def test_cpp_tools_command_our_camera_under_the_cpp_server(program: Callable[[str], str], our_camera: str) -> None:
+    with indiserver(program, our_camera) as (port, _):
         channel = Channel.connect(port)
         channel.send(b'<getProperties version="1.7"/>')
         channel.until_text('name="CCD_EXPOSURE"')
-        done = tool(program("indi_setprop"), "-p", str(port), "-n", f"{OURS}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.1")
-        assert done.returncode == 0, done
+        setprop(program, port, "-n", f"{OURS}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.1")
         channel.until(lambda m: m.startswith(b"<setNumberVector") and b'state="Ok"' in m)
         channel.close()
 
@@ -272,16 +222,16 @@ RECEIVER = "Receiver Simulator"
 
 
 class Definitions(ipd.IPyClient):
-    """Counts the definitions of a server, and keeps what it was told of deletions."""
+    """Keeps the names in definitions and deletions."""
 
     def __init__(self, port: int) -> None:
         super().__init__(indihost="localhost", indiport=port)
         self.reconnect = False
         self.definitions: list[tuple[str | None, str | None]] = []
         self.deletions: list[str | None] = []
-        self.on_message = self.look
+        self.on_message = self.note
 
-    def look(self, message: Any) -> None:
+    def note(self, message: Any) -> None:
         if message.tag.startswith("def"):
             self.definitions.append((message.device, message.name))
         elif message.tag == "delProperty":
@@ -294,29 +244,29 @@ class Definitions(ipd.IPyClient):
 
 
 async def definitions_of(port: int, least: int) -> list[tuple[str | None, str | None]]:
-    """All that a client which comes now is told to be there: up to the quiet behind at least so many definitions."""
+    """Return the definitions that a new client gets, of which there are at least so many.
+
+    The answer of the driver to a command comes after all of them.
+    """
     async with Definitions(port) as client:
-        await client.wait_for(RECEIVER, timeout=LIMIT)
-        while len(client.definitions) < least:
-            await client.ready(LIMIT, quiet=0.2)
-        await client.ready(LIMIT)
+        await eventually(lambda: len(client.definitions) >= least, f"{least} definitions")
+        await client.connect_receiver(True)
         return client.definitions
 
 
 async def check_receiver(server: ipd.IPyServer) -> None:
-    """Connected, the simulator speaks of a device without a name; disconnected, it deletes a property without one."""
+    """Connected, the simulator uses a device without a name; disconnected, it deletes a property without one."""
     async with Definitions(server.port) as client:
         await client.connect_receiver(True)
         await client.wait_for(RECEIVER, "SENSOR_INTEGRATION", timeout=LIMIT)
         await client.ready(LIMIT)
-        told = await definitions_of(server.port, len(client[RECEIVER]))
-        assert all(device == RECEIVER and name for device, name in told)
-        assert told.count((RECEIVER, "CONNECTION")) == 1, "the driver was asked once"
+        found = await definitions_of(server.port, len(client[RECEIVER]))
+        assert all(device == RECEIVER and name for device, name in found)
+        assert found.count((RECEIVER, "CONNECTION")) == 1, "the driver was asked once"
         assert list(server.stats()["devices"]) == [RECEIVER]
         assert server.stats()["refused"]["no device or name"] >= 2
         await client.connect_receiver(False)
-        while "" not in client.deletions:
-            await client.ready(LIMIT, quiet=0.1)
+        await eventually(lambda: "" in client.deletions, "the deletion without a name")
         await client.ping(LIMIT)
         assert client[RECEIVER].enable and client[RECEIVER]["CONNECTION"].enable
         assert list(server.stats()["devices"]) == [RECEIVER]
@@ -324,19 +274,15 @@ async def check_receiver(server: ipd.IPyServer) -> None:
 
 
 @pytest.mark.parametrize("linked", [False, True], ids=["driver", "behind a C++ server"])
-def test_a_driver_that_uses_empty_names(program: Callable[[str], str], tmp_path: Path, linked: bool) -> None:
+def test_a_driver_that_uses_empty_names(program: Callable[[str], str], linked: bool) -> None:
     async def main() -> None:
-        receiver = program("indi_simulator_receiver")
         async with contextlib.AsyncExitStack() as stack:
             server = ipd.IPyServer(host="localhost", port=0, maxconnections=None)
             if linked:
-                port = free_port()
-                words = [program("indiserver"), "-p", str(port), "-u", f"/tmp/indi-{os.getpid()}-{port}", receiver]
-                stack.enter_context(Child(words, tmp_path))
-                (await asyncio.to_thread(Channel.connect, port)).close()
+                port, _ = stack.enter_context(indiserver(program, "indi_simulator_receiver"))
                 server.add_remote("localhost", port)
             else:
-                server.add_exdriver(receiver)
+                server.add_exdriver(program("indi_simulator_receiver"))
             await stack.enter_async_context(server)
             await check_receiver(server)
 

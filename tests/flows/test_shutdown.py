@@ -1,4 +1,4 @@
-"""A shutdown counts whenever it comes: before the first step of a run, while it begins, and for that run alone."""
+"""A shutdown takes effect whenever it comes: before a run, while the run starts, and only for that run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from indifast import Device, IPyClient, IPyDriver, IPyServer, NumberMember, Numb
 from indifast.client import SyncClient
 from indifast.client.queclient import QueClient, WakingDeque
 from tests.support.blackbox import LIMIT
+from tests.support.waiting import turns
 
 
 def driver(name: str = "Dev") -> IPyDriver:
@@ -27,10 +28,10 @@ def listening() -> IPyDriver:
     return alone
 
 
-NOBODY = ("127.0.0.1", 1)
+NO_SERVER = ("127.0.0.1", 1)
 MAKERS: dict[str, Callable[[], Any]] = {
-    "client": lambda: IPyClient(*NOBODY),
-    "client of queues": lambda: QueClient(WakingDeque(), deque(), *NOBODY),
+    "client": lambda: IPyClient(*NO_SERVER),
+    "client of queues": lambda: QueClient(WakingDeque(), deque(), *NO_SERVER),
     "driver": listening,
     "server": lambda: IPyServer(driver(), port=0),
 }
@@ -67,12 +68,11 @@ def test_before_the_first_step_of_the_run(make: Callable[[], Any]) -> None:
 
 @every_class
 @pytest.mark.parametrize("steps", range(1, 6))
-def test_while_the_run_begins(make: Callable[[], Any], steps: int) -> None:
+def test_while_the_run_starts(make: Callable[[], Any], steps: int) -> None:
     async def scenario() -> None:
         runner = make()
         run = asyncio.create_task(runner.asyncrun())
-        for _ in range(steps):
-            await asyncio.sleep(0)
+        await turns(steps)
         runner.shutdown()
         await ended(run)
 
@@ -92,7 +92,7 @@ def test_from_another_thread_at_any_moment(make: Callable[[], Any]) -> None:
 
 @every_class
 @pytest.mark.parametrize("first", ["shut down before", "shut down", "shut down twice"])
-def test_the_next_run_is_another_one(make: Callable[[], Any], first: str) -> None:
+def test_a_shutdown_does_not_affect_the_next_run(make: Callable[[], Any], first: str) -> None:
     async def scenario() -> None:
         runner = make()
         run = asyncio.create_task(runner.asyncrun())
@@ -105,7 +105,7 @@ def test_the_next_run_is_another_one(make: Callable[[], Any], first: str) -> Non
         async with asyncio.timeout(LIMIT):
             async with runner:
                 assert not runner.stop and not runner.stopped.is_set()
-                await asyncio.sleep(0.01)
+                await turns()
                 assert not runner.stopped.is_set(), "it runs"
             assert runner.stop and runner.stopped.is_set()
             async with runner:
@@ -116,7 +116,7 @@ def test_the_next_run_is_another_one(make: Callable[[], Any], first: str) -> Non
 
 
 @every_class
-def test_it_runs_once_at_a_time(make: Callable[[], Any]) -> None:
+def test_only_one_run_at_a_time(make: Callable[[], Any]) -> None:
     async def scenario() -> None:
         async with make() as runner:
             await asyncio.sleep(0)
@@ -127,12 +127,12 @@ def test_it_runs_once_at_a_time(make: Callable[[], Any]) -> None:
     asyncio.run(scenario())
 
 
-def test_who_waits_for_a_server_that_never_comes_up_learns_of_it() -> None:
+def test_ready_raises_if_the_server_does_not_start() -> None:
     async def scenario() -> None:
         async with asyncio.timeout(LIMIT), IPyServer(driver(), port=0) as other:
             shut_down, in_the_way = IPyServer(driver(), port=0), IPyServer(driver(), port=other.port)
             shut_down.shutdown()
-            for server in (shut_down, in_the_way, in_the_way):  # a second run is as the first one
+            for server in (shut_down, in_the_way, in_the_way):  # a second run behaves like the first
                 ready = asyncio.create_task(server.ready())
                 run = asyncio.create_task(server.asyncrun())
                 with pytest.raises(RuntimeError, match="ended before clients could connect"):
@@ -143,7 +143,7 @@ def test_who_waits_for_a_server_that_never_comes_up_learns_of_it() -> None:
     asyncio.run(scenario())
 
 
-def test_a_driver_is_taken_from_its_server_before_it_has_begun() -> None:
+def test_removing_a_driver_from_its_server_before_it_has_started() -> None:
     async def scenario() -> None:
         async with asyncio.timeout(LIMIT), IPyServer(driver(), port=0) as server:
             other = driver("Other")
@@ -155,7 +155,7 @@ def test_a_driver_is_taken_from_its_server_before_it_has_begun() -> None:
     asyncio.run(scenario())
 
 
-def test_a_driver_that_was_shut_down_before_is_no_part_of_a_server() -> None:
+def test_a_driver_that_was_already_shut_down_is_not_part_of_a_server() -> None:
     async def scenario() -> None:
         stopped = driver("Stopped")
         stopped.shutdown()
@@ -167,7 +167,7 @@ def test_a_driver_that_was_shut_down_before_is_no_part_of_a_server() -> None:
     asyncio.run(scenario())
 
 
-def test_what_should_have_run_with_the_driver_is_closed() -> None:
+def test_background_coroutines_of_a_driver_that_never_runs_are_closed() -> None:
     async def background() -> None:
         raise AssertionError
 
@@ -182,16 +182,16 @@ def test_what_should_have_run_with_the_driver_is_closed() -> None:
     asyncio.run(scenario())
 
 
-def test_those_who_wait_for_events_of_a_client_that_never_ran_learn_of_it() -> None:
+def test_streams_and_waits_end_if_the_client_never_runs() -> None:
     async def scenario() -> None:
-        client = IPyClient(*NOBODY)
+        client = IPyClient(*NO_SERVER)
         before = [asyncio.ensure_future(_all(client.events())), asyncio.ensure_future(_all(client.frames("D")))]
         await asyncio.sleep(0)
         client.shutdown()
         await ended(asyncio.create_task(client.asyncrun()))
         async with asyncio.timeout(LIMIT):
             assert await asyncio.gather(*before) == [[], []]
-            assert await _all(client.events()) == [] == await _all(client.frames("D")), "it has stopped"
+            assert await _all(client.events()) == [] == await _all(client.frames("D")), "the client has stopped"
             with pytest.raises(ConnectionError, match="stopped"):
                 await client.wait_connected()
 
@@ -202,8 +202,8 @@ async def _all(stream: Any) -> list[Any]:
     return [item async for item in stream]
 
 
-def test_the_client_without_await_ends_with_its_client() -> None:
-    client = IPyClient(*NOBODY)
+def test_a_sync_client_ends_with_its_client() -> None:
+    client = IPyClient(*NO_SERVER)
     client.shutdown()
     with SyncClient(client) as sync:
         sync._thread.join(LIMIT)
@@ -214,9 +214,9 @@ def test_the_client_without_await_ends_with_its_client() -> None:
         assert not sync.snapshot().connected
 
 
-def test_nobody_waits_for_ever_for_a_client_without_await_that_stops() -> None:
+def test_threads_do_not_wait_forever_for_a_sync_client_that_stops() -> None:
     for _ in range(20):
-        sync = SyncClient(IPyClient(*NOBODY))
+        sync = SyncClient(IPyClient(*NO_SERVER))
 
         def ask(sync: SyncClient = sync) -> None:
             with pytest.raises((RuntimeError, ConnectionError)):

@@ -1,5 +1,5 @@
-/* The scanner outside of Python: checks its span functions against the obvious loops, then prints the notes it makes of
- * standard input.  Built with vector instructions, without (TZ_SCALAR), and for aarch64, it must print the same. */
+/* The scanner without Python: checks its span functions against simple loops, then prints the notes that it makes about
+ * standard input. It must print the same with vector instructions, without them (TZ_SCALAR), and on aarch64. */
 #include "rewrite.h"
 #include <stdio.h>
 
@@ -26,7 +26,7 @@ static void check_spans(void) {
     static const char pool[] = "abcXYZ019_ \t\n\r<>&'\"=/-:.\x01\x1f\x7f\x80\xff";
     for (int round = 0; round < 20000; round++) {
         size_t size = number(150), p = 0;
-        uint8_t *b = (uint8_t *)malloc(size + 1);  /* so that a sanitizer sees each byte beyond */
+        uint8_t *b = (uint8_t *)malloc(size + 1);  /* allocated, so that a sanitizer sees any access outside */
         uint32_t common = number(4);
         for (size_t i = 0; i < size; i++)
             b[i] = number(12) ? (uint8_t)(common == 0 ? pool[number(sizeof pool - 1)] : "a Q"[common - 1]) : (uint8_t)number(256);

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: INDI streams in every lexical variant, each with what a reader must find in it."""
+"""Hypothesis strategies for INDI streams in every lexical variant, and the elements that a reader must find in them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
+
+from tests.support.wrapping import lines
 
 ROOTS = {
     "getProperties": (), "enableBLOB": (), "message": (), "delProperty": (), "pingRequest": (), "pingReply": (),
@@ -19,7 +21,7 @@ ROOTS = {
 
 @dataclass
 class Part:
-    """An element as a reader sees it, and one way to write it."""
+    """An element as a reader returns it, and one way to write it."""
 
     tag: str
     attrs: dict[str, str]
@@ -29,7 +31,7 @@ class Part:
     wire: bytes = b""
 
 
-# Characters that XML 1.0 allows; often those with a meaning.
+# Characters that XML 1.0 allows, often those with a special meaning.
 CHARACTERS = st.one_of(
     st.sampled_from("&<>\"' \t\n\r;#x=/-]"),
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"),
@@ -39,14 +41,14 @@ NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 SPACE = st.text(st.sampled_from(" \t\n\r"), max_size=3).map(str.encode)
 SPACES = st.text(st.sampled_from(" \t\n\r"), min_size=1, max_size=3).map(str.encode)
 COMMENTS = st.sampled_from([b"<!-- c -->", b"<!---->", b"<!-- <message> & > - ' -->"])
-ODD_COMMENTS = st.sampled_from([b"<!-- -- <message> -->", b"<!-->-->", b"<!--->-->"])  # no XML, but harmless
+ODD_COMMENTS = st.sampled_from([b"<!-- -- <message> -->", b"<!-->-->", b"<!--->-->"])  # not well-formed, but harmless
 INSTRUCTIONS = st.sampled_from([b"<?xml version='1.0'?>", b'<?xml version="1.0" encoding="UTF-8"?>\n', b"<?a > b?>"])
 NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 
 
 @st.composite
 def characters(draw: st.DrawFn, value: str, special: str) -> bytes:
-    """`value` with some characters as references; those in `special` always."""
+    """Return `value` with some characters written as references; those in `special` always are."""
     out = []
     for c in value:
         form = draw(st.integers(0, 5))
@@ -102,7 +104,7 @@ def members(draw: st.DrawFn, tag: str) -> Part:
     attrs |= {"size": str(len(data)), "format": draw(st.sampled_from([".fits", ".stream", ""]))}
     columns = draw(st.sampled_from([72, 4, 1, 60, 1 << 30]))
     text = base64.b64encode(data)
-    text = draw(SPACE) + b"\n".join(text[i : i + columns] for i in range(0, len(text), columns)) + draw(SPACE)
+    text = draw(SPACE) + lines(text, columns) + draw(SPACE)
     if draw(st.integers(0, 5)) == 0:
         at = draw(st.integers(0, len(text)))
         text = text[:at] + draw(COMMENTS) + text[at:]
@@ -128,7 +130,7 @@ def roots(draw: st.DrawFn) -> Part:
     return part
 
 
-# What stands between two tags, elements among it.
+# Anything between two tags, including elements.
 MIXED = st.recursive(
     st.one_of(TEXT.flatmap(content), SPACE, COMMENTS, st.just(b"<![CDATA[ <&> ]]>")),
     lambda inner: st.lists(
@@ -140,7 +142,7 @@ MIXED = st.recursive(
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[bytes, list[Part]]:
-    """A stream, and the elements in it."""
+    """Return a stream, and the elements in it."""
     parts = draw(st.lists(roots(), max_size=4))
     out = b""
     for part in parts:
@@ -151,7 +153,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[Part]]:
 
 @st.composite
 def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
-    """`data` in chunks of any sizes, empty ones among them."""
+    """Cut `data` into chunks of any size, some of them empty."""
     if draw(st.booleans()):
         size = draw(st.sampled_from([1, 2, 3, 5, 17]))
         return [data[i : i + size] for i in range(0, len(data), size)]

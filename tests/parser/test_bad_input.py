@@ -1,4 +1,4 @@
-"""Damaged, oversized and hostile input: each costs one message, is counted, and the next one comes out."""
+"""Damaged, oversized and hostile input: it costs one message, which is counted, and the next message is read."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from indifast import _parser
 from indifast._parser import Element, Tokenizer
+from tests.parser.support import GOOD, written
+from tests.support.blackbox import python_environment
+from tests.support.wrapping import lines
 
-GOOD = b'<setTextVector device="D" name="good"><oneText name="t">fine</oneText></setTextVector>\n'
 BOTH = pytest.mark.parametrize("relay", [False, True])
 CHUNKS = pytest.mark.parametrize("size", [1, 13, 1 << 30])
 
 
 class Reader:
-    """A tokenizer, what came out of it, and what it said it skipped."""
+    """A tokenizer, the elements that it has read, and what it has reported as skipped."""
 
     def __init__(self, **arguments: int) -> None:
         self.skips: list[tuple[str, int, bytes]] = []
@@ -42,12 +42,6 @@ class Reader:
     @property
     def reasons(self) -> list[str]:
         return [reason for reason, _, _ in self.skips]
-
-
-def written(element: Element) -> bytes:
-    parts = element.parts(False)
-    assert parts is not None
-    return b"".join(bytes(part) for part in parts)
 
 
 @CHUNKS
@@ -98,30 +92,30 @@ def test_damage_costs_one_element(bad: bytes, reason: str, relay: bool, size: in
 @pytest.mark.parametrize(
     "opening", [b'<message a="', b"<message a='b' c='", b"<message><!-- ", b"<message><![CDATA[", b"<!--"]
 )
-def test_what_stays_open_is_given_up_at_its_limit(opening: bytes, relay: bool, size: int) -> None:
+def test_an_unclosed_construct_is_given_up_at_its_limit(opening: bytes, relay: bool, size: int) -> None:
     hides = not opening.endswith((b'"', b"'"))
     reader = Reader(relay=relay, attribute=200).feed(opening + b"x" * 50 + GOOD + b"y" * 200 + GOOD, size)
     assert reader.names == ["good", "good"]
-    if hides:  # nothing inside a comment is seen before the comment is given up
+    if hides:  # roots inside a comment are found only once the comment is given up
         early = Reader(relay=relay, attribute=200).feed(opening + b"x" * 50 + GOOD, size)
         assert early.names == []
     assert reader.most_held < 200 + 100 + 10 * 20 + (1024 if size > 1 else 0) + len(GOOD)
 
 
-def test_a_comment_or_cdata_hides_roots_while_it_closes_in_time() -> None:
+def test_a_comment_or_cdata_that_ends_in_time_hides_roots() -> None:
     reader = Reader().feed(b"<!-- " + GOOD + b" -->" + GOOD + b"<message><![CDATA[" + GOOD + b"]]></message>")
     assert [element.tag for element in reader.elements] == ["setTextVector", "message"]
     assert reader.skips == []
 
 
-def test_a_known_root_inside_an_unknown_wrapper_comes_out() -> None:
+def test_a_known_root_inside_an_unknown_wrapper_is_read() -> None:
     reader = Reader().feed(b"<stream from='x'>\n" + GOOD + b"<foo>" + GOOD + b"</foo></stream>")
     assert reader.names == ["good", "good"]
     assert set(reader.reasons) == {"junk"}
 
 
 def test_a_bare_member_is_junk() -> None:
-    """It is what libindi's parser leaves behind after an error; forwarding it would break the driver."""
+    """libindi's parser leaves one behind after an error. Forwarding it would break the driver."""
     reader = Reader().feed(b"<oneNumber name='a'>1</oneNumber>" + GOOD)
     assert reader.names == ["good"] and reader.skips == [("junk", 33, b"<oneNumber name='a'>1</oneNumber>")]
 
@@ -130,7 +124,7 @@ def test_a_bare_member_is_junk() -> None:
 def test_declarations_anywhere(size: int) -> None:
     doctype = b"""<!DOCTYPE x SYSTEM "a>b" [ <!ENTITY a "<b>]>"> <!ELEMENT c (#PCDATA)> ]>"""
     head = b"<?xml version='1.0'?>\n"
-    lax = b"<?xml version='1.0'>\n"  # ended by the root that follows
+    lax = b"<?xml version='1.0'>\n"  # ended by the root after it
     inside = GOOD.replace(b"<oneText", head + doctype + b"<oneText")
     reader = Reader().feed(head + GOOD + head + doctype + head + inside + lax + GOOD, size)
     assert reader.names == ["good"] * 3
@@ -156,7 +150,7 @@ def test_latin1_bytes(relay: bool, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", [b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xff"])
-def test_what_is_no_utf8_is_latin1(text: bytes) -> None:
+def test_text_that_is_not_utf8_is_read_as_latin1(text: bytes) -> None:
     (element,) = Reader().feed(b"<message message='" + text + b"'/>").elements
     assert element.attrs["message"] == text.decode("latin-1")
     ET.fromstring(written(element))
@@ -195,7 +189,7 @@ def test_the_longest_attribute(relay: bool) -> None:
 
 @CHUNKS
 @BOTH
-def test_an_element_without_end(relay: bool, size: int) -> None:
+def test_an_element_beyond_its_limit(relay: bool, size: int) -> None:
     reader = Reader(relay=relay, element=5000)
     reader.feed(GOOD + b"<defTextVector><defText name='a'>" + b"x" * 20000 + b"</defText></defTextVector>" + GOOD, size)
     assert reader.names == ["good", "good"] and reader.reasons == ["element too large"]
@@ -208,7 +202,7 @@ def test_the_largest_element() -> None:
         assert Reader(element=len(GOOD) - 2).feed(GOOD, size).reasons == ["element too large"]
 
 
-@pytest.mark.parametrize("relay", [False, True])
+@BOTH
 def test_depth_and_members(relay: bool) -> None:
     assert Reader(depth=3, relay=relay).feed(b"<message><a><b/></a></message>").skips == []
     assert Reader(depth=2, relay=relay).feed(b"<message><a><b/></a></message>" + GOOD).reasons == ["too deep"]
@@ -226,12 +220,11 @@ def test_many_attributes(relay: bool) -> None:
 @CHUNKS
 @BOTH
 @pytest.mark.parametrize("enclen", [b"-1", b"4", b"99999999999999999999", b"10239", b"x", b""])
-def test_an_enclen_that_lies_is_ignored_and_never_passed_on(enclen: bytes, relay: bool, size: int) -> None:
+def test_a_wrong_enclen_is_ignored_and_never_passed_on(enclen: bytes, relay: bool, size: int) -> None:
     raw = bytes(range(256)) * 30
-    text = base64.b64encode(raw)
-    lines = b"".join(text[i : i + 72] + b"\n" for i in range(0, len(text), 72))
+    text = lines(base64.b64encode(raw), 72)
     bad = b"<setBLOBVector device='D' name='b'><oneBLOB name='b' size='7680' format='.x' enclen='" + enclen + b"'>\n"
-    reader = Reader(relay=relay).feed(bad + lines + b"</oneBLOB></setBLOBVector>" + GOOD, size)
+    reader = Reader(relay=relay).feed(bad + text + b"\n</oneBLOB></setBLOBVector>" + GOOD, size)
     assert reader.names == ["b", "good"] and reader.skips == []
     assert reader.elements[0].members[0].data == raw
     if relay:
@@ -242,7 +235,7 @@ def test_an_enclen_that_lies_is_ignored_and_never_passed_on(enclen: bytes, relay
 @pytest.mark.parametrize(
     ("text", "enclen", "kept"),
     [
-        ("%s\n", 1, True),  # as libindi's own tests have it, and its server hands it on
+        ("%s\n", 1, True),  # in libindi's own tests, and its server passes it on
         ("\n%s\n    ", 1, True),
         ("%s\n", 0, True),
         ("%s", 0, True),
@@ -254,7 +247,7 @@ def test_an_enclen_that_lies_is_ignored_and_never_passed_on(enclen: bytes, relay
     ],
 )
 @pytest.mark.parametrize("length", [4, 28, 72])
-def test_an_enclen_may_count_the_line_break_behind_a_short_line(
+def test_an_enclen_may_count_the_line_break_after_a_short_line(
     text: str, enclen: int, kept: bool, length: int, size: int
 ) -> None:
     one = f"<oneBLOB name='b' size='3' format='.x' enclen='{length + enclen}'>{text % ('A' * length)}</oneBLOB>"
@@ -265,9 +258,9 @@ def test_an_enclen_may_count_the_line_break_behind_a_short_line(
 
 @pytest.mark.parametrize("length", [76, 144, 7680])
 @pytest.mark.parametrize("columns", [72, 7680])
-def test_an_enclen_that_counts_line_breaks_of_longer_text_goes(length: int, columns: int) -> None:
+def test_an_enclen_that_counts_line_breaks_of_longer_text_is_removed(length: int, columns: int) -> None:
     """It stalls libindi's parser for good."""
-    text = b"".join(b"A" * min(columns, length - start) + b"\n" for start in range(0, length, columns))
+    text = lines(b"A" * length, columns) + b"\n"
     for count in (len(text), len(text) - 1, length + 1):
         if count == length:
             continue
@@ -277,11 +270,10 @@ def test_an_enclen_that_counts_line_breaks_of_longer_text_goes(length: int, colu
 
 
 @pytest.mark.parametrize("columns", [71, 76, 10240])
-def test_a_right_enclen_goes_unless_the_text_is_wrapped_at_72(columns: int) -> None:
+def test_a_correct_enclen_is_removed_unless_the_text_is_wrapped_at_72(columns: int) -> None:
     text = base64.b64encode(bytes(7680))
     for width, kept in ((columns, False), (72, True)):
-        lines = b"\n".join(text[i : i + width] for i in range(0, len(text), width))
-        blob = b"<setBLOBVector><oneBLOB name='b' size='7680' enclen='10240'>\n" + lines
+        blob = b"<setBLOBVector><oneBLOB name='b' size='7680' enclen='10240'>\n" + lines(text, width)
         (element,) = Reader(relay=True).feed(blob + b"\n</oneBLOB></setBLOBVector>").elements
         assert (b'enclen="10240"' in written(element)) is kept
 
@@ -299,10 +291,10 @@ def test_a_right_enclen_goes_unless_the_text_is_wrapped_at_72(columns: int) -> N
         *((zero, "6") for zero in (b"0", b" 00\n", b"-0")),
     ],
 )
-def test_a_size_that_lies(announced: bytes, passed_on: str, relay: bool, size: int) -> None:
+def test_a_wrong_size(announced: bytes, passed_on: str, relay: bool, size: int) -> None:
     reader = Reader(relay=relay)
     reader.feed(b"<setBLOBVector name='b'><oneBLOB name='b' format='.x' size='" + announced + b"'>QUJDREVG", size)
-    assert reader.most_held < 1_200_000  # an announced size reserves a mebibyte at most
+    assert reader.most_held < 1_200_000  # an announced size reserves at most a mebibyte
     reader.feed(b"</oneBLOB></setBLOBVector>", size)
     (element,) = reader.elements
     assert element.members[0].data == b"ABCDEF"
@@ -329,7 +321,7 @@ def test_a_size_that_lies(announced: bytes, passed_on: str, relay: bool, size: i
 )
 @BOTH
 def test_lengths_of_an_attached_blob(relay: bool, attributes: str, size: int | None, length: int | None) -> None:
-    """None of them may be one that `int` fails on later, or reads otherwise than who wrote it."""
+    """Later, `int` must be able to read each of them, as its sender meant it."""
     wire = f"<setBLOBVector><oneBLOB name='b' {attributes} attached='true'/></setBLOBVector>".encode()
     (element,) = Reader(relay=relay).feed(wire).elements
     (member,) = element.members
@@ -340,7 +332,7 @@ def test_lengths_of_an_attached_blob(relay: bool, attributes: str, size: int | N
 
 
 def test_a_missing_size_is_supplied() -> None:
-    """libindi servers close the connection of who omits it."""
+    """libindi servers close the connection of a peer that omits it."""
     blob = b"<setBLOBVector><oneBLOB name='b'>QUI=</oneBLOB><oneBLOB name='c'/></setBLOBVector>"
     (element,) = Reader(relay=True).feed(blob).elements
     assert written(element) == (
@@ -377,7 +369,7 @@ def test_the_largest_blob(relay: bool, size: int) -> None:
 
 
 def test_attached_blobs_of_refused_elements_are_counted() -> None:
-    """Their descriptors must not be taken for those of the next message."""
+    """Otherwise their descriptors would be taken for those of the next message."""
     one = b"<oneBLOB name='b' size='3' len='3' attached='true'/>"
     reader = Reader(relay=True).feed(b"<setBLOBVector>" + one + one + b"<message/>")
     assert reader.tokenizer.lost_attached == 2
@@ -406,7 +398,7 @@ def test_state_only_blob_updates() -> None:
         )
 
 
-def test_attribute_names_that_libindi_cannot_read_do_not_leave() -> None:
+def test_attribute_names_that_libindi_cannot_read_are_not_written() -> None:
     (element,) = Reader().feed(b"<message xml:lang='en' data-x='1' message='m'/>").elements
     assert element.attrs == {"xml:lang": "en", "data-x": "1", "message": "m"}
     assert written(element) == b'<message message="m"/>\n'
@@ -514,8 +506,12 @@ def test_feeding_from_on_skip_is_refused() -> None:
     assert problems == [RuntimeError] * 3
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(
+    "libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer reserves terabytes of address space"
+)
 def test_too_little_memory_costs_one_element() -> None:
-    """In a process of its own, whose address space ends shortly above what it has."""
+    """In a separate process, whose address space is limited to little more than it uses."""
     program = """
 import resource
 from indifast._parser import Tokenizer
@@ -532,7 +528,4 @@ assert tokenizer.held == 0 and skips[0] == "memory", skips
 (element,) = tokenizer.feed(b"</oneBLOB></setBLOBVector><message message='still here'/>")
 assert element.attrs == {"message": "still here"}
 """
-    if "libasan" in os.environ.get("LD_PRELOAD", ""):
-        return  # a sanitizer reserves terabytes of address space
-    path = os.pathsep.join([str(Path(_parser.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": path}, check=True)
+    subprocess.run([sys.executable, "-c", program], env=os.environ | python_environment(), check=True)

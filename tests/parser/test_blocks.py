@@ -1,4 +1,4 @@
-"""Receive buffers go back to their pool when the last view of them is gone, and not before."""
+"""Receive buffers return to their pool when the last view of them is gone, and not before."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_a_block_is_reused() -> None:
     assert address(pool.get()) == first
 
 
-def test_blocks_that_were_not_needed_are_given_back() -> None:
+def test_blocks_that_were_not_needed_are_freed() -> None:
     pool = BlockPool(size=4096, keep=100)
     blocks = [pool.get() for _ in range(10)]
     assert pool.blocks == 10
     blocks.clear()
     pool.trim(2)
-    assert pool.blocks == 10  # all of them were needed since the beginning
+    assert pool.blocks == 10  # all of them have been in use since the start
     blocks = [pool.get() for _ in range(6)]
     del blocks[:3]
     pool.trim(2)
-    assert pool.blocks == 6  # four lay idle all the time
+    assert pool.blocks == 6  # four have been unused since the last call
     pool.trim(2)
     assert pool.blocks == 5  # three are in use, two are kept
     blocks.clear()
@@ -44,7 +44,7 @@ def test_blocks_that_were_not_needed_are_given_back() -> None:
     assert pool.blocks == 2
 
 
-def test_what_a_pool_does_not_keep_is_freed() -> None:
+def test_blocks_beyond_those_that_a_pool_keeps_are_freed() -> None:
     pool = BlockPool(size=4096, keep=2)
     blocks = [pool.get() for _ in range(5)]
     assert pool.blocks == 5
@@ -52,7 +52,7 @@ def test_what_a_pool_does_not_keep_is_freed() -> None:
     assert pool.blocks == 2
 
 
-def test_a_view_keeps_the_memory() -> None:
+def test_a_view_keeps_its_block_in_use() -> None:
     pool = BlockPool(size=4096)
     block = pool.get()
     memoryview(block)[:5] = b"hello"

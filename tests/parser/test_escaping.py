@@ -1,4 +1,4 @@
-"""What is escaped reads back as it was."""
+"""Escaped text reads back unchanged."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indifast._parser import Tokenizer, escape_attr, escape_text
-from tests.parser import streams as streams
+from tests.parser import streams
 
 
-def test_what_becomes_what() -> None:
+def test_which_characters_are_escaped() -> None:
     assert escape_text("a<b>c&d\"e'f\tg\nh\ri") == "a&lt;b&gt;c&amp;d\"e'f\tg\nh\ri"
     assert escape_attr("a<b>c&d\"e'f\tg\nh\ri") == "a&lt;b&gt;c&amp;d&quot;e'f&#09;g&#10;h&#13;i"
     for escape in (escape_text, escape_attr):
@@ -23,8 +23,8 @@ def test_what_becomes_what() -> None:
 
 
 @given(st.text(streams.CHARACTERS))
-@settings(max_examples=300, deadline=None)
-def test_it_reads_back(text: str) -> None:
+@settings(max_examples=300)
+def test_escaped_text_reads_back(text: str) -> None:
     member = f'<oneText name="t">{escape_text(text)}</oneText>'
     wire = f'<setTextVector device="{escape_attr(text)}">{member}</setTextVector>'
     (element,) = Tokenizer().feed(wire.encode())
@@ -35,13 +35,13 @@ def test_it_reads_back(text: str) -> None:
 
 
 @given(st.text())
-@settings(max_examples=300, deadline=None)
-def test_anything_can_be_written(text: str) -> None:
+@settings(max_examples=300)
+def test_any_text_becomes_xml(text: str) -> None:
     ET.fromstring(f'<a b="{escape_attr(text)}">{escape_text(text)}</a>')
 
 
 @pytest.mark.parametrize("escape", [escape_text, escape_attr])
-def test_only_text_is_taken(escape: object) -> None:
+def test_other_types_are_refused(escape: object) -> None:
     for wrong in (None, b"a", 1):
         with pytest.raises(TypeError):
             escape(wrong)  # type: ignore[operator]

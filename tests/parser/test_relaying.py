@@ -1,15 +1,15 @@
-"""How the text of BLOBs is kept while it is relayed."""
+"""How the tokenizer keeps the text of BLOBs that are relayed."""
 
 from __future__ import annotations
 
 import base64
 import gc
 import os
-import threading
 
 import pytest
 
 from indifast._parser import Block, BlockPool, Element, Tokenizer, escape_text
+from tests.support.threads import in_threads
 
 START = b"<setBLOBVector name='v'><oneBLOB name='b' size='300000' format='.x'>\n"
 END = b"\n</oneBLOB></setBLOBVector>"
@@ -34,7 +34,7 @@ def test_large_slices_are_not_copied() -> None:
 
 
 def test_a_trickle_does_not_hold_buffers() -> None:
-    """A few bytes in each of many large buffers: what is kept is the bytes."""
+    """When each of many large buffers brings a few bytes, the bytes are kept and not the buffers."""
     pool = BlockPool(size=1 << 20, keep=1)
     tokenizer = Tokenizer(relay=True)
     wire = START + TEXT + END
@@ -80,8 +80,8 @@ def test_inline_and_attached_in_one_vector() -> None:
     assert attached.members[0].attrs == {"name": "a", "size": "3", "attached": "true"}
 
 
-def test_garbage_may_be_collected_while_a_form_is_made() -> None:
-    """What is run then may make the form of another element."""
+def test_garbage_may_be_collected_while_an_envelope_is_made() -> None:
+    """Code that the collector runs may make the envelope of another element."""
 
     def element(device: bytes) -> Element:
         return Tokenizer(relay=True).feed(b"<setBLOBVector device='%s'>" % device + one + b"</setBLOBVector>")[0]
@@ -94,7 +94,7 @@ def test_garbage_may_be_collected_while_a_form_is_made() -> None:
     def collecting(phase: str, info: object) -> None:
         collected.append(inner.envelope(False))
 
-    kept = []  # lists enough that Python's own stock of them is used up, and the next one is a reason to collect
+    kept = []  # enough lists to use up Python's free list, so that the next one triggers a collection
     found = []
     before = gc.get_threshold()
     gc.callbacks.append(collecting)
@@ -116,16 +116,12 @@ def test_garbage_may_be_collected_while_a_form_is_made() -> None:
 def test_content_is_decoded_once_from_many_threads() -> None:
     (element,) = Tokenizer(relay=True).feed(START + TEXT + END)
     found: list[bytes | None] = []
-    threads = [threading.Thread(target=lambda: found.append(element.members[0].data)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(8, lambda: found.append(element.members[0].data))
     assert found == [RAW] * 8
 
 
-def test_feeding_from_two_threads_is_refused_or_works() -> None:
-    """The GIL is released around large chunks; a second feed in that time must not get in between."""
+def test_feeding_from_several_threads_works_or_is_refused() -> None:
+    """The GIL is released while a large chunk is processed. Another thread cannot feed in that time."""
     tokenizer = Tokenizer(relay=True)
     tokenizer.feed(START)
     results: list[str] = []
@@ -138,44 +134,35 @@ def test_feeding_from_two_threads_is_refused_or_works() -> None:
             except RuntimeError:
                 results.append("refused")
 
-    threads = [threading.Thread(target=feed) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, feed)
+    assert len(results) == 80
     (element,) = tokenizer.feed(END)
     assert sum(map(len, element.members[0].slices)) == len(TEXT) * results.count("taken")
 
 
-def test_threads_with_tokenizers_of_their_own_do_not_meet() -> None:
-    """They share scratch memory and the names seen so far; each reads what it was fed."""
+def test_threads_with_their_own_tokenizers_do_not_interfere() -> None:
+    """They share scratch memory and the names seen so far, but each reads what it was fed."""
     sent = [(f"D{n % 50}", f"P{n}", f"m{n % 300}", f"1 < {n} é") for n in range(1000)]
     wire = "".join(
         f"<setTextVector device='{device}' name='{name}'><oneText name='{member}'>{escape_text(text)}</oneText>"
         "</setTextVector>\n"
         for device, name, member, text in sent
     ).encode()
-    together = threading.Barrier(4)
     correct: list[bool] = []
 
     def read() -> None:
         tokenizer = Tokenizer(relay=True)
-        together.wait()
         for _ in range(10):
             found = [element for at in range(0, len(wire), 5000) for element in tokenizer.feed(wire[at : at + 5000])]
             forms = [b"".join(map(bytes, element.parts(False) or ())) for element in found]
             read = [(e.device, e.name, *item) for e in found for item in e.values().items()]
             correct.append(read == sent and [f.count(b"&lt;") for f in forms] == [1] * len(sent))
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(4, read)
     assert correct == [True] * 40
 
 
-def test_the_garbage_collector_never_looks_at_messages() -> None:
+def test_the_garbage_collector_does_not_track_elements() -> None:
     """There may be many, and none can be part of a cycle."""
     (element,) = Tokenizer(relay=True).feed(START + TEXT + END)
     assert not any(map(gc.is_tracked, [element, element.members[0], BlockPool().get()]))

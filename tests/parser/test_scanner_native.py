@@ -1,47 +1,34 @@
-"""The scanner with vector instructions does what it does without, on this machine and on aarch64."""
+"""The scanner finds the same with vector instructions as without, on this machine and on aarch64."""
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from indifast._parser import Tokenizer
+from tests.support import native
 
 SOURCE = Path(__file__).with_name("scanner.c")
-CROSS = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
-CSRC = Path(__file__).parents[2] / "src" / "indifast" / "csrc"
 
-Build = Callable[..., Path]
+Scan = Callable[..., bytes]
 
 
 @pytest.fixture
-def build(tmp_path: Path) -> Build:
-    def compile_it(compiler: str, *options: str) -> Path:
-        if shutil.which(compiler) is None:
-            pytest.fail(f"{compiler} is not installed; on Debian: apt install build-essential {CROSS}")
-        program = tmp_path / f"scanner-{len(list(tmp_path.iterdir()))}"
-        options += ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", f"-I{CSRC}")
-        subprocess.run([compiler, *options, str(SOURCE), "-o", str(program)], check=True)
-        return program
+def scan(tmp_path: Path) -> Scan:
+    """Compile scanner.c with the given options, and return what it prints about `data`."""
 
-    return compile_it
+    def compile_and_run(data: bytes, *flags: str, compiler: str = "gcc", emulator: str | None = None) -> bytes:
+        program = native.compile_c(SOURCE, tmp_path / "scanner", *flags, compiler=compiler)
+        return native.run([emulator, program] if emulator else [program], data)
 
-
-def run(*command: str, data: bytes) -> bytes:
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    done = subprocess.run(command, input=data, capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
+    return compile_and_run
 
 
 def stream(seed: int) -> bytes:
-    """Elements of few shapes with values of many lengths, and some damage."""
+    """Return elements of a few shapes with values of many lengths, some of them damaged."""
     rng = random.Random(seed)
     shapes = [
         b"<setNumberVector device='%s' name=\"%s\"\n state='Ok'>\n  <oneNumber name='a'>\n   %s\n  </oneNumber>\n"
@@ -65,22 +52,19 @@ def stream(seed: int) -> bytes:
     return out
 
 
-def test_vector_instructions_change_nothing(build: Build) -> None:
+def test_vector_instructions_change_nothing(scan: Scan) -> None:
     data = stream(1) + stream(2)
-    expected = run(str(build("gcc", "-O2", "-DTZ_SCALAR")), data=data)
+    expected = scan(data, "-O2", "-DTZ_SCALAR")
     assert expected.count(b"root ") > 200 and expected.count(b"refused") > 10
-    assert run(str(build("gcc", "-O3")), data=data) == expected
-    sanitized = build("gcc", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-    assert run(str(sanitized), data=data) == expected
-    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-    if emulator is None:
-        pytest.fail(f"qemu-aarch64 is not installed; on Debian: apt install {CROSS}")
-    assert run(emulator, str(build("aarch64-linux-gnu-gcc", "-O2", "-static")), data=data) == expected
+    assert scan(data, "-O3") == expected
+    assert scan(data, *native.SANITIZED) == expected
+    emulator = native.aarch64_emulator()
+    assert scan(data, "-O2", "-static", compiler=native.AARCH64, emulator=emulator) == expected
 
 
-def test_the_module_reads_the_same(build: Build) -> None:
+def test_the_module_finds_the_same_roots(scan: Scan) -> None:
     data = stream(3).replace(b"<setBLOB", b"<xetBLOB").replace(b"</setBLOB", b"</xetBLOB")
-    notes = run(str(build("gcc", "-O2", "-DTZ_SCALAR")), data=data).decode("latin-1").splitlines()
+    notes = scan(data, "-O2", "-DTZ_SCALAR").decode("latin-1").splitlines()
     tokenizer = Tokenizer(attribute=100, element=1000, depth=5, members=9)
     elements = tokenizer.feed(data)
     roots = [line.rpartition("root ")[2] for line in notes if "root " in line]

@@ -1,4 +1,4 @@
-"""Memory that runs out costs the element that wants it; nothing is made up, kept, or broken for those behind it."""
+"""When memory runs out, only the element that needs it is lost: no other is changed, and none of its memory leaks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_an_allocation_that_fails_costs_one_element(relay: bool, size: int, tmp_
 
         def read(self):
             for at, piece in enumerate(self.pieces):
-                if self.found[at] is None:  # the piece was not taken in: not even the list was to be had
+                if self.found[at] is None:  # the piece was not read: there was no memory even for the list
                     self.found[at] = self.tokenizer.feed(piece)
 
     whole = Reading()
@@ -64,7 +64,7 @@ def test_an_allocation_that_fails_costs_one_element(relay: bool, size: int, tmp_
         reading.read()
         found = [seen(element) for found in reading.found for element in found]
         left = iter(expected)
-        assert all(element in left for element in found), "something else than was sent, or out of order"
+        assert all(element in left for element in found), "differs from what was sent, or is out of order"
         lost = len(expected) - len(found)
         assert lost <= refused, (lost, refused)
         assert set(reading.tokenizer.skipped) <= {"memory"}
@@ -84,8 +84,8 @@ def test_an_allocation_that_fails_costs_one_element(relay: bool, size: int, tmp_
 
 @pytest.mark.parametrize("relay", [False, True])
 @pytest.mark.parametrize("end", [1000, 3000, 20_000, 30_000, 48_000])
-def test_an_element_is_given_up_without_memory(relay: bool, end: int, tmp_path: Path) -> None:
-    """What is kept for it goes first: that may be all the memory there is."""
+def test_an_element_can_be_abandoned_without_memory(relay: bool, end: int, tmp_path: Path) -> None:
+    """What is kept for it is freed first, as no other memory may be available."""
     program = """
     def half():
         tokenizer = Tokenizer(relay=relay, on_skip=lambda *skip: None)
@@ -94,7 +94,7 @@ def test_an_element_is_given_up_without_memory(relay: bool, end: int, tmp_path: 
         return tokenizer
 
     def check(tokenizer, refused):
-        if tokenizer.held:  # it was not even called
+        if tokenizer.held:  # `abandon` was not even called
             tokenizer.abandon()
         assert tokenizer.held == 0
         assert tokenizer.skipped_bytes
@@ -131,8 +131,8 @@ def test_reading_an_element_without_memory_can_be_repeated(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("what", ["formats", "carried", "blobs", "members"])
-def test_what_is_said_of_blobs_is_released_once(what: str, tmp_path: Path) -> None:
-    """Names and formats are shared by all elements that have them, so one release too many is a string that is gone."""
+def test_properties_of_blobs_are_released_once(what: str, tmp_path: Path) -> None:
+    """All elements share their names and formats, so releasing one too often frees a string that is in use."""
     program = """
     import sys
 

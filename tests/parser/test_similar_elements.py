@@ -1,4 +1,4 @@
-"""Elements that resemble the one before are read by following its tracks: nothing may leak from one to the next."""
+"""An element like the one before it is read by comparing the two: nothing may leak from one to the next."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indifast._parser import Element, Tokenizer
-from tests.parser import streams as streams
+from tests.parser import streams
 
-# Characters of one, two and four bytes in memory; those of the wider ones begin with the bytes of "BA" and "AB".
+# Characters of one, two and four bytes in memory; the wider ones begin with the bytes of "BA" and "AB".
 NAMES = st.lists(st.sampled_from("AB\xe9䅂䉁\U00014142\U00014241"), min_size=2, max_size=4).map("".join)
 
 VALUES = st.one_of(
@@ -43,7 +43,7 @@ SKELETONS = st.one_of(
 
 @st.composite
 def similar(draw: st.DrawFn) -> list[bytes]:
-    """Elements from few skeletons with changing values, not all of them well-formed."""
+    """Return elements with few skeletons and changing values, not all of them well-formed."""
     skeletons = draw(st.lists(SKELETONS, min_size=1, max_size=2))
     values = draw(st.lists(VALUES, min_size=1, max_size=4))
     wires = []
@@ -69,12 +69,12 @@ def tokenizer(relay: bool) -> Tokenizer:
 
 
 @given(st.data(), similar(), st.booleans())
-@settings(max_examples=500, deadline=None)
-def test_the_past_has_no_say(data: st.DataObject, wires: list[bytes], relay: bool) -> None:
+@settings(max_examples=500)
+def test_elements_do_not_depend_on_earlier_ones(data: st.DataObject, wires: list[bytes], relay: bool) -> None:
     wire = b"\n".join(wires)
     known = tokenizer(relay)
     elements = [element for chunk in data.draw(streams.cuts(wire)) for element in known.feed(chunk)]
-    slow = tokenizer(relay)  # byte by byte, no guess can be checked, and none is made
+    slow = tokenizer(relay)  # fed byte by byte, it cannot compare
     slowly = [element for i in range(len(wire)) for element in slow.feed(wire, i, i + 1)]
     assert [seen(element) for element in elements] == [seen(element) for element in slowly]
     assert [element.parts(False) for element in elements] == [element.parts(False) for element in slowly]
@@ -83,8 +83,8 @@ def test_the_past_has_no_say(data: st.DataObject, wires: list[bytes], relay: boo
 
 
 @given(similar(), st.booleans())
-@settings(max_examples=300, deadline=None)
-def test_alone_or_in_company(wires: list[bytes], relay: bool) -> None:
+@settings(max_examples=300)
+def test_elements_in_one_stream_are_read_as_if_alone(wires: list[bytes], relay: bool) -> None:
     alone = []
     whole = []
     for wire in wires:
@@ -94,14 +94,14 @@ def test_alone_or_in_company(wires: list[bytes], relay: bool) -> None:
         if not single.skipped:
             alone += found
             whole.append(wire)
-    company = tokenizer(relay).feed(b"\n".join(whole) + b" " * 99)
-    assert [seen(element) for element in company] == [seen(element) for element in alone]
-    assert [element.parts(False) for element in company] == [element.parts(False) for element in alone]
+    together = tokenizer(relay).feed(b"\n".join(whole) + b" " * 99)
+    assert [seen(element) for element in together] == [seen(element) for element in alone]
+    assert [element.parts(False) for element in together] == [element.parts(False) for element in alone]
 
 
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=2, max_size=6), st.booleans())
-@settings(max_examples=500, deadline=None)
-def test_a_name_is_its_characters_however_wide_they_are(names: list[tuple[str, str]], relay: bool) -> None:
-    """What has the same bytes in memory as another name must not pass for it: a server asks who owns a device."""
+@settings(max_examples=500)
+def test_names_with_the_same_bytes_in_memory_differ(names: list[tuple[str, str]], relay: bool) -> None:
+    """A server decides by the name who owns a device."""
     wire = "".join(f"<setTextVector device='{device}' name='{name}'/>" for device, name in names).encode()
     assert [(element.device, element.name) for element in tokenizer(relay).feed(wire)] == names

@@ -1,4 +1,4 @@
-"""What comes out of well-formed streams, in any chunking and both modes."""
+"""Reading well-formed streams, in chunks of any size and both modes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from indifast._parser import Element, Tokenizer
+from tests.parser.support import written
+from tests.support.wrapping import lines
 
 RAW = bytes(range(256)) * 30
 
@@ -41,8 +43,7 @@ timestamp="2026-11-20T15:30:16">
 
 
 def wrapped(data: bytes, columns: int = 72) -> bytes:
-    text = base64.b64encode(data)
-    return b"".join(text[i : i + columns] + b"\n" for i in range(0, len(text), columns))
+    return lines(base64.b64encode(data), columns) + b"\n"
 
 
 def blob_vector(text: bytes, attributes: bytes = b"size='7680' format='.fits'") -> bytes:
@@ -65,12 +66,6 @@ def read(data: bytes, size: int = 1 << 30, *, relay: bool = False) -> list[Eleme
     return found
 
 
-def written(element: Element) -> bytes:
-    parts = element.parts(False)
-    assert parts is not None
-    return b"".join(bytes(part) for part in parts)
-
-
 @pytest.mark.parametrize("relay", [False, True])
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_number_vector(relay: bool, size: int) -> None:
@@ -85,7 +80,7 @@ def test_number_vector(relay: bool, size: int) -> None:
     assert not element.blob and element.formats == () and element.carried == frozenset()
 
 
-def test_values_are_those_of_members_with_a_name() -> None:
+def test_values_has_the_members_with_a_name() -> None:
     (element,) = Tokenizer().feed(
         b"<setTextVector device='D' name='T'><oneText>a</oneText><oneText name=''>b</oneText>"
         b"<oneText name='' x='&lt;'>c &amp;</oneText><oneText name='n'>d</oneText></setTextVector>"
@@ -139,7 +134,7 @@ def test_envelope_forms() -> None:
 @pytest.mark.parametrize(
     ("attributes", "attached"),
     [
-        ("size='20' format='.fits'", 'size="20" format=".fits"'),  # libindi's own test: 21 bytes that are said to be 20
+        ("size='20' format='.fits'", 'size="20" format=".fits"'),  # in libindi's own test, 21 bytes announced as 20
         ("format='.fits' size='7680'", 'format=".fits" size="7680"'),
         ("format='.fits'", 'format=".fits" size="7680"'),
         ("size='7680' format='.fits.z'", 'size="7680" format=".fits.z"'),
@@ -149,9 +144,7 @@ def test_envelope_forms() -> None:
         ("format='.fits.fz' size='7000'", 'format=".fits.fz" size="7000" len="7680"'),
     ],
 )
-def test_a_length_is_only_added_to_attached_content_where_the_size_is_that_of_other_bytes(
-    attributes: str, attached: str
-) -> None:
+def test_an_attached_form_has_a_len_if_the_size_may_not_be_that_of_the_content(attributes: str, attached: str) -> None:
     (element,) = read(blob_vector(wrapped(RAW), attributes.encode()), relay=True)
     assert f'<oneBLOB name="CCD1" {attached} attached="true"/>'.encode() in element.envelope(True)[0]
 

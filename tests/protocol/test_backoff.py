@@ -7,11 +7,11 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert [pause_after(failures, 0.25, 30.0) for failures in range(1, 10)] == [
         0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0,
     ]  # fmt: skip
-    assert pause_after(100_000, 0.25, 30.0) == 30.0, "no number of failures is too large"
-    assert pause_after(1, 60.0, 30.0) == 30.0, "the longest counts, whatever the first is"
+    assert pause_after(100_000, 0.25, 30.0) == 30.0, "any number of failures is allowed"
+    assert pause_after(1, 60.0, 30.0) == 30.0, "the limit applies to the first pause too"
 
 
-def test_pauses_vary_around_what_was_asked_for() -> None:
+def test_pauses_vary_around_the_given_length() -> None:
     pauses = [varied(8.0) for _ in range(1000)]
     assert 8.0 * (1 - JITTER) <= min(pauses) < 8.0 < max(pauses) <= 8.0 * (1 + JITTER)
     assert len(set(pauses)) > 900

@@ -1,4 +1,4 @@
-"""How many lines of a log others can cause."""
+"""How many log lines peers can cause."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import pytest
 from indifast.protocol.complaints import BURST, Complaints, RateLimit, RateLimits
 
 
-def test_the_next_line_tells_how_many_were_suppressed() -> None:
+def test_the_next_line_reports_how_many_were_suppressed() -> None:
     limit = RateLimit()
     assert [limit.permit(100.0) for _ in range(BURST + 3)] == [0] * BURST + [None] * 3
     assert (limit.permit(101.0), limit.permit(101.0), limit.permit(102.5)) == (3, None, 1)
     assert limit.suppressed == 4
 
 
-def test_each_kind_has_its_own_limit_up_to_a_thousand_kinds() -> None:
+def test_each_of_the_first_thousand_kinds_has_its_own_limit() -> None:
     limits = RateLimits(1, 0.1)
     assert [limits.permit("one", 50.0), limits.permit("one", 50.0), limits.permit("two", 50.0)] == [0, None, 0]
     assert (limits.permit("one", 59.0), limits.permit("one", 60.0)) == (None, 2)
-    said = sum(limits.permit(kind, 60.0) is not None for kind in range(5_000))
-    assert 990 < said < 1_010, "the others share one"
-    assert limits.permit("one", 71.0) == 0, "those that were there first keep theirs"
+    permitted = sum(limits.permit(kind, 60.0) is not None for kind in range(5_000))
+    assert 990 < permitted < 1_010, "the other kinds share a limit"
+    assert limits.permit("one", 71.0) == 0, "the first kinds keep theirs"
 
 
-def test_lines_beyond_the_limit_are_counted_in_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_next_line_counts_those_beyond_the_limit(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("indifast.test")
     complaints = Complaints(logger)
     with caplog.at_level(logging.INFO, logger="indifast.test"):

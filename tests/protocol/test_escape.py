@@ -1,4 +1,4 @@
-"""Characters of strangers that are not shown as they are."""
+"""Characters from peers that are not shown as they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from indifast.terminal.celltext import visible
 ALL = "".join(map(chr, range(sys.maxunicode + 1)))
 
 
-def test_what_is_unsafe_is_not_printable_and_what_people_write_is_safe() -> None:
+def test_unsafe_characters_are_not_printable_and_ordinary_text_is_safe() -> None:
     unsafe = "".join(UNSAFE.findall(ALL))
     assert not any(character.isprintable() for character in unsafe)
     for category in ("Cc", "Cs", "Zl", "Zp"):
@@ -44,7 +44,7 @@ texts = st.text(st.characters() | st.sampled_from(UNSAFE.findall(ALL)), max_size
 
 
 @given(texts)
-def test_nothing_unsafe_is_left(text: str) -> None:
+def test_no_unsafe_character_is_left(text: str) -> None:
     assert not UNSAFE.search(escaped(text))
     assert not UNSAFE.search(visible(text)) and len(visible(text)) == len(text)
 

@@ -68,7 +68,7 @@ def test_getfloat_refuses(value: object) -> None:
         *((text, None) for text in ("²", "٣", "\uff15", "5\xa0", "5\0", "9" * 19, "9" * 5000)),
     ],
 )
-def test_integers_are_of_plain_digits(text: str, expected: int | None) -> None:
+def test_integers_have_plain_digits(text: str, expected: int | None) -> None:
     assert read_integer(text) == expected
 
 
@@ -112,7 +112,7 @@ def test_formatted(value: float, form: str, expected: str) -> None:
         (math.inf, "%d"), (math.nan, "%d"), (1.0, "%1000d"), (1.0, "%.99999999f"), (1.0, "%-099999.6m"),
     ],
 )  # fmt: skip
-def test_what_a_format_cannot_show(value: float, form: str) -> None:
+def test_values_that_a_format_cannot_show(value: float, form: str) -> None:
     assert formatted(value, form) is None
 
 
@@ -132,7 +132,7 @@ def test_any_format_shows_any_number_or_nothing(value: float, form: str) -> None
 
 @pytest.mark.parametrize("form", ["%10.3m", "%10.5m", "%10.6m", "%10.8m", "%10.9m", "%.7m", "%5.14m"])
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
-def test_sixty_carries(form: str, value: float) -> None:
+def test_sixty_minutes_or_seconds_carry(form: str, value: float) -> None:
     text = formatted(value, form)
     assert text is not None and text.strip().startswith("-") == (value < 0)
     assert all(0 <= float(part) < 60 for part in text.split(":")[1:])
@@ -168,7 +168,7 @@ def test_sexagesimal_display_carries_and_reads_back(form: str, value: float) -> 
         "1.5:3",
     ],
 )
-def test_numbers_that_a_command_may_carry(text: str) -> None:
+def test_numbers_that_a_command_may_contain(text: str) -> None:
     assert commanded_number(text) == getfloat(text)
 
 
@@ -177,26 +177,26 @@ def test_numbers_that_a_command_may_carry(text: str) -> None:
     ["", " ", "-", "abc", "1,5", "0x10", "--1", "+-1", "1:xx", "nan", "inf", "-inf", "1e999", "1_0", "1:-30", ":30",
      "::", "1::30", "1  30", "1: 30", "1:2;3", "1:2:3:4", "1:1e2", "\uff11", "1\u00a02", "1e", "."],
 )  # fmt: skip
-def test_what_a_command_may_not_carry(text: str) -> None:
+def test_texts_that_a_command_may_not_contain(text: str) -> None:
     with pytest.raises(ValueError):
         commanded_number(text)
 
 
 @pytest.mark.parametrize("text", ["", " ", "-", "--", ":", "N/A", "0,5", "0x10", "1:2:3:4"])
-def test_texts_that_hold_no_number(text: str) -> None:
+def test_texts_that_are_not_numbers(text: str) -> None:
     assert read_number(text) is None
 
 
 @given(st.text("0123456789+-.:; exna\uff11", max_size=12))
-def test_what_holds_a_number_is_read_as_everywhere(text: str) -> None:
+def test_numbers_are_read_as_getfloat_reads_them(text: str) -> None:
     number = read_number(text)
     if number is not None:
         assert number == pytest.approx(getfloat(text), nan_ok=True)
 
 
 @given(st.text("0123456789+-.:; exna\uff11", max_size=12))
-def test_what_a_command_may_carry_is_read_by_all_readers_alike(text: str) -> None:
-    """libindi cuts at anything that is neither a digit nor a point; where that differs, the text is refused."""
+def test_all_readers_agree_on_the_numbers_that_a_command_may_contain(text: str) -> None:
+    """libindi splits at anything but digits and points. Texts for which that makes a difference are refused."""
     try:
         value = commanded_number(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""XML is written in one place: nothing else of the package escapes text for it, or has pieces of elements."""
+"""Only one module writes XML: no other one escapes text for it, or contains pieces of elements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIECE = re.compile(r"</|\s/>|<(?:def|set|new|one|message|getP|delP|enableB|ping)
 
 
 def pieces(source: str) -> Iterator[str]:
-    """What in a module is, or makes, a piece of XML; docstrings are prose."""
+    """Find what is or makes a piece of XML in a module, except in docstrings."""
     tree = ast.parse(source)
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -40,7 +40,7 @@ def pieces(source: str) -> Iterator[str]:
         "write(f'{start} />')",
     ],
 )
-def test_a_second_writer_would_be_found(source: str) -> None:
+def test_another_writer_would_be_found(source: str) -> None:
     assert list(pieces(source))
 
 

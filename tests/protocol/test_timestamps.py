@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from indifast.protocol.timestamps import parse_timestamp, timestamp_text
 
 
-def test_written_without_zone_and_without_a_zero_fraction() -> None:
+def test_timestamps_have_no_zone_and_no_zero_fraction() -> None:
     assert timestamp_text(datetime(2024, 1, 2, 3, 4, 5)) == "2024-01-02T03:04:05"
     assert timestamp_text(datetime(2024, 1, 2, 3, 4, 5, 678, UTC)) == "2024-01-02T03:04:05.000678"
 
 
-def test_none_is_now() -> None:
+def test_the_default_is_now() -> None:
     sent = datetime.fromisoformat(timestamp_text()).replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - sent) < timedelta(minutes=1)
 
@@ -44,20 +44,20 @@ def test_other_zones_and_types_are_refused() -> None:
         ("yesterday", None),
     ],
 )
-def test_read(text: str, expected: datetime | None) -> None:
+def test_reading_timestamps(text: str, expected: datetime | None) -> None:
     read = parse_timestamp(text)
     assert read == expected
     assert read is None or read.tzinfo is UTC
 
 
 @given(st.text("0123456789-:.TZ+ W", max_size=32))
-def test_any_text_is_read_or_not(text: str) -> None:
+def test_any_text_can_be_given(text: str) -> None:
     read = parse_timestamp(text)
     assert read is None or read.tzinfo is UTC
 
 
 @pytest.mark.parametrize("text", [None, ""])
-def test_absent_is_now(text: str | None) -> None:
+def test_a_missing_timestamp_is_now(text: str | None) -> None:
     read = parse_timestamp(text)
     assert read is not None
     assert abs(datetime.now(UTC) - read) < timedelta(minutes=1)

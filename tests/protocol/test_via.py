@@ -30,7 +30,7 @@ def data(message: Routable) -> bytes:
         f"<defTextVector>{CONTENT}</defTextVector>",
     ],
 )
-def test_the_attribute_is_put_in_and_taken_out_and_nothing_else_changes(text: str) -> None:
+def test_setting_and_removing_the_attribute_changes_nothing_else(text: str) -> None:
     plain = received(text)
     first = with_via(plain, ["one"])
     assert via_of(first) == ("one",)
@@ -43,21 +43,21 @@ def test_the_attribute_is_put_in_and_taken_out_and_nothing_else_changes(text: st
     assert data(with_via(second, [])) == data(with_via(plain, [])) == data(plain)
 
 
-def test_a_message_of_our_own_may_have_it() -> None:
+def test_our_own_messages_may_have_the_attribute() -> None:
     message = wire.vector("defTextVector", {"device": "D", "name": "P"}, CONTENT)
     assert data(with_via(message, ["one"])) == message.data.replace(b" ", b' via="one" ', 1)
     assert via_of(wire.get_properties(via="one")) == ("one",)
     assert via_of(wire.get_properties()) == ()
 
 
-def test_one_that_stands_elsewhere_is_left_alone() -> None:
+def test_a_via_that_is_not_the_first_attribute_is_not_changed() -> None:
     message = received(f"<defTextVector device='D' via='one' name='P'>{CONTENT}</defTextVector>")
     assert via_of(message) == ("one",)
     assert with_via(message, ["one", "two"]) is message
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)))
-def test_any_name_comes_through(names: list[str]) -> None:
+def test_any_names_can_be_sent(names: list[str]) -> None:
     message = with_via(received("<defTextVector device='D' name='P'/>"), names)
     assert via_of(received(data(message).decode())) == tuple(names)
     assert data(with_via(message, [])) == b'<defTextVector device="D" name="P"/>\n'

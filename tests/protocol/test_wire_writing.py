@@ -36,10 +36,21 @@ from indifast.protocol.message import Wire
         (wire.message("a\tb\nc\rd'e", None), '<message message="a&#09;b&#10;c&#13;d\'e" />'),
     ],
 )  # fmt: skip
-def test_written(written: Wire, expected: str) -> None:
+def test_messages_are_written(written: Wire, expected: str) -> None:
     assert written.data.decode() == expected
     assert written.tag == expected[1:].split(" ")[0]
     assert written.size == len(expected.encode())
+
+
+def test_a_small_message_has_one_form_and_no_content() -> None:
+    data = b'<message device="d" message="hi" />'
+    written = Wire("message", "d", None, data)
+    assert written.parts(False) == written.parts(True) == (data,)
+    assert written.size == len(data)
+    assert not written.blob
+    assert not written.carried
+    assert not written.formats
+    assert not written.fds()
 
 
 allowed = st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufffe\uffff", min_codepoint=32)
@@ -47,7 +58,7 @@ texts = st.text(allowed | st.just("\n"))
 
 
 @given(texts, texts)
-def test_what_is_written_reads_back(value: str, content: str) -> None:
+def test_written_messages_read_back(value: str, content: str) -> None:
     written = wire.vector(
         "newTextVector", {"device": value, "name": "v"}, wire.text_element("oneText", {"name": "t"}, content)
     )
@@ -57,7 +68,7 @@ def test_what_is_written_reads_back(value: str, content: str) -> None:
     assert written.element().device == value
 
 
-def test_a_tree_of_a_received_element() -> None:
+def test_a_received_element_becomes_a_tree() -> None:
     text = b'<setBLOBVector device="D" name="v"><oneBLOB name="a" format=".x" size="3">YWJj</oneBLOB></setBLOBVector>'
     (element,) = Tokenizer().feed(text)
     assert tostring(to_tree(element)) == text
@@ -79,7 +90,7 @@ MEMBERS = [wire.BlobHead("a", ".fits", 7, 3), wire.BlobHead("b", None, 0, 0), wi
 VECTOR = {"device": "D", "name": "v", "state": None}
 
 
-def test_blobs_are_written_alike_in_all_forms() -> None:
+def test_blobs_are_written_in_all_forms() -> None:
     around = wire.around_blobs("setBLOBVector", VECTOR, MEMBERS)
     assert around == [
         b'<setBLOBVector device="D" name="v"><oneBLOB name="a" format=".fits" size="7">',
@@ -98,7 +109,7 @@ def test_blobs_are_written_alike_in_all_forms() -> None:
 
 
 @given(texts, texts, st.none() | texts)
-def test_a_definition_is_the_same_at_any_time_but_for_stamp_and_message(
+def test_a_definition_that_is_sent_again_differs_in_timestamp_and_message(
     label: str, said: str, text: str | None
 ) -> None:
     attributes = {"device": "D", "name": "v", "label": label, "perm": "ro"}
@@ -112,7 +123,7 @@ def test_a_definition_is_the_same_at_any_time_but_for_stamp_and_message(
         ]
 
 
-def test_a_time_stamp_takes_the_place_of_another() -> None:
+def test_a_timestamp_replaces_another() -> None:
     data = wire.message('the old timestamp="1" > this', "2", "D").data
     assert wire.with_timestamp(data, "3") == data.replace(b'timestamp="2"', b'timestamp="3"')
     without = b'<setTextVector device="D"><oneText timestamp="1" /></setTextVector>'

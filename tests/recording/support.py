@@ -1,4 +1,4 @@
-"""Recordings made by hand, and the commands that make and play them as processes."""
+"""Recordings written by tests, and the commands that make and play recordings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def elements(text: str) -> list[Element]:
 
 
 def picture(data: bytes, *, encoded: bool = True) -> BlobMessage:
-    """A message with a BLOB, encoded already or not; a large one is encoded in a thread then."""
+    """Return a message with a BLOB. If it is not encoded, a large one will be encoded in a thread."""
     attributes = {"device": "Dome", "name": "PICTURE", "state": "Ok", "timestamp": "2020-01-02T03:04:07"}
     message = BlobMessage.from_members("setBLOBVector", attributes, [BlobContent("ALL", ".fits", data)])
     if encoded:
@@ -45,7 +45,7 @@ def picture(data: bytes, *, encoded: bool = True) -> BlobMessage:
 
 
 def write(path: Path, messages: Iterable[str | BlobMessage], *, blobs: bool = True, close: bool = True) -> Recorder:
-    """A recording of what one driver said."""
+    """Write a recording of the messages of one driver."""
     recorder = Recorder(str(path), source="a test", blobs=blobs)
     for message in messages:
         for one in elements(message) if isinstance(message, str) else [message]:
@@ -57,11 +57,12 @@ def write(path: Path, messages: Iterable[str | BlobMessage], *, blobs: bool = Tr
 
 
 def command(folder: Path, *words: object) -> Child:
+    """Start a command of `indifast`; its output goes to the same file as its messages."""
     return Child([sys.executable, "-m", "indifast", *map(str, words)], folder, env=python_environment())
 
 
 class Replay(Child):
-    """`indifast replay` on a port of its own."""
+    """`indifast replay` on a port that the kernel chooses."""
 
     def __init__(self, folder: Path, *words: object) -> None:
         argv = [sys.executable, "-m", "indifast", "replay", "--port", "0", *map(str, words)]
@@ -74,11 +75,23 @@ class Replay(Child):
         return int(found[1])
 
     def client(self, ask: bytes = b'<getProperties version="1.7"/>') -> Channel:
+        """Connect a client that sends a request."""
         channel = Channel.connect(self.port)
         channel.send(ask)
         return channel
 
 
-def values(message: bytes) -> dict[str, str]:
+def read(message: bytes) -> Element:
+    """Return the element that a message consists of."""
     (element,) = Tokenizer().feed(message)
-    return element.values()
+    return element
+
+
+def values(message: bytes) -> dict[str, str]:
+    """Return the values in a message, by member."""
+    return read(message).values()
+
+
+def content(message: bytes) -> bytes:
+    """Return the BLOB in a message."""
+    return read(message).members[0].data or b""

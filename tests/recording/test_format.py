@@ -1,4 +1,4 @@
-"""The file of a recording: what goes in comes out, also when the file was cut short, is damaged, or means harm."""
+"""The file of a recording: what was written is read, even if the file is cut short, damaged or malicious."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from indifast.recording import Direction, Party, Record, Recorder, Recording, Re
 from indifast.recording.fileformat import Head, head_line, parse_head
 from tests.recording.support import DEFINITION, PICTURE, angle, elements, picture, write
 from tests.support.blackbox import until
+from tests.support.waiting import eventually
 
 
 def read(path: Path, limits: Limits | None = None) -> tuple[list[Record], Recording]:
@@ -28,7 +29,8 @@ def read(path: Path, limits: Limits | None = None) -> tuple[list[Record], Record
         return list(recording), recording
 
 
-def said(records: list[Record]) -> list[tuple[str, str, bytes]]:
+def messages(records: list[Record]) -> list[tuple[str, str, bytes]]:
+    """Return the direction, label and bytes of each message."""
     return [
         (record.head.direction.value, record.head.label, b"".join(record.message.parts(False)))
         for record in records
@@ -36,7 +38,7 @@ def said(records: list[Record]) -> list[tuple[str, str, bytes]]:
     ]
 
 
-# -- what goes in comes out
+# What was written is read
 
 _texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=40)
 _members = st.dictionaries(st.from_regex(r"[A-Z]{1,8}", fullmatch=True), _texts, min_size=1, max_size=5)
@@ -75,44 +77,43 @@ def test_what_is_recorded_is_read(tmp_path_factory: pytest.TempPathFactory, reco
     _parties,
     st.from_regex(r"[a-zé]([a-zé .:-]{0,20}[a-z])?", fullmatch=True).filter(lambda label: "--" not in label),
 )
-def test_a_comment_is_read_as_it_was_written(time: datetime, party: Party, label: str) -> None:
+def test_a_head_is_read_as_it_was_written(time: datetime, party: Party, label: str) -> None:
     head = Head(time, Direction.FROM, party, label)
     assert parse_head(head_line(head).strip()[4:-3]) == head
 
 
 @given(st.text(st.sampled_from("-->\n\r\0<!x \x85\ud800")))
-def test_no_name_ends_a_comment(label: str) -> None:
+def test_no_label_ends_the_comment(label: str) -> None:
     line = head_line(Head(datetime(2026, 1, 1), Direction.FROM, Party.CLIENT, label))
     assert line.count(b"\n") == 1 and line.endswith(b" -->\n")
     assert b"--" not in line[4:-4]
     assert parse_head(line.strip()[4:-3]).party is Party.CLIENT
 
 
-def test_blobs_come_out_as_they_went_in_small_and_large(tmp_path: Path) -> None:
+def test_small_and_large_blobs_are_read_as_they_were_written(tmp_path: Path) -> None:
     noise = random.Random(1)
-    contents = [b"x", bytes(100_000), noise.randbytes(3_000_000), noise.randbytes(12_000_000), b"end"]
+    blobs = [b"x", bytes(100_000), noise.randbytes(3_000_000), noise.randbytes(12_000_000), b"end"]
 
     async def record() -> Recorder:
         recorder = write(tmp_path / "blobs", [PICTURE], close=False)
-        for content in contents:
+        for content in blobs:
             recorder.put(Direction.FROM, Party.DRIVER, "dome", picture(content, encoded=False))
             recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(angle(len(content)))[0])
-        while recorder._runs:  # large ones are encoded by a thread
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not recorder._runs)  # large ones are encoded in a thread
         recorder.close()
         return recorder
 
     recorder = asyncio.run(record())
-    assert (recorder.frames, recorder.left_out) == (len(contents), 0)
+    assert (recorder.frames, recorder.left_out) == (len(blobs), 0)
     records, recording = read(tmp_path / "blobs")
     assert recording.cut is None
     got = [record.message for record in records if record.message is not None]
-    assert [message.tag for message in got] == ["defBLOBVector"] + ["setBLOBVector", "setNumberVector"] * len(contents)
-    assert [message.members[0].data for message in got if message.blob] == contents
+    assert [message.tag for message in got] == ["defBLOBVector"] + ["setBLOBVector", "setNumberVector"] * len(blobs)
+    assert [message.members[0].data for message in got if message.blob] == blobs
     assert recorder.written_bytes == (tmp_path / "blobs").stat().st_size
 
 
-def test_without_blobs_their_sizes_are_known(tmp_path: Path) -> None:
+def test_sizes_are_known_without_the_blobs(tmp_path: Path) -> None:
     write(tmp_path / "small", [PICTURE, picture(bytes(1000))], blobs=False)
     records, _ = read(tmp_path / "small")
     assert records[-1].message is not None
@@ -122,8 +123,8 @@ def test_without_blobs_their_sizes_are_known(tmp_path: Path) -> None:
     assert (found.frames, found.frames_without_content, summary.blobs) == (0, 1, False)
 
 
-def test_what_waits_too_long_loses_its_blobs_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indifast.recording.writer.FLUSH", 3600.0)  # a disk that is busy with something else
+def test_blobs_are_left_out_and_counted_if_the_disk_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indifast.recording.writer.FLUSH", 3600.0)  # as if the disk were busy
     recorder = Recorder(str(tmp_path / "slow"), source="a test", blobs=True, max_waiting=400_000)
     for number in range(10):
         recorder.put(Direction.FROM, Party.DRIVER, "dome", picture(bytes([number]) * 60_000))
@@ -133,13 +134,13 @@ def test_what_waits_too_long_loses_its_blobs_and_says_so(tmp_path: Path, monkeyp
     frames = [one.message for one in records if one.message and one.message.blob and not one.message.attached]
     assert 0 < len(frames) < 10
     assert recorder.left_out == 10 - len(frames)
-    assert sum(record.message is not None for record in records) == 20, "nothing else is left out"
+    assert sum(record.message is not None for record in records) == 20, "nothing but BLOBs is left out"
     assert any(
         record.head.direction is Direction.NOTE and str(recorder.left_out) in record.head.label for record in records
     )
 
 
-def test_a_flood_is_bounded_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_messages_is_limited_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indifast.recording.writer.FLUSH", 3600.0)
     recorder = Recorder(str(tmp_path / "flood"), source="a test", blobs=True, max_waiting=20_000)
     for number in range(1000):
@@ -153,19 +154,19 @@ def test_a_flood_is_bounded_and_counted(tmp_path: Path, monkeypatch: pytest.Monk
     assert f"{recorder.missed} are missing" in records[-1].head.label
 
 
-def test_the_file_can_be_read_by_others(tmp_path: Path) -> None:
+def test_the_file_is_text_that_can_be_edited(tmp_path: Path) -> None:
     write(tmp_path / "plain.gz", [DEFINITION, angle(5)])
     text = gzip.decompress((tmp_path / "plain.gz").read_bytes())
-    (tmp_path / "plain.xml").write_bytes(text.replace(b">\n5", b">\n7"))  # somebody has edited it
+    (tmp_path / "plain.xml").write_bytes(text.replace(b">\n5", b">\n7"))  # an edited file
     records, recording = read(tmp_path / "plain.xml")
     assert recording.cut is None
     assert records[-1].message is not None
-    assert records[-1].message.values() == {"AZ": "7"} or b"7" in said(records)[-1][2]
+    assert records[-1].message.values() == {"AZ": "7"} or b"7" in messages(records)[-1][2]
 
 
-def test_what_was_said_is_in_the_file_soon(tmp_path: Path) -> None:
+def test_messages_are_soon_in_the_file(tmp_path: Path) -> None:
     recorder = write(tmp_path / "live", [DEFINITION], close=False)
-    until(lambda: len(said(read(tmp_path / "live")[0])) == 1)
+    until(lambda: len(messages(read(tmp_path / "live")[0])) == 1)
     assert read(tmp_path / "live")[1].cut is not None
     recorder.close()
     assert read(tmp_path / "live")[1].cut is None
@@ -178,31 +179,31 @@ def test_a_file_that_exists_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "there").read_text() == "precious"
 
 
-def test_a_full_disk_ends_the_recording_not_the_program(tmp_path: Path) -> None:
-    told: list[OSError] = []
+def test_a_full_disk_ends_the_recording_but_not_the_program(tmp_path: Path) -> None:
+    errors: list[OSError] = []
     with pytest.raises(OSError):
         Recorder("/dev/full", source="", blobs=False)
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    recorder = Recorder(str(tmp_path / "pipe"), source="", blobs=False, on_error=told.append)
-    os.close(reader)  # nothing more can be written from now on
+    recorder = Recorder(str(tmp_path / "pipe"), source="", blobs=False, on_error=errors.append)
+    os.close(reader)  # now nothing more can be written
     recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(DEFINITION)[0])
-    until(lambda: told)
+    until(lambda: errors)
     recorder.put(Direction.FROM, Party.DRIVER, "dome", elements(DEFINITION)[0])
     recorder.close()
-    assert recorder.error is told[0]
-    assert told[0].filename == str(tmp_path / "pipe")
+    assert recorder.error is errors[0]
+    assert errors[0].filename == str(tmp_path / "pipe")
 
 
-# -- cut short
+# Files that are cut short
 
 _SHORT = [DEFINITION, angle(1), PICTURE, picture(bytes(range(256)) * 2), angle(2), angle(3, "Ok")]
 
 
-def test_a_file_that_was_cut_anywhere_is_read_up_to_the_cut(tmp_path: Path) -> None:
+def test_a_file_that_was_cut_short_is_read_up_to_the_cut(tmp_path: Path) -> None:
     write(tmp_path / "whole", _SHORT)
     data = (tmp_path / "whole").read_bytes()
-    everything = said(read(tmp_path / "whole")[0])
+    everything = messages(read(tmp_path / "whole")[0])
     assert len(everything) == len(_SHORT)
     before = 0
     for length in range(len(data)):
@@ -212,25 +213,25 @@ def test_a_file_that_was_cut_anywhere_is_read_up_to_the_cut(tmp_path: Path) -> N
             records, recording = read(path)
         except RecordingError as error:
             assert "cut short" in str(error)
-            assert before == 0, "only where not even the title is there"
+            assert before == 0, "only if the title is missing"
             continue
-        found = said(records)
+        found = messages(records)
         assert found == everything[: len(found)]
-        assert len(found) >= before, "a longer file holds no less"
+        assert len(found) >= before, "a longer file has no fewer messages"
         before = len(found)
         if not recording.ended:
             assert recording.cut is not None and "cut short" in recording.cut
     assert before == len(everything)
 
 
-def test_zeros_behind_a_crash_are_no_damage(tmp_path: Path) -> None:
+def test_zeros_at_the_end_after_a_crash_are_not_damage(tmp_path: Path) -> None:
     write(tmp_path / "zeros", _SHORT)
     data = (tmp_path / "zeros").read_bytes()
     (tmp_path / "zeros").write_bytes(data + bytes(5000))
-    assert len(said(read(tmp_path / "zeros")[0])) == len(_SHORT)
+    assert len(messages(read(tmp_path / "zeros")[0])) == len(_SHORT)
 
 
-# -- damaged, foreign, hostile
+# Damaged, foreign and malicious files
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_zeros_behind_a_crash_are_no_damage(tmp_path: Path) -> None:
         b"<!-- x" * 9000,
     ],
 )
-def test_what_is_no_recording_is_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused_with_a_message_of_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "foreign").write_bytes(content)
     with pytest.raises(RecordingError, match=r"foreign (is|holds)") as raised:
         read(tmp_path / "foreign")
@@ -256,23 +257,21 @@ def test_what_is_no_recording_is_refused_in_a_sentence(tmp_path: Path, content: 
 
 @settings(deadline=None, max_examples=200)
 @given(st.integers(0, 10_000), st.integers(0, 7))
-def test_damage_is_told_or_changes_nothing_before_it(
-    tmp_path_factory: pytest.TempPathFactory, place: int, bit: int
-) -> None:
+def test_damage_is_reported_or_adds_nothing(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
     path = tmp_path_factory.mktemp("damage") / "damaged"
     write(path, _SHORT)
     content = bytearray(path.read_bytes())
-    content[place % len(content)] ^= 1 << bit  # the length of the file is not always the same
+    content[place % len(content)] ^= 1 << bit  # the length of the file varies
     path.write_bytes(content)
     try:
         records, _ = read(path)
     except RecordingError as error:
         assert "\n" not in str(error)
     else:
-        assert len(said(records)) <= len(_SHORT)
+        assert len(messages(records)) <= len(_SHORT)
 
 
-def test_what_comes_before_the_damage_is_good(tmp_path: Path) -> None:
+def test_records_before_the_damage_are_read(tmp_path: Path) -> None:
     write(tmp_path / "good", _SHORT)
     text = gzip.decompress((tmp_path / "good").read_bytes())
     third = [at for at in range(len(text)) if text.startswith(b"<!-- ", at)][3]
@@ -285,11 +284,12 @@ def test_what_comes_before_the_damage_is_good(tmp_path: Path) -> None:
     assert "damaged" in (summarize(str(tmp_path / "bad")).damage or "")
 
 
-def _hostile(tmp_path: Path, *pieces: bytes) -> Path:
+def _malicious(tmp_path: Path, *pieces: bytes) -> Path:
+    """Write a recording that continues with these pieces."""
     write(tmp_path / "start", [DEFINITION])
     text = gzip.decompress((tmp_path / "start").read_bytes())
     end = text.rindex(b"<!--")
-    path = tmp_path / "hostile"
+    path = tmp_path / "malicious"
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(text[:end])
         for piece in pieces:
@@ -313,10 +313,10 @@ _HEAD = b"<!-- 2026-11-21T20:15:00.000000 from driver x -->\n"
     ],
     ids=["attribute", "text", "members", "blob", "depth", "junk"],
 )
-def test_what_breaks_the_limits_is_left_out_and_takes_no_memory(
+def test_messages_beyond_the_limits_are_left_out_and_take_no_memory(
     tmp_path: Path, begin: bytes, filler: bytes, end: bytes
 ) -> None:
-    path = _hostile(tmp_path, _HEAD + begin, *[filler] * 40, end + b"\n", _HEAD + angle(9).encode())
+    path = _malicious(tmp_path, _HEAD + begin, *[filler] * 40, end + b"\n", _HEAD + angle(9).encode())
     held = 0
     found = []
     with Recording(str(path), Limits(element=1 << 20, blob=1 << 20)) as recording:
@@ -328,12 +328,12 @@ def test_what_breaks_the_limits_is_left_out_and_takes_no_memory(
     assert [record.message.tag for record in found if record.message] == ["defNumberVector", "setNumberVector"]
 
 
-def test_an_endless_comment_is_damage(tmp_path: Path) -> None:
+def test_an_endless_comment_counts_as_damage(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="does not end"):
-        read(_hostile(tmp_path, b"<!-- ", *[b"A" * (1 << 20)] * 100))
+        read(_malicious(tmp_path, b"<!-- ", *[b"A" * (1 << 20)] * 100))
 
 
-def test_a_bomb_is_inflated_bit_by_bit(tmp_path: Path) -> None:
+def test_a_decompression_bomb_is_read_in_small_chunks(tmp_path: Path) -> None:
     bomb = io.BytesIO()
     deflate = zlib.compressobj(9, zlib.DEFLATED, 31)
     for _ in range(300):
@@ -354,7 +354,7 @@ def test_times_never_run_backwards(tmp_path: Path) -> None:
     early = head_line(Head(datetime(1999, 1, 1), Direction.FROM, Party.DRIVER, "x"))
     later = head_line(Head(datetime(2100, 1, 1), Direction.FROM, Party.DRIVER, "x"))
     pieces = [head + angle(1).encode() + b"\n" for head in (later, early)]
-    records, _ = read(_hostile(tmp_path, *pieces))
+    records, _ = read(_malicious(tmp_path, *pieces))
     seconds = [record.seconds for record in records]
     assert seconds == sorted(seconds)
     assert seconds[-1] > timedelta(days=365).total_seconds()

@@ -1,4 +1,4 @@
-"""What recordings are made with: `IPyClient.on_message` on one side, `IPyServer.open_link` on the other."""
+"""The hooks that recording and replay use: `IPyClient.on_message` and `IPyServer.open_link`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gc
 import logging
 import random
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,17 +16,12 @@ from indifast.client import IPyClient
 from indifast.protocol.message import opened
 from tests.recording.support import DEFINITION, PICTURE, angle, elements, picture
 from tests.support.blackbox import LIMIT
+from tests.support.waiting import eventually
 
 NOISE = random.Random(3).randbytes(300_000)
 
 
-async def true(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def test_a_link_is_there_only_while_the_server_runs() -> None:
+def test_a_link_can_only_be_opened_while_the_server_runs() -> None:
     async def main() -> None:
         server = IPyServer(port=0)
         with pytest.raises(RuntimeError, match="not running"):
@@ -45,12 +39,12 @@ def test_a_link_is_there_only_while_the_server_runs() -> None:
 
 
 @pytest.mark.parametrize("asked", ["", " device='Dome'"])
-def test_a_link_is_asked_for_what_clients_have_asked_before_it_came(asked: str) -> None:
-    """A client that is quick asks before a replay has opened its link, and does not ask twice."""
+def test_a_new_link_gets_earlier_requests_of_clients(asked: str) -> None:
+    """A client may ask, once, before a replay has opened its link."""
 
     async def main() -> None:
         async with IPyServer(port=0) as server:
-            first = server.open_link("nobody has asked")
+            first = server.open_link("first")
             await asyncio.sleep(0)
             assert first.receive() is None
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -66,7 +60,7 @@ def test_a_link_is_asked_for_what_clients_have_asked_before_it_came(asked: str) 
     asyncio.run(main())
 
 
-def test_links_that_come_and_go_leave_nothing() -> None:
+def test_closed_links_are_released() -> None:
     async def main() -> None:
         async with IPyServer(port=0) as server:
             kept = server.open_link("kept")
@@ -87,32 +81,32 @@ def test_links_that_come_and_go_leave_nothing() -> None:
     asyncio.run(main())
 
 
-def test_a_link_hears_commands_and_is_heard() -> None:
+def test_a_link_receives_commands_and_reaches_clients() -> None:
     async def main() -> None:
-        heard: list[str] = []
+        received: list[str] = []
 
-        def hear() -> None:
+        def receive() -> None:
             while (element := link.receive()) is not None:
-                heard.append(element.tag)
+                received.append(element.tag)
 
         async with IPyServer(port=0) as server:
             link = server.open_link("weather")
-            link.on_receive(hear)
+            link.on_receive(receive)
             link.send(elements(DEFINITION)[0])
             async with IPyClient("localhost", server.port) as client:
-                await true(lambda: "getProperties" in heard)
+                await eventually(lambda: "getProperties" in received)
                 link.send(elements(DEFINITION)[0])
                 await client.wait_for("Dome", "ANGLE", timeout=LIMIT)
                 await client.send_newVector("Dome", "ANGLE", members={"AZ": 5})
-                await true(lambda: "newNumberVector" in heard)
+                await eventually(lambda: "newNumberVector" in received)
                 link.close()
-                await true(lambda: not client["Dome"].enable)
+                await eventually(lambda: not client["Dome"].enable)
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
-def test_a_client_hands_on_what_came(tmp_path: Path, unix: bool) -> None:
+def test_on_message_gets_everything_as_received(tmp_path: Path, unix: bool) -> None:
     path = str(tmp_path / "socket")
 
     async def main() -> None:
@@ -130,20 +124,20 @@ def test_a_client_hands_on_what_came(tmp_path: Path, unix: bool) -> None:
             client.enableBLOBdefault = "Also"
             client.on_message = seen.append
             async with client:
-                await true(lambda: any(link.demand("Dome", "PICTURE")))
+                await eventually(lambda: any(link.demand("Dome", "PICTURE")))
                 link.send(elements(angle("no number"))[0])  # type: ignore[arg-type] # refused by the client
                 link.send(picture(NOISE, encoded=False))
-                await true(lambda: any(message.blob for message in seen))
+                await eventually(lambda: any(message.blob for message in seen))
                 frame = next(message for message in seen if message.blob)
                 assert (frame.tag, frame.formats) == ("setBLOBVector", (".fits",))
                 assert opened(frame).members[0].data == NOISE
                 assert any(b"no number" in b"".join(message.parts(False) or ()) for message in seen if not message.blob)
-                assert client["Dome"]["PICTURE"]["ALL"] == NOISE, "the client goes on as ever"
+                assert client["Dome"]["PICTURE"]["ALL"] == NOISE, "the client goes on as usual"
 
     asyncio.run(main())
 
 
-def test_a_fault_of_on_message_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_in_on_message_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def fail(message: object) -> None:
         raise ZeroDivisionError
 
@@ -153,7 +147,7 @@ def test_a_fault_of_on_message_is_logged(caplog: pytest.LogCaptureFixture) -> No
             client = IPyClient("localhost", server.port)
             client.on_message = fail
             async with client:
-                await true(lambda: client.connected and link.receive())
+                await eventually(lambda: client.connected and link.receive())
                 link.send(elements(DEFINITION)[0])
                 await client.wait_for("Dome", "ANGLE", timeout=LIMIT)
 

@@ -1,4 +1,4 @@
-"""What counts as a regression, and what the baseline file keeps."""
+"""What counts as a regression, and what the baseline file contains."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def test_regression_is_judged_on_the_normalised_minimum(
     assert Verdict("b", Measurement(minimum, calibration), pinned, 0.25).regressed is regressed
 
 
-def test_calibration_takes_the_fastest_pass() -> None:
-    assert 0 < baseline.calibrate(0.01) < 1
+@pytest.mark.parametrize("seconds", [0, 0.01])
+def test_calibration_has_at_least_one_pass(seconds: float) -> None:
+    assert 0 < baseline.calibrate(seconds) < 60
 
 
-def test_accepting_a_part_keeps_the_rest(tmp_path: Path) -> None:
+def test_accepting_some_benchmarks_keeps_the_others(tmp_path: Path) -> None:
     path = tmp_path / "below" / "baseline.json"
     baseline.accept(path, "m", {"a": Measurement(1, 1), "b": Measurement(2, 1)}, complete=True)
     baseline.accept(path, "m", {"b": Measurement(3, 1)}, complete=False)
@@ -40,7 +41,7 @@ def test_accepting_a_part_keeps_the_rest(tmp_path: Path) -> None:
     assert baseline.load(path, "m") == {"b": 4.0}
 
 
-def test_machines_do_not_see_each_other(tmp_path: Path) -> None:
+def test_each_machine_has_its_own_baseline(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     baseline.accept(path, "one", {"a": Measurement(1, 1)}, complete=True)
     assert baseline.load(path, "other") == {}

@@ -1,4 +1,4 @@
-"""`pytest --benchmark` in a small project of its own: a real pytest, the repository's conftest and plugin."""
+"""`pytest --benchmark` in a small separate project, with the repository's conftest.py and plugin."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# So far apart that no noise of a busy machine can be taken for the change, nor hide it.
+# So far apart that noise of a busy machine can neither hide the change nor be mistaken for it.
 SLOWER_BY = 100
 LIMIT = ("--benchmark-regression", "900")
 
 
 class Project:
-    """A directory with the conftest, the plugin, one test and one benchmark."""
+    """A folder with the conftest.py, the plugin, one test and one benchmark."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -35,7 +35,7 @@ class Project:
         self.benchmark("work", 1)
 
     def benchmark(self, name: str, work: int) -> None:
-        """Write a benchmark that does `work` times 20 µs of work or so."""
+        """Write a benchmark that does about `work` times 20 µs of work."""
         (self.home / f"benchmarks/bench_{name}.py").write_text(
             f"def test_{name}(benchmark):\n    benchmark(lambda: sum(range({1000 * work})))\n"
         )
@@ -49,7 +49,7 @@ class Project:
         return set(section["benchmarks"])
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Exit status and output of pytest."""
+        """Run pytest, and return its exit status and output."""
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "--benchmark-max-time", "0.05", *arguments],
             cwd=self.home,
@@ -90,7 +90,7 @@ def test_with_the_flag_only_benchmarks_run_and_the_run_is_stored(project: Projec
     )
 
 
-def test_a_slowed_function_fails_twice_in_a_row_until_it_is_accepted(project: Project) -> None:
+def test_a_slower_function_fails_in_every_run_until_it_is_accepted(project: Project) -> None:
     status, output = project.run("--benchmark", "--benchmark-accept")
     assert status == 0, output
     pinned = project.baseline.read_text()
@@ -131,7 +131,7 @@ def test_a_run_with_a_failing_benchmark_is_not_accepted(project: Project) -> Non
     assert not project.baseline.exists()
 
 
-def test_accepting_needs_a_measurement(project: Project) -> None:
+def test_accepting_requires_measuring(project: Project) -> None:
     status, output = project.run("--benchmark-accept")
     assert status == 4
     assert "give both" in output
@@ -152,7 +152,7 @@ def test_marks_widen_the_limit_and_exclude_peers(project: Project) -> None:
     assert status == 0, output
 
 
-def test_parallel_workers_would_disturb_what_is_measured(project: Project) -> None:
+def test_parallel_workers_are_refused_because_they_disturb_measurements(project: Project) -> None:
     status, output = project.run("--benchmark", "-n", "2")
     assert status == 4
     assert "--benchmark cannot measure with parallel workers" in output

@@ -1,4 +1,4 @@
-"""The benchmark programs run, and what they store says what it should. Their speeds are nobody's business here."""
+"""The benchmark programs run, and store what they should. The measured speeds do not matter here."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def quick(*arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=250).stdout
 
 
-def test_everything_stores_what_the_programs_measured_and_the_page_shows_it(tmp_path: Path) -> None:
-    told = quick("benchmarks.everything", "--quick", "--only", "relay", "--results", str(tmp_path))
+def test_results_are_stored_and_shown_on_the_page(tmp_path: Path) -> None:
+    output = quick("benchmarks.everything", "--quick", "--only", "relay", "--results", str(tmp_path))
     stored = json.loads((tmp_path / "relay.json").read_text())
     assert stored["settings"] == {"runs": 1, "seconds": 1.0, "quick": True, "size": 4 << 20}
     assert stored["goals"] == []
@@ -35,12 +35,12 @@ def test_everything_stores_what_the_programs_measured_and_the_page_shows_it(tmp_
         assert all(len(runs) == 1 and runs[0] > 0 for runs in row["figures"].values())
         assert row["frames"][OURS] >= 2
     assert {"machine", "kernel", "Python", "numpy", "indiserver"} <= stored["machine"].keys()
-    assert (tmp_path / "results.md").read_text() in told
+    assert (tmp_path / "results.md").read_text() in output
     quick("benchmarks.page", "--results", str(tmp_path), "--page", str(tmp_path / "page.md"))
     assert "| with enclen | MB/s |" in (tmp_path / "page.md").read_text()
 
 
-def test_every_goal_is_about_a_row_in_the_right_words() -> None:
+def test_every_goal_is_well_formed() -> None:
     for name in NAMES:
         program = load(name)
         assert program.name == name
@@ -49,7 +49,7 @@ def test_every_goal_is_about_a_row_in_the_right_words() -> None:
 
 
 @pytest.mark.parametrize("name", ["codec", "tokenizer", "driver", "client"])
-def test_what_the_goals_of_the_libraries_need_is_measured(name: str) -> None:
+def test_everything_that_the_goals_need_is_measured(name: str) -> None:
     program = load(name)
     rows = list(program.measure(Settings(runs=1, seconds=0.1, quick=True)))
     assert program.goals
@@ -77,14 +77,14 @@ def test_a_goal_is_judged_by_medians(goal: Goal, met: bool | None) -> None:
     assert goal.judge([ROW]).met is met
 
 
-def test_who_failed_once_has_no_speed() -> None:
+def test_a_contender_that_failed_once_has_no_speed() -> None:
     row = Row("speed", "MB/s", ROW.figures, failures={OURS: ["1 of 9 frames damaged"], CPP: ["lost"]})
     assert row.shown(OURS) == "failed"
     assert Goal("speed", ">=", (Bound(1),)).judge([row]).met is False
     assert Goal("speed", ">=", (Bound(1, CPP),)).judge([row]).met is False
 
 
-def test_contenders_take_turns_each_round_begun_by_another() -> None:
+def test_contenders_take_turns_to_start_a_round() -> None:
     order: list[str] = []
 
     def run(name: str) -> Mapping[str, float]:
@@ -96,20 +96,20 @@ def test_contenders_take_turns_each_round_begun_by_another() -> None:
     assert "".join(order) == "abcbcacab"
 
 
-def test_a_slow_contender_goes_on_until_enough_frames_are_compared() -> None:
-    asked: list[float] = []
+def test_a_slow_contender_continues_until_enough_frames_are_compared() -> None:
+    durations: list[float] = []
 
     def slow(seconds: float) -> Mapping[str, float]:
-        asked.append(seconds)
+        durations.append(seconds)
         return {"rate": 1.0, "frames": 2 * seconds}
 
     row = Settings(runs=2, seconds=5.0).turns("", {OURS: slow}).row("rate", "r", "")
-    assert len(asked) == 3
+    assert len(durations) == 3
     assert row.frames[OURS] >= 100
     assert row.figures[OURS] == [1.0, 1.0]
 
 
-def test_a_failure_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_failure_is_shown_with_its_reason(tmp_path: Path) -> None:
     def damaged(_: float) -> Mapping[str, float]:
         raise Failed("1 of 9 frames damaged")
 

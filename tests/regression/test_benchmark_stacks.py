@@ -1,11 +1,10 @@
-"""What the larger benchmark programs measure with: whole stacks, chains of servers, crowds of clients."""
+"""The parts of the larger benchmark programs: whole stacks, chains of servers, crowds of clients."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from benchmarks import chain, memory, peers, processes, scaling, stack, start
 from benchmarks.program import Failed
 from benchmarks.results import CPP, OURS, PYTHON_PEER, Result, Row
+from tests.support.blackbox import alive, free_port, until
 
 SIZE = 64 << 10
 
@@ -32,12 +32,12 @@ def test_the_python_peers_are_measured_by_the_same_programs() -> None:
     assert stack.one(stack.installed()[PYTHON_PEER], SIZE, False, "compare", 1, 3)["rate"] > 0
 
 
-def test_many_clients_of_a_stack_count_together() -> None:
+def test_the_rates_of_many_clients_of_a_stack_are_added() -> None:
     stacks = stack.installed()
     assert stack.many(stacks[OURS], SIZE, True, "map", 2, 0.2)["rate"] > 0
 
 
-def test_a_client_that_gets_other_frames_than_were_sent_fails_the_run() -> None:
+def test_a_client_that_receives_wrong_frames_fails_the_run() -> None:
     ours = stack.installed()[OURS]
     with ours.serving(SIZE, unix=False) as at:
         client = ours.receive(at, 2 * SIZE, "compare", 1, 3)
@@ -45,18 +45,18 @@ def test_a_client_that_gets_other_frames_than_were_sent_fails_the_run() -> None:
             stack.told_by(client, 3)
 
 
-def test_a_chain_passes_frames_and_tells_what_each_server_spent() -> None:
-    told = chain.frames(peers.serving, 2, SIZE, 0.2)
-    assert told["rate"] > 0 and told["frames"] >= 2
-    assert told["cpu 1"] > 0 and told["cpu 2"] > 0
+def test_a_chain_passes_frames_and_measures_the_processor_time_of_each_server() -> None:
+    figures = chain.frames(peers.serving, 2, SIZE, 0.2)
+    assert figures["rate"] > 0 and figures["frames"] >= 2
+    assert figures["cpu 1"] > 0 and figures["cpu 2"] > 0
 
 
 @pytest.mark.parametrize("name", [OURS, CPP, PYTHON_PEER])
-def test_an_update_comes_through_a_chain_of_anybody_s_servers(name: str) -> None:
+def test_updates_pass_a_chain_of_servers_of_any_kind(name: str) -> None:
     assert chain.latency(peers.servers()[name], 2, 0.1) > 0
 
 
-def test_a_crowd_counts_what_comes_to_each() -> None:
+def test_a_crowd_counts_the_bytes_of_each_client() -> None:
     wire, environment = str(peers.compile_c("wire")), chain.frames_environment(SIZE)
     with peers.serving(wire, environment=environment) as (port, _), memory.crowd(port, 3, 0.2) as clients:
         received, seconds = memory.go(clients, 0.2)
@@ -64,13 +64,13 @@ def test_a_crowd_counts_what_comes_to_each() -> None:
 
 
 def test_a_crowd_that_cannot_connect_is_a_failure() -> None:
-    with pytest.raises(Failed, match="connect"), memory.crowd(peers.free_port(), 2, 0):
-        raise AssertionError("nobody listens there")
+    with pytest.raises(Failed, match="connect"), memory.crowd(free_port(), 2, 0):
+        raise AssertionError("nothing listens on the port")
 
 
-def test_defining_and_updating_properties_is_timed_for_each() -> None:
-    told = scaling.one_device(peers.serving, 20, 0.1)
-    assert told[scaling.DEFINE] > 0 and told[scaling.UPDATE] > 0
+def test_the_definition_and_update_of_a_property_are_timed() -> None:
+    figures = scaling.one_device(peers.serving, 20, 0.1)
+    assert figures[scaling.DEFINE] > 0 and figures[scaling.UPDATE] > 0
 
 
 def test_every_kind_of_start_is_timed() -> None:
@@ -81,7 +81,7 @@ def test_every_kind_of_start_is_timed() -> None:
         start.listening(lambda port: [sys.executable, "-c", "pass"])
 
 
-def test_processor_time_and_peaks_are_those_of_the_process() -> None:
+def test_processor_time_and_peak_memory_of_a_process_are_measured() -> None:
     program = "import sys; sys.stdin.readline(); b = bytearray(64 << 20); [i for i in range(10**6)]; print(1); input()"
     with subprocess.Popen(
         [sys.executable, "-uc", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -104,24 +104,14 @@ def test_no_driver_outlives_its_server() -> None:
     with peers.process([sys.executable, "-c", program]) as child:
         pid = peers.first_number(child)
         assert processes.descendants(child.pid) == [pid]
-    end = time.monotonic() + peers.PATIENCE
-    while _runs(pid):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: not alive(pid))
 
 
-def _runs(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def test_a_port_that_is_listened_on_is_known_without_connecting() -> None:
+def test_a_listener_is_found_without_connecting() -> None:
+    port = free_port()
     for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
-        with socket.create_server((address, 0), family=family) as server:
-            port = server.getsockname()[1]
+        assert not peers.listened_on(port)
+        with socket.create_server((address, port), family=family) as server:
             assert peers.listened_on(port)
             server.setblocking(False)
             with pytest.raises(BlockingIOError):
@@ -129,7 +119,7 @@ def test_a_port_that_is_listened_on_is_known_without_connecting() -> None:
     assert not peers.listened_on(port)
 
 
-def test_curves_become_small_pictures(tmp_path: Path) -> None:
+def test_curves_are_drawn_as_small_pictures(tmp_path: Path) -> None:
     rows = [
         Row(f"{title}: {x}", unit, {OURS: [1.0 / x], CPP: [2.0]}, x=x)
         for title, (_, unit, _) in scaling.CURVES.items()

@@ -1,4 +1,4 @@
-"""`make test` depends on groups: their tests run in one parallel worker, which makes once what they share."""
+"""`make test` depends on groups: their tests run in one parallel worker, which creates what they share only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_apart(number):
 
 
 def test_tests_of_a_group_share_a_worker(tmp_path: Path) -> None:
-    """Versions of pytest and pytest-xdist that do not fit spread them over all workers, and say nothing."""
+    """With incompatible versions of pytest and pytest-xdist, they silently run in all workers."""
     (tmp_path / "test_groups.py").write_text(TESTS)
     words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "4", "--dist", "loadgroup"]
     subprocess.run(words, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL, timeout=250)

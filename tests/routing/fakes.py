@@ -1,4 +1,4 @@
-"""Messages with the face of a Routable, whose form can be held back, and a listener that remembers."""
+"""Test doubles for queues: messages whose form can be held back, and a listener that records its calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import Loss, QueueListener
 
 
-class Told(QueueListener):
-    """What a queue has told, in the order of its telling."""
+class Observer(QueueListener):
+    """A listener that counts the calls of a queue, and keeps the messages that the queue has lost."""
 
     def __init__(self, queue: ByteQueue | None = None) -> None:
         self.pending = self.room = self.overflow = 0
@@ -32,9 +32,10 @@ class Told(QueueListener):
 
 
 class Fake:
-    """A message whose bytes are given; `ready=False` holds its form back until `make_ready`.
+    """A message with the given bytes.
 
-    `shown`: only so many of its pieces are there, until `grow` adds more.
+    With `ready=False` it has no form before `make_ready()` is called. If `shown` is not None, it has that many of its
+    `pieces` until `grow()` adds more.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Fake:
         self.asked = 0
         self.text = text
         self.attrs: dict[str, str] = {}
+        self.age = 0
         self._fds = fds
         self._callbacks: list[Callable[[], None]] = []
 
@@ -80,9 +82,9 @@ class Fake:
         return self.shown is not None
 
     def grow(self, shown: int | None) -> None:
-        """There are more pieces; None: all."""
+        """Show the given number of pieces, or all if it is None."""
         self.shown = None if shown is None or shown >= self.pieces else shown
-        self._tell()
+        self.notify()
 
     def fds(self) -> Sequence[int]:
         return self._fds
@@ -94,15 +96,29 @@ class Fake:
 
     def make_ready(self) -> None:
         self.ready = True
-        self._tell()
+        self.notify()
 
-    def _tell(self) -> None:
+    def notify(self) -> None:
+        """Call those that wait for the form."""
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
 
     def element(self) -> Fake:
         return self
+
+
+def drain(queue: ByteQueue, chunk: int = 1 << 20) -> bytes:
+    """Return all that a queue writes to a peer that takes `chunk` bytes at a time."""
+    out = b""
+    while queue.pending:
+        parts, _ = queue.take(1 << 20, 1024)
+        data = b"".join(map(bytes, parts))
+        if not data:
+            break
+        queue.sent(min(chunk, len(data)), 0.0)
+        out += data[:chunk]
+    return out
 
 
 def small(name: str = "P", data: bytes = b"<s/>", tag: str = "setNumberVector", device: str = "D") -> Fake:

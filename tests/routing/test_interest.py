@@ -1,4 +1,4 @@
-"""What a peer wants, with little room for it: what is stored can always be changed."""
+"""The stored interests of a peer, when there is little room for them: those that are stored can always be changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOM = 2
 
 
 class Settings:
-    """The rules in their plainest form: all that was said, in order, looked through from the end."""
+    """The rules in their simplest form: a list of all that was said, searched from the end."""
 
     def __init__(self, default: str) -> None:
         self.said: list[tuple[str, str | None, str]] = []
@@ -31,7 +31,7 @@ class Settings:
         return found != NEVER
 
     def needed(self) -> int:
-        """How many settings say something."""
+        """Return how many settings differ from the ones that they override."""
         devices = sum(self.of_device(device) != self.default for device in DEVICES)
         return devices + sum(
             self.content(device, name) != (self.of_device(device) != NEVER) for device in DEVICES for name in NAMES
@@ -47,11 +47,11 @@ class Settings:
         )
     ),
 )
-def test_policies_are_refused_only_when_there_is_no_room_for_one_more(
-    default: str, told: list[tuple[str, str | None, str]]
+def test_policies_are_refused_only_if_there_is_no_room_for_them(
+    default: str, sent: list[tuple[str, str | None, str]]
 ) -> None:
     policies, naive = BlobPolicies(default, max_entries=ROOM), Settings(default)
-    for device, name, policy in told:
+    for device, name, policy in sent:
         taken = policies.set(device, name, policy)
         if policy == "nonsense":
             assert taken
@@ -73,8 +73,8 @@ def test_policies_are_refused_only_when_there_is_no_room_for_one_more(
         (ONLY, {"setBLOBVector", "setBLOBVector+"}),
     ],
 )
-def test_what_passes_a_setting(policy: str, passing: set[str]) -> None:
-    """As for a client of the server, so for one of a driver that listens itself."""
+def test_which_messages_pass_a_policy(policy: str, passing: set[str]) -> None:
+    """Clients of a server and of a driver that listens itself have the same rules."""
     policies = BlobPolicies()
     assert policies.set("D", None, policy)
     always = {"getProperties", "defNumberVector", "defBLOBVector", "delProperty"}
@@ -85,17 +85,16 @@ def test_what_passes_a_setting(policy: str, passing: set[str]) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(DEVICES), st.sampled_from([None, *NAMES]))))
-def test_a_wider_interest_has_the_room_of_those_that_it_covers(told: list[tuple[str, str | None]]) -> None:
+def test_a_wider_interest_replaces_those_that_it_covers(asked: list[tuple[str, str | None]]) -> None:
     interests = Interests(max_entries=ROOM)
     stored: set[tuple[str, str | None]] = set()
-    for device, name in told:
-        covered = (device, None) in stored or (device, name) in stored
-        then = (
-            stored if covered else {each for each in stored if name is not None or each[0] != device} | {(device, name)}
-        )
-        fits = len(then) <= ROOM
+    for device, name in asked:
+        wider = set(stored)
+        if (device, None) not in stored:
+            wider = {each for each in stored if name is not None or each[0] != device} | {(device, name)}
+        fits = len(wider) <= ROOM
         assert interests.add(device, name) == fits
-        stored = then if fits else stored
+        stored = wider if fits else stored
         for each in DEVICES:
             wanted = [(each, None) in stored or (each, n) in stored for n in NAMES]
             assert [interests.wants(each, n) for n in NAMES] == wanted

@@ -1,4 +1,4 @@
-"""The outgoing queues, rule by rule."""
+"""The rules of the outgoing queues, one by one."""
 
 from __future__ import annotations
 
@@ -16,22 +16,16 @@ from indifast.protocol.wire import get_properties
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
-from tests.routing.fakes import Fake, Told, frame, small
+from tests.routing.fakes import Fake, Observer, drain, frame, small
 
 LIMITS = replace(DEFAULT_LIMITS, queue=100, stream=20, small_queue=1000)
 
 
-def drain(box: ByteQueue, chunk: int = 1 << 20) -> bytes:
-    """Everything that the queue gives, as a peer that takes `chunk` bytes at a time sees it."""
-    out = b""
-    while box.pending:
-        parts, _ = box.take(1 << 20, 1024)
-        data = b"".join(map(bytes, parts))
-        if not data:
-            break
-        box.sent(min(chunk, len(data)), 0.0)
-        out += data[:chunk]
-    return out
+def sent_in_part(box: ByteQueue, nbytes: int) -> bytes:
+    """Offer everything to the peer, which takes `nbytes` of it, and return these."""
+    parts, _ = box.take(1 << 20, 1024)
+    box.sent(nbytes, 0.0)
+    return b"".join(map(bytes, parts))[:nbytes]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
@@ -49,7 +43,7 @@ def test_order_is_kept(chunk: int) -> None:
 
 @pytest.mark.parametrize("box", [Outbox(LIMITS), ByteQueue(), DriverOutbox()], ids=lambda box: type(box).__name__)
 @pytest.mark.parametrize("written", [0, 2, None], ids=["nothing", "a part", "all"])
-def test_what_comes_while_a_message_is_written_that_was_alone(box: ByteQueue, written: int | None) -> None:
+def test_messages_that_come_while_a_single_one_is_written(box: ByteQueue, written: int | None) -> None:
     end = b"\n" if isinstance(box, DriverOutbox) else b""
     box.append(small(data=b"<alone/>"), 0.0)
     parts, _ = box.take(1 << 20, 1024)
@@ -75,7 +69,7 @@ def test_large_pieces_are_not_copied_and_small_ones_are_joined() -> None:
     assert [len(part) for part in parts] == [300 * 4, 100_000] and fds == ()
 
 
-def test_take_obeys_its_bounds() -> None:
+def test_take_observes_its_bounds() -> None:
     box = ByteQueue()
     box.append(frame(size=2_000_000, pieces=100), 0.0)
     parts, _ = box.take(1 << 20, 10)
@@ -94,19 +88,19 @@ def test_nothing_is_removed_until_it_is_sent() -> None:
 
 
 def test_on_pending_is_called_once_per_filling() -> None:
-    told = Told()
-    box = ByteQueue(listener=told)
+    observer = Observer()
+    box = ByteQueue(listener=observer)
     box.append(small(), 0.0)
     box.append(small(), 0.0)
-    assert told.pending == 1
+    assert observer.pending == 1
     drain(box)
     box.append(small(), 0.0)
-    assert told.pending == 2
+    assert observer.pending == 2
 
 
-def test_a_message_that_is_not_ready_holds_up_those_behind_it() -> None:
-    told = Told()
-    box = ByteQueue(listener=told)
+def test_a_message_that_is_not_ready_holds_up_those_after_it() -> None:
+    observer = Observer()
+    box = ByteQueue(listener=observer)
     late = frame(ready=False)
     box.append(small(data=b"<1/>"), 0.0)
     box.append(late, 0.0)
@@ -115,11 +109,11 @@ def test_a_message_that_is_not_ready_holds_up_those_behind_it() -> None:
     assert drain(box) == b"<1/>"
     assert not box.pending and box.queued
     late.make_ready()
-    assert box.pending and told.pending == 2
+    assert box.pending and observer.pending == 2
     assert drain(box) == late.data + b"<2/>"
 
 
-def test_forms_are_asked_for_two_frames_ahead() -> None:
+def test_forms_are_requested_two_frames_ahead() -> None:
     box = ByteQueue()
     frames = [frame(fill=bytes([65 + i]), ready=False) for i in range(4)]
     for message in frames:
@@ -135,24 +129,23 @@ def test_forms_are_asked_for_two_frames_ahead() -> None:
     assert drain(box) == frames[2].data + frames[3].data
 
 
-def test_an_urgent_message_overtakes_what_waits_but_splits_nothing() -> None:
+def test_an_urgent_message_overtakes_waiting_ones_but_splits_none() -> None:
     box = Outbox(LIMITS)
     box.append(frame(size=30, fill=b"a"), 0.0)
     box.append(frame("C", size=30, fill=b"b"), 0.0)
-    box.take(100, 10)
-    box.sent(10, 0.0)
+    sent_in_part(box, 10)
     box.expedite(small(data=b"<pong/>", tag="pingReply"), 0.0)
     assert drain(box, 7) == b"a" * 20 + b"<pong/>" + b"b" * 30
 
 
 def test_an_urgent_message_passes_one_that_is_not_ready() -> None:
-    told = Told()
-    box = Outbox(LIMITS, listener=told)
+    observer = Observer()
+    box = Outbox(LIMITS, listener=observer)
     late = frame(ready=False)
     box.append(late, 0.0)
     assert drain(box) == b""
     box.expedite(small(data=b"<pong/>", tag="pingReply"), 0.0)
-    assert box.pending and told.pending == 2
+    assert box.pending and observer.pending == 2
     assert drain(box) == b"<pong/>"
     late.make_ready()
     assert drain(box) == late.data
@@ -186,17 +179,16 @@ def test_stream_frames_are_replaced_beyond_the_stream_limit() -> None:
     assert box.replaced == {("D", "B"): 2} and not box.dropped
 
 
-def test_the_frame_that_was_begun_is_finished() -> None:
+def test_a_frame_that_was_started_is_finished() -> None:
     box = Outbox(LIMITS)
     box.append(frame(format=".stream", size=30, fill=b"1"), 0.0)
-    box.take(1000, 10)
-    box.sent(1, 0.0)
+    sent_in_part(box, 1)
     for fill in (b"2", b"3"):
         box.append(frame(format=".stream", size=30, fill=fill), 0.0)
     assert drain(box) == b"1" * 29 + b"3" * 30
 
 
-def test_what_was_offered_is_not_replaced_while_a_thread_may_write_it() -> None:
+def test_a_frame_on_offer_is_not_replaced_while_a_thread_may_write_it() -> None:
     box = Outbox(LIMITS)
     box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)
     offered = b"".join(box.take(1000, 10)[0])
@@ -205,7 +197,7 @@ def test_what_was_offered_is_not_replaced_while_a_thread_may_write_it() -> None:
     assert offered == b"1" * 15 and drain(box) == b"2" * 15
 
 
-def test_science_frames_wait_where_stream_frames_are_replaced() -> None:
+def test_science_frames_are_not_replaced_where_stream_frames_are() -> None:
     box = Outbox(LIMITS)
     for fill in (b"1", b"2", b"3"):
         box.append(frame(format=".fits", size=20, fill=fill), 0.0)
@@ -232,7 +224,7 @@ def test_a_stream_limit_of_zero_replaces_nothing() -> None:
     assert len(drain(box)) == 90
 
 
-def test_only_a_frame_with_all_the_older_members_replaces_it() -> None:
+def test_a_frame_is_replaced_only_by_one_with_all_of_its_members() -> None:
     box = Outbox(LIMITS)
     box.append(frame(format=".stream", size=15, members="ab", fill=b"1"), 0.0)
     box.append(frame(format=".stream", size=15, members="a", fill=b"2"), 0.0)
@@ -268,6 +260,20 @@ def test_a_property_replaced_twice_keeps_its_place() -> None:
     assert drain(box) == b"<1/>" + b"4" * 15 + b"<2/><3/>"
 
 
+@pytest.mark.parametrize("form", [".fits", ".stream"])
+def test_a_frame_does_not_overtake_one_of_its_property_that_stays(form: str) -> None:
+    """Otherwise a client would see the state of the property go back."""
+    box = Outbox(LIMITS)
+    for fill in (b"1", b"2"):  # the second one takes the place of the first
+        box.append(frame(size=15, format=".stream", fill=fill), 0.0)
+    box.append(frame(size=15, format=form, members="n", fill=b"3"), 0.0)
+    for fill in (b"4", b"5"):
+        box.append(frame(size=15, format=".stream", fill=fill), 0.0)
+    order = drain(box)
+    assert order.index(b"3") < order.index(b"5")
+    assert order.count(b"5" * 15) == 1 and b"4" not in order
+
+
 def test_a_deletion_ends_replacement() -> None:
     box = Outbox(LIMITS)
     box.append(frame(format=".stream", size=15, fill=b"1"), 0.0)
@@ -276,13 +282,13 @@ def test_a_deletion_ends_replacement() -> None:
     assert drain(box) == b"1" * 15 + b"<del/>" + b"2" * 15
 
 
-def test_the_oldest_frame_is_dropped_beyond_the_queue_limit_and_named_in_one_message() -> None:
+def test_the_oldest_frames_are_dropped_beyond_the_queue_limit_and_reported_in_one_note() -> None:
     box = Outbox(LIMITS)
-    told = Told(box)
+    observer = Observer(box)
     frames = [frame(size=40, fill=bytes([65 + i])) for i in range(6)]
     for message in frames:
         box.append(message, 0.0)
-    assert told.lost == [(message, "dropped") for message in frames[:4]]
+    assert observer.lost == [(message, "dropped") for message in frames[:4]]
     assert box.dropped == {("D", "B"): 4} and box.blobs == 80
     out = drain(box)
     note, rest = out.split(b"/>", 1)
@@ -291,31 +297,20 @@ def test_the_oldest_frame_is_dropped_beyond_the_queue_limit_and_named_in_one_mes
     assert box.queued == box.messages == box.small == box.blobs == 0
 
 
-def test_a_note_that_is_being_written_counts_no_further() -> None:
+@pytest.mark.parametrize(("written", "notes"), [(5, [b"1 BLOB of B", b"3 BLOBs of B"]), (0, [b"4 BLOBs of B"])])
+def test_a_note_counts_until_it_is_started(written: int, notes: list[bytes]) -> None:
     box = Outbox(LIMITS)
     for i in range(3):
         box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
-    box.take(1 << 20, 1024)
-    box.sent(5, 0.0)
+    out = sent_in_part(box, written)
     for i in range(3, 6):
         box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
-    out = drain(box)
-    assert b"1 BLOB of B" in out and b"3 BLOBs of B" in out
+    out += drain(box)
+    assert out.count(b"<message") == len(notes) and all(note in out for note in notes)
     assert box.dropped[("D", "B")] == 4
 
 
-def test_a_note_of_which_nothing_was_written_counts_on() -> None:
-    box = Outbox(LIMITS)
-    for i in range(3):
-        box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
-    box.take(1 << 20, 1024)
-    box.sent(0, 0.0)
-    for i in range(3, 6):
-        box.append(frame(size=40, fill=bytes([65 + i])), 0.0)
-    assert b"4 BLOBs of B" in drain(box)
-
-
-def test_one_frame_beyond_the_limit_passes() -> None:
+def test_a_single_frame_larger_than_the_limit_is_sent() -> None:
     box = Outbox(LIMITS)
     box.append(frame(size=500), 0.0)
     assert len(drain(box)) == 500
@@ -330,56 +325,55 @@ def test_a_command_with_content_is_never_dropped() -> None:
     assert drain(box) == b"".join(message.data for message in commands)
 
 
-def test_too_many_small_bytes_are_told_once() -> None:
+def test_too_many_small_bytes_are_reported_once() -> None:
     box = Outbox(LIMITS)
-    told = Told(box)
+    observer = Observer(box)
     for _ in range(400):
         box.append(small(), 0.0)
-    assert told.overflow == 1
+    assert observer.overflow == 1
     box.clear()
     for _ in range(400):
         box.append(small(), 0.0)
-    assert told.overflow == 2, "the peer came back, and is too far behind once more"
+    assert observer.overflow == 2, "the peer came back, and has fallen too far behind again"
     box = Outbox(LIMITS)
-    told = Told(box)
+    observer = Observer(box)
     for _ in range(50):
         box.append(frame(size=90), 0.0)
-    assert told.overflow == 0, "BLOBs are none"
+    assert observer.overflow == 0, "BLOBs do not count"
 
 
-def test_all_who_wait_for_a_reader_to_catch_up_are_told_once() -> None:
+def test_callbacks_for_a_reader_that_catches_up_are_called_once() -> None:
     box = Outbox()
-    told: list[str] = []
-    waiting = {name: (lambda name=name: told.append(name)) for name in ("one", "another", "given up")}
+    notified: list[str] = []
+    waiting = {name: (lambda name=name: notified.append(name)) for name in ("one", "another", "given up")}
     for _ in range(100):
         box.append(small(data=b"x" * 10_000), 0.0)
     for callback in (*waiting.values(), *waiting.values()):
         box.when_low(callback)
     box.not_when_low(waiting["given up"])
-    box.take(1000, 10)
-    box.sent(1000, 0.0)
-    assert told == []
+    sent_in_part(box, 1000)
+    assert notified == []
     drain(box)
-    assert told == ["one", "another"]
+    assert notified == ["one", "another"]
     box.append(small(), 0.0)
     drain(box)
-    assert told == ["one", "another"]
+    assert notified == ["one", "another"]
 
 
-def test_answers_to_pings_that_nobody_reads_are_too_many_small_bytes_as_well() -> None:
+def test_unread_answers_to_pings_count_as_small_bytes() -> None:
     box = Outbox(LIMITS)
-    told = Told(box)
+    observer = Observer(box)
     for _ in range(400):
         box.expedite(small(tag="pingReply"), 0.0)
-    assert told.overflow == 1
+    assert observer.overflow == 1
 
 
-def test_a_driver_that_reads_nothing_has_a_thousand_pings_answered() -> None:
+def test_at_most_a_thousand_answers_to_pings_wait_for_a_driver() -> None:
     box = DriverOutbox(terminator=b"")
-    told = Told(box)
+    observer = Observer(box)
     for _ in range(3_000):
         box.expedite(small(data=b"<pingReply/>", tag="pingReply"), 0.0)
-    assert [(message.tag, how) for message, how in told.lost] == [("pingReply", "dropped")] * 2_000
+    assert [(message.tag, how) for message, how in observer.lost] == [("pingReply", "dropped")] * 2_000
     assert sum(box.dropped.values()) == 2_000
     assert drain(box).count(b"<pingReply/>") == 1_000
     box.expedite(small(data=b"<pingReply/>", tag="pingReply"), 0.0)
@@ -398,18 +392,16 @@ def test_a_peer_that_takes_nothing_is_stalled() -> None:
     assert not box.stalled(2000.0, 60.0)
 
 
-def test_begun_is_told_when_the_first_byte_leaves() -> None:
+def test_begun_is_called_once_the_first_byte_is_written() -> None:
     begun: list[int] = []
     box = Outbox(LIMITS)
     box.append(small(), 0.0)
     box.append(frame(size=10), 0.0, lambda: begun.append(1))
-    box.take(100, 10)
-    box.sent(4, 0.0)
+    sent_in_part(box, 4)
     assert not begun
-    box.take(100, 10)
-    box.sent(1, 0.0)
-    box.take(100, 10)
-    box.sent(9, 0.0)
+    sent_in_part(box, 1)
+    assert begun == [1]
+    sent_in_part(box, 9)
     assert begun == [1]
 
 
@@ -421,7 +413,7 @@ def test_a_terminator_follows_each_message() -> None:
     assert drain(box, 1) == b"<1/>\nfff\n<2/>\n"
 
 
-def test_pop_gives_whole_messages() -> None:
+def test_pop_returns_whole_messages() -> None:
     box = DriverOutbox()
     one, two, ping = small(), frame(ready=False), small(tag="pingReply")
     begun: list[int] = []
@@ -432,22 +424,22 @@ def test_pop_gives_whole_messages() -> None:
     assert begun == [1] and box.queued == box.messages == 0
 
 
-def test_a_full_driver_outbox_asks_to_wait_and_drops_no_command() -> None:
+def test_a_full_driver_outbox_drops_no_command_and_reports_when_it_has_room() -> None:
     box = DriverOutbox(100)
-    told = Told(box)
+    observer = Observer(box)
     commands = [small(data=b"<new%02d/>" % i, tag="newTextVector") for i in range(20)]
     for command in commands:
         box.append(command, 0.0)
     assert box.full
     out = b""
-    while not told.room:
+    while not observer.room:
         parts, _ = box.take(1, 10)
         data = b"".join(map(bytes, parts))
         box.sent(len(data), 0.0)
         out += data
     assert not box.full and box.queued <= 50
     assert out + drain(box) == b"".join(command.data + b"\n" for command in commands)
-    assert told.room == 1
+    assert observer.room == 1
 
 
 def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
@@ -464,19 +456,38 @@ def test_snooped_updates_give_way_in_a_full_driver_outbox() -> None:
     assert box.queued == box.messages == 0
 
 
-def test_properties_without_end_do_not_fill_the_queue_of_a_driver() -> None:
+@pytest.mark.parametrize("name", [None, "P"])
+def test_a_deletion_does_not_move_ahead_of_a_definition_in_a_full_driver_outbox(name: str | None) -> None:
+    """The driver would go on believing in a property that is gone."""
+    box = DriverOutbox(50, terminator=b"")
+    told = []
+    for number in range(5):
+        told += [b"<def%d/>" % number, b"<del%d/>" % number]
+        box.append_replaceable(Fake("defNumberVector", "D", "P", told[-2]), 0.0)
+        box.append_replaceable(Fake("delProperty", "D", name, told[-1]), 0.0)
+    assert b"".join(told).endswith(drain(box))
+
+
+def test_the_newest_of_deletions_in_a_row_is_enough_in_a_full_driver_outbox() -> None:
+    box = DriverOutbox(20, terminator=b"")
+    for number in range(100):
+        box.append_replaceable(Fake("delProperty", "D", None, b"<del%02d/>" % number), 0.0)
+    assert drain(box).endswith(b"<del99/>") and sum(box.replaced.values()) > 90
+
+
+def test_ever_new_properties_do_not_fill_the_queue_of_a_driver() -> None:
     box = DriverOutbox(1000, terminator=b"")
-    told = Told(box)
+    observer = Observer(box)
     box.append(small(data=b"<new/>", tag="newTextVector"), 0.0)
     box.append_replaceable(get_properties(), 0.0)
     for number in range(20_000):
         box.append_replaceable(small(f"n{number}", b"<set>%05d</set>" % number), 0.0)
         assert box.queued < 2200
-    assert box.messages < 200 and len(box._items) < 200, "nothing is left behind"
+    assert box.messages < 200 and len(box._items) < 200, "empty slots are removed"
     box.append(small(data=b"<new>2</new>", tag="newTextVector"), 0.0)
     dropped = sum(box.dropped.values())
-    assert [how for _, how in told.lost] == ["dropped"] * dropped
-    assert len(box.dropped) < 6000, "names are not kept without end either"
+    assert [how for _, how in observer.lost] == ["dropped"] * dropped
+    assert len(box.dropped) < 6000, "the number of names is limited too"
     out = drain(box)
     assert out.startswith(b"<new/><getProperties") and out.endswith(b"<new>2</new>")
     kept = [b"<set>%05d</set>" % number for number in range(dropped, 20_000)]
@@ -484,7 +495,7 @@ def test_properties_without_end_do_not_fill_the_queue_of_a_driver() -> None:
     assert box.queued == box.messages == box.snooped == 0
 
 
-def test_commands_leave_room_for_what_is_snooped() -> None:
+def test_commands_leave_room_for_snooped_updates() -> None:
     box = DriverOutbox(100, terminator=b"")
     for number in range(50):
         box.append(small(data=b"<new>%d</new>" % number, tag="newTextVector"), 0.0)
@@ -493,7 +504,7 @@ def test_commands_leave_room_for_what_is_snooped() -> None:
     assert drain(box).endswith(b"<set>a</set><set>b</set><set>c</set>")
 
 
-def test_what_is_offered_is_not_dropped() -> None:
+def test_messages_on_offer_are_not_dropped() -> None:
     box = DriverOutbox(40, terminator=b"")
     for number in range(4):
         box.append_replaceable(small(f"n{number}", b"<s>%04d</s>" % number), 0.0)
@@ -528,23 +539,23 @@ print((resident() - before) / box.small)
 """
 
 
-def test_small_messages_that_wait_take_little_more_than_their_bytes() -> None:
-    """A parsed element takes four times its bytes: a limit in bytes of the wire would not say what memory is used."""
-    done = subprocess.run([sys.executable, "-c", MEMORY_OF_A_QUEUE], check=True, capture_output=True, timeout=60)
+def test_waiting_small_messages_take_little_more_memory_than_their_bytes() -> None:
+    """A parsed element takes four times its bytes, so limits in bytes on the wire would not limit the memory."""
+    done = subprocess.run([sys.executable, "-c", MEMORY_OF_A_QUEUE], check=True, capture_output=True)
     assert 1 < float(done.stdout) < 2.5
 
 
-def test_one_request_for_definitions_waits() -> None:
+def test_equal_requests_for_definitions_wait_as_one() -> None:
     box = DriverOutbox(200, terminator=b"")
     for _ in range(100_000):  # searching through as many would take minutes
         box.append_replaceable(get_properties(), 0.0)
     assert box.messages == 1
-    for number in range(100_000):  # too many to keep: one for everything will do
+    for number in range(100_000):  # too many to keep: one request for everything replaces them
         box.append_replaceable(get_properties("D", f"n{number}"), 0.0)
     assert box.messages < 6 and box.queued < 300
     box.append(small(data=b"<new/>", tag="newTextVector"), 0.0)
     box.take(10, 1)
-    box.append_replaceable(get_properties(), 0.0)  # what is given out may be answered already
+    box.append_replaceable(get_properties(), 0.0)  # the one on offer may have been answered already
     box.sent(0, 0.0)
     out = drain(box)
     assert out.count(b"<getProperties") < 8 and b"<new/>" in out
@@ -554,7 +565,7 @@ def test_one_request_for_definitions_waits() -> None:
     assert drain(box).count(b"<getProperties") == 1
 
 
-def test_replaced_updates_leave_nothing_behind_in_a_full_driver_outbox() -> None:
+def test_replaced_updates_leave_no_slots_in_a_full_driver_outbox() -> None:
     box = DriverOutbox(50, terminator=b"")
     for number in range(100_000):
         for name in ("Temp", "Wind", "Rain"):
@@ -562,11 +573,11 @@ def test_replaced_updates_leave_nothing_behind_in_a_full_driver_outbox() -> None
     assert len(box._items) < 10 and box.messages == len(list(box.waiting())) < 10
 
 
-def test_an_update_never_comes_before_the_definition_that_it_followed() -> None:
+def test_an_update_never_overtakes_the_definition_before_it() -> None:
     box = DriverOutbox(30, terminator=b"")
-    told = [("set", b"<one/>"), ("del", b"<gone/>"), ("def", b"<again/>"), ("set", b"<two/>"), ("set", b"<three/>")]
+    updates = [("set", b"<one/>"), ("del", b"<gone/>"), ("def", b"<again/>"), ("set", b"<two/>"), ("set", b"<three/>")]
     tags = {"set": "setNumberVector", "del": "delProperty", "def": "defNumberVector"}
-    for kind, data in told:
+    for kind, data in updates:
         box.append_replaceable(small("Temp", data, tag=tags[kind]), 0.0)
     box.append_replaceable(small("Temp", b"<later/>", tag="defNumberVector"), 0.0)
     assert drain(box) == b"<one/><gone/><again/><three/><later/>"
@@ -576,14 +587,13 @@ def test_clear_forgets_everything() -> None:
     box = Outbox(LIMITS)
     for message in (small(), frame(), frame(format=".stream")):
         box.append(message, 0.0)
-    box.take(1000, 10)
-    box.sent(5, 0.0)
+    sent_in_part(box, 5)
     box.clear()
     assert not box.pending and box.queued == 0 and box.take(100, 10) == ([], ())
 
 
-def test_what_was_given_out_is_forgotten_as_well() -> None:
-    """A write fails, so nobody tells what was sent, and newer messages have the queue look for what may give way."""
+def test_clear_forgets_messages_on_offer() -> None:
+    """After a failed write, `sent` is not called, and newer messages may have to push out others before `clear`."""
     box = Outbox(LIMITS)
     driver = DriverOutbox(30, terminator=b"")
     for again in range(2):
@@ -604,7 +614,7 @@ def test_what_was_given_out_is_forgotten_as_well() -> None:
     assert (box.queued, box.messages, box.blobs) == (driver.queued, driver.messages, driver.snooped) == (0, 0, 0)
 
 
-def test_waiting_lists_what_is_not_begun() -> None:
+def test_waiting_lists_the_messages_that_are_not_started() -> None:
     box = Outbox(LIMITS)
     one, two = small(), frame()
     box.append(one, 0.0)
@@ -613,7 +623,7 @@ def test_waiting_lists_what_is_not_begun() -> None:
 
 
 class Appearing(Fake):
-    """A thread makes its form: there is nothing when `parts` is called so many times, then the beginning, or all."""
+    """A message whose form a thread makes: `parts` returns None for some calls, then the start of it, or all of it."""
 
     def __init__(self, *, calls: int, shown: int | None, pieces: int = 3) -> None:
         super().__init__(
@@ -639,12 +649,12 @@ class Appearing(Fake):
         return super().parts(attached)
 
     def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        """As a thread may have made the form just now, the queue may ask as well when it is there."""
+        """Accept a callback even for a form that is ready: a thread may have just finished it."""
         self.asked += 1
         self._callbacks.append(callback)
 
 
-def test_a_message_that_begins_to_grow_while_the_queue_looks_at_it_is_written_to_its_end() -> None:
+def test_a_message_that_starts_to_grow_while_the_queue_examines_it_is_written_completely() -> None:
     box = Outbox(LIMITS)
     message = Appearing(calls=2, shown=1)
     box.append(message, 0.0)
@@ -656,10 +666,10 @@ def test_a_message_that_begins_to_grow_while_the_queue_looks_at_it_is_written_to
     assert box.messages == box.queued == 0
 
 
-def test_a_message_that_becomes_ready_while_the_queue_finds_it_is_not_wakes_the_queue() -> None:
-    """Those that came third are asked for when it is their turn; then the thread may be done between two looks."""
+def test_a_message_that_becomes_ready_just_after_the_queue_found_it_was_not_wakes_the_queue() -> None:
+    """The form of a third frame is requested when it is next, and the thread may finish between two checks."""
     box = Outbox(replace(LIMITS, queue=130, stream=0))
-    told = Told(box)
+    observer = Observer(box)
     dropped = [frame(name, size=60, ready=False) for name in "XY"]
     last = Appearing(calls=1, shown=None)
     last.size = 120
@@ -669,9 +679,9 @@ def test_a_message_that_becomes_ready_while_the_queue_finds_it_is_not_wakes_the_
     notes = drain(box)
     assert notes.count(b"<message") == 2
     assert not box.pending
-    told.pending = 0
-    last._tell()
-    assert told.pending and box.pending
+    observer.pending = 0
+    last.notify()
+    assert observer.pending and box.pending
     assert drain(box) == last.data
 
 

@@ -1,4 +1,4 @@
-"""What an append, a take and a sent cost while much waits: as much as while little does."""
+"""The cost of an append, a take and a sent: it does not depend on how much waits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.frames import Frame
-from tests.routing.fakes import Fake, frame, small
-from tests.support.operations import operations
+from tests.routing.fakes import Fake, drain, frame, small
+from tests.support.operations import assert_constant_cost, operations
 
 MANY = 20_000
 SIZE = 300
@@ -24,12 +24,12 @@ ROOM = 1 << 40
 
 @pytest.fixture(autouse=True)
 def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search through a deque counts for each element that it passes."""
+    """Let a search through a deque count each element that it compares."""
     monkeypatch.setattr(Frame, "__eq__", lambda self, other: self is other)
 
 
 def outbox(*, queue: int = ROOM, stream: int = 1) -> Outbox:
-    """By default it is beyond its stream limit with the first frame, and never full."""
+    """Return an outbox that, by default, exceeds its stream limit with the first frame, and is never full."""
     return Outbox(replace(DEFAULT_LIMITS, queue=queue, stream=stream, small_queue=ROOM))
 
 
@@ -39,48 +39,39 @@ def fill(box: Outbox, waiting: int, **more: object) -> Outbox:
     return box
 
 
-def cost(work: Callable[[], object], times: int = 50) -> float:
-    """Operations per call."""
-    return operations(lambda: [work() for _ in range(times)]) / times
-
-
 def same_cost(make: Callable[[int], Callable[[], object]], times: Callable[[int], int] | None = None) -> None:
-    """What `make(waiting)` gives costs the same however much waits.
+    """Check that the function `make(waiting)` costs the same however much waits.
 
-    `times` is for what costs more now and then: how often it is to be called so that it shows.
+    `times(waiting)` is how often to call one that costs more now and then.
     """
-    few, more, many = (100, 1_000, 20_000) if times is None else (100, 1_000, 5_000)
-    costs = {waiting: cost(make(waiting), 50 if times is None else times(waiting)) for waiting in (few, more, many)}
-    assert max(costs.values()) < 1.5 * costs[few] + 10, costs
+
+    def cost(waiting: int) -> float:
+        work, calls = make(waiting), 50 if times is None else times(waiting)
+        return operations(lambda: [work() for _ in range(calls)]) / calls
+
+    assert_constant_cost(cost, (100, 1_000, 20_000) if times is None else (100, 1_000, 5_000))
 
 
-def taken(box: ByteQueue, nbytes: int = 1) -> None:
-    """The reader takes that much of what is offered to it."""
+def read(box: ByteQueue, nbytes: int = 1) -> None:
+    """Let the peer read `nbytes` bytes."""
     parts, _ = box.take(2_000, 16)
     assert parts
     box.sent(min(nbytes, sum(map(len, parts))), 0.0)
 
 
-# -- append
+# Appending
 
 
-def test_a_frame_behind_many_that_may_not_be_replaced() -> None:
+@pytest.mark.parametrize("form", [".bin", ".stream"])
+def test_a_frame_after_many_that_may_not_be_replaced(form: str) -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = fill(outbox(), waiting, format=".bin")
-        return lambda: box.append(frame(size=SIZE, format=".bin"), 0.0)
+        return lambda: box.append(frame(size=SIZE, format=form), 0.0)
 
     same_cost(make)
 
 
-def test_a_stream_frame_behind_many_that_may_not_be_replaced() -> None:
-    def make(waiting: int) -> Callable[[], object]:
-        box = fill(outbox(), waiting, format=".bin")
-        return lambda: box.append(frame(size=SIZE, format=".stream"), 0.0)
-
-    same_cost(make)
-
-
-def test_a_stream_frame_of_one_member_behind_many_of_another() -> None:
+def test_a_stream_frame_of_one_member_after_many_of_another() -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = fill(outbox(stream=waiting * SIZE), waiting, format=".stream", members="a")
         box.append(frame(size=SIZE, format=".stream", members="b"), 0.0)
@@ -89,7 +80,7 @@ def test_a_stream_frame_of_one_member_behind_many_of_another() -> None:
     same_cost(make)
 
 
-def test_frames_with_ever_other_members() -> None:
+def test_frames_with_ever_new_members() -> None:
     def make(waiting: int) -> Callable[[], object]:
         box, number = outbox(), count()
 
@@ -106,8 +97,8 @@ def test_frames_with_ever_other_members() -> None:
 
 
 @pytest.mark.parametrize("form", [".bin", ".stream"])
-def test_a_frame_while_many_were_given_out(form: str) -> None:
-    """A thread may write them for long. The first append, which replaces what was not given out, is not counted."""
+def test_a_frame_while_many_are_on_offer(form: str) -> None:
+    """A thread may take long to write them. The first append, which replaces the others, is not counted."""
 
     def make(waiting: int) -> Callable[[], object]:
         box = fill(outbox(stream=waiting * SIZE, queue=2 * waiting * SIZE), waiting, format=form)
@@ -121,7 +112,7 @@ def test_a_frame_while_many_were_given_out(form: str) -> None:
 
 @pytest.mark.parametrize("tag", ["setBLOBVector", "delProperty", "defBLOBVector", "setNumberVector"])
 @pytest.mark.parametrize("properties", ["one", "many"])
-def test_a_message_about_a_property_of_which_much_waits(tag: str, properties: str) -> None:
+def test_a_message_about_a_property_with_many_waiting_frames(tag: str, properties: str) -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = outbox(stream=ROOM)
         for number in range(waiting):
@@ -131,7 +122,7 @@ def test_a_message_about_a_property_of_which_much_waits(tag: str, properties: st
     same_cost(make)
 
 
-def test_the_deletion_of_a_device_while_many_others_wait() -> None:
+def test_the_deletion_of_a_device_while_frames_of_many_others_wait() -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = outbox(stream=ROOM)
         for number in range(waiting):
@@ -145,9 +136,9 @@ def names() -> Iterator[str]:
     return (f"B{number}" for number in count())
 
 
-@pytest.mark.parametrize("commands", [0, 1], ids=["", "behind commands"])
-def test_a_frame_that_makes_the_oldest_go(commands: int) -> None:
-    """As many appends as frames wait, so that the removal of empty slots is in it."""
+@pytest.mark.parametrize("commands", [0, 1], ids=["", "after commands"])
+def test_a_frame_for_which_the_oldest_is_dropped(commands: int) -> None:
+    """There are as many appends as waiting frames, so that the removal of empty slots is counted."""
 
     def make(waiting: int) -> Callable[[], object]:
         box = outbox(queue=waiting * SIZE)
@@ -159,55 +150,55 @@ def test_a_frame_that_makes_the_oldest_go(commands: int) -> None:
     same_cost(make, lambda waiting: waiting)
 
 
-def test_a_frame_that_makes_the_oldest_go_while_a_reader_takes_a_byte_now_and_then() -> None:
+def test_a_frame_for_which_the_oldest_is_dropped_while_the_peer_reads_byte_by_byte() -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = outbox(queue=waiting * SIZE)
         fill(box, waiting, format=".bin")
 
         def step() -> None:
             box.append(frame(size=SIZE, format=".bin"), 0.0)
-            taken(box)
+            read(box)
 
         return step
 
     same_cost(make, lambda waiting: waiting)
 
 
-# -- take and sent
+# Taking and sending
 
 
 @pytest.mark.parametrize("form", [".bin", ".stream"])
-def test_a_byte_behind_many_frames_that_were_given_up(form: str) -> None:
+def test_a_byte_before_many_frames_that_were_dropped_or_replaced(form: str) -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = outbox(queue=3 * SIZE)
-        box.append(frame("Begun", size=500, format=".bin"), 0.0)
-        taken(box)
+        box.append(frame("Started", size=500, format=".bin"), 0.0)
+        read(box)
         fill(box, waiting, format=form)
-        return lambda: taken(box)
+        return lambda: read(box)
 
     same_cost(make)
 
 
-def test_a_frame_that_leaves_out_of_its_turn() -> None:
-    """It took the place of an older one, and so leaves before others that came before it."""
+def test_a_frame_that_is_sent_out_of_order() -> None:
+    """It took the place of an older one, so it is sent before others that came before it."""
 
     def make(waiting: int) -> Callable[[], object]:
         box = outbox()
         for fills in (0, waiting, 0):
-            for number in range(100):  # replaced twice, each of these keeps the place that it had after the first time
+            for number in range(100):  # each of these is replaced twice, and keeps its place the second time
                 box.append(frame(f"S{number}", size=2, format=".stream"), 0.0)
             fill(box, fills, format=".bin")
         assert box.messages == waiting + 100
-        return lambda: taken(box, 2)
+        return lambda: read(box, 2)
 
     same_cost(make)
 
 
-# -- towards a driver
+# To a driver
 
 
-def test_what_a_driver_that_reads_nothing_is_told_of_ever_new_properties() -> None:
-    """Behind many commands, which stay."""
+def test_updates_of_ever_new_properties_to_a_driver_that_reads_nothing() -> None:
+    """They wait after many commands, which are not dropped."""
 
     def make(waiting: int) -> Callable[[], object]:
         box, name = DriverOutbox(waiting * SIZE, terminator=b""), names()
@@ -223,7 +214,7 @@ def test_what_a_driver_that_reads_nothing_is_told_of_ever_new_properties() -> No
 
 @pytest.mark.parametrize("tag", ["setNumberVector", "delProperty", "defNumberVector", "getProperties"])
 @pytest.mark.parametrize("name", ["N7", None])
-def test_what_a_driver_is_told_while_much_waits(tag: str, name: str | None) -> None:
+def test_a_message_to_a_driver_while_many_wait(tag: str, name: str | None) -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = DriverOutbox(waiting * SIZE, terminator=b"")
         for number in range(waiting):
@@ -234,7 +225,7 @@ def test_what_a_driver_is_told_while_much_waits(tag: str, name: str | None) -> N
     same_cost(make)
 
 
-def test_a_message_that_a_driver_in_this_process_takes() -> None:
+def test_a_message_that_a_driver_in_this_process_pops() -> None:
     def make(waiting: int) -> Callable[[], object]:
         box = DriverOutbox(ROOM, terminator=b"")
         for number in range(waiting):
@@ -245,7 +236,7 @@ def test_a_message_that_a_driver_in_this_process_takes() -> None:
     same_cost(make)
 
 
-# -- memory
+# Memory
 
 
 def slots(box: ByteQueue) -> int:
@@ -253,29 +244,24 @@ def slots(box: ByteQueue) -> int:
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["reads nothing", "reads a byte now and then"])
-def test_frames_that_were_given_up_leave_nothing_behind(reads: bool) -> None:
+def test_dropped_and_replaced_frames_leave_no_slots(reads: bool) -> None:
     box = outbox(queue=10 * SIZE)
     for number in range(MANY):
         box.append(frame(size=SIZE, format=".bin" if number % 3 else ".stream"), 0.0)
         if reads and number % 100 == 0:
-            taken(box)
+            read(box)
         assert slots(box) < 100
     assert sum(box.dropped.values()) + sum(box.replaced.values()) > MANY - 100
 
 
-def test_ever_new_properties_leave_few_notes_behind() -> None:
+def test_ever_new_properties_leave_few_notes() -> None:
     box = outbox(queue=10 * SIZE)
     lost = 0
     for number in range(MANY):
         box.append(frame(f"B{number}", size=SIZE, format=".bin"), 0.0)
         lost += number >= 10
     assert slots(box) < 2_000 and sum(box.dropped.values()) == lost
-    out = b""
-    while box.pending:
-        parts, _ = box.take(1 << 20, 1024)
-        out += b"".join(parts)
-        box.sent(sum(map(len, parts)), 0.0)
-    notes = out.split(b"<message")[1:]
+    notes = drain(box).split(b"<message")[1:]
     assert len(notes) < 1_100 and b"1 BLOB of B0 dropped" in notes[0]
-    assert any(b"BLOBs dropped" in note for note in notes), "those of further properties are told together"
+    assert any(b"BLOBs dropped" in note for note in notes), "further properties share one note"
     assert box.queued == box.messages == 0 and not slots(box)

@@ -1,4 +1,4 @@
-"""The outbox against a model of its rules as naive as possible: a plain list, walked from end to end each time."""
+"""The outbox against a naive model of its rules: a plain list that is searched from the start each time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.dropnotes import DropNote
-from tests.routing.fakes import Fake, Told, frame, small
+from tests.routing.fakes import Fake, Observer, frame, small
 
 QUEUE, STREAM = 100, 30
 LIMITS = replace(DEFAULT_LIMITS, queue=QUEUE, stream=STREAM)
@@ -20,12 +20,12 @@ LIMITS = replace(DEFAULT_LIMITS, queue=QUEUE, stream=STREAM)
 @dataclass(eq=False)
 class Slot:
     message: Fake | None
-    missed: tuple[str, int] | None = None  # a note about so many dropped frames of a property
+    missed: tuple[str, int] | None = None  # a note: a property, and how many of its frames were dropped
     moved: bool = False
     sealed: bool = False
     pinned: bool = False
     final: bool = False  # a definition or deletion of the property follows
-    offered: bool = False  # it was given out, and nobody knows yet what of it was written
+    offered: bool = False  # it is on offer: how much of it has been written is not known yet
 
     @property
     def data(self) -> bytes:
@@ -37,16 +37,14 @@ class Slot:
 
 
 class Model:
-    """What the peer is to see, one byte at a time."""
+    """What the peer should receive, byte by byte."""
 
     def __init__(self, newest_wins: bool) -> None:
         self.slots: list[Slot] = []
         self.urgent: list[bytes] = []
-        self.left = b""  # of the message that was begun
+        self.left = b""  # the rest of the message that was started
         self.notes: dict[str, Slot] = {}  # the newest of each property
-        self.offered_urgent: int | None = (
-            None  # while something was given out: how many urgent ones are still part of it
-        )
+        self.offered_urgent: int | None = None  # during an offer: how many urgent messages are still part of it
         self.newest_wins = newest_wins
         self.replaced = 0
         self.dropped = 0
@@ -92,14 +90,16 @@ class Model:
                 if slot.moved and not slot.sealed and new not in self.slots:
                     self.slots[self.slots.index(slot)] = new
         if new not in self.slots:
+            for slot in self.frames(message.name):
+                slot.sealed = True
             self.slots.append(new)
         for slot in self.oldest_first(new):
             if self.waiting() <= QUEUE:
                 break
-            message_ = slot.message
-            assert message_ is not None
+            dropped = slot.message
+            assert dropped is not None
             self.dropped += 1
-            name = message_.name or ""
+            name = dropped.name or ""
             slot.message = None
             note = self.notes.get(name)
             if note is None or note.offered:
@@ -110,12 +110,12 @@ class Model:
                 note.missed = (name, note.missed[1] + 1)
 
     def oldest_first(self, newest: Slot) -> list[Slot]:
-        """By age, not by place: what took the place of an older one is young."""
+        """Return frames by age, not by place: one that took the place of an older frame is still new."""
         frames = [slot for slot in self.frames() if slot is not newest and not slot.offered]
         return sorted(frames, key=lambda slot: slot.message.age)  # type: ignore[union-attr]
 
     def offer(self, nbytes: int) -> None:
-        """So many bytes are given out."""
+        """Offer `nbytes` bytes."""
         nbytes -= len(self.left)
         self.offered_urgent = 0
         for data in self.urgent:
@@ -128,7 +128,7 @@ class Model:
                 nbytes -= len(slot.data)
 
     def send(self, nbytes: int) -> bytes:
-        """So many bytes of what was given out are written."""
+        """Write `nbytes` bytes of the offer, and return them."""
         out = b""
         while len(out) < nbytes:
             if not self.left:
@@ -172,16 +172,16 @@ def others() -> st.SearchStrategy[tuple[object, ...]]:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.booleans(), st.lists(st.one_of(blobs(), others()), max_size=60))
 def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tuple]) -> None:  # type: ignore[type-arg]
     box = Outbox(LIMITS, newest_wins=newest_wins)
     model = Model(newest_wins)
     got = expected = b""
     growing: deque[Fake] = deque()
-    told = Told(box)
+    observer = Observer(box)
 
-    taken: tuple[bytes, int] | None = None  # what was given out, and how much of it will be written
+    taken: tuple[bytes, int] | None = None  # the offer, and how much of it will be written
 
     def take(nbytes: int, max_bytes: int, max_parts: int) -> None:
         nonlocal taken
@@ -195,7 +195,7 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
         if taken is not None:
             data, nbytes = taken
             taken = None
-            told.pending = 0
+            observer.pending = 0
             box.sent(nbytes, 0.0)
             got += data[:nbytes]
             expected += model.send(nbytes)
@@ -208,7 +208,7 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
             pieces = 1 + size % 4
             shown = None if shown is None or shown >= pieces else shown
             message = frame(name, size, format=format, members=members, fill=fill, pieces=pieces, shown=shown)
-            message.age = number  # type: ignore[attr-defined]
+            message.age = number
             if shown is not None:
                 growing.append(message)
             box.append(message, 0.0)
@@ -222,7 +222,7 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
         elif kind == "grow" and growing:
             pending = box.pending
             growing[0].grow((growing[0].shown or 0) + rest[0])
-            assert pending or not box.pending or told.pending == 1, "who waits is told"
+            assert pending or not box.pending or observer.pending == 1, "the listener is called"
             if not growing[0].growing:
                 growing.popleft()
         elif kind == "grow":

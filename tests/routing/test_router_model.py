@@ -1,7 +1,7 @@
-"""The router against a model of its rules as naive as possible: lists of what everybody has said, read anew each time.
+"""The router against a naive model of its rules: a list of all that peers have said, read from the start each time.
 
-The model knows drivers and clients (links have their tests in test_router.py): who owns a device, who asked for what,
-the enableBLOB table, who hears a message.
+The model knows drivers and clients: which driver owns a device, who asked for what, the enableBLOB table, who receives
+a message. Links are tested in test_router.py.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ NAMES = ["P", "Q"]
 
 
 class Model:
-    """What everybody has said so far, in order; all answers are found by reading it from the beginning."""
+    """All that peers have said so far, in order. Every answer is found by reading it from the start."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, str, str | None, str | None, str | None]] = []  # who, tag, device, name, text
+        self.said: list[tuple[str, str, str | None, str | None, str | None]] = []  # peer, tag, device, name, text
         self.owner: dict[str, str] = {}
 
     def interested(self, who: str, device: str, name: str | None) -> bool:
@@ -58,7 +58,7 @@ class Model:
         return policy
 
     def hears(self, who: str, kind: str, device: str | None, name: str | None) -> bool:
-        """Whether a peer is told something by the owner of a device."""
+        """Return whether a peer receives a message from the owner of a device."""
         if device is None:
             return who in CLIENTS or any(s[0] == who and s[1] == "getProperties" and s[2] is None for s in self.said)
         if kind == "delProperty" and name is None:
@@ -74,7 +74,7 @@ class Model:
 
 
 def say(kind: str, device: str | None, name: str | None, text: str | None, absent: str) -> str:
-    """The message; `absent` stands in it for an attribute that is None where both forms mean the same."""
+    """Return a message. Where an empty attribute means the same as none, `absent` replaces those that are None."""
     if kind in ("message", "enableBLOB", "getProperties"):
         at_device = absent.format("device") if device is None else f" device='{device}'"
         at_name = absent.format("name") if name is None else f" name='{name}'"
@@ -117,7 +117,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(steps, st.sampled_from(["Never", "Also", "Only"]), st.sampled_from(["", " {}=''"])),
@@ -151,12 +151,12 @@ def test_the_router_does_what_the_model_does(script: list[tuple[Any, str, str]])
             speaks = device is None or owner == who or (kind == "message" and owner is None)
             for label in expected:
                 expected[label] = speaks and label != who and model.hears(label, kind, device, name)
-            if not speaks and kind == "define":  # the conflict is told to all clients, once
+            if not speaks and kind == "define":  # a message about the conflict goes to all clients, once
                 heard = {label: [line for line in lines if "has already" not in line] for label, lines in heard.items()}
             if kind == "delProperty" and name is None and owner == who:
                 assert device is not None
                 del model.owner[device]
-                for label in DRIVERS:  # who else has offered it is asked
+                for label in DRIVERS:  # another driver that has offered it is asked
                     heard[label] = [line for line in heard[label] if not line.startswith("getProperties")]
         elif kind == "getProperties":
             for label in DRIVERS:
@@ -173,7 +173,7 @@ def test_the_router_does_what_the_model_does(script: list[tuple[Any, str, str]])
 
 
 def gone(world: World, model: Model, who: str) -> None:
-    """A client is replaced by a new one; a driver dies and comes back, and still snoops."""
+    """Replace a client by a new one, or let a driver die and come back: it still snoops."""
     devices_of = [device for device, owner in model.owner.items() if owner == who]
     if who in CLIENTS:
         world.router.detach(world.peers.pop(who), 0.0)

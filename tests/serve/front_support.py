@@ -1,4 +1,4 @@
-"""Builds the native front of `indifast-server`, and looks at what it hands on."""
+"""Builds the native front of `indifast-server`, and examines what it passes on to Python."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.signals import in_mask
+
 HOME = Path(__file__).resolve().parents[2]
 FLAGS = "-Wall -Wextra -Wconversion -Wshadow -Werror"
 
 
 def build(folder: Path, **variables: str) -> Path:
-    """`indifast-server` as setup.py builds it. A warning of the compiler is an error, told on the standard error."""
+    """Build `indifast-server` as setup.py does, but with warnings of the compiler as errors."""
     command = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(folder / "build")]
     environment = {**os.environ, "INDIFAST_EXTENSIONS": "later", "CFLAGS": FLAGS, **variables}
     subprocess.run([*command, "build_scripts", "--build-dir", str(folder)], cwd=HOME, env=environment, check=True)
     return folder / "indifast-server"
 
 
-# In the place of the interpreter: tells what it is given, as NAME=VALUE, on lines of its standard output.
+# Takes the place of the interpreter, and reports what it is given as lines NAME=VALUE.
 STUB = r"""
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -44,7 +46,7 @@ static void copy(const char *path, const char *only)
         fclose(file);
 }
 
-static void tell_socket(int fd)
+static void report_socket(int fd)
 {
     union {
         struct sockaddr any;
@@ -75,8 +77,8 @@ static void tell_socket(int fd)
 
 int main(int argc, char **argv)
 {
-    const char *told = getenv("INDIFAST_FRONT");
-    printf("told=%s\n", told ? told : "");
+    const char *front = getenv("INDIFAST_FRONT");
+    printf("front=%s\n", front ? front : "");
     for (int i = 0; i < argc; i++)
         printf("word=%s\n", argv[i]);
     copy("/proc/self/comm", "");
@@ -88,7 +90,7 @@ int main(int argc, char **argv)
             continue;
         printf("open=%d\n", fd);
         if (S_ISSOCK(found.st_mode))
-            tell_socket(fd);
+            report_socket(fd);
         else if (S_ISFIFO(found.st_mode))
             printf("fifo=%d\n", fd);
     }
@@ -97,38 +99,45 @@ int main(int argc, char **argv)
 """
 
 
-class Told:
-    """What the stub says of one start."""
+def compile_c(program: Path, text: str) -> None:
+    """Compile a program in C."""
+    source = program.with_suffix(".c")
+    source.write_text(text)
+    subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=True)
+
+
+class Report:
+    """What the stub reports of one start."""
 
     def __init__(self, output: str) -> None:
         self.lines = output.splitlines()
-        self.front = dict(word.split("=", 1) for word in self.all("told")[0].split())
+        self.front = dict(word.split("=", 1) for word in self.all("front")[0].split())
 
     def all(self, name: str) -> list[str]:
         return [line.partition("=")[2] for line in self.lines if line.startswith(f"{name}=")]
 
     def mask(self, name: str) -> set[int]:
-        """Numbers of the signals in a line of /proc/self/status."""
+        """Return the numbers of the signals in a line of /proc/self/status."""
         (line,) = (line for line in self.lines if line.startswith(f"{name}:"))
-        bits = int(line.split()[1], 16)
-        return {number for number in range(1, 65) if bits >> (number - 1) & 1}
+        return in_mask(line.split()[1])
 
 
 class Stubbed:
-    """The front in a folder of its own, before the stub."""
+    """The front in its own folder, where it starts the stub."""
 
     def __init__(self, program: Path, folder: Path, *, shebang: str = "#!{stub}\n") -> None:
         self.folder = folder
         self.stub = folder / "python"
         self.program = folder / "indifast-server"
         shutil.copy(program, self.program)
-        (folder / "stub.c").write_text(STUB)
-        subprocess.run(["gcc", "-o", str(self.stub), str(folder / "stub.c")], check=True)
+        compile_c(self.stub, STUB)
         (folder / "indifast").write_text(shebang.format(stub=self.stub))
 
-    def start(self, *words: str, program: Path | None = None, env: Mapping[str, str] | None = None, **keywords) -> Told:
+    def start(
+        self, *words: str, program: Path | None = None, env: Mapping[str, str] | None = None, **keywords
+    ) -> Report:
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.folder), **(env or {})}
         environment.pop("INDIFAST_FRONT", None)
         command = [str(program or self.program), *words]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, **keywords)
-        return Told(os.fsdecode(done.stdout))
+        return Report(os.fsdecode(done.stdout))

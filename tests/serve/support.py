@@ -1,4 +1,4 @@
-"""Runs the server's command as a process of its own."""
+"""The server's command as a process, and plain clients of it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,29 @@ import psutil
 
 import indifast
 from indifast._parser import Tokenizer
-from tests.support.blackbox import LIMIT, free_port
+from tests.support.blackbox import LIMIT, alive, free_port, until
+from tests.support.programs import python_program
 
 SOURCE = str(Path(indifast.__file__).parents[1])
 
+GET = "<getProperties version='1.7'/>"
 
-def until(condition: Callable[[], object], what: str = "condition") -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
+TOY = """
+import os, sys
+device = os.environ.get("INDIDEV", "Toy")
+for line in sys.stdin:
+    if "getProperties" in line:
+        print(f"<defTextVector device='{device}' name='T' state='Ok' perm='rw'><defText name='m'>hi</defText>"
+              "</defTextVector>", flush=True)
+        print(f"<message device='{device}' timestamp='2026-01-02T03:04:05' message='hello &amp; welcome'/>", flush=True)
+    if "die" in line:
+        os._exit(3)
+"""
+"""A small driver. See the fixture `toy`."""
 
 
 def installed(folder: Path, name: str) -> Path:
-    """The installed `indifast-server` under a name of its own: a link, as an administrator makes it."""
+    """Return the installed `indifast-server` under another name: a link, such as an administrator makes."""
     path = folder / name
     if not path.exists():
         path.symlink_to(Path(sysconfig.get_path("scripts")) / "indifast-server")
@@ -39,19 +48,23 @@ def installed(folder: Path, name: str) -> Path:
 
 
 def script(folder: Path, name: str) -> Path:
-    """The command as it is where the native front can't be built: a script."""
+    """Return `indifast-server` as it is installed where its native front can't be built: as a script."""
     _, _, text = (Path(SOURCE) / "indifast" / "front" / "indifast-server").read_text().partition("\n")
-    path = folder / name
-    path.write_text(f"#!{sys.executable}\n{text}")
-    path.chmod(0o755)
-    return path
+    return python_program(folder / name, text)
 
 
 class Server:
-    """A running server; what it writes is in a file, unless it is to go to a descriptor of the caller's.
+    """A running server. A file keeps its output, except for streams that go to a descriptor of the caller.
 
-    It is `indifast serve`, or with a name what `program` gives for that name. `before` is Python that is run in the
-    process of `indifast serve` before the command.
+    Args:
+        folder: The folder for its log.
+        arguments: The arguments of the command.
+        name: The name under which `program` provides the command; None for `indifast serve`.
+        stdout: A descriptor for its standard output.
+        stderr: A descriptor for its standard error.
+        before: Python code that runs in the process of `indifast serve` before the command.
+        program: Returns the path of the command, for a folder and a name.
+        keywords: Further arguments of `subprocess.Popen`.
     """
 
     def __init__(
@@ -71,7 +84,7 @@ class Server:
             command = [sys.executable, "-c", code, "serve"]
         else:
             command = [str(program(folder, name))]
-        paths = filter(None, (SOURCE, os.environ.get("PYTHONPATH")))  # an empty one is the current folder
+        paths = filter(None, (SOURCE, os.environ.get("PYTHONPATH")))  # an empty path would be the current folder
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with open(self.log_path, "wb") as log:
             words = [*command, *map(str, arguments)]
@@ -83,11 +96,41 @@ class Server:
         return self.log_path.read_text(errors="replace")
 
     def wait_for(self, text: str) -> None:
-        until(lambda: text in self.log or self.process.poll() is not None, text)
+        """Wait until the log contains `text`."""
+        until(lambda: text in self.log or self.process.poll() is not None, what=f"{text!r} in the log")
         assert text in self.log, self.log
 
+    def port(self) -> int:
+        """Return the port that a server started with -v reports."""
+        self.wait_for("listening to port")
+        match = re.search(r"listening to port (\d+)", self.log)
+        assert match is not None
+        return int(match[1])
+
+    def connect(self, port: int | None = None) -> Client:
+        """Connect a client as soon as the server listens, to the port that it reports if none is given."""
+        return Client(connect(port or self.port(), self.process))
+
+    def serves(self, device: str = "Toy", port: int | None = None) -> bool:
+        """Wait until a new client has been sent the definition of this device."""
+        with contextlib.closing(self.connect(port)) as client:
+            return bool(client.say(GET).get("defTextVector", device))
+
     def ended(self) -> int:
+        """Wait for the end of the server. Return its exit status."""
         return self.process.wait(LIMIT)
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal, and check that the server ends as it should."""
+        self.process.send_signal(number)
+        assert self.ended() == 0, self.log
+        assert "Traceback" not in self.log, self.log
+
+    def kill(self) -> None:
+        """Kill the server if it still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -95,36 +138,39 @@ class Server:
 
 @contextlib.contextmanager
 def running(folder: Path, *arguments: object, **keywords) -> Iterator[Server]:
-    """A server on a local socket of its own, ended by SIGTERM; nothing of it is left afterwards."""
+    """Run a server with its own local socket. SIGTERM must end it and its children."""
     server = Server(folder, "-u", f"{folder}/local", *arguments, **keywords)
     try:
         yield server
         children = server.children()
-        server.process.send_signal(signal.SIGTERM)
-        assert server.ended() == 0, server.log
+        server.end()
         for child in children:
-            until(lambda child=child: has_ended(child), "child's end")
-        assert "Traceback" not in server.log, server.log
+            until(lambda child=child: not alive(child.pid), what="the end of a child")
     finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
+        server.kill()
 
 
-def has_ended(child: psutil.Process) -> bool:
-    """A process has ended, whether its parent has been told or not; it may vanish between two looks at it."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    return True
+def refusal(folder: Path, *arguments: object, status: int = 1, **keywords) -> str:
+    """Run a server that must refuse to start. Return its log."""
+    server = Server(folder, "-u", f"{folder}/refused", *arguments, **keywords)
+    assert server.ended() == status, server.log
+    assert "Traceback" not in server.log, server.log
+    return server.log
 
 
-def getprop(port: int, what: str, seconds: int = 2) -> str:
-    command = ["indi_getprop", "-p", str(port), "-t", str(seconds), what]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT).stdout
+def connect(port: int, process: subprocess.Popen) -> socket.socket:
+    """Connect to a server as soon as it listens."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection(("127.0.0.1", port), LIMIT)
+        assert process.poll() is None, f"ended with status {process.returncode} before it listened"
+        assert time.monotonic() < deadline, f"does not listen on port {port}"
+        time.sleep(0.001)
 
 
 class Client:
-    """A plain client."""
+    """A client on a plain socket, which sends text and receives elements."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -136,28 +182,27 @@ class Client:
     def tcp(cls, port: int, host: str = "127.0.0.1") -> Client:
         return cls(socket.create_connection((host, port), timeout=LIMIT))
 
+    @classmethod
+    def local(cls, path: object) -> Client:
+        """Connect to the abstract local socket of this name."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(f"\0{path}")
+        return cls(sock)
+
     def say(self, text: str) -> Client:
         self.sock.sendall(text.encode())
         return self
 
     def get(self, tag: str, device: str | None = None, name: str | None = None):
-        """Read until such an element is there; each is given once."""
+        """Return the next such element, reading until there is one. Each element is returned once."""
         while True:
             for element in self.elements:
                 if element.tag == tag and device in (None, element.device) and name in (None, element.name):
                     self.elements.remove(element)
                     return element
             data = self.sock.recv(1 << 16)
-            assert data, f"closed before {tag} of {device}"
+            assert data, f"the server closed the connection before a {tag} of {device}"
             self.elements += self.tokenizer.feed(data)
 
     def close(self) -> None:
         self.sock.close()
-
-
-def port_of(server: Server) -> int:
-    """The port that a server run with -v tells."""
-    server.wait_for("listening to port")
-    match = re.search(r"listening to port (\d+)", server.log)
-    assert match is not None
-    return int(match[1])

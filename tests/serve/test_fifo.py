@@ -1,4 +1,4 @@
-"""The FIFO of the server: its grammar, and a real FIFO with writers that come and go."""
+"""The FIFO of the server: its grammar, and a real FIFO with changing writers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ import termios
 import pytest
 
 from indifast.server.fifo import LONGEST_LINE, Command, CommandError, Fifo, parse
-from tests.support.blackbox import LIMIT
-
-
-async def until(condition, what: str = "condition") -> None:
-    deadline = asyncio.get_running_loop().time() + LIMIT
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
-        await asyncio.sleep(0.005)
+from tests.support.waiting import eventually
 
 
 async def shell(command: str) -> None:
@@ -52,7 +45,7 @@ async def shell(command: str) -> None:
         ('start "A/B"@observatory', Command("start", "A/B@observatory")),
     ],
 )
-def test_commands(line, command):
+def test_programs_and_remote_servers(line, command):
     assert parse(line) == command
     assert command.remote == ("@" in command.target)
 
@@ -68,7 +61,7 @@ def test_commands(line, command):
         ('start drv -n "--pipes"', Command("start", "drv", {"INDIDEV": "--pipes"})),
     ],
 )
-def test_programs(line, command):
+def test_paths_with_an_at_sign_and_pipes(line, command):
     assert parse(line) == command
     assert not command.remote
 
@@ -97,6 +90,7 @@ def test_programs(line, command):
         'start toy --pipes "yes"',
         "start @host --pipes",
         "start CCD @ sky",
+        'start "/dev/ccd"@host',
         'start "CCD @ sky"',
         "start CCD@host:port",
         'start "/home/user@corp/drv"',
@@ -109,28 +103,27 @@ def test_malformed_lines_are_errors(line):
         parse(line)
 
 
-def test_writers_come_and_go(tmp_path):
-    path = str(tmp_path / "fifo")
-    os.mkfifo(path)
+def test_writers_may_change(fifo):
+    path = str(fifo)
 
     async def scenario():
         lines: list[str] = []
         errors: list[str] = []
         fifo = Fifo(path, lines.append, errors.append)
-        for number in range(20):  # each opens, writes and closes it, as the shell does
+        for number in range(20):  # each one opens the FIFO, writes, and closes it, as the shell does
             await shell(f"echo start driver{number} > {path}")
-            await until(lambda number=number: len(lines) == number + 1)
+            await eventually(lambda number=number: len(lines) == number + 1)
         assert lines == [f"start driver{number}" for number in range(20)]
         lines.clear()
         await shell(f"printf 'one\\n\\r\\n\\ntwo without end' > {path}")
-        await until(lambda: len(lines) == 2)
+        await eventually(lambda: len(lines) == 2)
         assert lines == ["one", "two without end"]
         lines.clear()
         writer = os.open(path, os.O_WRONLY)
         for piece in (b"sta", b"rt a\nsto", b"p b\n", b"x" * LONGEST_LINE, b"y" * 5, b"\nnext\n", b"\xff\xfe\n"):
             os.write(writer, piece)
-            await until(lambda: unread(writer) == 0)
-        await until(lambda: len(lines) == 4)
+            await eventually(lambda: unread(writer) == 0)
+        await eventually(lambda: len(lines) == 4)
         os.close(writer)
         assert lines == ["start a", "stop b", "next", "\\xff\\xfe"]
         assert errors == [f"a line of more than {LONGEST_LINE} bytes"]
@@ -141,29 +134,41 @@ def test_writers_come_and_go(tmp_path):
 
 
 def unread(fd: int) -> int:
-    """Bytes that wait in a FIFO."""
+    """Return the number of unread bytes in a FIFO."""
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def test_an_idle_fifo_costs_nothing(tmp_path):
-    path = str(tmp_path / "fifo")
-    os.mkfifo(path)
+def test_an_idle_fifo_is_not_read(fifo, monkeypatch):
+    """After its last writer has closed it, it would always be readable if it was not opened again."""
+    path = str(fifo)
+    reads: list[Fifo] = []
+    read = Fifo._read
+
+    def counted(fifo: Fifo) -> None:
+        reads.append(fifo)
+        read(fifo)
+
+    monkeypatch.setattr(Fifo, "_read", counted)
 
     async def scenario():
         lines: list[str] = []
         fifo = Fifo(path, lines.append, lines.append)
         await shell(f"echo one > {path}")
-        await until(lambda: lines)
-        before = os.times()
-        await asyncio.sleep(0.5)
-        after = os.times()
-        assert after.user + after.system - before.user - before.system < 0.2
+        await eventually(lambda: lines)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        before = len(reads)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(reads) == before
+        await shell(f"echo two > {path}")
+        await eventually(lambda: lines == ["one", "two"])
         fifo.close()
 
     asyncio.run(scenario())
 
 
-def test_a_fifo_that_is_none_is_an_error(tmp_path):
+def test_a_path_that_is_not_a_fifo_is_an_error(tmp_path):
     async def scenario():
         with pytest.raises(FileNotFoundError):
             Fifo(str(tmp_path / "missing"), print, print)
@@ -174,9 +179,8 @@ def test_a_fifo_that_is_none_is_an_error(tmp_path):
     asyncio.run(scenario())
 
 
-def test_a_fifo_that_is_removed_ends_quietly(tmp_path):
-    path = str(tmp_path / "fifo")
-    os.mkfifo(path)
+def test_the_removal_of_a_fifo_is_reported_after_its_last_line(fifo):
+    path = str(fifo)
 
     async def scenario():
         lines: list[str] = []
@@ -184,7 +188,7 @@ def test_a_fifo_that_is_removed_ends_quietly(tmp_path):
         fifo = Fifo(path, lines.append, errors.append)
         code = "import os, sys; f = open(sys.argv[1], 'w'); os.unlink(sys.argv[1]); f.write('last\\n')"
         await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, path], check=True)
-        await until(lambda: errors)
+        await eventually(lambda: errors)
         assert lines == ["last"]
         fifo.close()
 

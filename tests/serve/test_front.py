@@ -1,4 +1,4 @@
-"""`indifast-server` listens as soon as it runs, and is Python's command in everything else."""
+"""`indifast-server` listens as soon as it runs. Apart from that, it behaves like the command in Python."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.serve.front_support import Stubbed, build
-from tests.serve.support import LIMIT, SOURCE, Client, Server, free_port, installed, port_of, running, script, until
-from tests.serve.test_serve import TOY
-
-GET = "<getProperties version='1.7'/>"
+from tests.serve.front_support import Stubbed, build, compile_c
+from tests.serve.support import GET, SOURCE, Client, Server, connect, installed, running, script
+from tests.support.blackbox import free_port, until
+from tests.support.programs import executable, python_program
+from tests.support.signals import in_mask
 
 LISTENER = """
 #include <netinet/in.h>
@@ -42,7 +42,8 @@ int main(int argc, char **argv) /* -p PORT */
 
 
 @pytest.fixture(autouse=True)
-def links_are_made_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the front make its link to the interpreter in the folder of the test."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
@@ -56,17 +57,9 @@ def stubbed(program: Path, tmp_path: Path) -> Stubbed:
     return Stubbed(program, tmp_path)
 
 
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    path = tmp_path / "toy_driver"
-    path.write_text(f"#!{sys.executable}\n{TOY}")
-    path.chmod(0o755)
-    return path
-
-
 @contextlib.contextmanager
 def started(command: list[object]) -> Iterator[subprocess.Popen]:
-    """A process that has just executed its program, ended without ceremony."""
+    """Start a program, and kill it in the end."""
     environment = os.environ | {"PYTHONPATH": SOURCE}
     words = [str(word) for word in command]
     with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -76,24 +69,15 @@ def started(command: list[object]) -> Iterator[subprocess.Popen]:
             process.kill()
 
 
-def connect(port: int, process: subprocess.Popen) -> socket.socket:
-    """A connection, as soon as there is somebody to take it."""
-    deadline = time.monotonic() + LIMIT
-    while True:
-        with contextlib.suppress(ConnectionRefusedError):
-            return socket.create_connection(("127.0.0.1", port), LIMIT)
-        assert process.poll() is None
-        assert time.monotonic() < deadline
+# -- The start
 
 
-# -- the start
+def test_in_a_hundred_starts_it_refuses_no_more_clients_than_a_few_lines_of_c(tmp_path):
+    """A client connects after two other programs have run one after the other, which takes about 2 ms.
 
-
-def test_a_hundred_starts_are_refused_no_more_often_than_a_few_lines_of_c(tmp_path):
-    """A client connects when two other programs, executed one after the other, have run to their ends: some 2 ms, or
-    what they take under this load. KStars takes about as long. An interpreter is never in time."""
-    (tmp_path / "listener.c").write_text(LISTENER)
-    subprocess.run(["gcc", "-O2", "-o", str(tmp_path / "listener"), str(tmp_path / "listener.c")], check=True)
+    They take longer on a busy machine. KStars takes about as long. An interpreter would never listen in time.
+    """
+    compile_c(tmp_path / "listener", LISTENER)
     front = installed(tmp_path, "indiserver")
 
     def refused(*command: object) -> bool:
@@ -105,28 +89,25 @@ def test_a_hundred_starts_are_refused_no_more_often_than_a_few_lines_of_c(tmp_pa
 
     port = free_port()
     with started([tmp_path / "listener", "-p", port]) as process:
-        connect(port, process).close()  # it is there, if not in time
+        connect(port, process).close()  # the listener works, even if it may be late
     listener, ours = 0, 0
     for turn in range(100):
         listener += refused(tmp_path / "listener")
         ours += refused(front, "-u", f"{tmp_path}/{turn}")
-    assert ours <= listener + 5, f"{ours} refusals, {listener} of a few lines of C"
+    assert ours <= listener + 5, f"{ours} refusals, but {listener} by a few lines of C"
 
 
-def test_who_connects_at_once_is_answered(tmp_path, toy):
+def test_clients_that_connect_at_once_are_answered(tmp_path, toy):
     for _ in range(5):
         port = free_port()
         with running(tmp_path, "-p", port, toy, name="indiserver") as server:
-            client = Client(connect(port, server.process)).say(GET)
-            local = socket.socket(socket.AF_UNIX)
-            local.connect(f"\0{tmp_path}/local")
-            for each in (client, Client(local).say(GET)):
+            for each in [server.connect(port).say(GET), Client.local(tmp_path / "local").say(GET)]:
                 assert each.get("defTextVector", "Toy")
                 each.close()
 
 
-def test_as_many_may_wait_as_for_python(tmp_path, toy):
-    """None of them is answered yet, as the process stands still."""
+def test_as_many_clients_may_wait_as_for_python(tmp_path, toy):
+    """None of them is answered while the process is stopped."""
     port = free_port()
     with running(tmp_path, "-p", port, toy, name="indiserver") as server:
         connect(port, server.process).close()
@@ -142,27 +123,23 @@ def test_as_many_may_wait_as_for_python(tmp_path, toy):
             each.close()
 
 
-def test_commands_that_come_at_once_are_obeyed(tmp_path, toy):
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
+def test_commands_sent_at_once_are_carried_out(tmp_path, toy, fifo):
     port = free_port()
     with running(tmp_path, "-p", port, "-f", fifo, name="indiserver") as server:
         connect(port, server.process).close()
         with open(fifo, "w") as file:  # waits for a reader
             file.write(f'start {toy} -n "Early"\n')
-        client = Client.tcp(port).say(GET)
-        assert client.get("defTextVector", "Early")
-        client.close()
+        assert server.serves("Early", port=port)
 
 
-# -- the process
+# -- The process
 
 
 @pytest.mark.parametrize("name", ["indifast-server", "indiserver", "a server of ours"])
-def test_the_name_of_the_process_is_the_same_from_first_to_last(tmp_path, toy, name):
+def test_the_name_of_the_process_never_changes(tmp_path, toy, name):
     server = Server(tmp_path, "-v", "-u", f"{tmp_path}/local", "-p", "0", toy, name=name)
     comm = Path(f"/proc/{server.process.pid}/comm")
-    while (found := comm.read_text()) != f"{name[:15]}\n":  # the system gives it a moment after it lets us go on
+    while (found := comm.read_text()) != f"{name[:15]}\n":  # the system sets it a moment after our process continues
         assert found == Path("/proc/self/comm").read_text()
     seen = set()
     for done in (lambda: "pid=" in server.log, lambda: server.process.poll() is not None):
@@ -174,22 +151,22 @@ def test_the_name_of_the_process_is_the_same_from_first_to_last(tmp_path, toy, n
 
 @pytest.mark.parametrize("program", [script, installed])
 @pytest.mark.parametrize("name", ["sérveur", "\udce9\udcff"])
-def test_any_name_will_do_in_any_locale(tmp_path, toy, monkeypatch, program, name):
-    """Names are bytes: these two are not ASCII, and one is not text in any sense."""
+def test_any_name_works_in_any_locale(tmp_path, toy, monkeypatch, program, name):
+    """Names are bytes: neither of these is ASCII, and one is not even text."""
     for variable, value in (("LC_ALL", "POSIX"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
         monkeypatch.setenv(variable, value)
     with running(tmp_path, "-v", "-p", "0", toy, name=name, program=program) as server:
-        port_of(server)
+        server.port()
         comm = Path(f"/proc/{server.process.pid}/comm")
         assert comm.read_bytes() == os.fsencode(name) + b"\n"
 
 
-def test_the_command_line_is_that_of_the_script(tmp_path, toy):
+def test_the_command_line_is_the_same_as_for_the_script(tmp_path, toy):
     lines = []
     for program in (script, installed):
         words = ["-v", "-p", "0", toy]
         with running(tmp_path, *words, name=f"{program.__name__}-server", program=program) as server:
-            port_of(server)
+            server.port()
             lines.append(psutil.Process(server.process.pid).cmdline())
     python, path, *words = lines[0]
     assert lines[1] == [sys.executable, path.replace("script-", "installed-"), *words]
@@ -200,48 +177,45 @@ def test_python_does_not_look_into_the_current_folder(tmp_path, toy):
     for name in ("indifast", "signal", "asyncio", "runpy", "zipimport", "sitecustomize"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('from the current folder')\n")
     with running(tmp_path, "-v", "-p", "0", toy, name="indiserver", cwd=tmp_path) as server:
-        client = Client.tcp(port_of(server)).say(GET)
-        assert client.get("defTextVector", "Toy")
-        client.close()
+        assert server.serves()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signals_end_it_at_any_time_from_when_it_listens(tmp_path, toy, number):
+def test_signals_end_it_at_any_time_once_it_listens(tmp_path, toy, number):
     for turn in range(12):
         port = free_port()
         server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", port, toy, name="indiserver")
         connect(port, server.process).close()
-        time.sleep(turn * 0.01)  # in the front, in the interpreter, while it imports, while it serves
-        server.process.send_signal(number)
-        assert server.ended() == 0, (turn, server.log)
-        assert "Traceback" not in server.log
-
-
-def test_signals_that_come_again_and_again_end_it_as_one_does(tmp_path, toy):
-    """A terminal that is closed sends SIGHUP, and whoever waits for the end grows impatient."""
-    for turn in range(12):
-        port = free_port()
-        server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", port, toy, name="indiserver")
-        connect(port, server.process).close()
+        # The times differ so that the signal arrives in the front, the interpreter, the imports and the running server.
         time.sleep(turn * 0.01)
+        server.end(number)
+
+
+def test_repeated_signals_end_it_like_a_single_one(tmp_path, toy):
+    """A terminal that is closed sends SIGHUP, and users who wait for the end press Ctrl-C several times."""
+    for turn in range(12):
+        port = free_port()
+        server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", port, toy, name="indiserver")
+        connect(port, server.process).close()
+        time.sleep(turn * 0.01)  # see above
         while server.process.poll() is None:
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
                 server.process.send_signal(number)
-            time.sleep(0.0005)  # so that it gets to its end
+            time.sleep(0.0005)  # gives it a chance to end
         assert server.ended() == 0, (turn, server.log)
         assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_signals_that_were_ignored_at_the_start_mean_nothing_at_any_time(tmp_path, toy, number):
-    """As after `nohup`, and in the background of a script. The front holds them back, and they are released."""
+def test_signals_ignored_at_the_start_are_always_ignored(tmp_path, toy, number):
+    """`nohup` ignores one, and so does a script that runs it in the background. The front blocks them for a while."""
     for turn in range(6):
         port = free_port()
         words = ["-p", port, toy]
         before = partial(signal.signal, number, signal.SIG_IGN)
         with running(tmp_path, *words, name="indiserver", preexec_fn=before) as server:
             connect(port, server.process).close()
-            time.sleep(turn * 0.02)
+            time.sleep(turn * 0.02)  # see above
             server.process.send_signal(number)
             client = Client.tcp(port).say(GET)
             assert client.get("defTextVector", "Toy")
@@ -254,14 +228,12 @@ def test_signals_end_it_while_it_reads_its_configuration(tmp_path):
     os.mkfifo(tmp_path / "config")
     server = Server(tmp_path, "-u", f"{tmp_path}/x", "--config", tmp_path / "config", name="indiserver")
     server.wait_for("startup:")
-    server.process.send_signal(signal.SIGTERM)
-    assert server.ended() == 0, server.log
-    assert "Traceback" not in server.log
+    server.end()
 
 
 @pytest.mark.parametrize("words", [["--host", "slow.invalid", "cat"], ["-p", "0", "@slow.invalid"]])
 def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch, words):
-    """The system's look-up does not return for a signal. Nor does a mutex that is locked twice."""
+    """A signal does not interrupt the system's lookup, nor the locked mutex that replaces it here."""
     (tmp_path / "sitecustomize.py").write_text(
         "import ctypes, pathlib, socket\n"
         "def getaddrinfo(*args, **keywords):\n"
@@ -272,28 +244,24 @@ def test_signals_end_it_while_it_looks_up_a_name(tmp_path, monkeypatch, words):
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     server = Server(tmp_path, "-u", f"{tmp_path}/x", *words, name="indiserver")
-    until((tmp_path / "asked").exists, "the look-up")
-    server.process.send_signal(signal.SIGTERM)
-    assert server.ended() == 0, server.log
-    assert "Traceback" not in server.log
+    until((tmp_path / "asked").exists, what="the lookup")
+    server.end()
 
 
-def test_counters_are_asked_for_at_once(tmp_path, toy):
+def test_a_signal_for_counters_may_arrive_at_once(tmp_path, toy):
     port = free_port()
     with running(tmp_path, "-p", port, "--stats", toy, name="indiserver") as server:
         connect(port, server.process).close()
         server.process.send_signal(signal.SIGUSR1)
-        client = Client.tcp(port).say(GET)
-        assert client.get("defTextVector", "Toy")
-        client.close()
+        assert server.serves(port=port)
         server.process.send_signal(signal.SIGUSR1)
         server.wait_for("stats: ")
 
 
-# -- what it hands on
+# -- What it passes on to Python
 
 
-def test_signals_are_held_back_for_python_and_their_dispositions_are_kept(stubbed):
+def test_signals_are_blocked_for_python_and_their_dispositions_kept(stubbed):
     def before() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGINT, signal.SIGUSR2})
@@ -309,11 +277,9 @@ def test_signals_are_held_back_for_python_and_their_dispositions_are_kept(stubbe
 
 
 @pytest.mark.parametrize("program", [script, installed])
-def test_drivers_start_as_the_server_was_started(tmp_path, program):
-    driver = tmp_path / "lister"
+def test_drivers_start_with_the_signals_and_environment_of_the_server(tmp_path, program):
     code = "import os\nprint(sorted(os.environ), *open('/proc/self/status'), file=__import__('sys').stderr)\ninput()"
-    driver.write_text(f"#!{sys.executable} -IS\n{code}\n")
-    driver.chmod(0o755)
+    driver = python_program(tmp_path / "lister", code, "-IS")
 
     def before() -> None:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -323,66 +289,60 @@ def test_drivers_start_as_the_server_was_started(tmp_path, program):
     with running(tmp_path, *words, name="indiserver", program=program, preexec_fn=before) as server:
         server.wait_for("nonvoluntary_ctxt_switches")
         masks = dict(re.findall(r"(Sig\w+):\t(\w+)", server.log))
-        assert int(masks["SigBlk"], 16) == 1 << signal.SIGALRM - 1 | 1 << signal.SIGUSR1 - 1
-        assert int(masks["SigIgn"], 16) >> signal.SIGUSR2 - 1 & 1
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            assert not int(masks["SigIgn"], 16) >> number - 1 & 1
+        assert in_mask(masks["SigBlk"]) == {signal.SIGALRM, signal.SIGUSR1}
+        ignored = in_mask(masks["SigIgn"])
+        assert signal.SIGUSR2 in ignored
+        assert not ignored & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         assert "'PATH'" in server.log
         assert "INDIFAST_FRONT" not in server.log
 
 
-def test_sockets_of_somebody_else_are_left_to_python_and_are_not_for_drivers(stubbed, monkeypatch):
+def test_sockets_passed_to_another_process_are_ignored_and_hidden_from_drivers(stubbed, monkeypatch):
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDNAMES", "indi")
-    told = stubbed.start("-p", "0", "-u", f"{stubbed.folder}/x", "cat")
-    assert (told.front["sockets"], told.all("open")) == ("", [])
-    driver = stubbed.folder / "lister"
-    driver.write_text("#!/bin/sh\nenv >&2\ncat\n")
-    driver.chmod(0o755)
+    report = stubbed.start("-p", "0", "-u", f"{stubbed.folder}/x", "cat")
+    assert (report.front["sockets"], report.all("open")) == ("", [])
+    driver = executable(stubbed.folder / "lister", "#!/bin/sh\nenv >&2\ncat\n")
     for name in (None, "indiserver"):
         with running(stubbed.folder, "-v", "-p", "0", driver, name=name) as server:
-            port_of(server)
+            server.port()
             server.wait_for("PATH=")
             assert "LISTEN_" not in server.log
 
 
-@pytest.mark.parametrize("told", ["pid=1 held=15 sockets=0,1 fifo=2", "nonsense"])
-def test_what_another_process_was_told_means_nothing(tmp_path, toy, monkeypatch, told):
-    monkeypatch.setenv("INDIFAST_FRONT", told)
+@pytest.mark.parametrize("front", ["pid=1 held=15 sockets=0,1 fifo=2", "nonsense"])
+def test_a_message_of_the_front_to_another_process_is_ignored(tmp_path, toy, monkeypatch, front):
+    monkeypatch.setenv("INDIFAST_FRONT", front)
     with running(tmp_path, "-v", "-p", "0", toy, name="indiserver", program=script) as server:
-        client = Client.tcp(port_of(server)).say(GET)
-        assert client.get("defTextVector", "Toy")
-        client.close()
+        assert server.serves()
 
 
-def test_no_descriptor_survives_an_exec(tmp_path, toy):
-    os.mkfifo(tmp_path / "fifo")
-    with running(tmp_path, "-v", "-p", "0", "-f", tmp_path / "fifo", toy, name="indiserver") as server:
-        port_of(server)
+def test_no_descriptor_survives_an_exec(tmp_path, toy, fifo):
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo, toy, name="indiserver") as server:
+        server.port()
         server.wait_for("pid=")
         kinds, fifos = {}, 0
         for entry in Path(f"/proc/{server.process.pid}/fd").iterdir():
             if int(entry.name) > 2:
                 info = (entry.parent.parent / "fdinfo" / entry.name).read_text()
                 kinds[os.readlink(entry)] = int(re.search(r"flags:\s+(\d+)", info)[1], 8)
-                fifos += os.readlink(entry) == str(tmp_path / "fifo")
+                fifos += os.readlink(entry) == str(fifo)
         assert sum(kind.startswith("socket:") for kind in kinds) >= 4
         assert fifos == 1
         assert {kind for kind, flags in kinds.items() if not flags & os.O_CLOEXEC} == set()
 
 
-def test_closed_standard_streams_are_no_sockets(stubbed):
+def test_no_socket_takes_the_place_of_a_closed_standard_stream(stubbed, fifo):
     output = stubbed.folder / "output"
-    os.mkfifo(stubbed.folder / "fifo")
-    command = f"exec {stubbed.program} -p 0 -u {stubbed.folder}/x -f {stubbed.folder}/fifo <&- 2>&-"
+    command = f"exec {stubbed.program} -p 0 -u {stubbed.folder}/x -f {fifo} <&- 2>&-"
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(stubbed.folder)}
     with output.open("w") as file:
         subprocess.run(["sh", "-c", command], stdout=file, env=environment, check=True)
     assert "sockets=3,4,5 fifo=6" in output.read_text()
 
 
-# -- Python, as ever
+# -- The same as in Python
 
 
 @pytest.mark.parametrize(
@@ -409,8 +369,8 @@ def test_closed_standard_streams_are_no_sockets(stubbed):
         ["--tls-ca", "x.pem", "-p", "0", "cat"],
     ],
 )
-def test_it_says_what_python_says(tmp_path, words):
-    told = []
+def test_its_messages_are_those_of_the_script(tmp_path, words):
+    results = []
     with socket.create_server(("", 0)) as taken, socket.socket(socket.AF_UNIX) as local:
         port = taken.getsockname()[1]
         local.bind(f"\0{port}")
@@ -421,13 +381,13 @@ def test_it_says_what_python_says(tmp_path, words):
             server = Server(tmp_path / program.__name__, *given, name="indiserver", program=program, cwd=tmp_path)
             status = server.ended()
             text = re.sub(r"^[\d-]+T[\d:]+", "", server.log, flags=re.MULTILINE)
-            told.append((status, text.replace(program.__name__, "")))
-    assert told[0] == told[1]
-    assert told[0][1]
+            results.append((status, text.replace(program.__name__, "")))
+    assert results[0] == results[1]
+    assert results[0][1]
 
 
-def test_python_runs_it_as_a_script(program, tmp_path):
-    """Also when whoever packages it has removed all that is no part of the program."""
+def test_python_can_run_it_as_a_script(program, tmp_path):
+    """Even after `strip`, which packagers use, has removed everything that is not part of the program."""
     stripped = tmp_path / "stripped"
     subprocess.run(["strip", "-o", str(stripped), str(program)], check=True)
     environment = os.environ | {"PYTHONPATH": SOURCE}
@@ -436,7 +396,7 @@ def test_python_runs_it_as_a_script(program, tmp_path):
         assert (done.returncode, done.stdout[:9]) == (0, "indifast "), done.stderr
 
 
-# -- the interpreter
+# -- The interpreter
 
 
 @pytest.mark.parametrize(
@@ -457,20 +417,20 @@ def test_python_runs_it_as_a_script(program, tmp_path):
         ("", ["{python3}"]),
     ],
 )
-def test_the_interpreter_is_the_one_of_the_command_beside_it(program, tmp_path, shebang, words):
+def test_the_interpreter_is_that_of_the_command_in_the_same_folder(program, tmp_path, shebang, words):
     folder = tmp_path / ("in two words" if '"{stub}"' in shebang or "'{stub}'" in shebang else "one")
     folder.mkdir()
     stubbed = Stubbed(program, folder, shebang=shebang)
     shutil.copy(stubbed.stub, folder / "python3")
     link = tmp_path / "elsewhere"
     link.symlink_to(stubbed.program)
-    told = stubbed.start("-p", "0", program=link)
+    report = stubbed.start("-p", "0", program=link)
     expected = [word.format(stub=stubbed.stub, python3=folder / "python3") for word in words]
-    assert told.all("word") == [*expected, str(link), "-p", "0"]
-    assert told.all("comm") == ["elsewhere"]
+    assert report.all("word") == [*expected, str(link), "-p", "0"]
+    assert report.all("comm") == ["elsewhere"]
 
 
-def test_without_an_interpreter_it_says_where_it_has_looked(program, tmp_path):
+def test_without_an_interpreter_it_names_the_places_it_has_searched(program, tmp_path):
     shutil.copy(program, tmp_path)
     done = subprocess.run([tmp_path / "indifast-server", "cat"], capture_output=True, text=True)
     assert done.returncode == 127
@@ -482,7 +442,7 @@ def link_folder(stubbed: Stubbed, place: Path) -> Path:
     return place / f"indifast-{os.geteuid()}" / f"{found.st_dev:x}-{found.st_ino:x}"
 
 
-def test_the_link_that_keeps_the_name_is_nobody_elses(stubbed):
+def test_the_link_that_keeps_the_name_can_not_be_forged(stubbed):
     """A folder that others can write to is not used, nor is a link to something else."""
     mine = stubbed.folder / f"indifast-{os.geteuid()}"
     elsewhere = link_folder(stubbed, Path("/dev/shm")) / "indifast-server"
@@ -509,7 +469,7 @@ def test_the_link_that_keeps_the_name_is_nobody_elses(stubbed):
 
 
 OTHERS_CAN = {"open to all": lambda folder: folder.chmod(0o777)}
-if os.geteuid() == 0:  # who else can give a folder to another user? `su` keeps the variable of who called it
+if os.geteuid() == 0:  # only root can give a folder away; the variable is kept by `su`
     OTHERS_CAN["of another user"] = lambda folder: os.chown(folder, 65534, -1)
 
 
@@ -533,8 +493,8 @@ def test_the_link_is_not_made_where_another_user_could_replace_it(stubbed, chang
     shutil.rmtree(link_folder(stubbed, Path("/dev/shm")))
 
 
-def test_the_link_is_never_missing_for_another_server_that_starts(stubbed):
-    """Also when it is made anew. The system tells of all that becomes of it."""
+def test_the_link_is_never_missing_when_another_server_starts(stubbed):
+    """Not even while it is replaced. The kernel reports everything that happens to it."""
     stubbed.start("cat")
     link = link_folder(stubbed, stubbed.folder) / "indifast-server"
     (stubbed.folder / "gone").symlink_to("/no/such/python")
@@ -544,12 +504,12 @@ def test_the_link_is_never_missing_for_another_server_that_starts(stubbed):
     watch = libc.inotify_init()
     assert libc.inotify_add_watch(watch, os.fsencode(link.parent), deleted | moved_here) > 0
     assert stubbed.start("cat").all("comm") == ["indifast-server"]
-    told, events = os.read(watch, 1 << 16), []
+    data, events = os.read(watch, 1 << 16), []
     os.close(watch)
-    while told:
-        _, what, _, length = struct.unpack_from("iIII", told)
-        events.append((what, told[16 : 16 + length].rstrip(b"\0")))
-        told = told[16 + length :]
+    while data:
+        _, what, _, length = struct.unpack_from("iIII", data)
+        events.append((what, data[16 : 16 + length].rstrip(b"\0")))
+        data = data[16 + length :]
     assert events == [(moved_here, b"indifast-server")]
     assert os.listdir(link.parent) == ["indifast-server"]
 
@@ -558,4 +518,4 @@ def test_without_a_compiler_it_is_a_script(tmp_path, toy):
     program = build(tmp_path, CC="/no/such/compiler")
     assert program.read_text().startswith(f"#!{sys.executable}\n")
     with running(tmp_path, "-v", "-p", "0", toy, name="indiserver", program=lambda *_: program) as server:
-        port_of(server)
+        server.port()

@@ -1,4 +1,4 @@
-"""`indifast-server` as pip installs it, from one wheel in environments of all kinds."""
+"""`indifast-server` as pip installs it from one wheel into environments of all kinds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ import pytest
 
 from indifast import _parser
 from tests.serve.front_support import HOME
-from tests.serve.support import LIMIT, Client, free_port
-from tests.serve.test_front import connect
+from tests.serve.support import Client, connect
+from tests.support.blackbox import LIMIT, free_port
 
 INSTALL = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
 NATIVE = sys.platform == "linux"
 
 
 def quietly(*command: object, **keywords) -> str:
+    """Run a program. Its output is shown only if it fails."""
     words = [str(word) for word in command]
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **keywords)
     assert done.returncode == 0, done.stdout
@@ -37,9 +38,9 @@ def pip(python: object, *words: object, **keywords) -> None:
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of this tree. The extension modules are those that have been built already, which takes half a minute."""
+    """Build a wheel of this tree, with the extension modules that exist: building them would take half a minute."""
     folder = tmp_path_factory.getbasetemp()
-    if run := os.environ.get("PYTEST_XDIST_TESTRUNUID"):  # one for all workers
+    if run := os.environ.get("PYTEST_XDIST_TESTRUNUID"):  # all workers share one wheel
         folder = folder.parent / run
     folder = folder / "wheel"
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Installed:
-    """One installation: the program, the interpreter that it belongs to, and where its package is."""
+    """An installation: the program, its interpreter, and the folder of its package."""
 
     program: Path
     python: Path
@@ -68,7 +69,7 @@ class Installed:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-@pytest.fixture(params=["venv", "in blanks", "far" * 40, "user", "prefix", "editable"])
+@pytest.fixture(params=["venv", "with blanks", "far" * 40, "user", "prefix", "editable"])
 def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> Installed:
     kind = request.param
     folder = tmp_path / kind

@@ -1,4 +1,4 @@
-"""The native front opens what Python would open: both read the same words."""
+"""The native front and Python read the same arguments, and open the same sockets and FIFOs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from indifast.cli.serve.options import LONG_FLAGS, LONG_VALUES, ConfigError, Usa
 from indifast.transport.sockets import KNOWN_HOSTS, addresses_of, check_port, tcp_sockets, unix_path, unix_socket
 from tests.serve.front_support import Stubbed, build
 
-# An address and a name that nobody else listens on stand for OWN-HOST and OWN-NAME, others in each example.
+# OWN-HOST and OWN-NAME are replaced with an unused address and name, which are different in each example.
 HOSTS = ["OWN-HOST", "", "localhost", "::1", "127.1", "::ffff:127.0.0.1", "192.0.2.1", "127.0.0.1 ", "::1%lo"]
 PORTS = ["0", "00000", "45678", "65535", "000045678", "+45678", " 45678", "45_678", "٤٥٦٧٨", "65536", "-1", "x", ""]
 NAMES = ["OWN-NAME", "OWN-NAME-é", "OWN-NAME-\udce9", "OWN-NAME".ljust(107, "x"), "OWN-NAME".ljust(108, "x")]
 FIFOS = ["fifo", "fifo", "fifo", "file", "none", ""]
 VALUES = {"p": PORTS, "u": NAMES, "f": FIFOS, "l": ["folder", "-v"]}
-FIRST = ["-p", "0", "--host", "OWN-HOST", "-u", "OWN-NAME"]  # for examples that have none of them
+FIRST = ["-p", "0", "--host", "OWN-HOST", "-u", "OWN-NAME"]  # defaults for examples without these options
 
 
 @st.composite
 def letters(draw: st.DrawFn) -> list[str]:
-    """Options in one word, and their values; now and then a value is missing, or there is one too many."""
+    """Options in one word, and their values. Sometimes there is one value too few, or one too many."""
     bundle = draw(st.lists(st.sampled_from("pufpufpufvvvvlmdr"), max_size=4))
     values = [draw(st.sampled_from(VALUES.get(letter, ["1"]))) for letter in bundle if letter != "v"]
     slip = draw(st.sampled_from([*[""] * 40, "x", "-", "é", "one too few", "one too many"]))
@@ -55,7 +55,7 @@ COUNTER = itertools.count(random.SystemRandom().randrange(1 << 20))
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Stubbed:
-    """With all checks that the compiler knows, while it is compiled and while it runs."""
+    """The front with all checks of the compiler, at compile time and at run time."""
     program = build(tmp_path_factory.mktemp("front"), INDIFAST_SANITIZE="address,undefined")
     front = Stubbed(program, tmp_path_factory.mktemp("stubbed"))
     os.mkfifo(front.folder / "fifo")
@@ -64,7 +64,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Stubbed:
 
 
 def test_front_and_python_open_the_same(front: Stubbed) -> None:
-    seen = {True: 0, False: 0}  # examples with something to open, and without
+    seen = {True: 0, False: 0}  # the number of examples with something to open, and without
 
     @given(options=OPTIONS, drivers=DRIVERS)
     @settings(max_examples=300, deadline=None)
@@ -73,12 +73,12 @@ def test_front_and_python_open_the_same(front: Stubbed) -> None:
         host = f"127.{1 + (number >> 14 & 63)}.{number >> 7 & 127}.{1 + (number & 127)}"
         words = [*FIRST, *options, *drivers]
         words = [word.replace("OWN-HOST", host).replace("OWN-NAME", f"n{number:07}") for word in words]
-        for _ in range(3):  # somebody else may have a port, or a name, at one moment and not at the next
+        for _ in range(3):  # another program may use a port or name at one moment and not at the next
             found = opened_by_front(front, words)
             try:
                 expected = opened_by_python(words)
             except (UsageError, ConfigError):
-                return  # whatever is open by then: Python ends
+                return  # Python ends, so it does not matter what the front has opened
             if found == expected:
                 break
         assert found == expected, words
@@ -90,7 +90,7 @@ def test_front_and_python_open_the_same(front: Stubbed) -> None:
 
 
 def opened_by_python(words: list[str]) -> list[str]:
-    """What the stub tells of the sockets and the FIFO; nothing where the front leaves it all to Python."""
+    """Return what the stub should report. This is nothing if the front has to leave everything to Python."""
     options = parse_arguments([word for word in words if word not in ("--help", "--version")])
     pairs, _ = split([*words])
     if {"--help", "--version"} & {*words} or any(name == "config" for name, _ in pairs):
@@ -124,13 +124,15 @@ def is_address(host: str) -> bool:
 
 
 def opened_by_front(front: Stubbed, words: list[str]) -> list[str]:
-    told = front.start(*words)
-    assert told.all("word")[2:] == words
-    handed = [fd for name in ("sockets", "fifo") for fd in told.front[name].split(",") if fd]
-    assert told.all("open") == handed
-    assert told.all("fifo") == handed[len(told.all("socket")) :]
-    places = told.all("socket")
+    report = front.start(*words)
+    assert report.all("word")[2:] == words
+    passed = [fd for name in ("sockets", "fifo") for fd in report.front[name].split(",") if fd]
+    assert report.all("open") == passed
+    assert report.all("fifo") == passed[len(report.all("socket")) :]
+    places = report.all("socket")
     ports = {place.partition(" ")[2] for place in places[:-1]}
-    assert len(ports) <= 1, "all addresses have one port"
+    assert len(ports) <= 1, "all addresses have the same port"
     free = ports and int(*ports) not in (45678, 65535)
-    return [re.sub(r" \d+$", " free", place) if free else place for place in places] + ["fifo"] * len(told.all("fifo"))
+    return [re.sub(r" \d+$", " free", place) if free else place for place in places] + ["fifo"] * len(
+        report.all("fifo")
+    )

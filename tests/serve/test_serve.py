@@ -1,11 +1,10 @@
-"""`indifast serve` and `indiserver` as processes: start, drivers, signals, exit statuses, logs."""
+"""`indifast serve`, and the server under the name indiserver: start, drivers, signals, exit status and logs."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import json
-import os
 import re
 import signal
 import socket
@@ -17,37 +16,19 @@ import psutil
 import pytest
 import trustme
 
-from tests.serve.support import Client, Server, free_port, getprop, port_of, running, until
-from tests.support.blackbox import LIMIT
+from indifast._parser import Tokenizer
+from tests.serve.support import GET, Client, Server, refusal, running
+from tests.support import blackbox
+from tests.support.blackbox import LIMIT, alive, free_port, until
+from tests.support.programs import python_program
+from tests.support.servers import getprop
 
-GET = "<getProperties version='1.7'/>"
 TELESCOPE = "Telescope Simulator"
-
-TOY = """
-import os, sys
-device = os.environ.get("INDIDEV", "Toy")
-for line in sys.stdin:
-    if "getProperties" in line:
-        print(f"<defTextVector device='{device}' name='T' state='Ok' perm='rw'><defText name='m'>hi</defText>"
-              "</defTextVector>", flush=True)
-        print(f"<message device='{device}' timestamp='2026-01-02T03:04:05' message='hello &amp; welcome'/>", flush=True)
-    if "die" in line:
-        os._exit(3)
-"""
-
-
-@pytest.fixture
-def toy(tmp_path):
-    """A small driver as a program."""
-    path = tmp_path / "toy_driver"
-    path.write_text(f"#!{sys.executable}\n{TOY}")
-    path.chmod(0o755)
-    return path
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["-q", "indi_a"], ["-p"], ["-vvp"]])
 @pytest.mark.parametrize("name", [None, "indiserver"])
-def test_what_makes_no_sense_ends_with_status_2_and_the_usage(tmp_path, arguments, name):
+def test_wrong_arguments_end_it_with_status_2_and_the_usage(tmp_path, arguments, name):
     server = Server(tmp_path, *arguments, name=name)
     assert server.ended() == 2
     assert "Usage:" in server.log
@@ -63,14 +44,15 @@ def test_help_and_version(tmp_path):
     assert server.log.startswith("indifast ")
 
 
-def test_a_simulator_answers_the_tools(tmp_path):
+def test_a_simulator_answers_the_tools(tmp_path, program):
+    member = f"{TELESCOPE}.CONNECTION.CONNECT"
     with running(tmp_path, "-v", "-p", "0", "indi_simulator_telescope") as server:
-        port = port_of(server)
-        assert f"{TELESCOPE}.CONNECTION.CONNECT=Off" in getprop(port, f"{TELESCOPE}.CONNECTION.*")
+        port = server.port()
+        assert getprop(program, port, member) == [f"{member}=Off"]
         subprocess.run(
             ["indi_setprop", "-p", str(port), f"{TELESCOPE}.CONNECTION.CONNECT=On"], check=True, timeout=LIMIT
         )
-        until(lambda: "CONNECT=On" in getprop(port, f"{TELESCOPE}.CONNECTION.*"))
+        until(lambda: getprop(program, port, member) == [f"{member}=On"])
         assert re.search(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: startup: indifast serve -u ", server.log, re.M)
         assert re.search(r": Driver indi_simulator_telescope: pid=\d+$", server.log, re.M)
         assert re.search(r": Client 127\.0\.0\.1:\d+: new arrival - welcome!$", server.log, re.M)
@@ -82,7 +64,7 @@ def test_a_simulator_answers_the_tools(tmp_path):
 @pytest.mark.parametrize(("name", "everywhere"), [(None, False), ("indiserver", True), ("indifast-server", True)])
 def test_interfaces(tmp_path, name, everywhere):
     with running(tmp_path, "-v", "-p", "0", "indi_simulator_telescope", name=name) as server:
-        port = port_of(server)
+        port = server.port()
         addresses = {
             (c.laddr.ip, c.laddr.port) for c in psutil.Process(server.process.pid).net_connections("inet")
             if c.status == psutil.CONN_LISTEN
@@ -91,29 +73,25 @@ def test_interfaces(tmp_path, name, everywhere):
         assert addresses == {(address, port) for address in expected}
         assert ("all interfaces" in server.log) == everywhere
         for host in ("127.0.0.1", "::1"):
-            client = Client.tcp(port, host).say("<getProperties version='1.7'/>")
+            client = Client.tcp(port, host).say(GET)
             assert client.get("defSwitchVector", TELESCOPE, "CONNECTION")
             client.close()
 
 
-def test_the_local_socket_is_an_abstract_one(tmp_path, toy):
+def test_the_local_socket_is_abstract(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", toy) as server:
-        port_of(server)
+        server.port()
         server.wait_for("Local server")
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(f"\0{tmp_path}/local")
-        client = Client(sock).say("<getProperties version='1.7'/>")
+        client = Client.local(tmp_path / "local").say(GET)
         assert client.get("defTextVector", "Toy")
         client.close()
 
 
-def test_drivers_inherit_nothing_but_their_standard_streams(tmp_path):
+def test_drivers_inherit_only_their_standard_streams(tmp_path):
     code = "import os; print(sorted(os.listdir('/proc/self/fd')), file=__import__('sys').stderr); input()"
-    driver = tmp_path / "lister"
-    driver.write_text(f"#!{sys.executable}\n{code}\n")
-    driver.chmod(0o755)
+    driver = python_program(tmp_path / "lister", code)
     with running(tmp_path, "-p", "0", driver, driver) as server:
-        until(lambda: server.log.count("['0', '1', '2', '3']") >= 2, "two listings")
+        until(lambda: server.log.count("['0', '1', '2', '3']") >= 2, what="two listings")
 
 
 def test_the_descriptor_limit_is_raised(tmp_path, toy):
@@ -126,59 +104,51 @@ def test_the_descriptor_limit_is_raised(tmp_path, toy):
     soft, hard = psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE)
     assert soft == hard > 64
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(LIMIT) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_it_cleanly(tmp_path, number):
     server = Server(tmp_path, "-v", "-u", f"{tmp_path}/x", "-p", "0", "indi_simulator_ccd", "indi_simulator_telescope")
-    port_of(server)
+    server.port()
     until(lambda: len(server.children()) == 2)
     children = server.children()
-    server.process.send_signal(number)
-    assert server.ended() == 0
-    assert not any(child.is_running() for child in children)
-    assert "Traceback" not in server.log
+    server.end(number)
+    assert not any(alive(child.pid) for child in children)
 
 
-def test_a_port_in_use_is_said_and_ends_it(tmp_path, toy):
+def test_a_port_in_use_is_reported_and_ends_it(tmp_path, toy):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", port, toy)
-        assert server.ended() == 1
-        assert f"port {port} of localhost is in use by another program" in server.log
-        assert server.log.endswith(": good bye\n")
-        assert "Traceback" not in server.log
+        log = refusal(tmp_path, "-p", port, toy)
+    assert f"port {port} of localhost is in use by another program" in log
+    assert log.endswith(": good bye\n")
 
 
-def test_a_local_socket_in_use_is_said_and_ends_it(tmp_path, toy):
+def test_a_local_socket_in_use_is_reported_and_ends_it(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", toy) as first:
-        port_of(first)
+        first.port()
         first.wait_for("Local server")
-        server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", "0", toy)
-        assert server.ended() == 1
-        assert f"the local socket @{tmp_path}/local is in use" in server.log
+        log = refusal(tmp_path, "-p", "0", "-u", f"{tmp_path}/local", toy)
+    assert f"the local socket @{tmp_path}/local is in use" in log
 
 
 def test_a_missing_program_ends_indifast_serve(tmp_path, toy):
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", toy, "indi_no_such")
-    assert server.ended() == 1
-    assert "program 'indi_no_such' not found" in server.log
-    assert server.log.endswith(": good bye\n")
+    log = refusal(tmp_path, "-p", "0", toy, "indi_no_such")
+    assert "program 'indi_no_such' not found" in log
+    assert log.endswith(": good bye\n")
 
 
-def test_a_missing_program_is_one_driver_less_in_the_place_of_indiserver(tmp_path, toy):
+def test_a_missing_program_does_not_end_indiserver(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", "indi_no_such", toy, name="indiserver") as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client = server.connect().say(GET)
         assert client.get("defTextVector", "Toy")
         assert "Driver indi_no_such: Terminated after #0 restarts." in server.log
         client.close()
 
 
 def test_it_ends_with_its_last_driver(tmp_path):
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", "-r", "0", "false")
-    assert server.ended() == 1
-    lines = server.log.splitlines()
+    lines = refusal(tmp_path, "-p", "0", "-r", "0", "false").splitlines()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: Driver false: Terminated after #0 restarts\.", lines[-2])
     assert lines[-1].endswith(": good bye")
 
@@ -192,17 +162,15 @@ sock.recv(1)
 """
 
 
-def test_a_ping_tells_a_driver_that_clients_have_come_and_gone(tmp_path):
-    """As libindi's own test looks for leaked descriptors: the answer comes after what was there before it."""
-    lender = tmp_path / "lender"
-    lender.write_text(f"#!{sys.executable}\n{LENDER.format(str(tmp_path / 'lent'))}")
-    lender.chmod(0o755)
+def test_connections_and_disconnections_before_a_ping_are_handled_before_its_answer(tmp_path):
+    """libindi's own test relies on this order when it looks for leaked descriptors."""
+    lender = python_program(tmp_path / "lender", LENDER.format(str(tmp_path / "lent")))
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "lent"))
         listening.listen()
         listening.settimeout(LIMIT)
         with running(tmp_path, "-v", "-p", "0", lender) as server:
-            port = port_of(server)
+            port = server.port()
             held, _ = listening.accept()
             _, (fd,), _, _ = socket.recv_fds(held, 1, 1)
             driver = Client(socket.socket(fileno=fd))
@@ -210,7 +178,7 @@ def test_a_ping_tells_a_driver_that_clients_have_come_and_gone(tmp_path):
 
             def descriptors() -> int:
                 driver.say("<pingRequest uid='1'/>\n").get("pingReply")
-                return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+                return blackbox.descriptors(server.process.pid)
 
             idle = descriptors()
             for _ in range(20):
@@ -239,48 +207,43 @@ asyncio.run(main())
 
 
 def asyncio_driver(folder, wait="await writer.drain()"):
-    """A driver in the way of many: asyncio pipes of its standard input and output."""
-    path = folder / "pipes_driver"
-    path.write_text(f"#!{sys.executable}\n{ASYNCIO_PIPES.format(wait=wait)}")
-    path.chmod(0o755)
-    return path
+    """Write a driver like many others, which opens its standard input and output as asyncio pipes."""
+    return python_program(folder / "pipes_driver", ASYNCIO_PIPES.format(wait=wait))
 
 
 HINT = "it seems to make asyncio pipes of its standard input and output"
 
 
-def test_a_driver_that_needs_pipes_fails_without_and_that_is_told(tmp_path):
+def test_a_driver_that_needs_pipes_fails_without_them_and_the_log_says_why(tmp_path):
     driver = asyncio_driver(tmp_path)
     server = Server(tmp_path, "-v", "-r", "0", "-u", f"{tmp_path}/x", "-p", "0", driver)
-    client = Client.tcp(port_of(server))
+    client = server.connect()
 
-    def asked_in_vain() -> bool:
+    def asked_until_it_ended() -> bool:
         with contextlib.suppress(OSError):
             client.say(GET)
         return server.process.poll() is not None
 
-    until(asked_in_vain, "its end")
+    until(asked_until_it_ended, what="the end of the server")
     assert server.ended() == 1
     assert server.log.count(HINT) == 1
     assert server.log.index("ConnectionResetError") < server.log.index(HINT) < server.log.index("Terminated after #0")
     client.close()
 
 
-def test_a_driver_that_needs_pipes_and_only_warns_is_told_at_once(tmp_path):
+def test_a_driver_that_needs_pipes_but_only_warns_is_reported_at_once(tmp_path):
     with running(tmp_path, "-v", "-p", "0", asyncio_driver(tmp_path, "pass")) as server:
-        client = Client.tcp(port_of(server))
-        until(lambda: client.say(GET) and server.log.count("pipe closed by peer") > 2, "warnings")
+        client = server.connect()
+        until(lambda: client.say(GET) and server.log.count("pipe closed by peer") > 2, what="warnings")
         assert server.log.count(HINT) == 1
         client.close()
 
 
 @pytest.mark.parametrize("how", ["option", "fifo"])
-def test_a_driver_that_needs_pipes_can_have_them(tmp_path, how):
+def test_a_driver_that_needs_pipes_can_have_them(tmp_path, fifo, how):
     driver = asyncio_driver(tmp_path)
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
     with running(tmp_path, "-v", "-p", "0", "-f", fifo, *(["--pipes", driver] if how == "option" else [])) as server:
-        client = Client.tcp(port_of(server)).say(GET)
+        client = server.connect().say(GET)
         if how == "fifo":
             fifo.write_text(f"start {driver} --pipes\n")
         for _ in range(3):
@@ -298,7 +261,7 @@ def test_a_driver_in_python(tmp_path):
         "    return IPyDriver(Device('Python Toy', [vector]))\n"
     )
     with running(tmp_path, "-v", "-p", "0", "observatory:make", cwd=tmp_path) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client = server.connect().say(GET)
         assert client.get("defTextVector", "Python Toy", "T").values() == {"m": "in python"}
         client.close()
 
@@ -311,38 +274,31 @@ def test_a_driver_in_python(tmp_path):
         ("builtins:dict", "IPyDriver"),
     ],
 )
-def test_a_driver_in_python_that_is_none(tmp_path, word, reason):
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", word)
-    assert server.ended() == 1
-    assert reason in server.log
-    assert "Traceback" not in server.log
+def test_a_word_that_names_no_driver_in_python_ends_it(tmp_path, word, reason):
+    assert reason in refusal(tmp_path, "-p", "0", word)
 
 
 def test_remote_servers(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", toy, "indi_simulator_telescope") as far:
-        port = port_of(far)
+        port = far.port()
         for word, both in ((f"@127.0.0.1:{port}", True), (f"Toy@localhost:{port}", False)):
             near = Server(tmp_path, "-v", "-u", f"{tmp_path}/near", "-p", "0", word)
-            client = Client.tcp(port_of(near))
-            client.say("<getProperties version='1.7'/>")
+            client = near.connect()
+            client.say(GET)
             assert client.get("defTextVector", "Toy").name == "T"
             if both:
                 assert client.get("defSwitchVector", TELESCOPE, "CONNECTION")
             client.close()
-            near.process.terminate()
-            assert near.ended() == 0
-            assert "Traceback" not in near.log
+            near.end()
 
 
-def test_a_remote_server_that_is_not_there_is_no_reason_to_end(tmp_path, toy):
-    """libindi's server ends with all its drivers when a remote one can't be reached."""
+def test_an_unreachable_remote_server_does_not_end_it(tmp_path, toy):
+    """libindi's server ends, with all its drivers, when a remote server can't be reached."""
     with running(tmp_path, "-v", "-p", "0", f"@127.0.0.1:{free_port()}", "@no-such-host.invalid", toy) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
-        assert client.get("defTextVector", "Toy")
-        client.close()
+        assert server.serves()
 
 
-def test_messages_of_drivers_are_logged_by_day(tmp_path, toy):
+def test_messages_of_drivers_are_logged_in_a_file_for_each_day(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", "-l", tmp_path, toy):
         path = tmp_path / "2026-01-02.islog"
         until(lambda: path.exists() and path.read_text())
@@ -351,28 +307,24 @@ def test_messages_of_drivers_are_logged_by_day(tmp_path, toy):
 
 @pytest.mark.parametrize("name", [None, "indiserver"])
 @pytest.mark.parametrize("how", ["option", "file"])
-def test_a_folder_for_messages_that_is_missing_ends_it_at_the_start(tmp_path, toy, how, name):
+def test_a_missing_folder_for_messages_ends_it_at_the_start(tmp_path, toy, how, name):
     missing = tmp_path / "missing"
     (tmp_path / "observatory.toml").write_text(f"message_log = '{missing}'")
     words = ["-l", missing] if how == "option" else ["--config", tmp_path / "observatory.toml"]
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", *words, toy, name=name)
-    assert server.ended() == 1
-    assert f"{missing} is not a folder for the message log" in server.log
-    assert server.log.endswith(": good bye\n")
-    assert "Traceback" not in server.log
+    log = refusal(tmp_path, "-p", "0", *words, toy, name=name)
+    assert f"{missing} is not a folder for the message log" in log
+    assert log.endswith(": good bye\n")
     assert not missing.exists()
 
 
-def test_a_file_is_no_folder_for_messages(tmp_path, toy):
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", "-l", toy, toy)
-    assert server.ended() == 1
-    assert f"{toy} is not a folder" in server.log
+def test_a_file_instead_of_a_folder_for_messages_ends_it(tmp_path, toy):
+    assert f"{toy} is not a folder" in refusal(tmp_path, "-p", "0", "-l", toy, toy)
 
 
 @pytest.mark.parametrize("flag", ["-v", "-vv", "-vvv"])
-def test_how_much_is_shown(tmp_path, toy, flag):
+def test_each_v_shows_more(tmp_path, toy, flag):
     with running(tmp_path, flag, "-p", "0", toy) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client = server.connect().say(GET)
         client.get("defTextVector", "Toy")
         until(lambda: flag == "-v" or "send <defTextVector" in server.log)
         assert ('read <getProperties version="1.7"' in server.log) == (flag != "-v")
@@ -380,12 +332,10 @@ def test_how_much_is_shown(tmp_path, toy, flag):
         client.close()
 
 
-def test_traffic_is_recorded_with_times_and_both_directions(tmp_path, toy):
-    from indifast._parser import Tokenizer
-
+def test_traffic_is_recorded_with_times_and_directions(tmp_path, toy):
     path = tmp_path / "traffic"
     with running(tmp_path, "-v", "-p", "0", "--record", path, toy) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client = server.connect().say(GET)
         client.get("defTextVector", "Toy")
         client.close()
     text = gzip.decompress(path.read_bytes()).decode()
@@ -393,12 +343,14 @@ def test_traffic_is_recorded_with_times_and_both_directions(tmp_path, toy):
     assert re.search(r"from driver \S*toy_driver -->\n<defTextVector", text)
     assert re.search(r"from client \S+ -->\n<getProperties", text)
     assert re.search(r"to client \S+ -->\n<defTextVector", text)
-    assert "getProperties" in {element.tag for element in Tokenizer().feed(text.encode())}, "a stream like any other"
+    assert "getProperties" in {element.tag for element in Tokenizer().feed(text.encode())}, (
+        "the recording is a stream of elements"
+    )
 
 
-def test_counters(tmp_path, toy):
+def test_counters_are_logged_after_a_signal_or_regularly(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", "--stats", toy) as server:
-        port_of(server)
+        server.port()
         server.wait_for("pid=")
         server.process.send_signal(signal.SIGUSR1)
         server.wait_for("stats: {")
@@ -412,18 +364,13 @@ def test_a_configuration_file(tmp_path, toy):
     path = tmp_path / "observatory.toml"
     path.write_text(f"port = 0\nverbose = 1\n[[drivers]]\nprogram = '{toy}'\ndevice = 'From the file'\n")
     with running(tmp_path, "--config", path) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
-        assert client.get("defTextVector", "From the file")
-        client.close()
+        assert server.serves("From the file")
 
 
-def test_a_configuration_file_that_is_wrong(tmp_path):
+def test_an_invalid_configuration_file_ends_it(tmp_path):
     path = tmp_path / "wrong.toml"
     path.write_text("drivers = 5")
-    server = Server(tmp_path, "--config", path)
-    assert server.ended() == 1
-    assert "wrong.toml" in server.log
-    assert "Traceback" not in server.log
+    assert "wrong.toml" in refusal(tmp_path, "--config", path)
 
 
 @pytest.mark.parametrize("mutual", [False, True])
@@ -437,40 +384,36 @@ def test_tls(tmp_path, toy, mutual):
     arguments = ["--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key"]
     arguments += ["--tls-ca", tmp_path / "client-ca.pem"] if mutual else []
     with running(tmp_path, "-v", "-p", "0", *arguments, toy) as server:
-        port = port_of(server)
+        port = server.port()
         context = ssl.create_default_context(cafile=tmp_path / "server-ca.pem")
         if mutual:
             with pytest.raises(OSError):
                 sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
-                sock.sendall(b"<getProperties version='1.7'/>")
+                sock.sendall(GET.encode())
                 sock.settimeout(LIMIT)
-                while not sock.recv(100):
-                    raise ConnectionError("closed without a word")
+                if not sock.recv(100):
+                    raise ConnectionError("closed without an answer")
             context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
         secure = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost")
-        client = Client(secure).say("<getProperties version='1.7'/>")
+        client = Client(secure).say(GET)
         assert client.get("defTextVector", "Toy")
         client.close()
         with pytest.raises((OSError, AssertionError)):
-            Client.tcp(port).say("<getProperties version='1.7'/>").get("defTextVector", "Toy")
+            Client.tcp(port).say(GET).get("defTextVector", "Toy")
 
 
-def test_tls_without_a_certificate_is_said(tmp_path, toy):
-    for arguments in (["--tls-ca", "x.pem"], ["--tls-cert", tmp_path / "missing.pem"]):
-        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", *arguments, toy)
-        assert server.ended() == 1
-        assert "TLS" in server.log
-        assert "Traceback" not in server.log
+@pytest.mark.parametrize("arguments", [["--tls-ca", "x.pem"], ["--tls-cert", "missing.pem"]])
+def test_tls_without_a_certificate_ends_it(tmp_path, toy, arguments):
+    assert "TLS" in refusal(tmp_path, "-p", "0", *arguments, toy, cwd=tmp_path)
 
 
-def test_snoopers_hear_of_a_death(tmp_path, toy):
-    """libindi's server tells clients only."""
-    snooper = tmp_path / "snooper"
-    snooper.write_text(
-        f"#!{sys.executable}\nimport sys\nprint(\"<getProperties version='1.7' device='Toy'/>\", flush=True)\n"
-        "for line in sys.stdin: print(line.rstrip(), file=sys.stderr, flush=True)\n"
+def test_snooping_drivers_are_told_of_the_end_of_another(tmp_path, toy):
+    """libindi's server tells only clients."""
+    snooper = python_program(
+        tmp_path / "snooper",
+        "import sys\nprint(\"<getProperties version='1.7' device='Toy'/>\", flush=True)\n"
+        "for line in sys.stdin: print(line.rstrip(), file=sys.stderr, flush=True)\n",
     )
-    snooper.chmod(0o755)
     with running(tmp_path, "-v", "-p", "0", snooper, toy) as server:
         server.wait_for(f"Driver {snooper}: <defTextVector")
         (victim,) = (child for child in server.children() if str(toy) in child.cmdline())

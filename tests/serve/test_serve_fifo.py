@@ -1,32 +1,17 @@
-"""Drivers that come and go over the FIFO, as KStars and INDI Web Manager have it."""
+"""Drivers that are started and stopped over the FIFO, as KStars and INDI Web Manager do."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-import sys
 
 import psutil
 import pytest
 
-from tests.serve.support import LIMIT, Client, Server, free_port, installed, port_of, running, until
-from tests.serve.test_serve import TOY
-
-
-@pytest.fixture
-def toy(tmp_path):
-    path = tmp_path / "toy_driver"
-    path.write_text(f"#!{sys.executable}\n{TOY}")
-    path.chmod(0o755)
-    return path
-
-
-@pytest.fixture
-def fifo(tmp_path):
-    path = tmp_path / "indififo"
-    os.mkfifo(path)
-    return path
+from tests.serve.support import GET, Client, Server, installed, refusal, running
+from tests.support.blackbox import LIMIT, free_port, until
+from tests.support.programs import python_program
 
 
 def send(fifo, line: str) -> None:
@@ -36,7 +21,7 @@ def send(fifo, line: str) -> None:
 
 def test_start_and_stop(tmp_path, fifo, toy):
     with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client = server.connect().say(GET)
         send(fifo, f"start {toy}")
         assert client.get("defTextVector", "Toy")
         send(fifo, f'start {toy} -n "Second One"')
@@ -47,21 +32,20 @@ def test_start_and_stop(tmp_path, fifo, toy):
         assert client.get("delProperty").device == "Toy"
         until(lambda: not server.children())
         send(fifo, f"start {toy}")
-        assert client.get("defTextVector", "Toy"), "it stays up without any driver"
+        assert client.get("defTextVector", "Toy"), "it runs even without any driver"
         assert f"FIFO: start {toy}" in server.log
         client.close()
 
 
 def test_prefix_and_environment(tmp_path, fifo):
     (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "lister"
-    program.write_text(
-        f"#!{sys.executable}\nimport os, sys\n"
-        "print([os.environ.get(f'INDI{name}') for name in ('DEV', 'CONFIG', 'SKEL')], file=sys.stderr)\ninput()\n"
+    python_program(
+        tmp_path / "bin" / "lister",
+        "import os, sys\n"
+        "print([os.environ.get(f'INDI{name}') for name in ('DEV', 'CONFIG', 'SKEL')], file=sys.stderr)\ninput()\n",
     )
-    program.chmod(0o755)
     with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
-        port_of(server)
+        server.port()
         send(fifo, f'start lister -p "{tmp_path}" -n "A B" -s "/tmp/x.xml"')
         server.wait_for("Driver lister: ['A B', None, '/tmp/x.xml']")
 
@@ -80,24 +64,24 @@ def test_prefix_and_environment(tmp_path, fifo):
         "x" * 2000,
     ],
 )
-def test_malformed_lines_are_an_error_and_nothing_else(tmp_path, fifo, toy, line):
+def test_malformed_lines_have_no_effect_but_an_error(tmp_path, fifo, toy, line):
     with running(tmp_path, "-v", "-p", "0", "-f", fifo, toy) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client = server.connect().say(GET)
         client.get("defTextVector", "Toy")
         before = {child.pid for child in server.children()}
         send(fifo, line.format(toy=toy))
         until(lambda: " ignored: " in server.log or "FIFO: a line of more than" in server.log)
-        client.say("<getProperties version='1.7'/>")
+        client.say(GET)
         assert client.get("defTextVector", "Toy")
         assert {child.pid for child in server.children()} == before
         client.close()
 
 
-def test_a_remote_server_comes_and_goes(tmp_path, fifo, toy):
+def test_a_remote_server_is_added_and_removed(tmp_path, fifo, toy):
     with running(tmp_path, "-v", "-p", "0", toy) as far:
-        port = port_of(far)
+        port = far.port()
         near = Server(tmp_path, "-v", "-u", f"{tmp_path}/near", "-p", "0", "-f", fifo)
-        client = Client.tcp(port_of(near)).say("<getProperties version='1.7'/>")
+        client = near.connect().say(GET)
         send(fifo, f"start Toy@127.0.0.1:{port}")
         assert client.get("defTextVector", "Toy")
         send(fifo, f"stop Toy@127.0.0.1:{port}")
@@ -106,21 +90,20 @@ def test_a_remote_server_comes_and_goes(tmp_path, fifo, toy):
         client.say("<pingRequest uid='alive'/>")
         assert client.get("pingReply")
         client.close()
-        near.process.terminate()
-        assert near.ended() == 0
+        near.end()
 
 
 @pytest.mark.parametrize("device", ["ASI 120 -Guide", "CCD Imager Simulator @ sky"])
 @pytest.mark.parametrize("form", ['"{}"@127.0.0.1:{}', "{}@127.0.0.1:{}", '"{}@127.0.0.1:{}"'])
-def test_a_device_elsewhere_whose_name_has_separators(tmp_path, fifo, toy, device, form, monkeypatch):
+def test_the_name_of_a_remote_device_may_contain_separators(tmp_path, fifo, toy, device, form, monkeypatch):
     monkeypatch.setenv("INDIDEV", device)
     (tmp_path / "near").mkdir()
     with (
         running(tmp_path, "-v", "-p", "0", toy) as far,
         running(tmp_path / "near", "-v", "-p", "0", "-f", fifo) as near,
     ):
-        driver = form.format(device, port_of(far))
-        client = Client.tcp(port_of(near)).say("<getProperties version='1.7'/>")
+        driver = form.format(device, far.port())
+        client = near.connect().say(GET)
         send(fifo, f"start {driver}")
         assert client.get("defTextVector", device)
         send(fifo, f"stop {driver}")
@@ -133,7 +116,7 @@ def test_a_program_below_a_folder_with_an_at_sign(tmp_path, fifo, toy):
     folder.mkdir()
     path = toy.rename(folder / "drv")
     with running(tmp_path, "-v", "-p", "0", "-f", fifo) as server:
-        client = Client.tcp(port_of(server)).say("<getProperties version='1.7'/>")
+        client = server.connect().say(GET)
         send(fifo, f'start {path} -n "A @ b"')
         assert client.get("defTextVector", "A @ b")
         send(fifo, f"stop {path}")
@@ -141,15 +124,15 @@ def test_a_program_below_a_folder_with_an_at_sign(tmp_path, fifo, toy):
         client.close()
 
 
-def test_as_kstars_has_it(tmp_path, fifo, toy):
-    """-r 0, a FIFO that is held open, and the line by which a dead driver is found."""
+def test_it_works_as_kstars_uses_it(tmp_path, fifo, toy):
+    """With -r 0, a FIFO that stays open, and the line by which KStars finds out that a driver has ended."""
     held = os.open(fifo, os.O_RDWR)
     port = free_port()
     arguments = ["-v", "-p", port, "-m", "1000", "-r", "0", "-f", fifo]
     with running(tmp_path, *arguments, name="indiserver") as server:
-        port_of(server)
+        server.port()
         os.write(held, f'start {toy} -n "Cam" -s "/tmp/sk.xml"\n'.encode())
-        client = Client.tcp(port).say("<getProperties version='1.7'/>")
+        client = Client.tcp(port).say(GET)
         client.get("defTextVector", "Cam")
         (child,) = server.children()
         child.kill()
@@ -166,8 +149,8 @@ def test_as_kstars_has_it(tmp_path, fifo, toy):
     os.close(held)
 
 
-def test_as_indi_web_manager_has_it(tmp_path, fifo, toy):
-    """Started by a shell, found by its name and its -p argument, ended by its name."""
+def test_it_works_as_indi_web_manager_uses_it(tmp_path, fifo, toy):
+    """Started by a shell, found by its name and its argument of -p, and ended by its name."""
     port = free_port()
     program = installed(tmp_path, "indiserver")
     log = tmp_path / "indiserver.log"
@@ -182,14 +165,14 @@ def test_as_indi_web_manager_has_it(tmp_path, fifo, toy):
                 found.append(process)
         return found
 
-    until(find, "the process by its name")
+    until(find, what="the process by its name")
     (process,) = find()
     try:
         until(lambda: log.exists() and "listening to port" in log.read_text())
         subprocess.run(
             ["sh", "-c", f'echo "start {toy} -s \\"x.xml\\" -n \\"Label\\"" > {fifo}'], check=True, timeout=LIMIT
         )
-        client = Client.tcp(port).say("<getProperties version='1.7'/>")
+        client = Client.tcp(port).say(GET)
         assert client.get("defTextVector", "Label")
         subprocess.run(["sh", "-c", f'echo "stop {toy} -n \\"Label\\"" > {fifo}'], check=True, timeout=LIMIT)
         assert client.get("delProperty").device == "Label"
@@ -200,10 +183,8 @@ def test_as_indi_web_manager_has_it(tmp_path, fifo, toy):
     until(lambda: not find())
 
 
-def test_a_fifo_that_is_none_ends_it(tmp_path, toy):
-    for path in (tmp_path / "missing", toy):
-        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", "0", "-f", path, toy)
-        assert server.ended() == 1
-        assert str(path) in server.log
-        assert server.log.endswith(": good bye\n")
-        assert "Traceback" not in server.log
+@pytest.mark.parametrize("name", ["missing", "toy_driver"])
+def test_a_path_that_is_not_a_fifo_ends_it(tmp_path, toy, name):
+    log = refusal(tmp_path, "-p", "0", "-f", tmp_path / name, toy)
+    assert str(tmp_path / name) in log
+    assert log.endswith(": good bye\n")

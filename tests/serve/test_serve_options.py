@@ -1,4 +1,4 @@
-"""How the command line and the configuration file are read."""
+"""The command line and the configuration file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import pytest
 from indifast.cli.serve.options import ConfigError, Program, Remote, UsageError, parse_arguments
 
 
-def test_flags_are_bundled_and_values_are_the_next_words():
+def test_flags_can_be_bundled_and_values_are_the_next_words():
     options = parse_arguments(["-vvp", "7625", "-rm", "3", "200", "-d", "0", "-v", "indi_a", "-x"])
     assert (options.verbose, options.port, options.restarts) == (3, 7625, 3)
     assert options.limits.queue == 200 << 20
     assert options.limits.stream == 0
-    assert options.programs == [Program("indi_a"), Program("-x")], "drivers begin at the first word without a dash"
+    assert options.programs == [Program("indi_a"), Program("-x")], (
+        "the first word without a dash, and all after it, are drivers"
+    )
 
 
 def test_defaults():
@@ -45,7 +47,7 @@ def test_programs_with_pipes():
     assert parse_arguments(["--pipes", "./a.py"]).programs == [Program("./a.py", pipes=True)]
 
 
-def test_a_negative_number_of_restarts_is_none():
+def test_a_negative_number_of_restarts_means_0():
     assert parse_arguments(["-r", "-5", "indi_a"]).restarts == 0
 
 
@@ -74,13 +76,13 @@ def test_more_memory_than_fits_into_32_bits():
         ["--pipes", "observatory.dome:make"],
     ],
 )
-def test_what_makes_no_sense_is_answered_by_the_usage(words):
+def test_wrong_arguments_are_usage_errors(words):
     with pytest.raises(UsageError):
         parse_arguments(words)
 
 
 @pytest.mark.parametrize("word", ["@", "a@", "@host:port", "@host:0", "@host:70000", "a@b@c:d", "@[::1", "CCD @ sky"])
-def test_remote_servers_that_are_none(word):
+def test_malformed_remote_servers_are_errors(word):
     with pytest.raises(ConfigError):
         parse_arguments([word])
 
@@ -141,24 +143,42 @@ def test_configuration_file(tmp_path):
         "[limits]\nblobs = 5",
         "[limits]\nblob = 0",
         "limits = 5",
+        "[limits]\nstall = nan",
+        "[limits]\npartial_memory = inf",
+        "[limits]\nattribute = 1.5",
+        "[limits]\nstream = -1",
+        "[limits]\nelement = 99999999999999999999",
+        "[[remotes]]\nhost = 'a'\nport = 70000",
+        "[[remotes]]\nhost = 'a'\nport = 0",
+        'record = "a\\u0000b"',
+        '[[drivers]]\nprogram = "indi_a"\nargs = ["a\\u0000b"]',
+        "port = " + "[" * 10_000,
+        "port = " + "9" * 10_000,
     ],
 )
-def test_configuration_files_that_are_wrong(tmp_path, text):
+def test_invalid_configuration_files_are_errors(tmp_path, text):
     path = tmp_path / "wrong.toml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"configuration file .*wrong\.toml"):
         parse_arguments(["--config", str(path), "indi_a"])
 
 
-def test_a_configuration_file_that_is_missing(tmp_path):
+def test_a_configuration_file_that_is_not_text(tmp_path):
+    path = tmp_path / "wrong.toml"
+    path.write_bytes(b"host = '\xe9'")
+    with pytest.raises(ConfigError, match=r"configuration file .*wrong\.toml"):
+        parse_arguments(["--config", str(path), "indi_a"])
+
+
+def test_a_missing_configuration_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         parse_arguments(["--config", str(tmp_path / "none"), "indi_a"])
 
 
-def test_the_file_in_the_documentation(tmp_path):
-    page = Path(__file__).parents[2] / "docs" / "serve.md"
+def test_the_file_in_the_documentation_is_valid(tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "reference" / "serve.md"
     path = tmp_path / "observatory.toml"
-    path.write_text(page.read_text().split("```toml\n")[1].split("```")[0])
+    path.write_text(page.read_text().partition("```toml file=observatory.toml\n")[2].split("```")[0])
     options = parse_arguments(["--config", str(path)])
     assert [program.name for program in options.programs] == ["indi_asi_ccd"]
     assert options.remotes == [Remote("guider.local", device="Guide camera")]

@@ -1,4 +1,4 @@
-"""A server can be found before it is ready: whoever connects meanwhile waits, and is answered in the end."""
+"""A server listens before it is ready. Clients that connect meanwhile wait, and are answered in the end."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.serve.support import LIMIT, SOURCE, Client, Server, free_port, port_of, running, until
+from tests.serve.support import GET, SOURCE, Client, Server, refusal, running
+from tests.support.blackbox import LIMIT, free_port, until
+from tests.support.programs import executable
 
-# A module that takes its time: it makes the file "waiting", and goes on when somebody writes a name into the pipe "go".
+# A slow module: it creates the file "waiting", and continues when something is written into the FIFO "go".
 SLOW = """
 from pathlib import Path
 import indifast
@@ -32,11 +34,9 @@ def make():
     return indifast.IPyDriver(indifast.Device("Slow", [vector]))
 """
 
-GET = "<getProperties version='1.7'/>"
-
 
 class Slow:
-    """A server that is held up by the import of its driver."""
+    """A server that is held up while it imports its driver."""
 
     def __init__(self, folder: Path, *arguments: object) -> None:
         (folder / "slow.py").write_text(SLOW)
@@ -48,14 +48,15 @@ class Slow:
 
     def wait_for_import(self) -> None:
         process = self.server.process
-        until(lambda: (self.folder / "waiting").exists() or process.poll() is not None, "the import")
+        until(lambda: (self.folder / "waiting").exists() or process.poll() is not None, what="the import")
         assert process.poll() is None, self.server.log
 
-    def go_on(self, how: str = "well") -> None:
+    def go_on(self, how: str = "succeed") -> None:
+        """Let the import succeed, or fail."""
         (self.folder / "go").write_text(how)
 
     def connect(self) -> list[socket.socket]:
-        """Connections to all that it listens on, made at the first attempt."""
+        """Connect to every socket of the server. The first attempt must succeed."""
         local = socket.socket(socket.AF_UNIX)
         local.connect(f"\0{self.folder}/local")
         return [socket.create_connection((host, self.port)) for host in ("127.0.0.1", "::1")] + [local]
@@ -68,9 +69,7 @@ def slow(folder: Path, *arguments: object) -> Iterator[Slow]:
         server.wait_for_import()
         yield server
     finally:
-        if server.server.process.poll() is None:
-            server.server.process.kill()
-            server.server.process.wait()
+        server.server.kill()
 
 
 def refused(port: int) -> bool:
@@ -78,7 +77,7 @@ def refused(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_who_connects_early_is_answered_later(tmp_path):
+def test_clients_that_connect_early_are_answered_later(tmp_path):
     with slow(tmp_path) as held:
         clients = [Client(sock).say(GET) for sock in held.connect()]
         held.go_on()
@@ -87,14 +86,13 @@ def test_who_connects_early_is_answered_later(tmp_path):
         more = [Client(sock).say(GET) for sock in held.connect()]
         for client in more:
             assert client.get("defTextVector", "Slow", "T")
-        held.server.process.send_signal(signal.SIGTERM)
-        assert held.server.ended() == 0, held.server.log
+        held.server.end()
         for client in clients + more:
             client.close()
         assert refused(held.port)
 
 
-def test_who_connects_early_with_tls_is_answered_later(tmp_path):
+def test_a_client_that_connects_early_with_tls_is_answered_later(tmp_path):
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
     context = ssl.create_default_context()
@@ -109,7 +107,7 @@ def test_who_connects_early_with_tls_is_answered_later(tmp_path):
         client.close()
 
 
-def test_a_driver_that_cannot_be_made_closes_what_was_open(tmp_path):
+def test_a_driver_that_fails_to_import_ends_it_and_closes_the_connections(tmp_path):
     with slow(tmp_path) as held:
         waiting = held.connect()
         held.go_on("fail")
@@ -128,27 +126,25 @@ def test_a_driver_that_cannot_be_made_closes_what_was_open(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_before_it_is_ready(tmp_path, number):
     with slow(tmp_path) as held:
-        held.server.process.send_signal(number)
-        assert held.server.ended() == 0, held.server.log
-        assert "Traceback" not in held.server.log
+        held.server.end(number)
         assert refused(held.port)
 
 
-def test_a_signal_whose_exception_is_lost_ends_it_all_the_same(tmp_path, monkeypatch):
-    """Python drops what is raised in a finalizer or a callback of a weak reference: here the driver's module does."""
+def test_a_signal_ends_it_even_if_its_exception_is_lost(tmp_path, monkeypatch):
+    """Python drops exceptions in finalizers and in callbacks of weak references. The driver's module does so here."""
     waiting = 'Path("waiting").touch()\n'
     careless = f"try:\n    {waiting}    Path('go').read_text()\nexcept SystemExit:\n    Path('dropped').touch()\n"
     monkeypatch.setattr(sys.modules[__name__], "SLOW", SLOW.replace(waiting, careless))
     with slow(tmp_path) as held:
         held.server.process.send_signal(signal.SIGTERM)
-        until((tmp_path / "dropped").exists, "the signal")
+        until((tmp_path / "dropped").exists, what="the signal")
         held.go_on()
         assert held.server.ended() == 0, held.server.log
         assert "Traceback" not in held.server.log
         assert refused(held.port)
 
 
-def test_counters_are_no_matter_before_it_is_ready(tmp_path):
+def test_a_signal_for_counters_is_harmless_before_it_is_ready(tmp_path):
     with slow(tmp_path, "--stats") as held:
         held.server.process.send_signal(signal.SIGUSR1)
         client = Client.tcp(held.port).say(GET)
@@ -159,34 +155,29 @@ def test_counters_are_no_matter_before_it_is_ready(tmp_path):
         client.close()
 
 
-def test_a_port_in_use_is_said_before_a_driver_is_made(tmp_path):
+def test_a_port_in_use_is_reported_before_a_driver_is_imported(tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = Server(tmp_path, "-u", f"{tmp_path}/x", "-p", port, "slow:make", cwd=tmp_path)
-        assert server.ended() == 1
-        assert f"port {port} of localhost is in use by another program: stop the program" in server.log
-        assert not (tmp_path / "waiting").exists()
+        log = refusal(tmp_path, "-p", port, "slow:make", cwd=tmp_path)
+    assert f"port {port} of localhost is in use by another program: stop the program" in log
+    assert not (tmp_path / "waiting").exists()
 
 
-def test_a_port_that_is_none_is_said(tmp_path):
+def test_an_impossible_port_is_reported(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text("port = 70000\n[[drivers]]\nprogram = 'cat'\n")
-    server = Server(tmp_path, "-u", f"{tmp_path}/x", "--config", config)
-    assert server.ended() == 1
-    assert "the port must be a number from 0 (any free port) to 65535, not 70000\n" in server.log
-    assert "Traceback" not in server.log
+    log = refusal(tmp_path, "--config", config)
+    assert "the port must be a number from 0 (any free port) to 65535, not 70000\n" in log
 
 
-def test_what_can_wait_is_not_imported_at_every_start(tmp_path, monkeypatch):
-    """The first answer waits for every import: shutil alone brings three modules for compression."""
+def test_rarely_needed_modules_are_not_imported_at_the_start(tmp_path, fifo, monkeypatch):
+    """Every import delays the first answer. shutil alone imports three modules for compression."""
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    driver = tmp_path / "driver"
-    driver.write_text("#!/bin/sh\nwhile read line; do echo \"<message device='Toy' message='up'/>\"; done\n")
-    driver.chmod(0o755)
-    os.mkfifo(tmp_path / "fifo")
-    with running(tmp_path, "-v", "-p", "0", "-f", tmp_path / "fifo", driver, name="indifast-server") as server:
-        client = Client.tcp(port_of(server)).say(GET)
+    code = "#!/bin/sh\nwhile read line; do echo \"<message device='Toy' message='up'/>\"; done\n"
+    driver = executable(tmp_path / "driver", code)
+    with running(tmp_path, "-v", "-p", "0", "-f", fifo, driver, name="indifast-server") as server:
+        client = server.connect().say(GET)
         assert client.get("message", "Toy")
         client.close()
         imported = {line.rpartition("|")[2].strip() for line in server.log.splitlines() if line.startswith("import ")}
@@ -195,7 +186,7 @@ def test_what_can_wait_is_not_imported_at_every_start(tmp_path, monkeypatch):
     assert not imported & late
 
 
-def test_what_is_not_needed_to_listen_is_not_imported_before():
+def test_modules_not_needed_for_listening_are_imported_later():
     code = "import sys; there = set(sys.modules); import indifast.cli.serve.command; print(*set(sys.modules) - there)"
     environment = os.environ | {"PYTHONPATH": SOURCE}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

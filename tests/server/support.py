@@ -1,4 +1,4 @@
-"""What the tests of the server need: drivers in a few lines, and clients that speak XML over a socket."""
+"""Small drivers, and clients that send XML over a socket and collect elements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from indifast.driver.propertyvectors import BLOBVector, NumberVector
 from indifast.server import IPyServer
 from tests.support.blackbox import LIMIT
 
-"""Seconds for what should happen soon."""
+GET = "<getProperties version='1.7'/>"
+NEW = "<newNumberVector device='{}' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>"
+"""A command for the device of an `Echo`."""
+
+
+def peers(server: IPyServer, kind: str = "client") -> list[dict[str, Any]]:
+    """Return the statistics of all peers of this kind."""
+    return [peer for peer in server.stats()["peers"] if peer["kind"] == kind]
 
 
 def number_vector(name: str = "P") -> NumberVector:
@@ -27,7 +34,7 @@ def blob_vector(name: str = "B") -> BLOBVector:
 
 
 class Echo(IPyDriver):
-    """Accepts any number: Busy, then Ok."""
+    """A driver that accepts any number: its vector becomes Busy, then Ok."""
 
     def __init__(self, *names: str) -> None:
         super().__init__(*(Device(name, [number_vector(), blob_vector()]) for name in names or ("Echo",)))
@@ -47,7 +54,7 @@ class Echo(IPyDriver):
 
 
 class Client:
-    """A raw connection; what it hears is parsed and kept."""
+    """A raw connection to a server. `heard` has the elements received and not yet taken."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -62,8 +69,13 @@ class Client:
         port = server if isinstance(server, int) else server.port
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
         if asks:
-            client.say("<getProperties version='1.7'/>")
+            client.say(GET)
         return client
+
+    @property
+    def name(self) -> str:
+        """The name of this client in the statistics of the server."""
+        return "Client {}:{}".format(*self.writer.get_extra_info("sockname")[:2])
 
     def say(self, xml: str | bytes) -> None:
         self.writer.write(xml.encode() if isinstance(xml, str) else xml)
@@ -79,7 +91,7 @@ class Client:
         self._changed.set()
 
     async def until(self, found: Callable[[Client], Any]) -> Any:
-        """Wait until the function finds something in what was heard."""
+        """Wait until `found` returns something true, and return that."""
         async with asyncio.timeout(LIMIT):
             while not (result := found(self)):
                 assert not self.closed.is_set(), self.heard
@@ -88,7 +100,7 @@ class Client:
         return result
 
     async def hears(self, tag: str, device: str | None = None, name: str | None = None, **attrs: str) -> Any:
-        """Wait for such an element, and take it and all before it away."""
+        """Wait for such an element. Return it, and discard all those before it."""
 
         def find(client: Client) -> Any:
             for index, element in enumerate(client.heard):
@@ -104,7 +116,7 @@ class Client:
         return await self.until(find)
 
     async def settle(self) -> list[Any]:
-        """All that was heard up to the answer to a ping that the server gives after all it has read before."""
+        """Return everything up to the answer to a ping, which the server sends after it has handled earlier input."""
         mark = f"ping{time.monotonic()}"
         self.say(f"<pingRequest uid='{mark}'/>")
         await self.until(lambda client: any(e.attrs.get("uid") == mark for e in client.heard if e.tag == "pingReply"))
@@ -117,11 +129,3 @@ class Client:
         async with asyncio.timeout(LIMIT):
             await self.closed.wait()
         self._task.cancel()
-
-
-async def eventually(condition: Callable[[], Any]) -> Any:
-    """Wait for a condition that nothing announces."""
-    async with asyncio.timeout(LIMIT):
-        while not (result := condition()):
-            await asyncio.sleep(0.005)
-    return result

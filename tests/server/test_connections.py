@@ -1,4 +1,4 @@
-"""Connections that misbehave or are merely slow: what it costs them, and that it costs the others nothing."""
+"""Connections that misbehave or are slow: what happens to them, and that the others do not suffer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import threading
 from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,16 +30,21 @@ from indifast.protocol.limits import Limits
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
+from indifast.server.connections import Connection
 from indifast.server.hub import Hub
 from indifast.transport import blobs, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.stream import SocketStream, Stream
-from tests.server.support import Client, Echo, blob_vector, eventually
+from tests.routing.talk import World, blob
+from tests.server.support import GET, NEW, Client, Echo, blob_vector, peers
 from tests.support.blackbox import LIMIT
 from tests.support.loops import on_every_loop, run_on
+from tests.support.programs import executable
+from tests.support.sockets import reset
+from tests.support.waiting import eventually
 
 MIB = 1 << 20
-WANTS = b"<getProperties version='1.7'/><enableBLOB device='Cam'>Also</enableBLOB>"
+WANTS = GET + "<enableBLOB device='Cam'>Also</enableBLOB>"
 
 
 class Camera(IPyDriver):
@@ -53,24 +58,15 @@ class Camera(IPyDriver):
         await self["Cam"]["B"].send_setVectorMembers(members=["m"])
 
 
-def peers(server: IPyServer, kind: str = "client") -> list[dict[str, Any]]:
-    return [peer for peer in server.stats()["peers"] if peer["kind"] == kind]
-
-
-async def stalled_client(server: IPyServer, words: bytes = WANTS) -> socket.socket:
-    """A connection that has said something and then reads nothing."""
+async def stalled_client(server: IPyServer, messages: str = WANTS) -> socket.socket:
+    """Return a connection that has sent two messages and then reads nothing."""
     known = {peer["name"] for peer in peers(server)}
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
-    await asyncio.get_running_loop().sock_sendall(sock, words)
-    await eventually(
-        lambda: (
-            any(peer["name"] not in known and peer["received"] == words.count(b"/") for peer in peers(server))
-            or any(peer["name"] not in known and peer["received"] >= 2 for peer in peers(server))
-        )
-    )
+    await asyncio.get_running_loop().sock_sendall(sock, messages.encode())
+    await eventually(lambda: any(peer["received"] == 2 for peer in peers(server) if peer["name"] not in known))
     return sock
 
 
@@ -78,19 +74,19 @@ async def reads_again(sock: socket.socket) -> Client:
     return Client(*await asyncio.open_connection(sock=sock))
 
 
-def test_every_one_of_a_crowd_hears_the_definitions_it_asked_for() -> None:
+def test_every_client_of_many_gets_the_definitions_it_asked_for() -> None:
     async def run() -> None:
         async with IPyServer(Camera(), port=0, maxconnections=None) as server:
             clients = [await Client.to(server, asks=False) for _ in range(40)]
             for client in clients:
-                client.say("<getProperties version='1.7'/>")
+                client.say(GET)
             for client in clients:
                 await client.hears("defBLOBVector", "Cam")
 
     asyncio.run(run())
 
 
-def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later(
+def test_a_stalled_client_costs_others_no_frame_and_gets_whole_frames_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def run() -> None:
@@ -130,7 +126,7 @@ def test_a_stalled_client_costs_the_others_no_frame_and_gets_whole_ones_later(
         (".fits", {"newest_wins": lambda address: address.startswith("127.0.0.1")}),
     ],
 )
-def test_the_newest_frame_wins_where_it_may(suffix: str, options: dict[str, Any]) -> None:
+def test_the_newest_frame_replaces_older_ones_where_allowed(suffix: str, options: dict[str, Any]) -> None:
     async def run() -> None:
         camera = Camera()
         async with IPyServer(camera, port=0, stream=2 * MIB, **options) as server:
@@ -150,7 +146,7 @@ def test_the_newest_frame_wins_where_it_may(suffix: str, options: dict[str, Any]
     asyncio.run(run())
 
 
-def test_who_reads_nothing_for_too_long_is_disconnected() -> None:
+def test_a_client_that_reads_nothing_for_too_long_is_disconnected() -> None:
     async def run() -> None:
         camera = Camera()
         async with IPyServer(camera, port=0, read_timeout=0.4) as server:
@@ -166,11 +162,11 @@ def test_who_reads_nothing_for_too_long_is_disconnected() -> None:
     asyncio.run(run())
 
 
-def test_too_many_small_messages_behind_is_too_far_behind() -> None:
+def test_a_client_too_many_small_messages_behind_is_disconnected() -> None:
     async def run() -> None:
         echo = Echo()
         async with IPyServer(echo, port=0, small_queue=100_000) as server:
-            sock = await stalled_client(server, b"<getProperties version='1.7'/><getProperties version='1.7'/>")
+            sock = await stalled_client(server, GET + GET)
             client = await Client.to(server)
             for _ in range(100_000):
                 await echo["Echo"]["P"].send_setVector()
@@ -187,11 +183,11 @@ def test_too_many_small_messages_behind_is_too_far_behind() -> None:
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
 @pytest.mark.parametrize("answered", [False, True])
 @on_every_loop
-def test_clients_that_speak_and_reset_at_once_are_gone(
+def test_clients_that_reset_right_after_a_message_are_removed(
     loop: str, answered: bool, family: socket.AddressFamily, tmp_path: Path
 ) -> None:
-    """Otherwise five of them would use up all connections for good."""
-    question = b"<getProperties version='1.7'/>"
+    """Otherwise, five of them would take all connections forever."""
+    question = GET.encode()
 
     async def run() -> None:
         async with IPyServer(Echo(), port=0, unix_socket=str(tmp_path / "socket"), maxconnections=5) as server:
@@ -199,18 +195,16 @@ def test_clients_that_speak_and_reset_at_once_are_gone(
             for _ in range(20):
                 clients = [socket.socket(family) for _ in range(5)]
                 for sock in clients:
-                    sock.connect(where)  # the kernel takes it
+                    sock.connect(where)  # the kernel accepts it
                     if answered:
                         sock.send(question)
                 if answered:
                     await eventually(lambda clients=clients: len(select.select(clients, (), (), 0)[0]) == len(clients))
                 else:
                     await eventually(lambda: server.stats()["clients"] == 5)
-                for sock in clients:  # the server sees nothing before all is done
+                for sock in clients:  # our event loop sees both at once
                     sock.send(question)
-                    if family == socket.AF_INET:
-                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    sock.close()
+                    reset(sock)
                 await eventually(lambda: server.stats()["clients"] == 0)
             assert server.stats()["surplus"] == 0
             client = await Client.to(server)
@@ -220,8 +214,15 @@ def test_clients_that_speak_and_reset_at_once_are_gone(
     run_on(loop, run())
 
 
+async def local_client(name: str) -> tuple[socket.socket, Client]:
+    """Connect to an abstract local socket. Return the socket, for sending descriptors, and the client."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect("\0" + name)
+    return sock, Client(*await asyncio.open_unix_connection(sock=sock))
+
+
 class Taker(IPyDriver):
-    """A driver in the server's process that takes BLOBs."""
+    """A driver in the server's process that accepts BLOBs."""
 
     def __init__(self) -> None:
         vector = BLOBVector("B", "B", "group", "rw", "Ok", [BLOBMember("m", "m")])
@@ -233,8 +234,8 @@ class Taker(IPyDriver):
             self.taken += [value for _, value in event.items()]
 
 
-def test_the_limit_of_a_blob_holds_for_attached_ones(caplog: pytest.LogCaptureFixture) -> None:
-    """A client sends them to a driver, and a device of its own sends them to clients."""
+def test_the_limit_on_blobs_applies_to_attached_ones(caplog: pytest.LogCaptureFixture) -> None:
+    """The same client sends them to a driver, and as a device to other clients."""
     name = f"indifast-test-limit-{os.getpid()}"
 
     def vector(tag: str, device: str, size: int) -> bytes:
@@ -246,10 +247,8 @@ def test_the_limit_of_a_blob_holds_for_attached_ones(caplog: pytest.LogCaptureFi
         async with IPyServer(taker, port=0, unix_socket="@" + name, blob=MIB) as server:
             watcher = await Client.to(server)
             watcher.say("<enableBLOB device='Ours'>Also</enableBLOB>")
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect("\0" + name)
-            client = Client(*await asyncio.open_unix_connection(sock=sock))
-            client.say("<getProperties version='1.7'/>")
+            sock, client = await local_client(name)
+            client.say(GET)
             client.say("<defBLOBVector device='Ours' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
             await watcher.hears("defBLOBVector", "Ours")
             for size in (MIB + 1, 89_000_000, (1 << 40) - 1, MIB):
@@ -260,20 +259,20 @@ def test_the_limit_of_a_blob_holds_for_attached_ones(caplog: pytest.LogCaptureFi
                 os.close(fd)
             assert len((await watcher.hears("setBLOBVector", "Ours")).members[0].data) == MIB
             assert list(map(len, await eventually(lambda: taker.taken))) == [MIB]
-            told = [element.attrs["message"] for element in await client.settle() if element.tag == "message"]
-            assert told[0] == f"refused: a BLOB of {MIB + 1} bytes, more than {MIB}, for Taker.B"
-            assert len(told) == 6
+            texts = [element.attrs["message"] for element in await client.settle() if element.tag == "message"]
+            assert texts[0] == f"refused: a BLOB of {MIB + 1} bytes, more than {MIB}, for Taker.B"
+            assert len(texts) == 6
             (sender,) = [peer for peer in peers(server) if peer["refused"]]
             assert sender["refused"] == {"BLOB too large": 6} == server.stats()["refused"]
             await client.close()
             await watcher.close()
 
     asyncio.run(run())
-    assert caplog.text.count("more than 1048576") == 2, "once for each device"
+    assert caplog.text.count("more than 1048576") == 2, "logged once for each device"
 
 
 class Snooper(Taker):
-    """Listens to what the others say, too."""
+    """A driver that accepts the BLOBs of other devices as well."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -291,8 +290,10 @@ class Snooper(Taker):
 
 
 @pytest.mark.parametrize("size", [5, 3 << 20])
-def test_a_driver_here_reads_attached_blobs_from_their_files(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    """Nothing is encoded for it, and what is large is not read on the event loop; snooped ones are read alike."""
+def test_a_driver_in_the_server_reads_attached_blobs_from_their_files(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Nothing is encoded for it, and large BLOBs are not read on the event loop. The same is true of snooped BLOBs."""
     name = f"indifast-test-read-{os.getpid()}"
     content = os.urandom(size)
     readers: list[int] = []
@@ -314,9 +315,7 @@ def test_a_driver_here_reads_attached_blobs_from_their_files(monkeypatch: pytest
         taker = Snooper()
         async with IPyServer(taker, port=0, unix_socket="@" + name):
             await taker.send_getProperties("Ours", "B")
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect("\0" + name)
-            client = Client(*await asyncio.open_unix_connection(sock=sock))
+            sock, client = await local_client(name)
             client.say("<defBLOBVector device='Ours' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
             await client.settle()
             before = len(os.listdir("/proc/self/fd"))
@@ -330,9 +329,9 @@ def test_a_driver_here_reads_attached_blobs_from_their_files(monkeypatch: pytest
             assert [root[0].attrib for root in taker.roots] == [{"name": "m", "size": str(size), "format": ".x"}] * 2
             assert len(readers) == 2 and (threading.get_ident() in readers) == (size == 5)
             await eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
-            # One whose file has lost its end is refused, the next one is taken.
+            # A BLOB whose file has lost its end is refused, and the next one is accepted.
             fd = os.memfd_create("lost", os.MFD_CLOEXEC)
-            monkeypatch.setattr(shm, "check", lambda fd, length: length)  # it is truncated behind the server's look
+            monkeypatch.setattr(shm, "check", lambda fd, length: length)  # as if it was truncated after the check
             for _ in range(2):
                 socket.send_fds(sock, [message("newBLOBVector", "Taker")], [fd])
                 await eventually(lambda: taker.stats().get("refused", 0) or len(taker.taken) == 3)
@@ -346,7 +345,7 @@ def test_a_driver_here_reads_attached_blobs_from_their_files(monkeypatch: pytest
 
 
 def spy(where: str, path: str, flags: int) -> bytes:
-    """Send a file as a BLOB that one could not read; what comes back on a second connection."""
+    """Send a file that we can't read as a BLOB. Return what arrives at a second connection."""
     sender, watcher = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     found = b""
 
@@ -366,7 +365,7 @@ def spy(where: str, path: str, flags: int) -> bytes:
 
     with sender, watcher:
         for sock in (sender, watcher):
-            sock.settimeout(20)
+            sock.settimeout(LIMIT)
             sock.connect(where)
         watcher.sendall(b"<getProperties version='1.7'/><enableBLOB device='Spy'>Also</enableBLOB>")
         sender.sendall(b"<defBLOBVector device='Spy' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>")
@@ -381,16 +380,16 @@ def spy(where: str, path: str, flags: int) -> bytes:
 
 
 @pytest.mark.parametrize(("flags", "mode"), [(os.O_PATH, 0o600), (os.O_WRONLY, 0o622), (os.O_RDONLY, 0o644)])
-def test_nobody_is_shown_a_file_that_he_may_not_read(flags: int, mode: int) -> None:
-    """The server may read everything, those who connect to its local socket may not.
+def test_clients_get_no_file_that_they_may_not_read(flags: int, mode: int) -> None:
+    """The server may read everything, unlike the clients that connect to its local socket.
 
-    Only root can act as somebody else. Run by others, the test shows that such a descriptor is refused whose it may be.
+    Only root can act as another user. Run by others, the test shows that such a descriptor is refused from anybody.
     """
     name = f"\0indifast-test-{os.getpid()}-{flags}"
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         secret = Path(folder, "secret")
-        secret.write_bytes(b"what root alone knows" * 100)
+        secret.write_bytes(b"known only to root" * 100)
         secret.chmod(mode)
         reading, writing = os.pipe()
         answer, answers = os.pipe()
@@ -412,14 +411,14 @@ def test_nobody_is_shown_a_file_that_he_may_not_read(flags: int, mode: int) -> N
                 await asyncio.to_thread(os.waitpid, child, 0)
                 return os.read(answer, 1 << 16)
 
-        told = asyncio.run(run())
+        answer_text = asyncio.run(run())
         for fd in (reading, writing, answer, answers):
             os.close(fd)
-    assert told.startswith(b"got ") and b"settled" in told
-    assert (b"what root alone knows" in told) == (flags == os.O_RDONLY)
+    assert answer_text.startswith(b"got ") and b"settled" in answer_text
+    assert (b"known only to root" in answer_text) == (flags == os.O_RDONLY)
 
 
-def test_a_client_that_reads_no_answers_to_its_pings_is_too_far_behind() -> None:
+def test_a_client_that_does_not_read_answers_to_its_pings_is_disconnected() -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0, small_queue=100_000) as server:
             loop = asyncio.get_running_loop()
@@ -436,7 +435,7 @@ def test_a_client_that_reads_no_answers_to_its_pings_is_too_far_behind() -> None
     asyncio.run(run())
 
 
-def test_who_comes_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_connects_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
             for _ in range(BURST + 50):
@@ -452,12 +451,12 @@ def test_who_comes_again_and_again_does_not_fill_the_log(caplog: pytest.LogCaptu
         assert BURST <= sum(what in record.getMessage() for record in caplog.records) < BURST + 40
 
 
-def test_what_is_logged_of_one_connection_is_limited_as_that_of_all_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_logged_for_one_connection_are_limited_as_well(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
             client = await Client.to(server)
             for _ in range(BURST + 50):
-                client.say("nonsense <getProperties version='1.7'/>")
+                client.say("nonsense " + GET)
             await client.settle()
             await client.close()
 
@@ -465,7 +464,7 @@ def test_what_is_logged_of_one_connection_is_limited_as_that_of_all_others(caplo
     assert BURST <= sum("bytes skipped (junk)" in record.getMessage() for record in caplog.records) < BURST + 40
 
 
-def test_an_unfinished_element_goes_with_its_connection() -> None:
+def test_an_element_unfinished_for_too_long_ends_its_connection() -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0, stall=0.3) as server:
             idle, half = await Client.to(server), await Client.to(server)
@@ -480,7 +479,7 @@ def test_an_unfinished_element_goes_with_its_connection() -> None:
 
 def test_all_unfinished_elements_together_are_bounded() -> None:
     async def run() -> None:
-        async with IPyServer(Echo(), port=0, partial_memory=0.0) as server:  # 1 MiB, the least there is
+        async with IPyServer(Echo(), port=0, partial_memory=0.0) as server:  # means 1 MiB, the minimum
             clients = [await Client.to(server) for _ in range(3)]
             start = b"<newTextVector device='Echo' name='T'><oneText name='t'>"
             clients[0].say(start + bytes(300_000).replace(b"\0", b"a"))
@@ -497,10 +496,8 @@ def test_all_unfinished_elements_together_are_bounded() -> None:
     asyncio.run(run())
 
 
-def program(path: Path, text: str) -> str:
-    path.write_text("#!/bin/sh\n" + text)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return str(path)
+def shell_program(path: Path, text: str) -> str:
+    return str(executable(path, "#!/bin/sh\n" + text))
 
 
 DEFINITION = "<defTextVector device='Stuck' name='T' state='Ok' perm='rw'><defText name='t'>x</defText></defTextVector>"
@@ -508,18 +505,18 @@ DEFINES = f'echo "{DEFINITION}"\n'
 TEXT = "<newTextVector device='Stuck' name='T'><oneText name='t'>{}</oneText></newTextVector>"
 
 
-def test_a_driver_that_reads_nothing_holds_up_only_who_commands_it(tmp_path: Path) -> None:
+def test_a_driver_that_reads_nothing_holds_up_only_clients_that_command_it(tmp_path: Path) -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0, command_timeout=0.5) as server:
             pushy, other = await Client.to(server), await Client.to(server)
             await asyncio.gather(pushy.settle(), other.settle())
-            exdriver = server.add_exdriver(program(tmp_path / "stuck", DEFINES + "exec sleep 1000\n"))
+            exdriver = server.add_exdriver(shell_program(tmp_path / "stuck", DEFINES + "exec sleep 1000\n"))
             for client in (pushy, other):
                 await client.hears("defTextVector", "Stuck")
             text = TEXT.format("x" * 1_000_000)
             for _ in range(60):
                 pushy.say(text)
-            other.say("<newNumberVector device='Echo' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>")
+            other.say(NEW.format("Echo"))
             await other.hears("setNumberVector", "Echo", state="Ok")
             await pushy.closed.wait()
             await other.settle()
@@ -531,12 +528,12 @@ def test_a_driver_that_reads_nothing_holds_up_only_who_commands_it(tmp_path: Pat
     asyncio.run(run())
 
 
-def test_a_client_that_waits_for_a_driver_goes_on_when_there_is_room(tmp_path: Path) -> None:
+def test_a_client_held_up_by_a_driver_continues_when_there_is_room(tmp_path: Path) -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
             client = await Client.to(server)
             await client.settle()
-            exdriver = server.add_exdriver(program(tmp_path / "slow", DEFINES + "cat > /dev/null\n"))
+            exdriver = server.add_exdriver(shell_program(tmp_path / "slow", DEFINES + "cat > /dev/null\n"))
             await client.hears("defTextVector", "Stuck")
             assert exdriver.pid is not None
             os.killpg(exdriver.pid, signal.SIGSTOP)
@@ -554,8 +551,8 @@ def test_a_client_that_waits_for_a_driver_goes_on_when_there_is_room(tmp_path: P
     asyncio.run(run())
 
 
-def test_a_producer_is_not_read_faster_than_its_only_reader_reads(tmp_path: Path) -> None:
-    """Of 400 frames of 256 KiB without pause only a few wait in the server at any time."""
+def test_a_producer_is_read_no_faster_than_its_only_consumer_reads(tmp_path: Path) -> None:
+    """Of 400 frames of 256 KiB, sent without a pause, only a few wait in the server at any time."""
     frames = (
         "import os\n"
         "frame = b\"<setBLOBVector device='Cam' name='B' state='Ok'><oneBLOB name='m' size='196608' format='.fits'>\"\n"
@@ -574,7 +571,7 @@ def test_a_producer_is_not_read_faster_than_its_only_reader_reads(tmp_path: Path
 
     async def run() -> None:
         async with IPyServer(port=0) as server:
-            server.add_exdriver(program(tmp_path / "frames", f"exec python3 {tmp_path}/frames.py\n"))
+            server.add_exdriver(shell_program(tmp_path / "frames", f"exec python3 {tmp_path}/frames.py\n"))
             client = await Client.to(server)
             await client.hears("defBLOBVector", "Cam")
             client.say("<enableBLOB device='Cam'>Also</enableBLOB>" + new)
@@ -590,14 +587,40 @@ def test_a_producer_is_not_read_faster_than_its_only_reader_reads(tmp_path: Path
     asyncio.run(run())
 
 
+def test_a_frame_that_nobody_begins_is_waited_for_once() -> None:
+    """Its readers may be gone: all that its producer sends later would be read ten times a second at most."""
+    world = World()
+    driver = world.driver("driver", "D")
+    world.client("c")
+    world.say("c", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.say("driver", blob("D") + blob("D"))
+    waits: list[Callable[[], None]] = []
+
+    def call_later(seconds: float, callback: Callable[[], None]) -> Any:
+        waits.append(callback)
+        return SimpleNamespace(cancel=lambda: None)
+
+    host: Any = SimpleNamespace(
+        limits=Limits(), loop=SimpleNamespace(call_later=call_later), outrun=world.router.outrun
+    )
+    stream: Any = SimpleNamespace(pause_reading=lambda: None, resume_reading=lambda: None)
+    connection = Connection(host, driver, stream, lambda exc: None, forgiving=False)
+    connection.keep_pace()
+    assert connection.paused == {"pace"}
+    (stop_waiting,) = waits
+    stop_waiting()
+    connection.keep_pace()
+    assert not connection.paused and connection.pauses == 1
+
+
 def test_the_end_of_a_connection_is_noticed_at_once() -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
-            for reset in (False, True):
+            for by_reset in (False, True):
                 client = await Client.to(server)
                 await client.hears("defNumberVector")
                 assert len(server.connectionpool) == 1
-                if reset:
+                if by_reset:
                     linger = b"\x01\0\0\0\0\0\0\0"
                     client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 client.writer.close()
@@ -606,7 +629,7 @@ def test_the_end_of_a_connection_is_noticed_at_once() -> None:
     asyncio.run(run())
 
 
-def test_an_idle_server_has_no_timer_but_the_keepalive() -> None:
+def test_the_keepalive_is_the_only_timer_of_an_idle_server() -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
             clients = [await Client.to(server) for _ in range(3)]
@@ -622,7 +645,7 @@ def test_an_idle_server_has_no_timer_but_the_keepalive() -> None:
     asyncio.run(run())
 
 
-def test_hostile_elements_cost_their_sender_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_hostile_elements_harm_only_their_sender(caplog: pytest.LogCaptureFixture) -> None:
     hostile = (
         "<defNumberVector device='Echo' name='P'/><setNumberVector device='Echo' name='P'/><delProperty device='Echo'/>"
         "<message device='Echo' message='x'/><newNumberVector device='Echo'/><setBLOBVector/><enableBLOB/>"
@@ -639,7 +662,7 @@ def test_hostile_elements_cost_their_sender_only(caplog: pytest.LogCaptureFixtur
             await bad.settle()
             heard = await good.settle()
             assert {element.tag for element in heard} <= {"defNumberVector", "defBLOBVector", "message"}
-            good.say("<newNumberVector device='Echo' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>")
+            good.say(NEW.format("Echo"))
             await good.hears("setNumberVector", "Echo", "P", state="Ok")
             refused = [peer["refused"] for peer in peers(server)]
             assert refused[0] == {} and refused[1]["not the owner"] == 400
@@ -651,7 +674,7 @@ def test_hostile_elements_cost_their_sender_only(caplog: pytest.LogCaptureFixtur
     assert sum("not the owner" in r.getMessage() or "belongs to" in r.getMessage() for r in caplog.records) <= 2
 
 
-def test_traffic_is_logged_when_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_traffic_is_logged_at_level_debug(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with IPyServer(Echo(), port=0) as server:
             client = await Client.to(server)
@@ -667,8 +690,8 @@ def test_traffic_is_logged_when_asked_for(caplog: pytest.LogCaptureFixture) -> N
     assert "not logged" not in caplog.text
 
 
-def test_the_limit_of_descriptors_is_raised_for_many_clients() -> None:
-    """In a process of its own, whose limit is too low for its 150 clients."""
+def test_the_limit_on_descriptors_is_raised_for_many_clients() -> None:
+    """A separate process starts with a limit that is too low for its 150 clients."""
     program = """if True:
         import asyncio, resource
         from indifast import IPyServer
@@ -684,11 +707,11 @@ def test_the_limit_of_descriptors_is_raised_for_many_clients() -> None:
 
         asyncio.run(main())
     """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=LIMIT)
 
 
 class Watched(SocketStream):
-    """A driver's stream. Notes what `state` gives when the server wakes it to write."""
+    """A driver's stream. Records the result of `state` whenever the server wakes it to write."""
 
     def __init__(self, sock: socket.socket, state: Callable[[], Any]) -> None:
         super().__init__(sock)
@@ -701,8 +724,8 @@ class Watched(SocketStream):
 
 
 @on_every_loop
-def test_an_answer_leaves_after_all_that_came_before_the_question_or_with_it(loop: str) -> None:
-    """One connection comes, another one ends: a ping tells that this is done, whatever is looked at first."""
+def test_a_ping_is_answered_after_everything_that_happened_before_or_with_it(loop: str) -> None:
+    """A connection is made and another one ends. Both are handled before the answer, whatever their order."""
 
     async def scenario() -> None:
         hub = Hub(Limits())

@@ -1,16 +1,15 @@
-"""Executable drivers under the server's hub: life, death and BLOBs of real programs."""
+"""Executable drivers under the server's hub: how real programs start, end, are restarted, and send BLOBs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import psutil
 import pytest
@@ -23,7 +22,11 @@ from indifast.server.exdriver import ExDriver
 from indifast.server.hub import Hub
 from indifast.transport import shm
 from indifast.transport.stream import SocketStream
-from tests.support.blackbox import LIMIT
+from tests.server.support import GET
+from tests.support.descriptors import no_fd_leak
+from tests.support.programs import executable
+from tests.support.sockets import tcp_pair, unix_pair
+from tests.support.waiting import eventually
 
 HELLO = """
 import os, sys, time
@@ -41,32 +44,11 @@ def define(device="Toy", name="T", text="hi"):
 """
 
 
-async def until(condition: Callable[[], object], what: str = "condition") -> None:
-    deadline = asyncio.get_running_loop().time() + LIMIT
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
-        await asyncio.sleep(0.01)
-
-
-def fds() -> set[str]:
-    gc.collect()
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
-    return found
-
-
 class Client:
-    """A client on a plain socket: what it was told, as elements."""
+    """A client of a hub without a listener. It collects elements, and descriptors if it is local."""
 
     def __init__(self, hub: Hub, local: bool = False) -> None:
-        if local:
-            ours, self.sock = socket.socketpair()
-        else:
-            with socket.create_server(("127.0.0.1", 0)) as listening:
-                self.sock = socket.create_connection(listening.getsockname())
-                ours, _ = listening.accept()
+        self.sock, ours = unix_pair() if local else tcp_pair()
         self.local = local
         self.sock.setblocking(False)
         self.tokenizer = Tokenizer()
@@ -78,7 +60,20 @@ class Client:
     def say(self, text: str) -> None:
         self.sock.send(text.encode())
 
-    def look(self) -> None:
+    def ask(self, blobs_of: str = "") -> None:
+        """Ask for all definitions, and for the BLOBs of a device."""
+        self.say(GET + (f"<enableBLOB device='{blobs_of}'>Also</enableBLOB>" if blobs_of else ""))
+
+    def command(self, name: str = "T") -> None:
+        """Send a command to a text vector of the device Toy."""
+        self.say(f"<newTextVector device='Toy' name='{name}'><oneText name='m'>go</oneText></newTextVector>")
+
+    def connect(self, device: str) -> None:
+        """Send the command by which a simulator connects to its device."""
+        member = "<oneSwitch name='CONNECT'>On</oneSwitch>"
+        self.say(f"<newSwitchVector device='{device}' name='CONNECTION'>{member}</newSwitchVector>")
+
+    def receive(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 data, fds, _, _ = socket.recv_fds(self.sock, 1 << 20, 16)
@@ -88,11 +83,13 @@ class Client:
                 self.elements += self.tokenizer.feed(data)
 
     def seen(self, tag: str, device: str, name: str | None = None) -> list:
-        self.look()
+        """Return all such elements received so far."""
+        self.receive()
         return [e for e in self.elements if e.tag == tag and e.device == device and name in (None, e.name)]
 
     async def get(self, tag: str, device: str, name: str | None = None, count: int = 1):
-        await until(lambda: len(self.seen(tag, device, name)) >= count, f"{tag} {device} {name}")
+        """Wait until there are `count` such elements. Return the last one."""
+        await eventually(lambda: len(self.seen(tag, device, name)) >= count, f"{tag} {device} {name}")
         return self.seen(tag, device, name)[-1]
 
     def close(self) -> None:
@@ -102,20 +99,19 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def serving(*drivers: ExDriver) -> AsyncIterator[Hub]:
-    """A hub with drivers; afterwards no process and no descriptor is left."""
+    """Run a hub with drivers, which must leave behind neither a process nor a descriptor."""
     await asyncio.sleep(0)
-    before = fds()
-    hub = Hub(Limits())
-    try:
-        for driver in drivers:
-            driver.start(hub)
-        yield hub
-    finally:
-        await asyncio.gather(*(driver.stop() for driver in drivers))
-        for connection in list(hub.connections.values()):
-            connection.stream.abort()
-        hub.close()
-    await until(lambda: not fds() - before, f"descriptors {fds() - before}")
+    async with no_fd_leak():
+        hub = Hub(Limits())
+        try:
+            for driver in drivers:
+                driver.start(hub)
+            yield hub
+        finally:
+            await asyncio.gather(*(driver.stop() for driver in drivers))
+            for connection in list(hub.connections.values()):
+                connection.stream.abort()
+            hub.close()
     assert not psutil.Process().children(), "a child is left"
 
 
@@ -126,16 +122,13 @@ def python(code: str, **keywords) -> ExDriver:
 ONE_PROPERTY = "line(); define()\nwhile True: line()\n"
 
 
-def test_a_simulator_is_asked_and_commanded():
+def test_a_simulator_answers_and_carries_out_commands():
     async def scenario():
         async with serving(ExDriver("indi_simulator_telescope")) as hub:
             client = Client(hub)
-            client.say("<getProperties version='1.7'/>")
+            client.ask()
             await client.get("defSwitchVector", "Telescope Simulator", "CONNECTION")
-            client.say(
-                "<newSwitchVector device='Telescope Simulator' name='CONNECTION'>"
-                "<oneSwitch name='CONNECT'>On</oneSwitch></newSwitchVector>"
-            )
+            client.connect("Telescope Simulator")
             await client.get("defNumberVector", "Telescope Simulator", "EQUATORIAL_EOD_COORD")
             client.close()
 
@@ -144,19 +137,16 @@ def test_a_simulator_is_asked_and_commanded():
 
 @pytest.mark.parametrize("pipes", [False, True], ids=["socket", "pipes"])
 def test_camera_frames_reach_tcp_and_local_clients(pipes):
-    """Over the socket the simulator attaches its frames, over pipes it sends them in lines of 72 characters."""
+    """Over a socket the simulator attaches its frames. Over pipes it sends them inline, in lines of 72 characters."""
 
     async def scenario():
         async with serving(ExDriver("indi_simulator_ccd", pipes=pipes)) as hub:
             remote, local = Client(hub), Client(hub, local=True)
             for client in (remote, local):
-                client.say("<getProperties version='1.7'/><enableBLOB device='CCD Simulator'>Also</enableBLOB>")
+                client.ask(blobs_of="CCD Simulator")
             await remote.get("defSwitchVector", "CCD Simulator", "CONNECTION")
-            remote.say(
-                "<newSwitchVector device='CCD Simulator' name='CONNECTION'>"
-                "<oneSwitch name='CONNECT'>On</oneSwitch></newSwitchVector>"
-            )
-            for frame in (1, 2, 3):  # more than one: the driver waits for the answer to its ping
+            remote.connect("CCD Simulator")
+            for frame in (1, 2, 3):  # more than one, because the driver waits for answers to its pings
                 await remote.get("defNumberVector", "CCD Simulator", "CCD_EXPOSURE")
                 remote.say(
                     "<newNumberVector device='CCD Simulator' name='CCD_EXPOSURE'>"
@@ -166,13 +156,13 @@ def test_camera_frames_reach_tcp_and_local_clients(pipes):
                 def with_content(client: Client) -> list:
                     return [e for e in client.seen("setBLOBVector", "CCD Simulator", "CCD1") if e.blob]
 
-                await until(lambda: min(len(with_content(c)) for c in (remote, local)) >= frame, f"frame {frame}")  # noqa: B023
+                await eventually(lambda: min(len(with_content(c)) for c in (remote, local)) >= frame, f"frame {frame}")  # noqa: B023
                 inline = with_content(remote)[-1].members[0]
                 attached = with_content(local)[-1].members[0]
                 assert inline.data.startswith(b"SIMPLE  =")
                 assert len(inline.data) == inline.blob_size
                 assert attached.attrs["attached"] == "true"
-                await until(lambda: len(local.fds) == frame)  # noqa: B023
+                await eventually(lambda: len(local.fds) == frame)  # noqa: B023
                 assert shm.read_all(local.fds[-1], attached.blob_length) == inline.data
                 with pytest.raises(OSError):
                     os.write(local.fds[-1], b"x")
@@ -182,8 +172,8 @@ def test_camera_frames_reach_tcp_and_local_clients(pipes):
     asyncio.run(scenario())
 
 
-def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
-    """Its content leaves with a descriptor, and so with a size: one of size 0 announces none."""
+def test_a_blob_with_size_0_does_not_shift_the_descriptors_of_others():
+    """Its content is sent with a descriptor, and so with its real size, because a size of 0 announces no descriptor."""
     code = (
         "import base64\n"
         "while 'newTextVector' not in (heard := line()):\n"
@@ -199,17 +189,17 @@ def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
         async with serving(python(code)) as hub:
             remote, local = Client(hub), Client(hub, local=True)
             for client in (remote, local):
-                client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
+                client.ask(blobs_of="Toy")
             for client in (remote, local):
                 await client.get("defTextVector", "Toy")
-            remote.say("<newTextVector device='Toy' name='T'><oneText name='m'>go</oneText></newTextVector>")
+            remote.command()
             for client in (remote, local):
                 await client.get("setBLOBVector", "Toy", count=len(sent))
                 members = [element.members[0] for element in client.seen("setBLOBVector", "Toy")]
                 assert [member.blob_size for member in members] == [5, 6, 5]
                 if client.local:
                     announced = [member.blob_length for member in members if member.attached]
-                    await until(lambda: len(local.fds) == len(sent))
+                    await eventually(lambda: len(local.fds) == len(sent))
                     found = [shm.read_all(fd, length) for fd, length in zip(local.fds, announced, strict=True)]
                 else:
                     found = [member.data for member in members]
@@ -219,12 +209,12 @@ def test_a_blob_that_claims_size_0_does_not_shift_those_behind_it():
     asyncio.run(scenario())
 
 
-def test_death_and_return(caplog):
+def test_a_driver_that_dies_is_restarted(caplog):
     async def scenario():
         driver = python("print('to the log', file=sys.stderr, flush=True)\n" + ONE_PROPERTY)
         async with serving(driver) as hub:
             client = Client(hub)
-            client.say("<getProperties version='1.7'/>")
+            client.ask()
             await client.get("defTextVector", "Toy")
             assert hub.router.owners["Toy"] is driver.peer
             first = driver.pid
@@ -243,7 +233,7 @@ def test_death_and_return(caplog):
     assert f"Driver {name}: ended with signal 9" in caplog.text
 
 
-def test_what_a_driver_snoops_on_is_remembered():
+def test_snooping_continues_after_a_restart(tmp_path):
     async def scenario():
         watcher = python(
             "line(); define('Watcher', 'W')\n"
@@ -254,33 +244,30 @@ def test_what_a_driver_snoops_on_is_remembered():
             "    text = line()\n"
             "    if 'defTextVector' in text: define('Watcher', 'Heard')\n"
         )
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as folder:
-            watcher.args = (*watcher.args, os.path.join(folder, "asked"))
-            async with serving(watcher, python("while True: line(); define()\n")) as hub:
-                client = Client(hub)
-                client.say("<getProperties version='1.7'/>")
-                await client.get("defTextVector", "Watcher", "Heard")
-                os.kill(watcher.pid, signal.SIGKILL)
-                await client.get("delProperty", "Watcher")
-                seen = len(client.seen("defTextVector", "Watcher", "Heard"))
-                await client.get("defTextVector", "Watcher", "W", count=2)
-                client.say("<getProperties version='1.7' device='Toy'/>")  # it has not asked again
-                await client.get("defTextVector", "Watcher", "Heard", count=seen + 1)
-                client.close()
+        watcher.args = (*watcher.args, str(tmp_path / "asked"))
+        async with serving(watcher, python("while True: line(); define()\n")) as hub:
+            client = Client(hub)
+            client.ask()
+            await client.get("defTextVector", "Watcher", "Heard")
+            os.kill(watcher.pid, signal.SIGKILL)
+            await client.get("delProperty", "Watcher")
+            seen = len(client.seen("defTextVector", "Watcher", "Heard"))
+            await client.get("defTextVector", "Watcher", "W", count=2)
+            client.say("<getProperties version='1.7' device='Toy'/>")  # the watcher has not asked again
+            await client.get("defTextVector", "Watcher", "Heard", count=seen + 1)
+            client.close()
 
     asyncio.run(scenario())
 
 
-def test_the_restarts_end_and_are_told_in_the_words_that_others_look_for(caplog, monkeypatch):
+def test_restarts_are_limited_and_logged_in_the_words_that_other_programs_expect(caplog, monkeypatch):
     monkeypatch.setattr(exdriver, "FIRST_PAUSE", 0.01)
 
     async def scenario(driver: ExDriver):
         ended: list = []
         driver.on_terminated = ended.append
         async with serving(driver) as hub:
-            await until(lambda: ended)
+            await eventually(lambda: ended)
             assert ended == [driver]
             assert driver.peer not in hub.router.peers
 
@@ -292,7 +279,7 @@ def test_the_restarts_end_and_are_told_in_the_words_that_others_look_for(caplog,
     assert "Driver false: Terminated after #3 restarts." in caplog.text
 
 
-def test_a_healthy_driver_starts_with_a_clean_record(monkeypatch):
+def test_a_driver_that_was_healthy_starts_with_a_new_count(monkeypatch):
     monkeypatch.setattr(exdriver, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(exdriver, "HEALTHY", 0.0)
 
@@ -300,7 +287,7 @@ def test_a_healthy_driver_starts_with_a_clean_record(monkeypatch):
         driver = ExDriver("false", max_restarts=1)
         pids: set[int | None] = set()
         async with serving(driver):
-            await until(lambda: pids.add(driver.pid) or len(pids) > 5)
+            await eventually(lambda: pids.add(driver.pid) or len(pids) > 5)
 
     asyncio.run(scenario())
 
@@ -314,7 +301,7 @@ def test_half_an_element_of_a_dying_driver_reaches_nobody():
         )
         async with serving(python(code, max_restarts=0)) as hub:
             client = Client(hub)
-            client.say("<getProperties version='1.7'/>")
+            client.ask()
             await client.get("delProperty", "Toy")
             assert not client.seen("setTextVector", "Toy")
             client.close()
@@ -327,35 +314,35 @@ def test_a_driver_that_ignores_sigterm_is_killed():
         code = "import signal; signal.signal(15, signal.SIG_IGN); line(); define()\nwhile True: time.sleep(100)\n"
         driver = python(code, grace=0.1)
         async with serving(driver) as hub:
-            await until(lambda: "Toy" in hub.router.owners)
+            await eventually(lambda: "Toy" in hub.router.owners)
 
     asyncio.run(scenario())
 
 
-def test_a_driver_that_closes_its_output_is_started_again():
+def test_a_driver_that_closes_its_output_is_restarted():
     async def scenario():
         code = "line(); define()\nos.close(1); os.close(0); time.sleep(1000)\n"
         driver = python(code, grace=0.1)
         async with serving(driver) as hub:
             client = Client(hub)
-            client.say("<getProperties version='1.7'/>")
+            client.ask()
             await client.get("defTextVector", "Toy", count=2)
             client.close()
 
     asyncio.run(scenario())
 
 
-def test_a_link_that_comes_back_begins_anew() -> None:
-    """It was lost while a driver had no room for its commands; that must not end its next connection."""
+def test_a_link_starts_afresh_when_it_is_connected_again() -> None:
+    """It was lost while a driver had no room for its commands, which must not end its next connection."""
 
     async def scenario() -> None:
         hub = Hub(Limits(), command_timeout=0.0)
         peer = Peer(Kind.REMOTE, "link", hub.new_outbox())
         lost: list[Exception | None] = []
-        for round_ in range(2):
+        for again in (False, True):
             ours, theirs = socket.socketpair()
             hub.carry(peer, SocketStream(ours), lost.append)
-            if not round_:
+            if not again:
                 hub.on_pause(peer)
                 hub.lose(peer)
                 theirs.close()
@@ -381,30 +368,28 @@ def test_a_missing_program_raises_at_the_start():
     asyncio.run(scenario())
 
 
-def test_environment_is_added_to_ours():
+def test_the_environment_of_a_driver_is_ours_with_changes():
     async def scenario():
         code = (
             "line(); assert 'PATH' in os.environ and 'HOME' not in os.environ\n"
             "define(os.environ['INDIDEV'])\nwhile True: line()\n"
         )
         async with serving(python(code, environment={"INDIDEV": "My Camera", "HOME": None})) as hub:
-            await until(lambda: "My Camera" in hub.router.owners)
+            await eventually(lambda: "My Camera" in hub.router.owners)
 
     asyncio.run(scenario())
 
 
-def test_a_program_that_vanishes_counts_as_a_failed_restart(tmp_path, caplog, monkeypatch):
+def test_a_program_that_disappears_counts_as_a_failed_restart(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(exdriver, "FIRST_PAUSE", 0.01)
-    program = tmp_path / "toy"
-    program.write_text(f"#!/bin/sh\nrm {program}\n")
-    program.chmod(0o755)
+    program = executable(tmp_path / "toy", '#!/bin/sh\nrm "$0"\n')
 
     async def scenario():
         ended: list = []
         driver = ExDriver(str(program), max_restarts=2)
         driver.on_terminated = ended.append
         async with serving(driver):
-            await until(lambda: ended)
+            await eventually(lambda: ended)
 
     asyncio.run(scenario())
     assert "cannot be started" in caplog.text
@@ -426,19 +411,19 @@ TWO_BLOBS_ONE_DESCRIPTOR = (
 
 @pytest.mark.parametrize("forgiving", [False, True])
 def test_a_blob_without_its_descriptor(forgiving, caplog):
-    """libindi's drivers send one descriptor only for a vector with several BLOBs."""
+    """libindi's drivers send only one descriptor for a vector with several BLOBs."""
 
     async def scenario():
         driver = python(TWO_BLOBS_ONE_DESCRIPTOR, forgiving=forgiving)
         async with serving(driver) as hub:
             client = Client(hub)
-            client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
+            client.ask(blobs_of="Toy")
             if forgiving:
                 await client.get("defTextVector", "Toy", "After")
                 assert driver.restarts == 0
             else:
                 await client.get("delProperty", "Toy")
-                await until(lambda: driver.restarts)
+                await eventually(lambda: driver.restarts)
             assert not client.seen("setBLOBVector", "Toy")
             client.close()
 
@@ -474,14 +459,14 @@ def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_on
         driver = python(code)
         async with serving(driver) as hub:
             client = Client(hub)
-            client.say("<getProperties version='1.7'/><enableBLOB device='Toy'>Also</enableBLOB>")
+            client.ask(blobs_of="Toy")
             if at_once:
                 await client.get("delProperty", "Toy")
-                await until(lambda: driver.restarts)
+                await eventually(lambda: driver.restarts)
                 assert not client.seen("setBLOBVector", "Toy")
             else:
-                await until(lambda: "Between" in [e.name for e in client.seen("defTextVector", "Toy")])
-                client.say("<newTextVector device='Toy' name='Between'><oneText name='m'>go</oneText></newTextVector>")
+                await eventually(lambda: "Between" in [e.name for e in client.seen("defTextVector", "Toy")])
+                client.command("Between")
                 frame = await client.get("setBLOBVector", "Toy")
                 assert frame.members[0].data == b"right"
             client.close()
@@ -505,7 +490,7 @@ def test_a_driver_gets_blobs_inline_whatever_the_client_sent():
     async def scenario():
         async with serving(python(code)) as hub:
             client = Client(hub, local=True)
-            client.say("<getProperties version='1.7'/>")
+            client.ask()
             await client.get("defTextVector", "Toy")
             blob = "<oneBLOB name='b' size='6' format='' attached='true'/>"
             text = f"<newBLOBVector device='Toy' name='B'>{blob}</newBLOBVector>"
@@ -531,10 +516,10 @@ def test_pings_are_answered_at_once():
         )
         async with serving(python(code)) as hub:
             client = Client(hub)
-            client.say("<getProperties version='1.7'/>")
-            await until(lambda: "Toy" in hub.router.owners)
-            client.say("<getProperties version='1.7'/>")
-            await until(lambda: "Done" in [e.name for e in client.seen("defTextVector", "Toy")])
+            client.ask()
+            await eventually(lambda: "Toy" in hub.router.owners)
+            client.ask()
+            await eventually(lambda: "Done" in [e.name for e in client.seen("defTextVector", "Toy")])
             client.close()
 
     asyncio.run(scenario())

@@ -1,23 +1,23 @@
-"""Links between servers over real sockets: both directions, loss and return, rings, a C++ server on either side."""
+"""Links between servers over real sockets: both directions, loss and return, rings, and a C++ server at either end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from indifast.server import IPyServer
 from indifast.server import remote as remote_module
-from tests.server.support import Client, Echo, eventually
+from tests.server.support import NEW, Client, Echo, peers
 from tests.support.blackbox import LIMIT, free_port
 from tests.support.loops import on_every_loop, run_on
-
-NEW = "<newNumberVector device='{}' name='P'><oneNumber name='m'>7</oneNumber></newNumberVector>"
+from tests.support.servers import indiserver
+from tests.support.sockets import reset
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +26,14 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_module, "LONGEST_PAUSE", 0.2)
 
 
-def owned(server: IPyServer) -> set[str]:
+def devices(server: IPyServer) -> set[str]:
+    """Return the devices that the server knows."""
     return set(server.stats()["devices"])
 
 
 @contextlib.asynccontextmanager
 async def served(*names: str, port: int = 0) -> AsyncIterator[IPyServer]:
+    """Run a server with a driver of these devices."""
     async with IPyServer(Echo(*names), port=port, maxconnections=None) as server:
         yield server
 
@@ -57,15 +59,8 @@ def test_clients_and_drivers_of_both_sides_see_each_other() -> None:
     asyncio.run(run())
 
 
-def speak_and_reset(sock: socket.socket, words: bytes) -> None:
-    """Both at once for a peer on the same event loop."""
-    sock.send(words)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    sock.close()
-
-
 @on_every_loop
-def test_a_link_that_is_reset_with_the_last_words_is_made_again(loop: str) -> None:
+def test_a_link_that_is_reset_with_its_last_words_is_established_again(loop: str) -> None:
     async def run() -> None:
         async with served("A") as a:
             with socket.create_server(("127.0.0.1", 0)) as far:
@@ -75,24 +70,26 @@ def test_a_link_that_is_reset_with_the_last_words_is_made_again(loop: str) -> No
                     async with asyncio.timeout(LIMIT):
                         link, _ = await asyncio.get_running_loop().sock_accept(far)
                     await eventually(lambda: remote.connected)
-                    speak_and_reset(link, b"<message device='Far' message='farewell'/>")
+                    link.send(b"<message device='Far' message='farewell'/>")
+                    reset(link)  # our event loop sees both at once
 
     run_on(loop, run())
 
 
-def test_a_link_can_be_ended_at_any_moment_of_its_beginning() -> None:
-    """The cancellation may come together with the connection."""
+@pytest.mark.parametrize("turns", range(8))
+def test_a_link_can_be_ended_at_any_moment_of_its_start(turns: int) -> None:
+    """The cancellation may coincide with the connection."""
 
-    async def run(turns: int) -> None:
+    async def run() -> None:
         async with served("A") as a, served("B") as b:
             loop = asyncio.get_running_loop()
             connect, begun = loop.sock_connect, asyncio.Event()
 
-            async def and_tell(sock: socket.socket, address: Any) -> None:
+            async def watched(sock: socket.socket, address: Any) -> None:
                 begun.set()
                 await connect(sock, address)
 
-            loop.sock_connect = and_tell  # type: ignore[method-assign]
+            loop.sock_connect = watched  # type: ignore[method-assign]
             remote = a.add_remote("127.0.0.1", b.port)
             async with asyncio.timeout(LIMIT):
                 await begun.wait()
@@ -102,11 +99,10 @@ def test_a_link_can_be_ended_at_any_moment_of_its_beginning() -> None:
             assert not remote.connected
             await eventually(lambda: not b.stats()["clients"])
 
-    for turns in range(8):
-        asyncio.run(run(turns))
+    asyncio.run(run())
 
 
-def test_an_empty_device_restricts_a_link_to_nothing() -> None:
+def test_an_empty_device_does_not_restrict_a_link() -> None:
     async def run() -> None:
         async with served("A") as a, served("B") as b:
             a.add_remote("localhost", b.port, device="")
@@ -116,7 +112,7 @@ def test_an_empty_device_restricts_a_link_to_nothing() -> None:
     asyncio.run(run())
 
 
-def test_blobs_cross_both_ways_only_while_they_are_wanted() -> None:
+def test_blobs_cross_a_link_in_both_directions_but_only_while_wanted() -> None:
     async def run() -> None:
         async with served("A") as a, served("B") as b:
             a.add_remote("localhost", b.port, blob_enable=True)
@@ -165,7 +161,9 @@ def test_a_lost_remote_returns() -> None:
             await eventually(lambda: remote.attempts >= 3)
             async with served("B", port=port):
                 await client.hears("message", message="connected")
-                assert not any(element.tag == "message" for element in client.heard)  # one per change, not per attempt
+                assert not any(
+                    element.tag == "message" for element in client.heard
+                )  # one for each change, not for each attempt
                 await client.hears("defNumberVector", "B")
                 await a.remove_remote(remote)
                 await client.hears("delProperty", "B")
@@ -175,7 +173,7 @@ def test_a_lost_remote_returns() -> None:
     asyncio.run(run())
 
 
-def test_a_name_that_does_not_resolve_costs_one_message() -> None:
+def test_a_name_that_does_not_resolve_causes_one_message() -> None:
     async def run() -> None:
         async with served("A") as a:
             client = await Client.to(a)
@@ -189,7 +187,7 @@ def test_a_name_that_does_not_resolve_costs_one_message() -> None:
     asyncio.run(run())
 
 
-def test_linked_servers_hear_what_the_server_itself_says() -> None:
+def test_messages_of_the_server_itself_reach_linked_servers() -> None:
     async def run() -> None:
         async with served("A") as a, served("B") as b:
             b.keepalive = 0
@@ -208,16 +206,26 @@ def test_linked_servers_hear_what_the_server_itself_says() -> None:
     asyncio.run(run())
 
 
-async def quiet(servers: list[IPyServer]) -> None:
-    """Wait until nothing travels between the servers any more."""
+async def quiet(servers: list[IPyServer], clients: Sequence[Client] = ()) -> None:
+    """Wait until nothing travels between the servers: every message that one has sent over a link has been received."""
+    names = {client.name for client in clients}
 
-    def received() -> list[int]:
-        return [sum(peer["received"] for peer in server.stats()["peers"]) for server in servers]
+    def links() -> list[tuple[int, int, int]]:
+        found = [peer for server in servers for kind in ("client", "remote") for peer in peers(server, kind)]
+        return [
+            (peer["sent_messages"], peer["received"], peer["queued_messages"])
+            for peer in found
+            if peer["name"] not in names
+        ]
 
+    still = 0
+    before: list[tuple[int, int, int]] = []
     async with asyncio.timeout(LIMIT):
-        before: list[int] = []
-        while before != (before := received()):
-            await asyncio.sleep(0.3)
+        while still < 20:  # iterations of the event loop, in which drivers may answer
+            sent, received, queued = map(sum, zip(*(now := links()), strict=True))
+            still = still + 1 if now == before and sent == received and not queued else 0
+            before = now
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -229,21 +237,21 @@ def test_a_ring_of_servers_is_broken(size: int) -> None:
             for server, following in zip(servers, servers[1:] + servers[:1], strict=True):
                 server.add_remote("localhost", following.port, blob_enable=True)
             for server in servers:
-                await eventually(lambda server=server: owned(server) == set(names))
+                await eventually(lambda server=server: devices(server) == set(names))
             await quiet(servers)
             clients = [await Client.to(server) for server in servers]
             for client in clients:
                 for name in names:
                     await client.until(lambda c, name=name: any(e.device == name for e in c.heard))
-            await quiet(servers)
+            await quiet(servers, clients)
             for client in clients:
                 client.heard.clear()
-            for client in clients:  # every client commands every device, and hears each answer once
+            for client in clients:  # every client commands every device
                 for name in names:
                     client.say(NEW.format(name))
                     await client.hears("setNumberVector", name, "P", state="Ok")
             await servers[0].drivers[0].send_message("round and round")
-            await quiet(servers)
+            await quiet(servers, clients)
             for client in clients:
                 heard = [element.attrs.get("message") for element in await client.settle()]
                 assert heard.count("round and round") <= 1
@@ -256,13 +264,13 @@ def test_a_ring_of_servers_is_broken(size: int) -> None:
     asyncio.run(run())
 
 
-def test_the_other_way_round_a_ring_is_used_when_a_link_is_lost() -> None:
+def test_a_ring_is_used_in_the_other_direction_when_a_link_is_lost() -> None:
     async def run() -> None:
         async with served("A") as a, served("B") as b, served("C") as c:
             direct = a.add_remote("localhost", b.port)
             a.add_remote("localhost", c.port)
             c.add_remote("localhost", b.port)
-            await eventually(lambda: owned(a) == owned(b) == owned(c) == {"A", "B", "C"})
+            await eventually(lambda: devices(a) == devices(b) == devices(c) == {"A", "B", "C"})
             await quiet([a, b, c])
             client = await Client.to(a)
             await client.hears("defNumberVector", "B")
@@ -277,31 +285,19 @@ def test_the_other_way_round_a_ring_is_used_when_a_link_is_lost() -> None:
     asyncio.run(run())
 
 
-# -- the C++ server
+# -- The C++ server
 
 
-@contextlib.contextmanager
-def indiserver(*drivers: str) -> Iterator[int]:
-    port = free_port()
-    command = ["indiserver", "-p", str(port), "-u", f"/tmp/indifast-test-{port}", *drivers]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield port
-    finally:
-        process.kill()
-        process.wait()
+async def seemingly_quiet(servers: list[IPyServer]) -> None:
+    """Wait until the servers have received nothing for a while. The C++ server does not say whether it is finished."""
 
+    def received() -> list[int]:
+        return [sum(peer["received"] for peer in server.stats()["peers"]) for server in servers]
 
-async def listening(port: int) -> None:
     async with asyncio.timeout(LIMIT):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
+        before: list[int] = []
+        while before != (before := received()):
+            await asyncio.sleep(0.3)
 
 
 CONNECT = "<newSwitchVector device='{}' name='CONNECTION'><oneSwitch name='CONNECT'>On</oneSwitch></newSwitchVector>"
@@ -312,23 +308,23 @@ EXPOSE = (
 
 
 async def take_a_frame(client: Client) -> Any:
+    """Connect the simulated camera, and return its frame."""
     await client.hears("defSwitchVector", "CCD Simulator", "CONNECTION")
     client.say(CONNECT.format("CCD Simulator"))
     await client.hears("defBLOBVector", "CCD Simulator", "CCD1")
     client.say("<enableBLOB device='CCD Simulator' name='CCD1'>Also</enableBLOB>")
     await client.settle()
     async with asyncio.timeout(LIMIT):
-        while True:  # the setting travels to the C++ server, which tells nobody that it has arrived
+        while True:  # the C++ server does not say when enableBLOB has arrived
             client.say(EXPOSE)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     return await client.hears("setBLOBVector", "CCD Simulator", "CCD1", state="Ok")
 
 
-def test_a_cpp_server_as_remote() -> None:
+def test_a_cpp_server_as_remote(program: Callable[[str], str]) -> None:
     async def run() -> None:
-        with indiserver("indi_simulator_ccd", "indi_simulator_telescope") as port:
-            await listening(port)
+        with indiserver(program, "indi_simulator_ccd", "indi_simulator_telescope") as (port, _):
             async with served("A") as a:
                 a.add_remote("localhost", port, blob_enable=True)
                 client = await Client.to(a)
@@ -341,15 +337,14 @@ def test_a_cpp_server_as_remote() -> None:
 
 
 @pytest.mark.parametrize("device", ["", "CCD Simulator"])
-def test_a_cpp_server_reads_from_us(device: str) -> None:
+def test_a_cpp_server_uses_ours_as_remote(program: Callable[[str], str], device: str) -> None:
     async def run() -> None:
         async with served("A") as a:
             a.add_exdriver("indi_simulator_ccd")
-            await eventually(lambda: "CCD Simulator" in owned(a))
-            with indiserver(f"{device}@localhost:{a.port}") as port:
-                await listening(port)
+            await eventually(lambda: "CCD Simulator" in devices(a))
+            with indiserver(program, f"{device}@localhost:{a.port}") as (port, _):
                 client = await Client.to(port)
-                if not device:  # the C++ server passes no command on for what it has not heard of yet
+                if not device:  # the C++ server passes on no command for a device that it does not know yet
                     other = await Client.to(port)
                     await other.hears("defNumberVector", "A", "P")
                     await other.close()
@@ -364,30 +359,29 @@ def test_a_cpp_server_reads_from_us(device: str) -> None:
     asyncio.run(run())
 
 
-def test_a_ring_with_a_cpp_server_in_it_is_broken() -> None:
+def test_a_ring_that_contains_a_cpp_server_is_broken(program: Callable[[str], str]) -> None:
     async def run() -> None:
         async with served("A") as a, served("B") as b:
-            with indiserver("indi_simulator_telescope", f"@localhost:{a.port}") as port:
-                await listening(port)
+            with indiserver(program, "indi_simulator_telescope", f"@localhost:{a.port}") as (port, _):
                 a.add_remote("localhost", b.port)
                 b.add_remote("localhost", port)
                 names = {"A", "B", "Telescope Simulator"}
-                await eventually(lambda: owned(a) == owned(b) == names)
-                await quiet([a, b])
+                await eventually(lambda: devices(a) == devices(b) == names)
+                await seemingly_quiet([a, b])
                 client = await Client.to(b)
                 for name in names:
                     await client.until(lambda c, name=name: any(e.device == name for e in c.heard))
-                await quiet([a, b])
+                await seemingly_quiet([a, b])
                 client.heard.clear()
                 client.say(NEW.format("A"))
                 await client.hears("setNumberVector", "A", "P", state="Ok")
                 await a.drivers[0].send_message("round and round")
-                await quiet([a, b])
+                await seemingly_quiet([a, b])
                 heard = [element.attrs.get("message") for element in await client.settle()]
                 assert heard.count("round and round") <= 1
                 await a.send_message("from the server itself")
                 await client.hears("message", message="from the server itself")
-                await quiet([a, b])
+                await seemingly_quiet([a, b])
                 assert "from the server itself" not in [e.attrs.get("message") for e in await client.settle()]
                 await client.close()
 

@@ -1,11 +1,12 @@
-"""What tests need to treat a program as a black box: its bytes cut into messages, its process held on a leash.
+"""Helpers to test programs as black boxes: their processes, and the messages that they send.
 
-Nothing here uses indifast: a fault of the tokenizer must not hide itself.
+Nothing here imports indifast, so that a fault of its tokenizer cannot hide itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import select
@@ -15,15 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 LIMIT = 60.0
-"""Seconds after which a condition that is waited for counts as failed; the machine may be busy with something else."""
-
-SOURCES = Path(__file__).resolve().parents[2] / "src"
-
+"""Seconds to wait for a condition before the test fails: generous, because the machine may be busy."""
 
 _MARKUP = re.compile(
     rb"<\?.*?\?>|<!--.*?-->|<!\[CDATA\[.*?\]\]>|</[^>]*>|<[A-Za-z_](?:[^>\"']|\"[^\"]*\"|'[^']*')*>", re.DOTALL
@@ -31,7 +30,7 @@ _MARKUP = re.compile(
 
 
 class Splitter:
-    """Cuts a stream of root elements into the bytes of each; what stands between them is kept in `junk`."""
+    """Cuts a stream into the bytes of its root elements. `junk` holds the bytes between them."""
 
     def __init__(self) -> None:
         self.junk = bytearray()
@@ -69,7 +68,7 @@ class Splitter:
 
 
 class Channel:
-    """One byte stream to a peer: a socket, or the two pipes of a child."""
+    """A byte stream to a peer: a socket, or the two pipes of a child."""
 
     def __init__(self, reading: int, writing: int, owner: object = None) -> None:
         self._reading, self._writing, self._owner = reading, writing, owner
@@ -81,7 +80,7 @@ class Channel:
 
     @classmethod
     def connect(cls, port: int, host: str = "localhost", limit: float = LIMIT) -> Channel:
-        """A TCP connection; the listener may need some time to come up."""
+        """Connect by TCP, as soon as the peer listens."""
         deadline = time.monotonic() + limit
         while True:
             try:
@@ -104,7 +103,7 @@ class Channel:
                 raise TimeoutError("the peer does not read")
 
     def pump(self, limit: float) -> bool:
-        """Read once; False when nothing came within the limit or the stream has ended."""
+        """Read once. Return False if nothing came within the limit, or the stream has ended."""
         if self.ended:
             return False
         readable, _, _ = select.select([self._reading], [], [], max(limit, 0))
@@ -124,35 +123,43 @@ class Channel:
         return True
 
     def until(self, wanted: Callable[[bytes], bool], limit: float = LIMIT) -> list[bytes]:
-        """Messages up to and with the first that is wanted; they are taken off. TimeoutError, EOFError."""
+        """Take the messages up to and including the first that is wanted.
+
+        Raises:
+            EOFError: The peer closed the stream before it sent such a message.
+            TimeoutError: The peer did not send such a message within `limit` seconds.
+        """
         deadline = time.monotonic() + limit
-        looked = 0
+        checked = 0
+        expired = False
         while True:
-            for index in range(looked, len(self.messages)):
+            for index in range(checked, len(self.messages)):
                 if wanted(self.messages[index]):
                     taken, self.messages = self.messages[: index + 1], self.messages[index + 1 :]
                     return taken
-            looked = len(self.messages)
-            if not self.pump(deadline - time.monotonic()):
-                if self.ended:
-                    raise EOFError(f"the peer closed; it had sent {bytes(self.raw[-500:])!r}")
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"not sent within {limit} s; last bytes: {bytes(self.raw[-500:])!r}")
+            checked = len(self.messages)
+            if self.ended:
+                raise EOFError(f"the peer closed the stream; its last bytes: {bytes(self.raw[-500:])!r}")
+            if expired:
+                raise TimeoutError(f"not sent within {limit} s; the last bytes: {bytes(self.raw[-500:])!r}")
+            remaining = deadline - time.monotonic()
+            expired = remaining < 0  # what came while this process did not run is still read once
+            self.pump(remaining)
 
     def until_text(self, text: str | bytes, limit: float = LIMIT) -> list[bytes]:
-        """Messages up to and with the first whose bytes contain `text`."""
+        """Take the messages up to and including the first that contains `text`."""
         wanted = text.encode() if isinstance(text, str) else text
         return self.until(lambda message: wanted in message, limit)
 
     def until_end(self, limit: float = LIMIT) -> list[bytes]:
-        """All messages up to the end of the stream."""
+        """Take all messages up to the end of the stream."""
         with contextlib.suppress(EOFError):
             self.until(lambda message: False, limit)
         taken, self.messages = self.messages, []
         return taken
 
     def port(self) -> int:
-        """The TCP port of this end."""
+        """Return the TCP port of this end."""
         assert isinstance(self._owner, socket.socket)
         return int(self._owner.getsockname()[1])
 
@@ -166,14 +173,14 @@ class Channel:
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses now, for programs that can't choose one themselves.
+    """Return an unused TCP port, for programs that cannot choose one themselves.
 
-    Taken below the range from which the kernel picks ports for outgoing connections. A socket that is named after the
-    port, and lives as long as this process, keeps other test processes of this machine from taking the same one.
+    The port is below the range from which the kernel picks ports for outgoing connections. A socket that is named after
+    the port, and lives as long as this process, keeps other test processes of this machine from taking the same one.
     """
-    base = 20000 + (os.getpid() * 61) % 10000
+    start = os.getpid() * 61 % 10000
     for offset in range(2000):
-        port = 20000 + (base - 20000 + next(_port_offset) + offset) % 12000
+        port = 20000 + (start + next(_numbers) + offset) % 12000
         with socket.socket() as probe:
             reservation = socket.socket(socket.AF_UNIX)
             try:
@@ -187,19 +194,12 @@ def free_port() -> int:
     raise RuntimeError("no free TCP port")
 
 
-def _count() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
-
-
-_port_offset = _count()
+_numbers = count()
 _reservations: list[socket.socket] = []
 
 
 class Child:
-    """A process that does not outlive its test; what it writes on stderr is kept in a file."""
+    """A process that does not outlive its test. A file keeps what it writes to stderr."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class Child:
         stdout: int | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        self.stderr_path = folder / f"stderr-{next(_port_offset)}.txt"
+        self.stderr_path = folder / f"stderr-{next(_numbers)}.txt"
         with self.stderr_path.open("wb") as errors:
             self.process = subprocess.Popen(
                 [os.fspath(word) for word in argv],
@@ -249,15 +249,15 @@ class Child:
         return self.process.wait(limit)
 
     def until_stderr(self, text: str, limit: float = LIMIT) -> str:
-        deadline = time.monotonic() + limit
-        while text not in self.stderr:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{text!r} is not in the program's log:\n{self.stderr[-2000:]}")
-            time.sleep(0.02)
+        """Wait until the program has written `text` to stderr, and return all that it has written there."""
+        try:
+            until(lambda: text in self.stderr, limit)
+        except TimeoutError:
+            raise TimeoutError(f"{text!r} is not in the program's log:\n{self.stderr[-2000:]}") from None
         return self.stderr
 
     def kill(self) -> None:
-        """End the process and all that it started in its session."""
+        """Kill the process and everything in its session."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         for pipe in (self.process.stdin, self.process.stdout):
@@ -274,17 +274,24 @@ class Child:
 
 
 def python_environment(**extra: str) -> dict[str, str]:
-    """The environment of a child interpreter that is to find this source tree's indifast."""
-    paths = [str(SOURCES), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """Return variables by which a child interpreter finds the indifast that this process finds."""
+    found = importlib.util.find_spec("indifast")
+    assert found is not None and found.origin is not None
+    home = Path(found.origin).resolve().parents[1]
+    paths = [str(home), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 
 def until(condition: Callable[[], object], limit: float = LIMIT, what: str = "the condition") -> None:
-    """Wait in this thread until `condition` holds."""
+    """Block this thread until `condition` holds.
+
+    Raises:
+        TimeoutError: It did not hold within `limit` seconds.
+    """
     deadline = time.monotonic() + limit
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come true within {limit} s")
+            raise TimeoutError(f"{what} did not become true within {limit} s")
         time.sleep(0.02)
 
 
@@ -317,11 +324,11 @@ os._exit(0)
 
 
 class Hub:
-    """Executable drivers that are played by the test: programs that only pass bytes between fd 0/1 and a socket."""
+    """Executable drivers that the test plays: programs that only pass bytes between fd 0/1 and a socket."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = tempfile.mktemp(prefix="hub-", dir="/tmp")  # short: the path of a Unix socket has a limit
+        self.path = tempfile.mktemp(prefix="hub-", dir="/tmp")  # short: paths of Unix sockets are limited
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen(64)
@@ -329,14 +336,14 @@ class Hub:
         self._channels: list[Channel] = []
 
     def program(self, name: str) -> str:
-        """The path of a program to be given to the server."""
+        """Write a driver for a server to start, and return its path."""
         path = self.folder / name
         path.write_text(RELAY.format(python=sys.executable, path=self.path, name=name))
         path.chmod(0o755)
         return str(path)
 
     def accept(self) -> tuple[str, Channel]:
-        """The next program that was started: its name and the stream to its server."""
+        """Wait for the next program to start. Return its name and the stream to its server."""
         peer, _ = self._listener.accept()
         peer.settimeout(LIMIT)
         name = b""
@@ -353,16 +360,24 @@ class Hub:
 
 
 def processor_seconds(pid: int) -> float:
-    """User and system time that a process has used so far."""
+    """Return the user and system time that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory that a process holds now."""
+    """Return the resident memory of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def descriptors(pid: int) -> int:
-    """Number of files that a process has open."""
+    """Return the number of files that a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

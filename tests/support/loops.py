@@ -14,10 +14,10 @@ from indifast.transport.epoll import EventLoop
 LOOPS = {"asyncio": asyncio.SelectorEventLoop, "ours": EventLoop, "uvloop": uvloop.new_event_loop}
 
 on_every_loop = pytest.mark.parametrize("loop", LOOPS)
-"""For tests that take the name of a loop, for `run_on`."""
+"""Runs a test once with the name of each loop, for `run_on`."""
 
 
 def run_on(loop: str, main: Coroutine[Any, Any, None]) -> None:
-    """`asyncio.run` on the loop of this name."""
+    """Run a coroutine as `asyncio.run` does, on the loop of this name."""
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(main)

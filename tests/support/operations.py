@@ -1,17 +1,18 @@
-"""What something costs, as a number that neither the clock nor a busy machine changes."""
+"""Counting the steps that Python executes: a measure of cost that depends on neither the clock nor the load."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
 
 def operations(work: Callable[[], object]) -> int:
-    """How many lines Python runs for a call, all that it calls included; a loop counts each time round.
+    """Return how many lines Python executes for a call, including everything it calls.
 
-    A loop inside of a function in C counts as one, unless it calls Python: searches do where `__eq__` is a function.
+    A line in a loop counts each time. A loop inside a C function counts once, unless it calls Python, as a search does
+    where `__eq__` is a Python function.
     """
     counted = 0
 
@@ -28,3 +29,11 @@ def operations(work: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return counted
+
+
+def assert_constant_cost(
+    cost: Callable[[int], float], sizes: Sequence[int] = (100, 1_000, 20_000), *, factor: float = 1.5, slack: int = 10
+) -> None:
+    """Check that `cost(size)` operations do not depend on the size."""
+    costs = {size: cost(size) for size in sizes}
+    assert max(costs.values()) < factor * costs[sizes[0]] + slack, costs

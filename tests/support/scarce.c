@@ -1,4 +1,4 @@
-/* Preloaded into a program: lets allocations fail, and counts what is allocated. See scarce.py. */
+/* A library to preload into a program. It makes allocations fail, and counts allocated blocks. See scarce.py. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,16 +10,16 @@ static void *(*next_realloc)(void *, size_t);
 static void (*next_free)(void *);
 static int before = -1, failing, refused, live;
 
-/* From now on, let so many allocations pass, and the next `count` fail; a negative number: let all pass. */
+/* Let the next `first` allocations succeed and the `count` after them fail. If `first` is negative, let all succeed. */
 void scarce(int first, int count) {
     if (first >= 0) refused = 0;
     before = first;
     failing = count;
 }
 
-int scarce_refused(void) { return refused; }  /* since memory became scarce */
+int scarce_refused(void) { return refused; }  /* allocations that failed since memory was made scarce */
 
-int scarce_live(void) { return live; }  /* blocks that are allocated */
+int scarce_live(void) { return live; }  /* blocks that are allocated now */
 
 static int refuse(void) {
     if (before < 0) return 0;
@@ -60,7 +60,7 @@ void *realloc(void *old, size_t n) {
 void free(void *block) {
     static int looking;
     if (!next_free) {
-        if (looking++) return;  /* dlsym frees the text of an earlier error */
+        if (looking++) return;  /* dlsym itself frees the text of an earlier error */
         next_free = (void (*)(void *))dlsym(RTLD_NEXT, "free");
     }
     live -= block != NULL;

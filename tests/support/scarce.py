@@ -1,9 +1,8 @@
-"""Programs in which memory runs out at any allocation that one likes."""
+"""Programs in which any allocation can be made to fail."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import indifast
+from tests.support import native
+from tests.support.blackbox import python_environment
 
 SOURCE = Path(__file__).with_name("scarce.c")
 
@@ -21,9 +21,10 @@ import ctypes, gc
 _library = ctypes.CDLL(None)
 
 def each_allocation(prepare, act, check, counts=(1, 2, 20)):
-    '''`act(prepare())` with one allocation after the other failing, and `count` - 1 behind it; `check` what came of it.
+    '''Call `act(prepare())` again and again: each time a later allocation fails, and the `count` - 1 after it.
 
-    What `act` raises for want of memory is caught: it may be what it calls that fails, or its own first line.
+    After each call, `check` examines the result. A MemoryError of `act` is ignored: the failure may have hit what it
+    calls, or its own first line.
     '''
     for count in counts:
         first = refused = 0
@@ -40,37 +41,32 @@ def each_allocation(prepare, act, check, counts=(1, 2, 20)):
         assert first > 1, 'nothing was allocated'
 
 def enough():
-    '''There is memory again; how many allocations have failed.'''
+    '''Let allocations succeed again, and return how many have failed.'''
     while True:
         try:
             _library.scarce(-1, 0)
             return _library.scarce_refused()
-        except MemoryError:  # of ctypes
+        except MemoryError:  # raised by ctypes itself
             pass
 
 def live():
-    '''Blocks of memory in use.'''
+    '''Return the number of allocated blocks.'''
     gc.collect()
     return _library.scarce_live()
 """
 
 
 def run(program: str, folder: Path) -> None:
-    """Run a program behind PRELUDE; it fails the test when it ends otherwise than well."""
-    if shutil.which("gcc") is None:
-        pytest.fail("gcc is not installed; on Debian: apt install build-essential")
-    library = folder / "scarce.so"
-    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run(["gcc", *flags, str(SOURCE), "-o", str(library), "-ldl"], check=True, env=plain)
-    # The sanitizers are loaded behind it: they see what is allocated, and nothing of what is refused.
+    """Run a program that can use the functions of `PRELUDE`. It fails the test unless it exits with status 0."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux has LD_PRELOAD")
+    library = native.compile_c(SOURCE, folder / "scarce.so", "-O1", "-shared", "-fPIC", "-ldl")
+    # Sanitizers are loaded after it: they see successful allocations only.
     environment = os.environ | {
         "LD_PRELOAD": f"{library} {os.environ.get('LD_PRELOAD', '')}".strip(),
         "ASAN_OPTIONS": f"{os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0".lstrip(":"),
         "PYTHONMALLOC": "malloc",
-        "PYTHONPATH": os.pathsep.join(
-            [str(Path(indifast.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        ),
+        **python_environment(),
     }
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(program)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""A terminal that is a program: what is typed into it, what stands on its screen, and every byte it was sent."""
+"""A terminal emulator for tests: it types keys, and records the screen and every byte that the program writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from fcntl import ioctl
-from pathlib import Path
 from ssl import SSLContext
 from termios import TIOCSWINSZ
 from typing import Any
@@ -20,13 +19,14 @@ import pexpect
 import pyte
 
 from indifast import IPyDriver, IPyServer
-from tests.support.blackbox import LIMIT
-
-SOURCES = Path(__file__).resolve().parents[2] / "src"
+from tests.support.blackbox import LIMIT, python_environment
 
 
 class Terminal:
-    """Runs Python with `arguments` in a pseudo-terminal. `attributes` is its answer to what it is, None: it is mute."""
+    """Runs Python with `arguments` in a pseudo-terminal.
+
+    `attributes` is what the terminal answers when the program asks for its device attributes; None: nothing.
+    """
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Terminal:
             sys.executable,
             list(arguments),
             dimensions=(lines, columns),
-            env={**kept, "TERM": "xterm-256color", "PYTHONPATH": str(SOURCES), **(environment or {})},
+            env={**kept, **python_environment(TERM="xterm-256color"), **(environment or {})},
         )
         self.child.delaybeforesend = None
         if cell != (0, 0):
@@ -64,11 +64,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What stands on the screen."""
+        """The text on the screen."""
         return "\n".join(self.screen.display)
 
     def read(self, seconds: float = 0.05) -> bool:
-        """Take what the program writes; False when it has ended."""
+        """Read what the program writes. Return False if it has ended."""
         try:
             data = self.child.read_nonblocking(1 << 16, seconds)
         except pexpect.TIMEOUT:
@@ -84,17 +84,14 @@ class Terminal:
         return True
 
     def until(self, condition: Callable[[], Any], what: str) -> None:
-        """Read until something holds."""
+        """Read until a condition holds."""
         deadline = time.monotonic() + LIMIT
         while not condition():
-            alive = self.read()
-            if condition():
-                return
-            assert alive, f"ended before {what}:\n{self.text}"
-            assert time.monotonic() < deadline, f"never came: {what}\n{self.text}"
+            assert self.read() or condition(), f"the program ended before {what}:\n{self.text}"
+            assert time.monotonic() < deadline, f"waited in vain for {what}:\n{self.text}"
 
     def shows(self, *texts: str) -> None:
-        """Read until all of these are on the screen."""
+        """Read until all these texts are on the screen."""
         self.until(lambda: all(text in self.text for text in texts), f"{texts}")
 
     def type(self, keys: str) -> None:
@@ -102,22 +99,21 @@ class Terminal:
         self.child.send(keys)
 
     def ended(self) -> int:
-        """Read to the end; the exit status, or minus the signal."""
+        """Read to the end of the program. Return its exit status, or minus the signal that ended it."""
         deadline = time.monotonic() + LIMIT
         while self.read():
-            assert time.monotonic() < deadline, f"still running\n{self.text}"
+            assert time.monotonic() < deadline, f"the program is still running:\n{self.text}"
         self.child.close()
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
 
 
 @contextlib.contextmanager
-def served(
-    *drivers: IPyDriver, programs: tuple[str, ...] = (), ssl: SSLContext | None = None, unix: str | None = None
-) -> Iterator[int]:
-    """A server with drivers and programs in a thread of its own; gives its port."""
-    server = IPyServer(*drivers, host="127.0.0.1", port=0, ssl=ssl, unix_socket=unix)
-    for program in programs:
-        server.add_exdriver(program)
+def served(*drivers: IPyDriver | str, ssl: SSLContext | None = None) -> Iterator[int]:
+    """A server in a separate thread, with drivers of this process and executable drivers; yields its port."""
+    server = IPyServer(*(each for each in drivers if isinstance(each, IPyDriver)), host="127.0.0.1", port=0, ssl=ssl)
+    for each in drivers:
+        if isinstance(each, str):
+            server.add_exdriver(each)
     ready = threading.Event()
 
     async def run() -> None:

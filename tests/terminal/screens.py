@@ -1,14 +1,16 @@
-"""Screens as text files: what stands where, and which cells look alike.
+"""Screens stored as text files: what is where, and which cells look alike.
 
-A screen is kept as its lines, followed by the same lines with a letter for the style of each cell: the first style
-that comes is `a`, the next one `b`. So a test sees that a highlight has moved or gone, but not that a theme has another
-blue. Ports are made alike here; a test freezes the clocks, as what covers them may cut one anywhere.
+A stored screen consists of its lines, followed by the same lines with one letter per cell for the cell's style: `a` for
+the first style that occurs, `b` for the next, and so on. So a test notices that a highlight has moved or disappeared,
+but not that a theme has another blue. Port numbers are replaced here; clocks are frozen by the tests, because a window
+that covers a clock may leave any part of it visible.
 
-`INDIFAST_SCREENS=write` writes the files anew; look at what git says has changed in them.
+`INDIFAST_SCREENS=write` writes the files again; check the changes with git.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -22,7 +24,7 @@ PORT = re.compile(r"127\.0\.0\.1:\d{5}")
 
 
 def portrait(app: App[int]) -> str:
-    """The screen as text and styles."""
+    """Return the screen as text and styles."""
     lines, looks, letters = [], [], {}
     for strip in app.screen._compositor.render_strips():
         text = look = ""
@@ -34,29 +36,27 @@ def portrait(app: App[int]) -> str:
             letter = letters.setdefault(key, LETTERS[min(len(letters), len(LETTERS) - 1)])
             text += segment.text
             look += letter * len(segment.text)
-        lines.append(_alike(text))
+        lines.append(_without_port(text))
         looks.append(look)
     return "\n".join(line.rstrip() for line in [*lines, "", *looks]) + "\n"
 
 
-def _alike(text: str) -> str:
+def _without_port(text: str) -> str:
     return PORT.sub(lambda found: "127.0.0.1:PORT".ljust(len(found[0])), text)
 
 
 def same(app: App[int], name: str) -> bool:
-    """Whether the screen is the one that is kept under a name; a file beside it shows one that is not."""
-    kept, seen = HOME / f"{name}.txt", portrait(app)
+    """Return whether the screen is the one stored as `name`, after storing it if that was requested."""
+    stored, seen = HOME / f"{name}.txt", portrait(app)
     if os.environ.get("INDIFAST_SCREENS") == "write":
         HOME.mkdir(exist_ok=True)
-        kept.write_text(seen)
-    return kept.is_file() and kept.read_text() == seen
+        stored.write_text(seen)
+    return stored.is_file() and stored.read_text() == seen
 
 
 def differences(app: App[int], name: str) -> str:
-    """What is different from the screen that is kept."""
-    import difflib
-
-    kept = HOME / f"{name}.txt"
-    before = kept.read_text().splitlines() if kept.is_file() else []
-    found = "\n".join(difflib.unified_diff(before, portrait(app).splitlines(), str(kept), "now", lineterm="", n=1))
-    return f"{found}\n\nIf this is as it should be: INDIFAST_SCREENS=write"
+    """Return the differences between the stored screen and the present one."""
+    stored = HOME / f"{name}.txt"
+    before = stored.read_text().splitlines() if stored.is_file() else []
+    found = "\n".join(difflib.unified_diff(before, portrait(app).splitlines(), str(stored), "now", lineterm="", n=1))
+    return f"{found}\n\nIf the new screen is right, run this test with INDIFAST_SCREENS=write"

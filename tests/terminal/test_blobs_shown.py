@@ -1,4 +1,4 @@
-"""BLOBs in the terminal client: asked for by a key, shown, and there again when people come back to them."""
+"""BLOBs in the terminal client: requested with a key, and shown again when the user returns to them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from indifast import BLOBMember, BLOBVector, Device, IPyDriver, newBLOBVector
 from indifast.cli.demo.drivers import CameraDriver
 from indifast.terminal.blobpane import BlobPane
 from indifast.terminal.preview import Preview
-from tests.terminal.support import go_to, on_screen, screen_text, serving, terminal, until
+from tests.terminal.support import blobs_requested, go_to, on_screen, screen_text, serving, terminal, until
 
 CAMERA = "Demo Camera"
 
 
-async def test_a_stream_is_shown_and_is_there_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLORTERM", "truecolor")
+@pytest.mark.usefixtures("true_color")
+async def test_a_stream_is_shown_and_its_last_frame_is_kept() -> None:
     camera = CameraDriver(320, 240)
     camera.rate["FPS"] = 50
     async with serving(camera) as port, terminal(port, (100, 40)) as (app, pilot):
         await go_to(app, pilot, CAMERA, "Main", "CCD1")
         await on_screen(app, "nothing received yet")
-        await pilot.press("b")
+        await blobs_requested(app, pilot)
         await go_to(app, pilot, CAMERA, "Main", "STREAM")
         await on_screen(app, "OneOfMany")
         await pilot.press("right", "enter")
@@ -37,7 +37,7 @@ async def test_a_stream_is_shown_and_is_there_again_later(monkeypatch: pytest.Mo
         assert "nothing received" not in screen_text(app)
 
 
-async def test_a_file_that_is_sent_reaches_the_driver(tmp_path: Path) -> None:
+async def test_a_file_reaches_the_driver(tmp_path: Path) -> None:
     (tmp_path / "flat.dat").write_bytes(b"flat" * 1000)
     received: list[tuple[str, bytes]] = []
 

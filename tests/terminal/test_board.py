@@ -1,4 +1,4 @@
-"""What is kept and marked without any screen, and the checks of what is entered."""
+"""What the board keeps and marks, without a screen, and the checks of entered values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.operations import operations
 
 
 class Vector:
-    """As much of a client's vector as the board looks at."""
+    """The part of a client's vector that the board reads."""
 
     vectortype = "NumberVector"
     enable = True
@@ -51,7 +51,7 @@ def defined(*names: str) -> tuple[Board, Vector, list[None]]:
     return board, vector, woken
 
 
-def test_any_number_of_updates_wake_once() -> None:
+def test_any_number_of_updates_wakes_the_app_once() -> None:
     board, vector, woken = defined("a", "b")
     for number in range(1000):
         vector.data["a"].membervalue = number
@@ -61,11 +61,11 @@ def test_any_number_of_updates_wake_once() -> None:
     assert changes.keys == {("D", "V")}
     assert board.properties["D", "V"].changed == {"a": 100.0}
     assert list(board.history["D", "V", "a"]) == [0, 999]
-    assert not board.take()  # nothing is left, and nobody is woken for nothing
+    assert not board.take()  # nothing is left, and that wakes nobody
     assert len(woken) == 1
 
 
-def test_highlights_fade_and_the_clock_of_busy_runs() -> None:
+def test_highlights_fade_and_busy_time_is_measured() -> None:
     board, vector, _ = defined("a")
     shown = board.properties["D", "V"]
     vector.data["a"].membervalue = 5
@@ -74,14 +74,14 @@ def test_highlights_fade_and_the_clock_of_busy_runs() -> None:
     board.take(100.0)
     assert shown.heat("a", 100.0) == 1 and 0 < shown.heat("a", 100.0 + FADE / 2) < 1 and shown.busy_since == 100.0
     shown.fade(100.1 + FADE)
-    assert not shown.changed and shown.moving()  # as it is Busy
+    assert not shown.changed and shown.moving()  # because it is Busy
     vector.state = "Ok"
     board.receive(event("Set", vector))
     board.take(110.0)
     assert shown.busy_since is None and not shown.moving()
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_history_and_messages_are_bounded() -> None:
     board, vector, _ = defined("a")
     for number in range(HISTORY + 50):
         vector.data["a"].membervalue = number
@@ -96,7 +96,7 @@ def test_what_is_kept_is_bounded() -> None:
     assert [entry.text for entry in board.messages.since(KEPT + 8)] == [f"{KEPT + 8}", f"{KEPT + 9}"]
 
 
-def test_a_deletion_right_before_the_loss_of_the_link_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deletion_just_before_the_link_is_lost_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("indifast.terminal.board.time.monotonic", lambda: now)
     board, vector, _ = defined("a")
@@ -104,7 +104,7 @@ def test_a_deletion_right_before_the_loss_of_the_link_is_part_of_it(monkeypatch:
     assert not board.properties
     now += 60
     board.receive(event("ConnectionLost"))
-    assert not board.properties  # that was long ago
+    assert not board.properties  # it was deleted long before
     board.receive(event("Define", vector))
     board.receive(event("Delete"))
     board.receive(event("ConnectionLost"))
@@ -114,8 +114,8 @@ def test_a_deletion_right_before_the_loss_of_the_link_is_part_of_it(monkeypatch:
     assert not board.properties["D", "V"].lost
 
 
-def test_what_was_deleted_is_kept_no_longer_than_it_may_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames of a camera that is connected and disconnected all night would fill the memory."""
+def test_deleted_properties_are_kept_only_while_they_can_be_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the frames of a camera that is connected and disconnected all night would fill the memory."""
     now = 1000.0
     monkeypatch.setattr("indifast.terminal.board.time.monotonic", lambda: now)
     board, _, _ = defined("a")
@@ -139,28 +139,28 @@ def member(low: str = "0", high: str = "0", step: str = "0") -> NumberMember:
     ("text", "value"),
     [("12.5", 12.5), (" 1e-3 ", 0.001), ("-0:30:00", -0.5), ("12 30", 12.5), ("12;30;36", 12.51), ("+5", 5.0)],
 )
-def test_numbers_are_read_in_all_their_forms(text: str, value: float) -> None:
+def test_numbers_are_read_in_all_forms(text: str, value: float) -> None:
     assert inputchecks.number(member(), text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "abc", "1:2:3:4", "nan", "inf", "1,5", "11", "-1"])
-def test_what_is_no_number_or_out_of_range_is_refused(text: str) -> None:
+def test_a_number_that_is_malformed_or_out_of_range_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"number|outside"):
         inputchecks.number(member("0", "10"), text)
 
 
-def test_equal_limits_and_limits_that_are_none() -> None:
+def test_equal_or_malformed_limits_are_no_limits() -> None:
     assert inputchecks.number(member("0", "0"), "-1e9") == -1e9
     assert inputchecks.limits(member("5", "5")) is None
     assert inputchecks.limits(member("x", "5")) is None
     assert inputchecks.limits(member("-90:30", "90:30")) == (-90.5, 90.5)
 
 
-def test_steps_count_from_the_least_value() -> None:
+def test_steps_count_from_the_minimum() -> None:
     odd = member("1", "10", "2")
     assert not inputchecks.off_step(odd, 3) and not inputchecks.off_step(odd, 9)
     assert "give 3 or 5" in inputchecks.off_step(odd, 4.5)
-    assert not inputchecks.off_step(member("0.01", "3600", "1"), 10)  # or from 0
+    assert not inputchecks.off_step(member("0.01", "3600", "1"), 10)  # steps from 0 are accepted, too
     assert not inputchecks.off_step(member("0", "1", "0.1"), 0.3)
     assert not inputchecks.off_step(member("0", "1", "0"), 0.33)
     assert (
@@ -182,7 +182,7 @@ def test_steps_count_from_the_least_value() -> None:
         ("0", "0", "1e-300", 1e300, 1e300, 1e300),
     ],
 )
-def test_steps_of_limits_that_are_none(low: str, high: str, step: str, value: float, up: float, down: float) -> None:
+def test_steps_within_infinite_limits(low: str, high: str, step: str, value: float, up: float, down: float) -> None:
     endless = member(low, high, step)
     assert isinstance(inputchecks.off_step(endless, value), str)
     assert (inputchecks.stepped(endless, value, 1), inputchecks.stepped(endless, value, -1)) == (up, down)
@@ -202,14 +202,14 @@ def switches(rule: str, **values: str) -> Any:
         ("AnyOfMany", {"b": "On", "c": "On"}, {"b": "On", "c": "On"}),
     ],
 )
-def test_switches_that_the_rule_allows(rule: str, edits: dict[str, str], sent: dict[str, str]) -> None:
+def test_changes_of_switches_that_the_rule_allows(rule: str, edits: dict[str, str], sent: dict[str, str]) -> None:
     assert inputchecks.switches(switches(rule, a="On", b="Off", c="Off"), edits) == sent
 
 
 @pytest.mark.parametrize(
     ("rule", "edits"), [("OneOfMany", {"a": "Off"}), ("OneOfMany", {"b": "On"}), ("AtMostOne", {"b": "On"})]
 )
-def test_switches_that_the_rule_forbids(rule: str, edits: dict[str, str]) -> None:
+def test_changes_of_switches_that_the_rule_forbids(rule: str, edits: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=rule):
         inputchecks.switches(switches(rule, a="On", b="Off"), edits)
 
@@ -221,7 +221,7 @@ def test_toggling_follows_the_rule() -> None:
     assert inputchecks.toggled(switches("AnyOfMany", a="On", b="Off"), {}, "b") == {"b": "On"}
 
 
-def test_a_deletion_costs_the_same_however_much_is_shown() -> None:
+def test_the_cost_of_a_deletion_does_not_depend_on_what_is_shown() -> None:
     def cost(size: int) -> int:
         board = Board(lambda: None)
         vector = Vector("a")

@@ -1,4 +1,4 @@
-"""What people enter, and what devices then get: real simulators, read by a second client."""
+"""What the user enters, and what devices then receive: real simulators, read by a second client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TELESCOPE = "Telescope Simulator"
 
 
 class Bench(IPyDriver):
-    """Takes what it is sent, and remembers it."""
+    """Accepts commands, and records them."""
 
     def __init__(self) -> None:
         limited = NumberMember("LIMITED", "Limited", "%.2f", 0.5, 10, 2, 4.5)
@@ -44,7 +44,7 @@ class Bench(IPyDriver):
             await event.vector.send_setVector(state="Ok")
 
 
-async def test_a_number_entered_reaches_the_simulator() -> None:
+async def test_an_entered_number_reaches_the_simulator() -> None:
     async with serving(programs=("indi_simulator_telescope",)) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, TELESCOPE, "Main Control", "CONNECTION")
         await on_screen(app, "OneOfMany")
@@ -57,7 +57,7 @@ async def test_a_number_entered_reaches_the_simulator() -> None:
         await on_screen(app, "51:30:00")
 
 
-async def test_range_and_step_are_checked_before_sending() -> None:
+async def test_range_and_step_are_checked_before_a_number_is_sent() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "NUMBERS")
@@ -81,7 +81,7 @@ async def test_range_and_step_are_checked_before_sending() -> None:
         assert bench.commands[1][1]["LIMITED"] == "7.0"
 
 
-async def test_equal_limits_are_none_and_sexagesimal_is_read() -> None:
+async def test_equal_limits_are_no_limits_and_sexagesimal_is_read() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "NUMBERS")
@@ -91,17 +91,17 @@ async def test_equal_limits_are_none_and_sexagesimal_is_read() -> None:
         await on_screen(app, "-100:30:00")
 
 
-async def test_arrows_step_from_the_least_value() -> None:
+async def test_arrow_keys_step_from_the_minimum() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "NUMBERS")
         await pilot.press("right", "enter", "up", "up", "up", "enter")
         await until(lambda: bench.commands)
-        assert bench.commands[0][1]["LIMITED"] == "8.5"  # the last one within the range
+        assert bench.commands[0][1]["LIMITED"] == "8.5"  # the last step within the range
 
 
-async def test_keys_that_come_at_once_count_in_their_order() -> None:
-    """Steps before Enter are sent, a digit behind it is not."""
+async def test_keys_that_arrive_together_are_taken_in_order() -> None:
+    """Steps before Enter are sent, a digit after it is not."""
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "NUMBERS")
@@ -113,7 +113,7 @@ async def test_keys_that_come_at_once_count_in_their_order() -> None:
         assert bench.commands[0][1]["LIMITED"] == "8.5"
 
 
-async def test_pasted_text_counts_as_entered_and_several_go_as_one_vector() -> None:
+async def test_pasted_text_is_an_entry_and_several_entries_are_sent_as_one_vector() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "TEXTS")
@@ -129,7 +129,7 @@ async def test_pasted_text_counts_as_entered_and_several_go_as_one_vector() -> N
         await off_screen(app, "changes entered")
 
 
-async def test_a_value_that_changes_while_it_is_edited_does_not_disturb_the_entry() -> None:
+async def test_an_update_does_not_disturb_the_value_that_is_being_edited() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "NUMBERS")
@@ -143,7 +143,7 @@ async def test_a_value_that_changes_while_it_is_edited_does_not_disturb_the_entr
         assert bench.commands == [("NUMBERS", {"LIMITED": "8.5", "FREE": "33.0"})]
 
 
-async def test_the_switch_rule_is_checked_before_sending() -> None:
+async def test_the_switch_rule_is_checked_before_switches_are_sent() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "ONE")
@@ -163,7 +163,7 @@ async def test_the_switch_rule_is_checked_before_sending() -> None:
         assert bench.commands[1] == ("ANY", {"P": "Off", "Q": "On"})
 
 
-async def test_read_only_is_shown_and_refused() -> None:
+async def test_a_read_only_property_says_so_and_cannot_be_edited() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "FIXED")
@@ -173,7 +173,7 @@ async def test_read_only_is_shown_and_refused() -> None:
         assert bench.commands == []
 
 
-async def test_busy_shows_its_progress_and_an_unanswered_command_is_told() -> None:
+async def test_busy_time_and_a_missing_answer_are_shown() -> None:
     bench = Bench()
     bench.answer = False
     bench.numbers.timeout = 1
@@ -188,14 +188,14 @@ async def test_busy_shows_its_progress_and_an_unanswered_command_is_told() -> No
         await off_screen(app, "Busy")
 
 
-async def test_the_mouse_does_it_too() -> None:
+async def test_switches_can_be_clicked() -> None:
     bench = Bench()
     async with serving(bench) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Bench", "Main", "ONE")
         await on_screen(app, "OneOfMany")
         pane = app.panes.pane_of("Bench", "ONE")
         await pilot.click(pane, offset=(30, 2))
-        assert bench.commands == []  # the first click only chooses
+        assert bench.commands == []  # the first click only selects
         await pilot.click(pane, offset=(30, 2))
         await until(lambda: bench.commands)
         assert bench.commands == [("ONE", {"X": "Off", "Y": "On"})]

@@ -1,4 +1,4 @@
-"""Finding one's way: search, messages, history, help, small terminals, BLOBs on request."""
+"""Search, messages, history, help, small terminals, and BLOBs on request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver
 from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.tree import Place
-from tests.terminal.support import go_to, off_screen, on_screen, screen_text, serving, terminal, until
+from tests.terminal.support import (
+    blobs_requested,
+    go_to,
+    off_screen,
+    on_screen,
+    screen_text,
+    server_reached,
+    serving,
+    terminal,
+    until,
+)
 
 
 class Mixed(IPyDriver):
@@ -39,6 +49,10 @@ class Mixed(IPyDriver):
         if getattr(event, "vectorname", None) == "MASK" and hasattr(event, "sizeformat"):
             self.masks.append((bytes(event["M"]), event.sizeformat["M"][1]))
             await self.mask.send_setVector(state="Ok")
+
+    async def send_image(self, content: bytes) -> None:
+        self.image["I"] = content
+        await self.image.send_setVectorMembers(members=["I"])
 
 
 async def test_search() -> None:
@@ -77,14 +91,14 @@ async def test_messages_are_filtered_and_kept() -> None:
         await device.send_device_message("one more")
         await until(lambda: app.board.messages.entries[-1].text == "one more")
         await until(lambda: app.message_log.lines[-1].text.rstrip().endswith("one more"))
-        assert "one more" not in screen_text(app)  # it stays where it was scrolled to
+        assert "one more" not in screen_text(app)  # the log stays where it was scrolled to
         await pilot.press("end")
         await on_screen(app, "one more")
         await pilot.press("l")
         await on_screen(app, "Signals")
 
 
-async def test_a_flood_of_messages_is_counted_not_drawn() -> None:
+async def test_a_flood_of_messages_is_counted_instead_of_drawn() -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
         await on_screen(app, "Mixed")
@@ -113,17 +127,17 @@ async def test_the_history_of_a_number() -> None:
         assert list(app.history.spark.data or ()) == [0, 3, 1, 4, 1.5]
 
 
-async def test_lights_and_states() -> None:
+async def test_lights_and_the_state_of_a_device() -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Mixed", "Signals", "STATUS")
         await on_screen(app, "◐ Busy")
         mixed.lights["L"] = "Alert"
         await mixed.lights.send_setVector(state="Alert")
-        await on_screen(app, "▲ Alert", "▾ ▲ Mixed")  # the device shows what most needs a look
+        await on_screen(app, "▲ Alert", "▾ ▲ Mixed")  # the device shows its most urgent state
 
 
-async def test_help_and_back() -> None:
+async def test_help_opens_and_closes() -> None:
     async with serving(Mixed()) as port, terminal(port, (100, 40)) as (app, pilot):
         await on_screen(app, "Mixed")
         await pilot.press("question_mark")
@@ -142,33 +156,24 @@ async def test_a_terminal_that_is_too_small_says_so() -> None:
         await on_screen(app, "Mixed")
 
 
-async def test_blobs_come_only_when_they_are_asked_for() -> None:
+async def test_blobs_are_received_only_on_request() -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Mixed", "Pictures", "IMAGE")
         await on_screen(app, "BLOBs are not requested: press b", "nothing received yet")
-        assert app.session.client is not None
-        mixed.image["I"] = b"unseen"
-        await mixed.image.send_setVectorMembers(members=["I"])
-        await app.session.client.ping(20)
-        await pilot.press("b")
-        await on_screen(app, "BLOBs are requested: b stops them")
-        await app.session.client.ping(20)
+        await mixed.send_image(b"unseen")
+        await server_reached(app)
+        await blobs_requested(app, pilot)
         member = app.board.properties["Mixed", "IMAGE"].vector.member("I")
         assert member.membervalue is None
-
-        async def seen() -> None:
-            mixed.image["I"] = b"some text"
-            await mixed.image.send_setVectorMembers(members=["I"])
-            await until(lambda: member.membervalue == b"some text")
-
-        await seen()
+        await mixed.send_image(b"some text")
+        await until(lambda: member.membervalue == b"some text")
         await on_screen(app, ".txt", "9 B")
         await pilot.press("b")
         await on_screen(app, "BLOBs are not requested: press b")
 
 
-async def test_a_folder_for_blobs_is_chosen_at_run_time(tmp_path: Path) -> None:
+async def test_the_folder_for_blobs_can_be_chosen_while_the_terminal_runs(tmp_path: Path) -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
         await on_screen(app, "Mixed")
@@ -177,17 +182,20 @@ async def test_a_folder_for_blobs_is_chosen_at_run_time(tmp_path: Path) -> None:
         app.screen.query_one("Input:focus", Input).value = str(tmp_path)
         await pilot.press("enter")
         await on_screen(app, "BLOBs to")
-        assert app.session.client is not None
-        await app.session.client.ping(20)
-        mixed.image["I"] = b"some text"
-        await mixed.image.send_setVectorMembers(members=["I"])
-        await until(lambda: [path.read_bytes() for path in tmp_path.glob("I_*.txt")] == [b"some text"])
+        await image_is_saved(app, mixed, tmp_path)
 
 
-async def test_a_folder_that_is_gone_does_not_keep_anyone_from_connecting(tmp_path: Path) -> None:
+async def image_is_saved(app: TermApp, mixed: Mixed, folder: Path) -> None:
+    """Send an image, and wait for it in the folder for BLOBs."""
+    await server_reached(app)
+    await mixed.send_image(b"some text")
+    await until(lambda: [path.read_bytes() for path in folder.glob("I_*.txt")] == [b"some text"])
+
+
+async def test_connecting_works_although_the_folder_for_blobs_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
-    async with serving(Mixed()) as port, terminal(port, app=_app(port, folder)) as (app, _):
+    async with serving(Mixed()) as port, terminal(port, app=saving_app(port, folder)) as (app, _):
         await on_screen(app, "Mixed", "BLOBs to")
         await app.session.disconnect()
         with pytest.raises(KeyError, match="does not exist"):
@@ -199,21 +207,15 @@ async def test_a_folder_that_is_gone_does_not_keep_anyone_from_connecting(tmp_pa
         assert app.session.folder is None
 
 
-def _app(port: int, folder: Path) -> TermApp:
+def saving_app(port: int, folder: Path) -> TermApp:
     return TermApp(Address("127.0.0.1", port), parse_address, folder=folder)
 
 
-async def test_a_folder_given_at_the_start(tmp_path: Path) -> None:
+async def test_the_folder_for_blobs_can_be_given_at_the_start(tmp_path: Path) -> None:
     mixed = Mixed()
-    async with serving(mixed) as port:
-        app = _app(port, tmp_path)
-        async with terminal(None, app=app):
-            await on_screen(app, "Mixed", "BLOBs to")
-            assert app.session.client is not None
-            await app.session.client.ping(20)
-            mixed.image["I"] = b"first"
-            await mixed.image.send_setVectorMembers(members=["I"])
-            await until(lambda: [path.read_bytes() for path in tmp_path.glob("I_*.txt")] == [b"first"])
+    async with serving(mixed) as port, terminal(port, app=saving_app(port, tmp_path)) as (app, _):
+        await on_screen(app, "Mixed", "BLOBs to")
+        await image_is_saved(app, mixed, tmp_path)
 
 
 async def test_a_file_is_sent_as_a_blob(tmp_path: Path) -> None:
@@ -232,26 +234,25 @@ async def test_a_file_is_sent_as_a_blob(tmp_path: Path) -> None:
 
 
 async def test_nothing_runs_while_nothing_changes() -> None:
-    """Everything is open, a number has changed, a BLOB came: after that there is not one more refresh, and no timer."""
+    """With everything open, after an update and two BLOBs, there is neither another refresh nor a timer."""
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Mixed")
         await on_screen(app, "Count", "Status lights", "nothing received yet")
-        await pilot.press("b")
+        await blobs_requested(app, pilot)
         mixed.count["N"] = 5
         await mixed.count.send_setVector()
         for content in (b"one", b"another"):
-            await app.session.client.ping(20)
-            mixed.image["I"] = content
-            await mixed.image.send_setVectorMembers(members=["I"])
+            await server_reached(app)
+            await mixed.send_image(content)
         await on_screen(app, "7 B")
         await pilot.press("tab")  # away from the tree
         await until(lambda: not any(shown.moving() for shown in app.board))
-        await until(lambda: not running_timers(app), lambda: f"rest: {running_timers(app)}")
+        await until(lambda: not running_timers(app), lambda: f"the end of {running_timers(app)}")
 
 
 def running_timers(app: TermApp) -> list[object]:
-    """What would wake the app although nothing comes."""
+    """Return what would wake the app although nothing arrives."""
     timers = [timer for node in (app, *app.screen.walk_children(with_self=True)) for timer in node._timers]
     running: list[object] = [timer for timer in timers if timer._active.is_set()]
     return running if app._timer is None else [*running, app._timer]

@@ -1,20 +1,16 @@
-"""Ten thousand updates a second: the terminal goes on answering, and draws what is seen some times a second."""
+"""Ten thousand updates a second: the terminal keeps responding, and redraws only a few times a second."""
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import INTERVAL, TermApp
 from indifast.terminal.editor import Editor
-from tests.terminal.support import go_to, on_screen, terminal, until
+from tests.terminal.support import go_to, on_screen, server_process, terminal, until
 
-PROGRAM = Path(__file__).parent / "programs" / "flood.py"
+PROGRAM = str(Path(__file__).parent / "programs" / "flood.py")
 
 
 class Counting(TermApp):
@@ -27,21 +23,8 @@ class Counting(TermApp):
         super().on_term_app_refresh()
 
 
-@contextlib.contextmanager
-def flood(rate: int) -> Iterator[int]:
-    """The server in a process of its own; gives its port."""
-    with subprocess.Popen(
-        [sys.executable, PROGRAM, str(rate)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as program:
-        try:
-            assert program.stdout is not None
-            yield int(program.stdout.readline())
-        finally:
-            program.kill()
-
-
-async def test_keys_are_answered_in_a_flood() -> None:
-    with flood(10_000) as port:
+async def test_keys_are_answered_during_a_flood() -> None:
+    with server_process(PROGRAM, "10000") as port:
         app = Counting(Address("127.0.0.1", port), parse_address)
         async with terminal(port, app=app) as (_, pilot):
             await go_to(app, pilot, "Flood", "Main")
@@ -53,14 +36,14 @@ async def test_keys_are_answered_in_a_flood() -> None:
                 return app.session.client.stats()["received"]
 
             began, drawn, start = received(), app.refreshes, time.monotonic()
-            # The pilot's own `press` waits for the app to be idle, which it never is here.
+            # The pilot's own `press` would wait until the app is idle, which it never is here.
             answered = 0
             while received() < began + 50_000 or answered < 40:
                 line = app.property_tree.cursor_line
                 app.simulate_key("down" if line < 40 else "home")
                 await until(lambda line=line: app.property_tree.cursor_line != line, "the cursor")
                 answered += 1
-            # At most so many a second, however fast or slow the machine is: never one for each update.
+            # The rate of refreshes is limited, however fast the machine is: there is not one for each update.
             assert app.refreshes - drawn <= (time.monotonic() - start) / INTERVAL + 2
             await go_to(app, pilot, "Flood", "Other", "OFFSET")
             await until(lambda: app.panes.pane_of("Flood", "OFFSET"))
@@ -77,4 +60,4 @@ async def test_keys_are_answered_in_a_flood() -> None:
             await until(lambda: app.board.properties["Flood", "N07"].seen["A"] != f"{before:.0f}")
             await until(lambda: len(app.board.history["Flood", "N07", "A"]) > 10)
             app.simulate_key("right")
-            await on_screen(app, " values, ")  # the history is bounded
+            await on_screen(app, " values, ")  # the history of the number

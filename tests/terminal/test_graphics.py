@@ -1,4 +1,4 @@
-"""Pixels for the terminals that can, and never a byte of them for those that can't."""
+"""Pixels for terminals that can draw them, and not a byte of them for others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.terminal.pty_support import Terminal
 
-PROGRAM = str(Path(__file__).with_name("pane_alone.py"))
+PROGRAM = str(Path(__file__).parent / "programs" / "pane_alone.py")
 SHADES = "▀░▒▓"
 
 
@@ -29,11 +29,11 @@ def pixels_sent(terminal: Terminal) -> bool:
         ("62;22", {"TERM": "xterm"}),
         (None, {"TERM": "xterm-kitty"}),
     ],
-    ids=["plain", "mute", "tmux", "screen", "TERM=screen", "console", "16 colours", "mute kitty"],
+    ids=["plain", "mute", "tmux", "screen", "TERM=screen", "console", "16 colors", "mute kitty"],
 )
 def test_terminals_without_pixels_get_characters(attributes: str | None, environment: dict[str, str]) -> None:
     with Terminal(PROGRAM, attributes=attributes, environment=environment) as terminal:
-        terminal.until(lambda: any(shade in terminal.text for shade in SHADES), "a picture out of characters")
+        terminal.until(lambda: any(shade in terminal.text for shade in SHADES), "a picture made of characters")
         terminal.shows("160 x 120 8 bit", "below")
         terminal.type("q")
         assert terminal.ended() == 0
@@ -41,7 +41,7 @@ def test_terminals_without_pixels_get_characters(attributes: str | None, environ
         assert b"\x1b_G" not in terminal.output
 
 
-def test_sixels_stand_where_the_picture_is() -> None:
+def test_sixels_are_drawn_at_the_place_of_the_picture() -> None:
     with Terminal(PROGRAM, attributes="62;4;22", cell=(8, 16)) as terminal:
         terminal.until(lambda: re.search(rb"\x1bP[^\x1b]*\x1b\\\x1b8", terminal.output), "sixels")
         found = re.search(rb'\x1b7\x1b\[(\d+);(\d+)H\x1bP[0-9;]*q"1;1;(\d+);(\d+)[#;0-9]', terminal.output)
@@ -54,12 +54,12 @@ def test_sixels_stand_where_the_picture_is() -> None:
         assert terminal.ended() == 0
 
 
-def test_kitty_gets_the_picture_once_and_forgets_it_at_the_end() -> None:
+def test_kitty_receives_the_picture_once_and_is_told_to_delete_it_at_the_end() -> None:
     with Terminal(PROGRAM, attributes="62", environment={"TERM": "xterm-kitty"}, cell=(8, 16)) as terminal:
         terminal.until(lambda: "\U0010eeee".encode() in terminal.output, "placeholders")
         terminal.type("q")
         assert terminal.ended() == 0
         sent = [int(number) for number in re.findall(rb"\x1b_Gi=(\d+),m=0,f=100", terminal.output)]
-        forgotten = [int(number) for number in re.findall(rb"\x1b_Ga=d,I=(\d+)", terminal.output)]
+        deleted = [int(number) for number in re.findall(rb"\x1b_Ga=d,I=(\d+)", terminal.output)]
         assert sent
-        assert sent == forgotten
+        assert sent == deleted

@@ -1,4 +1,4 @@
-"""Names, labels and texts that are no friends: all are shown, none is obeyed."""
+"""Hostile names, labels and texts: all are shown, and none is interpreted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = (
 
 @asynccontextmanager
 async def saying(*texts: str) -> AsyncIterator[tuple[int, list[asyncio.StreamWriter]]]:
-    """A server that says this to everybody who asks."""
+    """A server that sends these texts to each client that has sent something; yields its port and the connections."""
     writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,7 +58,7 @@ def number(device: str, name: str, group: str = "Main", form: str = "%g", messag
     )
 
 
-async def test_no_name_is_read_as_markup() -> None:
+async def test_names_are_not_read_as_markup() -> None:
     texts = [number(name, name, name, message=name) for name in NAMES]
     async with saying(*texts) as (port, _), terminal(port, (120, 40)) as (app, pilot):
         await until(lambda: len(app.board.properties) == len(NAMES))
@@ -71,7 +71,7 @@ async def test_no_name_is_read_as_markup() -> None:
         assert app.is_running
 
 
-async def test_an_empty_group_and_formats_that_are_none() -> None:
+async def test_an_empty_group_and_invalid_formats() -> None:
     forms = ("%s%s", "%", "%5.99999f", "no format", "%n", "%99999999d")
     texts = [number("D", f"N{index}", "", form) for index, form in enumerate(forms)]
     async with saying(*texts) as (port, _), terminal(port, (120, 40)) as (app, pilot):
@@ -80,7 +80,7 @@ async def test_an_empty_group_and_formats_that_are_none() -> None:
         await until(lambda: screen_text(app).count("3.25") >= 4)
 
 
-async def test_every_kind_of_vector_with_nothing_in_it_but_trouble() -> None:
+async def test_every_kind_of_vector_with_hostile_content() -> None:
     blob = base64.b64encode(b"[red]not a picture[/]").decode()
     texts = (
         "<defTextVector device='D' name='T' group='[b]' state='Alert' perm='wo'>"
@@ -102,7 +102,7 @@ async def test_every_kind_of_vector_with_nothing_in_it_but_trouble() -> None:
         assert app.is_running
 
 
-async def test_a_member_that_goes_while_it_is_edited() -> None:
+async def test_a_member_can_disappear_while_it_is_edited() -> None:
     async with saying(number("D", "N")) as (port, writers), terminal(port) as (app, pilot):
         await go_to(app, pilot, "D", "Main", "N")
         await pilot.press("right", "enter", *"12")
@@ -112,9 +112,9 @@ async def test_a_member_that_goes_while_it_is_edited() -> None:
         assert app.is_running
 
 
-@pytest.mark.parametrize("keys", [("right", "down"), ("right", "enter", "1")], ids=["chosen", "edited"])
-async def test_a_device_that_goes_leaves_the_keys_to_the_tree(keys: tuple[str, ...]) -> None:
-    """Not to a property that goes with it, which would keep them, and not to one of another device."""
+@pytest.mark.parametrize("keys", [("right", "down"), ("right", "enter", "1")], ids=["selected", "edited"])
+async def test_the_tree_has_the_focus_when_a_device_has_gone(keys: tuple[str, ...]) -> None:
+    """Neither a deleted property keeps the focus, nor does a property of another device receive it."""
     texts = [number(device, f"N{index}") for device in ("D", "E") for index in range(4)]
     async with saying(*texts) as (port, writers), terminal(port) as (app, pilot):
         await until(lambda: len(app.board.properties) == 8)
@@ -129,8 +129,8 @@ async def test_a_device_that_goes_leaves_the_keys_to_the_tree(keys: tuple[str, .
         await until(lambda: app.panes.pane_of("E", "N1").has_focus)
 
 
-async def test_a_pane_that_was_taken_away_takes_late_news() -> None:
-    """The keyboard leaves an editor after its pane has gone."""
+async def test_a_removed_pane_can_still_be_updated() -> None:
+    """An editor loses the focus after its pane was removed."""
     async with saying(number("D", "N")) as (port, writers), terminal(port) as (app, pilot):
         await go_to(app, pilot, "D", "Main", "N")
         await pilot.press("right", "enter", "1")
@@ -145,8 +145,8 @@ async def test_a_pane_that_was_taken_away_takes_late_news() -> None:
         assert app.is_running and app.focused is app.property_tree
 
 
-async def test_numbers_and_limits_that_are_none() -> None:
-    """The history leaves them out, and steps of infinite limits count from 0."""
+async def test_numbers_that_are_not_finite() -> None:
+    """The history leaves them out, and where limits are infinite, steps count from 0."""
     define = (
         "<defNumberVector device='D' name='N' group='G' state='Ok' perm='rw'>"
         "<defNumber name='A' format='%g' min='-inf' max='inf' step='0.5'>1</defNumber>"
@@ -169,7 +169,7 @@ async def test_numbers_and_limits_that_are_none() -> None:
         assert app.is_running
 
 
-async def test_what_goes_leaves_no_state_behind() -> None:
+async def test_a_deleted_property_no_longer_counts_for_the_state_of_its_device() -> None:
     light = (
         "<defLightVector device='D' name='{0}' group='G' state='{1}'><defLight name='l'>Ok</defLight></defLightVector>"
     )
@@ -182,8 +182,8 @@ async def test_what_goes_leaves_no_state_behind() -> None:
         await on_screen(app, "● D", "● G")
 
 
-async def test_labels_are_cut_to_the_tree() -> None:
-    """What is left out is told by `…`, also beside a scroll bar; with more room there is more of it."""
+async def test_labels_are_shortened_to_the_width_of_the_tree() -> None:
+    """`…` replaces what is left out, also beside a scroll bar. More room shows more of a label."""
     name = "first second third fourth fifth"
     texts = (number(name, name, name), *(number("D", f"N{at}") for at in range(30)))
     async with saying(*texts) as (port, _), terminal(port) as (app, pilot):
@@ -200,7 +200,7 @@ async def test_labels_are_cut_to_the_tree() -> None:
         await on_screen(app, f"▾ ● {name} ", f"  └ ● {name} ")
 
 
-def test_plain_text() -> None:
+def test_invisible_characters_are_made_visible() -> None:
     assert visible("as it is [b]") == "as it is [b]"
     assert visible("\x1b[2J") == "␛[2J"
     assert visible("a\r\nb\tc\x7f") == "a⏎⏎b c␡"
@@ -208,14 +208,14 @@ def test_plain_text() -> None:
     assert visible("日本 é") == "日本 é"
 
 
-def test_fitted_text() -> None:
+def test_text_is_fitted_to_a_width() -> None:
     assert fitted("abc", 3) == "abc"
     assert fitted("abcd", 3) == "ab…"
     assert fitted("日本語", 4) == "日 …"
     assert fitted("abc", 0) == ""
 
 
-def test_shortened_text() -> None:
+def test_text_is_shortened_in_the_middle() -> None:
     assert shortened("/run/indi", 9) == "/run/indi"
     assert shortened("/run/indi", 8) == "/run…ndi"
     assert shortened("/run/indi", 2) == "/…"

@@ -1,10 +1,9 @@
-"""Servers that go away and come back, and other servers."""
+"""Servers that go away and come back, and the choice of another server."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +19,12 @@ from indifast.terminal.numberpane import NumberPane
 from indifast.terminal.session import Session
 from indifast.terminal.tree import Place
 from tests.support.blackbox import free_port
+from tests.support.libindi import Indiserver
 from tests.terminal.support import go_to, off_screen, on_screen, serving, terminal, until
 
 
 class Box(IPyDriver):
-    """A number that nobody changes."""
+    """A driver with one number, which does not change."""
 
     def __init__(self, name: str = "Box", value: float = 7.25, group: str = "Main") -> None:
         self.level = NumberVector(
@@ -33,7 +33,7 @@ class Box(IPyDriver):
         super().__init__(Device(name, [self.level]))
 
 
-async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
+async def test_the_screen_is_kept_while_the_link_is_lost() -> None:
     port = free_port()
     async with terminal(port) as (app, pilot):
         async with serving(Box(), Box("Other"), port=port):
@@ -55,8 +55,8 @@ async def test_a_lost_link_keeps_the_screen_and_comes_back() -> None:
             await off_screen(app, "Other")
 
 
-async def test_a_property_that_does_not_come_back_says_so_without_being_chosen_anew() -> None:
-    """Found by a search, which stays open over a restart of the server."""
+async def test_a_property_that_does_not_come_back_says_so_without_being_selected_again() -> None:
+    """The property was found by a search, which stays open while the server restarts."""
     port = free_port()
     async with terminal(port) as (app, pilot):
         async with serving(Box(), Box("Other"), port=port):
@@ -75,21 +75,20 @@ async def test_a_property_that_does_not_come_back_says_so_without_being_chosen_a
 
 @pytest.fixture
 def long_path() -> Iterator[str]:
-    """A path of 100 characters, almost as long as that of a socket can be, wherever temporary files are kept."""
+    """A path of 100 characters, almost the most that a socket can have, wherever temporary files are stored."""
     folder = tempfile.mkdtemp(prefix="indifast-", dir="/tmp")
     yield f"{folder}/socket".ljust(100, "x")
     shutil.rmtree(folder)
 
 
 async def test_a_long_path_leaves_room_for_the_state_of_the_link(long_path: str) -> None:
-    path = long_path
-    server = IPyServer(Box(), port=None, unix_socket=path)
+    server = IPyServer(Box(), port=None, unix_socket=long_path)
     running = asyncio.create_task(server.asyncrun())
     await server.ready()
-    async with terminal(None, app=TermApp(Address(unix=path), parse_address)) as (app, pilot):
+    async with terminal(None, app=TermApp(Address(unix=long_path), parse_address)) as (app, pilot):
         await on_screen(app, "● the local socket /", "…xxx", "x  connected, 1 device")
         await pilot.resize_terminal(160, 24)
-        await on_screen(app, f"● the local socket {path}  connected, 1 device")
+        await on_screen(app, f"● the local socket {long_path}  connected, 1 device")
         server.shutdown()
         await running
         await pilot.resize_terminal(80, 24)
@@ -97,33 +96,30 @@ async def test_a_long_path_leaves_room_for_the_state_of_the_link(long_path: str)
 
 
 async def test_a_server_that_is_killed(program: Callable[[str], str], tmp_path: Path) -> None:
-    """A C++ server says nothing when it goes."""
+    """The C++ server does not announce its end."""
     port = free_port()
-    command = [program("indiserver"), "-p", str(port), "-u", str(tmp_path / "s"), program("indi_simulator_telescope")]
+    driver = program("indi_simulator_telescope")
+    servers: list[Indiserver] = []
 
-    servers: list[subprocess.Popen[bytes]] = []
-
-    def running() -> bool:
-        """Start it, again if it has ended: its port may not be free at once."""
-        if not servers or servers[-1].poll() is not None:
-            servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    def linked() -> bool:
+        """Start the server if necessary, perhaps more than once, because its port may not be free at once."""
+        if not servers or not servers[-1].running():
+            servers.append(Indiserver(tmp_path, driver, port=port))
         return app.board.linked
 
     try:
         async with terminal(port) as (app, pilot):
-            await until(running)
+            await until(linked)
             await go_to(app, pilot, "Telescope Simulator", "Main Control", "CONNECTION")
             await on_screen(app, "OneOfMany", "connected")
             servers[-1].kill()
             await on_screen(app, "lost link, trying again", "these are old values", "OneOfMany")
-            servers[-1].wait()
-            await until(running)
+            await until(linked)
             await off_screen(app, "these are old values")
             await on_screen(app, "connected, 1 device", "OneOfMany")
     finally:
         for server in servers:
             server.kill()
-            server.wait()
 
 
 async def test_old_values_are_dimmed() -> None:
@@ -140,7 +136,7 @@ async def test_old_values_are_dimmed() -> None:
         assert pane.value_style(member).dim
 
 
-async def test_another_server_is_chosen_at_run_time() -> None:
+async def test_another_server_can_be_chosen_while_the_terminal_runs() -> None:
     async with serving(Box("First")) as one, serving(Box("Second")) as two, terminal(one) as (app, pilot):
         await on_screen(app, "First", "connected")
         await pilot.press("c", "ctrl+u", *"nonsense:port", "enter")
@@ -158,7 +154,7 @@ async def test_ipv6_addresses(written: str) -> None:
         await on_screen(app, f"[::1]:{port}", "Six")
 
 
-async def test_disconnect_keeps_what_is_shown() -> None:
+async def test_the_screen_is_kept_after_disconnecting() -> None:
     async with serving(Box()) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Box", "Main", "LEVEL")
         await on_screen(app, "7.25")
@@ -170,8 +166,8 @@ async def test_disconnect_keeps_what_is_shown() -> None:
         await on_screen(app, "connected, 1 device")
 
 
-async def test_choices_that_come_faster_than_a_connection_ends() -> None:
-    """The last one holds, and no client goes on that nobody knows of."""
+async def test_choices_that_follow_faster_than_a_connection_ends() -> None:
+    """The last choice wins, and no client of an earlier one keeps running."""
     board = Board(lambda: None)
     session = Session(board)
     async with serving(Box("First")) as one, serving(Box("Second")) as two:
@@ -188,12 +184,12 @@ async def test_choices_that_come_faster_than_a_connection_ends() -> None:
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "terminal client"]
 
 
-async def test_a_server_that_is_not_there_is_told() -> None:
+async def test_a_server_that_cannot_be_reached() -> None:
     async with terminal(free_port()) as (app, _):
         await on_screen(app, "connecting", "trying again in")
 
 
-async def test_deletions_and_new_definitions_show_at_once() -> None:
+async def test_deletions_and_definitions_are_shown() -> None:
     box = Box()
     async with serving(box) as port, terminal(port) as (app, pilot):
         await go_to(app, pilot, "Box", "Main", "LEVEL")
@@ -207,7 +203,7 @@ async def test_deletions_and_new_definitions_show_at_once() -> None:
         await on_screen(app, "Litres")
 
 
-async def test_dark_and_light() -> None:
+async def test_a_key_switches_between_dark_and_light() -> None:
     async with serving(Box()) as port, terminal(port) as (app, pilot):
         await on_screen(app, "Box")
         dark = Color.parse(app.theme_variables["background"]).brightness

@@ -1,4 +1,4 @@
-"""Rates of frames: exact for a steady stream, back to nothing when it ends."""
+"""Frame rates: exact for a steady stream, and zero after it has ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from indifast.terminal.meter import Meter
 
 
-def test_rates() -> None:
+def test_rates_of_a_steady_stream() -> None:
     meter = Meter()
     assert meter.rates(0) == (0, 0)
     meter.add(1, 1000, 10.0)
@@ -19,7 +19,7 @@ def test_rates() -> None:
     assert meter.rates(30.0) == (0, 0)
 
 
-def test_many_frames_at_once_are_kept_small() -> None:
+def test_memory_for_many_frames_is_bounded() -> None:
     meter = Meter()
     for step in range(10_000):
         meter.add(1, 10, step / 10_000)

@@ -1,9 +1,11 @@
-"""Pictures of BLOBs: what every format, and every kind of bad frame, comes to."""
+"""Pictures of BLOBs: what is made of each format, and of each kind of bad frame."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import mmap
+import resource
 import zlib
 from typing import Any
 
@@ -31,17 +33,17 @@ def pillow_bytes(form: str, pixels: np.ndarray[Any, Any]) -> bytes:
 
 
 def gradient(dtype: str, height: int = 40, width: int = 60) -> np.ndarray[Any, Any]:
-    """Brighter to the right; nothing changes downwards."""
+    """An image that gets brighter to the right, with all rows alike."""
     return np.broadcast_to(np.linspace(10, 250, width), (height, width)).astype(dtype)
 
 
-def look(content: bytes, form: str, columns: int = 30, rows: int = 20, **more: Any) -> Picture:
+def small(content: bytes, form: str, columns: int = 30, rows: int = 20, **more: Any) -> Picture:
     return picture(content, form, columns=columns, rows=rows, **more)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "f4", "f8"])
-def test_fits_of_every_type_shows_what_is_in_it(dtype: str) -> None:
-    seen = look(fits_bytes(gradient(dtype)), ".fits")
+def test_fits_of_each_data_type(dtype: str) -> None:
+    seen = small(fits_bytes(gradient(dtype)), ".fits")
     assert (seen.width, seen.height) == (60, 40)
     assert seen.kind == f"{8 * np.dtype(dtype).itemsize} bit" + (" float" if dtype[0] == "f" else "")
     assert seen.pixels.shape == (20, 30)
@@ -52,11 +54,11 @@ def test_fits_of_every_type_shows_what_is_in_it(dtype: str) -> None:
     assert (seen.pixels == seen.pixels[0]).all()
 
 
-def test_fits_row_order_is_obeyed() -> None:
+def test_the_row_order_of_fits_is_respected() -> None:
     upright = gradient("u2").T.copy()
-    top_down = look(fits_bytes(upright, ROWORDER="TOP-DOWN"), ".fits").pixels
-    assert np.array_equal(look(fits_bytes(upright), ".fits").pixels, top_down)
-    assert np.array_equal(look(fits_bytes(upright, ROWORDER="BOTTOM-UP"), ".fits").pixels, top_down[::-1])
+    top_down = small(fits_bytes(upright, ROWORDER="TOP-DOWN"), ".fits").pixels
+    assert np.array_equal(small(fits_bytes(upright), ".fits").pixels, top_down)
+    assert np.array_equal(small(fits_bytes(upright, ROWORDER="BOTTOM-UP"), ".fits").pixels, top_down[::-1])
 
 
 @pytest.mark.parametrize(
@@ -71,13 +73,13 @@ def test_fits_row_order_is_obeyed() -> None:
     ],
     ids=["extension", "tiles", "deflated", "format without dot", "gzip", "first of two planes"],
 )
-def test_fits_in_every_wrapping(content: bytes, form: str) -> None:
-    assert np.array_equal(look(content, form).pixels, look(fits_bytes(gradient("i2")), ".fits").pixels)
+def test_fits_in_extensions_planes_and_compressed(content: bytes, form: str) -> None:
+    assert np.array_equal(small(content, form).pixels, small(fits_bytes(gradient("i2")), ".fits").pixels)
 
 
-def test_colours_keep_their_places() -> None:
+def test_color_planes_keep_their_order() -> None:
     planes = np.stack([gradient("u2"), gradient("u2")[:, ::-1], 0 * gradient("u2")])
-    seen = look(fits_bytes(planes), ".fits")
+    seen = small(fits_bytes(planes), ".fits")
     assert seen.kind == "16 bit RGB"
     assert seen.pixels.shape == (20, 30, 3)
     assert seen.pixels[5, 0, 0] < seen.pixels[5, -1, 0]
@@ -90,50 +92,50 @@ def test_colours_keep_their_places() -> None:
 def test_raw_streams(dtype: str, packed: bool) -> None:
     frame = gradient(dtype)
     content, form = (zlib.compress(frame.tobytes()), ".stream.z") if packed else (frame.tobytes(), ".stream")
-    seen = look(content, form, size=frame.nbytes, sizes=[(60, 40)])
+    seen = small(content, form, size=frame.nbytes, sizes=[(60, 40)])
     assert (seen.width, seen.height, seen.kind) == (60, 40, f"{8 * frame.itemsize} bit")
     assert seen.pixels[3, 0] < 20 < 235 < seen.pixels[3, -1]
 
 
-def test_raw_colour_stream() -> None:
+def test_a_raw_color_stream() -> None:
     frame = np.dstack([gradient("u1"), 0 * gradient("u1"), 0 * gradient("u1")])
-    seen = look(frame.tobytes(), ".stream", sizes=[(120, 80), (60, 40)])
+    seen = small(frame.tobytes(), ".stream", sizes=[(120, 80), (60, 40)])
     assert seen.kind == "8 bit RGB"
     assert seen.pixels[3, -1, 0] > 235
     assert not seen.pixels[..., 1:].any()
 
 
 @pytest.mark.parametrize(("form", "name"), [(".jpg", "JPEG"), (".stream_jpg", "JPEG"), (".png", "PNG")])
-def test_finished_pictures_are_shown_as_they_are(form: str, name: str) -> None:
+def test_jpeg_and_png_are_shown_unchanged(form: str, name: str) -> None:
     dim = np.full((400, 600, 3), (10, 20, 30), np.uint8)
-    seen = look(pillow_bytes(name, dim), form)
+    seen = small(pillow_bytes(name, dim), form)
     assert (seen.width, seen.height, seen.kind) == (600, 400, "8 bit RGB")
     assert np.abs(seen.pixels.astype(int) - (10, 20, 30)).max() <= 2
-    grey = look(pillow_bytes(name, dim[..., 0]), form)
+    grey = small(pillow_bytes(name, dim[..., 0]), form)
     assert grey.kind == "8 bit"
     assert np.abs(grey.pixels.astype(int) - 10).max() <= 2
 
 
-def test_deep_png_is_stretched() -> None:
-    seen = look(pillow_bytes("PNG", gradient("u2")), ".png")
+def test_a_png_with_16_bits_is_stretched() -> None:
+    seen = small(pillow_bytes("PNG", gradient("u2")), ".png")
     assert seen.kind == "16 bit"
     assert seen.pixels[3, 0] < 20 < 235 < seen.pixels[3, -1]
 
 
-def test_stars_stand_out_of_a_faint_noisy_background() -> None:
+def test_stars_stand_out_against_a_faint_noisy_background() -> None:
     random = np.random.default_rng(3)
     sky = random.normal(1000, 15, (600, 800))
     sky[100:108, 200:208] += 30_000
     sky[301, 301] = 65_535  # one hot pixel
-    seen = look(fits_bytes(sky.clip(0, 65_535).astype("u2")), ".fits", 100, 75).pixels
+    seen = small(fits_bytes(sky.clip(0, 65_535).astype("u2")), ".fits", 100, 75).pixels
     assert abs(float(np.median(seen)) - 255 * BACKGROUND) < 10
     assert seen[13, 25] == 255
     assert np.percentile(seen, 95) < 128
 
 
-def test_nothing_but_noise_looks_like_it() -> None:
+def test_pure_noise_looks_like_noise() -> None:
     noise = np.random.default_rng(4).normal(1000, 15, (600, 800)).clip(0, 65_535).astype("u2")
-    seen = look(fits_bytes(noise), ".fits", 100, 75).pixels
+    seen = small(fits_bytes(noise), ".fits", 100, 75).pixels
     assert 40 < np.median(seen) < 80
     assert np.percentile(seen, 95) < 128
     assert seen.std() > 10
@@ -142,14 +144,14 @@ def test_nothing_but_noise_looks_like_it() -> None:
 @pytest.mark.parametrize(
     ("value", "shade"), [(0, 0), (1000, 128), (65_535, 255)], ids=["all zero", "one value", "saturated"]
 )
-def test_frames_of_one_value(value: int, shade: int) -> None:
-    assert (look(fits_bytes(np.full((40, 60), value, "u2")), ".fits").pixels == shade).all()
+def test_frames_with_a_single_value(value: int, shade: int) -> None:
+    assert (small(fits_bytes(np.full((40, 60), value, "u2")), ".fits").pixels == shade).all()
 
 
-def test_mostly_saturated_frame_shows_the_rest() -> None:
+def test_a_mostly_saturated_frame_shows_its_other_pixels() -> None:
     frame = np.full((40, 60), 65_535, "u2")
     frame[:, :6] = 100
-    seen = look(fits_bytes(frame), ".fits").pixels
+    seen = small(fits_bytes(frame), ".fits").pixels
     assert (seen[:, :2] == 0).all()
     assert (seen[:, 4:] == 255).all()
 
@@ -157,13 +159,13 @@ def test_mostly_saturated_frame_shows_the_rest() -> None:
 def test_pixels_without_a_value_are_black() -> None:
     holes = gradient("f4").copy()
     holes[:10], holes[10:12, :30], holes[0, 0] = np.nan, np.inf, -np.inf
-    seen = look(fits_bytes(holes), ".fits").pixels
+    seen = small(fits_bytes(holes), ".fits").pixels
     assert not seen[:5].any()
-    assert np.array_equal(seen[8:], look(fits_bytes(gradient("f4")), ".fits").pixels[8:])
-    assert not look(fits_bytes(np.full((40, 60), np.nan, "f4")), ".fits").pixels.any()
+    assert np.array_equal(seen[8:], small(fits_bytes(gradient("f4")), ".fits").pixels[8:])
+    assert not small(fits_bytes(np.full((40, 60), np.nan, "f4")), ".fits").pixels.any()
     blanks = gradient("i2").copy()
     blanks[:10] = -32_768
-    seen = look(fits_bytes(blanks, BLANK=-32_768), ".fits").pixels
+    seen = small(fits_bytes(blanks, BLANK=-32_768), ".fits").pixels
     assert not seen[:5].any()
     assert seen[8, 15] > 100
 
@@ -185,21 +187,18 @@ def test_the_widest_range_of_floats() -> None:
     ],
 )
 def test_proportions_are_kept(width: int, height: int, columns: int, rows: int, shape: tuple[int, int]) -> None:
-    seen = look(bytes(width * height), ".stream", columns, rows, sizes=[(width, height)])
+    seen = small(bytes(width * height), ".stream", columns, rows, sizes=[(width, height)])
     assert seen.pixels.shape == shape
 
 
-def test_large_frames_are_looked_at_through_samples() -> None:
-    """A frame on the sparse pages of an mmap: reading all of it would need its memory."""
-    import mmap
-    import resource
-
+def test_large_frames_are_sampled() -> None:
+    """The frame is a sparse mapping, which would need its full memory if all of it were read."""
     with mmap.mmap(-1, 2 << 30) as sparse:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         seen = picture(memoryview(sparse), ".stream", sizes=[(1 << 15, 1 << 15)], columns=160, rows=100)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert seen.pixels.shape == (100, 100)
-    assert grown < 1 << 20  # KiB: half of what was there
+    assert grown < 1 << 20  # KiB: half of the mapping
 
 
 @pytest.mark.parametrize(
@@ -219,13 +218,13 @@ def test_large_frames_are_looked_at_through_samples() -> None:
         (pillow_bytes("PNG", gradient("u1", 400, 600))[:200], ".png", r"\.png frame cannot be read"),
     ],
 )
-@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # what other tests have left behind
-def test_no_preview_is_a_sentence(content: bytes, form: str, sentence: str) -> None:
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # other tests may leave open files behind
+def test_a_sentence_says_why_there_is_no_preview(content: bytes, form: str, sentence: str) -> None:
     with pytest.raises(NoPreview, match=sentence) as raised:
-        look(content, form, sizes=[(60, 40)])
+        small(content, form, sizes=[(60, 40)])
     assert "\n" not in str(raised.value)
 
 
-def test_raw_stream_of_a_camera_without_size() -> None:
+def test_a_raw_stream_of_a_camera_that_does_not_report_its_frame_size() -> None:
     with pytest.raises(NoPreview, match="does not report its frame size"):
-        look(b"x" * 7, ".stream")
+        small(b"x" * 7, ".stream")

@@ -1,4 +1,4 @@
-"""Whole screens, cell by cell, of devices whose values never change."""
+"""Complete screens, compared cell by cell, of a device whose values do not change."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ from indifast.terminal import clock
 from indifast.terminal.preview import Preview
 from tests.support.blackbox import free_port
 from tests.terminal.screens import differences, same
-from tests.terminal.support import go_to, off_screen, on_screen, serving, terminal, until
+from tests.terminal.support import blobs_requested, go_to, off_screen, on_screen, serving, terminal, until
+
+pytestmark = pytest.mark.usefixtures("true_color")
 
 SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
 DOME = "Dome"
 
 
 class Still(IPyDriver):
-    """One property of each kind, in all states."""
+    """One property of each kind, and all states."""
 
     def __init__(self) -> None:
         azimuth = NumberMember("AZ", "Azimuth", "%10.6m", 0, 360, 0, 181.5)
@@ -54,7 +56,7 @@ class Still(IPyDriver):
         super().__init__(Device(DOME, vectors))
 
     async def take(self) -> None:
-        """Send a picture: a ramp."""
+        """Send a picture, which is a gradient."""
         file = io.BytesIO()
         fits.PrimaryHDU(np.tile(np.arange(600, dtype=np.uint16), (400, 1))).writeto(file)
         self.frame["SKY"] = file.getvalue()
@@ -63,27 +65,19 @@ class Still(IPyDriver):
 
 @pytest.fixture(autouse=True)
 def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same time of day on every screen: another window may cover all but one character of a clock."""
+    """The same time of day on every screen. It cannot be replaced afterwards, as a window may cover part of it."""
     monkeypatch.setattr(clock, "local_time", lambda when: "hh:mm:ss")
     monkeypatch.setattr(clock, "utc_time", lambda when: "hh:mm:ss UTC")
 
 
 @pytest.fixture
 def port() -> int:
-    """A port of five digits, so that what stands behind it has one place."""
+    """A port with five digits, so that the text after it is always in the same place."""
     return free_port()
 
 
-@pytest.fixture(autouse=True)
-def colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The terminal of all tests here."""
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLORTERM", "truecolor")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-
-
 async def becomes(app: App[int], name: str) -> None:
-    """Wait until the screen is the one of that name."""
+    """Wait until the screen is the one stored under this name."""
     await until(lambda: same(app, name), lambda: differences(app, name))
 
 
@@ -101,10 +95,9 @@ async def test_a_picture(size: str, port: int) -> None:
     async with serving(driver, port=port), terminal(port, SIZES[size]) as (app, pilot):
         await go_to(app, pilot, DOME, "Sky", "CAMERA")
         await on_screen(app, "nothing received yet", "Asked the server")
-        await pilot.press("b")
-        while app.query_one(Preview).picture is None:
-            await driver.take()
-            await pilot.pause(0.05)
+        await blobs_requested(app, pilot)
+        await driver.take()
+        await until(lambda: app.query_one(Preview).picture)
         await off_screen(app, "frames/s")
         app.clear_notifications()
         await pilot.pause()

@@ -1,4 +1,4 @@
-"""What the terminal shows of the devices of a server."""
+"""What the terminal shows of a server's devices."""
 
 from __future__ import annotations
 

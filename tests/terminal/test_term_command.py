@@ -1,4 +1,4 @@
-"""The command `indifast term`: what it refuses, and what it does with a terminal."""
+"""The command `indifast term`: its arguments, its log, and its terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal.pty_support import SOURCES, Terminal
-from tests.terminal.support import serving_apart
+from tests.support.blackbox import LIMIT, python_environment
+from tests.terminal.pty_support import Terminal
+from tests.terminal.support import demo_drivers
 
-WITHOUT = """
+WITHOUT_TEXTUAL = """
 import sys
 sys.modules["textual"] = None
 from indifast.cli.main import main
@@ -28,8 +29,8 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
-        env={"PYTHONPATH": str(SOURCES), "PATH": "/usr/bin:/bin"},
+        timeout=LIMIT,
+        env=python_environment(PATH="/usr/bin:/bin"),
     )
     return done.returncode, done.stderr
 
@@ -46,16 +47,18 @@ def run(
         ([], "this needs a terminal"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(arguments: list[str], sentence: str) -> None:
-    status, told = run(*arguments)
+def test_a_mistake_is_answered_by_one_sentence(arguments: list[str], sentence: str) -> None:
+    status, errors = run(*arguments)
     assert status == 2
-    assert re.fullmatch(r"indifast term: .*\n", told) and sentence in told
+    assert re.fullmatch(r"indifast term: .*\n", errors) and sentence in errors
 
 
-def test_without_textual_it_says_how_to_install_it() -> None:
-    status, told = run(program=WITHOUT)
+def test_without_textual_the_command_says_how_to_install_it() -> None:
+    status, errors = run(program=WITHOUT_TEXTUAL)
     assert status == 2
-    assert told == ("indifast term: Textual, which draws the screen, is not installed: pip install 'indifast[term]'\n")
+    assert errors == (
+        "indifast term: Textual, which draws the screen, is not installed: pip install 'indifast[term]'\n"
+    )
 
 
 def test_a_log_that_cannot_be_written() -> None:
@@ -65,10 +68,10 @@ def test_a_log_that_cannot_be_written() -> None:
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_the_log_and_the_screen(tmp_path: Path, level: str) -> None:
+def test_the_log_is_written_beside_the_screen(tmp_path: Path, level: str) -> None:
     log = tmp_path / "term.log"
     with (
-        serving_apart() as port,
+        demo_drivers() as port,
         Terminal("-m", "indifast", "term", f"127.0.0.1:{port}", "--log", str(log), "--log-level", level) as term,
     ):
         term.shows("Demo Thermostat")
@@ -80,12 +83,15 @@ def test_the_log_and_the_screen(tmp_path: Path, level: str) -> None:
     assert "Traceback" not in text
 
 
-def test_sixteen_colours() -> None:
-    """A terminal that knows no more is never sent others."""
+@pytest.mark.parametrize("name", ["xterm", "xterm-16color"])
+def test_a_terminal_with_16_colors_receives_no_others(name: str) -> None:
+    """It would have to approximate them."""
     with (
-        serving_apart() as port,
-        Terminal("-m", "indifast", "term", f"127.0.0.1:{port}", environment={"TERM": "xterm-16color"}) as term,
+        demo_drivers() as port,
+        Terminal("-m", "indifast", "term", f"127.0.0.1:{port}", environment={"TERM": name}) as term,
     ):
-        term.shows("Demo Thermostat")
-        assert not re.search(rb"\x1b\[[0-9;]*[34]8;[25];", term.output)
-        assert re.search(rb"\x1b\[[0-9;]*3[0-7]", term.output)
+        term.shows("Demo Thermostat", "q Quit")
+        term.type("q")
+        assert term.ended() == 0
+    assert re.search(rb"\x1b\[[0-9;]*3[0-7][;m]", term.output)
+    assert not re.search(rb"\x1b\[[0-9;]*[34]8;[25];", term.output)

@@ -1,34 +1,43 @@
-"""A server of libindi with two simulators, connected, for all tests of the tools."""
+"""Servers of libindi with connected simulators, for the tests of the tools."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.blackbox import Child, free_port, until
-from tests.tools.support import CAMERA, MOUNT, libindi
+from tests.support.blackbox import until
+from tests.support.libindi import Indiserver, libindi, value
+from tests.tools.support import CAMERA, MOUNT
 
 SIMULATORS = {CAMERA: "indi_simulator_ccd", MOUNT: "indi_simulator_telescope"}
+DEFINED_LATE = {CAMERA: "CCD_EXPOSURE._STATE", MOUNT: "EQUATORIAL_EOD_COORD._STATE"}
+"""What the simulators define only when they are connected."""
+
+
+def connect(server: Indiserver, device: str) -> None:
+    """Connect a device and wait for its definitions."""
+    name = f"{device}.CONNECTION.CONNECT"
+    server.until_defined(name)
+    libindi("setprop", server.port, "-t", 30, f"{name}=On")
+    until(lambda: value(server.port, name) == "On", what=f"{name}=On")
+    server.until_defined(f"{device}.{DEFINED_LATE[device]}")
 
 
 @pytest.fixture(scope="module")
 def server(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of an indiserver with a camera and a mount, both connected."""
     folder = tmp_path_factory.mktemp("indiserver")
-    port = free_port()
-    words = [program("indiserver"), "-p", str(port), "-u", f"{folder}/socket", *map(program, SIMULATORS.values())]
-    with Child(words, folder, env={"HOME": str(folder)}):
+    with Indiserver(folder, *map(program, SIMULATORS.values())) as running:
         for device in SIMULATORS:
-            until(lambda device=device: not libindi("getprop", port, f"{device}.CONNECTION.CONNECT").returncode)
-            libindi("setprop", port, f"{device}.CONNECTION.CONNECT=On")
-            until(lambda device=device: connected(port, device))
-        until(lambda: CAMERA in libindi("getprop", port, f"{CAMERA}.CCD_EXPOSURE._STATE").stdout)
-        until(lambda: MOUNT in libindi("getprop", port, f"{MOUNT}.EQUATORIAL_EOD_COORD._STATE").stdout)
-        yield port
+            connect(running, device)
+        yield running.port
 
 
-def connected(port: int, device: str) -> bool:
-    found: subprocess.CompletedProcess[str] = libindi("getprop", port, f"{device}.CONNECTION.CONNECT")
-    return found.stdout.strip().endswith("=On")
+@pytest.fixture
+def camera_server(program: Callable[[str], str], tmp_path: Path) -> Iterator[Indiserver]:
+    """An indiserver with a connected camera, for a single test, which may end it."""
+    with Indiserver(tmp_path, program(SIMULATORS[CAMERA])) as running:
+        connect(running, CAMERA)
+        yield running

@@ -1,80 +1,89 @@
-"""Runs our tools and libindi's."""
+"""Runs the tools of indifast, and servers for them that send fixed bytes."""
 
 from __future__ import annotations
 
-import os
+import re
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from tests.support.blackbox import python_environment
+from tests.support import commands
+from tests.support.blackbox import LIMIT
 
 CAMERA = "CCD Simulator"
 MOUNT = "Telescope Simulator"
-LIMIT = 120
+
+PATIENT = ("-t", "4")
+"""Arguments with which a tool waits for definitions until none has arrived for a second, even if the server is slow."""
 
 
-def tool(
-    name: str, port: int | None, *words: object, cwd: Path | None = None, text: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Run `indifast NAME`; whatever happens, there is no traceback."""
-    where = [] if port is None else ["-p", str(port)]
-    command = [sys.executable, "-m", "indifast", name, *where, *map(str, words)]
-    environment = {**os.environ, **python_environment()}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=LIMIT, env=environment, cwd=cwd, input=text, check=False
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def libindi(name: str, port: int, *words: object) -> subprocess.CompletedProcess[str]:
-    """Run `indi_NAME`."""
-    command = [f"indi_{name}", "-p", str(port), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+def tool(name: str, port: int | None, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `indifast NAME`, with a server unless `port` is None. See `commands.run` for the options."""
+    server = [] if port is None else ["-p", port]
+    return commands.run(name, *server, *words, **options)
 
 
 def last_values(output: str) -> dict[str, str]:
-    """name=value lines: of names that come again, the first place and the last value."""
+    """Read lines of the form name=value. A name that is repeated keeps its place and has its last value."""
     return dict(line.split("=", 1) for line in output.splitlines())
 
 
+class Answering:
+    """A server that sends the same bytes to each client, once the client has sent something.
+
+    Attributes:
+        port: The port of the server.
+        heard: What the clients have sent; complete after the `with` block.
+    """
+
+    def __init__(self, answer: bytes, *, context: ssl.SSLContext | None = None, close: bool = False) -> None:
+        self.heard = bytearray()
+        self._answer = answer
+        self._context = context
+        self._close = close
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> Answering:
+        self._listening = socket.create_server(("localhost", 0))
+        self.port = int(self._listening.getsockname()[1])
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # closing the socket alone would not wake the thread
+        for thread in self._threads:
+            thread.join(LIMIT)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                peer, _ = self._listening.accept()
+                thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        peer.settimeout(LIMIT)
+        with suppress(OSError), peer if self._context is None else self._context.wrap_socket(peer, True) as client:
+            self.heard += client.recv(1000)
+            client.sendall(self._answer)
+            if self._close:
+                client.shutdown(socket.SHUT_RDWR)
+            while data := client.recv(1 << 16):
+                self.heard += data
+
+    def members(self) -> list[tuple[str, str]]:
+        """Return the names and values in the commands that were received."""
+        return re.findall(r'<one\w+ name="(.*?)">(.*?)</one', self.heard.decode())
+
+
 @contextmanager
-def answering(answer: bytes | None, *, context: ssl.SSLContext | None = None, close: bool = False) -> Iterator[int]:
-    """A server that says one thing to everybody once it was spoken to; gives its port."""
-    kept = []
-
-    def serve() -> None:
-        while True:
-            try:
-                peer, _ = listening.accept()
-            except OSError:
-                return
-            kept.append(peer)
-            peer.settimeout(LIMIT)
-            try:
-                if context is not None:
-                    peer = context.wrap_socket(peer, server_side=True)
-                    kept.append(peer)
-                peer.recv(1000)
-                peer.sendall(answer or b"")
-                if close:
-                    peer.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
-
-    with socket.create_server(("localhost", 0)) as listening:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:  # closing alone would not wake the thread, and a test that has failed would never end
-            listening.shutdown(socket.SHUT_RDWR)
-    thread.join(20)
-    for peer in kept:
-        peer.close()
+def answering(answer: bytes, *, context: ssl.SSLContext | None = None, close: bool = False) -> Iterator[int]:
+    """An `Answering` server; yields its port."""
+    with Answering(answer, context=context, close=close) as server:
+        yield server.port

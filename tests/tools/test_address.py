@@ -1,4 +1,4 @@
-"""Servers as people write them."""
+"""How people name servers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from indifast.cli.toolkit.address import Address, AddressError, add_server_optio
         ("@x", Address(unix="@x")),
     ],
 )
-def test_an_address(text: str, expected: Address) -> None:
+def test_addresses(text: str, expected: Address) -> None:
     assert parse_address(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "dome:", "dome:x", "dome:0", "dome:65536", "dome:-1", "dome:²", "a b", "[::1", "x/y", "[::1]:", "[]"]
 )
-def test_no_address(text: str) -> None:
+def test_text_that_is_not_an_address(text: str) -> None:
     with pytest.raises(AddressError):
         parse_address(text)
 
@@ -67,7 +67,7 @@ def test_options(words: list[str], expected: Address) -> None:
     assert address_of(options(*words)) == expected
 
 
-def test_a_server_as_a_word() -> None:
+def test_a_positional_server() -> None:
     assert address_of(options(positional=True)) == Address()
     assert address_of(options("[::1]:5", "--tls", positional=True)) == Address("::1", 5, tls=True)
 
@@ -86,12 +86,12 @@ def test_a_server_as_a_word() -> None:
         ["--tls-key", "x"],
     ],
 )
-def test_options_that_make_no_sense(words: list[str]) -> None:
+def test_options_that_contradict_each_other_or_are_malformed(words: list[str]) -> None:
     with pytest.raises(AddressError):
         address_of(options(*words))
 
 
-def test_addresses_are_shown_as_they_are_written() -> None:
+def test_an_address_as_text() -> None:
     assert [str(parse_address(text)) for text in ("dome", "::1", "@x")] == [
         "dome:7624",
         "[::1]:7624",

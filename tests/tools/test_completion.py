@@ -1,4 +1,4 @@
-"""What TAB offers: in a real bash, and by the command behind it."""
+"""Completion with TAB: in a real bash, and the command behind it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from indifast.cli import COMMANDS
 from indifast.cli.tools.completion import candidates, split_line
-from tests.support.blackbox import free_port, python_environment
+from tests.support.blackbox import LIMIT, free_port, python_environment
 from tests.tools.support import CAMERA, MOUNT, tool
 
 
@@ -28,11 +28,11 @@ from tests.tools.support import CAMERA, MOUNT, tool
         ('a "b\\"c"', ["a", 'b"c']),
     ],
 )
-def test_words_of_a_line(line: str, words: list[str]) -> None:
+def test_a_line_is_split_into_words(line: str, words: list[str]) -> None:
     assert split_line(line) == words
 
 
-def test_commands_and_options() -> None:
+def test_commands_and_options_are_completed() -> None:
     assert candidates("indifast ") == sorted(COMMANDS)
     assert candidates("indifast de") == ["demo", "devices"]
     assert candidates("'indifast' 'dev'") == ["devices"]  # as the script for zsh puts it
@@ -43,14 +43,14 @@ def test_commands_and_options() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_options_and_a_help(name: str) -> None:
+def test_every_command_has_options_and_help(name: str) -> None:
     assert "--help" in candidates(f"indifast {name} -")
     done = tool(name, None, "--help")
     assert done.returncode == 0
     assert len(done.stdout) > 150
 
 
-def test_names(server: int) -> None:
+def test_names_are_completed(server: int) -> None:
     get = f"indifast get -p {server}"
     assert candidates(f"{get} ") == [f"{CAMERA}.", f"{MOUNT}."]
     assert candidates(f'{get} "{CAMERA}.CCD_TEMP') == [f"{CAMERA}.CCD_TEMPERATURE.", f"{CAMERA}.CCD_TEMP_RAMP."]
@@ -63,7 +63,7 @@ def test_names(server: int) -> None:
     assert candidates(f"{get} -t ") == []
 
 
-def test_no_server_no_names_and_no_noise() -> None:
+def test_without_a_server_nothing_is_offered_or_printed() -> None:
     done = tool("completion", None, f"--line=indifast get -p {free_port()} C")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert candidates("indifast get -p nonsense C") == []
@@ -73,13 +73,13 @@ def test_no_server_no_names_and_no_noise() -> None:
 
 @pytest.fixture
 def bash(tmp_path: Path) -> pexpect.spawn:
-    """An interactive bash that has read the script."""
+    """An interactive bash that has loaded the script."""
     command = tmp_path / "indifast"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m indifast "$@"\n')
     command.chmod(0o755)
     environment = {**os.environ, **python_environment(PS1="$ ", TERM="dumb", PATH=f"{tmp_path}:{os.environ['PATH']}")}
     shell = pexpect.spawn(
-        "bash", ["--norc", "--noprofile"], env=environment, encoding="utf-8", timeout=60, dimensions=(24, 300)
+        "bash", ["--norc", "--noprofile"], env=environment, encoding="utf-8", timeout=LIMIT, dimensions=(24, 300)
     )
     shell.sendline("source <(indifast completion bash); bind 'set bell-style none'; echo rea''dy")
     shell.expect("ready\r\n")

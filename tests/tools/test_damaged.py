@@ -1,4 +1,4 @@
-"""Properties of which something is missing or damaged: shown as far as they can be, and what cannot is said once."""
+"""Incomplete and damaged properties: what is usable is shown, and the rest is reported once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.tools.support import answering, tool
+from tests.tools.support import PATIENT, answering, tool
 
 FPS = (
     '<defNumberVector device="mag" name="fps" state="Idle" perm="rw">'
@@ -22,7 +22,7 @@ NAMELESS = (
 NONE = '<defTextVector device="mag" name="none" state="Ok" perm="rw"><defText name="">x</defText></defTextVector>'
 
 
-NO_NEWS = (  # as a simulator of libindi says it
+MEANINGLESS = (  # a simulator of libindi sends such messages
     '<defSwitchVector device="" name="" state="Idle" perm="ro" rule="OneOfMany"/>'
     '<setNumberVector device="" name="" state="Ok"><oneNumber name="">1</oneNumber></setNumberVector>'
     '<setNumberVector device="mag" name="later" state="Ok"/><delProperty device="mag" name=""/>'
@@ -31,11 +31,11 @@ NO_NEWS = (  # as a simulator of libindi says it
 
 @pytest.fixture
 def server() -> Iterator[int]:
-    with answering((FPS + NAMELESS + NONE * 2 + NO_NEWS).encode()) as port:
+    with answering((FPS + NAMELESS + NONE * 2 + MEANINGLESS).encode()) as port:
         yield port
 
 
-def test_what_can_be_taken_is_shown_and_the_rest_named(server: int) -> None:
+def test_usable_members_are_shown_and_the_others_are_reported(server: int) -> None:
     done = tool("get", server)
     assert done.returncode == 0
     assert done.stdout.splitlines() == ["mag.fps.current=N/A", "mag.fps.target=", "mag.F.fits=On"]
@@ -45,7 +45,7 @@ def test_what_can_be_taken_is_shown_and_the_rest_named(server: int) -> None:
     ]
 
 
-def test_programs_see_the_text_that_was_received(server: int) -> None:
+def test_json_has_the_text_that_was_received(server: int) -> None:
     members = json.loads(tool("get", server, "--json", "mag.fps").stdout)["mag"]["fps"]["members"]
     assert {name: (member["value"], member["floatvalue"]) for name, member in members.items()} == {
         "current": ("N/A", None), "target": ("", None),
@@ -53,9 +53,9 @@ def test_programs_see_the_text_that_was_received(server: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["get", "mag.none.x"], ["set", "-t", "1", "mag.none.x=1"], ["eval", "-t", "1", '"mag.none.x" > 1']]
+    "words", [["get", "mag.none.x"], ["set", *PATIENT, "mag.none.x=1"], ["eval", *PATIENT, '"mag.none.x" > 1']]
 )
-def test_a_property_that_cannot_be_used_is_not_called_unknown(server: int, words: list[str]) -> None:
+def test_an_unusable_property_is_not_called_unknown(server: int, words: list[str]) -> None:
     done = tool(words[0], server, *words[1:])
     assert done.returncode in (1, 2) and not done.stdout
     assert (
@@ -64,23 +64,23 @@ def test_a_property_that_cannot_be_used_is_not_called_unknown(server: int, words
     assert "no property" not in done.stderr
 
 
-def test_an_operand_that_holds_no_number_is_told_once() -> None:
+def test_an_operand_that_is_not_a_number_is_reported_once() -> None:
     update = '<setSwitchVector device="mag" name="F" state="{}"/>'
-    news = "".join(update.format(state) for state in ("Busy", "Ok", "Busy", "Ok"))
-    with answering((FPS + NAMELESS + news).encode()) as port:
-        done = tool("eval", port, "-w", "-o", "-t", "1", '"mag.fps.current" > 1')
+    updates = "".join(update.format(state) for state in ("Busy", "Ok", "Busy", "Ok"))
+    with answering((FPS + NAMELESS + updates).encode()) as port:
+        done = tool("eval", port, "-w", "-o", *PATIENT, '"mag.fps.current" > 1')
     assert (done.returncode, done.stdout) == (3, "mag.fps.current=nan\n")
-    assert "not true after 1 s: mag.fps.current is nan" in done.stderr
+    assert "not true after 4 s: mag.fps.current is nan" in done.stderr
 
 
-def test_nothing_is_said_while_somebody_types(server: int) -> None:
+def test_completion_prints_no_errors(server: int) -> None:
     done = tool("completion", None, "--line", f"indifast get -p {server} mag.")
     assert (done.stdout.split(), done.stderr) == (["mag.F.", "mag.fps."], "")
 
 
-def test_no_device_is_not_what_is_said_where_none_could_be_taken() -> None:
+def test_a_server_with_only_unusable_definitions_is_not_called_empty() -> None:
     with answering(NONE.encode()) as port:
-        done = tool("devices", port, "-t", "0.5")
+        done = tool("devices", port, *PATIENT)
     assert done.returncode == 3
     assert "no definition could be used within" in done.stderr
     assert "mag.none: a definition without members that have a name" in done.stderr
@@ -98,8 +98,8 @@ ODD_NUMBERS = "".join(
 
 
 @pytest.mark.parametrize("words", [["get", "-l"], ["snap"]], ids=" ".join)
-def test_what_a_format_cannot_show_is_shown_as_it_came(words: list[str]) -> None:
-    """One odd format was a fault of the program, for everything on the server."""
+def test_a_number_that_its_format_cannot_show_is_shown_as_received(words: list[str]) -> None:
+    """One odd format must not make the tool fail for everything on the server."""
     definition = f'<defNumberVector device="D" name="N" state="Ok" perm="rw">{ODD_NUMBERS}</defNumberVector>'
     with answering((definition + NAMELESS).encode()) as port:
         done = tool(words[0], port, *words[1:])
@@ -110,7 +110,7 @@ def test_what_a_format_cannot_show_is_shown_as_it_came(words: list[str]) -> None
     assert "fits" in done.stdout
 
 
-def test_people_see_the_text_that_was_received(server: int) -> None:
+def test_get_shows_the_text_that_was_received(server: int) -> None:
     current, target = tool("get", server, "-l", "mag.fps").stdout.splitlines()
     assert re.fullmatch(r"mag\.fps\.current  N/A  DEFAULT GROUP / fps / current \[Idle, rw\]", current)
     assert re.fullmatch(r"mag\.fps\.target  +DEFAULT GROUP / fps / target \[Idle, rw\]", target)

@@ -1,4 +1,4 @@
-"""`indifast eval` beside indi_eval."""
+"""`indifast eval`, compared with `indi_eval`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from indifast.cli.toolkit.expression import parse_expression
 from indifast.cli.toolkit.failures import Status, ToolError
 from tests.support.blackbox import free_port
-from tests.tools.support import CAMERA, libindi, tool
+from tests.support.libindi import libindi
+from tests.tools.support import CAMERA, PATIENT, tool
 
 
 @pytest.mark.parametrize(
@@ -22,12 +23,12 @@ from tests.tools.support import CAMERA, libindi, tool
         ("1 - -1", 2), ("+3", 3),
     ],
 )  # fmt: skip
-def test_values(text: str, value: float) -> None:
+def test_values_of_expressions(text: str, value: float) -> None:
     assert parse_expression(text).value({"a.b.c": 7.0}.__getitem__) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["0/0", "sqrt(-1)", "log(-1)", "pow(-8, 0.3)"])
-def test_no_numbers(text: str) -> None:
+def test_expressions_whose_value_is_not_a_number(text: str) -> None:
     assert math.isnan(parse_expression(text).value({}.__getitem__))
 
 
@@ -36,7 +37,7 @@ def test_no_numbers(text: str) -> None:
     ["", "1+", "1;2", "abc", "abc(1)", "sin", "sin(1", "pow(1)", "(1", "1)", '"a.b"', '"a.b.*"', '"a.b.c', "1 2", "a.b",
      "__import__('os')", "(" * 1000 + "1", "-" * 1000 + "1", "\x00", "²"],
 )  # fmt: skip
-def test_no_expressions(text: str) -> None:
+def test_text_that_is_not_an_expression(text: str) -> None:
     with pytest.raises(ToolError):
         parse_expression(text)
 
@@ -62,29 +63,29 @@ def test_values_and_statuses_are_those_of_indi_eval(server: int, expression: str
         assert ours.stderr.count("\n") == 1
     else:
         values = ours.stdout.splitlines()
-        assert sorted(values) == sorted(theirs.stderr.splitlines())  # where libindi's tool writes them
+        assert sorted(values) == sorted(theirs.stderr.splitlines())  # libindi's tool writes values there
         assert values[-1] == theirs.stderr.splitlines()[-1]
 
 
-def test_from_standard_input(server: int) -> None:
+def test_the_expression_can_come_from_standard_input(server: int) -> None:
     assert tool("eval", server, "-i", "-f", text="1 == 1\n").stdout == "1\n"
     assert tool("eval", server, "-i", "1").returncode == Status.TROUBLE
     assert tool("eval", server).returncode == Status.TROUBLE
 
 
-def test_waiting_until_it_is_true(server: int) -> None:
+def test_waiting_until_an_expression_is_true(server: int) -> None:
     exposure = f"{CAMERA}.CCD_EXPOSURE"
     libindi("setprop", server, f"{exposure}.CCD_EXPOSURE_VALUE=3")
     done = tool("eval", server, "-t", "60", "-w", "-o", f'"{exposure}._STATE" == 1')
     assert done.returncode == Status.DONE
     assert done.stdout.splitlines()[-1] == f"{exposure}._STATE=1"
-    done = tool("eval", server, "-w", "-t", "0.3", f'"{CAMERA}.CCD_INFO.CCD_MAX_X" < 7')
+    done = tool("eval", server, "-w", *PATIENT, f'"{CAMERA}.CCD_INFO.CCD_MAX_X" < 7')
     assert done.returncode == Status.TIMEOUT
-    assert done.stderr == f"indifast eval: not true after 0.3 s: {CAMERA}.CCD_INFO.CCD_MAX_X is 1280\n"
+    assert done.stderr == f"indifast eval: not true after 4 s: {CAMERA}.CCD_INFO.CCD_MAX_X is 1280\n"
 
 
-def test_what_is_no_number(server: int) -> None:
-    done = tool("eval", server, f'"{CAMERA}.DRIVER_INFO.DRIVER_EXEC" > 1')
+def test_an_operand_that_is_not_a_number(server: int) -> None:
+    done = tool("eval", server, *PATIENT, f'"{CAMERA}.DRIVER_INFO.DRIVER_EXEC" > 1')
     assert done.returncode == Status.TROUBLE
     assert "does not hold a number: 'indi_simulator_ccd'" in done.stderr
 

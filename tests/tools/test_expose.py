@@ -1,4 +1,4 @@
-"""`indifast expose`: files that are pictures."""
+"""`indifast expose`: exposures that are saved as files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,11 +17,14 @@ from astropy.io import fits
 
 from indifast.cli.toolkit.failures import Status
 from indifast.cli.tools.expose import _save
-from tests.support.blackbox import Child, free_port, python_environment, until
-from tests.tools.support import CAMERA, MOUNT, libindi, tool
+from tests.support import commands
+from tests.support.blackbox import LIMIT, PYTHON, python_environment, until
+from tests.support.commands import INDIFAST
+from tests.support.libindi import Indiserver, libindi, value
+from tests.tools.support import CAMERA, MOUNT, PATIENT, tool
 
 
-def test_a_picture(server: int, tmp_path: Path) -> None:
+def test_an_exposure_is_saved(server: int, tmp_path: Path) -> None:
     path = tmp_path / "m31.fits"
     done = tool("expose", server, CAMERA, 0.2, "-o", path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -45,33 +47,33 @@ def test_an_existing_file_is_kept_unless_forced(server: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("force", [[], ["--force"]])
-def test_what_is_no_file_is_written_to_and_not_replaced(server: int, tmp_path: Path, force: list[str]) -> None:
+def test_a_fifo_is_written_to_and_not_replaced(server: int, tmp_path: Path, force: list[str]) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with ThreadPoolExecutor() as pool:
         read = pool.submit(pipe.read_bytes)
         done = tool("expose", server, CAMERA, 0.1, "-o", pipe, *force)
         if done.returncode:
-            pipe.open("w").close()  # lets the reader go
+            pipe.open("w").close()  # ends the reader
         assert (done.returncode, done.stderr) == (0, "")
-        assert read.result(60).startswith(b"SIMPLE")
+        assert read.result(LIMIT).startswith(b"SIMPLE")
     assert pipe.is_fifo()
 
 
 def test_to_standard_output(server: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "indifast", "expose", "-p", str(server), CAMERA, "0.1", "-o", "-"]
-    done = subprocess.run(command, env=python_environment(), cwd=tmp_path, capture_output=True, timeout=120)
+    command = [*INDIFAST, "expose", "-p", str(server), CAMERA, "0.1", "-o", "-"]
+    done = subprocess.run(command, env=python_environment(), cwd=tmp_path, capture_output=True, timeout=2 * LIMIT)
     assert (done.returncode, done.stderr) == (0, b"")
     with fits.open(io.BytesIO(done.stdout)) as hdus:
         assert hdus[0].data.ndim == 2
     assert list(tmp_path.iterdir()) == []
-    done = subprocess.run([*command, "-n", "2"], env=python_environment(), capture_output=True, timeout=120)
+    done = subprocess.run([*command, "-n", "2"], env=python_environment(), capture_output=True, timeout=2 * LIMIT)
     assert (done.returncode, done.stdout) == (Status.TROUBLE, b"")
     assert b"one frame" in done.stderr
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answer is made here: mounting one takes rights that a test has not."""
+    """The refusal is simulated: a test has no right to mount such a file system."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
@@ -85,25 +87,16 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
     assert [each.name for each in tmp_path.iterdir()] == ["m31.fits"]
 
 
-def test_a_camera_that_goes_while_it_exposes(program: Callable[[str], str], tmp_path: Path) -> None:
-    def getprop(name: str) -> str:
-        return libindi("getprop", port, "-1", f"{CAMERA}.{name}").stdout.strip()
-
-    port = free_port()
-    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_ccd")]
-    with Child(words, tmp_path, env={"HOME": str(tmp_path)}):
-        until(lambda: getprop("CONNECTION.CONNECT"))
-        assert tool("set", port, "--wait", "Ok", f"{CAMERA}.CONNECTION.CONNECT=On").returncode == 0
-        until(lambda: getprop("CCD_EXPOSURE._STATE"))
-        command = [sys.executable, "-m", "indifast", "expose", "-p", str(port), CAMERA, "600"]
-        with Child(command, tmp_path, env=python_environment(), stdio=True) as child:
-            until(lambda: getprop("CCD_EXPOSURE._STATE") == "Busy")
-            libindi("setprop", port, f"{CAMERA}.CONNECTION.DISCONNECT=On")
-            assert child.wait() == Status.TROUBLE
-            assert child.stderr.startswith(f"indifast expose: {CAMERA}.CCD_EXPOSURE has gone: ")
+def test_a_camera_that_is_disconnected_during_the_exposure(camera_server: Indiserver, tmp_path: Path) -> None:
+    port = camera_server.port
+    with commands.start(tmp_path, "expose", "-p", port, CAMERA, "600", stdio=True) as child:
+        until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
+        libindi("setprop", port, "-t", 30, f"{CAMERA}.CONNECTION.DISCONNECT=On")
+        assert child.wait() == Status.TROUBLE
+        assert child.stderr.startswith(f"indifast expose: {CAMERA}.CCD_EXPOSURE has gone: ")
 
 
-def test_several_pictures(server: int, tmp_path: Path) -> None:
+def test_several_exposures(server: int, tmp_path: Path) -> None:
     assert tool("expose", server, CAMERA, 0.1, "-n", 2, "-o", tmp_path / "a.fits").returncode == 0
     assert sorted(each.name for each in tmp_path.iterdir()) == ["a_001.fits", "a_002.fits"]
     folder = tmp_path / "2026" / "night"
@@ -128,7 +121,7 @@ def test_several_pictures(server: int, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(server: int, tmp_path: Path, words: list[str], status: Status, said: str) -> None:
-    done = tool("expose", server, "-t", "1", *words, cwd=tmp_path)
+    done = tool("expose", server, *PATIENT, *words, cwd=tmp_path)
     assert done.returncode == status
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
@@ -136,19 +129,17 @@ def test_mistakes(server: int, tmp_path: Path, words: list[str], status: Status,
 
 
 def test_a_camera_that_is_not_connected(program: Callable[[str], str], tmp_path: Path) -> None:
-    port = free_port()
-    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_ccd")]
-    with Child(words, tmp_path, env={"HOME": str(tmp_path)}):
-        until(lambda: not libindi("getprop", port, f"{CAMERA}.CONNECTION.CONNECT").returncode)
-        done = tool("expose", port, CAMERA, 0.2, cwd=tmp_path)
+    with Indiserver(tmp_path, program("indi_simulator_ccd")) as server:
+        server.until_defined(f"{CAMERA}.CONNECTION.CONNECT")
+        done = tool("expose", server.port, CAMERA, 0.2, cwd=tmp_path)
         assert done.returncode == Status.TROUBLE
         assert f'run: indifast set --wait Ok "{CAMERA}.CONNECTION.CONNECT=On"' in done.stderr
-        assert tool("expose", port, CAMERA, 0.2, "--connect", "-o", "x.fits", cwd=tmp_path).returncode == 0
+        assert tool("expose", server.port, CAMERA, 0.2, "--connect", "-o", "x.fits", cwd=tmp_path).returncode == 0
         assert (tmp_path / "x.fits").read_bytes().startswith(b"SIMPLE")
 
 
-def test_a_folder_is_made_once_there_is_a_camera(server: int, tmp_path: Path) -> None:
-    assert tool("expose", server, "-t", "1", "Camera", 0.1, "-o", "night/", cwd=tmp_path).returncode == Status.NOTHING
+def test_a_folder_is_made_only_if_there_is_a_camera(server: int, tmp_path: Path) -> None:
+    assert tool("expose", server, *PATIENT, "Camera", 0.1, "-o", "night/", cwd=tmp_path).returncode == Status.NOTHING
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("precious")
     for name, said in (("file/", "file is not a writable folder"), ("file/night/", "not a directory")):
@@ -159,10 +150,10 @@ def test_a_folder_is_made_once_there_is_a_camera(server: int, tmp_path: Path) ->
     assert (tmp_path / "night").is_file()
 
 
-def test_frames_that_stay_with_the_driver_are_told(server: int, tmp_path: Path) -> None:
+def test_the_reason_is_given_if_frames_stay_with_the_driver(server: int, tmp_path: Path) -> None:
     def mode(name: str) -> None:
-        libindi("setprop", server, f"{CAMERA}.UPLOAD_MODE.{name}=On")
-        until(lambda: libindi("getprop", server, "-1", f"{CAMERA}.UPLOAD_MODE.{name}").stdout.strip() == "On")
+        libindi("setprop", server, "-t", 30, f"{CAMERA}.UPLOAD_MODE.{name}=On")
+        until(lambda: value(server, f"{CAMERA}.UPLOAD_MODE.{name}") == "On")
 
     mode("UPLOAD_LOCAL")
     try:
@@ -174,10 +165,10 @@ def test_frames_that_stay_with_the_driver_are_told(server: int, tmp_path: Path) 
     assert tool("expose", server, CAMERA, 0.1, "-o", "x.fits", cwd=tmp_path).returncode == 0
 
 
-def test_the_bar_is_for_terminals(server: int, tmp_path: Path) -> None:
-    words = ["-m", "indifast", "expose", "-p", str(server), CAMERA, "1", "-o", str(tmp_path / "x.fits")]
+def test_a_terminal_shows_a_progress_bar(server: int, tmp_path: Path) -> None:
+    words = [*INDIFAST[1:], "expose", "-p", str(server), CAMERA, "1", "-o", str(tmp_path / "x.fits")]
     environment = {**os.environ, **python_environment()}
-    terminal = pexpect.spawn(sys.executable, words, env=environment, encoding="utf-8", timeout=60, dimensions=(24, 200))
+    terminal = pexpect.spawn(PYTHON, words, env=environment, encoding="utf-8", timeout=LIMIT, dimensions=(24, 200))
     terminal.expect(r"\[#*-*\] 0\.\d of 1 s")
     terminal.expect(r"x\.fits: \d+ bytes")
     terminal.expect(pexpect.EOF)
@@ -186,13 +177,10 @@ def test_the_bar_is_for_terminals(server: int, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_aborts_the_exposure(server: int, tmp_path: Path) -> None:
-    def state() -> str:
-        return libindi("getprop", server, "-1", f"{CAMERA}.CCD_EXPOSURE._STATE").stdout.strip()
-
-    command = [sys.executable, "-m", "indifast", "expose", "-p", str(server), CAMERA, "600"]
-    with Child(command, tmp_path, env=python_environment(), cwd=tmp_path / "") as child:
-        until(lambda: state() == "Busy")
+    state = f"{CAMERA}.CCD_EXPOSURE._STATE"
+    with commands.start(tmp_path, "expose", "-p", server, CAMERA, "600") as child:
+        until(lambda: value(server, state) == "Busy")
         os.kill(child.pid, signal.SIGINT)
         assert child.wait() == Status.INTERRUPTED
-        until(lambda: state() != "Busy", what="the end of the exposure")
+        until(lambda: value(server, state) not in ("Busy", ""), what="the end of the exposure")
     assert not list(tmp_path.glob("*.fits"))

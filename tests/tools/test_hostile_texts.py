@@ -1,17 +1,13 @@
-"""Names, labels, values and messages that would command a terminal, or that it cannot show."""
+"""Names, labels, values and messages that would control a terminal, or that it cannot show."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.blackbox import python_environment
-from tests.tools.support import answering, tool
+from tests.tools.support import PATIENT, answering, tool
 
 HOSTILE = (
     '<defTextVector device="Mo\u00fcnt&#155;2J" name="T" label="l&#155;31m&#x202e;" group="g&#155;0m" state="Ok"'
@@ -34,29 +30,29 @@ def server() -> Iterator[int]:
         ["get"], ["get", "-l"], ["get", "--json"], ["get", "Mo\u00fcnt\x9b2J.T.*"],
         ["get", "-1", "Mo\u00fcnt\x9b2J.T.A"],
         ["devices"], ["devices", "--json"], ["snap"], ["snap", "--json"], ["watch", "--definitions", "--count", "1"],
-        ["watch", "--json", "--definitions", "--count", "1"], ["set", "-t", "1", "Mo\u00fcnt\x9b2J.T.B=1"],
+        ["watch", "--json", "--definitions", "--count", "1"], ["set", *PATIENT, "Mo\u00fcnt\x9b2J.T.B=1"],
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_nothing_commands_the_terminal(server: int, words: list[str]) -> None:
+def test_no_output_controls_the_terminal(server: int, words: list[str]) -> None:
     done = tool(words[0], server, *words[1:])
     shown = done.stdout + done.stderr
     assert "Mo\u00fcnt" in shown or "x\\x9b2J" in shown
     assert [each for each in shown if not each.isprintable() and each != "\n"] == []
 
 
-def test_json_keeps_what_it_is(server: int) -> None:
+def test_json_keeps_the_names_unchanged(server: int) -> None:
     assert list(json.loads(tool("get", server, "--json").stdout)) == ["Mo\u00fcnt\x9b2J", "Camera\u202egnp"]
 
 
-def test_no_name_that_commands_the_terminal_is_offered_to_a_shell(server: int) -> None:
+def test_names_that_would_control_the_terminal_are_not_completed(server: int) -> None:
     done = tool("completion", None, "--line", f"indifast get -p {server} ")
     assert (done.stdout, done.stderr) == ("", "")
     done = tool("completion", None, "--line", f"indifast get -p {server} 'Camera\u202egnp.")
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_a_line_of_watch_is_one_line(server: int) -> None:
+def test_watch_prints_one_line_for_each_change(server: int) -> None:
     lines = tool("watch", server, "--definitions", "--count", 2).stdout.splitlines()
     assert [line.partition(" ")[2] for line in lines] == [
         "Mo\u00fcnt\\x9b2J.T.A=x\\x9b2J\\x0ay [Ok]", "Mo\u00fcnt\\x9b2J.T: m\\x9b1m\\x0aMount.T.A=forged"
@@ -64,10 +60,7 @@ def test_a_line_of_watch_is_one_line(server: int) -> None:
 
 
 @pytest.mark.parametrize("command", ["get", "devices", "snap"])
-def test_a_terminal_that_has_not_the_letters(server: int, command: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "indifast", command, "-p", str(server)],
-        capture_output=True, timeout=60, env={**os.environ, **python_environment(), "PYTHONIOENCODING": "ascii"},
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"Mo\\xfcnt" in done.stdout
+def test_a_terminal_without_these_letters(server: int, command: str) -> None:
+    done = tool(command, server, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Mo\\xfcnt" in done.stdout

@@ -1,24 +1,25 @@
-"""`indifast devices`, `snap` and `watch`."""
+"""The commands `devices`, `snap` and `watch`."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from indifast.cli.toolkit.failures import Status
 from indifast.cli.tools.devices import interfaces
-from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
-from tests.tools.support import CAMERA, MOUNT, answering, libindi, tool
+from tests.support import commands
+from tests.support.blackbox import Child, free_port, until
+from tests.support.libindi import Indiserver, libindi
+from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, tool
 
 
 def test_devices(server: int) -> None:
-    lines = tool("devices", server).stdout.splitlines()
+    lines = tool("devices", server, *PATIENT).stdout.splitlines()
     assert lines[0].split() == ["DEVICE", "CONNECTED", "KIND", "DRIVER"]
     assert {line[: len(CAMERA)]: line for line in lines}[CAMERA].split(maxsplit=3)[2:] == [
         "yes", "camera, guider, filter wheel  indi_simulator_ccd 1.0"]  # fmt: skip
@@ -26,7 +27,7 @@ def test_devices(server: int) -> None:
 
 
 def test_devices_as_json(server: int) -> None:
-    found = {each["device"]: each for each in json.loads(tool("devices", server, "--json").stdout)}
+    found = {each["device"]: each for each in json.loads(tool("devices", server, *PATIENT, "--json").stdout)}
     assert set(found) == {CAMERA, MOUNT}
     assert found[MOUNT]["connected"] is True
     assert found[MOUNT]["driver"] == "indi_simulator_telescope"
@@ -46,7 +47,7 @@ def test_devices_as_json(server: int) -> None:
         ("9" * 5000, []),
     ],
 )
-def test_interfaces(text: str, kinds: list[str]) -> None:
+def test_interfaces_are_named(text: str, kinds: list[str]) -> None:
     assert interfaces(text) == kinds
 
 
@@ -58,46 +59,46 @@ def test_no_server(name: str) -> None:
 
 
 def test_snap_as_json_has_every_value(server: int) -> None:
-    state = json.loads(tool("snap", server, "--json").stdout)
+    state = json.loads(tool("snap", server, *PATIENT, "--json").stdout)
     assert set(state["devices"]) == {CAMERA, MOUNT}
-    theirs = libindi("getprop", server, f"{CAMERA}.CCD_FRAME.*").stdout
+    theirs = libindi("getprop", server, *PATIENT, f"{CAMERA}.CCD_FRAME.*").stdout
     frame = state["devices"][CAMERA]["vectors"]["CCD_FRAME"]["members"]
     assert [f"{CAMERA}.CCD_FRAME.{name}={member['value']}" for name, member in frame.items()] == theirs.splitlines()
 
 
-def test_snap_for_people(server: int) -> None:
-    text = tool("snap", server, CAMERA).stdout
+def test_snap_as_text(server: int) -> None:
+    text = tool("snap", server, *PATIENT, CAMERA).stdout
     assert text.startswith(f"{CAMERA}\n")
     assert "\n  Main Control\n    CONNECTION (Connection) [Ok, rw]\n      CONNECT     On   (Connect)\n" in text
     assert MOUNT not in text.splitlines()
-    done = tool("snap", server, "CCD")
+    done = tool("snap", server, *PATIENT, "CCD")
     assert done.returncode == Status.NOTHING
     assert "no device 'CCD' on this server" in done.stderr
 
 
 def watching(port: int, folder: Path, *words: str) -> Child:
-    """A running `indifast watch` that has seen all definitions."""
-    command = [sys.executable, "-m", "indifast", "watch", "-p", str(port), "--definitions", *words]
-    child = Child(command, folder, env=python_environment(), stdio=True)
+    """Start `indifast watch`, which prints all definitions first."""
+    child = commands.start(folder, "watch", "-p", port, "--definitions", *words, stdio=True)
     os.set_blocking(child.process.stdout.fileno(), True)  # type: ignore[union-attr]
     return child
 
 
 def line_with(child: Child, text: str) -> str:
+    """Read the child's output until a line contains `text`, and return that line."""
     assert child.process.stdout is not None
     for line in iter(child.process.stdout.readline, b""):
         if text in line.decode():
             return line.decode()
-    raise AssertionError(f"ended without {text}: {child.stderr}")
+    raise AssertionError(f"the output ended without {text!r}: {child.stderr}")
 
 
-def test_changes_are_told_until_ctrl_c(server: int, tmp_path: Path) -> None:
+def test_changes_are_printed_until_ctrl_c(server: int, tmp_path: Path) -> None:
     libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1000")
     with watching(server, tmp_path, f"{CAMERA}.POLLING_PERIOD") as child:
         line_with(child, ".PERIOD_MS=1000 [")
         libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1700")
-        stamp, told = line_with(child, "=1700").split(" ", 1)
-        assert told == f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1700 [Ok]\n"
+        stamp, change = line_with(child, "=1700").split(" ", 1)
+        assert change == f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1700 [Ok]\n"
         assert stamp[10] == "T"
         os.kill(child.pid, signal.SIGINT)
         assert child.wait() == Status.INTERRUPTED
@@ -117,8 +118,8 @@ def test_changes_as_json_with_blobs(server: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("queries", "gone"), [(["D.N"], ["D.N"]), (["D.N.x"], ["D.N"]), ([], ["D.T", "D.N"])])
-def test_properties_that_go_are_told(queries: list[str], gone: list[str]) -> None:
-    """With an empty name nothing goes."""
+def test_deletions_are_printed(queries: list[str], gone: list[str]) -> None:
+    """A deletion with an empty name deletes nothing."""
     deletions = "".join(f'<delProperty device="D" name="{name}"/>' for name in ("", "T", "N"))
     with answering(f"{two_texts('D')}{deletions}".encode()) as port:
         done = tool("watch", port, "--count", len(gone), *queries)
@@ -127,7 +128,7 @@ def test_properties_that_go_are_told(queries: list[str], gone: list[str]) -> Non
 
 
 def two_texts(device: str) -> str:
-    """Definitions of N and T."""
+    """Return definitions of N and T."""
     return "".join(
         f'<defTextVector device="{device}" name="{name}" state="Ok" perm="ro"><defText name="x">1</defText>'
         "</defTextVector>"
@@ -135,9 +136,9 @@ def two_texts(device: str) -> str:
     )
 
 
-def test_watching_ends(server: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "indifast", "watch", "-p", str(server), "--count", "2", "--all"]
-    with Child([*command, f"{CAMERA}.POLLING_PERIOD"], tmp_path, env=python_environment(), stdio=True) as child:
+def test_watch_ends_after_a_count_or_a_time(server: int, tmp_path: Path) -> None:
+    words = ["watch", "-p", server, "--count", "2", "--all", f"{CAMERA}.POLLING_PERIOD"]
+    with commands.start(tmp_path, *words, stdio=True) as child:
 
         def ended() -> bool:
             libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1100")
@@ -153,24 +154,13 @@ def test_watching_ends(server: int, tmp_path: Path) -> None:
     assert done.stderr == "indifast watch: only 0 of 1000 changes in 0.2 s\n"
 
 
-def test_what_is_not_there_is_told_and_waited_for(program, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    port = free_port()
+def test_missing_properties_are_reported_and_waited_for(program: Callable[[str], str], tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    words = [
-        program("indiserver"),
-        "-f",
-        str(fifo),
-        "-p",
-        str(port),
-        "-u",
-        f"{tmp_path}/s",
-        program("indi_simulator_ccd"),
-    ]
-    with Child(words, tmp_path, env={"HOME": str(tmp_path)}):
-        until(lambda: not libindi("getprop", port, "*.CONNECTION.CONNECT").returncode)
+    with Indiserver(tmp_path, "-f", str(fifo), program("indi_simulator_ccd")) as server:
+        server.until_defined(f"{CAMERA}.CONNECTION.CONNECT")
         queries = [MOUNT, f"{CAMERA}.CONNECTON", f"{CAMERA}.CONNECTION"]
-        with watching(port, tmp_path, *queries) as child:
+        with watching(server.port, tmp_path, *queries) as child:
             said = child.until_stderr("CONNECTON").splitlines()
             assert said[0].startswith(f"indifast watch: no device '{MOUNT}' on this server: ")
             assert said[1].startswith(
@@ -183,7 +173,7 @@ def test_what_is_not_there_is_told_and_waited_for(program, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "printed"),
     [
         ([], "2026-01-02T03:04:05.000 closing the dome"),
         (["Mount.EQUATORIAL_EOD_COORD"], "2026-01-02T03:04:05.000 closing the dome"),
@@ -193,10 +183,10 @@ def test_what_is_not_there_is_told_and_waited_for(program, tmp_path: Path) -> No
         ),
     ],
 )
-def test_a_message_without_a_device(words: list[str], told: str) -> None:
+def test_a_message_without_a_device(words: list[str], printed: str) -> None:
     with answering(b'<message timestamp="2026-01-02T03:04:05" message="closing the dome"/>') as port:
         done = tool("watch", port, "--count", 1, *words)
-    assert (done.returncode, done.stdout) == (0, f"{told}\n")
+    assert (done.returncode, done.stdout) == (0, f"{printed}\n")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -214,39 +204,23 @@ def test_a_message_without_a_device(words: list[str], told: str) -> None:
 )
 def test_an_output_that_cannot_be_written(server: int, words: list[str], unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "indifast", *words, "-p", str(server)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=LIMIT,
-            env={**os.environ, **python_environment(), "PYTHONUNBUFFERED": unbuffered},
-        )
+        done = tool(words[0], server, *words[1:], stdout=full, PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == Status.TROUBLE
     assert done.stderr == "indifast: the output cannot be written: No space left on device\n"
 
 
-def test_an_output_that_is_open_for_reading_alone(server: int) -> None:
+def test_an_output_that_is_only_open_for_reading(server: int) -> None:
     with open(os.devnull) as null:
-        done = subprocess.run(
-            [sys.executable, "-m", "indifast", "devices", "-p", str(server)],
-            stdout=null,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=LIMIT,
-            env={**os.environ, **python_environment()},
-        )
+        done = tool("devices", server, stdout=null)
     assert done.returncode == Status.TROUBLE
     assert done.stderr == "indifast: the output cannot be written: Bad file descriptor\n"
 
 
-def test_a_server_that_goes_is_told(program, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    port = free_port()
-    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_focus")]
-    with Child(words, tmp_path, env={"HOME": str(tmp_path)}) as serving:
-        until(lambda: not libindi("getprop", port, "*.CONNECTION.CONNECT").returncode)
-        with watching(port, tmp_path) as child:
+def test_the_end_of_the_server_is_reported(program: Callable[[str], str], tmp_path: Path) -> None:
+    with Indiserver(tmp_path, program("indi_simulator_focus")) as server:
+        server.until_defined("Focuser Simulator.CONNECTION.CONNECT")
+        with watching(server.port, tmp_path) as child:
             line_with(child, "CONNECTION.CONNECT=Off")
-            serving.kill()
+            server.kill()
             assert child.wait() == Status.TROUBLE
-            assert child.stderr.startswith(f"indifast watch: lost the connection to localhost:{port}")
+            assert child.stderr.startswith(f"indifast watch: lost the connection to localhost:{server.port}")

@@ -1,4 +1,4 @@
-"""A command's time with a server: connected, or why not."""
+"""The session of a command with a server, and the reason why there is none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import signal
 import ssl
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from indifast.cli.toolkit.address import Address
 from indifast.cli.toolkit.failures import failure
 from indifast.cli.toolkit.session import Status, ToolError, connected, device_of, vector_of
 from indifast.client import IPyClient
-from tests.support.blackbox import Child, free_port, python_environment
+from tests.support.blackbox import LIMIT, PYTHON, Child, free_port, python_environment
 from tests.tools.support import answering
 
 NUMBER = (
@@ -29,11 +29,11 @@ NUMBER = (
 
 
 def failing(address: Address, work: Callable[[IPyClient], object] | None = None) -> ToolError:
-    """The error that a session with this server ends with."""
+    """Return the error with which a session with this server ends."""
 
     async def session() -> None:
         async with connected(address) as client:
-            await client.ready(1, quiet=0.1)
+            await client.ready(4, quiet=1)
             if work is not None:
                 await asyncio.ensure_future(work(client))  # type: ignore[arg-type]
 
@@ -46,7 +46,7 @@ def failing(address: Address, work: Callable[[IPyClient], object] | None = None)
 def test_a_connected_client() -> None:
     async def session(port: int) -> None:
         async with connected(Address("localhost", port)) as client:
-            await client.ready(20, ("Mount", "RATE"))
+            await client.ready(LIMIT, ("Mount", "RATE"))
             assert vector_of(client, "Mount", "RATE")["A"] == "5"
         assert client.stop
 
@@ -54,7 +54,7 @@ def test_a_connected_client() -> None:
         asyncio.run(session(port))
 
 
-def test_nobody_listens() -> None:
+def test_a_port_on_which_nobody_listens() -> None:
     port = free_port()
     error = failing(Address("localhost", port))
     start = f"start one with `indifast serve -p {port} DRIVER`"
@@ -62,11 +62,11 @@ def test_nobody_listens() -> None:
     assert error.status == Status.TROUBLE
 
 
-def test_no_such_host() -> None:
+def test_an_unknown_host() -> None:
     assert str(failing(Address("no-such-host.invalid"))).startswith("unknown host 'no-such-host.invalid': ")
 
 
-def test_no_such_socket(tmp_path: Path) -> None:
+def test_a_socket_that_does_not_exist(tmp_path: Path) -> None:
     error = str(failing(Address(unix=f"{tmp_path}/none")))
     assert error.startswith(f"no INDI server at the local socket {tmp_path}/none: connection refused")
 
@@ -77,33 +77,33 @@ def test_a_socket_that_is_a_file(tmp_path: Path) -> None:
     assert "no INDI server at" in str(failing(Address(unix=str(path))))
 
 
-def test_a_socket_that_is_not_for_us() -> None:
-    """The error is made here: who runs the tests may be allowed everything."""
-    told = failure(PermissionError(errno.EACCES, "Permission denied"), Address(unix="/run/indi"))
-    assert told is not None
+def test_a_socket_without_permission() -> None:
+    """The error is made here, because the tests may run as root."""
+    error = failure(PermissionError(errno.EACCES, "Permission denied"), Address(unix="/run/indi"))
+    assert error is not None
     sentence = "no permission to use the local socket /run/indi: permission denied; ask the owner of the server"
-    assert (str(told), told.status) == (sentence, Status.TROUBLE)
+    assert (str(error), error.status) == (sentence, Status.TROUBLE)
 
 
-def test_a_server_of_another_kind() -> None:
+def test_a_server_of_another_protocol() -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>no</html>", close=True) as port:
         assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is not an INDI server"
     with answering(b"220 mail ESMTP\r\n") as port:
         assert str(failing(Address("localhost", port))) == f"what answers at localhost:{port} is not an INDI server"
 
 
-def test_a_server_that_says_nothing() -> None:
-    with answering(None) as port:
+def test_a_server_that_sends_nothing() -> None:
+    with answering(b"") as port:
         error = failing(Address("localhost", port))
         assert "sends nothing" in str(error)
         assert error.status == Status.TIMEOUT
-    with answering(None, close=True) as port:
+    with answering(b"", close=True) as port:
         assert "does it require TLS (--tls)?" in str(failing(Address("localhost", port)))
 
 
-def test_a_server_that_goes() -> None:
+def test_a_server_that_ends_the_connection() -> None:
     async def ask(client: IPyClient) -> None:
-        await client.send_newVector("Mount", "RATE", members={"A": 1}, wait=True, timeout=60)
+        await client.send_newVector("Mount", "RATE", members={"A": 1}, wait=True, timeout=LIMIT)
 
     with answering(NUMBER, close=True) as port:
         assert (
@@ -112,7 +112,7 @@ def test_a_server_that_goes() -> None:
         )
 
 
-def test_unknown_names_have_near_ones() -> None:
+def test_similar_names_are_suggested_for_unknown_ones() -> None:
     async def vector(client: IPyClient) -> None:
         vector_of(client, "Mount", "rates")
 
@@ -127,7 +127,7 @@ def test_unknown_names_have_near_ones() -> None:
         assert str(error) == "no device 'Telescope' on this server: known: 'Mount'"
 
 
-def test_a_command_that_cannot_be_taken() -> None:
+def test_a_command_that_cannot_be_sent() -> None:
     async def ask(client: IPyClient) -> None:
         await client.send_newVector("Mount", "RATE", members={"A": 10}, check=True)
 
@@ -149,7 +149,7 @@ def test_tls(tmp_path: Path) -> None:
 
     async def session(port: int) -> None:
         async with connected(Address("localhost", port, **trusting)) as client:
-            await client.ready(20, "Mount")
+            await client.ready(LIMIT, "Mount")
 
     with answering(NUMBER, context=context) as port:
         asyncio.run(session(port))
@@ -195,46 +195,50 @@ sys.exit(whole(lambda: run("thing", parser.parse_args(), command)))
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_fault_of_the_program_is_told_as_one(debug: bool) -> None:
+def test_a_fault_of_the_program_is_reported_as_one(debug: bool) -> None:
     with answering(NUMBER) as port:
-        words = [sys.executable, "-c", PROGRAM, "fault", "-p", str(port), *(["--debug"] if debug else [])]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=python_environment())
+        words = [PYTHON, "-c", PROGRAM, "fault", "-p", str(port), *(["--debug"] if debug else [])]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, env=python_environment())
     assert done.returncode == Status.TROUBLE
     assert "thing: a fault of this program: ZeroDivisionError" in done.stderr
     assert ("Traceback" in done.stderr) == debug
 
 
+@contextmanager
+def connected_program(folder: Path, way: str) -> Iterator[Child]:
+    """PROGRAM, as soon as it has received a definition."""
+    with answering(NUMBER) as port:
+        words = [PYTHON, "-c", PROGRAM, way, "-p", str(port)]
+        with Child(words, folder, env=python_environment(), stdio=True) as child:
+            assert child.process.stdout is not None
+            assert child.process.stdout.readline() == b"up\n"
+            yield child
+
+
 def test_ctrl_c(tmp_path: Path) -> None:
-    with answering(NUMBER) as port:
-        words = [sys.executable, "-c", PROGRAM, "wait", "-p", str(port)]
-        with Child(words, tmp_path, env=python_environment(), stdio=True) as child:
-            assert child.process.stdout is not None
-            assert child.process.stdout.readline() == b"up\n"
-            os.kill(child.pid, signal.SIGINT)
-            assert child.wait() == Status.INTERRUPTED
-            assert child.stderr == ""
+    with connected_program(tmp_path, "wait") as child:
+        os.kill(child.pid, signal.SIGINT)
+        assert child.wait() == Status.INTERRUPTED
+        assert child.stderr == ""
 
 
-def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
-    with answering(NUMBER) as port:
-        words = [sys.executable, "-c", PROGRAM, "print", "-p", str(port)]
-        with Child(words, tmp_path, env=python_environment(), stdio=True) as child:
-            assert child.process.stdout is not None
-            assert child.process.stdout.readline() == b"up\n"
-            child.process.stdout.close()
-            assert child.wait() == Status.PIPE == 141
-            assert child.stderr == ""
+def test_a_reader_that_closes_the_pipe(tmp_path: Path) -> None:
+    with connected_program(tmp_path, "print") as child:
+        assert child.process.stdout is not None
+        child.process.stdout.close()
+        assert child.wait() == Status.PIPE == 141
+        assert child.stderr == ""
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_an_output_that_cannot_be_written_is_no_fault_of_the_program(unbuffered: str) -> None:
+def test_an_output_that_cannot_be_written_is_not_reported_as_a_fault(unbuffered: str) -> None:
     with answering(NUMBER) as port, open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "print", "-p", str(port)],
+            [PYTHON, "-c", PROGRAM, "print", "-p", str(port)],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=LIMIT,
             env={**python_environment(), "PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 2

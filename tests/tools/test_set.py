@@ -1,23 +1,20 @@
-"""`indifast set` beside indi_setprop, on the same server."""
+"""`indifast set`, compared with `indi_setprop` on the same server."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import socket
-import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from indifast.cli.toolkit.assignments import parse_assignment
 from indifast.cli.toolkit.failures import Status, ToolError
-from tests.support.blackbox import LIMIT, Child, free_port, python_environment, until
-from tests.tools.support import CAMERA, MOUNT, libindi, tool
+from tests.support import commands
+from tests.support.blackbox import free_port, until
+from tests.support.libindi import Indiserver, libindi, value
+from tests.tools.support import CAMERA, MOUNT, PATIENT, Answering, tool
 
 
 @pytest.mark.parametrize(
@@ -38,21 +35,21 @@ def test_assignments(text: str, values: dict[str, str]) -> None:
     assert assignment.values == values
 
 
-def test_dots_that_may_belong_to_names() -> None:
+def test_dots_may_belong_to_names() -> None:
     assignment = parse_assignment("D.T.B.x;y=1;2")
     assert assignment.names == (("D", "T", "B.x"), ("D", "T.B", "x"), ("D.T", "B", "x"))
     assert assignment.values == {"B.x": "1", "y": "2"}, "as indi_setprop reads it"
 
 
-NEVER = ["", "D", "D.P.E", "D.P=1", "D..E=1", "...=1"]
-HARDLY = ["D.P.A;B=1", "D.P.A;B=1;2;3", "D.P.A;;B=1;2;3"]
-"""Right only where a name has separators in it."""
+INVALID = ["", "D", "D.P.E", "D.P=1", "D..E=1", "...=1"]
+DOUBTFUL = ["D.P.A;B=1", "D.P.A;B=1;2;3", "D.P.A;;B=1;2;3"]
+"""Valid only if a name contains separators."""
 
 
 @pytest.mark.parametrize("kind", [None, "n"])
-@pytest.mark.parametrize("text", NEVER + HARDLY)
-def test_no_assignment(text: str, kind: str | None) -> None:
-    if kind is None and text in HARDLY:
+@pytest.mark.parametrize("text", INVALID + DOUBTFUL)
+def test_text_that_is_not_an_assignment(text: str, kind: str | None) -> None:
+    if kind is None and text in DOUBTFUL:
         assert parse_assignment(text, kind).problem
         return
     with pytest.raises(ToolError):
@@ -60,23 +57,19 @@ def test_no_assignment(text: str, kind: str | None) -> None:
 
 
 @pytest.mark.parametrize("text", ["D.P.E=\x1b1", "D.P\udcff.E=1", "D.P.E=\x00"])
-def test_what_no_message_can_hold(text: str) -> None:
+def test_text_that_no_message_can_contain(text: str) -> None:
     with pytest.raises(ToolError, match="cannot be sent") as caught:
         parse_assignment(text)
     assert str(caught.value).isascii()
     assert str(caught.value).isprintable()
 
 
-def test_a_number_that_was_left_out_is_not_taken_for_0(server: int) -> None:
+def test_a_missing_number_is_not_read_as_0(server: int) -> None:
     period = value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS")
     done = tool("set", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=")
     sentence = f"{CAMERA} POLLING_PERIOD PERIOD_MS: a number is needed"
     assert (done.returncode, done.stderr) == (1, f"indifast set: {sentence}\n")
     assert value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == period
-
-
-def value(port: int, name: str) -> str:
-    return libindi("getprop", port, "-1", name).stdout.strip()
 
 
 DOTTED = """
@@ -100,8 +93,7 @@ def make():
 def test_dots_in_names(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "dotted.py").write_text(DOTTED)
     port = free_port()
-    command = [sys.executable, "-m", "indifast", "serve", "-p", str(port), "-u", f"{tmp_path}/socket", "dotted:make"]
-    with Child(command, tmp_path, env=python_environment(), cwd=tmp_path):
+    with commands.start(tmp_path, "serve", "-p", port, "-u", f"{tmp_path}/socket", "dotted:make"):
         until(lambda: not tool("get", port, "D.T.y").returncode)
         names = ["D.T.B.x"] if "-n" in words else ["D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x"]
         for number, name in enumerate(names, 1):
@@ -112,55 +104,21 @@ def test_dots_in_names(tmp_path: Path, words: list[str]) -> None:
         if not words:
             for query in ("D.T.P", "D.T.Q.R"):
                 assert tool("get", port, query).stdout.startswith(f"{query}.x=")
-            assert {line.rpartition("=")[0] for line in tool("get", port, "D.T").stdout.splitlines()} == {
+            assert {line.rpartition("=")[0] for line in tool("get", port, *PATIENT, "D.T").stdout.splitlines()} == {
                 "D.T.B.x", "D.T.y", "D.T.P.x", "D.T.Q.R.x",
             }  # fmt: skip
-            assert "no property 'Z'" in tool("get", port, "-t", "1", "D.Z.x").stderr
+            assert "no property 'Z'" in tool("get", port, *PATIENT, "D.Z.x").stderr
 
 
-class Listener:
-    """A server that defines something for its one client, and keeps what that says."""
-
-    def __init__(self, definitions: str) -> None:
-        self._definitions = definitions
-
-    def __enter__(self) -> Listener:
-        self.heard = b""
-        self._listening = socket.create_server(("localhost", 0))
-        self.port = self._listening.getsockname()[1]
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        return self
-
-    def _serve(self) -> None:
-        try:
-            peer, _ = self._listening.accept()
-        except OSError:
-            return  # nobody came
-        with peer:
-            peer.sendall(self._definitions.encode())
-            while data := peer.recv(1 << 16):
-                self.heard += data
-
-    def members(self) -> list[tuple[str, str]]:
-        """Names and values in the commands that have come."""
-        return re.findall(r'<one\w+ name="(.*?)">(.*?)</one', self.heard.decode())
-
-    def __exit__(self, *exc_info: object) -> None:
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._thread.join(LIMIT)
-        self._listening.close()
-
-
-def _odd_numbers(device: str, name: str, *members: str) -> str:
+def _numbers(device: str, name: str, *members: str) -> bytes:
     inner = "".join(
         f'<defNumber name="{member}" format="%g" min="0" max="0" step="0">0</defNumber>' for member in members
     )
-    return f'<defNumberVector device="{device}" name="{name}" state="Idle" perm="rw">{inner}</defNumberVector>'
+    vector = f'<defNumberVector device="{device}" name="{name}" state="Idle" perm="rw">{inner}</defNumberVector>'
+    return vector.encode()
 
 
-SEPARATORS = _odd_numbers("D.", "P", "a=b", "x;y", ".e.", "f") + _odd_numbers("a=b", "P;Q", "m", "n")
+SEPARATORS = _numbers("D.", "P", "a=b", "x;y", ".e.", "f") + _numbers("a=b", "P;Q", "m", "n")
 
 
 @pytest.mark.parametrize(
@@ -175,10 +133,10 @@ SEPARATORS = _odd_numbers("D.", "P", "a=b", "x;y", ".e.", "f") + _odd_numbers("a
     ],
 )
 def test_separators_in_names(specs: list[str], members: list[tuple[str, str]]) -> None:
-    with Listener(SEPARATORS) as listener:
-        done = tool("set", listener.port, *specs)
+    with Answering(SEPARATORS) as server:
+        done = tool("set", server.port, *specs)
     assert (done.returncode, done.stderr) == (0, "")
-    assert listener.members() == members
+    assert server.members() == members
 
 
 @pytest.mark.parametrize(
@@ -192,18 +150,18 @@ def test_separators_in_names(specs: list[str], members: list[tuple[str, str]]) -
     ],
 )
 def test_queries_for_names_with_separators(command: str, query: str, said: str) -> None:
-    with Listener(SEPARATORS) as listener:
-        done = tool(command, listener.port, query)
+    with Answering(SEPARATORS) as server:
+        done = tool(command, server.port, query)
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
 
 
-@pytest.mark.parametrize("spec", HARDLY)
-def test_nothing_is_sent_beside_what_makes_no_sense(spec: str) -> None:
-    with Listener(SEPARATORS) as listener:
-        done = tool("set", listener.port, "D..P.f=1", spec)
+@pytest.mark.parametrize("spec", DOUBTFUL)
+def test_nothing_is_sent_if_one_assignment_is_invalid(spec: str) -> None:
+    with Answering(SEPARATORS) as server:
+        done = tool("set", server.port, "D..P.f=1", spec)
     assert done.returncode == Status.TROUBLE
     assert f"{spec!r} has " in done.stderr
-    assert not listener.members()
+    assert not server.members()
 
 
 @pytest.mark.parametrize("side", ["ours", "theirs"])
@@ -231,9 +189,10 @@ def test_nothing_is_sent_beside_what_makes_no_sense(spec: str) -> None:
     ],
 )
 def test_arguments_of_indi_setprop(server: int, side: str, words: list[str], expected: dict[str, str]) -> None:
-    libindi("setprop", server, f"{CAMERA}.DEBUG.DISABLE=On")
-    libindi("setprop", server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1000")
+    for before in ("DEBUG.DISABLE=On", "POLLING_PERIOD.PERIOD_MS=1000"):
+        libindi("setprop", server, "-t", 30, f"{CAMERA}.{before}")
     until(lambda: value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == "1000")
+    words = ["-t", "30", *words]
     done = tool("set", server, *words) if side == "ours" else libindi("setprop", server, *words)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     for name, text in expected.items():
@@ -251,7 +210,7 @@ def test_arguments_of_indi_setprop(server: int, side: str, words: list[str], exp
         [],
     ],
 )
-def test_statuses_are_those_of_indi_setprop(server: int, words: list[str]) -> None:
+def test_exit_statuses_are_those_of_indi_setprop(server: int, words: list[str]) -> None:
     ours, theirs = tool("set", server, *words), libindi("setprop", server, *words)
     assert ours.returncode == theirs.returncode != 0
     assert ours.stderr.count("\n") == 1
@@ -278,26 +237,26 @@ def test_no_server_has_the_status_of_libindi() -> None:
         (f"{CAMERA}x.CONNECTION.CONNECT=On", f"did you mean '{CAMERA}'"),
     ],
 )
-def test_what_cannot_be_set_is_not_sent(server: int, spec: str, said: str) -> None:
-    done = tool("set", server, "-t", "1", spec)
+def test_invalid_values_are_not_sent(server: int, spec: str, said: str) -> None:
+    done = tool("set", server, *PATIENT, spec)
     assert done.returncode == Status.NOTHING
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_unchecked(server: int) -> None:
+def test_checks_can_be_turned_off(server: int) -> None:
     done = tool("set", server, "--no-check", "-v", f"{CAMERA}.CCD_TEMP_RAMP.RAMP_SLOPE=99")
     assert done.returncode == 0
     assert done.stderr == f"{CAMERA}.CCD_TEMP_RAMP.RAMP_SLOPE <- 99\n"
 
 
-def test_others_go_on_after_one_that_is_refused(server: int) -> None:
-    done = tool("set", server, "-t", "1", f"{CAMERA}.NO.NO=1", f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1500")
+def test_other_assignments_are_sent_although_one_is_refused(server: int) -> None:
+    done = tool("set", server, *PATIENT, f"{CAMERA}.NO.NO=1", f"{CAMERA}.POLLING_PERIOD.PERIOD_MS=1500")
     assert done.returncode == Status.NOTHING
     until(lambda: value(server, f"{CAMERA}.POLLING_PERIOD.PERIOD_MS") == "1500")
 
 
-def test_waiting_until_it_is_done(server: int) -> None:
+def test_waiting_until_a_command_is_done(server: int) -> None:
     exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
     done = tool("set", server, "--wait", "Ok", "--timeout", "60", f"{exposure}=0.3")
     assert (done.returncode, done.stderr) == (0, "")
@@ -309,35 +268,29 @@ def test_waiting_until_it_is_done(server: int) -> None:
 
 
 @pytest.mark.parametrize("command", ["set", "get", "expose"])
-def test_a_driver_that_dies_ends_the_waiting(program: Callable[[str], str], tmp_path: Path, command: str) -> None:
-    port = free_port()
-    words = [program("indiserver"), "-p", str(port), "-u", f"{tmp_path}/socket", program("indi_simulator_ccd")]
-    with Child(words, tmp_path, env={"HOME": str(tmp_path)}) as server:
-        until(lambda: not libindi("getprop", port, f"{CAMERA}.CONNECTION.CONNECT").returncode)
-        assert tool("set", port, "--wait", "Ok", f"{CAMERA}.CONNECTION.CONNECT=On").returncode == 0
-        until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE"))
-        exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
+def test_waiting_ends_when_the_driver_dies(camera_server: Indiserver, tmp_path: Path, command: str) -> None:
+    port, pid = camera_server.port, camera_server.pid
+    exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
+    if command == "get":
+        libindi("setprop", port, "-t", 30, f"{exposure}=600")
+        until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
+    words = {
+        "set": ["--wait", "Ok", "--timeout", "600", f"{exposure}=600"],
+        "get": ["--debug", "--wait", "Ok", "--timeout", "600", exposure],
+        "expose": [CAMERA, "600", "--quiet"],
+    }[command]
+    with commands.start(tmp_path, command, "-p", port, *words, stdio=True) as child:
         if command == "get":
-            libindi("setprop", port, f"{exposure}=600")
-            until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
-        words = {
-            "set": ["--wait", "Ok", "--timeout", "600", f"{exposure}=600"],
-            "get": ["--debug", "--wait", "Ok", "--timeout", "600", exposure],
-            "expose": [CAMERA, "600", "--quiet"],
-        }[command]
-        whole = [sys.executable, "-m", "indifast", command, "-p", str(port), *words]
-        with Child(whole, tmp_path, env=python_environment(), stdio=True) as child:
-            if command == "get":
-                child.until_stderr("CCD_EXPOSURE")
-            until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
-            driver = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
-            os.kill(int(driver), signal.SIGKILL)
-            assert child.wait() == Status.TROUBLE
-            said = re.findall(rf"^indifast {command}: (.*)$", child.stderr, re.MULTILINE)
-            assert [CAMERA in each and "has gone: " in each and "connection" not in each for each in said] == [True]
+            child.until_stderr("CCD_EXPOSURE")
+        until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
+        driver = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+        os.kill(int(driver), signal.SIGKILL)
+        assert child.wait() == Status.TROUBLE
+        said = re.findall(rf"^indifast {command}: (.*)$", child.stderr, re.MULTILINE)
+        assert [CAMERA in each and "has gone: " in each and "connection" not in each for each in said] == [True]
 
 
-def test_alert_is_told_with_the_reason_of_the_driver(server: int) -> None:
+def test_alert_is_reported_with_the_drivers_reason(server: int) -> None:
     words = ["--no-check", "--wait", "Ok", "--timeout", "30", f"{CAMERA}.CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE=-99"]
     done = tool("set", server, *words)
     assert done.returncode == Status.ALERT
@@ -353,8 +306,8 @@ def near(port: int, name: str, number: float) -> bool:
     return abs(float(value(port, name)) - number) < 0.05
 
 
-def test_what_is_named_is_sent_and_no_more_but_with_all(server: int) -> None:
-    """A mount needs both coordinates."""
+def test_only_named_members_are_sent_unless_all_are_requested(server: int) -> None:
+    """The mount needs both coordinates."""
     tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
     for words in (["-v", f"{COORDINATES}.RA=5"], ["-v", "-n", f"{COORDINATES}.RA=5"]):
         done = tool("set", server, "--wait", "Ok", "--timeout", "2", *words)
@@ -370,7 +323,7 @@ def test_what_is_named_is_sent_and_no_more_but_with_all(server: int) -> None:
     until(lambda: near(server, f"{COORDINATES}.RA", 5.2) and near(server, f"{COORDINATES}.DEC", 89))
 
 
-ODD = """
+ODD = b"""
 <defNumberVector device="D" name="INFO" state="Idle" perm="rw">
 <defNumber name="A" format="%g" min="10" max="5000" step="0">0</defNumber>
 <defNumber name="B" format="%g" min="10" max="5000" step="0">0</defNumber>
@@ -392,18 +345,18 @@ ODD = """
     ],
 )
 def test_members_that_are_sent(words: list[str], members: list[tuple[str, str]]) -> None:
-    with Listener(ODD) as listener:
-        assert tool("set", listener.port, "-t", "0.2", *words).returncode == 0
-    assert listener.members() == members
+    with Answering(ODD) as server:
+        assert tool("set", server.port, *words).returncode == 0
+    assert server.members() == members
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [("A=20", "D INFO B: 0 is outside 10 to 5000"), ("A;B=20;20", "D INFO C: a finite number is needed, not nan")],
 )
-def test_all_that_is_sent_is_checked(values: str, said: str) -> None:
-    with Listener(ODD) as listener:
-        done = tool("set", listener.port, "--all", f"D.INFO.{values}")
+def test_unchanged_members_that_are_sent_are_checked(values: str, said: str) -> None:
+    with Answering(ODD) as server:
+        done = tool("set", server.port, "--all", f"D.INFO.{values}")
     assert done.returncode == Status.NOTHING
     assert done.stderr == f"indifast set: {said}, and it would be sent along unchanged\n"
-    assert b"<new" not in listener.heard
+    assert b"<new" not in server.heard

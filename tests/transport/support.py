@@ -1,26 +1,20 @@
-"""What the transport tests share: a receiver that remembers, an outbox that holds bytes, and a way to wait."""
+"""Receivers, outboxes and message readers that record what happens."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import gc
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-
-import uvloop
+from collections.abc import Callable, Sequence
 
 from indifast._parser import Element
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.transport.incoming import MessageReader
 from indifast.transport.shm import DescriptorError
 from indifast.transport.stream import Receiver, Stream
-from tests.support.blackbox import LIMIT
 
 
 class Recorder:
-    """A receiver that keeps everything; `half_open` answers eof_received."""
+    """A receiver that keeps everything. `eof_received` returns `half_open`."""
 
     def __init__(self, half_open: bool = False) -> None:
         self.data = bytearray()
@@ -45,7 +39,7 @@ class Recorder:
 
 
 class Pieces:
-    """An outbox of byte strings, each perhaps with descriptors."""
+    """An outbox of byte strings, which may have descriptors."""
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[memoryview, Sequence[int]]] = deque()
@@ -53,7 +47,7 @@ class Pieces:
         self.written = 0
 
     def feed(self, stream: Stream, receiver: Receiver) -> None:
-        """Start a stream that writes what is put in here, and is woken when there is something."""
+        """Start a stream that writes what is put into this outbox, and wake it when there is something to write."""
         self.stream = stream
         stream.start(receiver, self)
 
@@ -91,41 +85,15 @@ class Pieces:
             nbytes -= len(data)
 
 
-async def until(condition: Callable[[], object], what: str = "condition") -> None:
-    """Wait for a condition, in vain for at most LIMIT seconds."""
-    deadline = asyncio.get_running_loop().time() + LIMIT
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
-        await asyncio.sleep(0.005)
-
-
-def open_fds() -> set[str]:
-    """The descriptors of this process, as `number -> what it is`."""
-    gc.collect()  # those of other tests' remains
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
-    return found
-
-
-@contextlib.asynccontextmanager
-async def no_fd_leak() -> AsyncIterator[None]:
-    """What the block opens is closed when it ends (or a moment later)."""
-    before = open_fds()
-    yield
-
-    def left() -> set[str]:
-        found = open_fds() - before
-        if isinstance(asyncio.get_running_loop(), uvloop.Loop):  # it keeps one in reserve from its first connection on
-            found = {fd for fd in found if not fd.endswith(" /dev/null")}
-        return found
-
-    await until(lambda: not left(), f"descriptors to be closed: {left()}")
+def memory_file(content: bytes) -> int:
+    """Return a descriptor of a new file in memory."""
+    fd = os.memfd_create("test", os.MFD_CLOEXEC)
+    os.write(fd, content)
+    return fd
 
 
 class Timer:
-    """What an event loop would call."""
+    """A timer as an event loop returns it. The test decides when it fires."""
 
     def __init__(self, delay: float, callback: Callable[[], None]) -> None:
         self.delay = delay
@@ -136,8 +104,8 @@ class Timer:
         self.cancelled = True
 
 
-class Told:
-    """A reader of messages, and what it tells its owner."""
+class ReaderLog:
+    """The owner of a message reader, which records what the reader reports."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS, *, relay: bool = True) -> None:
         self.reader = MessageReader(self, limits, self.call_later, relay=relay)
@@ -157,7 +125,7 @@ class Told:
         self.skips.append(reason)
 
     def refused(self, element: Element, error: DescriptorError | MemoryError, /) -> None:
-        self.refusals.append((element.name, error.with_traceback(None)))  # which holds what was read
+        self.refusals.append((element.name, error.with_traceback(None)))  # the traceback refers to what was read
 
     def flooded(self, error: DescriptorError, /) -> None:
         self.floods.append(error)

@@ -1,4 +1,4 @@
-"""BLOB messages: both forms, made from what was received and from a driver's buffers."""
+"""BLOB messages: both forms, made from received elements and from a driver's buffers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,38 @@ from indifast.protocol.message import opened
 from indifast.transport import blobs, shm
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
-from tests.transport.support import no_fd_leak, open_fds, until
+from tests.support.blackbox import LIMIT
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import tcp_pair
+from tests.support.waiting import eventually
+from tests.transport.support import memory_file
 
 GIB = 1 << 30
 SMALL = os.urandom(1000)
 BIG = os.urandom(5 * LARGE + 17)
 VECTOR = {"device": "Cam", "name": "CCD1", "state": "Ok", "timestamp": "2026-01-01T00:00:00", "message": None}
+ATTACHED = "name='a' size='5' format=''"
 
 
-def memfd(data: bytes) -> int:
-    fd = os.memfd_create("shm_anon", os.MFD_CLOEXEC)
-    os.write(fd, data)
+@pytest.fixture(autouse=True)
+def complaints(monkeypatch):
+    """Reset the limit on complaints, which those of other tests have used up."""
+    monkeypatch.setattr(blobs, "_complaints", Complaints(logging.getLogger(blobs.__name__)))
+
+
+@pytest.fixture
+def no_shared_memory(monkeypatch):
+    """Make the system refuse files in memory."""
+
+    def refuse(*args):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+
+
+def shared_file(data: bytes) -> int:
+    """Return a descriptor of a file in memory whose size is a multiple of 1 MiB, as libindi makes them."""
+    fd = memory_file(data)
     os.ftruncate(fd, -(-len(data) // (1 << 20)) << 20)
     return fd
 
@@ -42,32 +63,44 @@ def parse(text: bytes | str):
     return element
 
 
+def one_blob(data, suffix: str = ".fits", size: int | None = None) -> BlobMessage:
+    """Return a message of a driver with one BLOB."""
+    return BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", suffix, data, size)])
+
+
 def attached_vector(*members: str) -> str:
     inner = "".join(f"  <oneBLOB\n    {member}\n    attached='true'>\n  </oneBLOB>\n" for member in members)
     return f"<setBLOBVector\n  device='Cam'\n  name='CCD1'\n  state='Ok'\n>\n{inner}</setBLOBVector>\n"
 
 
-def received(text: bytes | str, *fds: int) -> BlobMessage:
+def arrived(*fds: int) -> DescriptorQueue:
+    """Return a queue of descriptors that have arrived."""
     descriptors = DescriptorQueue(Tokenizer(), GIB)
     descriptors.put(fds)
-    message = routable(parse(text), descriptors)
+    return descriptors
+
+
+def received(text: bytes | str, *fds: int, on_fault=None) -> BlobMessage:
+    """Return the message that arrives as this text with these descriptors."""
+    descriptors = arrived(*fds)
+    message = routable(parse(text), descriptors, on_fault)
     assert isinstance(message, BlobMessage)
     assert not len(descriptors)
     return message
 
 
 async def form(message, attached: bool) -> bytes:
-    """The bytes of a form, waiting for it as an outbox does."""
+    """Return the bytes of a form, after waiting for it as an outbox does."""
     while not message.whole(attached):
         ready: list[bool] = []
         message.when_ready(attached, partial(ready.append, True))
-        await until(ready.__len__)
+        await eventually(ready.__len__)
         assert ready == [True]
     return b"".join(message.parts(attached))
 
 
 async def prepare(message: BlobMessage, inline: bool, attached: bool) -> None:
-    """Make forms and let go of the buffers, as a driver does."""
+    """Make forms and release the buffers, as a driver does."""
     for wanted, which in ((inline, False), (attached, True)):
         if wanted:
             await form(message, which)
@@ -75,6 +108,7 @@ async def prepare(message: BlobMessage, inline: bool, attached: bool) -> None:
 
 
 def contents(inline: bytes) -> dict[str, bytes]:
+    """Return the decoded BLOBs of an inline form by name."""
     return {member.name: member.data for member in parse(inline).members if member.data is not None}
 
 
@@ -83,10 +117,10 @@ def content_of(fd: int, length: int) -> bytes:
 
 
 @pytest.mark.parametrize("data", [SMALL, BIG, BIG * 40])
-def test_a_drivers_buffer_in_both_forms(data):
+def test_a_drivers_buffer_becomes_both_forms(data):
     async def scenario():
         async with no_fd_leak():
-            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", data)])
+            message = one_blob(data)
             await prepare(message, True, True)
             assert (message.tag, message.device, message.name) == ("setBLOBVector", "Cam", "CCD1")
             assert message.formats == (".fits",)
@@ -112,32 +146,32 @@ def test_a_drivers_buffer_in_both_forms(data):
 
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("data", [SMALL, BIG * 9])
-def test_the_buffer_is_free_after_prepare_and_the_other_form_can_still_be_made(first, data):
+def test_a_buffer_is_free_once_prepared_and_the_other_form_can_still_be_made(first, data):
     async def scenario():
         async with no_fd_leak():
             buffer = bytearray(data)
-            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".z", buffer, size=10**7)])
+            message = one_blob(buffer, ".z", size=10**7)
             await prepare(message, inline=not first, attached=first)
-            buffer.clear()  # nobody holds it any more, or this would fail
+            buffer.clear()  # fails if anything still refers to the buffer
             inline, attached = await form(message, False), await form(message, True)
             assert contents(inline) == {"CCD1": data}
             assert b'size="10000000"' in inline
             assert b'size="10000000"' in attached
             (fd,) = message.fds()
             assert content_of(fd, len(data)) == data
-            assert os.fstat(fd).st_size >= 10**7, "libindi's clients map as much as `size` says"
+            assert os.fstat(fd).st_size >= 10**7, "libindi's clients map `size` bytes"
             del message
             gc.collect()
 
     asyncio.run(scenario())
 
 
-def test_memory_of_encoded_frames_is_used_again_but_never_while_it_is_seen():
+def test_memory_of_encoded_frames_is_reused_but_never_while_it_is_in_use():
     async def scenario():
         frames = [os.urandom(3 << 20) for _ in range(8)]
         held = []
         for frame in frames + frames:
-            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", frame)])
+            message = one_blob(frame)
             await prepare(message, True, False)
             held.append((list(message.parts(False)), frame))
             if len(held) > 5:
@@ -164,7 +198,7 @@ def test_members_without_content_and_odd_names():
     asyncio.run(scenario())
 
 
-def test_a_relayed_inline_message_keeps_its_text_and_can_be_attached():
+def test_a_relayed_inline_message_keeps_its_text_and_has_an_attached_form():
     async def scenario():
         async with no_fd_leak():
             lines = re.sub(rb"(.{72})", rb"\1\n", b64encode(BIG))
@@ -186,8 +220,8 @@ def test_a_relayed_inline_message_keeps_its_text_and_can_be_attached():
 
 
 @pytest.mark.parametrize("size", [None, 0, -1])
-def test_what_has_content_announces_a_descriptor(size):
-    """`size` 0 announces none: the descriptor would be taken for that of the next BLOB."""
+def test_a_blob_with_content_always_announces_its_descriptor(size):
+    """A `size` of 0 would announce none, and the descriptor would be taken for that of the next BLOB."""
 
     async def scenario():
         async with no_fd_leak():
@@ -207,10 +241,10 @@ def test_what_has_content_announces_a_descriptor(size):
 
 
 @pytest.mark.parametrize("data", [SMALL, BIG * 9, BIG * 40])
-def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, monkeypatch):
+def test_an_attached_message_is_encoded_once_for_all_inline_receivers(data, monkeypatch):
     async def scenario():
         async with no_fd_leak():
-            message = received(attached_vector(f"name='a' size='{len(data)}' format='.fits'"), memfd(data))
+            message = received(attached_vector(f"name='a' size='{len(data)}' format='.fits'"), shared_file(data))
             encoded: list[int] = []
 
             def count(data: memoryview):
@@ -219,11 +253,11 @@ def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, mo
 
             encode_block = blobs._encode_block
             monkeypatch.setattr(blobs, "_encode_block", count)
-            told: list[int] = []
+            ready: list[int] = []
             if message.parts(False) is None:
                 for number in range(5):
-                    message.when_ready(False, lambda number=number: told.append(number))
-                await until(lambda: len(told) == 5)
+                    message.when_ready(False, partial(ready.append, number))
+                await eventually(lambda: len(ready) == 5)
                 await form(message, False)
             inline = b"".join(message.parts(False))
             assert sum(encoded) == len(data)
@@ -239,12 +273,12 @@ def test_an_attached_message_is_encoded_once_for_all_who_want_it_inline(data, mo
 
 
 def test_only_the_stored_bytes_of_a_compressed_blob_are_encoded():
-    """A libindi server sends the whole file, as `size` says (1 MiB for 700 kB), and its clients die of SIGBUS."""
+    """A libindi server sends the whole file (1 MiB for 700 kB), as `size` says, and its clients die of SIGBUS."""
 
     async def scenario():
         async with no_fd_leak():
             vector = attached_vector(f"name='a' size='9000000' format='.fits.fz' len='{len(BIG)}'")
-            message = received(vector, memfd(BIG))
+            message = received(vector, shared_file(BIG))
             inline = await form(message, False)
             assert contents(inline) == {"a": BIG}
             assert f'len="{len(BIG)}"'.encode() in inline
@@ -259,9 +293,9 @@ def test_only_the_stored_bytes_of_a_compressed_blob_are_encoded():
     asyncio.run(scenario())
 
 
-def test_the_file_of_a_peer_is_never_extended():
+def test_a_peers_file_is_never_extended():
     async def scenario():
-        ours = memfd(SMALL)
+        ours = shared_file(SMALL)
         message = received(attached_vector("name='a' size='9000000' format='.z' len='1000'"), os.dup(ours))
         await form(message, True)
         assert os.fstat(ours).st_size == 1 << 20
@@ -271,12 +305,12 @@ def test_the_file_of_a_peer_is_never_extended():
     asyncio.run(scenario())
 
 
-def test_what_is_passed_on_is_the_same_memory_and_read_only():
+def test_a_file_is_passed_on_read_only_without_a_copy():
     async def scenario():
         async with no_fd_leak():
-            ours = memfd(BIG)
+            ours = shared_file(BIG)
             message = received(attached_vector(f"name='a' size='{len(BIG)}' format='.fits'"), os.dup(ours))
-            assert message.parts(True) is not None, "at once, whatever its size"
+            assert message.parts(True) is not None, "made at once, whatever its size"
             (fd,) = message.fds()
             assert os.fstat(fd).st_ino == os.fstat(ours).st_ino
             with pytest.raises(OSError, match="Bad file descriptor"):
@@ -291,7 +325,7 @@ def test_what_is_passed_on_is_the_same_memory_and_read_only():
     asyncio.run(scenario())
 
 
-def test_what_we_share_can_not_be_changed_by_anybody():
+def test_nobody_can_change_what_we_share():
     fd = shm.share(SMALL)
     with pytest.raises(OSError):
         os.truncate(f"/proc/self/fd/{fd}", 0)
@@ -303,50 +337,66 @@ def test_what_we_share_can_not_be_changed_by_anybody():
     os.close(fd)
 
 
-def test_what_is_handed_on_without_copying_stays_as_it_was():
-    """A reader sees the pages that `sendfile` gave to its socket when nobody has the file open any more."""
+def test_pages_sent_without_copying_do_not_change():
+    """A reader may see the pages that `sendfile` passed to its socket after nobody has the file open any longer."""
     data = os.urandom(1 << 20)
-    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as ours:
-        theirs, _ = listening.accept()
-        with theirs:
-            fd = shm.share(data)
-            ours.setblocking(False)
-            length = os.sendfile(ours.fileno(), fd, 0, len(data))
-            os.close(fd)
-            for _ in range(3):
-                os.close(shm.share(bytes(len(data))))
-            theirs.settimeout(60)
-            got = b""
-            while len(got) < length:
-                got += theirs.recv(length - len(got))
+    ours, theirs = tcp_pair()
+    with ours, theirs:
+        fd = shm.share(data)
+        ours.setblocking(False)
+        length = os.sendfile(ours.fileno(), fd, 0, len(data))
+        os.close(fd)
+        for _ in range(3):
+            os.close(shm.share(bytes(len(data))))
+        theirs.settimeout(LIMIT)
+        got = b""
+        while len(got) < length:
+            got += theirs.recv(length - len(got))
     assert length > 0
     assert got == data[:length]
 
 
-def test_release_waits_for_a_form_that_nobody_wants_any_more(monkeypatch):
-    """Its thread reads the user's buffer all the same."""
+class WatchedLock:
+    """A lock. Sets `contended` when somebody has to wait for it."""
+
+    def __init__(self, contended: threading.Event) -> None:
+        self._lock = threading.Lock()
+        self._contended = contended
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._contended.set()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_release_waits_for_a_form_that_is_no_longer_wanted(monkeypatch):
+    """The thread that makes the form still reads the user's buffer."""
 
     async def scenario():
         buffer = bytearray(BIG * 9)
         before = bytes(buffer)
-        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", "", buffer)])
-        began, released = threading.Event(), threading.Event()
+        message = one_blob(buffer, "")
+        began, go_on = threading.Event(), threading.Event()
+        message._locks = (WatchedLock(go_on), message._locks[True])
         encode_block = blobs._encode_block
 
         def first_block_late(block: memoryview):
             if not began.is_set():
                 began.set()
-                released.wait(0.3)  # longer than `release` takes if it does not wait
+                assert go_on.wait(LIMIT)
             return encode_block(block)
 
         monkeypatch.setattr(blobs, "_encode_block", first_block_late)
         message.when_ready(False, lambda: None)
-        await until(began.is_set)
+        await eventually(began.is_set)
         await form(message, True)
         assert not message.growing
         message.release()
         buffer[:] = b"\xff" * len(buffer)
-        released.set()
+        go_on.set()  # set long ago if `release` has waited
         assert contents(await form(message, False)) == {"CCD1": before}
 
     asyncio.run(scenario())
@@ -363,7 +413,7 @@ def test_several_blobs_inline_attached_and_empty_in_one_vector():
                 "<oneBLOB name='d' size='1000' format='.4' len='999' attached='true'></oneBLOB>"
                 "</setBLOBVector>"
             )
-            message = received(text, memfd(BIG), memfd(SMALL))
+            message = received(text, shared_file(BIG), shared_file(SMALL))
             assert message.formats == (".1", ".2", ".4")
             assert message.carried == {"a", "b", "d"}
             assert contents(await form(message, False)) == {"a": BIG, "b": SMALL, "d": SMALL[:999]}
@@ -394,16 +444,10 @@ def make_device(tmp_path) -> int:
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_directory, make_socket, make_device])
-def test_descriptors_that_are_no_files_are_refused_without_a_leak(make, tmp_path):
-    before = open_fds()
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_descriptors_of_anything_but_files_are_refused_without_a_leak(make, tmp_path):
     with pytest.raises(DescriptorError, match="not a regular file"):
-        received(
-            attached_vector("name='a' size='5' format=''", "name='b' size='5' format=''"),
-            make(tmp_path),
-            memfd(SMALL),
-        )
-    gc.collect()
-    assert open_fds() == before
+        received(attached_vector(ATTACHED, "name='b' size='5' format=''"), make(tmp_path), shared_file(SMALL))
 
 
 @pytest.mark.parametrize(
@@ -421,22 +465,19 @@ def test_descriptors_that_are_no_files_are_refused_without_a_leak(make, tmp_path
         "size='1000000000000000000' len='10' format=''",
     ],
 )
-def test_sizes_that_lie_are_refused_without_a_leak(attributes):
-    before = open_fds()
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_false_sizes_are_refused_without_a_leak(attributes):
     element = parse(attached_vector(f"name='a' {attributes}"))
-    descriptors = DescriptorQueue(Tokenizer(), GIB)
-    descriptors.put([memfd(SMALL)])
+    descriptors = arrived(shared_file(SMALL))
     with pytest.raises(DescriptorError):
         routable(element, descriptors)
     assert not len(descriptors)
-    gc.collect()
-    assert open_fds() == before
 
 
-def test_a_message_that_was_taken_is_read_whatever_the_limits_of_a_tokenizer_are(monkeypatch):
-    """A server with higher limits than these has passed it on; a driver in its process reads it."""
+def test_an_accepted_message_can_be_read_whatever_the_limits_of_a_tokenizer(monkeypatch):
+    """A server with higher limits has passed it on, and a driver in the server's process reads it."""
     size = 3 << 20
-    sparse = os.memfd_create("sparse", os.MFD_CLOEXEC)
+    sparse = memory_file(b"")
     os.ftruncate(sparse, size)
     depth, note = "<x>" * 20 + "</x>" * 20, "y" * 100_000
     text = f"<setBLOBVector device='Cam' name='CCD1' message='{note}'>"
@@ -452,23 +493,23 @@ def test_a_message_that_was_taken_is_read_whatever_the_limits_of_a_tokenizer_are
     assert ours.element().attrs["message"] == note
 
 
-def read_by_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the system reads more than 2 GiB."""
+def read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the system read only part of what is requested, as it does beyond 2 GiB."""
     pread = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, nbytes, at: pread(fd, min(nbytes, 100_000), at))
 
 
 @pytest.mark.parametrize("pieces", [False, True])
-def test_what_is_read_from_files_is_what_would_have_come_inline(pieces, monkeypatch):
-    """With the same attributes, for programs that look at the XML; and nothing is encoded for it."""
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_blobs_read_from_files_are_like_those_that_arrive_inline(pieces, monkeypatch):
+    """Their attributes are the same as well, for programs that look at the XML. Nothing is encoded to read them."""
     if pieces:
-        read_by_pieces(monkeypatch)
-    before = open_fds()
+        read_in_pieces(monkeypatch)
     odd = b"<setBLOBVector device='Cam' name='CCD1' message='a &lt; b'><oneBLOB name='none' size='0' format=''/>"
     one = b"<oneBLOB name='%s' size='%d' format='.x' len='%d' attached='true'/>"
     inline = b"<oneBLOB name='inline' size='3' format='.y'>QUJD</oneBLOB>"
     text = odd + one % (b"a", len(BIG), len(BIG)) + inline + one % (b"z", 10**7, 9) + b"</setBLOBVector>"
-    message = received(text, memfd(BIG), memfd(b"zipped up"))
+    message = received(text, shared_file(BIG), shared_file(b"zipped up"))
     with monkeypatch.context() as patched:
         patched.setattr(blobs, "_encode_block", None)
         patched.setattr(blobs, "Tokenizer", None)
@@ -479,18 +520,15 @@ def test_what_is_read_from_files_is_what_would_have_come_inline(pieces, monkeypa
     assert read.values() == dict.fromkeys(again.values(), "")
     assert tostring(to_tree(read)) == tostring(to_tree(again))
     assert opened(again) is again
-    del message, read
-    gc.collect()
-    assert open_fds() == before
 
 
-def test_a_drivers_buffer_is_read_until_it_is_released_and_what_was_made_of_it_afterwards():
-    """Also while a form is being made: the buffer is the driver's again when that is there."""
+def test_content_is_read_from_the_drivers_buffer_until_release_and_then_from_a_form():
+    """Even while a form is being made. Once it is complete, the buffer belongs to the driver again."""
 
     async def scenario():
         for attached in (False, True):
             buffer = bytearray(BIG)
-            message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".x", buffer)])
+            message = one_blob(buffer, ".x")
             assert opened(message).members[0].data == BIG
             await prepare(message, inline=not attached, attached=attached)
             buffer[:] = bytes(len(buffer))
@@ -501,21 +539,19 @@ def test_a_drivers_buffer_is_read_until_it_is_released_and_what_was_made_of_it_a
 
 
 @pytest.mark.parametrize("brought", [True, False])
-def test_one_of_size_0_takes_its_descriptor_if_it_has_brought_one(brought):
-    """libindi's servers send one where content came with `size` 0; who sends none gets no error."""
+def test_a_blob_of_size_0_takes_its_descriptor_if_it_has_one(brought):
+    """libindi's servers send one for content with `size` 0. It is not an error to send none."""
 
     async def scenario():
         async with no_fd_leak():
             empty = "name='a' size='0' format=''"
-            both = [memfd(b"aaaaa"), memfd(b"bbbbb")]
+            both = [shared_file(b"aaaaa"), shared_file(b"bbbbb")]
             if not brought:
                 os.close(both.pop(0))
             message = received(attached_vector(empty, "name='b' size='5' format=''"), *both)
             assert message.carried == {"b"} and contents(await form(message, False)) == {"b": b"bbbbb"}
             assert parse(await form(message, True)).descriptors == 1
-            descriptors = DescriptorQueue(Tokenizer(), GIB)
-            if brought:
-                descriptors.put([memfd(b"aaaaa")])
+            descriptors = arrived(shared_file(b"aaaaa")) if brought else arrived()
             state = routable(parse(attached_vector(empty)), descriptors)
             assert not state.blob and not len(descriptors)
             assert b"attached" not in b"".join(state.parts(True))
@@ -525,15 +561,15 @@ def test_one_of_size_0_takes_its_descriptor_if_it_has_brought_one(brought):
     asyncio.run(scenario())
 
 
-def test_a_file_truncated_after_sending_costs_its_message_only(caplog):
+def test_a_file_truncated_after_sending_costs_only_its_message(caplog):
     async def scenario():
         async with no_fd_leak():
-            ours = memfd(BIG * 9)
-            message = received(attached_vector(f"name='a' size='{9 * len(BIG)}' format=''"), os.dup(ours))
+            ours = shared_file(BIG * 9)
             faults: list[str] = []
-            message.on_fault = faults.append
+            vector = attached_vector(f"name='a' size='{9 * len(BIG)}' format=''")
+            message = received(vector, os.dup(ours), on_fault=faults.append)
             os.ftruncate(ours, LARGE)
-            assert await form(message, False) == b"\n", "white space between messages: nothing half said"
+            assert await form(message, False) == b"\n", "only white space between messages, not half a message"
             assert "holds 65536 bytes instead of" in caplog.text
             assert faults == ["BLOB lost"]
             with pytest.raises(DescriptorError, match="ends after 65536 of"):
@@ -546,12 +582,12 @@ def test_a_file_truncated_after_sending_costs_its_message_only(caplog):
 
 
 def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
-    """Its beginning is there before its end is made."""
+    """The beginning can be sent before the end has been made."""
 
     async def scenario():
         async with no_fd_leak():
             data = os.urandom(5 << 20)
-            message = received(attached_vector(f"name='a' size='{len(data)}' format=''"), memfd(data))
+            message = received(attached_vector(f"name='a' size='{len(data)}' format=''"), shared_file(data))
             go_on = threading.Event()
             encode_block = blobs._encode_block
             blocks: list[int] = []
@@ -559,14 +595,14 @@ def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
             def hold_back(data: memoryview):
                 blocks.append(len(data))
                 if len(blocks) > 2:
-                    assert go_on.wait(30)
+                    assert go_on.wait(LIMIT)
                 return encode_block(data)
 
             monkeypatch.setattr(blobs, "_encode_block", hold_back)
-            told: list[bool] = []
+            ready: list[bool] = []
             assert message.parts(False) is None
-            message.when_ready(False, lambda: told.append(True))
-            await until(lambda: told)
+            message.when_ready(False, partial(ready.append, True))
+            await eventually(lambda: ready)
             assert message.growing
             assert not message.whole(False)
             begin = b"".join(message.parts(False))
@@ -582,18 +618,16 @@ def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
     asyncio.run(scenario())
 
 
-def test_a_file_truncated_while_it_is_sent_is_filled_up_and_told(monkeypatch, caplog):
-    """What is on its way can't be called back: the message is completed, and nobody's connection suffers."""
+def test_a_file_truncated_while_it_is_sent_is_padded_and_reported(monkeypatch, caplog):
+    """What has been sent can't be taken back, so the message is completed, and no connection suffers."""
 
     async def scenario():
         async with no_fd_leak():
             data = os.urandom((7 << 20) + 5)
-            descriptors = DescriptorQueue(Tokenizer(), GIB)
-            ours = memfd(data)
-            descriptors.put([os.dup(ours)])
+            ours = shared_file(data)
             faults: list[str] = []
             text = attached_vector(f"name='a' size='{len(data)}' format=''")
-            message = routable(parse(text), descriptors, faults.append)
+            message = received(text, os.dup(ours), on_fault=faults.append)
             encode_block = blobs._encode_block
             kept = (3 << 20) + 1
 
@@ -617,28 +651,25 @@ def test_a_file_truncated_while_it_is_sent_is_filled_up_and_told(monkeypatch, ca
     asyncio.run(scenario())
 
 
-def test_missing_descriptors_are_an_error_and_those_that_came_are_closed():
-    before = open_fds()
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_missing_descriptors_are_an_error_and_those_that_arrived_are_closed():
     with pytest.raises(DescriptorError, match="2 attached BLOBs came with 1 descriptors"):
-        received(attached_vector("name='a' size='5' format=''", "name='b' size='5' format=''"), memfd(SMALL))
+        received(attached_vector(ATTACHED, "name='b' size='5' format=''"), shared_file(SMALL))
     with pytest.raises(DescriptorError, match="carries no descriptors"):
-        routable(parse(attached_vector("name='a' size='5' format=''")), None)
-    assert open_fds() == before
+        routable(parse(attached_vector(ATTACHED)), None)
 
 
+@pytest.mark.usefixtures("no_fd_left_open")
 def test_descriptors_without_elements_are_bounded():
-    before = open_fds()
-    descriptors = DescriptorQueue(Tokenizer(), GIB)
+    descriptors = arrived()
     with pytest.raises(DescriptorError, match="more than"):
         for _ in range(shm.MAX_WAITING + 1):
             descriptors.put([os.dup(0)])
-    assert open_fds() == before
 
 
 def test_the_nth_announced_blob_takes_the_nth_descriptor():
-    files = [memfd(bytes([number]) * 10) for number in range(3)]
-    descriptors = DescriptorQueue(Tokenizer(), GIB)
-    descriptors.put(files[:2])
+    files = [shared_file(bytes([number]) * 10) for number in range(3)]
+    descriptors = arrived(*files[:2])
     descriptors.put(files[2:])
     first = routable(parse(attached_vector("name='a' size='10' format=''")), descriptors)
     both = routable(parse(attached_vector("name='a' size='10' format=''", "name='b' size='10' format=''")), descriptors)
@@ -646,32 +677,20 @@ def test_the_nth_announced_blob_takes_the_nth_descriptor():
     assert contents(b"".join(both.parts(False))) == {"a": b"\1" * 10, "b": b"\2" * 10}
 
 
-@pytest.fixture(autouse=True)
-def complaints(monkeypatch):
-    """What other tests have complained of counts for none here."""
-    monkeypatch.setattr(blobs, "_complaints", Complaints(logging.getLogger(blobs.__name__)))
-
-
-def test_frames_that_go_inline_are_told_at_a_limited_rate(monkeypatch, caplog):
-    def refuse(*args):
-        raise OSError(24, "Too many open files")
-
-    monkeypatch.setattr(os, "memfd_create", refuse)
+@pytest.mark.usefixtures("no_shared_memory")
+def test_frames_sent_inline_for_want_of_memory_are_logged_at_a_limited_rate(caplog):
     for _ in range(1000):
-        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", SMALL)])
+        message = one_blob(SMALL)
         assert contents(b"".join(message.parts(True))) == {"CCD1": SMALL}
     assert BURST <= caplog.text.count("sent inline") < BURST + 30
 
 
-def test_frames_that_are_lost_are_told_at_a_limited_rate(caplog):
+def test_lost_frames_are_logged_at_a_limited_rate(caplog):
     faults = []
+    vector = attached_vector(f"name='a' size='{len(SMALL)}' format=''")
     for _ in range(1000):
-        ours = memfd(SMALL)
-        descriptors = DescriptorQueue(Tokenizer(), GIB)
-        descriptors.put([os.dup(ours)])
-        message = routable(
-            parse(attached_vector(f"name='a' size='{len(SMALL)}' format=''")), descriptors, faults.append
-        )
+        ours = shared_file(SMALL)
+        message = received(vector, os.dup(ours), on_fault=faults.append)
         os.ftruncate(ours, 1)
         assert b"oneBLOB" not in b"".join(message.parts(False))
         os.close(ours)
@@ -679,13 +698,10 @@ def test_frames_that_are_lost_are_told_at_a_limited_rate(caplog):
     assert BURST <= caplog.text.count("is lost") < BURST + 30
 
 
-def test_without_shared_memory_the_content_goes_inline(monkeypatch, caplog):
-    def refuse(*args):
-        raise OSError(24, "Too many open files")
-
+@pytest.mark.usefixtures("no_shared_memory")
+def test_without_shared_memory_the_content_goes_inline(caplog):
     async def scenario():
-        message = BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("CCD1", ".fits", SMALL)])
-        monkeypatch.setattr(os, "memfd_create", refuse)
+        message = one_blob(SMALL)
         await prepare(message, False, True)
         assert contents(await form(message, True)) == {"CCD1": SMALL}
         assert message.fds() == []
@@ -694,11 +710,14 @@ def test_without_shared_memory_the_content_goes_inline(monkeypatch, caplog):
     assert "sent inline" in caplog.text
 
 
-def test_other_elements_travel_as_they_are():
-    for text in (
+@pytest.mark.parametrize(
+    "text",
+    [
         "<setBLOBVector device='Cam' name='CCD1' state='Ok'><oneBLOB name='a' size='0' format=''/></setBLOBVector>",
         "<getProperties version='1.7'/>",
         "<setBLOBVector device='Cam' name='CCD1' state='Busy'/>",
-    ):
-        element = parse(text)
-        assert routable(element, DescriptorQueue(Tokenizer(), GIB)) is element
+    ],
+)
+def test_elements_without_content_travel_unchanged(text):
+    element = parse(text)
+    assert routable(element, arrived()) is element

@@ -1,4 +1,4 @@
-"""Whose the descriptors are that come over a Unix socket: never another message's."""
+"""Descriptors that arrive over a Unix socket belong to their own message, never to another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import opened
 from indifast.transport import incoming, shm
 from indifast.transport.shm import DescriptorError
-from tests.transport.support import Told, open_fds
+from tests.transport.support import ReaderLog, memory_file
 
 START = "<setBLOBVector device='Cam' name='{}' state='Ok'>"
 ONE = "<oneBLOB name='{}' size='4' format='' attached='true'/>"
@@ -23,13 +23,16 @@ END = "</setBLOBVector>"
 TEXT = "<setTextVector device='Cam' name='t' state='Ok'><oneText name='m'>x</oneText></setTextVector>"
 
 
-class Reader(Told):
-    """A reader of messages as the server, the client and a driver have one; keeps the content that each vector got."""
+pytestmark = pytest.mark.usefixtures("no_fd_left_open")
+
+
+class Reader(ReaderLog):
+    """A reader of messages as in the server, the client and drivers. Keeps the content that each vector got."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         super().__init__(limits)
         self.got: dict[str, list[str] | None] = {}
-        """By the name of the vector: the contents, None when it was refused."""
+        """Name of a vector -> its contents; None if it was refused."""
 
     def read(self, text: str | bytes, fds: list[int]) -> None:
         data = text if isinstance(text, bytes) else text.encode()
@@ -44,23 +47,23 @@ class Reader(Told):
 
     @property
     def waiting(self) -> int:
-        """Descriptors whose message is still to come."""
+        """The number of descriptors that wait for their message."""
         return len(self.reader._descriptors or ())
 
 
 def memory(content: str) -> int:
-    fd = os.memfd_create("test", os.MFD_CLOEXEC)
-    os.write(fd, content.encode().ljust(4))
-    return fd
+    """Return a descriptor of a file with `content`, padded to four bytes."""
+    return memory_file(content.encode().ljust(4))
 
 
 def whole(name: str, count: int = 1) -> str:
+    """Return a vector that announces `count` descriptors."""
     return START.format(name) + ONE.format("m") * count + END
 
 
 @pytest.mark.parametrize("brought", [False, True])
-def test_blobs_of_size_0_may_bring_descriptors_or_none(brought: bool) -> None:
-    """All of a read do, or none: an element must not take that of the one behind it for its own empty BLOB."""
+def test_blobs_of_size_0_may_have_descriptors_or_not(brought: bool) -> None:
+    """In one read either all have them or none. An empty BLOB must not take the descriptor of the next element."""
     reader = Reader()
     empty = ONE.format("e").replace("size='4'", "size='0'")
     assert "size='0'" in empty
@@ -81,27 +84,23 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=list(DAMAGED))
 def test_a_damaged_message_takes_its_descriptor_with_it(damaged: str) -> None:
-    before = open_fds()
     reader = Reader()
     reader.read(damaged, [memory("bad")])
     reader.read("<message message='between'/>", [])
     reader.read(whole("next"), [memory("next")])
     assert reader.got == {"next": ["next"]}
-    assert open_fds() == before
 
 
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=list(DAMAGED))
-def test_descriptors_that_come_together_with_those_of_a_damaged_message_go_with_them(damaged: str) -> None:
-    before = open_fds()
+def test_descriptors_that_arrive_together_with_those_of_a_damaged_message_are_lost_with_them(damaged: str) -> None:
     reader = Reader()
     reader.read(damaged + whole("next"), [memory("bad"), memory("next")])
     reader.read(whole("last", 2), [memory("one"), memory("two")])
     assert reader.got == {"next": None, "last": ["one", "two"]}
-    assert open_fds() == before
 
 
-def test_what_stands_between_messages_costs_none_of_them_its_descriptor() -> None:
-    """Libraries that a driver uses write to its standard output now and then."""
+def test_text_between_messages_costs_none_of_them_its_descriptor() -> None:
+    """Libraries that a driver uses sometimes write to its standard output."""
     reader = Reader()
     reader.read("Initialised.\n" + whole("a"), [memory("a")])
     reader.read("Exposing for 3 s\n", [])
@@ -111,48 +110,42 @@ def test_what_stands_between_messages_costs_none_of_them_its_descriptor() -> Non
     assert reader.got == {name: [name] for name in "abcd"}
 
 
-def test_damage_to_messages_without_blobs_costs_none_its_descriptor() -> None:
+def test_damaged_messages_without_blobs_cost_no_other_message_its_descriptor() -> None:
     reader = Reader()
     reader.read("<setTextVector device='Cam' name='t'><oneText name='x'>1</oneNumber>" + whole("a"), [memory("a")])
     assert reader.got == {"a": ["a"]}
 
 
 def test_an_abandoned_message_takes_its_descriptor_with_it() -> None:
-    before = open_fds()
     reader = Reader()
     reader.read(START.format("bad") + ONE, [memory("bad")])
     reader.reader.abandon()
     reader.read(END + whole("next"), [memory("next")])
     assert reader.got == {"next": ["next"]}
-    assert open_fds() == before
 
 
-def test_after_too_many_descriptors_those_of_later_messages_are_theirs() -> None:
-    before = open_fds()
+def test_messages_after_too_many_descriptors_get_their_own() -> None:
     reader = Reader()
     reader.read("", [memory("x") for _ in range(shm.MAX_WAITING + 1)])
     assert ["more than 256 descriptors" in str(error) for error in reader.floods] == [True]
     reader.read(whole("next"), [memory("next")])
     reader.read(whole("last"), [memory("last")])
     assert reader.got == {"next": ["next"], "last": ["last"]}
-    assert open_fds() == before
 
 
 @pytest.mark.parametrize("flags", [os.O_PATH, os.O_WRONLY, os.O_ACCMODE, os.O_PATH | os.O_DIRECTORY])
-def test_a_descriptor_that_does_not_let_its_sender_read_is_refused(tmp_path: Path, flags: int) -> None:
-    """The fourth access mode of Linux, O_ACCMODE, is neither for reading nor for writing."""
+def test_a_descriptor_that_its_sender_can_not_read_from_is_refused(tmp_path: Path, flags: int) -> None:
+    """The fourth access mode of Linux, O_ACCMODE, allows neither reading nor writing."""
     path = tmp_path if flags & os.O_DIRECTORY else tmp_path / "file"
     if path != tmp_path:
         path.write_bytes(b"text")
-    before = open_fds()
     reader = Reader()
     reader.read(whole("a", 2) + whole("b"), [memory("a"), os.open(path, flags), memory("b")])
     assert reader.got == {"a": None, "b": ["b"]}
-    assert open_fds() == before
 
 
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
-def test_a_file_that_its_sender_may_read_is_taken(tmp_path: Path, flags: int) -> None:
+def test_a_file_that_its_sender_can_read_is_accepted(tmp_path: Path, flags: int) -> None:
     (tmp_path / "file").write_bytes(b"text")
     reader = Reader()
     reader.read(whole("a"), [os.open(tmp_path / "file", flags)])
@@ -160,15 +153,15 @@ def test_a_file_that_its_sender_may_read_is_taken(tmp_path: Path, flags: int) ->
 
 
 def sparse(size: int) -> int:
-    fd = os.memfd_create("sparse", os.MFD_CLOEXEC)
+    """Return a descriptor of a file of this size that takes no memory."""
+    fd = memory_file(b"")
     os.ftruncate(fd, size)
     return fd
 
 
 @pytest.mark.parametrize("size", [1001, 89_000_000, (1 << 40) - 1])
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_blob_that_is_too_large_costs_its_message_only(size: int, place: int) -> None:
-    before = open_fds()
+def test_a_blob_that_is_too_large_costs_only_its_message(size: int, place: int) -> None:
     reader = Reader(Limits(blob=1000))
     ones = [ONE.format("m")] * 3
     ones[place] = ones[place].replace("size='4'", f"size='{size}'")
@@ -176,11 +169,10 @@ def test_a_blob_that_is_too_large_costs_its_message_only(size: int, place: int) 
     os.ftruncate(fds[place], size)
     reader.read(START.format("large") + "".join(ones) + END + whole("next"), [*fds, memory("next")])
     assert reader.got == {"large": None, "next": ["next"]}
-    assert open_fds() == before
 
 
-def test_the_limit_is_for_what_is_in_the_file_not_for_what_it_becomes() -> None:
-    """`size` is that of the inflated content, which nobody makes on the way."""
+def test_the_limit_applies_to_the_file_not_to_the_inflated_content() -> None:
+    """`size` is the size of the inflated content, which exists nowhere on the way."""
     reader = Reader(Limits(blob=1000))
     inflated = whole("a").replace("size='4'", "size='1000000' len='4'")
     reader.read(inflated, [memory("text")])
@@ -188,22 +180,19 @@ def test_the_limit_is_for_what_is_in_the_file_not_for_what_it_becomes() -> None:
 
 
 def test_all_blobs_of_a_message_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An inline message has to be held while it arrives; files cost their sender nothing."""
-    before = open_fds()
+    """An inline message takes memory while it arrives, but files cost their sender nothing."""
     monkeypatch.setattr(incoming, "most_unfinished", lambda limits: 1999)
     reader = Reader()
     large = whole("a", 2).replace("size='4'", "size='1000'")
     reader.read(large + whole("b"), [sparse(1000), sparse(1000), memory("next")])
     assert reader.got == {"a": None, "b": ["next"]}
-    assert open_fds() == before
 
 
 @pytest.mark.parametrize("damage", [False, True])
 @pytest.mark.parametrize("seed", range(25))
-def test_nobody_gets_the_content_of_another(seed: int, damage: bool) -> None:
-    """Messages whole and damaged, each with its descriptors at its first bytes, read in pieces of any size."""
+def test_no_message_gets_the_content_of_another(seed: int, damage: bool) -> None:
+    """Whole and damaged messages, each with its descriptors at its first byte, are read in pieces of any size."""
     chance = random.Random(seed)
-    before = open_fds()
     reader = Reader()
     sent: list[str] = []
     sender, receiver = socket.socketpair()
@@ -243,4 +232,3 @@ def test_nobody_gets_the_content_of_another(seed: int, damage: bool) -> None:
     else:
         assert any(reader.got.values())
     reader.reader.close()
-    assert open_fds() == before

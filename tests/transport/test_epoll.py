@@ -1,4 +1,4 @@
-"""The event loop that calls who watches a descriptor directly: what it must have in common with asyncio's."""
+"""The event loop that calls the readers and writers of descriptors directly must otherwise behave like asyncio's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def run(main: Callable[[asyncio.AbstractEventLoop], Coroutine[Any, Any, Any]]) -> Any:
-    """`main(loop)` on the loop that is tested, for a limited time."""
+    """Run `main(loop)` on the loop under test, for a limited time."""
 
     async def limited() -> Any:
         async with asyncio.timeout(LIMIT):
@@ -43,7 +43,7 @@ def run(main: Callable[[asyncio.AbstractEventLoop], Coroutine[Any, Any, Any]]) -
 def make_readable(
     loop: asyncio.AbstractEventLoop, pairs: list[tuple[socket.socket, socket.socket]], read: Callable[[int], None]
 ) -> None:
-    """All at the same moment; `read` gets the number of the pair."""
+    """Make all pairs readable at the same moment. `read` is called with the number of the pair."""
     for number, (ours, theirs) in enumerate(pairs):
         theirs.send(b"x")
         loop.add_reader(ours, read, number)
@@ -67,7 +67,7 @@ def test_a_reader_is_called_with_its_arguments_in_its_context(pair: tuple[socket
     assert run(main) == (b"data", "word", "of the registration")
 
 
-def test_both_directions_of_one_descriptor_come_and_go_by_themselves(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_reader_and_writer_of_one_descriptor_are_independent(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     seen = []
 
@@ -91,14 +91,14 @@ def test_both_directions_of_one_descriptor_come_and_go_by_themselves(pair: tuple
         await readable
         assert loop.remove_reader(ours)
         assert not loop.remove_reader(ours)
-        loop.add_reader(ours, read)  # as if it had never been there
+        loop.add_reader(ours, read)  # works as for a new descriptor
         assert loop.remove_reader(ours)
 
     run(main)
     assert seen == [b"later"]
 
 
-def test_one_that_is_unregistered_by_another_of_the_same_moment_is_not_called() -> None:
+def test_a_reader_that_another_one_removes_at_the_same_moment_is_not_called() -> None:
     async def main(loop: asyncio.AbstractEventLoop) -> list[int]:
         pairs = [socket.socketpair() for _ in range(2)]
         called = []
@@ -124,7 +124,7 @@ def test_a_hang_up_reaches_the_reader() -> None:
     async def main(loop: asyncio.AbstractEventLoop) -> None:
         heard = asyncio.Event()
         source, sink = os.pipe()
-        os.close(sink)  # the kernel reports this alone: nothing can be read
+        os.close(sink)  # the kernel reports only this, as there is nothing to read
         loop.add_reader(source, heard.set)
         await heard.wait()
         loop.remove_reader(source)
@@ -142,7 +142,7 @@ def test_an_error_reaches_the_writer() -> None:
             while os.write(sink, bytes(1 << 16)):
                 pass
         loop.add_writer(sink, heard.set)
-        loop.call_soon(os.close, source)  # the kernel reports this alone: nothing can be written
+        loop.call_soon(os.close, source)  # the kernel reports only this, as nothing can be written
         await heard.wait()
         loop.remove_writer(sink)
         os.close(sink)
@@ -150,8 +150,8 @@ def test_an_error_reaches_the_writer() -> None:
     run(main)
 
 
-def test_an_event_is_not_for_the_next_one_who_has_the_number() -> None:
-    """Two are ready at once; the first one called closes the other's socket, and the number goes to a quiet one."""
+def test_an_event_does_not_reach_the_next_owner_of_the_descriptor() -> None:
+    """Of two sockets that are ready, the reader called first closes the other, whose number goes to a quiet socket."""
 
     async def main(loop: asyncio.AbstractEventLoop) -> list[str]:
         pairs = [socket.socketpair() for _ in range(2)]
@@ -164,7 +164,7 @@ def test_an_event_is_not_for_the_next_one_who_has_the_number() -> None:
                 loop.remove_reader(ours)
             other = pairs[1 - number][0].fileno()
             os.dup2(quiet[0].fileno(), other)
-            loop.add_reader(other, called.append, "of the quiet one")
+            loop.add_reader(other, called.append, "quiet")
 
         make_readable(loop, pairs, read)
         while not called:
@@ -205,7 +205,7 @@ def test_a_descriptor_may_have_a_reader_of_ours_and_a_writer_of_asyncios(
     assert run(main) == b"thank you"
 
 
-def test_a_transports_descriptor_is_not_for_readers() -> None:
+def test_the_descriptor_of_a_transport_takes_no_reader() -> None:
     async def main(loop: asyncio.AbstractEventLoop) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -218,7 +218,7 @@ def test_a_transports_descriptor_is_not_for_readers() -> None:
     run(main)
 
 
-def test_an_exception_is_reported_and_the_loop_goes_on(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_an_exception_is_reported_and_the_loop_continues(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     reports: list[dict[str, Any]] = []
 
@@ -230,7 +230,7 @@ def test_an_exception_is_reported_and_the_loop_goes_on(pair: tuple[socket.socket
             if reports:
                 again.set()
                 loop.remove_reader(ours)
-            raise LookupError("what is it")
+            raise LookupError("on purpose")
 
         loop.add_reader(ours, fail)
         theirs.send(b"x")
@@ -250,7 +250,7 @@ def test_an_interrupt_ends_the_loop(pair: tuple[socket.socket, socket.socket]) -
 
         loop.add_reader(ours, interrupt)
         theirs.send(b"x")
-        await asyncio.sleep(LIMIT)
+        await loop.create_future()
 
     with pytest.raises(SystemExit) as ended:
         run(main)
@@ -276,8 +276,8 @@ def test_a_closed_descriptor_is_forgotten(pair: tuple[socket.socket, socket.sock
         loop.add_reader(0, print)
 
 
-def test_what_asyncio_does_by_itself_works_as_ever() -> None:
-    """Transports, sock_ calls, child processes, signals, threads, timers: all on one loop, beside direct readers."""
+def test_everything_else_of_asyncio_works() -> None:
+    """Transports, sock_ calls, child processes, signals, threads and timers on one loop, next to direct readers."""
 
     async def main(loop: asyncio.AbstractEventLoop) -> None:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -308,8 +308,8 @@ def test_what_asyncio_does_by_itself_works_as_ever() -> None:
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-c", "print(input()[::-1])", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
-        told, _ = await child.communicate(b"abc\n")
-        assert told == b"cba\n"
+        output, _ = await child.communicate(b"abc\n")
+        assert output == b"cba\n"
 
         heard = asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR2, heard.set)
@@ -326,14 +326,14 @@ def test_what_asyncio_does_by_itself_works_as_ever() -> None:
     run(main)
 
 
-def test_more_descriptors_than_one_look_takes_are_all_served() -> None:
+def test_more_descriptors_than_one_call_of_epoll_returns_are_all_served() -> None:
     async def main(loop: asyncio.AbstractEventLoop) -> None:
         pairs = [socket.socketpair() for _ in range(300)]
         waiting = set(range(len(pairs)))
         done = loop.create_future()
 
         def read(number: int) -> None:
-            """Reads nothing: its descriptor stays ready and must not keep the others from their turn."""
+            """Read nothing, so that the descriptor stays ready, which must not keep the others from their turn."""
             waiting.discard(number)
             if not waiting and not done.done():
                 done.set_result(None)
@@ -348,7 +348,7 @@ def test_more_descriptors_than_one_look_takes_are_all_served() -> None:
     run(main)
 
 
-def test_a_server_serves_on_it() -> None:
+def test_a_server_runs_on_it() -> None:
     async def main(loop: asyncio.AbstractEventLoop) -> None:
         server = IPyServer(host="127.0.0.1", port=0)
         server.add_exdriver("indi_simulator_telescope")
@@ -359,20 +359,20 @@ def test_a_server_serves_on_it() -> None:
             "-p",
             str(server.port),
             "-t",
-            "20",
+            str(int(LIMIT)),
             "-1",
             "Telescope Simulator.CONNECTION.CONNECT",
             stdout=asyncio.subprocess.PIPE,
         )
-        told, _ = await child.communicate()
-        assert told.strip() == b"Off"
+        output, _ = await child.communicate()
+        assert output.strip() == b"Off"
         server.shutdown()
         await running
 
     run(main)
 
 
-def test_the_loop_is_ours_and_without_epoll_uvloops_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_is_ours_or_without_epoll_that_of_uvloop_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def kind() -> type[asyncio.AbstractEventLoop]:
         loop = new_event_loop()
         loop.close()
@@ -391,16 +391,16 @@ def test_the_loop_is_ours_and_without_epoll_uvloops_where_that_is_installed(monk
     assert issubclass(kind(), asyncio.SelectorEventLoop) and kind() is not EventLoop
 
 
-def test_what_is_to_be_called_at_the_end_of_a_look_is_called_before_the_next_one() -> None:
-    """Behind all whose descriptors were ready, each time once; an exception is reported, and the others are called."""
-    told: list[str] = []
+def test_call_at_end_runs_after_all_ready_descriptors_and_before_the_next_iteration() -> None:
+    """Each callback is called once. An exception is reported, and the others are called nevertheless."""
+    calls: list[str] = []
     failures: list[BaseException] = []
 
     async def main(loop: asyncio.AbstractEventLoop) -> None:
         assert isinstance(loop, EventLoop)
         loop.set_exception_handler(lambda loop, context: failures.append(context["exception"]))
-        loop.call_at_end(lambda: told.append("outside"))
-        assert not told
+        loop.call_at_end(lambda: calls.append("outside"))
+        assert not calls
         await asyncio.sleep(0)
         with contextlib.ExitStack() as stack:
             pairs = []
@@ -411,19 +411,19 @@ def test_what_is_to_be_called_at_the_end_of_a_look_is_called_before_the_next_one
 
             def read(number: int) -> None:
                 pairs[number][0].recv(10)
-                told.append(f"read {number}")
+                calls.append(f"read {number}")
                 if number == 1:
                     loop.call_at_end(lambda: 1 // 0)
-                loop.call_at_end(lambda: told.append(f"end {number}"))
-                loop.call_soon(told.append, f"soon {number}")
+                loop.call_at_end(lambda: calls.append(f"end {number}"))
+                loop.call_soon(calls.append, f"soon {number}")
 
             make_readable(loop, pairs, read)
-            while len(told) < 10:
+            while len(calls) < 10:
                 await asyncio.sleep(0)
             for ours, _ in pairs:
                 loop.remove_reader(ours)
 
     run(main)
     numbers = [0, 1, 2]
-    assert told == ["outside", *(f"{what} {number}" for what in ("read", "end", "soon") for number in numbers)]
+    assert calls == ["outside", *(f"{what} {number}" for what in ("read", "end", "soon") for number in numbers)]
     assert [type(each) for each in failures] == [ZeroDivisionError]

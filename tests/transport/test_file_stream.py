@@ -1,4 +1,4 @@
-"""FileStream and the standard input and output: pipes, terminals, files, /dev/null, and one socket for both."""
+"""FileStream, and standard input and output: pipes, terminals, files, /dev/null, and one socket for both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import pytest
 
 from indifast.transport.files import FileStream, private
 from tests.support.blackbox import LIMIT
-from tests.transport.support import Pieces, Recorder, no_fd_leak, until
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import tcp_pair, unix_pair
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 ECHO = """
 import asyncio, sys
@@ -49,10 +52,12 @@ asyncio.run(main())
 
 
 def echo(**keywords) -> subprocess.Popen:
+    """Start a program that sends back all that it reads."""
     return subprocess.Popen([sys.executable, "-c", ECHO], stderr=subprocess.PIPE, **keywords)
 
 
 def ended(process: subprocess.Popen) -> str:
+    """Wait for the end of the program. Return its standard error."""
     _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
     return errors.decode()
@@ -66,7 +71,7 @@ def test_files_in_and_out(tmp_path):
     assert (tmp_path / "out").read_bytes() == payload
 
 
-def test_output_is_appended_where_the_shell_says_so(tmp_path):
+def test_output_is_appended_to_a_file_opened_for_appending(tmp_path):
     (tmp_path / "in").write_bytes(b"second")
     (tmp_path / "out").write_bytes(b"first ")
     with open(tmp_path / "in", "rb") as source, open(tmp_path / "out", "ab") as sink:
@@ -86,7 +91,7 @@ def test_pipes():
     assert errors == b"not local\nlost None\n"
 
 
-def test_a_pipe_that_others_share_stays_blocking(tmp_path):
+def test_a_pipe_shared_with_others_stays_blocking(tmp_path):
     reading, writing = os.pipe()
     process = echo(stdin=subprocess.PIPE, stdout=writing)
     process.stdin.write(b"hello")
@@ -99,7 +104,7 @@ def test_a_pipe_that_others_share_stays_blocking(tmp_path):
     os.close(writing)
 
 
-def test_a_reader_that_goes_away_is_noticed():
+def test_the_end_of_the_reader_is_noticed():
     reading, writing = os.pipe()
     process = echo(stdin=subprocess.PIPE, stdout=writing)
     os.close(writing)
@@ -116,7 +121,7 @@ def test_a_terminal_is_left_as_it_was():
     process = echo(stdin=terminal, stdout=terminal)
     os.write(master, b"hello\n")
     seen = b""
-    while seen.count(b"hello") < 2:  # what the terminal shows, and what comes back
+    while seen.count(b"hello") < 2:  # the echo of the terminal, and that of the program
         seen += os.read(master, 100)
     assert fcntl.fcntl(terminal, fcntl.F_GETFL) == flags
     os.write(master, b"\x04")
@@ -126,14 +131,9 @@ def test_a_terminal_is_left_as_it_was():
     os.close(terminal)
 
 
-@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
-def test_one_socket_for_both(family):
-    if family == socket.AF_UNIX:
-        ours, theirs = socket.socketpair()
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            ours = socket.create_connection(listening.getsockname())
-            theirs, _ = listening.accept()
+@pytest.mark.parametrize(("pair", "name"), [(unix_pair, "local"), (tcp_pair, "not local")])
+def test_one_socket_for_both(pair, name):
+    ours, theirs = pair()
     flags = fcntl.fcntl(theirs, fcntl.F_GETFL)
     process = echo(stdin=theirs, stdout=theirs)
     ours.sendall(b"hello")
@@ -142,13 +142,12 @@ def test_one_socket_for_both(family):
     theirs.close()
     ours.shutdown(socket.SHUT_WR)
     assert ours.recv(100) == b""
-    name = "local" if family == socket.AF_UNIX else "not local"
     assert ended(process) == f"{name}\nlost None\n"
     ours.close()
 
 
 def test_two_sockets():
-    """As some programs give their children; node.js does."""
+    """Some programs give these to their children, for example node.js."""
     (first, child_in), (second, child_out) = socket.socketpair(), socket.socketpair()
     process = echo(stdin=child_in, stdout=child_out)
     first.sendall(b"hello")
@@ -159,7 +158,7 @@ def test_two_sockets():
         sock.close()
 
 
-def test_two_sockets_one_of_which_is_reset(run):
+def test_of_two_sockets_one_is_reset(run):
     async def scenario():
         async with no_fd_leak():
             (first, source), (sink, second) = socket.socketpair(), socket.socketpair()
@@ -168,9 +167,9 @@ def test_two_sockets_one_of_which_is_reset(run):
             source.send(b"nobody reads this")
             stream, got = FileStream(source.detach(), sink.detach(), "two sockets"), Recorder()
             stream.start(got, Pieces())
-            first.send(b"last words")  # the loop has not had its turn yet
+            first.send(b"last words")  # the loop gets no turn before the close
             first.close()
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert got.data == b"last words"
             second.close()
 
@@ -188,19 +187,19 @@ def test_pause_and_abort_of_a_thread_that_reads(tmp_path):
             out = Pieces()
             out.feed(stream, got)
             out.put(b"written")
-            await until(lambda: not out.queued)
+            await eventually(lambda: not out.queued)
             assert not got.data
             stream.resume_reading()
-            await until(lambda: got.eof)
+            await eventually(lambda: got.eof)
             assert len(got.data) == 5 << 20
             stream.abort()
-            await until(lambda: got.lost == [None])
+            await eventually(lambda: got.lost == [None])
 
     asyncio.run(scenario())
     assert (tmp_path / "out").read_bytes() == b"written"
 
 
-def test_a_full_disk_is_told():
+def test_a_full_disk_is_reported():
     async def scenario():
         stream, got, out = (
             FileStream(os.open("/dev/null", 0), os.open("/dev/full", 1), "full"),
@@ -209,7 +208,7 @@ def test_a_full_disk_is_told():
         )
         out.feed(stream, got)
         out.put(b"x")
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert isinstance(got.lost[0], OSError)
         assert "No space" in str(got.lost[0])
 

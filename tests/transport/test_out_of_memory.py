@@ -1,6 +1,6 @@
-"""A process that finds no more memory: what it can't read it reads later, and large unfinished messages go.
+"""A process that is out of memory reads later what it can't read now, and discards large unfinished messages.
 
-This file is also the program that runs out of memory: `test_out_of_memory.py CASE LOOP`.
+This file is also the program that runs out of memory: `python -m tests.transport.test_out_of_memory CASE LOOP`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import asyncio
 import logging
 import os
 import resource
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,19 +28,23 @@ from indifast.transport.files import FileStream
 from indifast.transport.process import spawn
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream, read_buffer
 from tests.support.loops import LOOPS, on_every_loop, run_on
-from tests.transport.support import Pieces, Recorder, until
+from tests.support.sockets import tcp_pair, unix_pair
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 MIB = 1 << 20
+ROOT = Path(__file__).parents[2]
+PAIRS = {"unix": unix_pair, "tcp": tcp_pair}
 
 
 def limit_memory(more: int) -> None:
-    """So many bytes beyond those that this process has."""
+    """Limit this process to `more` bytes beyond those that it has now."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + more, resource.RLIM_INFINITY))
 
 
 def take_all() -> list[Any]:
-    """Whatever receive buffers can still be had."""
+    """Limit the memory, and take receive buffers until it is used up."""
     buffer, taken = read_buffer(), []
     limit_memory(8 * MIB)
     try:
@@ -52,16 +56,19 @@ def take_all() -> list[Any]:
         return taken
 
 
-def sockets(family: str) -> tuple[socket.socket, socket.socket]:
-    if family == "unix":
-        return socket.socketpair()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        ours = socket.create_connection(listening.getsockname())
-        return ours, listening.accept()[0]
+def counted(function: Callable[[], None]) -> tuple[Callable[[], None], list[float]]:
+    """Return a function that does the same, and a list to which it adds the time of each call."""
+    calls: list[float] = []
+
+    def counting() -> None:
+        calls.append(time.monotonic())
+        function()
+
+    return counting, calls
 
 
 async def reads_later(kind: str) -> None:
-    """Nothing that was to be read is lost, nor read for at every turn of the loop."""
+    """No input is lost, and the loop does not try to read it in every iteration."""
     say: Callable[[bytes], object]
     stream: Stream
     if kind == "pipe":
@@ -75,41 +82,32 @@ async def reads_later(kind: str) -> None:
             file.seek(0)
             source = os.dup(file.fileno())
         stream = FileStream(source, os.open("/dev/null", os.O_WRONLY), "file")
-        say = len  # it is there already
+        say = len  # the content is there already
     else:
-        ours, theirs = sockets(kind)
+        ours, theirs = PAIRS[kind]()
         stream = SocketStream(ours)
         say = theirs.sendall
     got = Recorder(half_open=True)
     stream.pause_reading()
     stream.start(got, Pieces())
     await asyncio.sleep(0)
-    attempts = 0
-    read_later = stream._read_later
-
-    def count() -> None:
-        nonlocal attempts
-        attempts += 1
-        read_later()
-
-    stream._read_later = count  # type: ignore[method-assign]
+    stream._read_later, attempts = counted(stream._read_later)  # type: ignore[method-assign]
     taken = take_all()
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = time.monotonic()
     say(b"hello")
     stream.resume_reading()
-    await until(lambda: attempts >= 3)
-    assert attempts <= (loop.time() - began) / MEMORY_PAUSE + 1
+    await eventually(lambda: len(attempts) >= 3)
+    assert len(attempts) <= (time.monotonic() - began) / MEMORY_PAUSE + 1
     assert not got.data and not got.lost
     taken.clear()
     limit_memory(64 * MIB)
-    await until(lambda: got.data == b"hello")
+    await eventually(lambda: got.data == b"hello")
     assert not got.lost
     stream.abort()
 
 
 async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callable[[], object]) -> None:
-    """A message that does not fit into memory goes, the stream and what comes behind it does not."""
+    """A message that does not fit into memory is lost, but neither the stream nor what follows."""
 
     def speak() -> None:
         say(b"<newBLOBVector device='D' name='B'><oneBLOB name='b' size='200000000' format='.x'>")
@@ -121,7 +119,7 @@ async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callab
     speaker = threading.Thread(target=speak)
     speaker.start()
     limit_memory(32 * MIB)
-    await until(heard)
+    await eventually(heard)
     assert not stream.closed
     speaker.join()
     limit_memory(256 * MIB)
@@ -129,8 +127,8 @@ async def gives_up(stream: Stream, say: Callable[[bytes], object], heard: Callab
 
 
 async def driver() -> None:
-    """A driver on a Unix socket decodes what comes inline as it comes."""
-    ours, theirs = sockets("unix")
+    """A driver on a Unix socket decodes inline BLOBs as they arrive."""
+    ours, theirs = unix_pair()
     refused: list[str] = []
     stream = SocketStream(ours)
     link = StreamLink(stream, lambda kind, text, *args: refused.append(text % args))
@@ -140,11 +138,11 @@ async def driver() -> None:
 
 
 async def client() -> None:
-    ours, theirs = sockets("tcp")
-    told: list[str] = []
+    ours, theirs = tcp_pair()
+    reports: list[str] = []
     stream = SocketStream(ours)
     connection = Connection(
-        stream, DEFAULT_LIMITS, lambda: None, lambda reason, nbytes, excerpt: told.append(reason), told.append
+        stream, DEFAULT_LIMITS, lambda: None, lambda reason, nbytes, excerpt: reports.append(reason), reports.append
     )
     connection.start()
 
@@ -155,28 +153,29 @@ async def client() -> None:
         return any(message.tag == "getProperties" for message in connection.messages)
 
     await gives_up(stream, theirs.sendall, heard)
-    assert any("memory" in text for text in told), told
+    assert any("memory" in text for text in reports), reports
 
 
 async def child() -> None:
-    """What a child says on its standard error is told when there is memory again."""
+    """What a child writes to its standard error is reported when there is memory again."""
     lines: list[str] = []
     started = spawn("sh", ["-c", "read line; echo said >&2; read line"], on_stderr=lines.append)
     out = Pieces()
     out.feed(started.stream, Recorder())
+    started._lines._watch, attempts = counted(started._lines._watch)  # type: ignore[method-assign]
     taken = take_all()
     filler = []
     try:
         while True:
-            filler.append(bytes(16 << 10))  # what one read takes, and less
+            filler.append(bytes(16 << 10))  # less than one read takes
     except MemoryError:
         del filler[-1:]
     out.put(b"go\n")
-    await asyncio.sleep(3 * MEMORY_PAUSE)
+    await eventually(lambda: len(attempts) >= 3)
     assert not lines
     taken.clear()
     filler.clear()
-    await until(lambda: lines == ["said"])
+    await eventually(lambda: lines == ["said"])
     started.stream.abort()
     await started.stop(0)
 
@@ -192,11 +191,10 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 @on_every_loop
 def test_out_of_memory(case: str, loop: str) -> None:
-    folder = Path(__file__).parent
-    paths = os.pathsep.join([str(folder), str(folder.parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths, "MALLOC_ARENA_MAX": "1"}  # each thread's would take 64 MiB
+    environment = os.environ | {"MALLOC_ARENA_MAX": "1"}  # an arena for each thread would take 64 MiB
     done = subprocess.run(
-        [sys.executable, __file__, case, loop],
+        [sys.executable, "-m", "tests.transport.test_out_of_memory", case, loop],
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,

@@ -10,19 +10,29 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 from indifast.transport import process
 from indifast.transport.process import LONGEST_LINE, Child, spawn
-from tests.transport.support import LIMIT, Pieces, Recorder, no_fd_leak, until
+from tests.support.blackbox import LIMIT, alive, until
+from tests.support.descriptors import no_fd_leak
+from tests.support.programs import executable
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 
 def python(code: str, lines: list[str] | None = None, **keywords) -> Child:
     on_stderr = ([] if lines is None else lines).append
     return spawn(sys.executable, ["-c", code], on_stderr=on_stderr, **keywords)
+
+
+def recorded(child: Child) -> Recorder:
+    """Start the child's stream. Return what it receives."""
+    got = Recorder()
+    child.stream.start(got, Pieces())
+    return got
 
 
 async def finish(child: Child) -> None:
@@ -31,7 +41,7 @@ async def finish(child: Child) -> None:
 
 
 @pytest.mark.parametrize("pipes", [False, True])
-def test_a_child_speaks_on_its_standard_input_and_output(run, pipes):
+def test_a_child_communicates_over_its_standard_input_and_output(run, pipes):
     code = (
         "import os, socket, stat\n"
         "is_socket = stat.S_ISSOCK(os.fstat(0).st_mode) and os.fstat(0).st_ino == os.fstat(1).st_ino\n"
@@ -46,7 +56,7 @@ def test_a_child_speaks_on_its_standard_input_and_output(run, pipes):
             out.feed(child.stream, got)
             assert child.stream.local is not pipes
             out.put(b"question")
-            await until(lambda: got.lost == [None])
+            await eventually(lambda: got.lost == [None])
             assert got.data == (b"pipes question" if pipes else b"socket question")
             assert await child.wait() == 0
             assert child.returncode == 0
@@ -60,17 +70,16 @@ def test_nothing_else_is_inherited(run):
     async def scenario():
         extra = os.open("/dev/null", os.O_RDONLY)
         child = python(code)
-        got = Recorder()
-        child.stream.start(got, Pieces())
-        await until(lambda: got.lost)
+        got = recorded(child)
+        await eventually(lambda: got.lost)
         await child.wait()
-        assert got.data == b"0 1 2 3"  # 3: the listing itself
+        assert got.data == b"0 1 2 3"  # 3 is the folder that is listed
         os.close(extra)
 
     run(scenario())
 
 
-def test_standard_error_line_by_line_whatever_it_is(run):
+def test_standard_error_is_reported_by_line_whatever_its_bytes(run):
     code = (
         "import os\n"
         "os.write(2, b'first\\nsecond')\n"
@@ -93,8 +102,8 @@ def test_standard_error_line_by_line_whatever_it_is(run):
 LEFT_OUT = re.compile(r"\(lines left out in that second: (\d+)\)")
 
 
-def test_standard_error_is_limited_by_rate_and_what_is_left_out_is_told(run):
-    """By rate, not in total: who falls silent for a second is heard again. What comes last is told in any case."""
+def test_standard_error_is_limited_in_rate_and_lines_left_out_are_counted(run):
+    """The limit is not on the total: after a silent second, lines are reported again. The last ones always are."""
     count = 300_000
     code = (
         "import os\n"
@@ -112,30 +121,30 @@ def test_standard_error_is_limited_by_rate_and_what_is_left_out_is_told(run):
         child = python(code, lines)
         got, out = Recorder(half_open=True), Pieces()
         out.feed(child.stream, got)
-        await until(lambda: lines and LEFT_OUT.fullmatch(lines[-1]) and heard(lines) == count)
+        await eventually(lambda: lines and LEFT_OUT.fullmatch(lines[-1]) and accounted_for(lines) == count)
         assert lines.count("line 0") == lines.count("line 199") == 1
-        told = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]
-        assert told == sorted(set(told))
-        assert len(told) <= count // 2
+        numbers = [int(line.removeprefix("line ")) for line in lines if line.startswith("line ")]
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) <= count // 2
         out.put(b"x")
-        await until(lambda: lines[-1] == "again")
+        await eventually(lambda: lines[-1] == "again")
         del lines[:]
         out.put(b"x")
         await child.wait()
         assert lines[-1] == "last words"
-        assert heard(lines) == 1001
+        assert accounted_for(lines) == 1001
         child.stream.abort()
 
     run(scenario())
 
 
-def heard(lines: list[str]) -> int:
-    """Lines that were told, and those of which it was told that they are left out."""
+def accounted_for(lines: list[str]) -> int:
+    """Return the number of lines reported, and of those reported as left out."""
     return sum(int(found[1]) if (found := LEFT_OUT.fullmatch(line)) else 1 for line in lines)
 
 
-def test_what_is_left_out_costs_no_look_at_each_line(run, monkeypatch):
-    """A driver that writes nothing but line feeds would stop the server otherwise."""
+def test_lines_left_out_are_not_processed_one_by_one(run, monkeypatch):
+    """Otherwise, a driver that writes nothing but line feeds would stop the server."""
     calls = 0
 
     def counted(self, line, before=process._Lines._say):
@@ -148,8 +157,8 @@ def test_what_is_left_out_costs_no_look_at_each_line(run, monkeypatch):
     async def scenario():
         lines: list[str] = []
         child = python("import os\nos.write(2, b'\\n' * 60_000)\nos.read(0, 1)", lines)
-        await until(lambda: lines and LEFT_OUT.fullmatch(lines[-1]))
-        assert heard(lines) == 60_000
+        await eventually(lambda: lines and LEFT_OUT.fullmatch(lines[-1]))
+        assert accounted_for(lines) == 60_000
         assert calls == len(lines) - sum(LEFT_OUT.fullmatch(line) is not None for line in lines)
         assert calls <= 200 * 10
         await finish(child)
@@ -157,27 +166,28 @@ def test_what_is_left_out_costs_no_look_at_each_line(run, monkeypatch):
     run(scenario())
 
 
-def test_a_line_without_end_is_limited_like_others(run):
+def test_an_endless_line_is_limited_like_others(run):
     code = f"import os\nline = b'x' * {1000 * LONGEST_LINE}\nwhile line: line = line[os.write(2, line):]\n"
 
     async def scenario():
         lines: list[str] = []
         child = python(code, lines)
         await child.wait()
-        assert heard(lines) == 1000
+        assert accounted_for(lines) == 1000
         assert {line for line in lines if not LEFT_OUT.fullmatch(line)} == {"x" * LONGEST_LINE}
         child.stream.abort()
 
     run(scenario())
 
 
-def test_a_child_that_closes_its_standard_error_lives_on(run):
+def test_a_child_may_close_its_standard_error(run):
     async def scenario():
-        child = python("import os; os.close(2); os.write(1, b'still here'); os.read(0, 1)")
-        got = Recorder()
-        child.stream.start(got, Pieces())
-        await until(lambda: got.data == b"still here")
-        await asyncio.sleep(0.05)
+        child = python("import os\nos.close(2)\nfor _ in range(3): os.write(1, os.read(0, 1))\nos.read(0, 1)")
+        got, out = Recorder(), Pieces()
+        out.feed(child.stream, got)
+        for count in (1, 2, 3):  # the end of the standard error is noticed before the last answer
+            out.put(b"x")
+            await eventually(lambda count=count: got.data == b"x" * count)
         assert child.returncode is None
         await finish(child)
 
@@ -190,21 +200,19 @@ def test_terminate_and_kill(run):
     async def scenario():
         async with no_fd_leak():
             child = python("import signal, os; os.write(1, b'x'); signal.pause()")
-            got = Recorder()
-            child.stream.start(got, Pieces())
-            await until(lambda: got.data)
+            got = recorded(child)
+            await eventually(lambda: got.data)
             assert await child.stop(grace=LIMIT) == -signal.SIGTERM
             child = python(stubborn)
-            got = Recorder()
-            child.stream.start(got, Pieces())
-            await until(lambda: got.data)
+            got = recorded(child)
+            await eventually(lambda: got.data)
             assert await child.stop(grace=0.1) == -signal.SIGKILL
             assert not psutil.pid_exists(child.pid), "reaped"
 
     run(scenario())
 
 
-def test_what_a_child_leaves_behind_goes_with_it(run):
+def test_processes_that_a_child_leaves_behind_end_with_it(run):
     code = (
         "import subprocess, os\n"
         "left = subprocess.Popen(['sleep', '1000'])\n"
@@ -216,11 +224,11 @@ def test_what_a_child_leaves_behind_goes_with_it(run):
         child = python(code)
         got, out = Recorder(half_open=True), Pieces()
         out.feed(child.stream, got)
-        await until(lambda: b"\n" in got.data)
+        await eventually(lambda: b"\n" in got.data)
         out.put(b"x")
         await child.wait()
         pid = int(got.data)
-        await until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        await eventually(lambda: not alive(pid))
         child.stream.abort()
 
     run(scenario())
@@ -229,9 +237,8 @@ def test_what_a_child_leaves_behind_goes_with_it(run):
 def test_environment(run):
     async def scenario():
         child = python("import os; os.write(1, os.environ['INDIDEV'].encode())", env=os.environ | {"INDIDEV": "My CCD"})
-        got = Recorder()
-        child.stream.start(got, Pieces())
-        await until(lambda: got.lost)
+        got = recorded(child)
+        await eventually(lambda: got.lost)
         assert got.data == b"My CCD"
         await child.wait()
 
@@ -252,15 +259,14 @@ def test_a_missing_program_is_an_error_with_a_remedy(run, tmp_path):
     run(scenario())
 
 
-def test_a_program_that_is_none_ends_with_a_line(run, tmp_path):
-    (tmp_path / "broken").write_bytes(b"\x7fELF nonsense")
-    (tmp_path / "broken").chmod(0o755)
+def test_a_broken_program_is_reported_with_a_line_or_an_error(run, tmp_path):
+    broken = executable(tmp_path / "broken", "\x7fELF nonsense")
 
     async def scenario():
         async with no_fd_leak():
             lines: list[str] = []
             try:
-                child = spawn(str(tmp_path / "broken"), on_stderr=lines.append)
+                child = spawn(str(broken), on_stderr=lines.append)
             except OSError:
                 return
             assert await child.wait() != 0
@@ -271,9 +277,9 @@ def test_a_program_that_is_none_ends_with_a_line(run, tmp_path):
 
 
 @pytest.mark.parametrize("pipes", [False, True])
-def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(pipes):
-    """However far it comes: no descriptor is left open, and no child behind."""
-    process._killed_with_us()  # asked once, while there are descriptors
+def test_a_system_out_of_descriptors_causes_an_error_and_leaves_nothing_behind(pipes):
+    """Neither a descriptor nor a child is left, whichever descriptor is the first one missing."""
+    process._killed_with_us()  # caches its result while there are descriptors
     outcomes = []
 
     async def attempt(left: int) -> None:
@@ -315,18 +321,15 @@ def test_a_system_out_of_descriptors_gives_an_error_and_keeps_nothing(pipes):
 @pytest.mark.parametrize(
     "answer", ["echo unrecognized option >&2; exit 1", "echo '-d, --dump  --nnp'", "echo --nnp >&2"]
 )
-def test_a_setpriv_that_knows_no_such_option_is_done_without(run, tmp_path, monkeypatch, answer):
-    fake = tmp_path / "setpriv"
-    fake.write_text(f"#!/bin/sh\n[ $# -eq 1 ] || exit 1\n{answer}\n")
-    fake.chmod(0o755)
+def test_a_setpriv_without_the_option_is_not_used(run, tmp_path, monkeypatch, answer):
+    executable(tmp_path / "setpriv", f"#!/bin/sh\n[ $# -eq 1 ] || exit 1\n{answer}\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     process._killed_with_us.cache_clear()
 
     async def scenario():
         child = python("import os; os.write(1, b'up')")
-        got = Recorder()
-        child.stream.start(got, Pieces())
-        await until(lambda: got.data == b"up")
+        got = recorded(child)
+        await eventually(lambda: got.data == b"up")
         assert await child.wait() == 0
 
     try:
@@ -335,8 +338,8 @@ def test_a_setpriv_that_knows_no_such_option_is_done_without(run, tmp_path, monk
         process._killed_with_us.cache_clear()
 
 
-def test_no_orphan_when_the_parent_is_killed():
-    """Even a child that ignores the end of its input and every signal that can be ignored."""
+def test_killing_the_parent_leaves_no_orphan():
+    """Not even a child that ignores the end of its input and all signals that can be ignored."""
     code = (
         "import asyncio, sys, os\n"
         "from indifast.transport.process import spawn\n"
@@ -344,11 +347,11 @@ def test_no_orphan_when_the_parent_is_killed():
         'print("up", flush=True)\\nsignal.pause()\'\n'
         "async def main():\n"
         "    child = spawn(sys.executable, ['-c', stubborn], on_stderr=print, pipes=True)\n"
-        "    class Tell:\n"
+        "    class Report:\n"
         "        def data_received(self, *args): print(child.pid, flush=True)\n"
         "        def connection_lost(self, exc): pass\n"
         "    from indifast.routing.bytequeue import ByteQueue\n"
-        "    child.stream.start(Tell(), ByteQueue())\n"
+        "    child.stream.start(Report(), ByteQueue())\n"
         "    await child.wait()\n"
         "asyncio.run(main())\n"
     )
@@ -357,8 +360,5 @@ def test_no_orphan_when_the_parent_is_killed():
     assert psutil.pid_exists(pid)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + LIMIT
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "orphan"
-        time.sleep(0.01)
+    until(lambda: not alive(pid), what="the end of the child")
     parent.stdout.close()

@@ -1,4 +1,4 @@
-"""Memory that runs out leaves no descriptor open that came with a message."""
+"""Running out of memory leaves no descriptor open that arrived with a message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from indifast.client.connection import Connection
 from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.transport.stream import SocketStream
 from tests.support import scarce
-from tests.transport.support import open_fds
+from tests.support.descriptors import no_fd_leak
 
 PROGRAM = """
 import asyncio, os
@@ -31,7 +31,7 @@ FILE = os.memfd_create("content")
 os.write(FILE, b"text")
 
 class Reading:
-    '''What a connection of the server or of a driver does.'''
+    '''Reads as a connection of the server or of a driver does.'''
 
     def __init__(self, relay):
         self.reader = MessageReader(self, DEFAULT_LIMITS, lambda *when: TIMER, relay=relay)
@@ -78,7 +78,7 @@ class Client:
 def act(subject):
     try:
         subject.act()
-    except RuntimeError:  # what `threading.Lock` raises for want of memory
+    except RuntimeError:  # raised by `threading.Lock` if there is not enough memory
         pass
 
 def count():
@@ -90,34 +90,34 @@ def check(subject, refused):
     gc.collect()
     assert count() == opened, "a descriptor is left open"
 
-async def main():  # who watches unfinished messages needs a loop
+async def main():  # the watch over unfinished messages needs a loop
     global opened
     opened = count()
-    for _ in range(2):  # what is made once only
-        subject = WHO()
+    for _ in range(2):  # for everything that is allocated only once
+        subject = OWNER()
         act(subject)
         check(subject, 0)
-    each_allocation(WHO, act, check, counts=(1,))
+    each_allocation(OWNER, act, check, counts=(1,))
 
 asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("who", ["Server", "Driver", "Client"])
-def test_no_descriptor_is_left_open_when_memory_runs_out(who: str, tmp_path: Path) -> None:
-    scarce.run(PROGRAM.replace("WHO", who), tmp_path)
+@pytest.mark.parametrize("owner", ["Server", "Driver", "Client"])
+def test_no_descriptor_is_left_open_when_memory_runs_out(owner: str, tmp_path: Path) -> None:
+    scarce.run(PROGRAM.replace("OWNER", owner), tmp_path)
 
 
-def test_descriptors_belong_to_a_client_before_anything_can_go_wrong(run) -> None:
+def test_a_client_owns_descriptors_before_anything_can_go_wrong(run) -> None:
     async def scenario() -> None:
-        before = open_fds()
-        ours, theirs = socket.socketpair()
-        connection = Connection(SocketStream(ours), DEFAULT_LIMITS, lambda: None, lambda *skip: None, lambda text: None)
-        with pytest.raises(TypeError):  # as with MemoryError, the tokenizer takes nothing
-            connection.data_received(None, 0, 0, [os.memfd_create("test")])  # type: ignore[arg-type]
-        connection.close()
-        await connection.stream.wait_closed()
-        theirs.close()
-        assert open_fds() == before
+        async with no_fd_leak():
+            ours, theirs = socket.socketpair()
+            stream = SocketStream(ours)
+            connection = Connection(stream, DEFAULT_LIMITS, lambda: None, lambda *skip: None, lambda text: None)
+            with pytest.raises(TypeError):  # as with MemoryError, the tokenizer takes nothing
+                connection.data_received(None, 0, 0, [os.memfd_create("test")])  # type: ignore[arg-type]
+            connection.close()
+            await stream.wait_closed()
+            theirs.close()
 
     run(scenario())

@@ -1,4 +1,4 @@
-"""SocketStream over TCP and Unix sockets, against plain sockets of the operating system."""
+"""SocketStream over TCP and Unix sockets, with plain sockets at the other end."""
 
 from __future__ import annotations
 
@@ -17,28 +17,12 @@ import pytest
 from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.stream import MAX_FDS, SocketStream, read_buffer
-from tests.transport.support import Pieces, Recorder, no_fd_leak, until
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        client = socket.create_connection(listening.getsockname())
-        server, _ = listening.accept()
-    return client, server
-
-
-def unix_pair() -> tuple[socket.socket, socket.socket]:
-    return socket.socketpair()
-
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import reset, tcp_pair, unix_pair
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 pairs = pytest.mark.parametrize("pair", [tcp_pair, unix_pair])
-
-
-def reset(sock: socket.socket) -> None:
-    """Close a socket so that its peer hears of a reset; on a Unix socket there must be something unread."""
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    sock.close()
 
 
 @pairs
@@ -49,20 +33,20 @@ def test_bytes_travel_both_ways(run, pair):
         out.feed(stream, got)
         assert stream.local == (pair is unix_pair)
         theirs.sendall(b"hello")
-        await until(lambda: got.data == b"hello")
+        await eventually(lambda: got.data == b"hello")
         out.put(b"wor")
         out.put(b"ld")
         assert await asyncio.to_thread(theirs.recv, 100) == b"world", "both in one write"
         stream.abort()
         await stream.wait_closed()
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         theirs.close()
 
     run(scenario())
 
 
 class Keeper(Recorder):
-    """Keeps what arrives where it was read to."""
+    """A receiver that keeps the memory that the data was read into."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,26 +59,26 @@ class Keeper(Recorder):
 
 
 @pairs
-def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(run, pair):
+def test_receive_buffers_are_reused_and_freed_when_idle(run, pair):
     payload = os.urandom(1 << 20) * 16
 
     async def scenario():
-        gc.collect()  # what other tests have read, and left in cycles
+        gc.collect()  # frees what other tests have read and left in reference cycles
         ours, theirs = pair()
         stream, got = SocketStream(ours), Keeper()
         stream.start(got, Pieces())
         most = []
         for _ in range(3):
             await asyncio.to_thread(theirs.sendall, payload)
-            await until(lambda: got.length == len(payload))
+            await eventually(lambda: got.length == len(payload))
             assert b"".join(got.kept) == payload
             most.append(read_buffer().blocks)
             got.kept.clear()
             got.length = 0
-            assert read_buffer().blocks == most[-1], "what came back is kept"
+            assert read_buffer().blocks == most[-1], "blocks that are returned are kept"
         assert most[0] * (256 << 10) >= len(payload)
-        assert most[2] < 2 * most[0], "later frames use what the first one has left"
-        await until(lambda: read_buffer().blocks <= 17)
+        assert most[2] < 2 * most[0], "later frames use the blocks of the first one"
+        await eventually(lambda: read_buffer().blocks <= 17)
         stream.abort()
         theirs.close()
 
@@ -102,13 +86,13 @@ def test_receive_buffers_are_used_again_and_given_back_when_there_is_rest(run, p
 
 
 @pairs
-def test_a_large_message_arrives_whole_while_the_reader_is_slow(run, pair):
+def test_a_large_message_arrives_whole_at_a_slow_reader(run, pair):
     payload = os.urandom(1 << 20) * 9 + b"tail"
 
     async def scenario():
         ours, theirs = pair()
         stream, out = SocketStream(ours), Pieces()
-        out.put(payload)  # waits already when the stream starts
+        out.put(payload)  # before the stream starts
         out.feed(stream, Recorder())
         received = bytearray()
 
@@ -118,7 +102,7 @@ def test_a_large_message_arrives_whole_while_the_reader_is_slow(run, pair):
 
         reader = threading.Thread(target=read)
         reader.start()
-        await until(lambda: not out.pending)
+        await eventually(lambda: not out.pending)
         stream.close()
         await stream.wait_closed()
         await asyncio.to_thread(reader.join)
@@ -139,14 +123,14 @@ def test_close_flushes_what_is_queued(run, pair):
         assert stream.closed
         length = await asyncio.to_thread(lambda: sum(iter(lambda: len(theirs.recv(1 << 18)), 0)))
         assert length == 6 << 20
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         theirs.close()
 
     run(scenario())
 
 
 @pairs
-def test_close_does_not_wait_for_ever(run, pair):
+def test_close_does_not_wait_forever(run, pair):
     async def scenario():
         ours, theirs = pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
@@ -154,15 +138,15 @@ def test_close_does_not_wait_for_ever(run, pair):
         out.put(b"x" * (64 << 20))
         stream.close(grace=0.05)
         await stream.wait_closed()
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         assert out.queued > 0
         theirs.close()
 
     run(scenario())
 
 
-def test_the_last_words_reach_a_peer_whose_own_were_not_read(run):
-    """Closing a TCP socket with unread input would reset the connection and destroy what is on its way."""
+def test_the_last_words_reach_a_peer_whose_own_words_were_not_read(run):
+    """Closing a TCP socket with unread input would reset the connection and destroy the output in transit."""
 
     async def scenario():
         ours, theirs = tcp_pair()
@@ -180,7 +164,7 @@ def test_the_last_words_reach_a_peer_whose_own_were_not_read(run):
 
 
 @pairs
-def test_end_of_file_is_told_at_once_and_once(run, pair):
+def test_end_of_file_is_reported_exactly_once(run, pair):
     async def scenario():
         async with no_fd_leak():
             ours, theirs = pair()
@@ -188,7 +172,7 @@ def test_end_of_file_is_told_at_once_and_once(run, pair):
             stream.start(got, Pieces())
             theirs.sendall(b"last")
             theirs.close()
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert got.data == b"last"
             assert got.lost == [None]
             assert stream.closed
@@ -208,25 +192,25 @@ def test_a_half_closed_peer_still_gets_its_answer(run, pair):
         out.feed(stream, got)
         theirs.sendall(b"question")
         theirs.shutdown(socket.SHUT_WR)
-        await until(lambda: got.eof)
+        await eventually(lambda: got.eof)
         assert got.lost == []
         out.put(b"answer")
         assert await asyncio.to_thread(theirs.recv, 100) == b"answer"
         stream.close()
         await stream.wait_closed()
-        await until(lambda: got.lost == [None])
+        await eventually(lambda: got.lost == [None])
         theirs.close()
 
     run(scenario())
 
 
-def test_a_reset_is_told_as_an_error(run):
+def test_a_reset_is_reported_as_an_error(run):
     async def scenario():
         ours, theirs = tcp_pair()
         stream, got = SocketStream(ours), Recorder()
         stream.start(got, Pieces())
         reset(theirs)
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert isinstance(got.lost[0], ConnectionResetError)
 
     run(scenario())
@@ -236,7 +220,7 @@ def test_a_reset_is_told_as_an_error(run):
 @pytest.mark.parametrize("paused", [False, True])
 @pairs
 def test_a_reset_together_with_the_last_bytes_is_noticed(run, pair, paused, size):
-    """The loop may tell of both at once, and of nothing more."""
+    """The loop may report both at once, and nothing afterwards."""
 
     async def scenario():
         async with no_fd_leak():
@@ -248,17 +232,17 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, pair, paused, size
                 stream.pause_reading()
             await asyncio.sleep(0)
             theirs.setblocking(False)
-            sent = theirs.send(bytes(size))  # from here on the loop has no turn
+            sent = theirs.send(bytes(size))  # the loop gets no turn between this and the reset
             reset(theirs)
             if paused:
                 await asyncio.sleep(0)
                 stream.resume_reading()
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert isinstance(got.lost[0], ConnectionResetError)
             assert stream.closed
             if pair is unix_pair:
                 assert len(got.data) == sent
-            else:  # of what was sent last, some may not have arrived when the reset came
+            else:  # the last part may not have arrived before the reset
                 assert min(size, 32 << 10) <= len(got.data) <= sent
 
     run(scenario())
@@ -266,7 +250,7 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, pair, paused, size
 
 @pairs
 def test_a_peer_that_resets_while_it_is_answered_is_noticed(run, pair):
-    """Writing to it takes the error away that reading would have found."""
+    """The write consumes the error that reading would have reported."""
 
     class Answering(Recorder):
         def data_received(self, data, start, end, fds):
@@ -285,22 +269,22 @@ def test_a_peer_that_resets_while_it_is_answered_is_noticed(run, pair):
         await asyncio.sleep(0)
         theirs.send(b"question")
         reset(theirs)
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert got.data == b"question"
 
     stream: SocketStream
     run(scenario())
 
 
-def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails(run):
+def test_the_last_input_from_a_peer_is_read_although_writing_to_it_fails(run):
     async def scenario():
         ours, theirs = unix_pair()
         stream, got, out = SocketStream(ours), Recorder(), Pieces()
         theirs.sendall(b"m" * 100_000)
         theirs.close()
         out.put(b"too late")
-        out.feed(stream, got)  # the write fails here, before anything was read
-        await until(lambda: got.lost)
+        out.feed(stream, got)  # the write fails here, before anything is read
+        await eventually(lambda: got.lost)
         assert got.data == b"m" * 100_000
         assert got.lost == [None]
 
@@ -308,7 +292,7 @@ def test_what_a_peer_said_before_it_left_is_read_although_writing_to_it_fails(ru
 
 
 def test_a_failed_write_keeps_nothing_alive(run):
-    """The traceback of the error knows all callers, and so the frame that was to be sent, and its descriptors."""
+    """The traceback of the error refers to all callers, and so to the frame to be sent and its descriptors."""
 
     class Frame:
         pass
@@ -326,14 +310,14 @@ def test_a_failed_write_keeps_nothing_alive(run):
             return weakref.ref(frame)
 
         assert send()() is None
-        assert not stream.closed, "its end of file is still to be read"
+        assert not stream.closed, "the end of file has not been read yet"
         await stream.wait_closed()
 
     run(scenario())
 
 
 @pairs
-def test_pause_leaves_the_bytes_with_the_peer(run, pair):
+def test_while_paused_bytes_stay_with_the_peer(run, pair):
     async def scenario():
         ours, theirs = pair()
         theirs.setblocking(False)
@@ -346,7 +330,7 @@ def test_pause_leaves_the_bytes_with_the_peer(run, pair):
                 sent += theirs.send(b"x" * 65536)
         assert not got.data
         stream.resume_reading()
-        await until(lambda: len(got.data) == sent)
+        await eventually(lambda: len(got.data) == sent)
         stream.abort()
         theirs.close()
 
@@ -373,9 +357,9 @@ def test_one_busy_stream_does_not_keep_another_waiting(run):
 
         writer = threading.Thread(target=flood)
         writer.start()
-        await until(lambda: len(busy.data) > 1 << 20)
+        await eventually(lambda: len(busy.data) > 1 << 20)
         quiet_theirs.sendall(b"ping")
-        await until(lambda: quiet.data == b"ping")
+        await eventually(lambda: quiet.data == b"ping")
         stop.set()
         streams[0].abort()
         streams[1].abort()
@@ -388,26 +372,17 @@ def test_one_busy_stream_does_not_keep_another_waiting(run):
 
 
 def test_received_bytes_are_never_overwritten(run):
-    """Receivers keep slices of the buffers: what comes later must go elsewhere."""
-
-    class Slices(Recorder):
-        def __init__(self):
-            super().__init__()
-            self.kept = []
-
-        def data_received(self, data, start, end, fds):
-            super().data_received(data, start, end, fds)
-            self.kept.append(memoryview(data)[start:end])
+    """Receivers keep slices of the buffers, so later data must go elsewhere."""
 
     async def scenario():
         ours, theirs = unix_pair()
-        stream, got = SocketStream(ours), Slices()
+        stream, got = SocketStream(ours), Keeper()
         stream.start(got, Pieces())
-        for number in range(200):
-            piece = bytes([number]) * 5000
+        pieces = [bytes([number]) * 5000 for number in range(200)]
+        for number, piece in enumerate(pieces):
             theirs.sendall(piece)
-            await until(lambda number=number: len(got.data) == 5000 * (number + 1))
-        assert b"".join(got.kept) == got.data
+            await eventually(lambda number=number: got.length == 5000 * (number + 1))
+        assert b"".join(got.kept) == b"".join(pieces)
         stream.abort()
         theirs.close()
 
@@ -426,7 +401,7 @@ def test_descriptors_travel_with_the_first_byte_of_their_message(run):
             data, fds = b"", []
             while len(data) < 33:
                 piece, more, flags, _ = await asyncio.to_thread(socket.recv_fds, theirs, 1000, MAX_FDS)
-                assert not flags & socket.MSG_CTRUNC, "never more than a peer has room for"
+                assert not flags & socket.MSG_CTRUNC, "never more descriptors than a peer has room for"
                 data += piece
                 fds += more
             assert data == b"plain <message with descriptors/>"
@@ -441,7 +416,7 @@ def test_descriptors_travel_with_the_first_byte_of_their_message(run):
     run(scenario())
 
 
-def test_received_descriptors_are_handed_over_and_close_on_exec(run):
+def test_received_descriptors_are_passed_on_and_close_on_exec(run):
     async def scenario():
         async with no_fd_leak():
             ours, theirs = unix_pair()
@@ -449,7 +424,7 @@ def test_received_descriptors_are_handed_over_and_close_on_exec(run):
             stream.start(got, Pieces())
             files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS)]
             socket.send_fds(theirs, [b"here"], files)
-            await until(lambda: got.data == b"here")
+            await eventually(lambda: got.data == b"here")
             assert len(got.fds) == MAX_FDS
             assert all(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC for fd in got.fds)
             for fd in got.fds + files:
@@ -468,7 +443,7 @@ def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak(r
             stream.start(got, Pieces())
             files = [os.memfd_create(f"m{number}") for number in range(MAX_FDS + 4)]
             socket.send_fds(theirs, [b"here"], files)
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             assert isinstance(got.lost[0], OSError)
             assert not got.fds
             for fd in files:
@@ -478,7 +453,7 @@ def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak(r
     run(scenario())
 
 
-def test_shared_flags_stay_as_they_are(run):
+def test_the_flags_of_a_shared_socket_do_not_change(run):
     async def scenario():
         ours, theirs = unix_pair()
         flags = fcntl.fcntl(ours, fcntl.F_GETFL)
@@ -486,7 +461,7 @@ def test_shared_flags_stay_as_they_are(run):
         out.feed(stream, got)
         out.put(b"x" * (8 << 20))
         theirs.sendall(b"y")
-        await until(lambda: got.data == b"y")
+        await eventually(lambda: got.data == b"y")
         assert fcntl.fcntl(ours, fcntl.F_GETFL) == flags
         stream.abort()
         theirs.close()
@@ -504,7 +479,7 @@ def test_an_error_in_the_receiver_ends_only_its_stream(run, caplog):
         stream, got = SocketStream(ours), Faulty()
         stream.start(got, Pieces())
         theirs.sendall(b"x")
-        await until(lambda: got.lost)
+        await eventually(lambda: got.lost)
         assert isinstance(got.lost[0], RuntimeError)
         theirs.close()
 
@@ -513,7 +488,7 @@ def test_an_error_in_the_receiver_ends_only_its_stream(run, caplog):
 
 
 def test_errors_in_receivers_do_not_fill_the_log(run, caplog, monkeypatch):
-    """A peer may know what brings one about, and come again and again."""
+    """A peer may know how to cause one, and connect again and again."""
     monkeypatch.setattr(read_buffer(), "_complaints", Complaints(logging.getLogger("indifast.transport.stream")))
 
     class Faulty(Recorder):
@@ -530,7 +505,7 @@ def test_errors_in_receivers_do_not_fill_the_log(run, caplog, monkeypatch):
             got = Faulty()
             SocketStream(ours).start(got, Pieces())
             theirs.sendall(b"x")
-            await until(lambda got=got: got.lost)
+            await eventually(lambda got=got: got.lost)
             theirs.close()
 
     run(scenario())
@@ -546,7 +521,7 @@ def test_small_messages_are_not_held_back_and_dead_peers_are_probed(run):
             accepted: list[SocketStream] = []
             listener = await listen_tcp("localhost", 0, accepted.append)
             stream = await open_tcp("127.0.0.1", listener.port)
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             for end in (stream, accepted[0]):
                 assert end.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 assert end.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -558,7 +533,7 @@ def test_small_messages_are_not_held_back_and_dead_peers_are_probed(run):
     run(scenario())
 
 
-def test_connecting_in_vain_says_where(run):
+def test_a_failure_to_connect_names_the_address(run):
     async def scenario():
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
@@ -566,7 +541,7 @@ def test_connecting_in_vain_says_where(run):
             await open_tcp("127.0.0.1", port)
         with pytest.raises(OSError, match="cannot resolve"):
             await open_tcp("no-such-host.invalid", 7624)
-        for host in ("a..b", "z" * 80 + ".example"):  # the codec of host names refuses these before any look-up
+        for host in ("a..b", "z" * 80 + ".example"):  # the codec for host names refuses these before any lookup
             with pytest.raises(OSError, match="cannot resolve"):
                 await open_tcp(host, 7624)
             with pytest.raises(OSError, match="cannot listen"):
@@ -575,9 +550,9 @@ def test_connecting_in_vain_says_where(run):
     run(scenario())
 
 
-def test_one_silent_address_is_given_up(run):
+def test_a_silent_address_is_given_up(run):
     async def scenario():
-        # A listener that never accepts, with a full backlog, answers no more connection requests.
+        # A listener that never accepts stops answering connection requests when its backlog is full.
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
             full.listen(0)
@@ -596,19 +571,19 @@ def test_one_silent_address_is_given_up(run):
 
 
 @pytest.mark.parametrize("turns", range(8))
-def test_a_cancellation_counts_even_if_it_meets_the_connection(run, turns):
-    """As `asyncio.wait_for` of Python 3.11 it must not return what it waited for, and forget that it was cancelled."""
+def test_a_cancellation_that_coincides_with_the_connection_is_not_lost(run, turns):
+    """`asyncio.wait_for` of Python 3.11 then returns its result, and forgets the cancellation."""
 
     async def scenario():
         async with no_fd_leak():
             loop = asyncio.get_running_loop()
             connect, begun = loop.sock_connect, asyncio.Event()
 
-            async def and_tell(sock, address):
+            async def watched(sock, address):
                 begun.set()
                 await connect(sock, address)
 
-            loop.sock_connect = and_tell
+            loop.sock_connect = watched
             listener = await listen_tcp("127.0.0.1", 0, lambda stream: stream.abort())
             task = asyncio.create_task(open_tcp("127.0.0.1", listener.port))
             await begun.wait()

@@ -1,4 +1,4 @@
-"""TLS: both sides with one keyword, certificates of clients, and what goes wrong."""
+"""TLS: both sides with one keyword, client certificates, and what can go wrong."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ import trustme
 from indifast.protocol import complaints
 from indifast.transport import tls
 from indifast.transport.connect import listen_tcp, open_tcp
+from indifast.transport.listener import Listener
+from indifast.transport.stream import Stream
 from tests.support.blackbox import LIMIT
-from tests.transport.support import Pieces, Recorder, no_fd_leak, until
+from tests.support.descriptors import no_fd_leak
+from tests.support.sockets import reset
+from tests.support.waiting import eventually
+from tests.transport.support import Pieces, Recorder
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """A certificate authority with a certificate for localhost and one for a client, and one that nobody trusts."""
+    """A folder with an authority, its certificates for a server and a client, and one of an untrusted authority."""
     folder = tmp_path_factory.mktemp("tls")
 
     ours = trustme.CA()
@@ -47,6 +52,20 @@ def client_context(folder, certificate: str | None = None) -> ssl.SSLContext:
     return context
 
 
+async def connected(folder, accepted: list) -> tuple[Listener, Stream, Stream]:
+    """Return a listener, which adds its streams to `accepted`, and both ends of a connection to it."""
+    listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(folder))
+    return listener, *await another(folder, listener, accepted)
+
+
+async def another(folder, listener: Listener, accepted: list) -> tuple[Stream, Stream]:
+    """Return both ends of a further connection."""
+    before = len(accepted)
+    stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(folder))
+    await eventually(lambda: len(accepted) > before)
+    return stream, accepted[-1]
+
+
 @pytest.mark.parametrize("mutual", [False, True])
 def test_bytes_travel_both_ways(run, authority, mutual):
     payload = os.urandom(1 << 20) * 7
@@ -56,23 +75,23 @@ def test_bytes_travel_both_ways(run, authority, mutual):
             accepted: list = []
             listener = await listen_tcp("localhost", 0, accepted.append, ssl=server_context(authority, mutual))
             stream = await open_tcp("localhost", listener.port, ssl=client_context(authority, "client"))
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             (other,) = accepted
             assert not stream.local
             ours, theirs, out, back = Recorder(), Recorder(), Pieces(), Pieces()
             out.feed(stream, ours)
             back.feed(other, theirs)
             out.put(b"question")
-            await until(lambda: theirs.data == b"question")
+            await eventually(lambda: theirs.data == b"question")
             back.put(payload)
-            await until(lambda: len(ours.data) == len(payload))
+            await eventually(lambda: len(ours.data) == len(payload))
             assert ours.data == payload
             if mutual:
                 assert (("commonName", "client"),) in other.peer_certificate()["subject"]
             out.put(payload)
             stream.close()
-            await until(lambda: theirs.lost)
-            assert theirs.data == b"question" + payload, "flushed before it closed"
+            await eventually(lambda: theirs.lost)
+            assert theirs.data == b"question" + payload, "flushed before closing"
             assert ours.lost == theirs.lost == [None]
             listener.close()
 
@@ -82,41 +101,45 @@ def test_bytes_travel_both_ways(run, authority, mutual):
 def test_a_slow_reader_holds_up_the_writer_and_pausing_works(run, authority):
     async def scenario():
         accepted: list = []
-        listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
-        stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
-        await until(lambda: accepted)
-        got, out = Recorder(), Pieces()
-        out.feed(stream, Recorder())
-        accepted[0].start(got, Pieces())
-        accepted[0].pause_reading()
+        listener, *pair = await connected(authority, accepted)
+        pairs = [pair, await another(authority, listener, accepted)]
+        (slow, fast), (out, other) = (Recorder(), Recorder()), (Pieces(), Pieces())
+        for (stream, peer), received, outbox in zip(pairs, (slow, fast), (out, other), strict=True):
+            outbox.feed(stream, Recorder())
+            peer.start(received, Pieces())
+        pairs[0][1].pause_reading()
         for _ in range(64):
             out.put(b"x" * (1 << 20))
-        await until(lambda: out.written > 0)
-        await asyncio.sleep(0.2)
+        for _ in range(64):  # as much over the other connection, which takes its time
+            other.put(b"x" * (1 << 20))
+        await eventually(lambda: len(fast.data) == 64 << 20)
         assert out.queued > 32 << 20, "what the peer does not read stays in the outbox"
-        accepted[0].resume_reading()
-        await until(lambda: len(got.data) == 64 << 20)
-        stream.abort()
-        await until(lambda: got.lost)
+        assert not slow.data
+        assert len(pairs[0][1]._protocol.early) < 1 << 20, "a paused stream keeps little in memory"
+        pairs[0][1].resume_reading()
+        await eventually(lambda: len(slow.data) == 64 << 20)
+        for stream, _ in pairs:
+            stream.abort()
+        await eventually(lambda: slow.lost and fast.lost)
         listener.close()
 
     run(scenario())
 
 
-def test_who_is_not_trusted_gets_no_stream(run, authority, caplog):
+def test_an_untrusted_client_gets_no_stream(run, authority, caplog):
     async def scenario():
         accepted: list = []
         listener = await listen_tcp("localhost", 0, accepted.append, ssl=server_context(authority, mutual=True))
         stream = None
-        try:  # with TLS 1.3 the client learns of its refusal with its first read
+        try:  # with TLS 1.3 the client learns that it is refused when it first reads
             stream = await open_tcp("localhost", listener.port, ssl=client_context(authority))
         except OSError:
             pass
         else:
             got = Recorder()
             stream.start(got, Pieces())
-            await until(lambda: got.lost)
-        await until(lambda: "TLS with" in caplog.text)
+            await eventually(lambda: got.lost)
+        await eventually(lambda: "TLS with" in caplog.text)
         assert not accepted
         with pytest.raises(OSError, match=f"TLS with localhost:{listener.port} failed"):
             await open_tcp("localhost", listener.port, ssl=ssl.create_default_context())
@@ -135,20 +158,19 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, authority):
                 with socket.create_connection(("127.0.0.1", listener.port)) as sock:
                     peer = client_context(authority).wrap_socket(sock, server_hostname="127.0.0.1")
                     peer.sendall(b"last words")
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                    peer.close()
+                    reset(peer)
 
             await asyncio.to_thread(speak_and_reset)
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             got = Recorder()
             accepted[0].start(got, Pieces())
-            await until(lambda: got.lost)
+            await eventually(lambda: got.lost)
             listener.close()
 
     run(scenario())
 
 
-def test_plain_text_and_silence_on_a_tls_port(run, authority, caplog):
+def test_a_tls_port_survives_plain_text_and_silent_clients(run, authority, caplog):
     async def scenario():
         async with no_fd_leak():
             accepted: list = []
@@ -156,9 +178,9 @@ def test_plain_text_and_silence_on_a_tls_port(run, authority, caplog):
             silent = socket.create_connection(("127.0.0.1", listener.port))
             plain = socket.create_connection(("127.0.0.1", listener.port))
             plain.sendall(b"<getProperties version='1.7'/>\n")
-            await until(lambda: "TLS with" in caplog.text)
+            await eventually(lambda: "TLS with" in caplog.text)
             stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
-            await until(lambda: accepted)
+            await eventually(lambda: accepted)
             stream.abort()
             accepted[0].abort()
             listener.close()
@@ -169,7 +191,7 @@ def test_plain_text_and_silence_on_a_tls_port(run, authority, caplog):
     run(scenario())
 
 
-def test_faults_behind_a_handshake_do_not_fill_the_log(run, authority, monkeypatch, caplog):
+def test_errors_after_a_handshake_do_not_fill_the_log(run, authority, monkeypatch, caplog):
     monkeypatch.setattr(complaints, "BURST", 2)
 
     failed = 0
@@ -186,7 +208,7 @@ def test_faults_behind_a_handshake_do_not_fill_the_log(run, authority, monkeypat
                 stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
                 got = Recorder()
                 stream.start(got, Pieces())
-                await until(lambda got=got: got.lost)
+                await eventually(lambda got=got: got.lost)
             listener.close()
 
     run(scenario())
@@ -196,7 +218,7 @@ def test_faults_behind_a_handshake_do_not_fill_the_log(run, authority, monkeypat
     assert all(record.exc_info for record in lines)
 
 
-def test_those_who_connect_and_say_nothing_keep_nobody_out(run, authority, monkeypatch, caplog):
+def test_silent_clients_do_not_keep_others_out(run, authority, monkeypatch, caplog):
     monkeypatch.setattr(tls, "MAX_HANDSHAKES", 3)
 
     async def scenario():
@@ -205,8 +227,8 @@ def test_those_who_connect_and_say_nothing_keep_nobody_out(run, authority, monke
             listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
             silent = [socket.create_connection(("127.0.0.1", listener.port), LIMIT) for _ in range(100)]
             stream = await open_tcp("127.0.0.1", listener.port, ssl=client_context(authority))
-            await until(lambda: accepted)
-            for sock in silent[:98]:  # the oldest have given way
+            await eventually(lambda: accepted)
+            for sock in silent[:98]:  # the oldest have made room
                 with contextlib.suppress(ConnectionResetError):
                     assert await asyncio.to_thread(sock.recv, 1) == b""
             for sock in silent[98:]:

@@ -1,4 +1,7 @@
-"""What type checkers make of a client: `make lint` has mypy and basedpyright read it. It never runs."""
+"""The types of a client that programs rely on.
+
+`make lint` checks this file with mypy and basedpyright; it is not run.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ IPyClient(["localhost"])  # type: ignore[arg-type]  # pyright: ignore[reportArgu
 
 
 class Viewer(IPyClient):
-    """Looks at what it is told."""
+    """Reads events, and takes exposures."""
 
     async def rxevent(self, event: object) -> None:
         match event:

@@ -1,4 +1,7 @@
-"""What type checkers make of the codec: `make lint` has mypy and basedpyright read it. It never runs."""
+"""The types of the codec that programs rely on.
+
+`make lint` checks this file with mypy and basedpyright; it is not run.
+"""
 
 from __future__ import annotations
 

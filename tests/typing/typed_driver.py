@@ -1,4 +1,7 @@
-"""What type checkers make of a driver: `make lint` has mypy and basedpyright read it. It never runs."""
+"""The types of a driver that programs rely on.
+
+`make lint` checks this file with mypy and basedpyright; it is not run.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ NumberVector("CCD_EXPOSURE", "Expose", "Main", "rw", "Idle", exposure)  # type: 
 
 
 class Camera(IPyDriver):
-    """Answers commands, and sends frames."""
+    """Answers commands and sends frames."""
 
     async def rxevent(self, event: object) -> None:
         match event:

@@ -1,4 +1,7 @@
-"""What type checkers make of a server: `make lint` has mypy and basedpyright read it. It never runs."""
+"""The types of a server that programs rely on.
+
+`make lint` checks this file with mypy and basedpyright; it is not run.
+"""
 
 from __future__ import annotations
 

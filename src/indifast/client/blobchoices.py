@@ -56,7 +56,7 @@ class BlobChoices:
     # -- Whether the model keeps the content
 
     def unkeep(self, devicename: str, vectorname: str | None) -> None:
-        """Stop keeping the content of a vector or of a whole device, until `keep` is called as many times."""
+        """Stop keeping the content of a vector or of a whole device, until `keep` is called equally often."""
         self._unkept[devicename, vectorname] = self._unkept.get((devicename, vectorname), 0) + 1
 
     def keep(self, devicename: str, vectorname: str | None) -> None:

@@ -107,7 +107,7 @@ class BlobProcessing:
         return event, faults
 
     def clear(self) -> None:
-        """Forget all jobs, as the connection is gone. Files being written are still completed."""
+        """Forget all jobs, because the connection is gone. Files being written are still completed."""
         self._epoch += 1
         self.running.clear()
         self.finished.clear()

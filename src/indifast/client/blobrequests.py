@@ -71,7 +71,7 @@ class BlobRequests:
         self._lifecycle.call_soon(self._send_all)
 
     def clear(self) -> None:
-        """Cancel the alarm, as the connection is gone."""
+        """Cancel the alarm, because the connection is gone."""
         self._alarm.cancel()
 
     def _send_all(self) -> None:

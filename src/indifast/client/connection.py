@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from indifast.protocol.drivernames import LOCAL_SOCKET
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import Buffer, Routable
 from indifast.routing.bytequeue import ByteQueue
@@ -27,20 +28,17 @@ if TYPE_CHECKING:
 SEND_LIMIT = 4 << 20
 """Bytes that may wait to be sent before senders are made to wait."""
 
-DEFAULT_SOCKET = "/tmp/indiserver"
-"""Where an INDI server on this machine listens by default."""
-
 
 def unix_path(host: str) -> str | None:
     """Return the Unix socket that `host` stands for, or None for a TCP host.
 
     A Unix socket is written as a path, `unix:PATH` or `localhost:PATH`; without a path after the colon, it is
-    `DEFAULT_SOCKET`. Servers on Linux listen under abstract names: such a name is used if no file of that name exists,
+    `LOCAL_SOCKET`. Servers on Linux listen under abstract names: such a name is used if no file of that name exists,
     or if the path begins with @.
     """
     scheme, colon, path = host.partition(":")
     if colon and scheme in ("localhost", "unix"):
-        path = path or DEFAULT_SOCKET
+        path = path or LOCAL_SOCKET
     elif host.startswith(("/", "@")):
         path = host
     else:
@@ -210,7 +208,7 @@ class Connection(QueueListener):
             self.queue.append(message, time.monotonic())
 
     async def room(self) -> None:
-        """Wait while the queue is full and the connection stands."""
+        """Wait while the queue is full and the connection lasts."""
         while self.queue.full and not self.lost:
             waiter = asyncio.get_running_loop().create_future()
             self._room.append(waiter)

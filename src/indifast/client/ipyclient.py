@@ -36,6 +36,7 @@ from indifast.client.trace import Trace
 from indifast.client.waiting import Until, Waits
 from indifast.client.watchers import Watchers
 from indifast.protocol import wire
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.message import Wire
 from indifast.protocol.vocabulary import BLOB_POLICIES
 
@@ -67,7 +68,7 @@ class IPyClient(Settings, UserDict[str, Device]):
     def __init__(
         self,
         indihost: str = "localhost",
-        indiport: int | str = 7624,
+        indiport: int | str = PORT,
         *,
         ssl: ssl_module.SSLContext | bool | None = None,
         **clientdata: Any,

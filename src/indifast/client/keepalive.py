@@ -39,7 +39,7 @@ class KeepAlive:
         self._alarm.set_for(due)
 
     def clear(self) -> None:
-        """Cancel the alarms, as the connection is gone."""
+        """Cancel the alarms, because the connection is gone."""
         self._alarm.cancel()
         self._definitions_alarm.cancel()
 
@@ -50,12 +50,12 @@ class KeepAlive:
         await self._program.report("Asked the server for its devices")
 
     def devices_known(self) -> None:
-        """Stop asking for devices, as one is new or has come back."""
+        """Stop asking for devices, because one is new or has come back."""
         self._definitions_alarm.cancel()
         self.arm()
 
     def devices_gone(self) -> None:
-        """Start asking for devices again, as the last one was deleted."""
+        """Start asking for devices again, because the last one was deleted."""
         self._definitions_alarm.set_for(time.monotonic() + ASK_AGAIN)
 
     def _expect_answer(self) -> None:

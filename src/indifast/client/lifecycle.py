@@ -16,9 +16,9 @@ class Lifecycle:
         self.stopped = asyncio.Event()
         """Set when the run is over."""
         self.stopping = False
-        """True if the run is over, or is to end."""
+        """True if the run is over or has been told to end."""
         self.on_stop: list[Callable[[], None]] = []
-        """Functions called on the event loop's thread when the client is to stop."""
+        """Functions called on the event loop's thread when the client is told to stop."""
         self.on_end: list[Callable[[], None]] = []
         """Functions called when the run is over."""
         self._running = False
@@ -93,7 +93,7 @@ class Lifecycle:
             callback()
 
     async def stop_asked(self) -> None:
-        """Wait until the run is to end."""
+        """Wait until the run is told to end."""
         assert self._asked is not None
         await self._asked.wait()
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from indifast.client.observed import observed
 from indifast.protocol.numbers import formatted, getfloat
+from indifast.protocol.rules import not_one_of
 from indifast.protocol.vocabulary import STATES as STATE_WORDS
 from indifast.protocol.vocabulary import SWITCH_STATES
 
@@ -66,8 +67,8 @@ class Member:
 
     def checkvalue(self, value: Any, allowed: Any) -> Any:
         """Return `value` if it is one of `allowed`, otherwise raise ParseException."""
-        if value not in allowed:
-            raise ParseException(f"{value!r} is not one of {', '.join(sorted(allowed))}")
+        if why := not_one_of(value, allowed):
+            raise ParseException(why)
         return value
 
     def _record(self) -> dict[str, Any]:

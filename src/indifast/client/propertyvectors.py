@@ -19,6 +19,7 @@ from indifast.client.propertymembers import (
     TextMember,
 )
 from indifast.client.snapvectors import Numbers, SnapNumberVector, SnapVector, Vector, VectorRecord
+from indifast.protocol.rules import not_one_of
 
 if TYPE_CHECKING:
     from indifast.client.events import (
@@ -38,7 +39,7 @@ __all__ = [
 
 
 class PropertyVector(Vector):
-    """A vector of the model, kept up to date while the connection stands."""
+    """A vector of the model, kept up to date while the connection lasts."""
 
     _snap_class: type[SnapVector] = SnapVector
     _child: type[Member]
@@ -104,8 +105,8 @@ class PropertyVector(Vector):
 
     def checkvalue(self, value: Any, allowed: Any) -> Any:
         """Return `value` if it is one of `allowed`, otherwise raise ParseException."""
-        if value not in allowed:
-            raise ParseException(f"{value!r} is not one of {', '.join(allowed)}")
+        if why := not_one_of(value, allowed):
+            raise ParseException(why)
         return value
 
     def __setitem__(self, membername: str, value: Any) -> None:

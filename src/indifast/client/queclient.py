@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from indifast.client.ipyclient import IPyClient
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.vocabulary import BLOB_POLICIES
 
 __all__ = ["EventItem", "QueClient", "WakingDeque", "runqueclient"]
@@ -78,7 +79,7 @@ class QueClient(IPyClient):
         txque: Queue,
         rxque: Queue,
         indihost: str = "localhost",
-        indiport: int | str = 7624,
+        indiport: int | str = PORT,
         blobfolder: str | Path | None = None,
     ) -> None:
         super().__init__(indihost, indiport, txque=txque, rxque=rxque)
@@ -200,7 +201,7 @@ class QueClient(IPyClient):
                 self._room.set()
 
     def _let_go(self) -> None:
-        """Let `_put` stop waiting for room, as the client is to stop."""
+        """Let `_put` stop waiting for room, because the client is stopping."""
         if self._room is not None:
             self._room.set()
 
@@ -293,7 +294,7 @@ def runqueclient(
     txque: Queue,
     rxque: Queue,
     indihost: str = "localhost",
-    indiport: int | str = 7624,
+    indiport: int | str = PORT,
     blobfolder: str | Path | None = None,
 ) -> None:
     """Run a QueClient until it takes None from `txque`. This is meant as the target of a thread."""

@@ -28,7 +28,7 @@ logger = logging.getLogger("indifast.client.ipyclient")
 
 
 class Session:
-    """Connects to the server, again and again until the client is to stop."""
+    """Connects to the server, again and again until the client is told to stop."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Session:
         return self._lifecycle.stopping
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Stream]) -> Stream | None:
-        """Return the result of `work`, or None if the client is to stop before."""
+        """Return the result of `work`, or None if the client is told to stop first."""
         task = asyncio.get_running_loop().create_task(work)
         stop = asyncio.get_running_loop().create_task(self._lifecycle.stop_asked())
         taken = False

@@ -61,9 +61,13 @@ class Settings:
     """
 
     timeout_enable: bool = True
+    """Whether vectors time out, a silent connection is probed, and a dead one is given up."""
     idle_timeout: float = 20
+    """Seconds without traffic after which the server is asked for its definitions again."""
     respond_timeout: float = 40
+    """Seconds without an answer to a sent message after which the connection is given up."""
     enableBLOBdefault: str = "Never"
+    """The BLOB policy for devices that are new to the client: Never, Also or Only."""
 
     @property
     def BLOBfolder(self) -> Path | str | None:

@@ -14,6 +14,7 @@ from indifast.client.ipyclient import IPyClient
 from indifast.client.propertyvectors import SnapVector
 from indifast.client.snapshot import Snap, SnapDevice
 from indifast.client.waiting import Until, fulfilled
+from indifast.protocol.drivernames import PORT
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ COMMAND_TIMEOUT = 60.0
 
 def connect(
     host: str = "localhost",
-    port: int | str = 7624,
+    port: int | str = PORT,
     *,
     timeout: float = 10.0,
     ssl: ssl_module.SSLContext | bool | None = None,

@@ -62,7 +62,7 @@ class Timeouts:
         self._most = max(_FEW, 2 * len(self._pending))
 
     def clear(self) -> None:
-        """Stop all timeouts, as the connection is gone."""
+        """Stop all timeouts, because the connection is gone."""
         self._alarm.cancel()
         self._pending.clear()
 

@@ -563,8 +563,8 @@ S_LT_:
 S_NAME_:
 #ifdef TZ_GUESS
     {
-        const tz_token *old = &s->tok[s->ntok];
-        if (s->ntok < s->captok && old->kind == TK_START && old->alen < 16 && p == s->mark && end - p >= 16 &&
+        const tz_token *old;
+        if (s->ntok < s->captok && (old = &s->tok[s->ntok])->kind == TK_START && old->alen < 16 && p == s->mark && end - p >= 16 &&
             tz_name_is(b + p, old->alen))
             p += old->alen;
         else

@@ -208,7 +208,7 @@ class Dispatcher:
             self._heard((device, name))
         event = events.SNOOP_EVENTS[element.tag]
         build = partial(_opened, event, message) if element.attached else partial(event, element)
-        what = f"snoopevent for {device}.{name}"
+        what = for_log(f"snoopevent for {device}.{name}", 200)
         self._queue("snoop", build, driver.snoopevent, message.size, what)
 
     def _post(

@@ -35,7 +35,7 @@ class EventException(Exception):
 
 
 class NumberException(EventException):
-    """Raised for a command with a value that is not a number. Its sender is told, as people type such values."""
+    """Raised for a command with a value that is not a number. Its sender is told, because people type such values."""
 
 
 _Read = TypeVar("_Read")

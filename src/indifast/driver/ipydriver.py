@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from indifast.driver.device import Device, attach, check_coroutine, sendable_stamp
 from indifast.driver.runtime import GRACE, Runtime
 from indifast.protocol import wire
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.message import Wire
 from indifast.protocol.numbers import getfloat
 
@@ -127,7 +128,7 @@ class IPyDriver(UserDict[str, Device]):
 
     # -- Running
 
-    def listen(self, host: str = "localhost", port: int = 7624) -> None:
+    def listen(self, host: str = "localhost", port: int = PORT) -> None:
         """Serve clients on this port, one at a time, once `asyncrun` is called.
 
         Args:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from indifast.protocol import wire
 from indifast.protocol.numbers import DEFAULT_FORMAT, formatted, getfloat, plain_decimal
+from indifast.protocol.rules import not_one_of
 from indifast.protocol.vocabulary import STATES, SWITCH_STATES
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class PropertyMember:
         Raises:
             ValueError: The value is not one of those allowed.
         """
-        if value not in allowed:
-            raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
+        if why := not_one_of(value, allowed):
+            raise ValueError(why)
         return value
 
     @property

@@ -22,6 +22,7 @@ from indifast.driver.propertymembers import (
 from indifast.driver.threadsafe import FrameQueue
 from indifast.protocol import wire
 from indifast.protocol.message import Wire
+from indifast.protocol.rules import not_one_of
 from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import PERMISSIONS, RULES, STATES
 
@@ -108,8 +109,8 @@ class PropertyVector(UserDict[str, Any]):
         Raises:
             ValueError: The value is not one of those allowed.
         """
-        if value not in allowed:
-            raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
+        if why := not_one_of(value, allowed):
+            raise ValueError(why)
         return value
 
     @property

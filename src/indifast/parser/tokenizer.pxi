@@ -60,9 +60,9 @@ cdef class Tokenizer:
             The elements that these bytes complete.
 
         Raises:
-            ValueError: If the slice exceeds `data`.
-            TypeError: If `data` is not a buffer.
-            RuntimeError: If the tokenizer is already being fed, for example by another thread.
+            ValueError: The slice exceeds `data`.
+            TypeError: `data` is not a buffer.
+            RuntimeError: The tokenizer is already being fed, for example by another thread.
         """
         cdef Py_buffer view
         cdef Py_ssize_t stop

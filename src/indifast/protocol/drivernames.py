@@ -1,4 +1,4 @@
-"""Names of drivers as users write them.
+"""Names of drivers as users write them, and where servers listen by default.
 
 A name is a program, or `[device]@host[:port]` for a server elsewhere or one device of it.
 """
@@ -9,6 +9,9 @@ import re
 
 PORT = 7624
 """Default port of INDI servers."""
+
+LOCAL_SOCKET = "/tmp/indiserver"
+"""Default Unix socket of INDI servers, on Linux an abstract one."""
 
 _HOST = r"(?P<host>\[[^\]\s]+\]|[^:\[\]@/\s]+)(?::(?P<port>\d+))?"
 _REMOTE = rf"(?P<device>.*)@{_HOST}"

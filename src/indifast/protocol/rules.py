@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from indifast.protocol.numbers import read_number
+
+
+def not_one_of(value: object, allowed: Iterable[object]) -> str:
+    """Return why a value is not accepted; empty if it is one of those allowed."""
+    if value in allowed:
+        return ""
+    words = map(str, allowed)
+    return f"{value!r} is not one of {', '.join(sorted(words) if isinstance(allowed, frozenset) else words)}"
 
 
 def range_of(low: str, high: str) -> tuple[float, float] | None:

@@ -46,6 +46,17 @@ def text_element(tag: str, attributes: Mapping[str, str | None], text: str) -> s
     return element(tag, attributes, escape_text(text))
 
 
+def passed_on(attributes: Mapping[str, str]) -> dict[str, str | None]:
+    """Return those of the attributes received that may be written again, in any element but a oneBLOB.
+
+    libindi can't read a name that has `-`, `:` or `.` in it, and believes `enclen` and `attached` wherever they stand.
+    The tokenizer leaves them out as well where it writes what it has read.
+    """
+    return {
+        name: value for name, value in attributes.items() if name.isidentifier() and name not in ("enclen", "attached")
+    }
+
+
 def tree(source: TreeElement) -> str:
     """Return an element of `xml.etree.ElementTree` as XML.
 

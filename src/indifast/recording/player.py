@@ -157,7 +157,7 @@ class Player:
         """Return the message to send for a recorded one."""
         stamp = timestamp_text() if self.now and "timestamp" in element.attrs else None
         if element.attached:  # the BLOBs were not recorded: send what is known of the property without them
-            attributes: dict[str, str | None] = dict(element.attrs)
+            attributes = wire.passed_on(element.attrs)
             if stamp:
                 attributes["timestamp"] = stamp
             return wire.vector(element.tag, attributes, "")
@@ -168,7 +168,8 @@ class Player:
                 BlobContent(member.name, member.format, member.data or b"", member.blob_size)
                 for member in element.members
             ]
-            return BlobMessage.from_members(element.tag, element.attrs | {"timestamp": stamp}, contents)
+            attributes = wire.passed_on(element.attrs) | {"timestamp": stamp}
+            return BlobMessage.from_members(element.tag, attributes, contents)
         data = wire.with_timestamp(b"".join(element.parts(False) or ()), stamp)
         return Wire(element.tag, element.device, element.name, data)
 

@@ -22,10 +22,12 @@ class Property:
 
     def __init__(self, definition: Element) -> None:
         self.tag = definition.tag
-        self.attributes: dict[str, str | None] = dict(definition.attrs)
+        self.attributes: dict[str, str | None] = wire.passed_on(definition.attrs)
         self.attributes.pop("message", None)
         self.members = {
-            member.name: (member.tag, dict(member.attrs), member.text) for member in definition.members if member.name
+            member.name: (member.tag, wire.passed_on(member.attrs), member.text)
+            for member in definition.members
+            if member.name
         }
 
     def update(self, element: Element) -> None:

@@ -24,8 +24,8 @@ class Outbox(LossyQueue):
     * While more than `limits.stream` bytes of BLOBs wait, a waiting set with streamed content (`format` contains
       "stream"; with `newest_wins`, any format) is replaced by a newer one that has content for every member the older
       one has. The newer set goes to the end of the queue. If that is replaced in turn before any of it was sent, its
-      replacement takes its place, so that a property can't be put off forever. If a set without content follows that
-      place, the older frame stays as well, one per property.
+      replacement takes its place, so that a property can't be put off forever. If something else about the property
+      follows that place, the older frame stays as well, one per property.
     * While more than `limits.queue` bytes of BLOBs wait, the oldest is dropped, and a note to the client takes its
       place. The first thousand properties have one note each, all others share one.
     * A BLOB that was started is finished, and counts toward none of these limits. Sets without content are never
@@ -112,6 +112,8 @@ class Outbox(LossyQueue):
         if place is None:
             frame = Frame(message, begun)
             self._items.append(frame)
+            if current is not None:
+                current.follow()
         else:  # into the slot of the older frame
             frame = place
             frame.fill(message, begun)

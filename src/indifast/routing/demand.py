@@ -45,18 +45,18 @@ class Demands:
 
     def defined(self, peer: Peer, device: str, name: str, now: float) -> None:
         """Handle the definition of a BLOB property by a link, which no longer knows of an earlier request."""
-        names = peer.blob_names.setdefault(device, set())
+        names = peer.blob_names.setdefault(device, {})
         if len(names) < _MAX_NAMES:
-            names.add(name)
-        peer.asked_blobs.discard((device, name))
+            names[name] = None
+        peer.asked_blobs.pop((device, name), None)
         self.update(device, name, now)
 
     def deleted(self, peer: Peer, device: str, name: str) -> None:
         """Handle the deletion of a property by a link."""
         names = peer.blob_names.get(device)
         if names is not None:
-            names.discard(name)
-            peer.asked_blobs.discard((device, name))
+            names.pop(name, None)
+            peer.asked_blobs.pop((device, name), None)
 
     def update(self, device: str, name: str | None, now: float) -> None:
         """Ask the link that owns a device for its BLOBs if any peer wants them, and stop that once none does.
@@ -72,10 +72,10 @@ class Demands:
             wanted = any(self.of(device, each))
             asked = (device, each) in owner.asked_blobs
             if wanted and not asked:
-                owner.asked_blobs.add((device, each))
+                owner.asked_blobs[(device, each)] = None
                 owner.inlet.append(wire.enable_blob(device, each, ALSO), now)
             elif asked and not wanted:
-                owner.asked_blobs.discard((device, each))
+                del owner.asked_blobs[(device, each)]
                 owner.inlet.append(wire.enable_blob(device, each, NEVER), now)
 
     def update_all(self, now: float) -> None:

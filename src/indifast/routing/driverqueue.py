@@ -15,6 +15,8 @@ from indifast.routing.queuelistener import NOBODY, QueueListener
 _COMPACT = 256 << 10  # waiting bytes beyond which further messages without content are kept as serialized bytes
 _MAX_URGENT = 1000  # answers to pings that may wait for a driver
 
+_DELETION = "delProperty"
+
 _Kinds: TypeAlias = dict[tuple[str, str | None], Frame]
 """Frames of one device, by tag and name."""
 
@@ -54,12 +56,22 @@ class Newest:
         if kinds is None:
             return
         if name is not None:
-            for tag in (*DEF_VECTORS, *SET_VECTORS):
+            for tag in (*DEF_VECTORS, *SET_VECTORS, _DELETION):
                 kinds.pop((tag, name), None)
+            kinds.pop((_DELETION, None), None)
         else:
             kinds.clear()
         if not kinds:
             del self._devices[device]
+
+    def end_deletions(self, device: str | None, name: str | None) -> None:
+        """Stop replacing waiting deletions, because something about the property follows them."""
+        kinds = self._devices.get(device)
+        if kinds is not None:
+            kinds.pop((_DELETION, name), None)
+            kinds.pop((_DELETION, None), None)
+            if not kinds:
+                del self._devices[device]
 
     def clear(self) -> None:
         """Forget all messages."""
@@ -122,8 +134,10 @@ class DriverOutbox(LossyQueue):
         if older is not None and full and not older.offered and not (defines and self._latest.has_sets(message)):
             self._replace(older, message, begun)
             return
-        if defines or message.tag == "delProperty":  # later messages must not move ahead of it
+        if defines or message.tag == _DELETION:  # later messages must not move ahead of it
             self._latest.end(message.device, message.name)
+        else:
+            self._latest.end_deletions(message.device, message.name)
         frame = self._append_giving_way(message, begun, self._latest)
         self.snooped += frame.size
         while self.snooped > self._max_snooped and self._drop_oldest(spare=frame):

@@ -36,9 +36,9 @@ class Frame:
     )  # fmt: skip
 
     # Set by the queue:
-    order: Order  # the frames that may be given up, or those that may not: it is among them until it is started
+    order: Order  # what contains it until it is started: the frames that may be given up, or those that may not
     # Set by `Replaceable.add`:
-    age: int  # the younger, the higher
+    age: int  # higher for younger frames
     alike: Order  # the frames of its property with content for the same members
     epoch: int  # the epoch of its property when it arrived
 
@@ -53,7 +53,7 @@ class Frame:
         self.replaceable: Books | None = None  # the frames of its property, which include it
 
     def fill(self, message: Routable, begun: Callable[[], None] | None) -> None:
-        """Put another message in the place of the one that was here."""
+        """Replace the message in this slot with another one."""
         self.message, self.size, self.begun, self.asked = message, message.size, begun, False
 
     def empty(self) -> None:

@@ -122,7 +122,8 @@ class Pieces:
                 self.run.append(part)
                 self.copied += length
             else:
-                self._join()
+                if self.run:
+                    self._join()
                 if len(self.out) >= self._max_parts or self.total >= self._max_bytes:
                     return self.total - begin, False
                 self.out.append(part)
@@ -137,10 +138,10 @@ class Pieces:
 
     def finish(self) -> list[Buffer]:
         """Return all pieces."""
-        self._join()
+        if self.run:
+            self._join()
         return self.out
 
     def _join(self) -> None:
-        if self.run:
-            self.out.append(self.run[0] if len(self.run) == 1 else b"".join(self.run))
-            self.run.clear()
+        self.out.append(self.run[0] if len(self.run) == 1 else b"".join(self.run))
+        self.run.clear()

@@ -44,16 +44,24 @@ class Kind(Enum):
 
 
 class Pace:
-    """Whether any reader has started to take the newest frame of a producer."""
+    """Whether any reader has started to take the newest frame of a producer, or a later one."""
 
-    __slots__ = ("begun", "on_begun")
+    __slots__ = ("before", "begun", "on_begun")
 
-    def __init__(self) -> None:
+    def __init__(self, before: Pace | None = None) -> None:
+        """`before` is that of the producer's frame before this one."""
         self.begun = False
+        self.before = before
         self.on_begun: Callable[[], None] | None = None
 
     def begin(self) -> None:
-        """Note that a reader has taken the first byte of the frame."""
+        """Note that a reader has taken the first byte of the frame, or that it was waited for long enough.
+
+        The frame before it may have been dropped or replaced, so nobody is to wait for that one any more.
+        """
+        before, self.before = self.before, None
+        if before is not None:
+            before.begin()
         if not self.begun:
             self.begun = True
             if self.on_begun is not None:
@@ -129,9 +137,9 @@ class Peer:
         """Devices that the peer offered although another one owns them. Nothing about them crosses this link."""
         self.told_conflicts: set[str] = set()
         """Conflicts that clients were told about: once each, however often the peer offers the device."""
-        self.blob_names: dict[str, set[str]] = {}
+        self.blob_names: dict[str, dict[str, None]] = {}
         """BLOB properties of the peer's devices, if it has to be asked for BLOBs."""
-        self.asked_blobs: set[tuple[str, str]] = set()
+        self.asked_blobs: dict[tuple[str, str], None] = {}
         """BLOB properties that the peer was asked for by enableBLOB."""
         self.requests = Requests()
         """The requests for definitions to the peer."""
@@ -141,9 +149,9 @@ class Peer:
         """The pace of the newest frame from the peer that clients or links were to get."""
         self.pace_before: Pace | None = None
         """The pace of the frame before that one."""
-        self.waits_for: set[Peer] = set()
+        self.waits_for: dict[Peer, None] = {}
         """Drivers that have no room for the peer's commands. The peer is not read in the meantime."""
-        self.waiters: set[Peer] = set()
+        self.waiters: dict[Peer, None] = {}
         """Peers that wait for room in this peer's outbox."""
         self.received = 0
         """Messages received from the peer."""
@@ -194,7 +202,7 @@ class Peer:
 
     def _cut_off(self, device: str) -> bool:
         """Return whether no BLOBs of this device may cross the link."""
-        return (self.link and not self.blob_enable) or device in self.conflicts
+        return self.link and (not self.blob_enable or device in self.conflicts)
 
 
 class Peers:

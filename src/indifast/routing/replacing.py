@@ -51,6 +51,11 @@ class Replaceable:
         frame.replaceable = None
         self.count -= 1
 
+    def follow(self) -> None:
+        """Note that something else about the property is queued behind the waiting frames."""
+        if self.count:
+            self.epoch += 1
+
     def followed(self, frame: Frame) -> bool:
         """Return whether something else about the property waits behind this frame."""
         return frame.epoch != self.epoch
@@ -99,7 +104,7 @@ class Replacements:
         if message.tag == "setBLOBVector":
             current = names.get(message.name)
             if current is not None:
-                current.epoch += 1
+                current.follow()
         elif message.name is None:
             del self.known[message.device]
         else:

@@ -53,9 +53,8 @@ class Requests:
         """Hold a request back. Very many are replaced by one for everything, or one for each device if `by_device`."""
         self.held[(device, name)] = None
         if len(self.held) > _MAX_HELD:
-            scopes = {(each if by_device else None, None) for each, _ in self.held}
-            self.held.clear()
-            self.held.update(dict.fromkeys(scopes))
+            scopes: list[Property] = [(each if by_device else None, None) for each, _ in self.held]
+            self.held = dict.fromkeys(scopes)
 
     def next(self) -> Property:
         """Remove and return the oldest request held back. One for everything removes all others, too."""

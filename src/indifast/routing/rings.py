@@ -131,6 +131,11 @@ class Rings:
         return origin
 
     def forget(self, peer: Peer) -> None:
-        """Forget a peer that is gone, and the rings that it closed."""
+        """Forget a peer that is gone, the rings that it closed, and whom its checks were for."""
         for other in self._peers.clients:
             other.ring_links.discard(peer)
+        self._held.pop(peer, None)
+        if peer.libindi_server:
+            for token, origin in self._probes.items():
+                if origin is peer:
+                    self._probes[token] = None  # still known, so that it goes on nowhere

@@ -17,23 +17,23 @@ class Room:
 
     def wait(self, peer: Peer, driver: Peer) -> None:
         """Pause a peer because a driver has no room for more of its commands."""
-        driver.waiters.add(peer)
+        driver.waiters[peer] = None
         first = not peer.waits_for
-        peer.waits_for.add(driver)
+        peer.waits_for[driver] = None
         if first:
             self._listener.on_pause(peer)
 
     def found(self, driver: Peer) -> None:
         """Resume the peers that waited only for this driver, which has room again."""
-        waiters, driver.waiters = driver.waiters, set()
+        waiters, driver.waiters = driver.waiters, {}
         for peer in waiters:
-            peer.waits_for.discard(driver)
+            peer.waits_for.pop(driver, None)
             if not peer.waits_for:
                 self._listener.on_resume(peer)
 
     def forget(self, peer: Peer) -> None:
         """Forget a peer that is gone: it no longer waits, and no peer waits for it."""
         for driver in peer.waits_for:
-            driver.waiters.discard(peer)
+            driver.waiters.pop(peer, None)
         peer.waits_for.clear()
         self.found(peer)

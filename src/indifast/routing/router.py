@@ -69,6 +69,7 @@ class Router:
         """Peers that wait for drivers."""
         self._routes = Routes(self.peers)
         self._dirty: dict[Peer, None] = {}
+        self._unasked: dict[Peer, None] = {}  # new drivers, as long as no peer has asked for anything
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
             "getProperties": self._get_properties,
             "enableBLOB": self._enable_blob,
@@ -120,6 +121,7 @@ class Router:
         peer.blob_names.clear()
         peer.asked_blobs.clear()
         self.asking.forget(peer)
+        self._unasked.pop(peer, None)
         self._routes.forget(peer)
         self._rings.forget(peer)
         peer.last_route = peer.pace = peer.pace_before = None
@@ -131,12 +133,12 @@ class Router:
         self._demands.update_all(now)
 
     def start(self, peer: Peer, now: float) -> None:
-        """Ask a driver or link that is there (again) for its devices, and tell a link about ours."""
+        """Ask a driver or link that has appeared or returned for its devices, and tell a link about ours."""
         if peer.kind is Kind.REMOTE:
             peer.inlet.append(wire.get_properties(peer.limit_to, via=self._id), now)
             if peer.limit_to is None:
                 self._widen(peer, None, None, now)
-                self.asking.ask_everybody(peer, now)
+                self._ask_everybody(peer, now)
         else:
             self.asking.ask(peer, None, None, now)
 
@@ -151,9 +153,11 @@ class Router:
         return dirty
 
     def introduce(self, driver: Peer, now: float) -> None:
-        """Ask a new driver for its devices, which it does not define unasked, if any peer has asked already."""
+        """Ask a new driver for its devices, which it does not define unasked, as soon as any peer has asked."""
         if any(peer is not driver and peer.interests for peer in self.peers):
             self.asking.ask(driver, None, None, now)
+        else:
+            self._unasked[driver] = None
 
     @property
     def held_for(self) -> float:
@@ -233,12 +237,14 @@ class Router:
             return
         self._ownership.settle(peer, device)
         if device is None:
-            self.asking.ask_everybody(peer, now)
+            self._ask_everybody(peer, now)
             return
         if owner is not None:
             if owner is not peer and owner not in peer.ring_links:
                 self.asking.ask(owner, device, name, now)
-        elif peer.kind is Kind.DRIVER:
+            return
+        self._ask_unasked(peer, now)
+        if peer.kind is Kind.DRIVER:
             for client in self.peers.clients:
                 if client.libindi_server:
                     client.inlet.append(wire.get_properties(device, name), now)
@@ -250,6 +256,18 @@ class Router:
             return False
         self.peers.changed()
         return True
+
+    def _ask_everybody(self, peer: Peer, now: float) -> None:
+        """Ask all drivers and links for what they have, because a peer wants to hear of everything."""
+        for driver in [driver for driver in self._unasked if driver is not peer]:
+            del self._unasked[driver]
+        self.asking.ask_everybody(peer, now)
+
+    def _ask_unasked(self, peer: Peer, now: float) -> None:
+        """Ask the drivers that have not been asked yet: the device that a peer asks for may be theirs."""
+        for driver in [driver for driver in self._unasked if driver is not peer]:
+            del self._unasked[driver]
+            self.asking.ask(driver, None, None, now)
 
     def _enable_blob(self, peer: Peer, message: Routable, now: float) -> None:
         device, name = selected(message)
@@ -319,9 +337,11 @@ class Router:
                 reader.note((message.device, message.name))
                 continue
             if pace is None:
-                pace = Pace()
+                pace = Pace(peer.pace)
             reader.inlet.append(message, now, pace.begin)
         if pace is not None:
+            if peer.pace is not None:
+                peer.pace.before = None  # two are enough
             peer.pace_before, peer.pace = peer.pace, pace
 
     def _message(self, peer: Peer, message: Routable, now: float) -> None:

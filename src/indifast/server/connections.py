@@ -233,8 +233,14 @@ class Connection:
         else:
             return
         self.pauses += 1
-        self._pace_timer = self._host.loop.call_later(FRAME_PAUSE, self._end_pace)
+        self._pace_timer = self._host.loop.call_later(FRAME_PAUSE, self._stop_waiting)
         self.pause("pace")
+
+    def _stop_waiting(self) -> None:
+        """Go on without the readers, and wait for this frame no more: all of them may be gone."""
+        if self._pace is not None:
+            self._pace.begin()
+        self._end_pace()
 
     def _end_pace(self) -> None:
         if self._pace_timer is not None:

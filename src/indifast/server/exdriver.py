@@ -177,7 +177,7 @@ class ExDriver:
                 self.on_terminated(self)
 
     async def _restart(self) -> Child | None:
-        """Wait, then start the program again. Return None if that fails, or if the driver is to be stopped."""
+        """Wait, then start the program again. Return None if that fails, or if the driver is told to stop."""
         assert self._stopping is not None
         logger.error("Driver %s: restart #%d", self.name, self.restarts)
         self.restarts += 1

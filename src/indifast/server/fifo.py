@@ -75,7 +75,10 @@ def parse(line: str) -> Command:
     if not is_program(bare):
         if split_remote(bare) is None:
             raise CommandError(f"{driver!r} is not [device]@host[:port], which takes no options")
-        return Command(verb, driver.replace('"', "").strip())
+        target = driver.replace('"', "").strip()
+        if is_program(target):
+            raise CommandError(f"{target!r} names a device like the path of a program")
+        return Command(verb, target)
     found = re.fullmatch(_PROGRAM, driver)
     if found is None or found["name"].startswith("-"):
         raise CommandError(f"{driver!r} does not begin with the name of one driver")

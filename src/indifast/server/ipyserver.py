@@ -13,6 +13,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack, cast
 
 from indifast.protocol import wire
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
 from indifast.routing.clientqueue import Outbox
@@ -80,7 +81,7 @@ class IPyServer:
         self,
         *drivers: IPyDriver | Iterable[IPyDriver],
         host: str | None = "localhost",
-        port: int | None = 7624,
+        port: int | None = PORT,
         maxconnections: int | None = 5,
         ssl: SSLContext | None = None,
         unix_socket: str | None = None,

@@ -51,7 +51,7 @@ class TermApp(App[int]):
         server: The server to connect to at the start; None to wait until the user chooses one.
         parse: Returns the server for what users type, or raises ValueError with a sentence for them.
         folder: An existing folder where BLOBs are saved, or None.
-        ansi: Whether to use the terminal's own 16 colours.
+        ansi: Whether to use the terminal's own 16 colors.
         light: Whether to start with a light theme.
     """
 
@@ -265,7 +265,7 @@ class TermApp(App[int]):
             sign, state = "◐", "connecting"
         text = "no server: c connects"
         if session.server is not None:
-            # A long name is shortened in favour of the state.
+            # A long name is shortened in favor of the state.
             server = shortened(visible(str(session.server)), self._columns - len(f"{sign}   {state}"))
             text = f"{sign} {server}  {state}"
         if session.folder is not None:

@@ -1,7 +1,7 @@
 """Pictures made of characters, for every terminal.
 
-With 256 colours or more, a cell shows two pixels, one above the other: a half block in the colour of the upper pixel
-on a background in the colour of the lower one. With fewer colours, or none, a cell is one pixel: a shade of grey made
+With 256 colors or more, a cell shows two pixels, one above the other: a half block in the color of the upper pixel
+on a background in the color of the lower one. With fewer colors, or none, a cell is one pixel: a shade of gray made
 of dots.
 """
 
@@ -23,17 +23,17 @@ DOTS = " ░▒▓"
 """Each shows a quarter more of the foreground than the one before."""
 
 _STANDARD_GREYS = (0, 85, 170, 255)
-"""Assumed values of black, bright black, white and bright white: given one of these, rich picks that very colour."""
+"""Assumed values of black, bright black, white and bright white: given one of these, rich picks exactly that color."""
 
 
 def rendered(pixels: NDArray[np.uint8], color_system: str | None) -> list[Strip]:
-    """Return lines that show the pixels, on a terminal with rich's colour system of that name.
+    """Return lines that show the pixels, on a terminal with rich's color system of that name.
 
     A line takes two rows of pixels; an odd row at the end is completed with black.
 
     Args:
-        pixels: (rows, columns) in grey, or (rows, columns, 3) in colour.
-        color_system: As in `rich.console.Console.color_system`; None for no colours.
+        pixels: (rows, columns) in gray, or (rows, columns, 3) in color.
+        color_system: As in `rich.console.Console.color_system`; None for no colors.
     """
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
@@ -49,7 +49,7 @@ def _half_blocks(pixels: NDArray[np.uint8]) -> list[Strip]:
 
 
 def _coded(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pack five bits per colour into one number: neighbours are then often equal, and styles can be cached."""
+    """Pack five bits per color into one number: neighbors are then often equal, and styles can be cached."""
     wide = pixels.astype(np.int64) >> 3
     if wide.ndim == 2:
         return wide << 10 | wide << 5 | wide

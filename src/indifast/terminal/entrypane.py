@@ -64,7 +64,7 @@ class EntryPane(Pane):
             A doubt about the text, which entering it again overrules; empty if there is none.
 
         Raises:
-            ValueError: If the text cannot be accepted; the message is a sentence for the user.
+            ValueError: The text cannot be accepted; the message is a sentence for the user.
         """
         return ""
 

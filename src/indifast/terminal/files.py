@@ -44,7 +44,7 @@ def write_new(path: Path, content: Any) -> None:
     """Write a file that does not exist yet.
 
     Raises:
-        OSError: If it exists or cannot be written; nothing is left of a file that was written in part.
+        OSError: The file exists or cannot be written; a file that was only partly written is removed.
     """
     with path.open("xb") as file:
         try:
@@ -69,7 +69,7 @@ def _path(typed: str) -> Path:
     """Return the path that was typed.
 
     Raises:
-        ValueError: If it cannot be a path; the message is a sentence for the user.
+        ValueError: It cannot be a path; the message is a sentence for the user.
     """
     if "\0" in typed:
         raise ValueError("A path cannot contain NUL.")

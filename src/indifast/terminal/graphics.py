@@ -1,4 +1,4 @@
-"""Pixel graphics of this process's terminal, detected once, before Textual owns the terminal.
+"""Pixel graphics of this process's terminal, detected once, before Textual takes over the terminal.
 
 textual-image draws the pixels, by sixels or kitty's protocol. When imported, it queries the terminal itself and waits a
 tenth of a second for answers. Later answers would pass for keys, and a terminal that does not know kitty's query may

@@ -68,7 +68,7 @@ def switches(vector: Any, edits: Mapping[str, str]) -> dict[str, str]:
     """Return the switches to send, so that the edits take effect and the rule holds for the whole vector.
 
     Raises:
-        ValueError: If the edits break the rule.
+        ValueError: The edits break the rule.
     """
     now = {name: member.membervalue for name, member in vector.members().items()}
     then = now | {name: value for name, value in edits.items() if name in now}

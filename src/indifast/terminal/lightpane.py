@@ -12,7 +12,7 @@ class LightPane(Pane):
     """A vector of lights."""
 
     def value(self, member: Any, width: int) -> list[Piece]:
-        """Return the state in its colour."""
+        """Return the state in its color."""
         state = member.membervalue
         style = self.state_style(state)
         return [(f"{sign(state)} {state}", style + self.value_style(member))]

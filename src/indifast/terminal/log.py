@@ -30,7 +30,7 @@ def open_log(path: Path, level: int) -> logging.Handler:
     """Append indifast's log records of a level and above to a file.
 
     Raises:
-        OSError: If the file cannot be opened.
+        OSError: The file cannot be opened.
     """
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -301,7 +301,7 @@ class Pane(Lines, can_focus=True):
         """Return the members to send.
 
         Raises:
-            ValueError: If they cannot be sent; the text is a sentence for the user.
+            ValueError: They cannot be sent; the text is a sentence for the user.
         """
         return {}
 

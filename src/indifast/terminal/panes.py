@@ -75,7 +75,7 @@ class PaneList(VerticalScroll, can_focus=False):
     def _remove(self, panes: list[Pane | BlobBox]) -> None:
         """Remove panes, all at once; if the focus is in one of them, it goes back to the tree.
 
-        Textual would give the focus to a neighbour, which may be about to be removed, too, or would take the next key
+        Textual would give the focus to a neighbor, which may be about to be removed, too, or would take the next key
         for another property.
         """
         focused = self.screen.focused if panes else None

@@ -34,7 +34,7 @@ class Picture:
     """A frame reduced for the eye.
 
     Attributes:
-        pixels: 8-bit pixels, (rows, columns) in grey or (rows, columns, 3) in colour, the first row on top.
+        pixels: 8-bit pixels, (rows, columns) in gray or (rows, columns, 3) in color, the first row on top.
         width: Width of the whole frame, in pixels.
         height: Height of the whole frame, in pixels.
         kind: The kind of pixels in the frame, such as "16 bit" or "8 bit RGB".
@@ -66,7 +66,7 @@ def picture(
         rows: Maximum height of the picture.
 
     Raises:
-        NoPreview: If there is no picture of the content.
+        NoPreview: There is no picture of the content.
     """
     if not len(content):
         raise NoPreview("no preview of a frame without content")
@@ -177,9 +177,9 @@ def stretched(values: NDArray[np.floating[Any]], full_scale: float = np.inf) -> 
     """Return 8-bit pixels for values of any range, stretched so that faint objects show on a dark background.
 
     Black is a little below the median, depending on the scatter around it. White leaves out the brightest 0.2 %, so
-    that a hot pixel does not darken the rest, but stays far above the scatter, so that pure noise remains grey. In
+    that a hot pixel does not darken the rest, but stays far above the scatter, so that pure noise remains gray. In
     between, a midtones curve raises a dark median to `BACKGROUND`. Values that are not finite are black. A frame of a
-    single value is grey, or white if the value is `full_scale`, or black if it is 0.
+    single value is gray, or white if the value is `full_scale`, or black if it is 0.
     """
     valid = np.isfinite(values)
     values = np.clip(values, -1e300, 1e300)  # differences of larger ones would be infinite

@@ -25,7 +25,7 @@ class Server(Protocol):
         """Return a client that is not running yet.
 
         Raises:
-            ValueError: If the address cannot be used, because of a missing TLS file for example.
+            ValueError: The address cannot be used, because of a missing TLS file for example.
         """
 
 
@@ -69,7 +69,7 @@ class Session:
         """Show a server; what was shown of another one is forgotten.
 
         Raises:
-            ValueError: If the server's address cannot be used; see `Server.client`.
+            ValueError: The server's address cannot be used; see `Server.client`.
         """
         made = server.client(Client)
         assert isinstance(made, Client)
@@ -116,8 +116,8 @@ class Session:
         """Send a command to a vector.
 
         Raises:
-            INDICheckError: If the vector cannot take the members.
-            ConnectionError: If there is no connection.
+            INDICheckError: The vector cannot take the members.
+            ConnectionError: There is no connection.
         """
         client = self._connected()
         await client.send_newVector(device, vector, members=members, check=True)
@@ -148,7 +148,7 @@ class Session:
             wanted: Whether BLOBs are wanted.
 
         Raises:
-            ConnectionError: If there is no connection.
+            ConnectionError: There is no connection.
         """
         await self._connected().send_enableBLOB("Also" if wanted else "Never", device, vector)
         if vector is None:
@@ -167,7 +167,7 @@ class Session:
         """Save BLOBs to a folder, which requests those of all devices; None saves them no longer.
 
         Raises:
-            KeyError: If there is no such folder.
+            KeyError: There is no such folder.
         """
         if folder is not None and not folder.is_dir():
             raise KeyError(f"the folder {str(folder)!r} does not exist")

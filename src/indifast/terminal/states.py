@@ -1,4 +1,4 @@
-"""Signs and styles of the four states. Each has its own sign, so that colour is not the only cue."""
+"""Signs and styles of the four states. Each has its own sign, so that color is not the only cue."""
 
 from __future__ import annotations
 

@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indifast.protocol.message import Buffer
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, READY, WATCHED, Stream, hang_up_probe
+from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, IOV_MAX, READY, WATCHED, Stream, hang_up_probe
 
-_IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 _CHUNK = 1 << 20
 _WRITE_BUDGET = 4 << 20
 _PIPE_SIZE = 1 << 20  # the most that an unprivileged process may have
@@ -146,7 +145,7 @@ class FileStream(Stream):
         while outbox.pending:
             nbytes = 0
             try:
-                parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+                parts, _ = outbox.take(_CHUNK, IOV_MAX)
                 nbytes = os.writev(self._sink, parts) if parts else 0
             except (BlockingIOError, InterruptedError):
                 self._output = BLOCKED
@@ -176,18 +175,12 @@ class FileStream(Stream):
             self._watching_output = False
             self._loop.remove_writer(self._sink)
 
-    def _writable(self) -> None:
-        self._output = READY
-        self.wake()
-        if self._output is not BLOCKED:
-            self._unwatch_output()
-
     def _ask_writer(self) -> None:
         outbox = self._outbox
         assert outbox is not None
         assert self._writer is not None
         if outbox.pending:
-            parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+            parts, _ = outbox.take(_CHUNK, IOV_MAX)
             if parts:
                 self._output = BLOCKED
                 self._writer.submit(lambda: _write_whole(self._sink, parts), self._was_written)

@@ -112,8 +112,14 @@ class MessageReader:
         if self._descriptors is not None:
             self._descriptors.settle(elements)
         held = tokenizer.held
-        if held or self.held:
-            self._hold(held)
+        if held:
+            if held > self._most or self._watch is None:
+                self._hold(held)
+            else:
+                self.held = held
+                self._last_read = time.monotonic()
+        elif self.held:
+            self.held = 0
         relay = self._relay
         for element in elements:
             if element.descriptors or (relay and element.blob):
@@ -149,13 +155,11 @@ class MessageReader:
 
     def _hold(self, held: int) -> None:
         self.held = held
-        if not held:
-            return
         self._last_read = time.monotonic()
         if held > self._most:
             self.abandon()
             self._listener.outgrown(held, self._most)
-        elif self._watch is None:
+        else:
             self._watch_for(self._stall)
 
     def _watch_for(self, seconds: float) -> None:

@@ -38,7 +38,9 @@ MEMORY_PAUSE = 0.1
 """Seconds before reading is retried when there was no memory for it."""
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
-_IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
+IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
+"""Pieces that one system call writes at most."""
+
 _WRITE_CHUNK = 1 << 20  # bytes per system call: more would gain nothing and hold up the loop
 _WRITE_BUDGET = 4 << 20  # bytes per iteration of the loop for one stream, so that the others get their turn
 _DISCARDS = 64  # maximum reads of input that is no longer wanted
@@ -481,6 +483,15 @@ class Stream:
     def _shut_input(self) -> None:
         raise NotImplementedError
 
+    def _unwatch_output(self) -> None:
+        raise NotImplementedError
+
+    def _writable(self) -> None:
+        self._output = READY
+        self.wake()
+        if self._output is not BLOCKED:
+            self._unwatch_output()
+
     def _write(self) -> None:
         raise NotImplementedError
 
@@ -584,7 +595,7 @@ class SocketStream(Stream):
         budget = _WRITE_BUDGET
         while outbox.pending:
             try:
-                parts, fds = outbox.take(_WRITE_CHUNK, _IOV_MAX)
+                parts, fds = outbox.take(_WRITE_CHUNK, IOV_MAX)
                 if not parts:
                     break
                 nbytes, asked = self._send(parts, fds)
@@ -624,12 +635,6 @@ class SocketStream(Stream):
             self._watching_output = True
             self._loop.add_writer(self._fd, self._writable)
             self._keep_flags()
-
-    def _writable(self) -> None:
-        self._output = READY
-        self.wake()
-        if self._output is not BLOCKED:
-            self._unwatch_output()
 
     def _unwatch_output(self) -> None:
         if self._watching_output:

@@ -1,7 +1,7 @@
-"""Where indifast's client takes what indipyclient refuses, and why: a message, the reason, and what a program sees here.
+"""Messages that indifast's client accepts and indipyclient refuses, with the reason and what a program sees here.
 
-indipyclient drops a property for one value it can't read, and everything that is said of it later. All that it refuses
-besides is refused here as well: the scenario `refused` of test_client_conformance.py.
+If indipyclient can't read one value, it drops the whole property, and everything that is sent about it later. Everything
+else that it refuses is refused here as well: see the scenario `refused` in test_client_conformance.py.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-VALUE = "one value that can't be read costs that value: libindi's client has a default, or skips it"
-WORD = "libindi's client has a default for a word that is missing or unknown"
-NAMELESS = "drivers of libindi define members without a name; its client skips them"
-NULL = "a published library documents an empty number as one that has no value"
-NUMBER = "indipydriver sends an empty format, and other drivers leave out what they think is optional"
-FRAME = "a BLOB without a format, or with a size that can't be read, is a frame like any other"
+VALUE = "a value that can't be read costs only that value: libindi's client uses a default, or skips it"
+WORD = "libindi's client uses a default for a missing or unknown word"
+NAMELESS = "libindi's drivers define members without a name, and its client skips them"
+NULL = "a published library documents that an empty number means no value"
+NUMBER = "indipydriver sends an empty format, and other drivers omit attributes that they consider optional"
+FRAME = "a BLOB without a format, or with a size that can't be read, is still a frame"
 
 SHAPES = re.compile(r"%(-?\d*)\.(7|9|1\d)m")
-"""Sexagesimal formats that are shown as indipydriver shows them, d:mm:ss.ss: there is one formatter for both sides.
+"""Sexagesimal formats that are shown as in indipydriver, d:mm:ss.ss, because both sides share one formatter.
 
-indipyclient refuses some, and shows as many places of a second for the others as they ask for, after rounding to one.
+indipyclient refuses some of them. For the others it shows the requested decimal places of seconds, but rounds to one.
 """
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One message; `event` and what else is given is what the program is told here, `members` as pairs."""
+    """A message, and what a program sees of it here: the event, its members as pairs, some fields, and the state."""
 
     message: str
     reason: str

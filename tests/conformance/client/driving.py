@@ -1,4 +1,4 @@
-"""Plays one scenario to both client libraries and gives what each of them let a program see."""
+"""Plays a scenario to both client libraries, and records what a program sees of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAMP = re.compile(r'timestamp="\d{4}-\d\d-\d\dT[^"]*"')
 
 
 class Play:
-    """A scripted server and a probe that runs one of the libraries against it."""
+    """A scripted server, and a probe that runs one of the libraries against it."""
 
     def __init__(self, ours: bool) -> None:
         self.ours = ours
@@ -31,7 +31,7 @@ class Play:
         self.connections = 0
 
     async def start(self, python: Path, port: int | None = None) -> None:
-        """Start the probe with a scripted server, or against the real one at `port`."""
+        """Start the probe against the scripted server, or a real one at `port`."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = port or self._server.sockets[0].getsockname()[1]
         module = "indifast.client" if self.ours else "indipyclient"
@@ -67,12 +67,12 @@ class Play:
                     await self._changed.wait()
                 return result
         except TimeoutError:
-            raise AssertionError(f"waited in vain for {what}; last seen: {self.lines[-5:]}") from None
+            raise AssertionError(f"no {what} within {LIMIT} s; the last lines: {self.lines[-5:]}") from None
 
-    # -- what scenarios say
+    # -- For scenarios
 
     async def command(self, name: str, *arguments: Any, **keywords: Any) -> Any:
-        """Let the client do something; returns the result."""
+        """Let the client do something. Return the result."""
         before = sum(line.get("done") == name for line in self.lines)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([name, arguments, keywords]).encode() + b"\n")
@@ -89,7 +89,7 @@ class Play:
         await self.until(lambda: b"<getProperties" in self._received, "getProperties")
 
     async def say(self, *texts: str) -> None:
-        """Let the server say something, and wait until the client has come that far."""
+        """Let the server send something, and wait until the client has handled it."""
         assert self._writer is not None
         self._markers += 1
         marker = f"marker {self._markers}"
@@ -103,7 +103,7 @@ class Play:
         self._writer.write(data)
 
     async def flush(self) -> None:
-        """Wait until the server has heard all that the client was told to say."""
+        """Wait until the server has received everything that the client was told to send."""
         self._markers += 1
         name = f"marker{self._markers}"
         await self.command("send_getProperties", name)
@@ -111,9 +111,6 @@ class Play:
 
     async def event(self, eventtype: str, count: int = 1) -> None:
         await self.until(lambda: sum(line.get("event") == eventtype for line in self.lines) >= count, eventtype)
-
-    async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
     def hang_up(self) -> None:
         assert self._writer is not None
@@ -139,7 +136,7 @@ Scenario = Callable[[Play], Awaitable[None]]
 
 
 def play(scenario: Scenario, peer: Path, ports: Sequence[int] | None = None) -> tuple[Play, Play]:
-    """The peer's performance and ours, with a scripted server each, or with the real ones at two ports."""
+    """Play a scenario to the peer and to us, each with a scripted server, or with the real servers at two ports."""
 
     async def one(ours: bool) -> Play:
         stage = Play(ours)

@@ -1,7 +1,7 @@
-"""Runs one client library and tells on stdout, line by line as JSON, all that a program can see of it.
+"""Runs one client library, and writes everything that a program can see of it to stdout as lines of JSON.
 
-Started by the conformance tests with the interpreter of either library: `probe.py MODULE HOST PORT`. Commands
-come as JSON lines on stdin: [method, arguments, keywords], a method of the client or one of the probe's own below.
+The conformance tests start it with the interpreter of either library: `probe.py MODULE HOST PORT`. It reads commands
+from stdin as lines of JSON: [method, arguments, keywords]. The method is one of the client, or of the probe below.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Probe(ipc.IPyClient):
     def is_marker(event: Any) -> bool:
         return event.message.startswith("marker")
 
-    # -- commands of the probe's own
+    # -- Commands of the probe
 
     def set(self, name: str, value: Any) -> None:
         setattr(self, name, value)
@@ -92,7 +92,7 @@ class Probe(ipc.IPyClient):
         self.raising = eventtype
 
     def mapping(self) -> Any:
-        """What the mapping faces give."""
+        """Return the contents of the client and its devices as mappings."""
         return {
             device: {
                 vector: [dict(item.items()), len(item), item.vectortype, item.itemid]
@@ -133,7 +133,7 @@ class Probe(ipc.IPyClient):
         return plain
 
     def hide(self, item: Any) -> None:
-        """Take the present, and the wording of notices, out of plain data."""
+        """Remove recent times and the wording of notices from plain data."""
         if isinstance(item, dict):
             for key, value in item.items():
                 if key.endswith("timestamp") and value:

@@ -1,6 +1,6 @@
-"""The same scripted servers, played to indipyclient 0.9.4 and to indifast: what programs see must be the same.
+"""The same scripted servers for indipyclient 0.9.4 and indifast: programs must see the same.
 
-Where it is not, `client_differences.py` says so, with the reason.
+`differences.py` lists the exceptions, with their reasons.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def updates(stage: Play) -> None:
 
 
 async def refused(stage: Play) -> None:
-    """Messages that are wrong: nothing of them may be delivered, all else must go on."""
+    """Invalid messages: no part of them may be delivered, and everything else must work."""
     await stage.connect()
     await stage.say(*ALL)
     for text in (
@@ -228,6 +228,7 @@ async def time_outs(stage: Play) -> None:
     await stage.command("send_newVector", "D", "N", members={"a": 1})
     await stage.event("TimeOut")
     await stage.command("vector", "D", "N")
+    await stage.command("set_vector_timeouts", timeout_min=60, timeout_max=60)
     await stage.command("send_newVector", "D", "S", members={"on": "On"})
     await stage.say('<setSwitchVector device="D" name="S" state="Busy"/>')
     await stage.command("vector", "D", "S")
@@ -247,7 +248,7 @@ async def reconnection(stage: Play) -> None:
     await stage.say(*ALL)
     stage.hang_up()
     if not stage.ours:
-        # An end of file is not noticed there: sending into the closed connection, twice, makes it known.
+        # The peer does not notice the end of the stream, only the failure of sending after it.
         await stage.command("send_getProperties")
         await stage.command("send_getProperties")
         await stage.command("send_getProperties")
@@ -263,13 +264,13 @@ SCENARIOS: list[Scenario] = [
 ]  # fmt: skip
 
 
-# An update without `timeout` sets the vector's time-out to None there, for good; here it stays (a fault of the peer: a
-# command to such a vector then breaks its connection).
+# In the peer, an update without `timeout` sets the vector's time-out to None forever, and a command to such a vector then
+# breaks the connection. Here, the time-out does not change.
 WITH_UPDATES = [updates, time_outs, faults_in_rxevent]
 
 
 def mend_timeouts(theirs: Any, ours: Any) -> Any:
-    """The peer's results with our time-outs in the place of those it lost."""
+    """Return the peer's results with our time-outs in place of those that it lost."""
     if isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
         return [mend_timeouts(one, other) for one, other in zip(theirs, ours, strict=True)]
     if isinstance(theirs, dict) and isinstance(ours, dict) and theirs.keys() == ours.keys():
@@ -296,7 +297,7 @@ def test_a_program_sees_the_same(scenario: Scenario, peers: dict[str, Path]) -> 
 
 
 def test_differences(peers: dict[str, Path]) -> None:
-    """What a program sees here of the messages that the peer refuses, one after the other."""
+    """What a program sees here of the messages that the peer refuses."""
 
     async def scenario(stage: Play) -> None:
         await stage.connect()
@@ -305,10 +306,10 @@ def test_differences(peers: dict[str, Path]) -> None:
             await stage.say(difference.message)
 
     theirs, ours = play(scenario, peers["d31"])
-    told = [list(told_of(stage)) for stage in (theirs, ours)]
-    assert len(told[0]) == len(told[1]) == len(DIFFERENCES)
-    for difference, refused, found in zip(DIFFERENCES, *told, strict=True):
-        assert not refused, f"the peer takes {difference.message}: no difference any more"
+    events = [list(events_by_marker(stage)) for stage in (theirs, ours)]
+    assert len(events[0]) == len(events[1]) == len(DIFFERENCES)
+    for difference, refused, found in zip(DIFFERENCES, *events, strict=True):
+        assert not refused, f"no longer a difference: the peer accepts {difference.message}"
         assert len(found) == 1, (difference.message, found)
         (event,) = found
         assert (event["event"], event["items"] or []) == (difference.event, difference.members), difference.message
@@ -317,8 +318,8 @@ def test_differences(peers: dict[str, Path]) -> None:
         assert difference.state in (None, event["known"]), difference.message
 
 
-def told_of(stage: Play) -> Iterator[list[dict[str, Any]]]:
-    """The events other than messages after the first marker, in lists that end at the markers."""
+def events_by_marker(stage: Play) -> Iterator[list[dict[str, Any]]]:
+    """Yield the events between each marker and the next one, without messages."""
     events: list[dict[str, Any]] | None = None
     for line in stage.events():
         if line["event"] == "Message" and line["fields"]["message"].startswith("marker"):
@@ -338,7 +339,7 @@ def test_reconnection(peers: dict[str, Path]) -> None:
 
 
 def test_number_texts_and_formats(peers: dict[str, Path]) -> None:
-    """The same numbers are read, and shown, the same; what is not, is shown as by the driver library."""
+    """Numbers are read and shown in the same way. The exceptions are shown as by the driver library."""
     texts = [
         "-0:30", "12:30:30", "12 30 30", "12;30;30", "12:", "::", "", "-", "--5", "1e3", "nan", "inf", "1_000",
         "12:-30", "+1:30", "0x10", "12:30 5", "1:2:3:4", "abc", "12  30", "\uff11\uff12", " 5 ", "5.", ".5",
@@ -368,7 +369,7 @@ CARRIED = {
     "'359:59:60.00'": "'360:00:00.00'", "'  359:59:60.00'": "'  360:00:00.00'",
     "'-12:59:60.00'": "'-13:00:00.00'", "'  -12:59:60.00'": "'  -13:00:00.00'",
 }  # fmt: skip
-"""A fault of the driver library that is not repeated: 60 seconds are a minute."""
+"""A fault of the driver library that is not repeated here: 60 seconds are a minute."""
 
 
 DRIVER = """
@@ -379,7 +380,7 @@ json.dump([repr(NumberMember("n", format=f).format_number(getfloat(v))) for f, v
 
 
 def driver_shows(python: Path, pairs: list[tuple[str, Any]]) -> list[str]:
-    """What the driver library makes of (format, number); it wants a width in a format."""
+    """Return how the driver library shows pairs of (format, number). It requires a width in the format."""
     given = json.dumps(
         [(SHAPES.sub(lambda match: f"%{match[1] or 0}.{match[2]}m", form), value) for form, value in pairs]
     )

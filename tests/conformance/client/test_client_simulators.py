@@ -1,66 +1,45 @@
-"""Both client libraries against the C++ server and its simulators: the same model, the same kinds of events."""
+"""Both client libraries get the same model and the same kinds of events from the C++ server and its simulators."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conformance.client.driving import LIMIT, Play, play
-from tests.support.blackbox import free_port
+from tests.conformance.client.driving import Play, play
+from tests.support.servers import indiserver
 
 CAMERA = "CCD Simulator"
+TELESCOPE = "Telescope Simulator"
 
 
 @pytest.fixture
-def simulators(program: Callable[[str], str], tmp_path: Path) -> Iterator[list[int]]:
+def simulators(program: Callable[[str], str]) -> Iterator[list[int]]:
     """The ports of two indiservers, each with a camera and a telescope."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(indiserver(program, tmp_path / name)) for name in ("theirs", "ours")]
+        servers = [indiserver(program, "indi_simulator_ccd", "indi_simulator_telescope") for _ in range(2)]
+        yield [stack.enter_context(server)[0] for server in servers]
 
 
-@contextlib.contextmanager
-def indiserver(program: Callable[[str], str], home: Path) -> Iterator[int]:
-    home.mkdir()
-    port = free_port()
-    process = subprocess.Popen(
-        [program("indiserver"), "-p", str(port), "-u", str(home / "local"),
-         program("indi_simulator_ccd"), program("indi_simulator_telescope")],
-        env={**os.environ, "HOME": str(home)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    limit = time.monotonic() + LIMIT
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < limit
-                time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(LIMIT)
+async def settled(stage: Play) -> None:
+    """Wait until both drivers have sent all that they have to say now: they answer requests after that.
 
+    The first answers may be definitions that were already on their way, so there are three requests.
+    """
+    for device in (CAMERA, TELESCOPE):
 
-async def settled(stage: Play) -> Any:
-    """The model, once it has not grown for several looks at it."""
-    known: Any = None
-    same = 0
-    for _ in range(200):
-        before, known = known, await stage.command("mapping")
-        same = same + 1 if known == before and len(known) == 2 else 0
-        if same == 10:
-            return known
-        await stage.pause(0.1)
-    raise AssertionError(f"the model does not settle: {known}")
+        def definitions(device: str = device) -> int:
+            fields = [line["fields"] for line in stage.events() if line["event"] == "Define"]
+            return sum((f["devicename"], f["vectorname"]) == (device, "CONNECTION") for f in fields)
+
+        await stage.until(definitions, f"definition of {device}")
+        for _ in range(3):
+            before = definitions()
+            await stage.command("send_getProperties", device, "CONNECTION")
+            await stage.until(lambda: definitions() > before, f"answer of {device}")  # noqa: B023
 
 
 def test_model_and_events(simulators: list[int], peers: dict[str, Path]) -> None:
@@ -90,7 +69,7 @@ def test_model_and_events(simulators: list[int], peers: dict[str, Path]) -> None
 
 
 def still(item: Any) -> Any:
-    """What is the same in two runs: no times, no messages, nothing that the simulators make up as they go."""
+    """Return what is the same in two runs: no times, no messages, and no values that the simulators change."""
     if isinstance(item, dict):
         moving = ("message", "messages", "timestamp", "message_timestamp", "value", "floatvalue", "formattedvalue")
         return {key: still(value) for key, value in item.items() if key not in moving and key not in DRIFTING}
@@ -102,7 +81,7 @@ DRIFTING = ("EQUATORIAL_EOD_COORD", "TIME_UTC")
 
 
 def kinds(stage: Play) -> set[tuple[Any, ...]]:
-    """Every kind of event seen of every vector of the camera."""
+    """Return every kind of event of every vector of the camera."""
     return {
         (line["event"], line["cls"], line["fields"].get("vectorname"), line["device"], line["vector"])
         for line in stage.events()

@@ -1,49 +1,48 @@
-"""Where indifast does not do what a release does, and why.
+"""Where indifast differs from a release, and why.
 
-A reason is one of: "as RELEASE" (checked: in that step indifast does exactly what that release does), a decision of
-its own where the releases leave something to be wished, or a fault of the release that is not repeated. What
-indifast does instead stands in `ours.json`.
+A reason is "as RELEASE" (in that step, indifast does exactly what that release does, which is checked), a decision to
+improve on the releases, or a fault of the release that is not repeated. `ours.json` has what indifast does instead.
 """
 
 from __future__ import annotations
 
-UTF8 = "text that is not ASCII goes out as UTF-8: libindi knows no numeric references"
-PLAIN_NUMBERS = "numbers in set messages are plain decimal: libindi clients misread sexagesimal ones there"
-STICKY = "fault of 3.1: a message is repeated by all later sends of its vector"
-BUFFERS = "bytearray and memoryview are BLOB values too"
-NOT_CLOSED = "files belong to the user and are not closed"
-READ_ONLY = "as 2.2.0 a command for a read-only property is refused"
-DAMAGED = "fault: damaged input ends the driver; here it costs one message"
-ASCII = "fault: messages with characters that are not ASCII are lost"
-STRICT_BASE64 = "foreign characters in base64 refuse the message instead of being skipped"
-LENIENT = "an ampersand or a control character where none may stand costs itself, not the message"
+UTF8 = "text that is not ASCII is sent as UTF-8, because libindi does not know numeric references"
+PLAIN_NUMBERS = "numbers in set messages are decimal, because libindi clients misread sexagesimal ones there"
+STICKY = "fault of 3.1: all later sends of a vector repeat its message"
+BUFFERS = "a bytearray or memoryview is a BLOB value as well"
+NOT_CLOSED = "files belong to the user, and are not closed"
+READ_ONLY = "as 2.2.0: a command for a read-only property is refused"
+DAMAGED = "fault: damaged input ends the driver; here it costs only one message"
+ASCII = "fault: messages that are not ASCII are lost"
+STRICT_BASE64 = "a message with foreign characters in its base64 is refused; they are not skipped"
+LENIENT = "a misplaced ampersand or control character does not cost the message"
 NO_TIMESTAMP = "the events of 1.2 had no timestamp yet"
 CRASH = "fault: the driver ends"
-SNOOP_LIMITS = "fault: bare states and BLOBs without format never reached a snooping driver"
-MESSAGE = "fault: the first message that is snooped ends the driver"
-WIDER = "the names and attributes of all releases are there at once"
-MORE_KEYWORDS = "keywords that come on top"
+SNOOP_LIMITS = "fault: updates of the state alone and BLOBs without a format never reach a snooping driver"
+MESSAGE = "fault: the first message of a snooped device ends the driver"
+WIDER = "the names and attributes of all releases exist"
+MORE_KEYWORDS = "additional keywords"
 CARRY = "fault: sexagesimal numbers show 60 seconds"
-ONE_ERROR = "the exception that is raised says it; it is not logged as well"
+ONE_ERROR = "the exception is enough; it is not logged as well"
 NO_NEWLINE = "as 2.2.0"
 ENABLE = "as 2.2.0"
-GONE = "the server passes no second deletion of a device that is gone"
-NO_COPIES = "the server copies no requests of drivers to clients"
-CLAMPED = "the server sees to it that every request has version 1.7 (others end libindi drivers)"
-TOLD = "the server tells who commands a device that is not there"
-OWNER_TOLD = "fault: a second definition of a device stops the server; here it is ignored, with one message"
-BLOBS_ASKED = "the server asks whoever owns the device for the BLOBs that a driver snoops on"
+GONE = "the server does not pass on a second deletion of a device"
+NO_COPIES = "the server does not copy the requests of drivers to clients"
+CLAMPED = "the server sends every request with version 1.7, because others end libindi drivers"
+TOLD = "the server reports a command for an unknown device to its sender"
+OWNER_TOLD = "fault: a second definition of a device stops the server; here it is ignored, and reported once"
+BLOBS_ASKED = "the server asks the owner of the device for the BLOBs that a driver snoops on"
 EMPTY = "fault: an empty enableBLOB ends the connection"
 NUMBERS = (
-    "all releases hand on any text: a driver that takes it over sends it to everybody, and one that moves something"
-    " must guess; here a command whose number is none is refused, and its sender told"
+    "all releases pass on any text: a driver that stores it sends it to everybody, and a driver that moves something"
+    " must guess; here a command with an invalid number is refused, and this is reported to its sender"
 )
-NUMBER_TOLD = "refused as there, and its sender told"
-FORMAT = "clients drop a number whose format is empty (indipyclient does): `%g` is sent, and shown by"
-ODD_FORMAT = f"{FORMAT}; one that can show no number is a TypeError, as in a client"
-TOLERANT = "like libindi's client: a damaged value costs itself, not the message, and an unknown word has a default"
-ZONE = "fault: the zone of a timestamp is ignored, and 02:00+02:00 read as 02:00 UTC; here it is converted"
-LIMIT = "the number of connections has no upper bound"
+NUMBER_TOLD = "refused as well, but reported to its sender"
+FORMAT = "clients such as indipyclient drop a number with an empty format, so `%g` is used instead"
+ODD_FORMAT = f"{FORMAT}; a format that can't show a number is a TypeError, as in a client"
+TOLERANT = "like libindi's client: a damaged value does not cost the message, and an unknown word has a default"
+ZONE = "fault: the zone of a timestamp is ignored, so 02:00+02:00 is read as 02:00 UTC; here it is converted"
+LIMIT = "the number of connections is not limited"
 
 _TABLE: dict[str, dict[str, dict[str, str]]] = {
     "sends": {
@@ -65,7 +64,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "get_properties": NO_COPIES,
             "allvalues_nothing_changed_ok": "as 3.1.2",
             "allvalues_state_changed": "as 3.1.2",
-            "allvalues_message_or_timeout": "sends whatever has changed, like 3.1, but without its sticky message",
+            "allvalues_message_or_timeout": "sends everything that has changed, as 3.1 does, but without its sticky message",
             "text_not_ascii": UTF8,
             "sexagesimal_in_set": PLAIN_NUMBERS,
             "set_blobsize": "as 3.1.2",
@@ -82,7 +81,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "values_unknown_and_invalid": "as 2.2.0",
             "allvalues_nothing_changed_ok": "as 3.1.2",
             "allvalues_state_changed": "as 3.1.2",
-            "allvalues_message_or_timeout": "sends whatever has changed, like 3.1, but without its sticky message",
+            "allvalues_message_or_timeout": "sends everything that has changed, as 3.1 does, but without its sticky message",
             "text_not_ascii": UTF8,
             "numbers_as_numbers": "as 2.2.0",
             "sexagesimal_in_set": PLAIN_NUMBERS,
@@ -301,7 +300,7 @@ _TABLE: dict[str, dict[str, dict[str, str]]] = {
             "getfloat_refuses": "as 2.2.0",
             "device_properties": "as 2.2.0",
             "duplicate_devices": "as 2.2.0",
-            "driver_attributes": "definitions are left to the driver, as in 1.2; the attribute came with 2.0",
+            "driver_attributes": "the driver sends definitions itself, as in 1.2, but has the attribute of 2.0",
             "debug_enable": "as 2.2.0",
             "shutdown_is_seen": "as 2.2.0",
             "snoop_arguments": "as 2.2.0",
@@ -318,4 +317,4 @@ DIFFERENCES: dict[tuple[str, str, str], str] = {
     for release, steps in releases.items()
     for step, reason in steps.items()
 }
-"""(program, step, release) -> reason; the step may differ in some ways of running only."""
+"""(program, step, release) -> reason. The step need not differ in every way of running."""

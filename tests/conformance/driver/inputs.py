@@ -1,4 +1,4 @@
-"""What the conformance tests send: pairs of a name and the bytes, or None for a step of the program of that name."""
+"""The steps of the conformance tests: names and the bytes to send, or None for the step of the program itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints where indifast differs from the releases, and keeps what it does there: run it and read what it prints.
+"""Prints where indifast differs from the releases, and stores what it does there. Read what it prints.
 
 python -m tests.conformance.driver.record [PROGRAM...]
 """

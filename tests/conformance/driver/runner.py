@@ -1,33 +1,33 @@
-"""Runs a conformance program with one implementation in one way and writes down what it did, step by step."""
+"""Runs a conformance program with one implementation in one way, and records what it does in each step."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.blackbox import PYTHON, Channel, Child, free_port, python_environment
+from tests.support.blackbox import PYTHON, Channel, Child, free_port, python_environment, until
 
 PROGRAMS = Path(__file__).parent / "programs"
 FIXED = "2024-01-02T03:04:05"
-ANSWER = 6.0
-"""Seconds after which a program that is still there but does not answer is called silent."""
+ANSWER = 20.0
+"""Seconds after which a program that runs but does not answer is considered silent."""
 
 SETTLING = 3
-"""Questions and answers after which nothing that belongs to a step is expected any more."""
+"""The number of questions and answers after which nothing more is expected to belong to a step."""
 
 Record = dict[str, list[str]]
-"""Step -> what happened, one line for each message, event, exception or kind of log record."""
+"""Step -> what happened, with a line for each message, event, exception and kind of log record."""
 
 
 class Subject(NamedTuple):
-    """An implementation, how the program is written for it, and what carries the driver."""
+    """An implementation, the style in which the program is written for it, and how the driver is run."""
 
     implementation: str
     style: str  # "modern" or "old"
@@ -39,7 +39,7 @@ class Subject(NamedTuple):
 
 
 class _Session:
-    """One process of the program and the stream to it."""
+    """A process of the program, and the stream to it."""
 
     def __init__(self, subject: Subject, python: str, program: str, folder: Path) -> None:
         self.log_path = folder / "log.jsonl"
@@ -61,21 +61,21 @@ class _Session:
             self.child = Child([*argv, str(port)], folder, env=env)
             try:
                 self.channel = _connect(self.child, port)
-            except OSError:
+            except (AssertionError, TimeoutError):
                 self.child.kill()
                 raise RuntimeError(f"{subject.title}: no listener\n{self.child.stderr[-3000:]}") from None
-            # A client of a server has to ask before it is told anything, and to ask for BLOBs.
+            # A client of a server has to ask for everything, and also for BLOBs, before it is sent anything.
             self.channel.send(b'<getProperties version="1.7"/><enableBLOB device="Dev">Also</enableBLOB>')
 
     def perform(self, data: bytes, name: str, limit: float = ANSWER) -> list[str]:
-        """Send the bytes, wait until a step called `name` has answered, and tell what came in between."""
+        """Send the bytes, wait for the answer of the step `name`, and return what happened meanwhile."""
         ending = ""
         messages: list[bytes] = []
         mark = f"done {name}"
         try:
             self.channel.send(data + _call(name))
             messages = self.channel.until_text(mark, limit)
-            # Vectors are served concurrently: an answer of another one may come behind, on a busy machine far behind.
+            # Vectors are served concurrently, so answers of others may follow, on a busy machine much later.
             for again in range(SETTLING):
                 self.channel.send(_call(f"settle {again} {name}"))
                 messages += self.channel.until_text(f"done settle {again} {name}", limit)
@@ -92,7 +92,7 @@ class _Session:
             entries = log.read()
             self._log_at = log.tell()
         for entry in entries.splitlines():
-            line = _told(entry)
+            line = _described(entry)
             if not (line.startswith("logged ") and line in lines):
                 lines.append(line)
         return [*lines, ending] if ending else lines
@@ -103,14 +103,16 @@ class _Session:
 
 
 def _connect(child: Child, port: int) -> Channel:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            return Channel.connect(port, limit=0)
-        except OSError:
-            if not child.running() or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    channels: list[Channel] = []
+
+    def connected() -> bool:
+        assert child.running()
+        with contextlib.suppress(OSError):
+            channels.append(Channel.connect(port, limit=0))
+        return bool(channels)
+
+    until(connected)
+    return channels[0]
 
 
 def _call(name: str) -> bytes:
@@ -129,7 +131,7 @@ def _normal(message: bytes) -> str:
     return re.sub(r'timestamp="([^"]*)"', stamp, text)
 
 
-def _told(line: str) -> str:
+def _described(line: str) -> str:
     entry = json.loads(line)
     if "logged" in entry:
         return f"logged {entry['logged']}"
@@ -144,7 +146,7 @@ def _told(line: str) -> str:
 
 
 def run(subject: Subject, python: str, program: str, steps: list[tuple[str, bytes | None]]) -> Record:
-    """Perform all steps; a program that ends or falls silent is started again for the next one."""
+    """Perform all steps. A program that ends or falls silent is restarted for the next one."""
     record: Record = {}
     with tempfile.TemporaryDirectory(prefix="conformance-") as name:
         folder = Path(name)
@@ -173,7 +175,7 @@ def run(subject: Subject, python: str, program: str, steps: list[tuple[str, byte
 
 
 def run_all(jobs: dict[Subject, Callable[[], Record]]) -> dict[Subject, Record]:
-    """Perform jobs side by side: they mostly wait for their programs."""
+    """Perform jobs concurrently, because they mostly wait for their programs."""
     results: dict[Subject, Record] = {}
     failures: list[BaseException] = []
 

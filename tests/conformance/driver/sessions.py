@@ -1,4 +1,4 @@
-"""Records of all implementations in all ways of running, and where indifast differs from a release."""
+"""Records all implementations in all ways of running, and finds where indifast differs from a release."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STEPS: dict[str, list[tuple[str, bytes | None]]] = {
 
 OURS = Path(__file__).parent / "ours.json"
 KEPT: dict[str, dict[str, dict[str, list[str]]]] = json.loads(OURS.read_text()) if OURS.exists() else {}
-"""Program -> step -> way of running -> what indifast does, for all steps in which it differs from some release."""
+"""Program -> step -> way of running -> what indifast does, for all steps in which it differs from a release."""
 
 
 class Case(NamedTuple):
-    """A release in one way of running, and the way in which indifast is compared with it."""
+    """A release in one way of running, with which indifast is compared."""
 
     release: str
     mode: str
@@ -55,7 +55,7 @@ def modes(program: str, release: str) -> tuple[str, ...]:
 
 
 def records_of(program: str, peers: dict[str, str]) -> dict[tuple[str, str, str], Record]:
-    """Run everything: (implementation, style, mode) -> record."""
+    """Run everything. Return the records by implementation, style and mode."""
     wanted = {("indifast", "modern", "listen")} if program not in ("api", "snoops") else set()
     for release in RELEASES:
         style = "old" if release == "1.2.2" else "modern"
@@ -75,12 +75,12 @@ def records_of(program: str, peers: dict[str, str]) -> dict[tuple[str, str, str]
 
 
 def _stdio_only(step: tuple[str, bytes | None]) -> bool:
-    """2.2.0 is silent for ever after an Only; under a server, the end of a driver does not show."""
+    """Return whether a step needs stdio: 2.2.0 is silent after an Only, and a server hides the end of its driver."""
     return step[0] == "shut_down" or b"Only" in (step[1] or b"")
 
 
 def ask(implementation: str, style: str, python: str) -> Record:
-    """The answers of `api.py`."""
+    """Return the answers of `api.py`."""
     with tempfile.TemporaryDirectory(prefix="conformance-") as name:
         log = Path(name) / "log"
         log.touch()
@@ -101,8 +101,8 @@ def ask(implementation: str, style: str, python: str) -> Record:
                     record[step] = []
                 elif "result" in entry:
                     record[step].append(json.dumps(entry["result"]))
-                elif (told := f"logged {entry['logged']}") not in record[step]:
-                    record[step].append(told)
+                elif (logged := f"logged {entry['logged']}") not in record[step]:
+                    record[step].append(logged)
             if status:
                 print(child.stderr[-2000:])
             return record
@@ -111,7 +111,7 @@ def ask(implementation: str, style: str, python: str) -> Record:
 def compare(
     program: str, records: dict[tuple[str, str, str], Record]
 ) -> list[tuple[Case, str, list[str], list[str], set[str]]]:
-    """For every release, way and step: case, step, ours, theirs, and the releases with which ours agrees."""
+    """Return for every case and step: the case, the step, ours, theirs, and the releases with which ours agrees."""
     found = []
     for release in RELEASES:
         for mode in modes(program, release):
@@ -130,10 +130,10 @@ def compare(
 
 
 def ordered(program: str, step: str, lines: list[str]) -> list[str]:
-    """What is compared of an outcome.
+    """Return the part of an outcome that is compared, in an order that does not depend on chance.
 
-    The definitions of a driver come in any order, as vectors are served concurrently. Refused input is logged once
-    for each kind and not every time, so whether a step logs depends on the steps before it.
+    The definitions of a driver come in any order, because vectors are served concurrently. Refused input is logged only
+    once for each kind, so whether a step logs something depends on earlier steps.
     """
     if program not in ("sends", "api"):
         lines = [line for line in lines if not line.startswith("logged ")]

@@ -1,9 +1,9 @@
-"""The same black-box programs under indipydriver 3.1.2, 2.2.0, 1.2.2 and indifast: what each does, step by step.
+"""The same black-box programs under indipydriver 3.1.2, 2.2.0, 1.2.2 and indifast, compared step by step.
 
-A step's outcome is what comes out on the wire byte for byte (timestamps of the moment aside), the events with all
-their values, results, exceptions and levels of log records. Where indifast differs from a release, `differences.py`
-names the reason; `ours.json` holds what indifast does in those steps, so that a declared difference can't change its
-nature unseen. `python -m tests.conformance.driver.record` writes that file anew after a look at what it prints.
+The outcome of a step is every byte on the wire (except for current timestamps), the events with all their values,
+results, exceptions, and levels of log records. Where indifast differs from a release, `differences.py` has the reason.
+`ours.json` has what indifast does in those steps, so that a declared difference can't change unnoticed. To renew that
+file, run `python -m tests.conformance.driver.record`, and check what it prints.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ PROGRAMS = ("sends", "receives", "snoops", "enable", "api")
 
 @cache
 def outcomes(program: str, peers: tuple[tuple[str, str], ...], recording: int = 1):  # type: ignore[no-untyped-def]
-    """What one recording shows; the packages serve vectors concurrently, so that a busy machine may change an order."""
+    """Return the comparison in one recording. Vectors are served concurrently, so a busy machine may change an order."""
     return compare(program, records_of(program, dict(peers)))
 
 
 def faults_in(
     program: str, release: str, found: list[tuple[Case, str, list[str], list[str], set[str]]]
 ) -> dict[str, str]:
-    """Release, way of running and step -> what is undeclared, declared in vain, or not as declared."""
+    """Return what is undeclared, declared without need, or not as declared, by release, way of running and step."""
     faults: dict[str, str] = {}
     for subject, step, ours, theirs, agreeing in found:
         if subject.release != release:
@@ -49,7 +49,7 @@ def faults_in(
     return faults
 
 
-# One parallel worker for all tests of a program: they look at one recording.
+# All tests of a program run in one parallel worker, because they share one recording.
 of_each_program = pytest.mark.parametrize(
     "program", [pytest.param(name, marks=pytest.mark.xdist_group(f"driver {name}")) for name in PROGRAMS]
 )
@@ -60,7 +60,7 @@ of_each_program = pytest.mark.parametrize(
 def test_indifast_does_what_the_release_does(program: str, release: str, peers: dict[str, Path]) -> None:
     pythons = tuple((name, str(path)) for name, path in peers.items())
     faults = faults_in(program, release, outcomes(program, pythons))
-    if faults:  # what a second recording does not show was the machine's doing
+    if faults:  # those that a second recording does not show were caused by a busy machine
         again = faults_in(program, release, outcomes(program, pythons, 2))
         faults = {title: fault for title, fault in again.items() if title in faults}
     assert not faults, "\n".join(f"{title}: {fault}" for title, fault in faults.items())

@@ -1,6 +1,6 @@
-"""What is said in the routing matrix, in this order, as pairs of the speaker and the words.
+"""What is sent in the routing matrix: the sender and the message of each case, in this order.
 
-For `P`, the driver in the server's own process, the words name one of its sayings (`python_server.py`).
+For `P`, the driver in the server's process, the message is a key of `SAYINGS` in `python_server.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def get(device: str | None = None, name: str | None = None) -> str:
 
 
 CASES: dict[str, tuple[str, str]] = {
-    # A driver speaks of its own devices.
+    # A driver sends messages about its own devices.
     "def": ("X", def_text("A")),
     "def of another property": ("X", def_text("A", "t2")),
     "def blob": ("X", vector("defBLOBVector", "A", "b", '<defBLOB name="m"/>', ' state="Ok" perm="rw"')),
@@ -54,7 +54,7 @@ CASES: dict[str, tuple[str, str]] = {
     "def of a new device": ("X", def_text("C")),
     "delete device": ("X", '<delProperty device="C"/>'),
     "ping": ("X", '<pingRequest uid="u"/>'),
-    # A driver speaks to and of others.
+    # A driver sends messages to or about others.
     "driver asks for a device": ("Z", get("Y", "t")),
     "then it is told": ("Y", set_text("Y")),
     "driver asks for a remote device": ("Z", get("R", "t")),
@@ -95,11 +95,11 @@ CASES: dict[str, tuple[str, str]] = {
     "client asks for an unknown device": ("w", get("Nobody")),
     "client pings": ("w", '<pingRequest uid="u"/>'),
     "client message": ("w", '<message message="of a client"/>'),
-    # A client that plays the driver.
+    # A client acts as a driver.
     "client speaks of a device": ("w", set_text("A")),
     "client deletes a device": ("w", '<delProperty device="A"/>'),
     "client speaks for a device": ("w", '<message device="A" message="hello"/>'),
-    # Wishes for BLOBs.
+    # Requests for BLOBs.
     "client wants blobs of a property": ("w", '<enableBLOB device="A" name="b">Also</enableBLOB>'),
     "then it gets one": ("X", set_blob("A")),
     "client wants blobs of a device no more": ("w", '<enableBLOB device="A">Never</enableBLOB>'),
@@ -111,10 +111,10 @@ CASES: dict[str, tuple[str, str]] = {
     "but its blobs": ("X", set_blob("B")),
     "and all of another": ("X", set_text("A")),
     "client wants nonsense": ("w", '<enableBLOB device="A">Sometimes</enableBLOB>'),
-    # Two owners: who offers a device that is here already is told no more of it.
+    # Two owners: a second one that offers a known device is sent nothing more about it.
     "remote defines a foreign device": ("R", def_text("A")),
     "client defines a device that exists": ("w", def_text("A")),
     "then neither is told": ("X", set_text("A")),
-    # An unheard-of root, last: nobody is bound to pass it on.
+    # An unknown root comes last. No server is obliged to pass it on.
     "unknown root": ("X", '<foo device="A" name="t"/>'),
 }

@@ -1,27 +1,28 @@
-"""The routing matrix of indifast, and what the two peers do where that is something else.
+"""The routing matrix of indifast, and what the two peers do where they differ.
 
-Endpoints: X (owner of A and B), Y (snoops on A, with its BLOBs), V (snoops on A.t), Z: executable drivers; P: a driver in
-the server's process, snoops on A (not at indiserver); R: a remote server; the clients are described in `serverfield`.
+Endpoints: the executable drivers X (owner of A and B), Y (snoops on A, with its BLOBs), V (snoops on A.t) and Z; P, a
+driver in the server's process that snoops on A (not at indiserver); R, a remote server; and the clients that
+`serverfield` describes.
 """
 
 from __future__ import annotations
 
-EVERYBODY = "tells every client and link, whatever they have asked for"
-NO_PING = "answers no pings"
+EVERYBODY = "sends it to every client and link, whatever they have asked for"
+NO_PING = "does not answer pings"
 COPIES = "passes commands and requests on to all clients, drivers and links"
 LINK_BLOBS = "sends BLOBs to a link that has not asked for them"
 PROPERTY_FIRST = "a setting for a device leaves the earlier one of its property in place"
-NOT_PASSED_ON = "decides itself which BLOBs a remote may send, and asks for all of them"
+NOT_PASSED_ON = "decides itself which BLOBs a remote server may send, and asks for all of them"
 TWO_OWNERS_STOP = "a second definition of a device stops the server"
-SNOOPED_MESSAGE = "a device message stops a driver that snoops, and the server with it"
-NO_OWNERS = "a device has no owner: everybody may speak for it, and is told its commands from then on"
-WIDE_ONLY = "links are fed only what they ask for; Only for a device silences the whole connection"
-WIDE_POLICY = "a setting without a property holds for all devices; a snooper has to ask for BLOBs"
-WIDE_POLICY_ATTACHED = "as before, and a driver is sent BLOBs as descriptors, which it can't read"
-ATTACHED = "commands are copied to other clients, BLOBs for drivers turned into descriptors, which they can't read"
-ECHO = "commands are copied to other clients; who has once spoken of a device is told its commands"
-TO_ALL_DRIVERS = "requests go to all who ever spoke of the device, and never widen an interest that is there"
-STUCK = "the connection that said it is not served any more"
+SNOOPED_MESSAGE = "a device message stops a snooping driver, and the server with it"
+NO_OWNERS = "a device has no owner: everybody may send messages for it, and gets its commands afterwards"
+WIDE_ONLY = "links get only what they ask for; Only for a device silences the whole connection"
+WIDE_POLICY = "a setting without a property applies to all devices; a snooping driver has to ask for BLOBs"
+WIDE_POLICY_ATTACHED = f"{WIDE_POLICY}; a driver gets BLOBs as descriptors, which it can't read"
+ATTACHED = "commands are copied to other clients; drivers get BLOBs as descriptors, which they can't read"
+ECHO = "commands are copied to other clients, and to all who have ever sent a message about the device"
+TO_ALL_DRIVERS = "requests go to all who have ever sent a message about the device; they never widen an interest"
+STUCK = "the connection that sent it is no longer served"
 UNKNOWN = "unknown elements are passed on"
 
 ENDS = "(the server ends)"

@@ -23,7 +23,7 @@ def log(text):
 
 
 class Inside(ipd.IPyDriver):
-    """The driver in the server's process: tells what it hears, says what it is told to say."""
+    """The driver in the server's process. Logs what it receives, and sends what it is told to send."""
 
     async def rxevent(self, event):
         if isinstance(event, ipd.newTextVector) and event.vectorname == "say":
@@ -52,7 +52,7 @@ async def say_blob(driver):
 
 
 SAYINGS = {
-    # Not in hardware(): a driver that snoops before the programs run stops an indipyserver.
+    # Not done in hardware(), because a driver that snoops before the programs run stops indipyserver.
     "snoop": lambda driver: driver.send_getProperties("A"),
     "set": lambda driver: driver["P"]["t"].send_setVector(),
     "def": lambda driver: driver["P"]["t"].send_defVector(),

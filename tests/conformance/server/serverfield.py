@@ -1,7 +1,7 @@
-"""A server under test with drivers, clients and a remote server around it that are all played by the test.
+"""A server under test. The test plays all drivers, clients and remote servers that are connected to it.
 
-Drivers are executables that do nothing but pass bytes between their stdin/stdout and a socket of the test. So each
-endpoint of the server is a `Channel`, and who receives what is seen directly.
+The drivers are programs that only pass bytes between their stdin/stdout and a socket of the test. So each endpoint of
+the server is a `Channel`, and the test sees directly who receives what.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -26,7 +27,7 @@ OWNERS = {
     "Z": ["Z", "Mark_Z"],
     "R": ["R", "Mark_R"],
 }
-"""Executable drivers and the remote server with the devices that each defines."""
+"""The executable drivers and the remote server, with the devices that each defines."""
 
 CLIENTS: dict[str, str] = {
     "w": '<getProperties version="1.7"/>',
@@ -41,11 +42,15 @@ CLIENTS: dict[str, str] = {
     "never_prop": '<getProperties version="1.7"/><enableBLOB device="A">Also</enableBLOB>'
     '<enableBLOB device="A" name="b">Never</enableBLOB>',
 }
-"""Clients and what each says when it comes."""
+"""The clients, with the message that each sends when it connects."""
+
+
+SILENCE = 20.0
+"""Seconds after which a peer that does not answer is considered stuck."""
 
 
 class Field:
-    """All endpoints, connected and settled.
+    """A server with all of its endpoints, connected and settled.
 
     `kind` is "indifast" (the class), "indifast serve" (the command), "indipyserver" or "indiserver".
     """
@@ -53,8 +58,8 @@ class Field:
     def __init__(self, kind: str, python: str = PYTHON) -> None:
         self.kind = kind
         self.inside = kind in ("indifast", "indipyserver")
-        """There is a driver in the server's process."""
-        self.limit = LIMIT if kind.startswith("indifast") else 6.0
+        """Whether there is a driver in the server's process."""
+        self.limit = LIMIT if kind.startswith("indifast") else SILENCE
         self._folder = tempfile.TemporaryDirectory(prefix="field-", dir="/tmp")
         self.folder = Path(self._folder.name)
         self._hub = Hub(self.folder)
@@ -105,10 +110,10 @@ class Field:
         self.channels["V"].send(b'<getProperties version="1.7" device="A" name="t"/>')
         if self.inside:
             self._command("snoop")
-        # A barrier speaks to every owner's device, so the server has to know them all before the first one.
+        # A barrier sends commands to the devices of all owners, so the server must know them before the first one.
         for name in OWNERS:
             self._processed(name, {client: [] for client in self.channels})
-        # Whatever was said on the way is not part of any case; two rounds, as answers may cause answers.
+        # Discard everything sent so far, which belongs to no case. Answers may cause answers, so there are two rounds.
         for _ in range(2):
             for name in OWNERS:
                 self._barrier(name)
@@ -116,32 +121,33 @@ class Field:
                 self._barrier(name)
 
     def _accepted(self, name: str) -> None:
-        """Wait until the server knows of this client: what it says to all before that is lost to it."""
+        """Wait until the server knows this client, which misses what is sent to all clients before that."""
         channel, mark = self.channels[name], self._mark()
         if self.kind != "indipyserver":
             channel.send(f'<pingRequest uid="{mark}"/>'.encode())
             channel.until_text(mark)
             return
-        for _ in range(100):
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
             self.channels["Z"].send(f'<message message="{mark}"/>'.encode())
             with contextlib.suppress(TimeoutError):
                 channel.until_text(mark, 0.2)
                 return
         raise TimeoutError(f"{name} is not served")
 
-    # Barriers
+    # -- Barriers
 
     def _mark(self) -> str:
         self._marks += 1
         return f"mark-{self._marks}-"
 
     def _barrier(self, sender: str) -> dict[str, list[bytes]]:
-        """Wait until all that `sender` has said is through, and give what came out, by receiver."""
+        """Wait until everything that `sender` has sent is handled. Return what each endpoint has received."""
         got: dict[str, list[bytes]] = {name: [] for name in self.channels}
         self._processed(sender, got)
         marks = {name: self._mark() for name in (*CLIENTS, *OWNERS)}
         for name in CLIENTS:
-            if self.kind == "indipyserver":  # it knows no pings: what a driver says to all comes last in every queue
+            if self.kind == "indipyserver":  # without pings; a message of a driver to all comes last in every queue
                 self.channels["Z"].send(f'<message message="{marks[name]}"/>'.encode())
             else:
                 self.channels[name].send(f'<pingRequest uid="{marks[name]}"/>'.encode())
@@ -163,12 +169,12 @@ class Field:
             self.channels[sender].send(f'<pingRequest uid="{mark}"/>'.encode())
             got[sender] += self.channels[sender].until_text(mark, self.limit)
             return
-        witness = "also_prop" if sender != "also_prop" else "w"  # nothing that is said keeps it from hearing messages
+        witness = "also_prop" if sender != "also_prop" else "w"  # no case keeps these from receiving messages
         self.channels[sender].send(f'<message message="{mark}"/>'.encode())
         got[witness] += self.channels[witness].until_text(mark, self.limit)
 
     def _inside(self) -> list[bytes]:
-        """What the driver in the server's own process was told since the last time."""
+        """Return what the driver in the server's process has received since the last call."""
         mark = self._mark()
         self.channels["w"].send(
             f'<newTextVector device="Mark_P" name="t"><oneText name="m">{mark}</oneText></newTextVector>'.encode()
@@ -180,26 +186,26 @@ class Field:
             json.loads(line).encode() for line in entries.splitlines() if "mark-" not in line and '"said ' not in line
         ]
 
-    # Cases
+    # -- Cases
 
     def say(self, sender: str, message: str) -> dict[str, list[str]]:
-        """Let one endpoint say something; what each endpoint was told because of it, in a form free of layout."""
+        """Let an endpoint send something. Return what each endpoint receives because of it, in a canonical form."""
         if sender == "P":
             self._command(message)
         else:
             self.channels[sender].send(message.encode())
         got = self._barrier(sender)
-        told = {name: [canonical(m) for m in messages if b'name="say"' not in m] for name, messages in got.items()}
-        return {name: messages for name, messages in told.items() if messages}
+        received = {name: [canonical(m) for m in messages if b'name="say"' not in m] for name, messages in got.items()}
+        return {name: messages for name, messages in received.items() if messages}
 
     def _command(self, name: str) -> None:
-        """Have the in-process driver say something, and wait until it has."""
+        """Let the in-process driver send something, and wait until it has."""
         self.channels["w"].send(
             f'<newTextVector device="P" name="say"><oneText name="m">{name}</oneText></newTextVector>'.encode()
         )
         until(
             lambda: f"said {name}" in self.inside_log.read_text()[self._inside_at :],
-            what="the in-process driver's word",
+            what="the message of the in-process driver",
         )
 
     def close(self) -> None:
@@ -224,31 +230,31 @@ def text_definition(device: str, name: str, member: str) -> str:
 
 
 def _lasting(value: str) -> str:
-    """A value without what is different in every run: ports and folders."""
+    """Return a value without ports and folders, which are different in every run."""
     return re.sub(r"/tmp/field-[^/]+/", "", re.sub(r"[0-9.]+:[0-9]{5}|localhost:[0-9]{5}", "ADDRESS", value))
 
 
 def canonical(message: bytes) -> str:
-    """Tag, attributes in alphabetical order, children, stripped text: what a message means.
+    """Return the meaning of a message: tag, attributes in alphabetical order, children, and stripped text.
 
-    Without what is different each time: `via`, which indifast adds for other servers, is the name of a run.
+    Attributes that are different in every run are left out. One is `via`, which indifast adds for other servers.
     """
 
-    def told(element: ET.Element) -> str:
+    def form(element: ET.Element) -> str:
         attributes = {k: v for k, v in sorted(element.attrib.items()) if k not in ("timestamp", "enclen", "via")}
         words = " ".join(f"{k}={_lasting(v)}" for k, v in attributes.items())
-        inner = "".join(map(told, element))
+        inner = "".join(map(form, element))
         content = inner or "".join((element.text or "").split())
         return f"<{element.tag}{' ' if words else ''}{words}>{content}"
 
-    return told(ET.fromstring(message))
+    return form(ET.fromstring(message))
 
 
 def receivers(got: dict[str, list[str]], said: str) -> str:
-    """Who was told exactly what was said, and what else anybody was told, in one line."""
+    """Return in one line who received exactly what was sent, and what else anybody received."""
     if said.startswith("<"):
         meant = canonical(said.encode())
-    else:  # a saying of the in-process driver: what most were told
+    else:  # the in-process driver: what most endpoints received
         heard = [messages[0] for messages in got.values()]
         meant = max(sorted(set(heard)), key=heard.count) if heard else ""
     names = sorted(name for name, messages in got.items() if messages == [meant])

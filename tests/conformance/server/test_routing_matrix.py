@@ -1,8 +1,8 @@
-"""Who receives what: every kind of message from every kind of sender, at indifast, indipyserver and indiserver.
+"""Who receives what: every kind of message from every kind of sender, for indifast, indipyserver and indiserver.
 
-`EXPECTED` is the matrix of indifast, one line a case: the endpoints that are told exactly what was said, then
-`endpoint:message` where something else is told. `PEERS` has what the two other servers do where that differs, each
-with the reason; a peer's line that equals ours must not be declared.
+`EXPECTED` is the matrix of indifast, with one line for each case: the endpoints that receive exactly what was sent, then
+`endpoint:message` where something else is received. `PEERS` has the lines of the two other servers that differ, with the
+reasons. A line of a peer that equals ours must not be declared there.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ WITHOUT_P = {
     "client commands the in-process driver": "w:<message device=P message=refused: a command for P, which is not here>",
     "client asks for all": "V X Y Z R:<getProperties device=R version=1.7>",
 }
-"""What is different where no driver lives in the server's process."""
+"""Differences without a driver in the server's process."""
 
 
-pytestmark = pytest.mark.xdist_group("routing matrix")  # the matrices are made once for all tests here
+pytestmark = pytest.mark.xdist_group("routing matrix")  # all tests use the same matrices, which are made once
 
 
 @cache
 def matrices(python: str) -> dict[str, dict[str, str]]:
-    """The matrices of all servers; they mostly wait, so they are made side by side."""
+    """Return the matrices of all servers. They are made concurrently, because most of the time is spent waiting."""
     kinds = ("indifast", "indifast serve", "indipyserver", "indiserver")
     with ThreadPoolExecutor() as pool:
         return dict(zip(kinds, pool.map(lambda kind: matrix(kind, python), kinds), strict=True))
 
 
 def matrix(kind: str, python: str) -> dict[str, str]:
-    """Say everything at one server; a server that ends is started again."""
+    """Run all cases on one server, which is restarted if it ends."""
     seen: dict[str, str] = {}
     field: Field | None = None
     try:
@@ -48,7 +48,7 @@ def matrix(kind: str, python: str) -> dict[str, str]:
                 field = Field(kind, python)
             try:
                 seen[case] = receivers(field.say(sender, words), words)
-            except (EOFError, OSError):  # a time-out is an OSError
+            except (EOFError, OSError):  # includes TimeoutError
                 seen[case] = ENDS
                 field.close()
                 field = None
@@ -62,14 +62,14 @@ def matrix(kind: str, python: str) -> dict[str, str]:
 def test_matrix_of_indifast(peers: dict[str, Path]) -> None:
     ours = matrices(str(peers["d31"]))["indifast"]
     different = {case: (seen, EXPECTED.get(case)) for case, seen in ours.items() if seen != EXPECTED.get(case)}
-    told = "\n".join(
+    report = "\n".join(
         f"{case}:\n  seen     {seen}\n  expected {expected}" for case, (seen, expected) in different.items()
     )
-    assert not different, told
+    assert not different, report
 
 
 def test_matrix_of_the_command(peers: dict[str, Path]) -> None:
-    """`indifast serve` with the arguments of indiserver does as the class, but has no driver in its process."""
+    """`indifast serve` does the same as the class, but has no driver in its process."""
     command = matrices(str(peers["d31"]))["indifast serve"]
     expected = {case: EXPECTED[case].removeprefix("P").strip() for case in command} | WITHOUT_P
     assert command == expected

@@ -1,10 +1,13 @@
-"""A server with a driver that has a bit of everything: `served.py OPTIONS`, a JSON object.
+"""`served.py OPTIONS`: a server whose driver has a property of each kind. OPTIONS is a JSON object:
 
-    server: keywords of IPyServer; programs: command lines of executable drivers; remotes: [host, port, blob_enable];
-    devices: names of the devices of the driver in this process (default: ["Dev"]); memory: bytes that the program may
-    take beyond those that it has when it listens.
+server        keyword arguments of IPyServer
+programs      command lines of executable drivers
+remotes       [host, port, blob_enable] of each remote server
+devices       names of the devices of the driver in this process (default: ["Dev"])
+descriptors   how many descriptors the process may have open
+memory        bytes that the process may allocate in addition to what it has when it listens
 
-Says `port N` on stdout when it listens and `ended` when asyncrun has returned.
+It prints `port N` when it listens, and `ended` when asyncrun has returned.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ class Driver(ipd.IPyDriver):
         elif isinstance(event, (ipd.newTextVector, ipd.newNumberVector, ipd.newSwitchVector)):
             self.busy += 1
             self.overlaps += self.busy > 1
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # long enough for another event to overlap, if events could
             self.busy -= 1
             for name, value in event.items():
                 vector[name] = value
@@ -59,7 +62,7 @@ class Driver(ipd.IPyDriver):
     async def do(self, device, what):
         word, _, rest = what.partition(" ")
         if word == "raise":
-            raise RuntimeError("as I was told")
+            raise RuntimeError("as requested")
         if word == "blobs":
             count, size, form = rest.split()
             device["blob"].data["b"].blobformat = form
@@ -68,17 +71,13 @@ class Driver(ipd.IPyDriver):
                 await device["blob"].send_setVectorMembers(members=["b"], message=f"frame {number}")
         elif word == "snoop":
             await self.send_getProperties(*rest.split())
-        elif word == "delete":
-            await device[rest].send_delProperty()
-        elif word == "say":
-            await device.send_device_message(rest)
         elif word == "refused":
             await self.refused(device)
         device["do"]["what"] = "done " + what
         await device["do"].send_setVector()
 
     async def refused(self, device):
-        """Tell what the server has counted."""
+        """Send what the server has counted as refused."""
         device["text"]["t"] = "refused " + json.dumps(server.stats()["refused"])
         await device["text"].send_setVector()
 
@@ -95,6 +94,8 @@ def limit_memory(more: int) -> None:
 async def main() -> None:
     global server
     options = json.loads(sys.argv[1])
+    if limit := options.get("descriptors"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     devices = [device(name) for name in options.get("devices", ["Dev"])]
     drivers = [Driver(*devices)] if devices else []
     server = ipd.IPyServer(*drivers, **{"host": "localhost", "port": 0, **options.get("server", {})})

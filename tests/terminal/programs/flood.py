@@ -1,5 +1,7 @@
-"""A server with a device of 50 properties that are updated RATE times a second in all. Writes its port, ends with
-its input."""
+"""`flood.py RATE`: a server with a device of 50 properties, which are updated RATE times a second in total.
+
+It prints its port, and ends with its input.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ PROPERTIES = 50
 
 
 class Flood(IPyDriver):
-    """Sends updates at a rate, whatever else goes on; a command changes the offset of all values."""
+    """Sends updates at a fixed rate, whatever else happens. OFFSET takes commands meanwhile."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -47,7 +49,7 @@ class Flood(IPyDriver):
                 vector["A"] = vector["B"] = number
                 await vector.send_setVector(state="Ok")
             sent = due
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # paces the updates
 
 
 async def main() -> None:

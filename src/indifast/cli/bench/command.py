@@ -31,10 +31,10 @@ class Stopped(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmarks, and return the exit status: 1 if a byte was wrong or something did not run."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    reader = parser()
+    options = reader.parse_args(arguments)
     if why := _no_place(options.json):
-        parser.error(f"--json {options.json}: {why}")
+        reader.error(f"--json {options.json}: {why}")
     try:
         with noted_signals() as received:
             return _run(options, received)
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         return 128 + int(stopped.args[0])
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
     parser = Parser(
         prog="indifast bench",
         description="Measure the codec, a relay, a full stack and the latency on this machine, in about a minute, "

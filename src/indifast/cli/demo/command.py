@@ -55,7 +55,7 @@ class Totals(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demonstration, and return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.getLogger("indifast").setLevel(logging.ERROR)  # don't log connections that come and go
     never_wait("stdout", strict=True)  # a program blocked in `print` could not be stopped by Ctrl-C
     never_wait("stderr")
@@ -67,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
     parser = Parser(
         prog="indifast demo",
         description="Serve a simulated camera and a thermostat on a free local port, watch them from another process, "

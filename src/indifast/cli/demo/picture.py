@@ -33,7 +33,7 @@ def pixels_of(fits: bytes | memoryview) -> np.ndarray:
 
 
 def stretched(pixels: np.ndarray) -> np.ndarray:
-    """Scale to 8-bit grey: the background becomes nearly black, the brighter stars white, faint ones are lifted."""
+    """Scale to 8-bit gray: the background becomes nearly black, the brighter stars white, faint ones are lifted."""
     sample = pixels.ravel()[:: max(1, pixels.size // 1_000_000)]
     black, white = np.percentile(sample, (20, 99.95))
     scaled = np.clip((pixels.astype(np.float32) - black) / max(white - black, 1.0), 0, 1)
@@ -41,7 +41,7 @@ def stretched(pixels: np.ndarray) -> np.ndarray:
 
 
 def write_png(path: Path, grey: np.ndarray) -> None:
-    """Write 8-bit grey pixels, first row at the top (PNG specification, sections 5 and 11)."""
+    """Write 8-bit gray pixels, first row at the top (PNG specification, sections 5 and 11)."""
     height, width = grey.shape
     rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter type: 0, none
     rows[:, 1:] = grey

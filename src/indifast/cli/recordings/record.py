@@ -39,12 +39,13 @@ _LONGEST = 366 * 86400.0  # seconds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `indifast record`, and return the exit status."""
-    options = _parser().parse_args(list(arguments or ()))
+    options = parser().parse_args(list(arguments or ()))
     never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _record)
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
     parser = Parser(
         prog=_PROGRAM,
         description="Record what a client may see of a server, until Ctrl-C. A server need not show the commands of"

@@ -17,6 +17,7 @@ from indifast.cli.arguments import Parser, number
 from indifast.cli.lossy import never_wait
 from indifast.cli.signals import STOPPING, handle_in
 from indifast.cli.toolkit.session import Status, ToolError, file_failure, run
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.escape import printable
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
 from indifast.server.ipyserver import IPyServer
@@ -31,18 +32,19 @@ _LONGEST = 366 * 86400.0  # seconds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `indifast replay`, and return the exit status."""
-    parser = _parser()
-    options = parser.parse_args(list(arguments or ()))
+    reader = parser()
+    options = reader.parse_args(list(arguments or ()))
     if options.json and not (options.info or options.print):
-        parser.error("--json requires --info or --print")
+        reader.error("--json requires --info or --print")
     if options.loop and options.once:
-        parser.error("--loop and --once cannot be used together")
+        reader.error("--loop and --once cannot be used together")
     if not (options.info or options.print):
         never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _replay)
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command's arguments."""
     parser = Parser(
         prog=_PROGRAM,
         description="Serve a recording again to INDI clients, with its original timing. Clients may connect at any"
@@ -51,7 +53,7 @@ def _parser() -> Parser:
     parser.add_argument("file", metavar="FILE", help="made by `indifast record` or `indifast serve --record`")
     parser.add_argument("--host", default="localhost", help="listen on this name or address (default: localhost)")
     parser.add_argument(
-        "-p", "--port", type=number(int, 0, 65535), default=7624, help="(default: 7624; 0: any free port)"
+        "-p", "--port", type=number(int, 0, 65535), default=PORT, help="(default: %(default)s; 0: any free port)"
     )
     parser.add_argument("--unix", metavar="PATH", help="also listen on this Unix socket; @NAME is an abstract one")
     parser.add_argument("--speed", type=_speed, default=1.0, help="2: twice as fast; max: as fast as clients read")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from indifast.protocol.drivernames import PORT, is_program, split_remote
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
 
 TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
@@ -43,7 +43,6 @@ driver    : program, [device]@host[:port], or module:callable for a driver in Py
 """
 
 RESTARTS = 10
-LOCAL_SOCKET = "/tmp/indiserver"
 
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
@@ -279,7 +278,8 @@ _REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)),
     "tls": bool,
 }
 _TLS = {"cert": str, "key": str, "ca": str}
-_LIMITS = {each.name: (int, float) for each in dataclasses.fields(Limits)}
+_LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
+_MOST = 1 << 62  # what a limit can be, in the extension modules too
 
 
 def _read_config(options: Options, path: str) -> None:
@@ -289,7 +289,7 @@ def _read_config(options: Options, path: str) -> None:
     try:
         with open(path, "rb") as file:
             found = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:  # ValueError: no TOML, no UTF-8, a number of too many digits
         raise ConfigError(f"configuration file {path}: {exc}") from None
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
@@ -298,8 +298,10 @@ def _read_config(options: Options, path: str) -> None:
     for key, value in _checked(path, "tls.", tls, _TLS).items():
         setattr(options, f"tls_{key}", value)
     for key, value in _checked(path, "limits.", limits, _LIMITS).items():
-        if value <= 0 and key != "stream":
-            raise ConfigError(f"configuration file {path}: limits.{key} must be more than 0, not {value}")
+        if not (0 < value <= _MOST or (value == 0 and key == "stream")):
+            raise ConfigError(
+                f"configuration file {path}: limits.{key} must be more than 0 and at most {_MOST}, not {value}"
+            )
         options.limits = dataclasses.replace(options.limits, **{key: value})
     if not isinstance(drivers, list) or not isinstance(remotes, list):
         raise ConfigError(
@@ -311,6 +313,8 @@ def _read_config(options: Options, path: str) -> None:
         values = _checked(path, "remotes.", table, _REMOTE_KEYS)
         if "host" not in values:
             raise ConfigError(f"configuration file {path}: a remote server needs a host")
+        if not 0 < values.get("port", PORT) <= 65535:
+            raise ConfigError(f"configuration file {path}: remotes.port can't be {values['port']}")
         options.remotes.append(Remote(**values))
 
 
@@ -338,4 +342,6 @@ def _checked(path: str, where: str, table: Any, known: dict[str, Any]) -> dict[s
             raise ConfigError(f"configuration file {path}: unknown key {where}{key}; known are {', '.join(known)}")
         if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
             raise ConfigError(f"configuration file {path}: {where}{key} has a value of the wrong type: {value!r}")
+        if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
+            raise ConfigError(f"configuration file {path}: {where}{key} has a NUL character")
     return dict(table)

@@ -7,13 +7,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT
+
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from indifast.client import IPyClient
-
-PORT = 7624
-"""The usual port of INDI servers."""
 
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?")
 _LOCAL = ("unix:", "localhost:")
@@ -48,7 +47,7 @@ class Address:
         """Return the TLS context, or None without TLS.
 
         Raises:
-            OSError: If a file is missing or is not PEM (ssl.SSLError is an OSError).
+            OSError: A file is missing or is not PEM (ssl.SSLError is an OSError).
         """
         if not self.tls:
             return None
@@ -67,7 +66,7 @@ class Address:
             **clientdata: Passed to the client.
 
         Raises:
-            AddressError: If a TLS file cannot be used.
+            AddressError: A TLS file cannot be used.
         """
         from indifast.client import IPyClient
 
@@ -90,7 +89,7 @@ def parse_address(text: str, port: int | None = None) -> Address:
         port: The port to use if `text` has none, 7624 by default.
 
     Raises:
-        AddressError: If `text` has none of these forms.
+        AddressError: `text` has none of these forms.
     """
     if text.startswith(("/", "@")):
         return Address(unix=text)
@@ -99,7 +98,7 @@ def parse_address(text: str, port: int | None = None) -> Address:
         if text.startswith(scheme) and not rest.isdigit():
             if rest and not rest.startswith(("/", "@")):
                 break
-            return Address(unix=rest or "/tmp/indiserver")
+            return Address(unix=rest or LOCAL_SOCKET)
     if _IPV6.fullmatch(text):
         return Address(text, port or PORT)
     bracketed = re.fullmatch(r"\[([^\[\]]+)\](?::(.*))?", text)
@@ -115,7 +114,7 @@ def parse_port(text: str) -> int:
     """Return the TCP port that `text` gives.
 
     Raises:
-        AddressError: If it is not a port.
+        AddressError: It is not a port.
     """
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise AddressError(f"{text!r} is not a port: give a number from 1 to 65535 ({PORT} is usual)")
@@ -158,7 +157,7 @@ def address_of(options: argparse.Namespace) -> Address:
     """Return the address that the options of `add_server_options` give.
 
     Raises:
-        AddressError: If they are wrong or contradict each other.
+        AddressError: The options are wrong or contradict each other.
     """
     host = getattr(options, "server", None) or getattr(options, "host", None)
     port = getattr(options, "port", None)

@@ -81,7 +81,7 @@ def parse_assignment(text: str, kind: str | None = None) -> Assignment:
         kind: One of the letters in `TYPES`, or None for a setting whose property will be looked up.
 
     Raises:
-        ToolError: If the text has neither form, or contains a character that XML does not allow.
+        ToolError: The text has neither form, or contains a character that XML does not allow.
     """
     if _UNSENDABLE.search(text):
         raise ToolError(f"{text!a} cannot be sent: XML does not allow all of these characters")

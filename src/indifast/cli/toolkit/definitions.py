@@ -33,8 +33,8 @@ async def gather(client: IPyClient, complete: Callable[[], bool], patience: floa
         patience: The longest time to wait, in seconds; a quarter of it without a definition also ends the wait.
 
     Raises:
-        TimeoutError: If no device at all was defined.
-        ConnectionError: If the client stopped.
+        TimeoutError: No device at all was defined.
+        ConnectionError: The client stopped.
     """
     began = last = time.monotonic()
     definitions = client.events(types=defVector)

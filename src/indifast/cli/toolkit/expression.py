@@ -82,7 +82,7 @@ def parse_expression(text: str) -> Expression:
     """Parse an expression.
 
     Raises:
-        ToolError: If the text is not an expression; the message says where.
+        ToolError: The text is not an expression; the message says where.
     """
     parser = _Parser(text)
     node = parser.either()

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from indifast.cli import PIPE
+from indifast.protocol.drivernames import PORT
 
 if TYPE_CHECKING:
     from indifast.cli.toolkit.address import Address
@@ -130,7 +131,7 @@ def _not_connected(error: OSError, address: Address) -> str:
         hint = "; does it speak TLS?" if address.tls else "; is the address right, and does a firewall block it?"
         return f"no answer from {address}{hint}"
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        start = "indifast serve DRIVER" if address.unix is None and address.port == 7624 else _start(address)
+        start = "indifast serve DRIVER" if address.unix is None and address.port == PORT else _start(address)
         return f"no INDI server at {address}: {reason}; start one with `{start}`"
     if isinstance(error, PermissionError):
         return f"no permission to use {address}: {reason}; ask the owner of the server"

@@ -41,7 +41,7 @@ class Pattern:
         """Parse a query.
 
         Raises:
-            ToolError: If it cannot match anything.
+            ToolError: It cannot match anything.
         """
         if not text.strip("."):
             raise ToolError(f"{text!r} is not a device.property.member")

@@ -27,8 +27,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from indifast.cli import unwritable
-from indifast.cli.toolkit.address import PORT, Address, AddressError, add_server_options, address_of, parse_address
+from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of, parse_address
 from indifast.cli.toolkit.failures import Status, ToolError, failure, file_failure, unknown, unknown_property
+from indifast.protocol.drivernames import PORT
 from indifast.protocol.escape import for_terminal
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run(program: str, options: argparse.Namespace, command: Callable[[Any], Coro
     tracebacks, and the traffic is logged.
 
     Raises:
-        OSError: If the output cannot be written; `main.run` handles that.
+        OSError: The output cannot be written; `main.run` handles that.
     """
     debug = bool(getattr(options, "debug", False))
     options.program = program
@@ -112,7 +113,7 @@ async def connected(
         **clientdata: Passed to the client.
 
     Raises:
-        ToolError: If there is no connection, if it is lost, or if the block raises INDIAlert, INDICheckError,
+        ToolError: There is no connection, it is lost, or the block raises INDIAlert, INDICheckError,
             TimeoutError or OSError.
     """
     address = server if isinstance(server, Address) else address_of(server)
@@ -164,7 +165,7 @@ def device_of(client: IPyClient, name: str) -> Any:
     """Return a device of the client.
 
     Raises:
-        ToolError: If the device is not known; the message has similar names.
+        ToolError: The device is not known; the message has similar names.
     """
     known = [each for each, device in client.items() if device.enable]
     if name not in known:
@@ -176,7 +177,7 @@ def vector_of(client: IPyClient, device: str, name: str) -> Any:
     """Return a property of a device.
 
     Raises:
-        ToolError: If one of the two is not known; the message has similar names.
+        ToolError: One of the two is not known; the message has similar names.
     """
     vector = client[device].get(name) if device in client else None
     if vector is None or not vector.enable:

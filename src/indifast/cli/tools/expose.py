@@ -108,7 +108,7 @@ def _check_output(options: argparse.Namespace) -> None:
     """Check where the frames are saved, before the exposures instead of after them.
 
     Raises:
-        ToolError: If they can't be saved there.
+        ToolError: They can't be saved there.
     """
     if not options.force:
         for path in _planned(options):
@@ -125,7 +125,7 @@ def _make_folder(output: str) -> None:
     """Create the folder if the output ends in /, which always names a folder.
 
     Raises:
-        ToolError: If it can't be created.
+        ToolError: It can't be created.
     """
     if output.endswith(os.sep):
         try:
@@ -138,7 +138,7 @@ async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
     """Wait for the camera, connect it if requested, and check that it can expose.
 
     Raises:
-        ToolError: If there is no such camera, or if it can't expose.
+        ToolError: There is no such camera, or it can't expose.
     """
     device = options.device
     await gather(client, lambda: _has(client, device, options.exposure) and _has(client, device, options.blob),
@@ -255,7 +255,7 @@ def _save(path: Path, content: memoryview, force: bool) -> None:
     A device or a pipe is written to directly, and stays what it is.
 
     Raises:
-        FileExistsError: If the file exists and `force` is false.
+        FileExistsError: The file exists and `force` is false.
     """
     if _is_special(path):
         path.write_bytes(content)

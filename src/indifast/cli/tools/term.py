@@ -19,7 +19,7 @@ LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.IN
 
 def main(arguments: Sequence[str]) -> int:
     """Run the terminal client and return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         server = address_of(options)
         server.context()
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
     return app.return_code or Status.DONE
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
     parser = Parser(prog="indifast term", description="Watch and control the devices of an INDI server in a terminal.")
     add_server_options(parser, positional=True)
     parser.add_argument("--blobs", metavar="FOLDER", help="save BLOBs there, which requests those of all devices")
@@ -91,7 +92,7 @@ def _parse_with(server: Address) -> Callable[[str], Address]:
 
 
 def _few_colours(choice: str) -> bool:
-    """Return whether the terminal has at most 16 colours."""
+    """Return whether the terminal has at most 16 colors."""
     if choice != "auto":
         return choice == "16"
     from rich.console import Console

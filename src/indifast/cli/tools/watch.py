@@ -116,7 +116,7 @@ class _Watcher:
         """Print changes, and return True after --count of them.
 
         Raises:
-            ConnectionError: If the client stopped.
+            ConnectionError: The client stopped.
         """
         async for event in events:
             for text in self._lines(event):

@@ -1,4 +1,4 @@
-"""What can be asked of the classes without any wire: one line of answers for each question."""
+"""Questions about the classes that need no connection, with a line of answers for each."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What the conformance programs share: a driver that is told what to do over its own wire.
+"""Shared by the conformance programs: a driver that a client controls.
 
-A program runs unchanged with every implementation. It has a device `Control` with one text vector `run`: a client
-writes the name of a step into it, the program performs the step and answers `done NAME`. So the test knows what a step
-put on the wire without waiting for silence. What can't be seen on the wire (events, return values, exceptions) goes to
-the file named by CONFORMANCE_LOG, one JSON object a line.
+A program runs unchanged with every implementation. Its device `Control` has a text vector `run`. When a client writes
+the name of a step into it, the program performs the step and answers `done NAME`. So the test knows what a step sends
+without waiting for silence. What can't be seen from outside (events, return values, exceptions) is written to the file
+CONFORMANCE_LOG, as one JSON object per line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OLD_STYLE = os.environ.get("CONFORMANCE_STYLE") == "old"
 STEPS = {}
 
 _path = os.environ.get("CONFORMANCE_LOG")
-_log = open(_path, "a", encoding="utf-8") if _path else sys.stderr  # noqa: SIM115 - open as long as the program runs
+_log = open(_path, "a", encoding="utf-8") if _path else sys.stderr  # noqa: SIM115 - stays open while the program runs
 
 
 def log(**entry):
@@ -34,7 +34,7 @@ def log(**entry):
 
 
 class _Counter(logging.Handler):
-    """Logged errors are compared by level only: the wording of a record is free."""
+    """Records only the levels of log records, because their wording is not compared."""
 
     def emit(self, record):
         if record.name.startswith("indipydriver") and record.levelno >= logging.WARNING:
@@ -50,7 +50,7 @@ def step(function):
 
 
 def describe(event):
-    """All that user code can see of an event; the time of arrival is reduced to whether there is one."""
+    """Return everything that user code can see of an event, but only whether there is a time of arrival."""
     entry = {"event": type(event).__name__, "devicename": event.devicename, "vectorname": event.vectorname}
     if hasattr(event, "items"):
         entry["items"] = [[name, value] for name, value in event.items()]
@@ -78,7 +78,7 @@ def describe(event):
 
 class Driver(ipd.IPyDriver):
     answer = None
-    """Coroutine function of the program that reacts to an event, if any."""
+    """The coroutine function of the program that reacts to events, if any."""
 
     async def _event(self, event):
         if event.devicename == "Control":

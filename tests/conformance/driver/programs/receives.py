@@ -1,4 +1,4 @@
-"""What a client may send, and the events that come of it."""
+"""A driver for all that a client may send, and the events that result from it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ asleep.enable = False
 
 
 async def answer(driver, event):
-    """Take the values over and confirm, as drivers do."""
+    """Store the values and confirm them, as drivers do."""
     if not isinstance(event, (ipd.newSwitchVector, ipd.newTextVector, ipd.newNumberVector)):
         return
     for name, value in event.items():

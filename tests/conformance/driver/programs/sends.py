@@ -1,4 +1,4 @@
-"""Every way of sending."""
+"""A driver with a step for every way of sending."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def vectors():
         ipd.LightVector("li", "LiL", "G", "Alert", [ipd.LightMember("l", "L", "Ok"), ipd.LightMember("k")]),
         ipd.BLOBVector("bl", "BlL", "G", "ro", "Ok", [ipd.BLOBMember("b1"), ipd.BLOBMember("b2", "B2", 0, ".fits")]),
         ipd.BLOBVector("blrw", "BlRW", "G", "rw", "Ok", [ipd.BLOBMember("b1")]),
-        # 3.1 repeats a message for ever: vectors with which messages are sent are used for nothing else.
+        # 3.1 repeats a message forever, so vectors with messages are used for nothing else.
         ipd.SwitchVector("sw2", "SwL", "G", "rw", "OneOfMany", "Ok", [ipd.SwitchMember("a"), ipd.SwitchMember("b")]),
         ipd.TextVector("tx2", "TxL", "G", "rw", "Idle", [ipd.TextMember("t", "T", "x")]),
         ipd.TextVector("tx3", "TxL", "G", "rw", "Idle", [ipd.TextMember("t", "T", "x")]),

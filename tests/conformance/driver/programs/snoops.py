@@ -1,4 +1,4 @@
-"""A driver that watches devices of others."""
+"""A driver that snoops on devices of others."""
 
 from __future__ import annotations
 

@@ -1,0 +1,264 @@
+"""What one end of a connection was told to send, and what of it has arrived at the other end.
+
+A journal knows the promises of queues, and nothing of how they are kept. What is told arrives once, intact and in
+order, but for what a queue reports as lost; what a queue may lose, and when, is for the checkers to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tests.simulation.ledger import Mark
+
+Key = tuple[str | None, str | None]
+
+_NOTE = re.compile(r"(?:1 BLOB|(\d+) BLOBs)(?: of (\w+))? dropped: this connection reads too slowly")
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One message that was told."""
+
+    index: int
+    mark: Mark
+    frame: bool
+    blob: bool
+    size: int
+    carried: frozenset[str] = frozenset()
+    formats: tuple[str, ...] = ()
+    lost: str = ""
+    """How it was lost, if it was."""
+    arrived: bool = False
+    counted: bool = False
+    """Whether the server counts it by property."""
+    made_room: int = 0
+    """Bytes of those that were given up for it."""
+
+
+class Mismatch(Exception):
+    """What arrives was not told, or not now.
+
+    Attributes:
+        invariant: Which invariant is broken.
+    """
+
+    def __init__(self, invariant: str, text: str) -> None:
+        super().__init__(text)
+        self.invariant = invariant
+
+
+@dataclass(eq=False)
+class Journal:
+    """One direction of one conversation: from the first message to the end of the connection.
+
+    Attributes:
+        title: Who tells whom.
+        plain: Whether nothing is ever lost, frames included.
+        replaceable: Whether this is the queue of a driver, where messages of others and requests may give way.
+        broken: The connection was lost: what has not arrived never will.
+        damaged: Something was sent that is no message; attached frames may be lost with it.
+    """
+
+    title: str
+    plain: bool = False
+    replaceable: bool = False
+    broken: bool = False
+    damaged: bool = False
+    closed: bool = False
+    told: Counter[Key] = field(default_factory=Counter)
+    arrived: Counter[Key] = field(default_factory=Counter)
+    frames_arrived: Counter[Key] = field(default_factory=Counter)
+    counted: Counter[Key] = field(default_factory=Counter)
+    """What has arrived of what a server counts by property."""
+    lost: Counter[tuple[str | None, str | None, str]] = field(default_factory=Counter)
+    noted: int = 0
+    """BLOBs of which the reader was told that they were dropped."""
+    relayed_notes: int = 0
+    """BLOBs of which the same was told by a server further away."""
+    messages_arrived: int = 0
+
+    def __post_init__(self) -> None:
+        self._next = 0
+        self._requests_told = 0
+        self._control: deque[Entry] = deque()
+        self._replies: deque[Entry] = deque()
+        self._frames: dict[Key, deque[Entry]] = {}
+        self._snooped: dict[Key, deque[Entry]] = {}
+        self._requests: deque[Entry] = deque()
+        self._behind: dict[str | None, dict[str | None, int]] = {}  # by device and name, what has arrived last
+        self.newest: Entry | None = None
+        """What was told last."""
+
+    # Telling
+
+    def tell(
+        self,
+        mark: Mark,
+        *,
+        frame: bool = False,
+        blob: bool = False,
+        size: int = 0,
+        carried: frozenset[str] = frozenset(),
+        formats: tuple[str, ...] = (),
+    ) -> Entry:
+        """Note a message that is put into the queue."""
+        self._next += 1
+        frame = frame and not self.plain
+        entry = Entry(self._next, mark, frame, blob, size, carried, formats)
+        self._place(entry).append(entry)
+        self.told[(mark.device, mark.name)] += 1
+        self.newest = entry
+        return entry
+
+    def _place(self, entry: Entry) -> deque[Entry]:
+        mark = entry.mark
+        if mark.tag == "pingReply":
+            return self._replies
+        if self.replaceable:
+            if mark.tag == "getProperties":
+                self._requests_told += 1
+                return self._requests
+            if not mark.tag.startswith("new") and mark.tag != "enableBLOB":
+                return self._snooped.setdefault((mark.device, mark.name), deque())
+        if entry.frame:
+            return self._frames.setdefault((mark.device, mark.name), deque())
+        return self._control
+
+    def lose(self, mark: Mark, how: str) -> Entry:
+        """Note that the queue reports a message as lost.
+
+        Raises:
+            Mismatch: It does not wait there.
+        """
+        for place in self._places(mark):
+            for entry in place:
+                if entry.mark == mark and not entry.lost:
+                    entry.lost = how
+                    place.remove(entry)
+                    self.lost[(mark.device, mark.name, how)] += 1
+                    return entry
+        raise Mismatch("Counted", f"{self.title}: {how} is {show(mark)}, which does not wait")
+
+    def _places(self, mark: Mark) -> list[deque[Entry]]:
+        key = (mark.device, mark.name)
+        return [self._frames.get(key, deque()), self._snooped.get(key, deque()), self._replies, self._requests]
+
+    # Arriving
+
+    def arrive(self, mark: Mark, *, frame: bool = False) -> Entry | None:
+        """Note that a message has arrived; return the entry that it fulfils, None for a note about drops.
+
+        Raises:
+            Mismatch: It should not have arrived, or something else should have before it.
+        """
+        self.messages_arrived += 1
+        frame = frame and not self.plain
+        key = (mark.device, mark.name)
+        if mark.tag == "message" and (note := _NOTE.fullmatch(mark.what)):
+            place = self._snooped.get(key) if self.replaceable else self._control
+            if not (place and place[0].mark == mark):
+                self.noted += int(note[1] or 1)
+                return None
+            self.relayed_notes += int(note[1] or 1)  # that of another server or a driver, or perhaps ours
+        entry = self._find(mark, frame)
+        entry.arrived = True
+        self.arrived[key] += 1
+        if entry.counted:
+            self.counted[key] += 1
+        if entry.blob:
+            self.frames_arrived[key] += 1
+        if mark.tag != "pingReply" and mark.device is not None:
+            self._check_order(entry)
+        return entry
+
+    def _find(self, mark: Mark, frame: bool) -> Entry:
+        key = (mark.device, mark.name)
+        if mark.tag == "pingReply":
+            return self._pop(self._replies, mark)
+        if self.replaceable:
+            if mark.tag == "getProperties":
+                return self._answer_requests(mark)
+            if not mark.tag.startswith("new") and mark.tag != "enableBLOB":
+                return self._pop(self._snooped.get(key, deque()), mark)
+        if frame:
+            return self._pop(self._frames.get(key, deque()), mark)
+        return self._pop(self._control, mark)
+
+    def _pop(self, place: deque[Entry], mark: Mark) -> Entry:
+        while place and self.damaged and place[0].frame and place[0].mark != mark:
+            place.popleft()
+        if not place:
+            text = f"{self.title}: {show(mark)} has arrived, which was not told, or was lost, or has arrived before"
+            raise Mismatch("Intact", text)
+        if place[0].mark != mark:
+            text = f"{self.title}: {show(mark)} has arrived where {show(place[0].mark)} is next"
+            raise Mismatch("NothingLost", text)
+        return place.popleft()
+
+    def _answer_requests(self, mark: Mark) -> Entry:
+        """One request may stand for several."""
+        covered = [
+            each
+            for each in self._requests
+            if mark.device is None or (mark.device == each.mark.device and mark.name in (None, each.mark.name))
+        ]
+        self._requests_told -= 1
+        if self._requests_told < 0:
+            raise Mismatch("Intact", f"{self.title}: {show(mark)} has arrived, for which nobody waits")
+        for each in covered:
+            self._requests.remove(each)
+        return covered[-1] if covered else Entry(0, mark, False, False, 0)
+
+    def _check_order(self, entry: Entry) -> None:
+        """What concerns a property keeps its order, and a whole device's deletion its place among all of them."""
+        mark = entry.mark
+        if mark.tag in ("getProperties", "enableBLOB") or mark.tag.startswith("new"):
+            return
+        names = self._behind.setdefault(mark.device, {})
+        if mark.tag == "delProperty" and mark.name is None:
+            latest = max(names.values(), default=0)
+            names.clear()
+        else:
+            latest = max(names.get(mark.name, 0), names.get("*", 0))
+        if latest > entry.index:
+            raise Mismatch("InOrder", f"{self.title}: {show(mark)} has arrived behind what was told after it")
+        names["*" if mark.tag == "delProperty" and mark.name is None else mark.name] = entry.index
+
+    # What is left
+
+    def missing(self) -> list[Entry]:
+        """Return what was told, was not lost, and has not arrived."""
+        places = [self._control, self._replies, self._requests, *self._frames.values(), *self._snooped.values()]
+        return [
+            entry for place in places for entry in place if not (self.damaged and (entry.frame or self.replaceable))
+        ]
+
+    def waiting(self, *keep: Callable[[Entry], bool]) -> list[Entry]:
+        """Return what has not arrived and satisfies all conditions."""
+        return [entry for entry in self.missing() if all(each(entry) for each in keep)]
+
+    def forget_waiting(self) -> None:
+        """Forget what has not arrived: it never will, and nothing is wrong with that."""
+        self.broken = True
+
+    def take_over(self, older: Journal) -> None:
+        """Be what an older journal was: the peer keeps its queue although its connection is a new one."""
+        self.title, self.plain, self.replaceable = older.title, older.plain, older.replaceable
+        for entry in sorted(older.missing(), key=lambda entry: entry.index):
+            again = self.tell(
+                entry.mark,
+                frame=entry.frame,
+                blob=entry.blob,
+                size=entry.size,
+                carried=entry.carried,
+                formats=entry.formats,
+            )
+            again.counted = entry.counted
+
+
+def show(mark: Mark) -> str:
+    """Return a mark as text for people."""
+    return " ".join(part for part in mark if part)

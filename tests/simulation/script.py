@@ -1,0 +1,417 @@
+"""What happens in a run: the site, and a list of steps, both made from the seed before anything runs.
+
+Each step has its own time and names who does what. A step whose actor can't do it at that moment does nothing, so a
+run with fewer steps is a run as well: that is how failures are shrunk.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from indifast.protocol.limits import DEFAULT_LIMITS
+from tests.simulation.network import Conditions
+from tests.simulation.nodes import Settings
+
+SHARED = "Shared"
+"""A device that several drivers offer."""
+
+ONE = "A"
+FOREIGN_RING = "a ring through a foreign server"
+SITES = {
+    "one server": ONE,
+    "a line": "AB BC",
+    "a star": "AB AC AD",
+    "a ring of two": "AB BA",
+    "two links side by side": "AB AB",
+    "a ring of three": "AB BC CA",
+    "two ways to one server": "AB AC CB",
+    "a ring of four": "AB BC CD DA",
+    "each with each": "AB AC AD BC BD CD",
+    "a foreign server between": "Af fB",
+    FOREIGN_RING: "Af fA fB",
+}
+"""Servers, by one letter each, and links: the first one connects to the second. Small letters are foreign servers."""
+
+FORMS = (".fits", ".stream", ".stream.z", ".bin")
+KINDS = ("Number", "Text", "Switch", "Light", "BLOB")
+
+
+class Step(NamedTuple):
+    """One thing that happens."""
+
+    at: float
+    who: str
+    does: str
+    args: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        args = ", ".join(map(repr, self.args))
+        return f"{self.at:8.4f}  {self.who:8} {self.does}({args})"
+
+
+class DriverPlan(NamedTuple):
+    """A driver to be."""
+
+    name: str
+    server: str
+    local: bool
+    pipes: bool
+    forgiving: bool
+    asks_again: bool
+    vectors: tuple[tuple[str, str, str, tuple[str, ...]], ...]
+    """Device, name, kind, members."""
+
+
+class ClientPlan(NamedTuple):
+    """A client to be."""
+
+    name: str
+    server: str
+    local: bool
+
+
+class LinkPlan(NamedTuple):
+    """A link to be."""
+
+    near: str
+    far: str
+    blobs: bool
+    device: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.near}>{self.far}"
+
+
+@dataclass(frozen=True)
+class Script:
+    """A site, and what happens there."""
+
+    seed: int
+    shape: str
+    servers: tuple[str, ...]
+    links: tuple[LinkPlan, ...]
+    drivers: tuple[DriverPlan, ...]
+    clients: tuple[ClientPlan, ...]
+    settings: Settings
+    steps: tuple[Step, ...]
+    style: str
+    """What its network is like."""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether there are servers that know no owners."""
+        return any(server.islower() for server in self.servers)
+
+    @property
+    def duration(self) -> float:
+        return max((step.at for step in self.steps), default=0.0) + 1.0
+
+    def describe(self) -> str:
+        """Return the site in a few lines."""
+        lines = [f"seed {self.seed}: {self.shape} ({self.style} network), {len(self.steps)} steps"]
+        lines.append(f"  {self.settings}")
+        for driver in self.drivers:
+            kind = "in the server" if driver.local else "pipes" if driver.pipes else "a socket"
+            vectors = ", ".join(f"{device}.{name} ({kind})" for device, name, kind, _ in driver.vectors)
+            lines.append(f"  driver {driver.name} of {driver.server}, {kind}: {vectors}")
+        for client in self.clients:
+            lines.append(f"  client {client.name} of {client.server}, {'local' if client.local else 'TCP'}")
+        for link in self.links:
+            blobs = "with BLOBs" if link.blobs else "without BLOBs"
+            lines.append(f"  link {link.name}, {blobs}{f', for {link.device} only' if link.device else ''}")
+        return "\n".join(lines)
+
+    def listing(self, chosen: Iterable[int]) -> str:
+        """Return some of the steps as lines with their numbers."""
+        return "\n".join(f"  {number:4}  {self.steps[number]}" for number in chosen)
+
+
+def make(seed: int, shape: str | None = None) -> Script:
+    """Make the script of a seed; `shape` instead of the one that the seed chooses."""
+    return _Author(seed, shape).write()
+
+
+STYLES: dict[str, tuple[Conditions, ...]] = {
+    "fast": (Conditions(), Conditions(latency=0.0002)),
+    "slow": (
+        Conditions(latency=0.02),
+        Conditions(latency=0.05, bandwidth=40_000, capacity=8 << 10),
+        Conditions(latency=0.005, capacity=4 << 10, short_writes=0.3),
+    ),
+    "choppy": (
+        Conditions(pieces=(1, 3, 40, 900), capacity=16 << 10, short_writes=0.3),
+        Conditions(pieces=(100, 2000), jitter=20.0),
+        Conditions(capacity=3 << 10, pieces=(50, 5000), short_writes=0.5),
+    ),
+}
+
+
+class _Author:
+    """Writes a script; `rng` decides."""
+
+    def __init__(self, seed: int, shape: str | None) -> None:
+        self.seed = seed
+        self.rng = rng = random.Random(seed)
+        shapes = list(SITES)
+        chosen = rng.choices(shapes, [8, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1])[0]
+        self.shape = shape or chosen
+        plan = SITES[self.shape]
+        self.servers = tuple(sorted(set(plan) - {" "}))
+        self.steps: list[Step] = []
+        self.style = rng.choices(list(STYLES), [3, 2, 2])[0]
+        blobs = rng.random() < 0.85
+        self.links: list[LinkPlan] = []
+        for pair in plan.split() if len(plan) > 1 else ():
+            self.links.append(LinkPlan(pair[0], pair[1], blobs, None))
+        self.drivers: list[DriverPlan] = []
+        self.clients: list[ClientPlan] = []
+
+    def write(self) -> Script:
+        rng = self.rng
+        for server in self.servers:
+            if server.isupper():
+                self._people(server)
+        settings = self._settings()
+        self._beginning()
+        self._middle()
+        self.steps.sort(key=lambda step: step.at)
+        return Script(
+            self.seed,
+            self.shape,
+            self.servers,
+            tuple(self.links),
+            tuple(self.drivers),
+            tuple(self.clients),
+            settings,
+            tuple(replace_times(self.steps)),
+            self.style if rng is not None else "",
+        )
+
+    def _settings(self) -> Settings:
+        rng = self.rng
+        queue, stream, small = rng.choice(
+            (
+                (24 << 10, 6 << 10, 64 << 10),
+                (12 << 10, 4 << 10, 48 << 10),
+                (60 << 10, 0, 64 << 10),
+                (6 << 10, 1 << 10, 96 << 10),
+            )
+        )
+        limits = replace(DEFAULT_LIMITS, queue=queue, stream=stream, small_queue=small, stall=8.0, partial_memory=1e-9)
+        return Settings(
+            limits,
+            driver_room=rng.choice((2 << 10, 4 << 10, 32 << 10)),
+            newest_wins=rng.random() < 0.25,
+            accept_links=len(self.servers) == 1 or rng.random() < 0.9,
+            keepalive=rng.choice((0.0, 0.0, 7.0)),
+        )
+
+    def _people(self, server: str) -> None:
+        """Drivers and clients of one server."""
+        rng = self.rng
+        alone = len(self.servers) == 1
+        for number in range(rng.choice((1, 2, 2, 3) if alone else (0, 1, 1, 2))):
+            name = f"{server}d{number}"
+            devices = [f"{name}.{each}" for each in "xy"[: rng.choice((1, 1, 2))]]
+            if rng.random() < 0.25:
+                devices.append(SHARED)
+            vectors = []
+            for device in devices:
+                for at in range(rng.choice((1, 2, 3))):
+                    kind = rng.choices(KINDS, (3, 1, 1, 1, 4))[0]
+                    members = ("m0", "m1", "m2")[: rng.choice((1, 2, 3))]
+                    vectors.append((device, f"{kind[0]}{at}", kind, members))
+            local = rng.random() < 0.35
+            self.drivers.append(
+                DriverPlan(
+                    name, server, local, rng.random() < 0.2, rng.random() < 0.6, rng.random() < 0.6, tuple(vectors)
+                )
+            )
+        for number in range(rng.choice((2, 3, 4) if alone else (1, 1, 2))):
+            self.clients.append(ClientPlan(f"{server}c{number}", server, rng.random() < 0.5))
+
+    def _add(self, at: float, who: str, does: str, *args: Any) -> None:
+        self.steps.append(Step(round(at, 4), who, does, args))
+
+    def _beginning(self) -> None:
+        """Everybody comes, in any order."""
+        rng = self.rng
+        spread = rng.choice((0.0, 0.3, 1.5))
+        for driver in self.drivers:
+            if rng.random() < 0.95:
+                self._add(rng.random() * spread, driver.name, "start")
+            for _ in range(rng.choice((0, 0, 1))):
+                device, name, _kind = self._any_vector()
+                policy = rng.choice(("Never", "Also", "Only"))
+                self._add(rng.random() * spread, driver.name, "snoop", device, rng.choice((None, name)), policy)
+        for number, _link in enumerate(self.links):
+            self._add(rng.random() * spread, f"link{number}", "make")
+        for client in self.clients:
+            at = rng.random() * spread
+            self._add(at, client.name, "connect")
+            self._wishes(client.name, at)
+
+    def _wishes(self, client: str, at: float) -> None:
+        rng = self.rng
+        for _ in range(rng.choice((1, 1, 1, 2))):
+            device, name, _ = self._any_vector()
+            what = rng.choice(((None, None), (None, None), (device, None), (device, name)))
+            self._add(at, client, "ask", *what)
+        for _ in range(rng.choice((0, 1, 2, 3))):
+            device, name, _ = self._any_vector("BLOB")
+            self._add(at, client, "enable", device, rng.choice((None, name)), rng.choice(("Also", "Also", "Only")))
+
+    def _any_vector(self, kind: str | None = None) -> tuple[str, str, str]:
+        rng = self.rng
+        vectors = [vector for driver in self.drivers for vector in driver.vectors if kind in (None, vector[2])]
+        if not vectors or rng.random() < 0.03:
+            return "Nobody", "N0", "Number"
+        device, name, found, _ = rng.choice(vectors)
+        return device, name, found
+
+    def _middle(self) -> None:
+        rng = self.rng
+        now = 0.5
+        faults = rng.choice((0, 1, 1, 2))  # how rough it is
+        for _ in range(rng.choice((30, 60, 100, 160))):
+            now += rng.choice((0.0, 0.0, 0.001, 0.02, 0.1, 0.3))
+            group = rng.choices(("driver", "client", "fault"), (10, 5, faults))[0]
+            if group == "driver" and self.drivers:
+                self._driver_step(now)
+            elif group == "client":
+                self._client_step(now)
+            elif group == "fault":
+                self._fault_step(now)
+
+    def _driver_step(self, now: float) -> None:
+        rng = self.rng
+        driver = rng.choice(self.drivers)
+        device, name, _kind, _ = rng.choice(driver.vectors)
+        blobs = [vector for vector in driver.vectors if vector[2] == "BLOB"]
+        does = rng.choices(
+            ("update", "burst", "frame", "define", "delete", "tell", "forge", "snoop", "damage"),
+            (6, 1.5, 8 if blobs else 0, 1, 1, 1, 0.7, 0.7, 0.7 if blobs else 0),
+        )[0]
+        if does == "update":
+            self._add(now, driver.name, "update", device, name)
+        elif does == "burst":
+            self._add(now, driver.name, "burst", device, rng.choice((3, 10, 30)))
+        elif does == "frame":
+            device, name, _, _ = rng.choice(blobs)
+            size = rng.choice((40, 300, 1500, 1900, 3000, 9000))
+            self._add(now, driver.name, "frame", device, name, size, rng.choice(FORMS), rng.choice((1, 1, 3, 10)))
+        elif does == "define":
+            self._add(now, driver.name, "define", device, name)
+        elif does == "delete":
+            whole = rng.random() < 0.4
+            self._add(now, driver.name, "delete", device, None if whole else name)
+            if rng.random() < 0.8:
+                self._add(now + rng.choice((0.0, 0.01, 0.5)), driver.name, "define", device, name)
+        elif does == "tell":
+            self._add(now, driver.name, "tell", rng.choice((None, device)))
+        elif does == "forge":
+            device, name, _ = self._any_vector()
+            self._add(now, driver.name, "forge", device, name, rng.choice(("set", "del", "def")))
+        elif does == "snoop":
+            device, name, _ = self._any_vector()
+            policy = ("Never", "Also", "Only")
+            self._add(now, driver.name, "snoop", device, rng.choice((None, name)), rng.choice(policy))
+        else:
+            device, name, _, _ = rng.choice(blobs)
+            self._add(now, driver.name, "damage", device, name)
+
+    def _client_step(self, now: float) -> None:
+        rng = self.rng
+        client = rng.choice(self.clients).name
+        device, name, kind = self._any_vector()
+        does = rng.choices(
+            ("ping", "command", "enable", "ask", "connect", "leave", "stall", "forge", "crowd", "upload", "flood"),
+            (4, 4, 3, 2, 3, 1, 2, 0.7, 0.7, 1, 0.5),
+        )[0]
+        if does in ("ping", "connect", "leave"):
+            self._add(now, client, does)
+        elif does == "command":
+            self._add(now, client, "command", device, name, "Number" if kind == "Light" else kind, rng.choice((1, 2)))
+        elif does == "enable":
+            device, name, _ = self._any_vector("BLOB")
+            policy = rng.choice(("Never", "Also", "Only"))
+            self._add(now, client, "enable", device, rng.choice((None, name)), policy)
+        elif does == "ask":
+            self._add(now, client, "ask", *rng.choice(((None, None), (device, None), (device, name))))
+        elif does == "stall":
+            self._add(now, client, "stall", rng.choice((0.05, 0.5, 3.0, 25.0)))
+        elif does == "forge":
+            self._add(now, client, "forge", device, name, rng.choice(("set", "del", "message")))
+        elif does == "crowd":
+            self._add(now, client, "crowd", rng.choice((None, device)), rng.choice((5, 30)))
+        elif does == "upload":
+            device, name, _ = self._any_vector("BLOB")
+            self._add(now, client, "upload", device, name, rng.choice((50, 900, 2500, 5000)))
+        else:
+            kind = "Number" if kind in ("Light", "BLOB") else kind
+            self._add(now, client, "command", device, name, kind, rng.choice((20, 60)))
+
+    def _fault_step(self, now: float) -> None:
+        rng = self.rng
+        choices = ["driver", "driver stalls", "client", "partition"]
+        if self.links and self.shape != FOREIGN_RING:
+            choices += ["link", "link", "link", "server"]
+        does = rng.choice(choices)
+        if does == "driver" and self.drivers:
+            driver = rng.choice(self.drivers).name
+            self._add(now, driver, rng.choice(("die", "cut", "retire")))
+            if rng.random() < 0.7:
+                self._add(now + rng.choice((0.0, 0.4, 2.0)), driver, "start")
+        elif does == "driver stalls" and self.drivers:
+            self._add(now, rng.choice(self.drivers).name, "stall", rng.choice((0.2, 2.0, 9.0)))
+        elif does == "client":
+            client = rng.choice(self.clients).name
+            self._add(now, client, "cut")
+            if rng.random() < 0.7:
+                self._add(now + rng.choice((0.0, 0.4, 2.0)), client, "connect")
+        elif does == "partition":
+            # A foreign server does not know owners: at a partition it would take the devices of all away.
+            links = range(len(self.links) if self.shape != FOREIGN_RING else 0)
+            who = rng.choice([each.name for each in self.clients] + [f"link{each}" for each in links])
+            self._add(now, who, "partition", rng.choice((0.1, 1.0, 12.0)))
+        elif does == "link":
+            self._add(now, f"link{rng.randrange(len(self.links))}", "cut")
+        elif does == "server":
+            server = rng.choice([each for each in self.servers if each.isupper()])
+            self._add(now, server, "crash")
+            self._add(now + rng.choice((0.1, 1.0, 4.0)), server, "start")
+
+
+def replace_times(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps in the order in which they happen."""
+    return sorted(steps, key=lambda step: step.at)
+
+
+def parse_steps(text: str, count: int) -> list[int]:
+    """Return the numbers in a text such as "0-5,9,12-".
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        begin = int(first)
+        end = int(last) if last else (count - 1 if dash else begin)
+        found += range(begin, min(end, count - 1) + 1)
+    return found
+
+
+def write_steps(numbers: Sequence[int]) -> str:
+    """Return numbers as a text that `parse_steps` reads."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

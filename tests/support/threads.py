@@ -1,0 +1,20 @@
+"""Running the same function in several threads at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+
+def in_threads(count: int, work: Callable[[], object]) -> None:
+    """Call `work` in `count` threads that start together, wait for all of them, and raise what any of them raised."""
+    together = Barrier(count)
+
+    def start() -> None:
+        together.wait()
+        work()
+
+    with ThreadPoolExecutor(count) as pool:
+        for done in [pool.submit(start) for _ in range(count)]:
+            done.result()
