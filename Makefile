@@ -33,12 +33,6 @@ demo: build
 test: build tools peers
 	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-# Everything together, with one fault after the other, for so many seconds. docs/reliability.md says what is checked.
-# SEED=N repeats the faults of another run.
-soak: build tools peers
-	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m tests.soak --seconds $(or $(SECONDS),3600) \
-	    $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
-
 bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
 
@@ -77,7 +71,7 @@ sanitize: build tools
 	    -m pytest -p no:cacheprovider tests/parser tests/codec $(PYTEST_ARGS)
 
 # Coverage-guided fuzzing, with clang and atheris, see fuzzing/README.md: SECONDS for each target, or for one TARGET.
-SECONDS ?= 60
+fuzz simulation: SECONDS ?= 60
 TARGET ?=
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m fuzzing --seconds $(SECONDS) $(TARGET)
@@ -92,6 +86,13 @@ $(VENV)/.fuzz: $(VENV)/.built requirements/fuzz.txt
 # Simulates whole sites, one seed after the other, for SECONDS: python -m tests.simulation --help.
 simulation: build tools
 	$(BIN)/python -m tests.simulation --seconds $(SECONDS)
+
+# Runs real servers, drivers and clients, and makes one fault after the other, for SECONDS: docs/explanation/reliability.md.
+# SEED=N makes the faults of another run again.
+soak: SECONDS ?= 3600
+soak: build tools peers
+	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m tests.soak --seconds $(SECONDS) \
+	    $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
 
 # Updates the versions in requirements/ to the newest that pyproject.toml allows.
 lock: tools
