@@ -21,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +90,14 @@ class Soak:
     def run(self) -> bool:
         """Whether all was well."""
         options = self.options
-        self.log("begin", f"seed {options.seed}, {options.seconds:g} s")
+        self.log("begin", f"seed {options.seed}, {'each fault once' if options.once else f'{options.seconds:g} s'}")
         if self.disks.missing:
             self.log("no small disks", self.disks.missing)
         if self.peer is None:
             self.log("no indipydriver", "run `make peers`")
-        count = max(FEWEST_ROUNDS, round(options.seconds / ROUND))
         try:
-            for number in range(count):
-                until = options.seconds * (number + 1) / count
-                self.round(number, options.loop or LOOPS[number % len(LOOPS)], until)
+            for number, lasts in enumerate(self.durations()):
+                self.round(number, options.loop or LOOPS[number % len(LOOPS)], lasts)
         except Failure as failure:
             self.failure = str(failure)
             self.log("failure", failure)
@@ -110,8 +108,21 @@ class Soak:
             self.log("failure", self.failure)
         return not self.failure
 
-    def round(self, number: int, loop: str, until: float) -> None:
-        """Start everything, make faults until it is time to end, and end everything."""
+    def durations(self) -> Iterator[Callable[[], bool]]:
+        """For each round, a function that says whether it goes on."""
+        options = self.options
+        if options.once:
+            kinds = len(options.fault or FAULTS)
+            count = min(FEWEST_ROUNDS, kinds)
+            for number in range(1, count + 1):
+                yield lambda until=kinds * number // count: self.made < until  # type: ignore[misc]
+        else:
+            count = max(FEWEST_ROUNDS, round(options.seconds / ROUND))
+            for number in range(1, count + 1):
+                yield lambda until=options.seconds * number / count: self.log.seconds < until  # type: ignore[misc]
+
+    def round(self, number: int, loop: str, lasts: Callable[[], bool]) -> None:
+        """Start everything, make faults until the round is over, and end everything."""
         self.log("round", f"{number + 1}, event loop {loop}")
         began = time.monotonic()
         folder = self.folder / f"round-{number + 1}"
@@ -122,7 +133,7 @@ class Soak:
             checks.all_is_well()
             checks.measure()
             self.log("started")
-            while self.log.seconds < until:
+            while lasts():
                 self.make(world, checks, next(self.faults))
             checks.count()
             world.stop()
@@ -169,6 +180,9 @@ class Soak:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=100.0, help="how long (default: 100)")
+    parser.add_argument(
+        "--once", action="store_true", help="make each fault once, in two rounds, however long that takes"
+    )
     parser.add_argument("--seed", type=int, help="repeats the faults of another run; chosen by chance otherwise")
     parser.add_argument("--folder", type=Path, help="where logs and the report go; a new one in /tmp otherwise")
     parser.add_argument(
