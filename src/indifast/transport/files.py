@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indifast.protocol.message import Buffer
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, IOV_MAX, READY, WATCHED, Stream, hang_up_probe
+from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, IOV_MAX, READY, WATCHED, Stream
 
 _CHUNK = 1 << 20
 _WRITE_BUDGET = 4 << 20
@@ -68,8 +68,7 @@ class FileStream(Stream):
         self._sink = sink
         self._reader = None if _can_poll(source) else _Worker(self._loop, f"read {name}")
         self._writer = None if _can_poll(sink) else _Worker(self._loop, f"write {name}")
-        if self._reader is None:
-            self._hang_up = hang_up_probe(self._loop, source)  # the source may be a socket
+        self._readable = self._reading(source, self._read)  # the source may be a socket
         self._block = bytearray()
         self._read_asked = False
         self._watching_output = False
@@ -84,7 +83,7 @@ class FileStream(Stream):
         if self._reader is None:
             self._loop.remove_reader(self._source)
 
-    def _readable(self) -> None:
+    def _read(self) -> None:
         try:
             block, room = self._buffer.room()
         except MemoryError:

@@ -196,8 +196,8 @@ def hang_up_probe(loop: asyncio.AbstractEventLoop, fd: int) -> Callable[[int], o
     """Return a function that, called with 0, says whether the peer of `fd` is gone; None if `loop` needs no such check.
 
     asyncio's loops call a reader as long as there is anything to read, including the end of file. Loops based on libuv
-    (uvloop) stop watching a descriptor once they have reported an error, such as a reset. A reader that has read the
-    last bytes would then never learn of the end of file that follows them.
+    (uvloop) report an error, such as a reset, to the reader and the writer of a descriptor once, and then stop watching
+    it. A reader that has read some bytes would then never learn of those that follow, and of the end of file.
     """
     if isinstance(loop, asyncio.SelectorEventLoop):
         return None
@@ -277,7 +277,6 @@ class Stream:
         self._life = OPEN
         self._input = IDLE
         self._output = READY
-        self._hang_up: Callable[[int], object] | None = None  # see `hang_up_probe`
         self._starved: asyncio.TimerHandle | None = None  # set while there is no memory for reading
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -382,6 +381,27 @@ class Stream:
                 if self._starved is None:
                     raise
 
+    def _reading(self, fd: int, read: Callable[[], None]) -> Callable[[], None]:
+        """Return what the loop calls when `fd` can be read: `read`, and what some loops need in addition."""
+        hung_up = hang_up_probe(self._loop, fd)
+        if hung_up is None:
+            return read
+
+        def read_and_watch() -> None:
+            read()
+            try:
+                if self._input is WATCHED and hung_up(0):
+                    self._watch_again()
+            except (MemoryError, SystemError):
+                self._no_memory("watch it")
+
+        return read_and_watch
+
+    def _watch_again(self) -> None:
+        """Make the loop report what is left to be read, and then the end. See `hang_up_probe`."""
+        self._shut_input()
+        self._open_input()
+
     def _unwatch_input(self) -> None:
         if self._input is WATCHED:
             self._input = IDLE
@@ -423,9 +443,6 @@ class Stream:
         except Exception as exc:
             self._buffer.complain("%s: closed after an internal error", self.peername, exc)
             self._end(exc, at_once=True)
-        if self._hang_up is not None and self._input is WATCHED and self._hang_up(0):
-            self._shut_input()  # watching the descriptor again makes the loop report what is left, then the end
-            self._open_input()
 
     def _end_of_input(self) -> None:
         self._unwatch_input()
@@ -514,8 +531,7 @@ class SocketStream(Stream):
         self._blocking = os.get_blocking(self._fd)
         self._more_fds: Sequence[int] = ()
         self._watching_output = False
-        self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
-        self._hang_up = hang_up_probe(self._loop, self._fd)
+        self._readable = self._reading(self._fd, self._read_unix if local else self._read_tcp)
         if not local:
             tune_tcp(sock)
 
@@ -525,6 +541,13 @@ class SocketStream(Stream):
 
     def _shut_input(self) -> None:
         self._loop.remove_reader(self._fd)
+
+    def _watch_again(self) -> None:
+        watching_output = self._watching_output
+        self._unwatch_output()  # the loop has one record for both directions, and ends it when we return
+        super()._watch_again()
+        if watching_output:
+            self._await_writable()
 
     def _keep_flags(self) -> None:
         """Make the socket blocking again if uvloop made it non-blocking: other processes may share its description."""
