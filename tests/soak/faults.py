@@ -29,6 +29,7 @@ _RESET = struct.pack("ii", 1, 0)
 _GET = b'<getProperties version="1.7"/>'
 _DEVICES = ("Alpha", "Beta", "Gamma", "CCD Simulator")
 _BLOBS = b"".join(b'<enableBLOB device="%s">Also</enableBLOB>' % device.encode() for device in _DEVICES)
+_HALF = b'<newBLOBVector device="Alpha" name="b"><oneBLOB name="b" size="99999999" format=".x">'
 
 
 class Skipped(Exception):
@@ -190,12 +191,17 @@ def _leave(connection: socket.socket, draw: random.Random) -> None:
 
 @fault()
 def clients_stall(world: World, draw: random.Random) -> str:
-    """They ask for everything, read nothing, and leave."""
+    """They ask for everything, read nothing, perhaps send half a message of their own, and leave."""
     count = draw.randrange(1, 8)
     connections = [_connect(world, draw) for _ in range(count)]
     for connection in connections:
         connection.sendall(_GET + _BLOBS)
     time.sleep(draw.uniform(1, 6))
+    for connection in connections:
+        if draw.random() < 0.5:
+            connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                connection.send(_HALF + b"A" * (1 << 20))
     for connection in connections:
         _leave(connection, draw)
     return f"{count} clients"
@@ -364,9 +370,7 @@ def memory_runs_out_in_a_server(world: World, draw: random.Random) -> str:
                 connection = _connect(world, draw)
                 connections.append(connection)
                 connection.sendall(_GET + _BLOBS)
-                connection.sendall(
-                    b'<newBLOBVector device="Alpha" name="b"><oneBLOB name="b" size="99999999" format=".x">'
-                )
+                connection.sendall(_HALF)
                 connection.setblocking(False)
             text = b"A" * (1 << 16)
             seconds = draw.uniform(1, 4)

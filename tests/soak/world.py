@@ -37,6 +37,7 @@ COUNTING = ("Alpha", "Beta", "Gamma", "Peer")
 
 _PROGRAMS = "tests.soak.programs"
 _QUEUE, _STREAM = 16 << 20, 2 << 20  # bytes; low, so that stalled clients reach them
+_STALL = 36_000  # seconds; long, so that no timeout hides that something was forgotten
 _DISK = "128m"
 
 
@@ -122,7 +123,7 @@ class World:
         lines = [f"port = {port}", f'local_socket = "{local}"', "restarts = 1000000", "verbose = 1"]
         if name == "a":
             lines += [f'record = "{self.disk}/traffic.indi"', "record_blobs = true", f'message_log = "{self.disk}"']
-        lines += ["[limits]", f"queue = {_QUEUE}", f"stream = {_STREAM}", *drivers]
+        lines += ["[limits]", f"queue = {_QUEUE}", f"stream = {_STREAM}", f"stall = {_STALL}", *drivers]
         config = self.folder / f"{name}.toml"
         config.write_text("\n".join(lines) + "\n")
         command = [PYTHON, "-m", f"{_PROGRAMS}.serve", self._loop, "--config", str(config), "--stats"]

@@ -27,7 +27,10 @@ def maker(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 if __name__ == "__main__":
     from indifast.cli.serve import supervisor
+    from indifast.server.ipyserver import IPyServer
 
+    # Only this timeout has no option. It is to be so long that it does not hide that something was forgotten.
+    IPyServer.__init__.__kwdefaults__["read_timeout"] = 36_000.0
     loop, *arguments = sys.argv[1:]
     supervisor.new_event_loop = maker(loop)  # type: ignore[attr-defined]
     sys.argv = ["indifast", "serve", *arguments]
