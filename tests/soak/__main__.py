@@ -3,7 +3,7 @@
     python -m tests.soak [--seconds 100] [--seed N] [--folder FOLDER] [--fault NAME ...] [--loop NAME]
 
 The seed decides which faults come, in which order, and how they are; how many of them the seconds. The exit status is 0
-if everything that was checked was right. `docs/reliability.md` says what that is.
+if everything that was checked was right. `docs/explanation/reliability.md` says what that is.
 """
 
 from __future__ import annotations
