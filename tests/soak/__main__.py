@@ -199,6 +199,8 @@ def main() -> int:
         options.seed = random.randrange(1 << 31)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="indifast-soak-"))
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        parser.error(f"{folder} is not empty")
     soak = Soak(options, folder)
     good = soak.run()
     report = soak.report()

@@ -46,6 +46,7 @@ class _Frames:
     last: Identity | None = None
     continuous: bool = False  # a frame came since the device was defined, so no other may be missing from here on
     received: int = 0
+    excused: int = 0  # may be missing, because the server has announced that
 
 
 @dataclass
@@ -65,7 +66,6 @@ class Ledger:
     announced: int = 0
     _counts: dict[Property, _Count] = field(default_factory=dict)
     _frames: dict[tuple[str, str, str], _Frames] = field(default_factory=dict)
-    _excused: Counter[Property] = field(default_factory=Counter)
     _tokens: dict[str, str] = field(default_factory=dict)
     _senders: dict[tuple[str, str], int] = field(default_factory=dict)
     _devices: dict[str, set[str]] = field(default_factory=dict)
@@ -88,7 +88,6 @@ class Ledger:
         self.connected = False
         for device in list(self._devices):
             self.deleted(device, None)
-        self._excused.clear()
 
     # -- Messages
 
@@ -124,16 +123,16 @@ class Ledger:
                 count.defined = False
         for (owner, of, _), frames in self._frames.items():
             if owner == device and name in (None, of):
-                frames.continuous = False
-        for key in [key for key in self._excused if key[0] == device and name in (None, key[1])]:
-            del self._excused[key]
+                frames.continuous, frames.excused = False, 0
 
     def said(self, device: str | None, text: str) -> None:
         """A message for people: the server's announcement of lost frames is one."""
         found = _DROPPED.match(text)
         if found is not None and device is not None and found[2] is not None:
             self.announced += int(found[1])
-            self._excused[device, found[2]] += int(found[1])
+            for (owner, of, _), frames in self._frames.items():
+                if (owner, of) == (device, found[2]):  # a message may have several BLOBs
+                    frames.excused += int(found[1])
 
     def frame(self, device: str, name: str, member: str, form: str, content: bytes | memoryview | None) -> None:
         """A BLOB arrived; None: it had no content."""
@@ -164,13 +163,11 @@ class Ledger:
         elif identity.run != last.run:
             self.violation(f"{where}: frame {identity} after {last}, although the device was not deleted")
         elif not form.startswith(payload.STREAM_FORMAT):
-            self._missing((device, name), identity.number - last.number - 1)
-
-    def _missing(self, of: Property, missing: int) -> None:
-        excused = min(missing, self._excused[of])
-        self._excused[of] -= excused
-        if missing > excused:
-            self.unannounced[".".join(of)] += missing - excused
+            missing = identity.number - last.number - 1
+            excused = min(missing, frames.excused)
+            frames.excused -= excused
+            if missing > excused:
+                self.unannounced[where] += missing - excused
 
     # -- Counters and tokens
 

@@ -34,9 +34,18 @@ class Network:
         return asyncio.run_coroutine_threadsafe(call(), self.loop).result(30)
 
     def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(_end_tasks(), self.loop).result(30)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(30)
         self.loop.close()
+
+
+async def _end_tasks() -> None:
+    """Cancel all other tasks of this event loop, and wait for them."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Relay:

@@ -115,12 +115,22 @@ def test_a_new_run_must_be_told_by_a_deletion() -> None:
 def test_frames_that_are_missing_are_counted_unless_they_are_announced() -> None:
     told = Told()
     told.frames(1, 4)
-    assert told.ledger.unannounced == {"Dev.frame": 2}
+    assert told.ledger.unannounced == {"Dev.frame.data": 2}
     told.ledger.said("Dev", "3 BLOBs of frame dropped: this connection reads too slowly")
     told.frames(8, 10)
-    assert told.ledger.unannounced == {"Dev.frame": 3} and told.ledger.announced == 3
+    assert told.ledger.unannounced == {"Dev.frame.data": 3} and told.ledger.announced == 3
     told.frames(20, form=payload.STREAM_FORMAT)  # a newer one may replace others
-    assert told.ledger.unannounced == {"Dev.frame": 3} and not told.faults
+    assert told.ledger.unannounced == {"Dev.frame.data": 3} and not told.faults
+
+
+def test_an_announcement_counts_messages_which_may_have_several_frames() -> None:
+    told = Told()
+    for number in (1, 4):
+        for member in ("one", "two"):
+            content = payload.frame(f"Dev.pair.{member}", Identity(1, number), 10)
+            told.ledger.frame("Dev", "pair", member, payload.FORMAT, content)
+        told.ledger.said("Dev", "2 BLOBs of pair dropped: this connection reads too slowly")
+    assert not told.ledger.unannounced and not told.faults
 
 
 def test_frames_that_come_twice_go_back_or_are_damaged_are_found() -> None:
@@ -150,6 +160,7 @@ def link() -> Iterator[tuple[Proxy, socket.socket, socket.socket]]:
         near = socket.create_connection(("127.0.0.1", proxy.port), LIMIT)
         far, _ = listening.accept()
         far.settimeout(LIMIT)
+        until(lambda: proxy.relays, "the connection is relayed", LIMIT)
         with near, far:
             yield proxy, near, far
         proxy.close()
