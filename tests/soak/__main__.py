@@ -1,9 +1,9 @@
-"""Runs everything that belongs to indifast, and makes it suffer.
+"""Run everything that belongs to indifast, and make one fault after the other.
 
-    python -m tests.soak [--seconds 100] [--seed N] [--folder FOLDER] [--fault NAME ...] [--loop NAME]
+    python -m tests.soak [--seconds 100 | --once] [--seed N] [--folder FOLDER] [--fault NAME ...] [--loop NAME]
 
-The seed decides which faults come, in which order, and how they are; how many of them the seconds. The exit status is 0
-if everything that was checked was right. `docs/explanation/reliability.md` says what that is.
+The seed determines the order of the faults and all choices within them. The exit status is 0 if all checks passed.
+`docs/explanation/reliability.md` says what is checked.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FEWEST_ROUNDS = 2
 
 
 class Log:
-    """Everything that was done, one JSON object in a line, and on the screen."""
+    """Writes what is done to a file, as one JSON object per line, and to the screen."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", buffering=1)
@@ -53,7 +53,7 @@ class Log:
 
 
 def deck(draw: random.Random, names: list[str]) -> Iterator[Fault]:
-    """Faults without end: each of them once, then each of them again, in another order."""
+    """Yield faults without end: each of them once, then each of them again, in another order."""
     while True:
         for name in draw.sample(names, len(names)):
             yield FAULTS[name]
@@ -69,7 +69,7 @@ def build_clock(folder: Path) -> Path:
 
 
 class Soak:
-    """A run: rounds, each with everything started anew and on another event loop."""
+    """A run consists of rounds. In each, everything is started again, on another event loop."""
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options = options
@@ -88,7 +88,7 @@ class Soak:
         self.peer = peer if peer.exists() else None
 
     def run(self) -> bool:
-        """Whether all was well."""
+        """Run everything, and return whether all was well."""
         options = self.options
         self.log("begin", f"seed {options.seed}, {'each fault once' if options.once else f'{options.seconds:g} s'}")
         if self.disks.missing:
@@ -109,7 +109,7 @@ class Soak:
         return not self.failure
 
     def durations(self) -> Iterator[Callable[[], bool]]:
-        """For each round, a function that says whether it goes on."""
+        """Yield a function for each round that returns whether the round continues."""
         options = self.options
         if options.once:
             kinds = len(options.fault or FAULTS)
@@ -164,7 +164,7 @@ class Soak:
         self.log("  recovered", f"{time.monotonic() - began:.1f} s")
 
     def report(self) -> dict[str, Any]:
-        """The figures of the run."""
+        """Return the figures of the run."""
         return {
             "seed": self.options.seed,
             "seconds": round(self.log.seconds, 1),

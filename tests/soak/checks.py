@@ -1,4 +1,4 @@
-"""What has to be true of everything that a soak test runs, once a fault is over."""
+"""Checks of everything that a soak test runs, made when a fault is over."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.soak.processes import Failure, Usage, seen_by, until, usage
 from tests.soak.world import COUNTING, World
 
 MEMORY_ROOM = 64 << 20
-"""Bytes by which a process may exceed what it had at first: what allocators and pools keep."""
+"""Bytes by which a process may grow beyond its first size, because allocators and pools keep some."""
 SHARED_ROOM = 24
-"""Shared BLOBs that a process may have open: a client keeps the last one of each property, others pass them on."""
+"""Shared BLOBs that a process may have open: clients keep the last one of each property, others relay them."""
 THREAD_ROOM = 8
-"""Threads by which a process may exceed what it had at first: pools keep those that they have started."""
+"""Threads that a process may have in addition to the first ones, because pools keep them."""
 LOG_ROOM = 256 << 10
 """Bytes by which the log of a process may grow during one fault and the recovery from it."""
 
@@ -31,7 +31,7 @@ _AGAIN = 5.0  # seconds after which the camera is asked again
 
 
 class Checks:
-    """Checks a world, again and again: each log is read once, and what is used is compared with the first time."""
+    """Checks a world again and again. What processes use is compared with what they used at first."""
 
     def __init__(self, world: World, draw: random.Random) -> None:
         self.world = world
@@ -64,7 +64,7 @@ class Checks:
         """Ask all clients for their reports.
 
         Raises:
-            Failure: A client was told what must not be.
+            Failure: A client was told something wrong.
         """
         reports = {name: client.report() for name, client in self.world.clients.items()}
         for name, report in reports.items():
@@ -94,7 +94,7 @@ class Checks:
         until(lambda: self.world.alive() and not any(late()), lambda: ", ".join(late()))
 
     def _a_command_is_obeyed(self) -> None:
-        """A client commands a driver; all clients and the terminal see that it has obeyed."""
+        """Let a client command a driver, and wait until all clients and the terminal see the result."""
         sender = self._draw.choice(list(self.world.clients))
         device = self._draw.choice([name for name in COUNTING if name in self.world.devices])
         text = self.world.send_command(sender, device)
@@ -107,7 +107,7 @@ class Checks:
             self.world.screen.until(text)
 
     def _the_camera_works(self) -> None:
-        """The C++ camera takes an image, which reaches every client."""
+        """Let the C++ camera take an image, and wait until it has reached every client."""
         key = "CCD Simulator.CCD1.CCD1"
         before = {name: report["frames"].get(key, 0) for name, report in self.reports().items()}
         again = 0.0
@@ -138,7 +138,7 @@ class Checks:
     # -- What processes use
 
     def measure(self) -> None:
-        """What the processes use now is what they have to return to."""
+        """Note what the processes use now, to which they have to return."""
         for name, pid in self.world.pids().items():
             self._first[name] = usage(pid)
         self.world.figures.first = {name: use.amounts() for name, use in self._first.items()}
@@ -184,7 +184,7 @@ class Checks:
         until(lambda: not left(), lambda: f"temporary files are gone: {left()}")
 
     def logs(self) -> None:
-        """Logs have grown by a bounded amount, and nothing in them is a sign of a fault in the program."""
+        """Check that logs have grown by a limited amount, and contain no sign of a fault in the program."""
         for path in self.world.folder.glob("*.log"):
             before, size = self._log_sizes.get(path, 0), path.stat().st_size
             self._log_sizes[path] = size
@@ -212,7 +212,7 @@ class Checks:
 
 
 def check_recording(world: World, path: Path, *, cut: bool) -> None:
-    """Read a recording: everything in it has to be whole and in order.
+    """Read a recording and check that everything in it is whole and in order.
 
     Args:
         world: Whose figures it counts for.

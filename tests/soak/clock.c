@@ -1,6 +1,6 @@
-/* Preloaded into a program: moves the clock that it sees, and no other's. SOAK_CLOCK names a file that holds the offset
- * as a number of seconds, of 8 bytes; who writes there moves the clock of all programs that have it open. Only what asks
- * for the time of day is moved: clocks for measuring are not, and neither are deadlines that the kernel watches. */
+/* Preloaded into programs to move the clock that they see. SOAK_CLOCK names a file with the offset in seconds, an int64_t.
+ * Writing to it moves the clock of all programs that have it open. Only the time of day moves: monotonic clocks do not,
+ * and neither do timeouts in the kernel. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

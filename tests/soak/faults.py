@@ -223,7 +223,7 @@ def clients_come_and_go(world: World, draw: random.Random) -> str:
 
 @fault()
 def client_is_stopped(world: World, draw: random.Random) -> str:
-    """SIGSTOP and SIGCONT of a client or the recorder: then it is told what it has missed, or what of it is lost."""
+    """SIGSTOP and SIGCONT of a client or the recorder, which is then told how many frames it has missed."""
     program = draw.choice([*world.clients.values(), world.recorder])
     program.send(signal.SIGSTOP)
     try:
@@ -295,7 +295,7 @@ def _runs(process: psutil.Process) -> bool:
 
 @fault()
 def nobody_reads_the_log(world: World, draw: random.Random) -> str:
-    """The reader of a server's standard error stops reading, while there is a lot to be said."""
+    """The reader of a server's standard error stops reading while there is much to log."""
     world.pipe.reading.clear()
     connections = []
     for _ in range(draw.randrange(5, 20)):
@@ -359,7 +359,7 @@ def files_may_not_grow(world: World, draw: random.Random) -> str:
 
 @fault(loses_frames=True)
 def memory_runs_out_in_a_server(world: World, draw: random.Random) -> str:
-    """RLIMIT_AS a little above what it has, while clients send what never ends and take nothing."""
+    """RLIMIT_AS a little above what it uses, while clients send messages without an end and read nothing."""
     server = world.servers[draw.choice("abc")]
     room = draw.choice((1, 4, 16, 64)) << 20
     connections: list[socket.socket] = []
@@ -499,7 +499,7 @@ def clock_jumps(world: World, draw: random.Random) -> str:
 
 @fault()
 def terminal_is_not_read(world: World, draw: random.Random) -> str:
-    """Nobody takes what it draws, as when a connection over SSH stalls."""
+    """Nobody reads what it draws, as when a connection over SSH stalls."""
     world.screen.drawing.clear()
     time.sleep(draw.uniform(0.5, 4))
     world.screen.drawing.set()
@@ -508,7 +508,7 @@ def terminal_is_not_read(world: World, draw: random.Random) -> str:
 
 @fault()
 def terminal_is_stopped(world: World, draw: random.Random) -> str:
-    """SIGSTOP and SIGCONT, and another size."""
+    """SIGSTOP and SIGCONT."""
     os.kill(world.screen.pid, signal.SIGSTOP)
     time.sleep(draw.uniform(0.5, 4))
     os.kill(world.screen.pid, signal.SIGCONT)

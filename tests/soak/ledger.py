@@ -1,4 +1,4 @@
-"""What one client of the soak test was told, and everything about it that must not be.
+"""What a client of the soak test was told, and what was wrong with it.
 
 The rules, for each property:
 
@@ -9,9 +9,9 @@ The rules, for each property:
   may be missing are those whose loss the server has announced.
 * Commands of one sender arrive in their order (`token`).
 
-An update may come before the definition, for which somebody else is still being asked: until then, it does not count.
+An update may come before the definition that the client has asked for. It does not count.
 
-Only the standard library is used here: a fault of indifast must not hide itself.
+Only the standard library is used here, so that a fault of indifast cannot hide itself.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Ledger:
     _devices: dict[str, set[str]] = field(default_factory=dict)
 
     def violation(self, text: str) -> None:
-        """Note what must not be."""
+        """Note that something is wrong."""
         self.violated += 1
         if len(self.violations) < _REPORTED:
             self.violations.append(text)
@@ -211,7 +211,7 @@ class Ledger:
     # -- Report
 
     def report(self) -> dict[str, Any]:
-        """Everything that the soak test wants to know, as JSON has it."""
+        """Return everything that the soak test wants to know, in types that JSON has."""
         return {
             "connected": self.connected,
             "connections": self.connections,

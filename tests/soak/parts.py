@@ -1,4 +1,4 @@
-"""Parts of what a soak test runs that are more than a process."""
+"""Parts of a soak test that are more than a process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Server:
 
 
 class Screen:
-    """A terminal in which `indifast term` runs; a thread takes what it draws, as long as `drawing` is set."""
+    """A terminal in which `indifast term` runs; a thread reads what it draws while `drawing` is set."""
 
     def __init__(self, port: int, log: Path, environment: dict[str, str]) -> None:
         words = ("-m", "indifast", "term", f"127.0.0.1:{port}", "--log", str(log))
@@ -77,7 +77,7 @@ class Screen:
         until(lambda: not process.isalive(), "the program in the closed terminal ends", QUICK)
 
     def end(self) -> int:
-        """Wait for the end of the program; its exit status, or minus the signal."""
+        """Wait until the program has ended, and return its exit status, or the negative number of a signal."""
         until(lambda: self._ended, lambda: f"the terminal ends\n{self.text}", QUICK)
         child = self.terminal.child
         child.close()
@@ -95,7 +95,7 @@ class Screen:
 
 
 class Pipe:
-    """A named pipe for the log of a program; a thread copies it to a file, as long as `reading` is set."""
+    """A named pipe for the log of a program; a thread copies it to a file while `reading` is set."""
 
     def __init__(self, path: Path, target: Path) -> None:
         os.mkfifo(path)

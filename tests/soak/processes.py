@@ -1,4 +1,4 @@
-"""The processes of a soak test: how they are started, limited, measured, and looked for when all should be gone."""
+"""The processes of a soak test: how they are started, limited, measured, and found when none should be left."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ import psutil
 from tests.support.blackbox import Child
 
 LIMIT = 120.0
-"""Seconds after which a condition that is waited for counts as failed; the machine may be busy with something else."""
+"""Seconds after which a condition that is waited for counts as failed. The machine may be busy with other work."""
 
 QUICK = 60.0
 """Seconds in which a process has to end after it was asked to."""
 
 SLOW = 15.0
-"""Seconds after which a condition is reported to `on_slow`, in case that it comes true at last."""
+"""Seconds after which a condition is reported to `on_slow`, in case it comes true later."""
 
 MARK = "SOAK_RUN"
 """The variable by which the processes of a run are found, however they were started."""
@@ -39,7 +39,7 @@ class Failure(Exception):
 
 
 def on_slow(text: str) -> None:
-    """Told of what takes long."""
+    """Report something that takes long."""
     for listener in slow_listeners:
         listener(text)
 

@@ -1,4 +1,4 @@
-"""A TCP relay whose faults are those of a network: it stalls, delays, breaks messages to pieces, cuts and resets."""
+"""A TCP relay whose faults are those of a network: it stalls, delays, splits messages, cuts and resets."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Relay:
         self._closing = asyncio.ensure_future(self._close())
 
     async def _pump(self, direction: int) -> None:
-        """Pass on what one side says until its end; an end that is no orderly one is that of both directions."""
+        """Pass on what one side says. If it does not end in an orderly way, end both directions."""
         source, target = self.sockets[direction], self.sockets[1 - direction]
         loop, proxy = asyncio.get_running_loop(), self.proxy
         try:
@@ -155,7 +155,7 @@ class Proxy:
     # -- Faults
 
     def stall(self, directions: tuple[int, ...] = (0, 1)) -> None:
-        """Pass nothing on until `resume`: 0 is what who has connected says, 1 what it is told."""
+        """Pass nothing on until `resume`. Direction 0 is from the side that has connected, 1 is towards it."""
 
         def stall() -> None:
             for direction in directions:

@@ -1,4 +1,4 @@
-"""The figures of a run, and how they are told to people."""
+"""The figures of a run, and the report made from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Figures:
 
 
 def in_words(report: dict[str, Any]) -> str:
-    """The report as a text for people."""
+    """Return the report as text."""
     rounds: list[dict[str, Any]] = report["rounds"]
     faults: Counter[str] = Counter()
     for one in rounds:
