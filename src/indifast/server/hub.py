@@ -214,7 +214,11 @@ class Hub(RouterListener):
         for peer in self.router.take_dirty():
             wake = self._wakes.get(peer)
             if wake is not None:
-                wake()
+                try:
+                    wake()
+                except MemoryError:  # that of a driver in this process
+                    self.router.mark_dirty(peer)
+                    self.on_dirty()
         for connection in self._read_from:
             connection.keep_pace()
         self._read_from.clear()
@@ -224,8 +228,8 @@ class Hub(RouterListener):
     def on_dirty(self) -> None:
         """Schedule a `flush` for the end of this iteration of the loop."""
         if not self._flush_due:
-            self._flush_due = True
             self._at_end_of_turn(self.flush)
+            self._flush_due = True  # not before: without memory, this is tried again with the next message
 
     def on_held(self) -> None:
         """Schedule the sending of what the router holds back."""

@@ -123,9 +123,12 @@ class Listener:
     def _back_off(self, exc: OSError | MemoryError) -> None:
         """Stop accepting for a while. A waiting connection keeps its socket readable, so the loop would spin."""
         self._failures += 1
+        pause = pause_after(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+        try:
+            self._resume = self._loop.call_later(pause, self._watch)
+        except MemoryError:
+            return  # without a timer, accepting must not be paused
+        self._unwatch()
         if self._failures == 1:
             why = exc if isinstance(exc, OSError) else "out of memory"
             self._complaints.say(logging.ERROR, self._loop.time(), "cannot accept connections for now: %s", why)
-        self._unwatch()
-        pause = pause_after(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
-        self._resume = self._loop.call_later(pause, self._watch)
