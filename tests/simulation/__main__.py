@@ -9,6 +9,7 @@ import sys
 from itertools import count
 
 from tests.simulation import trace
+from tests.simulation.faults import FAULTS
 from tests.simulation.report import Failure, Totals, run_for, run_seed
 from tests.simulation.script import SITES, make, parse_steps
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--steps", help="only these steps of it: 0-5,9,12-")
     parser.add_argument("--shape", choices=SITES, help="a site other than the one that the seed chooses")
     parser.add_argument("--seconds", type=float, help="run seeds from the first one on for so long")
+    parser.add_argument("--fault", choices=[fault.name for fault in FAULTS], help="plant a fault first")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds to make a failure small (default: 60)")
     parser.add_argument("--list", action="store_true", help="show the site and its steps, and run nothing")
     parser.add_argument("--trace", metavar="TEXT", nargs="?", const="", help="show the messages of peers named so")
@@ -30,6 +32,9 @@ def main() -> int:
         print(script.describe(), script.listing(range(len(script.steps))), sep="\n")
         return 0
     with contextlib.ExitStack() as stack:
+        for fault in FAULTS:
+            if fault.name == arguments.fault:
+                stack.enter_context(fault.planted())
         if arguments.trace is not None:
             stack.enter_context(trace.shown(arguments.trace))
         try:

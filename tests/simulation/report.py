@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tests.simulation.faults import Fault
 from tests.simulation.script import Script, make, write_steps
 from tests.simulation.shrink import Runner, run, shrink
 from tests.simulation.site import Outcome, Violation
@@ -104,3 +105,13 @@ def run_for(
         if now - begin > seconds:
             break
     return totals
+
+
+def seeds_until_found(fault: Fault, first: int = 5000, runner: Runner = run) -> tuple[int, Violation] | None:
+    """Plant a fault, and return after how many seeds it has broken an invariant, and which; None if it has not."""
+    with fault.planted():
+        for count in range(fault.most_seeds):
+            violation = runner(make(first + count, fault.shape), None).violation
+            if violation is not None:
+                return count + 1, violation
+    return None

@@ -195,10 +195,10 @@ class _Author:
         rng = self.rng
         queue, stream, small = rng.choice(
             (
-                (24 << 10, 6 << 10, 64 << 10),
-                (12 << 10, 4 << 10, 48 << 10),
-                (60 << 10, 0, 64 << 10),
-                (6 << 10, 1 << 10, 96 << 10),
+                (24 << 10, 6 << 10, 48 << 10),
+                (12 << 10, 4 << 10, 32 << 10),
+                (60 << 10, 0, 32 << 10),
+                (6 << 10, 1 << 10, 64 << 10),
             )
         )
         limits = replace(DEFAULT_LIMITS, queue=queue, stream=stream, small_queue=small, stall=8.0, partial_memory=1e-9)
@@ -299,7 +299,7 @@ class _Author:
         if does == "update":
             self._add(now, driver.name, "update", device, name)
         elif does == "burst":
-            self._add(now, driver.name, "burst", device, rng.choice((3, 10, 30)))
+            self._add(now, driver.name, "burst", device, rng.choice((3, 10, 30, 100)))
         elif does == "frame":
             device, name, _, _ = rng.choice(blobs)
             size = rng.choice((40, 300, 1500, 1900, 3000, 9000))
