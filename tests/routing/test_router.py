@@ -745,6 +745,28 @@ def test_a_ring_through_a_libindi_server_is_found_and_cut() -> None:
     assert "chained" in who(world, define("X"), "link")
 
 
+def test_requests_for_blobs_do_not_circulate_through_a_libindi_server() -> None:
+    """It passes enableBLOB on to where the device comes from, so that our own requests come back by the ring."""
+    world = World()
+    world.remote("link")
+    world.client("chained", asks=False)
+    world.client("c")
+    world.say("chained", "<getProperties device='*' version='1.7'/>")
+    world.say("link", define("X", "B", "BLOB"))
+    world.say("chained", "<enableBLOB device='X' name='B'>Also</enableBLOB>")
+    told = world.messages("chained")
+    assert [message.tag for message in told] == ["defBLOBVector", "delProperty"]
+    assert "enableBLOB X B Also" in world.heard("link")
+    world.say("link", bytes(*(told[1].parts(False) or ())).decode())
+    assert world.heard("link") == ["enableBLOB X B Never"], "the ring is found, and nobody else wants the BLOBs"
+    for policy in ("Also", "Never"):
+        world.say("c", f"<enableBLOB device='X' name='B'>{policy}</enableBLOB>")
+        assert world.heard("link") == [f"enableBLOB X B {policy}"]
+    for policy in ("Also", "Never"):  # both have gone round
+        world.say("chained", f"<enableBLOB device='X' name='B'>{policy}</enableBLOB>")
+        assert world.heard("link") == []
+
+
 def test_nothing_is_kept_of_a_libindi_server_that_is_gone() -> None:
     world = World()
     world.remote("link")

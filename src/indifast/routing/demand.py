@@ -14,7 +14,10 @@ _MAX_NAMES = 10_000  # BLOB properties of one device behind a link
 
 
 class Demands:
-    """Who wants the content of BLOB properties, remembered until anything changes, and what links were asked for."""
+    """Who wants the content of BLOB properties, remembered until anything changes, and what links were asked for.
+
+    What a libindi server wants of a link that leads back to it does not count: it would be our own request, gone round.
+    """
 
     def __init__(self, peers: Peers, owners: Mapping[str, Peer]) -> None:
         self._peers = peers
@@ -35,7 +38,7 @@ class Demands:
             inline = attached = False
             owner = self._owners.get(device)
             for peer in self._peers:
-                if peer is not owner and peer.wants_content(device, name):
+                if peer is not owner and owner not in peer.ring_links and peer.wants_content(device, name):
                     attached = attached or peer.outbox.attached
                     inline = inline or not peer.outbox.attached
             demand = self._known[key] = Demand(inline, attached)

@@ -403,6 +403,7 @@ class Router:
     def _ring_check(self, peer: Peer, message: Routable, now: float) -> None:
         origin = self._rings.arrived(peer, message, now)
         if origin is not None:
+            self._demands.update_all(now)
             text = f"{peer.label} leads back to {origin.label}: devices behind the former are not shown to the latter"
             logger.warning("%s", text)
             self.tell_clients(text, now)
