@@ -204,7 +204,25 @@ class NothingLost(Checker):
 
 
 class OnlyWhoAsked(Checker):
-    """Nobody is told what they have not asked for."""
+    """Nobody is told what they have not asked for, and no link is asked for BLOBs that nobody wants."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._policies: dict[Journal, dict[tuple[str | None, str | None], str]] = {}
+
+    def told(self, node: Node, peer: Peer, entry: Entry, message: Routable) -> None:
+        mark = entry.mark
+        if mark.tag == "enableBLOB" and peer.kind is not Kind.DRIVER:
+            policies = self._policies.setdefault(node.outgoing[peer], {})
+            policies[(mark.device, mark.name)] = message.element().text
+
+    def quiet(self) -> None:
+        for node in self.site.nodes.values():
+            for device, owner in node.rules.owners.items():
+                policies = self._policies.get(node.outgoing[owner], {})
+                for (each, name), policy in policies.items():
+                    if each == device and policy != "Never" and not node.rules.wanted(device, name or "", owner):
+                        self.fail(f"{node} wants the BLOBs {device}.{name} of {owner}, and nobody wants them of {node}")
 
     def routed(self, node: Node, routing: Routing) -> None:
         if routing.verdict is None or not routing.verdict.accepted:

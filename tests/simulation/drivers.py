@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indifast.driver.blobsender import _make_wanted_forms
+from indifast.driver import blobsender
 from indifast.driver.streamlink import StreamLink
 from indifast.protocol import wire
 from indifast.protocol.message import Opened, Routable
@@ -321,7 +321,7 @@ class Driver:
             vector.newest_frame = said
             self._send(said, message)
             try:
-                await _make_wanted_forms(message, link, vector.device, vector.name)
+                await blobsender._make_wanted_forms(message, link, vector.device, vector.name)
             finally:
                 message.release()
                 for buffer in buffers:
@@ -372,18 +372,19 @@ class Driver:
         self._send(said, write(said))
 
     def do_snoop(self, device: str, name: str | None, policy: str) -> None:
-        """Ask for a device of somebody else's, and for its BLOBs."""
+        """Ask for a device of somebody else's, and for its BLOBs. The second time, it is only about the BLOBs."""
         if any(device == own for own, _ in self.vectors):
             return
+        known = any((device, name) == each[:2] for each in self.snoops)
         self.snoops.append((device, name, policy))
         if self.link is not None:
-            self._snoop(device, name, policy)
+            self._snoop(device, name, policy, known=known)
 
-    def _snoop(self, device: str, name: str | None, policy: str) -> None:
+    def _snoop(self, device: str, name: str | None, policy: str, *, known: bool = False) -> None:
         link = self.link
         assert link is not None
         assert self.to_server is not None
-        for message in (wire.get_properties(device, name), wire.enable_blob(device, name, policy)):
+        for message in (wire.get_properties(device, name), wire.enable_blob(device, name, policy))[known:]:
             if not link.closed:
                 self.to_server.tell(mark_of(message))
                 link.send(message)

@@ -33,6 +33,8 @@ class Fault(NamedTuple):
     edits: tuple[Edit, ...]
     shape: str | None = None
     """The only kind of site in which it can show."""
+    theme: str | None = None
+    """What has to happen often for it to show soon."""
     past: bool = False
     """Whether the package had it once."""
     most_seeds: int = 60

@@ -339,6 +339,10 @@ class Site:
         if self.violation is None:
             self.violation = Violation(invariant, text, self.now - START)
 
+    def properties(self) -> list[tuple[str, str]]:
+        """Return device and name of each property that drivers may define."""
+        return [key for driver in self.drivers.values() for key in driver.vectors]
+
     def next_number(self) -> int:
         self._number += 1
         return self._number
