@@ -301,6 +301,8 @@ class Router:
             self.refused["circulating definition"] += 1  # the link has the device only from us, and we have lost it
             return
         if not self._own(peer, device, now, defined=True):
+            if message.tag == "defBLOBVector":
+                self._demands.contested(peer, device, message.name, now)
             return
         peer.requests.defined += 1
         self._announce_definition(peer, message, via, now)
