@@ -209,6 +209,8 @@ class OnlyWhoAsked(Checker):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._policies: dict[Journal, dict[tuple[str | None, str | None], str]] = {}
+        self._defined: dict[Journal, set[tuple[str | None, str | None]]] = {}
+        """BLOB properties that a peer of a server has."""
 
     def told(self, node: Node, peer: Peer, entry: Entry, message: Routable) -> None:
         mark = entry.mark
@@ -216,12 +218,23 @@ class OnlyWhoAsked(Checker):
             policies = self._policies.setdefault(node.outgoing[peer], {})
             policies[(mark.device, mark.name)] = message.element().text
 
+    def arrived(self, reader: object, journal: Journal, mark: Mark, message: Routable, entry: Entry | None) -> None:
+        if isinstance(reader, Node) and mark.tag == "defBLOBVector":
+            self._defined.setdefault(journal, set()).add((mark.device, mark.name))
+        elif isinstance(reader, Node) and mark.tag == "delProperty":
+            self._defined[journal] = {
+                key
+                for key in self._defined.get(journal, ())
+                if key[0] != mark.device or mark.name not in (None, key[1])
+            }
+
     def quiet(self) -> None:
         for node in self.site.nodes.values():
             for device, owner in node.rules.owners.items():
                 policies = self._policies.get(node.outgoing[owner], {})
-                for (each, name), policy in policies.items():
-                    if each == device and policy != "Never" and not node.rules.wanted(device, name or "", owner):
+                for each, name in self._defined.get(node.incoming.get(owner), ()) if policies else ():
+                    asked = policies.get((each, name), "Never") != "Never"
+                    if each == device and asked and not node.rules.wanted(device, name or "", owner):
                         self.fail(f"{node} wants the BLOBs {device}.{name} of {owner}, and nobody wants them of {node}")
 
     def routed(self, node: Node, routing: Routing) -> None:
