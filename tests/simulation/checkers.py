@@ -272,6 +272,13 @@ class OneOwner(Checker):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._speakers: dict[Journal, dict[str, str]] = {}
+        self._unnoticed: dict[Journal, set[str]] = {}
+        """Devices whose deletion a full queue of a driver has given up."""
+
+    def lost(self, node: Node, peer: Peer, message: Routable, entry: Entry, how: str) -> None:
+        mark = entry.mark
+        if mark.tag == "delProperty" and mark.device is not None and mark.name is None:
+            self._unnoticed.setdefault(node.outgoing[peer], set()).add(mark.device)
 
     def routed(self, node: Node, routing: Routing) -> None:
         verdict = routing.verdict
@@ -293,7 +300,10 @@ class OneOwner(Checker):
         if said.forged:
             self.fail(f"{reader} hears {said}, which is forged")
         speaker = speakers.setdefault(mark.device, said.speaker)
-        if speaker != said.speaker:
+        if speaker != said.speaker and mark.device in self._unnoticed.get(journal, ()):
+            self._unnoticed[journal].discard(mark.device)
+            speakers[mark.device] = said.speaker
+        elif speaker != said.speaker:
             self.fail(f"{reader} hears {said}, while {mark.device} is {speaker}'s")
 
     def quiet(self) -> None:

@@ -96,6 +96,7 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{ROUTER}._get_properties", "and via_of(message):", "and False:"),),
         shape="a ring of three",
         past=True,
+        theme="failing links",
     ),
     Fault(
         "updates circulate through a foreign server",
@@ -110,6 +111,7 @@ FAULTS: tuple[Fault, ...] = (
         " what waits for it has no bound.",
         (Edit(f"{OUTBOX}._forget_all", "self._overflowed = False", "pass"),),
         past=True,
+        theme="failing links",
     ),
     Fault(
         "a link that has waited is ended for good",
@@ -117,6 +119,7 @@ FAULTS: tuple[Fault, ...] = (
         " connection.",
         (Edit("indifast.server.hub:Hub._forget", "self._waiting_since.pop(peer, None)", "pass"),),
         past=True,
+        theme="many commands",
     ),
     Fault(
         "frames come back into emptied books",
@@ -129,18 +132,21 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         past=True,
+        theme="slow readers of BLOBs",
     ),
     Fault(
         "a newer frame replaces one across an epoch",
         "A frame takes the place of one behind which an update without content waits: the older state comes last.",
         (Edit("indifast.routing.replacing:Replaceable.followed", "return frame.epoch != self.epoch", "return False"),),
         past=True,
+        theme="slow readers of BLOBs",
     ),
     Fault(
         "a frame overtakes another one of its property",
         "As before, with a frame in between that may not be replaced.",
         (Edit(f"{OUTBOX}._append_blob", "current.follow()", "pass"),),
         past=True,
+        theme="slow readers of BLOBs",
     ),
     Fault(
         "a deletion moves ahead",
@@ -150,11 +156,13 @@ FAULTS: tuple[Fault, ...] = (
             Edit("indifast.routing.driverqueue:Newest.end_deletions", "kinds.pop((_DELETION, None), None)", "pass"),
         ),
         past=True,
+        theme="busy snoopers",
     ),
     Fault(
         "notes are lost",
         "A note that waits does not count the BLOBs that are dropped later: the client is told of fewer.",
         (Edit("indifast.routing.dropnotes:DropNotes.count", "note.count += 1", "pass"),),
+        theme="slow readers of BLOBs",
     ),
     Fault(
         "a descriptor goes to the wrong message",
@@ -188,22 +196,19 @@ FAULTS: tuple[Fault, ...] = (
         "A driver that defines nothing unasked is asked only if somebody has asked before it came.",
         (Edit(f"{ROUTER}.introduce", "self._unasked[driver] = None", "pass"),),
         past=True,
+        theme="choosy clients",
     ),
     Fault(
         "held requests are forgotten",
-        "Of the requests for definitions that were held back, only the first is sent.",
-        (
-            Edit(
-                "indifast.routing.asking:Asking.ask_held",
-                "while requests.held and",
-                "while len(requests.held) > 1 and requests.held.popitem() and",
-            ),
-        ),
+        "Nothing wakes the server when requests for definitions that were held back are due.",
+        (Edit("indifast.routing.asking:Asking.ask", "self._on_held()", "pass"),),
+        theme="choosy clients",
     ),
     Fault(
         "BLOBs are asked for that nobody wants",
         "When a client goes, the links are not told which BLOBs are not wanted any more.",
         (Edit(f"{ROUTER}.lose", "self._demands.update_all(now)", "pass"),),
+        theme="choosy clients",
     ),
     Fault(
         "routes are not found anew",
@@ -214,11 +219,13 @@ FAULTS: tuple[Fault, ...] = (
         "a setting of BLOBs is not noticed",
         "The demand for BLOBs is remembered although a client has changed what it wants.",
         (Edit(f"{ROUTER}._enable_blob", "self.peers.changed()", "pass"),),
+        theme="busy snoopers",
     ),
     Fault(
         "the newest frame is dropped",
         "A frame larger than the limit of the queue makes room for itself by dropping itself.",
         (Edit(f"{OUTBOX}._drop_oldest", "if frame is None or frame is spare:", "if frame is None:"),),
+        theme="slow readers of BLOBs",
     ),
     Fault(
         "an answer does not wake the queue",
@@ -233,6 +240,7 @@ FAULTS: tuple[Fault, ...] = (
         "who waited is not resumed",
         "A client that had to wait for a driver's room is read again only when it is disconnected.",
         (Edit("indifast.routing.room:Room.found", "if not peer.waits_for:", "if False:"),),
+        theme="many commands",
     ),
     Fault(
         "commands are dropped",
@@ -242,6 +250,7 @@ FAULTS: tuple[Fault, ...] = (
                 f"{ROUTER}._command", "owner.inlet.append(message, now)", "owner.inlet.append_replaceable(message, now)"
             ),
         ),
+        theme="many commands",
     ),
     Fault(
         "a cut write loses a byte",
@@ -272,6 +281,7 @@ FAULTS: tuple[Fault, ...] = (
         "A queue whose reader does not read keeps the slots of all that was given up.",
         (Edit("indifast.routing.losses:LossyQueue._trim", "if self._gaps > _MAX_GAPS and", "if False and"),),
         past=True,
+        theme="slow readers of BLOBs",
     ),
     Fault(
         "a gone device stays",
@@ -288,6 +298,7 @@ FAULTS: tuple[Fault, ...] = (
         "What is given out, and perhaps written in part, is taken for something that waits.",
         (Edit(f"{OUTBOX}._replace_older", "if frame.offered:", "if False:"),),
         past=True,
+        theme="slow readers of BLOBs",
     ),
     Fault(
         "a link is told of what it offers",
