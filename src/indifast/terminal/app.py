@@ -257,6 +257,8 @@ class TermApp(App[int]):
         devices = self.board.devices
         if self.board.linked:
             sign, state = "●", f"connected, {devices} device{'s' if devices != 1 else ''}"
+            if self.board.to_connect:
+                sign, state = "▲", f"{state}; connect {self._to_connect()} again"
         elif not session.running:
             sign, state = "○", "not connected: c connects"
         elif devices:
@@ -271,6 +273,10 @@ class TermApp(App[int]):
         if session.folder is not None:
             text += f"  BLOBs to {session.folder}"
         self.status_bar.update(visible(text))
+
+    def _to_connect(self) -> str:
+        devices = self.board.to_connect
+        return shortened(visible(min(devices)), 24) if len(devices) == 1 else f"{len(devices)} devices"
 
     # -- User input
 
