@@ -259,9 +259,25 @@ async def test_choices_that_follow_faster_than_a_connection_ends() -> None:
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "terminal client"]
 
 
-async def test_a_server_that_cannot_be_reached() -> None:
-    async with terminal(free_port()) as (app, _):
-        await on_screen(app, "connecting", "trying again in")
+async def test_the_first_screen_says_what_to_do_where_no_server_answers() -> None:
+    port = free_port()
+    async with terminal(port) as (app, _):
+        await on_screen(app, "connecting", "trying again in", f"No answer yet from 127.0.0.1:{port}")
+        await on_screen(app, "c  choose a server", "indifast serve indi_simulator_ccd")
+        async with serving(Box(), port=port):
+            await on_screen(app, "7.25")
+            await off_screen(app, "No answer yet")
+
+
+async def test_the_first_screen_says_what_to_do_without_a_server_and_without_devices() -> None:
+    async with serving() as port, terminal(None) as (app, pilot):
+        await on_screen(app, "No server is connected", "c  choose a server", "?  show all keys", "q  quit")
+        await pilot.press("c", "ctrl+u", *f"127.0.0.1:{port}", "enter")
+        await on_screen(app, "The server has no devices yet", "c  choose another server")
+        await off_screen(app, "No server is connected")
+        await pilot.press("c")
+        await pilot.click("#disconnect")
+        await on_screen(app, "No server is connected")
 
 
 async def test_deletions_and_definitions_are_shown() -> None:

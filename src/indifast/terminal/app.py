@@ -44,6 +44,24 @@ LEAST = (60, 16)
 THEMES = {"textual": ("textual-dark", "textual-light"), "ansi": ("ansi-dark", "ansi-light")}
 
 
+KEYS_FIRST = """\
+c  choose a server
+?  show all keys
+q  quit"""
+
+SERVERS = """\
+To start one on this machine, in another terminal:
+indifast serve indi_simulator_ccd
+indifast serve indifast.cli.demo.drivers:CameraDriver"""
+
+NO_DEVICES = """\
+The server has no devices yet. Some drivers take a while to start; the log of the server says what became of them.
+
+c  choose another server
+?  show all keys
+q  quit"""
+
+
 class TermApp(App[int]):
     """Shows a server's devices.
 
@@ -273,6 +291,21 @@ class TermApp(App[int]):
         if session.folder is not None:
             text += f"  BLOBs to {session.folder}"
         self.status_bar.update(visible(text))
+        self.panes.offer(self._offer())
+
+    def _offer(self) -> str:
+        """Return what to do while there is nothing to choose."""
+        session = self.session
+        if self.board.devices:
+            return "Choose a device, a group or a property on the left."
+        if self.board.linked:
+            return NO_DEVICES
+        if session.server is None or not session.running:
+            return f"No server is connected.\n\n{KEYS_FIRST}"
+        return (
+            f"No answer yet from {visible(str(session.server))}. Is a server running there? The terminal tries again "
+            f"by itself, until it answers.\n\n{KEYS_FIRST}\n\n{SERVERS}"
+        )
 
     def _to_connect(self) -> str:
         devices = self.board.to_connect
