@@ -185,6 +185,31 @@ async def test_the_folder_for_blobs_can_be_chosen_while_the_terminal_runs(tmp_pa
         await image_is_saved(app, mixed, tmp_path)
 
 
+async def test_the_path_of_a_saved_blob_is_shown_at_80_columns(tmp_path: Path) -> None:
+    """As long as it is, it is folded, not cut, and nothing follows that could be taken for a part of it."""
+    mixed = Mixed()
+    folder = tmp_path / "a-folder-with-a-rather-long-name" / "in-another-one-of-this-kind"
+    folder.mkdir(parents=True)
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Pictures", "IMAGE")
+        await blobs_requested(app, pilot)
+        await mixed.send_image(b"some text")
+        await on_screen(app, "9 B")
+        await pilot.press("tab", "s")
+        await on_screen(app, "Save the last BLOB as")
+        path = folder / "frame.txt"
+        app.screen.query_one(Input).value = str(path)
+        await pilot.press("enter")
+        await until(path.exists)
+        left = app.panes.region.x
+
+        def said() -> str:
+            lines = (line[left:].lstrip("▌▐▎▊█ ").rstrip("▁▂▃▄▅▆▇█ ") for line in screen_text(app).splitlines())
+            return "".join(lines)
+
+        await until(lambda: f"Saved as{path}" in said().replace("Saved as ", "Saved as"), lambda: screen_text(app))
+
+
 async def image_is_saved(app: TermApp, mixed: Mixed, folder: Path) -> None:
     """Send an image, and wait for it in the folder for BLOBs."""
     await server_reached(app)
