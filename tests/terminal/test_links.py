@@ -130,6 +130,32 @@ async def test_the_advice_to_connect_a_device_can_be_forgotten() -> None:
             await off_screen(app, "was connected, and is not")
 
 
+async def test_the_order_of_devices_does_not_depend_on_the_order_of_their_definitions() -> None:
+    port = free_port()
+    names = ["alpha", "Beta", "Camera 1", "Camera 2", "delta"]
+
+    def shown() -> list[str]:
+        return [str(node.data.device) for node in app.property_tree.root.children if node.data is not None]
+
+    async with terminal(port) as (app, pilot):
+        for order in ([3, 0, 4, 2, 1], [1, 2, 0, 4, 3]):
+            async with serving(*(Box(names[number]) for number in order), port=port):
+                await on_screen(app, "connected, 5 devices")
+                await until(lambda: not any(shown.lost for shown in app.board))
+                await until(lambda: shown() == names, lambda: str(shown()))
+                await go_to(app, pilot, "Camera 2")
+            await on_screen(app, "lost link")
+            assert shown() == names
+            assert app.panes.place == Place("Camera 2")
+        second = Box("Camera 1b")
+        async with serving(*(Box(name) for name in names), second, port=port):
+            await on_screen(app, "connected, 6 devices")
+            await until(lambda: shown() == [*names[:3], "Camera 1b", *names[3:]], lambda: str(shown()))
+            assert app.panes.place == Place("Camera 2")
+            await second.level.send_delProperty()
+            await until(lambda: shown() == names)
+
+
 async def test_a_property_that_does_not_come_back_says_so_without_being_selected_again() -> None:
     """The property was found by a search, which stays open while the server restarts."""
     port = free_port()

@@ -252,7 +252,7 @@ class TermApp(App[int]):
         if changes.structure:
             self.property_tree.follow()
             if self.panes.place is None and self.board.properties:
-                self.property_tree.go_to(Place(next(iter(self.board.properties))[0]))
+                self.property_tree.go_to(Place(self.board.in_order()[0].key[0]))
             self.panes.follow_structure()
         else:
             self.property_tree.follow_states(changes.keys)

@@ -415,6 +415,14 @@ class Board:
             history.move_to_end(where)
         values.append(value)
 
+    def in_order(self) -> list[Property]:
+        """Return all properties: devices by name, as which driver is the first differs from start to start.
+
+        The properties of a device are in order of definition.
+        """
+        devices = sorted(self._by_device, key=lambda device: (device.casefold(), device))
+        return [shown for device in devices for shown in self._by_device[device].values()]
+
     def of(self, device: str | None = None, group: str | None = None) -> list[Property]:
         """Return the properties of a device, or of one of its groups, in order of definition."""
         shown_ones = self.properties if device is None else self._by_device.get(device, {})
