@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.widgets import Footer, Input, Static, Tree
 
 from indifast.client import INDICheckError
+from indifast.terminal import clock
 from indifast.terminal.blobbox import BlobBox
 from indifast.terminal.board import Board, Property
 from indifast.terminal.celltext import shortened, visible
@@ -144,6 +145,7 @@ class TermApp(App[int]):
         logging.getLogger("indifast").addHandler(self._handler)
         self.search_field.display = self.filter_field.display = False
         self.property_tree.focus()
+        self._tell_zone()
         self._show_status()
         if self.first_server is not None:
             self.connect_to(self.first_server)
@@ -262,6 +264,7 @@ class TermApp(App[int]):
             self.history.follow(number)
         if changes.messages:
             self.message_log.follow()
+            self._tell_zone()
         if changes.link or changes.structure or changes.messages:
             self._show_status()
         moving = self.panes.animate_panes(now, changes.keys)
@@ -306,6 +309,10 @@ class TermApp(App[int]):
             f"No answer yet from {visible(str(session.server))}. Is a server running there? The terminal tries again "
             f"by itself, until it answers.\n\n{KEYS_FIRST}\n\n{SERVERS}"
         )
+
+    def _tell_zone(self) -> None:
+        """Say which time the messages have, which changes with daylight saving time."""
+        self.query_one("#bottom").border_title = f"Messages, times in {clock.zone()}"
 
     def _to_connect(self) -> str:
         devices = self.board.to_connect

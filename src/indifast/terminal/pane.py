@@ -136,7 +136,8 @@ class Lines(Widget):
         if shown.edits:
             lines.append(self.edits_line())
         if vector.message:
-            when = f"{clock.local_time(vector.message_timestamp)} " if vector.message_timestamp else ""
+            at = vector.message_timestamp
+            when = f"{clock.local_time(at)} {clock.zone(at)} " if at else ""
             lines += wrapped(f"{when}{visible(vector.message)}", width, self.part("note"))[:NOTE]
         return lines
 
