@@ -173,6 +173,26 @@ async def test_blobs_are_received_only_on_request() -> None:
         await on_screen(app, "BLOBs are not requested: press b")
 
 
+async def test_a_key_goes_to_the_newest_blob(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = Mixed()
+    said: list[str] = []
+    monkeypatch.setattr(TermApp, "notify", lambda app, text, **options: said.append(text))
+    async with serving(mixed, ThermostatDriver()) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Pictures", "IMAGE")
+        await pilot.press("n")
+        assert said == ["No BLOB has arrived yet: b requests those of what is chosen"]
+        await blobs_requested(app, pilot)
+        await mixed.send_image(b"some text")
+        await on_screen(app, "9 B")
+        for keys in ((), ("slash", *"thermo", "enter"), ("l",)):
+            await go_to(app, pilot, "Demo Thermostat")
+            await off_screen(app, "9 B")
+            await pilot.press(*keys, "n")
+            await until(lambda: app.panes.place == Place("Mixed", "Pictures", "IMAGE"))
+            await on_screen(app, "9 B", "Demo Thermostat")
+            assert app.focused is app.property_tree
+
+
 async def test_the_folder_for_blobs_can_be_chosen_while_the_terminal_runs(tmp_path: Path) -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):

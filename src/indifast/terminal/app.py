@@ -83,6 +83,7 @@ class TermApp(App[int]):
         Binding("slash", "search", "Search", key_display="/"),
         Binding("c", "connect", "Server"),
         Binding("b", "blobs", "BLOBs"),
+        Binding("n", "newest", "Newest BLOB", show=False),
         Binding("f", "filter", "Filter"),
         Binding("l", "messages", "Log"),
         Binding("x", "forget", "Forget", show=False),
@@ -398,6 +399,21 @@ class TermApp(App[int]):
         place = self.panes.blob_place()
         if place is not None:
             self.switch_blobs(place)
+
+    def action_newest(self) -> None:
+        """Go to the property whose BLOB arrived last, wherever it is; a search ends if it hides the property."""
+        shown = None if self.board.newest is None else self.board.properties.get(self.board.newest)
+        if shown is None:
+            self.notify("No BLOB has arrived yet: b requests those of what is chosen", markup=False)
+            return
+        self.screen.remove_class("-messages")
+        place = Place(shown.key[0], shown.group, shown.key[1])
+        if not self.property_tree.go_to(place):
+            self.search_field.value = ""
+            self.search_field.display = False
+            self.property_tree.search("")
+            self.property_tree.go_to(place)
+        self.property_tree.focus()
 
     def action_forget(self) -> None:
         """Forget what did not come back after the link was lost."""

@@ -163,6 +163,8 @@ class Board:
         self._by_device: dict[str, dict[Key, Property]] = {}  # the same, to find those of a device quickly
         self.to_connect: set[str] = set()
         """Devices that were connected, and are not since their driver or the server started anew."""
+        self.newest: Key | None = None
+        """The vector whose BLOB arrived last."""
         self._in_use: set[str] = set()  # devices that are connected or in `to_connect`
         self._started: set[str] = set()  # devices whose CONNECTION was defined since the last `take`
         self.messages = MessageStore()
@@ -189,6 +191,7 @@ class Board:
         self.properties.clear()
         self._by_device.clear()
         self.history.clear()
+        self.newest = None
         self._removed.clear()
         for devices in (self.to_connect, self._in_use, self._started):
             devices.clear()
@@ -253,6 +256,7 @@ class Board:
                     data = event[name]
                     if data is None:
                         continue
+                    self.newest = where[:2]
                     frame = changes.frames[where] = Frame(data, form, size, event.timestamp, sizes)
                     if shown is not None:
                         shown.frames[name] = frame
