@@ -112,6 +112,28 @@ async def test_a_flood_of_messages_is_counted_instead_of_drawn() -> None:
         await on_screen(app, "number 717", "number 817", "number 917")
 
 
+async def test_messages_are_folded_anew_when_the_width_changes() -> None:
+    text = " ".join(f"word{number}" for number in range(20))  # 149 characters
+    async with terminal(None, (200, 24)) as (app, pilot):
+        app.board.note("the first one", "")
+        app.board.note(text, "")
+        await on_screen(app, text)
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: len(app.message_log.lines) == 3, lambda: screen_text(app))
+        await on_screen(app, "word0 ", " word19 ", "the first one")
+        await pilot.resize_terminal(200, 24)
+        await on_screen(app, text, "the first one")
+        for number in range(50):
+            app.board.note(f"number {number}", "")
+        await on_screen(app, "number 49")
+        await pilot.press("l", "home")
+        await on_screen(app, "the first one")
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: len(app.message_log.lines) == 53)
+        await on_screen(app, "the first one")  # where one reads, one stays
+        await off_screen(app, "number 49")
+
+
 async def test_the_history_of_a_number() -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
