@@ -26,6 +26,14 @@ def test_devices(server: int) -> None:
     assert len(lines) == 3
 
 
+def test_devices_have_an_order_that_does_not_depend_on_the_drivers() -> None:
+    text = "<defTextVector device='{}' name='T' state='Ok' perm='ro'><defText name='m'/></defTextVector>"
+    with answering("".join(map(text.format, ("mount", "Focuser", "Camera", "focuser"))).encode()) as port:
+        lines = tool("devices", None, f"localhost:{port}").stdout.splitlines()
+        shown = [line for line in tool("snap", port).stdout.splitlines() if line[:1].strip()]
+    assert [line.split()[0] for line in lines[1:]] == shown == ["Camera", "Focuser", "focuser", "mount"]
+
+
 def test_devices_as_json(server: int) -> None:
     found = {each["device"]: each for each in json.loads(tool("devices", server, *PATIENT, "--json").stdout)}
     assert set(found) == {CAMERA, MOUNT}

@@ -32,6 +32,18 @@ if TYPE_CHECKING:
 
     from indifast.protocol.message import Routable
 
+DESCRIPTION = """\
+Record what a client may see of a server, until Ctrl-C. A server need not show the commands of other clients;
+`indifast serve --record FILE` records both directions."""
+
+EXAMPLES = """\
+examples:
+  indifast record -o night.indi
+  indifast record observatory:7624 -o night.indi --blobs
+  indifast record -o camera.indi --device "CCD Simulator" --for 3600
+
+exit status: 0 recorded; 1 nothing was sent; 2 no server, or the file cannot be written"""
+
 _PROGRAM = "indifast record"
 _REFRESH = 0.5  # seconds between updates of the progress line
 _LONGEST = 366 * 86400.0  # seconds
@@ -46,12 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog=_PROGRAM,
-        description="Record what a client may see of a server, until Ctrl-C. A server need not show the commands of"
-        " other clients; `indifast serve --record FILE` records both directions.",
-    )
-    add_server_options(parser, positional=True)
+    parser = Parser(_PROGRAM, DESCRIPTION, EXAMPLES)
+    add_server_options(parser, word=True)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to create")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     parser.add_argument("--blobs", action="store_true", help="include the content of BLOBs")

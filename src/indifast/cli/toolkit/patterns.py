@@ -125,6 +125,14 @@ def _glob(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
 
 
+def devices_of(client: Any) -> list[Any]:
+    """Return the devices sorted by name: drivers define theirs in any order."""
+    return sorted(
+        (each for each in client.values() if each.enable),
+        key=lambda each: (each.devicename.casefold(), each.devicename),
+    )
+
+
 def vectors_of(client: Any) -> Iterator[Any]:
     """Yield all properties of all devices, in order of definition."""
     for device in client.values():

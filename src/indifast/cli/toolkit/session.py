@@ -3,7 +3,7 @@
 A command looks like this:
 
     def main(arguments):
-        parser = Parser(prog="indifast thing", add_help=False)
+        parser = Parser("indifast thing", DESCRIPTION, EXAMPLES)
         add_server_options(parser)
         return run("indifast thing", parser.parse_args(arguments), thing)
 

@@ -6,20 +6,21 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from indifast.cli.arguments import Parser, tool_parser
+from indifast.cli.arguments import Parser
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status
 from indifast.cli.toolkit.output import as_json, columns
+from indifast.cli.toolkit.patterns import devices_of
 from indifast.cli.toolkit.session import add_server_options, connected, run
 from indifast.protocol.numbers import read_integer
 
 DESCRIPTION = """\
-List the devices of a server: name, whether connected to the hardware, kind, and driver."""
+List the devices of a server by name: whether connected to the hardware, kind, and driver."""
 
 EXAMPLES = """\
 examples:
   indifast devices
-  indifast devices -h dome.local
+  indifast devices dome.local:7624                    or -h dome.local -p 7624, as with every command
   indifast devices --json | jq -r '.[] | select(.connected) | .device'
 
 exit status: 0 there are devices; 2 no server; 3 the server has no devices, or none in time"""
@@ -39,17 +40,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast devices", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast devices", DESCRIPTION, EXAMPLES)
     parser.add_argument("--json", action="store_true", help="a JSON array of objects")
     add_patience(parser)
-    add_server_options(parser)
+    add_server_options(parser, word=True)
     return parser
 
 
 async def _devices(options: argparse.Namespace) -> int:
     async with connected(options) as client:
         await gather(client, lambda: False, options.patience)
-        devices = [about(device) for device in client.values() if device.enable]
+        devices = [about(device) for device in devices_of(client)]
     if options.json:
         print(as_json(devices))
     else:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from indifast.cli.arguments import Parser, number, tool_parser
+from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit.expression import Expression, parse_expression
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.patterns import ATTRIBUTES, Pattern, splits
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast eval", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast eval", DESCRIPTION, EXAMPLES)
     parser.add_argument("expression", nargs="?", metavar="EXPRESSION", help="in quotes")
     parser.add_argument("-i", dest="stdin", action="store_true", help="read the expression from standard input")
     parser.add_argument("-w", dest="wait", action="store_true", help="wait until the expression is true")

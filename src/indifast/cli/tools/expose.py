@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from indifast.cli.arguments import Parser, number, tool_parser
+from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.session import add_server_options, connected, device_of, file_failure, run, vector_of
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast expose", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast expose", DESCRIPTION, EXAMPLES)
     parser.add_argument("device", metavar="DEVICE", help="the camera")
     parser.add_argument("seconds", metavar="SECONDS", type=number(float, 0, 86400), help="length of each exposure")
     parser.add_argument(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from indifast.cli.arguments import Parser, number, states, tool_parser
+from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.output import as_json, columns, labelled, line, value_of
@@ -31,10 +31,10 @@ Arguments and output are those of indi_getprop."""
 EXAMPLES = """\
 examples:
   indifast get                                              everything
-  indifast get "CCD Simulator.CCD_*.*"                      some of it (quote the *)
+  indifast get "CCD Simulator.CCD_*.*"                      some of it
   indifast get -1 "CCD Simulator.CCD_TEMPERATURE._STATE"    only the value
   indifast get -l "Mount.EQUATORIAL_EOD_COORD"              with units, labels and ranges
-  indifast get --json CCD* | jq .                           everything known about it
+  indifast get --json "CCD*" | jq .                         everything known about it
   indifast get --wait Ok --timeout 90 "Mount.EQUATORIAL_EOD_COORD.*"
 
 exit status: 0 something found for each query; 1 nothing found for one; 2 no server, or wrong arguments;
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast get", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast get", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("-1", dest="bare", action="store_true", help="only the value, of one query for one member")
     parser.add_argument("-l", dest="labels", action="store_true", help="with units, labels, states and ranges")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from indifast.cli.arguments import Parser, number, states, tool_parser
+from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
     usage = "indifast set [options] {[-x | -n | -s] SPEC} ..."
-    parser = tool_parser("indifast set", DESCRIPTION, EXAMPLES, usage=usage)
+    parser = Parser("indifast set", DESCRIPTION, EXAMPLES, usage=usage)
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="what to set")
     parser.add_argument("--wait", type=states, metavar="STATE", help="wait until the driver reports this state,"
                         " usually Ok (several: Ok,Idle)")  # fmt: skip

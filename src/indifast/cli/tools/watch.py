@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from indifast.cli.arguments import Parser, number, tool_parser
+from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit.definitions import PATIENCE, gather
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.output import as_json, blob_text, time_text
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast watch", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast watch", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("--json", action="store_true", help="a JSON object per line")
     parser.add_argument("--all", action="store_true", help="every update, even if it changes nothing")
