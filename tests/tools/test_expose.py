@@ -21,7 +21,7 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
-from tests.tools.support import CAMERA, MOUNT, PATIENT, tool
+from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, tool
 
 
 def test_an_exposure_is_saved(server: int, tmp_path: Path) -> None:
@@ -110,7 +110,8 @@ def test_several_exposures(server: int, tmp_path: Path) -> None:
     ("words", "status", "said"),
     [
         (["Camera", "1"], Status.NOTHING, "no device 'Camera' on this server"),
-        ([MOUNT, "1"], Status.NOTHING, f"no property 'CCD_EXPOSURE' of {MOUNT}"),
+        ([MOUNT, "1"], Status.NOTHING, f"{MOUNT} is not a camera but a telescope"),
+        ([MOUNT, "1"], Status.NOTHING, f"cameras on this server: '{CAMERA}'"),
         ([CAMERA, "99999"], Status.TROUBLE, "'99999' is not a number from 0 to 86400"),
         ([CAMERA, "5000"], Status.NOTHING, "outside 0.01 to 3600"),
         ([CAMERA, "soon"], Status.TROUBLE, "'soon' is not a number"),
@@ -136,6 +137,16 @@ def test_a_camera_that_is_not_connected(program: Callable[[str], str], tmp_path:
         assert f'run: indifast set --wait Ok "{CAMERA}.CONNECTION.CONNECT=On"' in done.stderr
         assert tool("expose", server.port, CAMERA, 0.2, "--connect", "-o", "x.fits", cwd=tmp_path).returncode == 0
         assert (tmp_path / "x.fits").read_bytes().startswith(b"SIMPLE")
+
+
+def test_a_device_that_does_not_say_what_it_is(tmp_path: Path) -> None:
+    text = (
+        "<defNumberVector device='D' name='T' state='Ok' perm='ro'><defNumber name='m'>1</defNumber></defNumberVector>"
+    )
+    with answering(text.encode()) as port:
+        done = tool("expose", port, "D", 1, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (Status.NOTHING, 1)
+        assert "D does not work as a camera: no property 'CCD_EXPOSURE' of D: known: 'T'" in done.stderr
 
 
 def test_a_folder_is_made_only_if_there_is_a_camera(server: int, tmp_path: Path) -> None:

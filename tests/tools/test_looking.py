@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from indifast.cli.toolkit.failures import Status
-from indifast.cli.tools.devices import interfaces
+from indifast.cli.toolkit.kinds import interfaces
 from tests.support import commands
 from tests.support.blackbox import Child, free_port, until
 from tests.support.libindi import Indiserver, libindi

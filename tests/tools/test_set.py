@@ -27,12 +27,50 @@ from tests.tools.support import CAMERA, MOUNT, PATIENT, Answering, tool
         ("D.P.T=a;b", {"T": "a;b"}),
         ("D.P.T=a=b.c", {"T": "a=b.c"}),
         ("D.P.A=x=1;B=y=2", {"A": "x=1", "B": "y=2"}),
+        (r"D.P.A=x\;B=y", {"A": "x;B=y"}),
+        (r"D.P.A=x\;y;B=z", {"A": "x;y", "B": "z"}),
+        (r"D.P.A;B=1\;2;3", {"A": "1;2", "B": "3"}),
+        (r"D.P.A=a\\;B=b", {"A": "a\\", "B": "b"}),
+        (r"D.P.A=a\\\;B=b", {"A": r"a\;B=b"}),
+        (r"D.P.A=\\host\x\\", {"A": r"\\host\x\\"}),
     ],
 )
 def test_assignments(text: str, values: dict[str, str]) -> None:
     assignment = parse_assignment(text)
     assert assignment.names == (("D", "P", next(iter(values))),)
     assert assignment.values == values
+
+
+SWITCHES = b"""
+<defSwitchVector device="D" name="CONNECTION" state="Idle" perm="rw" rule="OneOfMany">
+<defSwitch name="CONNECT">Off</defSwitch><defSwitch name="DISCONNECT">On</defSwitch></defSwitchVector>
+<defTextVector device="D" name="T" state="Idle" perm="rw"><defText name="A"/><defText name="B"/></defTextVector>
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "members"),
+    [
+        (["D.CONNECTION.CONNECT=on"], [("CONNECT", "On")]),
+        (["D.CONNECTION.CONNECT;DISCONNECT=ON;off"], [("DISCONNECT", "Off"), ("CONNECT", "On")]),
+        (["-s", "D.CONNECTION.CONNECT=on"], [("CONNECT", "On")]),
+        (["D.T.A=on"], [("A", "on")]),
+        (["D.T.A=on\\;B=off"], [("A", "on;B=off")]),
+    ],
+)
+def test_values_that_are_sent(words: list[str], members: list[tuple[str, str]]) -> None:
+    with Answering(SWITCHES) as server:
+        done = tool("set", server.port, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.members() == members
+
+
+def test_a_switch_to_turn_on_instead_is_named() -> None:
+    with Answering(SWITCHES) as server:
+        done = tool("set", server.port, "D.CONNECTION.CONNECT=Off")
+    said = "D CONNECTION: OneOfMany needs one switch On: instead of CONNECT=Off, set DISCONNECT=On"
+    assert (done.returncode, done.stderr) == (Status.NOTHING, f"indifast set: {said}\n")
+    assert server.members() == []
 
 
 def test_dots_may_belong_to_names() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from indifast.cli.arguments import Parser, number
-from indifast.cli.toolkit.expression import Expression, parse_expression
+from indifast.cli.toolkit.expression import Expression, parse_expression, with_quotes
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.patterns import ATTRIBUTES, Pattern, splits
 from indifast.cli.toolkit.session import add_server_options, connected, run
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
     parser = Parser("indifast eval", DESCRIPTION, EXAMPLES)
-    parser.add_argument("expression", nargs="?", metavar="EXPRESSION", help="in quotes")
+    parser.add_argument("words", nargs="*", metavar="EXPRESSION", help="in quotes")
     parser.add_argument("-i", dest="stdin", action="store_true", help="read the expression from standard input")
     parser.add_argument("-w", dest="wait", action="store_true", help="wait until the expression is true")
     parser.add_argument("-f", dest="final", action="store_true", help="print the last value of the expression")
@@ -59,9 +59,12 @@ def parser() -> Parser:
 
 
 async def _eval(options: argparse.Namespace) -> int:
-    if options.stdin == (options.expression is not None):
+    if options.stdin == bool(options.words):
         raise ToolError("an expression is needed: as the last argument, or from standard input with -i")
-    expression = parse_expression(sys.stdin.read() if options.stdin else options.expression)
+    if len(options.words) > 1:
+        text = " ".join(options.words)
+        raise ToolError(f"the expression must be one word for the shell: '{with_quotes(text) or text}'")
+    expression = parse_expression(sys.stdin.read() if options.stdin else options.words[0])
     if not expression.operands:
         return _finish(options, _tell(options, expression, {}))
     async with connected(options) as client:

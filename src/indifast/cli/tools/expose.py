@@ -18,6 +18,8 @@ from pathlib import Path
 from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.kinds import CAMERA, kinds_of
+from indifast.cli.toolkit.patterns import devices_of
 from indifast.cli.toolkit.session import add_server_options, connected, device_of, file_failure, run, vector_of
 from indifast.client import Frame, IPyClient
 from indifast.client.formats import dotted
@@ -37,6 +39,9 @@ examples:
 In a folder, files are named device_time_seconds.format; several frames with one name get _001, _002 …
 exit status: 0 all saved; 1 unknown device or out of range; 2 no server, not connected, or the file cannot be written;
 3 no frame in time; 4 the camera answered with Alert; 130 Ctrl-C"""
+
+BLOB, EXPOSURE = "CCD1", "CCD_EXPOSURE"
+"""The properties of cameras, unless the options name others."""
 
 _BAR = 30
 _STEP = 0.1
@@ -68,10 +73,10 @@ def parser() -> Parser:
     parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
                         help="longest time for connecting, and for a frame after its exposure"
                         " (default: 60)")  # fmt: skip
-    parser.add_argument("--property", dest="blob", default="CCD1", metavar="NAME", help="property that brings the"
-                        " frames (default: CCD1)")  # fmt: skip
-    parser.add_argument("--exposure", default="CCD_EXPOSURE", metavar="NAME", help="property that takes the"
-                        " seconds (default: CCD_EXPOSURE)")  # fmt: skip
+    parser.add_argument("--property", dest="blob", default=BLOB, metavar="NAME", help="property that brings the"
+                        " frames (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--exposure", default=EXPOSURE, metavar="NAME", help="property that takes the"
+                        " seconds (default: %(default)s)")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print no file names and no bar")
     add_patience(parser)
     add_server_options(parser)
@@ -144,6 +149,8 @@ async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
     await gather(client, lambda: _has(client, device, options.exposure) and _has(client, device, options.blob),
                  options.patience)  # fmt: skip
     device_of(client, device)
+    if not _has(client, device, options.exposure) and (kinds := kinds_of(client[device])) and CAMERA not in kinds:
+        raise ToolError(f"{device} is not a camera but a {' and '.join(kinds)}{_cameras(client)}", Status.NOTHING)
     if _has(client, device, "CONNECTION") and client[device]["CONNECTION"].get("CONNECT") == "Off":
         if not options.connect:
             command = f'indifast set --wait Ok "{device}.CONNECTION.CONNECT=On"'
@@ -153,12 +160,24 @@ async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
             with suppress(TimeoutError):  # reported below
                 await client.wait_for(device, name, timeout=options.patience)
     for name, kind in ((options.exposure, "NumberVector"), (options.blob, "BLOBVector")):
-        if vector_of(client, device, name).vectortype != kind:
+        try:
+            vector = vector_of(client, device, name)
+        except ToolError as error:
+            if name not in (EXPOSURE, BLOB):
+                raise
+            raise ToolError(f"{device} does not work as a camera: {error}{_cameras(client)}", error.status) from None
+        if vector.vectortype != kind:
             raise ToolError(f"{device}.{name} is not a {kind}", Status.NOTHING)
     with suppress(TimeoutError):  # libindi's cameras define it after the others; some have none
         await client.wait_for(device, "UPLOAD_MODE", timeout=_UPLOAD_MODE)
     if why := why_no_frames(client[device]):
         raise ToolError(f'{why}; to have them sent, run: indifast set "{device}.UPLOAD_MODE.UPLOAD_CLIENT=On"')
+
+
+def _cameras(client: IPyClient) -> str:
+    """Return which devices of the server are cameras, as the end of a sentence."""
+    found = [repr(device.devicename) for device in devices_of(client) if CAMERA in kinds_of(device)]
+    return f"; cameras on this server: {', '.join(found)}" if found else ""
 
 
 def _has(client: IPyClient, device: str, name: str) -> bool:
