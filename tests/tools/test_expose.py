@@ -193,5 +193,6 @@ def test_ctrl_c_aborts_the_exposure(server: int, tmp_path: Path) -> None:
         until(lambda: value(server, state) == "Busy")
         os.kill(child.pid, signal.SIGINT)
         assert child.wait() == Status.INTERRUPTED
-        until(lambda: value(server, state) not in ("Busy", ""), what="the end of the exposure")
+        assert child.stderr == f"indifast expose: aborted the exposure of {CAMERA}\n"
+        assert value(server, state) not in ("Busy", "")
     assert not list(tmp_path.glob("*.fits"))

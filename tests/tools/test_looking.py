@@ -15,7 +15,7 @@ from indifast.cli.toolkit.kinds import interfaces
 from tests.support import commands
 from tests.support.blackbox import Child, free_port, until
 from tests.support.libindi import Indiserver, libindi
-from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, tool
+from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, line_with, tool
 
 
 def test_devices(server: int) -> None:
@@ -86,18 +86,7 @@ def test_snap_as_text(server: int) -> None:
 
 def watching(port: int, folder: Path, *words: str) -> Child:
     """Start `indifast watch`, which prints all definitions first."""
-    child = commands.start(folder, "watch", "-p", port, "--definitions", *words, stdio=True)
-    os.set_blocking(child.process.stdout.fileno(), True)  # type: ignore[union-attr]
-    return child
-
-
-def line_with(child: Child, text: str) -> str:
-    """Read the child's output until a line contains `text`, and return that line."""
-    assert child.process.stdout is not None
-    for line in iter(child.process.stdout.readline, b""):
-        if text in line.decode():
-            return line.decode()
-    raise AssertionError(f"the output ended without {text!r}: {child.stderr}")
+    return commands.start(folder, "watch", "-p", port, "--definitions", *words, stdio=True)
 
 
 def test_changes_are_printed_until_ctrl_c(server: int, tmp_path: Path) -> None:
@@ -227,7 +216,7 @@ def test_an_output_that_is_only_open_for_reading(server: int) -> None:
 def test_the_end_of_the_server_is_reported(program: Callable[[str], str], tmp_path: Path) -> None:
     with Indiserver(tmp_path, program("indi_simulator_focus")) as server:
         server.until_defined("Focuser Simulator.CONNECTION.CONNECT")
-        with watching(server.port, tmp_path) as child:
+        with watching(server.port, tmp_path, "--no-reconnect") as child:
             line_with(child, "CONNECTION.CONNECT=Off")
             server.kill()
             assert child.wait() == Status.TROUBLE

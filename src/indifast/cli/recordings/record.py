@@ -18,6 +18,7 @@ from indifast.cli.toolkit.session import (
     Address,
     Status,
     ToolError,
+    add_reconnect,
     add_server_options,
     address_of,
     connected,
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
     parser = Parser(_PROGRAM, DESCRIPTION, EXAMPLES)
+    add_reconnect(parser, "connect again")
     add_server_options(parser, word=True)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to create")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
@@ -114,9 +116,11 @@ async def _record(options: argparse.Namespace) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     handle_in(loop, STOPPING, stop.set)
-    async with connected(address, _Client, address=address, options=options) as client:
+    again = options.reconnect is not False
+    async with connected(
+        address, _Client, reconnect=again, program=_PROGRAM, address=address, options=options
+    ) as client:
         assert isinstance(client, _Client)
-        client.reconnect = True
         try:
             recorder = Recorder(
                 options.output,
@@ -134,9 +138,13 @@ async def _record(options: argparse.Namespace) -> int:
                 " show the commands of other clients. Ctrl-C ends it.",
                 file=sys.stderr,
             )
+            ended = asyncio.create_task(_end_with(client, stop))
             await _until(stop, options.seconds, recorder)
+            ended.cancel()
         finally:
             recorder.close()
+        if client.stop and recorder.error is None:
+            raise ConnectionError("the client has stopped")
     if recorder.error is not None:
         raise file_failure(recorder.error, options.output)
     return _say_what_was_recorded(recorder, options)
@@ -146,6 +154,12 @@ def _check_output(options: argparse.Namespace) -> None:
     """Refuse to overwrite a file before connecting, so that a mistyped name does not cost a recording."""
     if os.path.isfile(options.output) and not options.force:
         raise file_failure(FileExistsError(errno.EEXIST, ""), options.output)
+
+
+async def _end_with(client: _Client, stop: asyncio.Event) -> None:
+    """Stop recording when the client stops, which it does if the connection is lost and is not to be made again."""
+    await client.stopped.wait()
+    stop.set()
 
 
 def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
