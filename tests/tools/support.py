@@ -28,6 +28,11 @@ def tool(name: str, port: int | None, *words: object, **options: Any) -> subproc
     return commands.run(name, *server, *words, **options)
 
 
+def without_messages(errors: str) -> str:
+    """Return what a tool has said itself on standard error, without messages of simulated drivers."""
+    return "".join(line for line in errors.splitlines(keepends=True) if not re.search(r"Simulator: \[[A-Z]+\] ", line))
+
+
 def last_values(output: str) -> dict[str, str]:
     """Read lines of the form name=value. A name that is repeated keeps its place and has its last value."""
     return dict(line.split("=", 1) for line in output.splitlines())

@@ -12,6 +12,7 @@ from typing import Any
 from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit.expression import Expression, parse_expression, with_quotes
 from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.following import add_no_messages, messages
 from indifast.cli.toolkit.patterns import ATTRIBUTES, Pattern, splits
 from indifast.cli.toolkit.session import add_server_options, connected, run
 from indifast.client import IPyClient, getfloat
@@ -54,6 +55,7 @@ def parser() -> Parser:
     parser.add_argument("-t", dest="patience", type=number(float, 0, 1e9), default=2.0, metavar="S",
                         help="longest time to wait, 0: forever (default: 2)")  # fmt: skip
     parser.add_argument("-v", dest="verbose", action="count", default=0, help=argparse.SUPPRESS)
+    add_no_messages(parser)
     add_server_options(parser)
     return parser
 
@@ -67,7 +69,11 @@ async def _eval(options: argparse.Namespace) -> int:
     expression = parse_expression(sys.stdin.read() if options.stdin else options.words[0])
     if not expression.operands:
         return _finish(options, _tell(options, expression, {}))
-    async with connected(options) as client:
+    devices = {device for name in expression.operands for device, _, _ in splits(name)}
+    async with (
+        connected(options) as client,
+        messages(client, "indifast eval", devices, shown=options.messages and options.wait),
+    ):
         return await _follow(client, options, expression)
 
 

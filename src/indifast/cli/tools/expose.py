@@ -10,15 +10,17 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit import console
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.following import drawn, messages
 from indifast.cli.toolkit.kinds import CAMERA, kinds_of
 from indifast.cli.toolkit.patterns import devices_of
 from indifast.cli.toolkit.session import (
@@ -57,8 +59,6 @@ exit status: 0 all saved; 1 unknown device or out of range; 2 no server, not con
 
 BLOB, EXPOSURE = "CCD1", "CCD_EXPOSURE"
 """The properties of cameras, unless the options name others."""
-
-_STEP = 0.1
 
 _UPLOAD_MODE = 0.2
 """Seconds to wait for the rest of a camera's definitions."""
@@ -104,7 +104,9 @@ def parser() -> Parser:
                         " frames (default: %(default)s)")  # fmt: skip
     parser.add_argument("--exposure", default=EXPOSURE, metavar="NAME", help="property that takes the"
                         " seconds (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="print no file names and no bar")
+    parser.add_argument(
+        "--quiet", action="store_true", help="print no file names, no bar, and no messages from the driver"
+    )
     add_reconnect(parser, "connect again with -n, and end for a single frame")
     add_patience(parser)
     add_server_options(parser)
@@ -120,26 +122,32 @@ async def _expose(options: argparse.Namespace) -> int:
     reconnect = options.frames > 1 if options.reconnect is None else options.reconnect
     async with connected(options, reconnect=reconnect) as client:
         client.check_before_send = True
-        await _camera(client, options)
-        if options.output != _STDOUT:
-            _make_folder(options.output)
-        for index in range(options.frames):
-            try:
-                frame = await (_frame_at_last if reconnect else _frame)(client, options, index)
-            except asyncio.CancelledError:
-                say(_PROGRAM, await _abort(client, options))
-                raise
-            if options.output == _STDOUT:
-                await asyncio.to_thread(_print, frame.data)
-                continue
-            path = _path(options, index, frame)
-            try:
-                await asyncio.to_thread(_save, path, frame.data, options.force)
-            except OSError as error:
-                raise file_failure(error, str(path)) from error
-            if not options.quiet:
-                print(f"{path}: {len(frame.data)} bytes", flush=True)
+        async with messages(client, _PROGRAM, [options.device], shown=not options.quiet):
+            await _camera(client, options)
+            if options.output != _STDOUT:
+                _make_folder(options.output)
+            await _frames(client, options, reconnect)
     return Status.DONE
+
+
+async def _frames(client: IPyClient, options: argparse.Namespace, reconnect: bool) -> None:
+    """Take the frames and save them."""
+    for index in range(options.frames):
+        try:
+            frame = await (_frame_at_last if reconnect else _frame)(client, options, index)
+        except asyncio.CancelledError:
+            say(_PROGRAM, await _abort(client, options))
+            raise
+        if options.output == _STDOUT:
+            await asyncio.to_thread(_print, frame.data)
+            continue
+        path = _path(options, index, frame)
+        try:
+            await asyncio.to_thread(_save, path, frame.data, options.force)
+        except OSError as error:
+            raise file_failure(error, str(path)) from error
+        if not options.quiet:
+            print(f"{path}: {len(frame.data)} bytes", flush=True)
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -244,8 +252,7 @@ def _has(client: IPyClient, device: str, name: str) -> bool:
 
 
 async def _frame(client: IPyClient, options: argparse.Namespace, index: int) -> Frame:
-    of = f"{index + 1}/{options.frames} " if options.frames > 1 else ""
-    async with _progress(of, options.seconds, not options.quiet):
+    async with drawn(_Bar(client, options, index).line, not options.quiet):
         return await client.expose(
             options.device, options.seconds, vector=options.blob, exposure=options.exposure, timeout=options.timeout
         )
@@ -342,28 +349,37 @@ async def _left_over(client: IPyClient, options: argparse.Namespace, frames: Fra
         taken.cancel()
 
 
-@asynccontextmanager
-async def _progress(of: str, seconds: float, shown: bool) -> AsyncIterator[None]:
-    """Show a progress bar on a terminal while the block runs."""
-    if not shown or not console.columns():
-        yield
-        return
-    task = asyncio.create_task(_draw(of, seconds))
-    try:
-        yield
-    finally:
-        task.cancel()
-        console.clear()
+class _Bar:
+    """A bar that follows the countdown of the camera, if it has one, and the clock in between."""
 
+    def __init__(self, client: IPyClient, options: argparse.Namespace, index: int) -> None:
+        self._client = client
+        self._options = options
+        self._of = f"{index + 1}/{options.frames} " if options.frames > 1 else ""
+        self._seconds = float(options.seconds)
+        self._told = self._left()
+        self._began = time.monotonic()
 
-async def _draw(of: str, seconds: float) -> None:
-    began = time.monotonic()
-    while True:
-        gone = time.monotonic() - began
-        share = min(1.0, gone / seconds) if seconds else 1.0
-        what = f"{min(gone, seconds):.1f} of {seconds:g} s" if gone < seconds else f"download, {gone - seconds:.0f} s"
-        console.show(f"{of}{console.bar(share, len(of) + len(what) + 1)} {what}")
-        await asyncio.sleep(_STEP)
+    def _left(self) -> float | None:
+        """Return the seconds that are left, as the camera says; None if it says nothing."""
+        device, name = self._options.device, self._options.exposure
+        vector: Any = self._client[device][name] if _has(self._client, device, name) else None
+        if vector is None or vector.state != "Busy":
+            return None
+        return float(next(iter(vector.data.values())).getfloatvalue())
+
+    def line(self) -> str:
+        """Return the line to show now."""
+        left, now = self._left(), time.monotonic()
+        if left is not None and left != self._told and 0 < left <= self._seconds:
+            self._began = now - (self._seconds - left)
+        self._told = left
+        gone = now - self._began
+        share = min(1.0, gone / self._seconds) if self._seconds else 1.0
+        what = (
+            f"{gone:.1f} of {self._seconds:g} s" if gone < self._seconds else f"download, {gone - self._seconds:.0f} s"
+        )
+        return f"{self._of}{console.bar(share, len(self._of) + len(what) + 1)} {what}"
 
 
 def _is_folder(output: str) -> bool:

@@ -17,6 +17,7 @@ from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.following import Progress, add_no_messages, drawn, messages
 from indifast.cli.toolkit.session import add_reconnect, add_server_options, connected, run, say
 from indifast.client import (
     ConnectionLost,
@@ -76,6 +77,7 @@ def parser() -> Parser:
     parser.add_argument("--all", action="store_true", help="also send the current values of numbers and texts that are"
                         " not named, as some drivers need all (not for write-only properties)")  # fmt: skip
     add_reconnect(parser, "end")
+    add_no_messages(parser)
     add_patience(parser)
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="report what is sent")
     add_server_options(parser)
@@ -155,6 +157,16 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     if options.wait is None:
         await client.send_newVector(*target, **keywords)
         return
+    async with messages(client, _PROGRAM, target[:1], shown=options.messages):
+        progress = Progress(lambda: client[target[0]].get(target[1]) if target[0] in client else None, sent)
+        async with drawn(progress.line):
+            await _send_and_wait(client, vector, sent, keywords, options)
+
+
+async def _send_and_wait(
+    client: IPyClient, vector: Any, sent: dict[str, Any], keywords: dict[str, Any], options: argparse.Namespace
+) -> None:
+    target = vector.devicename, vector.name
     began = time.monotonic()
     try:
         await client.send_newVector(*target, **keywords, wait=True, timeout=options.timeout, accept=options.wait)
