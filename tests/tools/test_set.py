@@ -7,12 +7,14 @@ import re
 import signal
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from indifast.cli.toolkit.assignments import parse_assignment
 from indifast.cli.toolkit.failures import Status, ToolError
 from tests.support import commands
-from tests.support.blackbox import free_port, until
+from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
+from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
 from tests.tools.support import CAMERA, MOUNT, PATIENT, Answering, tool
 
@@ -398,3 +400,30 @@ def test_unchanged_members_that_are_sent_are_checked(values: str, said: str) -> 
     assert done.returncode == Status.NOTHING
     assert done.stderr == f"indifast set: {said}, and it would be sent along unchanged\n"
     assert b"<new" not in server.heard
+
+
+def test_messages_of_the_driver_appear_while_a_wait_lasts(server: int) -> None:
+    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    done = tool("set", server, "--wait", "Ok", f"{COORDINATES}.RA;DEC=6;88")
+    assert f"indifast set: {MOUNT}: [INFO] Slewing to RA: " in done.stderr
+    assert tool("set", server, "--wait", "Ok", "--no-messages", f"{COORDINATES}.RA;DEC=6.1;88").stderr == ""
+    done = tool("get", server, "--wait", "Ok", f"{COORDINATES}.RA")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_progress_of_a_slew_is_drawn(server: int) -> None:
+    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    words = ["set", "-p", str(server), "--wait", "Ok", f"{COORDINATES}.RA;DEC=6.1;70"]
+    environment = {**os.environ, **python_environment()}
+    terminal = pexpect.spawn(
+        PYTHON, [*INDIFAST[1:], *words], env=environment, encoding="utf-8", timeout=2 * LIMIT, dimensions=(24, 40)
+    )
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    lines = re.findall(r"\r\x1b\[K(\[#*-*\][^\r]*)", terminal.before)
+    assert len(lines) > 3
+    assert all(len(line) < 40 for line in lines)
+    assert all(re.match(r"\[#*-*\] Busy, \d+ s, RA +\d+:\d+:\d+, ", line) for line in lines)
+    filled = [line.count("#") for line in lines]
+    assert filled[0] < filled[-1]

@@ -17,6 +17,9 @@ from indifast.client.events import setVector
 _STEP = 0.1
 """Seconds between two looks at the progress."""
 
+_COUNTING_DOWN = "_EXPOSURE"
+"""How properties are named whose number is the time that is left."""
+
 _HELD = 0.2
 """Seconds for which a message is held back: if the wait fails, the error has the last one."""
 
@@ -136,7 +139,7 @@ class Progress:
         if vector is None or not vector.enable:
             return f"waiting, {seconds}"
         parts = [f"{name} {vector.member(name).getshownvalue().strip()}" for name in self._wanted if name in vector]
-        text = ", ".join([*parts, f"{vector.state}", seconds])
+        text = ", ".join([f"{vector.state}", seconds, *parts])
         shares = [share for name in self._wanted if name in vector and (share := self._share(vector, name)) is not None]
         return f"{console.bar(min(shares), len(text) + 1)} {text}" if shares and vector.state == "Busy" else text
 
@@ -144,11 +147,10 @@ class Progress:
         now, first, wanted = float(vector.member(name).getfloatvalue()), self._first[name], self._wanted[name]
         if not all(map(math.isfinite, (now, first, wanted))):
             return None
-        if math.isclose(now, wanted, rel_tol=1e-6) and not math.isclose(first, wanted, rel_tol=1e-6):
-            self._first[name] = wanted  # it counts down from there, as exposures do, or it is there already
+        if vector.name.endswith(_COUNTING_DOWN):
+            return 1 - now / wanted if 0 <= now <= wanted and wanted else None
+        if math.isclose(first, wanted, rel_tol=1e-6):
             return None
-        if self._first[name] == wanted:
-            return 1 - now / wanted if 0 <= now < wanted else None
         return min(1.0, max(0.0, 1 - abs(wanted - now) / abs(wanted - first)))
 
 
