@@ -184,9 +184,19 @@ class Client:
 
     @classmethod
     def local(cls, path: object) -> Client:
-        """Connect to the abstract local socket of this name."""
+        """Connect to the abstract local socket of this name as soon as a server listens there.
+
+        It listens on its port before.
+        """
         sock = socket.socket(socket.AF_UNIX)
-        sock.connect(f"\0{path}")
+
+        def connected() -> bool:
+            with contextlib.suppress(ConnectionRefusedError):
+                sock.connect(f"\0{path}")
+                return True
+            return False
+
+        until(connected, what=f"a server at the local socket {path}")
         return cls(sock)
 
     def say(self, text: str) -> Client:

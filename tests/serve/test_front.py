@@ -108,9 +108,8 @@ def test_clients_that_connect_at_once_are_answered(tmp_path, toy):
 
 def test_as_many_clients_may_wait_as_for_python(tmp_path, toy):
     """None of them is answered while the process is stopped."""
-    port = free_port()
-    with running(tmp_path, "-p", port, toy, name="indiserver") as server:
-        connect(port, server.process).close()
+    with running(tmp_path, "-p", free_port(), toy, name="indiserver") as server:
+        Client.local(tmp_path / "local").close()  # it listens there last
         server.process.send_signal(signal.SIGSTOP)
         clients = []
         for _ in range(200):

@@ -53,6 +53,7 @@ _WORTH_DISCARDING = 1 << 20  # bytes of the smallest unfinished message that is 
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECV_FLAGS = socket.MSG_DONTWAIT
 _RECVMSG_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_TRUNCATED = int(socket.MSG_CTRUNC)  # a plain number: `&` with an enum calls three Python functions for each read
 _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN})
 
 
@@ -550,7 +551,7 @@ class SocketStream(Stream):
             self._no_memory("read from it")
             return
         fds = _descriptors(ancillary) if ancillary else []
-        if flags & socket.MSG_CTRUNC:
+        if flags & _TRUNCATED:
             # Which descriptors are missing is unknown, so none can be assigned to a message.
             for fd in fds:
                 os.close(fd)
