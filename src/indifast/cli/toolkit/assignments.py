@@ -146,7 +146,7 @@ def _values(text: str, known: Iterable[str] = ()) -> dict[str, str]:
         starts.append(further.end())
     values = [right[start:end] for start, end in zip(starts, [*ends, len(right)], strict=True)]
     if any(";" in value for value in values):
-        return _plain(elements, [right])
+        return _plain(elements[:1], [right])
     return _plain(names, values)
 
 
