@@ -129,6 +129,27 @@ def test_interrupt_while_it_starts(demo: Callable[..., Demo], delay: float) -> N
     assert run.finish() == 0
 
 
+@pytest.mark.parametrize(
+    ("end", "status", "message"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", 0, ""),  # as by Ctrl-C before the process has a session of its own
+        ("os._exit(3)", 1, "indifast demo: the server ended immediately; see its output above\n"),
+    ],
+)
+def test_a_server_that_ends_as_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, status: int, message: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        f"if 'indifast.cli.demo.drivers' in sys.orig_argv: {end}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    run = Demo(tmp_path)
+    assert run.finish() == status
+    assert run.stderr == message
+
+
 def test_the_server_ends_when_the_demo_is_killed(demo: Callable[..., Demo]) -> None:
     run = demo("--seconds", "30")
     run.printed(PROGRESS)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -64,6 +64,7 @@ class Server:
         stderr: A descriptor for its standard error.
         before: Python code that runs in the process of `indifast serve` before the command.
         program: Returns the path of the command, for a folder and a name.
+        launcher: A command that executes the words that follow it.
         keywords: Further arguments of `subprocess.Popen`.
     """
 
@@ -76,6 +77,7 @@ class Server:
         stderr: int | None = None,
         before: str = "",
         program: Callable[[Path, str], Path] = installed,
+        launcher: Sequence[str] = (),
         **keywords,
     ) -> None:
         self.log_path = folder / f"log-{free_port()}"
@@ -87,7 +89,7 @@ class Server:
         paths = filter(None, (SOURCE, os.environ.get("PYTHONPATH")))  # an empty path would be the current folder
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with open(self.log_path, "wb") as log:
-            words = [*command, *map(str, arguments)]
+            words = [*launcher, *command, *map(str, arguments)]
             output, errors = log if stdout is None else stdout, log if stderr is None else stderr
             self.process = subprocess.Popen(words, stderr=errors, stdout=output, env=environment, **keywords)
 

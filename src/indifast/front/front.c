@@ -446,7 +446,7 @@ int main(int argc, char **argv)
 
     struct wanted wanted = {.host = "", .port = PORT, .local = LOCAL_SOCKET};
     struct opened opened = {.fifo = -1};
-    /* If LISTEN_FDS is set, another program has opened the sockets; Python decides how to use them. */
+    /* If LISTEN_FDS is set, systemd has opened sockets; Python decides how to use them (`indifast.cli.serve.systemd`). */
     if (argc > 0 && !getenv("LISTEN_FDS") && read_words(argv + 1, &wanted))
         open_wanted(&wanted, &opened);
     tell_python(&held, &opened);

@@ -11,6 +11,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING
 
 from indifast.protocol.backoff import pause_after, varied
+from indifast.protocol.loglevels import NOTICE
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.connect import open_tcp
 from indifast.transport.stream import Stream
@@ -155,7 +156,7 @@ class RemoteConnection:
         self._host.carry(self.peer, self._stream, on_lost)
         self.connected = True
         self._failure_reported = False
-        self._tell("connected")
+        self._tell("connected", NOTICE)
         try:
             exc = await lost
         finally:
@@ -167,8 +168,8 @@ class RemoteConnection:
         self._tell(f"connection lost{f' ({exc})' if exc else ''}; trying again")
         return time.monotonic() - connected_at
 
-    def _tell(self, what: str) -> None:
+    def _tell(self, what: str, level: int = logging.WARNING) -> None:
         assert self._host is not None
         text = f"Remote {self.name}: {what}"
-        logger.warning("%s", text)
+        logger.log(level, "%s", text)
         self._host.tell_clients(text)

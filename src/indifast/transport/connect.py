@@ -136,15 +136,20 @@ async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listene
 
 
 def listen_on(
-    listening: Sequence[socket.socket], on_stream: Callable[[Stream], None], *, ssl: SSLContext | None = None
+    listening: Sequence[socket.socket],
+    on_stream: Callable[[Stream], None],
+    *,
+    ssl: SSLContext | None = None,
+    lent: bool = False,
 ) -> Listener:
     """Accept connections on sockets that are already listening, with TLS if a context is given.
 
-    The `Listener` takes ownership of the sockets, which are closed if it can't be made.
+    The `Listener` takes ownership of the sockets, which are closed if it can't be made. With `lent`, another process
+    listens on them as well: the files of Unix sockets then stay.
     """
     acceptor = None if ssl is None else tls.Acceptor(ssl, on_stream)
     try:
-        return Listener(listening, on_stream, acceptor)
+        return Listener(listening, on_stream, acceptor, lent=lent)
     except BaseException:
         for sock in listening:
             sock.close()

@@ -30,6 +30,8 @@ class Listener:
         sockets: The listening sockets. The listener takes ownership of them.
         on_stream: Called with each new stream, before anything is read from it.
         acceptor: Takes the accepted sockets instead, and makes the streams.
+        lent: Whether somebody else listens on the sockets as well, and goes on when the listener is closed. The files
+            of Unix sockets then stay.
     """
 
     def __init__(
@@ -37,8 +39,11 @@ class Listener:
         sockets: Iterable[socket.socket],
         on_stream: Callable[[Stream], None],
         acceptor: Acceptor | None = None,
+        *,
+        lent: bool = False,
     ) -> None:
         self.sockets = tuple(sockets)
+        self._lent = lent
         self._on_stream = on_stream
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
@@ -48,7 +53,7 @@ class Listener:
         self._closed = False
         for sock in self.sockets:
             sock.setblocking(False)
-        self._inode = _inode(self.sockets[0])
+        self._inode = None if lent else _inode(self.sockets[0])
         self._watch()
 
     @property
@@ -81,7 +86,7 @@ class Listener:
         else:
             self._unwatch()
         for sock in self.sockets:
-            if sock.family == socket.AF_UNIX:
+            if sock.family == socket.AF_UNIX and not self._lent:
                 _unlink_own(sock.getsockname(), self._inode)
             sock.close()
 

@@ -132,19 +132,28 @@ async def _server(width: int, height: int, stop: asyncio.Event) -> AsyncIterator
     try:
         line = await _unless(stop, process.stdout.readline(), "the server did not start")
         if line == b"":
-            raise DemoError("the server ended immediately; see its output above")
+            status = await _unless(stop, process.wait(), "the server neither started nor ended")
+            # Ctrl-C reaches the new process as well until it has its own session.
+            if status is not None and -status not in SIGNALS:
+                raise DemoError("the server ended immediately; see its output above")
+            line = None
         up = line is not None
         yield None if line is None else int(line)
     finally:
         process.stdin.close()
         if not up:
-            process.kill()
+            _kill(process)
         try:
             async with asyncio.timeout(GRACE):
                 await process.wait()
         except TimeoutError:
-            process.kill()
+            _kill(process)
             await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        process.kill()
 
 
 async def _watch_server(port: int, options: argparse.Namespace, stop: asyncio.Event) -> None:

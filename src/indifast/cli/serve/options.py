@@ -36,6 +36,7 @@ Options, which may be bundled (-vvp PORT):
  --record FILE    : record all traffic, with times, in a new file for `indifast replay`
  --record-blobs   : include the content of BLOBs in the recording
  --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
+ --metrics [H:]P  : serve counters for Prometheus at http://H:P/metrics, default H 127.0.0.1
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : show this text
  --version        : show the version
@@ -55,7 +56,7 @@ RESTARTS = 10
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
-LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes")
+LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics")
 """Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "help", "version")
 """Options without a value; "stats" may have one after "="."""
@@ -120,6 +121,7 @@ class Options:
     record_blobs: bool = False
     stats: bool = False
     stats_interval: float | None = None
+    metrics: tuple[str, int] | None = None
     limits: Limits = DEFAULT_LIMITS
     programs: list[Program] = field(default_factory=list)
     remotes: list[Remote] = field(default_factory=list)
@@ -233,6 +235,11 @@ def _set(options: Options, name: str, value: str) -> None:
             options.stats = True
             if value:
                 options.stats_interval = _seconds(value)
+        case "metrics":
+            try:
+                options.metrics = parse_place(value)
+            except ValueError as exc:
+                raise UsageError(f"--metrics: {exc}") from None
         case "pipes":
             if not is_program(value) or re.fullmatch(_PYTHON, value):
                 raise UsageError(f"--pipes requires a program, not {value!r}")
@@ -260,9 +267,29 @@ def _seconds(value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if not 0.1 <= seconds <= 1e6:
+    if not _is_interval(seconds):
         raise UsageError(f"--stats requires a number of seconds from 0.1 to 1000000, not {value!r}")
     return seconds
+
+
+def _is_interval(seconds: float) -> bool:
+    return 0.1 <= seconds <= 1e6
+
+
+def parse_place(text: str) -> tuple[str, int]:
+    """Parse `[host:]port`, with an IPv6 address in brackets. Without a host it is 127.0.0.1.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address must be in brackets, as in [::1]:9624, not {text!r}")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535) or (colon and not host):
+        raise ValueError(f"[HOST:]PORT is required, as in 9624 or 0.0.0.0:9624, not {text!r}")
+    return host or "127.0.0.1", int(port)
 
 
 # -- Configuration file
@@ -301,6 +328,7 @@ def _read_config(options: Options, path: str) -> None:
         raise ConfigError(f"configuration file {path}: {exc}") from None
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
+    _read_counters(options, path, found)
     for key, value in _checked(path, "", found, _TOP).items():
         setattr(options, key, value)
     for key, value in _checked(path, "tls.", tls, _TLS).items():
@@ -324,6 +352,22 @@ def _read_config(options: Options, path: str) -> None:
         if not 0 < values.get("port", PORT) <= 65535:
             raise ConfigError(f"configuration file {path}: remotes.port can't be {values['port']}")
         options.remotes.append(Remote(**values))
+
+
+def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:
+    stats, metrics = found.pop("stats", None), found.pop("metrics", None)
+    if isinstance(stats, bool):
+        options.stats = stats
+    elif isinstance(stats, int | float) and _is_interval(stats):
+        options.stats, options.stats_interval = True, float(stats)
+    elif stats is not None:
+        wanted = "true, false, or a number of seconds from 0.1 to 1000000"
+        raise ConfigError(f"configuration file {path}: stats must be {wanted}, not {stats!r}")
+    if metrics is not None:
+        try:
+            options.metrics = parse_place(str(metrics))
+        except ValueError as exc:
+            raise ConfigError(f"configuration file {path}: metrics: {exc}") from None
 
 
 def _add_driver(options: Options, path: str, table: Any) -> None:

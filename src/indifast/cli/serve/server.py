@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
@@ -11,6 +11,7 @@ from indifast.routing.peer import Peer
 from indifast.routing.tap import TapFunction
 from indifast.server.hub import Hub
 from indifast.server.ipyserver import IPyServer
+from indifast.server.metrics import Page
 from indifast.transport.connect import listen_on
 from indifast.transport.listener import Listener
 
@@ -25,17 +26,21 @@ class TappedServer(IPyServer):
         taps: Called with each message: direction ("from" or "to"), peer, message.
         recorder: Recorder to attach to the server.
         sockets: The listening sockets, TCP and local.
+        lent: Whether the local ones are systemd's, which goes on listening.
+        on_close: Called when the server begins to end, while everything is still there.
     """
 
     taps: Sequence[TapFunction] = ()
     recorder: TrafficRecorder | None = None
     sockets: Sequence[socket.socket]
+    lent: bool = False
+    on_close: Callable[[], None] | None = None
 
     async def _listen_tcp(self, port: int) -> Listener:
         return listen_on([sock for sock in self.sockets if sock.family != socket.AF_UNIX], self._accept, ssl=self.ssl)
 
     async def _listen_unix(self, path: str) -> Listener:
-        return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept)
+        return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept, lent=self.lent)
 
     def _tap(self) -> TapFunction | None:
         if len(self.taps) > 1:
@@ -48,8 +53,17 @@ class TappedServer(IPyServer):
             self.recorder.join(hub)
         return hub
 
+    def metrics(self) -> str:
+        from indifast import version
+
+        page = Page()
+        page.gauge("info", "Always 1; the label is the version of indifast.", {version: 1}, "version")
+        return f"{page}{super().metrics()}"
+
     async def _close(self, hub: Hub) -> None:
         """End the recording before the server is taken down, so that its devices exist until its end."""
+        if self.on_close is not None:
+            self.on_close()
         if self.recorder is not None:
             self.recorder.close()
         await super()._close(hub)

@@ -8,17 +8,20 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
-from indifast.cli.serve.log import good_bye, sentence
+from indifast.cli.serve.log import good_bye, log_why, sentence
 from indifast.cli.serve.options import ConfigError, Options, Program, Remote, parse_remote
+from indifast.cli.serve.places import where
 from indifast.cli.serve.server import TappedServer
 from indifast.cli.signals import COUNTERS, STOPPING, handle_in, hold_back
+from indifast.protocol.loglevels import NOTICE
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
+    from indifast.cli.serve.systemd import Systemd
     from indifast.driver.ipydriver import IPyDriver
     from indifast.protocol.message import Routable
     from indifast.routing.peer import Peer
@@ -35,6 +38,9 @@ def supervise(
     stopped: Sequence[int],
     *,
     stand_in: bool,
+    systemd: Systemd,
+    metrics: Sequence[socket.socket] = (),
+    lent: Collection[str] = (),
     fifo: int | None = None,
 ) -> int:
     """Serve on sockets that already listen until the server ends, and return the exit status.
@@ -44,14 +50,17 @@ def supervise(
         sockets: The listening sockets.
         stopped: The signals that have come so far.
         stand_in: Whether the server stands in for indiserver.
+        systemd: What systemd has passed, which hears how the server is.
+        metrics: Listening sockets for Prometheus.
+        lent: The roles in which sockets are systemd's.
         fifo: A descriptor of the FIFO if it is already open.
     """
-    supervisor = _Supervisor(options, sockets, stopped, stand_in, fifo)
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, lent, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(supervisor.run())
         finally:
-            hold_back(STOPPING)
+            hold_back((*STOPPING, COUNTERS))
 
 
 class _Supervisor:
@@ -63,17 +72,24 @@ class _Supervisor:
         sockets: Sequence[socket.socket],
         stopped: Sequence[int],
         stand_in: bool,
+        systemd: Systemd,
+        metrics: Sequence[socket.socket],
+        lent: Collection[str],
         fifo: int | None,
     ) -> None:
         self.options = options
         self.sockets = sockets
         self.stopped = stopped
         self.stand_in = stand_in
+        self.systemd = systemd
+        self.metrics = metrics
+        self.lent = lent
         self.fifo = fifo
         self.server: TappedServer
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
         self.recorder: TrafficRecorder | None = None
         self.status = 0
+        self._ending = False
         self._running: asyncio.Task[None] | None = None
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -94,23 +110,25 @@ class _Supervisor:
 
                     fifo = Fifo(options.fifo, self._command, self._fifo_error, self.fifo)
                     stack.callback(fifo.close)
+                if self.metrics:
+                    from indifast.cli.serve.scrape import Scrape
+
+                    stack.callback(Scrape(self.metrics, self.server.metrics).close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():
-                    self._end(1)
+                    self.server.shutdown()
                     await self._running
                 if self.recorder is not None:
                     self.recorder.discard()  # repeated attempts to start must not leave a pile of files
+                self.systemd.ends(sentence(exc))
                 return good_bye(sentence(exc))
             if self.server.stop:
                 pass  # a signal came in the meantime
             elif self._start_drivers():
                 self._report_regularly()
-            else:
-                self._end(1)
+                self.systemd.ready(asyncio.get_running_loop(), f"listening on {self._where()}")
             assert self._running is not None
             await self._running
-            if options.stats:
-                self._log_stats()
             return self.status if self.status == 0 else good_bye()
 
     # -- Start
@@ -141,6 +159,7 @@ class _Supervisor:
             limits=options.limits,
         )
         server.sockets = self.sockets
+        server.lent = "unix" in self.lent
         server.keepalive = 0
         server.taps = self.taps
         server.recorder = self.recorder
@@ -157,11 +176,19 @@ class _Supervisor:
         await asyncio.gather(ready, return_exceptions=True)
         if task.done():
             task.result()
-        if not self.server.host:
-            logger.error("listening on all interfaces, IPv4 and IPv6: anyone who can connect can use the drivers")
+        if self.options.stats:
+            self.server.on_close = self._log_stats
+        logger.log(NOTICE, "listening on %s", self._where())
+        if self.metrics:
+            places = where(self.metrics, remedy=None, use="read them")
+            logger.log(NOTICE, "counters for Prometheus at /metrics on %s", places)
+
+    def _where(self) -> str:
+        remedy = "ListenStream= in the socket unit for others" if "tcp" in self.lent else "--host 0.0.0.0 for others"
+        return where(self.sockets, authority=self.options.tls_ca, remedy=remedy)
 
     def _start_drivers(self) -> bool:
-        """Start the configured drivers and links. False if the command has to end because one can't be started.
+        """Start the configured drivers and links. False if the command ends because one can't be started.
 
         A program that can't be started ends `indifast serve`; in place of indiserver the other drivers are served.
         """
@@ -169,17 +196,23 @@ class _Supervisor:
             self._start_remote(remote)
         for program in self.options.programs:
             if not self._start_program(program) and not self.stand_in:
+                self._end(f"driver {program.name} cannot be started", failed=True)
                 return False
-        return self._anything_left()
+        return self._go_on()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        handle_in(loop, STOPPING, self._end, 0)
+        for number in STOPPING:
+            handle_in(loop, [number], self._end, number.name)
         if self.options.stats:
             handle_in(loop, [COUNTERS], self._log_stats)
 
-    def _end(self, status: int) -> None:
-        self.status = max(self.status, status)
+    def _end(self, why: str, *, failed: bool = False) -> None:
+        if not self._ending:  # the last drivers end when the server does
+            self._ending = True
+            log_why(why, failed=failed)
+            self.systemd.ends(why)
+            self.status = int(failed)
         self.server.shutdown()
 
     # -- Drivers
@@ -211,13 +244,19 @@ class _Supervisor:
     def _terminated(self, exdriver: ExDriver) -> None:
         with contextlib.suppress(ValueError):
             self.server.exdrivers.remove(exdriver)
-        if not self._anything_left():
-            self._end(1)
+        self._go_on()
 
-    def _anything_left(self) -> bool:
-        """Return whether there is something to serve, or a FIFO through which drivers may be started."""
+    def _go_on(self) -> bool:
+        """End the server unless there is something to serve, or a FIFO through which drivers may be started.
+
+        Returns:
+            False if the server ends.
+        """
         server = self.server
-        return bool(self.options.fifo or server.exdrivers or server.remotes or server.drivers)
+        if self.options.fifo or server.exdrivers or server.remotes or server.drivers:
+            return True
+        self._end("no driver is left, and there is no FIFO to start one", failed=True)
+        return False
 
     def _stop_program(self, name: str, device: str | None) -> bool:
         """Stop the first driver with this name, and with this device if one is named. False if there is none."""
@@ -252,7 +291,7 @@ class _Supervisor:
     # -- FIFO
 
     def _fifo_error(self, why: str) -> None:
-        logger.error("FIFO: %s", why)
+        logger.warning("FIFO: %s", why)
 
     def _command(self, line: str) -> None:
         from indifast.server.fifo import CommandError, parse
@@ -291,7 +330,7 @@ class _Supervisor:
     def _log_stats(self) -> None:
         import json
 
-        logger.error("stats: %s", json.dumps(self.server.stats()))
+        logger.log(NOTICE, "stats: %s", json.dumps(self.server.stats()))
 
 
 def _server_tls(options: Options) -> SSLContext | None:
