@@ -45,6 +45,14 @@ Options, which may be bundled (-vvp PORT):
 driver    : program, [device]@host[:port], or module:callable for a driver in Python
 """
 
+EXAMPLES = """\
+
+examples:
+  {program} indi_simulator_ccd indi_simulator_telescope
+  {program} -v -p 7625 --host 0.0.0.0 "CCD Simulator@observatory" camera:make
+  {program} --config observatory.toml --record night.indi
+"""
+
 RESTARTS = 10
 
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
