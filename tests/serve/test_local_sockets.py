@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from indifast.cli.main import main
+from indifast.cli.serve.options import UsageError, parse_arguments
 from tests.serve.support import GET, Client, Server, refusal, running
 from tests.support.blackbox import LIMIT
 
@@ -122,6 +123,12 @@ def test_a_path_that_cannot_be_used(tmp_path, where, why):
     log = refusal(tmp_path, "-p", "0", "--socket", tmp_path / where, "cat")
     assert f"cannot listen on the local socket {tmp_path / where}: " in log
     assert why in log
+
+
+@pytest.mark.parametrize("group", ["4294967295", "9999999999"])
+def test_a_number_that_no_group_can_have(group):
+    with pytest.raises(UsageError, match=f"--socket: {group} is not the number of a group"):
+        parse_arguments([f"--socket=/run/x,660,{group}", "cat"])
 
 
 def test_the_option_is_explained(tmp_path):
