@@ -8,6 +8,7 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ import psutil
 import pytest
 from astropy.io import fits
 
+from indifast.cli.demo import command
+from indifast.cli.demo.starfield import StarField
 from tests.cli.support import Command
 from tests.support.blackbox import LIMIT, until
 from tests.support.commands import INDIFAST
@@ -84,11 +87,21 @@ def test_frames_are_received_and_the_last_one_is_saved(demo: Callable[..., Demo]
     assert (tmp_path / "demo-frame.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_pillow_only_the_fits_file_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = StarField(64, 48).frame()
+    assert command._save(frame) == "demo-frame.fits, demo-frame.png"
+    (tmp_path / "demo-frame.png").unlink()
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    assert command._save(frame) == "demo-frame.fits (as PNG, too: pip install indifast[images])"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-frame.fits"]
+
+
 def test_the_png_of_a_large_frame_is_smaller(demo: Callable[..., Demo], tmp_path: Path) -> None:
     run = demo("--seconds", "0.2", "--size", "9000x32")
     assert run.finish() == 0
     header = (tmp_path / "demo-frame.png").read_bytes()[16:24]
-    assert struct.unpack(">II", header) == (3000, 11)
+    assert struct.unpack(">II", header) == (2048, 7)
 
 
 def test_several_clients(demo: Callable[..., Demo]) -> None:

@@ -21,6 +21,7 @@ from indifast._parser import Tokenizer
 from tests.support.blackbox import LIMIT, alive, free_port, until
 from tests.support.programs import python_program
 
+HOME = Path(__file__).resolve().parents[2]
 SOURCE = str(Path(indifast.__file__).parents[1])
 
 GET = "<getProperties version='1.7'/>"
@@ -49,7 +50,7 @@ def installed(folder: Path, name: str) -> Path:
 
 def script(folder: Path, name: str) -> Path:
     """Return `indifast-server` as it is installed where its native front can't be built: as a script."""
-    _, _, text = (Path(SOURCE) / "indifast" / "front" / "indifast-server").read_text().partition("\n")
+    _, _, text = (HOME / "src" / "indifast" / "front" / "indifast-server").read_text().partition("\n")
     return python_program(folder / name, text)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indifast.cli.serve.options import ConfigError, Program, Remote, UsageError, parse_arguments
+from indifast.cli.serve.options import ConfigError, LocalSocket, Program, Remote, UsageError, parse_arguments
 
 
 def test_flags_can_be_bundled_and_values_are_the_next_words():
@@ -79,6 +79,17 @@ def test_counters_in_a_configuration_file(tmp_path, text, stats):
     assert (options.stats, options.stats_interval) == stats
 
 
+def test_local_sockets(tmp_path):
+    assert parse_arguments(["indi_a"]).socket is None
+    assert parse_arguments(["--socket", "/run/a", "indi_a"]).socket == LocalSocket("/run/a", 0o600, None)
+    assert parse_arguments(["--socket=/run/a,0660,20", "indi_a"]).socket == LocalSocket("/run/a", 0o660, 20)
+    path = tmp_path / "observatory.toml"
+    path.write_text('socket = "/run/a,660,astro"\nabstract = false\n')
+    options = parse_arguments(["--config", str(path), "indi_a"])
+    assert options.socket == LocalSocket("/run/a", 0o660, "astro")
+    assert not options.abstract
+
+
 def test_a_negative_number_of_restarts_means_0():
     assert parse_arguments(["-r", "-5", "indi_a"]).restarts == 0
 
@@ -111,6 +122,14 @@ def test_more_memory_than_fits_into_32_bits():
         ["--metrics", "-1", "indi_a"],
         ["--metrics", "::1:9624", "indi_a"],
         ["--metrics", "localhost:", "indi_a"],
+        ["--socket"],
+        ["--socket", "", "indi_a"],
+        ["--socket", "@name", "indi_a"],
+        ["--socket", "/run/a,", "indi_a"],
+        ["--socket", "/run/a,999", "indi_a"],
+        ["--socket", "/run/a,660,", "indi_a"],
+        ["--socket", "/run/a,660,astro,more", "indi_a"],
+        ["--no-abstract=x", "indi_a"],
         ["--pipes"],
         ["--pipes", "CCD@far"],
         ["--pipes", "observatory.dome:make"],
@@ -173,6 +192,8 @@ def test_configuration_file(tmp_path):
         "prot = 7624",
         "port = 'x'",
         "verbose = true",
+        "socket = '/run/a,rw'",
+        "abstract = 0",
         "drivers = ['indi_a']",
         "drivers = 5",
         "[[drivers]]\nargs = []",

@@ -86,8 +86,9 @@ class Session:
                 if stream is None:
                     return
                 began = time.monotonic()
-                reason = await self._serve(stream, where)
+                reason, cause = await self._serve(stream, where)
                 failure = ConnectionError(f"the connection to {where} has ended: {reason}")
+                failure.__cause__ = cause
                 if time.monotonic() - began > settings.retry_max:
                     failures = 0
             if self._stopping:
@@ -119,8 +120,8 @@ class Session:
                 task.cancel()
                 task.add_done_callback(_discard)  # the stream may have been opened just before the cancellation
 
-    async def _serve(self, stream: Stream, where: str) -> str:
-        """Serve one connection from its beginning to its end, and return why it ended."""
+    async def _serve(self, stream: Stream, where: str) -> tuple[str, Exception | None]:
+        """Serve one connection from its beginning to its end. Return why it ended, and the error if there was one."""
         link, receiver, counts = self._link, self._receiver, self._counts
         connection = Connection(stream, self._settings.limits, link.heard, receiver.skipped, receiver.refused)
         self._model.clear()
@@ -146,7 +147,7 @@ class Session:
             self._had_contents = self._model.has_contents()
             self._model.clear()
             self._watchers.notify(None)
-        return connection.reason
+        return connection.reason, connection.error
 
     def _free_contents(self) -> None:
         """Free the BLOBs of the connection that has ended, unless the program still holds their vectors.

@@ -58,8 +58,8 @@ class IPyServer:
             and closed at once.
         ssl: The context for TLS on the TCP port, for servers. Its `verify_mode` determines whether clients need
             certificates.
-        unix_socket: Also listen on this Unix socket, over which BLOBs are sent as file descriptors. A name that begins
-            with "@" or NUL is abstract.
+        unix_socket: Also listen on this Unix socket, over which BLOBs are sent as file descriptors. A file is made with
+            mode 600: only this user can connect. A name that begins with "@" or NUL is abstract: every user can.
         accept_links: Whether clients may bring their own devices, as servers linked to this one do.
         newest_wins: Whether BLOBs that wait for a slow client are replaced by newer ones of any format, and not only
             streamed BLOBs. Either a bool, or the properties to which this applies, as pairs (device, name), or a
@@ -456,9 +456,10 @@ class IPyServer:
             for sock, address in zip(self.server.sockets, self.server.addresses, strict=True):
                 logger.info("listening to port %d on fd %d (%s)", self.port, sock.fileno(), address)
         if self.unix_socket is not None:
-            path = unix_path(self.unix_socket)
-            self._listeners.append(await self._listen_unix(path))
-            logger.info("Local server: listening on local domain at: %s", path.replace("\0", "@"))
+            listener = await self._listen_unix(unix_path(self.unix_socket))
+            self._listeners.append(listener)
+            for address in listener.addresses:
+                logger.info("Local server: listening on local domain at: %s", address)
 
     async def _listen_tcp(self, port: int) -> Listener:
         return await listen_tcp(self.host, port, self._accept, ssl=self.ssl)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterable
 
@@ -30,8 +28,6 @@ class Listener:
         sockets: The listening sockets. The listener takes ownership of them.
         on_stream: Called with each new stream, before anything is read from it.
         acceptor: Takes the accepted sockets instead, and makes the streams.
-        lent: Whether somebody else listens on the sockets as well, and goes on when the listener is closed. The files
-            of Unix sockets then stay.
     """
 
     def __init__(
@@ -39,11 +35,8 @@ class Listener:
         sockets: Iterable[socket.socket],
         on_stream: Callable[[Stream], None],
         acceptor: Acceptor | None = None,
-        *,
-        lent: bool = False,
     ) -> None:
         self.sockets = tuple(sockets)
-        self._lent = lent
         self._on_stream = on_stream
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
@@ -53,7 +46,6 @@ class Listener:
         self._closed = False
         for sock in self.sockets:
             sock.setblocking(False)
-        self._inode = None if lent else _inode(self.sockets[0])
         self._watch()
 
     @property
@@ -86,8 +78,6 @@ class Listener:
         else:
             self._unwatch()
         for sock in self.sockets:
-            if sock.family == socket.AF_UNIX and not self._lent:
-                _unlink_own(sock.getsockname(), self._inode)
             sock.close()
 
     def _watch(self) -> None:
@@ -142,17 +132,3 @@ class Listener:
         if self._failures == 1:
             why = exc if isinstance(exc, OSError) else "out of memory"
             self._complaints.say(logging.ERROR, self._loop.time(), "cannot accept connections for now: %s", why)
-
-
-def _inode(sock: socket.socket) -> tuple[int, int] | None:
-    """Return what distinguishes our socket file from one that another server puts in its place."""
-    if sock.family != socket.AF_UNIX or not isinstance(path := sock.getsockname(), str):
-        return None
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-def _unlink_own(path: str | bytes, inode: tuple[int, int] | None) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if inode is not None and inode == ((status := os.stat(path)).st_dev, status.st_ino):
-            os.unlink(path)

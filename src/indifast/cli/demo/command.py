@@ -31,8 +31,8 @@ GRACE = 5.0
 SLOW_RATE = 2
 """Frames per second that the camera continues to send with --forever."""
 
-PNG_SIDE = 4096
-"""Most pixels on the longer side of the PNG: for larger frames it shows every second pixel, or every third."""
+PNG_SIDE = 2048
+"""Most pixels on the longer side of the PNG."""
 
 
 class DemoError(Exception):
@@ -72,7 +72,7 @@ def parser() -> Parser:
     parser = Parser(
         prog="indifast demo",
         description="Serve a simulated camera and a thermostat on a free local port, watch them from another process, "
-        "and save the last frame as demo-frame.fits and demo-frame.png.",
+        "and save the last frame as demo-frame.fits and (with Pillow) demo-frame.png.",
     )
     parser.add_argument(
         "--seconds", type=number(float, 0.1, 86400), default=10.0, metavar="S", help="duration (default: 10)"
@@ -205,18 +205,27 @@ async def _summary(viewers: list[Viewer], begin: Totals, end: Totals) -> None:
 
 
 def _save(frame: bytes | memoryview) -> str:
-    """Save the frame in the current directory as FITS and PNG, and return the file names."""
-    from indifast.cli.demo.picture import pixels_of, stretched, write_png
-
+    """Save the frame in the current directory as FITS and, if Pillow is installed, as PNG; return what was done."""
     fits, png = Path("demo-frame.fits"), Path("demo-frame.png")
     try:
         fits.write_bytes(frame)
-        pixels = pixels_of(frame)
-        step = -(-max(pixels.shape) // PNG_SIDE)
-        write_png(png, stretched(pixels[::step, ::step]))
+        return f"{fits}, {png}" if _save_png(frame, png) else f"{fits} (as PNG, too: pip install indifast[images])"
     except OSError as error:
         raise DemoError(f"the last frame could not be saved: {error}") from error
-    return f"{fits}, {png}"
+
+
+def _save_png(frame: bytes | memoryview, path: Path) -> bool:
+    """Save the frame as a picture for people; return whether Pillow is installed."""
+    try:
+        import PIL.Image
+    except ImportError:
+        return False
+    from indifast.fits import read_image
+    from indifast.terminal.picture import picture
+
+    side = min(PNG_SIDE, max(read_image(frame).stored.shape))
+    PIL.Image.fromarray(picture(frame, ".fits", columns=side, rows=side).pixels).save(path)
+    return True
 
 
 def _totals(viewers: list[Viewer]) -> Totals:

@@ -128,8 +128,11 @@ def _listening(options: Options, front: Front, passed: Mapping[str, list[socket.
         yield from tcp_sockets(_addresses(options.host), options.port, options.host)
     if passed["unix"]:
         yield from passed["unix"]
-    else:
-        yield unix_socket(unix_path(options.unix_socket))
+    elif options.abstract:
+        elsewhere = "choose another name with -u NAME, or none with --no-abstract"
+        yield unix_socket(unix_path(options.unix_socket), elsewhere=elsewhere)
+    if (file := options.socket) is not None:
+        yield unix_socket(file.path, file.mode, file.group, elsewhere="choose another path with --socket PATH")
 
 
 def _for_metrics(options: Options, passed: Mapping[str, list[socket.socket]]) -> Iterator[socket.socket]:

@@ -30,6 +30,8 @@ Options, which may be bundled (-vvp PORT):
  -vvv     : -vv + complete messages, without the content of BLOBs
  --pipes P        : start the driver P, a program, with two pipes instead of one socket; BLOBs are sent inline
  --host H         : listen on this name or address, default {host}
+ --socket PATH[,MODE[,GROUP]] : also listen on this local socket, a file with mode 600 or MODE (octal)
+ --no-abstract    : no abstract local socket (-u), to which every user of this machine can connect
  --tls-cert FILE  : use TLS with this certificate (PEM); clients without TLS are then refused
  --tls-key FILE   : key of the certificate, if it is not in the same file
  --tls-ca FILE    : accept only clients with a certificate from this authority
@@ -48,9 +50,9 @@ RESTARTS = 10
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
-LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics")
+LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics")
 """Options with a value, in the next word or after "="."""
-LONG_FLAGS = ("stats", "record-blobs", "help", "version")
+LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
 _PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when first needed, not at every start
@@ -62,6 +64,15 @@ class UsageError(Exception):
 
 class ConfigError(Exception):
     """The configuration file or the value of an argument is wrong: one sentence on standard error, exit status 1."""
+
+
+@dataclass(frozen=True)
+class LocalSocket:
+    """A local socket that is a file."""
+
+    path: str
+    mode: int = 0o600
+    group: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,8 @@ class Options:
     host: str | None = None
     port: int = PORT
     local_socket: str = LOCAL_SOCKET
+    abstract: bool = True
+    socket: LocalSocket | None = None
     message_log: str | None = None
     restarts: int = RESTARTS
     fifo: str | None = None
@@ -145,6 +158,23 @@ def parse_remote(word: str) -> Remote:
         raise ConfigError(f"{word!r} is not [device]@host[:port]")
     device, host, port = found
     return Remote(host, port, device)
+
+
+def parse_socket(text: str) -> LocalSocket:
+    """Parse `PATH[,MODE[,GROUP]]`.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    path, *rest = text.split(",")
+    mode, group = (*rest, "", "")[:2]
+    if not path or len(rest) > 2 or "" in rest:
+        raise ValueError(f"{text!r} is not PATH[,MODE[,GROUP]]; a path can't contain a comma")
+    if path.startswith("@"):
+        raise ValueError(f"{path!r} is not a path: -u names the abstract socket")
+    if mode and not re.fullmatch("0?[0-7]{3}", mode):
+        raise ValueError(f"{mode!r} is not a mode: three octal digits, as in 660")
+    return LocalSocket(path, int(mode or "600", 8), int(group) if group.isdecimal() else group or None)
 
 
 def parse_arguments(words: Sequence[str]) -> Options:
@@ -238,6 +268,13 @@ def _set(options: Options, name: str, value: str) -> None:
             options.programs.append(Program(value, pipes=True))
         case "record-blobs":
             options.record_blobs = True
+        case "no-abstract":
+            options.abstract = False
+        case "socket":
+            try:
+                options.socket = parse_socket(value)
+            except ValueError as exc:
+                raise UsageError(f"--socket: {exc}") from None
         case "host" | "record":
             setattr(options, name, value)
         case "tls-cert" | "tls-key" | "tls-ca":
@@ -290,6 +327,8 @@ _TOP: dict[str, type | tuple[type, ...]] = {
     "host": str,
     "port": int,
     "local_socket": str,
+    "abstract": bool,
+    "socket": str,
     "message_log": str,
     "restarts": int,
     "fifo": str,
@@ -322,7 +361,10 @@ def _read_config(options: Options, path: str) -> None:
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
     _read_counters(options, path, found)
     for key, value in _checked(path, "", found, _TOP).items():
-        setattr(options, key, value)
+        try:
+            setattr(options, key, parse_socket(value) if key == "socket" else value)
+        except ValueError as exc:
+            raise ConfigError(f"configuration file {path}: socket: {exc}") from None
     for key, value in _checked(path, "tls.", tls, _TLS).items():
         setattr(options, f"tls_{key}", value)
     for key, value in _checked(path, "limits.", limits, _LIMITS).items():

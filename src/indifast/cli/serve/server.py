@@ -26,21 +26,19 @@ class TappedServer(IPyServer):
         taps: Called with each message: direction ("from" or "to"), peer, message.
         recorder: Recorder to attach to the server.
         sockets: The listening sockets, TCP and local.
-        lent: Whether the local ones are systemd's, which goes on listening.
         on_close: Called when the server begins to end, while everything is still there.
     """
 
     taps: Sequence[TapFunction] = ()
     recorder: TrafficRecorder | None = None
     sockets: Sequence[socket.socket]
-    lent: bool = False
     on_close: Callable[[], None] | None = None
 
     async def _listen_tcp(self, port: int) -> Listener:
         return listen_on([sock for sock in self.sockets if sock.family != socket.AF_UNIX], self._accept, ssl=self.ssl)
 
     async def _listen_unix(self, path: str) -> Listener:
-        return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept, lent=self.lent)
+        return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept)
 
     def _tap(self) -> TapFunction | None:
         if len(self.taps) > 1:

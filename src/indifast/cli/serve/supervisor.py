@@ -91,6 +91,7 @@ class _Supervisor:
         self.status = 0
         self._ending = False
         self._running: asyncio.Task[None] | None = None
+        self._links: list[tuple[Remote, SSLContext | None]] = []
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
         self._tasks: set[asyncio.Future[None]] = set()
 
@@ -155,14 +156,14 @@ class _Supervisor:
             port=options.port,
             maxconnections=None,
             ssl=_server_tls(options),
-            unix_socket=options.unix_socket,
+            unix_socket=options.unix_socket if any(each.family == socket.AF_UNIX for each in self.sockets) else None,
             limits=options.limits,
         )
         server.sockets = self.sockets
-        server.lent = "unix" in self.lent
         server.keepalive = 0
         server.taps = self.taps
         server.recorder = self.recorder
+        self._links = [(remote, _client_tls(remote)) for remote in options.remotes]
         for driver in _python_drivers(options.python):
             server.add_driver(driver)
         return server
@@ -192,8 +193,8 @@ class _Supervisor:
 
         A program that can't be started ends `indifast serve`; in place of indiserver the other drivers are served.
         """
-        for remote in self.options.remotes:
-            self._start_remote(remote)
+        for remote, context in self._links:
+            self._start_remote(remote, context)
         for program in self.options.programs:
             if not self._start_program(program) and not self.stand_in:
                 self._end(f"driver {program.name} cannot be started", failed=True)
@@ -268,10 +269,8 @@ class _Supervisor:
                 return True
         return False
 
-    def _start_remote(self, remote: Remote) -> None:
-        connection = self.server.add_remote(
-            remote.host, remote.port, remote.blobs, device=remote.device, ssl=_client_tls(remote)
-        )
+    def _start_remote(self, remote: Remote, context: SSLContext | None = None) -> None:
+        connection = self.server.add_remote(remote.host, remote.port, remote.blobs, device=remote.device, ssl=context)
         self._remotes.append((remote, connection))
 
     def _stop_remote(self, wanted: Remote) -> bool:
@@ -338,30 +337,23 @@ def _server_tls(options: Options) -> SSLContext | None:
         if options.tls_key is not None or options.tls_ca is not None:
             raise ConfigError("TLS needs a certificate: --tls-cert FILE")
         return None
-    import ssl
+    from indifast.transport import tlsfaults
 
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.tls_ca)
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    except OSError as exc:  # ssl.SSLError is one
-        raise ConfigError(f"TLS with {options.tls_cert}: {exc}") from None
-    if options.tls_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+    context = tlsfaults.server_context(options.tls_cert, options.tls_key, options.tls_ca)
+    if (fault := tlsfaults.why_clients_refuse(context, options.tls_cert)) is not None:
+        logger.error("TLS: %s", fault)
     return context
 
 
 def _client_tls(remote: Remote) -> SSLContext | None:
     if not (remote.tls or remote.tls_ca or remote.tls_cert):
         return None
-    import ssl
+    from indifast.transport.tlsfaults import KEYS, TLSFileError, client_context
 
     try:
-        context = ssl.create_default_context(cafile=remote.tls_ca)
-        if remote.tls_cert is not None:
-            context.load_cert_chain(remote.tls_cert, remote.tls_key)
-    except OSError as exc:
+        return client_context(remote.tls_ca, remote.tls_cert, remote.tls_key, KEYS)
+    except TLSFileError as exc:
         raise ConfigError(f"TLS with {remote.host}: {exc}") from None
-    return context
 
 
 def _python_drivers(names: Sequence[str]) -> list[IPyDriver]:

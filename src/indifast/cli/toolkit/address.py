@@ -47,16 +47,16 @@ class Address:
         """Return the TLS context, or None without TLS.
 
         Raises:
-            OSError: A file is missing or is not PEM (ssl.SSLError is an OSError).
+            AddressError: A TLS file cannot be used.
         """
         if not self.tls:
             return None
-        import ssl
+        from indifast.transport.tlsfaults import TLSFileError, client_context
 
-        context = ssl.create_default_context(cafile=self.tls_ca)
-        if self.tls_cert is not None:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
-        return context
+        try:
+            return client_context(self.tls_ca, self.tls_cert, self.tls_key)
+        except TLSFileError as error:
+            raise AddressError(str(error)) from error
 
     def client(self, kind: type[IPyClient] | None = None, **clientdata: Any) -> IPyClient:
         """Return a client of this server that is not running yet.
@@ -70,11 +70,7 @@ class Address:
         """
         from indifast.client import IPyClient
 
-        try:
-            context = self.context()
-        except OSError as error:
-            files = ", ".join(name for name in (self.tls_ca, self.tls_cert, self.tls_key) if name)
-            raise AddressError(f"these TLS files cannot be used: {files}: {error.strerror or error}") from error
+        context = self.context()
         host = self.host if self.unix is None else f"unix:{self.unix}"
         return (kind or IPyClient)(host, self.port, ssl=context, **clientdata)
 

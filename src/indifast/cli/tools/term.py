@@ -25,8 +25,6 @@ def main(arguments: Sequence[str]) -> int:
         server.context()
     except AddressError as error:
         return _failed(str(error))
-    except OSError as error:
-        return _failed(f"the TLS files cannot be used: {error}")
     folder = None if options.blobs is None else Path(options.blobs).expanduser().resolve()
     if folder is not None and not folder.is_dir():
         return _failed(f"{options.blobs} is not an existing folder: --blobs needs one")
