@@ -99,7 +99,7 @@ class _Client(IPyClient):
 
     async def rxevent(self, event: Any) -> None:
         """Ask for the BLOBs of each device; note when the connection is lost and made again."""
-        if self.blobs and event.eventtype == "Define" and event.devicename not in self.asked:
+        if self.blobs and event.eventtype in ("Define", "DefineBLOB") and event.devicename not in self.asked:
             if self.devices is None or event.devicename in self.devices:
                 self.asked.add(event.devicename)
                 await self.send_enableBLOB("Also", event.devicename)
