@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,7 +116,6 @@ def test_a_real_bash(server: int, bash: pexpect.spawn, typed: str, completed: st
     bash.expect_exact(completed.replace("PORT", str(server)))
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
