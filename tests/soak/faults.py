@@ -413,7 +413,8 @@ def disk_of_a_server_is_full(world: World, draw: random.Random) -> str:
     """Its recording ends with a sentence; its log of messages goes on when there is room again."""
     if world.disks.missing:
         raise Skipped(world.disks.missing)
-    disk = seen_by(world.servers["a"].program.pid, world.disk)
+    server = world.servers["a"].program
+    disk = seen_by(server.pid, world.disk)
 
     def message_log() -> int:
         return sum(path.stat().st_size for path in disk.glob("*.islog"))
@@ -423,6 +424,10 @@ def disk_of_a_server_is_full(world: World, draw: random.Random) -> str:
         while True:
             file.write(b"x" * (1 << 16))
     time.sleep(draw.uniform(2, 4))
+    for recording in disk.glob("*.indi"):  # it may have filled the disk by itself
+        until(lambda: "recording has ended" in server.log, "the recording ends")
+        check_recording(world, recording, cut=True)
+        recording.unlink()
     before = message_log()
     filler.unlink()
     until(lambda: message_log() > before, "the log of messages goes on")
