@@ -23,12 +23,19 @@ def file_client(path: Path) -> Client:
     return Client(sock)
 
 
+def has_abstract(folder: Path) -> bool:
+    """Return whether the server has the abstract socket that `running` names."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(f"\0{folder}/local") == 0
+
+
 @pytest.mark.parametrize("name", [None, "indiserver"])
 def test_a_socket_that_is_a_file(tmp_path, toy, name, capsys):
     path = tmp_path / "socket"
     with running(tmp_path, "-v", "-p", "0", "--socket", path, toy, name=name) as server:
         assert server.serves()
         assert stat.filemode(path.stat().st_mode) == "srw-------"
+        assert has_abstract(tmp_path)
         for client in (file_client(path), Client.local(tmp_path / "local")):
             assert client.say(GET).get("defTextVector", "Toy")
             client.close()
@@ -45,8 +52,7 @@ def test_no_abstract_socket(tmp_path, toy, name):
     with running(tmp_path, "-p", "0", "-v", "--no-abstract", "--socket", f"{path},666", toy, name=name) as server:
         assert server.serves()
         assert stat.filemode(path.stat().st_mode) == "srw-rw-rw-"
-        with pytest.raises(ConnectionRefusedError):
-            Client.local(tmp_path / "local")
+        assert not has_abstract(tmp_path)
     with running(tmp_path, "-p", "0", "-v", "--no-abstract", toy, name=name) as server:
         assert server.serves()
         assert "local domain" not in server.log
@@ -58,8 +64,7 @@ def test_both_are_settings_of_the_configuration_file(tmp_path, toy):
     with running(tmp_path, "--config", config, toy) as server:
         assert server.serves()
         assert stat.filemode((tmp_path / "socket").stat().st_mode) == "srw-rw----"
-        with pytest.raises(ConnectionRefusedError):
-            Client.local(tmp_path / "local")
+        assert not has_abstract(tmp_path)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
