@@ -268,11 +268,14 @@ class Recorder:
 
     def _follow(self, direction: Direction, party: Party, label: str, message: Routable) -> None:
         """Keep the state up to date, and record it before a message, if it is time."""
-        if self._said > self._between_states and time.monotonic() > self._next_state and self.waiting < _BEHIND:
+        if self._said > self._between_states and time.monotonic() > self._next_state and not self._far_behind():
             self._put_state()
         if direction is Direction.FROM and party is not Party.CLIENT:
             self._devices.take(message, (party, label))
         self._said += _FRAME_COUNTS if message.blob else message.size
+
+    def _far_behind(self) -> bool:
+        return self.waiting > self._max_waiting // 2
 
     def _put_state(self) -> None:
         pieces: list[Buffer] = []
