@@ -116,15 +116,16 @@ class Checks:
             nonlocal again
             if time.monotonic() >= again:  # the driver may have been started anew, and be far from ready
                 again = time.monotonic() + _AGAIN
-                self._tell_camera("Switch", "CONNECTION", "CONNECT", "On")
-                self._tell_camera("Number", "CCD_EXPOSURE", "CCD_EXPOSURE_VALUE", "0.01")
+                self._tell_camera("Switch", "CONNECTION", CONNECT="On")
+                self._tell_camera("Number", "CCD_FRAME", X=0, Y=0, WIDTH=320, HEIGHT=200)
+                self._tell_camera("Number", "CCD_EXPOSURE", CCD_EXPOSURE_VALUE=0.01)
             return all(report["frames"].get(key, 0) > before[name] for name, report in self.reports().items())
 
         until(everywhere, "every client has an image of the camera")
         self.world.figures.exposures += 1
 
-    def _tell_camera(self, kind: str, name: str, member: str, value: str) -> None:
-        words = f'<one{kind} name="{member}">{value}</one{kind}>'
+    def _tell_camera(self, kind: str, name: str, **members: object) -> None:
+        words = "".join(f'<one{kind} name="{member}">{value}</one{kind}>' for member, value in members.items())
         text = f'send <new{kind}Vector device="CCD Simulator" name="{name}">{words}</new{kind}Vector>'
         self.world.clients["tcp-c"].say(text)
 

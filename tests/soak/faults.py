@@ -227,7 +227,7 @@ def client_is_stopped(world: World, draw: random.Random) -> str:
     program = draw.choice([*world.clients.values(), world.recorder])
     program.send(signal.SIGSTOP)
     try:
-        time.sleep(draw.uniform(0.5, 6))
+        time.sleep(draw.uniform(0.5, 8))
     finally:
         program.send(signal.SIGCONT)
     return program.name

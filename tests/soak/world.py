@@ -36,7 +36,7 @@ COUNTING = ("Alpha", "Beta", "Gamma", "Peer")
 """The devices with a counter, which obey commands."""
 
 _PROGRAMS = "tests.soak.programs"
-_QUEUE, _STREAM = 3 << 20, 1 << 20  # bytes; low, so that clients and links that stall reach them
+_QUEUE, _STREAM = 6 << 20, 2 << 20  # bytes; low, so that clients and links that stall reach them
 _STALL = 36_000  # seconds; long, so that no timeout hides that something was forgotten
 _DISK = "128m"
 
