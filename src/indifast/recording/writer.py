@@ -210,7 +210,7 @@ class Recorder:
         if seconds != self._second:
             self._second = seconds
             self._stamp = head_start(self._began + timedelta(seconds=seconds))
-        self._time = self._began_at + int((seconds + fraction) * 1e6)
+        self._time = self._began_at + int(seconds) * 1_000_000 + int(fraction * 1e6)
         key = (direction, party, label)
         rest = self._rests.get(key)
         if rest is None:
