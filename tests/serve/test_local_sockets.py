@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from indifast.cli.main import main
 from indifast.cli.serve.options import UsageError, parse_arguments
 from tests.serve.support import GET, Client, Server, refusal, running
 from tests.support.blackbox import LIMIT
+from tests.support.commands import run
 
 
 def file_client(path: Path) -> Client:
@@ -25,7 +25,7 @@ def file_client(path: Path) -> Client:
 
 
 @pytest.mark.parametrize("name", [None, "indiserver"])
-def test_a_socket_that_is_a_file(tmp_path, toy, name, capsys):
+def test_a_socket_that_is_a_file(tmp_path, toy, name):
     path = tmp_path / "socket"
     with running(tmp_path, "-v", "-p", "0", "--socket", path, toy, name=name) as server:
         assert server.serves()
@@ -35,8 +35,7 @@ def test_a_socket_that_is_a_file(tmp_path, toy, name, capsys):
             client.close()
         assert f"listening on local domain at: {path}\n" in server.log
         assert f"listening on local domain at: @{tmp_path}/local\n" in server.log
-        assert main(["get", "--unix", str(path), "Toy.T.m"]) == 0
-        assert capsys.readouterr().out == "Toy.T.m=hi\n"
+        assert run("get", "--unix", path, "Toy.T.m").stdout == "Toy.T.m=hi\n"
     assert not path.exists()
 
 

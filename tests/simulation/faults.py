@@ -39,6 +39,8 @@ class Fault(NamedTuple):
     """Whether the package had it once."""
     most_seeds: int = 60
     """Seeds within which it is found."""
+    rare: bool = False
+    """Whether so few seeds do not find it; `make simulation` may, in longer runs with `--fault`."""
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -112,6 +114,7 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{OUTBOX}._forget_all", "self._overflowed = False", "pass"),),
         past=True,
         theme="failing links",
+        rare=True,
     ),
     Fault(
         "a link that has waited is ended for good",
@@ -133,6 +136,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         past=True,
         theme="slow readers of BLOBs",
+        rare=True,
     ),
     Fault(
         "a newer frame replaces one across an epoch",
@@ -197,12 +201,14 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{ROUTER}.introduce", "self._unasked[driver] = None", "pass"),),
         past=True,
         theme="choosy clients",
+        rare=True,
     ),
     Fault(
         "held requests are forgotten",
         "Nothing wakes the server when requests for definitions that were held back are due.",
         (Edit("indifast.routing.asking:Asking.ask", "self._on_held()", "pass"),),
         theme="choosy clients",
+        rare=True,
     ),
     Fault(
         "BLOBs are asked for that nobody wants",
@@ -220,6 +226,7 @@ FAULTS: tuple[Fault, ...] = (
         "The demand for BLOBs is remembered although a client has changed what it wants.",
         (Edit(f"{ROUTER}._enable_blob", "self.peers.changed()", "pass"),),
         theme="busy snoopers",
+        rare=True,
     ),
     Fault(
         "the newest frame is dropped",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.text import Text
+from textual.events import Resize
 from textual.timer import Timer
 from textual.widgets import RichLog
 
@@ -29,7 +30,7 @@ class MessageLog(RichLog, can_focus=True):
         self._folded_at = 0  # the width for which the lines were made
         self._settling: Timer | None = None
 
-    def on_resize(self) -> None:
+    def on_resize(self, event: Resize) -> None:
         """Fold the messages for a new width, once it stays: whoever drags a window changes it all the time."""
         width = self.scrollable_content_region.width
         if self._settling is not None:
