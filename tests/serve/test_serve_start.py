@@ -152,6 +152,11 @@ DRIVERS = [  # module, what is said in the end, the end of the traceback
         "(correct module made, or leave the driver out)",
         "SyntaxError: invalid syntax\n",
     ),
+    (
+        "raise SystemExit('no licence')",
+        "driver made:make cannot be made: module made ends the process (no licence)",
+        None,
+    ),
     ("import no_such_module", "driver made:make: No module named 'no_such_module'", None),
     ("def other(): pass", "driver made:make: module made ({folder}/made.py) has no make", None),
     ("def make(): pass", "driver made:make: drivers must be IPyDriver objects, not None", None),

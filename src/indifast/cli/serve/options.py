@@ -374,7 +374,7 @@ def _read_config(options: Options, path: str) -> None:
         with open(path, "rb") as file:
             found = tomllib.load(file)
     except (OSError, ValueError, RecursionError) as exc:  # ValueError: no TOML, no UTF-8, a number of too many digits
-        raise ConfigError(f"configuration file {path}: {exc}") from None
+        raise ConfigError(f"configuration file {path}: {getattr(exc, 'strerror', None) or exc}") from None
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
     _read_counters(options, path, found)

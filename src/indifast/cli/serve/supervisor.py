@@ -166,7 +166,7 @@ class _Supervisor:
         server.taps = self.taps
         server.recorder = self.recorder
         self._links = [(remote, _client_tls(remote)) for remote in options.remotes]
-        for name, driver in _python_drivers(options.python):
+        for name, driver in _python_drivers(options.python, self.stopped):
             try:
                 server.add_driver(driver)
             except (TypeError, ValueError, RuntimeError) as exc:
@@ -362,8 +362,11 @@ def _client_tls(remote: Remote) -> SSLContext | None:
         raise ConfigError(f"TLS with {remote.host}: {exc}") from None
 
 
-def _python_drivers(names: Sequence[str]) -> Iterator[tuple[str, IPyDriver]]:
-    """Call each `module:callable`. Yield the drivers that it makes, one or a list of them, with its name."""
+def _python_drivers(names: Sequence[str], stopped: Sequence[int]) -> Iterator[tuple[str, IPyDriver]]:
+    """Call each `module:callable`. Yield the drivers that it makes, one or a list of them, with its name.
+
+    A signal in `stopped` has raised SystemExit; otherwise the driver has.
+    """
     from importlib import import_module
 
     if names and os.getcwd() not in sys.path:
@@ -381,6 +384,12 @@ def _python_drivers(names: Sequence[str]) -> Iterator[tuple[str, IPyDriver]]:
             raise
         except ImportError as exc:
             raise ConfigError(f"driver {name}: {exc}") from None
+        except SystemExit as exc:
+            if stopped:
+                raise
+            raise ConfigError(
+                f"driver {name} cannot be made: {what} ends the process ({exc or 'sys.exit()'})"
+            ) from None
         except Exception as exc:
             logger.error("driver %s: %s raised an exception", name, what, exc_info=exc)
             why = ": ".join(filter(None, (type(exc).__name__, str(exc).partition("\n")[0])))
