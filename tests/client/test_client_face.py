@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_numbers_are_numbers_wherever_they_come_from(client: SyncClient, camera:
         ("CONNECTION", {"CONNECT": "Onn"}, {}, "'Onn' for CONNECT is neither On nor Off"),
         ("CONNECTION", {"CONNECT": "On", "DISCONNECT": True}, {}, "OneOfMany allows one switch On, not 2"),
         ("CONNECTION", {"CONNECT": False}, {}, "instead of CONNECT=Off, set DISCONNECT=On"),
+        ("CCD_BINNING", {}, {}, "no member is named, so there is nothing to set"),
+        ("CCD_BINNING", 2, {}, "values go with the names of members, not 2 alone"),
         ("UPLOAD_SETTINGS", {"UPLOAD_DIR": 7}, {}, "a text must be a str, not int"),
         ("CCD_FRAME", {"X": 1}, {"accept": ("Okay",)}, "use Idle, Ok, Busy or Alert; did you mean 'Ok'"),
         ("CCD_FRAME", {"X": 1}, {"accept": "ok"}, "did you mean 'Ok'"),
@@ -73,7 +76,7 @@ def test_numbers_are_numbers_wherever_they_come_from(client: SyncClient, camera:
     ],
 )  # fmt: skip
 def test_what_a_property_cannot_accept_is_not_sent(
-    camera: SyncDevice, sent: Callable[[], int], property: str, values: dict[str, object], options: dict[str, object],
+    camera: SyncDevice, sent: Callable[[], int], property: str, values: Any, options: dict[str, object],
     why: str,
 ) -> None:  # fmt: skip
     with pytest.raises(INDICheckError) as error:
@@ -91,6 +94,7 @@ def test_what_a_property_cannot_accept_is_not_sent(
         (lambda c: c[CAMERA]["CONNECTION"]["connect"], "did you mean 'CONNECT'"),
         (lambda c: c[CAMERA]["CCD_FRAME"]["WITH"], f"no member 'WITH' of {CAMERA}.CCD_FRAME: did you mean 'WIDTH'?"),
         (lambda c: c.enable_blobs(CAMERA, "CCD1", "Alway"), "'Alway' is not a BLOB policy: use Never, Also or Only"),
+        (lambda c: c[CAMERA]["CCD_FRAME"].member("WITH"), "did you mean 'WIDTH'"),
         (lambda c: c.enable_blobs(CAMERA, "CCD_1"), "did you mean 'CCD1'"),
         (lambda c: c.wait_for(CAMERA, "CCD1", "Okey"), "'Okey' is not a state"),
         (lambda c: c[MOUNT]["EQUATORIAL_EOD_COORDS"], f"{MOUNT} is not connected, and may have more properties"),
@@ -110,8 +114,12 @@ def test_what_does_not_exist_is_an_error_with_similar_names(
 def test_exposures_are_checked(client: SyncClient, camera: SyncDevice) -> None:
     with pytest.raises(INDICheckError, match=r"-1 is outside 0\.01 to 3600"):
         camera.expose(-1, timeout=LIMIT)
+    with pytest.raises(INDIUnknown, match="no device 'CCD Simulater' on this server: did you mean 'CCD Simulator'"):
+        client.expose("CCD Simulater", 1)
+    with pytest.raises(INDICheckError, match="is not connected: set its CONNECTION to CONNECT=True first"):
+        client.expose(MOUNT, 1)
     with pytest.raises(TimeoutError, match=r"is not defined: no device 'CCD Simulater'.*did you mean 'CCD Simulator'"):
-        client.expose("CCD Simulater", 1, timeout=0.1)
+        client.wait_for("CCD Simulater", timeout=0.1)
 
 
 def test_switches_take_what_people_write(camera: SyncDevice) -> None:
@@ -137,7 +145,8 @@ def test_objects_can_be_read(client: SyncClient, camera: SyncDevice) -> None:
     assert repr(camera["CONNECTION"]) == f"<SwitchVector {CAMERA}.CONNECTION [Ok, rw] CONNECT=On, DISCONNECT=Off>"
     assert "[Idle, rw] CCD_TEMPERATURE_VALUE=0.00>" in repr(camera["CCD_TEMPERATURE"])
     assert "DRIVER_NAME='CCD Simulator'" in repr(camera["DRIVER_INFO"])
-    assert repr(camera["CCD_FRAME"].member("X")).endswith(" X: 0>")
+    assert repr(camera["CCD_FRAME"].member("X")) == "<NumberMember X: 0>"
+    assert repr(camera["CONNECTION"].member("CONNECT")) == "<Member CONNECT: On>"
     frame = camera.expose(0.05, timeout=LIMIT)
     assert repr(frame) == f"<Frame {CAMERA}.CCD1.CCD1: {len(frame.data)} bytes .fits>"
     assert f"CCD1={len(frame.data)} bytes .fits" in repr(camera["CCD1"])
@@ -146,5 +155,6 @@ def test_objects_can_be_read(client: SyncClient, camera: SyncDevice) -> None:
 def test_a_client_that_is_closed_can_be_read(program: Callable[[str], str]) -> None:
     with indiserver(program, "indi_simulator_focus") as (port, _):
         with connect("127.0.0.1", port, timeout=LIMIT) as client:
-            pass
+            device = client["Focuser Simulator"]
         assert repr(client) == f"<SyncClient 127.0.0.1:{port}, closed>"
+        assert repr(device) == "<SyncDevice Focuser Simulator, closed>"

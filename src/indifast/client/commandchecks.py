@@ -53,10 +53,15 @@ def why_unknown(client: Any, devicename: str, vectorname: str | None = None) -> 
     device = client[devicename]
     sentence = similar.unknown("property", vectorname, [each.name for each in device.values() if each.enable],
                                f"of {devicename}")  # fmt: skip
-    connection = device.get("CONNECTION")
-    if connection is None or not connection.enable or connection.get("CONNECT") != "Off":
+    if not not_connected(device):
         return sentence
     return f"{sentence}; {devicename} is not connected, and may have more properties once CONNECTION.CONNECT is On"
+
+
+def not_connected(device: Mapping[str, Vector]) -> bool:
+    """Return whether a device says that it is not connected to its hardware."""
+    connection = device.get("CONNECTION")
+    return connection is not None and connection.enable and connection.get("CONNECT") == "Off"
 
 
 def unknown_member(vector: Vector, name: str) -> INDIUnknown:

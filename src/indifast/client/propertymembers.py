@@ -49,7 +49,7 @@ class Member:
         self._itemid: Any = 0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}: {self._shown()}>"
+        return f"<{type(self).__name__.removeprefix('Snap')} {one_line(self._name)}: {self._shown()}>"
 
     def _shown(self) -> str:
         """Return the value for people, in one line."""

@@ -10,9 +10,11 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from indifast.client.commandchecks import (
+    INDICheckError,
     INDIUnknown,
     check_policy,
     check_until,
+    not_connected,
     switch_state,
     unknown_member,
     why_unknown,
@@ -158,6 +160,10 @@ class SyncClient:
         Returns:
             A snapshot of the vector, or None with `wait=False`.
         """
+        if not isinstance(members, Mapping | None):
+            raise INDICheckError(f"{device}.{vector}: values go with the names of members, not {members!r} alone")
+        if not members and not values:
+            raise INDICheckError(f"{device}.{vector}: no member is named, so there is nothing to set")
 
         async def send() -> SnapVector | None:
             live = self.client[device].get(vector) if device in self.client else None
@@ -191,7 +197,16 @@ class SyncClient:
         exposure: str = "CCD_EXPOSURE",
         timeout: float = COMMAND_TIMEOUT,
     ) -> Frame:
-        """Take one exposure and return its frame. See `IPyClient.expose`."""
+        """Take one exposure and return its frame. See `IPyClient.expose`.
+
+        Raises:
+            INDICheckError: The camera is not connected, so it can't expose, or does not take so many seconds.
+        """
+        state = self.snapshot()
+        if device not in state or state[device].enable is False:
+            raise INDIUnknown(why_unknown(state, device))
+        if exposure not in state[device] and not_connected(state[device]):
+            raise INDICheckError(f"{device} is not connected: set its CONNECTION to CONNECT=True first")
         return self._call(self.client.expose(device, seconds, vector=vector, exposure=exposure, timeout=timeout))
 
     def ping(self, timeout: float | None = 10.0) -> float:
@@ -258,6 +273,11 @@ class _Vector(SnapVector):
         if membername not in self.data:
             raise unknown_member(self, membername)
         return super().__getitem__(membername)
+
+    def member(self, membername: str) -> Any:
+        if membername not in self.data:
+            raise unknown_member(self, membername)
+        return super().member(membername)
 
 
 class _NumberVector(_Vector, SnapNumberVector):
@@ -327,6 +347,8 @@ class SyncDevice:
         return device
 
     def __repr__(self) -> str:
+        if self._client._closed or self._client._over:
+            return f"<SyncDevice {self.name}, closed>"
         return described_device(self, self.snapshot())
 
     def __getitem__(self, vector: str) -> SnapVector:
