@@ -47,7 +47,7 @@ def why_unknown(client: Any, devicename: str, vectorname: str | None = None) -> 
     """
     if vectorname is not None and hasattr(client, "problems") and (why := why_unusable(client, devicename, vectorname)):
         return why
-    devices = [name for name, device in client.items() if device.enable]
+    devices = sorted((name for name, device in client.items() if device.enable), key=str.casefold)
     if devicename not in devices or vectorname is None:
         return similar.unknown("device", devicename, devices, "on this server")
     device = client[devicename]

@@ -197,7 +197,7 @@ class Snap(Dumping, _LazyMapping):
 
 def described(owner: object, client: Any) -> str:
     """Return the `repr` of a client, or of what belongs to one: the server, and its devices."""
-    names = [one_line(name) for name, device in client.items() if device.enable]
+    names = sorted((one_line(name) for name, device in client.items() if device.enable), key=str.casefold)
     there = "connected" if client.connected else "not connected"
     where = f"{client.indihost}:{client.indiport}"
     return f"<{_kind(owner)} {where}, {there}: {some(names) or 'no devices'}>"
