@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable, opened
@@ -201,6 +202,55 @@ class NothingLost(Checker):
 
     def served(self) -> None:
         self.quiet()
+
+
+class PassedOn(Checker):
+    """Whoever has a device is asked for it within a second, and everybody is if nobody is known to have it."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._due: deque[tuple[float, Node, Peer, str | None, str | None]] = deque()
+        self._asked: weakref.WeakSet[Peer] = weakref.WeakSet()
+        """Drivers that were asked for everything once."""
+
+    def told(self, node: Node, peer: Peer, entry: Entry, message: Routable) -> None:
+        mark = entry.mark
+        if mark.tag != "getProperties":
+            return
+        if mark.device is None:
+            self._asked.add(peer)
+        self._due = deque(
+            due for due in self._due if due[2] is not peer or not _covers((mark.device, mark.name), due[3:])
+        )
+
+    def routed(self, node: Node, routing: Routing) -> None:
+        mark, peer = routing.mark, routing.peer
+        if mark.tag != "getProperties":
+            return
+        told = [other for other, each in routing.told if each.tag == "getProperties"]
+        everything = mark.device is None or mark.device.startswith("*")
+        for other in node.rules.peers:
+            if other is peer or other in told or other in peer.ring_links:
+                continue
+            if other.kind is Kind.DRIVER:
+                unknown = mark.device not in node.rules.owners and other not in self._asked
+                if everything or unknown:
+                    self._due.append((self.site.now + 1.0, node, other, None, None))
+            for device, owner in node.rules.owners.items():
+                if owner is other and (device == mark.device or (everything and other.kind is not Kind.DRIVER)):
+                    self._due.append((self.site.now + 1.0, node, other, device, None if everything else mark.name))
+
+    def turn(self) -> None:
+        while self._due and self._due[0][0] < self.site.now:
+            _, node, peer, device, name = self._due.popleft()
+            here = node.hub is not None and peer in node.hub.router.peers
+            if here and (device is None or node.rules.owners.get(device) is peer):
+                self.fail(f"{node} has not asked {peer} for {device or 'everything'}{f'.{name}' if name else ''}")
+
+
+def _covers(asked: tuple[str | None, str | None], wanted: tuple[str | None, str | None]) -> bool:
+    """Return whether a request for definitions asks for at least as much as another one."""
+    return asked[0] is None or (asked[0] == wanted[0] and asked[1] in (None, wanted[1]))
 
 
 class OnlyWhoAsked(Checker):
@@ -602,7 +652,10 @@ class Answered(Checker):
 
 
 class Paced(Checker):
-    """A producer is kept waiting for its readers once per BLOB at most."""
+    """Nobody is kept waiting longer than needed.
+
+    A producer waits for its readers once per BLOB at most, and whoever commands a driver only while a queue is full.
+    """
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -610,7 +663,10 @@ class Paced(Checker):
 
     def flushed(self, node: Node) -> None:
         assert node.hub is not None
+        full = any(peer.outbox._was_full for peer in node.hub.router.peers)
         for connection in node.hub.connections.values():
+            if "command" in connection.paused and not full:
+                self.fail(f"{node} does not read from {connection.peer}, although there is room for its commands")
             pace = connection._pace
             if pace is None or pace.begun or "pace" not in connection.paused:
                 self._waited.pop(connection.peer, None)
@@ -690,6 +746,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     Intact,
     InOrder,
     NothingLost,
+    PassedOn,
     OnlyWhoAsked,
     OneOwner,
     Bounded,

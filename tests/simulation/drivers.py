@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tests.simulation.site import Site
 
 
+VARIED = "varied"
+"""Stands for BLOBs of several formats in a row."""
+
 MODEST = 30
 """Updates of each property in a row that every client can take which reads at once."""
 
@@ -312,8 +315,9 @@ class Driver:
                 check(self, vector, demand)
             if not any(demand):
                 return
-            members = vector.members if (at + size) % 3 else vector.members[:1]
-            blobs = tuple(BlobMember(member, form, max(1, size - 7 * each)) for each, member in enumerate(members))
+            members = vector.members if (at + size) % 4 else vector.members[:1]
+            each_form = (".stream", ".fits", ".stream")[(at + size) % 3] if form == VARIED else form
+            blobs = tuple(BlobMember(member, each_form, max(1, size - 7 * each)) for each, member in enumerate(members))
             said = self.site.ledger.say(
                 self.site.now, self.speaker, "setBLOBVector", vector.device, vector.name, (), blobs
             )

@@ -132,7 +132,7 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         past=True,
-        theme="slow readers of BLOBs",
+        theme="busy snoopers",
     ),
     Fault(
         "a newer frame replaces one across an epoch",

@@ -119,10 +119,18 @@ def run_for(
 
 
 def seeds_until_found(fault: Fault, first: int = 5000, runner: Runner = run) -> tuple[int, Violation] | None:
-    """Plant a fault, and return after how many seeds it has broken an invariant, and which; None if it has not."""
-    with fault.planted():
-        for count in range(fault.most_seeds):
-            violation = runner(make(first + count, fault.shape, fault.theme), None).violation
-            if violation is not None:
-                return count + 1, violation
+    """Plant a fault, and return after how many seeds it has broken an invariant, and which; None if it has not.
+
+    Raises:
+        Failure: The invariant does not hold without the fault either.
+    """
+    for count in range(fault.most_seeds):
+        script = make(first + count, fault.shape, fault.theme)
+        with fault.planted():
+            violation = runner(script, None).violation
+        if violation is not None:
+            sound = runner(script, None).violation
+            if sound is not None:
+                raise Failure(f"seed {first + count} fails without the fault as well: {sound}")
+            return count + 1, violation
     return None

@@ -49,6 +49,8 @@ class Theme(NamedTuple):
     """How many faults there may be for ten things that drivers do and five that clients do."""
     series: tuple[int, ...] = (1, 1, 3, 10)
     """BLOBs in a row."""
+    bursts: tuple[int, ...] = (3, 10, 30, 100)
+    """Updates of each property in a row."""
     forms: tuple[str, ...] = FORMS
     snoops: tuple[int, ...] = (0, 0, 1)
     """What a driver asks for when it starts."""
@@ -62,17 +64,19 @@ MIXED = "a bit of everything"
 THEMES = {
     MIXED: Theme(),
     "slow readers of BLOBs": Theme(
-        {"frame": 3, "enable": 2, "stall": 4, "link": 2}, series=(3, 10, 40), forms=(".stream", ".stream.z", ".fits")
+        {"frame": 3, "enable": 2, "stall": 4, "link": 2}, series=(3, 10, 40), forms=(".stream", ".stream.z", "varied")
     ),
     "busy snoopers": Theme(
-        {"define": 4, "delete": 4, "burst": 2, "snoop": 3, "driver stalls": 8},
+        {"define": 4, "delete": 4, "burst": 2, "snoop": 3, "driver stalls": 8, "driver": 4},
         (2, 4),
         snoops=(1, 2, 4),
         rooms=(2 << 10,),
     ),
-    "choosy clients": Theme({"ask": 4, "enable": 4, "connect": 3, "leave": 3, "driver": 3}, choosy=True),
+    "choosy clients": Theme({"ask": 4, "enable": 4, "connect": 3, "leave": 3, "driver": 3, "crowd": 6}, choosy=True),
     "many commands": Theme({"command": 2, "flood": 8, "driver stalls": 8, "link": 4}, (2, 4), rooms=(2 << 10, 4 << 10)),
-    "failing links": Theme({"define": 3, "delete": 3, "burst": 3, "link": 5, "partition": 3, "server": 2}, (3, 6)),
+    "failing links": Theme(
+        {"define": 3, "delete": 3, "burst": 4, "link": 5, "partition": 6, "server": 2}, (3, 6), bursts=(30, 100, 300)
+    ),
 }
 """What seeds are about; half of them mixed."""
 
@@ -211,6 +215,7 @@ class _Author:
             self.links.append(LinkPlan(pair[0], pair[1], blobs, None))
         self.drivers: list[DriverPlan] = []
         self.clients: list[ClientPlan] = []
+        self._snooped: dict[str, list[tuple[str, str | None]]] = {}
 
     def write(self) -> Script:
         for server in self.servers:
@@ -292,9 +297,7 @@ class _Author:
             if rng.random() < 0.95:
                 self._add(rng.random() * spread, driver.name, "start")
             for _ in range(rng.choice(self.theme.snoops)):
-                device, name, _kind = self._any_vector()
-                policy = rng.choice(("Never", "Also", "Only"))
-                self._add(rng.random() * spread, driver.name, "snoop", device, rng.choice((None, name)), policy)
+                self._snoop_step(rng.random() * spread, driver.name)
         for number, _link in enumerate(self.links):
             self._add(rng.random() * spread, f"link{number}", "make")
         for client in self.clients:
@@ -349,7 +352,7 @@ class _Author:
         if does == "update":
             self._add(now, driver.name, "update", device, name)
         elif does == "burst":
-            self._add(now, driver.name, "burst", device, rng.choice((3, 10, 30, 100)))
+            self._add(now, driver.name, "burst", device, rng.choice(self.theme.bursts))
         elif does == "frame":
             device, name, _, _ = rng.choice(blobs)
             size = rng.choice((40, 300, 1500, 1900, 3000, 9000))
@@ -368,12 +371,22 @@ class _Author:
             device, name, _ = self._any_vector()
             self._add(now, driver.name, "forge", device, name, rng.choice(("set", "del", "def")))
         elif does == "snoop":
-            device, name, _ = self._any_vector()
-            policy = ("Never", "Also", "Only")
-            self._add(now, driver.name, "snoop", device, rng.choice((None, name)), rng.choice(policy))
+            self._snoop_step(now, driver.name)
         else:
             device, name, _, _ = rng.choice(blobs)
             self._add(now, driver.name, "damage", device, name)
+
+    def _snoop_step(self, now: float, driver: str) -> None:
+        """Let a driver ask for a device or a property of another one, or change its mind about the BLOBs."""
+        rng = self.rng
+        snooped = self._snooped.setdefault(driver, [])
+        if snooped and rng.random() < 0.5:
+            what = rng.choice(snooped)
+        else:
+            device, name, _ = self._any_vector()
+            what = (device, rng.choice((None, name)))
+            snooped.append(what)
+        self._add(now, driver, "snoop", *what, rng.choice(("Never", "Also", "Only")))
 
     def _client_step(self, now: float) -> None:
         rng = self.rng
