@@ -75,7 +75,7 @@ THEMES = {
     "choosy clients": Theme({"ask": 4, "enable": 4, "connect": 3, "leave": 3, "driver": 3, "crowd": 6}, choosy=True),
     "many commands": Theme({"command": 2, "flood": 8, "driver stalls": 8, "link": 4}, (2, 4), rooms=(2 << 10, 4 << 10)),
     "failing links": Theme(
-        {"define": 3, "delete": 3, "burst": 4, "link": 5, "partition": 6, "server": 2}, (3, 6), bursts=(30, 100, 300)
+        {"define": 3, "delete": 3, "burst": 4, "link": 5, "partition": 6, "server": 2}, (3, 6), bursts=(10, 100, 200)
     ),
 }
 """What seeds are about; half of them mixed."""
@@ -383,7 +383,8 @@ class _Author:
         if snooped and rng.random() < 0.5:
             what = rng.choice(snooped)
         else:
-            device, name, _ = self._any_vector()
+            others = [vector for each in self.drivers if each.name != driver for vector in each.vectors]
+            device, name, *_ = rng.choice(others) if others else self._any_vector()
             what = (device, rng.choice((None, name)))
             snooped.append(what)
         self._add(now, driver, "snoop", *what, rng.choice(("Never", "Also", "Only")))
