@@ -39,6 +39,8 @@ class Fault(NamedTuple):
     """Whether the package had it once."""
     most_seeds: int = 60
     """Seeds within which it is found."""
+    seed: int = 5000
+    """A seed that has found it, which is tried first. See `report.seeds_until_found`."""
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -94,9 +96,9 @@ FAULTS: tuple[Fault, ...] = (
         "a server that has lost a device is not believed",
         "A link that asks us for the device that we have from it is asked in turn: nobody has the device, all know it.",
         (Edit(f"{ROUTER}._get_properties", "and via_of(message):", "and False:"),),
-        shape="a ring of three",
         past=True,
-        theme="failing links",
+        shape="a ring of three",
+        theme="busy snoopers",
     ),
     Fault(
         "updates circulate through a foreign server",
@@ -111,6 +113,7 @@ FAULTS: tuple[Fault, ...] = (
         " what waits for it has no bound.",
         (Edit(f"{OUTBOX}._forget_all", "self._overflowed = False", "pass"),),
         past=True,
+        shape="a line",
         theme="failing links",
     ),
     Fault(
@@ -132,7 +135,8 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         past=True,
-        theme="busy snoopers",
+        theme="slow readers of BLOBs",
+        shape="a line",
     ),
     Fault(
         "a newer frame replaces one across an epoch",
@@ -156,6 +160,7 @@ FAULTS: tuple[Fault, ...] = (
             Edit("indifast.routing.driverqueue:Newest.end_deletions", "kinds.pop((_DELETION, None), None)", "pass"),
         ),
         past=True,
+        shape="one server",
         theme="busy snoopers",
     ),
     Fault(
@@ -219,6 +224,7 @@ FAULTS: tuple[Fault, ...] = (
         "a setting of BLOBs is not noticed",
         "The demand for BLOBs is remembered although a client has changed what it wants.",
         (Edit(f"{ROUTER}._enable_blob", "self.peers.changed()", "pass"),),
+        shape="one server",
         theme="busy snoopers",
     ),
     Fault(
