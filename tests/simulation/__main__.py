@@ -6,11 +6,12 @@ import argparse
 import contextlib
 import random
 import sys
+from functools import partial
 from itertools import count
 
 from tests.simulation import trace
 from tests.simulation.faults import FAULTS
-from tests.simulation.report import Failure, Totals, run_for, run_seed
+from tests.simulation.report import FIRST, Failure, Totals, find_all, run_for, run_seed
 from tests.simulation.script import SITES, THEMES, make, parse_steps
 
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--theme", choices=THEMES, help="what happens often, if not what the seed chooses")
     parser.add_argument("--seconds", type=float, help="run seeds from the first one on for so long")
     parser.add_argument("--fault", choices=[fault.name for fault in FAULTS], help="plant a fault first")
+    parser.add_argument("--faults", action="store_true", help="plant one fault after the other, and look for it")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds to make a failure small (default: 60)")
     parser.add_argument("--list", action="store_true", help="show the site and its steps, and run nothing")
     parser.add_argument("--trace", metavar="TEXT", nargs="?", const="", help="show the messages of peers named so")
@@ -40,12 +42,15 @@ def main() -> int:
         if arguments.trace is not None:
             stack.enter_context(trace.shown(arguments.trace))
         try:
+            if arguments.faults:
+                first = FIRST if arguments.seed is None else seed
+                return 0 if find_all(partial(print, flush=True), first=first) else 1
             if arguments.seconds is not None:
                 print(f"from seed {seed} on")
                 totals = run_for(
                     arguments.seconds,
                     count(seed),
-                    lambda text: print(text, flush=True),
+                    partial(print, flush=True),
                     shape=shape,
                     theme=theme,
                     shrinking=arguments.shrink,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from indifast.driver import blobsender
@@ -136,7 +137,7 @@ class Driver:
         """The server has started the program."""
         stream = SocketStream(connection.sockets[1], self.name)  # type: ignore[arg-type]
         link = ObservedStreamLink(
-            stream, self._refuse, terminator=b"\n", limits=self.node.settings.limits, patient=True
+            stream, partial(self._refuse, connection), terminator=b"\n", limits=self.node.settings.limits, patient=True
         )
         link.site = self.site
         self.to_server = link.journal = connection.journals[1]
@@ -146,10 +147,12 @@ class Driver:
         link.start(lambda: self._over(link))
         self._open(link)
 
-    def _refuse(self, kind: object, text: str, *args: object) -> None:
+    def _refuse(self, connection: Connection, kind: object, text: str, *args: object) -> None:
         """Nothing that a server sends is refused, but for the half of a message behind which the connection ends."""
         link = self.link
-        if self._connection.pipes[0].over or link is None or (isinstance(link, StreamLink) and link._stream.closed):
+        if connection is not self._connection or connection.pipes[0].over:
+            return
+        if link is None or (isinstance(link, StreamLink) and link._stream.closed):
             return
         self.site.fail("Intact", f"{self.name} refuses: {text % args if args else text}")
 

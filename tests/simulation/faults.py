@@ -40,7 +40,7 @@ class Fault(NamedTuple):
     most_seeds: int = 60
     """Seeds within which it is found."""
     seed: int = 5000
-    """A seed that has found it, which is tried first. See `report.seeds_until_found`."""
+    """A seed that has found it, which is tried first. See `report.find`."""
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -105,6 +105,25 @@ FAULTS: tuple[Fault, ...] = (
         "A ring through a server that knows no owners is found, and nothing is done about it.",
         (Edit("indifast.routing.rings:Rings.arrived", "origin.ring_links.add(peer)", "pass"),),
         shape="a ring through a foreign server",
+        past=True,
+    ),
+    Fault(
+        "requests for BLOBs circulate through a foreign server",
+        "What such a server wants of a link that leads back to it is asked of that link: our own request, gone round.",
+        (Edit("indifast.routing.demand:Demands.of", "owner not in peer.ring_links and ", ""),),
+        shape="a ring through a foreign server",
+        theme="choosy clients",
+        past=True,
+    ),
+    Fault(
+        "BLOBs go on that nobody wants any more",
+        "A link that deletes its BLOBs and defines them again, or whose device comes from elsewhere then, is not told"
+        " that nobody wants them any more, but remembers that somebody did.",
+        (
+            Edit("indifast.routing.demand:Demands.defined", "if asked and", "if False and"),
+            Edit("indifast.routing.demand:Demands.contested", "if (device, name) in peer.asked_blobs:", "if False:"),
+        ),
+        theme="slow readers of BLOBs",
         past=True,
     ),
     Fault(

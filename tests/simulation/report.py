@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from tests.simulation.faults import Fault
+from tests.simulation.faults import FAULTS, Fault
 from tests.simulation.script import Script, make, write_steps
 from tests.simulation.shrink import Runner, run, shrink
 from tests.simulation.site import Outcome, Violation
+
+FIRST = 5000
+"""The first seed with which planted faults are searched for."""
 
 
 @dataclass
@@ -118,19 +122,54 @@ def run_for(
     return totals
 
 
-def seeds_until_found(fault: Fault, first: int = 5000, runner: Runner = run) -> tuple[int, Violation] | None:
-    """Plant a fault, and return after how many seeds it has broken an invariant, and which; None if it has not.
+class Found(NamedTuple):
+    """How a planted fault was found."""
+
+    seed: int
+    tried: int
+    """Seeds that were run until then."""
+    violation: Violation
+
+
+def find(fault: Fault, *, first: int | None = None, runner: Runner = run) -> Found | None:
+    """Plant a fault, and run seeds until one breaks an invariant; None if `fault.most_seeds` do not.
+
+    Args:
+        fault: The fault.
+        first: The first seed; None for the one that has found the fault before, and then those from `FIRST` on.
+        runner: What runs a script.
 
     Raises:
         Failure: The invariant does not hold without the fault either.
     """
-    for count in range(fault.most_seeds):
-        script = make(first + count, fault.shape, fault.theme)
+    begin = FIRST if first is None else first
+    seeds = [*([fault.seed] if first is None else []), *range(begin, begin + fault.most_seeds)]
+    for tried, seed in enumerate(seeds, 1):
+        script = make(seed, fault.shape, fault.theme)
         with fault.planted():
             violation = runner(script, None).violation
-        if violation is not None:
-            sound = runner(script, None).violation
-            if sound is not None:
-                raise Failure(f"seed {first + count} fails without the fault as well: {sound}")
-            return count + 1, violation
+        if violation is None:
+            continue
+        sound = runner(script, None).violation
+        if sound is not None:
+            raise Failure(explain(script, sound, range(len(script.steps)), fault.shape, fault.theme))
+        return Found(seed, tried, violation)
     return None
+
+
+def find_all(tell: Callable[[str], None], *, first: int = FIRST) -> bool:
+    """Plant one fault after the other, and say what has found it; return whether all were found.
+
+    Raises:
+        Failure: An invariant does not hold without a fault either.
+    """
+    missed = 0
+    for fault in FAULTS:
+        found = find(fault, first=first)
+        if found is None:
+            missed += 1
+            tell(f"{fault.name}: not found by {fault.most_seeds} seeds")
+        else:
+            tell(f"{fault.name}: {found.violation.invariant}, seed {found.seed}")
+    tell(f"{len(FAULTS) - missed} of {len(FAULTS)} planted faults were found")
+    return not missed

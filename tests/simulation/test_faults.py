@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.faults import FAULTS, Fault
-from tests.simulation.report import seeds_until_found
+from tests.simulation.report import find
 
 
 def test_there_are_enough_faults_and_many_are_real() -> None:
@@ -16,5 +16,4 @@ def test_there_are_enough_faults_and_many_are_real() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
 def test_a_planted_fault_is_found(fault: Fault) -> None:
-    found = seeds_until_found(fault)
-    assert found is not None, f"{fault.most_seeds} seeds do not find it: {fault.reason}"
+    assert find(fault) is not None, f"{fault.most_seeds} seeds do not find it: {fault.reason}"
