@@ -278,7 +278,8 @@ def test_serve_does_not_overwrite_an_earlier_recording(tmp_path: Path) -> None:
     path = tmp_path / "traffic.indi"
     for expected in (path, tmp_path / "traffic-2.indi", tmp_path / "traffic-3.indi"):
         with serving(tmp_path, "--record", path, "all_sky:make") as server:
-            server.until_stderr("listening")
+            server.until_stderr("listening on")
+            until(expected.exists, what=f"a recording {expected.name}")
         assert summarize(str(expected)).cut is None
         assert ("already exists" in server.stderr) == (expected != path)
 

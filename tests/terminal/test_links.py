@@ -260,6 +260,7 @@ async def test_the_screen_is_kept_after_disconnecting() -> None:
         await go_to(app, pilot, "Box", "Main", "LEVEL")
         await on_screen(app, "7.25")
         await pilot.press("c")
+        await until(lambda: app.screen.query("#disconnect"))
         await pilot.click("#disconnect")
         await on_screen(app, "not connected: c connects", "not connected: these are old values", "7.25")
         assert not app.session.running
@@ -298,10 +299,13 @@ async def test_the_first_screen_says_what_to_do_where_no_server_answers() -> Non
 async def test_the_first_screen_says_what_to_do_without_a_server_and_without_devices() -> None:
     async with serving() as port, terminal(None) as (app, pilot):
         await on_screen(app, "No server is connected", "c  choose a server", "?  show all keys", "q  quit")
-        await pilot.press("c", "ctrl+u", *f"127.0.0.1:{port}", "enter")
+        await pilot.press("c")
+        await until(lambda: app.screen.query("#disconnect"))
+        await pilot.press("ctrl+u", *f"127.0.0.1:{port}", "enter")
         await on_screen(app, "The server has no devices yet", "c  choose another server")
         await off_screen(app, "No server is connected")
         await pilot.press("c")
+        await until(lambda: app.screen.query("#disconnect"))
         await pilot.click("#disconnect")
         await on_screen(app, "No server is connected")
 

@@ -313,7 +313,8 @@ class TermApp(App[int]):
 
     def _tell_zone(self) -> None:
         """Say which time the messages have, which changes with daylight saving time."""
-        self.query_one("#bottom").border_title = f"Messages, times in {clock.zone()}"
+        for bottom in self.query("#bottom"):  # none while the program ends
+            bottom.border_title = f"Messages, times in {clock.zone()}"
 
     def _to_connect(self) -> str:
         devices = self.board.to_connect
