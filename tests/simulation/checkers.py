@@ -26,6 +26,7 @@ from indifast.protocol.message import Routable, opened
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.link import Demand
+from indifast.routing.losses import LossyQueue
 from indifast.routing.peer import Kind, Pace, Peer
 from indifast.server.connections import FRAME_PAUSE
 from indifast.server.ipyserver import property_text
@@ -404,6 +405,17 @@ class Bounded(Checker):
                     text = f"{peer.outbox.queued} bytes of {peer.outbox.messages} messages wait although all is read"
                 if text is not None:
                     self.fail(f"the queue of {node} to {peer}: {text}")
+
+    def gone(
+        self, node: Node, peer: Peer, expected: list[tuple[str, list[Peer]]], told: list[tuple[Peer, Mark]]
+    ) -> None:
+        """Of what has waited for someone who is gone, nothing is left, in no book: a link uses its queue again."""
+        outbox = peer.outbox
+        frames = [*outbox._frames, *(outbox._droppable if isinstance(outbox, LossyQueue) else ())]
+        if outbox.queued or outbox.messages or frames or any(outbox.waiting()):
+            self.fail(
+                f"the queue of {node} to {peer}, which is gone, still has {outbox.messages} messages, {len(frames)} BLOBs"
+            )
 
     def _wrong(self, node: Node, peer: Peer) -> str | None:
         outbox, settings = peer.outbox, node.settings

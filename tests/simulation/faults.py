@@ -31,16 +31,14 @@ class Fault(NamedTuple):
     reason: str
     """What goes wrong, and why anybody would write it."""
     edits: tuple[Edit, ...]
-    shape: str | None = None
-    """The only kind of site in which it can show."""
-    theme: str | None = None
+    shape: str
+    """The kind of site where it shows."""
+    theme: str
     """What has to happen often for it to show soon."""
+    seed: int
+    """A seed at which it has shown. It is tried first: see `report.find`."""
     past: bool = False
     """Whether the package had it once."""
-    most_seeds: int = 60
-    """Seeds within which it is found."""
-    seed: int = 5000
-    """A seed that has found it, which is tried first. See `report.find`."""
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -83,14 +81,25 @@ FAULTS: tuple[Fault, ...] = (
         "A server takes a device by a definition that it has passed on itself: in a ring, one that is on its way when"
         " the device vanishes goes round for ever.",
         (Edit(f"{ROUTER}._definition", "if self._id in via and", "if False and"),),
-        shape="a ring of three",
         past=True,
+        shape="a ring of three",
+        theme="brief devices",
+        seed=2,
     ),
     Fault(
         "a ring is left without a device",
-        "When the owner of a device is gone, the links that have offered it as well are not asked for it.",
-        (Edit(f"{ROUTER}._release", "for other in self._ownership.release(peer, device):", "for other in ():"),),
+        "When the owner of a device is gone, the others that have offered it as well are not asked for it.",
+        (
+            Edit(
+                f"{ROUTER}._release",
+                "for other in self._ownership.release(peer, device):",
+                "for other in self._ownership.release(peer, device) and ():",
+            ),
+        ),
         past=True,
+        shape="one server",
+        theme="rivals",
+        seed=16,
     ),
     Fault(
         "a server that has lost a device is not believed",
@@ -98,22 +107,26 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{ROUTER}._get_properties", "and via_of(message):", "and False:"),),
         past=True,
         shape="a ring of three",
-        theme="busy snoopers",
+        theme="brief devices",
+        seed=23,
     ),
     Fault(
         "updates circulate through a foreign server",
         "A ring through a server that knows no owners is found, and nothing is done about it.",
         (Edit("indifast.routing.rings:Rings.arrived", "origin.ring_links.add(peer)", "pass"),),
-        shape="a ring through a foreign server",
         past=True,
+        shape="a ring through a foreign server",
+        theme="choosy clients",
+        seed=1,
     ),
     Fault(
         "requests for BLOBs circulate through a foreign server",
         "What such a server wants of a link that leads back to it is asked of that link: our own request, gone round.",
         (Edit("indifast.routing.demand:Demands.of", "owner not in peer.ring_links and ", ""),),
+        past=True,
         shape="a ring through a foreign server",
         theme="choosy clients",
-        past=True,
+        seed=2,
     ),
     Fault(
         "BLOBs go on that nobody wants any more",
@@ -123,8 +136,10 @@ FAULTS: tuple[Fault, ...] = (
             Edit("indifast.routing.demand:Demands.defined", "if asked and", "if False and"),
             Edit("indifast.routing.demand:Demands.contested", "if (device, name) in peer.asked_blobs:", "if False:"),
         ),
-        theme="slow readers of BLOBs",
         past=True,
+        shape="one link",
+        theme="changing minds",
+        seed=26,
     ),
     Fault(
         "a link overflows once",
@@ -132,8 +147,9 @@ FAULTS: tuple[Fault, ...] = (
         " what waits for it has no bound.",
         (Edit(f"{OUTBOX}._forget_all", "self._overflowed = False", "pass"),),
         past=True,
-        shape="a line",
-        theme="failing links",
+        shape="one link",
+        theme="stalled links",
+        seed=17,
     ),
     Fault(
         "a link that has waited is ended for good",
@@ -141,7 +157,9 @@ FAULTS: tuple[Fault, ...] = (
         " connection.",
         (Edit("indifast.server.hub:Hub._forget", "self._waiting_since.pop(peer, None)", "pass"),),
         past=True,
+        shape="one link",
         theme="many commands",
+        seed=36,
     ),
     Fault(
         "frames come back into emptied books",
@@ -154,22 +172,27 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         past=True,
-        theme="slow readers of BLOBs",
-        shape="a line",
+        shape="one link",
+        theme="stalled links",
+        seed=25,
     ),
     Fault(
         "a newer frame replaces one across an epoch",
         "A frame takes the place of one behind which an update without content waits: the older state comes last.",
         (Edit("indifast.routing.replacing:Replaceable.followed", "return frame.epoch != self.epoch", "return False"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=1,
     ),
     Fault(
         "a frame overtakes another one of its property",
         "As before, with a frame in between that may not be replaced.",
         (Edit(f"{OUTBOX}._append_blob", "current.follow()", "pass"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=1,
     ),
     Fault(
         "a deletion moves ahead",
@@ -181,12 +204,15 @@ FAULTS: tuple[Fault, ...] = (
         past=True,
         shape="one server",
         theme="busy snoopers",
+        seed=13,
     ),
     Fault(
         "notes are lost",
         "A note that waits does not count the BLOBs that are dropped later: the client is told of fewer.",
         (Edit("indifast.routing.dropnotes:DropNotes.count", "note.count += 1", "pass"),),
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=0,
     ),
     Fault(
         "a descriptor goes to the wrong message",
@@ -199,12 +225,18 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         past=True,
+        shape="one server",
+        theme="a bit of everything",
+        seed=1,
     ),
     Fault(
         "a driver that returns snoops no more",
         "What a driver has asked for is forgotten with its connection, although it does not ask again.",
         (Edit(f"{ROUTER}.lose", "if peer.kind is Kind.REMOTE:", "if True:"),),
         past=True,
+        shape="one server",
+        theme="busy snoopers",
+        seed=0,
     ),
     Fault(
         "a driver is waited for that nobody reads",
@@ -214,43 +246,58 @@ FAULTS: tuple[Fault, ...] = (
             Edit("indifast.routing.peer:Pace.begin", "before.begin()", "pass"),
         ),
         past=True,
+        shape="one server",
+        theme="slow readers of BLOBs",
+        seed=0,
     ),
     Fault(
         "who asks for one device is not heard",
         "A driver that defines nothing unasked is asked only if somebody has asked before it came.",
         (Edit(f"{ROUTER}.introduce", "self._unasked[driver] = None", "pass"),),
         past=True,
+        shape="one server",
         theme="choosy clients",
+        seed=5,
     ),
     Fault(
         "held requests are forgotten",
         "Nothing wakes the server when requests for definitions that were held back are due.",
         (Edit("indifast.routing.asking:Asking.ask", "self._on_held()", "pass"),),
+        shape="one server",
         theme="choosy clients",
+        seed=6,
     ),
     Fault(
         "BLOBs are asked for that nobody wants",
         "When a client goes, the links are not told which BLOBs are not wanted any more.",
         (Edit(f"{ROUTER}.lose", "self._demands.update_all(now)", "pass"),),
+        shape="one link",
         theme="choosy clients",
+        seed=29,
     ),
     Fault(
         "routes are not found anew",
         "A peer that asks for one property more is not noticed by those who send updates of it.",
         (Edit(f"{ROUTER}._widen", "self.peers.changed()", "pass"),),
+        shape="one server",
+        theme="choosy clients",
+        seed=4,
     ),
     Fault(
         "a setting of BLOBs is not noticed",
         "The demand for BLOBs is remembered although a client has changed what it wants.",
         (Edit(f"{ROUTER}._enable_blob", "self.peers.changed()", "pass"),),
         shape="one server",
-        theme="busy snoopers",
+        theme="changing minds",
+        seed=17,
     ),
     Fault(
         "the newest frame is dropped",
         "A frame larger than the limit of the queue makes room for itself by dropping itself.",
         (Edit(f"{OUTBOX}._drop_oldest", "if frame is None or frame is spare:", "if frame is None:"),),
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=4,
     ),
     Fault(
         "an answer does not wake the queue",
@@ -260,12 +307,17 @@ FAULTS: tuple[Fault, ...] = (
                 f"{QUEUE}.expedite", "if not self._notified or (self._blocked and self._growing is None):", "if False:"
             ),
         ),
+        shape="one server",
+        theme="a bit of everything",
+        seed=0,
     ),
     Fault(
         "who waited is not resumed",
         "A client that had to wait for a driver's room is read again only when it is disconnected.",
         (Edit("indifast.routing.room:Room.found", "if not peer.waits_for:", "if False:"),),
+        shape="one server",
         theme="many commands",
+        seed=4,
     ),
     Fault(
         "commands are dropped",
@@ -275,7 +327,9 @@ FAULTS: tuple[Fault, ...] = (
                 f"{ROUTER}._command", "owner.inlet.append(message, now)", "owner.inlet.append_replaceable(message, now)"
             ),
         ),
+        shape="one server",
         theme="many commands",
+        seed=4,
     ),
     Fault(
         "a cut write loses a byte",
@@ -287,6 +341,9 @@ FAULTS: tuple[Fault, ...] = (
                 "memoryview(remaining[0])[nbytes + 1 :]",
             ),
         ),
+        shape="one server",
+        theme="a bit of everything",
+        seed=0,
     ),
     Fault(
         "a buffer is used again too early",
@@ -295,40 +352,59 @@ FAULTS: tuple[Fault, ...] = (
             Edit("indifast.driver.blobsender:_make_wanted_forms", "if not missing:", "if True:"),
             Edit("indifast.transport.blobs:BlobMessage.release", "self._make(False)", "pass"),
         ),
+        shape="one server",
+        theme="a bit of everything",
+        seed=1,
     ),
     Fault(
         "descriptors are left open",
         "The descriptors that wait when a connection ends are not closed.",
         (Edit("indifast.transport.shm:DescriptorQueue.close", "close_all(self._waiting)", "pass"),),
+        shape="one server",
+        theme="slow readers of BLOBs",
+        seed=3,
     ),
     Fault(
         "empty slots pile up",
         "A queue whose reader does not read keeps the slots of all that was given up.",
         (Edit("indifast.routing.losses:LossyQueue._trim", "if self._gaps > _MAX_GAPS and", "if False and"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=6,
     ),
     Fault(
         "a gone device stays",
         "The devices of a driver that dies are released, but nobody is told.",
         (Edit(f"{ROUTER}.lose", "self._announce(peer, wire.del_property(device), now)", "pass"),),
+        shape="one server",
+        theme="a bit of everything",
+        seed=1,
     ),
     Fault(
         "a peer is kept",
         "The router keeps whoever was told something since it last looked.",
         (Edit(f"{ROUTER}.detach", "self._dirty.pop(peer, None)", "self._dirty[peer] = None"),),
+        shape="one server",
+        theme="a bit of everything",
+        seed=0,
     ),
     Fault(
         "an offered frame is replaced",
         "What is given out, and perhaps written in part, is taken for something that waits.",
         (Edit(f"{OUTBOX}._replace_older", "if frame.offered:", "if False:"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=10,
     ),
     Fault(
         "a link is told of what it offers",
         "Definitions and updates of a device are sent by the links that offer the same device.",
         (Edit(f"{ROUTER}._receivers", "device in other.conflicts", "False"),),
+        shape="a ring of two",
+        theme="a bit of everything",
+        seed=0,
     ),
 )
 """What is planted, one after the other."""

@@ -23,6 +23,7 @@ ONE = "A"
 FOREIGN_RING = "a ring through a foreign server"
 SITES = {
     "one server": ONE,
+    "one link": "AB",
     "a line": "AB BC",
     "a star": "AB AC AD",
     "a ring of two": "AB BA",
@@ -58,6 +59,10 @@ class Theme(NamedTuple):
     """Bytes that may wait for a driver."""
     choosy: bool = False
     """Whether clients only ask for single devices and properties."""
+    shared: float = 0.25
+    """Share of drivers that offer the device that all may offer."""
+    threads: float = 0.3
+    """Share of a server's connections to which a thread writes."""
 
 
 MIXED = "a bit of everything"
@@ -77,6 +82,17 @@ THEMES = {
     "failing links": Theme(
         {"define": 3, "delete": 3, "burst": 4, "link": 5, "partition": 6, "server": 2}, (3, 6), bursts=(10, 100, 200)
     ),
+    "stalled links": Theme(
+        {"burst": 4, "frame": 4, "enable": 3, "partition": 30, "link": 6, "server": 0.2},
+        (6,),
+        series=(10, 40),
+        bursts=(100, 200),
+        forms=(".stream",),
+        threads=0.8,
+    ),
+    "brief devices": Theme({"define": 6, "delete": 9, "driver": 4, "link": 2}, (1, 3)),
+    "changing minds": Theme({"snoop": 12, "enable": 12, "delete": 8, "define": 3, "leave": 2}, (0,), snoops=(1, 2)),
+    "rivals": Theme({"delete": 6, "define": 3, "driver": 6}, (1, 3), shared=0.8),
 }
 """What seeds are about; half of them mixed."""
 
@@ -203,7 +219,7 @@ class _Author:
         self.title = theme or random.Random(f"{seed}/theme").choices(list(THEMES), weights)[0]
         self.theme = THEMES[self.title]
         shapes = list(SITES)
-        chosen = rng.choices(shapes, [8, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1])[0]
+        chosen = rng.choices(shapes, [8, 2, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1])[0]
         self.shape = shape or chosen
         plan = SITES[self.shape]
         self.servers = tuple(sorted(set(plan) - {" "}))
@@ -269,7 +285,7 @@ class _Author:
         for number in range(rng.choice((1, 2, 2, 3) if alone else (0, 1, 1, 2))):
             name = f"{server}d{number}"
             devices = [f"{name}.{each}" for each in "xy"[: rng.choice((1, 1, 2))]]
-            if rng.random() < 0.25:
+            if rng.random() < self.theme.shared:
                 devices.append(SHARED)
             vectors = []
             for device in devices:
