@@ -58,11 +58,14 @@ class Checker:
 
 
 class NoFaults(Checker):
-    """No exception is raised that nobody expects. (The site reports those.)"""
+    """No exception is raised that nobody expects.
+
+    The site reports those.
+    """
 
 
 class Intact(Checker):
-    """What arrives is what was said, to the last byte of its BLOBs, and nothing that nobody has said arrives."""
+    """What arrives is what was sent, to the last byte of each BLOB, and nothing arrives that nobody has sent."""
 
     def arrived(self, reader: object, journal: Journal, mark: Mark, message: Routable, entry: Entry | None) -> None:
         if not isinstance(reader, (Client, Driver)) or not mark.what.startswith("#"):
@@ -80,7 +83,7 @@ class Intact(Checker):
 
 
 class InOrder(Checker):
-    """What is said about a property is heard in the order in which it was said, and never twice."""
+    """What is said about a property arrives in the order in which it was said, and never twice."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -105,7 +108,7 @@ class InOrder(Checker):
 
 
 class NothingLost(Checker):
-    """Whoever has asked is told, and what is told arrives, but for what the rules of the queues allow to be lost."""
+    """Whoever has asked is told, and all of it arrives, except for what slow readers may lose by the rules."""
 
     def routed(self, node: Node, routing: Routing) -> None:
         mark, verdict = routing.mark, routing.verdict
@@ -206,7 +209,7 @@ class NothingLost(Checker):
 
 
 class PassedOn(Checker):
-    """Whoever has a device is asked for it within a second, and everybody is if nobody is known to have it."""
+    """A request for a device reaches its owner within a second, or every driver if nobody is known to have it."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -318,7 +321,7 @@ class OnlyWhoAsked(Checker):
 
 
 class OneOwner(Checker):
-    """One driver speaks for a device at a time, until it deletes it or is gone; nobody else is heard."""
+    """One driver speaks for a device at a time, until it deletes the device or is gone. Nobody else is heard."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -364,7 +367,7 @@ class OneOwner(Checker):
 
 
 class Bounded(Checker):
-    """What waits is counted to the byte, and never exceeds its limits."""
+    """What waits in a queue is counted to the byte, and never exceeds the limits."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -414,7 +417,7 @@ class Bounded(Checker):
         frames = [*outbox._frames, *(outbox._droppable if isinstance(outbox, LossyQueue) else ())]
         if outbox.queued or outbox.messages or frames or any(outbox.waiting()):
             self.fail(
-                f"the queue of {node} to {peer}, which is gone, still has {outbox.messages} messages, {len(frames)} BLOBs"
+                f"the queue of {node} to {peer}, which is gone, has {outbox.messages} messages, {len(frames)} BLOBs"
             )
 
     def _wrong(self, node: Node, peer: Peer) -> str | None:
@@ -452,7 +455,7 @@ class Bounded(Checker):
 
 
 class LittleWork(Checker):
-    """What a message costs depends on who is told of it, not on how much waits or has happened before."""
+    """The cost of a message depends on how many are told of it, not on how much waits or what has happened before."""
 
     BASE = 700
     PER_RECEIVER = 150
@@ -480,7 +483,7 @@ class LittleWork(Checker):
 
 
 class NoCirculation(Checker):
-    """Nothing goes round: a server tells each peer each message once at most, and all comes to rest."""
+    """Nothing goes round: a server tells each peer each message once at most, and everything comes to rest."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -500,7 +503,7 @@ class NoCirculation(Checker):
 
 
 class EverybodyServed(Checker):
-    """When the faults are over, everybody who has asked knows exactly what there is, with its newest values."""
+    """When the faults are over, everybody who has asked knows all devices that exist, with their newest values."""
 
     def quiet(self) -> None:
         self._check(frames=False)
@@ -649,7 +652,10 @@ class Counted(Checker):
 
 
 class Answered(Checker):
-    """Every ping is answered, at once where the reader keeps up. (Clients look at the answers.)"""
+    """Every ping is answered, at once if the client reads what it gets.
+
+    Clients look at the answers.
+    """
 
     def quiet(self) -> None:
         self._check()
@@ -664,10 +670,7 @@ class Answered(Checker):
 
 
 class Paced(Checker):
-    """Nobody is kept waiting longer than needed.
-
-    A producer waits for its readers once per BLOB at most, and whoever commands a driver only while a queue is full.
-    """
+    """A driver waits for its readers once per BLOB at most, and a client for a driver only if its queue is full."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -694,7 +697,10 @@ class Paced(Checker):
 
 
 class NothingKept(Checker):
-    """Nothing is kept of those who are gone. (The site looks for descriptors.)"""
+    """Nothing is kept of those who are gone: no object, no task, no descriptor.
+
+    The site looks for descriptors.
+    """
 
     def left(self) -> None:
         for node in self.site.nodes.values():

@@ -78,8 +78,8 @@ QUEUE = "indifast.routing.bytequeue:ByteQueue"
 FAULTS: tuple[Fault, ...] = (
     Fault(
         "definitions circulate",
-        "A server takes a device by a definition that it has passed on itself: in a ring, one that is on its way when"
-        " the device vanishes goes round for ever.",
+        "A server accepts a definition that it passed on itself. In a ring, one that is under way while its device"
+        " vanishes goes round for ever.",
         (Edit(f"{ROUTER}._definition", "if self._id in via and", "if False and"),),
         past=True,
         shape="a ring of three",
@@ -88,7 +88,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a ring is left without a device",
-        "When the owner of a device is gone, the others that have offered it as well are not asked for it.",
+        "When the owner of a device is gone, the others that offer the same device are not asked for it.",
         (
             Edit(
                 f"{ROUTER}._release",
@@ -103,7 +103,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a server that has lost a device is not believed",
-        "A link that asks us for the device that we have from it is asked in turn: nobody has the device, all know it.",
+        "A linked server asks us for a device that we have from it, so it has lost the device; but we keep the"
+        " device, and ask that server in turn.",
         (Edit(f"{ROUTER}._get_properties", "and via_of(message):", "and False:"),),
         past=True,
         shape="a ring of three",
@@ -112,7 +113,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "updates circulate through a foreign server",
-        "A ring through a server that knows no owners is found, and nothing is done about it.",
+        "A ring through a server that does not know who owns what is noticed, but still used.",
         (Edit("indifast.routing.rings:Rings.arrived", "origin.ring_links.add(peer)", "pass"),),
         past=True,
         shape="a ring through a foreign server",
@@ -121,7 +122,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "requests for BLOBs circulate through a foreign server",
-        "What such a server wants of a link that leads back to it is asked of that link: our own request, gone round.",
+        "In such a ring, our own request for BLOBs comes back to us, and counts as a wish of the server that passed"
+        " it on.",
         (Edit("indifast.routing.demand:Demands.of", "owner not in peer.ring_links and ", ""),),
         past=True,
         shape="a ring through a foreign server",
@@ -130,8 +132,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "BLOBs go on that nobody wants any more",
-        "A link that deletes its BLOBs and defines them again, or whose device comes from elsewhere then, is not told"
-        " that nobody wants them any more, but remembers that somebody did.",
+        "A linked server deletes a BLOB property and defines it again, or the device comes from elsewhere in the"
+        " meantime. Nobody tells the server that its BLOBs are no longer wanted.",
         (
             Edit("indifast.routing.demand:Demands.defined", "if asked and", "if False and"),
             Edit("indifast.routing.demand:Demands.contested", "if (device, name) in peer.asked_blobs:", "if False:"),
@@ -143,8 +145,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a link overflows once",
-        "A queue remembers that it has overflowed when its peer comes back: it is not disconnected a second time, and"
-        " what waits for it has no bound.",
+        "The queue of a link remembers that it overflowed when the link comes back. The second time nothing"
+        " disconnects the link, and the queue grows without limit.",
         (Edit(f"{OUTBOX}._forget_all", "self._overflowed = False", "pass"),),
         past=True,
         shape="one link",
@@ -153,8 +155,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a link that has waited is ended for good",
-        "The server remembers since when a link waits for a driver's room when that link is lost, and ends each later"
-        " connection.",
+        "The server remembers how long a link has waited for a driver even after the link is lost, and ends each"
+        " later connection.",
         (Edit("indifast.server.hub:Hub._forget", "self._waiting_since.pop(peer, None)", "pass"),),
         past=True,
         shape="one link",
@@ -163,7 +165,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "frames come back into emptied books",
-        "What was set aside while it was given out is put back after the queue has forgotten everything.",
+        "A queue is emptied while some of it is being written. What was set aside for that time comes back afterwards.",
         (
             Edit(
                 f"{QUEUE}.clear",
@@ -178,7 +180,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a newer frame replaces one across an epoch",
-        "A frame takes the place of one behind which an update without content waits: the older state comes last.",
+        "A newer BLOB takes the place of an older one although an update without content waits behind it: the older"
+        " state arrives last.",
         (Edit("indifast.routing.replacing:Replaceable.followed", "return frame.epoch != self.epoch", "return False"),),
         past=True,
         shape="one server",
@@ -187,7 +190,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a frame overtakes another one of its property",
-        "As before, with a frame in between that may not be replaced.",
+        "The same with a BLOB in between that must not be replaced.",
         (Edit(f"{OUTBOX}._append_blob", "current.follow()", "pass"),),
         past=True,
         shape="one server",
@@ -196,7 +199,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a deletion moves ahead",
-        "In the full queue of a driver the newest deletion takes the place of an older one, before a definition.",
+        "In the full queue of a driver, the newest deletion takes the place of an older one, ahead of a definition.",
         (
             Edit("indifast.routing.driverqueue:Newest.end", "kinds.pop((_DELETION, None), None)", "pass"),
             Edit("indifast.routing.driverqueue:Newest.end_deletions", "kinds.pop((_DELETION, None), None)", "pass"),
@@ -208,7 +211,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "notes are lost",
-        "A note that waits does not count the BLOBs that are dropped later: the client is told of fewer.",
+        "A waiting note about dropped BLOBs does not count those that are dropped later, so a client is told of fewer.",
         (Edit("indifast.routing.dropnotes:DropNotes.count", "note.count += 1", "pass"),),
         shape="one server",
         theme="slow readers of BLOBs",
@@ -216,7 +219,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a descriptor goes to the wrong message",
-        "The descriptors of a damaged message stay in the queue, and the next BLOB has the content of the damaged one.",
+        "The descriptors of a damaged message stay in line, and the next BLOB gets the content of the damaged one.",
         (
             Edit(
                 "indifast.transport.shm:DescriptorQueue.settle",
@@ -231,7 +234,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a driver that returns snoops no more",
-        "What a driver has asked for is forgotten with its connection, although it does not ask again.",
+        "What a driver snoops on is forgotten with its connection, although many drivers do not ask again.",
         (Edit(f"{ROUTER}.lose", "if peer.kind is Kind.REMOTE:", "if True:"),),
         past=True,
         shape="one server",
@@ -240,7 +243,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a driver is waited for that nobody reads",
-        "A frame that was dropped counts as not begun for ever: its producer is read ten times a second at most.",
+        "A BLOB that was dropped still counts as waiting to be read, so its driver is slowed down to ten BLOBs a"
+        " second.",
         (
             Edit("indifast.server.connections:Connection._stop_waiting", "self._pace.begin()", "pass"),
             Edit("indifast.routing.peer:Pace.begin", "before.begin()", "pass"),
@@ -252,7 +256,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "who asks for one device is not heard",
-        "A driver that defines nothing unasked is asked only if somebody has asked before it came.",
+        "A driver that defines nothing until it is asked is only asked if somebody had asked for something before it"
+        " started.",
         (Edit(f"{ROUTER}.introduce", "self._unasked[driver] = None", "pass"),),
         past=True,
         shape="one server",
@@ -261,7 +266,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "held requests are forgotten",
-        "Nothing wakes the server when requests for definitions that were held back are due.",
+        "Requests for definitions that were held back during a crowd are never sent.",
         (Edit("indifast.routing.asking:Asking.ask", "self._on_held()", "pass"),),
         shape="one server",
         theme="choosy clients",
@@ -269,7 +274,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "BLOBs are asked for that nobody wants",
-        "When a client goes, the links are not told which BLOBs are not wanted any more.",
+        "When a client leaves, linked servers are not told which BLOBs are no longer wanted.",
         (Edit(f"{ROUTER}.lose", "self._demands.update_all(now)", "pass"),),
         shape="one link",
         theme="choosy clients",
@@ -277,7 +282,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "routes are not found anew",
-        "A peer that asks for one property more is not noticed by those who send updates of it.",
+        "A peer asks for one more property, but updates go to those who had asked before.",
         (Edit(f"{ROUTER}._widen", "self.peers.changed()", "pass"),),
         shape="one server",
         theme="choosy clients",
@@ -285,7 +290,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a setting of BLOBs is not noticed",
-        "The demand for BLOBs is remembered although a client has changed what it wants.",
+        "A driver that snoops changes whether it wants BLOBs, but BLOBs go to those who wanted them before.",
         (Edit(f"{ROUTER}._enable_blob", "self.peers.changed()", "pass"),),
         shape="one server",
         theme="changing minds",
@@ -293,7 +298,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "the newest frame is dropped",
-        "A frame larger than the limit of the queue makes room for itself by dropping itself.",
+        "A BLOB that is larger than the limit of a queue drops itself to make room.",
         (Edit(f"{OUTBOX}._drop_oldest", "if frame is None or frame is spare:", "if frame is None:"),),
         shape="one server",
         theme="slow readers of BLOBs",
@@ -301,7 +306,8 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "an answer does not wake the queue",
-        "An answer to a ping that comes while the next message is not ready is written when something else is.",
+        "While the next message of a queue is being encoded, the answer to a ping waits until something else is"
+        " written.",
         (
             Edit(
                 f"{QUEUE}.expedite", "if not self._notified or (self._blocked and self._growing is None):", "if False:"
@@ -313,7 +319,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "who waited is not resumed",
-        "A client that had to wait for a driver's room is read again only when it is disconnected.",
+        "A client that had to wait for a driver is not read again when the driver has room.",
         (Edit("indifast.routing.room:Room.found", "if not peer.waits_for:", "if False:"),),
         shape="one server",
         theme="many commands",
@@ -321,7 +327,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "commands are dropped",
-        "A full queue towards a driver treats commands as what the driver snoops on.",
+        "The full queue of a driver gives up commands as if they were snooped updates.",
         (
             Edit(
                 f"{ROUTER}._command", "owner.inlet.append(message, now)", "owner.inlet.append_replaceable(message, now)"
@@ -333,7 +339,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a cut write loses a byte",
-        "What is left of a message of which a part was written begins a byte too late.",
+        "After part of a message was written, the rest begins one byte too late.",
         (
             Edit(
                 f"{QUEUE}._remove_written",
@@ -347,7 +353,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a buffer is used again too early",
-        "A driver's buffer counts as free before its content is encoded for all who want it.",
+        "A driver may fill its buffer again before the BLOB in it is encoded for everybody who wants it.",
         (
             Edit("indifast.driver.blobsender:_make_wanted_forms", "if not missing:", "if True:"),
             Edit("indifast.transport.blobs:BlobMessage.release", "self._make(False)", "pass"),
@@ -358,7 +364,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "descriptors are left open",
-        "The descriptors that wait when a connection ends are not closed.",
+        "When a connection ends, the descriptors that have arrived without their messages are not closed.",
         (Edit("indifast.transport.shm:DescriptorQueue.close", "close_all(self._waiting)", "pass"),),
         shape="one server",
         theme="slow readers of BLOBs",
@@ -366,7 +372,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "empty slots pile up",
-        "A queue whose reader does not read keeps the slots of all that was given up.",
+        "While nobody reads from a queue, the slots of everything that it gave up stay.",
         (Edit("indifast.routing.losses:LossyQueue._trim", "if self._gaps > _MAX_GAPS and", "if False and"),),
         past=True,
         shape="one server",
@@ -375,7 +381,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a gone device stays",
-        "The devices of a driver that dies are released, but nobody is told.",
+        "When a driver dies, nobody is told that its devices are gone.",
         (Edit(f"{ROUTER}.lose", "self._announce(peer, wire.del_property(device), now)", "pass"),),
         shape="one server",
         theme="a bit of everything",
@@ -383,7 +389,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a peer is kept",
-        "The router keeps whoever was told something since it last looked.",
+        "The router keeps a reference to a peer that has left.",
         (Edit(f"{ROUTER}.detach", "self._dirty.pop(peer, None)", "self._dirty[peer] = None"),),
         shape="one server",
         theme="a bit of everything",
@@ -391,7 +397,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "an offered frame is replaced",
-        "What is given out, and perhaps written in part, is taken for something that waits.",
+        "A BLOB of which a part may already be written is replaced by a newer one.",
         (Edit(f"{OUTBOX}._replace_older", "if frame.offered:", "if False:"),),
         past=True,
         shape="one server",
@@ -400,7 +406,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a link is told of what it offers",
-        "Definitions and updates of a device are sent by the links that offer the same device.",
+        "Definitions and updates of a device are also sent to linked servers that offer the same device.",
         (Edit(f"{ROUTER}._receivers", "device in other.conflicts", "False"),),
         shape="a ring of two",
         theme="a bit of everything",
