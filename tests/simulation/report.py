@@ -129,8 +129,6 @@ class Found(NamedTuple):
     """How a planted fault was found."""
 
     seed: int
-    tried: int
-    """Seeds that were run until then."""
     violation: Violation
 
 
@@ -147,7 +145,7 @@ def find(fault: Fault, *, first: int | None = None, runner: Runner = run) -> Fou
     """
     begin = FIRST if first is None else first
     seeds = [*([fault.seed] if first is None else []), *range(begin, begin + MOST_SEEDS)]
-    for tried, seed in enumerate(seeds, 1):
+    for seed in seeds:
         script = make(seed, fault.shape, fault.theme)
         with fault.planted():
             violation = runner(script, None).violation
@@ -156,12 +154,12 @@ def find(fault: Fault, *, first: int | None = None, runner: Runner = run) -> Fou
         sound = runner(script, None).violation
         if sound is not None:
             raise Failure(explain(script, sound, range(len(script.steps)), fault.shape, fault.theme))
-        return Found(seed, tried, violation)
+        return Found(seed, violation)
     return None
 
 
-def find_all(tell: Callable[[str], None], *, first: int = FIRST) -> bool:
-    """Plant one fault after the other, and say what has found it; return whether all were found.
+def find_all(tell: Callable[[str], None], *, first: int | None = None) -> bool:
+    """Plant one fault after the other, and say what has found it; return whether all were found. See `find`.
 
     Raises:
         Failure: An invariant does not hold without a fault either.
@@ -173,6 +171,7 @@ def find_all(tell: Callable[[str], None], *, first: int = FIRST) -> bool:
             missed += 1
             tell(f"{fault.name}: not found by {MOST_SEEDS} seeds")
         else:
-            tell(f"{fault.name}: {found.violation.invariant}, seed {found.seed}")
+            note = "" if first is not None or found.seed == fault.seed else f" (no longer by seed {fault.seed})"
+            tell(f"{fault.name}: {found.violation.invariant}, seed {found.seed}{note}")
     tell(f"{len(FAULTS) - missed} of {len(FAULTS)} planted faults were found")
     return not missed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import faults
-from tests.simulation.report import Failure, run_seed
+from tests.simulation.report import Failure, find, run_seed
 from tests.simulation.script import SITES, make, parse_steps, write_steps
 from tests.simulation.shrink import run, shrink
 
@@ -52,15 +53,17 @@ def test_a_seed_goes_the_same_way_in_every_process() -> None:
 
 
 def test_a_failure_is_made_small_and_can_be_repeated() -> None:
-    with faults.fault("a gone device stays").planted():
+    fault = faults.fault("a gone device stays")
+    found = find(fault)
+    assert found is not None
+    with fault.planted():
         with pytest.raises(Failure) as raised:
-            for seed in range(2000, 2100):
-                run_seed(seed, shrinking=20.0)
+            run_seed(found.seed, shape=fault.shape, theme=fault.theme, shrinking=20.0)
         text = str(raised.value)
-        command = text.rpartition("Again: python -m tests.simulation ")[2].split()
-        assert command[0] == "--seed" and command[2] == "--steps"
-        script = make(int(command[1]))
-        steps = parse_steps(command[3], len(script.steps))
+        command = shlex.split(text.rpartition("Again: python -m tests.simulation ")[2])
+        options = dict(zip(command[::2], command[1::2], strict=True))
+        script = make(int(options["--seed"]), options["--shape"], options["--theme"])
+        steps = parse_steps(options["--steps"], len(script.steps))
         assert len(steps) < 15
         again = run(script, steps).violation
         assert again is not None and text.startswith(str(again))
