@@ -11,7 +11,7 @@ RUN apt-get update \
 WORKDIR /build
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
 COPY src src
-RUN pip wheel --no-cache-dir --wheel-dir /wheels .
+RUN pip wheel --no-cache-dir --wheel-dir /wheels '.[compression]'
 
 FROM python:${PYTHON}-slim-trixie
 # libindi's drivers and setpriv (util-linux), which ends drivers with the server; leave out indi-bin for Python drivers
@@ -23,7 +23,7 @@ RUN apt-get update \
     && useradd --system --create-home --uid 7624 indi
 # hadolint ignore=DL3013
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-compile --no-index --find-links /wheels indifast
+    pip install --no-cache-dir --no-compile --no-index --find-links /wheels 'indifast[compression]'
 USER 7624
 WORKDIR /home/indi
 EXPOSE 7624

@@ -73,7 +73,7 @@ def recorded(
     clock = SimpleNamespace(monotonic=lambda: 0.0)
     with mock.patch("indifast.recording.writer.time", clock), mock.patch("indifast.recording.writer.utc_now") as now:
         now.return_value = datetime(2026, 11, 21, 20, 15)
-        recorder = Recorder(str(path), source="a test", blobs=True)
+        recorder = Recorder(str(path), source="a test", blobs=True, max_waiting=1 << 40)
         for moment, message in zip([*seconds, end or max(seconds)], [*messages, ""], strict=True):
             clock.monotonic = partial(float, moment)
             for one in elements(message) if isinstance(message, str) else [message]:

@@ -263,6 +263,15 @@ def test_updates_that_are_not_read_do_not_matter(updates: list[str]) -> None:
     assert [one.data for _, one in lazy.definitions()] == [one.data for _, one in eager.definitions()]
 
 
+def test_members_of_another_kind_are_no_part_of_a_property() -> None:
+    devices, owner = Devices(), (Party.DRIVER, "dome")
+    strange = DEFINITION.replace("</defNumberVector>", '<defBLOB name="B"/><other name="O">1</other></defNumberVector>')
+    for text in (strange, angle(7).replace('name="AZ"', 'name="B"'), angle(8).replace('name="AZ"', 'name="O"')):
+        devices.take(elements(text)[0], owner)
+    ((attributes, members),) = read_definitions(devices)
+    assert (attributes["state"], list(members)) == ("Busy", ["AZ", "ALT"])
+
+
 def test_few_of_many_updates_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[object] = []
     devices = Devices()
@@ -288,7 +297,6 @@ def test_reading_from_the_middle_gives_the_same_state(
         patch.setattr("indifast.recording.writer.STATE_PAUSE", 3.0)
         patch.setattr("indifast.recording.writer._LEAST_BETWEEN_STATES", 0)
         patch.setattr("indifast.recording.writer._STATE_SHARE", 0)
-        patch.setattr("indifast.recording.writer._BEHIND", 1 << 40)
         recorded(path, range(len(messages)), messages)
     assert kinds(path).count(b"STAT") >= (len(messages) - 1) // 5
     if not indexed:
@@ -304,7 +312,6 @@ def test_reading_from_the_middle_gives_the_same_state(
 @pytest.fixture
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A recording of ten minutes, with a frame every second second."""
-    monkeypatch.setattr("indifast.recording.writer._BEHIND", 1 << 40)
     monkeypatch.setattr("indifast.recording.writer._LEAST_BETWEEN_STATES", 0)
     messages: list[str | BlobMessage] = [DEFINITION, PICTURE]
     for second in range(600):

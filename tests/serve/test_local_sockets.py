@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from indifast.cli.main import main
+from indifast.cli.serve.options import UsageError, parse_arguments
 from tests.serve.support import GET, Client, Server, refusal, running
 from tests.support.blackbox import LIMIT
+from tests.support.commands import run
 
 
 def file_client(path: Path) -> Client:
@@ -24,7 +25,7 @@ def file_client(path: Path) -> Client:
 
 
 @pytest.mark.parametrize("name", [None, "indiserver"])
-def test_a_socket_that_is_a_file(tmp_path, toy, name, capsys):
+def test_a_socket_that_is_a_file(tmp_path, toy, name):
     path = tmp_path / "socket"
     with running(tmp_path, "-v", "-p", "0", "--socket", path, toy, name=name) as server:
         assert server.serves()
@@ -34,8 +35,7 @@ def test_a_socket_that_is_a_file(tmp_path, toy, name, capsys):
             client.close()
         assert f"listening on local domain at: {path}\n" in server.log
         assert f"listening on local domain at: @{tmp_path}/local\n" in server.log
-        assert main(["get", "--unix", str(path), "Toy.T.m"]) == 0
-        assert capsys.readouterr().out == "Toy.T.m=hi\n"
+        assert run("get", "--unix", path, "Toy.T.m").stdout == "Toy.T.m=hi\n"
     assert not path.exists()
 
 
@@ -45,8 +45,8 @@ def test_no_abstract_socket(tmp_path, toy, name):
     with running(tmp_path, "-p", "0", "-v", "--no-abstract", "--socket", f"{path},666", toy, name=name) as server:
         assert server.serves()
         assert stat.filemode(path.stat().st_mode) == "srw-rw-rw-"
-        with pytest.raises(ConnectionRefusedError):
-            Client.local(tmp_path / "local")
+        with socket.socket(socket.AF_UNIX) as probe, pytest.raises(ConnectionRefusedError):
+            probe.connect(f"\0{tmp_path}/local")
     with running(tmp_path, "-p", "0", "-v", "--no-abstract", toy, name=name) as server:
         assert server.serves()
         assert "local domain" not in server.log
@@ -58,8 +58,8 @@ def test_both_are_settings_of_the_configuration_file(tmp_path, toy):
     with running(tmp_path, "--config", config, toy) as server:
         assert server.serves()
         assert stat.filemode((tmp_path / "socket").stat().st_mode) == "srw-rw----"
-        with pytest.raises(ConnectionRefusedError):
-            Client.local(tmp_path / "local")
+        with socket.socket(socket.AF_UNIX) as probe, pytest.raises(ConnectionRefusedError):
+            probe.connect(f"\0{tmp_path}/local")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
@@ -68,16 +68,15 @@ def test_other_users_cannot_connect(tmp_path, toy):
         "import os, socket, sys; os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(65534)\n"
         "socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
     )
-    for parent in (tmp_path, *tmp_path.parents[:-1]):
-        with contextlib.suppress(PermissionError):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    for ending, group, allowed in (("", 65534, False), (",660,12345", 65534, False), (",660,12345", 12345, True)):
-        path = tmp_path / "socket"
-        with running(tmp_path, "-p", "0", "-v", "--no-abstract", f"--socket={path}{ending}", toy) as server:
-            assert server.serves()
-            done = subprocess.run([sys.executable, "-c", code, path, str(group)], capture_output=True, text=True)
-            assert ("PermissionError" in done.stderr) != allowed, done.stderr
-            assert (done.returncode == 0) == allowed
+    with tempfile.TemporaryDirectory() as folder:  # pytest's folders are closed to others, whatever their mode was
+        path = Path(folder, "socket")
+        Path(folder).chmod(0o711)
+        for ending, group, allowed in (("", 65534, False), (",660,12345", 65534, False), (",660,12345", 12345, True)):
+            with running(tmp_path, "-p", "0", "-v", "--no-abstract", f"--socket={path}{ending}", toy) as server:
+                assert server.serves()
+                done = subprocess.run([sys.executable, "-c", code, path, str(group)], capture_output=True, text=True)
+                assert ("PermissionError" in done.stderr) != allowed, done.stderr
+                assert (done.returncode == 0) == allowed
 
 
 def test_a_server_that_was_killed_is_replaced_and_one_that_runs_is_not(tmp_path, toy):
@@ -123,6 +122,12 @@ def test_a_path_that_cannot_be_used(tmp_path, where, why):
     log = refusal(tmp_path, "-p", "0", "--socket", tmp_path / where, "cat")
     assert f"cannot listen on the local socket {tmp_path / where}: " in log
     assert why in log
+
+
+@pytest.mark.parametrize("group", ["4294967295", "9999999999"])
+def test_a_number_that_no_group_can_have(group):
+    with pytest.raises(UsageError, match=f"--socket: {group} is not the number of a group"):
+        parse_arguments([f"--socket=/run/x,660,{group}", "cat"])
 
 
 def test_the_option_is_explained(tmp_path):

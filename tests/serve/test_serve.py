@@ -376,9 +376,12 @@ def test_the_counters_at_the_end_are_those_before_everything_closes(tmp_path, to
 
 
 def test_counters_are_logged_when_the_last_driver_is_gone(tmp_path):
-    lines = refusal(tmp_path, "-p", "0", "-r", "0", "--stats", "false").splitlines()
-    assert '"running": true' in lines[-2]
+    program = python_program(tmp_path / "brief", "print(\"<message device='Brief' message='bye'/>\")")
+    lines = refusal(tmp_path, "-p", "0", "-r", "0", "--stats", program).splitlines()
     assert lines[-1].endswith(": good bye")
+    stats = json.loads(lines[-2].partition(": stats: ")[2])
+    assert stats["running"] is True
+    assert [(peer["name"], peer["received"]) for peer in stats["peers"]] == [(f"Driver {program}", 1)]
 
 
 @pytest.mark.parametrize("name", [None, "indiserver"])

@@ -90,6 +90,40 @@ def test_where(listening, tmp_path, hosts, authority, text):
     assert where(sockets, authority=authority) == expected
 
 
+@pytest.mark.parametrize(
+    ("mode", "whose"),
+    [
+        (0o600, "this user only"),
+        (0o640, "this user only"),
+        (0o660, "this user and the group GROUP only"),
+        (0o020, "the group GROUP only"),
+        (0o000, "root only"),
+        (0o666, None),
+    ],
+)
+def test_for_whom_a_socket_is_that_is_a_file(tmp_path, mode, whose):
+    path = tmp_path / "socket"
+    with unix_socket(str(path), mode) as local, tcp_sockets(addresses_of("127.0.0.1"), 0, None)[0] as here:
+        tcp = f"127.0.0.1:{here.getsockname()[1]}"
+        place = f"{path} ({whose})".replace("GROUP", path.group()) if whose else str(path)
+        assert where([here, local]) == f"{tcp} and {place}, {HERE}"
+        with tcp_sockets(addresses_of(""), 0, None)[0] as everywhere:
+            text = where([everywhere, local], authority="ca.pem")
+        assert text.endswith(f" and {place if whose else f'{place} (this machine only)'}")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to another user")
+def test_the_socket_of_another_user(tmp_path):
+    path = tmp_path / "socket"
+    with unix_socket(str(path)) as local:
+        os.chown(path, 54321, 54321)
+        assert where([local]) == f"{path} (the user 54321 only), this machine only"
+        path.chmod(0o060)
+        assert where([local]) == f"{path} (the group 54321 only), this machine only"
+        path.unlink()
+        assert where([local]) == f"{path}, this machine only"
+
+
 # -- Why a driver ended
 
 

@@ -62,11 +62,12 @@ class Systemd:
         """Pass a TCP socket. Return its port."""
         return self.passes(socket.create_server(("127.0.0.1", 0)), name).getsockname()[1]
 
-    def unix(self, name: str = "unix") -> str:
-        """Pass a Unix socket. Return its path."""
+    def unix(self, name: str = "unix", mode: int = 0o666) -> str:
+        """Pass a Unix socket with a mode, by default that of systemd. Return its path."""
         path = str(self.folder / f"socket-{len(self.passed)}")
         sock = self.passes(socket.socket(socket.AF_UNIX), name)
         sock.bind(path)
+        os.chmod(path, mode)
         sock.listen()
         return path
 
@@ -128,7 +129,7 @@ def test_each_socket_is_used_as_its_name_says(systemd, tmp_path, toy, name):
             client.close()
         assert get(metrics) == b"HTTP/1.1 200 OK"
         hint = "this machine only; ListenStream= in the socket unit for others"
-        server.wait_for(f"listening on 127.0.0.1:{port} and 127.0.0.1:{other} and {path}, {hint}\n")
+        server.wait_for(f"listening on 127.0.0.1:{port} and 127.0.0.1:{other} and {path} (this user only), {hint}\n")
         with pytest.raises(ConnectionRefusedError):
             at(f"\0{tmp_path}/local")
     assert os.path.exists(path), "systemd goes on listening there"
@@ -143,6 +144,19 @@ def test_what_is_not_passed_is_opened_as_the_options_say(systemd, tmp_path, toy,
         client = at(path).say(GET)
         assert client.get("defTextVector", "Toy")
         client.close()
+
+
+@BOTH
+def test_a_file_that_an_option_names_is_added_to_the_sockets_of_systemd(systemd, tmp_path, toy, name):
+    port, path, added = systemd.tcp(), systemd.unix(mode=0o600), str(tmp_path / "added")
+    with running(tmp_path, "--no-abstract", "--socket", added, toy, name=name, **systemd.starting()) as server:
+        places = f"127.0.0.1:{port} and {path} (this user only) and {added} (this user only)"
+        server.wait_for(f"listening on {places}, this machine only; ListenStream=")
+        for client in (Client.tcp(port), at(path), at(added)):
+            assert client.say(GET).get("defTextVector", "Toy")
+            client.close()
+    assert os.path.exists(path)
+    assert not os.path.exists(added)
 
 
 def test_with_a_port_of_systemd_there_is_still_the_local_socket(systemd, tmp_path, toy):

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from indifast.cli.main import main
 from tests.serve.support import refusal, running
-from tests.support.blackbox import LIMIT
+from tests.support.blackbox import LIMIT, until
 from tests.support.certificates import make_certificates
+from tests.support.commands import run
 
 
 @pytest.fixture(scope="module")
@@ -80,20 +80,24 @@ def tool(*arguments: str) -> str:
     return done.stderr.removeprefix("indifast devices: ").rstrip()
 
 
+def told(text: str, *arguments: str) -> None:
+    """Wait until the tool says so: the system may discard the reason of a server that has closed the connection."""
+    until(lambda: tool(*arguments) == text, what=text)
+
+
 def test_tools_and_the_log_of_the_server_say_the_same(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", *SERVER, "--tls-ca", "ca.pem", toy) as server:
         host = f"localhost:{server.port()}"
-        assert (
-            main(["devices", "-h", host, "--tls-ca", "ca.pem", "--tls-cert", "desk.pem", "--tls-key", "desk.key"]) == 0
-        )
+        ours = ("--tls-cert", "desk.pem", "--tls-key", "desk.key")
+        assert run("devices", "-h", host, "--tls-ca", "ca.pem", *ours).returncode == 0
         assert tool("-h", host) == f"{host} speaks TLS: connect with --tls"
         server.wait_for("it does not speak TLS, which this port requires: connect it with TLS (--tls)")
         text = f"no TLS with {host}: it requires a certificate: name ours with --tls-cert FILE"
-        assert tool("-h", host, "--tls-ca", "ca.pem") == text
+        told(text, "-h", host, "--tls-ca", "ca.pem")
         server.wait_for("it has shown no certificate: it needs one of the authority that this server trusts")
         expired = ("--tls-cert", "expired-client.pem", "--tls-key", "expired-client.key")
         text = "our certificate has expired: renew it (--tls-cert FILE), or correct the clock of the server"
-        assert tool("-h", host, "--tls-ca", "ca.pem", *expired) == f"no TLS with {host}: {text}"
+        told(f"no TLS with {host}: {text}", "-h", host, "--tls-ca", "ca.pem", *expired)
         server.wait_for("its certificate has expired: renew it there, or correct the clock of this machine")
         assert not re.search(r"failed: ?$", server.log, re.MULTILINE)
 

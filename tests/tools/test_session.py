@@ -198,7 +198,7 @@ async def command(options):
                 print("x" * 1000)
         await client.wait_for("Mount", "LATER")
 
-parser = Parser(prog="thing", add_help=False)
+parser = Parser("thing", "", "")
 parser.add_argument("way")
 add_server_options(parser)
 sys.exit(whole(lambda: run("thing", parser.parse_args(), command)))

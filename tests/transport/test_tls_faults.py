@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -310,12 +311,19 @@ def test_files(folder, cert, key, ca, text):
         assert "_ssl.c" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_key_that_may_not_be_read(tmp_path):
-    key = tmp_path / "server.key"
-    key.touch(0)
-    with pytest.raises(TLSFileError, match="permission denied"):
-        server_context("server.pem", str(key), None)
+def test_a_key_that_may_not_be_read():
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:  # others may enter it, as they may not pytest's
+        Path(folder).chmod(0o711)
+        certificate, key = Path(folder, "server.pem"), Path(folder, "server.key")
+        certificate.write_bytes(Path("server.pem").read_bytes())
+        key.touch(0)
+        os.seteuid(user or 65534)  # root may read everything
+        try:
+            with pytest.raises(TLSFileError, match=rf"{key}.*permission denied"):
+                server_context(str(certificate), str(key), None)
+        finally:
+            os.seteuid(user)
 
 
 def test_files_that_are_in_order():

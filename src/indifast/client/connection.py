@@ -110,7 +110,7 @@ class Connection(QueueListener):
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """Read messages from received bytes."""
-        if not self.received_bytes and is_tls(memoryview(data)[start:end]):
+        if not (self.received_bytes or fds) and is_tls(memoryview(data)[start:end]):
             self.fail(SPEAKS_TLS)
             return
         messages = self._reader.read(data, start, end, fds)

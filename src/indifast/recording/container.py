@@ -365,8 +365,8 @@ class Index:
             self._step *= 2
 
     def before(self, time: int) -> int | None:
-        """Return the offset of the last state that is not later than `time`."""
-        return max((offset for offset, begin in self._entries if begin <= time), default=None)
+        """Return the offset of the last state that is earlier than `time`."""
+        return max((offset for offset, begin in self._entries if begin < time), default=None)
 
     def blocks(self, offset: int, time: int) -> list[Buffer]:
         """Return the end of a file: the index, which will be at `offset`, and the block that says so."""

@@ -40,7 +40,7 @@ class Property:
         self.members = {
             member.name: (member.tag, wire.passed_on(member.attrs), member.text)
             for member in definition.members
-            if member.name
+            if member.name and member.tag == self.tag.removesuffix("Vector")
         }
 
     def update(self, message: Routable) -> None:

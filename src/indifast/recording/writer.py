@@ -210,7 +210,7 @@ class Recorder:
         if seconds != self._second:
             self._second = seconds
             self._stamp = head_start(self._began + timedelta(seconds=seconds))
-        self._time = self._began_at + int((seconds + fraction) * 1e6)
+        self._time = self._began_at + int(seconds) * 1_000_000 + int(fraction * 1e6)
         key = (direction, party, label)
         rest = self._rests.get(key)
         if rest is None:
@@ -268,11 +268,14 @@ class Recorder:
 
     def _follow(self, direction: Direction, party: Party, label: str, message: Routable) -> None:
         """Keep the state up to date, and record it before a message, if it is time."""
-        if self._said > self._between_states and time.monotonic() > self._next_state and self.waiting < _BEHIND:
+        if self._said > self._between_states and time.monotonic() > self._next_state and not self._far_behind():
             self._put_state()
         if direction is Direction.FROM and party is not Party.CLIENT:
             self._devices.take(message, (party, label))
         self._said += _FRAME_COUNTS if message.blob else message.size
+
+    def _far_behind(self) -> bool:
+        return self.waiting > self._max_waiting // 2
 
     def _put_state(self) -> None:
         pieces: list[Buffer] = []

@@ -117,7 +117,7 @@ class Connection:
         """Split what was read into messages and route them."""
         if self._first:
             self._first = False
-            if is_tls(memoryview(data)[start:end]):
+            if not fds and is_tls(memoryview(data)[start:end]):
                 remote = self.peer.kind is Kind.REMOTE
                 self.end(
                     "speaks TLS: connect with TLS (tls = true)" if remote else "speaks TLS, which this port does not"

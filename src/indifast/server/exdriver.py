@@ -97,7 +97,7 @@ class ExDriver:
         self.restarts = 0
         """The number of restarts in a row."""
         self.on_terminated: Callable[[ExDriver], None] | None = None
-        """Called when the driver has died and is not restarted."""
+        """Called when the driver has died and is not restarted. Its devices are gone, its counters still there."""
         self.on_restart: Callable[[ExDriver], None] | None = None
         """Called when the driver has died and will be started again."""
         self.name = program if name is None else name
@@ -177,9 +177,11 @@ class ExDriver:
                     return
                 child = await self._restart()
         finally:
-            self._host.remove(self.peer)
-            if not self._stopping.is_set() and self.on_terminated is not None:
-                self.on_terminated(self)
+            try:
+                if not self._stopping.is_set() and self.on_terminated is not None:
+                    self.on_terminated(self)
+            finally:
+                self._host.remove(self.peer)
 
     async def _restart(self) -> Child | None:
         """Wait, then start the program again. Return None if that fails, or if the driver is told to stop."""

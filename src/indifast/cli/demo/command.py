@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DESCRIPTION = """\
+Serve a simulated camera and a thermostat on a free local port, watch them from another process, and save the last frame
+as demo-frame.fits and (with Pillow) demo-frame.png."""
+
+EXAMPLES = """\
+examples:
+  indifast demo
+  indifast demo --seconds 5 --size 4096x4096 --clients 3
+  indifast demo --forever                          serves other clients afterwards, until Ctrl-C
+
+exit status: 0 done; 1 the demonstration cannot continue"""
+
 PATIENCE = 30.0
 """Seconds to wait for the server, or for the first frame."""
 
@@ -69,11 +81,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog="indifast demo",
-        description="Serve a simulated camera and a thermostat on a free local port, watch them from another process, "
-        "and save the last frame as demo-frame.fits and (with Pillow) demo-frame.png.",
-    )
+    parser = Parser("indifast demo", DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "--seconds", type=number(float, 0.1, 86400), default=10.0, metavar="S", help="duration (default: 10)"
     )

@@ -25,6 +25,19 @@ from indifast.server.ipyserver import IPyServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DESCRIPTION = """\
+Serve a recording again to INDI clients, with its original timing. Clients may connect at any time; their commands are
+answered, but change nothing."""
+
+EXAMPLES = """\
+examples:
+  indifast replay night.indi
+  indifast replay night.indi -p 7625 --speed 10 --start-at 3600
+  indifast replay --info night.indi
+  indifast replay --print --json night.indi | head
+
+exit status: 0 ended; 2 the recording cannot be read, or the port is in use"""
+
 _PROGRAM = "indifast replay"
 _REFRESH = 0.5  # seconds between updates of the progress line
 _LONGEST = 366 * 86400.0  # seconds
@@ -45,11 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog=_PROGRAM,
-        description="Serve a recording again to INDI clients, with its original timing. Clients may connect at any"
-        " time; their commands are answered, but change nothing.",
-    )
+    parser = Parser(_PROGRAM, DESCRIPTION, EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="made by `indifast record` or `indifast serve --record`")
     parser.add_argument("--host", default="localhost", help="listen on this name or address (default: localhost)")
     parser.add_argument(

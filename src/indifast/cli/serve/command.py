@@ -15,7 +15,7 @@ from types import FrameType
 from indifast.cli.lossy import never_wait
 from indifast.cli.serve.front import Front
 from indifast.cli.serve.log import good_bye, log_to_stderr, log_why, sentence, set_verbosity
-from indifast.cli.serve.options import USAGE, ConfigError, Options, UsageError, parse_arguments
+from indifast.cli.serve.options import EXAMPLES, USAGE, ConfigError, Options, UsageError, parse_arguments
 from indifast.cli.serve.systemd import Systemd, take
 from indifast.cli.signals import COUNTERS, STOPPING, handle, hold_back
 from indifast.protocol.loglevels import NOTICE
@@ -67,7 +67,7 @@ def _serve(
     usage = USAGE.format(program=program, host="all interfaces" if stand_in else "localhost")
     try:
         if "--help" in words:
-            print(usage, end="")
+            print(usage + EXAMPLES.format(program=program), end="")
             return 0
         if "--version" in words:
             from indifast import version

@@ -45,6 +45,14 @@ Options, which may be bundled (-vvp PORT):
 driver    : program, [device]@host[:port], or module:callable for a driver in Python
 """
 
+EXAMPLES = """\
+
+examples:
+  {program} indi_simulator_ccd indi_simulator_telescope
+  {program} -v -p 7625 --host 0.0.0.0 "CCD Simulator@observatory" camera:make
+  {program} --config observatory.toml --record night.indi
+"""
+
 RESTARTS = 10
 
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
@@ -55,6 +63,7 @@ LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "con
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
+_NO_GROUP = (1 << 32) - 1  # to the system this number means "leave the group as it is"
 _PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when first needed, not at every start
 
 
@@ -174,7 +183,10 @@ def parse_socket(text: str) -> LocalSocket:
         raise ValueError(f"{path!r} is not a path: -u names the abstract socket")
     if mode and not re.fullmatch("0?[0-7]{3}", mode):
         raise ValueError(f"{mode!r} is not a mode: three octal digits, as in 660")
-    return LocalSocket(path, int(mode or "600", 8), int(group) if group.isdecimal() else group or None)
+    number = int(group) if re.fullmatch("[0-9]{1,10}", group) else None
+    if number is not None and number >= _NO_GROUP:
+        raise ValueError(f"{group} is not the number of a group")
+    return LocalSocket(path, int(mode or "600", 8), (group or None) if number is None else number)
 
 
 def parse_arguments(words: Sequence[str]) -> Options:

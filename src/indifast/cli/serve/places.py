@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import stat
 from collections.abc import Sequence
 
 _ALL = ("0.0.0.0", "::")
@@ -25,14 +27,15 @@ def where(
         use: What whoever connects can do.
     """
     tcp = [sock.getsockname()[:2] for sock in sockets if sock.family != socket.AF_UNIX]
-    local = [_local_name(sock) for sock in sockets if sock.family == socket.AF_UNIX]
+    local = dict(_local_place(sock) for sock in sockets if sock.family == socket.AF_UNIX)
     only_here = all(map(_is_loopback, (address for address, _ in tcp)))
     places = _tcp_places(tcp)
     if authority is not None and tcp:
         places[-1] += f" (only with a certificate from {authority})"
-        if local and not only_here:
-            local[-1] += " (this machine only)"
-    text = " and ".join(places + local)
+        if not only_here:
+            local = {name: for_whom or "this machine" for name, for_whom in local.items()}
+    places += [f"{name} ({for_whom} only)" if for_whom else name for name, for_whom in local.items()]
+    text = " and ".join(places)
     if only_here:
         return f"{text}, this machine only{f'; {remedy}' if remedy and tcp else ''}"
     return text if authority is not None else f"{text}: anyone who can connect can {use}"
@@ -60,6 +63,43 @@ def _is_loopback(address: str) -> bool:
     return address.startswith("127.") or address == "::1"
 
 
-def _local_name(sock: socket.socket) -> str:
+def _local_place(sock: socket.socket) -> tuple[str, str]:
+    """Return the name of a local socket, and who can connect to it; empty if every user can."""
     name = sock.getsockname()
-    return "@" + name[1:].decode(errors="backslashreplace") if isinstance(name, bytes) else name
+    if isinstance(name, bytes):
+        return "@" + name[1:].decode(errors="backslashreplace"), ""
+    return name, _for_whom(name)
+
+
+def _for_whom(path: str) -> str:
+    """Say who, besides root, can connect to a socket that is a file: those who may write to it."""
+    try:
+        found = os.stat(path)
+    except OSError:  # removed in the meantime
+        return ""
+    if found.st_mode & stat.S_IWOTH:
+        return ""
+    users = ["this user" if found.st_uid == os.geteuid() else f"the user {_user(found.st_uid)}"]
+    if not found.st_mode & stat.S_IWUSR:
+        users.clear()
+    if found.st_mode & stat.S_IWGRP:
+        users.append(f"the group {_group(found.st_gid)}")
+    return " and ".join(users) or "root"
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _group(number: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return str(number)

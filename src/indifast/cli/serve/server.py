@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable
@@ -26,13 +26,11 @@ class TappedServer(IPyServer):
         taps: Called with each message: direction ("from" or "to"), peer, message.
         recorder: Recorder to attach to the server.
         sockets: The listening sockets, TCP and local.
-        on_close: Called when the server begins to end, while everything is still there.
     """
 
     taps: Sequence[TapFunction] = ()
     recorder: TrafficRecorder | None = None
     sockets: Sequence[socket.socket]
-    on_close: Callable[[], None] | None = None
 
     async def _listen_tcp(self, port: int) -> Listener:
         return listen_on([sock for sock in self.sockets if sock.family != socket.AF_UNIX], self._accept, ssl=self.ssl)
@@ -60,8 +58,6 @@ class TappedServer(IPyServer):
 
     async def _close(self, hub: Hub) -> None:
         """End the recording before the server is taken down, so that its devices exist until its end."""
-        if self.on_close is not None:
-            self.on_close()
         if self.recorder is not None:
             self.recorder.close()
         await super()._close(hub)

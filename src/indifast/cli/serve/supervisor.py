@@ -89,6 +89,7 @@ class _Supervisor:
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
         self.recorder: TrafficRecorder | None = None
         self.status = 0
+        self._listening = False
         self._ending = False
         self._running: asyncio.Task[None] | None = None
         self._links: list[tuple[Remote, SSLContext | None]] = []
@@ -177,8 +178,7 @@ class _Supervisor:
         await asyncio.gather(ready, return_exceptions=True)
         if task.done():
             task.result()
-        if self.options.stats:
-            self.server.on_close = self._log_stats
+        self._listening = True
         logger.log(NOTICE, "listening on %s", self._where())
         if self.metrics:
             places = where(self.metrics, remedy=None, use="read them")
@@ -212,6 +212,8 @@ class _Supervisor:
         if not self._ending:  # the last drivers end when the server does
             self._ending = True
             log_why(why, failed=failed)
+            if self._listening and self.options.stats:
+                self._log_stats()  # now, while everything is still there
             self.systemd.ends(why)
             self.status = int(failed)
         self.server.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import socket
 from collections.abc import Iterable
 from enum import IntEnum
@@ -16,6 +17,10 @@ from indifast.protocol.drivernames import LOCAL_SOCKET, PORT
 if TYPE_CHECKING:
     from indifast.cli.toolkit.address import Address
     from indifast.client import IPyClient
+
+
+_SERVER = re.compile(r"([\w.-]+|\[[\w:.%]+\]):\d+")
+"""What people mean as a server."""
 
 
 class Status(IntEnum):
@@ -62,6 +67,8 @@ def unknown(kind: str, name: str, known: Iterable[str], place: str) -> ToolError
         more = f"known: {', '.join(map(repr, names))}"
     else:
         more = f"there are {len(names)} others" if names else f"there is no {kind} at all"
+    if kind == "device" and not near and _SERVER.fullmatch(name):
+        more += f"; -h {name} names a server"
     return ToolError(f"no {kind} {name!r} {place}: {more}", Status.NOTHING)
 
 
