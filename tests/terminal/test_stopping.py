@@ -68,6 +68,26 @@ def test_nothing_is_read_or_drawn_twice_after_a_stop(shell: Shell) -> None:
     terminal.shows("status 0 as before")
 
 
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "indifast", "term", *sys.argv[1:]])
+"""
+"""Takes the place of `nohup`."""
+
+
+@pytest.mark.parametrize("words", [("-m", "indifast", "term"), ("-c", IGNORING)], ids=["usual", "SIGHUP ignored"])
+def test_a_program_ends_with_its_terminal(words: tuple[str, ...]) -> None:
+    with served() as port, Terminal(*words, f"127.0.0.1:{port}") as terminal:
+        terminal.shows("connected", "q Quit")
+        process = terminal.child.ptyproc
+        process.fileobj.close()
+        deadline = time.monotonic() + LIMIT
+        while process.isalive():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_a_program_that_is_continued_while_it_ends(shell: Shell) -> None:
     terminal, pid = shell
     terminal.type("q")
