@@ -333,9 +333,9 @@ class _Supervisor:
             self._report_regularly()
 
     def _log_stats(self) -> None:
-        import json
+        from indifast.protocol import jsonform
 
-        logger.log(NOTICE, "stats: %s", json.dumps(self.server.stats()))
+        logger.log(NOTICE, "stats: %s", jsonform.text(self.server.stats(), indent=None))
 
 
 def _server_tls(options: Options) -> SSLContext | None:
