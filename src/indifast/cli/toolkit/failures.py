@@ -174,6 +174,8 @@ def _lost(error: OSError, address: Address, client: IPyClient) -> str:
 
 def file_failure(error: OSError, what: str) -> ToolError:
     """Return the error for a file, described by `what`, that cannot be read or written."""
+    if not what:
+        return ToolError("the name of the file is empty")
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     hint = "; use --force to replace it" if error.errno == errno.EEXIST else ""
     return ToolError(f"{what}: {reason}{hint}")
