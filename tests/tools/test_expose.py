@@ -114,6 +114,7 @@ def test_several_exposures(server: int, tmp_path: Path) -> None:
         ([MOUNT, "1"], Status.NOTHING, f"{MOUNT} is not a camera but a telescope"),
         ([MOUNT, "1"], Status.NOTHING, f"cameras on this server: '{CAMERA}'"),
         ([CAMERA, "99999"], Status.TROUBLE, "'99999' is not a number from 0 to 86400"),
+        ([CAMERA, "1", "-n", "2.5"], Status.TROUBLE, "'2.5' is not a whole number from 1 to 1000000"),
         ([CAMERA, "5000"], Status.NOTHING, "outside 0.01 to 3600"),
         ([CAMERA, "soon"], Status.TROUBLE, "'soon' is not a number"),
         ([CAMERA], Status.TROUBLE, "SECONDS"),
