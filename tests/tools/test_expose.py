@@ -119,7 +119,7 @@ def test_several_exposures(server: int, tmp_path: Path) -> None:
         ([CAMERA, "soon"], Status.TROUBLE, "'soon' is not a number"),
         ([CAMERA], Status.TROUBLE, "SECONDS"),
         ([CAMERA, "1", "-o", "/no/such/place.fits"], Status.TROUBLE, "/no/such is not a writable folder"),
-        ([CAMERA, "1", "-n", "0"], Status.TROUBLE, "'0' is not a number"),
+        ([CAMERA, "1", "-n", "0"], Status.TROUBLE, "'0' is not a whole number"),
         ([CAMERA, "1", "--exposure", "CCD1"], Status.NOTHING, "is not a NumberVector"),
     ],
 )
