@@ -10,9 +10,9 @@ from itertools import count
 import pytest
 
 from indifast._parser import Block, BlockPool, Element, Tokenizer
+from tests.support.blackbox import LIMIT
 from tests.support.threads import in_threads
 
-LIMIT = 60.0
 START = b"<setBLOBVector device='D' name='v'><oneBLOB name='b' size='90000' format='.x'>\n"
 END = b"\n</oneBLOB></setBLOBVector>"
 RAW = os.urandom(90_000)  # large enough for the tokenizer to release the GIL
