@@ -25,7 +25,7 @@ TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --edita
 DOCS_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[docs]"
 endif
 
-.PHONY: demo docs test bench performance bench-peers peers lint sanitize tsan coverage fuzz simulation pictures build lock clean
+.PHONY: demo docs test bench performance bench-peers peers lint sanitize tsan coverage fuzz simulation soak pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -75,7 +75,7 @@ coverage: build tools peers
 	$(INSTRUMENTED)
 
 # Coverage-guided fuzzing, with clang and atheris, see fuzzing/README.md: SECONDS for each target, or for one TARGET.
-SECONDS ?= 60
+fuzz simulation: SECONDS ?= 60
 TARGET ?=
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m fuzzing --seconds $(SECONDS) $(TARGET)
@@ -90,6 +90,13 @@ $(VENV)/.fuzz: $(VENV)/.built requirements/fuzz.txt
 # Simulates whole sites, one seed after the other, for SECONDS: python -m tests.simulation --help.
 simulation: build tools
 	$(BIN)/python -m tests.simulation --seconds $(SECONDS)
+
+# Runs real servers, drivers and clients, and makes one fault after the other, for SECONDS: docs/explanation/reliability.md.
+# SEED=N makes the faults of another run again.
+soak: SECONDS ?= 3600
+soak: build tools peers
+	INDIFAST_PEERS="$(CURDIR)/$(PEERS)" $(BIN)/python -m tests.soak --seconds $(SECONDS) \
+	    $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
 
 # Updates the versions in requirements/ to the newest that pyproject.toml allows.
 lock: tools

@@ -15,6 +15,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.errors import BaseError, CompileError, LinkError
 
+if sys.platform == "win32":  # docs/reference/platforms.md says what it would need
+    sys.exit("indifast runs on Linux and macOS, not on Windows: install it in the Windows Subsystem for Linux (WSL 2)")
+
 PACKAGE = Path("src/indifast")
 FRONT = PACKAGE / "front"
 
@@ -34,6 +37,9 @@ DIRECTIVES = {
 
 compile_args = ["-O3", "-std=gnu11", "-Wno-unused-function"]
 link_args: list[str] = []
+# Python's own flags ask for debug information, which would be four fifths of the extension modules.
+if not any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
+    compile_args.append("-g0")
 if sanitizers := os.environ.get("INDIFAST_SANITIZE"):  # e.g. "address,undefined"
     compile_args = ["-O1", "-g", "-std=gnu11", f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer"]
     link_args = [f"-fsanitize={sanitizers}"]

@@ -26,6 +26,7 @@ NAMES = (
     "client",
     "codec",
     "tokenizer",
+    "recording",
 )
 """The programs in the order in which they run and appear on the page."""
 

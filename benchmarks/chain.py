@@ -76,7 +76,7 @@ def receive(port: int, seconds: float, environment: Mapping[str, str]) -> dict[s
     Raises:
         Failed: Frames are damaged or missing.
     """
-    result = relay.receive(port, seconds, environment, patience=90)
+    result = relay.receive(port, seconds, environment)
     if result["wrong"] or result["missed"] or result["frames"] < 2:
         raise Failed("{wrong} of {frames} frames damaged, {missed} missed".format(**result))
     return result

@@ -22,7 +22,7 @@ from benchmarks.results import CPP, KERNEL, Bound, Goal, Row
 ROWS = {"with enclen": "1", "without enclen": "0"}
 
 
-def receive(port: int, seconds: float, environment: Mapping[str, str], patience: float = 60) -> dict[str, Any]:
+def receive(port: int, seconds: float, environment: Mapping[str, str], patience: float = 120) -> dict[str, Any]:
     """Run a client of `csrc/wire.c`, and return its result."""
     done = subprocess.run(
         [str(peers.compile_c("wire")), "receive", str(port), str(seconds)],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 
 from indifast import Device, IPyDriver, IPyServer, SwitchMember, SwitchVector, newSwitchVector
 
@@ -78,4 +79,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7624)
     parser.add_argument("--seconds-per-slot", type=float, default=1.0)
     options = parser.parse_args()
-    asyncio.run(main(options.port, options.seconds_per_slot))
+    try:
+        asyncio.run(main(options.port, options.seconds_per_slot))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)

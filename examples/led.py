@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 
 from indifast import Device, IPyDriver, IPyServer, SwitchMember, SwitchVector, newSwitchVector
 
@@ -58,4 +59,7 @@ async def main(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A lamp that clients switch.")
     parser.add_argument("--port", type=int, default=7624)
-    asyncio.run(main(parser.parse_args().port))
+    try:
+        asyncio.run(main(parser.parse_args().port))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)

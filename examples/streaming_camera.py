@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import threading
 
 import numpy as np
@@ -80,4 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("--size", default="640x480", metavar="WIDTHxHEIGHT")
     parser.add_argument("--rate", type=float, default=25.0, help="frames per second")
     options = parser.parse_args()
-    asyncio.run(main(options.port, options.size, options.rate))
+    try:
+        asyncio.run(main(options.port, options.size, options.rate))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)

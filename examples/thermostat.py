@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 
 from indifast import (
     Device,
@@ -83,4 +84,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7624)
     parser.add_argument("--period", type=float, default=10.0, help="seconds between reports")
     options = parser.parse_args()
-    asyncio.run(main(options.port, options.period))
+    try:
+        asyncio.run(main(options.port, options.period))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)

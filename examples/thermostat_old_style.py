@@ -62,4 +62,7 @@ if __name__ == "__main__":
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 7624
     pause = float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
     server = IPyServer([make_driver(pause)], host="localhost", port=port)
-    asyncio.run(server.asyncrun())
+    try:
+        asyncio.run(server.asyncrun())
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from Cython.Build.Dependencies import create_dependency_tree
 
 import indifast
-from indifast import codec
+from indifast import _base64, _parser, codec
+from indifast.cli.serve.options import parse_arguments
 
 HOME = Path(__file__).resolve().parent.parent
+INSTALLED = Path(indifast.__file__).resolve().parents[1]
 
 
 def test_version_is_stated_once() -> None:
@@ -28,16 +34,16 @@ def test_version_is_stated_once() -> None:
 def test_importing_the_package_loads_little() -> None:
     """Large modules are loaded when they are first used. So Ctrl-C as a command starts interrupts few imports."""
     program = "import sys; before = set(sys.modules); import indifast; print(*sorted(set(sys.modules) - before))"
-    loaded = subprocess.check_output([sys.executable, "-S", "-E", "-c", program], text=True, cwd=HOME / "src").split()
+    loaded = subprocess.check_output([sys.executable, "-S", "-E", "-c", program], text=True, cwd=INSTALLED).split()
     assert loaded == ["__future__", "indifast"]
     program = "import sys, indifast.client, indifast.driver, indifast.server; sys.exit('numpy' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME / "src")
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=INSTALLED)
 
 
 def test_the_extension_modules_import_only_each_other() -> None:
     """`make lint` checks the imports of all other modules."""
     program = "import sys, indifast._parser; print(*(name for name in sys.modules if name.startswith('indifast')))"
-    loaded = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=HOME / "src").split()
+    loaded = subprocess.check_output([sys.executable, "-c", program], text=True, cwd=INSTALLED).split()
     assert set(loaded) == {"indifast", "indifast._base64", "indifast._parser"}
 
 
@@ -83,6 +89,61 @@ def test_the_source_distribution_is_complete(tmp_path: Path) -> None:
     assert generated
     assert source - generated <= packed
     assert not generated & packed
+
+
+def test_a_wheel_holds_what_is_needed_to_run(tmp_path: Path) -> None:
+    """Nothing of what the compiled parts are made of, and nothing of the tests."""
+    here = tmp_path / "tree"
+    shutil.copytree(HOME / "src", here / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
+        shutil.copy(HOME / name, here)
+    command = [sys.executable, "-c", "from setuptools.build_meta import build_wheel; build_wheel('dist')"]
+    environment = os.environ | {"INDIFAST_EXTENSIONS": "later"}  # compiling them takes a minute
+    subprocess.run(command, cwd=here, check=True, capture_output=True, env=environment)
+    (wheel,) = (here / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        packed = set(opened.namelist())
+        (metadata,) = (opened.read(name).decode() for name in packed if name.endswith(".dist-info/METADATA"))
+    wanted = {
+        str(path.relative_to(here / "src"))
+        for path in (here / "src" / "indifast").rglob("*")
+        if path.suffix in (".py", ".pyi", ".tcss") or path.name == "py.typed"
+    }
+    assert {name for name in packed if name.startswith("indifast/")} == wanted
+    others = {re.sub(r"^indifast-[^/]*\.(dist-info|data)/", r"\1/", name) for name in packed - wanted}
+    records = {f"dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt")}
+    assert others == records | {"dist-info/licenses/LICENSE", "data/scripts/indifast-server"}
+    for field in ("Author: the indifast developers", "Keywords: INDI,", "Classifier: Development Status :: "):
+        assert f"\n{field}" in metadata
+
+
+def test_the_image_starts_the_command() -> None:
+    """What docker would do at its end; docker itself is not run by any test."""
+    lines = (HOME / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    instructions = [line.partition(" ")[::2] for line in lines if line and not line.startswith("#")]
+    for sources in (words.split()[:-1] for name, words in instructions if name == "COPY"):
+        assert all((HOME / source).exists() for source in sources)
+    (entry,) = (json.loads(words) for name, words in instructions if name == "ENTRYPOINT")
+    assert entry[:2] == ["indifast", "serve"]
+    options = parse_arguments([*entry[2:], "indi_simulator_ccd"])
+    assert (options.host, options.abstract) == ("0.0.0.0", False)
+    last = [name for name, _ in instructions][-1 - instructions[::-1].index(("USER", "7624")) :]
+    assert "RUN" not in last, "what runs is done as root before"
+
+
+def test_building_on_windows_ends_with_a_sentence() -> None:
+    program = "import runpy, sys; sys.platform = 'win32'; runpy.run_path('setup.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=HOME, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("indifast runs on Linux and macOS, not on Windows: ")
+
+
+@pytest.mark.skipif("-g" in os.environ.get("CFLAGS", ""), reason="built with debug information")
+@pytest.mark.parametrize("module", [_base64, _parser])
+def test_the_extension_modules_have_no_debug_information(module: ModuleType) -> None:
+    """It would be four fifths of them."""
+    assert module.__file__ is not None
+    assert b".debug_info" not in Path(module.__file__).read_bytes()
 
 
 def test_a_change_in_any_source_recompiles_the_extensions(monkeypatch: pytest.MonkeyPatch) -> None:

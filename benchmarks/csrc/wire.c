@@ -398,7 +398,7 @@ static void receive(const char *port, double seconds)
     char *buffer = malloc(capacity);
     struct checker c = {.window = open_window()};
     int fd = connect_to(port);
-    struct timeval patience = {10, 0};
+    struct timeval patience = {60, 0}; /* slow peers on a busy machine take long for their first frame */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     write_text(fd, "<getProperties version='1.7'/>");
     wait_for(fd, "</defBLOBVector>", NULL);
@@ -417,7 +417,7 @@ static void receive(const char *port, double seconds)
     }
     if (waits != 1)
         write_text(fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
-    double deadline = now() + seconds + 20, started = 0, ended = 0;
+    double deadline = now() + seconds + 90, started = 0, ended = 0;
     for (;;) {
         ssize_t got = recv(fd, buffer, capacity, 0);
         if (got <= 0)
@@ -534,7 +534,7 @@ static void upload(const char *port, double seconds)
     unsigned long sent = 0, done = 0, wrong = 0;
     double started = 0, ended = 0, deadline = now() + seconds + 20;
     int fd = connect_to(port);
-    struct timeval patience = {10, 0};
+    struct timeval patience = {60, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     write_text(fd, "<getProperties version='1.7'/>");
     wait_for(fd, "</defNumberVector>", NULL);

@@ -47,9 +47,10 @@ class CommandDirective(SphinxDirective):
         self.env.note_dependency(str(module.__file__))
         self.env.note_dependency(__file__)
         if not hasattr(module, "parser"):
-            from indifast.cli.serve.options import USAGE
+            from indifast.cli.serve.options import EXAMPLES, USAGE
 
-            yield nodes.literal_block(text=USAGE.format(program=f"indifast {name}", host="localhost"), language="text")
+            shown = (USAGE + EXAMPLES).format(program=f"indifast {name}", host="localhost")
+            yield nodes.literal_block(text=shown, language="text")
             return
         parser: argparse.ArgumentParser = module.parser()
         parser.color = False  # Python 3.14 colors the help if it is printed on a terminal

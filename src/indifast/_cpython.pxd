@@ -6,6 +6,8 @@ from libc.stdint cimport uint8_t
 
 cdef extern from "pages.h" nogil:
     void pages_will_fill(void *block, size_t n)
+    void *pages_take(size_t n)
+    void pages_give(void *pages, size_t n)
 
 
 cdef extern from "Python.h":

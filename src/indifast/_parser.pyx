@@ -39,6 +39,8 @@ from indifast._cpython cimport (
     PyUnicode_IS_ASCII,
     PyUnicode_New,
     _PyBytes_Resize,
+    pages_give,
+    pages_take,
     pages_will_fill,
 )
 from indifast._tokens cimport *

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -27,6 +28,35 @@ def test_without_a_command_the_help_is_shown_and_the_status_is_2() -> None:
     done = run()
     assert done.returncode == 2
     assert "usage: indifast COMMAND" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command(command: str) -> None:
+    """It has examples, in which no shell finds a pattern of file names. `-h` does not show it."""
+    shown = run(command, "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert run("help", command).stdout == shown.stdout
+    assert run(command, "-h").returncode == 2
+    examples = shown.stdout.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert examples
+    for example in examples:
+        bare = re.sub("'[^']*'" + r'|"[^"]*"', "QUOTED", example)
+        assert not set("*?[]") & set(bare), example
+        assert f"indifast {command}" in bare
+
+
+def test_help_of_a_command_that_does_not_exist() -> None:
+    assert run("help").stdout == run("--help").stdout
+    for done in (run("help", "wach"), run("wach")):
+        assert (done.returncode, done.stderr) == (2, "indifast: there is no command 'wach': did you mean watch?\n")
+
+
+@pytest.mark.parametrize("word", ["-h", "-hdome", "--host=dome", "-x"])
+def test_an_option_before_the_command(word: str) -> None:
+    done = run(word)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert ("-h names the server" if word != "-x" else "there is no option -x") in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_version() -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ import psutil
 import pytest
 from astropy.io import fits
 
+from indifast.cli.demo import command
+from indifast.cli.demo.starfield import StarField
 from tests.cli.support import Command
 from tests.support.blackbox import LIMIT, until
 from tests.support.commands import INDIFAST
@@ -84,11 +87,21 @@ def test_frames_are_received_and_the_last_one_is_saved(demo: Callable[..., Demo]
     assert (tmp_path / "demo-frame.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_pillow_only_the_fits_file_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = StarField(64, 48).frame()
+    assert command._save(frame) == "demo-frame.fits, demo-frame.png"
+    (tmp_path / "demo-frame.png").unlink()
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    assert command._save(frame) == "demo-frame.fits (as PNG, too: pip install indifast[images])"
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-frame.fits"]
+
+
 def test_the_png_of_a_large_frame_is_smaller(demo: Callable[..., Demo], tmp_path: Path) -> None:
     run = demo("--seconds", "0.2", "--size", "9000x32")
     assert run.finish() == 0
     header = (tmp_path / "demo-frame.png").read_bytes()[16:24]
-    assert struct.unpack(">II", header) == (3000, 11)
+    assert struct.unpack(">II", header) == (2048, 7)
 
 
 def test_several_clients(demo: Callable[..., Demo]) -> None:
@@ -127,6 +140,27 @@ def test_interrupt_while_it_starts(demo: Callable[..., Demo], delay: float) -> N
     time.sleep(delay)
     run.interrupt()
     assert run.finish() == 0
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "message"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", 0, ""),  # as by Ctrl-C before the process has a session of its own
+        ("os._exit(3)", 1, "indifast demo: the server ended immediately; see its output above\n"),
+    ],
+)
+def test_a_server_that_ends_as_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, status: int, message: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        f"if 'indifast.cli.demo.drivers' in sys.orig_argv: {end}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    run = Demo(tmp_path)
+    assert run.finish() == status
+    assert run.stderr == message
 
 
 def test_the_server_ends_when_the_demo_is_killed(demo: Callable[..., Demo]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import gzip
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from tests.cli.support import DEFINITION, GET, record
+from tests.recording.support import as_text
 from tests.support.blackbox import LIMIT, Channel, free_port, python_environment, until
 from tests.support.commands import INDIFAST
 
@@ -85,7 +85,7 @@ def test_a_recording_that_logs_all_traffic(tmp_path: Path, unread: int, start: S
         pass
     assert ended(recording) == 0
     peer.close()
-    text = gzip.decompress((tmp_path / "made").read_bytes())
+    text = as_text(tmp_path / "made")
     assert len(re.findall(rb">\d{6} x", text)) == COUNT
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import socket
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 
-from tests.client.support import BLOBS, NUMBERS, blob
+from tests.client.support import BLOBS, NUMBERS, blob, session
 from tests.support.blackbox import LIMIT
+from tests.support.waiting import eventually
 
 FRAME = 8 << 20
 COUNT = 12
@@ -73,6 +77,31 @@ def test_peak_memory(how: str, frames: float) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
         assert json.loads(done.stdout) <= frames * FRAME
         thread.join(LIMIT)
+
+
+def test_the_last_frames_of_a_connection_are_freed_when_it_ends() -> None:
+    """The devices refer to one another, so the collector has to be asked."""
+
+    async def scenario() -> None:
+        async with session(BLOBS, blob(b"content")) as (server, client):
+            vector = client["D"]["B"]
+            member = weakref.ref(vector.member("img"))
+            client.seen.clear()
+            server.hang_up()
+            await server.connected(2)
+            assert vector["img"] == b"content"  # this program still has it
+            del vector
+            await server.send(BLOBS, blob(b"more"))
+            await client.got("SetBLOB")
+            client.seen.clear()
+            server.hang_up()
+            await eventually(lambda: member() is None)
+
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
 
 
 IDLE = """

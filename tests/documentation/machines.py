@@ -255,6 +255,7 @@ def machines(folder: Path) -> Iterator[dict[str, Machine]]:
         } | {
             "PATH": os.pathsep.join([str(shims(folder)), scripts, os.environ["PATH"]]),
             "PYTHONPATH": python_environment()["PYTHONPATH"],
+            "SOURCE": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",

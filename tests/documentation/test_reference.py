@@ -17,7 +17,7 @@ DOCUMENTED = {
     for name in re.findall(r"^\.\. (?:auto|py:)\w+:: (\S+)", page.read_text(), re.MULTILINE)
 }
 
-INTERNAL = {"UndefinedError", "CommandError"}
+INTERNAL = {"UndefinedError", "CommandError", "Damaged"}
 """Exceptions that are caught where they are raised."""
 
 

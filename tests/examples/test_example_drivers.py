@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, free_port, python_environment, tree
-from tests.support.servers import EXAMPLES, await_listener, example, old_style_thermostat
+from tests.support.servers import EXAMPLES, announced_port, await_listener, example, example_child, old_style_thermostat
 
 GET = b'<getProperties version="1.7"/>'
 
@@ -136,6 +138,63 @@ def test_streaming_camera(run: Callable[..., Channel]) -> None:
         assert last - first == 63 + 47
 
 
+def test_focuser_whose_library_calls_back(run: Callable[..., Channel]) -> None:
+    client = run("focuser_sdk.py", "--steps-per-second", "20000")
+    client.until_text("<defSwitchVector")
+
+    def move(position: int) -> None:
+        client.send(
+            f'<newNumberVector device="Focuser" name="ABS_FOCUS_POSITION"><oneNumber name="FOCUS_ABSOLUTE_POSITION">{position}</oneNumber></newNumberVector>'.encode()
+        )
+
+    def until(state: str) -> list[int]:
+        """Return the positions up to the first in this state."""
+        words = f'name="ABS_FOCUS_POSITION" state="{state}"'.encode()
+        messages = client.until(lambda m: m.startswith(b"<setNumberVector") and words in m)
+        return [int(tree(each)[0].text or "") for each in messages if each.startswith(b"<setNumberVector")]
+
+    move(9000)
+    positions = until("Ok")
+    assert positions[-1] == 9000 and positions == sorted(positions)
+    move(20000)
+    assert "cannot move to 20000" in client.until_text("<setNumberVector")[-1].decode() or until("Alert")
+    move(0)
+    until("Busy")
+    client.send(
+        b'<newSwitchVector device="Focuser" name="FOCUS_ABORT_MOTION"><oneSwitch name="ABORT">On</oneSwitch></newSwitchVector>'
+    )
+    assert until("Ok")[-1] > 0
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in its server", "on another server"])
+def test_guider_follows_a_star(elsewhere: bool, run: Callable[..., Channel], tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        words: tuple[str, ...] = ()
+        if elsewhere:
+            port = stack.enter_context(example("simulated_camera.py", tmp_path, "--serve"))
+            words = ("--camera-at", f"localhost:{port}")
+        client = run("snooping_guider.py", *words)
+        client.until_text('name="DRIVER_INFO"')
+
+        def command(kind: str, name: str, member: str, value: object) -> None:
+            client.send(
+                f'<new{kind}Vector device="Simulated Camera" name="{name}"><one{kind} name="{member}">{value}</one{kind}></new{kind}Vector>'.encode()
+            )
+
+        command("Switch", "CONNECTION", "CONNECT", "On")
+        client.until_text('name="UPLOAD_SETTINGS"')
+        for _ in range(2):
+            command("Number", "CCD_EXPOSURE", "CCD_EXPOSURE_VALUE", 0.3)
+            x, y = (
+                float(member.text or "nan")
+                for member in tree(client.until_text('<setNumberVector device="Guider" name="ERROR"')[-1])
+            )
+            assert abs(x) < 7 and abs(y) < 0.3  # the sky sways 3 pixels to the left and right
+        client.until_text('<setNumberVector device="Guider" name="PULSE"')
+        command("Switch", "CONNECTION", "DISCONNECT", "On")
+        client.until_text("The camera is gone")
+
+
 def test_old_style_thermostat(tmp_path: Path) -> None:
     with old_style_thermostat(tmp_path, 0.05) as port:
         client = Channel.connect(port)
@@ -177,7 +236,13 @@ def test_old_style_thermostat_runs_with_the_release_it_was_written_for(peers: di
         client.close()
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.py") if p.name != "thermostat_old_style.py"))
+PARTS = {"sky.py", "camera_properties.py"}
+"""Modules of examples that are no programs."""
+
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in PARTS)
+
+
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "thermostat_old_style.py"])
 def test_every_example_has_help(name: str) -> None:
     done = subprocess.run(
         [PYTHON, str(EXAMPLES / name), "--help"],
@@ -188,3 +253,38 @@ def test_every_example_has_help(name: str) -> None:
         env={**os.environ, **python_environment()},
     )
     assert "--port" in done.stdout
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_example_says_how_to_run_it(name: str) -> None:
+    documentation = ast.get_docstring(ast.parse((EXAMPLES / name).read_text())) or ""
+    assert f"    python examples/{name}" in documentation
+
+
+SERVERS = [
+    name for name in PROGRAMS if name not in ("thermostat_old_style.py", "exposure_sequence.py", "server_tree.py")
+]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_every_example_server_ends_quietly_at_ctrl_c(name: str, tmp_path: Path) -> None:
+    words = ["--serve"] if name == "simulated_camera.py" else []
+    with example_child(name, tmp_path, *words) as server:
+        client = Channel.connect(announced_port(server))
+        client.send(GET)
+        client.until_text("<def")
+        os.kill(server.pid, signal.SIGINT)
+        assert server.wait() == 0
+        client.close()
+        assert server.stderr.splitlines()[1:] == ["stopped"]
+
+
+def test_the_old_style_server_ends_quietly_at_ctrl_c(tmp_path: Path) -> None:
+    port = free_port()
+    with Child(
+        [PYTHON, str(EXAMPLES / "thermostat_old_style.py"), str(port)], tmp_path, env=python_environment()
+    ) as server:
+        await_listener(server, port)
+        os.kill(server.pid, signal.SIGINT)
+        assert server.wait() == 0
+        assert server.stderr.splitlines() == ["stopped"]

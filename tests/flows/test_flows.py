@@ -59,14 +59,14 @@ def check_fits(content: bytes) -> tuple[int, ...]:
         return tuple(data.shape)
 
 
-async def expose(client: Watcher) -> bytes:
-    """Connect libindi's simulated camera, expose for 0.2 s, and return the FITS file."""
-    await client.until(lambda: CAMERA in client and "CONNECTION" in client[CAMERA], "the camera")
-    await client.send_newVector(CAMERA, "CONNECTION", members={"CONNECT": "On", "DISCONNECT": "Off"})
-    await client.until(lambda: CAMERA in client and "CCD_EXPOSURE" in client[CAMERA], "the exposure property")
-    await client.until(lambda: "CCD1" in client[CAMERA], "the BLOB property")
-    await client.send_enableBLOB("Also", CAMERA, "CCD1")
-    await client.send_newVector(CAMERA, "CCD_EXPOSURE", members={"CCD_EXPOSURE_VALUE": 0.2})
+async def expose(client: Watcher, camera: str = CAMERA) -> bytes:
+    """Connect a simulated camera, expose for 0.2 s, and return the FITS file."""
+    await client.until(lambda: camera in client and "CONNECTION" in client[camera], "the camera")
+    await client.send_newVector(camera, "CONNECTION", members={"CONNECT": "On", "DISCONNECT": "Off"})
+    await client.until(lambda: camera in client and "CCD_EXPOSURE" in client[camera], "the exposure property")
+    await client.until(lambda: "CCD1" in client[camera], "the BLOB property")
+    await client.send_enableBLOB("Also", camera, "CCD1")
+    await client.send_newVector(camera, "CCD_EXPOSURE", members={"CCD_EXPOSURE_VALUE": 0.2})
     await client.until(lambda: client.frames, "a frame")
     form, content = client.frames[0]
     assert form == ".fits"
@@ -166,16 +166,9 @@ CAMERA_PROGRAM = EXAMPLES / "simulated_camera.py"
 
 
 async def picture(client: Watcher) -> bytes:
-    """Take a picture with the camera of the examples, and return the FITS file."""
-    await client.until(
-        lambda: OURS in client and "CCD1" in client[OURS] and "CCD_EXPOSURE" in client[OURS], "the camera"
-    )
-    await client.send_enableBLOB("Also", OURS, "CCD1")
-    await client.send_newVector(OURS, "CCD_EXPOSURE", members={"CCD_EXPOSURE_VALUE": 0.2})
-    await client.until(lambda: client.frames, "a frame")
+    """Take a picture with the camera of the examples, wait for the end of the exposure, and return the FITS file."""
+    content = await expose(client, OURS)
     await client.until(lambda: client.state(OURS, "CCD_EXPOSURE") == "Ok", "the end of the exposure")
-    form, content = client.frames[0]
-    assert form == ".fits"
     return content
 
 
@@ -212,7 +205,9 @@ def test_cpp_tools_command_our_camera_under_the_cpp_server(program: Callable[[st
     with indiserver(program, our_camera) as (port, _):
         channel = Channel.connect(port)
         channel.send(b'<getProperties version="1.7"/>')
-        channel.until_text('name="CCD_EXPOSURE"')
+        channel.until_text('name="CONNECTION"')
+        setprop(program, port, "-s", f"{OURS}.CONNECTION.CONNECT=On")
+        channel.until_text('name="CCD1"')
         setprop(program, port, "-n", f"{OURS}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.1")
         channel.until(lambda m: m.startswith(b"<setNumberVector") and b'state="Ok"' in m)
         channel.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +74,25 @@ def test_a_block_outlives_its_pool() -> None:
 def test_wrong_arguments(arguments: tuple[int, int]) -> None:
     with pytest.raises(ValueError):
         BlockPool(*arguments)
+
+
+def own_memory() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) << 10
+
+
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps freed memory")
+def test_freed_blocks_go_back_to_the_system_whatever_lies_between_them() -> None:
+    pool = BlockPool(size=256 << 10, keep=4)
+    small, before = [], own_memory()
+    for _ in range(2):  # glibc treats such blocks in another way once it has freed one
+        blocks = []
+        for _ in range(200):
+            blocks.append(pool.get())
+            view = memoryview(blocks[-1])
+            view[::4096] = bytes(len(view[::4096]))
+            small.append(bytes(600))
+        assert own_memory() - before > 40 << 20
+        blocks.clear()
+        del view
+        assert own_memory() - before < 10 << 20

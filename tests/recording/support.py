@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 from indifast._parser import Element, Tokenizer
-from indifast.recording import Direction, Party, Recorder
+from indifast.recording import Direction, Party, Recorder, Recording
 from indifast.transport.blobs import BlobContent, BlobMessage
 from tests.support.blackbox import Channel, Child, python_environment
 
@@ -54,6 +59,35 @@ def write(path: Path, messages: Iterable[str | BlobMessage], *, blobs: bool = Tr
         recorder.close()
         assert not recorder.left_out
     return recorder
+
+
+def recorded(
+    path: Path,
+    seconds: Sequence[float],
+    messages: Sequence[str | BlobMessage],
+    *,
+    version: int = 2,
+    end: float | None = None,
+) -> Path:
+    """Write a recording in which each message has the time given for it; by default, it ends with the last message."""
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    with mock.patch("indifast.recording.writer.time", clock), mock.patch("indifast.recording.writer.utc_now") as now:
+        now.return_value = datetime(2026, 11, 21, 20, 15)
+        recorder = Recorder(str(path), source="a test", blobs=True, max_waiting=1 << 40)
+        for moment, message in zip([*seconds, end or max(seconds)], [*messages, ""], strict=True):
+            clock.monotonic = partial(float, moment)
+            for one in elements(message) if isinstance(message, str) else [message]:
+                recorder.put(Direction.FROM, Party.DRIVER, "dome", one)
+        recorder.close()
+    if version == 1:
+        path.write_bytes(gzip.compress(as_text(path)))
+    return path
+
+
+def as_text(path: Path) -> bytes:
+    """Return a recording as one of version 1, which is nothing but text."""
+    with Recording(str(path)) as recording:
+        return b"".join(recording.text())
 
 
 def command(folder: Path, *words: object) -> Child:

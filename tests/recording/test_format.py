@@ -19,7 +19,7 @@ from indifast.protocol import wire
 from indifast.protocol.limits import Limits
 from indifast.recording import Direction, Party, Record, Recorder, Recording, RecordingError, summarize
 from indifast.recording.fileformat import Head, head_line, parse_head
-from tests.recording.support import DEFINITION, PICTURE, angle, elements, picture, write
+from tests.recording.support import DEFINITION, PICTURE, angle, as_text, elements, picture, write
 from tests.support.blackbox import until
 from tests.support.waiting import eventually
 
@@ -156,7 +156,7 @@ def test_a_flood_of_messages_is_limited_and_counted(tmp_path: Path, monkeypatch:
 
 def test_the_file_is_text_that_can_be_edited(tmp_path: Path) -> None:
     write(tmp_path / "plain.gz", [DEFINITION, angle(5)])
-    text = gzip.decompress((tmp_path / "plain.gz").read_bytes())
+    text = as_text(tmp_path / "plain.gz")
     (tmp_path / "plain.xml").write_bytes(text.replace(b">\n5", b">\n7"))  # an edited file
     records, recording = read(tmp_path / "plain.xml")
     assert recording.cut is None
@@ -273,7 +273,7 @@ def test_damage_is_reported_or_adds_nothing(tmp_path_factory: pytest.TempPathFac
 
 def test_records_before_the_damage_are_read(tmp_path: Path) -> None:
     write(tmp_path / "good", _SHORT)
-    text = gzip.decompress((tmp_path / "good").read_bytes())
+    text = as_text(tmp_path / "good")
     third = [at for at in range(len(text)) if text.startswith(b"<!-- ", at)][3]
     (tmp_path / "bad").write_bytes(gzip.compress(text[:third] + b"<!-- nonsense -->" + text[third:]))
     with Recording(str(tmp_path / "bad")) as recording, pytest.raises(RecordingError, match="damaged"):
@@ -287,7 +287,7 @@ def test_records_before_the_damage_are_read(tmp_path: Path) -> None:
 def _malicious(tmp_path: Path, *pieces: bytes) -> Path:
     """Write a recording that continues with these pieces."""
     write(tmp_path / "start", [DEFINITION])
-    text = gzip.decompress((tmp_path / "start").read_bytes())
+    text = as_text(tmp_path / "start")
     end = text.rindex(b"<!--")
     path = tmp_path / "malicious"
     with gzip.open(path, "wb", compresslevel=1) as file:
@@ -340,7 +340,7 @@ def test_a_decompression_bomb_is_read_in_small_chunks(tmp_path: Path) -> None:
         bomb.write(deflate.compress(bytes(1 << 20)))
     bomb.write(deflate.flush())
     write(tmp_path / "bomb", [DEFINITION])
-    data = (tmp_path / "bomb").read_bytes()
+    data = gzip.compress(as_text(tmp_path / "bomb"))
     with open(tmp_path / "bomb", "wb") as file:
         file.write(data + bomb.getvalue())
     largest = 0

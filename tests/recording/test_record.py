@@ -167,6 +167,17 @@ def test_shared_memory_of_a_local_socket_is_recorded(tmp_path: Path, program: Pr
     assert replayed_picture(tmp_path, path) == fits
 
 
+@pytest.mark.usefixtures("all_sky")
+def test_a_device_that_has_nothing_but_blobs_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "night"
+    with (
+        serving(tmp_path, "all_sky:make") as server,
+        recording(tmp_path, f"localhost:{server.port}", "-o", path, "--blobs"),
+    ):
+        until(lambda: recorded(path, "Camera", "PICTURE").frames >= 3)
+    assert summarize(str(path)).damage is None
+
+
 def test_blobs_are_recorded_only_on_request(tmp_path: Path, program: Program) -> None:
     path = tmp_path / "night"
     with (
@@ -267,7 +278,8 @@ def test_serve_does_not_overwrite_an_earlier_recording(tmp_path: Path) -> None:
     path = tmp_path / "traffic.indi"
     for expected in (path, tmp_path / "traffic-2.indi", tmp_path / "traffic-3.indi"):
         with serving(tmp_path, "--record", path, "all_sky:make") as server:
-            server.until_stderr("listening")
+            server.until_stderr("listening on")
+            until(expected.exists, what=f"a recording {expected.name}")
         assert summarize(str(expected)).cut is None
         assert ("already exists" in server.stderr) == (expected != path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
 import json
 import os
@@ -13,7 +12,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -31,6 +29,7 @@ from tests.recording.support import (
     elements,
     picture,
     read,
+    recorded,
     values,
     write,
 )
@@ -40,24 +39,10 @@ from tests.support.servers import getprop
 NOISE = random.Random(7).randbytes(200_000)
 
 
-def recorded(path: Path, seconds: list[float], messages: list) -> Path:
-    """Write a recording in which each message has the time given for it.
-
-    The times are changed afterwards: a recording is compressed text, which can be edited.
-    """
-    write(path, messages)
-    title, *records = gzip.decompress(path.read_bytes()).split(b"<!-- ")[1:]
-    began = datetime.fromisoformat(json.loads(title[title.index(b"{") : title.rindex(b"}") + 1])["began"])
-    text = b"<!-- " + title
-    for moment, record in zip([*seconds, max(seconds)], records, strict=True):
-        stamp = (began + timedelta(seconds=moment)).isoformat(timespec="microseconds")
-        text += b"<!-- " + stamp.encode() + b" " + record.split(b" ", 1)[1]
-    path.write_bytes(gzip.compress(text))
-    return path
-
-
-def test_clients_get_recorded_messages(tmp_path: Path) -> None:
-    path = recorded(tmp_path / "r", [0, 0, 0, 0], [DEFINITION, PICTURE, angle(45), picture(NOISE)])
+@pytest.mark.parametrize("version", [1, 2])
+def test_clients_get_recorded_messages(tmp_path: Path, version: int) -> None:
+    messages = [DEFINITION, PICTURE, angle(45), picture(NOISE)]
+    path = recorded(tmp_path / "r", [0, 0, 0, 0], messages, version=version)
     with Replay(tmp_path, "--wait", path) as replay:
         client = replay.client(b'<enableBLOB device="Dome">Also</enableBLOB><getProperties version="1.7"/>')
         client.until_text("defNumberVector")
@@ -213,11 +198,7 @@ def test_a_start_after_the_end_shows_the_last_state(tmp_path: Path) -> None:
 
 
 def test_the_silence_at_the_end_is_part_of_the_replay(tmp_path: Path) -> None:
-    text = gzip.decompress(recorded(tmp_path / "r", [0, 0], [DEFINITION, angle(2)]).read_bytes())
-    *records, end = text.split(b"<!-- ")
-    began = datetime.fromisoformat(records[-1].split(b" ")[0].decode())
-    late = (began + timedelta(seconds=1.5)).isoformat(timespec="microseconds").encode()
-    (tmp_path / "r").write_bytes(gzip.compress(b"<!-- ".join([*records, late + b" " + end.split(b" ", 1)[1]])))
+    recorded(tmp_path / "r", [0, 0], [DEFINITION, angle(2)], end=1.5)
     begin = time.monotonic()
     done = command(tmp_path, "replay", "--port", 0, "--once", tmp_path / "r")
     assert done.wait() == 0
@@ -344,7 +325,22 @@ def test_info_and_print(tmp_path: Path) -> None:
     assert lines[2]["members"] == {"AZ": "1"}
 
 
-@pytest.mark.parametrize("option", ["--print", "--info"])
+def test_a_recording_is_written_as_text_and_edited(tmp_path: Path) -> None:
+    write(tmp_path / "r", [DEFINITION, PICTURE, angle(1), picture(NOISE)])
+    words = [PYTHON, "-m", "indifast", "replay", "--text", str(tmp_path / "r")]
+    done = subprocess.run(words, capture_output=True, env=python_environment(), timeout=LIMIT, check=True)
+    assert done.stdout.startswith(b"<!-- indifast recording 1 {")
+    assert done.stderr == b""
+    (tmp_path / "edited").write_bytes(done.stdout.replace(b"Dome", b"Roof"))
+    for kind, device in (("r", "Dome"), ("edited", "Roof")):
+        info = command(tmp_path, "replay", "--info", "--json", tmp_path / kind)
+        assert info.wait() == 0
+        facts = json.loads(info.stderr)
+        assert facts["devices"][device]["PICTURE"]["blob_bytes"] == len(NOISE)
+        assert (facts["messages"], facts["cut"], facts["damage"]) == (4, None, None)
+
+
+@pytest.mark.parametrize("option", ["--print", "--info", "--text"])
 def test_an_output_that_cannot_be_written_is_not_blamed_on_the_recording(tmp_path: Path, option: str) -> None:
     write(tmp_path / "r", [DEFINITION, *map(angle, range(5000))])
     words = [PYTHON, "-m", "indifast", "replay", option, str(tmp_path / "r")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -681,3 +683,28 @@ def test_a_message_that_becomes_ready_just_after_the_queue_found_it_was_not_wake
     last.notify()
     assert observer.pending and box.pending
     assert drain(box) == last.data
+
+
+@pytest.mark.parametrize("sent", [0, 3, 12], ids=["unread", "begun", "one read"])
+def test_nothing_of_what_waited_outlives_the_queue(sent: int) -> None:
+    """Shared memory and large texts are freed when a peer goes, not when the garbage collector next runs."""
+    gc.disable()
+    try:
+        box = Outbox(LIMITS, newest_wins=True)
+        messages = []
+        for number in range(6):
+            messages.append(frame("ab"[number % 2], size=12))
+            box.append(messages[-1], 0.0)
+            if number == 2:
+                box.append(small("a", tag="setBLOBVector"), 0.0)
+                box.append(small("a", tag="delProperty"), 0.0)
+        box.take(1 << 20, 1024)
+        box.sent(sent, 0.0)
+        box.take(1 << 20, 1024)
+        box.append(frame("b", size=12), 0.0)
+        box.clear()
+        left = [weakref.ref(message) for message in messages]
+        del messages
+        assert [message() for message in left] == [None] * 6
+    finally:
+        gc.enable()

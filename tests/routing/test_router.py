@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from indifast.protocol.complaints import BURST
+from indifast.routing import demand
 from indifast.routing.asking import ASK_INTERVAL
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind
@@ -743,6 +744,73 @@ def test_a_ring_through_a_libindi_server_is_found_and_cut() -> None:
     world.router.start(world.peers["link"], 0.0)
     world.now += 1
     assert "chained" in who(world, define("X"), "link")
+
+
+def test_requests_for_blobs_do_not_circulate_through_a_libindi_server() -> None:
+    """It passes enableBLOB on to where the device comes from, so that our own requests come back by the ring."""
+    world = World()
+    world.remote("link")
+    world.client("chained", asks=False)
+    world.client("c")
+    world.say("chained", "<getProperties device='*' version='1.7'/>")
+    world.say("link", define("X", "B", "BLOB"))
+    world.say("chained", "<enableBLOB device='X' name='B'>Also</enableBLOB>")
+    told = world.messages("chained")
+    assert [message.tag for message in told] == ["defBLOBVector", "delProperty"]
+    assert "enableBLOB X B Also" in world.heard("link")
+    world.say("link", bytes(*(told[1].parts(False) or ())).decode())
+    assert world.heard("link") == ["enableBLOB X B Never"], "the ring is found, and nobody else wants the BLOBs"
+    for policy in ("Also", "Never"):
+        world.say("c", f"<enableBLOB device='X' name='B'>{policy}</enableBLOB>")
+        assert world.heard("link") == [f"enableBLOB X B {policy}"]
+    for policy in ("Also", "Never"):  # both have gone round
+        world.say("chained", f"<enableBLOB device='X' name='B'>{policy}</enableBLOB>")
+        assert world.heard("link") == []
+
+
+def test_a_link_is_told_that_blobs_are_no_longer_wanted_once_it_defines_them_again() -> None:
+    """It may remember what it was asked for before it deleted them."""
+    world = World()
+    world.remote("link")
+    world.client("c")
+    world.say("c", "<enableBLOB device='X'>Also</enableBLOB>")
+    for deletion in ("<delProperty device='X'/>", "<delProperty device='X' name='B'/>"):
+        world.say("link", define("X", "B", "BLOB"))
+        assert "enableBLOB X B Also" in world.heard("link")
+        world.say("link", deletion)
+        world.say("link", define("X", "B", "BLOB"))
+        assert "enableBLOB X B Also" in world.heard("link"), "it may have forgotten"
+        world.say("link", deletion)
+        world.say("c", "<enableBLOB device='X'>Never</enableBLOB>")
+        assert world.heard("link") == []
+        world.say("link", define("X", "B", "BLOB") * 2)
+        assert world.heard("link") == ["enableBLOB X B Never"]
+        world.say("c", "<enableBLOB device='X'>Also</enableBLOB>")
+
+
+def test_a_link_is_told_that_its_blobs_are_no_longer_wanted_if_they_come_from_elsewhere() -> None:
+    world = World()
+    world.remote("link")
+    world.remote("other")
+    world.client("c")
+    world.say("c", "<enableBLOB device='X'>Also</enableBLOB>")
+    world.say("link", define("X", "B", "BLOB") + "<delProperty device='X'/>")
+    world.say("other", define("X", "B", "BLOB"))
+    world.forget()
+    world.say("link", define("X", "B", "BLOB") * 2)
+    assert world.heard("link") == ["enableBLOB X B Never"]
+    assert world.heard("other") == []
+
+
+def test_few_requests_for_blobs_are_remembered_that_a_link_has_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demand, "_MAX_ASKED", 10)
+    world = World()
+    link = world.remote("link")
+    world.client("c")
+    world.say("c", "<enableBLOB device='X'>Also</enableBLOB>")
+    for number in range(30):
+        world.say("link", define("X", f"B{number}", "BLOB") + "<delProperty device='X'/>")
+    assert len(link.asked_blobs) == 10
 
 
 def test_nothing_is_kept_of_a_libindi_server_that_is_gone() -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,6 +21,7 @@ from indifast._parser import Tokenizer
 from tests.support.blackbox import LIMIT, alive, free_port, until
 from tests.support.programs import python_program
 
+HOME = Path(__file__).resolve().parents[2]
 SOURCE = str(Path(indifast.__file__).parents[1])
 
 GET = "<getProperties version='1.7'/>"
@@ -49,7 +50,7 @@ def installed(folder: Path, name: str) -> Path:
 
 def script(folder: Path, name: str) -> Path:
     """Return `indifast-server` as it is installed where its native front can't be built: as a script."""
-    _, _, text = (Path(SOURCE) / "indifast" / "front" / "indifast-server").read_text().partition("\n")
+    _, _, text = (HOME / "src" / "indifast" / "front" / "indifast-server").read_text().partition("\n")
     return python_program(folder / name, text)
 
 
@@ -64,6 +65,7 @@ class Server:
         stderr: A descriptor for its standard error.
         before: Python code that runs in the process of `indifast serve` before the command.
         program: Returns the path of the command, for a folder and a name.
+        launcher: A command that executes the words that follow it.
         keywords: Further arguments of `subprocess.Popen`.
     """
 
@@ -76,6 +78,7 @@ class Server:
         stderr: int | None = None,
         before: str = "",
         program: Callable[[Path, str], Path] = installed,
+        launcher: Sequence[str] = (),
         **keywords,
     ) -> None:
         self.log_path = folder / f"log-{free_port()}"
@@ -87,7 +90,7 @@ class Server:
         paths = filter(None, (SOURCE, os.environ.get("PYTHONPATH")))  # an empty path would be the current folder
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with open(self.log_path, "wb") as log:
-            words = [*command, *map(str, arguments)]
+            words = [*launcher, *command, *map(str, arguments)]
             output, errors = log if stdout is None else stdout, log if stderr is None else stderr
             self.process = subprocess.Popen(words, stderr=errors, stdout=output, env=environment, **keywords)
 
@@ -184,9 +187,19 @@ class Client:
 
     @classmethod
     def local(cls, path: object) -> Client:
-        """Connect to the abstract local socket of this name."""
+        """Connect to the abstract local socket of this name as soon as a server listens there.
+
+        It listens on its port before.
+        """
         sock = socket.socket(socket.AF_UNIX)
-        sock.connect(f"\0{path}")
+
+        def connected() -> bool:
+            with contextlib.suppress(ConnectionRefusedError):
+                sock.connect(f"\0{path}")
+                return True
+            return False
+
+        until(connected, what=f"a server at the local socket {path}")
         return cls(sock)
 
     def say(self, text: str) -> Client:

@@ -40,7 +40,7 @@ def letters(draw: st.DrawFn) -> list[str]:
 
 @st.composite
 def long_words(draw: st.DrawFn) -> list[str]:
-    name = draw(st.sampled_from([*["host"] * 12, *["config"] * 3, *LONG_VALUES, *LONG_FLAGS[:2], "hos", "hostx", ""]))
+    name = draw(st.sampled_from([*["host"] * 12, *["config"] * 3, *LONG_VALUES, *LONG_FLAGS[:3], "hos", "hostx", ""]))
     value = draw(st.sampled_from(HOSTS if name == "host" else ["file"] if name == "config" else ["1", "-v", ""]))
     whole = [f"--{name}", value] if name in LONG_VALUES else [f"--{name}"]
     return draw(st.sampled_from([whole, whole, [f"--{name}={value}"]]))
@@ -93,7 +93,7 @@ def opened_by_python(words: list[str]) -> list[str]:
     """Return what the stub should report. This is nothing if the front has to leave everything to Python."""
     options = parse_arguments([word for word in words if word not in ("--help", "--version")])
     pairs, _ = split([*words])
-    if {"--help", "--version"} & {*words} or any(name == "config" for name, _ in pairs):
+    if {"--help", "--version"} & {*words} or any(name in ("config", "socket", "no-abstract") for name, _ in pairs):
         return []
     if not all(re.fullmatch(r"[0-9]{1,5}", value) for name, value in pairs if name == "p"):
         return []

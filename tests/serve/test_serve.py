@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import re
 import signal
@@ -17,6 +16,7 @@ import pytest
 import trustme
 
 from indifast._parser import Tokenizer
+from tests.recording.support import as_text
 from tests.serve.support import GET, Client, Server, refusal, running
 from tests.support import blackbox
 from tests.support.blackbox import LIMIT, alive, free_port, until
@@ -149,7 +149,8 @@ def test_a_missing_program_does_not_end_indiserver(tmp_path, toy):
 
 def test_it_ends_with_its_last_driver(tmp_path):
     lines = refusal(tmp_path, "-p", "0", "-r", "0", "false").splitlines()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: Driver false: Terminated after #0 restarts\.", lines[-2])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d: Driver false: Terminated after #0 restarts\.", lines[-3])
+    assert lines[-2].endswith(": the server ends: no driver is left, and there is no FIFO to start one")
     assert lines[-1].endswith(": good bye")
 
 
@@ -338,7 +339,7 @@ def test_traffic_is_recorded_with_times_and_directions(tmp_path, toy):
         client = server.connect().say(GET)
         client.get("defTextVector", "Toy")
         client.close()
-    text = gzip.decompress(path.read_bytes()).decode()
+    text = as_text(path).decode()
     assert re.search(r"<!-- \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} to driver \S*toy_driver -->\n<getProperties", text)
     assert re.search(r"from driver \S*toy_driver -->\n<defTextVector", text)
     assert re.search(r"from client \S+ -->\n<getProperties", text)
@@ -357,6 +358,47 @@ def test_counters_are_logged_after_a_signal_or_regularly(tmp_path, toy):
         found = re.search(r"stats: (\{.*\})$", server.log, re.M)
         assert json.loads(found[1])["running"] is True
     with running(tmp_path, "-v", "-p", "0", "--stats=0.1", toy) as server:
+        until(lambda: server.log.count("stats: {") >= 3)
+
+
+def test_the_counters_at_the_end_are_those_before_everything_closes(tmp_path, toy):
+    port = free_port()
+    with running(tmp_path, "-p", port, "--stats", toy) as server:
+        client = server.connect(port).say(GET)
+        client.get("defTextVector", "Toy")
+    client.close()
+    (found,) = re.findall(r": stats: (\{.*\})$", server.log, re.M)
+    stats = json.loads(found)
+    assert stats["devices"] == {"Toy": f"Driver {toy}"}
+    assert stats["clients"] == 1
+    assert {peer["kind"] for peer in stats["peers"]} == {"client", "driver"}
+    assert all(peer["received"] for peer in stats["peers"])
+
+
+def test_counters_are_logged_when_the_last_driver_is_gone(tmp_path):
+    program = python_program(tmp_path / "brief", "print(\"<message device='Brief' message='bye'/>\")")
+    lines = refusal(tmp_path, "-p", "0", "-r", "0", "--stats", program).splitlines()
+    assert lines[-1].endswith(": good bye")
+    stats = json.loads(lines[-2].partition(": stats: ")[2])
+    assert stats["running"] is True
+    assert [(peer["name"], peer["received"]) for peer in stats["peers"]] == [(f"Driver {program}", 1)]
+
+
+@pytest.mark.parametrize("name", [None, "indiserver"])
+def test_a_signal_for_counters_does_nothing_if_nobody_wants_them(tmp_path, toy, name):
+    port = free_port()
+    with running(tmp_path, "-p", port, toy, name=name) as server:
+        server.wait_for("startup: ")
+        for _ in range(3):
+            server.process.send_signal(signal.SIGUSR1)
+            assert server.serves(port=port)
+    assert "stats" not in server.log
+
+
+def test_counters_can_be_asked_for_in_the_configuration_file(tmp_path, toy):
+    path = tmp_path / "observatory.toml"
+    path.write_text(f"port = 0\nstats = 0.1\n[[drivers]]\nprogram = '{toy}'\n")
+    with running(tmp_path, "--config", path) as server:
         until(lambda: server.log.count("stats: {") >= 3)
 
 
@@ -400,11 +442,6 @@ def test_tls(tmp_path, toy, mutual):
         client.close()
         with pytest.raises((OSError, AssertionError)):
             Client.tcp(port).say(GET).get("defTextVector", "Toy")
-
-
-@pytest.mark.parametrize("arguments", [["--tls-ca", "x.pem"], ["--tls-cert", "missing.pem"]])
-def test_tls_without_a_certificate_ends_it(tmp_path, toy, arguments):
-    assert "TLS" in refusal(tmp_path, "-p", "0", *arguments, toy, cwd=tmp_path)
 
 
 def test_snooping_drivers_are_told_of_the_end_of_another(tmp_path, toy):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indifast.cli.serve.options import ConfigError, Program, Remote, UsageError, parse_arguments
+from indifast.cli.serve.options import ConfigError, LocalSocket, Program, Remote, UsageError, parse_arguments
 
 
 def test_flags_can_be_bundled_and_values_are_the_next_words():
@@ -47,6 +47,49 @@ def test_programs_with_pipes():
     assert parse_arguments(["--pipes", "./a.py"]).programs == [Program("./a.py", pipes=True)]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("9624", ("127.0.0.1", 9624)),
+        ("0", ("127.0.0.1", 0)),
+        ("localhost:9624", ("localhost", 9624)),
+        ("0.0.0.0:9624", ("0.0.0.0", 9624)),
+        ("[::1]:9624", ("::1", 9624)),
+    ],
+)
+def test_a_place_for_counters(tmp_path, text, place):
+    assert parse_arguments(["--metrics", text, "indi_a"]).metrics == place
+    (tmp_path / "file.toml").write_text(f"metrics = '{text}'")
+    assert parse_arguments(["--config", str(tmp_path / "file.toml"), "indi_a"]).metrics == place
+
+
+@pytest.mark.parametrize(
+    ("text", "stats"),
+    [
+        ("stats = true", (True, None)),
+        ("stats = false", (False, None)),
+        ("stats = 10", (True, 10.0)),
+        ("stats = 0.5", (True, 0.5)),
+        ("metrics = 9624", (False, None)),
+    ],
+)
+def test_counters_in_a_configuration_file(tmp_path, text, stats):
+    (tmp_path / "file.toml").write_text(text)
+    options = parse_arguments(["--config", str(tmp_path / "file.toml"), "indi_a"])
+    assert (options.stats, options.stats_interval) == stats
+
+
+def test_local_sockets(tmp_path):
+    assert parse_arguments(["indi_a"]).socket is None
+    assert parse_arguments(["--socket", "/run/a", "indi_a"]).socket == LocalSocket("/run/a", 0o600, None)
+    assert parse_arguments(["--socket=/run/a,0660,20", "indi_a"]).socket == LocalSocket("/run/a", 0o660, 20)
+    path = tmp_path / "observatory.toml"
+    path.write_text('socket = "/run/a,660,astro"\nabstract = false\n')
+    options = parse_arguments(["--config", str(path), "indi_a"])
+    assert options.socket == LocalSocket("/run/a", 0o660, "astro")
+    assert not options.abstract
+
+
 def test_a_negative_number_of_restarts_means_0():
     assert parse_arguments(["-r", "-5", "indi_a"]).restarts == 0
 
@@ -71,6 +114,22 @@ def test_more_memory_than_fits_into_32_bits():
         ["--host"],
         ["--stats=soon", "indi_a"],
         ["--help=x", "indi_a"],
+        ["--metrics"],
+        ["--metrics", "x", "indi_a"],
+        ["--metrics", "", "indi_a"],
+        ["--metrics", ":9624", "indi_a"],
+        ["--metrics", "70000", "indi_a"],
+        ["--metrics", "-1", "indi_a"],
+        ["--metrics", "::1:9624", "indi_a"],
+        ["--metrics", "localhost:", "indi_a"],
+        ["--socket"],
+        ["--socket", "", "indi_a"],
+        ["--socket", "@name", "indi_a"],
+        ["--socket", "/run/a,", "indi_a"],
+        ["--socket", "/run/a,999", "indi_a"],
+        ["--socket", "/run/a,660,", "indi_a"],
+        ["--socket", "/run/a,660,astro,more", "indi_a"],
+        ["--no-abstract=x", "indi_a"],
         ["--pipes"],
         ["--pipes", "CCD@far"],
         ["--pipes", "observatory.dome:make"],
@@ -133,11 +192,20 @@ def test_configuration_file(tmp_path):
         "prot = 7624",
         "port = 'x'",
         "verbose = true",
+        "socket = '/run/a,rw'",
+        "abstract = 0",
         "drivers = ['indi_a']",
         "drivers = 5",
         "[[drivers]]\nargs = []",
         "[[drivers]]\nprogram = 'a'\npython = 'b:c'",
         "[[drivers]]\npython = 'no function'",
+        "stats = 'yes'",
+        "stats = 0",
+        "stats = nan",
+        "stats = [1]",
+        "metrics = true",
+        "metrics = 70000",
+        "metrics = ':9624'",
         "[[remotes]]\nport = 5",
         "[[remotes]]\nhost = 'a'\nport = 'b'",
         "[limits]\nblobs = 5",
@@ -185,3 +253,4 @@ def test_the_file_in_the_documentation_is_valid(tmp_path):
     assert options.python == ["observatory.dome:make"]
     assert options.limits.queue == 256 << 20
     assert options.tls_ca == "clients.pem"
+    assert (options.stats_interval, options.metrics) == (60.0, ("127.0.0.1", 9624))

@@ -9,8 +9,9 @@ import sys
 from itertools import count
 
 from tests.simulation import trace
+from tests.simulation.faults import FAULTS
 from tests.simulation.report import Failure, Totals, run_for, run_seed
-from tests.simulation.script import SITES, make, parse_steps
+from tests.simulation.script import SITES, THEMES, make, parse_steps
 
 
 def main() -> int:
@@ -19,31 +20,41 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the seed to run, or the first one (default: a random one)")
     parser.add_argument("--steps", help="only these steps of it: 0-5,9,12-")
     parser.add_argument("--shape", choices=SITES, help="a site other than the one that the seed chooses")
+    parser.add_argument("--theme", choices=THEMES, help="what happens often, if not what the seed chooses")
     parser.add_argument("--seconds", type=float, help="run seeds from the first one on for so long")
+    parser.add_argument("--fault", choices=[fault.name for fault in FAULTS], help="plant a fault first")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds to make a failure small (default: 60)")
     parser.add_argument("--list", action="store_true", help="show the site and its steps, and run nothing")
     parser.add_argument("--trace", metavar="TEXT", nargs="?", const="", help="show the messages of peers named so")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 31) if arguments.seed is None else arguments.seed
+    shape, theme = arguments.shape, arguments.theme
+    script = make(seed, shape, theme)
     if arguments.list:
-        script = make(seed, arguments.shape)
         print(script.describe(), script.listing(range(len(script.steps))), sep="\n")
         return 0
     with contextlib.ExitStack() as stack:
+        for fault in FAULTS:
+            if fault.name == arguments.fault:
+                stack.enter_context(fault.planted())
         if arguments.trace is not None:
             stack.enter_context(trace.shown(arguments.trace))
         try:
             if arguments.seconds is not None:
                 print(f"from seed {seed} on")
                 totals = run_for(
-                    arguments.seconds, count(seed), lambda text: print(text, flush=True), shrinking=arguments.shrink
+                    arguments.seconds,
+                    count(seed),
+                    lambda text: print(text, flush=True),
+                    shape=shape,
+                    theme=theme,
+                    shrinking=arguments.shrink,
                 )
             else:
                 totals = Totals()
-                script = make(seed, arguments.shape)
                 steps = parse_steps(arguments.steps, len(script.steps)) if arguments.steps is not None else None
                 shrinking = 0.0 if arguments.trace is not None else arguments.shrink
-                run_seed(seed, shape=arguments.shape, steps=steps, totals=totals, shrinking=shrinking)
+                run_seed(seed, shape=shape, theme=theme, steps=steps, totals=totals, shrinking=shrinking)
         except Failure as failure:
             print(failure)
             return 1

@@ -8,6 +8,7 @@ A checker implements some of these hooks; the site calls those that it has:
 * `gone(node, peer, expected, told)`: a peer is gone, with its devices;
 * `arrived(reader, journal, mark, message, entry)`: a server, a driver or a client has received a message;
 * `demanded(driver, vector, demand)`: a driver has asked who wants a BLOB;
+* `flushed(node)`: a server has written what a turn of the event loop has brought;
 * `turn()`: the event loop has done what was due;
 * `quiet()`, `served()`, `left()`, `over()`: all faults have ended; all drivers have spoken once more; all clients have
   left; everything has ended.
@@ -24,7 +25,8 @@ from indifast.protocol.message import Routable, opened
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.link import Demand
-from indifast.routing.peer import Kind, Peer
+from indifast.routing.peer import Kind, Pace, Peer
+from indifast.server.connections import FRAME_PAUSE
 from indifast.server.ipyserver import property_text
 from tests.simulation.clients import Client
 from tests.simulation.drivers import Driver, Vector, holds
@@ -202,7 +204,38 @@ class NothingLost(Checker):
 
 
 class OnlyWhoAsked(Checker):
-    """Nobody is told what they have not asked for."""
+    """Nobody is told what they have not asked for, and no link is asked for BLOBs that nobody wants."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._policies: dict[Journal, dict[tuple[str | None, str | None], str]] = {}
+        self._defined: dict[Journal, set[tuple[str | None, str | None]]] = {}
+        """BLOB properties that a peer of a server has."""
+
+    def told(self, node: Node, peer: Peer, entry: Entry, message: Routable) -> None:
+        mark = entry.mark
+        if mark.tag == "enableBLOB" and peer.kind is not Kind.DRIVER:
+            policies = self._policies.setdefault(node.outgoing[peer], {})
+            policies[(mark.device, mark.name)] = message.element().text
+
+    def arrived(self, reader: object, journal: Journal, mark: Mark, message: Routable, entry: Entry | None) -> None:
+        if isinstance(reader, Node) and mark.tag == "defBLOBVector":
+            self._defined.setdefault(journal, set()).add((mark.device, mark.name))
+        elif isinstance(reader, Node) and mark.tag == "delProperty":
+            self._defined[journal] = {
+                key
+                for key in self._defined.get(journal, ())
+                if key[0] != mark.device or mark.name not in (None, key[1])
+            }
+
+    def quiet(self) -> None:
+        for node in self.site.nodes.values():
+            for device, owner in node.rules.owners.items():
+                policies = self._policies.get(node.outgoing[owner], {})
+                for each, name in self._defined.get(node.incoming.get(owner), ()) if policies else ():
+                    asked = policies.get((each, name), "Never") != "Never"
+                    if each == device and asked and not node.rules.wanted(device, name or "", owner):
+                        self.fail(f"{node} wants the BLOBs {device}.{name} of {owner}, and nobody wants them of {node}")
 
     def routed(self, node: Node, routing: Routing) -> None:
         if routing.verdict is None or not routing.verdict.accepted:
@@ -239,6 +272,13 @@ class OneOwner(Checker):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._speakers: dict[Journal, dict[str, str]] = {}
+        self._unnoticed: dict[Journal, set[str]] = {}
+        """Devices whose deletion a full queue of a driver has given up."""
+
+    def lost(self, node: Node, peer: Peer, message: Routable, entry: Entry, how: str) -> None:
+        mark = entry.mark
+        if mark.tag == "delProperty" and mark.device is not None and mark.name is None:
+            self._unnoticed.setdefault(node.outgoing[peer], set()).add(mark.device)
 
     def routed(self, node: Node, routing: Routing) -> None:
         verdict = routing.verdict
@@ -257,10 +297,11 @@ class OneOwner(Checker):
         said = self.site.ledger.find(mark.what)
         if said is None or not mark.tag.startswith(("def", "set")):
             return
-        if said.forged:
-            self.fail(f"{reader} hears {said}, which is forged")
         speaker = speakers.setdefault(mark.device, said.speaker)
-        if speaker != said.speaker:
+        if speaker != said.speaker and mark.device in self._unnoticed.get(journal, ()):
+            self._unnoticed[journal].discard(mark.device)
+            speakers[mark.device] = said.speaker
+        elif speaker != said.speaker:
             self.fail(f"{reader} hears {said}, while {mark.device} is {speaker}'s")
 
     def quiet(self) -> None:
@@ -292,6 +333,15 @@ class Bounded(Checker):
             if text is not None:
                 self.fail(f"the queue of {node} to {peer}: {text}")
 
+    def routed(self, node: Node, routing: Routing) -> None:
+        """Behind each BLOB that is queued, a queue is tidied up."""
+        if routing.frame:
+            for peer, _ in routing.told:
+                items = len(peer.outbox._items)
+                gaps = items - sum(1 for _ in peer.outbox.waiting()) if items > 40 else 0
+                if gaps > 40 and 2 * gaps > items:
+                    self.fail(f"the queue of {node} to {peer} has {gaps} empty slots, of {items}")
+
     def quiet(self) -> None:
         for node in self.site.nodes.values():
             if node.hub is None:
@@ -314,9 +364,6 @@ class Bounded(Checker):
         count = len(waiting) + (started is not None)
         if outbox.messages != count:
             return f"{outbox.messages} messages are counted, {count} wait"
-        gaps = len(outbox._items) + len(outbox._urgent) - len(waiting)
-        if gaps > 33 and gaps > len(waiting):
-            return f"{gaps} slots are empty, {len(waiting)} are not"
         if isinstance(outbox, Outbox):
             frames = [message for message in waiting if message.blob and message.tag == "setBLOBVector"]
             blobs = sum(message.size for message in frames)
@@ -329,12 +376,13 @@ class Bounded(Checker):
                 small += started.size
             if outbox.small != small:
                 return f"{outbox.small} bytes without BLOBs are counted, {small} wait"
-            alive = node.hub is not None and peer in node.hub.connections
-            if small > settings.limits.small_queue and alive:
+            connection = None if node.hub is None else node.hub.connections.get(peer)
+            if small > settings.limits.small_queue and connection is not None and not connection._ending:
                 return f"{small} bytes without BLOBs wait, and it is not disconnected"
         else:
             snooped = outbox.snooped
-            if snooped > 2 * settings.driver_room + max((message.size for message in waiting), default=0):
+            largest = max((message.size for message in waiting), default=0)
+            if snooped > 2 * settings.driver_room + largest and not outbox._offer.frames:
                 return f"{snooped} bytes of what gives way wait"
         return None
 
@@ -551,6 +599,30 @@ class Answered(Checker):
                 self.fail(f"{client} waits for the answers to {list(client.pings)}")
 
 
+class Paced(Checker):
+    """A producer is kept waiting for its readers once per BLOB at most."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._waited: dict[Peer, tuple[Pace, float]] = {}
+
+    def flushed(self, node: Node) -> None:
+        assert node.hub is not None
+        for connection in node.hub.connections.values():
+            pace = connection._pace
+            if pace is None or pace.begun or "pace" not in connection.paused:
+                self._waited.pop(connection.peer, None)
+                continue
+            waited, since = self._waited.setdefault(connection.peer, (pace, self.site.now))
+            if waited is not pace:
+                self._waited[connection.peer] = (pace, self.site.now)
+            elif self.site.now - since > FRAME_PAUSE + 0.001:
+                self.fail(f"{node} does not read from {connection.peer} for {self.site.now - since:.3f} s for one BLOB")
+
+    def left(self) -> None:
+        self._waited.clear()
+
+
 class NothingKept(Checker):
     """Nothing is kept of those who are gone. (The site looks for descriptors.)"""
 
@@ -624,5 +696,6 @@ CHECKERS: tuple[type[Checker], ...] = (
     EverybodyServed,
     Counted,
     Answered,
+    Paced,
     NothingKept,
 )

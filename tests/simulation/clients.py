@@ -240,10 +240,11 @@ class Client:
         self._wish(Wish("enableBLOB", device, name, policy))
 
     def do_crowd(self, device: str | None, count: int) -> None:
-        """Ask for the same again and again."""
-        for _ in range(count):
+        """Ask for the same again and again: for everything, or the properties of a device by turns."""
+        names = [None] if device is None else [name for own, name in self.site.properties() if own == device] or [None]
+        for at in range(count):
             if self.session is not None:
-                self.session.send(wire.get_properties(device, None))
+                self.session.send(wire.get_properties(device, names[at % len(names)]))
 
     def do_ping(self) -> None:
         if self.session is not None and not self.session.over:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indifast.driver.blobsender import _make_wanted_forms
+from indifast.driver import blobsender
 from indifast.driver.streamlink import StreamLink
 from indifast.protocol import wire
 from indifast.protocol.message import Opened, Routable
@@ -15,16 +15,19 @@ from indifast.routing.link import Link
 from indifast.routing.queuelistener import Loss
 from indifast.server.locallink import LocalLink
 from indifast.transport import shm
-from indifast.transport.blobs import BlobMessage
 from indifast.transport.stream import SocketStream
 from tests.simulation.journal import Journal, Mismatch
 from tests.simulation.knowledge import Knowledge
-from tests.simulation.ledger import BlobMember, Damaged, Said, content, damaged, mark_of, write
+from tests.simulation.ledger import BlobMember, Damaged, Said, content, damaged, mark_of, write, write_frame
 from tests.simulation.network import Connection
 from tests.simulation.nodes import Node, is_frame
 
 if TYPE_CHECKING:
     from tests.simulation.site import Site
+
+
+MODEST = 30
+"""Updates of each property in a row that every client can take which reads at once."""
 
 
 @dataclass
@@ -279,8 +282,12 @@ class Driver:
 
     def do_burst(self, device: str, count: int) -> None:
         """Tell all values of a device again and again, as fast as the link lets."""
-        if self.link is not None:
-            self._begin(self._burst(self.link, device, count))
+        if self.link is None:
+            return
+        if count > MODEST:
+            for client in self.site.clients.values():
+                client.excused = client.excused or "there is more than its network takes"
+        self._begin(self._burst(self.link, device, count))
 
     async def _burst(self, link: Link, device: str, count: int) -> None:
         for _ in range(count):
@@ -310,14 +317,15 @@ class Driver:
             said = self.site.ledger.say(
                 self.site.now, self.speaker, "setBLOBVector", vector.device, vector.name, (), blobs
             )
-            message = write(said)
-            assert isinstance(message, BlobMessage)
+            message, buffers = write_frame(said)
             vector.newest_frame = said
             self._send(said, message)
             try:
-                await _make_wanted_forms(message, link, vector.device, vector.name)
+                await blobsender._make_wanted_forms(message, link, vector.device, vector.name)
             finally:
                 message.release()
+                for buffer in buffers:
+                    buffer[:] = bytes(len(buffer))  # the next exposure
             await link.paced(vector.device, vector.name)
 
     def do_damage(self, device: str, name: str) -> None:
@@ -364,18 +372,19 @@ class Driver:
         self._send(said, write(said))
 
     def do_snoop(self, device: str, name: str | None, policy: str) -> None:
-        """Ask for a device of somebody else's, and for its BLOBs."""
+        """Ask for a device of somebody else's, and for its BLOBs. The second time, it is only about the BLOBs."""
         if any(device == own for own, _ in self.vectors):
             return
+        known = any((device, name) == each[:2] for each in self.snoops)
         self.snoops.append((device, name, policy))
         if self.link is not None:
-            self._snoop(device, name, policy)
+            self._snoop(device, name, policy, known=known)
 
-    def _snoop(self, device: str, name: str | None, policy: str) -> None:
+    def _snoop(self, device: str, name: str | None, policy: str, *, known: bool = False) -> None:
         link = self.link
         assert link is not None
         assert self.to_server is not None
-        for message in (wire.get_properties(device, name), wire.enable_blob(device, name, policy)):
+        for message in (wire.get_properties(device, name), wire.enable_blob(device, name, policy))[known:]:
             if not link.closed:
                 self.to_server.tell(mark_of(message))
                 link.send(message)

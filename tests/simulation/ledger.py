@@ -123,17 +123,9 @@ def write(said: Said, members: tuple[str, ...] = ()) -> Routable:
         assert device is not None
         return wire.del_property(device, name, said.stamp)
     kind = tag.removesuffix("Vector")[3:]
-    attributes = {"device": device, "name": name}
-    if tag.startswith("new"):
-        attributes["timestamp"] = said.stamp
-    else:
-        attributes |= {"state": _STATES[said.number % 4], "timestamp": said.stamp}
+    attributes = _attributes(said)
     if said.blobs:
-        contents = [
-            BlobContent(blob.name, blob.format, bytearray(content(said.number, blob.name, blob.size)))
-            for blob in said.blobs
-        ]
-        return BlobMessage.from_members(tag, attributes, contents)
+        return write_frame(said)[0]
     if tag.startswith("def"):
         if kind == "Number":
             body = "".join(
@@ -145,6 +137,20 @@ def write(said: Said, members: tuple[str, ...] = ()) -> Routable:
     else:
         body = "".join(wire.one(kind, each, text) for each, text in said.values.items())
     return wire.vector(tag, attributes, body)
+
+
+def _attributes(said: Said) -> dict[str, str | None]:
+    attributes = {"device": said.device, "name": said.name, "timestamp": said.stamp}
+    if not said.tag.startswith("new"):
+        attributes["state"] = _STATES[said.number % 4]
+    return attributes
+
+
+def write_frame(said: Said) -> tuple[BlobMessage, list[bytearray]]:
+    """Write a message with BLOBs; return it with the buffers in which these are."""
+    buffers = [bytearray(content(said.number, blob.name, blob.size)) for blob in said.blobs]
+    contents = [BlobContent(blob.name, blob.format, buffer) for blob, buffer in zip(said.blobs, buffers, strict=True)]
+    return BlobMessage.from_members(said.tag, _attributes(said), contents), buffers
 
 
 class Mark(NamedTuple):

@@ -31,7 +31,7 @@ class Conditions:
     """Share of the latency that may be added."""
     bandwidth: float = math.inf
     """Bytes per second."""
-    capacity: int = 64 << 10
+    capacity: int = 20 << 10
     """Bytes under way or unread at which the writer has to wait."""
     pieces: tuple[int, ...] = ()
     """Sizes in which it is read; empty: all there is."""

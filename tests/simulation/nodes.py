@@ -20,7 +20,7 @@ from indifast.routing.rings import RING_CHECK
 from indifast.server.exdriver import ExDriver
 from indifast.server.hub import Hub
 from indifast.server.ipyserver import IPyServer
-from indifast.transport.stream import SocketStream, Stream
+from indifast.transport.stream import Stream
 from tests.simulation.journal import Journal, Mismatch
 from tests.simulation.ledger import Mark
 from tests.simulation.network import Connection
@@ -122,6 +122,11 @@ class ObservedHub(Hub):
         if connection is not None:
             self.node.site.excuse(connection_of(connection.stream), "it has sent more commands than a driver reads")
         super().on_pause(peer)
+
+    def flush(self) -> None:
+        super().flush()
+        for check in self.node.site.on_flushed:
+            check(self.node)
 
     def _route_tapped(self, peer: Peer, message: Routable, now: float) -> None:
         with self.node.routing_of(peer, message):
@@ -240,7 +245,7 @@ class Node:
 
     def accept(self, connection: Connection) -> None:
         """A client or another server has connected."""
-        stream = SocketStream(connection.sockets[1], connection.name)  # type: ignore[arg-type]
+        stream = self.site.stream(connection, 1, connection.name)
         if self.server is None or self.hub is None:
             stream.abort()
             return

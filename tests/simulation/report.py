@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from tests.simulation.faults import Fault
 from tests.simulation.script import Script, make, write_steps
 from tests.simulation.shrink import Runner, run, shrink
 from tests.simulation.site import Outcome, Violation
@@ -39,11 +40,13 @@ class Failure(AssertionError):
     """A run has broken an invariant."""
 
 
-def explain(script: Script, violation: Violation, steps: Sequence[int], shape: str | None) -> str:
+def explain(script: Script, violation: Violation, steps: Sequence[int], shape: str | None, theme: str | None) -> str:
     """Return what happened, where, and how to see it again."""
     command = f"python -m tests.simulation --seed {script.seed}"
     if shape is not None:
         command += f" --shape '{shape}'"
+    if theme is not None:
+        command += f" --theme '{theme}'"
     if len(steps) < len(script.steps):
         command += f" --steps {write_steps(steps)}"
     return f"{violation}\n{script.describe()}\n{script.listing(steps)}\nAgain: {command}"
@@ -53,6 +56,7 @@ def run_seed(
     seed: int,
     *,
     shape: str | None = None,
+    theme: str | None = None,
     steps: Sequence[int] | None = None,
     shrinking: float = 60.0,
     runner: Runner = run,
@@ -62,6 +66,7 @@ def run_seed(
 
     Args:
         shape: A site other than the one that the seed chooses.
+        theme: What happens often, if not what the seed chooses.
         steps: Some of its steps.
         shrinking: Seconds to look for a smaller failure.
         runner: What runs a script.
@@ -70,7 +75,7 @@ def run_seed(
     Raises:
         Failure: An invariant does not hold; the text says all.
     """
-    script = make(seed, shape)
+    script = make(seed, shape, theme)
     begin = time.perf_counter()
     outcome = runner(script, steps)
     if totals is not None:
@@ -81,12 +86,19 @@ def run_seed(
             chosen = shrink(script, outcome.violation.invariant, seconds=shrinking, runner=runner, steps=chosen)
             outcome = runner(script, chosen)
             assert outcome.violation is not None
-        raise Failure(explain(script, outcome.violation, chosen, shape))
+        raise Failure(explain(script, outcome.violation, chosen, shape, theme))
     return outcome
 
 
 def run_for(
-    seconds: float, seeds: Iterable[int], tell: Callable[[str], None], *, every: float = 30.0, shrinking: float = 60.0
+    seconds: float,
+    seeds: Iterable[int],
+    tell: Callable[[str], None],
+    *,
+    shape: str | None = None,
+    theme: str | None = None,
+    every: float = 30.0,
+    shrinking: float = 60.0,
 ) -> Totals:
     """Run one seed after the other for some time, or until one fails.
 
@@ -96,7 +108,7 @@ def run_for(
     totals = Totals()
     begin = told = time.monotonic()
     for seed in seeds:
-        run_seed(seed, totals=totals, shrinking=shrinking)
+        run_seed(seed, shape=shape, theme=theme, totals=totals, shrinking=shrinking)
         now = time.monotonic()
         if now - told > every:
             told = now
@@ -104,3 +116,13 @@ def run_for(
         if now - begin > seconds:
             break
     return totals
+
+
+def seeds_until_found(fault: Fault, first: int = 5000, runner: Runner = run) -> tuple[int, Violation] | None:
+    """Plant a fault, and return after how many seeds it has broken an invariant, and which; None if it has not."""
+    with fault.planted():
+        for count in range(fault.most_seeds):
+            violation = runner(make(first + count, fault.shape, fault.theme), None).violation
+            if violation is not None:
+                return count + 1, violation
+    return None

@@ -313,6 +313,7 @@ class Rules:
             peer
             for peer, wishes in self.peers.items()
             if peer is not but
+            and but not in peer.ring_links
             and wishes.content(device, name)
             and not (peer.kind is not Kind.DRIVER and device in self.offers[peer])
         ]

@@ -27,6 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "indifast.routing.dropnotes": {"_MAX_NOTES": 3},
     "indifast.transport.stream": {"_WRITE_CHUNK": 4 * KIB, "_WRITE_BUDGET": 16 * KIB},
     "indifast.transport.blobs": {"LARGE": 2 * KIB, "_BLOCK": 3 << 8, "_pool": BlockPool(KIB, 48)},
+    "indifast.server.locallink": {"_TURN": 8},
     "indifast.server.connections": {"_MANY": 20, "_FEW": 4, "_SHORT_READ": 2 * KIB},
     "indifast.driver.streamlink": {"_INBOX": 16, "_INBOX_BYTES": 8 * KIB},
 }

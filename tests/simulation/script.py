@@ -7,8 +7,9 @@ run with fewer steps is a run as well: that is how failures are shrunk.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from indifast.protocol.limits import DEFAULT_LIMITS
@@ -37,6 +38,43 @@ SITES = {
 
 FORMS = (".fits", ".stream", ".stream.z", ".bin")
 KINDS = ("Number", "Text", "Switch", "Light", "BLOB")
+
+
+class Theme(NamedTuple):
+    """What happens more often than otherwise."""
+
+    more: Mapping[str, float] = MappingProxyType({})
+    """By how much, for each kind of step."""
+    faults: tuple[float, ...] = (0, 1, 1, 2)
+    """How many faults there may be for ten things that drivers do and five that clients do."""
+    series: tuple[int, ...] = (1, 1, 3, 10)
+    """BLOBs in a row."""
+    forms: tuple[str, ...] = FORMS
+    snoops: tuple[int, ...] = (0, 0, 1)
+    """What a driver asks for when it starts."""
+    rooms: tuple[int, ...] = (2 << 10, 4 << 10, 32 << 10)
+    """Bytes that may wait for a driver."""
+    choosy: bool = False
+    """Whether clients only ask for single devices and properties."""
+
+
+MIXED = "a bit of everything"
+THEMES = {
+    MIXED: Theme(),
+    "slow readers of BLOBs": Theme(
+        {"frame": 3, "enable": 2, "stall": 4, "link": 2}, series=(3, 10, 40), forms=(".stream", ".stream.z", ".fits")
+    ),
+    "busy snoopers": Theme(
+        {"define": 4, "delete": 4, "burst": 2, "snoop": 3, "driver stalls": 8},
+        (2, 4),
+        snoops=(1, 2, 4),
+        rooms=(2 << 10,),
+    ),
+    "choosy clients": Theme({"ask": 4, "enable": 4, "connect": 3, "leave": 3, "driver": 3}, choosy=True),
+    "many commands": Theme({"command": 2, "flood": 8, "driver stalls": 8, "link": 4}, (2, 4), rooms=(2 << 10, 4 << 10)),
+    "failing links": Theme({"define": 3, "delete": 3, "burst": 3, "link": 5, "partition": 3, "server": 2}, (3, 6)),
+}
+"""What seeds are about; half of them mixed."""
 
 
 class Step(NamedTuple):
@@ -100,6 +138,7 @@ class Script:
     steps: tuple[Step, ...]
     style: str
     """What its network is like."""
+    theme: str
 
     @property
     def foreign(self) -> bool:
@@ -112,7 +151,7 @@ class Script:
 
     def describe(self) -> str:
         """Return the site in a few lines."""
-        lines = [f"seed {self.seed}: {self.shape} ({self.style} network), {len(self.steps)} steps"]
+        lines = [f"seed {self.seed}: {self.shape} ({self.style} network), {self.theme}, {len(self.steps)} steps"]
         lines.append(f"  {self.settings}")
         for driver in self.drivers:
             kind = "in the server" if driver.local else "pipes" if driver.pipes else "a socket"
@@ -130,9 +169,9 @@ class Script:
         return "\n".join(f"  {number:4}  {self.steps[number]}" for number in chosen)
 
 
-def make(seed: int, shape: str | None = None) -> Script:
-    """Make the script of a seed; `shape` instead of the one that the seed chooses."""
-    return _Author(seed, shape).write()
+def make(seed: int, shape: str | None = None, theme: str | None = None) -> Script:
+    """Make the script of a seed, with another shape or theme than the seed chooses."""
+    return _Author(seed, shape, theme).write()
 
 
 STYLES: dict[str, tuple[Conditions, ...]] = {
@@ -153,9 +192,12 @@ STYLES: dict[str, tuple[Conditions, ...]] = {
 class _Author:
     """Writes a script; `rng` decides."""
 
-    def __init__(self, seed: int, shape: str | None) -> None:
+    def __init__(self, seed: int, shape: str | None, theme: str | None) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
+        weights = [len(THEMES) - 1 if each == MIXED else 1 for each in THEMES]
+        self.title = theme or random.Random(f"{seed}/theme").choices(list(THEMES), weights)[0]
+        self.theme = THEMES[self.title]
         shapes = list(SITES)
         chosen = rng.choices(shapes, [8, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1])[0]
         self.shape = shape or chosen
@@ -171,7 +213,6 @@ class _Author:
         self.clients: list[ClientPlan] = []
 
     def write(self) -> Script:
-        rng = self.rng
         for server in self.servers:
             if server.isupper():
                 self._people(server)
@@ -187,24 +228,30 @@ class _Author:
             tuple(self.drivers),
             tuple(self.clients),
             settings,
-            tuple(replace_times(self.steps)),
-            self.style if rng is not None else "",
+            tuple(self.steps),
+            self.style,
+            self.title,
         )
+
+    def _choose(self, kinds: Mapping[str, float]) -> str:
+        """Choose a kind of step, by what usually happens and what the theme is."""
+        weights = [weight * self.theme.more.get(kind, 1) for kind, weight in kinds.items()]
+        return self.rng.choices(list(kinds), weights)[0]
 
     def _settings(self) -> Settings:
         rng = self.rng
         queue, stream, small = rng.choice(
             (
-                (24 << 10, 6 << 10, 64 << 10),
-                (12 << 10, 4 << 10, 48 << 10),
-                (60 << 10, 0, 64 << 10),
-                (6 << 10, 1 << 10, 96 << 10),
+                (24 << 10, 6 << 10, 48 << 10),
+                (12 << 10, 4 << 10, 32 << 10),
+                (60 << 10, 0, 32 << 10),
+                (6 << 10, 1 << 10, 64 << 10),
             )
         )
         limits = replace(DEFAULT_LIMITS, queue=queue, stream=stream, small_queue=small, stall=8.0, partial_memory=1e-9)
         return Settings(
             limits,
-            driver_room=rng.choice((2 << 10, 4 << 10, 32 << 10)),
+            driver_room=rng.choice(self.theme.rooms),
             newest_wins=rng.random() < 0.25,
             accept_links=len(self.servers) == 1 or rng.random() < 0.9,
             keepalive=rng.choice((0.0, 0.0, 7.0)),
@@ -244,7 +291,7 @@ class _Author:
         for driver in self.drivers:
             if rng.random() < 0.95:
                 self._add(rng.random() * spread, driver.name, "start")
-            for _ in range(rng.choice((0, 0, 1))):
+            for _ in range(rng.choice(self.theme.snoops)):
                 device, name, _kind = self._any_vector()
                 policy = rng.choice(("Never", "Also", "Only"))
                 self._add(rng.random() * spread, driver.name, "snoop", device, rng.choice((None, name)), policy)
@@ -259,11 +306,16 @@ class _Author:
         rng = self.rng
         for _ in range(rng.choice((1, 1, 1, 2))):
             device, name, _ = self._any_vector()
-            what = rng.choice(((None, None), (None, None), (device, None), (device, name)))
-            self._add(at, client, "ask", *what)
+            self._add(at, client, "ask", *self._wish(device, name, (2, 1, 1)))
         for _ in range(rng.choice((0, 1, 2, 3))):
             device, name, _ = self._any_vector("BLOB")
             self._add(at, client, "enable", device, rng.choice((None, name)), rng.choice(("Also", "Also", "Only")))
+
+    def _wish(self, device: str, name: str, weights: tuple[int, int, int]) -> tuple[str | None, str | None]:
+        """Choose what to ask for: everything, a device, or a property."""
+        everything, *less = weights
+        wishes = ((None, None), (device, None), (device, name))
+        return self.rng.choices(wishes, (0 if self.theme.choosy else everything, *less))[0]
 
     def _any_vector(self, kind: str | None = None) -> tuple[str, str, str]:
         rng = self.rng
@@ -276,7 +328,7 @@ class _Author:
     def _middle(self) -> None:
         rng = self.rng
         now = 0.5
-        faults = rng.choice((0, 1, 1, 2))  # how rough it is
+        faults = rng.choice(self.theme.faults)
         for _ in range(rng.choice((30, 60, 100, 160))):
             now += rng.choice((0.0, 0.0, 0.001, 0.02, 0.1, 0.3))
             group = rng.choices(("driver", "client", "fault"), (10, 5, faults))[0]
@@ -292,18 +344,17 @@ class _Author:
         driver = rng.choice(self.drivers)
         device, name, _kind, _ = rng.choice(driver.vectors)
         blobs = [vector for vector in driver.vectors if vector[2] == "BLOB"]
-        does = rng.choices(
-            ("update", "burst", "frame", "define", "delete", "tell", "forge", "snoop", "damage"),
-            (6, 1.5, 8 if blobs else 0, 1, 1, 1, 0.7, 0.7, 0.7 if blobs else 0),
-        )[0]
+        kinds = {"update": 6, "burst": 1.5, "define": 1, "delete": 1, "tell": 1, "forge": 0.7, "snoop": 0.7}
+        does = self._choose(kinds | {"frame": 8, "damage": 0.7} if blobs else kinds)
         if does == "update":
             self._add(now, driver.name, "update", device, name)
         elif does == "burst":
-            self._add(now, driver.name, "burst", device, rng.choice((3, 10, 30)))
+            self._add(now, driver.name, "burst", device, rng.choice((3, 10, 30, 100)))
         elif does == "frame":
             device, name, _, _ = rng.choice(blobs)
             size = rng.choice((40, 300, 1500, 1900, 3000, 9000))
-            self._add(now, driver.name, "frame", device, name, size, rng.choice(FORMS), rng.choice((1, 1, 3, 10)))
+            form, count = rng.choice(self.theme.forms), rng.choice(self.theme.series)
+            self._add(now, driver.name, "frame", device, name, size, form, count)
         elif does == "define":
             self._add(now, driver.name, "define", device, name)
         elif does == "delete":
@@ -328,10 +379,8 @@ class _Author:
         rng = self.rng
         client = rng.choice(self.clients).name
         device, name, kind = self._any_vector()
-        does = rng.choices(
-            ("ping", "command", "enable", "ask", "connect", "leave", "stall", "forge", "crowd", "upload", "flood"),
-            (4, 4, 3, 2, 3, 1, 2, 0.7, 0.7, 1, 0.5),
-        )[0]
+        kinds = {"ping": 4, "command": 4, "enable": 3, "ask": 2, "connect": 3, "leave": 1, "stall": 2}
+        does = self._choose(kinds | {"forge": 0.7, "crowd": 0.7, "upload": 1, "flood": 0.5})
         if does in ("ping", "connect", "leave"):
             self._add(now, client, does)
         elif does == "command":
@@ -341,13 +390,16 @@ class _Author:
             policy = rng.choice(("Never", "Also", "Only"))
             self._add(now, client, "enable", device, rng.choice((None, name)), policy)
         elif does == "ask":
-            self._add(now, client, "ask", *rng.choice(((None, None), (device, None), (device, name))))
+            self._add(now, client, "ask", *self._wish(device, name, (1, 1, 1)))
         elif does == "stall":
             self._add(now, client, "stall", rng.choice((0.05, 0.5, 3.0, 25.0)))
         elif does == "forge":
             self._add(now, client, "forge", device, name, rng.choice(("set", "del", "message")))
         elif does == "crowd":
             self._add(now, client, "crowd", rng.choice((None, device)), rng.choice((5, 30)))
+            other = rng.choice(self.clients).name
+            self._add(now, other, "connect")
+            self._add(now + rng.choice((0.0, 0.0005, 0.002)), other, "ask", *self._wish(device, name, (0, 1, 1)))
         elif does == "upload":
             device, name, _ = self._any_vector("BLOB")
             self._add(now, client, "upload", device, name, rng.choice((50, 900, 2500, 5000)))
@@ -357,10 +409,10 @@ class _Author:
 
     def _fault_step(self, now: float) -> None:
         rng = self.rng
-        choices = ["driver", "driver stalls", "client", "partition"]
+        kinds = {"driver": 1, "driver stalls": 1, "client": 1, "partition": 1}
         if self.links and self.shape != FOREIGN_RING:
-            choices += ["link", "link", "link", "server"]
-        does = rng.choice(choices)
+            kinds |= {"link": 3, "server": 1}
+        does = self._choose(kinds)
         if does == "driver" and self.drivers:
             driver = rng.choice(self.drivers).name
             self._add(now, driver, rng.choice(("die", "cut", "retire")))
@@ -384,11 +436,6 @@ class _Author:
             server = rng.choice([each for each in self.servers if each.isupper()])
             self._add(now, server, "crash")
             self._add(now + rng.choice((0.1, 1.0, 4.0)), server, "start")
-
-
-def replace_times(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps in the order in which they happen."""
-    return sorted(steps, key=lambda step: step.at)
 
 
 def parse_steps(text: str, count: int) -> list[int]:

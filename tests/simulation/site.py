@@ -34,11 +34,12 @@ from tests.simulation.ledger import Ledger, Mark, mark_of
 from tests.simulation.network import Conditions, Connection, Network
 from tests.simulation.nodes import Node, ObservedHub, Routing, SmallExDriver
 from tests.simulation.script import STYLES, LinkPlan, Script, Step
+from tests.simulation.streams import ThreadStream
 
 HEALING = 50.0
 """Seconds after which everybody has noticed that the faults are over."""
 
-MOST_EVENTS = 400_000
+MOST_EVENTS = 100_000
 """More than any run needs: something circulates."""
 
 MEASURED = 23
@@ -174,6 +175,7 @@ class Site:
         self.on_arrived = self._who("arrived")
         self.on_demand = self._who("demanded")
         self.on_turn = self._who("turn")
+        self.on_flushed = self._who("flushed")
 
     def _who(self, hook: str) -> list[Callable[..., None]]:
         """Return the methods of those checkers that have something to say there."""
@@ -337,6 +339,10 @@ class Site:
         if self.violation is None:
             self.violation = Violation(invariant, text, self.now - START)
 
+    def properties(self) -> list[tuple[str, str]]:
+        """Return device and name of each property that drivers may define."""
+        return [key for driver in self.drivers.values() for key in driver.vectors]
+
     def next_number(self) -> int:
         self._number += 1
         return self._number
@@ -377,7 +383,15 @@ class Site:
 
     def excuse_of(self, conditions: Conditions) -> str | None:
         """Return why a server may end a connection, if its network is too slow for everything."""
-        return None if self.script.style == "fast" and conditions.capacity >= 32 << 10 else "its network is slow"
+        return None if self.script.style == "fast" else "its network is slow"
+
+    def stream(self, connection: Connection, side: int, name: str) -> SocketStream:
+        """Return a server's stream over one end of a connection."""
+        if connection.rng.random() < 0.7:
+            return SocketStream(connection.sockets[side], name)  # type: ignore[arg-type]
+        stream = ThreadStream(connection.sockets[side], name)  # type: ignore[arg-type]
+        stream.rng = connection.rng
+        return stream
 
     def spawn_task(self, work: Coroutine[Any, Any, Any]) -> None:
         task = self.loop.create_task(work)
@@ -417,6 +431,7 @@ class Site:
         conditions = replace(rng.choice(STYLES[self.script.style]))
         if name in self.drivers:  # on the same machine
             conditions.latency, conditions.bandwidth = 0.0001, float("inf")
+            conditions.capacity = min(conditions.capacity, 6 << 10)
         return conditions
 
     @contextlib.contextmanager
@@ -468,7 +483,7 @@ class Site:
         """Start a program: see `indifast.transport.process.spawn`."""
         driver = self.drivers[program]
         connection = self.network.connect(program, local=not driver.pipes)
-        stream = SocketStream(connection.sockets[0], program)  # type: ignore[arg-type]
+        stream = self.stream(connection, 0, program)
         child = Child(self.loop, stream, driver.do_die)
         if driver.child is not None:
             driver.child.over(1)
@@ -479,7 +494,7 @@ class Site:
     async def _open_tcp(self, host: str, port: int, **options: Any) -> Stream:
         """Connect: see `indifast.transport.connect.open_tcp`."""
         connection = await self.connect_link(host)
-        return SocketStream(connection.sockets[0], host)  # type: ignore[arg-type]
+        return self.stream(connection, 0, host)
 
     async def connect_link(self, title: str) -> Connection:
         """Connect to the server that the title of a link names."""

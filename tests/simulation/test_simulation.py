@@ -1,38 +1,84 @@
-"""The invariants hold in simulated sites, and the simulation finds faults that are planted."""
+"""Some hundred runs with fixed seeds. `make simulation SECONDS=600` runs others; a failure names its seed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from indifast.routing.replacing import Replaceable
-from indifast.routing.router import Router
+from tests.simulation import faults
 from tests.simulation.report import Failure, run_seed
+from tests.simulation.script import SITES, make, parse_steps, write_steps
+from tests.simulation.shrink import run, shrink
 
-GROUPS = 8
-SEEDS = 25
-MOST = 400
-"""Seeds within which a planted fault must be found."""
-
-
-@pytest.mark.parametrize("group", range(GROUPS))
-def test_invariants_hold(group: int) -> None:
-    for seed in range(group * SEEDS, (group + 1) * SEEDS):
-        run_seed(seed)
+ROOT = Path(__file__).resolve().parents[2]
+AT_ONCE = 8
+RUNS = 176
 
 
-def frames_overtake(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Replaceable, "follow", lambda _: None)
+@pytest.mark.parametrize("first", range(0, RUNS, AT_ONCE))
+def test_all_invariants_hold(first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        run_seed(seed, shrinking=30.0)
 
 
-def new_drivers_are_not_asked(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Router, "introduce", lambda *_: None)
+@pytest.mark.parametrize("shape", [shape for shape in SITES if shape != "one server"])
+def test_all_invariants_hold_on_every_kind_of_site(shape: str) -> None:
+    for seed in range(1000, 1000 + AT_ONCE):
+        run_seed(seed, shape=shape, shrinking=30.0)
 
 
-@pytest.mark.parametrize("plant", [frames_overtake, new_drivers_are_not_asked])
-def test_a_planted_fault_is_found(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch)
-    with pytest.raises(Failure, match=r"Again: python -m tests.simulation --seed \d+"):
-        for seed in range(MOST):
-            run_seed(seed, shrinking=0)
+WAY = """
+import sys
+from tests.simulation.script import make
+from tests.simulation.shrink import run
+print([run(make(seed)).digest for seed in range(500, 510)])
+"""
+
+
+def test_a_seed_goes_the_same_way_in_every_process() -> None:
+    """Otherwise a failure could not be seen again."""
+    ways = set()
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", WAY], cwd=ROOT, env=environment, check=True, capture_output=True, text=True
+        )
+        ways.add(done.stdout)
+    assert len(ways) == 1
+
+
+def test_a_failure_is_made_small_and_can_be_repeated() -> None:
+    with faults.fault("a gone device stays").planted():
+        with pytest.raises(Failure) as raised:
+            for seed in range(2000, 2100):
+                run_seed(seed, shrinking=20.0)
+        text = str(raised.value)
+        command = text.rpartition("Again: python -m tests.simulation ")[2].split()
+        assert command[0] == "--seed" and command[2] == "--steps"
+        script = make(int(command[1]))
+        steps = parse_steps(command[3], len(script.steps))
+        assert len(steps) < 15
+        again = run(script, steps).violation
+        assert again is not None and text.startswith(str(again))
+    assert run(script, steps).violation is None
+
+
+def test_shrinking_finds_the_steps_that_matter() -> None:
+    script = make(7)
+
+    def runner(_: object, steps: object) -> object:
+        broken = {3, 11, 17} <= set(steps)  # type: ignore[call-overload]
+        violation = type("Violation", (), {"invariant": "X"})() if broken else None
+        return type("Outcome", (), {"violation": violation})()
+
+    assert shrink(script, "X", runner=runner) == [3, 11, 17]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("numbers", [[0], [0, 1, 2, 7], [3, 5, 7], list(range(20))])
+def test_steps_are_written_as_they_are_read(numbers: list[int]) -> None:
+    assert parse_steps(write_steps(numbers), 20) == numbers
+    assert parse_steps("17-", 20) == [17, 18, 19]

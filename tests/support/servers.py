@@ -47,13 +47,20 @@ def indiserver(program: Callable[[str], str], *drivers: str) -> Iterator[tuple[i
 @contextlib.contextmanager
 def example(name: str, folder: Path, *arguments: str) -> Iterator[int]:
     """Run an example server on a port that the kernel chooses; yields the port. No traceback may be in its log."""
-    words = [sys.executable, str(EXAMPLES / name), "--port", "0", *arguments]
-    with Child(words, folder, env=python_environment()) as server:
-        yield _announced_port(server)
+    with example_child(name, folder, *arguments) as server:
+        yield announced_port(server)
         assert "Traceback" not in server.stderr, server.stderr
 
 
-def _announced_port(server: Child) -> int:
+def example_child(name: str, folder: Path, *arguments: str) -> Child:
+    """Start an example server on a port that the kernel chooses; see `announced_port`."""
+    words = [sys.executable, str(EXAMPLES / name), *arguments, "--port", "0"]
+    return Child(words, folder, env=python_environment(), cwd=folder)
+
+
+def announced_port(server: Child) -> int:
+    """Wait until an example server listens, and return its port."""
+
     def announced() -> re.Match[str] | None:
         assert server.running(), f"the example has ended:\n{server.stderr[-3000:]}"
         return re.search(r"listening on port (\d+)\n", server.stderr)

@@ -112,6 +112,28 @@ async def test_a_flood_of_messages_is_counted_instead_of_drawn() -> None:
         await on_screen(app, "number 717", "number 817", "number 917")
 
 
+async def test_messages_are_folded_anew_when_the_width_changes() -> None:
+    text = " ".join(f"word{number}" for number in range(20))  # 149 characters
+    async with terminal(None, (200, 24)) as (app, pilot):
+        app.board.note("the first one", "")
+        app.board.note(text, "")
+        await on_screen(app, text)
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: len(app.message_log.lines) == 3, lambda: screen_text(app))
+        await on_screen(app, "word0 ", " word19 ", "the first one")
+        await pilot.resize_terminal(200, 24)
+        await on_screen(app, text, "the first one")
+        for number in range(50):
+            app.board.note(f"number {number}", "")
+        await on_screen(app, "number 49")
+        await pilot.press("l", "home")
+        await on_screen(app, "the first one")
+        await pilot.resize_terminal(80, 24)
+        await until(lambda: len(app.message_log.lines) == 53)
+        await on_screen(app, "the first one")  # where one reads, one stays
+        await off_screen(app, "number 49")
+
+
 async def test_the_history_of_a_number() -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
@@ -173,6 +195,26 @@ async def test_blobs_are_received_only_on_request() -> None:
         await on_screen(app, "BLOBs are not requested: press b")
 
 
+async def test_a_key_goes_to_the_newest_blob(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = Mixed()
+    said: list[str] = []
+    monkeypatch.setattr(TermApp, "notify", lambda app, text, **options: said.append(text))
+    async with serving(mixed, ThermostatDriver()) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Pictures", "IMAGE")
+        await pilot.press("n")
+        assert said == ["No BLOB has arrived yet: b requests those of what is chosen"]
+        await blobs_requested(app, pilot)
+        await mixed.send_image(b"some text")
+        await on_screen(app, "9 B")
+        for keys in ((), ("slash", *"thermo", "enter"), ("l",)):
+            await go_to(app, pilot, "Demo Thermostat")
+            await off_screen(app, "9 B")
+            await pilot.press(*keys, "n")
+            await until(lambda: app.panes.place == Place("Mixed", "Pictures", "IMAGE"))
+            await on_screen(app, "9 B", "Demo Thermostat")
+            assert app.focused is app.property_tree
+
+
 async def test_the_folder_for_blobs_can_be_chosen_while_the_terminal_runs(tmp_path: Path) -> None:
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
@@ -183,6 +225,31 @@ async def test_the_folder_for_blobs_can_be_chosen_while_the_terminal_runs(tmp_pa
         await pilot.press("enter")
         await on_screen(app, "BLOBs to")
         await image_is_saved(app, mixed, tmp_path)
+
+
+async def test_the_path_of_a_saved_blob_is_shown_at_80_columns(tmp_path: Path) -> None:
+    """As long as it is, it is folded, not cut, and nothing follows that could be taken for a part of it."""
+    mixed = Mixed()
+    folder = tmp_path / "a-folder-with-a-rather-long-name" / "in-another-one-of-this-kind"
+    folder.mkdir(parents=True)
+    async with serving(mixed) as port, terminal(port) as (app, pilot):
+        await go_to(app, pilot, "Mixed", "Pictures", "IMAGE")
+        await blobs_requested(app, pilot)
+        await mixed.send_image(b"some text")
+        await on_screen(app, "9 B")
+        await pilot.press("tab", "s")
+        await on_screen(app, "Save the last BLOB as")
+        path = folder / "frame.txt"
+        app.screen.query_one(Input).value = str(path)
+        await pilot.press("enter")
+        await until(path.exists)
+        left = app.panes.region.x
+
+        def said() -> str:
+            lines = (line[left:].lstrip("▌▐▎▊█ ").rstrip("▁▂▃▄▅▆▇█ ") for line in screen_text(app).splitlines())
+            return "".join(lines)
+
+        await until(lambda: f"Saved as{path}" in said().replace("Saved as ", "Saved as"), lambda: screen_text(app))
 
 
 async def image_is_saved(app: TermApp, mixed: Mixed, folder: Path) -> None:

@@ -7,11 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.color import Color
 
-from indifast import Device, IPyDriver, IPyServer, NumberMember, NumberVector
+from indifast import Device, IPyDriver, IPyServer, NumberMember, NumberVector, SwitchMember, SwitchVector
 from indifast.cli.toolkit.address import Address, parse_address
 from indifast.terminal.app import TermApp
 from indifast.terminal.board import Board
@@ -53,6 +54,106 @@ async def test_the_screen_is_kept_while_the_link_is_lost() -> None:
             await pilot.press("x")
             await until(lambda: ("Other", "LEVEL") not in app.board.properties)
             await off_screen(app, "Other")
+
+
+class Cooler(IPyDriver):
+    """A device whose temperature exists only while it is connected, as most devices of libindi."""
+
+    def __init__(self, connected: bool) -> None:
+        on, off = ("On", "Off") if connected else ("Off", "On")
+        members = [SwitchMember("CONNECT", "Connect", on), SwitchMember("DISCONNECT", "Disconnect", off)]
+        self.connection = SwitchVector("CONNECTION", "Connection", "Main", "rw", "OneOfMany", "Ok", members)
+        self.level = NumberVector(
+            "LEVEL", "Level", "Main", "rw", "Ok", [NumberMember("L", "Litres", "%.2f", 0, 9, 0, 7)]
+        )
+        self.level.enable = connected
+        super().__init__(Device("Cooler", [self.connection, self.level]))
+
+    async def rxevent(self, event: Any) -> None:
+        connected = event["CONNECT"] == "On"
+        self.connection["CONNECT"], self.connection["DISCONNECT"] = ("On", "Off") if connected else ("Off", "On")
+        await self.connection.send_setVector(state="Ok")
+        if connected:
+            self.level.enable = True
+            await self.level.send_defVector()
+
+
+async def test_a_device_that_comes_back_disconnected() -> None:
+    """The terminal says what to do, everywhere one may look, until it is done."""
+    port = free_port()
+    async with terminal(port, (120, 40)) as (app, pilot):
+        async with serving(Cooler(connected=True), port=port):
+            await go_to(app, pilot, "Cooler", "Main")
+            await on_screen(app, "7.00", "connected, 1 device")
+        await on_screen(app, "lost link, trying again", "these are old values")
+        cooler = Cooler(connected=False)
+        async with serving(cooler, port=port):
+            await on_screen(
+                app,
+                "▲ 127.0.0.1",
+                "connected, 1 device; connect Cooler again",
+                "Cooler CONNECTION: is back, but no longer connected: turn Connect on",
+                "was connected, and is not since it came back",
+                "not back since the link was lost (connect the device again, or x forgets it)",
+            )
+            await pilot.press("tab", "enter")
+            await off_screen(app, "connect Cooler again")
+            await off_screen(app, "was connected, and is not")
+            await off_screen(app, "not back since the link was lost")
+            await on_screen(app, "7.00")
+
+
+async def test_a_device_that_was_not_connected_needs_no_advice() -> None:
+    port = free_port()
+    async with terminal(port, (120, 40)) as (app, pilot):
+        async with serving(Cooler(connected=True), port=port):
+            await go_to(app, pilot, "Cooler", "Main")
+            await on_screen(app, "7.00")
+            await pilot.press("tab", "down", "enter")  # disconnect
+            await until(lambda: app.board.properties["Cooler", "CONNECTION"].vector["DISCONNECT"] == "On")
+        await on_screen(app, "lost link, trying again")
+        async with serving(Cooler(connected=False), port=port):
+            await on_screen(app, "● 127.0.0.1", "connected, 1 device")
+            assert not app.board.to_connect
+
+
+async def test_the_advice_to_connect_a_device_can_be_forgotten() -> None:
+    port = free_port()
+    async with terminal(port, (120, 40)) as (app, pilot):
+        async with serving(Cooler(connected=True), port=port):
+            await go_to(app, pilot, "Cooler", "Main")
+            await on_screen(app, "7.00")
+        async with serving(Cooler(connected=False), port=port):
+            await on_screen(app, "connect Cooler again")
+            await pilot.press("x")
+            await off_screen(app, "connect Cooler again")
+            await off_screen(app, "was connected, and is not")
+
+
+async def test_the_order_of_devices_does_not_depend_on_the_order_of_their_definitions() -> None:
+    port = free_port()
+    names = ["alpha", "Beta", "Camera 1", "Camera 2", "delta"]
+
+    def shown() -> list[str]:
+        return [str(node.data.device) for node in app.property_tree.root.children if node.data is not None]
+
+    async with terminal(port) as (app, pilot):
+        for order in ([3, 0, 4, 2, 1], [1, 2, 0, 4, 3]):
+            async with serving(*(Box(names[number]) for number in order), port=port):
+                await on_screen(app, "connected, 5 devices")
+                await until(lambda: not any(shown.lost for shown in app.board))
+                await until(lambda: shown() == names, lambda: str(shown()))
+                await go_to(app, pilot, "Camera 2")
+            await on_screen(app, "lost link")
+            assert shown() == names
+            assert app.panes.place == Place("Camera 2")
+        second = Box("Camera 1b")
+        async with serving(*(Box(name) for name in names), second, port=port):
+            await on_screen(app, "connected, 6 devices")
+            await until(lambda: shown() == [*names[:3], "Camera 1b", *names[3:]], lambda: str(shown()))
+            assert app.panes.place == Place("Camera 2")
+            await second.level.send_delProperty()
+            await until(lambda: shown() == names)
 
 
 async def test_a_property_that_does_not_come_back_says_so_without_being_selected_again() -> None:
@@ -159,6 +260,7 @@ async def test_the_screen_is_kept_after_disconnecting() -> None:
         await go_to(app, pilot, "Box", "Main", "LEVEL")
         await on_screen(app, "7.25")
         await pilot.press("c")
+        await until(lambda: app.screen.query("#disconnect"))
         await pilot.click("#disconnect")
         await on_screen(app, "not connected: c connects", "not connected: these are old values", "7.25")
         assert not app.session.running
@@ -184,9 +286,28 @@ async def test_choices_that_follow_faster_than_a_connection_ends() -> None:
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "terminal client"]
 
 
-async def test_a_server_that_cannot_be_reached() -> None:
-    async with terminal(free_port()) as (app, _):
-        await on_screen(app, "connecting", "trying again in")
+async def test_the_first_screen_says_what_to_do_where_no_server_answers() -> None:
+    port = free_port()
+    async with terminal(port) as (app, _):
+        await on_screen(app, "connecting", "trying again in", f"No answer yet from 127.0.0.1:{port}")
+        await on_screen(app, "c  choose a server", "indifast serve indi_simulator_ccd")
+        async with serving(Box(), port=port):
+            await on_screen(app, "7.25")
+            await off_screen(app, "No answer yet")
+
+
+async def test_the_first_screen_says_what_to_do_without_a_server_and_without_devices() -> None:
+    async with serving() as port, terminal(None) as (app, pilot):
+        await on_screen(app, "No server is connected", "c  choose a server", "?  show all keys", "q  quit")
+        await pilot.press("c")
+        await until(lambda: app.screen.query("#disconnect"))
+        await pilot.press("ctrl+u", *f"127.0.0.1:{port}", "enter")
+        await on_screen(app, "The server has no devices yet", "c  choose another server")
+        await off_screen(app, "No server is connected")
+        await pilot.press("c")
+        await until(lambda: app.screen.query("#disconnect"))
+        await pilot.click("#disconnect")
+        await on_screen(app, "No server is connected")
 
 
 async def test_deletions_and_definitions_are_shown() -> None:

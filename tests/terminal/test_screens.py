@@ -67,6 +67,7 @@ class Still(IPyDriver):
 def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same time of day on every screen. It cannot be replaced afterwards, as a window may cover part of it."""
     monkeypatch.setattr(clock, "local_time", lambda when: "hh:mm:ss")
+    monkeypatch.setattr(clock, "zone", lambda when=None: "UTC+h")
     monkeypatch.setattr(clock, "utc_time", lambda when: "hh:mm:ss UTC")
 
 

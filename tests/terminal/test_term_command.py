@@ -41,7 +41,7 @@ def run(
         (["host:port"], "is not a port"),
         (["--unix", "/a", "host"], "--unix names the whole server"),
         (["--blobs", "/nowhere"], "/nowhere is not an existing folder"),
-        (["--tls-ca", "/nowhere"], "TLS files cannot be used"),
+        (["--tls-ca", "/nowhere"], "--tls-ca FILE: /nowhere: no such file"),
         (["--colours", "12"], "invalid choice"),
         (["--debug"], "with --log FILE"),
         ([], "this needs a terminal"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import ssl
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.support import commands
-from tests.support.blackbox import LIMIT
+from tests.support.blackbox import LIMIT, Child
 
 CAMERA = "CCD Simulator"
 MOUNT = "Telescope Simulator"
@@ -27,9 +28,24 @@ def tool(name: str, port: int | None, *words: object, **options: Any) -> subproc
     return commands.run(name, *server, *words, **options)
 
 
+def without_messages(errors: str) -> str:
+    """Return what a tool has said itself on standard error, without messages of simulated drivers."""
+    return "".join(line for line in errors.splitlines(keepends=True) if not re.search(r"Simulator: \[[A-Z]+\] ", line))
+
+
 def last_values(output: str) -> dict[str, str]:
     """Read lines of the form name=value. A name that is repeated keeps its place and has its last value."""
     return dict(line.split("=", 1) for line in output.splitlines())
+
+
+def line_with(child: Child, text: str) -> str:
+    """Read the child's output until a line contains `text`, and return that line."""
+    assert child.process.stdout is not None
+    os.set_blocking(child.process.stdout.fileno(), True)
+    for line in iter(child.process.stdout.readline, b""):
+        if text in line.decode():
+            return line.decode()
+    raise AssertionError(f"the output ended without {text!r}: {child.stderr}")
 
 
 class Answering:

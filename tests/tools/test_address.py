@@ -6,7 +6,10 @@ import argparse
 
 import pytest
 
+from indifast.cli import COMMANDS, module_of
 from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of, parse_address
+from indifast.cli.tools.completion import options_of
+from tests.tools.support import answering, tool
 
 
 @pytest.mark.parametrize(
@@ -43,9 +46,9 @@ def test_text_that_is_not_an_address(text: str) -> None:
         parse_address(text)
 
 
-def options(*words: str, positional: bool = False) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(add_help=positional)
-    add_server_options(parser, positional=positional)
+def options(*words: str, word: bool = False) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(add_help=False)
+    add_server_options(parser, word=word)
     return parser.parse_args(words)
 
 
@@ -67,9 +70,40 @@ def test_options(words: list[str], expected: Address) -> None:
     assert address_of(options(*words)) == expected
 
 
-def test_a_positional_server() -> None:
-    assert address_of(options(positional=True)) == Address()
-    assert address_of(options("[::1]:5", "--tls", positional=True)) == Address("::1", 5, tls=True)
+def test_a_server_as_a_word() -> None:
+    assert address_of(options(word=True)) == Address()
+    assert address_of(options("[::1]:5", "--tls", word=True)) == Address("::1", 5, tls=True)
+    assert address_of(options("dome", "-p", "5", word=True)) == Address("dome", 5)
+    assert address_of(options("-h", "dome", word=True)) == Address("dome")
+    with pytest.raises(AddressError, match="two servers are given, dome and roof"):
+        address_of(options("dome", "-h", "roof", word=True))
+
+
+TALKING = [name for name in COMMANDS if name != "serve" and "--tls-ca" in options_of(name)]
+
+
+def test_every_command_that_talks_to_a_server_is_given_it_in_the_same_way() -> None:
+    assert len(TALKING) == 9
+    for name in TALKING:
+        parser = module_of(name).parser()
+        options = {option: action for action in parser._actions for option in action.option_strings}
+        assert {"-h", "--host", "-p", "--port", "--unix", "--tls", "--tls-cert", "--tls-key"} <= set(options), name
+        assert options["-h"].dest == "host"
+        assert parser.prog == f"indifast {name}"
+
+
+@pytest.mark.parametrize("command", ["devices", "record", "term"])
+def test_commands_without_other_words_take_the_server_as_a_word(command: str) -> None:
+    words = {"record": ["-o", "x"]}.get(command, [])
+    for server in (["dome:7625"], ["-h", "dome:7625"], ["-h", "dome", "-p", "7625"], ["dome", "-p", "7625"]):
+        assert address_of(module_of(command).parser().parse_args([*server, *words])) == Address("dome", 7625)
+
+
+def test_a_server_in_place_of_a_query_is_explained() -> None:
+    text = b"<defTextVector device='D' name='T' state='Ok' perm='ro'><defText name='m'/></defTextVector>"
+    with answering(text) as port:
+        said = tool("get", port, "dome:7624").stderr
+    assert said == "indifast get: no device 'dome:7624' on this server: known: 'D'; -h dome:7624 names a server\n"
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,28 @@ def test_text_that_is_not_an_expression(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("CCD Simulator.CCD_INFO.CCD_MAX_X > 3", '"CCD Simulator.CCD_INFO.CCD_MAX_X" > 3'),
+        ("abs(Mount.A.B + 10) < 0.5 && Dome.C.D", 'abs("Mount.A.B" + 10) < 0.5 && "Dome.C.D"'),
+        ("'Mount.A.B' == 1", '"Mount.A.B" == 1'),
+        ("SX-CCD.A.B", '"device.property.member"'),
+        ("Mount.A", '"device.property.member"'),
+    ],
+)
+def test_operands_without_quotes_of_their_own(text: str, meant: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        parse_expression(text)
+    assert str(caught.value).endswith(f": '{meant}'")
+
+
+def test_an_expression_of_several_words() -> None:
+    done = tool("eval", None, "Mount.A.B", "==", 1)
+    said = "the expression must be one word for the shell"
+    assert (done.returncode, done.stderr) == (2, f"indifast eval: {said}: '\"Mount.A.B\" == 1'\n")
+
+
+@pytest.mark.parametrize(
     "expression",
     [
         "3+4*2", "1/7", "0.1+0.2", "1000000*10", "1==2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -21,13 +22,13 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, PYTHON, python_environment, until
 from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
-from tests.tools.support import CAMERA, MOUNT, PATIENT, tool
+from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, tool, without_messages
 
 
 def test_an_exposure_is_saved(server: int, tmp_path: Path) -> None:
     path = tmp_path / "m31.fits"
     done = tool("expose", server, CAMERA, 0.2, "-o", path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, without_messages(done.stderr)) == (0, "")
     assert done.stdout == f"{path}: {path.stat().st_size} bytes\n"
     with fits.open(path) as picture:
         assert picture[0].data.shape == (1024, 1280)
@@ -55,7 +56,7 @@ def test_a_fifo_is_written_to_and_not_replaced(server: int, tmp_path: Path, forc
         done = tool("expose", server, CAMERA, 0.1, "-o", pipe, *force)
         if done.returncode:
             pipe.open("w").close()  # ends the reader
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, without_messages(done.stderr)) == (0, "")
         assert read.result(LIMIT).startswith(b"SIMPLE")
     assert pipe.is_fifo()
 
@@ -63,7 +64,7 @@ def test_a_fifo_is_written_to_and_not_replaced(server: int, tmp_path: Path, forc
 def test_to_standard_output(server: int, tmp_path: Path) -> None:
     command = [*INDIFAST, "expose", "-p", str(server), CAMERA, "0.1", "-o", "-"]
     done = subprocess.run(command, env=python_environment(), cwd=tmp_path, capture_output=True, timeout=2 * LIMIT)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, without_messages(done.stderr.decode())) == (0, "")
     with fits.open(io.BytesIO(done.stdout)) as hdus:
         assert hdus[0].data.ndim == 2
     assert list(tmp_path.iterdir()) == []
@@ -93,7 +94,7 @@ def test_a_camera_that_is_disconnected_during_the_exposure(camera_server: Indise
         until(lambda: value(port, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Busy")
         libindi("setprop", port, "-t", 30, f"{CAMERA}.CONNECTION.DISCONNECT=On")
         assert child.wait() == Status.TROUBLE
-        assert child.stderr.startswith(f"indifast expose: {CAMERA}.CCD_EXPOSURE has gone: ")
+        assert without_messages(child.stderr).startswith(f"indifast expose: {CAMERA}.CCD_EXPOSURE has gone: ")
 
 
 def test_several_exposures(server: int, tmp_path: Path) -> None:
@@ -110,7 +111,8 @@ def test_several_exposures(server: int, tmp_path: Path) -> None:
     ("words", "status", "said"),
     [
         (["Camera", "1"], Status.NOTHING, "no device 'Camera' on this server"),
-        ([MOUNT, "1"], Status.NOTHING, f"no property 'CCD_EXPOSURE' of {MOUNT}"),
+        ([MOUNT, "1"], Status.NOTHING, f"{MOUNT} is not a camera but a telescope"),
+        ([MOUNT, "1"], Status.NOTHING, f"cameras on this server: '{CAMERA}'"),
         ([CAMERA, "99999"], Status.TROUBLE, "'99999' is not a number from 0 to 86400"),
         ([CAMERA, "5000"], Status.NOTHING, "outside 0.01 to 3600"),
         ([CAMERA, "soon"], Status.TROUBLE, "'soon' is not a number"),
@@ -136,6 +138,16 @@ def test_a_camera_that_is_not_connected(program: Callable[[str], str], tmp_path:
         assert f'run: indifast set --wait Ok "{CAMERA}.CONNECTION.CONNECT=On"' in done.stderr
         assert tool("expose", server.port, CAMERA, 0.2, "--connect", "-o", "x.fits", cwd=tmp_path).returncode == 0
         assert (tmp_path / "x.fits").read_bytes().startswith(b"SIMPLE")
+
+
+def test_a_device_that_does_not_say_what_it_is(tmp_path: Path) -> None:
+    text = (
+        "<defNumberVector device='D' name='T' state='Ok' perm='ro'><defNumber name='m'>1</defNumber></defNumberVector>"
+    )
+    with answering(text.encode()) as port:
+        done = tool("expose", port, "D", 1, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("\n")) == (Status.NOTHING, 1)
+        assert "D does not work as a camera: no property 'CCD_EXPOSURE' of D: known: 'T'" in done.stderr
 
 
 def test_a_folder_is_made_only_if_there_is_a_camera(server: int, tmp_path: Path) -> None:
@@ -169,11 +181,29 @@ def test_a_terminal_shows_a_progress_bar(server: int, tmp_path: Path) -> None:
     words = [*INDIFAST[1:], "expose", "-p", str(server), CAMERA, "1", "-o", str(tmp_path / "x.fits")]
     environment = {**os.environ, **python_environment()}
     terminal = pexpect.spawn(PYTHON, words, env=environment, encoding="utf-8", timeout=LIMIT, dimensions=(24, 200))
-    terminal.expect(r"\[#*-*\] 0\.\d of 1 s")
+    terminal.expect(r"\[#*-*\] \d\.\d of 1 s")
     terminal.expect(r"x\.fits: \d+ bytes")
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert terminal.exitstatus == 0
+
+
+def test_the_progress_bar_fits_a_narrow_terminal(server: int, tmp_path: Path) -> None:
+    words = [*INDIFAST[1:], "expose", "-p", str(server), CAMERA, "1", "-n", "2", "-o", str(tmp_path / "x.fits")]
+    environment = {**os.environ, **python_environment()}
+    terminal = pexpect.spawn(PYTHON, words, env=environment, encoding="utf-8", timeout=LIMIT, dimensions=(24, 40))
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    lines = [text for text in re.split(r"\r\x1b\[K|\r\n", terminal.before) if "[" in text and " of 1 s" in text]
+    assert len(lines) > 5
+    assert all(re.fullmatch(r"[12]/2 \[#*-*\] \d\.\d of 1 s", line) and len(line) < 40 for line in lines)
+
+
+def test_messages_of_the_driver_appear(server: int, tmp_path: Path) -> None:
+    """The simulator has no catalogue of stars, and says so."""
+    done = tool("expose", server, CAMERA, 0.1, "-o", tmp_path / "x.fits")
+    assert re.search(rf"^indifast expose: {CAMERA}: \[ERROR\] Got no stars", done.stderr)
+    assert tool("expose", server, CAMERA, 0.1, "-o", tmp_path / "y.fits", "--quiet").stderr == ""
 
 
 def test_ctrl_c_aborts_the_exposure(server: int, tmp_path: Path) -> None:
@@ -182,5 +212,6 @@ def test_ctrl_c_aborts_the_exposure(server: int, tmp_path: Path) -> None:
         until(lambda: value(server, state) == "Busy")
         os.kill(child.pid, signal.SIGINT)
         assert child.wait() == Status.INTERRUPTED
-        until(lambda: value(server, state) not in ("Busy", ""), what="the end of the exposure")
+        assert without_messages(child.stderr) == f"indifast expose: aborted the exposure of {CAMERA}\n"
+        assert value(server, state) not in ("Busy", "")
     assert not list(tmp_path.glob("*.fits"))

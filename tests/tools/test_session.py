@@ -153,21 +153,32 @@ def test_tls(tmp_path: Path) -> None:
 
     with answering(NUMBER, context=context) as port:
         asyncio.run(session(port))
-        assert "is not trusted" in str(failing(Address("localhost", port, tls=True)))
+        assert (
+            str(failing(Address("localhost", port, tls=True)))
+            == f"no TLS with localhost:{port}: its certificate is of an authority that is not trusted here: "
+            "name its authority with --tls-ca FILE"
+        )
+        elsewhere = str(failing(Address("127.0.0.1", port, **trusting)))
+        assert f"no TLS with 127.0.0.1:{port}: its certificate is not for '127.0.0.1': connect by a name" in elsewhere
         assert "--tls" in str(failing(Address("localhost", port)))
     with answering(b"no TLS here\r\n") as port:
         assert (
             str(failing(Address("localhost", port, **trusting)))
-            == f"localhost:{port} does not speak TLS; try without --tls"
+            == f"no TLS with localhost:{port}: it does not speak TLS: connect without TLS"
         )
     context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(context)
     with answering(NUMBER, context=context) as port:
-        assert "--tls-cert" in str(failing(Address("localhost", port, **trusting)))
+        assert (
+            str(failing(Address("localhost", port, **trusting)))
+            == f"no TLS with localhost:{port}: it requires a certificate: name ours with --tls-cert FILE"
+        )
         rogue = Address("localhost", port, **trusting, tls_cert=str(tmp_path / "stranger.pem"))
-        assert "certificate" in str(failing(rogue))
-    assert "cannot be used" in str(failing(Address(tls=True, tls_ca=str(tmp_path / "none"))))
-    assert "cannot be used" in str(failing(Address(tls=True, tls_cert=str(tmp_path / "ca.pem"))))
+        assert "it does not trust the authority of our certificate" in str(failing(rogue))
+    none, ca = str(tmp_path / "none"), str(tmp_path / "ca.pem")
+    assert str(failing(Address(tls=True, tls_ca=none))) == f"--tls-ca FILE: {none}: no such file or directory"
+    without_key = f"{ca} holds a certificate without its key: name the key with --tls-key FILE"
+    assert str(failing(Address(tls=True, tls_cert=ca))) == without_key
 
 
 PROGRAM = """
@@ -187,7 +198,7 @@ async def command(options):
                 print("x" * 1000)
         await client.wait_for("Mount", "LATER")
 
-parser = Parser(prog="thing", add_help=False)
+parser = Parser("thing", "", "")
 parser.add_argument("way")
 add_server_options(parser)
 sys.exit(whole(lambda: run("thing", parser.parse_args(), command)))

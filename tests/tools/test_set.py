@@ -7,14 +7,16 @@ import re
 import signal
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from indifast.cli.toolkit.assignments import parse_assignment
 from indifast.cli.toolkit.failures import Status, ToolError
 from tests.support import commands
-from tests.support.blackbox import free_port, until
+from tests.support.blackbox import LIMIT, PYTHON, free_port, python_environment, until
+from tests.support.commands import INDIFAST
 from tests.support.libindi import Indiserver, libindi, value
-from tests.tools.support import CAMERA, MOUNT, PATIENT, Answering, tool
+from tests.tools.support import CAMERA, MOUNT, PATIENT, Answering, tool, without_messages
 
 
 @pytest.mark.parametrize(
@@ -27,12 +29,50 @@ from tests.tools.support import CAMERA, MOUNT, PATIENT, Answering, tool
         ("D.P.T=a;b", {"T": "a;b"}),
         ("D.P.T=a=b.c", {"T": "a=b.c"}),
         ("D.P.A=x=1;B=y=2", {"A": "x=1", "B": "y=2"}),
+        (r"D.P.A=x\;B=y", {"A": "x;B=y"}),
+        (r"D.P.A=x\;y;B=z", {"A": "x;y", "B": "z"}),
+        (r"D.P.A;B=1\;2;3", {"A": "1;2", "B": "3"}),
+        (r"D.P.A=a\\;B=b", {"A": "a\\", "B": "b"}),
+        (r"D.P.A=a\\\;B=b", {"A": r"a\;B=b"}),
+        (r"D.P.A=\\host\x\\", {"A": r"\\host\x\\"}),
     ],
 )
 def test_assignments(text: str, values: dict[str, str]) -> None:
     assignment = parse_assignment(text)
     assert assignment.names == (("D", "P", next(iter(values))),)
     assert assignment.values == values
+
+
+SWITCHES = b"""
+<defSwitchVector device="D" name="CONNECTION" state="Idle" perm="rw" rule="OneOfMany">
+<defSwitch name="CONNECT">Off</defSwitch><defSwitch name="DISCONNECT">On</defSwitch></defSwitchVector>
+<defTextVector device="D" name="T" state="Idle" perm="rw"><defText name="A"/><defText name="B"/></defTextVector>
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "members"),
+    [
+        (["D.CONNECTION.CONNECT=on"], [("CONNECT", "On")]),
+        (["D.CONNECTION.CONNECT;DISCONNECT=ON;off"], [("DISCONNECT", "Off"), ("CONNECT", "On")]),
+        (["-s", "D.CONNECTION.CONNECT=on"], [("CONNECT", "On")]),
+        (["D.T.A=on"], [("A", "on")]),
+        (["D.T.A=on\\;B=off"], [("A", "on;B=off")]),
+    ],
+)
+def test_values_that_are_sent(words: list[str], members: list[tuple[str, str]]) -> None:
+    with Answering(SWITCHES) as server:
+        done = tool("set", server.port, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert server.members() == members
+
+
+def test_a_switch_to_turn_on_instead_is_named() -> None:
+    with Answering(SWITCHES) as server:
+        done = tool("set", server.port, "D.CONNECTION.CONNECT=Off")
+    said = "D CONNECTION: OneOfMany needs one switch On: instead of CONNECT=Off, set DISCONNECT=On"
+    assert (done.returncode, done.stderr) == (Status.NOTHING, f"indifast set: {said}\n")
+    assert server.members() == []
 
 
 def test_dots_may_belong_to_names() -> None:
@@ -259,7 +299,7 @@ def test_other_assignments_are_sent_although_one_is_refused(server: int) -> None
 def test_waiting_until_a_command_is_done(server: int) -> None:
     exposure = f"{CAMERA}.CCD_EXPOSURE.CCD_EXPOSURE_VALUE"
     done = tool("set", server, "--wait", "Ok", "--timeout", "60", f"{exposure}=0.3")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, without_messages(done.stderr)) == (0, "")
     assert value(server, f"{CAMERA}.CCD_EXPOSURE._STATE") == "Ok"
     done = tool("set", server, "--wait", "Ok", "--timeout", "0.2", f"{exposure}=60")
     assert done.returncode == Status.TIMEOUT
@@ -286,7 +326,7 @@ def test_waiting_ends_when_the_driver_dies(camera_server: Indiserver, tmp_path: 
         driver = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
         os.kill(int(driver), signal.SIGKILL)
         assert child.wait() == Status.TROUBLE
-        said = re.findall(rf"^indifast {command}: (.*)$", child.stderr, re.MULTILINE)
+        said = re.findall(rf"^indifast {command}: (.*)$", without_messages(child.stderr), re.MULTILINE)
         assert [CAMERA in each and "has gone: " in each and "connection" not in each for each in said] == [True]
 
 
@@ -312,14 +352,14 @@ def test_only_named_members_are_sent_unless_all_are_requested(server: int) -> No
     for words in (["-v", f"{COORDINATES}.RA=5"], ["-v", "-n", f"{COORDINATES}.RA=5"]):
         done = tool("set", server, "--wait", "Ok", "--timeout", "2", *words)
         assert done.returncode in (Status.TIMEOUT, Status.ALERT)
-        sent, error = done.stderr.splitlines()
+        sent, error = without_messages(done.stderr).splitlines()
         assert sent == f"{COORDINATES}.RA <- 5"
         assert error.endswith("; DEC was not sent: give it as well, or use --all")
     done = tool("set", server, "--wait", "Ok", "-v", f"{COORDINATES}.RA;DEC=5;89")
-    assert (done.returncode, done.stderr) == (0, f"{COORDINATES}.RA <- 5\n{COORDINATES}.DEC <- 89\n")
+    assert (done.returncode, without_messages(done.stderr)) == (0, f"{COORDINATES}.RA <- 5\n{COORDINATES}.DEC <- 89\n")
     until(lambda: near(server, f"{COORDINATES}.RA", 5) and near(server, f"{COORDINATES}.DEC", 89))
     done = tool("set", server, "--wait", "Ok", "--all", f"{COORDINATES}.RA=5.2")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, without_messages(done.stderr)) == (0, "")
     until(lambda: near(server, f"{COORDINATES}.RA", 5.2) and near(server, f"{COORDINATES}.DEC", 89))
 
 
@@ -360,3 +400,30 @@ def test_unchanged_members_that_are_sent_are_checked(values: str, said: str) -> 
     assert done.returncode == Status.NOTHING
     assert done.stderr == f"indifast set: {said}, and it would be sent along unchanged\n"
     assert b"<new" not in server.heard
+
+
+def test_messages_of_the_driver_appear_while_a_wait_lasts(server: int) -> None:
+    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    done = tool("set", server, "--wait", "Ok", f"{COORDINATES}.RA;DEC=6;88")
+    assert f"indifast set: {MOUNT}: [INFO] Slewing to RA: " in done.stderr
+    assert tool("set", server, "--wait", "Ok", "--no-messages", f"{COORDINATES}.RA;DEC=6.1;88").stderr == ""
+    done = tool("get", server, "--wait", "Ok", f"{COORDINATES}.RA")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_progress_of_a_slew_is_drawn(server: int) -> None:
+    tool("set", server, "--wait", "Ok,Idle", f"{MOUNT}.TELESCOPE_PARK.UNPARK=On")
+    words = ["set", "-p", str(server), "--wait", "Ok", f"{COORDINATES}.RA;DEC=6.1;70"]
+    environment = {**os.environ, **python_environment()}
+    terminal = pexpect.spawn(
+        PYTHON, [*INDIFAST[1:], *words], env=environment, encoding="utf-8", timeout=2 * LIMIT, dimensions=(24, 40)
+    )
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
+    lines = re.findall(r"\r\x1b\[K(\[#*-*\][^\r]*)", terminal.before)
+    assert len(lines) > 3
+    assert all(len(line) < 40 for line in lines)
+    assert all(re.match(r"\[#*-*\] Busy, \d+ s, RA +\d+:\d+:\d+, ", line) for line in lines)
+    filled = [line.count("#") for line in lines]
+    assert filled[0] < filled[-1]

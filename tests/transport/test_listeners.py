@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import grp
 import os
 import resource
 import socket
+import stat
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from indifast.transport.connect import listen_tcp, listen_unix, open_tcp, open_unix
 from indifast.transport.listener import Listener
+from indifast.transport.sockets import SocketFile, unix_socket
 from tests.support.descriptors import no_fd_leak
 from tests.support.waiting import eventually
 from tests.transport.support import Pieces, Recorder
@@ -154,11 +159,91 @@ def test_a_plain_file_in_the_way_is_left_alone(run, tmp_path):
     path.write_text("important")
 
     async def scenario():
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(OSError, match="a file of that name, which is not a socket"):
             await listen_unix(str(path), lambda stream: stream.abort())
 
     run(scenario())
     assert path.read_text() == "important"
+
+
+def test_a_link_to_a_dead_socket_is_left_alone(run, tmp_path):
+    dead, link = tmp_path / "dead", tmp_path / "link"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(dead))
+    link.symlink_to(dead)
+
+    async def scenario():
+        with pytest.raises(OSError, match="not a socket"):
+            await listen_unix(str(link), lambda stream: stream.abort())
+
+    run(scenario())
+    assert link.is_symlink()
+    assert dead.is_socket()
+
+
+@pytest.mark.parametrize("umask", [0, 0o77])
+def test_nobody_else_can_connect_to_a_socket_before_it_has_its_mode(tmp_path, monkeypatch, umask):
+    path = tmp_path / "socket"
+    seen = []
+
+    def note(call):
+        def noted(self, *arguments):
+            if path.exists():
+                seen.append((call.__name__, stat.filemode(path.stat().st_mode)))
+            result = call(self, *arguments)
+            seen.append((call.__name__, stat.filemode(path.stat().st_mode)))
+            return result
+
+        return noted
+
+    for call in (SocketFile.bind, SocketFile.listen):
+        monkeypatch.setattr(SocketFile, call.__name__, note(call), raising=False)
+    before = os.umask(umask)
+    try:
+        with unix_socket(str(path), 0o666):
+            assert seen == [("bind", "srw-------"), ("listen", "srw-rw-rw-"), ("listen", "srw-rw-rw-")]
+        assert not path.exists()
+        with unix_socket(str(path)):
+            assert stat.filemode(path.stat().st_mode) == "srw-------"
+    finally:
+        os.umask(before)
+
+
+def test_the_group_of_a_socket(tmp_path):
+    path = tmp_path / "socket"
+    group = grp.getgrgid(os.getgid())
+    for name in (group.gr_name, group.gr_gid):
+        with unix_socket(str(path), 0o660, name):
+            assert (path.stat().st_gid, path.stat().st_mode & 0o777) == (group.gr_gid, 0o660)
+    with pytest.raises(OSError, match="there is no group 'no such group'"):
+        unix_socket(str(path), 0o660, "no such group")
+    assert not path.exists()
+
+
+def test_a_socket_that_another_program_has_put_in_its_place_is_not_removed(tmp_path):
+    path = tmp_path / "socket"
+    with unix_socket(str(path)):
+        path.unlink()
+        path.touch()
+    assert path.exists()
+
+
+def test_servers_that_start_at_once_do_not_replace_each_other(tmp_path):
+    """A socket that does not listen yet looks like that of a dead server."""
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(tmp_path / "socket"))
+
+        def start(_: int) -> socket.socket | None:
+            with contextlib.suppress(OSError):
+                return unix_socket(str(tmp_path / "socket"))
+            return None
+
+        with ThreadPoolExecutor(8) as pool:
+            (alive,) = filter(None, pool.map(start, range(8)))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "socket"))
+        alive.close()
 
 
 def test_a_listener_survives_a_system_that_is_out_of_descriptors(run, caplog, monkeypatch):

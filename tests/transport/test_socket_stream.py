@@ -249,6 +249,28 @@ def test_a_reset_together_with_the_last_bytes_is_noticed(run, pair, paused, size
 
 
 @pairs
+def test_a_reset_is_noticed_although_more_is_to_be_read_and_written(run, pair):
+    """The loop may end watching both directions of a socket at once."""
+
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = pair()
+            stream, got, out = SocketStream(ours), Recorder(), Pieces()
+            stream.read_limit = 1000
+            out.put(bytes(20 << 20))
+            out.feed(stream, got)
+            stream.wake()
+            await asyncio.sleep(0)  # the write is blocked now
+            theirs.setblocking(False)
+            theirs.send(bytes(30_000))  # the loop gets no turn between this and the reset
+            reset(theirs)
+            await eventually(lambda: got.lost)
+            assert got.data
+
+    run(scenario())
+
+
+@pairs
 def test_a_peer_that_resets_while_it_is_answered_is_noticed(run, pair):
     """The write consumes the error that reading would have reported."""
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "eval": ("tools.eval", "test whether an expression of values is true, or wait until it is"),
     "expose": ("tools.expose", "take pictures with a camera and save them"),
     "get": ("tools.get", "print values of properties"),
+    "help": ("help", "list the commands, or show the help of one of them"),
     "record": ("recordings.record", "record what a client may see of a server, with times, in a file"),
     "replay": ("recordings.replay", "serve a recording again, or show what is in it"),
     "serve": ("serve.command", "run a server for drivers, also in place of indiserver"),

@@ -1,4 +1,7 @@
-"""Command-line parsing in which a mistake gives one sentence and exit status 2."""
+"""Command-line parsing in which a mistake gives one sentence and exit status 2.
+
+All commands but `serve`, which takes the arguments of indiserver, are parsed here.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,27 @@ from indifast.protocol.vocabulary import STATES
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that does not bury its error message under the usage."""
+    """The parser of a command, which answers a mistake in one sentence.
+
+    Its help shows the texts as they are formatted. Only --help asks for it: `-h` is left for the host of a server.
+
+    Args:
+        program: The command as users type it, such as "indifast get".
+        description: What it does.
+        examples: The end of the help: examples, and perhaps exit statuses. Names in examples are quoted, so that no
+            shell takes them for patterns of file names.
+        usage: The usage, if the arguments do not say it all.
+    """
+
+    def __init__(self, program: str, description: str, examples: str, *, usage: str | None = None) -> None:
+        super().__init__(
+            prog=program, description=description, epilog=examples, usage=usage, add_help=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        self.add_argument("--help", action="help", help="show this help and exit")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
-
-
-def tool_parser(program: str, description: str, examples: str, *, usage: str | None = None) -> Parser:
-    """Return the parser of a tool that talks to a server.
-
-    Its help shows the texts as they are formatted, and `-h` is left for the host.
-    """
-    return Parser(
-        prog=program, description=description, epilog=examples, usage=usage, add_help=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
 
 
 def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:

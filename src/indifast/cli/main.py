@@ -10,6 +10,9 @@ from contextlib import suppress
 
 from indifast.cli import COMMANDS, PIPE, UNWRITABLE, module_of, unwritable
 
+_MISTAKE = 2
+"""Exit status after wrong arguments."""
+
 
 def run(command: Callable[[], int] | None = None) -> int:
     """Run a command (`main` by default) as a whole program, and return the exit status.
@@ -54,17 +57,18 @@ def run_server() -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sub-command that the first argument names, and return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if words else 2
+    if not words or words[0] == "--help":
+        from indifast.cli.help import commands
+
+        print(commands())
+        return 0 if words else _MISTAKE
     if words[0] in ("-V", "--version"):
         from indifast import version
 
         print(f"indifast {version}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"indifast: there is no command {words[0]!r}; use one of {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+        return _mistaken(words[0])
     return int(module_of(words[0]).main(words[1:]))
 
 
@@ -81,7 +85,15 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: indifast COMMAND [ARGUMENTS]   (for details: indifast COMMAND --help)", "", *lines])
+def _mistaken(word: str) -> int:
+    """Report a first word that is no command, and return the exit status."""
+    if not word.startswith("-"):
+        from indifast.cli.help import unknown
+
+        return unknown(word)
+    if word.startswith(("-h", "--host")):
+        hint = "-h names the server, after a command that talks to one, as in `indifast devices -h HOST`"
+    else:
+        hint = f"there is no option {word}"
+    print(f"indifast: {hint}; --help lists the commands", file=sys.stderr)
+    return _MISTAKE

@@ -115,4 +115,11 @@ def _check_switches(name: str, vector: Vector, members: Mapping[str, Any]) -> No
             raise INDICheckError(f"{name}: {value!r} for {key} is neither On nor Off")
     on = sum(value == "On" for value in members.values())
     if why := broken(vector.rule, on):
-        raise INDICheckError(f"{name}: {why}")
+        raise INDICheckError(f"{name}: {why}{_instead(vector, members) if not on else ''}")
+
+
+def _instead(vector: Vector, members: Mapping[str, Any]) -> str:
+    """Return what to set instead of turning switches Off, if there are few other switches."""
+    others = [f"{each}=On" for each in vector.data if each not in members]
+    given = " and ".join(f"{each}=Off" for each in members)
+    return f": instead of {given}, set {' or '.join(others)}" if given and 0 < len(others) < 6 else ""

@@ -18,12 +18,15 @@ from indifast.routing.queuelistener import QueueListener
 from indifast.transport import connect
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.incoming import MessageReader
+from indifast.transport.tlsfaults import is_tls
 
 if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.protocol.limits import Limits
     from indifast.transport.shm import DescriptorError
     from indifast.transport.stream import Stream
+
+SPEAKS_TLS = "it speaks TLS: connect with TLS"
 
 SEND_LIMIT = 4 << 20
 """Bytes that may wait to be sent before senders are made to wait."""
@@ -84,6 +87,8 @@ class Connection(QueueListener):
         """Messages that were received but not yet taken."""
         self.lost = False
         self.reason = "closed by the server"
+        self.error: Exception | None = None
+        """What ended the connection, if that was not its end of file."""
         self.received = self.received_bytes = 0
         """Number of messages, and of bytes, received."""
         self.queue = ByteQueue(full_at=SEND_LIMIT, listener=self)
@@ -105,6 +110,9 @@ class Connection(QueueListener):
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """Read messages from received bytes."""
+        if not (self.received_bytes or fds) and is_tls(memoryview(data)[start:end]):
+            self.fail(SPEAKS_TLS)
+            return
         messages = self._reader.read(data, start, end, fds)
         self._on_receive()
         self.received_bytes += end - start
@@ -166,6 +174,7 @@ class Connection(QueueListener):
         self._reader.close()
         self.lost = True
         if exc is not None:
+            self.error = exc
             self.reason = str(exc)
         self.wake()
         self._make_room()

@@ -1,7 +1,7 @@
 """Formats of BLOBs: the kind of picture, how it is compressed, and how to read its pixels.
 
-Frames, the terminal's preview and the tools all rely on this module. NumPy, astropy and Pillow are imported only when
-a picture needs them.
+Frames, the terminal's preview and the tools all rely on this module, and it on `indifast.fits`. NumPy, astropy and
+Pillow are imported only when a picture needs them.
 """
 
 from __future__ import annotations
@@ -120,34 +120,6 @@ def raw_pixels(content: Any, sizes: Sequence[tuple[int, int]]) -> numpy.ndarray[
     raise ValueError(f"{length} bytes fit none of the camera's frame sizes {list(sizes)}")
 
 
-def fits_image(content: Any, *, stored: bool = False) -> tuple[Any, Any]:
-    """Return header and pixels of the first image in a FITS file.
-
-    Args:
-        content: The content of the file.
-        stored: Return a view of the pixels as stored in the file; BSCALE and BZERO are left to the caller.
-
-    Raises:
-        ValueError: The file is damaged, cut short or without an image.
-        ImportError: astropy is not installed.
-    """
-    try:
-        from astropy.io import fits
-    except ImportError:
-        raise ImportError("FITS frames need astropy: pip install indifast[fits]") from None
-    # Bytes, as received over TCP, are not copied. Nothing is closed: there is no file, and closing would copy.
-    whole = content if isinstance(content, bytes) else bytes(content)
-    try:
-        for unit in fits.HDUList.fromstring(whole, do_not_scale_image_data=stored):
-            if getattr(unit, "is_image", False) and unit.data is not None and unit.data.size:
-                return unit.header, unit.data
-    except (ImportError, MemoryError):
-        raise
-    except Exception as error:  # astropy may raise anything for a damaged file
-        raise ValueError(f"this FITS file is damaged or incomplete: {_reason(error)}") from error
-    raise ValueError("this FITS file holds no image")
-
-
 class Image(NamedTuple):
     """A picture read by Pillow."""
 
@@ -173,7 +145,7 @@ def image(content: Any, least: int | None = None) -> Image:
     try:
         import PIL.Image
     except ImportError:
-        raise ImportError("these frames need Pillow: pip install indifast[term]") from None
+        raise ImportError("these frames need Pillow: pip install indifast[images]") from None
     import numpy
 
     try:
@@ -188,7 +160,7 @@ def image(content: Any, least: int | None = None) -> Image:
         raise ValueError("this is not an image that Pillow can read") from None
     except MemoryError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # Pillow may raise anything for a damaged file
         raise ValueError(f"this image is damaged or incomplete: {_reason(error)}") from error
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.client import events
 from indifast.client.blobrequests import BlobRequests
-from indifast.client.formats import Kind, fits_image, format_of, image, inflated, raw_pixels
+from indifast.client.formats import Kind, format_of, image, inflated, raw_pixels
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.snapshot import _ParentDevice
 from indifast.client.streams import Stream
 from indifast.client.watchers import Watchers
+from indifast.fits import read_image
 
 if TYPE_CHECKING:
     import numpy
@@ -55,10 +56,11 @@ class Frame:
     def array(self) -> numpy.ndarray[Any, Any]:
         """Return the picture as an array.
 
-        For FITS this is the first image (needs astropy: `pip install indifast[fits]`). A raw stream gives an array
-        whose shape follows the camera's frame properties; it is a view without a copy unless the stream was
-        compressed. JPEG, PNG and the like are read by Pillow (`pip install indifast[term]`). Color pictures from
-        streams and images have the shape (height, width, 3).
+        For FITS these are the values of the first image: see `indifast.fits.Image.scaled`. For the stored pixels and
+        the header, call `indifast.fits.read_image(frame.data)`. A raw stream gives an array whose shape follows the
+        camera's frame properties; it is a view without a copy unless the stream was compressed. JPEG, PNG and the like
+        are read by Pillow (`pip install indifast[images]`). Color pictures from streams and images have the shape
+        (height, width, 3).
 
         Raises:
             ValueError: The frame has another format, is damaged, or was released.
@@ -115,7 +117,7 @@ def frame_array(
     content = inflated(content, form, size)
     if kind is Kind.RAW:
         return raw_pixels(content, sizes)
-    pixels: numpy.ndarray[Any, Any] = fits_image(content)[1] if kind is Kind.FITS else image(content).pixels
+    pixels: numpy.ndarray[Any, Any] = read_image(content).scaled() if kind is Kind.FITS else image(content).pixels
     return pixels
 
 

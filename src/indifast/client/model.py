@@ -86,6 +86,16 @@ class Model:
         self.early.clear()
         self._problems.clear()
 
+    def has_contents(self) -> bool:
+        """Return whether any vector has the content of a BLOB."""
+        return any(
+            member.membervalue is not None
+            for device in self.devices.values()
+            for vector in device.data.values()
+            if isinstance(vector, BLOBVector)
+            for member in vector.data.values()
+        )
+
     # -- Messages
 
     def apply(self, element: Element) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections import Counter
@@ -57,6 +58,7 @@ class Session:
         self._timeouts = timeouts
         self._blob_requests = blob_requests
         self._counts = counts
+        self._had_contents = False  # BLOBs with content were among the devices of the last connection
 
     async def run(self) -> None:
         """Connect, serve the connection, and connect again.
@@ -84,14 +86,16 @@ class Session:
                 if stream is None:
                     return
                 began = time.monotonic()
-                reason = await self._serve(stream, where)
+                reason, cause = await self._serve(stream, where)
                 failure = ConnectionError(f"the connection to {where} has ended: {reason}")
+                failure.__cause__ = cause
                 if time.monotonic() - began > settings.retry_max:
                     failures = 0
             if self._stopping:
                 return
             if not settings.reconnect:
                 raise failure
+            self._free_contents()
             failures += 1
             delay = retry_delay(settings, failures)
             await self._program.warning(f"Connection to {where} failed ({reason}), trying again in {delay:.1f} s")
@@ -116,8 +120,8 @@ class Session:
                 task.cancel()
                 task.add_done_callback(_discard)  # the stream may have been opened just before the cancellation
 
-    async def _serve(self, stream: Stream, where: str) -> str:
-        """Serve one connection from its beginning to its end, and return why it ended."""
+    async def _serve(self, stream: Stream, where: str) -> tuple[str, Exception | None]:
+        """Serve one connection from its beginning to its end. Return why it ended, and the error if there was one."""
         link, receiver, counts = self._link, self._receiver, self._counts
         connection = Connection(stream, self._settings.limits, link.heard, receiver.skipped, receiver.refused)
         self._model.clear()
@@ -140,9 +144,20 @@ class Session:
             counts["received"] += connection.received
             counts["received_bytes"] += connection.received_bytes
             link.connected = False
+            self._had_contents = self._model.has_contents()
             self._model.clear()
             self._watchers.notify(None)
-        return connection.reason
+        return connection.reason, connection.error
+
+    def _free_contents(self) -> None:
+        """Free the BLOBs of the connection that has ended, unless the program still holds their vectors.
+
+        A device and its vectors refer to each other. Without this, they would stay until the collector next looks at
+        its oldest generation, which may take minutes, with the memory and the descriptors of the last frames.
+        """
+        if self._had_contents:
+            self._had_contents = False
+            gc.collect()
 
     def _clear_parts(self) -> None:
         """Stop everything that belongs to the connection."""

@@ -5,8 +5,8 @@
  * and then executes the interpreter, which finds them open.  Clients that connect in the meantime wait in the kernel.
  *
  * The program only knows what this requires: where options end and which of them name sockets.  All other decisions and
- * messages (a configuration file, a host name to be resolved, an unknown option, a port in use) are left to Python.  In
- * these cases nothing is open, and Python does everything.
+ * messages (a configuration file, a socket that is a file, a host name to be resolved, an unknown option, a port in
+ * use) are left to Python.  In these cases nothing is open, and Python does everything.
  *
  * It passes information to Python in the environment variable INDIFAST_FRONT, which `indifast.cli.serve.front` removes
  * before anything else, so that no driver inherits it:
@@ -115,13 +115,13 @@ static bool read_words(char **words, struct wanted *wanted)
             size_t length = strcspn(name, "=");
             if (is_one_of(name, length, long_values)) {
                 const char *value = name[length] ? name + length + 1 : *words++;
-                if (!value || is(name, length, "config"))
+                if (!value || is(name, length, "config") || is(name, length, "socket"))
                     return false;
                 if (is(name, length, "host"))
                     wanted->host = value;
                 if (is(name, length, "pipes"))
                     wanted->driver = true;
-            } else if (!is_one_of(name, length, long_flags))
+            } else if (!is_one_of(name, length, long_flags) || is(name, length, "no-abstract"))
                 return false;
             continue;
         }
@@ -446,7 +446,7 @@ int main(int argc, char **argv)
 
     struct wanted wanted = {.host = "", .port = PORT, .local = LOCAL_SOCKET};
     struct opened opened = {.fifo = -1};
-    /* If LISTEN_FDS is set, another program has opened the sockets; Python decides how to use them. */
+    /* If LISTEN_FDS is set, systemd has opened sockets; Python decides how to use them (`indifast.cli.serve.systemd`). */
     if (argc > 0 && !getenv("LISTEN_FDS") && read_words(argv + 1, &wanted))
         open_wanted(&wanted, &opened);
     tell_python(&held, &opened);

@@ -20,7 +20,7 @@ cdef class BlockPool:
     def __dealloc__(self):
         while self.count:
             self.count -= 1
-            PyMem_RawFree(self.spare[self.count])
+            pages_give(self.spare[self.count], self.size)
         PyMem_RawFree(self.spare)
 
     def get(self) -> Block:
@@ -31,7 +31,7 @@ cdef class BlockPool:
             self.least = min(self.least, self.count)
             block.mem = self.spare[self.count]
         else:
-            block.mem = PyMem_RawMalloc(self.size)
+            block.mem = pages_take(self.size)
             if block.mem == NULL:
                 raise MemoryError
             self.blocks += 1
@@ -45,7 +45,7 @@ cdef class BlockPool:
             self.least -= 1
             self.count -= 1
             self.blocks -= 1
-            PyMem_RawFree(self.spare[self.count])
+            pages_give(self.spare[self.count], self.size)
         self.least = self.count
 
 
@@ -67,6 +67,6 @@ cdef class Block:
             pool.spare[pool.count] = self.mem
             pool.count += 1
         else:
-            PyMem_RawFree(self.mem)
+            pages_give(self.mem, self.size)
             if pool is not None:
                 pool.blocks -= 1

@@ -1,22 +1,26 @@
-"""File format of recordings: gzipped INDI messages, each preceded by a comment with the time, direction and party.
+"""The text of recordings: INDI messages, each preceded by a comment with the time, direction and party.
 
-    <!-- indifast recording 1 {"began": "2026-11-21T20:15:00.000000", "blobs": true, "source": "observatory:7624"} -->
+    <!-- indifast recording 2 {"began": "2026-11-21T20:15:00.000000", "blobs": true, "source": "observatory:7624"} -->
     <!-- 2026-11-21T20:15:00.001734 from driver indi_simulator_ccd -->
     <defNumberVector device="CCD Simulator" …
 
 A `<` in the text or attributes of a message is written as a reference, so `<!--` can only begin a comment.
+
+Version 2 is this text in a container, see `indifast.recording.container`. Version 1 is the text itself, or the text
+compressed by gzip.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from indifast.protocol.escape import printable
 
-VERSION = 1
+VERSION, TEXT_VERSION = 2, 1
+"""The versions in the title of a container, and of a file that is nothing but text."""
 
 BEGIN = b"<!--"
 END = b"-->"
@@ -26,6 +30,7 @@ MAX_COMMENT = 16 << 10
 
 _MAX_LABEL = 1000  # characters
 _TITLE = "indifast recording"
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
 
 
 class RecordingError(Exception):
@@ -88,11 +93,11 @@ class Title:
     """Whether the contents of BLOBs were to be recorded."""
 
 
-def title_line(title: Title) -> bytes:
+def title_line(title: Title, version: int = VERSION) -> bytes:
     """Return the first line of a recording."""
     facts = {"began": stamp(title.began), "blobs": title.blobs, "source": title.source}
     text = json.dumps(facts).replace("--", "-\\u002d")
-    return f"<!-- {_TITLE} {VERSION} {text} -->\n".encode()
+    return f"<!-- {_TITLE} {version} {text} -->\n".encode()
 
 
 def head_line(head: Head) -> bytes:
@@ -115,8 +120,8 @@ def head_rest(direction: Direction, party: Party, label: str) -> bytes:
     return f" {' '.join(words)} -->\n".encode("utf-8", "replace")
 
 
-def parse_title(comment: bytes) -> Title:
-    """Parse the first comment, given without its `<!--` and `-->`.
+def parse_title(comment: bytes, latest: int = VERSION) -> Title:
+    """Parse the first comment, given without its `<!--` and `-->`, of any version up to `latest`.
 
     Raises:
         ValueError: The comment is not that of a recording, or the recording is of a later version of the format.
@@ -125,8 +130,8 @@ def parse_title(comment: bytes) -> Title:
     if not text.startswith(_TITLE + " "):
         raise ValueError("not an indifast recording")
     version, _, facts = text[len(_TITLE) + 1 :].partition(" ")
-    if version != str(VERSION):
-        raise ValueError(f"a recording of version {version[:20]}, but this indifast only reads version {VERSION}")
+    if version not in map(str, range(1, latest + 1)):
+        raise ValueError(f"a recording of version {version[:20]}, but this indifast reads no version above {latest}")
     found = json.loads(facts)
     return Title(_parse_stamp(found["began"]), str(found["source"]), bool(found["blobs"]))
 
@@ -149,6 +154,11 @@ def parse_head(comment: bytes) -> Head:
 def stamp(time: datetime) -> str:
     """Format a time as `YYYY-MM-DDTHH:MM:SS.ffffff`."""
     return time.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def microseconds(time: datetime) -> int:
+    """Return a UTC time without a time zone as microseconds since 1970."""
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def utc_now() -> datetime:

@@ -9,7 +9,7 @@ from indifast.protocol import wire
 from indifast.protocol.message import Routable, Wire
 from indifast.protocol.timestamps import timestamp_text
 from indifast.protocol.vocabulary import NEW_VECTORS
-from indifast.recording.fileformat import Direction, Party, RecordingError
+from indifast.recording.fileformat import Direction, RecordingError
 from indifast.recording.reader import Record, Recording
 from indifast.recording.state import Devices, Property
 from indifast.transport.blobs import BlobContent, BlobMessage, routable
@@ -99,6 +99,8 @@ class Player:
         batches = recording.batches()
         self._began = None
         skipping = self.start_at > 0
+        if skipping:
+            await loop.run_in_executor(None, recording.seek, self.start_at)
         while (records := await loop.run_in_executor(None, next, batches, None)) is not None:
             self.share = recording.position / max(1, recording.size)
             for record in records:
@@ -137,15 +139,13 @@ class Player:
         return found.definition(timestamp_text() if self.now else None)
 
     async def _say(self, record: Record, skipping: bool) -> None:
-        owner = f"{record.head.party.value} {record.head.label}"
+        owner = record.head.party, record.head.label
         element = record.message
         if element is None:
             if record.head.direction is Direction.LOST:
                 for device in self._devices.of(owner):
                     self._forget(device)
             return
-        if record.head.party is Party.SERVER and element.tag == "delProperty" and element.device:
-            owner = self._devices.owner(element.device)  # the server speaks for a driver that is gone
         if not self._devices.take(element, owner) or skipping:
             return
         self._send(self._message(element))

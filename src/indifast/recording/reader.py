@@ -9,18 +9,26 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from indifast._base64 import encode
 from indifast._parser import Tokenizer
+from indifast.compression import CompressionError, Decompressor
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.recording import container
+from indifast.recording.container import Damaged, Header, Index
 from indifast.recording.fileformat import (
     BEGIN,
     END,
     MAX_COMMENT,
+    TEXT_VERSION,
+    VERSION,
     Direction,
     Head,
     Party,
     RecordingError,
+    microseconds,
     parse_head,
     parse_title,
+    title_line,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 << 10  # bytes that are read, and inflated, at a time
 _GZIP = b"\x1f\x8b"
+_NEVER = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class Record:
     head: Head
     message: Element | None
     """The message, if there is one. BLOBs without content announce a descriptor that does not exist."""
+    unread: int = 0
+    """Bytes of BLOBs in the message that were not read, as asked for: they seem to have no content."""
 
     @property
     def played(self) -> bool:
@@ -50,14 +61,19 @@ class Recording:
     """Recording that can be read once, from its beginning to its end or to where it was cut short.
 
     A recording is a context manager, and iterating over it yields `Record` objects. Elements that exceed the limits are
-    left out and counted.
+    left out and counted. No more is held in memory than one element within the limits, and a few MiB.
+
+    Args:
+        path: The file.
+        limits: The limits on its messages.
+        contents: False does not read the contents of BLOBs where the format allows that; see `Record.unread`.
 
     Raises:
         OSError: The file can't be read.
         RecordingError: The file is not a recording. Also raised by iteration, where the file is damaged.
     """
 
-    def __init__(self, path: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, path: str, limits: Limits = DEFAULT_LIMITS, *, contents: bool = True) -> None:
         self.path = path
         self.limits = limits
         self.ended = False
@@ -65,15 +81,22 @@ class Recording:
         self.skipped = 0
         """Invalid messages that were left out."""
         self.position = 0
-        """Bytes of the file that have been read."""
+        """Bytes of the file that have been read or passed over."""
         self.seconds = 0.0
         """Time of the newest record."""
         self._file: BinaryIO = open(path, "rb")  # noqa: SIM115
+        self._contents_from = 0 if contents else _NEVER  # microseconds since 1970
+        self._unread = 0  # bytes of BLOBs that were not read, of the next message
         try:
             self.size = os.fstat(self._file.fileno()).st_size
-            self._chunks = self._inflated() if _GZIP.startswith(self._peek(2)) else self._plain()
+            begin = self._peek(len(container.MAGIC))
+            self._version = VERSION if begin == container.MAGIC else TEXT_VERSION
+            if begin == container.MAGIC:
+                self._chunks = self._blocks(len(container.MAGIC))
+            else:
+                self._chunks = self._inflated() if _GZIP.startswith(begin[:2]) else self._plain()
             self._incomplete = b""
-            self._read_title()
+            self._read_title(begin)
         except BaseException:
             self._file.close()
             raise
@@ -104,6 +127,39 @@ class Recording:
         if self.ended:
             return None
         return f"{self.path} was cut short after {self.seconds:.1f} s: the recording was not ended properly"
+
+    def seek(self, seconds: float) -> None:
+        """Pass over as much as possible of what comes before a time. To be called before anything is read.
+
+        The first records are then the definitions of all properties, with the values of the moment at which reading
+        begins. Contents of BLOBs that come before the time are not read. Files of version 1 are read from the beginning
+        all the same.
+
+        Raises:
+            OSError: The file can't be read.
+            RecordingError: The file is damaged.
+        """
+        if self._version == TEXT_VERSION:
+            return
+        time = microseconds(self.title.began) + int(seconds * 1e6)
+        self._contents_from = max(self._contents_from, time)
+        try:
+            offset = (self._index() or self._scanned(time)).before(time)
+        except Damaged as error:
+            raise self._damaged(str(error)) from None
+        if offset is not None:
+            self._chunks = self._blocks(offset, state=True)
+            self._incomplete = b""
+
+    def text(self) -> Iterator[bytes]:
+        """Yield everything as text: a recording of version 1, which any editor can change. Nothing may be read before.
+
+        Raises:
+            OSError: The file can't be read.
+            RecordingError: The file is damaged.
+        """
+        yield title_line(self.title, TEXT_VERSION).rstrip()
+        yield from self._chunks_after(self._incomplete)
 
     # -- File
 
@@ -145,24 +201,152 @@ class Recording:
             elif last:
                 return
 
+    # -- Blocks of a container, as the text that they stand for
+
+    def _blocks(self, offset: int, *, state: bool = False) -> Iterator[bytes]:
+        """Yield the text of all blocks from an offset on; end where the file ends.
+
+        Args:
+            offset: The offset of a block.
+            state: The block has a state, which is to be read.
+        """
+        reader = container.TextReader()
+        try:
+            while (header := self._header(offset)) is not None:
+                self.position = offset
+                self._unread = 0
+                front = self._front(offset, header)
+                if header.kind == container.TEXT:
+                    yield reader.text(front)
+                elif header.kind == container.FRAME:
+                    yield from self._frame(offset, header, front)
+                elif header.kind == container.STATE and state:
+                    yield from self._state(offset, header, front)
+                elif header.kind == container.TITLE:
+                    yield front
+                state = False
+                offset += container.HEADER + header.length
+            self.position = self.size
+        except Damaged as error:
+            raise self._damaged(str(error)) from None
+
+    def _header(self, offset: int) -> Header | None:
+        """Return the header of the block at an offset; None if the block is not complete."""
+        data = self._bytes(offset, container.HEADER)
+        if len(data) < container.HEADER or not data.strip(b"\0"):
+            self._check_end(offset)
+            return None
+        header = container.parse_header(data)
+        return header if header.length <= self._bytes_after(offset + container.HEADER) else None
+
+    def _check_end(self, offset: int) -> None:
+        """Check that there is nothing where a file was cut short: a file system may leave zeros after a crash."""
+        while data := self._bytes(offset, _CHUNK):
+            if data.strip(b"\0") and len(data) >= container.HEADER:
+                raise Damaged("zeros instead of a block")
+            offset += len(data)
+
+    def _bytes_after(self, offset: int) -> int:
+        return os.fstat(self._file.fileno()).st_size - offset
+
+    def _bytes(self, offset: int, count: int) -> bytes:
+        return os.pread(self._file.fileno(), count, offset)
+
+    def _front(self, offset: int, header: Header) -> bytes:
+        data = self._bytes(offset + container.HEADER, header.front)
+        if zlib.crc32(data) != header.crc:
+            raise Damaged("a block does not match its checksum")
+        return data
+
+    def _frame(self, offset: int, header: Header, front: bytes) -> Iterator[bytes]:
+        """Yield a message with its BLOBs in base64, in pieces; without them if they are not wanted."""
+        frame = container.parse_frame(front, header.length - header.front)
+        if header.time < self._contents_from:
+            self._unread = sum(content.length for content in frame.contents)
+            yield frame.text
+            return
+        offset += container.HEADER + header.front
+        done = 0
+        for content in frame.contents:
+            yield frame.text[done : content.place]
+            done = content.place
+            inflate = self._decompressor(content) if content.method is not None else None
+            for number, (stored, crc) in enumerate(content.pieces):
+                data = self._bytes(offset, stored)
+                offset += stored
+                self.position = offset
+                if zlib.crc32(data) != crc:
+                    raise Damaged("a piece of a frame does not match its checksum")
+                size = container.piece_size(content.length, number)
+                if inflate is None and len(data) != size:
+                    raise Damaged(f"a piece of a frame of {len(data)} bytes instead of {size}")
+                try:
+                    yield encode(data if inflate is None else inflate.decompress(data, size))
+                except CompressionError as error:
+                    raise Damaged(str(error)) from None
+        yield frame.text[done:]
+
+    def _decompressor(self, content: container.Content) -> Decompressor:
+        assert content.method is not None
+        try:
+            return Decompressor(content.method, content.width)
+        except CompressionError as error:
+            raise Damaged(str(error)) from None
+        except ImportError as error:
+            raise RecordingError(f"{self.path} has compressed frames, but {error}") from None
+
+    def _state(self, offset: int, header: Header, front: bytes) -> Iterator[bytes]:
+        reader = container.StateReader(front)
+        offset += container.HEADER + header.front
+        end = offset + header.length - header.front
+        while offset < end:
+            data = self._bytes(offset, min(_CHUNK, end - offset))
+            yield from reader.text(data)
+            offset += len(data)
+        reader.finish()
+
+    def _index(self) -> Index | None:
+        """Return the index of a complete file; None if there is none that is good."""
+        try:
+            offset = self.size - container.TAIL_SIZE
+            tail = self._header(offset) if offset > 0 else None
+            if tail is None or tail.kind != container.TAIL:
+                return None
+            offset = container.parse_tail(self._front(offset, tail))
+            header = self._header(offset) if offset < self.size else None
+            return Index.parse(self._front(offset, header)) if header and header.kind == container.INDEX else None
+        except Damaged:
+            return None
+
+    def _scanned(self, time: int) -> Index:
+        """Return an index of the states up to a time, made from the headers of all blocks."""
+        found = Index()
+        offset = len(container.MAGIC)
+        while (header := self._header(offset)) is not None and header.time <= time:
+            if header.kind == container.STATE:
+                found.add(offset, header.time)
+            offset += container.HEADER + header.length
+        return found
+
     def _damaged(self, why: str) -> RecordingError:
         return RecordingError(f"{self.path} is damaged near byte {self.position}, after {self.seconds:.1f} s: {why}")
 
     # -- Comments and messages
 
-    def _read_title(self) -> None:
+    def _read_title(self, begin: bytes) -> None:
         data = b""
         for chunk in self._chunks:
             data += chunk
             if not data.lstrip().startswith(BEGIN[: len(data.lstrip())]) or len(data) > MAX_COMMENT or END in data:
                 break
         start, end = data.find(BEGIN), data.find(END)
-        if end < 0 and BEGIN.startswith(data[: len(BEGIN)]) and self.size < MAX_COMMENT:
+        cut = container.MAGIC.startswith(begin) or BEGIN.startswith(data[: len(BEGIN)])
+        if end < 0 and cut and self.size < MAX_COMMENT:
             raise RecordingError(f"{self.path} holds nothing: the recording was cut short at its beginning")
         try:
             if end < 0 or data[:start].strip():
                 raise ValueError("not an indifast recording")
-            self.title = parse_title(data[start + len(BEGIN) : end])
+            self.title = parse_title(data[start + len(BEGIN) : end], self._version)
         except (ValueError, KeyError, TypeError) as error:
             why = str(error) if type(error) is ValueError else "not an indifast recording"
             raise RecordingError(f"{self.path} is {why}") from None
@@ -242,7 +426,8 @@ class Recording:
             return
         for element in self._tokenizer.feed(data, start, stop):
             self._found += 1
-            records.append(Record(self.seconds, self._head, element))
+            records.append(Record(self.seconds, self._head, element, self._unread))
+            self._unread = 0
 
 
 def _partial_begin(data: bytes) -> int:

@@ -71,14 +71,17 @@ class Summary:
             elif element.tag in SNOOPED:
                 self.played += 1
                 if element.device:
-                    self._add_property(element)
+                    self._add_property(element, record.unread)
 
-    def _add_property(self, element: Element) -> None:
+    def _add_property(self, element: Element, unread: int) -> None:
         properties = self.devices.setdefault(element.device or "", {})
         found = properties.setdefault(element.name or "", PropertySummary())
         found.messages += 1
         if element.attached:
             found.frames_without_content += 1
+        elif unread:
+            found.frames += 1
+            found.blob_bytes += unread
         elif element.blob:
             found.frames += 1
             found.blob_bytes += sum(len(member.data or b"") for member in element.blobs)
@@ -126,7 +129,7 @@ def summarize(path: str, tell: Callable[[Record], None] = lambda record: None) -
         OSError: The file can't be read.
         RecordingError: The file is not a recording.
     """
-    with Recording(path) as recording:
+    with Recording(path, contents=False) as recording:
         title = recording.title
         summary = Summary(path, title.source, title.began, title.blobs, recording.size)
         try:

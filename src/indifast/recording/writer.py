@@ -7,13 +7,24 @@ import logging
 import os
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
+from indifast.compression import LZ4, ZSTD, installed
 from indifast.protocol.message import Buffer, Routable
-from indifast.recording.fileformat import Direction, Party, Title, head_rest, head_start, title_line, utc_now
+from indifast.recording.container import MAGIC, PIECE, TITLE, FrameWriter, Index, TextWriter, block, state_block
+from indifast.recording.fileformat import (
+    Direction,
+    Party,
+    Title,
+    head_rest,
+    head_start,
+    microseconds,
+    title_line,
+    utc_now,
+)
+from indifast.recording.state import Devices
 from indifast.transport.blobs import BlobMessage
 
 logger = logging.getLogger(__name__)
@@ -24,33 +35,43 @@ FLUSH = 0.2
 MAX_WAITING = 128 << 20
 """Bytes waiting to be written, beyond which the contents of BLOBs are left out."""
 
-_BEHIND = 8 << 20  # waiting bytes beyond which data is written uncompressed
+STATE_PAUSE = 10.0
+"""Least seconds between two states."""
+
+_STATE_SHARE = 4  # messages between two states are at least this many times as long as the state
+_LEAST_BETWEEN_STATES = 64 << 10  # bytes of messages
+_FRAME_COUNTS = 4 << 10  # how many bytes of messages a frame counts for
+_BEHIND = 8 << 20  # waiting bytes beyond which text is written uncompressed
+_FRAMES_BEHIND = 24 << 20  # waiting bytes beyond which frames are compressed less, but faster
 _HURRY = 1 << 20  # bytes that are written without waiting for more
-_MEMBER = 4 << 20  # bytes of a gzip member, each of which has a checksum
 _HEAD = 100  # approximate bytes of a comment
 _MAX_RESTS = 1000  # ends of comments that are cached
-_FASTEST, _STORED = 1, 0  # zlib levels
 
 
 class _Run:
-    """Pieces of the file that are written together: many small ones, or one message with BLOBs."""
+    """Records that are written together: many messages, one message with BLOBs, or a state."""
 
-    __slots__ = ("large", "message", "pieces", "size")
+    __slots__ = ("frame", "message", "pieces", "size", "state", "time")
 
-    def __init__(self, message: BlobMessage | None = None) -> None:
+    def __init__(self, time: int) -> None:
+        self.time = time
+        """Microseconds since 1970."""
         self.pieces: list[Buffer] = []
         self.size = 0
-        self.message = message
-        """Message whose base64 is still being made."""
-        self.large = message is not None
+        self.frame: BlobMessage | None = None
+        """The message with BLOBs that belongs after the pieces."""
+        self.message: BlobMessage | None = None
+        """The same, as long as its contents can't be read yet."""
+        self.state = False
 
 
 class Recorder:
     """Writes the messages on a connection, with their times, to a new file.
 
     A recorder must be used from one thread, that of the event loop. Its own thread compresses and writes messages
-    within 0.2 s, so that a crash loses little. When that thread falls behind, it stops compressing; when it falls far
-    behind (`max_waiting` bytes), the contents of BLOBs are left out and counted, and at twice that, whole messages.
+    within 0.2 s, so that a crash loses little. Frames are compressed by zstd, or by LZ4 when that thread falls behind;
+    without these (`indifast[compression]`) they are not compressed. When it falls far behind (`max_waiting` bytes), the
+    contents of BLOBs are left out and counted, and at twice that, whole messages.
 
     Args:
         path: The file, which must not exist yet unless `replace` is true. An existing file that is not a regular one,
@@ -94,7 +115,9 @@ class Recorder:
         """Error that ended the recording early, if any."""
         began = utc_now()
         self._began = began.replace(microsecond=0)
+        self._began_at = microseconds(self._began)
         self._zero = time.monotonic() - began.microsecond / 1e6
+        self._time = microseconds(began)  # of the newest record
         self._max_waiting = max_waiting
         self._on_error = on_error
         self._runs: deque[_Run] = deque()
@@ -106,10 +129,16 @@ class Recorder:
         self._put_bytes = self._done_bytes = 0
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = False
-        self._deflate = _Deflate()
+        self._devices = Devices()
+        self._said = 0  # bytes of messages since the newest state
+        self._next_state = time.monotonic() + STATE_PAUSE
+        self._between_states = _LEAST_BETWEEN_STATES
+        self._text, self._frames, self._index = TextWriter(), FrameWriter(), Index()
+        if blobs and not installed():
+            logger.warning("%s: frames are recorded without compression: pip install indifast[compression]", path)
         try:
-            self._put_on_disk(self._deflate.add(title_line(Title(began, source, blobs)), _FASTEST))
-            self._flush()
+            self._put_on_disk((MAGIC, *block(TITLE, (title_line(Title(began, source, blobs)),), self._time)))
+            self._file.flush()
         except OSError as error:
             error.filename = path
             with contextlib.suppress(OSError):
@@ -126,6 +155,7 @@ class Recorder:
             self.missed += 1
             return
         self.messages += 1
+        self._follow(direction, party, label, message)
         head = self._head(direction, party, label)
         if isinstance(message, BlobMessage):
             if direction is Direction.FROM and self._takes(message):
@@ -139,6 +169,8 @@ class Recorder:
 
     def lost(self, party: Party, label: str) -> None:
         """Record that a connection has ended, and that the devices behind it are gone."""
+        for device in self._devices.of((party, label)):
+            self._devices.forget(device)
         self._append((self._head(Direction.LOST, party, label),), _HEAD)
 
     def note(self, text: str) -> None:
@@ -151,9 +183,7 @@ class Recorder:
             return
         for run in list(self._runs):
             if run.message is not None:
-                run.pieces += (run.message.head(), b"\n")
-                run.message = None
-                self.frames -= 1
+                self._leave_out(run, run.message)
                 self.left_out += 1
         if self.left_out or self.missed:
             self.note(
@@ -180,6 +210,7 @@ class Recorder:
         if seconds != self._second:
             self._second = seconds
             self._stamp = head_start(self._began + timedelta(seconds=seconds))
+        self._time = self._began_at + int(seconds) * 1_000_000 + int(fraction * 1e6)
         key = (direction, party, label)
         rest = self._rests.get(key)
         if rest is None:
@@ -200,27 +231,63 @@ class Recorder:
         return True
 
     def _put_blobs(self, head: bytes, message: BlobMessage) -> None:
-        """Record the inline form, or hold its place until it is complete."""
-        run = _Run(message)
+        """Record the contents, or hold their place until they can be read."""
+        run = _Run(self._time)
+        run.frame = run.message = message
         run.pieces.append(head)
         run.size = message.size + _HEAD
+        self._add(run)
+        self._fill(run)
+
+    def _fill(self, run: _Run) -> None:
+        """Let the run be written once the contents can be read: those of a driver only when they are encoded."""
+        message = run.message
+        if message is None:
+            return
+        if message.raw() is not None:
+            run.message = None
+            self._wake.set()
+        elif message.whole(False):
+            self._leave_out(run, message)
+            self._wake.set()
+        else:
+            message.when_ready(False, lambda: self._fill(run))
+
+    def _leave_out(self, run: _Run, message: BlobMessage) -> None:
+        """Record a message without the contents of its BLOBs."""
+        run.pieces += (message.head(), b"\n")
+        run.message = run.frame = None
+        self.frames -= 1
+
+    def _add(self, run: _Run) -> None:
+        """Add a run that does not grow."""
         with self._lock:
             self._runs.append(run)
             self._open = None
         self._count(run.size)
-        self._fill(run)
 
-    def _fill(self, run: _Run) -> None:
-        """Take the inline form once it is complete; large ones grow piece by piece."""
-        message = run.message
-        if message is None:
-            return
-        if message.whole(False):
-            run.pieces += (*(message.parts(False) or ()), b"\n")
-            run.message = None
-            self._wake.set()
-        else:
-            message.when_ready(False, lambda: self._fill(run))
+    def _follow(self, direction: Direction, party: Party, label: str, message: Routable) -> None:
+        """Keep the state up to date, and record it before a message, if it is time."""
+        if self._said > self._between_states and time.monotonic() > self._next_state and not self._far_behind():
+            self._put_state()
+        if direction is Direction.FROM and party is not Party.CLIENT:
+            self._devices.take(message, (party, label))
+        self._said += _FRAME_COUNTS if message.blob else message.size
+
+    def _far_behind(self) -> bool:
+        return self.waiting > self._max_waiting // 2
+
+    def _put_state(self) -> None:
+        pieces: list[Buffer] = []
+        for (party, label), definition in self._devices.definitions():
+            pieces += (self._head(Direction.FROM, party, label), definition.data, b"\n")
+        run = _Run(self._time)
+        run.pieces, run.state = pieces, True
+        run.size = sum(map(len, pieces))
+        self._add(run)
+        self._said = 0
+        self._next_state = time.monotonic() + STATE_PAUSE
+        self._between_states = max(_LEAST_BETWEEN_STATES, _STATE_SHARE * run.size)
 
     def _append(self, pieces: Iterable[Buffer], size: int) -> None:
         if self._closing or self.error is not None:
@@ -228,7 +295,7 @@ class Recorder:
         with self._lock:
             run = self._open
             if run is None:
-                run = self._open = _Run()
+                run = self._open = _Run(self._time)
                 self._runs.append(run)
             run.pieces += pieces
             run.size += size
@@ -256,8 +323,8 @@ class Recorder:
                 while (run := self._next()) is not None:
                     self._write(run)
                     self._done_bytes += run.size
-                self._flush()
-            self._put_on_disk(self._deflate.finish())
+                self._file.flush()
+            self._put_on_disk(self._index.blocks(self.written_bytes, self._time))
             self._file.close()
         except OSError as error:
             error.filename = self.path
@@ -279,43 +346,41 @@ class Recorder:
             return run
 
     def _write(self, run: _Run) -> None:
-        level = _STORED if self.waiting > _BEHIND else _FASTEST
-        for piece in run.pieces if run.large else (b"".join(run.pieces),):
-            self._put_on_disk(self._deflate.add(piece, level))
+        if run.state:
+            self._index.add(self.written_bytes, run.time)
+            self._put_on_disk(state_block(b"".join(run.pieces), run.time))
+            self._text.restart()
+        elif run.frame is None or not self._write_frame(run, run.frame):
+            plain = self.waiting > _BEHIND
+            self._put_on_disk(self._text.blocks(b"".join(run.pieces), run.time, plain=plain))
 
-    def _flush(self) -> None:
-        self._put_on_disk(self._deflate.flush())
-        self._file.flush()
+    def _write_frame(self, run: _Run, message: BlobMessage) -> bool:
+        """Write a message with BLOBs. If that can't be, return False, and leave in the run what to write instead."""
+        (head,) = run.pieces
+        try:
+            raw = message.raw()
+            if raw is None:
+                raise ValueError
+            contents = [content.blocks(PIECE) for content in raw.contents]
+            method = self._method(self.waiting - run.size > _FRAMES_BEHIND)
+            made = self._frames.block(bytes(head), raw.envelope, contents, method, run.time)
+        except (OSError, ValueError, MemoryError):  # the sender has truncated its file: `BlobMessage` reports that
+            self._leave_out(run, message)
+            return False
+        if made is None:
+            run.pieces += (*(message.parts(False) or (message.head(),)), b"\n")
+            return False
+        self._put_on_disk(made)
+        return True
 
-    def _put_on_disk(self, data: bytes) -> None:
-        self._file.write(data)
-        self.written_bytes += len(data)
+    @staticmethod
+    def _method(behind: bool) -> str | None:
+        """Return the method by which a frame is compressed."""
+        methods = installed()
+        wanted = LZ4 if behind else ZSTD
+        return wanted if wanted in methods else next(iter(methods), None)
 
-
-class _Deflate:
-    """Sequence of gzip members, each a few MiB long at most and of one compression level."""
-
-    def __init__(self) -> None:
-        self._level = -1
-        self._compress: zlib._Compress | None = None
-        self._size = 0
-
-    def add(self, data: Buffer, level: int) -> bytes:
-        """Add data, and return what is to be written now."""
-        before = b""
-        if self._compress is None or level != self._level or self._size > _MEMBER:
-            before = self.finish()
-            self._compress = zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-            self._level = level
-            self._size = 0
-        self._size += len(data)
-        return before + self._compress.compress(data)
-
-    def flush(self) -> bytes:
-        """Return the rest of what was added, so that it can be read even if nothing more follows."""
-        return b"" if self._compress is None else self._compress.flush(zlib.Z_SYNC_FLUSH)
-
-    def finish(self) -> bytes:
-        """Return the end of the current member."""
-        compress, self._compress = self._compress, None
-        return b"" if compress is None else compress.flush(zlib.Z_FINISH)
+    def _put_on_disk(self, pieces: Iterable[Buffer]) -> None:
+        for piece in pieces:
+            self._file.write(piece)
+            self.written_bytes += len(piece)

@@ -108,15 +108,21 @@ class ByteQueue:
         if self._blocked:
             self._blocked = False
             if (self._items or self._growing is not None) and not self._notified:
-                self._notified = True
-                self.listener.on_pending()
+                self._tell_listener()
 
     def _notify(self, now: float, urgent: bool = False) -> None:
         if self._blocked and not (urgent and self._growing is None):
             return
-        self._notified = True
         self.progress = now
-        self.listener.on_pending()
+        self._tell_listener()
+
+    def _tell_listener(self) -> None:
+        self._notified = True
+        try:
+            self.listener.on_pending()
+        except MemoryError:
+            self._notified = False  # the next message makes up for it
+            raise
 
     # -- Output
 

@@ -215,6 +215,9 @@ class Outbox(LossyQueue):
                 callback()
 
     def _forget_all(self) -> None:
+        for frame in self._droppable:  # it and its books refer to each other, and would wait for the garbage collector
+            if frame.replaceable is not None:
+                frame.replaceable.remove(frame)
         self._replacements.clear()
         self._notes.clear()
         self.small = self.blobs = 0

@@ -96,8 +96,7 @@ class Ownership:
             return []
         del self.owners[device]
         peer.devices.pop(device, None)
-        for name in peer.blob_names.pop(device, ()):
-            peer.asked_blobs.pop((device, name), None)
+        peer.blob_names.pop(device, None)
         self._peers.changed()
         others = [other for other in self._peers if other is not peer and device in other.conflicts]
         for other in others:

@@ -140,7 +140,7 @@ class Peer:
         self.blob_names: dict[str, dict[str, None]] = {}
         """BLOB properties of the peer's devices, if it has to be asked for BLOBs."""
         self.asked_blobs: dict[tuple[str, str], None] = {}
-        """BLOB properties that the peer was asked for by enableBLOB."""
+        """BLOB properties that the peer was last asked for by enableBLOB, also those that it has deleted since."""
         self.requests = Requests()
         """The requests for definitions to the peer."""
         self.routes: dict[RouteKey, Route] = {}

@@ -301,6 +301,8 @@ class Router:
             self.refused["circulating definition"] += 1  # the link has the device only from us, and we have lost it
             return
         if not self._own(peer, device, now, defined=True):
+            if message.tag == "defBLOBVector":
+                self._demands.contested(peer, device, message.name, now)
             return
         peer.requests.defined += 1
         self._announce_definition(peer, message, via, now)
@@ -403,6 +405,7 @@ class Router:
     def _ring_check(self, peer: Peer, message: Routable, now: float) -> None:
         origin = self._rings.arrived(peer, message, now)
         if origin is not None:
+            self._demands.update_all(now)
             text = f"{peer.label} leads back to {origin.label}: devices behind the former are not shown to the latter"
             logger.warning("%s", text)
             self.tell_clients(text, now)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import Buffer, Routable
 from indifast.routing.clientqueue import Outbox
-from indifast.routing.peer import Pace, Peer
+from indifast.routing.peer import Kind, Pace, Peer
 from indifast.transport.incoming import MessageReader
 from indifast.transport.shm import BlobTooLarge, DescriptorError
 from indifast.transport.stream import Stream
+from indifast.transport.tlsfaults import is_tls
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -106,6 +107,7 @@ class Connection:
         self._pace_timer: asyncio.TimerHandle | None = None
         self._pace: Pace | None = None
         self._outrun: tuple[Outbox, ...] = ()  # the readers that are far behind; reading resumes when one catches up
+        self._first = True
         self._ending = False
         self._lost = False
 
@@ -113,6 +115,14 @@ class Connection:
 
     def data_received(self, data: Buffer, start: int, end: int, fds: list[int], /) -> None:
         """Split what was read into messages and route them."""
+        if self._first:
+            self._first = False
+            if not fds and is_tls(memoryview(data)[start:end]):
+                remote = self.peer.kind is Kind.REMOTE
+                self.end(
+                    "speaks TLS: connect with TLS (tls = true)" if remote else "speaks TLS, which this port does not"
+                )
+                return
         reader = self.reader
         messages = reader.read(data, start, end, fds)
         if reader.held != self.held:

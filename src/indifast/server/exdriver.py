@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypedDict
@@ -38,6 +39,7 @@ _NEEDS_PIPES = (
     " `pipes=True` in Python"
 )
 
+_FAREWELL = 0.25  # seconds that a driver has to end by itself once its connection is closed
 _LAST_WORDS = 1.0  # seconds to read the last data of a dead driver if something still holds its socket open
 
 
@@ -95,7 +97,9 @@ class ExDriver:
         self.restarts = 0
         """The number of restarts in a row."""
         self.on_terminated: Callable[[ExDriver], None] | None = None
-        """Called when the driver has died and is not restarted."""
+        """Called when the driver has died and is not restarted. Its devices are gone, its counters still there."""
+        self.on_restart: Callable[[ExDriver], None] | None = None
+        """Called when the driver has died and will be started again."""
         self.name = program if name is None else name
         self.peer = Peer(Kind.DRIVER, f"Driver {self.name}", DriverOutbox(terminator=b"\n"))
         self._pipes = pipes
@@ -147,13 +151,14 @@ class ExDriver:
         return child
 
     def _log_line(self, line: str) -> None:
-        logger.error("Driver %s: %s", self.name, line)
+        # A warning, because in programs without a log of their own nothing below that is seen.
+        logger.warning("Driver %s: %s", self.name, line, extra={"driver_line": self.name})
         if self._hints.observe(line):
             self._suggest_pipes()
 
     def _suggest_pipes(self) -> None:
         if not self._pipes:
-            logger.error(_NEEDS_PIPES, self.name)
+            logger.warning(_NEEDS_PIPES, self.name)
 
     async def _supervise(self, child: Child | None) -> None:
         assert self._host is not None
@@ -172,15 +177,19 @@ class ExDriver:
                     return
                 child = await self._restart()
         finally:
-            self._host.remove(self.peer)
-            if not self._stopping.is_set() and self.on_terminated is not None:
-                self.on_terminated(self)
+            try:
+                if not self._stopping.is_set() and self.on_terminated is not None:
+                    self.on_terminated(self)
+            finally:
+                self._host.remove(self.peer)
 
     async def _restart(self) -> Child | None:
         """Wait, then start the program again. Return None if that fails, or if the driver is told to stop."""
         assert self._stopping is not None
-        logger.error("Driver %s: restart #%d", self.name, self.restarts)
+        logger.warning("Driver %s: restart #%d", self.name, self.restarts)
         self.restarts += 1
+        if self.on_restart is not None:
+            self.on_restart(self)
         pause = pause_after(self.restarts, FIRST_PAUSE, LONGEST_PAUSE)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
@@ -205,11 +214,17 @@ class ExDriver:
             if not stop.done():
                 if over.done():  # its last data may still be in the socket
                     await asyncio.wait((lost, stop), timeout=_LAST_WORDS, return_when=asyncio.FIRST_COMPLETED)
-                if lost.done() and (exc := lost.result()) is not None:
-                    logger.error("Driver %s: %s", self.name, exc)
                 self._host.lose(self.peer)
+                if not over.done():  # otherwise the log would name our signal as the reason
+                    await asyncio.wait((over, stop), timeout=_FAREWELL, return_when=asyncio.FIRST_COMPLETED)
+            wanted, by_itself = stop.done(), over.done()
+            if lost.done() and (exc := lost.result()) is not None:
+                logger.log(logging.INFO if by_itself else logging.WARNING, "Driver %s: %s", self.name, exc)
             status = await child.stop(self._grace)
-            logger.info("Driver %s: ended with %s", self.name, _describe(status))
+            how = "ended" if wanted or by_itself else "its connection is closed, but it ran on: stopped, ended"
+            logger.log(
+                logging.INFO if wanted else logging.WARNING, "Driver %s: %s with %s", self.name, how, ending(status)
+            )
             if self._hints.failed and not stop.done():
                 self._suggest_pipes()
         finally:
@@ -257,5 +272,11 @@ def log_end(name: str, restarts: int) -> None:
     logger.error("Driver %s: Terminated after #%d restarts.", name, restarts, extra={"driver_end": name})
 
 
-def _describe(status: int) -> str:
-    return f"status {status}" if status >= 0 else f"signal {-status}"
+def ending(status: int) -> str:
+    """Say how a process ended: `status 3`, `signal 11 (SIGSEGV)`."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return f"signal {-status} ({signal.Signals(-status).name})"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {-status}"

@@ -21,6 +21,7 @@ from indifast.routing.router import Router
 from indifast.routing.routerlistener import RouterListener
 from indifast.routing.tap import TapFunction
 from indifast.server.connections import Connection
+from indifast.server.metrics import Labels, Traffic
 from indifast.transport.incoming import most_unfinished
 from indifast.transport.loop import end_of_turn
 from indifast.transport.stream import Stream, read_buffer
@@ -73,6 +74,8 @@ class Hub(RouterListener):
         self._held: asyncio.TimerHandle | None = None
         self.connections: dict[Peer, Connection] = {}
         self._complaints = Complaints(logger)
+        self._device_labels = Labels()
+        self._gone = Traffic(self._device_labels)  # that of peers that are gone
         self.held = 0
         """Bytes of all unfinished elements."""
         self.max_held = most_unfinished(limits)
@@ -117,7 +120,17 @@ class Hub(RouterListener):
     def remove(self, peer: Peer) -> None:
         """Remove a peer for good."""
         self._forget(peer)
+        if peer in self.router.peers:
+            self._gone.add(peer)
         self.router.detach(peer, time.monotonic())
+
+    def traffic(self) -> tuple[Traffic, dict[str, int]]:
+        """Return what all peers have sent and been sent so far, and the number of updates by device."""
+        updates = self.router.traffic()
+        total = Traffic(self._device_labels, self._gone)
+        for peer in self.router.peers:
+            total.add(peer)
+        return total, self._device_labels.sums((device, count) for (device, _), count in updates.items())
 
     def _forget(self, peer: Peer) -> None:
         self._wakes.pop(peer, None)
@@ -201,7 +214,11 @@ class Hub(RouterListener):
         for peer in self.router.take_dirty():
             wake = self._wakes.get(peer)
             if wake is not None:
-                wake()
+                try:
+                    wake()
+                except MemoryError:  # that of a driver in this process
+                    self.router.mark_dirty(peer)
+                    self.on_dirty()
         for connection in self._read_from:
             connection.keep_pace()
         self._read_from.clear()
@@ -211,8 +228,8 @@ class Hub(RouterListener):
     def on_dirty(self) -> None:
         """Schedule a `flush` for the end of this iteration of the loop."""
         if not self._flush_due:
-            self._flush_due = True
             self._at_end_of_turn(self.flush)
+            self._flush_due = True  # not before: without memory, this is tried again with the next message
 
     def on_held(self) -> None:
         """Schedule the sending of what the router holds back."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from ssl import SSLContext
@@ -21,6 +22,7 @@ from indifast.routing.peer import Kind, Peer
 from indifast.routing.tap import TapFunction
 from indifast.server.hub import COMMAND_TIMEOUT, READ_TIMEOUT, Hub, raise_descriptor_limit
 from indifast.server.locallink import LocalLink, LocalOutbox
+from indifast.server.metrics import Labels, Page, Traffic
 from indifast.server.remote import RemoteConnection
 from indifast.transport.connect import listen_tcp, listen_unix
 from indifast.transport.listener import Listener
@@ -56,8 +58,8 @@ class IPyServer:
             and closed at once.
         ssl: The context for TLS on the TCP port, for servers. Its `verify_mode` determines whether clients need
             certificates.
-        unix_socket: Also listen on this Unix socket, over which BLOBs are sent as file descriptors. A name that begins
-            with "@" or NUL is abstract.
+        unix_socket: Also listen on this Unix socket, over which BLOBs are sent as file descriptors. A file is made with
+            mode 600: only this user can connect. A name that begins with "@" or NUL is abstract: every user can.
         accept_links: Whether clients may bring their own devices, as servers linked to this one do.
         newest_wins: Whether BLOBs that wait for a slow client are replaced by newer ones of any format, and not only
             streamed BLOBs. Either a bool, or the properties to which this applies, as pairs (device, name), or a
@@ -134,6 +136,10 @@ class IPyServer:
         self._running: asyncio.Task[None] | None = None
         self.surplus = 0
         """Connections that were closed at once, because there were too many clients."""
+        self._restarts: Counter[str] = Counter()  # by name of the driver
+        self._driver_labels = Labels()
+        self._link_labels = Labels()
+        self._reason_labels = Labels()
         for driver in _flatten(drivers):
             self._adopt(driver)
 
@@ -229,10 +235,14 @@ class IPyServer:
 
         options.setdefault("pipes", self.exdriver_pipes)
         exdriver = ExDriver(program, *args, debug_enable=debug_enable, **options)
+        exdriver.on_restart = self._count_restart
         if self._hub is not None:
             exdriver.start(self._hub)
         self.exdrivers.append(exdriver)
         return exdriver
+
+    def _count_restart(self, exdriver: ExDriver) -> None:
+        self._restarts[self._driver_labels.of(exdriver.name)] += 1
 
     async def remove_exdriver(self, exdriver: ExDriver) -> None:
         """End an executable driver and remove it from the server."""
@@ -446,9 +456,10 @@ class IPyServer:
             for sock, address in zip(self.server.sockets, self.server.addresses, strict=True):
                 logger.info("listening to port %d on fd %d (%s)", self.port, sock.fileno(), address)
         if self.unix_socket is not None:
-            path = unix_path(self.unix_socket)
-            self._listeners.append(await self._listen_unix(path))
-            logger.info("Local server: listening on local domain at: %s", path.replace("\0", "@"))
+            listener = await self._listen_unix(unix_path(self.unix_socket))
+            self._listeners.append(listener)
+            for address in listener.addresses:
+                logger.info("Local server: listening on local domain at: %s", address)
 
     async def _listen_tcp(self, port: int) -> Listener:
         return await listen_tcp(self.host, port, self._accept, ssl=self.ssl)
@@ -585,6 +596,49 @@ class IPyServer:
             "updates": {property_text(*key): count for key, count in router.traffic().items()},
             "peers": [_peer_stats(hub, peer) for peer in router.peers],
         }
+
+    def metrics(self) -> str:
+        """Return counters of the server as text for Prometheus. Its names are on the page about `indifast serve`.
+
+        Unlike those of `stats`, these counters include peers that are gone, and there is a limit on how many there are.
+        """
+        page = Page()
+        if self._hub is not None:
+            self._measure(self._hub, page)
+        return str(page)
+
+    def _measure(self, hub: Hub, page: Page) -> None:
+        router = hub.router
+        page.gauge("clients", "Connected clients.", len(self._clients))
+        page.counter("surplus", "Connections closed at once, because there were too many clients.", self.surplus)
+        page.gauge("devices", "Devices that clients are shown.", len(router.owners))
+        programs = [(each.name, each.pid is not None) for each in self.exdrivers]
+        labels = self._driver_labels
+        present, running = labels.sums((name, 1) for name, _ in programs), labels.sums(programs)
+        page.gauge("drivers", "Drivers that are programs, running or to be started again.", present, "driver")
+        page.gauge("drivers_running", "Those that run.", running, "driver")
+        restarts = dict.fromkeys(present, 0) | self._restarts
+        page.counter("driver_restarts", "Times that a driver has died to be started again.", restarts, "driver")
+        links = [(each.name, each.connected) for each in self.remotes]
+        labels = self._link_labels
+        present, running = labels.sums((name, 1) for name, _ in links), labels.sums(links)
+        page.gauge("links", "Links to other servers.", present, "link")
+        page.gauge("links_up", "Those that are connected.", running, "link")
+        traffic, updates = hub.traffic()
+        page.counter("updates", "Updates without BLOBs that were passed on.", updates, "device")
+        page.counter("blobs_sent", "Messages with BLOBs sent to clients and links.", traffic.blobs, "device")
+        page.counter("dropped", "Messages dropped for slow readers.", traffic.dropped, "device")
+        page.counter("replaced", "Messages replaced by newer ones for slow readers.", traffic.replaced, "device")
+        page.counter("received_messages", "Messages received, by kind of sender.", traffic.received, "kind")
+        page.counter("sent_messages", "Messages sent, by kind of receiver.", traffic.sent, "kind")
+        page.counter("sent_bytes", "Bytes sent, by kind of receiver.", traffic.sent_bytes, "kind")
+        waiting = dict.fromkeys(Traffic.KINDS, 0)
+        for peer in router.peers:
+            waiting[peer.kind.value] += peer.outbox.queued
+        page.gauge("queued_bytes", "Bytes that wait, by kind of receiver.", waiting, "kind")
+        page.gauge("unfinished_bytes", "Bytes of messages that have not arrived completely.", hub.held)
+        refused = self._reason_labels.sums(router.refused.items())
+        page.counter("refused", "Messages refused, by reason.", refused, "reason")
 
 
 def _peer_stats(hub: Hub, peer: Peer) -> PeerStats:

@@ -11,9 +11,11 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING
 
 from indifast.protocol.backoff import pause_after, varied
+from indifast.protocol.loglevels import NOTICE
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.connect import open_tcp
 from indifast.transport.stream import Stream
+from indifast.transport.tlsfaults import LINK, TLSError
 
 if TYPE_CHECKING:
     from indifast.server.host import LinkHost
@@ -143,7 +145,10 @@ class RemoteConnection:
         except OSError as failure:
             if not self._failure_reported:
                 self._failure_reported = True
-                self._tell(f"{failure.strerror or failure}; trying again")
+                if isinstance(failure, TLSError):
+                    self._tell(f"no connection: {failure.why(LINK)}; trying again")
+                else:
+                    self._tell(f"{failure.strerror or failure}; trying again")
             return 0.0
         lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         connected_at = time.monotonic()
@@ -155,7 +160,7 @@ class RemoteConnection:
         self._host.carry(self.peer, self._stream, on_lost)
         self.connected = True
         self._failure_reported = False
-        self._tell("connected")
+        self._tell("connected", NOTICE)
         try:
             exc = await lost
         finally:
@@ -164,11 +169,12 @@ class RemoteConnection:
                 self._host.lose(self.peer)
             self._stream = None
         self._failure_reported = True
-        self._tell(f"connection lost{f' ({exc})' if exc else ''}; trying again")
+        why = exc.why(LINK) if isinstance(exc, TLSError) else exc
+        self._tell(f"connection lost{f' ({why})' if why else ''}; trying again")
         return time.monotonic() - connected_at
 
-    def _tell(self, what: str) -> None:
+    def _tell(self, what: str, level: int = logging.WARNING) -> None:
         assert self._host is not None
         text = f"Remote {self.name}: {what}"
-        logger.warning("%s", text)
+        logger.log(level, "%s", text)
         self._host.tell_clients(text)

@@ -64,7 +64,7 @@ class TrafficRecorder:
         self._peer = _RecordingPeer(blobs=blobs)
         self._last_received: Routable | None = None
         if self._recorder.path != path:
-            logger.error("%s already exists: recording to %s", path, self._recorder.path)
+            logger.warning("%s already exists: recording to %s", path, self._recorder.path)
 
     def join(self, host: PeerHost) -> None:
         """Attach to the server as a peer, in order to request BLOBs and to receive messages from the server itself."""
@@ -184,7 +184,7 @@ class MessageLog:
             self._failed += 1
         else:
             if self._failed:
-                logger.error("message log: %d messages could not be written", self._failed)
+                logger.warning("message log: %d messages could not be written", self._failed)
                 self._failed = 0
 
 
@@ -195,9 +195,9 @@ def _open_at_once(path: str, flags: int) -> int:
 
 def tell_head(direction: str, peer: Peer, message: Routable) -> None:
     """Log the head of a message (-vv)."""
-    logger.info("%s: %s %s", peer.label, "read" if direction == "from" else "send", head_of(message))
+    logger.debug("%s: %s %s", peer.label, "read" if direction == "from" else "send", head_of(message))
 
 
 def tell_xml(direction: str, peer: Peer, message: Routable) -> None:
     """Log a message (-vvv)."""
-    logger.info("%s: %s %s", peer.label, "read" if direction == "from" else "send", xml_of(message))
+    logger.debug("%s: %s %s", peer.label, "read" if direction == "from" else "send", xml_of(message))

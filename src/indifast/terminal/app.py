@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.widgets import Footer, Input, Static, Tree
 
 from indifast.client import INDICheckError
+from indifast.terminal import clock
 from indifast.terminal.blobbox import BlobBox
 from indifast.terminal.board import Board, Property
 from indifast.terminal.celltext import shortened, visible
@@ -44,6 +45,24 @@ LEAST = (60, 16)
 THEMES = {"textual": ("textual-dark", "textual-light"), "ansi": ("ansi-dark", "ansi-light")}
 
 
+KEYS_FIRST = """\
+c  choose a server
+?  show all keys
+q  quit"""
+
+SERVERS = """\
+To start one on this machine, in another terminal:
+indifast serve indi_simulator_ccd
+indifast serve indifast.cli.demo.drivers:CameraDriver"""
+
+NO_DEVICES = """\
+The server has no devices yet. Some drivers take a while to start; the log of the server says what became of them.
+
+c  choose another server
+?  show all keys
+q  quit"""
+
+
 class TermApp(App[int]):
     """Shows a server's devices.
 
@@ -64,6 +83,7 @@ class TermApp(App[int]):
         Binding("slash", "search", "Search", key_display="/"),
         Binding("c", "connect", "Server"),
         Binding("b", "blobs", "BLOBs"),
+        Binding("n", "newest", "Newest BLOB", show=False),
         Binding("f", "filter", "Filter"),
         Binding("l", "messages", "Log"),
         Binding("x", "forget", "Forget", show=False),
@@ -126,6 +146,7 @@ class TermApp(App[int]):
         logging.getLogger("indifast").addHandler(self._handler)
         self.search_field.display = self.filter_field.display = False
         self.property_tree.focus()
+        self._tell_zone()
         self._show_status()
         if self.first_server is not None:
             self.connect_to(self.first_server)
@@ -234,7 +255,7 @@ class TermApp(App[int]):
         if changes.structure:
             self.property_tree.follow()
             if self.panes.place is None and self.board.properties:
-                self.property_tree.go_to(Place(next(iter(self.board.properties))[0]))
+                self.property_tree.go_to(Place(self.board.in_order()[0].key[0]))
             self.panes.follow_structure()
         else:
             self.property_tree.follow_states(changes.keys)
@@ -244,6 +265,7 @@ class TermApp(App[int]):
             self.history.follow(number)
         if changes.messages:
             self.message_log.follow()
+            self._tell_zone()
         if changes.link or changes.structure or changes.messages:
             self._show_status()
         moving = self.panes.animate_panes(now, changes.keys)
@@ -257,6 +279,8 @@ class TermApp(App[int]):
         devices = self.board.devices
         if self.board.linked:
             sign, state = "●", f"connected, {devices} device{'s' if devices != 1 else ''}"
+            if self.board.to_connect:
+                sign, state = "▲", f"{state}; connect {self._to_connect()} again"
         elif not session.running:
             sign, state = "○", "not connected: c connects"
         elif devices:
@@ -271,6 +295,30 @@ class TermApp(App[int]):
         if session.folder is not None:
             text += f"  BLOBs to {session.folder}"
         self.status_bar.update(visible(text))
+        self.panes.offer(self._offer())
+
+    def _offer(self) -> str:
+        """Return what to do while there is nothing to choose."""
+        session = self.session
+        if self.board.devices:
+            return "Choose a device, a group or a property on the left."
+        if self.board.linked:
+            return NO_DEVICES
+        if session.server is None or not session.running:
+            return f"No server is connected.\n\n{KEYS_FIRST}"
+        return (
+            f"No answer yet from {visible(str(session.server))}. Is a server running there? The terminal tries again "
+            f"by itself, until it answers.\n\n{KEYS_FIRST}\n\n{SERVERS}"
+        )
+
+    def _tell_zone(self) -> None:
+        """Say which time the messages have, which changes with daylight saving time."""
+        for bottom in self.query("#bottom"):  # none while the program ends
+            bottom.border_title = f"Messages, times in {clock.zone()}"
+
+    def _to_connect(self) -> str:
+        devices = self.board.to_connect
+        return shortened(visible(min(devices)), 24) if len(devices) == 1 else f"{len(devices)} devices"
 
     # -- User input
 
@@ -352,6 +400,21 @@ class TermApp(App[int]):
         place = self.panes.blob_place()
         if place is not None:
             self.switch_blobs(place)
+
+    def action_newest(self) -> None:
+        """Go to the property whose BLOB arrived last, wherever it is; a search ends if it hides the property."""
+        shown = None if self.board.newest is None else self.board.properties.get(self.board.newest)
+        if shown is None:
+            self.notify("No BLOB has arrived yet: b requests those of what is chosen", markup=False)
+            return
+        self.screen.remove_class("-messages")
+        place = Place(shown.key[0], shown.group, shown.key[1])
+        if not self.property_tree.go_to(place):
+            self.search_field.value = ""
+            self.search_field.display = False
+            self.property_tree.search("")
+            self.property_tree.go_to(place)
+        self.property_tree.focus()
 
     def action_forget(self) -> None:
         """Forget what did not come back after the link was lost."""

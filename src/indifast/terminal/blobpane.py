@@ -65,7 +65,7 @@ class BlobPane(Widget):
     BlobPane .facts { height: auto; }
     BlobPane .buttons { height: 1; }
     BlobPane Button { margin-right: 1; }
-    BlobPane .note { width: 1fr; height: 1; color: $text-muted; }
+    BlobPane .note { width: 1fr; height: auto; color: $text-muted; display: none; }
     """
     BINDINGS = [  # noqa: RUF012 - Textual's way
         ("s", "save", "Save BLOB"),
@@ -112,7 +112,7 @@ class BlobPane(Widget):
         with Horizontal(classes="buttons"):
             yield self._save_button
             yield self._send_button
-            yield self._note
+        yield self._note
 
     def on_mount(self) -> None:
         self.shown(self._perm, self._state)
@@ -208,8 +208,10 @@ class BlobPane(Widget):
         return lines
 
     def note(self, sentence: str) -> None:
-        """Show a sentence beside the buttons."""
+        """Show a sentence below the buttons, on as many lines as it needs."""
         self._note.update(sentence)
+        self._note.display = bool(sentence)
+        self.call_after_refresh(self._note.scroll_visible, animate=False)
 
     async def _decode(self) -> None:
         """Show the newest frame, whenever there is one."""
@@ -248,7 +250,7 @@ class BlobPane(Widget):
     def _saved(self, path: Path | None) -> None:
         if path is not None:
             self.folder = path.parent
-            self.note(f"Saved as {visible(str(path))}.")
+            self.note(f"Saved as {visible(str(path))}")
 
     @on(Button.Pressed, "#send")
     def action_send(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from indifast.client import frame_sizes
@@ -27,6 +28,9 @@ HISTORIES = 4_000
 
 PARTING = 3.0
 """Seconds before the loss of the link within which a deletion counts as part of the loss."""
+
+CONNECTION = "CONNECTION"
+"""The standard property by which a driver is connected to its device, with the switch `CONNECT`."""
 
 FADE = 1.6
 """Seconds for which a changed value is highlighted."""
@@ -157,6 +161,12 @@ class Board:
     def __init__(self, wake: Callable[[], None]) -> None:
         self.properties: dict[Key, Property] = {}
         self._by_device: dict[str, dict[Key, Property]] = {}  # the same, to find those of a device quickly
+        self.to_connect: set[str] = set()
+        """Devices that were connected, and are not since their driver or the server started anew."""
+        self.newest: Key | None = None
+        """The vector whose BLOB arrived last."""
+        self._in_use: set[str] = set()  # devices that are connected or in `to_connect`
+        self._started: set[str] = set()  # devices whose CONNECTION was defined since the last `take`
         self.messages = MessageStore()
         self.linked = False
         """Whether the server is connected."""
@@ -181,16 +191,22 @@ class Board:
         self.properties.clear()
         self._by_device.clear()
         self.history.clear()
+        self.newest = None
         self._removed.clear()
+        for devices in (self.to_connect, self._in_use, self._started):
+            devices.clear()
         self._changes = Changes(structure=True, messages=True, link=True, another=True)
         self._wake()
 
     def forget_lost(self) -> None:
-        """Forget the properties that did not come back after the link was lost."""
+        """Forget the properties that did not come back after the link was lost, and which devices to connect again."""
+        self._in_use -= self.to_connect
+        self.to_connect.clear()
         for key in [key for key, shown in self.properties.items() if shown.lost]:
             self._take_out(key)
         idle = not self._changes
         self._changes.structure = True
+        self._changes.touched.update(key for key in self.properties if key[1] == CONNECTION)
         if idle:
             self._wake()
 
@@ -240,6 +256,7 @@ class Board:
                     data = event[name]
                     if data is None:
                         continue
+                    self.newest = where[:2]
                     frame = changes.frames[where] = Frame(data, form, size, event.timestamp, sizes)
                     if shown is not None:
                         shown.frames[name] = frame
@@ -278,6 +295,8 @@ class Board:
             shown.vector = event.vector
             shown.lost = False
             shown.problem = ""
+        if key[1] == CONNECTION:
+            self._started.add(key[0])
         self._changes.keys.add(key)
         self._changes.structure = True
         if event.message:
@@ -330,8 +349,6 @@ class Board:
 
     def note(self, text: str, level: str = "Alert") -> None:
         """Add a message from the program itself, an error by default."""
-        from datetime import UTC, datetime
-
         idle = not self._changes
         self._log("", "", datetime.now(UTC), text, level)
         if idle:
@@ -353,6 +370,8 @@ class Board:
         for key in changes.keys:
             if key in self.properties:
                 self.properties[key].overdue = ""
+        for device in [device for device, name in changes.keys if name == CONNECTION]:
+            self._follow_connection(device, changes)
         changes.keys |= changes.touched
         for key in changes.keys:
             shown = self.properties.get(key)
@@ -363,6 +382,29 @@ class Board:
                 for name in updated:
                     self._remember((*key, name), shown.vector.getfloatvalue(name))
         return changes
+
+    def _follow_connection(self, device: str, changes: Changes) -> None:
+        """Note whether a device that was connected must be connected again, and say so when it turns out."""
+        shown = self.properties.get((device, CONNECTION))
+        member = None if shown is None else shown.vector.members().get("CONNECT")
+        started = device in self._started
+        self._started.discard(device)
+        before = device in self.to_connect
+        if member is None or member.membervalue == "On":
+            self.to_connect.discard(device)
+            if member is not None:
+                self._in_use.add(device)
+        elif device in self._in_use and started:
+            self.to_connect.add(device)
+            if not before:
+                text = "is back, but no longer connected: turn Connect on"
+                self.messages.add(device, CONNECTION, datetime.now(UTC), text, "Alert")
+                changes.messages = True
+        elif not before:  # somebody has disconnected it
+            self._in_use.discard(device)
+        if before or started:
+            changes.link = True
+            changes.touched.update(key for key, other in self._by_device.get(device, {}).items() if other.lost)
 
     def _remember(self, where: tuple[str, str, str], value: float) -> None:
         if not math.isfinite(value):
@@ -376,6 +418,14 @@ class Board:
         else:
             history.move_to_end(where)
         values.append(value)
+
+    def in_order(self) -> list[Property]:
+        """Return all properties: devices by name, as which driver is the first differs from start to start.
+
+        The properties of a device are in order of definition.
+        """
+        devices = sorted(self._by_device, key=lambda device: (device.casefold(), device))
+        return [shown for device in devices for shown in self._by_device[device].values()]
 
     def of(self, device: str | None = None, group: str | None = None) -> list[Property]:
         """Return the properties of a device, or of one of its groups, in order of definition."""

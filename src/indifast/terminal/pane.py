@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from indifast.terminal import clock
-from indifast.terminal.board import Property
+from indifast.terminal.board import CONNECTION, Property
 from indifast.terminal.celltext import fitted, visible
 from indifast.terminal.states import CLASSES, sign
 
@@ -119,9 +119,14 @@ class Lines(Widget):
         lines = [title]
         if (progress := self.progress()) is not None:
             lines.append([(progress, state)])
+        again = shown.key[0] in self.board.to_connect
+        if again and shown.key[1] == CONNECTION:
+            advice = "was connected, and is not since it came back: turn Connect on"
+            lines += wrapped(advice, width, self.part("problem"))
         if shown.lost:
             if self.board.linked:
-                lost = "not back since the link was lost (x forgets it)"
+                forget = "connect the device again, or x forgets it" if again else "x forgets it"
+                lost = f"not back since the link was lost ({forget})"
             else:
                 lost = "lost link, trying again" if self.board.trying else "not connected"
             lines += wrapped(f"{lost}: these are old values", width, self.part("note"))
@@ -131,7 +136,8 @@ class Lines(Widget):
         if shown.edits:
             lines.append(self.edits_line())
         if vector.message:
-            when = f"{clock.local_time(vector.message_timestamp)} " if vector.message_timestamp else ""
+            at = vector.message_timestamp
+            when = f"{clock.local_time(at)} {clock.zone(at)} " if at else ""
             lines += wrapped(f"{when}{visible(vector.message)}", width, self.part("note"))[:NOTE]
         return lines
 

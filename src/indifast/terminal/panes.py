@@ -36,6 +36,7 @@ class PaneList(VerticalScroll, can_focus=False):
         self.board = board
         self.place: Place | None = None
         self._panes: dict[Property, Pane | BlobBox] = {}
+        self._offer = ""
         self._hint = Static("", id="hint", markup=False)
 
     def compose(self) -> list[Widget]:
@@ -48,6 +49,13 @@ class PaneList(VerticalScroll, can_focus=False):
             self.place = place
             self.scroll_home(animate=False)
             self.follow_structure()
+
+    def offer(self, text: str) -> None:
+        """Show what to do, while there is nothing to choose."""
+        if text != self._offer:
+            self._offer = text
+            if self.place is None and self.is_mounted:
+                self._hint.update(text)
 
     def _wanted(self) -> list[Property]:
         place = self.place
@@ -90,7 +98,7 @@ class PaneList(VerticalScroll, can_focus=False):
         if count:
             return ""
         if self.place is None:
-            return "Choose a device, a group or a property on the left."
+            return self._offer
         return f"{visible(self.place.device)} has no properties here now."
 
     def follow(self, changes: Changes) -> None:

@@ -7,7 +7,6 @@ Nothing here depends on a terminal; `picture` may run in any thread.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indifast.client import frame_array, inflated
-from indifast.client.formats import Kind, fits_image, format_of, image
+from indifast.client.formats import Kind, format_of, image
+from indifast.fits import read_image
 
 SAMPLES = 4_000_000
 """Maximum number of pixels of a frame that are read."""
@@ -111,11 +111,8 @@ def _raw(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], m
 
 
 def _fits(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:
-    content = inflated(content, form, size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that can be read anyway
-        # Stored pixels are a view; astropy's scaling would copy all of them.
-        header, pixels = fits_image(content, stored=True)
+    found = read_image(inflated(content, form, size))
+    pixels = found.stored  # scaling would copy all of them
     kind = f"{8 * pixels.itemsize} bit" + (" float" if pixels.dtype.kind == "f" else "")
     while pixels.ndim > 3:
         pixels = pixels[0]
@@ -125,10 +122,9 @@ def _fits(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], 
         pixels, kind = pixels[0], kind if pixels.shape[0] == 1 else f"{kind}, first of {pixels.shape[0]} planes"
     if pixels.ndim == 1:
         pixels = pixels[np.newaxis]
-    if str(header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP":
+    if str(found.header.get("ROWORDER", "")).strip().upper() == "BOTTOM-UP":
         pixels = pixels[::-1]
-    blank = header.get("BLANK") if pixels.dtype.kind != "f" else None
-    return _Frame(pixels, kind, float(header.get("BSCALE", 1)), float(header.get("BZERO", 0)), blank)
+    return _Frame(pixels, kind, found.bscale, found.bzero, found.blank)
 
 
 def _image(content: Any, form: str, size: int, sizes: Sequence[tuple[int, int]], most: int) -> _Frame:

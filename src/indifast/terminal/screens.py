@@ -23,6 +23,7 @@ KEYS = (
     ("/", "search devices, groups and properties; Enter goes to the first match, Esc ends the search"),
     ("c", "connect, disconnect, change the server; set the folder where BLOBs are saved"),
     ("b", "request the BLOBs of what is chosen, or stop them"),
+    ("n", "go to the newest BLOB, such as the last picture"),
     ("f", "filter the messages; Esc ends the filter"),
     ("l", "enlarge or shrink the messages"),
     ("x", "forget what did not come back after the link was lost"),

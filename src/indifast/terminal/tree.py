@@ -92,7 +92,7 @@ class PropertyTree(Tree[Place]):
     def follow(self) -> None:
         """Show the properties that exist now."""
         wanted: dict[Place, None] = {}
-        for shown in self.board:
+        for shown in self.board.in_order():
             if self._words and not self._matches(shown):
                 continue
             device, vector = shown.key
@@ -107,9 +107,11 @@ class PropertyTree(Tree[Place]):
             if place == parent or parent in wanted:  # otherwise it is removed with its parent
                 node.remove()
                 smaller.add(parent)
+        devices = 0
         for place in wanted:
             if place not in self._places:
-                self._add(place)
+                self._add(place, devices)
+            devices += place.group is None
         self.follow_states((shown.key for shown in self.board), smaller)
 
     def _matches(self, shown: Property) -> bool:
@@ -117,13 +119,15 @@ class PropertyTree(Tree[Place]):
         text = f"{shown.key[0]} {shown.group} {shown.key[1]} {vector.label}".casefold()
         return all(word in text for word in self._words)
 
-    def _add(self, place: Place) -> None:
+    def _add(self, place: Place, device: int) -> None:
+        """Add a node; `device` is where a new device belongs among the others."""
         if place.vector is not None:
             self._places[place] = self._places[Place(place.device, place.group)].add_leaf("", place)
         elif place.group is not None:
             self._places[place] = self._places[Place(place.device)].add("", place, expand=bool(self._words))
         else:
-            self._places[place] = self.root.add("", place, expand=True)
+            before = device if device < len(self.root.children) else None
+            self._places[place] = self.root.add("", place, before=before, expand=True)
 
     def follow_states(self, keys: Iterable[Key], smaller: Iterable[Place] = ()) -> None:
         """Update the states of properties; groups and devices show the one that most needs attention.
@@ -184,9 +188,8 @@ class PropertyTree(Tree[Place]):
 
     def go_to_first(self) -> None:
         """Put the cursor on the first property shown."""
-        for place in self._places:
-            if place.vector is not None:
-                self.go_to(place)
+        for shown in self.board.in_order():
+            if self.go_to(Place(shown.key[0], shown.group, shown.key[1])):
                 return
 
     def go_to(self, place: Place) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from indifast._base64 import decode, encode, encode_into, encoded_length
+from indifast._base64 import Decoder, decode, encode, encode_into, encoded_length
 from indifast._parser import BlockPool, Tokenizer
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
@@ -70,6 +70,13 @@ class _Content(Protocol):
         """Return the content in memory. Raise DescriptorError or OSError if it is gone."""
         ...
 
+    def blocks(self, size: int) -> Iterable[memoryview]:
+        """Return the content in pieces of `size` bytes, a multiple of 3. Each is valid until the next one is taken.
+
+        Iterating raises DescriptorError or OSError if the content is gone, and MemoryError.
+        """
+        ...
+
 
 class _Memory:
     """Content in a buffer that belongs to the user."""
@@ -93,6 +100,14 @@ class _Memory:
 
     def read(self) -> bytes:
         return bytes(self.data)
+
+    def blocks(self, size: int) -> Iterator[memoryview]:
+        return _slices(self.data, size)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the content can't change: a driver may fill its buffers again after `BlobMessage.release`."""
+        return isinstance(self.data.obj, bytes)
 
 
 class _File:
@@ -134,6 +149,9 @@ class _File:
     def read(self) -> bytes:
         return shm.read_all(self.fd, self.length)
 
+    def blocks(self, size: int) -> Iterable[memoryview]:
+        return shm.read_blocks(self.fd, self.length, size)
+
     def view(self) -> memoryview:
         """Return the content in the sender's own pages, for receivers that trust the sender."""
         return shm.view(self.fd, self.length)
@@ -165,6 +183,11 @@ class _Encoded:
     def read(self) -> bytes:
         return b"".join(map(decode, self.pieces))
 
+    def blocks(self, size: int) -> Iterator[memoryview]:
+        if size == _BLOCK and all(len(piece) == encoded_length(size) for piece in self.pieces[:-1]):
+            return (memoryview(decode(piece)) for piece in self.pieces)
+        return _slices(memoryview(self.read()), size)
+
 
 class _Text:
     """Content in base64 as received, within an element."""
@@ -187,6 +210,25 @@ class _Text:
 
     def read(self) -> bytes:
         return self._member.data or b""
+
+    def blocks(self, size: int) -> Iterator[memoryview]:
+        decoder = Decoder(self.length)  # `read` would keep a copy in the member
+        for piece in self._member.slices:
+            decoder.feed(piece)
+        return _slices(memoryview(decoder.finish()), size)
+
+
+def _slices(data: memoryview, size: int) -> Iterator[memoryview]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+class RawForm(NamedTuple):
+    """A message as XML with gaps, and the bytes that belong in the gaps."""
+
+    envelope: Sequence[bytes]
+    """The pieces of XML around the contents, one more than there are contents; the contents belong there as base64."""
+    contents: Sequence[_Content]
+    """The contents. Only their `length` (approximate) and `blocks` are for users of this form, in any thread."""
 
 
 class BlobMessage:
@@ -340,6 +382,18 @@ class BlobMessage:
         """Return the XML without the contents, for logs."""
         return b"".join(self._envelope(True))
 
+    def raw(self) -> RawForm | None:
+        """Return the message with its contents as bytes; None while these are in buffers that a driver may change.
+
+        After `whole(False)`, None means that the contents are lost.
+        """
+        contents = self._contents
+        if any(isinstance(content, _Memory) and not content.lasting for content in contents):
+            if self._texts is None:
+                return None
+            contents = self._encoded(contents, self._texts)
+        return RawForm(self._envelope(False), contents)
+
     def element(self) -> Element:
         """Return the message as an element, which contains its BLOBs except those announced as attached.
 
@@ -399,8 +453,11 @@ class BlobMessage:
             pass
         with self._locks[True]:
             if not self._files and self._texts is not None:
-                pairs = zip(self._texts, self._contents, strict=True)
-                self._contents = [_Encoded(text, old.length, old.size) for text, old in pairs]
+                self._contents = self._encoded(self._contents, self._texts)
+
+    def _encoded(self, contents: Sequence[_Content], texts: Sequence[list[Buffer]]) -> Sequence[_Content]:
+        """Return contents that are read from the inline form."""
+        return [_Encoded(text, old.length, old.size) for text, old in zip(texts, contents, strict=True)]
 
     def _make(self, attached: bool, notify: Callable[[], object] | None = None) -> None:
         """Make one form, in any thread; `notify` is called whenever more of it is ready."""

@@ -8,13 +8,14 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Sequence
-from ssl import SSLContext, SSLError
+from ssl import SSLContext
 
 from indifast.transport import sockets, tls
 from indifast.transport.files import FileStream, enlarge_pipe, private
 from indifast.transport.listener import Listener
 from indifast.transport.lookup import look_up
 from indifast.transport.stream import SocketStream, Stream, address_name
+from indifast.transport.tlsfaults import TLSError
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that one address of a peer has to answer."""
@@ -30,8 +31,8 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
         within: Seconds that each address has to answer.
 
     Raises:
-        OSError: The name can't be resolved, the connection fails or times out, or the certificate is not trusted. The
-            text contains host and port.
+        OSError: The name can't be resolved, or the connection fails or times out. The text contains host and port.
+        TLSError: It fails because of TLS, for example because the certificate is not trusted. (An OSError, too.)
     """
     loop = asyncio.get_running_loop()
     try:
@@ -48,7 +49,7 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
             async with asyncio.timeout(within):
                 await loop.sock_connect(sock, address)
             if ssl is not None:
-                return await tls.connect(sock, ssl, host, address_name(address))
+                return await tls.connect(sock, ssl, host, address_name(address), f"{host}:{port}")
             return SocketStream(sock, address_name(address))
         except OSError as exc:  # includes TimeoutError
             sock.close()
@@ -59,8 +60,8 @@ async def open_tcp(host: str, port: int, *, ssl: SSLContext | None = None, withi
     assert failure is not None
     if isinstance(failure, TimeoutError):
         raise TimeoutError(errno.ETIMEDOUT, f"no answer from {host}:{port} within {within:g} s") from failure
-    if isinstance(failure, SSLError):
-        raise OSError(failure.errno, f"TLS with {host}:{port} failed: {failure}") from failure
+    if isinstance(failure, TLSError):
+        raise failure
     reason = os.strerror(failure.errno) if failure.errno else str(failure)
     raise type(failure)(failure.errno, f"cannot connect to {host}:{port}: {reason}") from failure
 
@@ -127,7 +128,8 @@ async def listen_tcp(
 async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listener:
     """Listen on a Unix socket: a path, or an abstract name if `path` begins with NUL.
 
-    The socket file of a server that is gone is replaced. `on_stream` is called with the stream of each new connection.
+    Only this user can connect to a path. The socket file of a server that is gone is replaced. `on_stream` is called
+    with the stream of each new connection.
 
     Raises:
         OSError: The socket is in use, or can't be listened on. The text says what to do.
@@ -136,7 +138,10 @@ async def listen_unix(path: str, on_stream: Callable[[Stream], None]) -> Listene
 
 
 def listen_on(
-    listening: Sequence[socket.socket], on_stream: Callable[[Stream], None], *, ssl: SSLContext | None = None
+    listening: Sequence[socket.socket],
+    on_stream: Callable[[Stream], None],
+    *,
+    ssl: SSLContext | None = None,
 ) -> Listener:
     """Accept connections on sockets that are already listening, with TLS if a context is given.
 

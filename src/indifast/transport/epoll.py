@@ -9,10 +9,10 @@ is asyncio's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import select
 import selectors
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVarTuple
@@ -22,6 +22,7 @@ Ts = TypeVarTuple("Ts")
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
 _AT_ONCE = 64  # events per poll; the kernel reports any others first at the next poll
+_MEMORY_PAUSE = 0.01  # seconds to wait after an iteration that memory ran out in
 
 
 class _Watch:
@@ -146,8 +147,10 @@ class _Selector(selectors.BaseSelector):
 
     def forget(self, fd: int, before: int) -> None:
         """Do the same as `update` for a descriptor that may have been closed in the meantime."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - `suppress` needs memory, without which the kernel would go on watching
             self.update(fd, before)
+        except OSError:
+            pass
 
     def _set_key(self, key: selectors.SelectorKey) -> selectors.SelectorKey:
         before = self.wanted(key.fd)
@@ -179,6 +182,13 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._direct.on_error = self._report
         super().__init__(self._direct)
 
+    def _run_once(self) -> None:
+        """Run one iteration. Lack of memory must not end the loop: what it prevents is done in a later iteration."""
+        try:
+            super()._run_once()  # type: ignore[misc]  # asyncio's own, which all its loops have
+        except MemoryError:
+            time.sleep(_MEMORY_PAUSE)
+
     def call_at_end(self, callback: Callable[[], object]) -> None:
         """Call `callback` after the callbacks of all descriptors that the current poll found ready.
 
@@ -209,11 +219,14 @@ class EventLoop(asyncio.SelectorEventLoop):
             raise RuntimeError("Event loop is closed")
         before = self._direct.wanted(fd)
         watch = self._direct.watches.setdefault(fd, _Watch())
+        previous = getattr(watch, direction)
         setattr(watch, direction, callback)
         try:
             self._direct.update(fd, before)
-        except OSError:
-            del self._direct.watches[fd]
+        except (OSError, MemoryError):
+            setattr(watch, direction, previous)
+            if not watch.events:
+                del self._direct.watches[fd]
             raise
 
     def _unwatch(self, fd: int, direction: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from indifast.protocol.message import Buffer
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, IOV_MAX, READY, WATCHED, Stream, hang_up_probe
+from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, IOV_MAX, READY, WATCHED, Stream
 
 _CHUNK = 1 << 20
 _WRITE_BUDGET = 4 << 20
@@ -68,8 +68,7 @@ class FileStream(Stream):
         self._sink = sink
         self._reader = None if _can_poll(source) else _Worker(self._loop, f"read {name}")
         self._writer = None if _can_poll(sink) else _Worker(self._loop, f"write {name}")
-        if self._reader is None:
-            self._hang_up = hang_up_probe(self._loop, source)  # the source may be a socket
+        self._readable = self._reading(source, self._read)  # the source may be a socket
         self._block = bytearray()
         self._read_asked = False
         self._watching_output = False
@@ -84,7 +83,7 @@ class FileStream(Stream):
         if self._reader is None:
             self._loop.remove_reader(self._source)
 
-    def _readable(self) -> None:
+    def _read(self) -> None:
         try:
             block, room = self._buffer.room()
         except MemoryError:
@@ -93,15 +92,16 @@ class FileStream(Stream):
         start = self._buffer.start
         try:
             nbytes = os.readv(self._source, [room])
+            if nbytes:
+                self._deliver(block, start, self._buffer.fill(nbytes), [])
+            else:
+                self._end_of_input()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
             self._input_failed(exc)
-            return
-        if nbytes:
-            self._deliver(block, start, self._buffer.fill(nbytes), [])
-        else:
-            self._end_of_input()
+        except MemoryError:  # perhaps after something was read, which is lost then
+            self._no_memory("read from it")
 
     def _input_failed(self, exc: OSError) -> None:
         if os.isatty(self._source):
@@ -152,9 +152,6 @@ class FileStream(Stream):
                 outbox.sent(0, time.monotonic())
                 self._end(exc)
                 return
-            except MemoryError:
-                self._no_memory("write to it")
-                return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
             if budget <= 0:
@@ -201,7 +198,7 @@ class FileStream(Stream):
             self._end(result)
             return
         self._outbox.sent(result, time.monotonic())
-        self._write()
+        self.wake()
 
     def _release(self, orderly: bool) -> None:
         self._unwatch_output()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
-import os
 import socket
 from collections.abc import Callable, Iterable
 
@@ -48,7 +46,6 @@ class Listener:
         self._closed = False
         for sock in self.sockets:
             sock.setblocking(False)
-        self._inode = _inode(self.sockets[0])
         self._watch()
 
     @property
@@ -81,8 +78,6 @@ class Listener:
         else:
             self._unwatch()
         for sock in self.sockets:
-            if sock.family == socket.AF_UNIX:
-                _unlink_own(sock.getsockname(), self._inode)
             sock.close()
 
     def _watch(self) -> None:
@@ -128,23 +123,12 @@ class Listener:
     def _back_off(self, exc: OSError | MemoryError) -> None:
         """Stop accepting for a while. A waiting connection keeps its socket readable, so the loop would spin."""
         self._failures += 1
+        pause = pause_after(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+        try:
+            self._resume = self._loop.call_later(pause, self._watch)
+        except MemoryError:
+            return  # without a timer, accepting must not be paused
+        self._unwatch()
         if self._failures == 1:
             why = exc if isinstance(exc, OSError) else "out of memory"
             self._complaints.say(logging.ERROR, self._loop.time(), "cannot accept connections for now: %s", why)
-        self._unwatch()
-        pause = pause_after(self._failures, _FIRST_PAUSE, _LONGEST_PAUSE)
-        self._resume = self._loop.call_later(pause, self._watch)
-
-
-def _inode(sock: socket.socket) -> tuple[int, int] | None:
-    """Return what distinguishes our socket file from one that another server puts in its place."""
-    if sock.family != socket.AF_UNIX or not isinstance(path := sock.getsockname(), str):
-        return None
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-def _unlink_own(path: str | bytes, inode: tuple[int, int] | None) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if inode is not None and inode == ((status := os.stat(path)).st_dev, status.st_ino):
-            os.unlink(path)

@@ -139,8 +139,8 @@ class _Lines:
         except (BlockingIOError, InterruptedError):
             return False
         except MemoryError:
+            self._loop.call_later(MEMORY_PAUSE, self._watch)  # first: there may be no memory for the timer either
             self._loop.remove_reader(self._fd)
-            self._loop.call_later(MEMORY_PAUSE, self._watch)
             return False
         except OSError:
             data = b""

@@ -7,7 +7,8 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 
 BACKLOG = 1024
 # The machine lacks an address family. (A machine without IPv6 still has a "localhost".)
@@ -132,23 +133,67 @@ def unix_path(name: str) -> str:
     return "\0" + name[1:] if name.startswith("@") else name
 
 
-def unix_socket(path: str) -> socket.socket:
+class SocketFile(socket.socket):
+    """A listening socket with a path. Closing it removes its file, unless another program has replaced the file."""
+
+    _made: tuple[str, os.stat_result] | None = None
+
+    def listen_at(self, path: str, mode: int, group: str | int | None) -> None:
+        """Make the file and listen. Nobody can connect before the file has its mode and group."""
+        with _alone_in(os.path.dirname(path) or "."):
+            with contextlib.suppress(OSError):  # Linux makes the file with the mode of the descriptor; others refuse
+                os.fchmod(self.fileno(), 0o600)
+            try:
+                self.bind(path)
+            except OSError as exc:
+                if exc.errno != errno.EADDRINUSE or not _remove_dead(path):
+                    raise
+                self.bind(path)
+            self._made = os.path.abspath(path), os.lstat(path)
+            if group is not None:
+                _give_to(path, group)
+            os.chmod(path, mode)
+            self.listen(BACKLOG)
+
+    def close(self) -> None:
+        """Remove the file and close the socket."""
+        if self._made is not None:
+            path, made = self._made
+            self._made = None
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.lstat(path), made):
+                    os.unlink(path)
+        super().close()
+
+
+def unix_socket(
+    path: str, mode: int = 0o600, group: str | int | None = None, *, elsewhere: str = "choose another name"
+) -> socket.socket:
     """Return a socket that listens on a path, or on an abstract name if `path` begins with NUL.
 
-    The socket file of a server that is gone is replaced.
+    The socket file of a server that is gone is replaced; any other file is left alone.
+
+    Args:
+        path: The path, or the abstract name, to which every user of the machine can connect.
+        mode: The permissions of the file. To connect, a user needs to be able to write to it.
+        group: The group of the file, a name or a number; by default that of the process.
+        elsewhere: What the error suggests if the socket is in use.
 
     Raises:
         OSError: The socket is in use, or can't be listened on. The text says what to do.
     """
     shown = path.replace("\0", "@")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = SocketFile(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _bind_unix(sock, path)
-        sock.listen(BACKLOG)
+        if path.startswith("\0"):
+            sock.bind(path)
+            sock.listen(BACKLOG)
+        else:
+            sock.listen_at(path, mode, group)
     except OSError as exc:
         sock.close()
         if exc.errno == errno.EADDRINUSE:
-            remedy = "stop the server that uses it, or choose another name"
+            remedy = f"stop the server that uses it, or {elsewhere}"
             raise OSError(exc.errno, f"the local socket {shown} is in use: {remedy}") from exc
         raise OSError(exc.errno, f"cannot listen on the local socket {shown}: {exc.strerror or exc}") from exc
     except BaseException:
@@ -157,24 +202,40 @@ def unix_socket(path: str) -> socket.socket:
     return sock
 
 
-def _bind_unix(sock: socket.socket, path: str) -> None:
+@contextlib.contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Keep other servers from listening in the same folder for a moment: they could mistake each other for dead."""
+    import fcntl  # exists wherever Unix sockets are used
+
     try:
-        sock.bind(path)
-    except OSError as exc:
-        if exc.errno != errno.EADDRINUSE or path.startswith("\0") or not _remove_stale(path):
-            raise
-        sock.bind(path)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # `bind` says what is wrong, if anything is
+        yield
+        return
+    try:
+        for _ in range(100):  # whoever can read the folder can lock it, so do not wait forever
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def _remove_stale(path: str) -> bool:
+def _remove_dead(path: str) -> bool:
     """Remove a socket file on which no server listens.
 
     Returns:
-        False if a server is listening, or if the file is not a socket.
+        False if a server is listening, or if that is not known.
+
+    Raises:
+        OSError: The file is not a socket.
     """
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "there is a file of that name, which is not a socket; choose another name")
     except FileNotFoundError:
         return True
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -188,3 +249,19 @@ def _remove_stale(path: str) -> bool:
         except OSError:
             pass  # the backlog is full, so a server is running
     return False
+
+
+def _give_to(path: str, group: str | int) -> None:
+    if isinstance(group, str):
+        import grp
+
+        try:
+            number = grp.getgrnam(group).gr_gid
+        except KeyError:
+            raise OSError(errno.EINVAL, f"there is no group {group!r}") from None
+    else:
+        number = group
+    try:
+        os.chown(path, -1, number, follow_symlinks=False)
+    except PermissionError as exc:
+        raise OSError(exc.errno, f"only root and members of the group {group} can give a file to it") from exc

@@ -53,6 +53,8 @@ _WORTH_DISCARDING = 1 << 20  # bytes of the smallest unfinished message that is 
 _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RECV_FLAGS = socket.MSG_DONTWAIT
 _RECVMSG_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_NO_MEMORY = MemoryError("not enough memory")  # made in advance
+_TRUNCATED = int(socket.MSG_CTRUNC)  # a plain number: `&` with an enum calls three Python functions for each read
 _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN})
 
 
@@ -165,8 +167,9 @@ class _ReadBuffer(threading.local):
         return True
 
     def warn(self, text: str) -> None:
-        """Log a warning at a limited rate."""
-        self._complaints.say(logging.WARNING, time.monotonic(), "%s", text)
+        """Log a warning at a limited rate, unless there is no memory for it."""
+        with contextlib.suppress(MemoryError):
+            self._complaints.say(logging.WARNING, time.monotonic(), "%s", text)
 
     def complain(self, text: str, peername: str, error: BaseException) -> None:
         """Log an internal error at a limited rate: a peer may cause it with every message, or by reconnecting."""
@@ -180,8 +183,8 @@ class _ReadBuffer(threading.local):
     def _trim_later(self) -> None:
         loop = asyncio.get_running_loop()
         if self._trimming is not loop:
-            self._trimming = loop
             loop.call_later(_TRIM_INTERVAL, self._trim)
+            self._trimming = loop  # not before, as there may be no memory for the timer
 
     def _trim(self) -> None:
         self._trimming = None
@@ -194,8 +197,8 @@ def hang_up_probe(loop: asyncio.AbstractEventLoop, fd: int) -> Callable[[int], o
     """Return a function that, called with 0, says whether the peer of `fd` is gone; None if `loop` needs no such check.
 
     asyncio's loops call a reader as long as there is anything to read, including the end of file. Loops based on libuv
-    (uvloop) stop watching a descriptor once they have reported an error, such as a reset. A reader that has read the
-    last bytes would then never learn of the end of file that follows them.
+    (uvloop) report an error, such as a reset, to the reader and the writer of a descriptor once, and then stop watching
+    it. A reader that has read some bytes would then never learn of those that follow, and of the end of file.
     """
     if isinstance(loop, asyncio.SelectorEventLoop):
         return None
@@ -275,7 +278,6 @@ class Stream:
         self._life = OPEN
         self._input = IDLE
         self._output = READY
-        self._hang_up: Callable[[int], object] | None = None  # see `hang_up_probe`
         self._starved: asyncio.TimerHandle | None = None  # set while there is no memory for reading
         self._grace: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
@@ -298,13 +300,16 @@ class Stream:
         """Write what is in the outbox: as much as the kernel takes now, the rest when it takes more."""
         output = self._output
         if (output is READY or output is DUE) and self._life is not CLOSED and self._outbox is not None:
-            self._write()
+            try:
+                self._write()
+            except MemoryError:
+                self._no_memory("write to it")
 
     def wake_soon(self) -> None:
         """Do the same as `wake` once the running code has returned to the loop. Many calls result in one write."""
         if self._output is READY and self._life is not CLOSED:
-            self._output = DUE
             self._loop.call_soon(self._wake_now)
+            self._output = DUE  # not before, as there may be no memory for the call
 
     def pause_reading(self) -> None:
         """Stop reading, so that data stays in the kernel and the peer has to wait."""
@@ -369,7 +374,34 @@ class Stream:
     def _watch_input(self) -> None:
         if self._input is IDLE and self._life is OPEN and self._receiver is not None and self._starved is None:
             self._input = WATCHED
-            self._open_input()
+            try:
+                self._open_input()
+            except (MemoryError, SystemError):  # the latter is what CPython's weak dictionaries raise without memory
+                self._input = IDLE
+                self._read_later()
+                if self._starved is None:
+                    raise
+
+    def _reading(self, fd: int, read: Callable[[], None]) -> Callable[[], None]:
+        """Return what the loop calls when `fd` can be read: `read`, and what some loops need in addition."""
+        hung_up = hang_up_probe(self._loop, fd)
+        if hung_up is None:
+            return read
+
+        def read_and_watch() -> None:
+            read()
+            try:
+                if self._input is WATCHED and hung_up(0):
+                    self._watch_again()
+            except (MemoryError, SystemError):
+                self._no_memory("watch it")
+
+        return read_and_watch
+
+    def _watch_again(self) -> None:
+        """Make the loop report what is left to be read, and then the end. See `hang_up_probe`."""
+        self._shut_input()
+        self._open_input()
 
     def _unwatch_input(self) -> None:
         if self._input is WATCHED:
@@ -378,10 +410,13 @@ class Stream:
 
     def _read_later(self) -> None:
         """Pause reading for lack of memory. Otherwise the loop would keep reporting the unread data."""
-        self._buffer.warn(f"{self.peername}: reading paused: not enough memory")
-        self._unwatch_input()
         if self._starved is None:
-            self._starved = self._loop.call_later(MEMORY_PAUSE, self._read_again)
+            try:
+                self._starved = self._loop.call_later(MEMORY_PAUSE, self._read_again)
+            except MemoryError:
+                return  # without a timer, reading must not be paused
+        self._unwatch_input()
+        self._buffer.warn(f"{self.peername}: reading paused: not enough memory")
 
     def _read_again(self) -> None:
         self._starved = None
@@ -389,9 +424,15 @@ class Stream:
 
     def _no_memory(self, what: str) -> None:
         """End the stream after memory ran out in the middle of something, which leaves its state unknown."""
-        self._buffer.relieve()
-        self._buffer.warn(f"{self.peername}: closed: not enough memory to {what}")
-        self._end(MemoryError(f"not enough memory to {what}"))
+        exc = _NO_MEMORY
+        try:
+            self._buffer.relieve()
+            self._buffer.warn(f"{self.peername}: closed: not enough memory to {what}")
+            exc = MemoryError(f"not enough memory to {what}")
+        except MemoryError:
+            pass
+        finally:
+            self._end(exc)
 
     def _deliver(self, data: Buffer, start: int, end: int, fds: list[int]) -> None:
         """Pass on what was read. An exception in the receiver ends this stream, but no others."""
@@ -403,9 +444,6 @@ class Stream:
         except Exception as exc:
             self._buffer.complain("%s: closed after an internal error", self.peername, exc)
             self._end(exc, at_once=True)
-        if self._hang_up is not None and self._input is WATCHED and self._hang_up(0):
-            self._shut_input()  # watching the descriptor again makes the loop report what is left, then the end
-            self._open_input()
 
     def _end_of_input(self) -> None:
         self._unwatch_input()
@@ -433,14 +471,19 @@ class Stream:
             if timer is not None:
                 timer.cancel()
         self._buffer.streams.discard(self)
-        self._release(orderly)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if at_once:
-            self._report_lost(exc)
-        else:
-            self._loop.call_soon(self._report_lost, exc)
+        try:
+            self._release(orderly)
+        finally:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            if not at_once:
+                try:
+                    self._loop.call_soon(self._report_lost, exc)
+                except MemoryError:
+                    at_once = True
+            if at_once:
+                self._report_lost(exc)
 
     def _report_lost(self, exc: Exception | None) -> None:
         receiver = self._receiver
@@ -463,7 +506,7 @@ class Stream:
 
     def _writable(self) -> None:
         self._output = READY
-        self._write()
+        self.wake()
         if self._output is not BLOCKED:
             self._unwatch_output()
 
@@ -489,8 +532,7 @@ class SocketStream(Stream):
         self._blocking = os.get_blocking(self._fd)
         self._more_fds: Sequence[int] = ()
         self._watching_output = False
-        self._readable: Callable[[], None] = self._read_unix if local else self._read_tcp
-        self._hang_up = hang_up_probe(self._loop, self._fd)
+        self._readable = self._reading(self._fd, self._read_unix if local else self._read_tcp)
         if not local:
             tune_tcp(sock)
 
@@ -500,6 +542,13 @@ class SocketStream(Stream):
 
     def _shut_input(self) -> None:
         self._loop.remove_reader(self._fd)
+
+    def _watch_again(self) -> None:
+        watching_output = self._watching_output
+        self._unwatch_output()  # the loop has one record for both directions, and ends it when we return
+        super()._watch_again()
+        if watching_output:
+            self._await_writable()
 
     def _keep_flags(self) -> None:
         """Make the socket blocking again if uvloop made it non-blocking: other processes may share its description."""
@@ -517,18 +566,16 @@ class SocketStream(Stream):
         start = self._buffer.start
         try:
             nbytes = self.socket.recv_into(room, min(len(room), self.read_limit), _RECV_FLAGS)
+            if nbytes:
+                self._deliver(block, start, self._buffer.fill(nbytes), [])
+            else:
+                self._end_of_input()
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
             self._end(exc, at_once=True)
-            return
-        except MemoryError:
+        except MemoryError:  # perhaps after something was read, which is lost then
             self._no_memory("read from it")
-            return
-        if nbytes:
-            self._deliver(block, start, self._buffer.fill(nbytes), [])
-        else:
-            self._end_of_input()
 
     def _read_unix(self) -> None:
         try:
@@ -537,26 +584,32 @@ class SocketStream(Stream):
             self._read_later()
             return
         start = self._buffer.start
+        ancillary: list[tuple[int, int, bytes]] = []
+        fds: list[int] | None = None
         try:
             nbytes, ancillary, flags, _ = self.socket.recvmsg_into(
                 [room[: self.read_limit]], _ANCILLARY, _RECVMSG_FLAGS
             )
+            end = self._buffer.fill(nbytes) if nbytes else start
+            fds = _descriptors(ancillary) if ancillary else []
+            truncated = flags & _TRUNCATED
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
             self._end(exc, at_once=True)
             return
-        except MemoryError:
+        except MemoryError:  # perhaps after something was read, which is lost then
             self._no_memory("read from it")
+            for fd in _descriptors(ancillary) if fds is None else fds:
+                os.close(fd)
             return
-        fds = _descriptors(ancillary) if ancillary else []
-        if flags & socket.MSG_CTRUNC:
+        if truncated:
             # Which descriptors are missing is unknown, so none can be assigned to a message.
             for fd in fds:
                 os.close(fd)
             self._end(OSError(errno.EMFILE, "descriptors were lost: too many in one message, or none free here"), True)
         elif nbytes:
-            self._deliver(block, start, self._buffer.fill(nbytes), fds)
+            self._deliver(block, start, end, fds)
         else:
             self._end_of_input()
 
@@ -576,9 +629,6 @@ class SocketStream(Stream):
                 return
             except OSError as exc:
                 self._write_failed(exc)
-                return
-            except MemoryError:
-                self._no_memory("write to it")
                 return
             outbox.sent(nbytes, time.monotonic())
             budget -= nbytes
@@ -623,13 +673,16 @@ class SocketStream(Stream):
 
     def _release(self, orderly: bool) -> None:
         self._unwatch_output()
-        with contextlib.suppress(OSError):
+        try:
             # Unread input would make the kernel reset the connection, and the peer would lose our last data.
             self.socket.shutdown(socket.SHUT_WR)
             for _ in range(_DISCARDS):
                 if not self.socket.recv(1 << 16, _RECV_FLAGS):
                     break
-        self.socket.close()
+        except (OSError, MemoryError):
+            pass
+        finally:
+            self.socket.close()
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -10,10 +10,11 @@ import ssl
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self, cast
 
 from indifast.protocol.complaints import Complaints
 from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, peer_name, tune_tcp
+from indifast.transport.tlsfaults import OPTIONS, TLSError, named, speaks_no_tls, why_refused
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,10 @@ HANDSHAKE_TIMEOUT = 10.0
 MAX_HANDSHAKES = 256
 """Maximum number of concurrent handshakes. A further connection replaces the oldest one."""
 
+ALERT_TIMEOUT = 1.0
+"""Seconds that a peer has to read why it is refused."""
+
+_HERE_IS_TLS = b"\x15\x03\x01\x00\x02\x02\x46"  # the alert "protocol version", which OpenSSL sends to no plain client
 _EARLY = 16 << 10  # bytes in a TLS record
 _IOV_MAX = 256
 _CHUNK = 256 << 10
@@ -75,8 +80,9 @@ class _Protocol(asyncio.BufferedProtocol):
 class TLSStream(Stream):
     """A stream over a TCP connection with TLS, made by `connect` or an `Acceptor` after the handshake."""
 
-    def __init__(self, transport: asyncio.Transport, protocol: _Protocol, peername: str) -> None:
+    def __init__(self, transport: asyncio.Transport, protocol: _Protocol, peername: str, *, serving: bool) -> None:
         super().__init__(peername, False)
+        self._serving = serving
         self._transport = transport
         self._block: Any = None
         self._start = 0
@@ -149,6 +155,8 @@ class TLSStream(Stream):
             self._finish_if_flushed()
 
     def _lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, ssl.SSLError):  # with TLS 1.3, a client learns only now that its certificate is refused
+            exc = TLSError("TLS failed", why_refused(exc, serving=self._serving))
         self._end(exc, at_once=True)
 
     def _release(self, orderly: bool) -> None:
@@ -159,7 +167,65 @@ class TLSStream(Stream):
             self._transport.abort()
 
 
-async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, peername: str) -> TLSStream:
+class _Handshake:
+    """Stands for a context in one handshake. If the handshake fails, it tells the peer why, which asyncio does not."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._sock: socket.socket | None = None
+        with contextlib.suppress(OSError):
+            self._sock = sock.dup()  # asyncio closes the other one
+        self._alert = b""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **keywords: Any) -> ssl.SSLObject:
+        """Return an object that keeps the alert of a handshake that fails: asyncio throws it away."""
+        made = self._context.wrap_bio(incoming, outgoing, **keywords)
+        shake_hands = made.do_handshake
+
+        def do_handshake() -> None:
+            try:
+                shake_hands()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as exc:
+                self._alert = outgoing.read()
+                if not self._alert and keywords.get("server_side") and speaks_no_tls(exc):
+                    self._alert = _HERE_IS_TLS
+                raise
+
+        made.do_handshake = do_handshake  # type: ignore[method-assign]
+        return made
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # event loops use nothing but `wrap_bio`, but uvloop asks for the type
+        return ssl.SSLContext
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """This object, for event loops."""
+        return cast(ssl.SSLContext, self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._sock is not None:
+            self._sock.close()
+
+    async def send_alert(self) -> None:
+        """Tell the peer why the handshake has failed, and wait until it has read that and closes."""
+        if self._sock is None or not self._alert:
+            return
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # includes TimeoutError
+            async with asyncio.timeout(ALERT_TIMEOUT):
+                await loop.sock_sendall(self._sock, self._alert)
+                self._sock.shutdown(socket.SHUT_WR)
+                while await loop.sock_recv(self._sock, _EARLY):  # what is closed unread resets the connection
+                    pass
+
+
+async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, peername: str, where: str) -> TLSStream:
     """Perform the TLS handshake of a client on a connected socket.
 
     Args:
@@ -167,17 +233,24 @@ async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, p
         context: The context for TLS.
         hostname: The name to check the server's certificate against.
         peername: The name of the peer, for logs.
+        where: The name of the peer, for errors.
 
     Raises:
-        OSError: The handshake fails. (ssl.SSLError is an OSError.)
+        TLSError: The handshake fails.
     """
     tune_tcp(sock)
     protocol = _Protocol()
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_connection(
-        lambda: protocol, sock=sock, ssl=context, server_hostname=hostname, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
-    )
-    return TLSStream(transport, protocol, peername)
+    with _Handshake(sock, context) as handshake:
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: protocol, sock=sock, ssl=handshake.context, server_hostname=hostname,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            )  # fmt: skip
+        except OSError as exc:
+            await handshake.send_alert()
+            raise TLSError(f"TLS with {where} failed", why_refused(exc, serving=False)) from exc
+    return TLSStream(transport, protocol, peername, serving=False)
 
 
 class Acceptor:
@@ -223,17 +296,20 @@ class Acceptor:
         tune_tcp(sock)
         protocol = _Protocol()
         loop = asyncio.get_running_loop()
+        with _Handshake(sock, self._context) as handshake:
+            try:
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol, sock, ssl=handshake.context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                )
+            except OSError as exc:
+                with contextlib.suppress(OSError):
+                    sock.close()
+                why = named(why_refused(exc, serving=True), OPTIONS)
+                self._complaints.say(logging.WARNING, loop.time(), "TLS with %s failed: %s", name, why)
+                await handshake.send_alert()
+                return
         try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol, sock, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
-            )
-        except OSError as exc:
-            with contextlib.suppress(OSError):
-                sock.close()
-            self._complaints.say(logging.WARNING, loop.time(), "TLS with %s failed: %s", name, exc)
-            return
-        try:
-            self._on_stream(TLSStream(transport, protocol, name))
+            self._on_stream(TLSStream(transport, protocol, name, serving=True))
         except BaseException:
             transport.abort()  # the transport has the socket, or a duplicate of it
             raise

@@ -19,6 +19,18 @@ from indifast.cli.bench.sections import SECTIONS, Turn, find_indiserver, turns
 from indifast.cli.bench.wire import make_frames
 from indifast.cli.signals import noted_signals
 
+DESCRIPTION = """\
+Measure the codec, a relay, a full stack and the latency on this machine, in about a minute, and compare with indiserver
+and pybase64 if they are installed. Each figure is the median of several turns; all contenders take turns."""
+
+EXAMPLES = """\
+examples:
+  indifast bench
+  indifast bench --only codec,relay --seconds 5
+  indifast bench --json bench.json                 also writes all figures to a file
+
+exit status: 0 done; 1 a byte was wrong, a frame was lost, or something did not run"""
+
 OVERHEAD = 0.6
 """Seconds that a turn is assumed to take in addition to its measurement, until the first is done."""
 
@@ -44,13 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog="indifast bench",
-        description="Measure the codec, a relay, a full stack and the latency on this machine, in about a minute, "
-        "and compare with indiserver and pybase64 if they are installed.",
-        epilog="Each figure is the median of several turns; all contenders take turns. "
-        "The exit status is 1 if a byte was wrong, a frame was lost or something did not run.",
-    )
+    parser = Parser("indifast bench", DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "--seconds",
         type=number(float, 0.01, 600),

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DESCRIPTION = """\
+Serve a simulated camera and a thermostat on a free local port, watch them from another process, and save the last frame
+as demo-frame.fits and (with Pillow) demo-frame.png."""
+
+EXAMPLES = """\
+examples:
+  indifast demo
+  indifast demo --seconds 5 --size 4096x4096 --clients 3
+  indifast demo --forever                          serves other clients afterwards, until Ctrl-C
+
+exit status: 0 done; 1 the demonstration cannot continue"""
+
 PATIENCE = 30.0
 """Seconds to wait for the server, or for the first frame."""
 
@@ -31,8 +43,8 @@ GRACE = 5.0
 SLOW_RATE = 2
 """Frames per second that the camera continues to send with --forever."""
 
-PNG_SIDE = 4096
-"""Most pixels on the longer side of the PNG: for larger frames it shows every second pixel, or every third."""
+PNG_SIDE = 2048
+"""Most pixels on the longer side of the PNG."""
 
 
 class DemoError(Exception):
@@ -69,11 +81,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog="indifast demo",
-        description="Serve a simulated camera and a thermostat on a free local port, watch them from another process, "
-        "and save the last frame as demo-frame.fits and demo-frame.png.",
-    )
+    parser = Parser("indifast demo", DESCRIPTION, EXAMPLES)
     parser.add_argument(
         "--seconds", type=number(float, 0.1, 86400), default=10.0, metavar="S", help="duration (default: 10)"
     )
@@ -124,19 +132,28 @@ async def _server(width: int, height: int, stop: asyncio.Event) -> AsyncIterator
     try:
         line = await _unless(stop, process.stdout.readline(), "the server did not start")
         if line == b"":
-            raise DemoError("the server ended immediately; see its output above")
+            status = await _unless(stop, process.wait(), "the server neither started nor ended")
+            # Ctrl-C reaches the new process as well until it has its own session.
+            if status is not None and -status not in SIGNALS:
+                raise DemoError("the server ended immediately; see its output above")
+            line = None
         up = line is not None
         yield None if line is None else int(line)
     finally:
         process.stdin.close()
         if not up:
-            process.kill()
+            _kill(process)
         try:
             async with asyncio.timeout(GRACE):
                 await process.wait()
         except TimeoutError:
-            process.kill()
+            _kill(process)
             await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        process.kill()
 
 
 async def _watch_server(port: int, options: argparse.Namespace, stop: asyncio.Event) -> None:
@@ -196,18 +213,27 @@ async def _summary(viewers: list[Viewer], begin: Totals, end: Totals) -> None:
 
 
 def _save(frame: bytes | memoryview) -> str:
-    """Save the frame in the current directory as FITS and PNG, and return the file names."""
-    from indifast.cli.demo.picture import pixels_of, stretched, write_png
-
+    """Save the frame in the current directory as FITS and, if Pillow is installed, as PNG; return what was done."""
     fits, png = Path("demo-frame.fits"), Path("demo-frame.png")
     try:
         fits.write_bytes(frame)
-        pixels = pixels_of(frame)
-        step = -(-max(pixels.shape) // PNG_SIDE)
-        write_png(png, stretched(pixels[::step, ::step]))
+        return f"{fits}, {png}" if _save_png(frame, png) else f"{fits} (as PNG, too: pip install indifast[images])"
     except OSError as error:
         raise DemoError(f"the last frame could not be saved: {error}") from error
-    return f"{fits}, {png}"
+
+
+def _save_png(frame: bytes | memoryview, path: Path) -> bool:
+    """Save the frame as a picture for people; return whether Pillow is installed."""
+    try:
+        import PIL.Image
+    except ImportError:
+        return False
+    from indifast.fits import read_image
+    from indifast.terminal.picture import picture
+
+    side = min(PNG_SIDE, max(read_image(frame).stored.shape))
+    PIL.Image.fromarray(picture(frame, ".fits", columns=side, rows=side).pixels).save(path)
+    return True
 
 
 def _totals(viewers: list[Viewer]) -> Totals:

@@ -6,9 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-CARD = 80
-BLOCK = 2880
-"""FITS files consist of blocks of this many bytes; header cards have 80 characters (FITS standard 4.0, section 3)."""
+from indifast.fits import BLOCK, CARD
 
 _STAMP = 13
 _STEPS = 4

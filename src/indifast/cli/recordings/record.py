@@ -18,6 +18,7 @@ from indifast.cli.toolkit.session import (
     Address,
     Status,
     ToolError,
+    add_reconnect,
     add_server_options,
     address_of,
     connected,
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
     import argparse
 
     from indifast.protocol.message import Routable
+
+DESCRIPTION = """\
+Record what a client may see of a server, until Ctrl-C. A server need not show the commands of other clients;
+`indifast serve --record FILE` records both directions."""
+
+EXAMPLES = """\
+examples:
+  indifast record -o night.indi
+  indifast record observatory:7624 -o night.indi --blobs
+  indifast record -o camera.indi --device "CCD Simulator" --for 3600
+
+exit status: 0 recorded; 1 nothing was sent; 2 no server, or the file cannot be written"""
 
 _PROGRAM = "indifast record"
 _REFRESH = 0.5  # seconds between updates of the progress line
@@ -46,12 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog=_PROGRAM,
-        description="Record what a client may see of a server, until Ctrl-C. A server need not show the commands of"
-        " other clients; `indifast serve --record FILE` records both directions.",
-    )
-    add_server_options(parser, positional=True)
+    parser = Parser(_PROGRAM, DESCRIPTION, EXAMPLES)
+    add_reconnect(parser, "connect again")
+    add_server_options(parser, word=True)
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to create")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
     parser.add_argument("--blobs", action="store_true", help="include the content of BLOBs")
@@ -89,7 +99,7 @@ class _Client(IPyClient):
 
     async def rxevent(self, event: Any) -> None:
         """Ask for the BLOBs of each device; note when the connection is lost and made again."""
-        if self.blobs and event.eventtype == "Define" and event.devicename not in self.asked:
+        if self.blobs and event.eventtype in ("Define", "DefineBLOB") and event.devicename not in self.asked:
             if self.devices is None or event.devicename in self.devices:
                 self.asked.add(event.devicename)
                 await self.send_enableBLOB("Also", event.devicename)
@@ -106,9 +116,11 @@ async def _record(options: argparse.Namespace) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     handle_in(loop, STOPPING, stop.set)
-    async with connected(address, _Client, address=address, options=options) as client:
+    again = options.reconnect is not False
+    async with connected(
+        address, _Client, reconnect=again, program=_PROGRAM, address=address, options=options
+    ) as client:
         assert isinstance(client, _Client)
-        client.reconnect = True
         try:
             recorder = Recorder(
                 options.output,
@@ -126,9 +138,13 @@ async def _record(options: argparse.Namespace) -> int:
                 " show the commands of other clients. Ctrl-C ends it.",
                 file=sys.stderr,
             )
+            ended = asyncio.create_task(_end_with(client, stop))
             await _until(stop, options.seconds, recorder)
+            ended.cancel()
         finally:
             recorder.close()
+        if client.stop and recorder.error is None:
+            raise ConnectionError("the client has stopped")
     if recorder.error is not None:
         raise file_failure(recorder.error, options.output)
     return _say_what_was_recorded(recorder, options)
@@ -138,6 +154,12 @@ def _check_output(options: argparse.Namespace) -> None:
     """Refuse to overwrite a file before connecting, so that a mistyped name does not cost a recording."""
     if os.path.isfile(options.output) and not options.force:
         raise file_failure(FileExistsError(errno.EEXIST, ""), options.output)
+
+
+async def _end_with(client: _Client, stop: asyncio.Event) -> None:
+    """Stop recording when the client stops, which it does if the connection is lost and is not to be made again."""
+    await client.stopped.wait()
+    stop.set()
 
 
 def _end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

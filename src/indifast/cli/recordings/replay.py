@@ -25,6 +25,19 @@ from indifast.server.ipyserver import IPyServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+DESCRIPTION = """\
+Serve a recording again to INDI clients, with its original timing. Clients may connect at any time; their commands are
+answered, but change nothing."""
+
+EXAMPLES = """\
+examples:
+  indifast replay night.indi
+  indifast replay night.indi -p 7625 --speed 10 --start-at 3600
+  indifast replay --info night.indi
+  indifast replay --print --json night.indi | head
+
+exit status: 0 ended; 2 the recording cannot be read, or the port is in use"""
+
 _PROGRAM = "indifast replay"
 _REFRESH = 0.5  # seconds between updates of the progress line
 _LONGEST = 366 * 86400.0  # seconds
@@ -38,18 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reader.error("--json requires --info or --print")
     if options.loop and options.once:
         reader.error("--loop and --once cannot be used together")
-    if not (options.info or options.print):
+    if not (options.info or options.print or options.text):
         never_wait("stderr", lambda sentence: f"{_PROGRAM}: {sentence}")
     return run(_PROGRAM, options, _replay)
 
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog=_PROGRAM,
-        description="Serve a recording again to INDI clients, with its original timing. Clients may connect at any"
-        " time; their commands are answered, but change nothing.",
-    )
+    parser = Parser(_PROGRAM, DESCRIPTION, EXAMPLES)
     parser.add_argument("file", metavar="FILE", help="made by `indifast record` or `indifast serve --record`")
     parser.add_argument("--host", default="localhost", help="listen on this name or address (default: localhost)")
     parser.add_argument(
@@ -67,6 +76,8 @@ def parser() -> Parser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--info", action="store_true", help="show what is in the file, and serve nothing")
     what.add_argument("--print", action="store_true", help="print all messages, one per line, and serve nothing")
+    what.add_argument("--text", action="store_true", help="write the recording as text, which can be edited, and serve"
+                      " nothing")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="with --info or --print: print JSON")
     parser.add_argument("--debug", action="store_true", help="log the traffic, and show tracebacks")
     return parser
@@ -81,6 +92,8 @@ async def _replay(options: argparse.Namespace) -> int:
     try:
         if options.info or options.print:
             return _show(options)
+        if options.text:
+            return _write_text(options.file)
         with Recording(options.file) as recording:  # fails before anything is served
             title = recording.title
         return await _serve(options, f"{options.file} ({title.source}, {title.began:%Y-%m-%d %H:%M:%S} UTC)")
@@ -179,6 +192,15 @@ def _show(options: argparse.Namespace) -> int:
         print(json.dumps(summary.as_dict()) if options.json else "\n".join(_info(summary)))
     if summary.damage is not None:
         raise ToolError(summary.damage)
+    return Status.DONE
+
+
+def _write_text(path: str) -> int:
+    """Write a recording of version 1, up to the end or to where the file is damaged, and return the exit status."""
+    with Recording(path) as recording:
+        for piece in recording.text():
+            sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
     return Status.DONE
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from types import FrameType
 
 from indifast.cli.lossy import never_wait
 from indifast.cli.serve.front import Front
-from indifast.cli.serve.log import good_bye, log_to_stderr, sentence
-from indifast.cli.serve.options import USAGE, ConfigError, Options, UsageError, parse_arguments
+from indifast.cli.serve.log import good_bye, log_to_stderr, log_why, sentence, set_verbosity
+from indifast.cli.serve.options import EXAMPLES, USAGE, ConfigError, Options, UsageError, parse_arguments
+from indifast.cli.serve.systemd import Systemd, take
 from indifast.cli.signals import COUNTERS, STOPPING, handle, hold_back
+from indifast.protocol.loglevels import NOTICE
 from indifast.transport.sockets import (
     KNOWN_HOSTS,
     Address,
@@ -26,8 +30,6 @@ from indifast.transport.sockets import (
 )
 
 logger = logging.getLogger(__name__)
-
-_OTHER_SOCKETS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_PIDFDID")  # opened by systemd for a service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,55 +48,100 @@ def main_server(front: Front) -> int:
 
 
 def _main(words: list[str], program: str, front: Front, *, stand_in: bool) -> int:
-    for name in _OTHER_SOCKETS:
-        os.environ.pop(name, None)  # not meant for drivers
+    systemd = take()
     stopped = _be_stopped()
-    front.release(STOPPING)
     log_to_stderr()
+    try:
+        front.release()
+        return _serve(words, program, front, systemd, stopped, stand_in=stand_in)
+    finally:
+        if stopped:
+            why = signal.Signals(stopped[0]).name
+            log_why(why)
+            systemd.ends(why)
+
+
+def _serve(
+    words: list[str], program: str, front: Front, systemd: Systemd, stopped: list[int], *, stand_in: bool
+) -> int:
     usage = USAGE.format(program=program, host="all interfaces" if stand_in else "localhost")
     try:
         if "--help" in words:
-            print(usage, end="")
+            print(usage + EXAMPLES.format(program=program), end="")
             return 0
         if "--version" in words:
             from indifast import version
 
             print(f"indifast {version}")
             return 0
-        logger.error("startup: %s", " ".join([program, *words]))
+        logger.log(NOTICE, "startup: %s", " ".join([program, *words]))
         options = parse_arguments(words)
     except UsageError as exc:
         print(f"{program}: {exc}", file=sys.stderr)
         print(usage, end="", file=sys.stderr)
         return 2
     except ConfigError as exc:
-        return good_bye(str(exc))
-    if options.stats:
-        handle([COUNTERS], lambda number, frame: None)  # nothing to count yet; not SIG_IGN, which children inherit
-    front.release()
+        return _fail(exc, systemd)
     never_wait("stdout")  # Python drivers may print there
-    logging.getLogger("indifast").setLevel(logging.INFO if options.verbose else logging.WARNING)
+    set_verbosity(options.verbose)
     if options.host is None:
         options.host = "" if stand_in else "localhost"
     with contextlib.ExitStack() as stack:
         try:
-            sockets = [stack.enter_context(sock) for sock in _listening(options, front)]
+            passed = systemd.open()
+            for sock in chain.from_iterable(passed.values()):
+                stack.enter_context(sock)
+            sockets = [stack.enter_context(sock) for sock in _listening(options, front, passed)]
+            metrics = [stack.enter_context(sock) for sock in _for_metrics(options, passed)]
         except (OSError, ValueError) as exc:
-            return good_bye(sentence(exc))
+            return _fail(exc, systemd)
         # Clients can connect from here on: they wait in the kernel while asyncio and the server are imported.
         from indifast.cli.serve.supervisor import supervise
 
-        return supervise(options, sockets, stopped, stand_in=stand_in, fifo=front.fifo)
+        return supervise(
+            options,
+            sockets,
+            stopped,
+            stand_in=stand_in,
+            systemd=systemd,
+            metrics=metrics,
+            lent=[role for role, lent in passed.items() if lent],
+            fifo=front.fifo,
+        )
 
 
-def _listening(options: Options, front: Front) -> Iterator[socket.socket]:
-    """Yield the sockets on which this server listens, as each one is opened."""
+def _fail(exc: Exception, systemd: Systemd) -> int:
+    why = sentence(exc)
+    systemd.ends(why)
+    return good_bye(why)
+
+
+def _listening(options: Options, front: Front, passed: Mapping[str, list[socket.socket]]) -> Iterator[socket.socket]:
+    """Yield the sockets on which this server listens, as each one is opened. Those of systemd replace our own."""
     if front.sockets:
         yield from (socket.socket(fileno=descriptor) for descriptor in front.sockets)
         return
-    check_port(options.port)
-    yield from tcp_sockets(_addresses(options.host), options.port, options.host)
-    yield unix_socket(unix_path(options.unix_socket))
+    if passed["tcp"]:
+        yield from passed["tcp"]
+    else:
+        check_port(options.port)
+        yield from tcp_sockets(_addresses(options.host), options.port, options.host)
+    if passed["unix"]:
+        yield from passed["unix"]
+    elif options.abstract:
+        elsewhere = "choose another name with -u NAME, or none with --no-abstract"
+        yield unix_socket(unix_path(options.unix_socket), elsewhere=elsewhere)
+    if (file := options.socket) is not None:
+        yield unix_socket(file.path, file.mode, file.group, elsewhere="choose another path with --socket PATH")
+
+
+def _for_metrics(options: Options, passed: Mapping[str, list[socket.socket]]) -> Iterator[socket.socket]:
+    """Yield the sockets on which counters are served for Prometheus."""
+    if passed["metrics"]:
+        yield from passed["metrics"]
+    elif options.metrics is not None:
+        host, port = options.metrics
+        yield from tcp_sockets(_addresses(host), port, host)
 
 
 def _addresses(host: str | None) -> list[Address]:
@@ -107,6 +154,8 @@ def _addresses(host: str | None) -> list[Address]:
 
 def _be_stopped() -> list[int]:
     """Let signals stop the server before its event loop handles them: clients and scripts can already find it.
+
+    The one for counters has no effect from now on, unless the event loop gives it one.
 
     Returns:
         The signals that have come. The first one raises SystemExit wherever the process is at that moment. Python may
@@ -121,6 +170,7 @@ def _be_stopped() -> list[int]:
         raise SystemExit(0)
 
     handle(STOPPING, stop)
+    handle([COUNTERS], lambda number, frame: None)  # not SIG_IGN, which children inherit
     return stopped
 
 

@@ -21,12 +21,10 @@ class Front:
         self.fifo = fifo
         self._held = frozenset(held)
 
-    def release(self, numbers: Iterable[int] | None = None) -> None:
-        """Unblock signals that the front blocked: those among `numbers`, or all."""
-        released = self._held if numbers is None else self._held.intersection(numbers)
-        self._held -= released
-        if released:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, released)
+    def release(self) -> None:
+        """Unblock the signals that the front blocked."""
+        if self._held:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._held)
 
 
 def take() -> Front:

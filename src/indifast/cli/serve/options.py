@@ -30,16 +30,27 @@ Options, which may be bundled (-vvp PORT):
  -vvv     : -vv + complete messages, without the content of BLOBs
  --pipes P        : start the driver P, a program, with two pipes instead of one socket; BLOBs are sent inline
  --host H         : listen on this name or address, default {host}
+ --socket PATH[,MODE[,GROUP]] : also listen on this local socket, a file with mode 600 or MODE (octal)
+ --no-abstract    : no abstract local socket (-u), to which every user of this machine can connect
  --tls-cert FILE  : use TLS with this certificate (PEM); clients without TLS are then refused
  --tls-key FILE   : key of the certificate, if it is not in the same file
  --tls-ca FILE    : accept only clients with a certificate from this authority
  --record FILE    : record all traffic, with times, in a new file for `indifast replay`
  --record-blobs   : include the content of BLOBs in the recording
  --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
+ --metrics [H:]P  : serve counters for Prometheus at http://H:P/metrics, default H 127.0.0.1
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : show this text
  --version        : show the version
 driver    : program, [device]@host[:port], or module:callable for a driver in Python
+"""
+
+EXAMPLES = """\
+
+examples:
+  {program} indi_simulator_ccd indi_simulator_telescope
+  {program} -v -p 7625 --host 0.0.0.0 "CCD Simulator@observatory" camera:make
+  {program} --config observatory.toml --record night.indi
 """
 
 RESTARTS = 10
@@ -47,11 +58,12 @@ RESTARTS = 10
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
-LONG_VALUES = ("host", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes")
+LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics")
 """Options with a value, in the next word or after "="."""
-LONG_FLAGS = ("stats", "record-blobs", "help", "version")
+LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
+_NO_GROUP = (1 << 32) - 1  # to the system this number means "leave the group as it is"
 _PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when first needed, not at every start
 
 
@@ -61,6 +73,15 @@ class UsageError(Exception):
 
 class ConfigError(Exception):
     """The configuration file or the value of an argument is wrong: one sentence on standard error, exit status 1."""
+
+
+@dataclass(frozen=True)
+class LocalSocket:
+    """A local socket that is a file."""
+
+    path: str
+    mode: int = 0o600
+    group: str | int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +122,8 @@ class Options:
     host: str | None = None
     port: int = PORT
     local_socket: str = LOCAL_SOCKET
+    abstract: bool = True
+    socket: LocalSocket | None = None
     message_log: str | None = None
     restarts: int = RESTARTS
     fifo: str | None = None
@@ -112,6 +135,7 @@ class Options:
     record_blobs: bool = False
     stats: bool = False
     stats_interval: float | None = None
+    metrics: tuple[str, int] | None = None
     limits: Limits = DEFAULT_LIMITS
     programs: list[Program] = field(default_factory=list)
     remotes: list[Remote] = field(default_factory=list)
@@ -143,6 +167,26 @@ def parse_remote(word: str) -> Remote:
         raise ConfigError(f"{word!r} is not [device]@host[:port]")
     device, host, port = found
     return Remote(host, port, device)
+
+
+def parse_socket(text: str) -> LocalSocket:
+    """Parse `PATH[,MODE[,GROUP]]`.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    path, *rest = text.split(",")
+    mode, group = (*rest, "", "")[:2]
+    if not path or len(rest) > 2 or "" in rest:
+        raise ValueError(f"{text!r} is not PATH[,MODE[,GROUP]]; a path can't contain a comma")
+    if path.startswith("@"):
+        raise ValueError(f"{path!r} is not a path: -u names the abstract socket")
+    if mode and not re.fullmatch("0?[0-7]{3}", mode):
+        raise ValueError(f"{mode!r} is not a mode: three octal digits, as in 660")
+    number = int(group) if re.fullmatch("[0-9]{1,10}", group) else None
+    if number is not None and number >= _NO_GROUP:
+        raise ValueError(f"{group} is not the number of a group")
+    return LocalSocket(path, int(mode or "600", 8), (group or None) if number is None else number)
 
 
 def parse_arguments(words: Sequence[str]) -> Options:
@@ -225,12 +269,24 @@ def _set(options: Options, name: str, value: str) -> None:
             options.stats = True
             if value:
                 options.stats_interval = _seconds(value)
+        case "metrics":
+            try:
+                options.metrics = parse_place(value)
+            except ValueError as exc:
+                raise UsageError(f"--metrics: {exc}") from None
         case "pipes":
             if not is_program(value) or re.fullmatch(_PYTHON, value):
                 raise UsageError(f"--pipes requires a program, not {value!r}")
             options.programs.append(Program(value, pipes=True))
         case "record-blobs":
             options.record_blobs = True
+        case "no-abstract":
+            options.abstract = False
+        case "socket":
+            try:
+                options.socket = parse_socket(value)
+            except ValueError as exc:
+                raise UsageError(f"--socket: {exc}") from None
         case "host" | "record":
             setattr(options, name, value)
         case "tls-cert" | "tls-key" | "tls-ca":
@@ -252,9 +308,29 @@ def _seconds(value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if not 0.1 <= seconds <= 1e6:
+    if not _is_interval(seconds):
         raise UsageError(f"--stats requires a number of seconds from 0.1 to 1000000, not {value!r}")
     return seconds
+
+
+def _is_interval(seconds: float) -> bool:
+    return 0.1 <= seconds <= 1e6
+
+
+def parse_place(text: str) -> tuple[str, int]:
+    """Parse `[host:]port`, with an IPv6 address in brackets. Without a host it is 127.0.0.1.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address must be in brackets, as in [::1]:9624, not {text!r}")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535) or (colon and not host):
+        raise ValueError(f"[HOST:]PORT is required, as in 9624 or 0.0.0.0:9624, not {text!r}")
+    return host or "127.0.0.1", int(port)
 
 
 # -- Configuration file
@@ -263,6 +339,8 @@ _TOP: dict[str, type | tuple[type, ...]] = {
     "host": str,
     "port": int,
     "local_socket": str,
+    "abstract": bool,
+    "socket": str,
     "message_log": str,
     "restarts": int,
     "fifo": str,
@@ -293,8 +371,12 @@ def _read_config(options: Options, path: str) -> None:
         raise ConfigError(f"configuration file {path}: {exc}") from None
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
+    _read_counters(options, path, found)
     for key, value in _checked(path, "", found, _TOP).items():
-        setattr(options, key, value)
+        try:
+            setattr(options, key, parse_socket(value) if key == "socket" else value)
+        except ValueError as exc:
+            raise ConfigError(f"configuration file {path}: socket: {exc}") from None
     for key, value in _checked(path, "tls.", tls, _TLS).items():
         setattr(options, f"tls_{key}", value)
     for key, value in _checked(path, "limits.", limits, _LIMITS).items():
@@ -316,6 +398,22 @@ def _read_config(options: Options, path: str) -> None:
         if not 0 < values.get("port", PORT) <= 65535:
             raise ConfigError(f"configuration file {path}: remotes.port can't be {values['port']}")
         options.remotes.append(Remote(**values))
+
+
+def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:
+    stats, metrics = found.pop("stats", None), found.pop("metrics", None)
+    if isinstance(stats, bool):
+        options.stats = stats
+    elif isinstance(stats, int | float) and _is_interval(stats):
+        options.stats, options.stats_interval = True, float(stats)
+    elif stats is not None:
+        wanted = "true, false, or a number of seconds from 0.1 to 1000000"
+        raise ConfigError(f"configuration file {path}: stats must be {wanted}, not {stats!r}")
+    if metrics is not None:
+        try:
+            options.metrics = parse_place(str(metrics))
+        except ValueError as exc:
+            raise ConfigError(f"configuration file {path}: metrics: {exc}") from None
 
 
 def _add_driver(options: Options, path: str, table: Any) -> None:

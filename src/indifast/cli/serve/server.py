@@ -11,6 +11,7 @@ from indifast.routing.peer import Peer
 from indifast.routing.tap import TapFunction
 from indifast.server.hub import Hub
 from indifast.server.ipyserver import IPyServer
+from indifast.server.metrics import Page
 from indifast.transport.connect import listen_on
 from indifast.transport.listener import Listener
 
@@ -47,6 +48,13 @@ class TappedServer(IPyServer):
         if self.recorder is not None:
             self.recorder.join(hub)
         return hub
+
+    def metrics(self) -> str:
+        from indifast import version
+
+        page = Page()
+        page.gauge("info", "Always 1; the label is the version of indifast.", {version: 1}, "version")
+        return f"{page}{super().metrics()}"
 
     async def _close(self, hub: Hub) -> None:
         """End the recording before the server is taken down, so that its devices exist until its end."""

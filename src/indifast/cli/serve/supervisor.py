@@ -8,17 +8,20 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
-from indifast.cli.serve.log import good_bye, sentence
+from indifast.cli.serve.log import good_bye, log_why, sentence
 from indifast.cli.serve.options import ConfigError, Options, Program, Remote, parse_remote
+from indifast.cli.serve.places import where
 from indifast.cli.serve.server import TappedServer
 from indifast.cli.signals import COUNTERS, STOPPING, handle_in, hold_back
+from indifast.protocol.loglevels import NOTICE
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
+    from indifast.cli.serve.systemd import Systemd
     from indifast.driver.ipydriver import IPyDriver
     from indifast.protocol.message import Routable
     from indifast.routing.peer import Peer
@@ -35,6 +38,9 @@ def supervise(
     stopped: Sequence[int],
     *,
     stand_in: bool,
+    systemd: Systemd,
+    metrics: Sequence[socket.socket] = (),
+    lent: Collection[str] = (),
     fifo: int | None = None,
 ) -> int:
     """Serve on sockets that already listen until the server ends, and return the exit status.
@@ -44,14 +50,17 @@ def supervise(
         sockets: The listening sockets.
         stopped: The signals that have come so far.
         stand_in: Whether the server stands in for indiserver.
+        systemd: What systemd has passed, which hears how the server is.
+        metrics: Listening sockets for Prometheus.
+        lent: The roles in which sockets are systemd's.
         fifo: A descriptor of the FIFO if it is already open.
     """
-    supervisor = _Supervisor(options, sockets, stopped, stand_in, fifo)
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, lent, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(supervisor.run())
         finally:
-            hold_back(STOPPING)
+            hold_back((*STOPPING, COUNTERS))
 
 
 class _Supervisor:
@@ -63,18 +72,27 @@ class _Supervisor:
         sockets: Sequence[socket.socket],
         stopped: Sequence[int],
         stand_in: bool,
+        systemd: Systemd,
+        metrics: Sequence[socket.socket],
+        lent: Collection[str],
         fifo: int | None,
     ) -> None:
         self.options = options
         self.sockets = sockets
         self.stopped = stopped
         self.stand_in = stand_in
+        self.systemd = systemd
+        self.metrics = metrics
+        self.lent = lent
         self.fifo = fifo
         self.server: TappedServer
         self.taps: list[Callable[[str, Peer, Routable], None]] = []
         self.recorder: TrafficRecorder | None = None
         self.status = 0
+        self._listening = False
+        self._ending = False
         self._running: asyncio.Task[None] | None = None
+        self._links: list[tuple[Remote, SSLContext | None]] = []
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
         self._tasks: set[asyncio.Future[None]] = set()
 
@@ -94,23 +112,25 @@ class _Supervisor:
 
                     fifo = Fifo(options.fifo, self._command, self._fifo_error, self.fifo)
                     stack.callback(fifo.close)
+                if self.metrics:
+                    from indifast.cli.serve.scrape import Scrape
+
+                    stack.callback(Scrape(self.metrics, self.server.metrics).close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():
-                    self._end(1)
+                    self.server.shutdown()
                     await self._running
                 if self.recorder is not None:
                     self.recorder.discard()  # repeated attempts to start must not leave a pile of files
+                self.systemd.ends(sentence(exc))
                 return good_bye(sentence(exc))
             if self.server.stop:
                 pass  # a signal came in the meantime
             elif self._start_drivers():
                 self._report_regularly()
-            else:
-                self._end(1)
+                self.systemd.ready(asyncio.get_running_loop(), f"listening on {self._where()}")
             assert self._running is not None
             await self._running
-            if options.stats:
-                self._log_stats()
             return self.status if self.status == 0 else good_bye()
 
     # -- Start
@@ -137,13 +157,14 @@ class _Supervisor:
             port=options.port,
             maxconnections=None,
             ssl=_server_tls(options),
-            unix_socket=options.unix_socket,
+            unix_socket=options.unix_socket if any(each.family == socket.AF_UNIX for each in self.sockets) else None,
             limits=options.limits,
         )
         server.sockets = self.sockets
         server.keepalive = 0
         server.taps = self.taps
         server.recorder = self.recorder
+        self._links = [(remote, _client_tls(remote)) for remote in options.remotes]
         for driver in _python_drivers(options.python):
             server.add_driver(driver)
         return server
@@ -157,29 +178,44 @@ class _Supervisor:
         await asyncio.gather(ready, return_exceptions=True)
         if task.done():
             task.result()
-        if not self.server.host:
-            logger.error("listening on all interfaces, IPv4 and IPv6: anyone who can connect can use the drivers")
+        self._listening = True
+        logger.log(NOTICE, "listening on %s", self._where())
+        if self.metrics:
+            places = where(self.metrics, remedy=None, use="read them")
+            logger.log(NOTICE, "counters for Prometheus at /metrics on %s", places)
+
+    def _where(self) -> str:
+        remedy = "ListenStream= in the socket unit for others" if "tcp" in self.lent else "--host 0.0.0.0 for others"
+        return where(self.sockets, authority=self.options.tls_ca, remedy=remedy)
 
     def _start_drivers(self) -> bool:
-        """Start the configured drivers and links. False if the command has to end because one can't be started.
+        """Start the configured drivers and links. False if the command ends because one can't be started.
 
         A program that can't be started ends `indifast serve`; in place of indiserver the other drivers are served.
         """
-        for remote in self.options.remotes:
-            self._start_remote(remote)
+        for remote, context in self._links:
+            self._start_remote(remote, context)
         for program in self.options.programs:
             if not self._start_program(program) and not self.stand_in:
+                self._end(f"driver {program.name} cannot be started", failed=True)
                 return False
-        return self._anything_left()
+        return self._go_on()
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        handle_in(loop, STOPPING, self._end, 0)
+        for number in STOPPING:
+            handle_in(loop, [number], self._end, number.name)
         if self.options.stats:
             handle_in(loop, [COUNTERS], self._log_stats)
 
-    def _end(self, status: int) -> None:
-        self.status = max(self.status, status)
+    def _end(self, why: str, *, failed: bool = False) -> None:
+        if not self._ending:  # the last drivers end when the server does
+            self._ending = True
+            log_why(why, failed=failed)
+            if self._listening and self.options.stats:
+                self._log_stats()  # now, while everything is still there
+            self.systemd.ends(why)
+            self.status = int(failed)
         self.server.shutdown()
 
     # -- Drivers
@@ -211,13 +247,19 @@ class _Supervisor:
     def _terminated(self, exdriver: ExDriver) -> None:
         with contextlib.suppress(ValueError):
             self.server.exdrivers.remove(exdriver)
-        if not self._anything_left():
-            self._end(1)
+        self._go_on()
 
-    def _anything_left(self) -> bool:
-        """Return whether there is something to serve, or a FIFO through which drivers may be started."""
+    def _go_on(self) -> bool:
+        """End the server unless there is something to serve, or a FIFO through which drivers may be started.
+
+        Returns:
+            False if the server ends.
+        """
         server = self.server
-        return bool(self.options.fifo or server.exdrivers or server.remotes or server.drivers)
+        if self.options.fifo or server.exdrivers or server.remotes or server.drivers:
+            return True
+        self._end("no driver is left, and there is no FIFO to start one", failed=True)
+        return False
 
     def _stop_program(self, name: str, device: str | None) -> bool:
         """Stop the first driver with this name, and with this device if one is named. False if there is none."""
@@ -229,10 +271,8 @@ class _Supervisor:
                 return True
         return False
 
-    def _start_remote(self, remote: Remote) -> None:
-        connection = self.server.add_remote(
-            remote.host, remote.port, remote.blobs, device=remote.device, ssl=_client_tls(remote)
-        )
+    def _start_remote(self, remote: Remote, context: SSLContext | None = None) -> None:
+        connection = self.server.add_remote(remote.host, remote.port, remote.blobs, device=remote.device, ssl=context)
         self._remotes.append((remote, connection))
 
     def _stop_remote(self, wanted: Remote) -> bool:
@@ -252,7 +292,7 @@ class _Supervisor:
     # -- FIFO
 
     def _fifo_error(self, why: str) -> None:
-        logger.error("FIFO: %s", why)
+        logger.warning("FIFO: %s", why)
 
     def _command(self, line: str) -> None:
         from indifast.server.fifo import CommandError, parse
@@ -291,7 +331,7 @@ class _Supervisor:
     def _log_stats(self) -> None:
         import json
 
-        logger.error("stats: %s", json.dumps(self.server.stats()))
+        logger.log(NOTICE, "stats: %s", json.dumps(self.server.stats()))
 
 
 def _server_tls(options: Options) -> SSLContext | None:
@@ -299,30 +339,23 @@ def _server_tls(options: Options) -> SSLContext | None:
         if options.tls_key is not None or options.tls_ca is not None:
             raise ConfigError("TLS needs a certificate: --tls-cert FILE")
         return None
-    import ssl
+    from indifast.transport import tlsfaults
 
-    try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.tls_ca)
-        context.load_cert_chain(options.tls_cert, options.tls_key)
-    except OSError as exc:  # ssl.SSLError is one
-        raise ConfigError(f"TLS with {options.tls_cert}: {exc}") from None
-    if options.tls_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+    context = tlsfaults.server_context(options.tls_cert, options.tls_key, options.tls_ca)
+    if (fault := tlsfaults.why_clients_refuse(context, options.tls_cert)) is not None:
+        logger.error("TLS: %s", fault)
     return context
 
 
 def _client_tls(remote: Remote) -> SSLContext | None:
     if not (remote.tls or remote.tls_ca or remote.tls_cert):
         return None
-    import ssl
+    from indifast.transport.tlsfaults import KEYS, TLSFileError, client_context
 
     try:
-        context = ssl.create_default_context(cafile=remote.tls_ca)
-        if remote.tls_cert is not None:
-            context.load_cert_chain(remote.tls_cert, remote.tls_key)
-    except OSError as exc:
+        return client_context(remote.tls_ca, remote.tls_cert, remote.tls_key, KEYS)
+    except TLSFileError as exc:
         raise ConfigError(f"TLS with {remote.host}: {exc}") from None
-    return context
 
 
 def _python_drivers(names: Sequence[str]) -> list[IPyDriver]:

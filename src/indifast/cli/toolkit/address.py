@@ -47,16 +47,16 @@ class Address:
         """Return the TLS context, or None without TLS.
 
         Raises:
-            OSError: A file is missing or is not PEM (ssl.SSLError is an OSError).
+            AddressError: A TLS file cannot be used.
         """
         if not self.tls:
             return None
-        import ssl
+        from indifast.transport.tlsfaults import TLSFileError, client_context
 
-        context = ssl.create_default_context(cafile=self.tls_ca)
-        if self.tls_cert is not None:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
-        return context
+        try:
+            return client_context(self.tls_ca, self.tls_cert, self.tls_key)
+        except TLSFileError as error:
+            raise AddressError(str(error)) from error
 
     def client(self, kind: type[IPyClient] | None = None, **clientdata: Any) -> IPyClient:
         """Return a client of this server that is not running yet.
@@ -70,11 +70,7 @@ class Address:
         """
         from indifast.client import IPyClient
 
-        try:
-            context = self.context()
-        except OSError as error:
-            files = ", ".join(name for name in (self.tls_ca, self.tls_cert, self.tls_key) if name)
-            raise AddressError(f"these TLS files cannot be used: {files}: {error.strerror or error}") from error
+        context = self.context()
         host = self.host if self.unix is None else f"unix:{self.unix}"
         return (kind or IPyClient)(host, self.port, ssl=context, **clientdata)
 
@@ -121,26 +117,22 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
-def add_server_options(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+def add_server_options(parser: argparse.ArgumentParser, *, word: bool = False) -> None:
     """Add the server to a command's arguments: host and port, --unix, --tls and its files, and --debug.
 
     `address_of` reads what was given.
 
     Args:
-        parser: For `-h HOST`, it must have been created with `add_help=False`; --help is added here.
-        positional: Whether the server is a word, `HOST[:PORT]`, rather than `-h HOST -p PORT`.
+        parser: A parser without `-h` for help.
+        word: Whether a word, `HOST[:PORT]`, may name the server, too; for commands that take no other words.
     """
     group = parser.add_argument_group("server")
-    if positional:
+    if word:
         parser.add_argument(
-            "server",
-            nargs="?",
-            metavar="HOST[:PORT]",
-            help=f"the server, also [IPV6]:PORT or unix:PATH (default: localhost:{PORT})",
+            "server", nargs="?", metavar="HOST[:PORT]", help="the server, as with -h (default: localhost)"
         )
-    else:
-        group.add_argument("-h", "--host", metavar="HOST[:PORT]", help="(default: localhost)")
-        group.add_argument("-p", "--port", metavar="PORT", help=f"(default: {PORT})")
+    group.add_argument("-h", "--host", metavar="HOST[:PORT]", help="also [IPV6]:PORT or unix:PATH (default: localhost)")
+    group.add_argument("-p", "--port", metavar="PORT", help=f"(default: {PORT})")
     group.add_argument(
         "--unix", metavar="PATH", help="a Unix socket instead of TCP: a path, or @NAME for an abstract name"
     )
@@ -149,8 +141,6 @@ def add_server_options(parser: argparse.ArgumentParser, *, positional: bool = Fa
     group.add_argument("--tls-cert", metavar="FILE", help="present this certificate to the server")
     group.add_argument("--tls-key", metavar="FILE", help="its key, if not in the same file")
     parser.add_argument("--debug", action="store_true", help="log the traffic, and show tracebacks")
-    if not parser.add_help:
-        parser.add_argument("--help", action="help", help="show this help and exit")
 
 
 def address_of(options: argparse.Namespace) -> Address:
@@ -159,9 +149,11 @@ def address_of(options: argparse.Namespace) -> Address:
     Raises:
         AddressError: The options are wrong or contradict each other.
     """
-    host = getattr(options, "server", None) or getattr(options, "host", None)
-    port = getattr(options, "port", None)
-    number = None if port is None else parse_port(port)
+    word = getattr(options, "server", None)
+    if word is not None and options.host is not None:
+        raise AddressError(f"two servers are given, {word} and {options.host}")
+    host = options.host if word is None else word
+    number = None if options.port is None else parse_port(options.port)
     tls = bool(options.tls or options.tls_ca or options.tls_cert)
     if options.tls_key and not options.tls_cert:
         raise AddressError("--tls-key needs --tls-cert")

@@ -9,9 +9,13 @@ from typing import Any
 
 from indifast.cli.toolkit.failures import ToolError, unknown_property, unusable
 from indifast.cli.toolkit.patterns import splits
+from indifast.protocol.vocabulary import SWITCH_STATES
 
 TYPES = {"x": "Text", "n": "Number", "s": "Switch"}
 """Types of properties, by the letters that indi_setprop uses for them."""
+
+_PROTECTED = "\0"
+"""Stands for a semicolon that does not separate while a setting is parsed; no setting contains this character."""
 
 _UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -51,7 +55,8 @@ class Assignment:
 
     def given(self, vector: Any) -> dict[str, str]:
         """Return the values by member, if this property is meant."""
-        return _values(self.text.removeprefix(_prefix(vector)), vector)
+        values = _values(self.text.removeprefix(_prefix(vector)), vector)
+        return _spelled(values) if vector.vectortype == "SwitchVector" else values
 
     def _candidates(self, client: Any) -> Iterator[tuple[Any, str]]:
         """Yield each property that the text may mean, with the part of the text after its name."""
@@ -72,9 +77,10 @@ class Assignment:
 
 
 def parse_assignment(text: str, kind: str | None = None) -> Assignment:
-    """Parse `device.property.e1=v1;e2=v2` or `device.property.e1;e2=v1;v2`.
+    r"""Parse `device.property.e1=v1;e2=v2` or `device.property.e1;e2=v1;v2`.
 
-    The value of a single member may contain semicolons, unless what follows them looks like further members.
+    The value of a single member may contain semicolons, unless what follows them looks like further members. `\;` in
+    a value is a semicolon in any case; a backslash before a separating semicolon is written `\\`.
 
     Args:
         text: The setting.
@@ -94,11 +100,25 @@ def parse_assignment(text: str, kind: str | None = None) -> Assignment:
         if not names:
             raise ToolError(f"{text!r} is not a device.property.member=value")
         values = {names[0][2]: value} | dict(others)
+        if kind == "s":
+            values = _spelled(values)
     except ToolError as error:
         if kind is not None:
             raise
         problem = str(error)  # unless a name turns out to contain separators
     return Assignment(text, TYPES[kind] if kind else None, tuple(names), values, problem)
+
+
+def _spelled(values: dict[str, str]) -> dict[str, str]:
+    """Return the values of switches as INDI spells them: `on` is `On`."""
+    spelling = {state.casefold(): state for state in SWITCH_STATES}
+    return {member: spelling.get(value.strip().casefold(), value) for member, value in values.items()}
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """Return a semicolon with the backslashes before it: two are one backslash, an odd one protects the semicolon."""
+    count = len(match[1])
+    return "\\" * (count // 2) + (_PROTECTED if count % 2 else ";")
 
 
 def _prefix(vector: Any) -> str:
@@ -112,12 +132,12 @@ def _values(text: str, known: Iterable[str] = ()) -> dict[str, str]:
     match = re.match(f"({name}(?:;{name})*)=(.*)", text, re.DOTALL)
     if match is None:
         raise ToolError(f"{text!r} has a member without a name")
-    elements, right = re.findall(name, f"{match[1]}="), match[2]
+    elements, right = re.findall(name, f"{match[1]}="), re.sub(r"(\\+);", _escaped, match[2])
     if len(elements) > 1:
         values = right.split(";")
         if len(values) != len(elements):
             raise ToolError(f"{text!r} has {len(elements)} members, but {len(values)} values")
-        return dict(zip(elements, values, strict=True))
+        return _plain(elements, values)
     starts = [0]
     names, ends = elements, []
     for further in re.finditer(f";({name})=", right):
@@ -126,5 +146,9 @@ def _values(text: str, known: Iterable[str] = ()) -> dict[str, str]:
         starts.append(further.end())
     values = [right[start:end] for start, end in zip(starts, [*ends, len(right)], strict=True)]
     if any(";" in value for value in values):
-        return {elements[0]: right}
-    return dict(zip(names, values, strict=True))
+        return _plain(elements[:1], [right])
+    return _plain(names, values)
+
+
+def _plain(names: list[str], values: list[str]) -> dict[str, str]:
+    return {name: value.replace(_PROTECTED, ";") for name, value in zip(names, values, strict=True)}

@@ -20,6 +20,9 @@ _TOKEN = re.compile(
     r'\s*(?:(?P<number>\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)|"(?P<operand>[^"]*)"|(?P<word>[A-Za-z]\w*)'
     r"|(?P<sign>&&|\|\||[<>=!]=|[-+*/<>!(),]))"
 )
+_NAME = re.compile(r"'([^']+)'|\b([A-Za-z]\w*(?: \w+)*(?:\.\w+(?: \w+)*)+\.\w+)")
+"""A name without its quotes, or with the wrong ones."""
+
 _LEVELS: list[dict[str, Callable[[float, float], float]]] = [
     {"==": operator.eq, "!=": operator.ne},
     {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge},
@@ -84,6 +87,29 @@ def parse_expression(text: str) -> Expression:
     Raises:
         ToolError: The text is not an expression; the message says where.
     """
+    try:
+        return _parse(text)
+    except ToolError as error:
+        if meant := with_quotes(text):
+            raise ToolError(f"operands have quotes of their own, inside those of the shell: '{meant}'") from None
+        if '"' in text or not re.search(r"[A-Za-z]\w*\.\w", text):
+            raise
+        raise ToolError(f"{error}; operands are quoted: '\"device.property.member\"'") from None
+
+
+def with_quotes(text: str) -> str | None:
+    """Return an expression with quotes around what looks like an operand; None if that does not make it valid."""
+    quoted = _NAME.sub(lambda match: f'"{match[1] or match[2]}"', text)
+    if '"' in text or quoted == text:
+        return None
+    try:
+        _parse(quoted)
+    except ToolError:
+        return None
+    return quoted
+
+
+def _parse(text: str) -> Expression:
     parser = _Parser(text)
     node = parser.either()
     if parser.token is not None:

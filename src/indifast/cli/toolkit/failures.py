@@ -5,17 +5,22 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import socket
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from indifast.cli import PIPE
-from indifast.protocol.drivernames import PORT
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT
 
 if TYPE_CHECKING:
     from indifast.cli.toolkit.address import Address
     from indifast.client import IPyClient
+
+
+_SERVER = re.compile(r"([\w.-]+|\[[\w:.%]+\]):\d+")
+"""What people mean as a server."""
 
 
 class Status(IntEnum):
@@ -62,6 +67,8 @@ def unknown(kind: str, name: str, known: Iterable[str], place: str) -> ToolError
         more = f"known: {', '.join(map(repr, names))}"
     else:
         more = f"there are {len(names)} others" if names else f"there is no {kind} at all"
+    if kind == "device" and not near and _SERVER.fullmatch(name):
+        more += f"; -h {name} names a server"
     return ToolError(f"no {kind} {name!r} {place}: {more}", Status.NOTHING)
 
 
@@ -121,43 +128,38 @@ def failure(error: Exception, address: Address, client: IPyClient | None = None)
 
 def _not_connected(error: OSError, address: Address) -> str:
     """Return why there is no connection, and what to do about it."""
+    from indifast.transport.tlsfaults import OPTIONS, TLSError
+
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     reason = (os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)).lower()
     if isinstance(cause, socket.gaierror) or "cannot resolve" in str(error):
         return f"unknown host {address.host!r}: {_because(error)}"
-    if type(cause).__module__ == "ssl":
-        return _no_tls(str(cause), address)
+    if isinstance(error, TLSError):
+        return f"no TLS with {address}: {error.why(OPTIONS)}"
     if isinstance(error, TimeoutError):
         hint = "; does it speak TLS?" if address.tls else "; is the address right, and does a firewall block it?"
         return f"no answer from {address}{hint}"
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
-        start = "indifast serve DRIVER" if address.unix is None and address.port == PORT else _start(address)
-        return f"no INDI server at {address}: {reason}; start one with `{start}`"
+        return f"no INDI server at {address}: {reason}; start one with `{_start(address)}`"
     if isinstance(error, PermissionError):
         return f"no permission to use {address}: {reason}; ask the owner of the server"
-    if isinstance(error, ConnectionError) and address.tls:
-        return f"{address} ended the TLS handshake: it does not speak TLS; try without --tls"
     return f"no connection to {address}: {reason}"
 
 
 def _start(address: Address) -> str:
-    where = f"-u {address.unix}" if address.unix is not None else f"-p {address.port}"
+    if address.port == PORT and address.unix in (None, LOCAL_SOCKET, f"@{LOCAL_SOCKET}"):
+        return "indifast serve DRIVER"
+    if address.unix is None:
+        where = f"-p {address.port}"
+    elif address.unix.startswith("@"):
+        where = f"-u {address.unix[1:]}"
+    else:
+        where = f"--socket {address.unix}"
     return f"indifast serve {where} DRIVER"
 
 
 def _because(error: OSError) -> str:
     return str(error).rpartition(": ")[2].rstrip(".").lower()
-
-
-def _no_tls(reason: str, address: Address) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" in reason:
-        why = reason.partition("certificate verify failed: ")[2].rpartition(" (_ssl")[0] or reason
-        return f"the certificate of {address} is not trusted: {why}; name its authority with --tls-ca FILE"
-    if any(word in reason for word in ("WRONG_VERSION", "UNEXPECTED_EOF", "RECORD_LAYER", "HTTP_REQUEST")):
-        return f"{address} does not speak TLS; try without --tls"
-    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason or "UNKNOWN_CA" in reason:
-        return f"{address} rejects our certificate, or requires one: --tls-cert FILE ({reason})"
-    return f"TLS with {address} failed: {reason}"
 
 
 def _no_indi(address: Address, client: IPyClient) -> ToolError | None:
@@ -170,10 +172,15 @@ def _no_indi(address: Address, client: IPyClient) -> ToolError | None:
 
 def _lost(error: OSError, address: Address, client: IPyClient) -> str:
     """Return why an established connection has ended."""
+    from indifast.client.connection import SPEAKS_TLS
+    from indifast.transport.tlsfaults import OPTIONS, TLSError
+
     text = str(error)
     reason = text.partition("has ended: ")[2] or text
-    if "CERTIFICATE" in reason or "ALERT" in reason:
-        return _no_tls(reason, address)
+    if isinstance(error.__cause__, TLSError):
+        return f"no TLS with {address}: {error.__cause__.why(OPTIONS)}"
+    if reason == SPEAKS_TLS:
+        return f"{address} speaks TLS: connect with --tls"
     if not client.stats()["received"]:
         hint = "does it require a certificate (--tls-cert FILE)?" if address.tls else "does it require TLS (--tls)?"
         return f"{address} closed the connection without sending anything: is it an INDI server, and {hint}"

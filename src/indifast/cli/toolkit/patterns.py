@@ -83,9 +83,11 @@ class Pattern:
 
     def names_vector(self, vector: Any) -> bool:
         """Return whether the query matches this property or something in it."""
-        return any(
-            device.fullmatch(vector.devicename) and name.fullmatch(vector.name) for device, name, _ in self._globs
-        )
+        return self.names(vector.devicename, vector.name)
+
+    def names(self, device: str, vector: str) -> bool:
+        """Return whether the query matches the property of this name or something in it."""
+        return any(globs[0].fullmatch(device) and globs[1].fullmatch(vector) for globs in self._globs)
 
     def names_device(self, device: str) -> bool:
         """Return whether the query matches this device or something in it."""
@@ -123,6 +125,14 @@ def _nothing(vectors: list[Any]) -> str:
 
 def _glob(text: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
+
+
+def devices_of(client: Any) -> list[Any]:
+    """Return the devices sorted by name: drivers define theirs in any order."""
+    return sorted(
+        (each for each in client.values() if each.enable),
+        key=lambda each: (each.devicename.casefold(), each.devicename),
+    )
 
 
 def vectors_of(client: Any) -> Iterator[Any]:

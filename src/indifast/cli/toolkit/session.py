@@ -3,7 +3,7 @@
 A command looks like this:
 
     def main(arguments):
-        parser = Parser(prog="indifast thing", add_help=False)
+        parser = Parser("indifast thing", DESCRIPTION, EXAMPLES)
         add_server_options(parser)
         return run("indifast thing", parser.parse_args(arguments), thing)
 
@@ -28,7 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 from indifast.cli import unwritable
 from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of, parse_address
+from indifast.cli.toolkit.console import say
 from indifast.cli.toolkit.failures import Status, ToolError, failure, file_failure, unknown, unknown_property
+from indifast.client.events import ConnectionLost, ConnectionMade
 from indifast.protocol.drivernames import PORT
 from indifast.protocol.escape import for_terminal
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from indifast.client import IPyClient
 
 __all__ = [
-    "PORT", "Address", "AddressError", "Status", "ToolError", "add_server_options", "address_of", "connected",
-    "device_of", "file_failure", "parse_address", "run", "unknown", "vector_of",
+    "PORT", "Address", "AddressError", "Status", "ToolError", "add_reconnect", "add_server_options", "address_of",
+    "connected", "device_of", "file_failure", "parse_address", "run", "say", "unknown", "vector_of",
 ]  # fmt: skip
 
 _END = 2.0
@@ -99,17 +101,38 @@ def _log(debug: bool) -> None:
         logger.propagate = False
 
 
+def add_reconnect(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --reconnect and --no-reconnect to a parser; `options.reconnect` is None if neither is given.
+
+    Args:
+        parser: The parser.
+        default: What is done then, for the help.
+    """
+    parser.add_argument(
+        "--reconnect", action=argparse.BooleanOptionalAction,
+        help=f"when the connection is lost, connect again and go on, or end with status 2 (default: {default})",
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def connected(
-    server: argparse.Namespace | Address, kind: type[IPyClient] | None = None, **clientdata: Any
+    server: argparse.Namespace | Address,
+    kind: type[IPyClient] | None = None,
+    *,
+    reconnect: bool = False,
+    program: str | None = None,
+    **clientdata: Any,
 ) -> AsyncIterator[IPyClient]:
-    """Connect to a server and yield the client, which does not reconnect.
+    """Connect to a server and yield the client.
 
     In a command that `run` runs, problems with properties are reported on standard error.
 
     Args:
         server: The options of `add_server_options`, or an Address.
         kind: The class of the client, IPyClient by default.
+        reconnect: Whether the client connects again when the connection is lost. Standard error says so, once for
+            each loss. The first attempt must succeed in any case: a mistyped name is a mistake.
+        program: The name of the command, if `server` does not have it.
         **clientdata: Passed to the client.
 
     Raises:
@@ -117,16 +140,20 @@ async def connected(
             TimeoutError or OSError.
     """
     address = server if isinstance(server, Address) else address_of(server)
+    program = program or getattr(server, "program", None)
     client: IPyClient | None = None
     try:
         client = address.client(kind, **clientdata)
         client.reconnect = False
         client.timeout_enable = False  # a server that is silent is not gone
-        if program := getattr(server, "program", None):
+        if program:
             client.on_problem = _problems_to_stderr(program)
         running = asyncio.create_task(client.asyncrun())
+        links = asyncio.create_task(_tell_links(client.events(types=(ConnectionLost, ConnectionMade)), client, address,
+                                                program or "indifast"))  # fmt: skip
         try:
             await client.wait_connected()
+            client.reconnect = reconnect
             yield client
         except BrokenPipeError:  # from standard output
             raise
@@ -139,6 +166,7 @@ async def connected(
         finally:
             client.shutdown()
             await asyncio.wait((running,))
+            links.cancel()
             if not running.cancelled():
                 running.exception()  # retrieve the exception: it was raised above, or no longer matters
     except (BrokenPipeError, ToolError):
@@ -152,11 +180,25 @@ async def connected(
         raise failed from error
 
 
+async def _tell_links(links: AsyncIterator[Any], client: IPyClient, address: Address, program: str) -> None:
+    """Report on standard error when the connection is lost and when it is there again, once each."""
+    lost = False
+    async for event in links:
+        if client.stop or not client.reconnect:
+            continue
+        if isinstance(event, ConnectionLost):
+            lost = True
+            say(program, f"lost the connection to {address}; connecting again until it is back (Ctrl-C ends)")
+        elif lost:
+            lost = False
+            say(program, f"connected to {address} again")
+
+
 def _problems_to_stderr(program: str) -> Callable[[str, str, str], None]:
     """Return a callback that prints problems with properties; the log, which also has them, is not for users."""
 
     def tell(device: str, name: str, problem: str) -> None:
-        print(for_terminal(f"{program}: {'.'.join(filter(None, (device, name)))}: {problem}"), file=sys.stderr)
+        say(program, f"{'.'.join(filter(None, (device, name)))}: {problem}")
 
     return tell
 

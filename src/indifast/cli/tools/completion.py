@@ -1,20 +1,21 @@
-"""`indifast completion`: completion by TAB in bash and zsh."""
+"""`indifast completion`: completion by TAB in bash, zsh and fish.
+
+The parser of a command says what its words are: those whose name in the help is in `_NAMED` are completed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
-import io
 import logging
 import re
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from indifast.cli import COMMANDS, module_of
 from indifast.cli.arguments import Parser
-from indifast.cli.toolkit.address import AddressError, add_server_options, address_of
+from indifast.cli.toolkit.address import AddressError, address_of
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.protocol.escape import UNSAFE
 
@@ -25,7 +26,8 @@ the server that the command line names."""
 EXAMPLES = """\
 examples:
   source <(indifast completion bash)                                    in ~/.bashrc
-  indifast completion zsh > "${fpath[1]}/_indifast"                     for zsh"""
+  indifast completion zsh > "${fpath[1]}/_indifast"                     for zsh
+  indifast completion fish > ~/.config/fish/completions/indifast.fish   for fish"""
 
 BASH = """\
 _indifast() {
@@ -56,8 +58,22 @@ _indifast() {
 if [[ "${funcstack[1]}" = _indifast ]]; then _indifast "$@"; else compdef _indifast indifast; fi
 """
 
-_TALKING = ("devices", "eval", "expose", "get", "set", "snap", "watch")
-_DEVICES_ONLY = ("expose", "snap")
+FISH = """\
+function __indifast_complete
+    set -l candidates (indifast completion --line=(commandline --cut-at-cursor --current-process | string collect) \\
+        2>/dev/null)
+    if test (count $candidates) -gt 0
+        printf '%s\\n' $candidates
+    else
+        __fish_complete_path (commandline --cut-at-cursor --current-token)
+    end
+end
+complete --command indifast --no-files --arguments '(__indifast_complete)'
+"""
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+"""The scripts, by shell."""
+
 _ONCE_DEVICES = 0.15
 """Seconds without a definition after which the names count as complete."""
 _PATIENCE = 1.0
@@ -73,20 +89,15 @@ def main(arguments: Sequence[str]) -> int:
             print(candidate)
         return Status.DONE
     if options.shell is None:
-        parser().error("which shell? indifast completion bash, or zsh")
-    print(BASH if options.shell == "bash" else ZSH, end="")
+        parser().error(f"which shell? {', or '.join(SCRIPTS)}")
+    print(SCRIPTS[options.shell], end="")
     return Status.DONE
 
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(
-        prog="indifast completion",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("shell", nargs="?", choices=("bash", "zsh"))
+    parser = Parser("indifast completion", DESCRIPTION, EXAMPLES)
+    parser.add_argument("shell", nargs="?", choices=SCRIPTS)
     parser.add_argument("--line", help=argparse.SUPPRESS)  # the command line up to the cursor: print candidates
     parser.add_argument("--shell-word", dest="word", help=argparse.SUPPRESS)  # what the shell takes for the last word
     return parser
@@ -103,21 +114,17 @@ def candidates(line: str, word: str | None = None) -> list[str]:
             the candidates before `word` is then left out.
     """
     words = split_line(line)
-    last = words[-1] if words else ""
     if len(words) < 2:
         return []
+    last = words[-1]
     if len(words) == 2:
-        found: Iterable[str] = [name for name in COMMANDS if name.startswith(last)]
+        found: Iterable[str] = _commands(last)
     elif words[1] not in COMMANDS:
         found = []
     elif last.startswith("-"):
         found = [option for option in options_of(words[1]) if option.startswith(last)]
-    elif words[1] == "completion":
-        found = [name for name in ("bash", "zsh") if name.startswith(last)]
-    elif words[1] in _TALKING:
-        found = _names(words[1], words[2:-1], last)
     else:
-        found = []
+        found = _words(words[1], words[2:-1], last)
     shown = dict.fromkeys(each for each in found if not UNSAFE.search(each))
     return sorted(_replacement(each, last, word) for each in shown)
 
@@ -161,24 +168,67 @@ def split_line(line: str) -> list[str]:
 
 def options_of(command: str) -> list[str]:
     """Return the options of a command, as its --help lists them."""
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        module_of(command).main(["--help"])
-    found = re.findall(r"(?:^|[\s,\[|])(--?[A-Za-z0-9][\w-]*)", shown.getvalue())
-    return sorted({*found, "--help"})
+    parser = _parser(command)
+    if parser is None:
+        shown = str(module_of(command).USAGE)
+    else:
+        parser.epilog = None  # examples show options of other commands, too
+        shown = parser.format_help()
+    return sorted({*re.findall(r"(?:^|[\s,\[|])(--?[A-Za-z0-9][\w-]*)", shown), "--help"})
 
 
-def _names(command: str, given: list[str], last: str) -> list[str]:
-    """Return names that begin with the word, from the server that the options name."""
-    reader = Parser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    add_server_options(reader)
-    reader.error = _refuse  # type: ignore[method-assign]
-    if given and given[-1] in ("-h", "--host", "-p", "--port", "--unix", "-o", "-t", "-n", "--timeout", "--wait"):
+def _parser(command: str) -> argparse.ArgumentParser | None:
+    """Return the parser of a command; None for `serve`, which has its own."""
+    module = module_of(command)
+    return module.parser() if hasattr(module, "parser") else None
+
+
+def _words(command: str, given: list[str], last: str) -> Iterable[str]:
+    """Return what a word that is no option may become, after the words that were given."""
+    parser = _parser(command)
+    action = _expected(parser, given) if parser is not None else None
+    if parser is None or action is None:
         return []
+    if action.choices is not None:
+        return [str(each) for each in action.choices if str(each).startswith(last)]
+    if action.metavar == "COMMAND":
+        return _commands(last)
+    if action.option_strings:
+        given = given[:-1]  # an option whose value is being written
+    named = _NAMED.get(str(action.metavar))
+    return _names(parser, given, lambda client: named(client, last)) if named is not None else []
+
+
+def _expected(parser: argparse.ArgumentParser, given: Iterable[str]) -> argparse.Action | None:
+    """Return the argument that the word after the given ones belongs to."""
+    count, value = 0, None
+    for word in given:
+        option = parser._option_string_actions.get(word)
+        if value is not None:
+            value = None
+        elif option is not None and option.nargs != 0:
+            value = option
+        elif not word.startswith("-"):
+            count += 1
+    words = parser._get_positional_actions()
+    if value is not None or not words:
+        return value
+    return words[count] if count < len(words) else words[-1] if words[-1].nargs in ("*", "+") else None
+
+
+def _commands(last: str) -> list[str]:
+    return [name for name in COMMANDS if name.startswith(last)]
+
+
+def _names(parser: argparse.ArgumentParser, given: list[str], names: Callable[[Any], list[str]]) -> list[str]:
+    """Return names from the server that the options name."""
+    for action in parser._actions:
+        action.required = False  # the line is not complete
+    parser.exit_on_error = False
+    parser.error = _refuse  # type: ignore[method-assign]
     try:
-        options, _ = reader.parse_known_args(given)
-        address = address_of(options)
-        return asyncio.run(_ask(address, _level(command, last)))
+        options, _ = parser.parse_known_args([word for word in given if word != "--help"])
+        return asyncio.run(_ask(address_of(options), names))
     except (AddressError, ToolError, argparse.ArgumentError, SystemExit, OSError):
         return []
 
@@ -187,23 +237,33 @@ def _refuse(message: str) -> Any:
     raise AddressError(message)
 
 
-def _level(command: str, last: str) -> Callable[[Any], list[str]]:
-    """Return a function that lists the candidates that a client knows: the next part of the name, up to its dot."""
-    if command in _DEVICES_ONLY:
-        return lambda client: [name for name in client if name.startswith(last)]
-
-    def names(client: Any) -> list[str]:
-        begin = last
-        while True:
-            found = [name for name in _next_parts(client, begin, command == "set") if name.startswith(begin)]
-            if len(found) != 1 or not found[0].endswith(".") or found[0] == begin:
-                return found
-            begin = found[0]  # a shell would take the only candidate for the whole name, and close the quotes
-
-    return names
+def _devices(client: Any, last: str) -> list[str]:
+    """Return the devices whose name begins with a word."""
+    return [name for name in client if name.startswith(last)]
 
 
-def _next_parts(client: Any, begin: str, assigned: bool) -> Iterable[str]:
+def _members(client: Any, last: str, after: str = "") -> list[str]:
+    """Return the next part, up to its dot, of the names that begin with a word."""
+    begin = last
+    while True:
+        found = [name for name in _next_parts(client, begin, after) if name.startswith(begin)]
+        if len(found) != 1 or not found[0].endswith(".") or found[0] == begin:
+            return found
+        begin = found[0]  # a shell would take the only candidate for the whole name, and close the quotes
+
+
+def _settings(client: Any, last: str) -> list[str]:
+    """Return the same as `_members`, with `=` after the name of a member."""
+    return _members(client, last, "=")
+
+
+_NAMED: dict[str, Callable[[Any, str], list[str]]] = {
+    "DEVICE": _devices, "EXPRESSION": _members, "QUERY": _members, "SPEC": _settings,
+}  # fmt: skip
+"""What a server completes, by the name that the argument has in the help."""
+
+
+def _next_parts(client: Any, begin: str, after: str) -> Iterable[str]:
     for device in client.values():
         if not begin.startswith(f"{device.devicename}."):
             yield f"{device.devicename}."
@@ -213,7 +273,7 @@ def _next_parts(client: Any, begin: str, assigned: bool) -> Iterable[str]:
             if not begin.startswith(name):
                 yield name
             else:
-                yield from (f"{name}{member}{'=' if assigned else ''}" for member in vector)
+                yield from (f"{name}{member}{after}" for member in vector)
 
 
 async def _ask(address: Any, names: Callable[[Any], list[str]]) -> list[str]:

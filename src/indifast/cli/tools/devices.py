@@ -6,30 +6,24 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from indifast.cli.arguments import Parser, tool_parser
+from indifast.cli.arguments import Parser
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status
+from indifast.cli.toolkit.kinds import kinds_of
 from indifast.cli.toolkit.output import as_json, columns
+from indifast.cli.toolkit.patterns import devices_of
 from indifast.cli.toolkit.session import add_server_options, connected, run
-from indifast.protocol.numbers import read_integer
 
 DESCRIPTION = """\
-List the devices of a server: name, whether connected to the hardware, kind, and driver."""
+List the devices of a server by name: whether connected to the hardware, kind, and driver."""
 
 EXAMPLES = """\
 examples:
   indifast devices
-  indifast devices -h dome.local
+  indifast devices dome.local:7624                    or -h dome.local -p 7624, as with every command
   indifast devices --json | jq -r '.[] | select(.connected) | .device'
 
 exit status: 0 there are devices; 2 no server; 3 the server has no devices, or none in time"""
-
-INTERFACES = {
-    0: "telescope", 1: "camera", 2: "guider", 3: "focuser", 4: "filter wheel", 5: "dome", 6: "GPS", 7: "weather",
-    8: "adaptive optics", 9: "dust cap", 10: "light box", 11: "detector", 12: "rotator", 13: "spectrograph",
-    14: "correlator", 15: "auxiliary", 16: "output", 17: "input", 18: "power", 19: "imu",
-}  # fmt: skip
-"""Kinds of devices, by their bits in DRIVER_INTERFACE."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,17 +33,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast devices", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast devices", DESCRIPTION, EXAMPLES)
     parser.add_argument("--json", action="store_true", help="a JSON array of objects")
     add_patience(parser)
-    add_server_options(parser)
+    add_server_options(parser, word=True)
     return parser
 
 
 async def _devices(options: argparse.Namespace) -> int:
     async with connected(options) as client:
         await gather(client, lambda: False, options.patience)
-        devices = [about(device) for device in client.values() if device.enable]
+        devices = [about(device) for device in devices_of(client)]
     if options.json:
         print(as_json(devices))
     else:
@@ -65,7 +59,7 @@ def about(device: Any) -> dict[str, Any]:
         "device": device.devicename,
         "connected": None if "CONNECT" not in connection else connection["CONNECT"] == "On",
         "state": device["CONNECTION"].state if connection else None,
-        "interfaces": interfaces(info.get("DRIVER_INTERFACE", "")),
+        "interfaces": kinds_of(device),
         "driver": info.get("DRIVER_EXEC"),
         "name": info.get("DRIVER_NAME"),
         "version": info.get("DRIVER_VERSION"),
@@ -75,14 +69,6 @@ def about(device: Any) -> dict[str, Any]:
 
 def _members(device: Any, name: str) -> dict[str, Any]:
     return dict(device[name]) if name in device and device[name].enable else {}
-
-
-def interfaces(text: str) -> list[str]:
-    """Return the kinds that a DRIVER_INTERFACE stands for; none if the text is not a number."""
-    bits = read_integer(text)
-    if bits is None or bits < 0:
-        return []
-    return [name for bit, name in INTERFACES.items() if bits >> bit & 1]
 
 
 def _row(device: dict[str, Any]) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from indifast.cli.arguments import Parser, number, tool_parser
-from indifast.cli.toolkit.expression import Expression, parse_expression
+from indifast.cli.arguments import Parser, number
+from indifast.cli.toolkit.expression import Expression, parse_expression, with_quotes
 from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.following import add_no_messages, messages
 from indifast.cli.toolkit.patterns import ATTRIBUTES, Pattern, splits
 from indifast.cli.toolkit.session import add_server_options, connected, run
 from indifast.client import IPyClient, getfloat
@@ -43,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast eval", DESCRIPTION, EXAMPLES)
-    parser.add_argument("expression", nargs="?", metavar="EXPRESSION", help="in quotes")
+    parser = Parser("indifast eval", DESCRIPTION, EXAMPLES)
+    parser.add_argument("words", nargs="*", metavar="EXPRESSION", help="in quotes")
     parser.add_argument("-i", dest="stdin", action="store_true", help="read the expression from standard input")
     parser.add_argument("-w", dest="wait", action="store_true", help="wait until the expression is true")
     parser.add_argument("-f", dest="final", action="store_true", help="print the last value of the expression")
@@ -54,17 +55,25 @@ def parser() -> Parser:
     parser.add_argument("-t", dest="patience", type=number(float, 0, 1e9), default=2.0, metavar="S",
                         help="longest time to wait, 0: forever (default: 2)")  # fmt: skip
     parser.add_argument("-v", dest="verbose", action="count", default=0, help=argparse.SUPPRESS)
+    add_no_messages(parser)
     add_server_options(parser)
     return parser
 
 
 async def _eval(options: argparse.Namespace) -> int:
-    if options.stdin == (options.expression is not None):
+    if options.stdin == bool(options.words):
         raise ToolError("an expression is needed: as the last argument, or from standard input with -i")
-    expression = parse_expression(sys.stdin.read() if options.stdin else options.expression)
+    if len(options.words) > 1:
+        text = " ".join(options.words)
+        raise ToolError(f"the expression must be one word for the shell: '{with_quotes(text) or text}'")
+    expression = parse_expression(sys.stdin.read() if options.stdin else options.words[0])
     if not expression.operands:
         return _finish(options, _tell(options, expression, {}))
-    async with connected(options) as client:
+    devices = {device for name in expression.operands for device, _, _ in splits(name)}
+    async with (
+        connected(options) as client,
+        messages(client, "indifast eval", devices, shown=options.messages and options.wait),
+    ):
         return await _follow(client, options, expression)
 
 

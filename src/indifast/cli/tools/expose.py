@@ -10,23 +10,42 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from indifast.cli.arguments import Parser, number, tool_parser
+from indifast.cli.arguments import Parser, number
+from indifast.cli.toolkit import console
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
-from indifast.cli.toolkit.session import add_server_options, connected, device_of, file_failure, run, vector_of
-from indifast.client import Frame, IPyClient
+from indifast.cli.toolkit.following import drawn, messages
+from indifast.cli.toolkit.kinds import CAMERA, kinds_of
+from indifast.cli.toolkit.patterns import devices_of
+from indifast.cli.toolkit.session import (
+    add_reconnect,
+    add_server_options,
+    connected,
+    device_of,
+    file_failure,
+    run,
+    say,
+    vector_of,
+)  # fmt: skip
+from indifast.client import ConnectionMade, Frame, INDIAlert, IPyClient
+from indifast.client.events import defVector, setVector
 from indifast.client.formats import dotted
-from indifast.client.frames import why_no_frames
+from indifast.client.frames import FrameStream, why_no_frames
+from indifast.protocol.backoff import pause_after, varied
 
 DESCRIPTION = """\
 Take one or more exposures with a camera and save the frames in the format that the camera sends, usually FITS.
 
-On a terminal, a bar shows the progress. Ctrl-C aborts the exposure."""
+On a terminal, a bar shows the progress. Ctrl-C aborts the exposure.
+
+If the connection is lost, a series of frames goes on when the server and the camera are there again: the frame that was
+interrupted is taken anew. With --connect, the camera is connected again, too; otherwise that is waited for."""
 
 EXAMPLES = """\
 examples:
@@ -38,23 +57,36 @@ In a folder, files are named device_time_seconds.format; several frames with one
 exit status: 0 all saved; 1 unknown device or out of range; 2 no server, not connected, or the file cannot be written;
 3 no frame in time; 4 the camera answered with Alert; 130 Ctrl-C"""
 
-_BAR = 30
-_STEP = 0.1
+BLOB, EXPOSURE = "CCD1", "CCD_EXPOSURE"
+"""The properties of cameras, unless the options name others."""
 
 _UPLOAD_MODE = 0.2
 """Seconds to wait for the rest of a camera's definitions."""
 
+_ABORT = {EXPOSURE: "CCD_ABORT_EXPOSURE", "GUIDER_EXPOSURE": "GUIDER_ABORT_EXPOSURE"}
+"""What aborts the exposures of a property."""
+
+_ABORTING = 3.0
+"""Seconds to wait for the end of an aborted exposure."""
+
+_PAUSES = 2.0, 60.0
+"""Shortest and longest pause in seconds before another attempt to connect the camera."""
+
+_DOWNLOAD = 10.0
+"""Seconds to wait, after a reconnection, for the frame of an exposure that has ended."""
+
 _STDOUT = "-"
+_PROGRAM = "indifast expose"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    return run("indifast expose", parser().parse_args(arguments), _expose)
+    return run(_PROGRAM, parser().parse_args(arguments), _expose)
 
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast expose", DESCRIPTION, EXAMPLES)
+    parser = Parser(_PROGRAM, DESCRIPTION, EXAMPLES)
     parser.add_argument("device", metavar="DEVICE", help="the camera")
     parser.add_argument("seconds", metavar="SECONDS", type=number(float, 0, 86400), help="length of each exposure")
     parser.add_argument(
@@ -68,11 +100,14 @@ def parser() -> Parser:
     parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
                         help="longest time for connecting, and for a frame after its exposure"
                         " (default: 60)")  # fmt: skip
-    parser.add_argument("--property", dest="blob", default="CCD1", metavar="NAME", help="property that brings the"
-                        " frames (default: CCD1)")  # fmt: skip
-    parser.add_argument("--exposure", default="CCD_EXPOSURE", metavar="NAME", help="property that takes the"
-                        " seconds (default: CCD_EXPOSURE)")  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="print no file names and no bar")
+    parser.add_argument("--property", dest="blob", default=BLOB, metavar="NAME", help="property that brings the"
+                        " frames (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--exposure", default=EXPOSURE, metavar="NAME", help="property that takes the"
+                        " seconds (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--quiet", action="store_true", help="print no file names, no bar, and no messages from the driver"
+    )
+    add_reconnect(parser, "connect again with -n, and end for a single frame")
     add_patience(parser)
     add_server_options(parser)
     return parser
@@ -84,24 +119,35 @@ async def _expose(options: argparse.Namespace) -> int:
             raise ToolError("standard output takes one frame: give a file or a folder for several")
     else:
         _check_output(options)
-    async with connected(options) as client:
+    reconnect = options.frames > 1 if options.reconnect is None else options.reconnect
+    async with connected(options, reconnect=reconnect) as client:
         client.check_before_send = True
-        await _camera(client, options)
-        if options.output != _STDOUT:
-            _make_folder(options.output)
-        for index in range(options.frames):
-            frame = await _frame(client, options, index)
-            if options.output == _STDOUT:
-                await asyncio.to_thread(_print, frame.data)
-                continue
-            path = _path(options, index, frame)
-            try:
-                await asyncio.to_thread(_save, path, frame.data, options.force)
-            except OSError as error:
-                raise file_failure(error, str(path)) from error
-            if not options.quiet:
-                print(f"{path}: {len(frame.data)} bytes", flush=True)
+        async with messages(client, _PROGRAM, [options.device], shown=not options.quiet):
+            await _camera(client, options)
+            if options.output != _STDOUT:
+                _make_folder(options.output)
+            await _frames(client, options, reconnect)
     return Status.DONE
+
+
+async def _frames(client: IPyClient, options: argparse.Namespace, reconnect: bool) -> None:
+    """Take the frames and save them."""
+    for index in range(options.frames):
+        try:
+            frame = await (_frame_at_last if reconnect else _frame)(client, options, index)
+        except asyncio.CancelledError:
+            say(_PROGRAM, await _abort(client, options))
+            raise
+        if options.output == _STDOUT:
+            await asyncio.to_thread(_print, frame.data)
+            continue
+        path = _path(options, index, frame)
+        try:
+            await asyncio.to_thread(_save, path, frame.data, options.force)
+        except OSError as error:
+            raise file_failure(error, str(path)) from error
+        if not options.quiet:
+            print(f"{path}: {len(frame.data)} bytes", flush=True)
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -135,7 +181,7 @@ def _make_folder(output: str) -> None:
 
 
 async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
-    """Wait for the camera, connect it if requested, and check that it can expose.
+    """Wait for the definitions of the camera, connect it if requested, and check that it can expose.
 
     Raises:
         ToolError: There is no such camera, or it can't expose.
@@ -144,21 +190,61 @@ async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
     await gather(client, lambda: _has(client, device, options.exposure) and _has(client, device, options.blob),
                  options.patience)  # fmt: skip
     device_of(client, device)
+    if not _has(client, device, options.exposure) and (kinds := kinds_of(client[device])) and CAMERA not in kinds:
+        raise ToolError(f"{device} is not a camera but a {' and '.join(kinds)}{_cameras(client)}", Status.NOTHING)
     if _has(client, device, "CONNECTION") and client[device]["CONNECTION"].get("CONNECT") == "Off":
         if not options.connect:
             command = f'indifast set --wait Ok "{device}.CONNECTION.CONNECT=On"'
             raise ToolError(f"{device} is not connected to its camera; run: {command}, or use --connect")
-        await client.send_newVector(device, "CONNECTION", members={"CONNECT": "On"}, wait=True, timeout=options.timeout)
+        await _connect(client, options)
         for name in (options.exposure, options.blob):
             with suppress(TimeoutError):  # reported below
                 await client.wait_for(device, name, timeout=options.patience)
     for name, kind in ((options.exposure, "NumberVector"), (options.blob, "BLOBVector")):
-        if vector_of(client, device, name).vectortype != kind:
+        try:
+            vector = vector_of(client, device, name)
+        except ToolError as error:
+            if name not in (EXPOSURE, BLOB):
+                raise
+            raise ToolError(f"{device} does not work as a camera: {error}{_cameras(client)}", error.status) from None
+        if vector.vectortype != kind:
             raise ToolError(f"{device}.{name} is not a {kind}", Status.NOTHING)
+    await _check_upload(client, options)
+
+
+async def _connect(client: IPyClient, options: argparse.Namespace) -> None:
+    members = {"CONNECT": "On"}
+    await client.send_newVector(options.device, "CONNECTION", members=members, wait=True, timeout=options.timeout)
+
+
+async def _connects(client: IPyClient, options: argparse.Namespace, attempt: int) -> bool:
+    """Try to connect the camera, and return whether another attempt is due at once or later."""
+    try:
+        await _connect(client, options)
+    except (INDIAlert, TimeoutError) as error:
+        if attempt == 1:
+            say(_PROGRAM, f"{error}; trying again until it works")
+        return True
+    return False
+
+
+async def _check_upload(client: IPyClient, options: argparse.Namespace) -> None:
+    """Check that the camera sends its frames.
+
+    Raises:
+        ToolError: It keeps them.
+    """
+    device = options.device
     with suppress(TimeoutError):  # libindi's cameras define it after the others; some have none
         await client.wait_for(device, "UPLOAD_MODE", timeout=_UPLOAD_MODE)
     if why := why_no_frames(client[device]):
         raise ToolError(f'{why}; to have them sent, run: indifast set "{device}.UPLOAD_MODE.UPLOAD_CLIENT=On"')
+
+
+def _cameras(client: IPyClient) -> str:
+    """Return which devices of the server are cameras, as the end of a sentence."""
+    found = [repr(device.devicename) for device in devices_of(client) if CAMERA in kinds_of(device)]
+    return f"; cameras on this server: {', '.join(found)}" if found else ""
 
 
 def _has(client: IPyClient, device: str, name: str) -> bool:
@@ -166,41 +252,134 @@ def _has(client: IPyClient, device: str, name: str) -> bool:
 
 
 async def _frame(client: IPyClient, options: argparse.Namespace, index: int) -> Frame:
-    of = f"{index + 1}/{options.frames} " if options.frames > 1 else ""
-    async with _progress(of, options.seconds, sys.stderr.isatty() and not options.quiet):
-        try:
-            return await client.expose(
-                options.device, options.seconds, vector=options.blob, exposure=options.exposure, timeout=options.timeout
-            )
-        except asyncio.CancelledError:
-            if _has(client, options.device, "CCD_ABORT_EXPOSURE"):
-                await client.send_newVector(options.device, "CCD_ABORT_EXPOSURE", members={"ABORT": "On"})
-            raise
+    async with drawn(_Bar(client, options, index).line, not options.quiet):
+        return await client.expose(
+            options.device, options.seconds, vector=options.blob, exposure=options.exposure, timeout=options.timeout
+        )
 
 
-@asynccontextmanager
-async def _progress(of: str, seconds: float, shown: bool) -> AsyncIterator[None]:
-    """Show a progress bar on standard error while the block runs."""
-    if not shown:
-        yield
-        return
-    task = asyncio.create_task(_draw(of, seconds))
+async def _abort(client: IPyClient, options: argparse.Namespace) -> str:
+    """Abort the exposure, and return a sentence that says whether that was possible."""
+    device, abort = options.device, _ABORT.get(options.exposure, "")
+    if not client.connected:
+        return f"stopped without a connection: if {device} is exposing, it goes on"
+    if not _has(client, device, options.exposure):
+        return f"stopped: {device} is not exposing"
+    if not _has(client, device, abort):
+        return f"stopped; the exposure goes on, because {device} has no property that aborts it"
+    members = {next(iter(client[device][abort])): "On"}
     try:
-        yield
-    finally:
-        task.cancel()
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        await client.send_newVector(device, abort, members=members, wait=True, timeout=_ABORTING)
+        await client.wait_for(device, options.exposure, {"Ok", "Idle", "Alert"}, _ABORTING, there=True)
+    except (OSError, INDIAlert):
+        return f"asked {device} to abort the exposure, but it has not confirmed that"
+    return f"aborted the exposure of {device}"
 
 
-async def _draw(of: str, seconds: float) -> None:
-    began = time.monotonic()
+async def _frame_at_last(client: IPyClient, options: argparse.Namespace, index: int) -> Frame:
+    """Take a frame, again and again if the connection is lost or the camera goes away meanwhile."""
+    of = f"frame {index + 1} of {options.frames}" if options.frames > 1 else "the frame"
     while True:
-        gone = time.monotonic() - began
-        share = min(1.0, gone / seconds) if seconds else 1.0
-        bar = "#" * round(share * _BAR)
-        what = f"{min(gone, seconds):.1f} of {seconds:g} s" if gone < seconds else f"download, {gone - seconds:.0f} s"
-        print(f"\r\x1b[K{of}[{bar:-<{_BAR}}] {what}", end="", file=sys.stderr, flush=True)
-        await asyncio.sleep(_STEP)
+        try:
+            if not _can_expose(client, options) and (frame := await _camera_again(client, options)):
+                return frame
+            return await _frame(client, options, index)
+        except OSError as error:  # also INDIDeleted
+            if isinstance(error, TimeoutError) or client.stop:
+                raise
+            say(_PROGRAM, f"{of} was interrupted ({error}); it is taken anew when the camera is there")
+
+
+def _can_expose(client: IPyClient, options: argparse.Namespace) -> bool:
+    return all(_has(client, options.device, name) for name in (options.exposure, options.blob))
+
+
+async def _camera_again(client: IPyClient, options: argparse.Namespace) -> Frame | None:
+    """Wait until the camera can expose again. Return the frame of an exposure that went on in the meantime, if any.
+
+    Raises:
+        OSError: The connection was lost again, or the camera has gone again.
+    """
+    device = options.device
+    frames = client.frames(device, options.blob)  # asks for them from the first definition on
+    events = client.events(types=(ConnectionMade, defVector, setVector))
+    told, failures = False, 0
+    try:
+        while not _can_expose(client, options):
+            if _has(client, device, "CONNECTION") and client[device]["CONNECTION"].get("CONNECT") == "Off":
+                if options.connect:
+                    if failures:
+                        await asyncio.sleep(varied(pause_after(failures, *_PAUSES)))
+                    failures += 1
+                    if await _connects(client, options, failures):
+                        continue
+                elif not told:
+                    told = True
+                    command = f'indifast set "{device}.CONNECTION.CONNECT=On"'
+                    say(_PROGRAM, f"{device} is back, but not connected to its camera: waiting until someone runs"
+                        f" {command} (--connect does that)")  # fmt: skip
+            if await anext(events, None) is None:
+                raise ConnectionError("the client has stopped")
+        if client[device][options.exposure].state == "Busy":
+            say(_PROGRAM, f"{device} is still exposing: waiting for the end of that")
+            frame = await _left_over(client, options, frames)
+            if frame is not None:
+                return frame
+        await _check_upload(client, options)
+    finally:
+        frames.close()
+        events.close()
+    say(_PROGRAM, f"{device} is there again: going on")
+    return None
+
+
+async def _left_over(client: IPyClient, options: argparse.Namespace, frames: FrameStream) -> Frame | None:
+    """Return the frame that an exposure brings which has outlived the connection, or None if it brings none."""
+    limit = options.seconds + options.timeout
+    ends = client.wait_for(options.device, options.exposure, {"Ok", "Idle", "Alert"}, limit, there=True)
+    end, taken = asyncio.ensure_future(ends), asyncio.ensure_future(anext(frames))
+    try:
+        await asyncio.wait((end, taken), return_when=asyncio.FIRST_COMPLETED)
+        if not taken.done():
+            end.result()
+            await asyncio.wait((taken,), timeout=min(_DOWNLOAD, options.timeout))
+        return taken.result() if taken.done() else None
+    finally:
+        end.cancel()
+        taken.cancel()
+
+
+class _Bar:
+    """A bar that follows the countdown of the camera, if it has one, and the clock in between."""
+
+    def __init__(self, client: IPyClient, options: argparse.Namespace, index: int) -> None:
+        self._client = client
+        self._options = options
+        self._of = f"{index + 1}/{options.frames} " if options.frames > 1 else ""
+        self._seconds = float(options.seconds)
+        self._told = self._left()
+        self._began = time.monotonic()
+
+    def _left(self) -> float | None:
+        """Return the seconds that are left, as the camera says; None if it says nothing."""
+        device, name = self._options.device, self._options.exposure
+        vector: Any = self._client[device][name] if _has(self._client, device, name) else None
+        if vector is None or vector.state != "Busy":
+            return None
+        return float(next(iter(vector.data.values())).getfloatvalue())
+
+    def line(self) -> str:
+        """Return the line to show now."""
+        left, now = self._left(), time.monotonic()
+        if left is not None and left != self._told and 0 < left <= self._seconds:
+            self._began = now - (self._seconds - left)
+        self._told = left
+        gone = now - self._began
+        share = min(1.0, gone / self._seconds) if self._seconds else 1.0
+        what = (
+            f"{gone:.1f} of {self._seconds:g} s" if gone < self._seconds else f"download, {gone - self._seconds:.0f} s"
+        )
+        return f"{self._of}{console.bar(share, len(self._of) + len(what) + 1)} {what}"
 
 
 def _is_folder(output: str) -> bool:

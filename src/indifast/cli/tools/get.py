@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from indifast.cli.arguments import Parser, number, states, tool_parser
+from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
+from indifast.cli.toolkit.following import add_no_messages, drawn, messages
 from indifast.cli.toolkit.output import as_json, columns, labelled, line, value_of
 from indifast.cli.toolkit.patterns import Pattern, vectors_of
 from indifast.cli.toolkit.session import add_server_options, connected, file_failure, run
@@ -31,24 +32,26 @@ Arguments and output are those of indi_getprop."""
 EXAMPLES = """\
 examples:
   indifast get                                              everything
-  indifast get "CCD Simulator.CCD_*.*"                      some of it (quote the *)
+  indifast get "CCD Simulator.CCD_*.*"                      some of it
   indifast get -1 "CCD Simulator.CCD_TEMPERATURE._STATE"    only the value
   indifast get -l "Mount.EQUATORIAL_EOD_COORD"              with units, labels and ranges
-  indifast get --json CCD* | jq .                           everything known about it
+  indifast get --json "CCD*" | jq .                         everything known about it
   indifast get --wait Ok --timeout 90 "Mount.EQUATORIAL_EOD_COORD.*"
 
 exit status: 0 something found for each query; 1 nothing found for one; 2 no server, or wrong arguments;
 3 --wait: not in that state in time; 4 --wait: Alert instead of that state"""
 
+_PROGRAM = "indifast get"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    return run("indifast get", parser().parse_args(arguments), _get)
+    return run(_PROGRAM, parser().parse_args(arguments), _get)
 
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast get", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast get", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("-1", dest="bare", action="store_true", help="only the value, of one query for one member")
     parser.add_argument("-l", dest="labels", action="store_true", help="with units, labels, states and ranges")
@@ -61,6 +64,7 @@ def parser() -> Parser:
                         " Busy or Alert (several: Ok,Idle)")  # fmt: skip
     parser.add_argument("--timeout", type=number(float, 0.05, 1e6), default=60.0, metavar="S",
                         help="how long --wait may take (default: 60)")  # fmt: skip
+    add_no_messages(parser)
     add_patience(parser)
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="report what is done")
     add_server_options(parser)
@@ -74,7 +78,7 @@ async def _get(options: argparse.Namespace) -> int:
             print(f"connected to {client.indihost}:{client.indiport}", file=sys.stderr)
         await gather(client, lambda: _complete(client, patterns), options.patience or 2.0)
         if options.wait is not None:
-            await _wait(client, patterns, options.wait, options.timeout)
+            await _wait(client, patterns, options)
         found = _found(client, patterns, options.write_only)
         _print(client, options, found)
         if options.monitor:
@@ -146,11 +150,32 @@ def _complain(client: IPyClient, patterns: list[Pattern], write_only: bool) -> i
     return status
 
 
-async def _wait(client: IPyClient, patterns: list[Pattern], wanted: frozenset[str], patience: float) -> None:
+async def _wait(client: IPyClient, patterns: list[Pattern], options: argparse.Namespace) -> None:
     """Wait until all properties that the queries match have one of the states."""
+    wanted, patience = options.wait, options.timeout
     meant = [vector for vector in vectors_of(client) if any(pattern.names_vector(vector) for pattern in patterns)]
     if not meant:
         raise patterns[0].unmatched(client)
+    async with (
+        messages(client, _PROGRAM, {vector.devicename for vector in meant}, shown=options.messages),
+        drawn(lambda: _waiting_for(meant, wanted)),
+    ):
+        await _all(client, meant, wanted, patience)
+
+
+def _waiting_for(meant: list[Any], wanted: frozenset[str]) -> str:
+    """Return a line that says what is waited for."""
+    others = [vector for vector in meant if vector.state not in wanted]
+    if not others:
+        return ""
+    first = others[0]
+    values = [value_of(first, name) for name in first] if first.vectortype == "NumberVector" else []
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return f"{first.name} is {' '.join([first.state, *values])}{more}"
+
+
+async def _all(client: IPyClient, meant: list[Any], wanted: frozenset[str], patience: float) -> None:
+    """Wait until all these properties have one of the states."""
     deadline = time.monotonic() + patience
     for vector in meant:
         left = max(0.0, deadline - time.monotonic())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,14 +13,25 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from indifast.cli.arguments import Parser, number, states, tool_parser
+from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
-from indifast.cli.toolkit.session import add_server_options, connected, run
-from indifast.client import INDIAlert, INDICheckError, IPyClient
+from indifast.cli.toolkit.following import Progress, add_no_messages, drawn, messages
+from indifast.cli.toolkit.session import add_reconnect, add_server_options, connected, run, say
+from indifast.client import (
+    ConnectionLost,
+    ConnectionMade,
+    INDIAlert,
+    INDICheckError,
+    INDIDeleted,
+    IPyClient,
+    delProperty,
+)
 from indifast.client.commands import COMPLETED
 from indifast.client.commands import sent as sent_members
+from indifast.client.events import defVector, setVector
+from indifast.client.waiting import fulfilled
 from indifast.protocol.escape import for_terminal
 
 DESCRIPTION = """\
@@ -27,7 +40,10 @@ Send commands to properties of devices.
 SPEC is device.property.e1=v1;e2=v2 or device.property.e1;e2=v1;v2, as for indi_setprop. Before it is sent, names,
 permission, range and rule are checked against the property. After -x (text), -n (number) or -s (switch), a SPEC is
 sent without looking at the property, which is faster, but checks nothing. The value of a BLOB is the name of a file.
-Only the members named are sent; with --all, the other numbers and texts go along with their current values."""
+Only the members named are sent; with --all, the other numbers and texts go along with their current values.
+
+With --wait and --reconnect, a lost connection is made again. A command that may have reached the driver is never sent
+twice: what its property says afterwards decides."""
 
 EXAMPLES = """\
 examples:
@@ -39,18 +55,19 @@ examples:
 exit status: 0 sent (with --wait: and done); 1 not sent: unknown, read-only, out of range; 2 no server, or wrong
 arguments; 3 the property did not get there in time; 4 the driver answered with Alert"""
 
+_PROGRAM = "indifast set"
 _UNTYPED = "\0"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    return run("indifast set", parser().parse_intermixed_args(_marked(arguments)), _set)
+    return run(_PROGRAM, parser().parse_intermixed_args(_marked(arguments)), _set)
 
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
     usage = "indifast set [options] {[-x | -n | -s] SPEC} ..."
-    parser = tool_parser("indifast set", DESCRIPTION, EXAMPLES, usage=usage)
+    parser = Parser("indifast set", DESCRIPTION, EXAMPLES, usage=usage)
     parser.add_argument("specs", nargs="+", metavar="SPEC", help="what to set")
     parser.add_argument("--wait", type=states, metavar="STATE", help="wait until the driver reports this state,"
                         " usually Ok (several: Ok,Idle)")  # fmt: skip
@@ -59,6 +76,8 @@ def parser() -> Parser:
     parser.add_argument("--no-check", dest="check", action="store_false", help="send values even if out of range")
     parser.add_argument("--all", action="store_true", help="also send the current values of numbers and texts that are"
                         " not named, as some drivers need all (not for write-only properties)")  # fmt: skip
+    add_reconnect(parser, "end")
+    add_no_messages(parser)
     add_patience(parser)
     parser.add_argument("-v", dest="verbose", action="count", default=0, help="report what is sent")
     add_server_options(parser)
@@ -89,7 +108,9 @@ def _assignment(word: str) -> Assignment:
 async def _set(options: argparse.Namespace) -> int:
     assignments = [_assignment(word) for word in options.specs]
     looked_up = [each for each in assignments if _needs_property(each, options)]
-    async with connected(options) as client:
+    if options.reconnect and options.wait is None:
+        raise ToolError("--reconnect is for waiting: it needs --wait STATE")
+    async with connected(options, reconnect=bool(options.reconnect)) as client:
         if looked_up:
             await gather(client, lambda: all(each.target(client) for each in looked_up), options.patience)
         for assignment in assignments:
@@ -118,6 +139,8 @@ def _needs_property(assignment: Assignment, options: argparse.Namespace) -> bool
 
 async def _send(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> None:
     target = assignment.target(client)
+    if target is None and options.reconnect and _needs_property(assignment, options):
+        target = await _target_again(client, assignment, options)
     if not _needs_property(assignment, options):
         _tell(assignment.names[0][:2], assignment.values, options)
         await client.send(_command(assignment))
@@ -134,8 +157,26 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     if options.wait is None:
         await client.send_newVector(*target, **keywords)
         return
+    async with messages(client, _PROGRAM, target[:1], shown=options.messages):
+        progress = Progress(lambda: client[target[0]].get(target[1]) if target[0] in client else None, sent)
+        async with drawn(progress.line):
+            await _send_and_wait(client, vector, sent, keywords, options)
+
+
+async def _send_and_wait(
+    client: IPyClient, vector: Any, sent: dict[str, Any], keywords: dict[str, Any], options: argparse.Namespace
+) -> None:
+    target = vector.devicename, vector.name
+    began = time.monotonic()
     try:
         await client.send_newVector(*target, **keywords, wait=True, timeout=options.timeout, accept=options.wait)
+    except (ConnectionError, INDIDeleted) as error:
+        if not options.reconnect or client.stop:
+            raise
+        say(_PROGRAM, f"{error}; the command may have reached the driver, so it is not sent again: watching"
+            f" {'.'.join(target)} for what it brings")  # fmt: skip
+        wanted = sent if vector.vectortype != "BLOBVector" else {}
+        await _watch(client, target, wanted, options, began + options.timeout)
     except (INDIAlert, TimeoutError) as error:
         left_out = [name for name in vector if name not in sent]
         if vector.vectortype not in COMPLETED or not left_out:
@@ -145,6 +186,70 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
         hint = f"give {them} as well" if vector.perm == "wo" else f"give {them} as well, or use --all"
         sentence = f"{error}; {', '.join(left_out)} {were} not sent: {hint}"
         raise ToolError(sentence, status) from None
+
+
+async def _target_again(client: IPyClient, assignment: Assignment, options: argparse.Namespace) -> tuple[str, str]:
+    """Wait until the property is defined, perhaps after a reconnection, and return its name.
+
+    Raises:
+        ToolError: It was not defined in time.
+    """
+    events = client.events(types=(ConnectionMade, defVector))
+    with suppress(TimeoutError):
+        # Without a connection there is reason to wait for longer than for the definitions of a server that is there.
+        async with asyncio.timeout(options.patience if client.connected else options.timeout):
+            while assignment.target(client) is None:
+                if await anext(events, None) is None:
+                    raise ConnectionError("the client has stopped")
+    target = assignment.target(client)
+    if target is None:
+        raise assignment.missing(client)
+    return target
+
+
+async def _watch(
+    client: IPyClient,
+    target: tuple[str, str],
+    wanted: dict[str, Any],
+    options: argparse.Namespace,
+    deadline: float,
+) -> None:
+    """Wait, over reconnections, until a property has one of the states and the values that were commanded.
+
+    Raises:
+        ToolError: It went to Alert, or it did not get there in time.
+    """
+    events = client.events(types=(ConnectionLost, ConnectionMade, defVector, setVector, delProperty))
+    name = ".".join(target)
+    try:
+        async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
+            while True:
+                vector = client[target[0]].get(target[1]) if target[0] in client else None
+                if vector is not None and vector.enable:
+                    if vector.state in options.wait and not _different(vector, wanted):
+                        return
+                    if vector.state == "Alert" and "Alert" not in options.wait:
+                        why = vector.message or "the driver gave no reason"
+                        raise ToolError(f"{name} is in Alert: {why}", Status.ALERT)
+                if await anext(events, None) is None:
+                    raise ConnectionError("the client has stopped")
+    except TimeoutError:
+        pass
+    if not client.connected:
+        now = "no connection"
+    elif vector is None or not vector.enable:
+        now = f"{name} is not defined"
+    else:
+        now = f"{name} is {vector.state}"
+        if different := _different(vector, wanted):
+            now += f", but {different}: the command may be lost"
+    raise ToolError(f"{now} (waited {options.timeout:g} s)", Status.TIMEOUT)
+
+
+def _different(vector: Any, wanted: dict[str, Any]) -> str:
+    """Return which members do not have the values that were commanded."""
+    others = [member for member in wanted if member not in vector or not fulfilled(vector, {member: wanted[member]})]
+    return " and ".join(f"{member} is {vector[member]}, not {wanted[member]}" for member in others if member in vector)
 
 
 def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Namespace) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from indifast.cli.arguments import Parser, tool_parser
+from indifast.cli.arguments import Parser
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status
 from indifast.cli.toolkit.output import as_json, columns, value_with_unit
+from indifast.cli.toolkit.patterns import devices_of
 from indifast.cli.toolkit.session import add_server_options, connected, device_of, run
 from indifast.protocol.escape import one_line
 
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast snap", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast snap", DESCRIPTION, EXAMPLES)
     parser.add_argument("devices", nargs="*", metavar="DEVICE", help="(default: all)")
     parser.add_argument("--json", action="store_true", help="a JSON object with everything")
     add_patience(parser)
@@ -47,7 +48,7 @@ async def _snap(options: argparse.Namespace) -> int:
         for name in options.devices:
             device_of(client, name)
         state = client.snapshot()
-    names = options.devices or [name for name in state if state[name].enable]
+    names = options.devices or [device.devicename for device in devices_of(state)]
     if options.json:
         data = state.dictdump()
         data["devices"] = {name: data["devices"][name] for name in names}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import os
@@ -13,6 +12,17 @@ from pathlib import Path
 from indifast.cli.arguments import Parser
 from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of, parse_address
 from indifast.cli.toolkit.failures import Status
+
+DESCRIPTION = """\
+Watch and control the devices of an INDI server in a terminal."""
+
+EXAMPLES = """\
+examples:
+  indifast term
+  indifast term observatory:7624
+  indifast term --blobs ~/frames --log term.log
+
+exit status: 0 quit; 2 no terminal, or wrong arguments"""
 
 LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
@@ -25,8 +35,6 @@ def main(arguments: Sequence[str]) -> int:
         server.context()
     except AddressError as error:
         return _failed(str(error))
-    except OSError as error:
-        return _failed(f"the TLS files cannot be used: {error}")
     folder = None if options.blobs is None else Path(options.blobs).expanduser().resolve()
     if folder is not None and not folder.is_dir():
         return _failed(f"{options.blobs} is not an existing folder: --blobs needs one")
@@ -54,10 +62,10 @@ def main(arguments: Sequence[str]) -> int:
     return app.return_code or Status.DONE
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = Parser(prog="indifast term", description="Watch and control the devices of an INDI server in a terminal.")
-    add_server_options(parser, positional=True)
+    parser = Parser("indifast term", DESCRIPTION, EXAMPLES)
+    add_server_options(parser, word=True)
     parser.add_argument("--blobs", metavar="FOLDER", help="save BLOBs there, which requests those of all devices")
     parser.add_argument("--log", metavar="FILE", help="append a log to this file")
     parser.add_argument(

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from indifast.cli.arguments import Parser, number, tool_parser
+from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit.definitions import PATIENCE, gather
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.output import as_json, blob_text, time_text
 from indifast.cli.toolkit.patterns import Pattern, vectors_of
-from indifast.cli.toolkit.session import add_server_options, connected, run
-from indifast.client import IPyClient, Message, delProperty
+from indifast.cli.toolkit.session import add_reconnect, add_server_options, connected, run, say
+from indifast.client import ConnectionLost, ConnectionMade, IPyClient, Message, delProperty
 from indifast.client.events import defVector, setVector
-from indifast.protocol.escape import for_terminal, one_line
+from indifast.protocol.escape import one_line
 
 DESCRIPTION = """\
 Print changes of properties as they happen, until Ctrl-C: values, states, messages, deleted properties.
 
 QUERY is device.property.member as for `indifast get`; without one, everything is watched. A query that matches nothing
-yet is reported and waited for. Messages that name no device are always shown, except with --no-messages."""
+yet is reported and waited for. Messages that name no device are always shown, except with --no-messages.
+
+If the connection is lost, standard error says so, and the command connects again: what has changed in the meantime is
+printed, and what is gone."""
 
 EXAMPLES = """\
 examples:
@@ -33,8 +36,14 @@ examples:
   indifast watch --blobs --count 1 "CCD Simulator.CCD1.*" && echo "a picture has arrived"
 
 A line is: time device.property.member=value [state]
-exit status: 0 after --count changes, or after --for; 2 no server, or the connection was lost;
+exit status: 0 after --count changes, or after --for; 2 no server, or (with --no-reconnect) a lost connection;
 3 fewer than --count changes within --for; 130 Ctrl-C"""
+
+_SETTLED = 2.0
+"""Seconds without a definition after which what a server has not defined again after a reconnection is gone."""
+
+_ABSENT = 15.0
+"""Seconds for which nothing is gone after a reconnection while there is no definition at all."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command's arguments."""
-    parser = tool_parser("indifast watch", DESCRIPTION, EXAMPLES)
+    parser = Parser("indifast watch", DESCRIPTION, EXAMPLES)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("--json", action="store_true", help="a JSON object per line")
     parser.add_argument("--all", action="store_true", help="every update, even if it changes nothing")
@@ -53,19 +62,20 @@ def parser() -> Parser:
     parser.add_argument("--blobs", action="store_true", help="request BLOBs, and print their sizes")
     parser.add_argument("--count", type=number(int, 1, 1e9), metavar="N", help="end after N changes")
     parser.add_argument("--for", dest="seconds", type=number(float, 0.05, 1e9), metavar="S", help="end after S seconds")
+    add_reconnect(parser, "connect again")
     add_server_options(parser)
     return parser
 
 
 async def _watch(options: argparse.Namespace) -> int:
     watcher = _Watcher(options)
-    async with connected(options) as client:
+    async with connected(options, reconnect=options.reconnect is not False) as client:
         events = client.events()
         await watcher.begin(client)
         missing = asyncio.create_task(watcher.tell_missing(client))
         try:
             async with asyncio.timeout(options.seconds):
-                if await watcher.follow(events):
+                if await watcher.follow(client, events):
                     return Status.DONE
         except TimeoutError:
             if options.count is None:
@@ -85,6 +95,12 @@ class _Watcher:
         self.patterns = [Pattern(text) for text in options.queries or ["*.*.*"]]
         self.count = 0
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
+        self._gone: dict[tuple[str, str], dict[str, Any]] = {}
+        """What was deleted, to be compared when it comes back."""
+        self._doubtful: set[tuple[str, str]] = set()
+        """What has not been defined again since the connection was lost."""
+        self._settled: float | None = None
+        """When what is still doubtful is gone, in seconds of `time.monotonic`; None while nothing is."""
 
     async def begin(self, client: IPyClient) -> None:
         """Remember what is already defined, so that it does not count as a change; request BLOBs if wanted."""
@@ -100,6 +116,8 @@ class _Watcher:
         try:
             await gather(client, lambda: False, PATIENCE)
         except TimeoutError as error:
+            if not client.connected:
+                return  # which is reported, too
             if not self.options.queries:
                 self._complain(str(error))
                 return
@@ -110,32 +128,74 @@ class _Watcher:
                 self._complain(str(pattern.unmatched(client)))
 
     def _complain(self, sentence: str) -> None:
-        print(for_terminal(f"indifast watch: {sentence} (waiting for it)"), file=sys.stderr, flush=True)
+        say("indifast watch", f"{sentence} (waiting for it)")
 
-    async def follow(self, events: AsyncIterator[Any]) -> bool:
+    async def follow(self, client: IPyClient, events: AsyncIterator[Any]) -> bool:
         """Print changes, and return True after --count of them.
 
         Raises:
             ConnectionError: The client stopped.
         """
-        async for event in events:
-            for text in self._lines(event):
+        async for event in self._with_pause(events):
+            for text in self._vanished(client) if event is None else self._lines(event):
                 print(one_line(text), flush=True)
                 self.count += 1
                 if self.count == self.options.count:
                     return True
         raise ConnectionError("the client has stopped")
 
+    async def _with_pause(self, events: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Yield the events, and None when the definitions after a reconnection have ended."""
+        while True:
+            try:
+                async with asyncio.timeout(None if self._settled is None else self._settled - time.monotonic()):
+                    event = await anext(events)
+            except TimeoutError:
+                event = None
+            except StopAsyncIteration:
+                return
+            if event is None:
+                self._settled = None
+            elif isinstance(event, ConnectionLost):
+                self._settled = None
+                self._doubtful = set(self._last)
+            elif isinstance(event, ConnectionMade):
+                self._settled = time.monotonic() + _ABSENT
+            elif self._settled is not None and isinstance(event, defVector):
+                self._settled = time.monotonic() + _SETTLED
+            yield event
+            if self._settled is not None and time.monotonic() >= self._settled:
+                self._settled = None
+                yield None
+
+    def _vanished(self, client: IPyClient) -> Iterator[str]:
+        """Tell what has not come back after a reconnection."""
+        there = {name for name, device in client.items() if device.enable}
+        gone = dict.fromkeys((name, vector if name in there else None) for name, vector in sorted(self._doubtful))
+        self._doubtful.clear()
+        for device, vector in gone:
+            if self._about(device) if vector is None else any(each.names(device, vector) for each in self.patterns):
+                yield from self._forget(device, vector, datetime.now(UTC))
+
     def _lines(self, event: Any) -> Iterator[str]:
         match event:
             case setVector():
                 yield from self._update(event)
             case defVector(devicename=str(device), vectorname=str(name)):
-                self._last[device, name] = {**event, "_STATE": event.state}
+                before = self._gone.pop((device, name), None)
+                if (device, name) in self._doubtful:
+                    self._doubtful.discard((device, name))
+                    before = self._last[device, name]
+                self._last[device, name] = now = {**event, "_STATE": event.state}
                 if self.options.definitions:
                     yield from self._tell(event, "define", self._meant(event.vector, dict(event)))
+                elif before is not None:  # the connection was lost, or the driver has ended
+                    new = {member: value for member, value in event.items() if before.get(member) != value}
+                    if not new and before.get("_STATE") != event.state:
+                        new = {"_STATE": now["_STATE"]}
+                    yield from self._tell(event, "set", self._meant(event.vector, new))
             case delProperty(devicename=str()):
-                yield from self._gone(event)
+                yield from self._deleted(event)
             case Message(devicename=str(device)) if self.options.messages and self._about(device):
                 yield self._message(event, f"{device}: ")
             case Message(devicename=None, own=False) if self.options.messages:  # may be about any device
@@ -143,7 +203,7 @@ class _Watcher:
 
     def _message(self, event: Any, who: str) -> str:
         if self.options.json:
-            return self._json(event, "message", {"message": event.message})
+            return self._json(event.timestamp, event.devicename, "message", {"message": event.message})
         return f"{_stamp(event.timestamp)} {who}{event.message}"
 
     def _update(self, event: Any) -> Iterator[str]:
@@ -167,7 +227,7 @@ class _Watcher:
         if self.options.json:
             members = {name: _plain(value) for name, value in values.items() if name != "_STATE"}
             about = {"property": event.vectorname, "state": state, "members": members}
-            yield self._json(event, kind, about | ({"message": message} if message else {}))
+            yield self._json(event.timestamp, event.devicename, kind, about | ({"message": message} if message else {}))
             return
         name = f"{event.devicename}.{event.vectorname}"
         for member, value in values.items():
@@ -180,29 +240,29 @@ class _Watcher:
         names = {name for pattern in self.patterns for name in pattern.members(vector)}
         return {name: value for name, value in values.items() if name in names or (name == "_STATE" and names)}
 
-    def _gone(self, event: Any) -> Iterator[str]:
+    def _deleted(self, event: Any) -> Iterator[str]:
         if not self._about(event.devicename):
             return
-        if event.vectorname is None:
-            gone = [key for key in self._last if key[0] == event.devicename]
-        else:
+        if event.vectorname is not None:
             vector = event.device.get(event.vectorname)  # None for an empty name: nothing is gone
             if vector is None or not any(pattern.names_vector(vector) for pattern in self.patterns):
                 return
-            gone = [(event.devicename, event.vectorname)]
-        for key in gone:
-            self._last.pop(key, None)
+        yield from self._forget(event.devicename, event.vectorname, event.timestamp)
+
+    def _forget(self, device: str, vector: str | None, when: datetime) -> Iterator[str]:
+        for key in [key for key in self._last if key[0] == device and vector in (None, key[1])]:
+            self._gone[key] = self._last.pop(key)
+            self._doubtful.discard(key)
         if self.options.json:
-            yield self._json(event, "delete", {"property": event.vectorname})
+            yield self._json(when, device, "delete", {"property": vector})
         else:
-            name = ".".join(part for part in (event.devicename, event.vectorname) if part)
-            yield f"{_stamp(event.timestamp)} {name} is gone"
+            yield f"{_stamp(when)} {'.'.join(part for part in (device, vector) if part)} is gone"
 
     def _about(self, device: str) -> bool:
         return any(pattern.names_device(device) for pattern in self.patterns)
 
-    def _json(self, event: Any, kind: str, more: dict[str, Any]) -> str:
-        head = {"time": f"{time_text(event.timestamp)}Z", "event": kind, "device": event.devicename}
+    def _json(self, when: datetime, device: str | None, kind: str, more: dict[str, Any]) -> str:
+        head = {"time": f"{time_text(when)}Z", "event": kind, "device": device}
         return as_json(head | more, indent=None)
 
 
