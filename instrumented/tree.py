@@ -67,9 +67,9 @@ class Tree:
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", self._environment], check=True)
         variables = {"base": str(self._environment), "platbase": str(self._environment)}
         packages = Path(sysconfig.get_path("purelib", "venv", variables))
-        (packages / "instrumented.pth").write_text(
-            f"{self.root / 'src'}\n{sysconfig.get_path('purelib')}\n{_COVERAGE}\n"
-        )
+        paths = (str(self.root / "src"), sysconfig.get_path("purelib"), _COVERAGE)
+        (packages / "instrumented.pth").write_text("\n".join(paths) + "\n")
+        shutil.copy(HOME / "cython_lines.py", packages)
         for script in Path(sysconfig.get_path("scripts")).iterdir():
             there = self._scripts / script.name
             if script.name.startswith(("python", "activate", "Activate", "indifast-server")) or there.exists():
