@@ -129,7 +129,7 @@ def test_each_socket_is_used_as_its_name_says(systemd, tmp_path, toy, name):
             client.close()
         assert get(metrics) == b"HTTP/1.1 200 OK"
         hint = "this machine only; ListenStream= in the socket unit for others"
-        server.wait_for(f"listening on 127.0.0.1:{port} and 127.0.0.1:{other} and {path} (this user only), {hint}\n")
+        server.wait_for(f"listening on 127.0.0.1:{port} and 127.0.0.1:{other} and {path}, {hint}\n")
         with pytest.raises(ConnectionRefusedError):
             at(f"\0{tmp_path}/local")
     assert os.path.exists(path), "systemd goes on listening there"
