@@ -63,7 +63,7 @@ pictures: build tools
 
 # The whole test suite under AddressSanitizer and UndefinedBehaviorSanitizer, or what runs in threads under
 # ThreadSanitizer, or with every line counted: see instrumented/README.md.
-INSTRUMENTED = $(BIN)/python -m instrumented $@ -- --numprocesses $(WORKERS) $(PYTEST_ARGS)
+INSTRUMENTED = $(BIN)/python -m instrumented $(if $(ADD),--add) $@ -- --numprocesses $(WORKERS) $(PYTEST_ARGS)
 sanitize: build tools peers
 	$(INSTRUMENTED)
 

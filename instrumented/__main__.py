@@ -29,7 +29,6 @@ def sanitize(kind: str, words: list[str]) -> int:
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
     options = {f"{name}_OPTIONS": f"log_path={reports / name.lower()}" for name in ("ASAN", "TSAN", "UBSAN")}
-    options["ASAN_OPTIONS"] += ":verify_asan_link_order=0"  # some tests preload a library of theirs
     status = tree.run(*_tests(kind, words), INDIFAST_SANITIZE=_SANITIZERS[kind], **options)
     found = sorted(reports.iterdir())
     for report in found:
@@ -38,13 +37,13 @@ def sanitize(kind: str, words: list[str]) -> int:
     return status or bool(found)
 
 
-def coverage(words: list[str]) -> int:
-    """Run the tests with line tracing, and print what was reached."""
+def coverage(words: list[str], add: bool) -> int:
+    """Run the tests with line tracing, and print what was reached, in this run or in earlier ones too."""
     tree = Tree("coverage")
     tree.update()
     tree.build(INDIFAST_COVERAGE="yes")
     measured = table.Measured(tree)
-    status = tree.run(*_tests("coverage", words), **measured.start())
+    status = tree.run(*_tests("coverage", words), **measured.start(add))
     return measured.report() or status
 
 
@@ -56,10 +55,11 @@ def _tests(kind: str, words: list[str]) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m instrumented", description=__doc__)
     parser.add_argument("kind", choices=[*_SANITIZERS, "coverage"])
+    parser.add_argument("--add", action="store_true", help="count what earlier runs of `coverage` have reached, too")
     parser.add_argument("words", nargs="*", metavar="ARGUMENT", help="for pytest, after --")
     arguments = parser.parse_args()
     if arguments.kind == "coverage":
-        return coverage(arguments.words)
+        return coverage(arguments.words, arguments.add)
     return sanitize(arguments.kind, arguments.words)
 
 

@@ -62,12 +62,13 @@ class Measured:
         self._data = tree.root / "build" / "measured"
         self._native = tree.root / "build" / "native"
 
-    def start(self) -> dict[str, str]:
-        """Forget earlier measurements, and return the environment of what is to be measured."""
+    def start(self, add: bool) -> dict[str, str]:
+        """Forget earlier measurements unless they are to be added to, and return the environment of what is measured."""
         for folder in (self._data, self._native):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-        for counts in self._tree.root.glob("build/temp.*/**/*.gcda"):
+            if not add:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+        for counts in [] if add else self._tree.root.glob("build/temp.*/**/*.gcda"):
             counts.unlink()
         return {"COVERAGE_PROCESS_START": str(self._tree.root / "pyproject.toml"), **self._variables()}
 
@@ -87,7 +88,7 @@ class Measured:
 
     def _python(self) -> dict[str, Reached]:
         result = self._data / "result.json"
-        for words in (["combine", "--quiet", "--keep"], ["json", "--quiet", "-o", str(result)]):
+        for words in (["combine", "--quiet", "--append"], ["json", "--quiet", "-o", str(result)]):
             if self._tree.run("-m", "coverage", *words, **self._variables()):
                 raise SystemExit("coverage.py has failed")
         found = {}

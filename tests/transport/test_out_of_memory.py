@@ -198,7 +198,7 @@ def test_out_of_memory(case: str, loop: str) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
