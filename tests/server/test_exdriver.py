@@ -436,19 +436,20 @@ def test_a_blob_without_its_descriptor(forgiving, caplog):
 def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_once, early, caplog):
     code = (
         "import socket\n"
-        "line(); define()\n"
+        "line()\n"
         "sock = socket.socket(fileno=os.dup(1))\n"
         "def share(data):\n"
         "    fd = os.memfd_create('x'); os.write(fd, data); return fd\n"
         "one = \"<oneBLOB name='b' size='5' format='' attached='true'/>\"\n"
         "start = \"<setBLOBVector device='Toy' name='B' state='Ok'>\" + one\n"
         "whole = start + '</setBLOBVector>'\n"
+        "property = \"<defTextVector device='Toy' name='P' state='Ok' perm='rw'><defText name='t'/></defTextVector>\"\n"
         f"if {early}:\n"
         "    start = start.replace('state=', 'device=') + '</setBLOBVector>'\n"
         f"if {at_once}:\n"
-        "    socket.send_fds(sock, [(start + whole).encode()], [share(b'WRONG'), share(b'right')])\n"
+        "    socket.send_fds(sock, [(property + start + whole).encode()], [share(b'WRONG'), share(b'right')])\n"
         "else:\n"
-        "    socket.send_fds(sock, [start.encode()], [share(b'WRONG')])\n"
+        "    socket.send_fds(sock, [(property + start).encode()], [share(b'WRONG')])\n"
         "    define(name='Between')\n"
         "    while 'newTextVector' not in line(): pass\n"
         "    socket.send_fds(sock, [whole.encode()], [share(b'right')])\n"
@@ -461,6 +462,7 @@ def test_the_descriptor_of_a_damaged_blob_does_not_become_that_of_the_next(at_on
             client = Client(hub)
             client.ask(blobs_of="Toy")
             if at_once:
+                await client.get("defTextVector", "Toy", "P")  # complete before the damage
                 await client.get("delProperty", "Toy")
                 await eventually(lambda: driver.restarts)
                 assert not client.seen("setBLOBVector", "Toy")

@@ -108,7 +108,7 @@ class Connection:
         self._pace: Pace | None = None
         self._outrun: tuple[Outbox, ...] = ()  # the readers that are far behind; reading resumes when one catches up
         self._first = True
-        self._ending = False
+        self._fault: str | None = None  # the fault of the peer that was found in what is being read
         self._lost = False
 
     # -- The stream
@@ -127,12 +127,14 @@ class Connection:
         messages = reader.read(data, start, end, fds)
         if reader.held != self.held:
             self._count_held()
-        if messages and not self._ending:
+        if messages:
             self._host.receive(self.peer, messages, self)
             if len(messages) > _MANY:
                 self.stream.read_limit = _SHORT_READ
             elif len(messages) < _FEW:
                 self.stream.read_limit = _LONG_READ
+        if self._fault is not None and not self.stream.closed:  # now that what was complete has been routed
+            self.end(self._fault)
 
     def connection_lost(self, exc: Exception | None, /) -> None:
         """Clean up after the end of the stream."""
@@ -147,7 +149,6 @@ class Connection:
 
     def end(self, why: str) -> None:
         """Close the connection because of a fault of the peer. `why` completes a sentence that begins with its name."""
-        self._ending = True
         self._complain("%s %s: disconnected", self.peer.label, why)
         self.stream.abort()
 
@@ -185,11 +186,11 @@ class Connection:
             self._refuse("out of memory", element.device, f"not enough memory for a BLOB of {where}")
         elif self._forgiving:
             self._complain("%s: a BLOB of %s is lost: %s", self.peer.label, where, error)
-        elif not self._ending:
-            self.end(f"sent a BLOB of {where} that can't be read ({error})")
+        elif self._fault is None:
+            self._fault = f"sent a BLOB of {where} that can't be read ({error})"
 
     def flooded(self, error: DescriptorError, /) -> None:
-        self.end(f"sent {error}")
+        self._fault = f"sent {error}"
 
     def outgrown(self, held: int, most: int, /) -> None:
         self._complain("%s: unfinished element of %d bytes refused", self.peer.label, held)
