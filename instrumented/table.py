@@ -63,7 +63,7 @@ class Measured:
         self._native = tree.root / "build" / "native"
 
     def start(self, add: bool) -> dict[str, str]:
-        """Forget earlier measurements unless they are to be added to, and return the environment of what is measured."""
+        """Return the environment of what is to be measured. Forget earlier measurements, unless it adds to them."""
         for folder in (self._data, self._native):
             if not add:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -22,7 +22,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 SLOWNESS = float(os.environ.get("INDIFAST_PATIENCE", "1"))
-"""How many times slower than usual programs run: the variable is set for the runs with instruments, see instrumented/."""
+"""How many times slower than usual programs may run: `instrumented/` sets the variable."""
 
 LIMIT = 60.0 * SLOWNESS
 """Seconds to wait for a condition before the test fails: generous, because the machine may be busy."""

@@ -27,6 +27,7 @@ from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.transport.files import FileStream
 from indifast.transport.process import spawn
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream, read_buffer
+from tests.support.blackbox import LIMIT
 from tests.support.loops import LOOPS, on_every_loop, run_on
 from tests.support.sockets import tcp_pair, unix_pair
 from tests.support.waiting import eventually
