@@ -109,8 +109,10 @@ class Measured:
         counts: dict[str, dict[int, bool]] = {}
         for path in [*self._tree.root.glob("build/temp.*/**/*.gcda"), *self._native.glob("*.gcda")]:
             done = subprocess.run(
-                ["gcov", "--json-format", "--stdout", path], cwd=self._tree.root, capture_output=True, check=True
+                ["gcov", "--json-format", "--stdout", path], cwd=self._tree.root, capture_output=True, check=False
             )
+            if done.returncode:  # these counts are of an earlier build
+                continue
             for file in _gcov_files(done.stdout):
                 folder, name = Path(file["file"]).parts[-2:] if "/" in file["file"] else ("", "")
                 if folder == "csrc":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instrumented import table
+from instrumented import table, tree
 from instrumented.plugin import LIST, is_part
 from instrumented.table import Limits, Reached
 from instrumented.tree import ROOT
@@ -79,6 +79,17 @@ def test_the_table_adds_up_each_folder() -> None:
     lines = [line.split() for line in table.rows(files)]
     assert lines[1:4] == [["x.py", "3/4", "1/2", "66.7"], ["y.py", "5/6", "83.3"], ["src/a", "8/10", "1/2", "75.0"]]
     assert lines[4:] == [["z.py", "1/1", "100.0"], ["src/b", "1/1", "100.0"]]
+
+
+def test_a_run_can_add_to_what_earlier_ones_have_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "ROOT", tmp_path)
+    measured = table.Measured(tree.Tree("coverage"))
+    kept = Path(measured.start(False)["COVERAGE_FILE"])
+    kept.touch()
+    measured.start(True)
+    assert kept.exists()
+    measured.start(False)
+    assert not kept.exists()
 
 
 def test_the_limits_are_readable() -> None:
