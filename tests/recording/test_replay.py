@@ -322,7 +322,7 @@ def test_info_and_print(tmp_path: Path) -> None:
         *["setNumberVector"] * 2,
         "setBLOBVector",
     ]
-    assert lines[2]["members"] == {"AZ": "1"}
+    assert lines[2]["members"] == {"AZ": 1.0}
 
 
 def test_a_recording_is_written_as_text_and_edited(tmp_path: Path) -> None:
