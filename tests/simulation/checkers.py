@@ -444,7 +444,7 @@ class Bounded(Checker):
             if outbox.small != small:
                 return f"{outbox.small} bytes without BLOBs are counted, {small} wait"
             connection = None if node.hub is None else node.hub.connections.get(peer)
-            if small > settings.limits.small_queue and connection is not None and not connection._ending:
+            if small > settings.limits.small_queue and connection is not None and not connection.stream.closed:
                 return f"{small} bytes without BLOBs wait, and it is not disconnected"
         else:
             snooped = outbox.snooped
