@@ -17,7 +17,7 @@
  *                starts the frames after a line on its standard input (default 0)
  *   WIRE_FRAMES  a file with the raw bytes of the four frames, instead of noise of WIRE_BYTES each
  *   WIRE_STAMP   1: frames carry the time at which the driver began to write them, and the client tells their age when
- *                it has all of them; it also sends commands to the device Small (`small.c`) on the same connection, one
+ *                it has all of them; it also sends commands to the device Beside (a driver of `small.c`) on the same connection, one
  *                at a time with 10 ms between them, and tells how long they take (default 0)
  *
  * The host, and TLS: see `stream.h`.
@@ -351,16 +351,20 @@ static double median(struct times *times)
 static void send_command(struct checker *c)
 {
     c->asked_at = now();
-    write_text(c->fd, "<newNumberVector device='Small' name='N'><oneNumber name='n'>1</oneNumber></newNumberVector>");
+    write_text(c->fd, "<newNumberVector device='Beside' name='N'><oneNumber name='n'>1</oneNumber></newNumberVector>");
 }
 
-/* Looks for the answer to the command between frames. */
-static void look_for_answer(struct checker *c, const char *data, size_t length)
+/* Looks for the answer to the command between frames, and blots out the device in it: it is looked for again with what
+ * comes next. Other clients' answers come, too. */
+static void look_for_answer(struct checker *c, char *data, size_t length)
 {
-    if (c->asked_at && memmem(data, length, "</setNumberVector>", 18)) {
+    char *at = memmem(data, length, "Beside", 6);
+    if (!at || !memmem(at, data + length - at, "</setNumberVector>", 18))
+        return;
+    memset(at, ' ', 6);
+    if (c->asked_at)
         note(&c->commands, now() - c->asked_at);
-        c->asked_at = 0, c->pause = now() + 0.01;
-    }
+    c->asked_at = 0, c->pause = now() + 0.01;
 }
 
 static void frame_done(struct checker *c)
