@@ -27,7 +27,6 @@ measured: namespaces need root, or a kernel that gives them to users; without th
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -46,7 +45,7 @@ from benchmarks.network import Speed
 from benchmarks.peers import Place
 from benchmarks.processes import Peaks, wait_until_quiet
 from benchmarks.program import Failed, Program, Run, Settings, main, tell
-from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER, Plot, Result, Row
+from benchmarks.results import CPP, KERNEL, OURS_UVLOOP, PYTHON_PEER, Plot, Result, Row
 from indifast.cli.demo.starfield import StarField
 
 STARS, NOISE, VIDEO = "stars", "noise", "video"
@@ -61,7 +60,13 @@ FRAME_TIMES = 4
 PAUSE = 10_000
 """Microseconds between an answer and the next command."""
 
-FRAMES, AGE, SAME, OTHER, MEMORY = "frame rate", "age of a frame", "command, same connection", "command, other connection", "memory"
+FRAMES, AGE, SAME, OTHER, MEMORY = (
+    "frame rate",
+    "age of a frame",
+    "command, same connection",
+    "command, other connection",
+    "memory",
+)
 FIGURES = {FRAMES: ("per s", 2), AGE: ("ms", 1), SAME: ("ms", 1), OTHER: ("ms", 2), MEMORY: ("MB", 1)}
 """Unit and decimal places."""
 
@@ -70,7 +75,7 @@ FIGURES = {FRAMES: ("per s", 2), AGE: ("ms", 1), SAME: ("ms", 1), OTHER: ("ms", 
 class Case:
     """What one group of rows is about."""
 
-    speed: Speed = Speed(100)
+    speed: Speed
     content: str = STARS
     chain: bool = False
     tls: bool = False
@@ -88,7 +93,7 @@ class Case:
 CHOICE = (
     *(Case(Speed(rate)) for rate in (20, 100, 1000, 0)),
     *(Case(speed) for speed in (Speed(100, 20), Speed(1000, 20), Speed(100, 100))),
-    *(Case(content=content) for content in (NOISE, VIDEO)),
+    *(Case(Speed(100), content) for content in (NOISE, VIDEO)),
     *(Case(speed, chain=True) for speed in (Speed(100), Speed(100, 20))),
     *(Case(Speed(rate), tls=True) for rate in (100, 1000, 0)),
 )
@@ -102,13 +107,12 @@ def frames_file(content: str, side: int) -> Path:
     """Make the file with the frames of this content, for `WIRE_FRAMES`."""
     random = np.random.default_rng(7)
     sky = StarField(side, side, stars=500)
-    stars = [bytes(sky.frame()) for _ in range(DISTINCT)]
     if content == STARS:
-        frames = stars
+        frames = [bytes(sky.frame()) for _ in range(DISTINCT)]
     elif content == NOISE:
-        frames = [random.bytes(len(stars[0])) for _ in stars]
+        frames = [random.bytes(len(sky.frame())) for _ in range(DISTINCT)]
     else:
-        frames = [bytes(disc(random, number)) for number in range(DISTINCT)]
+        frames = [disc(random, number).tobytes() for number in range(DISTINCT)]
     peers.BUILD.mkdir(parents=True, exist_ok=True)
     path = peers.BUILD / f"links_{content}_{side}"
     with peers.made_anew(path) as new:
@@ -330,7 +334,9 @@ def contenders(case: Case, only: str, quick: bool) -> dict[str, peers.Server | N
     words = [word.strip() for word in only.split(",")] if only else []
     if unknown := [word for word in words if not any(name.startswith(word) for name in (*found, CPP, PYTHON_PEER))]:
         raise SystemExit(f"--only: no contender begins with {unknown[0]!r} (here: {', '.join(found)})")
-    wanted = [name for name in found if name != OURS_UVLOOP and (not words or name.startswith(tuple(words)))]
+    if OURS_UVLOOP not in words:
+        left_out.add(OURS_UVLOOP)
+    wanted = [name for name in found if not words or name.startswith(tuple(words))]
     return {name: found[name] for name in wanted if name not in left_out}
 
 

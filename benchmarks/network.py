@@ -21,6 +21,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.peers import HOME, Place
@@ -71,7 +72,7 @@ def link(speed: Speed) -> Iterator[tuple[Place, Place]]:
             for host, pid in (("10.77.0.1", near_pid), ("10.77.0.2", far_pid))
         )
         if speed.delay:
-            words = [str(peers.compile_c("delay")), DEVICE, f"{speed.delay:g}", f"/proc/{far_pid}/ns/net"]
+            words = [str(_delay_program()), DEVICE, f"{speed.delay:g}", f"/proc/{far_pid}/ns/net"]
             stack.enter_context(_ready([*near.enter, *words]))
         else:
             ends = ["type", "veth", "peer", "name", DEVICE, "netns", str(far_pid)]
@@ -85,6 +86,13 @@ def link(speed: Speed) -> Iterator[tuple[Place, Place]]:
             if speed.rate:
                 _do([*place.enter, "tc", "qdisc", "add", "dev", DEVICE, "root", "tbf", *_bucket(speed.rate)])
         yield near, far
+
+
+def _delay_program() -> Path:
+    try:
+        return peers.compile_c("delay")
+    except (OSError, subprocess.CalledProcessError) as why:
+        raise Unavailable(f"csrc/delay.c was not compiled: {why}") from why
 
 
 @contextmanager

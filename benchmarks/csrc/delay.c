@@ -3,9 +3,8 @@
  *
  *   delay NAME MILLISECONDS OTHER_NAMESPACE   NAME: of both devices; OTHER_NAMESPACE: a file as /proc/PID/ns/net
  *
- * The program prints "ready" when both devices exist, and runs until it is ended or the first namespace is gone; the
- * devices go with it. What limits
- * the rate is not here but in the queueing disciplines of the devices (tbf).
+ * The program prints "ready" when both devices exist, and runs until its standard input ends; the devices go with it.
+ * What limits the rate is not here but in the queueing disciplines of the devices (tbf).
  *
  * Packets may be as large as 64 KiB: the kernel's TCP segments them only where it has to, as it does for a network card.
  * So a gigabit per second needs only a few thousand reads and writes. Each direction holds at most HELD bytes; what is
@@ -130,16 +129,15 @@ int main(int argc, char **argv)
             if (due && (!next || due < next))
                 next = due;
         }
-        struct pollfd waits[2] = {{near, POLLIN, 0}, {far, POLLIN, 0}};
+        struct pollfd waits[3] = {{near, POLLIN, 0}, {far, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
         double left = next ? next - now() : 1;
         left = left > 0 ? left : 0;
         struct timespec patience = {(time_t)left, (left - (time_t)left) * 1e9};
-        ppoll(waits, 2, &patience, NULL);
-        for (int i = 0; i < 2; i++) {
-            if (waits[i].revents & ~POLLIN) /* the device is gone, because its namespace is */
-                return 0;
+        ppoll(waits, 3, &patience, NULL);
+        if (waits[2].revents)
+            return 0;
+        for (int i = 0; i < 2; i++)
             if (waits[i].revents & POLLIN)
                 take(&ways[i], delay);
-        }
     }
 }
