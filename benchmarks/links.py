@@ -10,6 +10,8 @@ that long in each direction (`network.py`).
 * The driver (`csrc/wire.c`) writes frames as fast as they are taken: FITS files of a star field (16 bit, 2048 x 2048),
   as much noise, or 8-bit video (1280 x 960). The client compares every byte. A row has whole frames only, and at least
   four frame times at the rate of its link, but not always 100 frames.
+* “Frames left out”: of those that the driver wrote. A server may replace a frame that waits by a newer one, or let the
+  driver wait. What is left out is not wrong; a changed byte is.
 * The age of a frame is the time from when the driver begins to write it until the client has all of it: what waits in
   the driver, in the server and in the sockets counts.
 * Commands go to a second driver of the same server while the frames flow: on the connection of the frames, where an
@@ -60,14 +62,22 @@ FRAME_TIMES = 4
 PAUSE = 10_000
 """Microseconds between an answer and the next command."""
 
-FRAMES, AGE, SAME, OTHER, MEMORY = (
+FRAMES, LEFT_OUT, AGE, SAME, OTHER, MEMORY = (
     "frame rate",
+    "frames left out",
     "age of a frame",
     "command, same connection",
     "command, other connection",
     "memory",
 )
-FIGURES = {FRAMES: ("per s", 2), AGE: ("ms", 1), SAME: ("ms", 1), OTHER: ("ms", 2), MEMORY: ("MB", 1)}
+FIGURES = {
+    FRAMES: ("per s", 2),
+    LEFT_OUT: ("%", 0),
+    AGE: ("ms", 1),
+    SAME: ("ms", 1),
+    OTHER: ("ms", 2),
+    MEMORY: ("MB", 1),
+}
 """Unit and decimal places."""
 
 
@@ -207,7 +217,7 @@ class Measurement:
         """Receive frames, and send commands meanwhile; return the figures of the clients.
 
         Raises:
-            Failed: Frames were changed or lost.
+            Failed: Frames were changed, or did not come.
         """
         child = self.client("wire", ["receive", str(port), f"{self.seconds:g}"], host, at)
         with peers.ended([child]):
@@ -215,9 +225,14 @@ class Measurement:
             result = peers.told_by(child, self.seconds + 90)
         if not result:
             raise Failed("the client had no result")
-        if result["wrong"] or result["missed"] or result["frames"] < 2:
-            raise Failed("{wrong} of {frames} frames damaged, {missed} missed".format(**result))
-        figures = {FRAMES: (result["frames"] - 1) / result["between"], AGE: result["age"] * 1e3}
+        frames, missed = result["frames"], result["missed"]
+        if result["wrong"] or frames < 2:
+            raise Failed("{wrong} of {frames} frames damaged".format(**result))
+        figures = {
+            FRAMES: (frames - 1) / result["between"],
+            LEFT_OUT: 100 * missed / (frames + missed),
+            AGE: result["age"] * 1e3,
+        }
         if commands and result["commands"]:
             figures[SAME] = result["command"] * 1e3
         if other:
