@@ -1,21 +1,23 @@
 """Frames and commands over links with a rate and a delay: frames per second, age of a frame, time of a command, memory.
 
 `python -m benchmarks.links [--runs 5] [--seconds 5] [--rates 20,100,1000,unlimited] [--delays 0,20,100]
-[--content stars,noise,video] [--topology direct,chain] [--tls 0,1] [--only indifast,indiserver] [--side 2048]`
+[--content stars,noise,video] [--topology direct,chain] [--tls 0,1] [--only indifast,indiserver] [--side 2048]
+[--camera 2]`
 
 All other figures run over loopback, which hides what a link costs. Here, TCP runs from end to end between two network
 namespaces: over a token bucket with a queue of 20 ms, and, where a row has a delay, a program that holds packets back
 that long in each direction (`network.py`).
 
-* The driver (`csrc/wire.c`) writes frames as fast as they are taken: FITS files of a star field (16 bit, 2048 x 2048),
-  as much noise, or 8-bit video (1280 x 960). The client compares every byte. A row has whole frames only, and at least
-  four frame times at the rate of its link, but not always 100 frames.
+* The driver (`csrc/wire.c`) writes frames twice as fast as the link takes them. With `--camera 0`, and to a link
+  without a rate, it writes them as fast as they are taken. Frames are FITS files of a star field (16 bit, 2048 x 2048),
+  as much noise, or 8-bit video (1280 x 960). The client compares every byte. A run takes at least four frame times at
+  the rate of its link, and does not go on until it has 100 frames.
 * “Frames left out”: of those that the driver wrote. A server may replace a frame that waits by a newer one, or let the
   driver wait. What is left out is not wrong; a changed byte is.
 * The age of a frame is the time from when the driver begins to write it until the client has all of it: what waits in
   the driver, in the server and in the sockets counts.
 * Commands go to a second driver of the same server while the frames flow: on the connection of the frames, where an
-  answer can only come between two frames, and on a connection of another client.
+  answer can only come between two frames (the slowest of a run), and on a connection of another client (the median).
 * Memory is the peak of the server above idle, of the larger one if there are two.
 
 “2 servers” is server, link, server, client; otherwise the client is behind the link. With TLS it is the link that is
@@ -59,6 +61,7 @@ VIDEO_SHAPE = (960, 1280)
 DISTINCT = 4
 """Frames in a file for `csrc/wire.c`."""
 FRAME_TIMES = 4
+CAMERA = 2
 PAUSE = 10_000
 """Microseconds between an answer and the next command."""
 
@@ -66,7 +69,7 @@ FRAMES, LEFT_OUT, AGE, SAME, OTHER, MEMORY = (
     "frame rate",
     "frames left out",
     "age of a frame",
-    "command, same connection",
+    "slowest command, same connection",
     "command, other connection",
     "memory",
 )
@@ -175,11 +178,14 @@ class Measurement:
     case: Case
     frames: Path
     seconds: float
+    pace: float
+    """Seconds from a frame of the driver to the next one, at least."""
 
     @property
     def environment(self) -> dict[str, str]:
         """Of the driver and of the client of the frames."""
-        return {"WIRE_FRAMES": str(self.frames), "WIRE_ENCLEN": "1", "WIRE_STAMP": "1"}
+        pace = round(self.pace * 1e6)
+        return {"WIRE_FRAMES": str(self.frames), "WIRE_ENCLEN": "1", "WIRE_STAMP": "1", "WIRE_PACE": str(pace)}
 
     @contextmanager
     def joined(self) -> Iterator[tuple[Place, Place]]:
@@ -191,7 +197,9 @@ class Measurement:
             with network.link(self.case.speed) as places:
                 yield places
 
-    def client(self, program: str, arguments: Sequence[str], host: str, at: Place) -> subprocess.Popen[str]:
+    def client(
+        self, program: str, arguments: Sequence[str], host: str, at: Place, **environment: str
+    ) -> subprocess.Popen[str]:
         """Start one of the C clients."""
         secure = self.case.tls and not self.case.chain
         return subprocess.Popen(
@@ -199,6 +207,7 @@ class Measurement:
             env={
                 **os.environ,
                 **self.environment,
+                **environment,
                 "SERVER_HOST": host,
                 **({"TLS_TRUST": str(certificate())} if secure else {}),
             },
@@ -219,22 +228,23 @@ class Measurement:
         Raises:
             Failed: Frames were changed, or did not come.
         """
-        child = self.client("wire", ["receive", str(port), f"{self.seconds:g}"], host, at)
+        arguments = ["receive", str(port), f"{self.seconds:g}"]
+        child = self.client("wire", arguments, host, at, WIRE_ASK=str(int(commands)))
         with peers.ended([child]):
             other = self.ask(port, OF_OTHER, self.seconds * 0.8, host, at) if commands else {}
             result = peers.told_by(child, self.seconds + 90)
         if not result:
             raise Failed("the client had no result")
         frames, missed = result["frames"], result["missed"]
-        if result["wrong"] or frames < 2:
-            raise Failed("{wrong} of {frames} frames damaged".format(**result))
+        if result["wrong"] or frames < 2 or result["seconds"] < self.seconds:
+            raise Failed("{wrong} of {frames} frames damaged, the last one after {seconds:.1f} s".format(**result))
         figures = {
             FRAMES: (frames - 1) / result["between"],
             LEFT_OUT: 100 * missed / (frames + missed),
             AGE: result["age"] * 1e3,
         }
-        if commands and result["commands"]:
-            figures[SAME] = result["command"] * 1e3
+        if commands:
+            figures[SAME] = result["slowest"] * 1e3
         if other:
             figures[OTHER] = other["p50"] / 1e3
         return figures
@@ -256,8 +266,6 @@ class Measurement:
                 port, pid = stack.enter_context(server(*remotes, at=far, **trusting))
                 pids.append(pid)
                 host = far.host
-            if not all(self.ask(port, device, 0, host, far) for device in (OF_OTHER, OF_SAME)):
-                raise Failed("no answer to a command")  # an answer means that the driver is known
             wait_until_quiet(pids)
             peaks = Peaks(pids)
             figures = self.receive(port, host, far, commands=True)
@@ -272,13 +280,25 @@ class Measurement:
                 return self.receive(port, near.host, far, commands=False)
 
 
-def run_of(case: Case, frames: Path, name: str, server: peers.Server | None, quick: bool, seconds: float) -> Any:
-    """Make one run with at least `FRAME_TIMES` frames at the rate of the link."""
-    if case.speed.rate and not quick:
-        characters = frames.stat().st_size / DISTINCT * 4 / 3
-        seconds = max(seconds, FRAME_TIMES * characters * 8 / (case.speed.rate * 1e6))
-    measurement = Measurement(case, frames, seconds)
-    return measurement.server(name, server) if server else measurement.bare()
+@dataclass(frozen=True)
+class Course:
+    """How a case is measured. `camera`: the rate of the driver in rates of the link; 0 for as fast as it can."""
+
+    case: Case
+    frames: Path
+    camera: int
+    quick: bool
+
+    def run(self, name: str, server: peers.Server | None, seconds: float) -> dict[str, float]:
+        """Make one run with at least `FRAME_TIMES` frames at the rate of the link."""
+        rate, pace = self.case.speed.rate, 0.0
+        if rate:
+            bits = self.frames.stat().st_size / DISTINCT * 4 / 3 * 8
+            time_of_frame = bits / (rate * 1e6)
+            pace = time_of_frame / self.camera if self.camera else 0.0
+            seconds = seconds if self.quick else max(seconds, FRAME_TIMES * time_of_frame)
+        measurement = Measurement(self.case, self.frames, seconds, pace)
+        return measurement.server(name, server) if server else measurement.bare()
 
 
 @cache
@@ -365,9 +385,9 @@ def measure(settings: Settings) -> Iterable[Row]:
             continue
         frames = frames_file(case.content, side)
         title = f"{case}, loopback" if case.speed == LOOPBACK.speed and not namespaces() else str(case)
+        course = Course(case, frames, settings.options.get("camera", CAMERA), settings.quick)
         runs: dict[str, Run] = {
-            name: partial(run_of, case, frames, name, server, settings.quick)
-            for name, server in contenders(case, only, settings.quick).items()
+            name: partial(course.run, name, server) for name, server in contenders(case, only, settings.quick).items()
         }
         turns = settings.turns(title, runs)
         for figure, (unit, digits) in FIGURES.items():
@@ -409,7 +429,16 @@ PROGRAM = Program(
     measure,
     timed=55,
     overhead=4,
-    options={"rates": "", "delays": "", "content": "", "topology": "", "tls": "", "only": "", "side": 2048},
+    options={
+        "rates": "",
+        "delays": "",
+        "content": "",
+        "topology": "",
+        "tls": "",
+        "only": "",
+        "side": 2048,
+        "camera": CAMERA,
+    },
     draw=draw,
 )
 

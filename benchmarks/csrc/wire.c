@@ -16,9 +16,11 @@
  *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and receives; 2: it prints "ready", and
  *                starts the frames after a line on its standard input (default 0)
  *   WIRE_FRAMES  a file with the raw bytes of the four frames, instead of noise of WIRE_BYTES each
+ *   WIRE_PACE    microseconds from the start of a frame to that of the next one, at least (default 0)
  *   WIRE_STAMP   1: frames carry the time at which the driver began to write them, and the client tells their age when
- *                it has all of them; it also sends commands to the device Beside (a driver of `small.c`) on the same connection, one
- *                at a time with 10 ms between them, and tells how long they take (default 0)
+ *                it has all of them (default 0)
+ *   WIRE_ASK     1: the client also sends commands to the device Beside (a driver of `small.c`) on the connection of the
+ *                frames, one at a time with 10 ms between them, and tells how long the slowest took (default 0)
  *
  * The host, and TLS: see `stream.h`.
  */
@@ -34,7 +36,8 @@
 #define DISTINCT 4 /* frames that differ in every page; together larger than the caches near the cores */
 
 static size_t raw_bytes = 4194304, wrap = 72, characters, text_length;
-static int with_enclen, with_stamp;
+static int with_enclen, with_stamp, with_commands;
+static double pace;
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static char *texts[DISTINCT]; /* base64, line breaks included */
 
@@ -64,6 +67,8 @@ static void make_frames(void)
     wrap = setting("WIRE_WRAP", wrap);
     with_enclen = (int)setting("WIRE_ENCLEN", 0);
     with_stamp = (int)setting("WIRE_STAMP", 0);
+    with_commands = (int)setting("WIRE_ASK", 0);
+    pace = setting("WIRE_PACE", 0) / 1e6;
     characters = raw_bytes / 3 * 4;
     text_length = characters + (wrap ? (characters + wrap - 1) / wrap : 1);
     for (int which = 0; which < DISTINCT; which++) {
@@ -168,8 +173,11 @@ static void send_frames(int in, int out)
     while (wait_for(in, "newSwitchVector", "getProperties"))
         write_text(out, definitions);
     for (unsigned long number = 0;; number++) {
+        double next = now() + pace, left;
         frame_parts(number, head, parts);
         write_all(out, parts, 3);
+        while (pace && (left = next - now()) > 0)
+            usleep(left < 0.5 ? left * 1e6 : 500000);
     }
 }
 
@@ -322,7 +330,8 @@ struct checker {
     struct window *window;
     double stamp, first, last; /* stamp: of this frame; when the first and the last frame were complete */
     double asked_at, pause;    /* asked_at: when the command was sent that has no answer yet; 0: none */
-    struct times ages, commands;
+    struct times ages;
+    double slowest; /* of the commands */
 };
 
 static void note(struct times *times, double seconds)
@@ -362,8 +371,8 @@ static void look_for_answer(struct checker *c, char *data, size_t length)
     if (!at || !memmem(at, data + length - at, "</setNumberVector>", 18))
         return;
     memset(at, ' ', 6);
-    if (c->asked_at)
-        note(&c->commands, now() - c->asked_at);
+    if (c->asked_at && now() - c->asked_at > c->slowest)
+        c->slowest = now() - c->asked_at;
     c->asked_at = 0, c->pause = now() + 0.01;
 }
 
@@ -432,7 +441,7 @@ static void check(struct checker *c, const char *data, size_t length)
         char *at = memmem(held, have, word, strlen(word)), *end = NULL, *message = NULL;
         if (at)
             end = memchr(at, '>', held + have - at);
-        if (with_stamp && c->state == HEAD)
+        if (with_commands && c->state == HEAD)
             look_for_answer(c, held, (at ? at : held + have) - held);
         if (!end) {
             held_length = have;
@@ -469,6 +478,23 @@ static void check(struct checker *c, const char *data, size_t length)
     }
 }
 
+/* Reads until the frames and the device Beside are defined, in whichever order. */
+static void wait_for_both(int fd)
+{
+    static char seen[1 << 16];
+    size_t have = 0;
+    char *at;
+    while (!memmem(seen, have, "</defBLOBVector>", 16) || !(at = memmem(seen, have, "Beside", 6)) ||
+           !memmem(at, seen + have - at, "</defNumberVector>", 18)) {
+        ssize_t got = wait_to_take(fd, 20000) == 1 ? take_some(fd, seen + have, sizeof seen - have) : 0;
+        if (got <= 0) {
+            fprintf(stderr, "wire: no definitions for 20 s\n");
+            exit(1);
+        }
+        have += got;
+    }
+}
+
 static void receive(const char *port, double seconds)
 {
     size_t capacity = 1 << 20;
@@ -478,7 +504,10 @@ static void receive(const char *port, double seconds)
     struct timeval patience = {60, 0}; /* slow peers on a busy machine take long for their first frame */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     write_text(fd, "<getProperties version='1.7'/>");
-    wait_for(fd, "</defBLOBVector>", NULL);
+    if (with_commands)
+        wait_for_both(fd);
+    else
+        wait_for(fd, "</defBLOBVector>", NULL);
     write_text(fd, "<enableBLOB device='Wire'>Also</enableBLOB>"
                    "<enableBLOB device='Wire' name='FRAME'>Also</enableBLOB>");
     size_t waits = setting("WIRE_WAIT", 0);
@@ -500,7 +529,7 @@ static void receive(const char *port, double seconds)
             break;
         c.bytes += got;
         check(&c, buffer, got);
-        if (with_stamp && c.frames && !c.asked_at && now() >= c.pause)
+        if (with_commands && c.frames && !c.asked_at && now() >= c.pause)
             send_command(&c);
         double t = now();
         if (!started && begun(c.window))
@@ -513,12 +542,12 @@ static void receive(const char *port, double seconds)
         c.wrong++;
     printf("{\"frames\": %lu, \"wrong\": %lu, \"missed\": %lu, \"seconds\": %.6f, \"wire_bytes\": %llu", c.frames, c.wrong,
            c.missed, started ? ended - started : 0, c.bytes);
-    if (with_stamp) { /* an answer that has not come took at least until now */
-        double waited = c.asked_at ? ended - c.asked_at : 0;
-        if (waited > 0 && !c.commands.count)
-            note(&c.commands, waited);
-        printf(", \"between\": %.6f, \"age\": %.6f, \"command\": %.6f, \"commands\": %zu", c.last - c.first,
-               median(&c.ages), median(&c.commands), c.commands.count);
+    if (with_stamp)
+        printf(", \"between\": %.6f, \"age\": %.6f", c.last - c.first, median(&c.ages));
+    if (with_commands) { /* an answer that has not come took at least until now */
+        if (c.asked_at && ended - c.asked_at > c.slowest)
+            c.slowest = ended - c.asked_at;
+        printf(", \"slowest\": %.6f", c.slowest);
     }
     printf("}\n");
 }
