@@ -31,9 +31,14 @@ measured: namespaces need root, or a kernel that gives them to users; without th
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -116,6 +121,15 @@ LOOPBACK = Case(Speed())
 
 
 @cache
+def own_folder() -> Path:
+    """Make a folder for files of this process, which may not be the only one that measures; it goes at the end."""
+    peers.BUILD.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="links-", dir=peers.BUILD))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
 def frames_file(content: str, side: int) -> Path:
     """Make the file with the frames of this content, for `WIRE_FRAMES`."""
     random = np.random.default_rng(7)
@@ -126,10 +140,8 @@ def frames_file(content: str, side: int) -> Path:
         frames = [random.bytes(len(sky.frame())) for _ in range(DISTINCT)]
     else:
         frames = [disc(random, number).tobytes() for number in range(DISTINCT)]
-    peers.BUILD.mkdir(parents=True, exist_ok=True)
-    path = peers.BUILD / f"links_{content}_{side}"
-    with peers.made_anew(path) as new:
-        new.write_bytes(b"".join(frames))
+    path = own_folder() / f"{content}-{side}"
+    path.write_bytes(b"".join(frames))
     return path
 
 
@@ -145,29 +157,24 @@ OF_OTHER, OF_SAME = "Small", "Beside"
 """Devices for the commands of another client, and for those on the connection of the frames (`csrc/wire.c`)."""
 
 
-@contextmanager
-def small_driver(device: str) -> Iterator[Path]:
-    """Yield the path of a driver that answers the commands of this device."""
-    path = peers.BUILD / f"links_{device.lower()}_{os.getpid()}"
-    try:
-        path.write_text(f"#!/bin/sh\nSMALL_DEVICE={device} exec {peers.compile_c('small')}\n")
-        path.chmod(0o755)
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+@cache
+def small_driver(device: str) -> Path:
+    """Return the path of a driver that answers the commands of this device."""
+    path = own_folder() / device.lower()
+    path.write_text(f"#!/bin/sh\nSMALL_DEVICE={device} exec {shlex.quote(str(peers.compile_c('small')))}\n")
+    path.chmod(0o755)
+    return path
 
 
 @cache
 def certificate() -> Path:
     """Make a file with a certificate for the places of a link and its key."""
-    path = peers.BUILD / "links.pem"
-    peers.BUILD.mkdir(parents=True, exist_ok=True)
+    path = own_folder() / "link.pem"
     names = "subjectAltName=" + ",".join(f"IP:{host}" for host in ("10.77.0.1", "10.77.0.2", "127.0.0.1"))
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "30", "-subj", "/CN=link", "-addext", names]
-    with peers.made_anew(path) as new:
-        done = subprocess.run([*command, "-keyout", "-", "-out", "-"], capture_output=True, check=True)
-        new.write_bytes(done.stdout)
+    done = subprocess.run([*command, "-keyout", "-", "-out", "-"], capture_output=True, check=True)
+    path.write_bytes(done.stdout)
     return path
 
 
@@ -232,9 +239,13 @@ class Measurement:
         child = self.client("wire", arguments, host, at, WIRE_ASK=str(int(commands)))
         with peers.ended([child]):
             other = self.ask(port, OF_OTHER, self.seconds * 0.8, host, at) if commands else {}
-            result = peers.told_by(child, self.seconds + 90)
-        if not result:
-            raise Failed("the client had no result")
+            try:
+                out, errors = child.communicate(timeout=self.seconds + 150)
+            except subprocess.TimeoutExpired:
+                raise Failed("the client did not end") from None
+        if not out.strip():
+            raise Failed(f"the client had no result: {(errors or '').strip()}")
+        result = json.loads(out)
         frames, missed = result["frames"], result["missed"]
         if result["wrong"] or frames < 2 or result["seconds"] < self.seconds:
             raise Failed("{wrong} of {frames} frames damaged, the last one after {seconds:.1f} s".format(**result))
@@ -254,11 +265,10 @@ class Measurement:
         served = {"options": ["--certificate", str(certificate())]} if self.case.tls else {}
         trusting = {"options": ["--trust", str(certificate())]} if self.case.tls else {}
         with ExitStack() as stack:
-            small = [stack.enter_context(small_driver(device)) for device in (OF_OTHER, OF_SAME)]
-            drivers = [str(peers.compile_c("wire")), *map(str, small)]
+            drivers = [peers.compile_c("wire"), small_driver(OF_OTHER), small_driver(OF_SAME)]
             near, far = stack.enter_context(self.joined())
             host = near.host
-            port, pid = stack.enter_context(server(*drivers, environment=self.environment, at=near, **served))
+            port, pid = stack.enter_context(server(*map(str, drivers), environment=self.environment, at=near, **served))
             pids = [pid]
             if self.case.chain:
                 devices = ("Wire", OF_OTHER, OF_SAME) if name == CPP else ("",)  # the C++ server wants names
