@@ -93,7 +93,9 @@ def test_without_pillow_only_the_fits_file_is_saved(tmp_path: Path, monkeypatch:
     assert command._save(frame) == "demo-frame.fits, demo-frame.png"
     (tmp_path / "demo-frame.png").unlink()
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    assert command._save(frame) == "demo-frame.fits (as PNG, too: pip install indifast[images])"
+    assert command._save(frame) == (
+        f"demo-frame.fits (as PNG, too, with Pillow: {sys.executable} -m pip install pillow)"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["demo-frame.fits"]
 
 

@@ -348,13 +348,13 @@ def test_waiting_for_a_command_that_was_not_sent_is_an_error() -> None:
         ("N", {"a": "10.0000000001"}, "10.0000000001 is outside 0 to 10"),
         ("N", {"b": math.nan}, "finite"),
         ("N", {"b": "-inf"}, "finite"),
-        ("N", {"zz": 1}, "no member zz"),
+        ("N", {"zz": 1}, "no member 'zz'"),
         ("S", {"on": "On", "off": "On"}, "allows one"),
         ("S", {"on": "Off"}, "needs one"),
         ("S", {"on": "yes"}, "neither"),
         ("T", {"x": 1}, "must be a str"),
         ("B", {"img": (b"x", 0, "")}, "read-only"),
-        ("X", {}, "not defined"),
+        ("X", {}, "no property 'X' of D"),
     ],
 )
 def test_checks_before_sending(vector: str, members: dict[str, Any], fault: str) -> None:

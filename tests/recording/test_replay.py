@@ -282,6 +282,7 @@ def test_messages_about_wrong_arguments_are_one_line(tmp_path: Path) -> None:
     with Replay(tmp_path, tmp_path / "r") as other:
         for arguments, message in [
             ((tmp_path / "none",), "no such file"),
+            (("",), "the name of the file is empty"),
             ((tmp_path / "r", "--port", other.port), f"port {other.port} of localhost is in use by another program"),
             ((tmp_path / "r", "--port", 0, "--host", "no.such.invalid"), "replay: cannot listen on 'no.such.invalid'"),
             ((tmp_path / "r", "--speed", "0"), "not a number"),
@@ -322,7 +323,7 @@ def test_info_and_print(tmp_path: Path) -> None:
         *["setNumberVector"] * 2,
         "setBLOBVector",
     ]
-    assert lines[2]["members"] == {"AZ": "1"}
+    assert lines[2]["members"] == {"AZ": 1.0}
 
 
 def test_a_recording_is_written_as_text_and_edited(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_an_idle_fifo_is_not_read(fifo, monkeypatch):
 
 def test_a_path_that_is_not_a_fifo_is_an_error(tmp_path):
     async def scenario():
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match=r"there is no FIFO .*/missing: make one with mkfifo"):
             Fifo(str(tmp_path / "missing"), print, print)
         (tmp_path / "file").write_text("start a\n")
         with pytest.raises(OSError, match="is not a FIFO: make one with mkfifo"):

@@ -85,12 +85,18 @@ def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> In
         return Installed(program, base, folder, {"PYTHONPATH": str(package)})
     python = folder / "bin" / "python"
     quietly(sys.executable, "-m", "venv", "--without-pip", folder)
+    tree = tmp_path / "tree"
     if kind == "editable":
+        shutil.copytree(HOME / "src", tree / "src", ignore=shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info"))
+        for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
+            shutil.copy(HOME / name, tree)
+        for path in Path(_parser.__file__).parent.glob("*.so"):  # a tree without them may be tested with a wheel
+            shutil.copy(path, tree / "src" / "indifast")
         code = "from setuptools.build_meta import build_editable; build_editable(__import__('sys').argv[1])"
-        quietly(sys.executable, "-c", code, tmp_path, cwd=HOME, env={**os.environ, "INDIFAST_EXTENSIONS": "later"})
+        quietly(sys.executable, "-c", code, tmp_path, cwd=tree, env={**os.environ, "INDIFAST_EXTENSIONS": "later"})
         (wheel,) = tmp_path.glob("*.whl")
     pip(python, *INSTALL, wheel)
-    return Installed(program, python, HOME / "src" if kind == "editable" else folder)
+    return Installed(program, python, tree / "src" if kind == "editable" else folder)
 
 
 def test_it_listens_at_once_and_finds_its_package(installed: Installed, tmp_path: Path) -> None:

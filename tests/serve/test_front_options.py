@@ -23,7 +23,8 @@ PORTS = ["0", "00000", "45678", "65535", "000045678", "+45678", " 45678", "45_67
 NAMES = ["OWN-NAME", "OWN-NAME-é", "OWN-NAME-\udce9", "OWN-NAME".ljust(107, "x"), "OWN-NAME".ljust(108, "x")]
 FIFOS = ["fifo", "fifo", "fifo", "file", "none", ""]
 VALUES = {"p": PORTS, "u": NAMES, "f": FIFOS, "l": ["folder", "-v"]}
-FIRST = ["-p", "0", "--host", "OWN-HOST", "-u", "OWN-NAME"]  # defaults for examples without these options
+# Defaults for examples without these options. Without --host, it is all interfaces.
+FIRST = [["-p", "0", "-u", "OWN-NAME", *host] for host in ((), ("--host", "OWN-HOST"), ("--host", "OWN-HOST"))]
 
 
 @st.composite
@@ -66,12 +67,12 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Stubbed:
 def test_front_and_python_open_the_same(front: Stubbed) -> None:
     seen = {True: 0, False: 0}  # the number of examples with something to open, and without
 
-    @given(options=OPTIONS, drivers=DRIVERS)
+    @given(first=st.sampled_from(FIRST), options=OPTIONS, drivers=DRIVERS)
     @settings(max_examples=300, deadline=None)
-    def agree(options: list[str], drivers: list[str]) -> None:
+    def agree(first: list[str], options: list[str], drivers: list[str]) -> None:
         number = next(COUNTER)
         host = f"127.{1 + (number >> 14 & 63)}.{number >> 7 & 127}.{1 + (number & 127)}"
-        words = [*FIRST, *options, *drivers]
+        words = [*first, *options, *drivers]
         words = [word.replace("OWN-HOST", host).replace("OWN-NAME", f"n{number:07}") for word in words]
         for _ in range(3):  # another program may use a port or name at one moment and not at the next
             found = opened_by_front(front, words)

@@ -22,7 +22,7 @@ from tests.support.programs import python_program
 SHORT = "import indifast.cli.serve.scrape as scrape; scrape.TIMEOUT = 1.0; scrape.FRESH = 0.0"
 
 
-def ask(port: int, request: str = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", host: str = "127.0.0.1") -> str:
+def ask(port: int, request: str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", host: str = "127.0.0.1") -> str:
     """Return the whole answer to a request."""
     with socket.create_connection((host, port), LIMIT) as sock:
         sock.sendall(request.encode("latin-1"))
@@ -150,6 +150,46 @@ def test_drivers_inherit_no_socket_of_it(tmp_path):
 )
 def test_requests(tmp_path_factory, serving, request_, status):
     assert ask(serving, request_).startswith(f"HTTP/1.1 {status} ")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "allowed"),
+    [
+        ([], True),  # HTTP/1.0; no browser leaves it out
+        (["127.0.0.1:9624"], True),
+        (["127.0.0.1"], True),
+        (["[::1]:9624"], True),
+        (["192.0.2.7:80"], True),  # that of a router that forwards the port
+        (["LocalHost.:9624"], True),
+        ([socket.gethostname()], True),
+        ([f"{socket.gethostname()}.local:9624"], True),
+        (["evil.example"], False),
+        (["evil.example:9624"], False),
+        (["localhost.evil.example"], False),
+        (["127.0.0.1.evil.example:9624"], False),
+        (["[::1].evil.example"], False),
+        (["localhost", "evil.example"], False),
+        (["evil.example", "localhost"], False),
+        ([""], False),
+    ],
+)
+def test_only_names_of_this_machine_may_be_asked(serving, hosts, allowed):
+    """Otherwise a web page of a name that suddenly leads to this machine could have a browser read the counters."""
+    lines = "".join(f"hOst:  {host} \r\n" for host in hosts)
+    for target, status in (("/metrics", "200" if allowed else "403"), ("/", "404" if allowed else "403")):
+        answer = ask(serving, f"GET {target} HTTP/1.1\r\nX: y\r\n{lines}\r\n")
+        assert answer.startswith(f"HTTP/1.1 {status} ")
+        assert ("indifast_clients" in answer) == (status == "200")
+        assert ("--metrics NAME:PORT" in answer) == (status == "403")
+
+
+def test_a_name_that_was_given_may_be_asked(tmp_path, toy):
+    port = free_port()
+    name = "127.1"  # a name of 127.0.0.1 on every system, and no address in a URL
+    with running(tmp_path, "-p", 0, "--metrics", f"{name}:{port}", toy) as server:
+        server.wait_for("counters for Prometheus")
+        assert ask(port, f"GET /metrics HTTP/1.1\r\nHost: {name}:{port}\r\n\r\n").startswith("HTTP/1.1 200 ")
+        assert ask(port, f"GET /metrics HTTP/1.1\r\nHost: {name}.evil:{port}\r\n\r\n").startswith("HTTP/1.1 403 ")
 
 
 def test_a_request_may_come_byte_by_byte(serving):

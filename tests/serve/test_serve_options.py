@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from indifast.cli.serve.options import ConfigError, LocalSocket, Program, Remote, UsageError, parse_arguments
+from indifast.cli.serve.options import (
+    LONG_VALUES,
+    SHORT_VALUES,
+    ConfigError,
+    LocalSocket,
+    Program,
+    Remote,
+    UsageError,
+    parse_arguments,
+)
 
 
 def test_flags_can_be_bundled_and_values_are_the_next_words():
@@ -140,6 +149,20 @@ def test_wrong_arguments_are_usage_errors(words):
         parse_arguments(words)
 
 
+@pytest.mark.parametrize("name", LONG_VALUES)
+def test_an_empty_value_is_none(name):
+    """A script gives one with "--host=$HOST" if HOST is not set. It must not mean all interfaces."""
+    for words in ([f"--{name}=", "indi_a"], [f"--{name}", "", "indi_a"]):
+        with pytest.raises(UsageError, match=f"^--{name} requires a value, and was given an empty one$"):
+            parse_arguments(words)
+
+
+@pytest.mark.parametrize("letter", SHORT_VALUES)
+def test_an_empty_value_of_a_letter_is_none(letter):
+    with pytest.raises(UsageError, match=f"^-{letter} requires a value, and was given an empty one$"):
+        parse_arguments([f"-{letter}", "", "indi_a"])
+
+
 @pytest.mark.parametrize("word", ["@", "a@", "@host:port", "@host:0", "@host:70000", "a@b@c:d", "@[::1", "CCD @ sky"])
 def test_malformed_remote_servers_are_errors(word):
     with pytest.raises(ConfigError):
@@ -193,6 +216,12 @@ def test_configuration_file(tmp_path):
         "port = 'x'",
         "verbose = true",
         "socket = '/run/a,rw'",
+        "host = ''",
+        "fifo = ''",
+        "[tls]\ncert = ''",
+        "[[remotes]]\nhost = ''",
+        "[[remotes]]\nhost = 'a'\ntls_ca = ''",
+        "[[drivers]]\nprogram = ''",
         "abstract = 0",
         "drivers = ['indi_a']",
         "drivers = 5",
@@ -239,7 +268,7 @@ def test_a_configuration_file_that_is_not_text(tmp_path):
 
 
 def test_a_missing_configuration_file_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(ConfigError, match=r"/none: No such file or directory$"):
         parse_arguments(["--config", str(tmp_path / "none"), "indi_a"])
 
 

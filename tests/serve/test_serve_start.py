@@ -123,6 +123,58 @@ def test_a_driver_that_fails_to_import_ends_it_and_closes_the_connections(tmp_pa
         assert refused(held.port)
 
 
+DRIVERS = [  # module, what is said in the end, the end of the traceback
+    (
+        "def make():\n    raise ValueError('no port given\\nmore')",
+        "driver made:make cannot be made: ValueError: no port given (correct make(), or leave the driver out)",
+        "line 2, in make\n",
+    ),
+    (
+        "def make():\n    return None.port",
+        "driver made:make cannot be made: AttributeError: 'NoneType' object has no attribute 'port' "
+        "(correct make(), or leave the driver out)",
+        "line 2, in make\n",
+    ),
+    (
+        "def make():\n    raise KeyError",
+        "driver made:make cannot be made: KeyError (correct make(), or leave the driver out)",
+        "line 2, in make\n",
+    ),
+    (
+        "open('/no such file')",
+        "driver made:make cannot be made: FileNotFoundError: [Errno 2] No such file or directory: '/no such file' "
+        "(correct module made, or leave the driver out)",
+        "line 1, in <module>\n",
+    ),
+    (
+        "def make(:",
+        "driver made:make cannot be made: SyntaxError: invalid syntax (made.py, line 1) "
+        "(correct module made, or leave the driver out)",
+        "SyntaxError: invalid syntax\n",
+    ),
+    (
+        "raise SystemExit('no licence')",
+        "driver made:make cannot be made: module made ends the process (no licence)",
+        None,
+    ),
+    ("import no_such_module", "driver made:make: No module named 'no_such_module'", None),
+    ("def other(): pass", "driver made:make: module made ({folder}/made.py) has no make", None),
+    ("def make(): pass", "driver made:make: drivers must be IPyDriver objects, not None", None),
+]
+
+
+@pytest.mark.parametrize(("code", "sentence", "traceback"), DRIVERS)
+def test_a_driver_that_cannot_be_made_is_named_in_the_end(tmp_path, code, sentence, traceback):
+    (tmp_path / "made.py").write_text(code + "\n")
+    server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", "0", "made:make", cwd=tmp_path)
+    assert server.ended() == 1
+    *before, why, last = server.log.splitlines(keepends=True)
+    assert why.partition(": ")[2] == sentence.format(folder=tmp_path) + "\n"
+    assert last.endswith(": good bye\n")
+    assert ("Traceback" in server.log) == (traceback is not None)
+    assert traceback is None or traceback in "".join(before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_before_it_is_ready(tmp_path, number):
     with slow(tmp_path) as held:

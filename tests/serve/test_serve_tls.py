@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.serve.support import refusal, running
-from tests.support.blackbox import LIMIT, until
+from tests.support.blackbox import LIMIT
 from tests.support.certificates import make_certificates
 from tests.support.commands import run
 
@@ -80,11 +80,6 @@ def tool(*arguments: str) -> str:
     return done.stderr.removeprefix("indifast devices: ").rstrip()
 
 
-def told(text: str, *arguments: str) -> None:
-    """Wait until the tool says so: the system may discard the reason of a server that has closed the connection."""
-    until(lambda: tool(*arguments) == text, what=text)
-
-
 def test_tools_and_the_log_of_the_server_say_the_same(tmp_path, toy):
     with running(tmp_path, "-v", "-p", "0", *SERVER, "--tls-ca", "ca.pem", toy) as server:
         host = f"localhost:{server.port()}"
@@ -93,11 +88,11 @@ def test_tools_and_the_log_of_the_server_say_the_same(tmp_path, toy):
         assert tool("-h", host) == f"{host} speaks TLS: connect with --tls"
         server.wait_for("it does not speak TLS, which this port requires: connect it with TLS (--tls)")
         text = f"no TLS with {host}: it requires a certificate: name ours with --tls-cert FILE"
-        told(text, "-h", host, "--tls-ca", "ca.pem")
+        assert tool("-h", host, "--tls-ca", "ca.pem") == text
         server.wait_for("it has shown no certificate: it needs one of the authority that this server trusts")
         expired = ("--tls-cert", "expired-client.pem", "--tls-key", "expired-client.key")
         text = "our certificate has expired: renew it (--tls-cert FILE), or correct the clock of the server"
-        told(f"no TLS with {host}: {text}", "-h", host, "--tls-ca", "ca.pem", *expired)
+        assert tool("-h", host, "--tls-ca", "ca.pem", *expired) == f"no TLS with {host}: {text}"
         server.wait_for("its certificate has expired: renew it there, or correct the clock of this machine")
         assert not re.search(r"failed: ?$", server.log, re.MULTILINE)
 

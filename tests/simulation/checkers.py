@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections import Counter
+import weakref
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from indifast.protocol.message import Routable, opened
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.link import Demand
+from indifast.routing.losses import LossyQueue
 from indifast.routing.peer import Kind, Pace, Peer
 from indifast.server.connections import FRAME_PAUSE
 from indifast.server.ipyserver import property_text
@@ -56,11 +58,14 @@ class Checker:
 
 
 class NoFaults(Checker):
-    """No exception is raised that nobody expects. (The site reports those.)"""
+    """No exception is raised that nobody expects.
+
+    The site reports those.
+    """
 
 
 class Intact(Checker):
-    """What arrives is what was said, to the last byte of its BLOBs, and nothing that nobody has said arrives."""
+    """What arrives is what was sent, to the last byte of each BLOB, and nothing arrives that nobody has sent."""
 
     def arrived(self, reader: object, journal: Journal, mark: Mark, message: Routable, entry: Entry | None) -> None:
         if not isinstance(reader, (Client, Driver)) or not mark.what.startswith("#"):
@@ -78,7 +83,7 @@ class Intact(Checker):
 
 
 class InOrder(Checker):
-    """What is said about a property is heard in the order in which it was said, and never twice."""
+    """What is said about a property arrives in the order in which it was said, and never twice."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -103,7 +108,7 @@ class InOrder(Checker):
 
 
 class NothingLost(Checker):
-    """Whoever has asked is told, and what is told arrives, but for what the rules of the queues allow to be lost."""
+    """Whoever has asked is told, and all of it arrives, except for what slow readers may lose by the rules."""
 
     def routed(self, node: Node, routing: Routing) -> None:
         mark, verdict = routing.mark, routing.verdict
@@ -203,6 +208,55 @@ class NothingLost(Checker):
         self.quiet()
 
 
+class PassedOn(Checker):
+    """A request for a device reaches its owner within a second, or every driver if nobody is known to have it."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._due: deque[tuple[float, Node, Peer, str | None, str | None]] = deque()
+        self._asked: weakref.WeakSet[Peer] = weakref.WeakSet()
+        """Drivers that were asked for everything once."""
+
+    def told(self, node: Node, peer: Peer, entry: Entry, message: Routable) -> None:
+        mark = entry.mark
+        if mark.tag != "getProperties":
+            return
+        if mark.device is None:
+            self._asked.add(peer)
+        self._due = deque(
+            due for due in self._due if due[2] is not peer or not _covers((mark.device, mark.name), due[3:])
+        )
+
+    def routed(self, node: Node, routing: Routing) -> None:
+        mark, peer = routing.mark, routing.peer
+        if mark.tag != "getProperties":
+            return
+        told = [other for other, each in routing.told if each.tag == "getProperties"]
+        everything = mark.device is None or mark.device.startswith("*")
+        for other in node.rules.peers:
+            if other is peer or other in told or other in peer.ring_links:
+                continue
+            if other.kind is Kind.DRIVER:
+                unknown = mark.device not in node.rules.owners and other not in self._asked
+                if everything or unknown:
+                    self._due.append((self.site.now + 1.0, node, other, None, None))
+            for device, owner in node.rules.owners.items():
+                if owner is other and (device == mark.device or (everything and other.kind is not Kind.DRIVER)):
+                    self._due.append((self.site.now + 1.0, node, other, device, None if everything else mark.name))
+
+    def turn(self) -> None:
+        while self._due and self._due[0][0] < self.site.now:
+            _, node, peer, device, name = self._due.popleft()
+            here = node.hub is not None and peer in node.hub.router.peers
+            if here and (device is None or node.rules.owners.get(device) is peer):
+                self.fail(f"{node} has not asked {peer} for {device or 'everything'}{f'.{name}' if name else ''}")
+
+
+def _covers(asked: tuple[str | None, str | None], wanted: tuple[str | None, str | None]) -> bool:
+    """Return whether a request for definitions asks for at least as much as another one."""
+    return asked[0] is None or (asked[0] == wanted[0] and asked[1] in (None, wanted[1]))
+
+
 class OnlyWhoAsked(Checker):
     """Nobody is told what they have not asked for, and no link is asked for BLOBs that nobody wants."""
 
@@ -267,7 +321,7 @@ class OnlyWhoAsked(Checker):
 
 
 class OneOwner(Checker):
-    """One driver speaks for a device at a time, until it deletes it or is gone; nobody else is heard."""
+    """One driver speaks for a device at a time, until it deletes the device or is gone. Nobody else is heard."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -297,6 +351,8 @@ class OneOwner(Checker):
         said = self.site.ledger.find(mark.what)
         if said is None or not mark.tag.startswith(("def", "set")):
             return
+        if said.forged:
+            self.fail(f"{reader} hears {said}, which is forged")
         speaker = speakers.setdefault(mark.device, said.speaker)
         if speaker != said.speaker and mark.device in self._unnoticed.get(journal, ()):
             self._unnoticed[journal].discard(mark.device)
@@ -311,7 +367,7 @@ class OneOwner(Checker):
 
 
 class Bounded(Checker):
-    """What waits is counted to the byte, and never exceeds its limits."""
+    """What waits in a queue is counted to the byte, and never exceeds the limits."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -353,6 +409,17 @@ class Bounded(Checker):
                 if text is not None:
                     self.fail(f"the queue of {node} to {peer}: {text}")
 
+    def gone(
+        self, node: Node, peer: Peer, expected: list[tuple[str, list[Peer]]], told: list[tuple[Peer, Mark]]
+    ) -> None:
+        """Of what has waited for someone who is gone, nothing is left, in no book: a link uses its queue again."""
+        outbox = peer.outbox
+        frames = [*outbox._frames, *(outbox._droppable if isinstance(outbox, LossyQueue) else ())]
+        if outbox.queued or outbox.messages or frames or any(outbox.waiting()):
+            self.fail(
+                f"the queue of {node} to {peer}, which is gone, has {outbox.messages} messages, {len(frames)} BLOBs"
+            )
+
     def _wrong(self, node: Node, peer: Peer) -> str | None:
         outbox, settings = peer.outbox, node.settings
         waiting = list(outbox.waiting())
@@ -377,7 +444,7 @@ class Bounded(Checker):
             if outbox.small != small:
                 return f"{outbox.small} bytes without BLOBs are counted, {small} wait"
             connection = None if node.hub is None else node.hub.connections.get(peer)
-            if small > settings.limits.small_queue and connection is not None and not connection._ending:
+            if small > settings.limits.small_queue and connection is not None and not connection.stream.closed:
                 return f"{small} bytes without BLOBs wait, and it is not disconnected"
         else:
             snooped = outbox.snooped
@@ -388,7 +455,7 @@ class Bounded(Checker):
 
 
 class LittleWork(Checker):
-    """What a message costs depends on who is told of it, not on how much waits or has happened before."""
+    """The cost of a message depends on how many are told of it, not on how much waits or what has happened before."""
 
     BASE = 700
     PER_RECEIVER = 150
@@ -416,7 +483,7 @@ class LittleWork(Checker):
 
 
 class NoCirculation(Checker):
-    """Nothing goes round: a server tells each peer each message once at most, and all comes to rest."""
+    """Nothing goes round: a server tells each peer each message once at most, and everything comes to rest."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -436,7 +503,7 @@ class NoCirculation(Checker):
 
 
 class EverybodyServed(Checker):
-    """When the faults are over, everybody who has asked knows exactly what there is, with its newest values."""
+    """When the faults are over, everybody who has asked knows all devices that exist, with their newest values."""
 
     def quiet(self) -> None:
         self._check(frames=False)
@@ -585,7 +652,10 @@ class Counted(Checker):
 
 
 class Answered(Checker):
-    """Every ping is answered, at once where the reader keeps up. (Clients look at the answers.)"""
+    """Every ping is answered, at once if the client reads what it gets.
+
+    Clients look at the answers.
+    """
 
     def quiet(self) -> None:
         self._check()
@@ -600,7 +670,7 @@ class Answered(Checker):
 
 
 class Paced(Checker):
-    """A producer is kept waiting for its readers once per BLOB at most."""
+    """A driver waits for its readers once per BLOB at most, and a client for a driver only if its queue is full."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -608,7 +678,10 @@ class Paced(Checker):
 
     def flushed(self, node: Node) -> None:
         assert node.hub is not None
+        full = any(peer.outbox._was_full for peer in node.hub.router.peers)
         for connection in node.hub.connections.values():
+            if "command" in connection.paused and not full:
+                self.fail(f"{node} does not read from {connection.peer}, although there is room for its commands")
             pace = connection._pace
             if pace is None or pace.begun or "pace" not in connection.paused:
                 self._waited.pop(connection.peer, None)
@@ -624,7 +697,10 @@ class Paced(Checker):
 
 
 class NothingKept(Checker):
-    """Nothing is kept of those who are gone. (The site looks for descriptors.)"""
+    """Nothing is kept of those who are gone: no object, no task, no descriptor.
+
+    The site looks for descriptors.
+    """
 
     def left(self) -> None:
         for node in self.site.nodes.values():
@@ -688,6 +764,7 @@ CHECKERS: tuple[type[Checker], ...] = (
     Intact,
     InOrder,
     NothingLost,
+    PassedOn,
     OnlyWhoAsked,
     OneOwner,
     Bounded,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from indifast.driver import blobsender
@@ -25,6 +26,9 @@ from tests.simulation.nodes import Node, is_frame
 if TYPE_CHECKING:
     from tests.simulation.site import Site
 
+
+VARIED = "varied"
+"""Stands for BLOBs of several formats in a row."""
 
 MODEST = 30
 """Updates of each property in a row that every client can take which reads at once."""
@@ -133,7 +137,7 @@ class Driver:
         """The server has started the program."""
         stream = SocketStream(connection.sockets[1], self.name)  # type: ignore[arg-type]
         link = ObservedStreamLink(
-            stream, self._refuse, terminator=b"\n", limits=self.node.settings.limits, patient=True
+            stream, partial(self._refuse, connection), terminator=b"\n", limits=self.node.settings.limits, patient=True
         )
         link.site = self.site
         self.to_server = link.journal = connection.journals[1]
@@ -143,10 +147,12 @@ class Driver:
         link.start(lambda: self._over(link))
         self._open(link)
 
-    def _refuse(self, kind: object, text: str, *args: object) -> None:
+    def _refuse(self, connection: Connection, kind: object, text: str, *args: object) -> None:
         """Nothing that a server sends is refused, but for the half of a message behind which the connection ends."""
         link = self.link
-        if self._connection.pipes[0].over or link is None or (isinstance(link, StreamLink) and link._stream.closed):
+        if connection is not self._connection or connection.pipes[0].over:
+            return
+        if link is None or (isinstance(link, StreamLink) and link._stream.closed):
             return
         self.site.fail("Intact", f"{self.name} refuses: {text % args if args else text}")
 
@@ -312,8 +318,9 @@ class Driver:
                 check(self, vector, demand)
             if not any(demand):
                 return
-            members = vector.members if (at + size) % 3 else vector.members[:1]
-            blobs = tuple(BlobMember(member, form, max(1, size - 7 * each)) for each, member in enumerate(members))
+            members = vector.members if (at + size) % 4 else vector.members[:1]
+            each_form = (".stream", ".fits", ".stream")[(at + size) % 3] if form == VARIED else form
+            blobs = tuple(BlobMember(member, each_form, max(1, size - 7 * each)) for each, member in enumerate(members))
             said = self.site.ledger.say(
                 self.site.now, self.speaker, "setBLOBVector", vector.device, vector.name, (), blobs
             )

@@ -31,16 +31,14 @@ class Fault(NamedTuple):
     reason: str
     """What goes wrong, and why anybody would write it."""
     edits: tuple[Edit, ...]
-    shape: str | None = None
-    """The only kind of site in which it can show."""
-    theme: str | None = None
+    shape: str
+    """The kind of site where it shows."""
+    theme: str
     """What has to happen often for it to show soon."""
+    seed: int
+    """A seed at which it has shown. It is tried first: see `report.find`."""
     past: bool = False
     """Whether the package had it once."""
-    most_seeds: int = 60
-    """Seeds within which it is found."""
-    rare: bool = False
-    """Whether finding it takes too long for every test run, or has failed so far; `--fault` looks for it."""
 
     @contextlib.contextmanager
     def planted(self) -> Iterator[None]:
@@ -80,54 +78,94 @@ QUEUE = "indifast.routing.bytequeue:ByteQueue"
 FAULTS: tuple[Fault, ...] = (
     Fault(
         "definitions circulate",
-        "A server takes a device by a definition that it has passed on itself: in a ring, one that is on its way when"
-        " the device vanishes goes round for ever.",
+        "A server accepts a definition that it passed on itself. In a ring, one that is under way while its device"
+        " vanishes goes round for ever.",
         (Edit(f"{ROUTER}._definition", "if self._id in via and", "if False and"),),
-        shape="a ring of three",
         past=True,
+        shape="a ring of three",
+        theme="brief devices",
+        seed=2,
     ),
     Fault(
         "a ring is left without a device",
-        "When the owner of a device is gone, the links that have offered it as well are not asked for it.",
-        (Edit(f"{ROUTER}._release", "for other in self._ownership.release(peer, device):", "for other in ():"),),
+        "When the owner of a device is gone, the others that offer the same device are not asked for it.",
+        (
+            Edit(
+                f"{ROUTER}._release",
+                "for other in self._ownership.release(peer, device):",
+                "for other in self._ownership.release(peer, device) and ():",
+            ),
+        ),
         past=True,
+        shape="one server",
+        theme="rivals",
+        seed=16,
     ),
     Fault(
         "a server that has lost a device is not believed",
-        "A link that asks us for the device that we have from it is asked in turn: nobody has the device, all know it.",
+        "A linked server asks us for a device that we have from it, so it has lost the device; but we keep the"
+        " device, and ask that server in turn.",
         (Edit(f"{ROUTER}._get_properties", "and via_of(message):", "and False:"),),
-        shape="a ring of three",
         past=True,
-        theme="failing links",
-        rare=True,
+        shape="a ring of three",
+        theme="brief devices",
+        seed=23,
     ),
     Fault(
         "updates circulate through a foreign server",
-        "A ring through a server that knows no owners is found, and nothing is done about it.",
+        "A ring through a server that does not know who owns what is noticed, but still used.",
         (Edit("indifast.routing.rings:Rings.arrived", "origin.ring_links.add(peer)", "pass"),),
-        shape="a ring through a foreign server",
         past=True,
+        shape="a ring through a foreign server",
+        theme="choosy clients",
+        seed=1,
+    ),
+    Fault(
+        "requests for BLOBs circulate through a foreign server",
+        "In such a ring, our own request for BLOBs comes back to us, and counts as a wish of the server that passed"
+        " it on.",
+        (Edit("indifast.routing.demand:Demands.of", "owner not in peer.ring_links and ", ""),),
+        past=True,
+        shape="a ring through a foreign server",
+        theme="choosy clients",
+        seed=2,
+    ),
+    Fault(
+        "BLOBs go on that nobody wants any more",
+        "A linked server deletes a BLOB property and defines it again, or the device comes from elsewhere in the"
+        " meantime. Nobody tells the server that its BLOBs are no longer wanted.",
+        (
+            Edit("indifast.routing.demand:Demands.defined", "if asked and", "if False and"),
+            Edit("indifast.routing.demand:Demands.contested", "if (device, name) in peer.asked_blobs:", "if False:"),
+        ),
+        past=True,
+        shape="one link",
+        theme="changing minds",
+        seed=26,
     ),
     Fault(
         "a link overflows once",
-        "A queue remembers that it has overflowed when its peer comes back: it is not disconnected a second time, and"
-        " what waits for it has no bound.",
+        "The queue of a link remembers that it overflowed when the link comes back. The second time nothing"
+        " disconnects the link, and the queue grows without limit.",
         (Edit(f"{OUTBOX}._forget_all", "self._overflowed = False", "pass"),),
         past=True,
-        theme="failing links",
-        rare=True,
+        shape="one link",
+        theme="stalled links",
+        seed=17,
     ),
     Fault(
         "a link that has waited is ended for good",
-        "The server remembers since when a link waits for a driver's room when that link is lost, and ends each later"
-        " connection.",
+        "The server remembers how long a link has waited for a driver even after the link is lost, and ends each"
+        " later connection.",
         (Edit("indifast.server.hub:Hub._forget", "self._waiting_since.pop(peer, None)", "pass"),),
         past=True,
+        shape="one link",
         theme="many commands",
+        seed=36,
     ),
     Fault(
         "frames come back into emptied books",
-        "What was set aside while it was given out is put back after the queue has forgotten everything.",
+        "A queue is emptied while some of it is being written. What was set aside for that time comes back afterwards.",
         (
             Edit(
                 f"{QUEUE}.clear",
@@ -136,44 +174,52 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         past=True,
-        theme="slow readers of BLOBs",
-        rare=True,
+        shape="one link",
+        theme="stalled links",
+        seed=25,
     ),
     Fault(
         "a newer frame replaces one across an epoch",
-        "A frame takes the place of one behind which an update without content waits: the older state comes last.",
+        "A newer BLOB takes the place of an older one although an update without content waits behind it: the older"
+        " state arrives last.",
         (Edit("indifast.routing.replacing:Replaceable.followed", "return frame.epoch != self.epoch", "return False"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=1,
     ),
     Fault(
         "a frame overtakes another one of its property",
-        "As before, with a frame in between that may not be replaced.",
+        "The same with a BLOB in between that must not be replaced.",
         (Edit(f"{OUTBOX}._append_blob", "current.follow()", "pass"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
-        rare=True,
+        seed=1,
     ),
     Fault(
         "a deletion moves ahead",
-        "In the full queue of a driver the newest deletion takes the place of an older one, before a definition.",
+        "In the full queue of a driver, the newest deletion takes the place of an older one, ahead of a definition.",
         (
             Edit("indifast.routing.driverqueue:Newest.end", "kinds.pop((_DELETION, None), None)", "pass"),
             Edit("indifast.routing.driverqueue:Newest.end_deletions", "kinds.pop((_DELETION, None), None)", "pass"),
         ),
         past=True,
+        shape="one server",
         theme="busy snoopers",
-        rare=True,
+        seed=13,
     ),
     Fault(
         "notes are lost",
-        "A note that waits does not count the BLOBs that are dropped later: the client is told of fewer.",
+        "A waiting note about dropped BLOBs does not count those that are dropped later, so a client is told of fewer.",
         (Edit("indifast.routing.dropnotes:DropNotes.count", "note.count += 1", "pass"),),
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=0,
     ),
     Fault(
         "a descriptor goes to the wrong message",
-        "The descriptors of a damaged message stay in the queue, and the next BLOB has the content of the damaged one.",
+        "The descriptors of a damaged message stay in line, and the next BLOB gets the content of the damaged one.",
         (
             Edit(
                 "indifast.transport.shm:DescriptorQueue.settle",
@@ -182,90 +228,118 @@ FAULTS: tuple[Fault, ...] = (
             ),
         ),
         past=True,
+        shape="one server",
+        theme="a bit of everything",
+        seed=1,
     ),
     Fault(
         "a driver that returns snoops no more",
-        "What a driver has asked for is forgotten with its connection, although it does not ask again.",
+        "What a driver snoops on is forgotten with its connection, although many drivers do not ask again.",
         (Edit(f"{ROUTER}.lose", "if peer.kind is Kind.REMOTE:", "if True:"),),
         past=True,
+        shape="one server",
+        theme="busy snoopers",
+        seed=0,
     ),
     Fault(
         "a driver is waited for that nobody reads",
-        "A frame that was dropped counts as not begun for ever: its producer is read ten times a second at most.",
+        "A BLOB that was dropped still counts as waiting to be read, so its driver is slowed down to ten BLOBs a"
+        " second.",
         (
             Edit("indifast.server.connections:Connection._stop_waiting", "self._pace.begin()", "pass"),
             Edit("indifast.routing.peer:Pace.begin", "before.begin()", "pass"),
         ),
         past=True,
+        shape="one server",
+        theme="slow readers of BLOBs",
+        seed=0,
     ),
     Fault(
         "who asks for one device is not heard",
-        "A driver that defines nothing unasked is asked only if somebody has asked before it came.",
+        "A driver that defines nothing until it is asked is only asked if somebody had asked for something before it"
+        " started.",
         (Edit(f"{ROUTER}.introduce", "self._unasked[driver] = None", "pass"),),
         past=True,
+        shape="one server",
         theme="choosy clients",
-        rare=True,
+        seed=5,
     ),
     Fault(
         "held requests are forgotten",
-        "Nothing wakes the server when requests for definitions that were held back are due.",
+        "Requests for definitions that were held back during a crowd are never sent.",
         (Edit("indifast.routing.asking:Asking.ask", "self._on_held()", "pass"),),
+        shape="one server",
         theme="choosy clients",
-        rare=True,
+        seed=6,
     ),
     Fault(
         "BLOBs are asked for that nobody wants",
-        "When a client goes, the links are not told which BLOBs are not wanted any more.",
+        "When a client leaves, linked servers are not told which BLOBs are no longer wanted.",
         (Edit(f"{ROUTER}.lose", "self._demands.update_all(now)", "pass"),),
+        shape="one link",
         theme="choosy clients",
+        seed=29,
     ),
     Fault(
         "routes are not found anew",
-        "A peer that asks for one property more is not noticed by those who send updates of it.",
+        "A peer asks for one more property, but updates go to those who had asked before.",
         (Edit(f"{ROUTER}._widen", "self.peers.changed()", "pass"),),
+        shape="one server",
+        theme="choosy clients",
+        seed=4,
     ),
     Fault(
         "a setting of BLOBs is not noticed",
-        "The demand for BLOBs is remembered although a client has changed what it wants.",
+        "A driver that snoops changes whether it wants BLOBs, but BLOBs go to those who wanted them before.",
         (Edit(f"{ROUTER}._enable_blob", "self.peers.changed()", "pass"),),
-        theme="busy snoopers",
-        rare=True,
+        shape="one server",
+        theme="changing minds",
+        seed=17,
     ),
     Fault(
         "the newest frame is dropped",
-        "A frame larger than the limit of the queue makes room for itself by dropping itself.",
+        "A BLOB that is larger than the limit of a queue drops itself to make room.",
         (Edit(f"{OUTBOX}._drop_oldest", "if frame is None or frame is spare:", "if frame is None:"),),
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=4,
     ),
     Fault(
         "an answer does not wake the queue",
-        "An answer to a ping that comes while the next message is not ready is written when something else is.",
+        "While the next message of a queue is being encoded, the answer to a ping waits until something else is"
+        " written.",
         (
             Edit(
                 f"{QUEUE}.expedite", "if not self._notified or (self._blocked and self._growing is None):", "if False:"
             ),
         ),
+        shape="one server",
+        theme="a bit of everything",
+        seed=0,
     ),
     Fault(
         "who waited is not resumed",
-        "A client that had to wait for a driver's room is read again only when it is disconnected.",
+        "A client that had to wait for a driver is not read again when the driver has room.",
         (Edit("indifast.routing.room:Room.found", "if not peer.waits_for:", "if False:"),),
+        shape="one server",
         theme="many commands",
-        rare=True,
+        seed=4,
     ),
     Fault(
         "commands are dropped",
-        "A full queue towards a driver treats commands as what the driver snoops on.",
+        "The full queue of a driver gives up commands as if they were snooped updates.",
         (
             Edit(
                 f"{ROUTER}._command", "owner.inlet.append(message, now)", "owner.inlet.append_replaceable(message, now)"
             ),
         ),
+        shape="one server",
         theme="many commands",
+        seed=4,
     ),
     Fault(
         "a cut write loses a byte",
-        "What is left of a message of which a part was written begins a byte too late.",
+        "After part of a message was written, the rest begins one byte too late.",
         (
             Edit(
                 f"{QUEUE}._remove_written",
@@ -273,48 +347,70 @@ FAULTS: tuple[Fault, ...] = (
                 "memoryview(remaining[0])[nbytes + 1 :]",
             ),
         ),
+        shape="one server",
+        theme="a bit of everything",
+        seed=0,
     ),
     Fault(
         "a buffer is used again too early",
-        "A driver's buffer counts as free before its content is encoded for all who want it.",
+        "A driver may fill its buffer again before the BLOB in it is encoded for everybody who wants it.",
         (
             Edit("indifast.driver.blobsender:_make_wanted_forms", "if not missing:", "if True:"),
             Edit("indifast.transport.blobs:BlobMessage.release", "self._make(False)", "pass"),
         ),
+        shape="one server",
+        theme="a bit of everything",
+        seed=1,
     ),
     Fault(
         "descriptors are left open",
-        "The descriptors that wait when a connection ends are not closed.",
+        "When a connection ends, the descriptors that have arrived without their messages are not closed.",
         (Edit("indifast.transport.shm:DescriptorQueue.close", "close_all(self._waiting)", "pass"),),
+        shape="one server",
+        theme="slow readers of BLOBs",
+        seed=3,
     ),
     Fault(
         "empty slots pile up",
-        "A queue whose reader does not read keeps the slots of all that was given up.",
+        "While nobody reads from a queue, the slots of everything that it gave up stay.",
         (Edit("indifast.routing.losses:LossyQueue._trim", "if self._gaps > _MAX_GAPS and", "if False and"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=6,
     ),
     Fault(
         "a gone device stays",
-        "The devices of a driver that dies are released, but nobody is told.",
+        "When a driver dies, nobody is told that its devices are gone.",
         (Edit(f"{ROUTER}.lose", "self._announce(peer, wire.del_property(device), now)", "pass"),),
+        shape="one server",
+        theme="a bit of everything",
+        seed=1,
     ),
     Fault(
         "a peer is kept",
-        "The router keeps whoever was told something since it last looked.",
+        "The router keeps a reference to a peer that has left.",
         (Edit(f"{ROUTER}.detach", "self._dirty.pop(peer, None)", "self._dirty[peer] = None"),),
+        shape="one server",
+        theme="a bit of everything",
+        seed=0,
     ),
     Fault(
         "an offered frame is replaced",
-        "What is given out, and perhaps written in part, is taken for something that waits.",
+        "A BLOB of which a part may already be written is replaced by a newer one.",
         (Edit(f"{OUTBOX}._replace_older", "if frame.offered:", "if False:"),),
         past=True,
+        shape="one server",
         theme="slow readers of BLOBs",
+        seed=10,
     ),
     Fault(
         "a link is told of what it offers",
-        "Definitions and updates of a device are sent by the links that offer the same device.",
+        "Definitions and updates of a device are also sent to linked servers that offer the same device.",
         (Edit(f"{ROUTER}._receivers", "device in other.conflicts", "False"),),
+        shape="a ring of two",
+        theme="a bit of everything",
+        seed=0,
     ),
 )
 """What is planted, one after the other."""

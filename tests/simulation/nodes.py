@@ -129,6 +129,8 @@ class ObservedHub(Hub):
             check(self.node)
 
     def _route_tapped(self, peer: Peer, message: Routable, now: float) -> None:
+        if self.node.too_late(peer, message):
+            return
         with self.node.routing_of(peer, message):
             super()._route_tapped(peer, message, now)
 
@@ -310,6 +312,20 @@ class Node:
             return
         for check in self.site.on_lost:
             check(self, peer, message, entry, how)
+
+    def too_late(self, peer: Peer, message: Routable) -> bool:
+        """Take a message of a driver that was meant to be forged, if the device has no owner any more.
+
+        The driver would become the owner, and nothing be forged.
+        """
+        mark = self.site.mark(message)
+        said = self.site.ledger.find(mark.what)
+        if said is None or not said.forged or peer.kind is not Kind.DRIVER or mark.device in self.rules.owners:
+            return False
+        journal = self.incoming.get(peer)
+        if journal is not None:
+            self.site.arrive(journal, self, mark, message, is_frame(message))
+        return True
 
     @contextlib.contextmanager
     def routing_of(self, peer: Peer, message: Routable) -> Iterator[None]:

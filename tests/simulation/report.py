@@ -5,11 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from tests.simulation.faults import Fault
+from tests.simulation.faults import FAULTS, Fault
 from tests.simulation.script import Script, make, write_steps
 from tests.simulation.shrink import Runner, run, shrink
 from tests.simulation.site import Outcome, Violation
+
+FIRST = 0
+"""The first seed with which planted faults are searched for."""
+
+MOST_SEEDS = 100
+"""Seeds within which each planted fault is found."""
 
 
 @dataclass
@@ -118,11 +125,53 @@ def run_for(
     return totals
 
 
-def seeds_until_found(fault: Fault, first: int = 5000, runner: Runner = run) -> tuple[int, Violation] | None:
-    """Plant a fault, and return after how many seeds it has broken an invariant, and which; None if it has not."""
-    with fault.planted():
-        for count in range(fault.most_seeds):
-            violation = runner(make(first + count, fault.shape, fault.theme), None).violation
-            if violation is not None:
-                return count + 1, violation
+class Found(NamedTuple):
+    """How a planted fault was found."""
+
+    seed: int
+    violation: Violation
+
+
+def find(fault: Fault, *, first: int | None = None, runner: Runner = run) -> Found | None:
+    """Plant a fault, and run seeds until one breaks an invariant; None if `MOST_SEEDS` do not.
+
+    Args:
+        fault: The fault.
+        first: The first seed; None for the one that has found the fault before, and then those from `FIRST` on.
+        runner: What runs a script.
+
+    Raises:
+        Failure: The invariant does not hold without the fault either.
+    """
+    begin = FIRST if first is None else first
+    seeds = [*([fault.seed] if first is None else []), *range(begin, begin + MOST_SEEDS)]
+    for seed in seeds:
+        script = make(seed, fault.shape, fault.theme)
+        with fault.planted():
+            violation = runner(script, None).violation
+        if violation is None:
+            continue
+        sound = runner(script, None).violation
+        if sound is not None:
+            raise Failure(explain(script, sound, range(len(script.steps)), fault.shape, fault.theme))
+        return Found(seed, violation)
     return None
+
+
+def find_all(tell: Callable[[str], None], *, first: int | None = None) -> bool:
+    """Plant one fault after the other, and say what has found it; return whether all were found. See `find`.
+
+    Raises:
+        Failure: An invariant does not hold without a fault either.
+    """
+    missed = 0
+    for fault in FAULTS:
+        found = find(fault, first=first)
+        if found is None:
+            missed += 1
+            tell(f"{fault.name}: not found by {MOST_SEEDS} seeds")
+        else:
+            note = "" if first is not None or found.seed == fault.seed else f" (no longer by seed {fault.seed})"
+            tell(f"{fault.name}: {found.violation.invariant}, seed {found.seed}{note}")
+    tell(f"{len(FAULTS) - missed} of {len(FAULTS)} planted faults were found")
+    return not missed

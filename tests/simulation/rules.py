@@ -1,6 +1,6 @@
 """Who owns what and who is told what, restated as naively as possible: what everybody has said is read anew each time.
 
-The rules are those of `docs/server.md`. Nothing here is shared with the router.
+The rules are those of `docs/reference/wire.md` and `server.md`. Nothing here is shared with the router.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ ONE = "A"
 FOREIGN_RING = "a ring through a foreign server"
 SITES = {
     "one server": ONE,
+    "one link": "AB",
     "a line": "AB BC",
     "a star": "AB AC AD",
     "a ring of two": "AB BA",
@@ -49,6 +50,8 @@ class Theme(NamedTuple):
     """How many faults there may be for ten things that drivers do and five that clients do."""
     series: tuple[int, ...] = (1, 1, 3, 10)
     """BLOBs in a row."""
+    bursts: tuple[int, ...] = (3, 10, 30, 100)
+    """Updates of each property in a row."""
     forms: tuple[str, ...] = FORMS
     snoops: tuple[int, ...] = (0, 0, 1)
     """What a driver asks for when it starts."""
@@ -56,23 +59,40 @@ class Theme(NamedTuple):
     """Bytes that may wait for a driver."""
     choosy: bool = False
     """Whether clients only ask for single devices and properties."""
+    shared: float = 0.25
+    """Share of drivers that offer the device that all may offer."""
+    threads: float = 0.3
+    """Share of a server's connections to which a thread writes."""
 
 
 MIXED = "a bit of everything"
 THEMES = {
     MIXED: Theme(),
     "slow readers of BLOBs": Theme(
-        {"frame": 3, "enable": 2, "stall": 4, "link": 2}, series=(3, 10, 40), forms=(".stream", ".stream.z", ".fits")
+        {"frame": 3, "enable": 2, "stall": 4, "link": 2}, series=(3, 10, 40), forms=(".stream", ".stream.z", "varied")
     ),
     "busy snoopers": Theme(
-        {"define": 4, "delete": 4, "burst": 2, "snoop": 3, "driver stalls": 8},
+        {"define": 4, "delete": 4, "burst": 2, "snoop": 3, "driver stalls": 8, "driver": 4},
         (2, 4),
         snoops=(1, 2, 4),
         rooms=(2 << 10,),
     ),
-    "choosy clients": Theme({"ask": 4, "enable": 4, "connect": 3, "leave": 3, "driver": 3}, choosy=True),
+    "choosy clients": Theme({"ask": 4, "enable": 4, "connect": 3, "leave": 3, "driver": 3, "crowd": 6}, choosy=True),
     "many commands": Theme({"command": 2, "flood": 8, "driver stalls": 8, "link": 4}, (2, 4), rooms=(2 << 10, 4 << 10)),
-    "failing links": Theme({"define": 3, "delete": 3, "burst": 3, "link": 5, "partition": 3, "server": 2}, (3, 6)),
+    "failing links": Theme(
+        {"define": 3, "delete": 3, "burst": 4, "link": 5, "partition": 6, "server": 2}, (3, 6), bursts=(10, 100, 200)
+    ),
+    "stalled links": Theme(
+        {"burst": 4, "frame": 4, "enable": 3, "partition": 30, "link": 6, "server": 0.2},
+        (6,),
+        series=(10, 40),
+        bursts=(100, 200),
+        forms=(".stream",),
+        threads=0.8,
+    ),
+    "brief devices": Theme({"define": 6, "delete": 9, "driver": 4, "link": 2}, (1, 3)),
+    "changing minds": Theme({"snoop": 12, "enable": 12, "delete": 8, "define": 3, "leave": 2}, (0,), snoops=(1, 2)),
+    "rivals": Theme({"delete": 6, "define": 3, "driver": 6}, (1, 3), shared=0.8),
 }
 """What seeds are about; half of them mixed."""
 
@@ -199,7 +219,7 @@ class _Author:
         self.title = theme or random.Random(f"{seed}/theme").choices(list(THEMES), weights)[0]
         self.theme = THEMES[self.title]
         shapes = list(SITES)
-        chosen = rng.choices(shapes, [8, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1])[0]
+        chosen = rng.choices(shapes, [8, 2, 4, 2, 2, 2, 2, 1, 1, 1, 1, 1])[0]
         self.shape = shape or chosen
         plan = SITES[self.shape]
         self.servers = tuple(sorted(set(plan) - {" "}))
@@ -211,6 +231,7 @@ class _Author:
             self.links.append(LinkPlan(pair[0], pair[1], blobs, None))
         self.drivers: list[DriverPlan] = []
         self.clients: list[ClientPlan] = []
+        self._snooped: dict[str, list[tuple[str, str | None]]] = {}
 
     def write(self) -> Script:
         for server in self.servers:
@@ -264,7 +285,7 @@ class _Author:
         for number in range(rng.choice((1, 2, 2, 3) if alone else (0, 1, 1, 2))):
             name = f"{server}d{number}"
             devices = [f"{name}.{each}" for each in "xy"[: rng.choice((1, 1, 2))]]
-            if rng.random() < 0.25:
+            if rng.random() < self.theme.shared:
                 devices.append(SHARED)
             vectors = []
             for device in devices:
@@ -292,9 +313,7 @@ class _Author:
             if rng.random() < 0.95:
                 self._add(rng.random() * spread, driver.name, "start")
             for _ in range(rng.choice(self.theme.snoops)):
-                device, name, _kind = self._any_vector()
-                policy = rng.choice(("Never", "Also", "Only"))
-                self._add(rng.random() * spread, driver.name, "snoop", device, rng.choice((None, name)), policy)
+                self._snoop_step(rng.random() * spread, driver.name)
         for number, _link in enumerate(self.links):
             self._add(rng.random() * spread, f"link{number}", "make")
         for client in self.clients:
@@ -349,7 +368,7 @@ class _Author:
         if does == "update":
             self._add(now, driver.name, "update", device, name)
         elif does == "burst":
-            self._add(now, driver.name, "burst", device, rng.choice((3, 10, 30, 100)))
+            self._add(now, driver.name, "burst", device, rng.choice(self.theme.bursts))
         elif does == "frame":
             device, name, _, _ = rng.choice(blobs)
             size = rng.choice((40, 300, 1500, 1900, 3000, 9000))
@@ -368,12 +387,23 @@ class _Author:
             device, name, _ = self._any_vector()
             self._add(now, driver.name, "forge", device, name, rng.choice(("set", "del", "def")))
         elif does == "snoop":
-            device, name, _ = self._any_vector()
-            policy = ("Never", "Also", "Only")
-            self._add(now, driver.name, "snoop", device, rng.choice((None, name)), rng.choice(policy))
+            self._snoop_step(now, driver.name)
         else:
             device, name, _, _ = rng.choice(blobs)
             self._add(now, driver.name, "damage", device, name)
+
+    def _snoop_step(self, now: float, driver: str) -> None:
+        """Let a driver ask for a device or a property of another one, or change its mind about the BLOBs."""
+        rng = self.rng
+        snooped = self._snooped.setdefault(driver, [])
+        if snooped and rng.random() < 0.5:
+            what = rng.choice(snooped)
+        else:
+            others = [vector for each in self.drivers if each.name != driver for vector in each.vectors]
+            device, name, *_ = rng.choice(others) if others else self._any_vector()
+            what = (device, rng.choice((None, name)))
+            snooped.append(what)
+        self._add(now, driver, "snoop", *what, rng.choice(("Never", "Also", "Only")))
 
     def _client_step(self, now: float) -> None:
         rng = self.rng

@@ -19,11 +19,11 @@ def run(script: Script, steps: Sequence[int] | None = None) -> Outcome:
 def shrink(
     script: Script, invariant: str, *, seconds: float = 60.0, runner: Runner = run, steps: Sequence[int] | None = None
 ) -> list[int]:
-    """Return as few steps as can be found in some time that break the invariant as well.
+    """Return as few steps as can be found in some seconds of processor time that break the invariant as well.
 
     This is delta debugging: leave out large parts, then smaller ones, until no single step can be left out.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.process_time() + seconds
     kept = list(range(len(script.steps)) if steps is None else steps)
 
     def fails(chosen: Sequence[int]) -> bool:
@@ -34,14 +34,14 @@ def shrink(
     while kept:
         removed = False
         begin = 0
-        while begin < len(kept) and time.monotonic() < deadline:
+        while begin < len(kept) and time.process_time() < deadline:
             without = kept[:begin] + kept[begin + size :]
             if fails(without):
                 kept = without
                 removed = True
             else:
                 begin += size
-        if time.monotonic() >= deadline or (size == 1 and not removed):
+        if time.process_time() >= deadline or (size == 1 and not removed):
             break
         size = max(1, min(size // 2, len(kept) // 2))
     return kept

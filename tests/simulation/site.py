@@ -33,7 +33,7 @@ from tests.simulation.journal import Journal, Mismatch
 from tests.simulation.ledger import Ledger, Mark, mark_of
 from tests.simulation.network import Conditions, Connection, Network
 from tests.simulation.nodes import Node, ObservedHub, Routing, SmallExDriver
-from tests.simulation.script import STYLES, LinkPlan, Script, Step
+from tests.simulation.script import STYLES, THEMES, LinkPlan, Script, Step
 from tests.simulation.streams import ThreadStream
 
 HEALING = 50.0
@@ -387,7 +387,7 @@ class Site:
 
     def stream(self, connection: Connection, side: int, name: str) -> SocketStream:
         """Return a server's stream over one end of a connection."""
-        if connection.rng.random() < 0.7:
+        if connection.rng.random() < 1 - THEMES[self.script.theme].threads:
             return SocketStream(connection.sockets[side], name)  # type: ignore[arg-type]
         stream = ThreadStream(connection.sockets[side], name)  # type: ignore[arg-type]
         stream.rng = connection.rng

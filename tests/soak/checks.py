@@ -195,6 +195,7 @@ class Checks:
             with path.open("rb") as file:
                 file.seek(before)
                 text = file.read(size - before).decode(errors="replace")
+            self.world.figures.restarts += text.count(": restart #")
             found = _UNWANTED.search(text)
             if found is not None:
                 raise Failure(f"{path} has: {text[max(0, found.start() - 500) : found.start() + 3000]}")
@@ -205,6 +206,7 @@ class Checks:
         """Add what the clients were told to the figures."""
         figures = self.world.figures
         for report in self.reports().values():
+            figures.messages += report["messages"]
             figures.frames += report["frames_total"]
             figures.nbytes += report["nbytes"]
             figures.announced += report["announced"]

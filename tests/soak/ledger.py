@@ -57,6 +57,8 @@ class Ledger:
     violated: int = 0
     connections: int = 0
     connected: bool = False
+    messages: int = 0
+    """Definitions, and updates of everything but BLOBs."""
     nbytes: int = 0
     frames_total: int = 0
     damaged_links: int = 0
@@ -93,6 +95,7 @@ class Ledger:
 
     def defined(self, device: str, name: str, values: dict[str, Any]) -> None:
         """A property was defined. `values` are those of its members."""
+        self.messages += 1
         self._devices.setdefault(device, set()).add(name)
         if name == COUNTER:
             self._define_counter(device, name, _identity(values))
@@ -103,6 +106,7 @@ class Ledger:
 
     def updated(self, device: str, name: str, values: dict[str, Any]) -> None:
         """A property that is no BLOB was updated."""
+        self.messages += 1
         if name not in self._devices.get(device, ()):
             return
         if name == COUNTER:
@@ -222,6 +226,7 @@ class Ledger:
             },
             "tokens": self._tokens,
             "frames": {".".join(key): frames.received for key, frames in self._frames.items()},
+            "messages": self.messages,
             "frames_total": self.frames_total,
             "nbytes": self.nbytes,
             "announced": self.announced,

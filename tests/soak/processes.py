@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -140,15 +141,14 @@ class Program:
         self.folder = folder
         self.environment = dict(environment)
         self.controlled = controlled
-        self.starts = 0
         self._answered = b""
         self.start()
 
     def start(self) -> None:
         """Start it (again)."""
-        self.starts += 1
         self.child = Child(self.command, self.folder, env=self.environment, stdio=self.controlled)
-        self.log_path = self.folder / f"{self.name}-{self.starts}.log"
+        logs = (self.folder / f"{self.name}-{number}.log" for number in itertools.count(1))
+        self.log_path = next(path for path in logs if not path.exists())
         self.child.stderr_path.rename(self.log_path)
         self._answered = b""
 

@@ -19,6 +19,7 @@ class Figures:
     faults: dict[str, int] = field(default_factory=dict)
     recovery: float = 0.0
     """The longest time from the end of a fault until everything was checked and well, in seconds."""
+    messages: int = 0
     frames: int = 0
     nbytes: int = 0
     announced: int = 0
@@ -27,6 +28,8 @@ class Figures:
     commands: int = 0
     exposures: int = 0
     recorded: int = 0
+    restarts: int = 0
+    """Drivers that were started again."""
     log_bytes: int = 0
     stop_seconds: float = 0.0
     first: dict[str, Amounts] = field(default_factory=dict)
@@ -60,7 +63,9 @@ def in_words(report: dict[str, Any]) -> str:
         f" {total('recorded')}",
         f"frames dropped for slow clients and announced: {total('announced')}, lost for want of descriptors or memory:"
         f" {total('unannounced')}",
-        f"commands: {total('commands')}, exposures: {total('exposures')}, reconnections: {total('reconnections')},"
+        f"definitions and updates that clients received: {total('messages')}, commands: {total('commands')},"
+        f" exposures: {total('exposures')}",
+        f"reconnections: {total('reconnections')}, drivers started again: {total('restarts')},"
         f" logs: {total('log_bytes') / 1e3:.0f} kB",
         f"longest recovery: {longest('recovery'):.1f} s, longest stop: {longest('stop_seconds'):.1f} s",
         "",

@@ -291,6 +291,21 @@ def test_a_program_that_ends_is_noticed_and_one_that_is_left_is_found(tmp_path: 
     until(lambda: not marked(mark), "it is gone", LIMIT)
 
 
+def test_every_start_of_a_program_has_a_log_of_its_own(tmp_path: Path) -> None:
+    def run(word: str) -> Program:
+        return Program("speaker", ["sh", "-c", f"echo {word} >&2"], tmp_path, {})
+
+    first = run("one")
+    first.child.wait(LIMIT)
+    first.start()
+    first.child.wait(LIMIT)
+    second = run("two")  # another program of the same name, as when a recorder is replaced
+    second.child.wait(LIMIT)
+    logs = [path.read_text() for path in sorted(tmp_path.glob("speaker-*.log"))]
+    assert logs == ["one\n", "one\n", "two\n"]
+    assert (first.log, second.log) == ("one\n", "two\n")
+
+
 def test_what_does_not_come_true_is_a_failure() -> None:
     with pytest.raises(Failure, match="not: the moon is full"):
         until(lambda: False, "the moon is full", 0.1)

@@ -118,6 +118,9 @@ def test_a_server_in_place_of_a_query_is_explained() -> None:
         ["--unix", "/" + "x" * 107],
         ["-h", "/x", "--tls"],
         ["--tls-key", "x"],
+        ["--tls-ca="],
+        ["--tls", "--tls-cert="],
+        ["--tls-cert", "x", "--tls-key="],
     ],
 )
 def test_options_that_contradict_each_other_or_are_malformed(words: list[str]) -> None:

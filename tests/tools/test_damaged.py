@@ -46,8 +46,8 @@ def test_usable_members_are_shown_and_the_others_are_reported(server: int) -> No
 
 
 def test_json_has_the_text_that_was_received(server: int) -> None:
-    members = json.loads(tool("get", server, "--json", "mag.fps").stdout)["mag"]["fps"]["members"]
-    assert {name: (member["value"], member["floatvalue"]) for name, member in members.items()} == {
+    found = json.loads(tool("get", server, "--json", "mag.fps").stdout)["devices"]["mag"]["properties"]["fps"]
+    assert {name: (member["unreadable"], member["value"]) for name, member in found["members"].items()} == {
         "current": ("N/A", None), "target": ("", None),
     }  # fmt: skip
 

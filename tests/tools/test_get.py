@@ -85,12 +85,12 @@ def test_json(server: int) -> None:
     found = json.loads(
         tool("get", server, "--json", f"{CAMERA}.CCD_TEMPERATURE", f"{CAMERA}.CONNECTION.CONNECT").stdout
     )
-    assert list(found) == [CAMERA]
-    temperature = found[CAMERA]["CCD_TEMPERATURE"]
-    assert temperature["members"]["CCD_TEMPERATURE_VALUE"]["floatvalue"] == 0
-    assert temperature["perm"] == "rw"
-    assert list(found[CAMERA]["CONNECTION"]["members"]) == ["CONNECT"]
-    assert json.loads(tool("get", server, "--json", *PATIENT, "Nobody").stdout) == {}
+    assert list(found["devices"]) == [CAMERA]
+    properties = found["devices"][CAMERA]["properties"]
+    assert properties["CCD_TEMPERATURE"]["members"]["CCD_TEMPERATURE_VALUE"]["value"] == 0
+    assert properties["CCD_TEMPERATURE"]["perm"] == "rw"
+    assert list(properties["CONNECTION"]["members"]) == ["CONNECT"]
+    assert json.loads(tool("get", server, "--json", *PATIENT, "Nobody").stdout)["devices"] == {}
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_no_output_controls_the_terminal(server: int, words: list[str]) -> None:
 
 
 def test_json_keeps_the_names_unchanged(server: int) -> None:
-    assert list(json.loads(tool("get", server, "--json").stdout)) == ["Mo\u00fcnt\x9b2J", "Camera\u202egnp"]
+    assert list(json.loads(tool("get", server, "--json").stdout)["devices"]) == ["Mo\u00fcnt\x9b2J", "Camera\u202egnp"]
 
 
 def test_names_that_would_control_the_terminal_are_not_completed(server: int) -> None:

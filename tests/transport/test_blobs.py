@@ -219,6 +219,30 @@ def test_a_relayed_inline_message_keeps_its_text_and_has_an_attached_form():
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("rest", [0, 1, 2])
+def test_a_relayed_message_has_the_same_content_in_all_forms(rest):
+    """Base64 ends with padding, which is no content."""
+
+    async def scenario():
+        content = SMALL[: 300 + rest]
+        text = b"<setBLOBVector device='Cam' name='CCD1' state='Ok'><oneBLOB name='a' size='%d' format='.fits'>%s"
+        message = routable(parse(text % (len(content), b64encode(content)) + b"</oneBLOB></setBLOBVector>"))
+        assert isinstance(message, BlobMessage)
+
+        def everything() -> list[bytes]:
+            raw = message.raw()
+            assert raw is not None
+            return [b"".join(raw.contents[0].blocks(3 << 10)), *(bytes(view()) for _, view in message.views())]
+
+        assert everything() == [content]
+        await form(message, True)
+        assert everything() == [content, content]
+        assert contents(await form(message, False)) == {"a": content}
+        assert opened(message).members[0].data == content
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("size", [None, 0, -1])
 def test_a_blob_with_content_always_announces_its_descriptor(size):
     """A `size` of 0 would announce none, and the descriptor would be taken for that of the next BLOB."""

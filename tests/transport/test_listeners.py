@@ -209,6 +209,26 @@ def test_nobody_else_can_connect_to_a_socket_before_it_has_its_mode(tmp_path, mo
         os.umask(before)
 
 
+@pytest.mark.parametrize("group", [None, os.getgid()])
+def test_a_link_put_in_the_place_of_a_new_socket_is_not_followed(tmp_path, monkeypatch, group):
+    """Whoever may write to its folder can do so just after it was made."""
+    path, other = tmp_path / "socket", tmp_path / "other"
+    other.touch(0o640)
+    before = other.stat()
+    bind = SocketFile.bind
+
+    def replaced(self, *arguments):
+        bind(self, *arguments)
+        path.unlink()
+        path.symlink_to(other)
+
+    monkeypatch.setattr(SocketFile, "bind", replaced, raising=False)
+    with pytest.raises(OSError, match="another program has put something in its place; choose a folder of your own"):
+        unix_socket(str(path), 0o666, group)
+    after = other.stat()
+    assert (after.st_mode, after.st_gid, after.st_ctime_ns) == (before.st_mode, before.st_gid, before.st_ctime_ns)
+
+
 def test_the_group_of_a_socket(tmp_path):
     path = tmp_path / "socket"
     group = grp.getgrgid(os.getgid())

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,47 @@ def test_a_client_that_says_nothing(run, caplog, monkeypatch, what):
     expected = {"silence": "it has sent no handshake in time"}
     text = "it closed the connection during the handshake: does it trust our authority (its --tls-ca FILE)?"
     assert caplog.messages[0].partition(" failed: ")[2] == expected.get(what, text)
+
+
+def test_a_refused_client_that_has_sent_much_and_reads_late_is_told_why(run):
+    """A connection that is closed before all of that has been read is reset, and the reason may be lost."""
+
+    def refused(port: int) -> str:
+        sock = socket.create_connection(("127.0.0.1", port), LIMIT)
+        with sock, connecting().wrap_socket(sock, server_hostname="localhost") as secure:
+            assert secure.version() == "TLSv1.3"
+            for _ in range(10):
+                secure.sendall(b"<getProperties version='1.7'/>" * 1000)
+                time.sleep(0.02)
+            with pytest.raises(ssl.SSLError) as caught:
+                secure.recv(1)
+            return caught.value.reason
+
+    async def scenario() -> str:
+        async with no_fd_leak():
+            listener = await listen_tcp("127.0.0.1", 0, lambda stream: None, ssl=serving(ca="ca.pem"))
+            reason = await asyncio.to_thread(refused, listener.port)
+            listener.close()
+            return reason
+
+    assert finish(run, scenario()) == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+
+
+def test_a_refused_client_that_sends_without_end_is_not_read_for_long(run, monkeypatch):
+    monkeypatch.setattr(tls, "ALERT_TIMEOUT", LIMIT)
+
+    async def scenario() -> None:
+        async with no_fd_leak():
+            listener = await listen_tcp("127.0.0.1", 0, lambda stream: None, ssl=serving())
+            with socket.create_connection(("127.0.0.1", listener.port), LIMIT) as sock:
+                sock.setblocking(False)
+                with pytest.raises(ConnectionError):
+                    for _ in range(10_000):
+                        await asyncio.get_running_loop().sock_sendall(sock, b"<getProperties version='1.7'/>" * 1000)
+            await eventually(lambda: not listener._acceptor._tasks)
+            listener.close()
+
+    run(scenario())
 
 
 def test_a_refused_client_that_does_not_close_is_not_waited_for(run, monkeypatch):

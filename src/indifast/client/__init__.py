@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indifast.client.commandchecks import INDICheckError
+from indifast.client.commandchecks import INDICheckError, INDIUnknown
 from indifast.client.events import (
     ConnectionLost,
     ConnectionMade,
@@ -34,7 +34,7 @@ version = "0.9.4"
 
 __all__ = [
     "ClientEvent", "ConnectionLost", "ConnectionMade", "Frame", "INDIAlert", "INDICheckError", "INDIDeleted",
-    "IPyClient", "Message", "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector",
+    "INDIUnknown", "IPyClient", "Message", "SyncClient", "SyncDevice", "VectorTimeOut", "connect", "defBLOBVector",
     "defLightVector", "defNumberVector", "defSwitchVector", "defTextVector", "delProperty", "frame_array",
     "frame_sizes", "getProperties", "getfloat", "inflated", "setBLOBVector", "setLightVector", "setNumberVector",
     "setSwitchVector", "setTextVector", "version",

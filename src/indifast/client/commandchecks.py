@@ -6,19 +6,129 @@ The error messages are written for people: tools and the terminal show them unch
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from indifast.client import commands
 from indifast.client.propertymembers import Member, ParentNumberMember
 from indifast.client.snapvectors import Vector
+from indifast.protocol import similar
 from indifast.protocol.numbers import commanded_number, getfloat
 from indifast.protocol.rules import broken, increment, range_of
-from indifast.protocol.vocabulary import SWITCH_STATES
+from indifast.protocol.vocabulary import BLOB_POLICIES, STATES, SWITCH_STATES
 
 
 class INDICheckError(ValueError):
     """A command that the vector, as it is defined, cannot accept."""
+
+
+class INDIUnknown(INDICheckError, KeyError):
+    """A name or a word that does not exist: a device, a vector, a member, a state. The message has similar ones."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def why_unusable(client: Any, devicename: str, vectorname: str) -> str:
+    """Return why a vector cannot be used although the server has defined it; empty if that is not the case."""
+    problem = client.problems.get((devicename, vectorname))
+    if problem is None or (devicename in client and vectorname in client[devicename]):
+        return ""
+    return f"{devicename}.{vectorname} can't be used: {problem}"
+
+
+def why_unknown(client: Any, devicename: str, vectorname: str | None = None) -> str:
+    """Return a sentence that says that a client knows no such device or vector, with similar names.
+
+    Args:
+        client: A client, or a snapshot of one.
+        devicename: Name of the device.
+        vectorname: Name of the vector; None if the device itself is unknown.
+    """
+    if vectorname is not None and hasattr(client, "problems") and (why := why_unusable(client, devicename, vectorname)):
+        return why
+    devices = sorted((name for name, device in client.items() if device.enable), key=str.casefold)
+    if devicename not in devices or vectorname is None:
+        return similar.unknown("device", devicename, devices, "on this server")
+    device = client[devicename]
+    sentence = similar.unknown("property", vectorname, [each.name for each in device.values() if each.enable],
+                               f"of {devicename}")  # fmt: skip
+    if not not_connected(device):
+        return sentence
+    return f"{sentence}; {devicename} is not connected, and may have more properties once CONNECTION.CONNECT is On"
+
+
+def not_connected(device: Mapping[str, Vector]) -> bool:
+    """Return whether a device says that it is not connected to its hardware."""
+    connection = device.get("CONNECTION")
+    return connection is not None and connection.enable and connection.get("CONNECT") == "Off"
+
+
+def unknown_member(vector: Vector, name: str) -> INDIUnknown:
+    """Return the error for a member that a vector does not have, with similar names."""
+    return INDIUnknown(similar.unknown("member", name, vector.data, f"of {vector.devicename}.{vector.name}"))
+
+
+def check_members(vector: Vector, members: Iterable[str]) -> None:
+    """Check that a vector has these members, and that vectors of its type take commands.
+
+    Raises:
+        INDICheckError: It does not, or is a vector of lights.
+    """
+    if vector.vectortype == "LightVector":
+        raise INDICheckError(f"{vector.devicename}.{vector.name} is read-only: lights take no commands")
+    for name in members:
+        if name not in vector.data:
+            raise unknown_member(vector, name)
+
+
+def check_states(words: Iterable[object]) -> None:
+    """Check that words are states of vectors.
+
+    Raises:
+        INDIUnknown: One is not.
+    """
+    for word in words:
+        if word not in STATES:
+            raise INDIUnknown(similar.not_a("state", word, STATES))
+
+
+def check_policy(word: object) -> None:
+    """Check that a word says whether BLOBs are wanted.
+
+    Raises:
+        INDIUnknown: It does not.
+    """
+    if word not in BLOB_POLICIES:
+        raise INDIUnknown(similar.not_a("BLOB policy", word, BLOB_POLICIES))
+
+
+def check_until(vector: Vector, until: object) -> None:
+    """Check that a condition names members that a vector has, and numbers for numbers.
+
+    Raises:
+        INDICheckError: It does not.
+    """
+    if not isinstance(until, Mapping):
+        return
+    check_members(vector, until)
+    if vector.vectortype != "NumberVector":
+        return
+    for name, target in until.items():
+        try:
+            for part in target if isinstance(target, tuple) else (target,):
+                getfloat(part)
+        except TypeError as error:
+            raise INDICheckError(f"until {vector.devicename}.{vector.name}.{name}: {error}") from None
+
+
+def switch_state(value: object) -> object:
+    """Return On or Off for what people write for it: `on`, True. Anything else is returned as it is."""
+    if isinstance(value, bool):
+        return "On" if value else "Off"
+    if not isinstance(value, str):
+        return value
+    return {state.casefold(): state for state in SWITCH_STATES}.get(value.strip().casefold(), value)
 
 
 def limits(member: ParentNumberMember) -> tuple[float, float] | None:
@@ -85,9 +195,7 @@ def check_command(
         raise INDICheckError(f"{name} is not defined")
     if vector.perm == "ro":
         raise INDICheckError(f"{name} is read-only")
-    for member in members:
-        if member not in vector.data:
-            raise INDICheckError(f"{name} has no member {member}, only {', '.join(vector.data)}")
+    check_members(vector, members)
     if vector.vectortype == "SwitchVector":
         _check_switches(name, vector, members)
     elif vector.vectortype in commands.COMPLETED:

@@ -6,6 +6,7 @@ from collections import UserDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
+from time import time
 from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 
@@ -54,14 +55,22 @@ class Event(Received):
     devicename: str | None
     vectorname: str | None
     timestamp: datetime
+    _clock: float
+    """When the message was received, as `time.time` gives it."""
 
     def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
+        self._clock = time()
         self.device = device
         self._element = element
         self.devicename = element.device
         self.vectorname = element.name
         self.vector: Any = None
         self.timestamp = parse_timestamp(element.attrs.get("timestamp")) or datetime.now(UTC)
+
+    @property
+    def arrived(self) -> datetime:
+        """UTC time at which the client received the message; `timestamp` is that of the sender."""
+        return datetime.fromtimestamp(self._clock, UTC)
 
     def __str__(self) -> str:
         return ElementTree.tostring(self.root, encoding="unicode")
@@ -89,6 +98,7 @@ class Message(Event):
         event.device = event.vector = event._element = None
         event.devicename = event.vectorname = None
         event.timestamp = datetime.now(UTC)
+        event._clock = event.timestamp.timestamp()
         event.message = text
         return event
 
@@ -195,6 +205,7 @@ class setVector(Event, UserDict[str, Any]):
     def __init__(self, element: Element, device: Any, problems: Faulty) -> None:
         # This is the receive path, so it takes few operations. `values()` returns the stripped texts by member name.
         attrs = element.attrs
+        self._clock = time()
         self._element = element
         self.device = device
         self.devicename = element.device

@@ -16,6 +16,7 @@ from indifast.client.snapshot import _ParentDevice
 from indifast.client.streams import Stream
 from indifast.client.watchers import Watchers
 from indifast.fits import read_image
+from indifast.protocol.escape import one_line
 
 if TYPE_CHECKING:
     import numpy
@@ -41,6 +42,10 @@ class Frame:
         self.state = event.vector.state
         self._content: Any = event.data[member]
         self._sizes = sizes
+
+    def __repr__(self) -> str:
+        content = "released" if self._content is None else f"{len(self._content)} bytes {self.format}".rstrip()
+        return f"<Frame {one_line(f'{self.devicename}.{self.vectorname}.{self.membername}: {content}')}>"
 
     @property
     def data(self) -> memoryview:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from indifast.client.blobchoices import BlobChoices
 from indifast.client.blobrequests import BlobRequests
-from indifast.client.commandchecks import check_command
+from indifast.client.commandchecks import INDIUnknown, check_command, why_unknown
 from indifast.client.commands import send_command
 from indifast.client.commandsender import CommandSender
 from indifast.client.device import Device
@@ -29,7 +29,7 @@ from indifast.client.problems import Problems
 from indifast.client.receiver import Receiver
 from indifast.client.session import Session
 from indifast.client.settings import Settings
-from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice, vector_state
+from indifast.client.snapshot import Snap, SnapDevice, _ParentDevice, described, vector_state
 from indifast.client.streams import EventStream
 from indifast.client.timeouts import Timeouts
 from indifast.client.trace import Trace
@@ -135,6 +135,9 @@ class IPyClient(Settings, UserDict[str, Device]):
             RuntimeError: The client is already running.
         """
         await self._lifecycle.run(self._session.run, self.hardware, lambda: self.grace)
+
+    def __repr__(self) -> str:
+        return described(self, self)
 
     def shutdown(self) -> None:
         """Stop the client: `asyncrun` closes the connection and returns. May be called from any thread."""
@@ -476,6 +479,8 @@ class IPyClient(Settings, UserDict[str, Device]):
         """
         vector = self._model.find(devicename, vectorname or "")
         if check if check is not None else self.check_before_send:
+            if vector is None or not vector.enable:
+                raise INDIUnknown(why_unknown(self, devicename, vectorname))
             check_command(devicename, vectorname, vector, members, complete)
         if wait:
             return await self._waits.command(

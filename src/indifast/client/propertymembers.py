@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 from indifast.client.observed import observed
+from indifast.protocol.escape import one_line
 from indifast.protocol.numbers import formatted, getfloat
 from indifast.protocol.rules import not_one_of
 from indifast.protocol.vocabulary import STATES as STATE_WORDS
@@ -46,6 +47,14 @@ class Member:
         self._membervalue = membervalue
         self._user_string = ""
         self._itemid: Any = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.removeprefix('Snap')} {one_line(self._name)}: {self._shown()}>"
+
+    def _shown(self) -> str:
+        """Return the value for people, in one line."""
+        value = self._membervalue
+        return value if value in SWITCH_VALUES or value in STATES else repr(value)
 
     def _touch(self) -> None:
         vector = self._vector
@@ -190,6 +199,9 @@ class ParentNumberMember(Member):
         self._step = step
         self._set_value(membervalue)
 
+    def _shown(self) -> str:
+        return one_line(self.getshownvalue().strip())
+
     def _set_value(self, value: Any) -> None:
         text = value if isinstance(value, str) else str(value)
         try:
@@ -294,6 +306,10 @@ class ParentBLOBMember(Member):
         self._blobsize = blobsize
         self._blobformat = blobformat
         self._filename = ""
+
+    def _shown(self) -> str:
+        content = self._membervalue
+        return "nothing yet" if content is None else f"{len(content)} bytes {one_line(self._blobformat)}".rstrip()
 
 
 class SnapBLOBMember(ParentBLOBMember):

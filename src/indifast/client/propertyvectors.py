@@ -130,6 +130,7 @@ class PropertyVector(Vector):
             self._group = event.group
         self._state = event.state
         self._timestamp = event.timestamp
+        self._clock = event._clock
         if event.message:
             self._message = event.message
             self._message_timestamp = event.timestamp
@@ -184,6 +185,7 @@ class PropertyVector(Vector):
         if event.state is not None:
             self._state = event.state
         self._timestamp = event.timestamp
+        self._clock = event._clock
         if event.message:
             self._message = event.message
             self._message_timestamp = event.timestamp

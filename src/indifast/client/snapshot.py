@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from indifast.client.snapvectors import Dumping, SnapVector, VectorRecord
+from indifast.client.snapvectors import Dumping, SnapVector, VectorRecord, some
+from indifast.protocol.escape import one_line
 
 
 class DeviceRecord(NamedTuple):
@@ -80,6 +81,9 @@ class _ParentDevice(UserDict[str, Any]):
     """Base class of devices and their snapshots: a mapping of vector names to vectors."""
 
     devicename: str
+
+    def __repr__(self) -> str:
+        return described_device(self, self)
 
     @property
     def enable(self) -> bool:
@@ -164,6 +168,9 @@ class Snap(Dumping, _LazyMapping):
     def _build(self, record: DeviceRecord) -> SnapDevice:
         return SnapDevice._of(record)
 
+    def __repr__(self) -> str:
+        return described(self, self)
+
     def enabledlen(self) -> int:
         """Return the number of devices that have an enabled vector."""
         return sum(device.enable for device in self.values())
@@ -186,6 +193,24 @@ class Snap(Dumping, _LazyMapping):
         if inc_user_string:
             plain["user_string"] = self.user_string
         return plain
+
+
+def described(owner: object, client: Any) -> str:
+    """Return the `repr` of a client, or of what belongs to one: the server, and its devices."""
+    names = sorted((one_line(name) for name, device in client.items() if device.enable), key=str.casefold)
+    there = "connected" if client.connected else "not connected"
+    where = f"{client.indihost}:{client.indiport}"
+    return f"<{_kind(owner)} {where}, {there}: {some(names) or 'no devices'}>"
+
+
+def described_device(owner: object, device: Any) -> str:
+    """Return the `repr` of a device, or of what stands for one: its properties."""
+    names = [one_line(vector.name) for vector in device.values() if vector.enable]
+    return f"<{_kind(owner)} {one_line(device.devicename)}: {some(names) or 'no properties'}>"
+
+
+def _kind(owner: object) -> str:
+    return type(owner).__name__.removeprefix("_")
 
 
 def vector_state(devices: Any, devicename: str, vectorname: str) -> str | None:

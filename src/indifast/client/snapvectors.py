@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 from collections import UserDict
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import IO, Any
 
 from indifast.client.observed import observed
 from indifast.client.propertymembers import STATES, snapped
+from indifast.protocol.escape import one_line
+from indifast.protocol.jsonform import finite
+
+_MANY = 12
+
+
+def some(words: list[str]) -> str:
+    """Return words for people: all of them, or the first if they are many."""
+    more = f" … and {len(words) - _MANY} more" if len(words) > _MANY else ""
+    return f"{', '.join(words[:_MANY])}{more}"
 
 
 class Vector(UserDict[str, Any]):
@@ -29,6 +39,12 @@ class Vector(UserDict[str, Any]):
     user_string = observed("user_string", "Free text, for the program that uses the client.")
     itemid = observed("itemid", "The identifier that `create_itemid` returned.")
 
+    def __repr__(self) -> str:
+        shown = [f"{one_line(name)}={member._shown()}" for name, member in self.data.items()]
+        name = one_line(f"{self.devicename}.{self.name}")
+        about = [self._state, self.perm or "", "" if self.enable else "gone"]
+        return f"<{self.vectortype} {name} [{', '.join(filter(None, about))}] {some(shown)}>"
+
     def _touch(self) -> None:
         """Note that something has changed that a snapshot would show."""
 
@@ -43,6 +59,11 @@ class Vector(UserDict[str, Any]):
         if value not in STATES:
             raise ValueError(f"{value!r} is not a state")
         self._state = value
+
+    @property
+    def arrived(self) -> datetime:
+        """UTC time at which the client received the last change; `timestamp` is that of the sender."""
+        return datetime.fromtimestamp(self._clock, UTC)
 
     @property
     def rule(self) -> str | None:
@@ -61,6 +82,7 @@ class Vector(UserDict[str, Any]):
 
     _snap_class: type[SnapVector]
     _state: str
+    _clock: float
     _rule: str | None = None
     _perm: str | None = None
 
@@ -110,7 +132,7 @@ class Numbers:
 
 _HEADER = (
     "name", "devicename", "vectortype", "_label", "_group", "_state", "_timestamp", "_message", "_message_timestamp",
-    "_timeout", "_enable", "_user_string", "_itemid", "_rule", "_perm",
+    "_timeout", "_enable", "_user_string", "_itemid", "_rule", "_perm", "_clock",
 )  # fmt: skip
 
 
@@ -153,9 +175,12 @@ class Dumping:
         inc_user_string: bool = False,
         inc_itemid: bool = False,
     ) -> str:
-        """Return the snapshot as JSON text, with BLOB content as base64. See `json.dumps` and `dictdump`."""
+        """Return the snapshot as JSON text. See `json.dumps` and `dictdump`.
+
+        BLOB content is written as base64, infinity and nan as null.
+        """
         plain = self.dictdump(inc_blob, inc_user_string, inc_itemid)
-        return json.dumps(plain, indent=indent, separators=separators, default=_json_value)
+        return json.dumps(finite(plain), indent=indent, separators=separators, default=_json_value)
 
     def dump(
         self,

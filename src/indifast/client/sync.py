@@ -9,10 +9,21 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
+from indifast.client.commandchecks import (
+    INDICheckError,
+    INDIUnknown,
+    check_policy,
+    check_until,
+    not_connected,
+    switch_state,
+    unknown_member,
+    why_unknown,
+)
 from indifast.client.frames import Frame
 from indifast.client.ipyclient import IPyClient
-from indifast.client.propertyvectors import SnapVector
-from indifast.client.snapshot import Snap, SnapDevice
+from indifast.client.propertyvectors import SnapNumberVector, SnapVector
+from indifast.client.snapshot import DeviceRecord, Snap, SnapDevice, described, described_device
+from indifast.client.snapvectors import VectorRecord
 from indifast.client.waiting import Until, fulfilled
 from indifast.protocol.drivernames import PORT
 
@@ -31,6 +42,8 @@ def connect(
 ) -> SyncClient:
     """Connect to a server, learn its devices, and return a client that any thread may use.
 
+    Commands are checked before they are sent: what the property, as it is defined, cannot accept raises INDICheckError.
+
     Args:
         host: A host name or address, or a Unix socket, as for `IPyClient`.
         port: The TCP port.
@@ -41,6 +54,7 @@ def connect(
         TimeoutError: The server or its devices were not there in time. The error says what was missing.
     """
     client = SyncClient(IPyClient(host, port, ssl=ssl))
+    client.client.check_before_send = True
     try:
         client.ready(timeout)
     except BaseException:
@@ -52,7 +66,10 @@ def connect(
 class SyncClient:
     """An `IPyClient` that runs in its own thread; every method may be called from any other thread.
 
-    `client[device]` is a `SyncDevice`. Use the client as a context manager, or `close` it; it does not keep a program
+    `client[device]` is a `SyncDevice`, and `client[device][vector][member]` a value: a float for a number, On or Off
+    for a switch. A name that does not exist raises INDIUnknown, a KeyError whose message has similar names.
+
+    Use the client as a context manager, or `close` it; it does not keep a program
     from ending.
     """
 
@@ -117,7 +134,7 @@ class SyncClient:
         async def wait() -> Any:
             return (await self.client.wait_for(device, vector, state, timeout, there)).snapshot()
 
-        snapshot: SnapDevice | SnapVector = self._call(wait())
+        snapshot: SnapDevice | SnapVector = _faced(self._call(wait()))
         return snapshot
 
     def set(
@@ -136,22 +153,32 @@ class SyncClient:
     ) -> SnapVector | None:
         """Send a command and wait for its effect.
 
-        The values are given by member name, in `members` or as keywords. The other arguments, and the errors raised,
-        are those of `IPyClient.send_newVector`.
+        The values are given by member name, in `members` or as keywords. True and False stand for On and Off, and a
+        BLOB is bytes or a path. The other arguments, and the errors raised, are those of `IPyClient.send_newVector`.
+        With `check`, which is the default after `connect`, nothing is sent that the vector cannot accept.
 
         Returns:
             A snapshot of the vector, or None with `wait=False`.
         """
+        if not isinstance(members, Mapping | None):
+            raise INDICheckError(f"{device}.{vector}: values go with the names of members, not {members!r} alone")
+        if not members and not values:
+            raise INDICheckError(f"{device}.{vector}: no member is named, so there is nothing to set")
 
         async def send() -> SnapVector | None:
-            sent = {**(members or {}), **values}
+            live = self.client[device].get(vector) if device in self.client else None
+            sent = _given(live, {**(members or {}), **values})
             taken: list[SnapVector] = []
 
             def effective(live: Any) -> bool:
                 """Take the snapshot at once if `until` is fulfilled: more may arrive before the caller runs."""
-                if fulfilled(live, until):
-                    taken.append(live.snapshot())
+                snapshot = _faced(live.snapshot())
+                if until(snapshot) if callable(until) else fulfilled(live, until):
+                    taken.append(snapshot)
                 return bool(taken)
+
+            if live is not None:
+                check_until(live, until)
 
             await self.client.send_newVector(
                 device, vector, None, sent,
@@ -170,7 +197,16 @@ class SyncClient:
         exposure: str = "CCD_EXPOSURE",
         timeout: float = COMMAND_TIMEOUT,
     ) -> Frame:
-        """Take one exposure and return its frame. See `IPyClient.expose`."""
+        """Take one exposure and return its frame. See `IPyClient.expose`.
+
+        Raises:
+            INDICheckError: The camera is not connected, so it can't expose, or does not take so many seconds.
+        """
+        state = self.snapshot()
+        if device not in state or state[device].enable is False:
+            raise INDIUnknown(why_unknown(state, device))
+        if exposure not in state[device] and not_connected(state[device]):
+            raise INDICheckError(f"{device} is not connected: set its CONNECTION to CONNECT=True first")
         return self._call(self.client.expose(device, seconds, vector=vector, exposure=exposure, timeout=timeout))
 
     def ping(self, timeout: float | None = 10.0) -> float:
@@ -178,7 +214,15 @@ class SyncClient:
         return self._call(self.client.ping(timeout))
 
     def enable_blobs(self, device: str, vector: str | None = None, value: str = "Also") -> None:
-        """Tell the server whether BLOBs are wanted: Never, Also or Only. See `IPyClient.send_enableBLOB`."""
+        """Tell the server whether BLOBs are wanted: Never, Also or Only. See `IPyClient.send_enableBLOB`.
+
+        Raises:
+            INDIUnknown: There is no such device or vector, or `value` is none of these words.
+        """
+        check_policy(value)
+        known = self[device]
+        if vector is not None:
+            known[vector]
         self._call(self.client.send_enableBLOB(value, device, vector))
 
     def snapshot(self) -> Snap:
@@ -187,11 +231,16 @@ class SyncClient:
         async def take() -> Snap:
             return self.client.snapshot()
 
-        return self._call(take())
+        snapshot: Snap = _faced(self._call(take()))
+        return snapshot
+
+    def __repr__(self) -> str:
+        if self._closed or self._over:
+            return f"<SyncClient {self.client.indihost}:{self.client.indiport}, closed>"
+        return described(self, self.snapshot())
 
     def __getitem__(self, device: str) -> SyncDevice:
-        if device not in self.snapshot():
-            raise KeyError(device)
+        self.snapshot()[device]
         return SyncDevice(self, device)
 
     def __contains__(self, device: object) -> bool:
@@ -217,6 +266,74 @@ class SyncClient:
         self.close()
 
 
+class _Vector(SnapVector):
+    """A vector as it was at one moment, for people who look at it: an unknown member has a readable error."""
+
+    def __getitem__(self, membername: str) -> Any:
+        if membername not in self.data:
+            raise unknown_member(self, membername)
+        return super().__getitem__(membername)
+
+    def member(self, membername: str) -> Any:
+        if membername not in self.data:
+            raise unknown_member(self, membername)
+        return super().member(membername)
+
+
+class _NumberVector(_Vector, SnapNumberVector):
+    """A vector of numbers as it was at one moment: a mapping of member names to floats."""
+
+    def __getitem__(self, membername: str) -> float:
+        if membername not in self.data:
+            raise unknown_member(self, membername)
+        return self.getfloatvalue(membername)
+
+
+class _Device(SnapDevice):
+    """A device as it was at one moment."""
+
+    def _build(self, record: VectorRecord) -> SnapVector:
+        vector: SnapVector = _faced(super()._build(record))
+        return vector
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise INDIUnknown(why_unknown({self.devicename: self}, self.devicename, key))
+        return super().__getitem__(key)
+
+
+class _Snap(Snap):
+    """A client and all it knew at one moment."""
+
+    def _build(self, record: DeviceRecord) -> SnapDevice:
+        device: SnapDevice = _faced(super()._build(record))
+        return device
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise INDIUnknown(why_unknown(self, key))
+        return super().__getitem__(key)
+
+
+_FACES: dict[type, type] = {SnapVector: _Vector, SnapNumberVector: _NumberVector, SnapDevice: _Device, Snap: _Snap}
+
+
+def _faced(snapshot: Any) -> Any:
+    """Return a new snapshot as what `SyncClient` shows: numbers are floats, and errors have similar names."""
+    snapshot.__class__ = _FACES.get(type(snapshot), type(snapshot))
+    return snapshot
+
+
+def _given(vector: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a command as `IPyClient` takes them."""
+    kind = None if vector is None else vector.vectortype
+    if kind == "SwitchVector":
+        return {name: switch_state(value) for name, value in values.items()}
+    if kind == "BLOBVector":
+        return {name: value if isinstance(value, tuple) else (value, 0, "") for name, value in values.items()}
+    return values
+
+
 class SyncDevice:
     """One device of a `SyncClient`; `device[vector]` is a new snapshot of a vector."""
 
@@ -228,6 +345,11 @@ class SyncDevice:
         """Return a snapshot of the device."""
         device: SnapDevice = self._client.snapshot()[self.name]
         return device
+
+    def __repr__(self) -> str:
+        if self._client._closed or self._client._over:
+            return f"<SyncDevice {self.name}, closed>"
+        return described_device(self, self.snapshot())
 
     def __getitem__(self, vector: str) -> SnapVector:
         snapshot: SnapVector = self.snapshot()[vector]

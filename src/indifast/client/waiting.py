@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from indifast.client import events
-from indifast.client.commandchecks import INDICheckError, step_of
+from indifast.client.commandchecks import INDICheckError, check_states, check_until, step_of, why_unknown
 from indifast.client.commands import send_command
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
@@ -195,6 +195,7 @@ class Waits:
     ) -> Any:
         """Wait until a device or vector is defined and, if asked for, has a state. See `IPyClient.wait_for`."""
         states = None if state is None else {state} if isinstance(state, str) else set(state)
+        check_states(states or ())
 
         def test(_: Any) -> Any:
             found = self._model.defined(devicename, vectorname)
@@ -209,7 +210,9 @@ class Waits:
         def what() -> str:
             found = self._model.defined(devicename, vectorname)
             name = " ".join(part for part in (devicename, vectorname) if part)
-            return f"{name} is not defined" if found is None else f"{name} is {found.state}, not {sorted(states or ())}"
+            if found is None:
+                return f"{name} is not defined: {why_unknown(self._model.devices, devicename, vectorname)}"
+            return f"{name} is {found.state}, not {sorted(states or ())}"
 
         with self._condition(test) as condition:
             condition.notify(None)
@@ -234,6 +237,8 @@ class Waits:
         if not self._link.can_send:
             raise ConnectionError("not connected")
         accepted = {accept} if isinstance(accept, str) else set(accept)
+        check_states(accepted)
+        check_until(vector, until)
         commands = vector._commands
         # Messages that were received before but not yet handled cannot answer this command.
         earlier = self._link.unread(devicename, vectorname)

@@ -115,7 +115,7 @@ static bool read_words(char **words, struct wanted *wanted)
             size_t length = strcspn(name, "=");
             if (is_one_of(name, length, long_values)) {
                 const char *value = name[length] ? name + length + 1 : *words++;
-                if (!value || is(name, length, "config") || is(name, length, "socket"))
+                if (!value || !*value || is(name, length, "config") || is(name, length, "socket"))
                     return false;
                 if (is(name, length, "host"))
                     wanted->host = value;

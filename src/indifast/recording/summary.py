@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from indifast.protocol.jsonform import moment
 from indifast.protocol.vocabulary import NEW_VECTORS, SNOOPED
-from indifast.recording.fileformat import Direction, RecordingError, stamp
+from indifast.recording.fileformat import Direction, RecordingError
 from indifast.recording.reader import Record, Recording
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Summary:
         return {
             "file": self.path,
             "source": self.source,
-            "began": stamp(self.began),
+            "began": moment(self.began),
             "blobs_recorded": self.blobs,
             "size": self.size,
             "seconds": round(self.seconds, 6),

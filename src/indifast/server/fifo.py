@@ -149,7 +149,10 @@ class Fifo:
             self._fd = -1
 
     def _open(self) -> int:
-        fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no FIFO {self.path}: make one with mkfifo") from None
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(f"{self.path} is not a FIFO: make one with mkfifo")

@@ -13,6 +13,8 @@ from textual import events, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 from textual.widgets import Footer, Input, Static, Tree
 
@@ -28,6 +30,7 @@ from indifast.terminal.pane import Pane
 from indifast.terminal.panes import PaneList
 from indifast.terminal.screens import ConnectScreen, HelpScreen
 from indifast.terminal.session import Server, Session
+from indifast.terminal.stopping import TerminalDriver
 from indifast.terminal.tree import Place, PropertyTree
 
 INTERVAL = 1 / 15
@@ -123,6 +126,11 @@ class TermApp(App[int]):
         self.history = History(self.board, id="history")
         self.message_log = MessageLog(self.board.messages, id="log")
         self.too_small = Static("", id="too_small", markup=False)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Return the class of what draws on the terminal and reads the keys."""
+        driver = super().get_driver_class()
+        return TerminalDriver if driver is LinuxDriver else driver
 
     def compose(self) -> ComposeResult:
         """Yield tree and panes, side by side, with messages below."""

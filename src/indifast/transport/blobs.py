@@ -49,6 +49,7 @@ class _Content(Protocol):
     """The content of one member."""
 
     length: int
+    """The number of bytes; of received text, an upper limit until `file` is called."""
     size: int
     """The announced number of bytes after decompression."""
     shared: bool
@@ -206,7 +207,9 @@ class _Text:
         return self._member.slices
 
     def file(self) -> int:
-        return shm.share(self.read(), self.size if self.size < shm.LARGEST else 0)
+        data = self.read()
+        self.length = len(data)  # the text may have ended with padding
+        return shm.share(data, self.size if self.size < shm.LARGEST else 0)
 
     def read(self) -> bytes:
         return self._member.data or b""
@@ -518,8 +521,9 @@ class BlobMessage:
     def _make_attached(self) -> None:
         files = []
         for content in self._contents:
-            file = _File(content.length, content.size)
+            file = _File(0, content.size)
             file.fd = content.file()
+            file.length = content.length
             file.inspect()
             files.append(file)
         self._contents = self._files = files

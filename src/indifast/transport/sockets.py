@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -150,9 +151,7 @@ class SocketFile(socket.socket):
                     raise
                 self.bind(path)
             self._made = os.path.abspath(path), os.lstat(path)
-            if group is not None:
-                _give_to(path, group)
-            os.chmod(path, mode)
+            _set_permissions(path, mode, group)
             self.listen(BACKLOG)
 
     def close(self) -> None:
@@ -251,17 +250,38 @@ def _remove_dead(path: str) -> bool:
     return False
 
 
-def _give_to(path: str, group: str | int) -> None:
-    if isinstance(group, str):
-        import grp
+def _set_permissions(path: str, mode: int, group: str | int | None) -> None:
+    """Give a socket file its group and mode.
 
-        try:
-            number = grp.getgrnam(group).gr_gid
-        except KeyError:
-            raise OSError(errno.EINVAL, f"there is no group {group!r}") from None
-    else:
-        number = group
+    Those who may write to its folder can put a link to any other file in its place, which must not be followed.
+    """
+    number = _group_number(group) if isinstance(group, str) else group
+    descriptor = None
     try:
-        os.chown(path, -1, number, follow_symlinks=False)
+        if sys.platform == "linux":  # its chmod follows links, except this one, which leads to the file that was opened
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+            path = f"/proc/self/fd/{descriptor}"
+        follow = descriptor is not None
+        found = os.stat(path, follow_symlinks=follow)
+        if not stat.S_ISSOCK(found.st_mode):
+            raise OSError(errno.EEXIST, "another program has put something in its place; choose a folder of your own")
+        if number is not None:
+            os.chown(path, -1, number, follow_symlinks=follow)
+        if stat.S_IMODE(found.st_mode) != mode:
+            os.chmod(path, mode, follow_symlinks=follow)
     except PermissionError as exc:
+        if number is None:
+            raise
         raise OSError(exc.errno, f"only root and members of the group {group} can give a file to it") from exc
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _group_number(name: str) -> int:
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise OSError(errno.EINVAL, f"there is no group {name!r}") from None

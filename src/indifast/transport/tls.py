@@ -24,8 +24,10 @@ HANDSHAKE_TIMEOUT = 10.0
 MAX_HANDSHAKES = 256
 """Maximum number of concurrent handshakes. A further connection replaces the oldest one."""
 
-ALERT_TIMEOUT = 1.0
+ALERT_TIMEOUT = 3.0
 """Seconds that a peer has to read why it is refused."""
+
+_ALERT_READS = 64  # reads of what a refused peer still sends
 
 _HERE_IS_TLS = b"\x15\x03\x01\x00\x02\x02\x46"  # the alert "protocol version", which OpenSSL sends to no plain client
 _EARLY = 16 << 10  # bytes in a TLS record
@@ -213,7 +215,11 @@ class _Handshake:
             self._sock.close()
 
     async def send_alert(self) -> None:
-        """Tell the peer why the handshake has failed, and wait until it has read that and closes."""
+        """Tell the peer why the handshake has failed, and wait a while until it has read that and closes.
+
+        With TLS 1.3, a client may have finished its handshake, and sent its first messages. To close before they have
+        been read would reset the connection, and the client might lose the reason.
+        """
         if self._sock is None or not self._alert:
             return
         loop = asyncio.get_running_loop()
@@ -221,8 +227,9 @@ class _Handshake:
             async with asyncio.timeout(ALERT_TIMEOUT):
                 await loop.sock_sendall(self._sock, self._alert)
                 self._sock.shutdown(socket.SHUT_WR)
-                while await loop.sock_recv(self._sock, _EARLY):  # what is closed unread resets the connection
-                    pass
+                for _ in range(_ALERT_READS):
+                    if not await loop.sock_recv(self._sock, _EARLY):
+                        break
 
 
 async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, peername: str, where: str) -> TLSStream:

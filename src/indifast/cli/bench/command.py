@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from indifast.cli.bench.report import Results, as_json, as_text, machine
 from indifast.cli.bench.sections import SECTIONS, Turn, find_indiserver, turns
 from indifast.cli.bench.wire import make_frames
 from indifast.cli.signals import noted_signals
+from indifast.protocol import jsonform
 
 DESCRIPTION = """\
 Measure the codec, a relay, a full stack and the latency on this machine, in about a minute, and compare with indiserver
@@ -177,7 +177,7 @@ class Progress:
 
 
 def _write_json(path: str, content: dict[str, Any]) -> int:
-    text = json.dumps(content, indent=1, ensure_ascii=False)
+    text = jsonform.text(content, indent=1)
     if path == "-":
         print(text)
         return 0

@@ -217,7 +217,9 @@ def _save(frame: bytes | memoryview) -> str:
     fits, png = Path("demo-frame.fits"), Path("demo-frame.png")
     try:
         fits.write_bytes(frame)
-        return f"{fits}, {png}" if _save_png(frame, png) else f"{fits} (as PNG, too: pip install indifast[images])"
+        if _save_png(frame, png):
+            return f"{fits}, {png}"
+        return f"{fits} (as PNG, too, with Pillow: {sys.executable} -m pip install pillow)"
     except OSError as error:
         raise DemoError(f"the last frame could not be saved: {error}") from error
 

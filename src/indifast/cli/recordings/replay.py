@@ -17,6 +17,7 @@ from indifast.cli.arguments import Parser, number
 from indifast.cli.lossy import never_wait
 from indifast.cli.signals import STOPPING, handle_in
 from indifast.cli.toolkit.session import Status, ToolError, file_failure, run
+from indifast.protocol import jsonform
 from indifast.protocol.drivernames import PORT
 from indifast.protocol.escape import printable
 from indifast.recording import Direction, Player, Record, Recording, RecordingError, Summary, summarize
@@ -189,7 +190,7 @@ def _show(options: argparse.Namespace) -> int:
             print(f"{_PROGRAM}: {summary.cut}", file=sys.stderr)
     else:
         summary = summarize(options.file)
-        print(json.dumps(summary.as_dict()) if options.json else "\n".join(_info(summary)))
+        print(jsonform.text(summary.as_dict()) if options.json else "\n".join(_info(summary)))
     if summary.damage is not None:
         raise ToolError(summary.damage)
     return Status.DONE
@@ -251,16 +252,20 @@ def _line(record: Record) -> str:
 
 
 def _json_line(record: Record) -> str:
+    """Return a record as a line of JSON."""
     head, element = record.head, record.message
-    found: dict[str, Any] = {"seconds": round(record.seconds, 6), "direction": head.direction.value}
+    found: dict[str, Any] = {
+        "seconds": round(record.seconds, 6),
+        "received": jsonform.moment(head.time),
+        "direction": head.direction.value,
+    }
     if head.direction is Direction.NOTE:
-        return json.dumps(found | {"note": head.label})
-    found |= {"party": head.party.value, "label": head.label}
+        found["note"] = head.label
+    else:
+        found |= {"party": head.party.value, "label": head.label}
     if element is not None:
-        found |= {"tag": element.tag, "attributes": element.attrs, "members": dict(_values(record))}
-        if element.text:
-            found["text"] = element.text
-    return json.dumps(found)
+        found |= jsonform.of_element(element)
+    return jsonform.text(found, indent=None)
 
 
 def _values(record: Record) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "con
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
+_EMPTY = "{} requires a value, and was given an empty one"  # as "--host=$HOST" does where HOST is not set
 _NO_GROUP = (1 << 32) - 1  # to the system this number means "leave the group as it is"
 _PYTHON = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # compiled when first needed, not at every start
 
@@ -217,7 +218,7 @@ def split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Split the command line into options, as pairs of name and value, and drivers.
 
     Raises:
-        UsageError: An option is unknown or lacks its value.
+        UsageError: An option is unknown, or lacks its value, or it is empty.
     """
     pairs: list[tuple[str, str]] = []
     while words and words[0].startswith("-"):
@@ -229,11 +230,16 @@ def split(words: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
                     value = _next(words, word)
             elif name not in LONG_FLAGS or (given and name != "stats"):
                 raise UsageError(f"unknown option {word}")
+            if name in LONG_VALUES and not value:
+                raise UsageError(_EMPTY.format(f"--{name}"))
             pairs.append((name, value))
             continue
         for letter in word[1:]:
             if letter in SHORT_VALUES:
-                pairs.append((letter, _next(words, f"-{letter}")))
+                value = _next(words, f"-{letter}")
+                if not value:
+                    raise UsageError(_EMPTY.format(f"-{letter}"))
+                pairs.append((letter, value))
             elif letter in SHORT_FLAGS:
                 pairs.append((letter, ""))
             else:
@@ -368,7 +374,7 @@ def _read_config(options: Options, path: str) -> None:
         with open(path, "rb") as file:
             found = tomllib.load(file)
     except (OSError, ValueError, RecursionError) as exc:  # ValueError: no TOML, no UTF-8, a number of too many digits
-        raise ConfigError(f"configuration file {path}: {exc}") from None
+        raise ConfigError(f"configuration file {path}: {getattr(exc, 'strerror', None) or exc}") from None
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
     _read_counters(options, path, found)
@@ -424,7 +430,7 @@ def _add_driver(options: Options, path: str, table: Any) -> None:
         options.python.append(name)
         return
     values = _checked(path, "drivers.", table, _PROGRAM)
-    if "program" not in values:
+    if not values.get("program"):
         raise ConfigError(f"configuration file {path}: a driver needs a program, or python = 'module:callable'")
     environment = {variable: values.pop(key) for key, variable in _ENVIRONMENT.items() if key in values}
     args = tuple(map(str, values.pop("args", ())))
@@ -442,4 +448,6 @@ def _checked(path: str, where: str, table: Any, known: dict[str, Any]) -> dict[s
             raise ConfigError(f"configuration file {path}: {where}{key} has a value of the wrong type: {value!r}")
         if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
             raise ConfigError(f"configuration file {path}: {where}{key} has a NUL character")
+        if value == "" and known is not _PROGRAM:  # variables of a driver may be empty
+            raise ConfigError(f"configuration file {path}: {where}{key} is empty: leave it out, or give it a value")
     return dict(table)

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
@@ -115,7 +115,8 @@ class _Supervisor:
                 if self.metrics:
                     from indifast.cli.serve.scrape import Scrape
 
-                    stack.callback(Scrape(self.metrics, self.server.metrics).close)
+                    names = [] if options.metrics is None else [options.metrics[0]]
+                    stack.callback(Scrape(self.metrics, self.server.metrics, names).close)
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():
                     self.server.shutdown()
@@ -165,8 +166,11 @@ class _Supervisor:
         server.taps = self.taps
         server.recorder = self.recorder
         self._links = [(remote, _client_tls(remote)) for remote in options.remotes]
-        for driver in _python_drivers(options.python):
-            server.add_driver(driver)
+        for name, driver in _python_drivers(options.python, self.stopped):
+            try:
+                server.add_driver(driver)
+            except (TypeError, ValueError, RuntimeError) as exc:
+                raise ConfigError(f"driver {name}: {exc}") from None
         return server
 
     async def _start_server(self) -> None:
@@ -329,9 +333,9 @@ class _Supervisor:
             self._report_regularly()
 
     def _log_stats(self) -> None:
-        import json
+        from indifast.protocol import jsonform
 
-        logger.log(NOTICE, "stats: %s", json.dumps(self.server.stats()))
+        logger.log(NOTICE, "stats: %s", jsonform.text(self.server.stats(), indent=None))
 
 
 def _server_tls(options: Options) -> SSLContext | None:
@@ -358,18 +362,39 @@ def _client_tls(remote: Remote) -> SSLContext | None:
         raise ConfigError(f"TLS with {remote.host}: {exc}") from None
 
 
-def _python_drivers(names: Sequence[str]) -> list[IPyDriver]:
-    """Call each `module:callable`, and return the drivers that they make: one each, or several in a list."""
+def _python_drivers(names: Sequence[str], stopped: Sequence[int]) -> Iterator[tuple[str, IPyDriver]]:
+    """Call each `module:callable`. Yield the drivers that it makes, one or a list of them, with its name.
+
+    A signal in `stopped` has raised SystemExit; otherwise the driver has.
+    """
     from importlib import import_module
 
     if names and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    drivers: list[IPyDriver] = []
     for name in names:
         module, _, function = name.partition(":")
+        what = f"module {module}"
         try:
-            made = getattr(import_module(module), function)()
-        except (ImportError, AttributeError) as exc:
+            imported = import_module(module)
+            if not hasattr(imported, function):
+                raise ConfigError(f"driver {name}: module {module} ({imported.__file__}) has no {function}")
+            what = f"{function}()"
+            made = getattr(imported, function)()
+        except ConfigError:
+            raise
+        except ImportError as exc:
             raise ConfigError(f"driver {name}: {exc}") from None
-        drivers += made if isinstance(made, list | tuple) else [made]
-    return drivers
+        except SystemExit as exc:
+            if stopped:
+                raise
+            raise ConfigError(
+                f"driver {name} cannot be made: {what} ends the process ({exc or 'sys.exit()'})"
+            ) from None
+        except Exception as exc:
+            logger.error("driver %s: %s raised an exception", name, what, exc_info=exc)
+            why = ": ".join(filter(None, (type(exc).__name__, str(exc).partition("\n")[0])))
+            raise ConfigError(
+                f"driver {name} cannot be made: {why} (correct {what}, or leave the driver out)"
+            ) from None
+        for driver in made if isinstance(made, list | tuple) else [made]:
+            yield name, driver

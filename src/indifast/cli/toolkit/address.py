@@ -154,6 +154,9 @@ def address_of(options: argparse.Namespace) -> Address:
         raise AddressError(f"two servers are given, {word} and {options.host}")
     host = options.host if word is None else word
     number = None if options.port is None else parse_port(options.port)
+    for name in ("tls-ca", "tls-cert", "tls-key"):
+        if getattr(options, name.replace("-", "_")) == "":  # as "--tls-ca=$CA" does where CA is not set
+            raise AddressError(f"--{name} requires a file, and was given an empty name")
     tls = bool(options.tls or options.tls_ca or options.tls_cert)
     if options.tls_key and not options.tls_cert:
         raise AddressError("--tls-key needs --tls-cert")

@@ -9,7 +9,7 @@ from typing import Any
 
 from indifast.cli.toolkit.failures import ToolError, unknown_property, unusable
 from indifast.cli.toolkit.patterns import splits
-from indifast.protocol.vocabulary import SWITCH_STATES
+from indifast.client.commandchecks import switch_state
 
 TYPES = {"x": "Text", "n": "Number", "s": "Switch"}
 """Types of properties, by the letters that indi_setprop uses for them."""
@@ -111,8 +111,7 @@ def parse_assignment(text: str, kind: str | None = None) -> Assignment:
 
 def _spelled(values: dict[str, str]) -> dict[str, str]:
     """Return the values of switches as INDI spells them: `on` is `On`."""
-    spelling = {state.casefold(): state for state in SWITCH_STATES}
-    return {member: spelling.get(value.strip().casefold(), value) for member, value in values.items()}
+    return {member: str(switch_state(value)) for member, value in values.items()}
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
@@ -12,6 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from indifast.cli import PIPE
+from indifast.protocol import similar
 from indifast.protocol.drivernames import LOCAL_SOCKET, PORT
 
 if TYPE_CHECKING:
@@ -50,44 +50,29 @@ class ToolError(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], place: str) -> ToolError:
-    """Return the error for a name that does not exist, with similar names, or with all names if there are few.
-
-    Args:
-        kind: "device", "property" or "member".
-        name: The name that was not found.
-        known: The names that exist.
-        place: Where they exist, such as "on this server".
-    """
-    names = list(dict.fromkeys(known))
-    folded = {each.casefold(): each for each in names}
-    near = difflib.get_close_matches(name.casefold(), folded, 3, 0.6)
-    if near:
-        more = f"did you mean {' or '.join(repr(folded[each]) for each in near)}?"
-    elif 0 < len(names) <= 12:
-        more = f"known: {', '.join(map(repr, names))}"
-    else:
-        more = f"there are {len(names)} others" if names else f"there is no {kind} at all"
-    if kind == "device" and not near and _SERVER.fullmatch(name):
-        more += f"; -h {name} names a server"
-    return ToolError(f"no {kind} {name!r} {place}: {more}", Status.NOTHING)
+    """Return the error for a name that does not exist. See `similar.unknown`."""
+    sentence = similar.unknown(kind, name, known, place)
+    if kind == "device" and "did you mean" not in sentence and _SERVER.fullmatch(name):
+        sentence += f"; -h {name} names a server"
+    return ToolError(sentence, Status.NOTHING)
 
 
 def unusable(client: IPyClient, device: str, name: str) -> ToolError | None:
     """Return why a property cannot be used although the server defined it; None if that is not the case."""
-    problem = client.problems.get((device, name))
-    if problem is None or (device in client and name in client[device]):
-        return None
-    return ToolError(f"{device}.{name} can't be used: {problem}", Status.NOTHING)
+    from indifast.client.commandchecks import why_unusable
+
+    why = why_unusable(client, device, name)
+    return ToolError(why, Status.NOTHING) if why else None
 
 
 def unknown_property(client: IPyClient, device: str, name: str) -> ToolError:
     """Return the error for an unknown property: similar names, or why the property can't be used."""
-    if error := unusable(client, device, name):
-        return error
+    from indifast.client.commandchecks import why_unknown
+
     devices = [each for each, known in client.items() if known.enable]
-    if device not in devices:
+    if device not in devices and not unusable(client, device, name):
         return unknown("device", device, devices, "on this server")
-    return unknown("property", name, [each.name for each in client[device].values() if each.enable], f"of {device}")
+    return ToolError(why_unknown(client, device, name), Status.NOTHING)
 
 
 def failure(error: Exception, address: Address, client: IPyClient | None = None) -> ToolError | None:
@@ -189,6 +174,8 @@ def _lost(error: OSError, address: Address, client: IPyClient) -> str:
 
 def file_failure(error: OSError, what: str) -> ToolError:
     """Return the error for a file, described by `what`, that cannot be read or written."""
+    if not what:
+        return ToolError("the name of the file is empty")
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     hint = "; use --force to replace it" if error.errno == errno.EEXIST else ""
     return ToolError(f"{what}: {reason}{hint}")

@@ -1,15 +1,14 @@
-"""Properties as output: one line per member for people, or plain data for JSON."""
+"""Properties as output for people: one line per member."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from indifast.protocol.escape import for_terminal, json_escaped, one_line
+from indifast.protocol.escape import for_terminal, one_line
+from indifast.protocol.numbers import formatted, read_number
 from indifast.protocol.rules import range_of
 
 _UNIT = re.compile(r"\(([^()]+)\)\s*\Z")
@@ -66,10 +65,26 @@ def labelled(vector: Any, member: str) -> tuple[str, str, str]:
 
 def value_with_unit(vector: Any, member: str) -> str:
     """Return the value in the driver's format, with the unit if the label ends with one in parentheses."""
-    if vector.vectortype != "NumberVector":
-        return value_of(vector, member)
-    unit = _UNIT.search(vector.memberlabel(member) or "")
-    return f"{vector.member(member).getshownvalue().strip()}{f' {unit[1]}' if unit else ''}"
+    unit = _UNIT.search(vector.memberlabel(member) or "") if vector.vectortype == "NumberVector" else None
+    return f"{shown(vector, member)}{f' {unit[1]}' if unit else ''}"
+
+
+def shown(vector: Any, member: str, text: str | None = None) -> str:
+    """Return the value of a member for people: numbers in the driver's format.
+
+    Args:
+        vector: The property.
+        member: The name of the member.
+        text: A former value of the member, as it was received; by default, the value is that of now.
+    """
+    if vector.vectortype != "NumberVector" or member not in vector:
+        return value_of(vector, member) if text is None else text
+    number = vector.member(member)
+    if text is None or text == number.membervalue:
+        return str(number.getshownvalue()).strip()
+    value = read_number(text)
+    formed = None if value is None else formatted(value, number.format)
+    return (text if formed is None else formed).strip()
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -79,19 +94,3 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def json_data(value: Any) -> Any:
-    """Return the data as JSON can hold it: None for infinity and nan, text for objects of other types."""
-    if isinstance(value, dict):
-        return {key: json_data(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_data(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def as_json(value: Any, *, indent: int | None = 2) -> str:
-    """Return plain data as JSON text."""
-    return json_escaped(json.dumps(json_data(value), ensure_ascii=False, indent=indent))

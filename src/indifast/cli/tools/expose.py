@@ -21,7 +21,6 @@ from indifast.cli.toolkit import console
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.following import drawn, messages
-from indifast.cli.toolkit.kinds import CAMERA, kinds_of
 from indifast.cli.toolkit.patterns import devices_of
 from indifast.cli.toolkit.session import (
     add_reconnect,
@@ -38,6 +37,7 @@ from indifast.client.events import defVector, setVector
 from indifast.client.formats import dotted
 from indifast.client.frames import FrameStream, why_no_frames
 from indifast.protocol.backoff import pause_after, varied
+from indifast.protocol.kinds import CAMERA, kinds_of
 
 DESCRIPTION = """\
 Take one or more exposures with a camera and save the frames in the format that the camera sends, usually FITS.

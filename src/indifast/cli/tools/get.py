@@ -15,11 +15,12 @@ from indifast.cli.arguments import Parser, number, states
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.following import add_no_messages, drawn, messages
-from indifast.cli.toolkit.output import as_json, columns, labelled, line, value_of
+from indifast.cli.toolkit.output import columns, labelled, line, shown, value_of
 from indifast.cli.toolkit.patterns import Pattern, vectors_of
 from indifast.cli.toolkit.session import add_server_options, connected, file_failure, run
 from indifast.client import IPyClient, setBLOBVector
 from indifast.client.events import setVector
+from indifast.protocol import jsonform
 from indifast.protocol.escape import for_terminal
 
 DESCRIPTION = """\
@@ -55,7 +56,11 @@ def parser() -> Parser:
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="(default: everything)")
     parser.add_argument("-1", dest="bare", action="store_true", help="only the value, of one query for one member")
     parser.add_argument("-l", dest="labels", action="store_true", help="with units, labels, states and ranges")
-    parser.add_argument("--json", action="store_true", help="a JSON object: devices, properties, members")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="a JSON object: devices, properties, members (with -m: one per line and update)",
+    )
     parser.add_argument("-w", dest="write_only", action="store_true", help="include write-only properties")
     parser.add_argument("-m", dest="monitor", action="store_true", help="keep printing updates until none arrives for"
                         " -t seconds (0: forever); save BLOBs of queries that name device and property in full"
@@ -114,7 +119,7 @@ def _shown(vector: Any, patterns: list[Pattern], write_only: bool) -> list[str]:
 
 def _print(client: IPyClient, options: argparse.Namespace, found: list[tuple[Any, str]]) -> None:
     if options.json:
-        print(as_json(_tree(found)))
+        print(jsonform.text({"devices": _tree(found)}, indent=None if options.monitor else 2))
     elif options.labels:
         print(*columns([labelled(vector, member) for vector, member in found]), sep="\n", end="\n" if found else "")
     elif options.bare and len(options.queries) == 1 and not Pattern(options.queries[0]).wild:
@@ -127,16 +132,14 @@ def _print(client: IPyClient, options: argparse.Namespace, found: list[tuple[Any
 
 
 def _tree(found: list[tuple[Any, str]]) -> dict[str, Any]:
-    devices: dict[str, Any] = {}
+    """Return what was found as plain data: properties by device, each with the members that are wanted."""
+    wanted: dict[tuple[str, str], tuple[Any, list[str]]] = {}
     for vector, member in found:
-        properties = devices.setdefault(vector.devicename, {})
-        if vector.name not in properties:
-            properties[vector.name] = {
-                key: value for key, value in vector.snapshot().dictdump().items()
-                if key not in ("name", "devicename", "enable")
-            } | {"members": {}}  # fmt: skip
-        if member in vector:
-            properties[vector.name]["members"][member] = vector.snapshot().dictdump()["members"][member]
+        wanted.setdefault((vector.devicename, vector.name), (vector, []))[1].append(member)
+    devices: dict[str, Any] = {}
+    for (device, name), (vector, members) in wanted.items():
+        known = devices.setdefault(device, {"device": device, "properties": {}})
+        known["properties"][name] = jsonform.of_vector(vector, [each for each in members if each in vector])
     return devices
 
 
@@ -169,7 +172,7 @@ def _waiting_for(meant: list[Any], wanted: frozenset[str]) -> str:
     if not others:
         return ""
     first = others[0]
-    values = [value_of(first, name) for name in first] if first.vectortype == "NumberVector" else []
+    values = [shown(first, name) for name in first] if first.vectortype == "NumberVector" else []
     more = f" and {len(others) - 1} more" if others[1:] else ""
     return f"{first.name} is {' '.join([first.state, *values])}{more}"
 

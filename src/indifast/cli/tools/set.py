@@ -18,6 +18,7 @@ from indifast.cli.toolkit.assignments import TYPES, Assignment, parse_assignment
 from indifast.cli.toolkit.definitions import PATIENCE, add_patience, gather
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.following import Progress, add_no_messages, drawn, messages
+from indifast.cli.toolkit.output import shown
 from indifast.cli.toolkit.session import add_reconnect, add_server_options, connected, run, say
 from indifast.client import (
     ConnectionLost,
@@ -28,6 +29,7 @@ from indifast.client import (
     IPyClient,
     delProperty,
 )
+from indifast.client.commandchecks import check_members
 from indifast.client.commands import COMPLETED
 from indifast.client.commands import sent as sent_members
 from indifast.client.events import defVector, setVector
@@ -150,7 +152,7 @@ async def _send(client: IPyClient, assignment: Assignment, options: argparse.Nam
     vector = client[target[0]][target[1]]
     given = assignment.given(vector)
     values: dict[str, Any] = _blobs(given) if vector.vectortype == "BLOBVector" else dict(given)
-    _check_members(vector, values)
+    check_members(vector, values)
     sent = sent_members(vector, values, options.all)
     _tell(target, {name: given.get(name, value) for name, value in sent.items()}, options)
     keywords = {"members": values, "check": options.check, "complete": options.all}
@@ -249,7 +251,7 @@ async def _watch(
 def _different(vector: Any, wanted: dict[str, Any]) -> str:
     """Return which members do not have the values that were commanded."""
     others = [member for member in wanted if member not in vector or not fulfilled(vector, {member: wanted[member]})]
-    return " and ".join(f"{member} is {vector[member]}, not {wanted[member]}" for member in others if member in vector)
+    return " and ".join(f"{name} is {shown(vector, name)}, not {wanted[name]}" for name in others if name in vector)
 
 
 def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Namespace) -> None:
@@ -257,21 +259,6 @@ def _tell(target: tuple[str, str], values: dict[str, Any], options: argparse.Nam
     if options.verbose:
         for member, value in values.items():
             print(for_terminal(f"{'.'.join(target)}.{member} <- {value}"), file=sys.stderr)
-
-
-def _check_members(vector: Any, values: dict[str, Any]) -> None:
-    """Check that the members exist and that the property takes commands.
-
-    Raises:
-        ToolError: For an unknown member, with similar names, and for lights.
-    """
-    from indifast.cli.toolkit.failures import unknown
-
-    if vector.vectortype == "LightVector":
-        raise ToolError(f"{vector.devicename}.{vector.name} is read-only: lights take no commands", Status.NOTHING)
-    for name in values:
-        if name not in vector:
-            raise unknown("member", name, vector, f"of {vector.devicename}.{vector.name}")
 
 
 def _blobs(values: dict[str, str]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import Any
 from indifast.cli.arguments import Parser
 from indifast.cli.toolkit.definitions import add_patience, gather
 from indifast.cli.toolkit.failures import Status
-from indifast.cli.toolkit.output import as_json, columns, value_with_unit
+from indifast.cli.toolkit.output import columns, value_with_unit
 from indifast.cli.toolkit.patterns import devices_of
 from indifast.cli.toolkit.session import add_server_options, connected, device_of, run
+from indifast.protocol import jsonform
 from indifast.protocol.escape import one_line
 
 DESCRIPTION = """\
@@ -50,9 +51,7 @@ async def _snap(options: argparse.Namespace) -> int:
         state = client.snapshot()
     names = options.devices or [device.devicename for device in devices_of(state)]
     if options.json:
-        data = state.dictdump()
-        data["devices"] = {name: data["devices"][name] for name in names}
-        print(as_json(data))
+        print(jsonform.text(jsonform.of_server(state, names)))
     else:
         for name in names:
             print(*map(one_line, _device(state[name])), sep="\n", end="\n\n")

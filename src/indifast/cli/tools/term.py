@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
             return _failed(f"the log {options.log} cannot be written: {error.strerror}")
     graphics.detect()
     app = TermApp(server, _parse_with(server), folder=folder, ansi=_few_colours(options.colours), light=options.light)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # without its terminal it must end, even if SIGHUP was ignored
     app.run()
     return app.return_code or Status.DONE
 

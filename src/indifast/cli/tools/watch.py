@@ -12,11 +12,12 @@ from typing import Any
 from indifast.cli.arguments import Parser, number
 from indifast.cli.toolkit.definitions import PATIENCE, gather
 from indifast.cli.toolkit.failures import Status, ToolError
-from indifast.cli.toolkit.output import as_json, blob_text, time_text
+from indifast.cli.toolkit.output import blob_text, shown
 from indifast.cli.toolkit.patterns import Pattern, vectors_of
 from indifast.cli.toolkit.session import add_reconnect, add_server_options, connected, run, say
 from indifast.client import ConnectionLost, ConnectionMade, IPyClient, Message, delProperty
 from indifast.client.events import defVector, setVector
+from indifast.protocol import jsonform
 from indifast.protocol.escape import one_line
 
 DESCRIPTION = """\
@@ -97,6 +98,8 @@ class _Watcher:
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
         self._gone: dict[tuple[str, str], dict[str, Any]] = {}
         """What was deleted, to be compared when it comes back."""
+        self._told: set[tuple[str, str]] = set()
+        """What a line of JSON has been printed about: its later ones have only what has changed."""
         self._doubtful: set[tuple[str, str]] = set()
         """What has not been defined again since the connection was lost."""
         self._settled: float | None = None
@@ -109,7 +112,8 @@ class _Watcher:
         for vector in list(vectors_of(client)):
             if self.options.blobs and vector.vectortype == "BLOBVector":
                 await client.send_enableBLOB("Also", vector.devicename, vector.name)
-            self._last[vector.devicename, vector.name] = {**vector, "_STATE": vector.state}
+            values = {} if vector.vectortype == "BLOBVector" else dict(vector)
+            self._last[vector.devicename, vector.name] = {**values, "_STATE": vector.state}
 
     async def tell_missing(self, client: IPyClient) -> None:
         """Report the queries that match nothing once the definitions have arrived; they stay watched."""
@@ -173,9 +177,10 @@ class _Watcher:
         there = {name for name, device in client.items() if device.enable}
         gone = dict.fromkeys((name, vector if name in there else None) for name, vector in sorted(self._doubtful))
         self._doubtful.clear()
+        now = datetime.now(UTC)
         for device, vector in gone:
             if self._about(device) if vector is None else any(each.names(device, vector) for each in self.patterns):
-                yield from self._forget(device, vector, datetime.now(UTC))
+                yield from self._forget(device, vector, now, now)
 
     def _lines(self, event: Any) -> Iterator[str]:
         match event:
@@ -188,7 +193,10 @@ class _Watcher:
                     before = self._last[device, name]
                 self._last[device, name] = now = {**event, "_STATE": event.state}
                 if self.options.definitions:
-                    yield from self._tell(event, "define", self._meant(event.vector, dict(event)))
+                    values = dict(event)
+                    if self.options.json and not values:  # BLOBs
+                        values = dict.fromkeys(event.vector)
+                    yield from self._tell(event, "define", self._meant(event.vector, values))
                 elif before is not None:  # the connection was lost, or the driver has ended
                     new = {member: value for member, value in event.items() if before.get(member) != value}
                     if not new and before.get("_STATE") != event.state:
@@ -203,7 +211,7 @@ class _Watcher:
 
     def _message(self, event: Any, who: str) -> str:
         if self.options.json:
-            return self._json(event.timestamp, event.devicename, "message", {"message": event.message})
+            return jsonform.text(jsonform.of_message(event), indent=None)
         return f"{_stamp(event.timestamp)} {who}{event.message}"
 
     def _update(self, event: Any) -> Iterator[str]:
@@ -220,20 +228,27 @@ class _Watcher:
         yield from self._tell(event, "set", self._meant(event.vector, new))
 
     def _tell(self, event: Any, kind: str, values: dict[str, Any]) -> Iterator[str]:
-        message = getattr(event, "message", None) if self.options.messages else None
+        message = event.message if self.options.messages else ""
         if not values and not (message and any(pattern.names_vector(event.vector) for pattern in self.patterns)):
             return
         state = self._last[event.devicename, event.vectorname]["_STATE"]
         if self.options.json:
-            members = {name: _plain(value) for name, value in values.items() if name != "_STATE"}
-            about = {"property": event.vectorname, "state": state, "members": members}
-            yield self._json(event.timestamp, event.devicename, kind, about | ({"message": message} if message else {}))
+            change = jsonform.of_change(kind, event, self._members(event, values), state, message)
+            yield jsonform.text(change, indent=None)
             return
         name = f"{event.devicename}.{event.vectorname}"
         for member, value in values.items():
-            yield f"{_stamp(event.timestamp)} {name}.{member}={_text(value)} [{state}]"
+            yield f"{_stamp(event.timestamp)} {name}.{member}={_text(event.vector, member, value)} [{state}]"
         if message:
             yield f"{_stamp(event.timestamp)} {name}: {message}"
+
+    def _members(self, event: Any, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values for a line of JSON: at first all that the queries match, afterwards what has changed."""
+        key = event.devicename, event.vectorname
+        if key not in self._told and event.vector.vectortype != "BLOBVector":
+            values = self._meant(event.vector, self._last[key]) | values
+        self._told.add(key)
+        return {name: value for name, value in values.items() if name != "_STATE"}
 
     def _meant(self, vector: Any, values: dict[str, Any]) -> dict[str, Any]:
         """Return the values that the queries match; the state if they match anything of the property."""
@@ -247,32 +262,25 @@ class _Watcher:
             vector = event.device.get(event.vectorname)  # None for an empty name: nothing is gone
             if vector is None or not any(pattern.names_vector(vector) for pattern in self.patterns):
                 return
-        yield from self._forget(event.devicename, event.vectorname, event.timestamp)
+        yield from self._forget(event.devicename, event.vectorname, event.timestamp, event.arrived)
 
-    def _forget(self, device: str, vector: str | None, when: datetime) -> Iterator[str]:
+    def _forget(self, device: str, vector: str | None, when: datetime, arrived: datetime) -> Iterator[str]:
         for key in [key for key in self._last if key[0] == device and vector in (None, key[1])]:
             self._gone[key] = self._last.pop(key)
             self._doubtful.discard(key)
+            self._told.discard(key)
         if self.options.json:
-            yield self._json(when, device, "delete", {"property": vector})
+            yield jsonform.text(jsonform.of_deletion(device, vector, when, arrived), indent=None)
         else:
             yield f"{_stamp(when)} {'.'.join(part for part in (device, vector) if part)} is gone"
 
     def _about(self, device: str) -> bool:
         return any(pattern.names_device(device) for pattern in self.patterns)
 
-    def _json(self, when: datetime, device: str | None, kind: str, more: dict[str, Any]) -> str:
-        head = {"time": f"{time_text(when)}Z", "event": kind, "device": device}
-        return as_json(head | more, indent=None)
-
 
 def _stamp(timestamp: datetime) -> str:
     return timestamp.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else blob_text(value)
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | None) else {"size": len(value)}
+def _text(vector: Any, member: str, value: Any) -> str:
+    return shown(vector, member, value) if isinstance(value, str) else blob_text(value)
