@@ -305,7 +305,7 @@ class Course:
         if rate:
             bits = self.frames.stat().st_size / DISTINCT * 4 / 3 * 8
             time_of_frame = bits / (rate * 1e6)
-            pace = time_of_frame / self.camera if self.camera else 0.0
+            pace = time_of_frame / self.camera if self.camera > 0 else 0.0
             seconds = seconds if self.quick else max(seconds, FRAME_TIMES * time_of_frame)
         measurement = Measurement(self.case, self.frames, seconds, pace)
         return measurement.server(name, server) if server else measurement.bare()
