@@ -25,7 +25,7 @@ TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --edita
 DOCS_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[docs]"
 endif
 
-.PHONY: demo docs test bench performance bench-peers peers lint sanitize fuzz simulation soak pictures build lock clean
+.PHONY: demo docs test bench performance bench-peers peers lint sanitize tsan coverage fuzz simulation soak pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -61,14 +61,18 @@ docs: build $(VENV)/.docs
 pictures: build tools
 	$(BIN)/python docs/pictures/make.py
 
-# The extensions built with AddressSanitizer and UndefinedBehaviorSanitizer, in addition to the normal build. Leaks are
-# not checked, because CPython does not free all memory at exit.
-SANITIZED := build/sanitize
-sanitize: build tools
-	INDIFAST_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build \
-	    --build-base build/sanitize-tmp --build-lib $(SANITIZED) build_ext --parallel 2
-	PYTHON="$(CURDIR)/$(BIN)/python" .ci/sanitized "$(CURDIR)/$(SANITIZED)" \
-	    -m pytest -p no:cacheprovider tests/parser tests/codec $(PYTEST_ARGS)
+# The whole test suite under AddressSanitizer and UndefinedBehaviorSanitizer, or what runs in threads under
+# ThreadSanitizer, or with every line counted: see instrumented/README.md.
+INSTRUMENTED = $(BIN)/python -m instrumented $(if $(ADD),--add) $@ -- --numprocesses $(WORKERS) $(PYTEST_ARGS)
+sanitize: build tools peers
+	$(INSTRUMENTED)
+
+THREADED := tests/codec tests/parser tests/recording tests/driver tests/transport tests/flows
+tsan: build tools peers
+	$(INSTRUMENTED) $(if $(PYTEST_ARGS),,$(THREADED))
+
+coverage: build tools peers
+	$(INSTRUMENTED)
 
 # Coverage-guided fuzzing, with clang and atheris, see fuzzing/README.md: SECONDS for each target, or for one TARGET.
 fuzz simulation: SECONDS ?= 60

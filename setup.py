@@ -43,6 +43,12 @@ if not any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split(
 if sanitizers := os.environ.get("INDIFAST_SANITIZE"):  # e.g. "address,undefined"
     compile_args = ["-O1", "-g", "-std=gnu11", f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer"]
     link_args = [f"-fsanitize={sanitizers}"]
+macros: list[tuple[str, str | None]] = []
+if os.environ.get("INDIFAST_COVERAGE"):  # lines are counted, by Cython for coverage.py and by gcc for gcov
+    DIRECTIVES["linetrace"] = True
+    macros = [("CYTHON_TRACE_NOGIL", "1")]
+    compile_args = ["-O1", "-g", "-std=gnu11", "-Wno-unused-function", "--coverage", "-fprofile-update=prefer-atomic"]
+    link_args = ["--coverage"]
 
 # `make` installs the package in place, and builds the extensions in a separate step with its own timestamps.
 pure = os.environ.get("INDIFAST_EXTENSIONS") == "later"
@@ -54,6 +60,7 @@ extensions = [
         [str(source)],
         include_dirs=[str(PACKAGE / "csrc")],
         depends=headers,
+        define_macros=macros,
         extra_compile_args=compile_args,
         extra_link_args=link_args,
     )

@@ -343,11 +343,12 @@ cdef class Decoder:
         cdef Py_buffer src
         cdef size_t cap, used, written
         cdef uint8_t *dst
-        if self.failure is not None:
-            raise self.again()
-        if self.busy:
-            raise RuntimeError("this Decoder is being fed by another thread")
         PyObject_GetBuffer(data, &src, PyBUF_SIMPLE)
+        if self.busy or self.failure is not None:  # only now: getting the buffer may have called Python code
+            PyBuffer_Release(&src)
+            if self.busy:
+                raise RuntimeError("this Decoder is being fed by another thread")
+            raise self.again()
         self.busy = True
         try:
             used = 0

@@ -74,7 +74,7 @@ def test_peak_memory(how: str, frames: float) -> None:
         thread = threading.Thread(target=send, daemon=True)
         thread.start()
         command = [sys.executable, "-c", PROGRAM, str(server.getsockname()[1]), how, str(FRAME), str(COUNT)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=LIMIT, check=True)
         assert json.loads(done.stdout) <= frames * FRAME
         thread.join(LIMIT)
 

@@ -46,7 +46,7 @@ static uint8_t *random_bytes(size_t n)
 
 static void differs(const char *what, size_t a, size_t b)
 {
-    printf("%s: %s differs from scalar (%zu, %zu)\n", b64_active->name, what, a, b);
+    printf("%s: %s differs from scalar (%zu, %zu)\n", b64_active()->name, what, a, b);
     exit(1);
 }
 

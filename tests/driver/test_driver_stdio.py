@@ -152,8 +152,9 @@ def test_messages_of_several_coroutines_do_not_mix(tmp_path: Path) -> None:
 def test_a_slow_reader_does_not_block_the_event_loop(tmp_path: Path) -> None:
     with PipedDriver(tmp_path, "flood") as child:
         child.until_stderr("flooded\n")  # the driver could send everything, although nothing was read
+        messages = child.until_text(">2999<")
         child.send(press("stop"))
-        elements = parsed(b"".join(child.pipes.until_end()))
+        elements = parsed(b"".join([*messages, *child.pipes.until_end()]))
         values = [element[0].text for element in elements if element.tag == "setNumberVector"]
         assert values == [str(number) for number in range(3000)]
 

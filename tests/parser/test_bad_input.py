@@ -507,9 +507,6 @@ def test_feeding_from_on_skip_is_refused() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.skipif(
-    "libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer reserves terabytes of address space"
-)
 def test_too_little_memory_costs_one_element() -> None:
     """In a separate process, whose address space is limited to little more than it uses."""
     program = """

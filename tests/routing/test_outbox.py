@@ -16,6 +16,7 @@ from indifast.protocol.wire import get_properties
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
+from indifast.routing.dropnotes import DropNote
 from tests.routing.fakes import Fake, Observer, drain, frame, small
 
 LIMITS = replace(DEFAULT_LIMITS, queue=100, stream=20, small_queue=1000)
@@ -295,6 +296,15 @@ def test_the_oldest_frames_are_dropped_beyond_the_queue_limit_and_reported_in_on
     assert note.startswith(b'<message device="D"') and b"4 BLOBs of B dropped" in note
     assert rest == b"E" * 40 + b"F" * 40
     assert box.queued == box.messages == box.small == box.blobs == 0
+
+
+def test_a_note_is_a_message_like_others() -> None:
+    note = DropNote("D", "B")
+    assert (note.element().tag, note.element().device) == ("message", "D")
+    assert note.element().attrs["message"].startswith("1 BLOB of B dropped")
+    assert note.closed and not note.fds()
+    with pytest.raises(RuntimeError, match="always ready"):
+        note.when_ready(False, lambda: None)
 
 
 @pytest.mark.parametrize(("written", "notes"), [(5, [b"1 BLOB of B", b"3 BLOBs of B"]), (0, [b"4 BLOBs of B"])])

@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from indifast.protocol.complaints import BURST
-from indifast.routing import demand
+from indifast.routing import demand, ownership, rings
 from indifast.routing.asking import ASK_INTERVAL
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind
@@ -585,6 +585,32 @@ def test_a_link_for_one_device() -> None:
     assert world.heard("link") == ["getProperties X"]
     assert who(world, define("X"), "link") == {"c"} and who(world, define("Y"), "link") == set()
     assert who(world, update("D")) == {"c"}
+
+
+def test_a_peer_owns_and_contests_a_limited_number_of_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "MAX_DEVICES", 2)
+    world = World()
+    world.driver("driver", "D", "E")
+    world.driver("another", "F")
+    world.remote("link")
+    world.client("c")
+    assert who(world, define("X"), "driver") == set()
+    assert who(world, define("X"), "another") == {"c", "link"}
+    for device in "DEF":
+        world.say("link", define(device))
+    assert list(world.peers["link"].conflicts) == ["D", "E"]
+
+
+def test_a_limited_number_of_messages_without_device_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rings, "_RECENT", 2)
+    world = World()
+    world.driver("driver", "D")
+    world.client("c")
+    world.remote("link")
+    for number in range(3):
+        assert "c" in who(world, f"<message message='{number}'/>", "driver")
+    assert who(world, "<message message='0'/>", "link") == {"c"}  # the oldest is forgotten
+    assert who(world, "<message message='2'/>", "link") == set()
 
 
 def test_messages_without_device_do_not_cross_from_link_to_link() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def compile_c(source: Path, out: Path, *flags: str, compiler: str = "gcc") -> Pa
     if shutil.which(compiler) is None:
         pytest.fail(f"{compiler} is not installed; on Debian: apt install {_PACKAGES[compiler]}")
     command = [compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", f"-I{CSRC}"]
+    if counts := os.environ.get("INDIFAST_GCOV"):  # `make coverage` counts the lines that are reached
+        flags = (*flags, "--coverage", "-dumpdir", f"{counts}/{uuid.uuid4()}-")
     run([*command, str(source), "-o", str(out), *flags])
     return out
 

@@ -68,6 +68,7 @@ def run(program: str, folder: Path) -> None:
         "PYTHONMALLOC": "malloc",
         **python_environment(),
     }
+    environment.pop("COVERAGE_PROCESS_START", None)  # coverage.py would itself run out of memory
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(program)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -27,6 +27,7 @@ from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.transport.files import FileStream
 from indifast.transport.process import spawn
 from indifast.transport.stream import MEMORY_PAUSE, SocketStream, Stream, read_buffer
+from tests.support.blackbox import LIMIT
 from tests.support.loops import LOOPS, on_every_loop, run_on
 from tests.support.sockets import tcp_pair, unix_pair
 from tests.support.waiting import eventually
@@ -198,7 +199,7 @@ def test_out_of_memory(case: str, loop: str) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * LIMIT,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

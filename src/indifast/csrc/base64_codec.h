@@ -71,12 +71,14 @@ static const b64_path b64_all_paths[] = {
 };
 #define B64_PATHS ((int)(sizeof b64_all_paths / sizeof b64_all_paths[0]))
 
-static const b64_path *b64_active = &b64_all_paths[B64_PATHS - 1];
+/* Read by threads without the GIL, while another may select a path: only through the next two functions. */
+static const b64_path *b64_selected = &b64_all_paths[B64_PATHS - 1];
 
+static const b64_path *b64_active(void) { return __atomic_load_n(&b64_selected, __ATOMIC_RELAXED); }
+static void b64_path_select(int index) { __atomic_store_n(&b64_selected, &b64_all_paths[index], __ATOMIC_RELAXED); }
 static const char *b64_path_name(int index) { return b64_all_paths[index].name; }
 static int b64_path_usable(int index) { return b64_all_paths[index].usable(); }
-static int b64_path_current(void) { return (int)(b64_active - b64_all_paths); }
-static void b64_path_select(int index) { b64_active = &b64_all_paths[index]; }
+static int b64_path_current(void) { return (int)(b64_active() - b64_all_paths); }
 
 static void b64_codec_setup(void)
 {
@@ -90,7 +92,7 @@ static void b64_codec_setup(void)
 
 static void b64_codec_encode(const uint8_t *src, size_t n, uint8_t *dst)
 {
-    size_t done = b64_active->encode(src, n, dst);
+    size_t done = b64_active()->encode(src, n, dst);
     b64_scalar_encode(src + done, n - done, dst + done / 3 * 4);
 }
 
@@ -127,7 +129,7 @@ static uint32_t b64_first_line(const uint8_t *src, size_t n)
 static size_t b64_codec_decode(b64_decode_state *st, const uint8_t *src, size_t n, uint8_t *dst, size_t cap,
                                size_t *written)
 {
-    const b64_path *path = b64_active;
+    const b64_path *path = b64_active();
     size_t i = 0, o = 0;
     st->stop = B64_STOP_END;
     if (!st->column && !st->carry) { /* usually the beginning of the text */
@@ -187,7 +189,7 @@ static void b64_scanned_lines(b64_scan_state *st, size_t used, size_t feed)
 /* Scans until the input ends or something stops it (st->stop).  Returns the bytes consumed. */
 static size_t b64_codec_scan(b64_scan_state *st, const uint8_t *src, size_t n)
 {
-    const b64_path *path = b64_active;
+    const b64_path *path = b64_active();
     size_t i = 0;
     st->stop = B64_STOP_END;
     if (!st->chars) {

@@ -174,7 +174,7 @@ cdef class Element:
                 )
         w.blobs = info
         w.cuts = cuts
-        out = borrow(&shared.form)
+        borrow(&shared.form, &out)
         tz_write_element(&w, 0, 0, False)
         out.failed |= shared.value.failed | shared.run.failed
         trim(&shared.value)

@@ -21,14 +21,13 @@ cdef inline void trim(tz_out *out) noexcept:
     out.failed = False
 
 
-cdef inline tz_out borrow(tz_out *common) noexcept:
+cdef inline void borrow(tz_out *common, tz_out *own) noexcept:
     """Take over a scratch buffer, emptied. Other users get fresh memory in the meantime."""
-    cdef tz_out own = common[0]
+    own[0] = common[0]
     own.n = 0
     own.failed = False
     common.p = NULL
     common.cap = 0
-    return own
 
 
 cdef inline void give_back(tz_out *common, tz_out *own) noexcept:

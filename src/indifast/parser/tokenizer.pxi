@@ -67,13 +67,13 @@ cdef class Tokenizer:
         cdef Py_buffer view
         cdef Py_ssize_t stop
         cdef list found = []
-        if self.busy:
-            raise RuntimeError("the tokenizer is already being fed")
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             stop = view.len if end is None else end
             if not 0 <= start <= stop <= view.len:
                 raise ValueError(f"no such slice: {start}:{stop} of {view.len} bytes")
+            if self.busy:  # only now: getting the buffer and its end may have called Python code
+                raise RuntimeError("the tokenizer is already being fed")
             self.busy = True
             self.chunk = <const uint8_t *>view.buf
             self.pos = start
