@@ -57,6 +57,20 @@ def find(terminal: Terminal, words: str, gone: str, *shown: str, key: str = "s S
     terminal.shows(key)
 
 
+def test_words_that_come_together_with_the_key_are_searched_for(tmp_path: Path, program: Callable[[str], str]) -> None:
+    """Over a slow link they do: none of them may be taken for a command, such as q."""
+    with (
+        Indiserver(tmp_path, program("indi_simulator_telescope")) as server,
+        Terminal("-m", "indifast", "term", f"localhost:{server.port}") as terminal,
+    ):
+        terminal.shows(TELESCOPE)
+        for words in ("qcbx", "equatorial"):
+            terminal.type("/" + words)
+            terminal.shows(words)
+            terminal.type("\x1b")
+            terminal.shows("q Quit")
+
+
 @pytest.mark.parametrize("environment", SETTINGS.values(), ids=SETTINGS)
 def test_typed_values_reach_the_simulator(program: Callable[[str], str], environment: dict[str, str]) -> None:
     with (

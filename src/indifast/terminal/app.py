@@ -84,10 +84,12 @@ class TermApp(App[int]):
         Binding("q", "quit", "Quit"),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("slash", "search", "Search", key_display="/"),
+        Binding("slash", "search('at once')", "Search", key_display="/", priority=True),
         Binding("c", "connect", "Server"),
         Binding("b", "blobs", "BLOBs"),
         Binding("n", "newest", "Newest BLOB", show=False),
         Binding("f", "filter", "Filter"),
+        Binding("f", "filter('at once')", "Filter", priority=True),
         Binding("l", "messages", "Log"),
         Binding("x", "forget", "Forget", show=False),
         Binding("t", "dark", "Dark/light", show=False),
@@ -370,15 +372,26 @@ class TermApp(App[int]):
             self.search_field.display = False
         self.property_tree.focus()
 
-    def action_search(self) -> None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Return whether a key may do something now.
+
+        Over a slow link, keys arrive in bursts: what follows a key that opens a field must go into the field and not be
+        taken for commands. So such a key acts at once, before the next one is passed on. In the panes, keys act in
+        turn, because an editor may be about to open there.
+        """
+        if parameters == ("at once",):
+            return self.focused in (self.property_tree, self.message_log)
+        return super().check_action(action, parameters)
+
+    def action_search(self, when: str = "") -> None:
         """Open the field for words to search for in the tree."""
         self.search_field.display = True
-        self.search_field.focus()
+        self.screen.set_focus(self.search_field)  # before the next key
 
-    def action_filter(self) -> None:
+    def action_filter(self, when: str = "") -> None:
         """Open the field for words that messages must contain."""
         self.filter_field.display = True
-        self.filter_field.focus()
+        self.screen.set_focus(self.filter_field)  # before the next key
 
     def action_messages(self) -> None:
         """Enlarge or shrink the messages."""
