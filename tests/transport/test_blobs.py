@@ -14,6 +14,7 @@ import threading
 from base64 import b64encode
 from collections import deque
 from functools import partial
+from types import SimpleNamespace
 from xml.etree.ElementTree import tostring
 
 import pytest
@@ -481,7 +482,7 @@ def test_files_are_shared_where_the_system_knows_fewer_seals(monkeypatch):
             raise OSError(errno.EINVAL, "Invalid argument")
         return real(fd, command, argument)
 
-    monkeypatch.setattr(fcntl, "fcntl", old)
+    monkeypatch.setattr(shm, "fcntl", SimpleNamespace(**{**vars(fcntl), "fcntl": old}))
     fd = shm.share(SMALL)
     assert os.pread(fd, len(SMALL), 0) == SMALL
     with pytest.raises(OSError, match="Invalid argument"):
@@ -494,7 +495,7 @@ def test_files_are_shared_without_proc(monkeypatch):
     def refuse(path, *_):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
 
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(shm, "os", SimpleNamespace(**{**vars(os), "open": refuse}))
     fd = shm.share(SMALL)
     assert os.pread(fd, len(SMALL), 0) == SMALL
     with pytest.raises(PermissionError):

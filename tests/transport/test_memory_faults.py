@@ -169,7 +169,7 @@ def test_a_thread_without_memory_for_reading_reads_later(run, monkeypatch):
     async def scenario():
         async with no_fd_leak():
             ends, got = Ends("threads"), Recorder()
-            monkeypatch.setattr(os, "read", Refuses(os.read))
+            monkeypatch.setattr(files, "os", Lacking(os, "read"))
             ends.stream.start(got, Pieces())
             ends.say(b"x")
             await eventually(lambda: got.data == b"x")
@@ -190,7 +190,7 @@ def test_a_read_without_memory_ends_the_stream(run, monkeypatch, kind):
                 name = "recvmsg_into" if kind == "unix" else "recv_into"
                 monkeypatch.setattr(ends.stream, "socket", Lacking(ends.stream.socket, name))
             else:
-                monkeypatch.setattr(os, "readv", Refuses(os.readv))
+                monkeypatch.setattr(files, "os", Lacking(os, "readv"))
             ends.stream.start(got, Pieces())
             ends.say(b"x")
             await closed_for_lack_of_memory(got, "not enough memory to read from it")
