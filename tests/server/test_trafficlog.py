@@ -87,9 +87,11 @@ from indifast.routing.peer import Kind, Peer
 from indifast.server.trafficlog import TrafficRecorder
 
 recorder = TrafficRecorder(sys.argv[1], blobs=False)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
 recorder.note("from", Peer(Kind.DRIVER, "Driver toy", DriverOutbox(1 << 20)), wire.message("x", None, "D"))
 recorder.close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 """
 
 
