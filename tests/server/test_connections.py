@@ -707,6 +707,27 @@ def test_a_connection_ends_once() -> None:
     assert not connection.paused
 
 
+def test_an_element_that_is_too_long_is_reported() -> None:
+    host = Host()
+    host.connection().outgrown(5000, 1000)
+    assert host.told == [("Client 1: unfinished element of 5000 bytes refused",)]
+
+
+def test_a_connection_is_read_again_once_there_is_no_reason_left_to_wait() -> None:
+    host = Host()
+    connection = host.connection()
+    stream: Any = connection.stream
+    stream.pause_reading = lambda: host.told.append(("paused",))
+    stream.resume_reading = lambda: host.told.append(("resumed",))
+    for why in ("one", "another"):
+        connection.pause(why)
+    for why in ("none of them", "one"):
+        connection.resume(why)
+    assert host.told == [("paused",)]
+    connection.resume("another")
+    assert host.told == [("paused",), ("resumed",)]
+
+
 def test_a_file_that_turns_out_to_be_too_short_is_counted() -> None:
     host = Host()
     host.connection().missing("truncated")
