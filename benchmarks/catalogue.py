@@ -19,6 +19,7 @@ NAMES = (
     "stalled",
     "stack",
     "chain",
+    "links",
     "memory",
     "start",
     "scaling",

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -31,18 +32,42 @@ BUILD = HERE.parent / "build" / "benchmarks"
 PATIENCE = 20.0
 """Seconds that a process may take to start."""
 
+
+@dataclass(frozen=True)
+class Place:
+    """Where processes run: on this machine as it is, or in a network namespace of `benchmarks.network`.
+
+    Attributes:
+        host: The address at which others reach what listens there.
+        enter: The words before a command that runs there.
+    """
+
+    host: str = "127.0.0.1"
+    enter: Sequence[str] = ()
+
+
+HOME = Place()
+
 Contender = Callable[[Path, Mapping[str, str]], AbstractContextManager[int]]
 """Called with an executable driver and its environment."""
 
 
-def compile_c(name: str) -> Path:
-    """Return the program made of `csrc/NAME.c`, compiled if it is missing or older than a source."""
-    source, target = HERE / "csrc" / f"{name}.c", BUILD / name
+def compile_c(name: str, *, tls: bool = False) -> Path:
+    """Return the program made of `csrc/NAME.c`, compiled if it is missing or older than a source.
+
+    `tls` is for programs that include `csrc/stream.h`: OpenSSL is compiled in.
+
+    Raises:
+        subprocess.CalledProcessError: The compiler failed, for example because OpenSSL's headers are missing.
+    """
+    source, target = HERE / "csrc" / f"{name}.c", BUILD / (f"{name}-tls" if tls else name)
+    openssl = (["-DWITH_TLS"], ["-lssl", "-lcrypto"]) if tls else ([], [])
     newest = max(path.stat().st_mtime for path in source.parent.iterdir())
     if not target.exists() or target.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         with made_anew(target) as new:
-            subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", str(new), str(source)], check=True)
+            command = [os.environ.get("CC", "cc"), "-O2", *openssl[0], "-o", str(new), str(source), *openssl[1]]
+            subprocess.run(command, check=True)
     return target
 
 
@@ -60,11 +85,14 @@ def made_anew(program: Path) -> Iterator[Path]:
 
 @contextmanager
 def process(
-    command: list[str], environment: Mapping[str, str] | None = None, stdin: IO[bytes] | None = None
+    command: list[str],
+    environment: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+    at: Place = HOME,
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a child process with its output on a pipe; end it, and all processes that it started, afterwards."""
     with subprocess.Popen(
-        command,
+        [*at.enter, *command],
         env={**os.environ, **(environment or {})},
         stdin=stdin,
         stdout=subprocess.PIPE,
@@ -112,9 +140,9 @@ def told_by(child: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def nothing(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
+def nothing(driver: Path, environment: Mapping[str, str], at: Place = HOME) -> Iterator[int]:
     """Let the driver listen itself: the limit set by the kernel."""
-    with process([str(driver), "listen"], environment) as child:
+    with process([str(driver), "listen"], {**environment, "SERVER_HOST": at.host}, at=at) as child:
         yield first_number(child)
 
 
@@ -127,7 +155,12 @@ def nothing_to_many(driver: Path, environment: Mapping[str, str]) -> Iterator[in
 
 @contextmanager
 def serving(
-    *drivers: str, environment: Mapping[str, str] | None = None, uvloop: bool = False, unix: str = ""
+    *drivers: str,
+    environment: Mapping[str, str] | None = None,
+    uvloop: bool = False,
+    unix: str = "",
+    at: Place = HOME,
+    options: Sequence[str] = (),
 ) -> Iterator[tuple[int, int]]:
     """Run indifast's IPyServer with executable drivers.
 
@@ -136,18 +169,24 @@ def serving(
         environment: Environment variables to add.
         uvloop: Run on uvloop's event loop.
         unix: Abstract name of the server's local socket.
+        at: Where the server runs.
+        options: Further options of `benchmarks.serve`.
 
     Yields:
         The port and the process ID of the server.
     """
-    options = (["--uvloop"] if uvloop else []) + (["--unix", f"@{unix}"] if unix else [])
-    with process([sys.executable, "-m", "benchmarks.serve", *options, *drivers], environment) as child:
+    words = [*(["--uvloop"] if uvloop else []), *(["--unix", f"@{unix}"] if unix else []), "--host", at.host, *options]
+    with process([sys.executable, "-m", "benchmarks.serve", *words, *drivers], environment, at=at) as child:
         yield first_number(child), child.pid
 
 
 @contextmanager
 def serving_cpp(
-    *drivers: str, environment: Mapping[str, str] | None = None, unix: str = "", queue: int | None = None
+    *drivers: str,
+    environment: Mapping[str, str] | None = None,
+    unix: str = "",
+    queue: int | None = None,
+    at: Place = HOME,
 ) -> Iterator[tuple[int, int]]:
     """Run the C++ server with executable drivers.
 
@@ -156,6 +195,7 @@ def serving_cpp(
         environment: Environment variables to add.
         unix: Abstract name of the server's local socket.
         queue: MB that a client may be behind; None for the server's default.
+        at: Where the server runs.
 
     Yields:
         The port and the process ID of the server.
@@ -163,17 +203,19 @@ def serving_cpp(
     port = free_port()
     name = unix or f"/tmp/indifast-benchmark-{os.getpid()}-{port}"
     limits = [] if queue is None else ["-m", str(queue)]
-    with process(["indiserver", "-p", str(port), "-u", name, *limits, *drivers], environment) as child:
+    with process(["indiserver", "-p", str(port), "-u", name, *limits, *drivers], environment, at=at) as child:
         wait_for_port(port, child)
         yield port, child.pid
 
 
 @contextmanager
-def serving_python(*drivers: str, environment: Mapping[str, str] | None = None) -> Iterator[tuple[int, int]]:
+def serving_python(
+    *drivers: str, environment: Mapping[str, str] | None = None, at: Place = HOME
+) -> Iterator[tuple[int, int]]:
     """Run indipyserver with executable drivers; yield its port and process ID."""
     port = free_port()
-    command = [str(python_peer()), str(HERE / "serve_indipyserver.py"), str(port), *drivers]
-    with process(command, environment) as child:
+    command = [str(python_peer()), str(HERE / "serve_indipyserver.py"), f"{at.host}:{port}", *drivers]
+    with process(command, environment, at=at) as child:
         wait_for_port(port, child)
         yield port, child.pid
 
@@ -266,17 +308,23 @@ def wait_for_port(port: int, child: subprocess.Popen[str]) -> None:
     """
     end = time.monotonic() + PATIENCE
     while child.poll() is None and time.monotonic() < end:
-        if listened_on(port):
+        if listened_on(port, child.pid):
             return
         time.sleep(0.02)
     raise RuntimeError(f"nothing listens on port {port}: {child.args!r} did not start")
 
 
-def listened_on(port: int) -> bool:
-    """Return whether any process listens on a TCP port, according to the kernel's tables."""
+def listened_on(port: int, pid: int | None = None) -> bool:
+    """Return whether any process listens on a TCP port, in the network of the process `pid` or in our own.
+
+    The kernel's tables say so. A process that has ended has no network.
+    """
     listening = f":{port:04X} "
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
+    for table in ("tcp", "tcp6"):
+        lines: list[str] = []
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid or 'self'}/net/{table}").read_text().splitlines()[1:]
+        for line in lines:
             _, local, _, state, *_ = line.split()
             if state == "0A" and f"{local} ".endswith(listening):
                 return True

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks import report
 from benchmarks.results import Goal, Plot, Result, Row
@@ -72,8 +73,8 @@ class Settings:
     runs: int = 5
     seconds: float = 5.0
     quick: bool = False
-    options: Mapping[str, int] = field(default_factory=dict)
-    """The program's own options."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The program's own options: numbers, or texts that are empty if not given."""
 
     def turns(self, label: str, contenders: Mapping[str, Run]) -> Turns:
         """Run every contender once per round. Each round begins with a different one, so that conditions are the same.
@@ -124,7 +125,7 @@ class Program:
     timed: float = 1
     overhead: float = 1.0
     """Seconds in addition to each timed run, for starting and ending processes."""
-    options: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[Result, Path], Sequence[Plot]] | None = None
     """Draws plots of a stored result in a directory."""
 
@@ -160,7 +161,7 @@ def settings_parser(prog: str, about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def settings_of(given: argparse.Namespace, options: Mapping[str, int]) -> Settings:
+def settings_of(given: argparse.Namespace, options: Mapping[str, Any]) -> Settings:
     """Return the settings for the given arguments. `--runs` and `--seconds` override what `--quick` implies."""
     runs = given.runs if given.runs is not None else 1 if given.quick else 5
     seconds = given.seconds if given.seconds is not None else 1.0 if given.quick else 5.0
@@ -171,7 +172,8 @@ def main(program: Program, arguments: Sequence[str] | None = None) -> int:
     """Run a program and print its tables; return 1 if indifast failed in any run, otherwise 0."""
     parser = settings_parser(f"python -m benchmarks.{program.name}", program.about)
     for name, default in program.options.items():
-        parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default}")
+        shown = f"default: {default}" if default != "" else "words separated by commas"
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=shown)
     given = parser.parse_args(arguments)
     result = program.run(settings_of(given, program.options))
     print(report.section(result))

@@ -65,7 +65,7 @@ def _facts(result: Result) -> str:
     runs = result.settings["runs"]
     once = runs > 1 and all(len(figures) <= 1 for row in result.rows for figures in row.figures.values())
     facts = ["one run for each point" if once else f"{runs} runs of {result.settings['seconds']:g} s"]
-    facts += [f"{name} {value}" for name, value in options.items()]
+    facts += [f"{name} {value}" for name, value in options.items() if value != ""]
     facts.append(f"{result.date[:10]}, took {result.seconds:.0f} s")
     if result.compared:
         counts = ", ".join(f"{name} {frames}" for name, frames in result.compared.items())

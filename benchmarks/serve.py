@@ -1,27 +1,35 @@
 """An IPyServer with executable drivers, for the measurements; prints its port.
 
-    python -m benchmarks.serve [--uvloop] [--unix NAME] DRIVER ...
+    python -m benchmarks.serve [--uvloop] [--unix NAME] [--host ADDRESS] [--certificate FILE] [--trust FILE] DRIVER ...
 
 A DRIVER is a program, or `[device]@host:port` of another server. The event loop is that of `indifast serve`, or with
-`--uvloop` that of uvloop.
+`--uvloop` that of uvloop. `--certificate` turns TLS on for clients: a file with a certificate and its key. `--trust`
+turns TLS on for other servers: the certificate that they must have.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import ssl
 from collections.abc import Callable
 
 from indifast import IPyServer, new_event_loop
 
 
-async def serve(drivers: list[str], unix: str | None) -> None:
-    server = IPyServer(host="127.0.0.1", port=0, maxconnections=None, unix_socket=unix)
+async def serve(drivers: list[str], unix: str | None, host: str, certificate: str | None, trust: str | None) -> None:
+    served = trusted = None
+    if certificate is not None:
+        served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        served.load_cert_chain(certificate)
+    if trust is not None:
+        trusted = ssl.create_default_context(cafile=trust)
+    server = IPyServer(host=host, port=0, maxconnections=None, unix_socket=unix, ssl=served)
     for program in drivers:
         device, at, address = program.rpartition("@")
         if at:
-            host, _, port = address.rpartition(":")
-            server.add_remote(host, int(port), blob_enable=True, device=device or None)
+            remote, _, port = address.rpartition(":")
+            server.add_remote(remote, int(port), blob_enable=True, device=device or None, ssl=trusted)
         else:
             server.add_exdriver(program)
     running = asyncio.create_task(server.asyncrun())
@@ -34,6 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--unix", metavar="NAME")
+    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1")
+    parser.add_argument("--certificate", metavar="FILE")
+    parser.add_argument("--trust", metavar="FILE")
     parser.add_argument("drivers", nargs="*")
     given = parser.parse_args()
     factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
@@ -42,7 +53,7 @@ def main() -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(given.drivers, given.unix))
+        runner.run(serve(given.drivers, given.unix, given.host, given.certificate, given.trust))
 
 
 if __name__ == "__main__":

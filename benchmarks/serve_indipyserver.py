@@ -1,4 +1,4 @@
-"""indipyserver with executable drivers, under an interpreter that has it: `serve_indipyserver.py PORT DRIVER …`.
+"""indipyserver with executable drivers, under an interpreter that has it: `serve_indipyserver.py HOST:PORT DRIVER …`.
 
 A DRIVER is a program, or `[device]@host:port` of another server, of which all devices are taken.
 """
@@ -14,9 +14,9 @@ MOST_CONNECTIONS = 10
 """Most connections that indipyserver takes."""
 
 
-async def main(port: int, drivers: list[str]) -> None:
+async def main(host: str, port: int, drivers: list[str]) -> None:
     indipyserver: Any = import_module("indipyserver")
-    server = indipyserver.IPyServer(host="127.0.0.1", port=port, maxconnections=MOST_CONNECTIONS)
+    server = indipyserver.IPyServer(host=host, port=port, maxconnections=MOST_CONNECTIONS)
     for program in drivers:
         _, at, address = program.rpartition("@")
         if at:
@@ -28,4 +28,5 @@ async def main(port: int, drivers: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2:]))
+    own_host, _, own_port = sys.argv[1].rpartition(":")
+    asyncio.run(main(own_host, int(own_port), sys.argv[2:]))

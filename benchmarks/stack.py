@@ -105,7 +105,7 @@ def told_by(client: subprocess.Popen[str], seconds: float) -> dict[str, Any]:
         Failed: Frames were damaged or lost, or stopped coming.
     """
     try:
-        out, errors = client.communicate(timeout=seconds + 60)
+        out, errors = client.communicate(timeout=seconds + 150)
     except subprocess.TimeoutExpired:
         client.kill()
         client.communicate()

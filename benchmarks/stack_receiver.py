@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.stack_camera import Frame, pattern, run
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 PAGE = 4096
 WARM_UP = 2
 """Number of frames before the clock starts."""

@@ -109,7 +109,7 @@ def serve_python(port: int) -> list[str]:
     return [
         str(peers.python_peer()),
         str(peers.HERE / "serve_indipyserver.py"),
-        str(port),
+        f"127.0.0.1:{port}",
         str(peers.compile_c("wire")),
     ]
 

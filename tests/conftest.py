@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -28,6 +29,12 @@ settings.load_profile("indifast")
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Name a long value by its length: parallel workers must agree on the name, even if the value is random."""
     return f"{argname}-of-{len(val)}" if isinstance(val, bytes | str) and len(val) > 60 else None
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector ignore the modules and tests that are there now: hundreds of tests call it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -7,25 +7,23 @@
  *                                        counts updates
  *
  * SMALL_ANSWERS: number of answers to a new number, each with a separate write: 1 (Ok) or 2 (Busy, then Ok); default 1.
+ * The host, and TLS: see `stream.h`.
  * SMALL_FLOOD=1: from the first new number on, the driver writes numbered updates as fast as they are taken.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "window.h"
+
+#include "stream.h"
 
 static size_t answers = 1;
 
 static void write_all(int fd, const char *data, size_t length)
 {
     while (length) {
-        ssize_t done = write(fd, data, length);
+        struct iovec part = {(void *)data, length};
+        ssize_t done = give_some(fd, &part, 1);
         if (done < 0 && errno == EAGAIN) {
             struct pollfd wait = {fd, POLLOUT, 0};
             poll(&wait, 1, -1);
@@ -130,7 +128,7 @@ static void until(int fd, const char *end_tag, const char *device, size_t count)
             memmove(held, held + held_length - TAIL, TAIL);
             held_length = TAIL;
         }
-        ssize_t got = recv(fd, held + held_length, sizeof held - held_length, 0);
+        ssize_t got = take_some(fd, held + held_length, sizeof held - held_length);
         if (got <= 0) {
             fprintf(stderr, "small: no %s of %s\n", end_tag, device);
             exit(1);
@@ -149,18 +147,12 @@ static int say(int fd, const char *form, const char *device)
 /* Connects, and waits for the definition of the device. The server may not know it yet: then it is asked again. */
 static int connect_to(const char *port, const char *device)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(port)), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    struct timeval patience = {10, 0};
-    int yes = 1;
+    struct timeval patience = {60, 0};
     for (int tries = 0; tries < 40; tries++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0)
-            fail("connect");
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        int fd = connect_to_server(port);
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         say(fd, "<getProperties version='1.7' device='%s'/>", device);
-        struct pollfd wait = {fd, POLLIN, 0};
-        if (poll(&wait, 1, 500) == 1) {
+        if (wait_to_take(fd, 500) == 1) {
             until(fd, "</defNumberVector>", device, 1);
             return fd;
         }
@@ -211,7 +203,7 @@ static void count_updates(const char *port, double seconds)
     if (!setting("SMALL_WAIT", 0))
         say(fd, command, "Flood");
     while (!started || ended - started < seconds) {
-        ssize_t got = recv(fd, seen + have, sizeof seen - 1 - have, 0);
+        ssize_t got = take_some(fd, seen + have, sizeof seen - 1 - have);
         ended = now();
         if (got <= 0 || ended > deadline)
             break;

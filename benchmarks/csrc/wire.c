@@ -15,33 +15,60 @@
  *   WIRE_TAKE    1: the driver instead takes frames (newBLOBVector), compares them, and answers each (default 0)
  *   WIRE_WAIT    1: a client does not start the frames; it prints "ready" and receives; 2: it prints "ready", and
  *                starts the frames after a line on its standard input (default 0)
+ *   WIRE_FRAMES  a file with the raw bytes of the four frames, instead of noise of WIRE_BYTES each
+ *   WIRE_PACE    microseconds from the start of a frame to that of the next one, at least (default 0)
+ *   WIRE_STAMP   1: frames carry the time at which the driver began to write them, and the client tells their age when
+ *                it has all of them (default 0)
+ *   WIRE_ASK     1: the client also sends commands to the device Beside (a driver of `small.c`) on the connection of the
+ *                frames, one at a time with 10 ms between them, and tells how long the slowest took (default 0)
+ *
+ * The host, and TLS: see `stream.h`.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "window.h"
+
+#include "stream.h"
 
 #define DISTINCT 4 /* frames that differ in every page; together larger than the caches near the cores */
 
 static size_t raw_bytes = 4194304, wrap = 72, characters, text_length;
-static int with_enclen;
+static int with_enclen, with_stamp, with_commands;
+static double pace;
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 static char *texts[DISTINCT]; /* base64, line breaks included */
+
+/* Returns the content of WIRE_FRAMES, and sets the size of a frame; NULL without that file. */
+static const unsigned char *given_frames(void)
+{
+    const char *path = getenv("WIRE_FRAMES");
+    struct stat about;
+    if (!path)
+        return NULL;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || fstat(fd, &about) < 0)
+        fail(path);
+    raw_bytes = about.st_size / DISTINCT;
+    void *content = mmap(NULL, about.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (content == MAP_FAILED || raw_bytes % 3)
+        fail(path);
+    return content;
+}
 
 static void make_frames(void)
 {
     uint64_t seed = 88172645463325252ull;
-    raw_bytes = setting("WIRE_BYTES", raw_bytes) / 3 * 3; /* without padding: all characters carry six bits */
+    const unsigned char *given = given_frames();
+    if (!given)
+        raw_bytes = setting("WIRE_BYTES", raw_bytes) / 3 * 3; /* without padding: all characters carry six bits */
     wrap = setting("WIRE_WRAP", wrap);
     with_enclen = (int)setting("WIRE_ENCLEN", 0);
+    with_stamp = (int)setting("WIRE_STAMP", 0);
+    with_commands = (int)setting("WIRE_ASK", 0);
+    pace = setting("WIRE_PACE", 0) / 1e6;
     characters = raw_bytes / 3 * 4;
     text_length = characters + (wrap ? (characters + wrap - 1) / wrap : 1);
     for (int which = 0; which < DISTINCT; which++) {
@@ -51,6 +78,11 @@ static void make_frames(void)
         for (size_t index = 0; index < characters; index++) {
             if (wrap && index && index % wrap == 0)
                 *out++ = '\n';
+            if (given) { /* the three bytes of these four characters */
+                const unsigned char *three = given + which * raw_bytes + index / 4 * 3;
+                *out++ = digits[(three[0] << 16 | three[1] << 8 | three[2]) >> (18 - index % 4 * 6) & 63];
+                continue;
+            }
             seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
             *out++ = digits[seed >> 58];
         }
@@ -61,7 +93,7 @@ static void make_frames(void)
 static void write_all(int fd, struct iovec *part, int count)
 {
     while (count) {
-        ssize_t done = writev(fd, part, count);
+        ssize_t done = give_some(fd, part, count);
         if (done < 0) {
             if (errno == EINTR)
                 continue;
@@ -91,12 +123,11 @@ static int wait_for(int fd, const char *first, const char *second)
     char seen[8192];
     size_t have = 0;
     for (;;) {
-        struct pollfd wait = {fd, POLLIN, 0};
-        if (poll(&wait, 1, 20000) == 0) {
+        if (wait_to_take(fd, 20000) == 0) {
             fprintf(stderr, "wire: no %s for 20 s\n", first);
             exit(1);
         }
-        ssize_t got = read(fd, seen + have, sizeof seen - have);
+        ssize_t got = take_some(fd, seen + have, sizeof seen - have);
         if (got < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (got <= 0)
@@ -121,13 +152,15 @@ static const char definitions[] = "<defSwitchVector device='Wire' name='GO' stat
 /* Makes the three parts of a frame; `head` has room for 512 bytes. */
 static void frame_parts(unsigned long number, char *head, struct iovec *parts)
 {
-    char enclen[64] = "";
+    char enclen[64] = "", stamp[32] = "";
     if (with_enclen)
         snprintf(enclen, sizeof enclen, "    enclen='%zu'\n", characters);
+    if (with_stamp)
+        snprintf(stamp, sizeof stamp, " %.6f", now());
     int length = snprintf(head, 512,
-                          "<setBLOBVector\n  device='Wire'\n  name='FRAME'\n  state='Ok'\n  message='%lu'\n>\n"
+                          "<setBLOBVector\n  device='Wire'\n  name='FRAME'\n  state='Ok'\n  message='%lu%s'\n>\n"
                           "  <oneBLOB\n    name='FRAME'\n    size='%zu'\n%s    format='.bin'>\n",
-                          number, raw_bytes, enclen);
+                          number, stamp, raw_bytes, enclen);
     parts[0] = (struct iovec){head, length};
     parts[1] = (struct iovec){texts[number % DISTINCT], text_length};
     parts[2] = (struct iovec){"  </oneBLOB>\n</setBLOBVector>\n", 30};
@@ -140,26 +173,19 @@ static void send_frames(int in, int out)
     while (wait_for(in, "newSwitchVector", "getProperties"))
         write_text(out, definitions);
     for (unsigned long number = 0;; number++) {
+        double next = now() + pace, left;
         frame_parts(number, head, parts);
         write_all(out, parts, 3);
+        while (pace && (left = next - now()) > 0)
+            usleep(left < 0.5 ? left * 1e6 : 500000);
     }
-}
-
-static int connect_to(const char *port)
-{
-    int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(port)), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0)
-        fail("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    return fd;
 }
 
 /* Listens on a free port, and prints it. */
 static int listen_somewhere(int backlog)
 {
     int listener = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in at = server_address("0");
     socklen_t length = sizeof at;
     if (bind(listener, (struct sockaddr *)&at, length) < 0 || listen(listener, backlog) < 0)
         fail("listen");
@@ -172,6 +198,7 @@ static int listen_somewhere(int backlog)
 static void listen_and_send(void)
 {
     int fd = accept(listen_somewhere(1), NULL, NULL);
+    secure(fd, 1);
     send_frames(fd, fd);
 }
 
@@ -287,22 +314,79 @@ enum { HEAD, TEXT, TAIL };
 static char *held; /* bytes of an incomplete head or tail */
 static size_t held_length;
 
+enum { MOST_TIMES = 1 << 16 };
+
+struct times {
+    double *seconds;
+    size_t count;
+};
+
 struct checker {
-    int state;
+    int state, fd;
     unsigned long number, expected, frames, wrong, missed;
     size_t matched; /* bytes of this frame's text */
     int intact, upload, asked;
     unsigned long long bytes;
     struct window *window;
+    double stamp, first, last; /* stamp: of this frame; when the first and the last frame were complete */
+    double asked_at, pause;    /* asked_at: when the command was sent that has no answer yet; 0: none */
+    struct times ages;
+    double slowest; /* of the commands */
 };
+
+static void note(struct times *times, double seconds)
+{
+    if (!times->seconds)
+        times->seconds = malloc(MOST_TIMES * sizeof *times->seconds);
+    if (times->count < MOST_TIMES)
+        times->seconds[times->count++] = seconds;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static double median(struct times *times)
+{
+    size_t half = times->count / 2;
+    if (!times->count)
+        return -1;
+    qsort(times->seconds, times->count, sizeof *times->seconds, by_size);
+    return times->count % 2 ? times->seconds[half] : (times->seconds[half - 1] + times->seconds[half]) / 2;
+}
+
+static void send_command(struct checker *c)
+{
+    c->asked_at = now();
+    write_text(c->fd, "<newNumberVector device='Beside' name='N'><oneNumber name='n'>1</oneNumber></newNumberVector>");
+}
+
+/* Looks for the answer to the command between frames, and blots out the device in it: it is looked for again with what
+ * comes next. Other clients' answers come, too. */
+static void look_for_answer(struct checker *c, char *data, size_t length)
+{
+    char *at = memmem(data, length, "Beside", 6);
+    if (!at || !memmem(at, data + length - at, "</setNumberVector>", 18))
+        return;
+    memset(at, ' ', 6);
+    if (c->asked_at && now() - c->asked_at > c->slowest)
+        c->slowest = now() - c->asked_at;
+    c->asked_at = 0, c->pause = now() + 0.01;
+}
 
 static void frame_done(struct checker *c)
 {
     if (!c->intact || c->matched != text_length)
         c->wrong++;
     /* The first frame only warms up. */
-    if (c->frames++ == 0)
+    c->last = now();
+    if (c->frames++ == 0) {
+        c->first = c->last;
         arrived(c->window);
+    } else if (with_stamp)
+        note(&c->ages, c->last - c->stamp);
 }
 
 static int blank(char c)
@@ -357,6 +441,8 @@ static void check(struct checker *c, const char *data, size_t length)
         char *at = memmem(held, have, word, strlen(word)), *end = NULL, *message = NULL;
         if (at)
             end = memchr(at, '>', held + have - at);
+        if (with_commands && c->state == HEAD)
+            look_for_answer(c, held, (at ? at : held + have) - held);
         if (!end) {
             held_length = have;
             char *request = c->upload && c->state == HEAD ? memmem(held, have, "<getProperties", 14) : NULL;
@@ -376,7 +462,7 @@ static void check(struct checker *c, const char *data, size_t length)
             c->number = c->expected; /* frames of an upload have no numbers: none can be missed */
             char *head = memmem(held, end - held, "BLOBVector", 10); /* skips what a server may have sent before it */
             if (head && (message = memmem(head, end - head, "message=", 8)))
-                c->number = strtoul(message + 9, NULL, 10);
+                c->number = strtoul(message + 9, &message, 10), c->stamp = strtod(message, NULL);
             c->missed += c->number - c->expected;
             c->expected = c->number + 1;
             c->matched = 0;
@@ -392,23 +478,42 @@ static void check(struct checker *c, const char *data, size_t length)
     }
 }
 
+/* Reads until the frames and the device Beside are defined, in whichever order. */
+static void wait_for_both(int fd)
+{
+    static char seen[1 << 16];
+    size_t have = 0;
+    char *at;
+    while (!memmem(seen, have, "</defBLOBVector>", 16) || !(at = memmem(seen, have, "Beside", 6)) ||
+           !memmem(at, seen + have - at, "</defNumberVector>", 18)) {
+        ssize_t got = wait_to_take(fd, 20000) == 1 ? take_some(fd, seen + have, sizeof seen - have) : 0;
+        if (got <= 0) {
+            fprintf(stderr, "wire: no definitions for 20 s\n");
+            exit(1);
+        }
+        have += got;
+    }
+}
+
 static void receive(const char *port, double seconds)
 {
     size_t capacity = 1 << 20;
     char *buffer = malloc(capacity);
     struct checker c = {.window = open_window()};
-    int fd = connect_to(port);
+    int fd = c.fd = connect_to_server(port);
     struct timeval patience = {60, 0}; /* slow peers on a busy machine take long for their first frame */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     write_text(fd, "<getProperties version='1.7'/>");
-    wait_for(fd, "</defBLOBVector>", NULL);
+    if (with_commands)
+        wait_for_both(fd);
+    else
+        wait_for(fd, "</defBLOBVector>", NULL);
     write_text(fd, "<enableBLOB device='Wire'>Also</enableBLOB>"
                    "<enableBLOB device='Wire' name='FRAME'>Also</enableBLOB>");
     size_t waits = setting("WIRE_WAIT", 0);
     if (waits) {
-        struct pollfd wait = {fd, POLLIN, 0};
         write_text(fd, "<pingRequest uid='ready'/>");
-        if (poll(&wait, 1, 1000) == 1) /* indipyserver does not answer */
+        if (wait_to_take(fd, 1000) == 1) /* indipyserver does not answer */
             wait_for(fd, "pingReply", "</defBLOBVector>");
         printf("ready\n");
         fflush(stdout);
@@ -419,11 +524,13 @@ static void receive(const char *port, double seconds)
         write_text(fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
     double deadline = now() + seconds + 90, started = 0, ended = 0;
     for (;;) {
-        ssize_t got = recv(fd, buffer, capacity, 0);
+        ssize_t got = take_some(fd, buffer, capacity);
         if (got <= 0)
             break;
         c.bytes += got;
         check(&c, buffer, got);
+        if (with_commands && c.frames && !c.asked_at && now() >= c.pause)
+            send_command(&c);
         double t = now();
         if (!started && begun(c.window))
             started = t, c.bytes = 0;
@@ -433,8 +540,16 @@ static void receive(const char *port, double seconds)
     }
     if (c.state == TEXT && !c.intact) /* the unfinished frame */
         c.wrong++;
-    printf("{\"frames\": %lu, \"wrong\": %lu, \"missed\": %lu, \"seconds\": %.6f, \"wire_bytes\": %llu}\n", c.frames, c.wrong,
+    printf("{\"frames\": %lu, \"wrong\": %lu, \"missed\": %lu, \"seconds\": %.6f, \"wire_bytes\": %llu", c.frames, c.wrong,
            c.missed, started ? ended - started : 0, c.bytes);
+    if (with_stamp)
+        printf(", \"between\": %.6f, \"age\": %.6f", c.last - c.first, median(&c.ages));
+    if (with_commands) { /* an answer that has not come took at least until now */
+        if (c.asked_at && ended - c.asked_at > c.slowest)
+            c.slowest = ended - c.asked_at;
+        printf(", \"slowest\": %.6f", c.slowest);
+    }
+    printf("}\n");
 }
 
 /* ---- Uploads ---- */
@@ -533,7 +648,7 @@ static void upload(const char *port, double seconds)
     size_t have = 0;
     unsigned long sent = 0, done = 0, wrong = 0;
     double started = 0, ended = 0, deadline = now() + seconds + 20;
-    int fd = connect_to(port);
+    int fd = connect_to_server(port);
     struct timeval patience = {60, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     write_text(fd, "<getProperties version='1.7'/>");
@@ -554,7 +669,7 @@ static void upload(const char *port, double seconds)
             };
             write_all(fd, parts, 3);
         }
-        ssize_t got = recv(fd, seen + have, sizeof seen - have, 0);
+        ssize_t got = take_some(fd, seen + have, sizeof seen - have);
         if (got <= 0)
             break;
         have += got;

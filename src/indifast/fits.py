@@ -212,7 +212,7 @@ def _header(view: memoryview, start: int) -> tuple[Header, int]:
             return Header(values), start + -(-(offset + CARD - start) // BLOCK) * BLOCK
         if long is not None and text.startswith("CONTINUE"):
             before, more = str(values[long]), _value(text[8:])
-            values[long] = before.removesuffix("&") + str(more)
+            values[long] = before.removesuffix("&") + (more if isinstance(more, str) else "")
             continue
         keyword, value = _card(text)
         long = None

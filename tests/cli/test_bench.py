@@ -249,7 +249,7 @@ def test_a_terminal_shows_the_progress_in_one_line() -> None:
         (["--only", "codec,realy"], "there is no benchmark 'realy'; use any of codec, relay, stack, latency"),
         (["--only", ""], "there is no benchmark ''"),
         (["--seconds", "0"], "'0' is not a number from 0.01 to 600"),
-        (["--runs", "0"], "'0' is not a number from 1"),
+        (["--runs", "0"], "'0' is not a whole number from 1"),
         (["--json", "/no/such/folder/file"], "there is no directory /no/such/folder"),
         (["--json", "/"], "is a directory"),
         (["more"], "more"),

@@ -72,8 +72,8 @@ def test_version() -> None:
         (["demo", "--size", "1x²"], "is not WIDTHxHEIGHT"),
         (["demo", "--seconds", "soon"], "'soon' is not a number from 0.1 to 86400"),
         (["demo", "--seconds", "nan"], "'nan' is not a number"),
-        (["demo", "--clients", "0"], "'0' is not a number from 1 to 100"),
-        (["demo", "--clients", "1.5"], "'1.5' is not a number"),
+        (["demo", "--clients", "0"], "'0' is not a whole number from 1 to 100"),
+        (["demo", "--clients", "1.5"], "'1.5' is not a whole number"),
         (["demo", "--frames", "3"], "--frames"),
     ],
 )

@@ -169,6 +169,8 @@ def test_waiting_for_a_connection_ends_in_time() -> None:
         async with Recorder("127.0.0.1", port) as client:
             with pytest.raises(TimeoutError, match=f"not connected to 127.0.0.1:{port}"):
                 await client.wait_connected(0.05)
+            with pytest.raises(TimeoutError, match=f"not connected to 127.0.0.1:{port}: .*refused"):
+                await client.ready(0.5)
 
     asyncio.run(scenario())
 

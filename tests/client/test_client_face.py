@@ -62,6 +62,7 @@ def test_numbers_are_numbers_wherever_they_come_from(client: SyncClient, camera:
         ("CCD_BINING", {"HOR_BIN": 2}, {}, "no property 'CCD_BINING' of CCD Simulator: did you mean 'CCD_BINNING'"),
         ("CCD_FRAME", {"X": "wide"}, {}, "'wide' is not a number: write 12.5, 1e-3 or 12:30:00"),
         ("CCD_FRAME", {"X": float("nan")}, {}, "a finite number is needed, not nan"),
+        ("CCD_FRAME", {"X": True}, {}, "True is not a number: write 12.5, 1e-3 or 12:30:00"),
         ("CCD_INFO", {"CCD_MAX_X": 1}, {}, "CCD_INFO is read-only"),
         ("CONNECTION", {"CONNECT": "Onn"}, {}, "'Onn' for CONNECT is neither On nor Off"),
         ("CONNECTION", {"CONNECT": "On", "DISCONNECT": True}, {}, "OneOfMany allows one switch On, not 2"),
@@ -99,6 +100,9 @@ def test_what_a_property_cannot_accept_is_not_sent(
         (lambda c: c.wait_for(CAMERA, "CCD1", "Okey"), "'Okey' is not a state"),
         (lambda c: c[MOUNT]["EQUATORIAL_EOD_COORDS"], f"{MOUNT} is not connected, and may have more properties"),
         (lambda c: c.set("CCD", "CONNECTION", CONNECT=True), "no device 'CCD' on this server"),
+        (lambda c: c[5], "no device 5 on this server"),
+        (lambda c: c[CAMERA][None], f"no property 'None' of {CAMERA}"),
+        (lambda c: c.set(CAMERA, "CCD_FRAME", {5: 1}), f"no member 5 of {CAMERA}.CCD_FRAME: known: 'X', 'Y'"),
     ],
 )
 def test_what_does_not_exist_is_an_error_with_similar_names(
@@ -116,8 +120,10 @@ def test_exposures_are_checked(client: SyncClient, camera: SyncDevice) -> None:
         camera.expose(-1, timeout=LIMIT)
     with pytest.raises(INDIUnknown, match="no device 'CCD Simulater' on this server: did you mean 'CCD Simulator'"):
         client.expose("CCD Simulater", 1)
-    with pytest.raises(INDICheckError, match="is not connected: set its CONNECTION to CONNECT=True first"):
+    with pytest.raises(INDICheckError, match=f"{MOUNT} is not a camera but a telescope"):
         client.expose(MOUNT, 1)
+    with pytest.raises(INDIUnknown, match=f"no property 'CCD9' of {CAMERA}: did you mean 'CCD"):
+        camera.expose(0.1, vector="CCD9", timeout=0.1)
     with pytest.raises(TimeoutError, match=r"is not defined: no device 'CCD Simulater'.*did you mean 'CCD Simulator'"):
         client.wait_for("CCD Simulater", timeout=0.1)
 

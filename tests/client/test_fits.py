@@ -129,6 +129,12 @@ def test_headers_are_read_as_cameras_write_them(card: str, keyword: str, value: 
     assert read_header(content)[keyword] == value
 
 
+def test_a_continuation_without_text_adds_nothing() -> None:
+    cards = (*PLAIN, "TEXT    = 'begun&'", "CONTINUE  / no text", "NEXT    = 1")
+    header = read_header(made(*cards, data=PIXELS.tobytes()))
+    assert (header["TEXT"], header["NEXT"]) == ("begun", 1)
+
+
 def test_an_end_without_padding_and_repeated_keywords() -> None:
     content = made(*PLAIN, "GAIN    = 1", "GAIN    = 2", end="END\0\0\0", data=PIXELS.tobytes())
     assert read_image(content).header["GAIN"] == 1

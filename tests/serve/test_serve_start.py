@@ -203,7 +203,7 @@ def test_a_signal_for_counters_is_harmless_before_it_is_ready(tmp_path):
         held.go_on()
         assert client.get("defTextVector", "Slow", "T")
         held.server.process.send_signal(signal.SIGUSR1)
-        held.server.wait_for('stats: {"running": true')
+        held.server.wait_for('stats: {"version": 1, "running": true')
         client.close()
 
 

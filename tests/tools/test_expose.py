@@ -114,11 +114,12 @@ def test_several_exposures(server: int, tmp_path: Path) -> None:
         ([MOUNT, "1"], Status.NOTHING, f"{MOUNT} is not a camera but a telescope"),
         ([MOUNT, "1"], Status.NOTHING, f"cameras on this server: '{CAMERA}'"),
         ([CAMERA, "99999"], Status.TROUBLE, "'99999' is not a number from 0 to 86400"),
+        ([CAMERA, "1", "-n", "2.5"], Status.TROUBLE, "'2.5' is not a whole number from 1 to 1000000"),
         ([CAMERA, "5000"], Status.NOTHING, "outside 0.01 to 3600"),
         ([CAMERA, "soon"], Status.TROUBLE, "'soon' is not a number"),
         ([CAMERA], Status.TROUBLE, "SECONDS"),
         ([CAMERA, "1", "-o", "/no/such/place.fits"], Status.TROUBLE, "/no/such is not a writable folder"),
-        ([CAMERA, "1", "-n", "0"], Status.TROUBLE, "'0' is not a number"),
+        ([CAMERA, "1", "-n", "0"], Status.TROUBLE, "'0' is not a whole number"),
         ([CAMERA, "1", "--exposure", "CCD1"], Status.NOTHING, "is not a NumberVector"),
     ],
 )

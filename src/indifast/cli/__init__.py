@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "bench": ("bench.command", "measure this machine: codec, relay, full stack, latency, in about a minute"),
-    "completion": ("tools.completion", "print the completion script for bash or zsh"),
+    "completion": ("tools.completion", "print the completion script for bash, zsh or fish"),
     "demo": (
         "demo.command",
         "serve a simulated camera and a thermostat, watched by a client in another process",

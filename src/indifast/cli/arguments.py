@@ -38,6 +38,10 @@ class Parser(argparse.ArgumentParser):
 
 def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[str], float]:
     """Return a type for `add_argument`: an int or a float from `low` to `high`, both included."""
+    what = "a whole number" if kind is int else "a number"
+
+    def shown(limit: float) -> str:
+        return str(int(limit)) if limit == int(limit) else str(limit)
 
     def convert(text: str) -> float:
         try:
@@ -45,7 +49,7 @@ def number(kind: Callable[[str], float], low: float, high: float) -> Callable[[s
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} from {shown(low)} to {shown(high)}")
         return value
 
     return convert

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indifast.client import commands
 from indifast.client.propertymembers import Member, ParentNumberMember
 from indifast.client.snapvectors import Vector
 from indifast.protocol import similar
+from indifast.protocol.kinds import CAMERA, kinds_of
 from indifast.protocol.numbers import commanded_number, getfloat
 from indifast.protocol.rules import broken, increment, range_of
 from indifast.protocol.vocabulary import BLOB_POLICIES, STATES, SWITCH_STATES
+
+if TYPE_CHECKING:
+    from indifast.client.snapshot import _ParentDevice
 
 
 class INDICheckError(ValueError):
@@ -62,6 +66,12 @@ def not_connected(device: Mapping[str, Vector]) -> bool:
     """Return whether a device says that it is not connected to its hardware."""
     connection = device.get("CONNECTION")
     return connection is not None and connection.enable and connection.get("CONNECT") == "Off"
+
+
+def why_no_camera(device: _ParentDevice) -> str:
+    """Return a sentence that says what kind of device it is instead of a camera; empty if it is one, or doesn't say."""
+    kinds = kinds_of(device)
+    return f"{device.devicename} is not a camera but a {' and '.join(kinds)}" if kinds and CAMERA not in kinds else ""
 
 
 def unknown_member(vector: Vector, name: str) -> INDIUnknown:
@@ -157,11 +167,11 @@ def number(member: ParentNumberMember, value: str | float) -> float:
         raise ValueError(f"{text!r} is not a number: write 12.5, 1e-3 or 12:30:00") from None
     if not math.isfinite(wanted):
         raise ValueError(f"a finite number is needed, not {text}")
-    if isinstance(text, str):
-        try:
-            wanted = commanded_number(text)  # drivers refuse `--1`, which `getfloat` accepts
-        except ValueError:
-            raise ValueError(f"{text!r} is not a number: write 12.5, 1e-3 or 12:30:00") from None
+    try:
+        # Text is sent. Drivers refuse `--1` and `True`, which `getfloat` accepts.
+        wanted = commanded_number(str(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number: write 12.5, 1e-3 or 12:30:00") from None
     bounds = limits(member)
     if bounds is not None and not bounds[0] <= wanted <= bounds[1]:
         # Show all digits: cut to six of them, 24.0000000001 would seem to be within 0 to 24.

@@ -20,6 +20,8 @@ class Link:
         self.connection: Connection | None = None
         self.connected = False
         """True from when the server accepts the connection until it is closed and the devices are gone."""
+        self.failure = ""
+        """Why there is no connection: how the last attempt or connection ended. Empty before the first has."""
         self.last_traffic = time.monotonic()
         """When something was last sent or received."""
         self.unanswered_since: float | None = None

@@ -95,6 +95,7 @@ class Session:
                 return
             if not settings.reconnect:
                 raise failure
+            self._link.failure = reason
             self._free_contents()
             failures += 1
             delay = retry_delay(settings, failures)

@@ -17,6 +17,7 @@ from indifast.client.commandchecks import (
     not_connected,
     switch_state,
     unknown_member,
+    why_no_camera,
     why_unknown,
 )
 from indifast.client.frames import Frame
@@ -31,6 +32,9 @@ T = TypeVar("T")
 
 COMMAND_TIMEOUT = 60.0
 """Default limit on the seconds that a command may take."""
+
+DEFINITION_TIMEOUT = 5.0
+"""Limit on the seconds that a camera which is connected may take to define what it exposes with."""
 
 
 def connect(
@@ -200,13 +204,23 @@ class SyncClient:
         """Take one exposure and return its frame. See `IPyClient.expose`.
 
         Raises:
-            INDICheckError: The camera is not connected, so it can't expose, or does not take so many seconds.
+            INDICheckError: The device is no camera, is not connected, or does not take so many seconds.
+            INDIUnknown: The camera has no such vector, and has not defined it within `DEFINITION_TIMEOUT` either.
         """
         state = self.snapshot()
         if device not in state or state[device].enable is False:
             raise INDIUnknown(why_unknown(state, device))
-        if exposure not in state[device] and not_connected(state[device]):
+        camera = state[device]
+        if exposure not in camera and (why := why_no_camera(camera)):
+            raise INDICheckError(why)
+        if exposure not in camera and not_connected(camera):
             raise INDICheckError(f"{device} is not connected: set its CONNECTION to CONNECT=True first")
+        for name in (exposure, vector):
+            if name not in camera:  # a camera that has just been connected may still be defining them
+                try:
+                    self.wait_for(device, name, timeout=min(timeout, DEFINITION_TIMEOUT))
+                except TimeoutError:
+                    raise INDIUnknown(why_unknown(self.snapshot(), device, name)) from None
         return self._call(self.client.expose(device, seconds, vector=vector, exposure=exposure, timeout=timeout))
 
     def ping(self, timeout: float | None = 10.0) -> float:
@@ -298,7 +312,7 @@ class _Device(SnapDevice):
 
     def __getitem__(self, key: str) -> Any:
         if key not in self:
-            raise INDIUnknown(why_unknown({self.devicename: self}, self.devicename, key))
+            raise INDIUnknown(why_unknown({self.devicename: self}, self.devicename, str(key)))
         return super().__getitem__(key)
 
 

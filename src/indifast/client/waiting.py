@@ -148,9 +148,12 @@ class Waits:
         """Wait until the server has accepted the connection. See `IPyClient.wait_connected`."""
         with self._condition(lambda _: True if self._link.connected else None) as condition:
             condition.notify(None)
-            await condition.wait(
-                timeout, lambda: f"not connected to {self._settings.indihost}:{self._settings.indiport}"
-            )
+            await condition.wait(timeout, self._not_connected)
+
+    def _not_connected(self) -> str:
+        """Return a sentence that says why the client isn't connected."""
+        sentence = f"not connected to {self._settings.indihost}:{self._settings.indiport}"
+        return f"{sentence}: {self._link.failure}" if self._link.failure else sentence
 
     async def ready(self, timeout: float | None, names: Iterable[str | tuple[str, str]], quiet: float) -> None:
         """Wait until the server's devices are known. See `IPyClient.ready`.
@@ -180,9 +183,7 @@ class Waits:
                     while (remaining := last + quiet - time.monotonic()) > 0 or not self._model.any_enabled():
                         await condition.pause(remaining if remaining > 0 else quiet)
             except TimeoutError:
-                state = (
-                    "no device was defined" if self._link.connected else f"not connected to {self._settings.indihost}"
-                )
+                state = "no device was defined" if self._link.connected else self._not_connected()
                 raise TimeoutError(f"{state} (waited {timeout:g} s)") from None
 
     async def wait_for(

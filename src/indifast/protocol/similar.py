@@ -16,17 +16,17 @@ def similar(name: str, known: Iterable[str]) -> list[str]:
     return [folded[each] for each in difflib.get_close_matches(name.casefold(), folded, 3, 0.6)]
 
 
-def unknown(kind: str, name: str, known: Iterable[str], place: str) -> str:
+def unknown(kind: str, name: object, known: Iterable[str], place: str) -> str:
     """Return a sentence that says that a name does not exist, with similar names, or with all of them if they are few.
 
     Args:
         kind: "device", "property" or "member".
-        name: The name that was not found.
+        name: The name that was not found, or what was given in its place.
         known: The names that exist.
         place: Where they exist, such as "on this server".
     """
     names = list(dict.fromkeys(known))
-    near = similar(name, names)
+    near = similar(name, names) if isinstance(name, str) else []
     if near:
         more = f"did you mean {' or '.join(map(repr, near))}?"
     elif 0 < len(names) <= _FEW:

@@ -33,6 +33,7 @@ from indifast.cli.toolkit.session import (
     vector_of,
 )  # fmt: skip
 from indifast.client import ConnectionMade, Frame, INDIAlert, IPyClient
+from indifast.client.commandchecks import why_no_camera
 from indifast.client.events import defVector, setVector
 from indifast.client.formats import dotted
 from indifast.client.frames import FrameStream, why_no_frames
@@ -190,8 +191,8 @@ async def _camera(client: IPyClient, options: argparse.Namespace) -> None:
     await gather(client, lambda: _has(client, device, options.exposure) and _has(client, device, options.blob),
                  options.patience)  # fmt: skip
     device_of(client, device)
-    if not _has(client, device, options.exposure) and (kinds := kinds_of(client[device])) and CAMERA not in kinds:
-        raise ToolError(f"{device} is not a camera but a {' and '.join(kinds)}{_cameras(client)}", Status.NOTHING)
+    if not _has(client, device, options.exposure) and (why := why_no_camera(client[device])):
+        raise ToolError(f"{why}{_cameras(client)}", Status.NOTHING)
     if _has(client, device, "CONNECTION") and client[device]["CONNECTION"].get("CONNECT") == "Off":
         if not options.connect:
             command = f'indifast set --wait Ok "{device}.CONNECTION.CONNECT=On"'
