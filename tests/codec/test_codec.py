@@ -53,6 +53,13 @@ def test_large_buffers(path: str, size: int) -> None:
     assert decode(lines(text, 72)) == data
 
 
+def test_buffers_so_large_that_huge_pages_are_requested() -> None:
+    data = random.Random(1).randbytes((32 << 20) + 1)
+    text = encode(data)
+    assert text == base64.b64encode(data)
+    assert decode(text) == data
+
+
 def test_pieces_of_any_size(path: str) -> None:
     rng = random.Random(path)
     data = rng.randbytes(5000)

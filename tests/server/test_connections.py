@@ -21,12 +21,14 @@ from typing import Any
 
 import pytest
 
+from indifast._parser import Tokenizer
 from indifast.driver.device import Device
 from indifast.driver.ipydriver import IPyDriver
 from indifast.driver.propertymembers import BLOBMember
 from indifast.driver.propertyvectors import BLOBVector
 from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
+from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer
@@ -611,6 +613,138 @@ def test_a_frame_that_nobody_begins_is_waited_for_once() -> None:
     stop_waiting()
     connection.keep_pace()
     assert not connection.paused and connection.pauses == 1
+
+
+class Host:
+    """What a connection needs from its server. Keeps what it is told."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = Limits() if limits is None else limits
+        self.loop = SimpleNamespace(call_later=lambda *_: SimpleNamespace(cancel=lambda: None))
+        self.told: list[tuple[object, ...]] = []
+        self.held = 0
+
+    def receive(self, peer: Peer, messages: object, connection: Connection) -> None:
+        """Take messages, which are of no interest."""
+
+    def refuse(self, peer: Peer, *what: object) -> None:
+        self.told.append(what)
+
+    def count_refused(self, peer: Peer, reason: str) -> None:
+        self.told.append((reason,))
+
+    def complain(self, level: int, text: str, *args: object) -> None:
+        self.told.append((text % args,))
+
+    def hold(self, change: int) -> None:
+        self.held += change
+
+    def ended(self, connection: Connection) -> None:
+        self.told.append(("ended",))
+
+    def connection(self, *, forgiving: bool = False) -> Connection:
+        stream: Any = SimpleNamespace(closed=False, abort=lambda: self.told.append(("aborted",)))
+        host: Any = self
+        lost: Callable[[Exception | None], None] = lambda exc: self.told.append(("lost",))  # noqa: E731
+        return Connection(host, Peer(Kind.CLIENT, "Client 1", Outbox()), stream, lost, forgiving=forgiving)
+
+
+def test_a_connection_gives_up_an_unfinished_element_when_memory_runs_out() -> None:
+    host = Host()
+    connection = host.connection()
+    data = b"<newTextVector device='D' name='" + b"x" * 1000
+    connection.data_received(data, 0, len(data), [])
+    held = connection.held
+    assert held == host.held >= 1000
+    connection.out_of_memory()
+    assert connection.held == host.held == 0
+    skipped, refused = host.told
+    assert f"{len(data)} bytes skipped (abandoned)" in str(skipped)
+    assert refused == ("out of memory", None, f"not enough memory for an unfinished element of {held} bytes")
+
+
+@pytest.mark.parametrize(
+    ("error", "forgiving", "told"),
+    [
+        (shm.BlobTooLarge("a BLOB of 9 bytes"), False, [("BLOB too large", "D", "a BLOB of 9 bytes, for D.B")]),
+        (MemoryError(), False, [("out of memory", "D", "not enough memory for a BLOB of D.B")]),
+        (shm.DescriptorError("no descriptor"), True, [("Client 1: a BLOB of D.B is lost: no descriptor",)] * 2),
+        (
+            shm.DescriptorError("no descriptor"),
+            False,
+            [("Client 1 sent a BLOB of D.B that can't be read (no descriptor): disconnected",), ("aborted",)],
+        ),
+    ],
+    ids=["large", "memory", "forgiving", "strict"],
+)
+def test_what_is_wrong_with_a_blob_is_said(error: Any, forgiving: bool, told: list[tuple[object, ...]]) -> None:
+    host = Host()
+    connection = host.connection(forgiving=forgiving)
+    (element,) = Tokenizer(relay=True).feed(blob("D").encode())
+    connection.refused(element, error)
+    if not isinstance(error, MemoryError | shm.BlobTooLarge):
+        connection.refused(element, error)  # one fault is enough
+    connection.data_received(b" ", 0, 1, [])
+    assert host.told == told
+
+
+def test_descriptors_without_elements_end_a_connection() -> None:
+    host = Host()
+    connection = host.connection()
+    connection.data_received(b" ", 0, 1, [os.open("/dev/null", os.O_RDONLY) for _ in range(shm.MAX_WAITING + 1)])
+    (complaint,), aborted = host.told
+    assert "descriptors without the BLOBs they belong to: disconnected" in str(complaint)
+    assert aborted == ("aborted",)
+
+
+def test_a_connection_ends_once() -> None:
+    host = Host()
+    connection = host.connection()
+    for _ in range(2):
+        connection.connection_lost(None)
+    assert host.told == [("ended",), ("lost",)]
+    connection.keep_pace()  # what it has sent may still be routed
+    assert not connection.paused
+
+
+def test_an_element_that_is_too_long_is_reported() -> None:
+    host = Host()
+    host.connection().outgrown(5000, 1000)
+    assert host.told == [("Client 1: unfinished element of 5000 bytes refused",)]
+
+
+def test_a_connection_is_read_again_once_there_is_no_reason_left_to_wait() -> None:
+    host = Host()
+    connection = host.connection()
+    stream: Any = connection.stream
+    stream.pause_reading = lambda: host.told.append(("paused",))
+    stream.resume_reading = lambda: host.told.append(("resumed",))
+    for why in ("one", "another"):
+        connection.pause(why)
+    for why in ("none of them", "one"):
+        connection.resume(why)
+    assert host.told == [("paused",)]
+    connection.resume("another")
+    assert host.told == [("paused",), ("resumed",)]
+
+
+def test_a_file_that_turns_out_to_be_too_short_is_counted() -> None:
+    host = Host()
+    host.connection().missing("truncated")
+    assert host.told == [("truncated",)]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_peer_that_speaks_tls_is_told_apart(remote: bool) -> None:
+    host = Host()
+    connection = host.connection()
+    if remote:
+        connection.peer = Peer(Kind.REMOTE, "Remote x", Outbox())
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    connection.data_received(hello, 0, len(hello), [])
+    (complaint,), aborted = host.told
+    assert ("connect with TLS (tls = true)" if remote else "speaks TLS, which this port does not") in str(complaint)
+    assert aborted == ("aborted",)
 
 
 def test_the_end_of_a_connection_is_noticed_at_once() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import gc
 import logging
 import os
@@ -10,7 +12,9 @@ import re
 import socket
 import threading
 from base64 import b64encode
+from collections import deque
 from functools import partial
+from types import SimpleNamespace
 from xml.etree.ElementTree import tostring
 
 import pytest
@@ -465,6 +469,64 @@ def make_socket(tmp_path) -> int:
 
 def make_device(tmp_path) -> int:
     return os.open("/dev/zero", os.O_RDONLY)
+
+
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_files_are_shared_where_the_system_knows_fewer_seals(monkeypatch):
+    """Linux before 5.1."""
+    known = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    real = fcntl.fcntl
+
+    def old(fd, command, argument=0):
+        if command == fcntl.F_ADD_SEALS and argument & ~known:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(fd, command, argument)
+
+    monkeypatch.setattr(shm, "fcntl", SimpleNamespace(**{**vars(fcntl), "fcntl": old}))
+    fd = shm.share(SMALL)
+    assert os.pread(fd, len(SMALL), 0) == SMALL
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.truncate(fd, 0)  # opened for reading only
+    os.close(fd)
+
+
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_files_are_shared_without_proc(monkeypatch):
+    def refuse(path, *_):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr(shm, "os", SimpleNamespace(**{**vars(os), "open": refuse}))
+    fd = shm.share(SMALL)
+    assert os.pread(fd, len(SMALL), 0) == SMALL
+    with pytest.raises(PermissionError):
+        os.ftruncate(fd, 0)
+    os.close(fd)
+
+
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_an_empty_file_has_an_empty_view():
+    fd = memory_file(b"")
+    assert shm.view(fd, 0) == b""
+    os.close(fd)
+
+
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_descriptors_are_closed_if_there_is_no_memory_to_keep_them_or_to_take_them(monkeypatch):
+    class Full(deque):
+        def __iadd__(self, other):
+            raise MemoryError
+
+    descriptors = DescriptorQueue(Tokenizer(), GIB)
+    descriptors._waiting = Full()
+    with pytest.raises(MemoryError):
+        descriptors.put([memory_file(SMALL)])
+    descriptors = arrived(shared_file(SMALL), shared_file(SMALL))
+    monkeypatch.setattr(shm, "check_received", Full().__iadd__)
+    with pytest.raises(MemoryError):
+        descriptors.take(parse(attached_vector(ATTACHED)))
+    assert not len(descriptors)
+    with pytest.raises(DescriptorError, match="damaged message"):  # not the descriptor of the other one
+        descriptors.take(parse(attached_vector(ATTACHED)))
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_directory, make_socket, make_device])

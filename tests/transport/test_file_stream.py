@@ -12,11 +12,15 @@ import sys
 
 import pytest
 
+from indifast.routing.bytequeue import ByteQueue
+from indifast.routing.queuelistener import QueueListener
+from indifast.transport import files
 from indifast.transport.files import FileStream, private
+from tests.routing.fakes import frame
 from tests.support.blackbox import LIMIT
 from tests.support.descriptors import no_fd_leak
 from tests.support.sockets import tcp_pair, unix_pair
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, turns
 from tests.transport.support import Pieces, Recorder
 
 ECHO = """
@@ -49,6 +53,19 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def rest_of(pipe: int) -> bytes:
+    """Read a pipe to its end, and close it."""
+    with open(pipe, "rb") as file:
+        return file.read()
+
+
+class Waker(QueueListener):
+    """Makes a stream write what is put into its queue."""
+
+    def __init__(self, stream: FileStream) -> None:
+        self.on_pending = stream.wake_soon
 
 
 def echo(**keywords) -> subprocess.Popen:
@@ -197,6 +214,135 @@ def test_pause_and_abort_of_a_thread_that_reads(tmp_path):
 
     asyncio.run(scenario())
     assert (tmp_path / "out").read_bytes() == b"written"
+
+
+def test_a_source_that_can_not_be_read_ends_the_stream(tmp_path):
+    async def scenario():
+        async with no_fd_leak():
+            stream, got = (
+                FileStream(os.open(tmp_path, os.O_RDONLY), os.open("/dev/null", os.O_WRONLY), "folder"),
+                Recorder(),
+            )
+            stream.start(got, Pieces())
+            await eventually(lambda: got.lost)
+            assert isinstance(got.lost[0], IsADirectoryError)
+
+    asyncio.run(scenario())
+
+
+def test_a_file_that_does_not_block_is_read_by_a_thread(tmp_path):
+    """It never blocks, but epoll refuses it."""
+    (tmp_path / "in").write_bytes(b"content")
+
+    async def scenario():
+        async with no_fd_leak():
+            source = os.open(tmp_path / "in", os.O_RDONLY | os.O_NONBLOCK)
+            stream, got = FileStream(source, os.open("/dev/null", os.O_WRONLY), "file"), Recorder()
+            stream.start(got, Pieces())
+            await eventually(lambda: got.lost == [None])
+            assert got.data == b"content"
+
+    asyncio.run(scenario())
+
+
+def test_a_terminal_that_is_closed_is_an_end_of_file(run):
+    async def scenario():
+        async with no_fd_leak():
+            master, terminal = pty.openpty()
+            os.set_blocking(master, False)
+            stream, got = FileStream(master, os.open("/dev/null", os.O_WRONLY), "terminal"), Recorder()
+            stream.start(got, Pieces())
+            os.write(terminal, b"typed")
+            await eventually(lambda: got.data == b"typed")
+            os.close(terminal)  # reading fails with EIO
+            await eventually(lambda: got.lost)
+            assert got.eof
+            assert got.lost == [None]
+
+    run(scenario())
+
+
+def test_what_another_reader_has_taken_is_not_missed(run):
+    async def scenario():
+        async with no_fd_leak():
+            source, sink = os.pipe()
+            os.set_blocking(source, False)
+            both = [Recorder(), Recorder()]
+            for got, fd in zip(both, (source, os.dup(source)), strict=True):
+                FileStream(fd, os.open("/dev/null", os.O_WRONLY), "pipe").start(got, Pieces())
+            for number in range(1, 4):  # the loop calls both
+                os.write(sink, b"x")
+                await eventually(lambda number=number: sum(len(got.data) for got in both) == number)
+            os.close(sink)
+            await eventually(lambda: all(got.lost == [None] for got in both))
+
+    run(scenario())
+
+
+def test_a_thread_that_still_reads_and_writes_does_not_matter_after_the_end():
+    async def scenario():
+        async with no_fd_leak():
+            (source, says), (hears, sink) = os.pipe(), os.pipe()  # blocking, so each has a thread
+            stream, got, out = FileStream(source, sink, "pipes"), Recorder(), Pieces()
+            out.put(b"x" * (1 << 20))
+            out.feed(stream, got)
+            await asyncio.to_thread(os.read, hears, 1)  # the rest does not fit into the pipe
+            stream.abort()
+            await eventually(lambda: got.lost)
+            os.write(says, b"too late")
+            os.close(says)
+            assert len(await asyncio.to_thread(rest_of, hears)) == (1 << 20) - 1
+            assert got.lost == [None]
+            assert not got.data
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_message_that_is_not_ready_is_waited_for(blocking):
+    async def scenario():
+        async with no_fd_leak():
+            hears, sink = os.pipe()
+            os.set_blocking(sink, blocking)
+            never, says = os.pipe()
+            os.set_blocking(never, False)
+            stream, queue = FileStream(never, sink, "pipe"), ByteQueue()
+            message = frame(size=13, ready=False)
+            queue.append(message, 0.0)
+            queue.listener = Waker(stream)
+            stream.start(Recorder(), queue)
+            await turns()
+            message.make_ready()
+            assert await asyncio.to_thread(os.read, hears, 100) == b"f" * 13
+            stream.close()
+            await stream.wait_closed()
+            for fd in (hears, says):
+                os.close(fd)
+
+    asyncio.run(scenario())
+
+
+def test_a_long_output_is_written_in_turns(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_WRITE_BUDGET", 1000)
+
+    async def scenario():
+        hears, sink = os.pipe()
+        never, says = os.pipe()
+        os.set_blocking(sink, False)
+        os.set_blocking(never, False)
+        stream, out = FileStream(never, sink, "pipe"), Pieces()
+        for _ in range(10):
+            out.put(b"x" * 600)
+        monkeypatch.setattr(files, "_CHUNK", 600)
+        out.feed(stream, Recorder())
+        assert out.written == 1200
+        await eventually(lambda: not out.queued)
+        assert len(os.read(hears, 10_000)) == 6000
+        stream.abort()
+        for fd in (hears, says):
+            os.close(fd)
+
+    asyncio.run(scenario())
 
 
 def test_a_full_disk_is_reported():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import grp
 import os
 import resource
@@ -11,14 +13,17 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from indifast.transport.connect import listen_tcp, listen_unix, open_tcp, open_unix
+from indifast.transport import sockets
+from indifast.transport.connect import listen_on, listen_tcp, listen_unix, open_tcp, open_unix
 from indifast.transport.listener import Listener
-from indifast.transport.sockets import SocketFile, unix_socket
+from indifast.transport.sockets import SocketFile, tcp_sockets, unix_socket
+from tests.support.blackbox import LIMIT
 from tests.support.descriptors import no_fd_leak
 from tests.support.waiting import eventually
 from tests.transport.support import Pieces, Recorder
@@ -70,6 +75,37 @@ def test_a_port_in_use_is_an_error_with_a_remedy(run):
             listener.close()
 
     run(scenario())
+
+
+HERE = (socket.AF_INET, "127.0.0.1")
+NOWHERE = (socket.AF_INET, "240.0.0.1"), (socket.AF_INET, "240.0.0.2")  # reserved: no machine has these
+
+
+def test_an_address_that_the_machine_lacks_is_left_out_if_another_remains():
+    (sock,) = tcp_sockets([NOWHERE[0], HERE], 0, "somewhere")
+    assert sock.getsockname()[0] == "127.0.0.1"
+    sock.close()
+    with pytest.raises(OSError, match="cannot listen on port 0 of somewhere: Cannot assign requested address"):
+        tcp_sockets(NOWHERE, 0, "somewhere")
+
+
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_a_free_port_is_free_on_all_addresses(monkeypatch):
+    """Another program may have taken it on one of them."""
+    listen = sockets._listen
+    taken: list[socket.socket] = []
+
+    def race(family, address, port):
+        if port and not taken:
+            taken.append(socket.create_server((address, port)))
+        return listen(family, address, port)
+
+    monkeypatch.setattr(sockets, "_listen", race)
+    found = tcp_sockets([HERE, (socket.AF_INET, "127.0.0.2")], 0, "localhost")
+    assert taken
+    assert len({sock.getsockname()[1] for sock in found}) == 1
+    for sock in (*found, *taken):
+        sock.close()
 
 
 def test_an_unknown_host_is_an_error(run):
@@ -179,6 +215,86 @@ def test_a_link_to_a_dead_socket_is_left_alone(run, tmp_path):
     run(scenario())
     assert link.is_symlink()
     assert dead.is_socket()
+
+
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_the_socket_of_a_server_that_ends_at_this_moment_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "socket"
+    other = unix_socket(str(path))
+    bind = SocketFile.bind
+
+    def race(self, *arguments):
+        try:
+            bind(self, *arguments)
+        finally:
+            other.close()
+
+    monkeypatch.setattr(SocketFile, "bind", race, raising=False)
+    with unix_socket(str(path)):
+        assert path.is_socket()
+
+
+def test_a_server_that_is_too_busy_to_answer_is_not_replaced(tmp_path):
+    path = str(tmp_path / "socket")
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
+        busy.bind(path)
+        busy.listen(0)
+        with pytest.raises(BlockingIOError):  # the kernel keeps a few that wait for the server
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(path)
+        with pytest.raises(OSError, match="in use"):
+            unix_socket(path)
+        assert os.path.exists(path)
+
+
+@pytest.mark.usefixtures("no_fd_left_open")
+def test_a_name_with_a_zero_byte_is_an_error():
+    with pytest.raises(ValueError, match="null"):
+        unix_socket("no\0where/socket")
+
+
+def test_a_missing_folder_is_an_error(run, tmp_path):
+    path = str(tmp_path / "missing" / "socket")
+
+    async def scenario():
+        async with no_fd_leak():
+            with pytest.raises(FileNotFoundError, match=f"cannot listen on the local socket {path}"):
+                await listen_unix(path, lambda stream: stream.abort())
+            with pytest.raises(FileNotFoundError):
+                await open_unix(path)
+
+    run(scenario())
+
+
+def test_the_folder_of_a_socket_need_not_be_readable():
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:  # others may enter it, as they may not pytest's
+        os.chown(folder, user or 65534, -1)
+        os.chmod(folder, 0o300)
+        os.seteuid(user or 65534)  # root may read everything
+        try:
+            with pytest.raises(PermissionError):
+                os.listdir(folder)
+            with unix_socket(f"{folder}/socket"), socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"{folder}/socket")
+            os.chmod(folder, 0o700)
+            assert not os.listdir(folder)
+        finally:
+            os.seteuid(user)
+
+
+def test_a_lock_that_is_never_released_does_not_keep_a_server_from_starting(tmp_path, monkeypatch):
+    """Whoever can read the folder can lock it."""
+    naps: list[float] = []
+    monkeypatch.setattr(time, "sleep", naps.append)
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with unix_socket(str(tmp_path / "socket")):
+        assert 0.5 < sum(naps) < 5
+    os.close(lock)
 
 
 @pytest.mark.parametrize("umask", [0, 0o77])
@@ -309,3 +425,116 @@ def test_a_listener_survives_a_system_that_is_out_of_descriptors(run, caplog, mo
 
     run(scenario())
     assert caplog.text.count("cannot accept") == 1
+
+
+class Failing(socket.socket):
+    """A listening socket. Its first calls of `accept` raise `faults`, as a system without memory does."""
+
+    def __init__(self, *faults: BaseException) -> None:
+        super().__init__()
+        self.bind(("127.0.0.1", 0))
+        self.listen()
+        self.faults = [*faults]
+
+    def accept(self):
+        if self.faults:
+            raise self.faults.pop(0)
+        return super().accept()
+
+
+@pytest.mark.parametrize(
+    ("fault", "report"),
+    [
+        (ConnectionAbortedError(errno.ECONNABORTED, "gone"), ""),
+        (InterruptedError(errno.EINTR, "interrupted"), ""),
+        (MemoryError(), "cannot accept connections for now: out of memory"),
+        (OSError(errno.ENOBUFS, "no room"), "cannot accept connections for now: [Errno 105] no room"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_connection_that_can_not_be_accepted_at_first_is_accepted_later(run, caplog, fault, report):
+    async def scenario():
+        async with no_fd_leak():
+            sock = Failing(fault, fault)
+            accepted: list = []
+            listener = listen_on([sock], accepted.append)
+            with socket.create_connection(sock.getsockname()):
+                await eventually(lambda: accepted)
+            assert not sock.faults
+            accepted[0].abort()
+            listener.close()
+
+    run(scenario())
+    assert [record.getMessage() for record in caplog.records] == [report] * bool(report)
+
+
+def test_a_listener_may_be_closed_while_it_waits_for_memory_and_twice(run):
+    async def scenario():
+        async with no_fd_leak():
+            sock = Failing(*[MemoryError()] * 1000)
+            listener = listen_on([sock], lambda stream: stream.abort())
+            with socket.create_connection(sock.getsockname()) as client:
+                await eventually(lambda: len(sock.faults) < 1000)
+                listener.close()
+                listener.close()
+                with pytest.raises(ConnectionResetError):
+                    await asyncio.wait_for(asyncio.to_thread(client.recv, 1), LIMIT)
+
+    run(scenario())
+
+
+def test_who_takes_a_connection_may_close_the_listener(run):
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+
+            def take(stream):
+                accepted.append(stream)
+                listener.close()
+
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                address = listening.getsockname()
+                with socket.create_connection(address), socket.create_connection(address):
+                    listener = listen_on([listening], take)
+                    await eventually(lambda: listener.sockets[0].fileno() < 0)
+                    assert len(accepted) == 1
+            accepted[0].abort()
+
+    run(scenario())
+
+
+def test_an_error_where_a_connection_is_taken_ends_only_that_connection(run, caplog):
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+
+            def take(stream):
+                accepted.append(stream)
+                if len(accepted) == 1:
+                    raise RuntimeError("bug")
+
+            listener = await listen_tcp("127.0.0.1", 0, take)
+            with socket.create_connection(("127.0.0.1", listener.port), LIMIT) as client:
+                assert await asyncio.to_thread(client.recv, 1) == b""
+                name = "{}:{}".format(*client.getsockname())
+            with socket.create_connection(("127.0.0.1", listener.port)):
+                await eventually(lambda: len(accepted) == 2)
+            accepted[1].abort()
+            listener.close()
+        (record,) = caplog.records
+        assert record.getMessage() == f"connection from {name} refused after an internal error"
+        assert record.exc_info
+
+    run(scenario())
+
+
+def test_sockets_that_can_not_be_used_are_all_closed(run):
+    async def scenario():
+        async with no_fd_leak():
+            closed, sock = socket.socket(), socket.create_server(("127.0.0.1", 0))
+            closed.close()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                listen_on([sock, closed], lambda stream: stream.abort())
+            assert sock.fileno() < 0
+
+    run(scenario())

@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -336,6 +337,102 @@ def test_a_setpriv_without_the_option_is_not_used(run, tmp_path, monkeypatch, an
         run(scenario())
     finally:
         process._killed_with_us.cache_clear()
+
+
+def test_without_setpriv_a_child_is_started_directly(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    process._killed_with_us.cache_clear()
+
+    async def scenario():
+        child = python("import os; os.write(1, b'up')")
+        assert child.process.args[0] == sys.executable
+        got = recorded(child)
+        await eventually(lambda: got.data == b"up")
+        assert await child.wait() == 0
+
+    try:
+        run(scenario())
+    finally:
+        process._killed_with_us.cache_clear()
+
+
+def test_without_descriptors_of_processes_a_thread_waits_for_the_child(run, monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open")  # as on macOS
+
+    async def scenario():
+        async with no_fd_leak():
+            lines: list[str] = []
+            child = python("import os, sys; os.read(0, 1); print('last words', file=sys.stderr); sys.exit(3)", lines)
+            got, out = Recorder(), Pieces()
+            out.feed(child.stream, got)
+            assert child.returncode is None
+            out.put(b"x")
+            assert await asyncio.wait_for(child.wait(), LIMIT) == child.returncode == 3
+            assert lines == ["last words"]
+            await finish(child)
+
+    run(scenario())
+
+
+def test_the_loop_may_end_before_the_child_that_a_thread_waits_for(monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open")
+    children: list[Child] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def scenario():
+        loops.append(asyncio.get_running_loop())
+        loops[0].set_default_executor(executor)
+        children.append(python("import os; os.read(0, 1)"))
+
+    with ThreadPoolExecutor(1) as executor:
+        runner = asyncio.Runner()
+        monkeypatch.setattr(executor, "shutdown", lambda wait=True: None)  # which `Runner.close` would wait for
+        runner.run(scenario())
+        runner.close()
+        monkeypatch.undo()
+        children[0].kill()
+    assert children[0].process.returncode == -signal.SIGKILL
+
+
+def test_a_child_can_be_killed_at_once(run):
+    async def scenario():
+        async with no_fd_leak():
+            child = python("import signal, os; signal.signal(15, signal.SIG_IGN); os.write(1, b'x'); signal.pause()")
+            got = recorded(child)
+            await eventually(lambda: got.data)
+            child.kill()
+            assert await child.wait() == -signal.SIGKILL
+            child.kill()  # it is gone already
+            await finish(child)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("pipes", [False, True])
+def test_a_child_whose_standard_error_can_not_be_read_is_ended(monkeypatch, pipes):
+    """There may be no memory for what belongs to a child that has been started."""
+    started: list[subprocess.Popen] = []
+    popen = subprocess.Popen
+
+    def note(*arguments, **keywords):
+        started.append(popen(*arguments, **keywords))
+        return started[-1]
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(subprocess, "Popen", note)
+    monkeypatch.setattr(process, "_Lines", fail)
+
+    async def scenario():
+        with pytest.raises(MemoryError):
+            spawn("cat", on_stderr=print, pipes=pipes)
+
+    process._killed_with_us()  # runs a program the first time
+    started.clear()
+    asyncio.run(scenario())
+    (child,) = started
+    assert child.returncode == -signal.SIGKILL
 
 
 def test_killing_the_parent_leaves_no_orphan():

@@ -16,7 +16,7 @@ import pytest
 
 from indifast.protocol.complaints import BURST, Complaints
 from indifast.transport.connect import listen_tcp, open_tcp
-from indifast.transport.stream import MAX_FDS, SocketStream, read_buffer
+from indifast.transport.stream import MAX_FDS, SocketStream, peer_name, read_buffer
 from tests.support.descriptors import no_fd_leak
 from tests.support.sockets import reset, tcp_pair, unix_pair
 from tests.support.waiting import eventually
@@ -473,6 +473,77 @@ def test_too_many_descriptors_in_one_message_end_the_connection_without_a_leak(r
             theirs.close()
 
     run(scenario())
+
+
+@pairs
+def test_what_another_reader_has_taken_is_not_missed(run, pair):
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = pair()
+            both = [Recorder(), Recorder()]
+            for got, sock in zip(both, (ours, ours.dup()), strict=True):
+                SocketStream(sock).start(got, Pieces())
+            for number in range(1, 4):  # the loop calls both
+                theirs.sendall(b"x")
+                await eventually(lambda number=number: sum(len(got.data) for got in both) == number)
+            theirs.close()
+            await eventually(lambda: all(got.lost for got in both))
+
+    run(scenario())
+
+
+def test_what_the_kernel_adds_to_a_message_besides_descriptors_is_ignored(run):
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = unix_pair()
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            stream, got = SocketStream(ours), Recorder()
+            stream.start(got, Pieces())
+            with open("/dev/null", "rb") as file:  # noqa: ASYNC230
+                socket.send_fds(theirs, [b"x"], [file.fileno()])
+            await eventually(lambda: got.data)
+            assert len(got.fds) == 1
+            os.close(got.fds[0])
+            stream.abort()
+            theirs.close()
+
+    run(scenario())
+
+
+def test_a_half_closed_stream_may_be_paused_and_closed_twice(run):
+    async def scenario():
+        async with no_fd_leak():
+            ours, theirs = unix_pair()
+            stream, got, out = SocketStream(ours), Recorder(half_open=True), Pieces()
+            out.feed(stream, got)
+            waiting = asyncio.create_task(stream.wait_closed())
+            given_up = asyncio.create_task(stream.wait_closed())
+            theirs.shutdown(socket.SHUT_WR)
+            await eventually(lambda: got.eof)
+            stream.pause_reading()
+            stream.resume_reading()
+            stream.resume_reading()
+            out.put(b"answer")
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            stream.close()
+            stream.close()
+            await waiting
+            await eventually(lambda: got.lost == [None])
+            assert theirs.recv(100) == b"answer"
+            theirs.close()
+
+    run(scenario())
+
+
+def test_a_peer_has_a_name_even_if_the_system_can_not_tell(monkeypatch):
+    ours, theirs = unix_pair()
+    monkeypatch.delattr(socket, "SO_PEERCRED")  # as on macOS
+    assert peer_name(ours) == "local"
+    for sock in (ours, theirs):
+        sock.close()
+    with socket.socket() as alone:
+        assert peer_name(alone) == "unknown"
 
 
 def test_the_flags_of_a_shared_socket_do_not_change(run):

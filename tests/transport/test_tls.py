@@ -12,14 +12,16 @@ import pytest
 import trustme
 
 from indifast.protocol import complaints
+from indifast.routing.bytequeue import ByteQueue
 from indifast.transport import tls
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.listener import Listener
 from indifast.transport.stream import Stream
+from tests.routing.fakes import frame
 from tests.support.blackbox import LIMIT
 from tests.support.descriptors import no_fd_leak
 from tests.support.sockets import reset
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, turns
 from tests.transport.support import Pieces, Recorder
 
 
@@ -93,6 +95,90 @@ def test_bytes_travel_both_ways(run, authority, mutual):
             await eventually(lambda: theirs.lost)
             assert theirs.data == b"question" + payload, "flushed before closing"
             assert ours.lost == theirs.lost == [None]
+            listener.close()
+
+    run(scenario())
+
+
+def says_early(address: tuple[str, int], context: ssl.SSLContext) -> socket.socket:
+    """Return a connection that has sent the end of its handshake and a first message in one piece."""
+    sock = socket.create_connection(address, LIMIT)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tunnel = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    while True:
+        try:
+            tunnel.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            sock.sendall(outgoing.read())
+            incoming.write(sock.recv(1 << 16))
+    tunnel.write(b"early")
+    sock.sendall(outgoing.read())
+    return sock
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_arrives_before_the_stream_is_started_is_kept(run, authority, paused):
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener = await listen_tcp("127.0.0.1", 0, accepted.append, ssl=server_context(authority))
+            address = ("127.0.0.1", listener.port)
+            sock = await asyncio.to_thread(says_early, address, client_context(authority))
+            await eventually(lambda: accepted)
+            (stream,) = accepted
+            await eventually(lambda: stream._protocol.early)
+            await turns()
+            got = Recorder()
+            stream.start(got, Pieces())
+            if paused:
+                stream.pause_reading()
+                await turns()
+                assert not got.data
+                stream.resume_reading()
+            await eventually(lambda: got.data == b"early")
+            sock.close()
+            await eventually(lambda: got.lost)
+            listener.close()
+
+    run(scenario())
+
+
+def test_an_outbox_without_memory_loses_its_stream(run, authority, caplog):
+    class NoParts(Pieces):
+        def take(self, max_bytes, max_parts):
+            raise MemoryError
+
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener, stream, other = await connected(authority, accepted)
+            got, out, others = Recorder(), NoParts(), Recorder()
+            other.start(others, Pieces())
+            out.feed(stream, got)
+            out.put(b"x")
+            await eventually(lambda: got.lost and others.lost)
+            assert isinstance(got.lost[0], MemoryError)
+            listener.close()
+
+    run(scenario())
+
+
+def test_a_message_that_is_not_ready_is_waited_for(run, authority):
+    async def scenario():
+        async with no_fd_leak():
+            accepted: list = []
+            listener, stream, other = await connected(authority, accepted)
+            got, queue, message = Recorder(), ByteQueue(), frame(size=13, ready=False)
+            other.start(got, Pieces())
+            queue.append(message, 0.0)
+            stream.start(Recorder(), queue)
+            queue.listener.on_pending = stream.wake_soon
+            stream.wake()
+            message.make_ready()
+            await eventually(lambda: got.data == b"f" * 13)
+            stream.close()
+            await eventually(lambda: got.lost)
             listener.close()
 
     run(scenario())

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import count
 from typing import Protocol
 
 from indifast.protocol.message import Routable
@@ -130,12 +129,13 @@ def _party_of(kind: Kind, label: str) -> tuple[Party, str]:
 
 def _new_recorder(path: str, *, blobs: bool) -> Recorder:
     stem, suffix = os.path.splitext(path)
-    for number in count(2):
+    number = 1
+    while True:
         try:
             return Recorder(path, source=f"indifast serve on {socket.gethostname()}", blobs=blobs, on_error=_log_error)
         except FileExistsError:
+            number += 1
             path = f"{stem}-{number}{suffix}"
-    raise AssertionError  # count() never ends
 
 
 def _log_error(error: OSError) -> None:

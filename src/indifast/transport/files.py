@@ -69,7 +69,6 @@ class FileStream(Stream):
         self._reader = None if _can_poll(source) else _Worker(self._loop, f"read {name}")
         self._writer = None if _can_poll(sink) else _Worker(self._loop, f"write {name}")
         self._readable = self._reading(source, self._read)  # the source may be a socket
-        self._block = bytearray()
         self._read_asked = False
         self._watching_output = False
 

@@ -89,30 +89,36 @@ def tcp_sockets(addresses: Iterable[Address], port: int, host: str | Sequence[st
 
 
 def _listen_on_all(addresses: Sequence[Address], port: int) -> list[socket.socket]:
-    missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    for attempt in range(20):
-        sockets: list[socket.socket] = []
-        chosen = port
+    attempts = 1
+    while True:
         try:
-            for family, address in addresses:
-                try:
-                    sockets.append(_listen(family, address, chosen))
-                except OSError as exc:
-                    if exc.errno not in _NO_SUCH_ADDRESS or len(addresses) == 1:
-                        raise
-                    missing = exc
-                    continue
-                chosen = sockets[-1].getsockname()[1]
-            if not sockets:
-                raise missing
+            return _listen_on_each(addresses, port)
         except OSError as exc:
-            for sock in sockets:
-                sock.close()
-            if port == 0 and exc.errno == errno.EADDRINUSE and attempt < 19:
-                continue  # the port is free in one family but taken in the other
-            raise
-        return sockets
-    raise AssertionError("not reached")
+            if port != 0 or exc.errno != errno.EADDRINUSE or attempts == 20:
+                raise
+            attempts += 1  # the port is free on one address but taken on another
+
+
+def _listen_on_each(addresses: Sequence[Address], port: int) -> list[socket.socket]:
+    missing = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in addresses:
+            try:
+                sockets.append(_listen(family, address, port))
+            except OSError as exc:
+                if exc.errno not in _NO_SUCH_ADDRESS or len(addresses) == 1:
+                    raise
+                missing = exc
+            else:
+                port = sockets[-1].getsockname()[1]
+        if not sockets:
+            raise missing
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _listen(family: int, address: str, port: int) -> socket.socket:
