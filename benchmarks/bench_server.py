@@ -119,17 +119,17 @@ def frames(benchmark: Any, rounds: int, count: int, nbytes: int = FRAME, **layou
 
 @pytest.mark.benchmark(group="server: processor time", timer=cpu_time)
 def test_relay(benchmark: Any) -> None:
-    frames(benchmark, 60, 4)
+    frames(benchmark, 200, 4)
 
 
 @pytest.mark.benchmark(group="server: processor time", timer=cpu_time)
 def test_fan_out(benchmark: Any) -> None:
-    frames(benchmark, 40, 2, nbytes=1 << 20, clients=CROWD)
+    frames(benchmark, 150, 2, nbytes=1 << 20, clients=CROWD)
 
 
 @pytest.mark.benchmark(group="server: processor time", timer=cpu_time)
 def test_remote(benchmark: Any) -> None:
-    frames(benchmark, 60, 4, servers=2)
+    frames(benchmark, 150, 4, servers=2)
 
 
 @pytest.mark.benchmark(group="server: processor time", timer=cpu_time)
@@ -144,7 +144,7 @@ def test_upload(benchmark: Any) -> None:
                 client.sock.sendall(message)
                 client.until(b"TAKEN")
 
-        measure(benchmark, upload, 60, bytes_per_round=2 * FRAME)
+        measure(benchmark, upload, 200, bytes_per_round=2 * FRAME)
 
 
 @pytest.mark.benchmark(group="server: processor time", timer=cpu_time)
@@ -156,7 +156,7 @@ def test_flood(benchmark: Any, servers: int) -> None:
             client.ask("UPDATES", UPDATES)
             client.until(b"UPDATES")
 
-        measure(benchmark, burst, 60, updates_per_round=UPDATES)
+        measure(benchmark, burst, 300, updates_per_round=UPDATES)
 
 
 def commands(benchmark: Any, servers: int) -> None:
@@ -168,7 +168,7 @@ def commands(benchmark: Any, servers: int) -> None:
                 client.ask("UPDATES", 0)
                 client.until(b"UPDATES")
 
-        measure(benchmark, ask, 60, commands_per_round=COMMANDS)
+        measure(benchmark, ask, 150, commands_per_round=COMMANDS)
 
 
 @pytest.mark.benchmark(group="server: processor time", timer=cpu_time)
