@@ -37,7 +37,7 @@ class FocuserLibrary:
     def __init__(self, steps_per_second: float) -> None:
         self.steps_per_second = steps_per_second
         self.position = self.target = 5000
-        self.closed = False
+        self.moving = self.closed = False
         self.changed = threading.Condition()
 
     def open(self, on_step: Callable[[int], None], on_arrival: Callable[[], None]) -> None:
@@ -48,7 +48,7 @@ class FocuserLibrary:
         if not 0 <= target <= FARTHEST:
             raise OSError(f"the focuser cannot move to {target}, only to 0 to {FARTHEST}")
         with self.changed:
-            self.target = target
+            self.target, self.moving = target, True
             self.changed.notify()
 
     def halt(self) -> None:
@@ -65,13 +65,14 @@ class FocuserLibrary:
         step = max(round(self.steps_per_second / 20), 1)
         with self.changed:
             while True:
-                self.changed.wait_for(lambda: self.closed or self.target != self.position)
+                self.changed.wait_for(lambda: self.closed or self.moving)
                 while self.target != self.position and not self.closed:
                     self.position += min(max(self.target - self.position, -step), step)
                     on_step(self.position)
                     self.changed.wait(1 / 20)
                 if self.closed:
                     return
+                self.moving = False
                 on_arrival()
 
 
@@ -80,12 +81,11 @@ class FocuserDriver(IPyDriver):
         library: FocuserLibrary = self.driverdata["library"]
         match event:
             case newNumberVector(vectorname="ABS_FOCUS_POSITION"):
+                await event.vector.send_setVector(state="Busy")  # before it can arrive
                 try:
                     await asyncio.to_thread(library.move_to, round(event.getfloatvalue("FOCUS_ABSOLUTE_POSITION")))
                 except OSError as error:
                     await event.vector.send_setVector(state="Alert", message=str(error))
-                else:
-                    await event.vector.send_setVector(state="Busy")
             case newSwitchVector(vectorname="FOCUS_ABORT_MOTION"):
                 await asyncio.to_thread(library.halt)
                 await event.vector.send_setVector(state="Ok")

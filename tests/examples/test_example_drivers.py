@@ -163,7 +163,10 @@ def test_focuser_whose_library_calls_back(run: Callable[..., Channel]) -> None:
     client.send(
         b'<newSwitchVector device="Focuser" name="FOCUS_ABORT_MOTION"><oneSwitch name="ABORT">On</oneSwitch></newSwitchVector>'
     )
-    assert until("Ok")[-1] > 0
+    stopped = until("Ok")[-1]
+    assert stopped > 0
+    move(stopped)
+    assert until("Ok")[-1] == stopped
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["in its server", "on another server"])
