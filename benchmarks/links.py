@@ -50,6 +50,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks import network, peers
+from benchmarks.curves import draw_curves
 from benchmarks.network import Speed
 from benchmarks.peers import Place
 from benchmarks.processes import Peaks, wait_until_quiet
@@ -407,28 +408,14 @@ def measure(settings: Settings) -> Iterable[Row]:
 
 def draw(result: Result, folder: Path) -> list[Plot]:
     """Draw curves by rate: frames per second, age of a frame, time of a command."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     plots = []
     for title, name in ((FRAMES, "frames"), (AGE, "age"), (SAME, "command")):
         rows = [row for row in result.rows if row.x is not None and row.title.endswith(f": {title}")]
         if not rows:
             continue
-        figure = Figure(figsize=(6, 3.6), dpi=80, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        for contender, marker in zip(result.contenders, "os^vD*", strict=False):
-            points = [(row.x, median) for row in rows if (median := row.median(contender))]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker=marker, label=contender)
-        axes.set(title=title, xlabel="Mbit/s of the link", ylabel=rows[0].unit, xscale="log", yscale="log")
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-        file = f"links-{name}.png"
-        figure.savefig(folder / file, metadata={"Software": None})
-        plots.append(Plot(file, f"{title} by the rate of a link, {rows[0].unit}"))
+        file, unit = f"links-{name}.png", rows[0].unit
+        draw_curves(folder / file, result, rows, title=title, axis="Mbit/s of the link", unit=unit)
+        plots.append(Plot(file, f"{title} by the rate of a link, {unit}"))
     return plots
 
 

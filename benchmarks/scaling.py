@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import chain, peers
+from benchmarks.curves import draw_curves
 from benchmarks.memory import allow_many_files, crowd, go
 from benchmarks.processes import cpu_seconds, wait_until_quiet
 from benchmarks.program import Failed, Program, Run, Settings, main
@@ -166,26 +167,12 @@ def measure(settings: Settings) -> Iterable[Row]:
 
 def draw(result: Result, folder: Path) -> list[Plot]:
     """Draw a plot for each of `CURVES`, with all contenders."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     plots = []
     for title, (name, unit, axis) in CURVES.items():
         rows = [row for row in result.rows if row.title.startswith(f"{title}:") and row.x is not None]
-        figure = Figure(figsize=(6, 3.6), dpi=80, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        for contender, marker in zip(result.contenders, "os^vD*", strict=False):
-            points = [(row.x, median) for row in rows if (median := row.median(contender)) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker=marker, label=contender)
-        axes.set(title=title, xlabel=axis, ylabel=unit, yscale="log")
-        axes.set_xscale("linear" if axis == "servers in a row" else "log", **({"base": 2} if "bytes" in axis else {}))
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
+        base = None if axis == "servers in a row" else 2 if "bytes" in axis else 10
         file = f"scaling-{name}.png"
-        figure.savefig(folder / file, metadata={"Software": None})
+        draw_curves(folder / file, result, rows, title=title, axis=axis, unit=unit, base=base)
         plots.append(Plot(file, f"{title}, {unit}"))
     return plots
 
