@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import time
+from functools import partial
 from itertools import count
 
 from indifast import _base64
 from indifast._base64 import Decoder, decode, decode_into, encode, encode_into
-from tests.support.threads import in_threads
+from tests.support.threads import fed_by_threads, in_threads
 
 RAW = os.urandom(90_000)  # large enough for the codec to release the GIL
 TEXT = base64.b64encode(RAW)
@@ -56,16 +57,5 @@ def test_a_decoder_that_is_being_fed_refuses_other_threads() -> None:
     """A piece is decoded once, or refused as a whole."""
     for into in (None, bytearray(80 * len(RAW))):
         decoder = Decoder(into=into)
-        results: list[str] = []
-
-        def feed(decoder: Decoder = decoder, results: list[str] = results) -> None:
-            for _ in range(20):
-                try:
-                    decoder.feed(TEXT)
-                    results.append("taken")
-                except RuntimeError:
-                    results.append("refused")
-
-        in_threads(4, feed)
-        assert len(results) == 80
-        assert bytes(decoder.finish()) == RAW * results.count("taken")
+        taken = fed_by_threads(partial(decoder.feed, TEXT))
+        assert bytes(decoder.finish()) == RAW * taken

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from indifast._parser import Block, BlockPool, Element, Tokenizer, escape_text
-from tests.support.threads import in_threads
+from tests.support.threads import fed_by_threads, in_threads
 
 START = b"<setBLOBVector name='v'><oneBLOB name='b' size='300000' format='.x'>\n"
 END = b"\n</oneBLOB></setBLOBVector>"
@@ -124,20 +124,9 @@ def test_feeding_from_several_threads_works_or_is_refused() -> None:
     """The GIL is released while a large chunk is processed. Another thread cannot feed in that time."""
     tokenizer = Tokenizer(relay=True)
     tokenizer.feed(START)
-    results: list[str] = []
-
-    def feed() -> None:
-        for _ in range(20):
-            try:
-                tokenizer.feed(TEXT)
-                results.append("taken")
-            except RuntimeError:
-                results.append("refused")
-
-    in_threads(4, feed)
-    assert len(results) == 80
+    taken = fed_by_threads(lambda: tokenizer.feed(TEXT))
     (element,) = tokenizer.feed(END)
-    assert sum(map(len, element.members[0].slices)) == len(TEXT) * results.count("taken")
+    assert sum(map(len, element.members[0].slices)) == len(TEXT) * taken
 
 
 def test_threads_with_their_own_tokenizers_do_not_interfere() -> None:

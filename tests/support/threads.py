@@ -18,3 +18,20 @@ def in_threads(count: int, work: Callable[[], object]) -> None:
     with ThreadPoolExecutor(count) as pool:
         for done in [pool.submit(start) for _ in range(count)]:
             done.result()
+
+
+def fed_by_threads(feed: Callable[[], object]) -> int:
+    """Let threads call `feed` 80 times, and return how many calls were taken. The others may raise RuntimeError."""
+    results: list[str] = []
+
+    def work() -> None:
+        for _ in range(20):
+            try:
+                feed()
+                results.append("taken")
+            except RuntimeError:
+                results.append("refused")
+
+    in_threads(4, work)
+    assert len(results) == 80
+    return results.count("taken")

@@ -99,6 +99,13 @@ class Ends:
             self.say = lambda data: os.write(says, data)
             self._close = [lambda: os.close(says), lambda: os.close(hears)]
 
+    async def reads(self, got: Recorder) -> None:
+        """Check that what is said arrives, and end the stream."""
+        self.say(b"x")
+        await eventually(lambda: got.data == b"x")
+        self.stream.abort()
+        self.close()
+
     def close(self) -> None:
         for close in self._close:
             close()
@@ -171,10 +178,7 @@ def test_a_thread_without_memory_for_reading_reads_later(run, monkeypatch):
             ends, got = Ends("threads"), Recorder()
             monkeypatch.setattr(files, "os", Lacking(os, "read"))
             ends.stream.start(got, Pieces())
-            ends.say(b"x")
-            await eventually(lambda: got.data == b"x")
-            ends.stream.abort()
-            ends.close()
+            await ends.reads(got)
 
     run(scenario())
 
@@ -279,10 +283,7 @@ def test_a_loop_without_memory_to_watch_a_stream_watches_it_later(run, monkeypat
             ends, got = Ends("unix"), Recorder()
             monkeypatch.setattr(ends.stream, "_open_input", Refuses(ends.stream._open_input, 2, error))
             ends.stream.start(got, Pieces())
-            ends.say(b"x")
-            await eventually(lambda: got.data == b"x")
-            ends.stream.abort()
-            ends.close()
+            await ends.reads(got)
 
     run(scenario())
 
@@ -297,10 +298,7 @@ def test_without_memory_even_for_a_timer_the_caller_is_told(run, monkeypatch):
                 ends.stream.start(got, Pieces())
             ends.stream.pause_reading()
             ends.stream.resume_reading()
-            ends.say(b"x")
-            await eventually(lambda: got.data == b"x")
-            ends.stream.abort()
-            ends.close()
+            await ends.reads(got)
 
     run(scenario())
 

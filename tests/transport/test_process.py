@@ -319,41 +319,44 @@ def test_a_system_out_of_descriptors_causes_an_error_and_leaves_nothing_behind(p
     assert {False, True} == set(outcomes)
 
 
+@pytest.fixture
+def unknown_setpriv():
+    """Let the program find out about setpriv in this test, and again after it."""
+    process._killed_with_us.cache_clear()
+    yield
+    process._killed_with_us.cache_clear()
+
+
+async def starts_and_ends(child: Child) -> None:
+    got = recorded(child)
+    await eventually(lambda: got.data == b"up")
+    assert await child.wait() == 0
+
+
 @pytest.mark.parametrize(
     "answer", ["echo unrecognized option >&2; exit 1", "echo '-d, --dump  --nnp'", "echo --nnp >&2"]
 )
+@pytest.mark.usefixtures("unknown_setpriv")
 def test_a_setpriv_without_the_option_is_not_used(run, tmp_path, monkeypatch, answer):
     executable(tmp_path / "setpriv", f"#!/bin/sh\n[ $# -eq 1 ] || exit 1\n{answer}\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    process._killed_with_us.cache_clear()
 
     async def scenario():
-        child = python("import os; os.write(1, b'up')")
-        got = recorded(child)
-        await eventually(lambda: got.data == b"up")
-        assert await child.wait() == 0
+        await starts_and_ends(python("import os; os.write(1, b'up')"))
 
-    try:
-        run(scenario())
-    finally:
-        process._killed_with_us.cache_clear()
+    run(scenario())
 
 
+@pytest.mark.usefixtures("unknown_setpriv")
 def test_without_setpriv_a_child_is_started_directly(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    process._killed_with_us.cache_clear()
 
     async def scenario():
         child = python("import os; os.write(1, b'up')")
         assert child.process.args[0] == sys.executable
-        got = recorded(child)
-        await eventually(lambda: got.data == b"up")
-        assert await child.wait() == 0
+        await starts_and_ends(child)
 
-    try:
-        run(scenario())
-    finally:
-        process._killed_with_us.cache_clear()
+    run(scenario())
 
 
 def test_without_descriptors_of_processes_a_thread_waits_for_the_child(run, monkeypatch):
