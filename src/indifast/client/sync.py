@@ -284,8 +284,7 @@ class _Vector(SnapVector):
     """A vector as it was at one moment, for people who look at it: an unknown member has a readable error."""
 
     def __getitem__(self, membername: str) -> Any:
-        if membername not in self.data:
-            raise unknown_member(self, membername)
+        self.member(membername)
         return super().__getitem__(membername)
 
     def member(self, membername: str) -> Any:
@@ -298,9 +297,8 @@ class _NumberVector(_Vector, SnapNumberVector):
     """A vector of numbers as it was at one moment: a mapping of member names to floats."""
 
     def __getitem__(self, membername: str) -> float:
-        if membername not in self.data:
-            raise unknown_member(self, membername)
-        return self.getfloatvalue(membername)
+        value: float = self.member(membername).getfloatvalue()
+        return value
 
 
 class _Device(SnapDevice):

@@ -50,9 +50,9 @@ def moment(timestamp: datetime | None) -> str | None:
     """Return a time: UTC, with a Z."""
     if timestamp is None:
         return None
-    return (
-        f"{timestamp.astimezone(UTC).replace(tzinfo=None).isoformat() if timestamp.tzinfo else timestamp.isoformat()}Z"
-    )
+    if timestamp.tzinfo is not None:
+        timestamp = timestamp.astimezone(UTC).replace(tzinfo=None)
+    return f"{timestamp.isoformat()}Z"
 
 
 def kind_of(name: str) -> str:
