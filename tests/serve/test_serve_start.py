@@ -182,6 +182,28 @@ def test_signals_end_it_before_it_is_ready(tmp_path, number):
         assert refused(held.port)
 
 
+@pytest.mark.parametrize("passes", range(3))
+def test_a_signal_ends_it_while_it_becomes_ready(tmp_path, passes):
+    """The signal comes after some passes of the event loop, before or while the command looks at the server's start."""
+    (tmp_path / "made.py").write_text(f"""
+import asyncio, os, signal
+from indifast import IPyDriver
+
+def make():
+    end_in({passes})
+    return IPyDriver()
+
+def end_in(passes):
+    if passes < 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        asyncio.get_running_loop().call_soon(end_in, passes - 1)
+""")
+    server = Server(tmp_path, "-u", f"{tmp_path}/local", "-p", "0", "made:make", cwd=tmp_path)
+    assert server.ended() == 0, server.log
+    assert server.log.endswith(": the server ends: SIGTERM\n")
+
+
 def test_a_signal_ends_it_even_if_its_exception_is_lost(tmp_path, monkeypatch):
     """Python drops exceptions in finalizers and in callbacks of weak references. The driver's module does so here."""
     waiting = 'Path("waiting").touch()\n'

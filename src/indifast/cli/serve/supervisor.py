@@ -90,6 +90,7 @@ class _Supervisor:
         self.recorder: TrafficRecorder | None = None
         self.status = 0
         self._listening = False
+        self._where = ""
         self._ending = False
         self._running: asyncio.Task[None] | None = None
         self._links: list[tuple[Remote, SSLContext | None]] = []
@@ -125,11 +126,9 @@ class _Supervisor:
                     self.recorder.discard()  # repeated attempts to start must not leave a pile of files
                 self.systemd.ends(sentence(exc))
                 return good_bye(sentence(exc))
-            if self.server.stop:
-                pass  # a signal came in the meantime
-            elif self._start_drivers():
+            if not self.server.stop and self._start_drivers():
                 self._report_regularly()
-                self.systemd.ready(asyncio.get_running_loop(), f"listening on {self._where()}")
+                self.systemd.ready(asyncio.get_running_loop(), f"listening on {self._where}")
             assert self._running is not None
             await self._running
             return self.status if self.status == 0 else good_bye()
@@ -175,6 +174,7 @@ class _Supervisor:
 
     async def _start_server(self) -> None:
         """Start the server, and wait until it is ready. Whatever prevents that is raised."""
+        self._where = self._describe_sockets()  # a server that a signal ends at its start closes them at any moment
         task = self._running = asyncio.create_task(self.server.asyncrun())
         ready = asyncio.create_task(self.server.ready())
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -182,13 +182,15 @@ class _Supervisor:
         await asyncio.gather(ready, return_exceptions=True)
         if task.done():
             task.result()
+        if self.server.stop:
+            return  # a signal came in the meantime
         self._listening = True
-        logger.log(NOTICE, "listening on %s", self._where())
+        logger.log(NOTICE, "listening on %s", self._where)
         if self.metrics:
             places = where(self.metrics, remedy=None, use="read them")
             logger.log(NOTICE, "counters for Prometheus at /metrics on %s", places)
 
-    def _where(self) -> str:
+    def _describe_sockets(self) -> str:
         remedy = "ListenStream= in the socket unit for others" if "tcp" in self.lent else "--host 0.0.0.0 for others"
         return where(self.sockets, authority=self.options.tls_ca, remedy=remedy)
 
