@@ -195,8 +195,10 @@ class Site:
             gc.freeze()
         try:
             with scale.scaled(), self._surroundings():
+                orderly = False
                 try:
                     self.loop.run_until_complete(self._main())
+                    orderly = True
                 except (Violation, Stuck, RuntimeError) as error:
                     if self.violation is None:
                         if isinstance(error, Violation):
@@ -205,7 +207,8 @@ class Site:
                             self.violation = Violation("EverybodyServed", f"everything waits: {error}", self.now)
                         else:
                             raise
-                self._clean_up()
+                finally:
+                    self._clean_up(orderly)
         finally:
             if not frozen:
                 gc.unfreeze()
@@ -513,11 +516,12 @@ class Site:
 
     # The end
 
-    def _clean_up(self) -> None:
+    def _clean_up(self, orderly: bool) -> None:
+        """End what is left: whatever still runs, unless the run went to its end."""
         loop = self.loop
         loop.after_turn = None
         loop.finish_jobs()
-        if self.violation is not None:
+        if not orderly:
             loop.set_exception_handler(lambda *args: None)
             for _ in range(5):
                 for task in asyncio.all_tasks(loop):

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import faults
+from tests.simulation.checkers import Checker
 from tests.simulation.report import Failure, find, run_seed
 from tests.simulation.script import SITES, make, parse_steps, write_steps
 from tests.simulation.shrink import run, shrink
+from tests.simulation.site import Site, open_files
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_ONCE = 8
@@ -69,6 +71,19 @@ def test_a_failure_is_made_small_and_can_be_repeated() -> None:
         again = run(script, steps).violation
         assert again is not None and text.startswith(str(again))
     assert run(script, steps).violation is None
+
+
+def test_an_error_in_a_checker_leaves_nothing_behind() -> None:
+    class Broken(Checker):
+        def quiet(self) -> None:
+            raise ZeroDivisionError
+
+    descriptors, site = open_files(), Site(make(7))
+    site.checkers.append(Broken(site))
+    with pytest.raises(ZeroDivisionError):
+        site.run()
+    assert site.loop.is_closed()
+    assert site._left(descriptors) is None
 
 
 def test_shrinking_finds_the_steps_that_matter() -> None:
