@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy
 import pytest
 
+from indifast import IPyServer
 from indifast.client import INDICheckError, IPyClient, SyncClient, connect
 from tests.support.blackbox import LIMIT
 from tests.support.servers import indiserver
@@ -59,3 +62,38 @@ def test_a_client_that_stops_closes_the_wrapper() -> None:
         client._thread.join(LIMIT)
         with pytest.raises(RuntimeError, match="closed"):
             client.snapshot()
+
+
+IMPOSSIBLE = [("x", ValueError), (0, ValueError), (70000, ValueError), (-1, ValueError), ("", ValueError)]
+IMPOSSIBLE += [(3.5, TypeError), (None, TypeError), (True, TypeError), (b"7624", TypeError)]
+
+
+@pytest.mark.parametrize(("port", "error"), IMPOSSIBLE)
+def test_a_port_that_cannot_be_is_refused_at_once(port: Any, error: type[Exception]) -> None:
+    """Trying again would not help, and the system would take 70000 for 4464."""
+    for make in (connect, IPyClient, IPyServer().add_remote):
+        with pytest.raises(error, match="the port must be a number from 1 to 65535, not"):
+            make("127.0.0.1", port)
+    with pytest.raises(TimeoutError, match="not connected to /no/such/socket"):
+        connect("/no/such/socket", port, timeout=0.1)  # a Unix socket has no port
+
+
+def test_a_port_may_be_text() -> None:
+    assert IPyClient("127.0.0.1", "7624").indiport == "7624"
+    assert IPyServer().add_remote("127.0.0.1", "7624").indiport == 7624  # type: ignore[arg-type]
+
+
+def test_a_host_must_be_text() -> None:
+    with pytest.raises(TypeError, match="the host must be a str, not 5"):
+        connect(5)  # type: ignore[arg-type]
+
+
+async def attempt(port: Any) -> None:
+    client = IPyClient("127.0.0.1")
+    client.indiport, client.reconnect = port, False
+    await client.asyncrun()
+
+
+def test_a_port_that_is_set_later_is_checked_by_each_attempt() -> None:
+    with pytest.raises(OSError, match="the port must be a number from 1 to 65535, not 70000"):
+        asyncio.run(attempt(70000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl as ssl_module
 import time
@@ -18,6 +19,7 @@ from indifast.routing.queuelistener import QueueListener
 from indifast.transport import connect
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.incoming import MessageReader
+from indifast.transport.sockets import peer_port
 from indifast.transport.tlsfaults import is_tls
 
 if TYPE_CHECKING:
@@ -63,9 +65,17 @@ async def open_stream(host: str, port: int | str, within: float, ssl: ssl_module
             if path is not None:
                 return await connect.open_unix(path)
             context = ssl_module.create_default_context() if ssl is True else ssl or None
-            return await connect.open_tcp(host, int(port), within=within, ssl=context)
+            return await connect.open_tcp(host, _number(port), within=within, ssl=context)
     except TimeoutError as error:
         raise TimeoutError(f"no answer from {host}:{port} within {within:g} s") from error
+
+
+def _number(port: int | str) -> int:
+    """Return the number of a port that may have been set since the client was made."""
+    try:
+        return peer_port(port)
+    except (TypeError, ValueError) as error:
+        raise OSError(errno.EINVAL, str(error)) from error
 
 
 class Connection(QueueListener):

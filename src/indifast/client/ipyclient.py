@@ -17,6 +17,7 @@ from indifast.client.blobrequests import BlobRequests
 from indifast.client.commandchecks import INDIUnknown, check_command, why_unknown
 from indifast.client.commands import send_command
 from indifast.client.commandsender import CommandSender
+from indifast.client.connection import unix_path
 from indifast.client.device import Device
 from indifast.client.exposing import Exposing
 from indifast.client.frames import Frame, FrameStream
@@ -39,6 +40,7 @@ from indifast.protocol import wire
 from indifast.protocol.drivernames import PORT
 from indifast.protocol.message import Wire
 from indifast.protocol.vocabulary import BLOB_POLICIES
+from indifast.transport.sockets import peer_port
 
 __all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
 
@@ -63,6 +65,10 @@ class IPyClient(Settings, UserDict[str, Device]):
         indiport: The TCP port.
         ssl: True or an `ssl.SSLContext` for TLS.
         **clientdata: Kept in the attribute `clientdata`.
+
+    Raises:
+        TypeError: The host is not a str, or the port neither an int nor a str.
+        ValueError: The port is not in the range from 1 to 65535.
     """
 
     def __init__(
@@ -73,6 +79,10 @@ class IPyClient(Settings, UserDict[str, Device]):
         ssl: ssl_module.SSLContext | bool | None = None,
         **clientdata: Any,
     ) -> None:
+        if not isinstance(indihost, str):
+            raise TypeError(f"the host must be a str, not {indihost!r}")
+        if unix_path(indihost) is None:
+            peer_port(indiport)
         self.indihost = indihost
         self.indiport = indiport
         self.ssl = ssl

@@ -56,6 +56,8 @@ def connect(
 
     Raises:
         TimeoutError: The server or its devices were not there in time. The error says what was missing.
+        TypeError: The host is not a str, or the port neither an int nor a str.
+        ValueError: The port is not in the range from 1 to 65535.
     """
     client = SyncClient(IPyClient(host, port, ssl=ssl))
     client.client.check_before_send = True

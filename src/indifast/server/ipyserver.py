@@ -202,6 +202,10 @@ class IPyServer:
             debug_enable: Has no effect.
             device: Show only this device of the other server, and none of this server's devices there.
             ssl: The context for TLS, for clients; None for a plain connection.
+
+        Raises:
+            TypeError: The port is neither an int nor a str.
+            ValueError: The port is not in the range from 1 to 65535.
         """
         remote = RemoteConnection(host, port, blob_enable, debug_enable, device=device, ssl=ssl)
         self.remotes.append(remote)

@@ -14,6 +14,7 @@ from indifast.protocol.backoff import pause_after, varied
 from indifast.protocol.loglevels import NOTICE
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.connect import open_tcp
+from indifast.transport.sockets import peer_port
 from indifast.transport.stream import Stream
 from indifast.transport.tlsfaults import LINK, TLSError
 
@@ -66,7 +67,7 @@ class RemoteConnection:
         ssl: SSLContext | None = None,
     ) -> None:
         self.indihost = host
-        self.indiport = port
+        self.indiport = peer_port(port)
         self.blob_enable = bool(blob_enable) and blob_enable != "Never"  # older releases took the values of enableBLOB
         self.debug_enable = debug_enable
         self.connected = False
