@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -87,6 +89,9 @@ class Measured:
         return bool(missed)
 
     def _python(self) -> dict[str, Reached]:
+        for path in self._data.glob("coverage.*"):
+            if not is_whole(path):
+                path.unlink()
         result = self._data / "result.json"
         for words in (["combine", "--quiet", "--append"], ["json", "--quiet", "-o", str(result)]):
             if self._tree.run("-m", "coverage", *words, **self._variables()):
@@ -124,6 +129,22 @@ class Measured:
             name: Reached(sum(lines.values()), len(lines), missing=spans(n for n, hit in lines.items() if not hit))
             for name, lines in counts.items()
         }
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a data file of coverage.py is complete. A process that was killed may have left half a file.
+
+    coverage.py would refuse it together with all others: Cython files have a plugin that measures them, which is noted
+    last.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as data:
+        try:
+            files = data.execute(
+                "select path, tracer from file left join tracer on file.id = tracer.file_id"
+            ).fetchall()
+        except sqlite3.DatabaseError:
+            return False
+    return all(tracer for name, tracer in files if name.endswith((".pyx", ".pxi")))
 
 
 def _gcov_files(output: bytes) -> Iterator[dict[str, Any]]:

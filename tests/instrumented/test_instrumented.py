@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import sqlite3
 import tomllib
 from pathlib import Path
 
@@ -53,6 +55,34 @@ def test_a_name_stands_for_all_tests_under_it(test: str, of: str, expected: bool
 LIMITS = Limits(
     {"src/a/": 95, "src/a/fast/": 80}, {"src/a/odd.py": {"percent": 50, "reason": "needs a machine that is rare"}}
 )
+
+
+WHOLE = """
+create table file (id integer primary key, path text);
+create table tracer (file_id integer primary key, tracer text);
+insert into file values (1, 'a/b.py'), (2, 'a/c.pyx'), (3, 'a/d.pxi');
+insert into tracer values (2, 'cython_lines.Plugin'), (3, 'cython_lines.Plugin');
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (WHOLE, True),
+        (WHOLE + "delete from tracer where file_id = 3", False),
+        (WHOLE + "drop table tracer", False),
+        ("", False),
+    ],
+)
+def test_what_a_killed_process_has_left_is_found(tmp_path: Path, content: str, expected: bool) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "data")) as data:
+        data.executescript(content)
+    assert table.is_whole(tmp_path / "data") is expected
+
+
+def test_what_is_no_database_is_not_whole(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(range(256)) * 100)
+    assert not table.is_whole(tmp_path / "data")
 
 
 def test_files_below_their_limit_are_named() -> None:

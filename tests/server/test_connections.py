@@ -31,7 +31,7 @@ from indifast.protocol.limits import Limits
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
-from indifast.server import IPyServer
+from indifast.server import IPyServer, connections, locallink
 from indifast.server.connections import Connection
 from indifast.server.hub import Hub
 from indifast.transport import blobs, shm
@@ -74,6 +74,58 @@ async def stalled_client(server: IPyServer, messages: str = WANTS) -> socket.soc
 
 async def reads_again(sock: socket.socket) -> Client:
     return Client(*await asyncio.open_connection(sock=sock))
+
+
+@pytest.mark.parametrize("place", ["in the server", "on a connection"])
+@pytest.mark.parametrize("patience", [LIMIT * 10, 0.001])
+def test_a_driver_waits_while_its_only_reader_is_far_behind(
+    monkeypatch: pytest.MonkeyPatch, place: str, patience: float
+) -> None:
+    """Until the reader has caught up, or its patience ends."""
+    for module in (connections, locallink):
+        monkeypatch.setattr(module, "FRAME_PAUSE", patience)
+    count, remark = 8000, "x" * 1000  # more than the system takes for a connection
+    define = (
+        "<defNumberVector device='Echo' name='P' state='Ok' perm='rw'>"
+        "<defNumber name='m' format='%g' min='0' max='0' step='0'>0</defNumber></defNumberVector>"
+    )
+    update = f"<setNumberVector device='Echo' name='P' message='{remark}'><oneNumber name='m'>{{}}</oneNumber></setNumberVector>"
+
+    async def by_driver(echo: Echo) -> None:
+        for number in range(count):
+            echo["Echo"]["P"]["m"] = number
+            await echo["Echo"]["P"].send_setVector(message=remark)
+
+    async def by_connection(driver: Client) -> None:
+        for number in range(count):
+            driver.say(update.format(number))
+            await driver.writer.drain()
+        await driver.settle()
+
+    async def run() -> None:
+        echo = Echo()
+        async with IPyServer(*[echo] if place == "in the server" else [], port=0) as server:
+            driver = await Client.to(server, asks=False)
+            if place == "on a connection":
+                driver.say(define)
+                await driver.settle()
+            sock = await stalled_client(server, GET + GET)
+            sending = asyncio.create_task(by_driver(echo) if place == "in the server" else by_connection(driver))
+            if patience > LIMIT:
+                await eventually(lambda: peers(server)[-1]["queued_bytes"] > MIB)
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                assert peers(server)[-1]["queued_bytes"] < MIB + 256 * 1024 and not sending.done()
+            else:
+                await asyncio.wait_for(sending, LIMIT)
+            reader = await reads_again(sock)
+            values = [float((await reader.hears("setNumberVector")).members[0].text) for _ in range(count)]
+            assert values == list(range(count))
+            await asyncio.wait_for(sending, LIMIT)
+            await reader.close()
+            await driver.close()
+
+    asyncio.run(run())
 
 
 def test_every_client_of_many_gets_the_definitions_it_asked_for() -> None:

@@ -45,7 +45,8 @@ def test_clients_and_drivers_of_both_sides_see_each_other() -> None:
             at_a, at_b = await Client.to(a), await Client.to(b)
             await at_a.hears("defNumberVector", "B", "P")
             await at_b.hears("defNumberVector", "A", "P")
-            assert remote.connected and remote.devicenames == {"B"} and "B" in remote
+            assert remote.connected and remote.devicenames == {"B"} and "B" in remote and list(remote) == ["B"]
+            assert repr(remote) == f"<RemoteConnection localhost:{b.port}>"
             for client, far in ((at_a, "B"), (at_b, "A")):
                 client.say(NEW.format(far))
                 await client.hears("setNumberVector", far, "P", state="Busy")
@@ -169,6 +170,31 @@ def test_a_lost_remote_returns() -> None:
                 await client.hears("delProperty", "B")
                 assert a.remotes == []
             await client.close()
+
+    asyncio.run(run())
+
+
+def test_failed_attempts_are_forgotten_after_a_link_that_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that restarts is found again at once, however long it was away the time before."""
+    attempts: list[int] = []
+
+    def pause(failures: int, *_: float) -> float:
+        attempts.append(failures)
+        return 0.01
+
+    monkeypatch.setattr(remote_module, "pause_after", pause)
+    monkeypatch.setattr(remote_module, "HEALTHY", 1e-6)
+
+    async def run() -> None:
+        port = free_port()
+        async with served("A") as a:
+            remote = a.add_remote("localhost", port)
+            await eventually(lambda: len(attempts) >= 3)
+            async with served("B", port=port):
+                await eventually(lambda: "B" in remote)
+                before = len(attempts)
+            await eventually(lambda: len(attempts) > before + 1)
+            assert attempts[: before + 2] == [*range(1, before + 1), 1, 1]
 
     asyncio.run(run())
 
