@@ -89,7 +89,8 @@ def test_a_driver_waits_while_its_only_reader_is_far_behind(
         "<defNumberVector device='Echo' name='P' state='Ok' perm='rw'>"
         "<defNumber name='m' format='%g' min='0' max='0' step='0'>0</defNumber></defNumberVector>"
     )
-    update = f"<setNumberVector device='Echo' name='P' message='{remark}'><oneNumber name='m'>{{}}</oneNumber></setNumberVector>"
+    update = f"<setNumberVector device='Echo' name='P' message='{remark}'>"
+    update += "<oneNumber name='m'>{}</oneNumber></setNumberVector>"
 
     async def by_driver(echo: Echo) -> None:
         for number in range(count):
