@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 from pathlib import Path
 
@@ -81,7 +80,6 @@ def own_memory() -> int:
     return int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) << 10
 
 
-@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer keeps freed memory")
 def test_freed_blocks_go_back_to_the_system_whatever_lies_between_them() -> None:
     pool = BlockPool(size=256 << 10, keep=4)
     small, before = [], own_memory()
