@@ -39,6 +39,9 @@ TCP = {
 }
 
 
+_HOLDER = ("sh", "-c", "echo ready; exec cat")
+
+
 class Unavailable(RuntimeError):
     """The reason why this machine cannot make a link."""
 
@@ -62,11 +65,10 @@ def link(speed: Speed) -> Iterator[tuple[Place, Place]]:
     Raises:
         Unavailable: The machine lacks the rights, a program, or a part of the kernel.
     """
-    user = os.geteuid() != 0
     with ExitStack() as stack:
-        near_pid = stack.enter_context(_namespace(["unshare", *(["-r"] if user else []), "-n"]))
-        own = [f"--user=/proc/{near_pid}/ns/user", "--preserve-credentials"] if user else []
-        far_pid = stack.enter_context(_namespace([*(["nsenter", *own, "--"] if user else []), "unshare", "-n"]))
+        near_pid = stack.enter_context(namespace())
+        far_pid = stack.enter_context(nested_namespace(near_pid))
+        own = own_user_namespace(near_pid)
         near, far = (
             Place(host, ("nsenter", *own, f"--net=/proc/{pid}/ns/net", "--"))
             for host, pid in (("10.77.0.1", near_pid), ("10.77.0.2", far_pid))
@@ -76,15 +78,15 @@ def link(speed: Speed) -> Iterator[tuple[Place, Place]]:
             stack.enter_context(_ready([*near.enter, *words]))
         else:
             ends = ["type", "veth", "peer", "name", DEVICE, "netns", str(far_pid)]
-            _do([*near.enter, "ip", "link", "add", DEVICE, *ends])
+            do([*near.enter, "ip", "link", "add", DEVICE, *ends])
         for place in (near, far):
-            _do([*place.enter, "ip", "address", "add", f"{place.host}/30", "dev", DEVICE])
+            do([*place.enter, "ip", "address", "add", f"{place.host}/30", "dev", DEVICE])
             for device in ("lo", DEVICE):
-                _do([*place.enter, "ip", "link", "set", device, "up"])
+                do([*place.enter, "ip", "link", "set", device, "up"])
             for name, value in TCP.items():
-                _do([*place.enter, "sh", "-c", f"echo {value} >/proc/sys/net/ipv4/{name} || true"])
+                do([*place.enter, "sh", "-c", f"echo {value} >/proc/sys/net/ipv4/{name} || true"])
             if speed.rate:
-                _do([*place.enter, "tc", "qdisc", "add", "dev", DEVICE, "root", "tbf", *_bucket(speed.rate)])
+                do([*place.enter, "tc", "qdisc", "add", "dev", DEVICE, "root", "tbf", *_bucket(speed.rate)])
         yield near, far
 
 
@@ -117,10 +119,27 @@ def _bucket(rate: float) -> list[str]:
 
 
 @contextmanager
-def _namespace(how: Sequence[str]) -> Iterator[int]:
-    """Run a process in a new namespace, and yield its ID. It ends with this program, even if that is killed."""
-    with _ready([*how, "sh", "-c", "echo ready; exec cat"]) as pid:
+def namespace() -> Iterator[int]:
+    """Run a process in a new network namespace, and yield its ID. It ends with this program, even if that is killed."""
+    with _ready(["unshare", *(["-r"] if _is_user() else []), "-n", *_HOLDER]) as pid:
         yield pid
+
+
+@contextmanager
+def nested_namespace(other: int) -> Iterator[int]:
+    """Do the same, beside the namespace of another process. Devices can be joined to those in that namespace."""
+    enter = ["nsenter", *own_user_namespace(other), "--"] if _is_user() else []
+    with _ready([*enter, "unshare", "-n", *_HOLDER]) as pid:
+        yield pid
+
+
+def own_user_namespace(pid: int) -> list[str]:
+    """Return the words for `nsenter` by which a user who is not root enters what `namespace` has made."""
+    return [f"--user=/proc/{pid}/ns/user", "--preserve-credentials"] if _is_user() else []
+
+
+def _is_user() -> bool:
+    return os.geteuid() != 0
 
 
 @contextmanager
@@ -153,7 +172,12 @@ def _ready(command: Sequence[str]) -> Iterator[int]:
             child.kill()
 
 
-def _do(command: Sequence[str]) -> None:
+def do(command: Sequence[str]) -> None:
+    """Run a command to its end.
+
+    Raises:
+        Unavailable: It failed.
+    """
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise Unavailable(f"{' '.join(command[-6:])}: {done.stderr.strip()}")

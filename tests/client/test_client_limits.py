@@ -13,7 +13,7 @@ from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
 from tests.client.support import BLOBS, NUMBERS, Recorder, Slow, blob, session
 from tests.support.blackbox import LIMIT
-from tests.support.waiting import Clock, eventually
+from tests.support.waiting import Clock, eventually, no_timer_left
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,9 @@ def test_no_timer_runs_after_complete_messages(monkeypatch: pytest.MonkeyPatch) 
         async with session(NUMBERS, timeout_enable=False) as (server, client):
             await server.send('<setNumberVector device="D" name="N" state="Ok"/>\n <!-- c -->\n')
             await client.got("Set")
-            loop = asyncio.get_running_loop()
             client._keepalive.clear()
             assert client._link.connection._reader._watch is None
-            assert not [handle for handle in loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+            await no_timer_left()
 
     asyncio.run(main())
 

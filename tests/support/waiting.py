@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -29,6 +29,16 @@ async def turns(count: int = 20) -> None:
     """Let the event loop run everything that is ready, and everything that becomes ready because of that."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def no_timer_left(limit: float = LIMIT) -> None:
+    """Wait until this event loop has no timer: what was sent is watched for a moment, until it is acknowledged."""
+    loop: Any = asyncio.get_running_loop()
+    deadline = time.monotonic() + limit
+    while timers := [handle for handle in loop._scheduled if not handle.cancelled()]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still set after {limit} s: {timers}")
+        await asyncio.sleep(0.05)
 
 
 class Clock:

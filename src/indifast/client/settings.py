@@ -33,7 +33,7 @@ class Settings:
     """Seconds within which the server must accept the connection."""
     retry_min: float = 1.0
     """Approximate delay in seconds before the first attempt to connect again."""
-    retry_max: float = 30.0
+    retry_max: float = 5.0
     """Approximate maximum of that delay, which doubles with each attempt and varies at random by a quarter."""
     grace: float = 2.0
     """Seconds that `hardware` and a running `rxevent` have after `shutdown` before they are cancelled."""

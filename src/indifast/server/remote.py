@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE = 0.5
 """Seconds before the first retry. Each further retry doubles the pause."""
 
-LONGEST_PAUSE = 30.0
-"""Maximum seconds between attempts, not counting jitter."""
+LONGEST_PAUSE = 5.0
+"""Maximum seconds between attempts, not counting jitter: a link is back soon after the other server is."""
 
 HEALTHY = 10.0
 """Seconds that a link has to last for earlier failed attempts to be forgotten."""

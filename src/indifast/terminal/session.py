@@ -32,7 +32,6 @@ class Server(Protocol):
 class Client(IPyClient):
     """A client that passes everything it receives to a function."""
 
-    retry_max = 10.0
     vector_timeout_max = 3600.0
     receive_event: Callable[[Any], None]
     _turn = 0

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Buffer
+from indifast.transport.alive import Guard, tune_tcp
 
 logger = logging.getLogger(__name__)
 
@@ -533,8 +534,10 @@ class SocketStream(Stream):
         self._more_fds: Sequence[int] = ()
         self._watching_output = False
         self._readable = self._reading(self._fd, self._read_unix if local else self._read_tcp)
+        self._guard: Guard | None = None
         if not local:
             tune_tcp(sock)
+            self._guard = Guard(self._loop, sock, self._end)
 
     def _open_input(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
@@ -616,6 +619,7 @@ class SocketStream(Stream):
     def _write(self) -> None:
         outbox = self._outbox
         assert outbox is not None
+        guard = self._guard
         budget = _WRITE_BUDGET
         while outbox.pending:
             try:
@@ -631,6 +635,8 @@ class SocketStream(Stream):
                 self._write_failed(exc)
                 return
             outbox.sent(nbytes, time.monotonic())
+            if guard is not None and not guard.watching:
+                guard.watch()
             budget -= nbytes
             if nbytes < asked or budget <= 0:
                 self._await_writable()
@@ -673,6 +679,8 @@ class SocketStream(Stream):
 
     def _release(self, orderly: bool) -> None:
         self._unwatch_output()
+        if self._guard is not None:
+            self._guard.close()
         try:
             # Unread input would make the kernel reset the connection, and the peer would lose our last data.
             self.socket.shutdown(socket.SHUT_WR)
@@ -691,16 +699,6 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return fds.tolist()
-
-
-def tune_tcp(sock: socket.socket) -> None:
-    """Make a socket send small messages at once, and detect a vanished peer within about two minutes."""
-    with contextlib.suppress(OSError):  # if the socket is already dead, reading from it will fail
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def peer_name(sock: socket.socket) -> str:

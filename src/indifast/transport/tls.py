@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any, Self, cast
 
 from indifast.protocol.complaints import Complaints
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, peer_name, tune_tcp
+from indifast.transport.alive import Guard, tune_tcp
+from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, peer_name
 from indifast.transport.tlsfaults import OPTIONS, TLSError, named, speaks_no_tls, why_refused
 
 logger = logging.getLogger(__name__)
@@ -82,10 +83,13 @@ class _Protocol(asyncio.BufferedProtocol):
 class TLSStream(Stream):
     """A stream over a TCP connection with TLS, made by `connect` or an `Acceptor` after the handshake."""
 
-    def __init__(self, transport: asyncio.Transport, protocol: _Protocol, peername: str, *, serving: bool) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, sock: socket.socket, protocol: _Protocol, peername: str, *, serving: bool
+    ) -> None:
         super().__init__(peername, False)
         self._serving = serving
         self._transport = transport
+        self._guard = Guard(self._loop, sock, self._end)
         self._block: Any = None
         self._start = 0
         self._protocol = protocol
@@ -153,6 +157,8 @@ class TLSStream(Stream):
             outbox.sent(total, time.monotonic())
             if not total:
                 break
+            if not self._guard.watching:
+                self._guard.watch()
         if self._life is CLOSING:
             self._finish_if_flushed()
 
@@ -162,6 +168,7 @@ class TLSStream(Stream):
         self._end(exc, at_once=True)
 
     def _release(self, orderly: bool) -> None:
+        self._guard.close()
         if orderly:
             self._transport.close()  # writes its buffer first
             self._loop.call_later(HANDSHAKE_TIMEOUT, self._transport.abort)
@@ -257,7 +264,7 @@ async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, p
         except OSError as exc:
             await handshake.send_alert()
             raise TLSError(f"TLS with {where} failed", why_refused(exc, serving=False)) from exc
-    return TLSStream(transport, protocol, peername, serving=False)
+    return TLSStream(transport, sock, protocol, peername, serving=False)
 
 
 class Acceptor:
@@ -316,7 +323,7 @@ class Acceptor:
                 await handshake.send_alert()
                 return
         try:
-            self._on_stream(TLSStream(transport, protocol, name, serving=True))
+            self._on_stream(TLSStream(transport, sock, protocol, name, serving=True))
         except BaseException:
             transport.abort()  # the transport has the socket, or a duplicate of it
             raise

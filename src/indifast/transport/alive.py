@@ -1,0 +1,157 @@
+"""Notices that the far side of a TCP connection has vanished without a word: no power, no network.
+
+The kernel probes an idle connection (keep-alive), but not one with data under way: that it sends again and again, for a
+quarter of an hour. Linux could limit this (TCP_USER_TIMEOUT), but would then also end a connection whose reader is
+alive and reads nothing for a while. So a `Guard` watches the acknowledgements while data is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+NOTICED_WITHIN = 15.0
+"""Seconds within which a peer that has vanished without a word is noticed."""
+
+# What follows adds up to less than that.
+
+IDLE = 5
+"""Seconds without a packet after which the kernel probes an idle connection."""
+
+PROBE_INTERVAL = 3
+"""Seconds between the probes."""
+
+PROBES = 3
+"""Probes without an answer that end an idle connection."""
+
+RESEND_INTERVAL = 4
+"""Maximum seconds between two attempts to send the same data, or to probe a reader that has no room.
+
+Linux doubles the interval with each attempt, up to two minutes. Before 6.15, this can't be changed: there, a reader
+that had no room for a while before it vanished is noticed only after as long again.
+"""
+
+SILENCE = 12.0
+"""Seconds without any acknowledgement that end a connection with data under way."""
+
+LOOK_INTERVAL = 2.0
+"""Seconds between two looks at a connection with data under way."""
+
+_TCP_RTO_MAX_MS = 44  # Linux 6.15; Python has no name for it
+
+# Of `struct tcp_info`: tcpi_probes, tcpi_unacked, tcpi_last_ack_recv (ms), tcpi_notsent_bytes, tcpi_snd_wnd
+_INFO = struct.Struct("=3xB20xI28xI84xI80xI")
+_WITHOUT_WINDOW = struct.Struct("=3xB20xI28xI84xI")  # before Linux 5.4
+
+
+class Progress(NamedTuple):
+    """What the kernel knows of data under way."""
+
+    unacknowledged: int
+    """Packets that were sent but not acknowledged."""
+    unsent: int
+    """Bytes that were not sent, because the far side has no room for them, or the network is slow."""
+    window: int
+    """Bytes that the far side has room for."""
+    probes: int
+    """Unanswered questions whether a far side without room has some now."""
+    silent: float
+    """Seconds since the last acknowledgement."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is anything to be acknowledged."""
+        return bool(self.unacknowledged or self.unsent)
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the far side would have answered if it was still there.
+
+        One that has no room is asked so rarely by an old kernel that its last answer may be minutes old.
+        """
+        if self.silent < SILENCE:
+            return False
+        return self.probes >= PROBES or (self.unacknowledged > 0 and self.window > 0)
+
+
+def progress(sock: socket.socket) -> Progress | None:
+    """Return what the kernel knows, or None if it does not say."""
+    if sys.platform != "linux":
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    except OSError:
+        return None
+    if len(info) >= _INFO.size:
+        probes, unacknowledged, silent, unsent, window = _INFO.unpack_from(info)
+    elif len(info) >= _WITHOUT_WINDOW.size:
+        probes, unacknowledged, silent, unsent = _WITHOUT_WINDOW.unpack_from(info)
+        window = 0 if probes else 1
+    else:
+        return None
+    return Progress(unacknowledged, unsent, window, probes, silent / 1000)
+
+
+class Guard:
+    """Watches one connection while data is under way. An idle connection has no timer.
+
+    Args:
+        loop: The event loop.
+        sock: The connected TCP socket.
+        on_vanished: Called once, with the error that ends the connection, when the far side has vanished.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, on_vanished: Callable[[OSError], None]
+    ) -> None:
+        self.watching = False
+        """Whether the connection is being watched. If not, call `watch` after something was written."""
+        self._loop = loop
+        self._sock = sock
+        self._on_vanished = on_vanished
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Watch the connection until everything that was written is acknowledged."""
+        with contextlib.suppress(MemoryError):  # then the next write starts it
+            self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)
+            self.watching = True
+
+    def _look(self) -> None:
+        self.watching = False
+        found = progress(self._sock)
+        if found is None or not found.under_way:
+            return
+        if not found.vanished:
+            self.watch()
+            return
+        with contextlib.suppress(OSError):
+            # What is under way must not arrive after all, beside a new connection.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._on_vanished(TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def tune_tcp(sock: socket.socket) -> None:
+    """Make a socket send small messages at once, and make the kernel probe it often."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    for name, value in (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", PROBE_INTERVAL), ("TCP_KEEPCNT", PROBES)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    if sys.platform == "linux":
+        options.append((socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, RESEND_INTERVAL * 1000))
+    for level, option, value in options:
+        with contextlib.suppress(OSError):  # an old kernel; or the socket is dead already: reading from it will fail
+            sock.setsockopt(level, option, value)
