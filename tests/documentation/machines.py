@@ -23,6 +23,7 @@ import pexpect
 import pytest
 
 from tests.support.blackbox import LIMIT, python_environment
+from tests.support.terminals import end
 
 SOURCE = Path(__file__).with_name("machines.c")
 ROOT = SOURCE.parents[2]
@@ -192,10 +193,11 @@ class Machine:
             child.expect_exact(text)
             child.send("q")
             child.expect(pexpect.EOF)
+            end(child, None)
         except pexpect.ExceptionPexpect as error:
             raise AssertionError(f"{where}: {error}") from None
         finally:
-            child.close(force=True)
+            end(child)
         assert child.exitstatus == 0, f"{where}: exit status {child.exitstatus}"
 
     def wait_for(self, running: Running, port: int | None) -> None:

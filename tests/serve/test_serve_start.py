@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import trustme
 
@@ -50,6 +51,8 @@ class Slow:
         process = self.server.process
         until(lambda: (self.folder / "waiting").exists() or process.poll() is not None, what="the import")
         assert process.poll() is None, self.server.log
+        # Python would handle a signal that comes right before it begins to wait for the FIFO when that is opened.
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, what="the import to wait")
 
     def go_on(self, how: str = "succeed") -> None:
         """Let the import succeed, or fail."""

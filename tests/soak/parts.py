@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.soak.processes import LIMIT, QUICK, Failure, Program, until
+from tests.support.terminals import end
 from tests.terminal.pty_support import Terminal
 
 
@@ -80,13 +81,13 @@ class Screen:
         """Wait until the program has ended, and return its exit status, or the negative number of a signal."""
         until(lambda: self._ended, lambda: f"the terminal ends\n{self.text}", QUICK)
         child = self.terminal.child
-        child.close()
+        end(child, None)
         return int(child.exitstatus if child.exitstatus is not None else -child.signalstatus)
 
     def close(self) -> None:
         """End the program, whatever it does."""
         self._stop_reading()
-        self.terminal.child.close(force=True)
+        end(self.terminal.child)
 
     def _stop_reading(self) -> None:
         self._closing = True

@@ -20,6 +20,7 @@ import pyte
 
 from indifast import IPyDriver, IPyServer
 from tests.support.blackbox import LIMIT, python_environment
+from tests.support.terminals import end
 
 
 class Terminal:
@@ -60,7 +61,7 @@ class Terminal:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.child.close(force=True)
+        end(self.child)
 
     @property
     def text(self) -> str:
@@ -103,7 +104,7 @@ class Terminal:
         deadline = time.monotonic() + LIMIT
         while self.read():
             assert time.monotonic() < deadline, f"the program is still running:\n{self.text}"
-        self.child.close()
+        end(self.child, None)
         return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
 
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from indifast import IPyDriver, IPyServer
 from indifast.cli.toolkit.address import Address, parse_address
@@ -85,6 +86,13 @@ async def go_to(app: TermApp, pilot: Pilot[int], *place: str) -> None:
     await until(lambda: app.property_tree.go_to(target), f"{target} in the tree")
     await until(lambda: app.panes.place == target, f"the panes of {target}")
     await pilot.pause()
+
+
+async def choose_server(app: TermApp, pilot: Pilot[int], text: str) -> None:
+    """Open the window for the choice of a server, wait until it takes text, and type this one."""
+    await pilot.press("c")
+    await until(lambda: isinstance(app.focused, Input) and app.screen.query("#disconnect"), "the window")
+    await pilot.press("ctrl+u", *text, "enter")
 
 
 async def blobs_requested(app: TermApp, pilot: Pilot[int]) -> None:

@@ -219,7 +219,9 @@ async def test_the_folder_for_blobs_can_be_chosen_while_the_terminal_runs(tmp_pa
     mixed = Mixed()
     async with serving(mixed) as port, terminal(port) as (app, pilot):
         await on_screen(app, "Mixed")
-        await pilot.press("c", "tab", *"/nowhere/at/all", "enter")
+        await pilot.press("c")
+        await until(lambda: isinstance(app.focused, Input))
+        await pilot.press("tab", *"/nowhere/at/all", "enter")
         await on_screen(app, "is not an existing folder")
         app.screen.query_one("Input:focus", Input).value = str(tmp_path)
         await pilot.press("enter")

@@ -21,7 +21,7 @@ from indifast.terminal.session import Session
 from indifast.terminal.tree import Place
 from tests.support.blackbox import free_port
 from tests.support.libindi import Indiserver
-from tests.terminal.support import go_to, off_screen, on_screen, serving, terminal, until
+from tests.terminal.support import choose_server, go_to, off_screen, on_screen, serving, terminal, until
 
 
 class Box(IPyDriver):
@@ -240,7 +240,7 @@ async def test_old_values_are_dimmed() -> None:
 async def test_another_server_can_be_chosen_while_the_terminal_runs() -> None:
     async with serving(Box("First")) as one, serving(Box("Second")) as two, terminal(one) as (app, pilot):
         await on_screen(app, "First", "connected")
-        await pilot.press("c", "ctrl+u", *"nonsense:port", "enter")
+        await choose_server(app, pilot, "nonsense:port")
         await on_screen(app, "is not a port")
         await pilot.press("ctrl+u", *f"127.0.0.1:{two}", "enter")
         await on_screen(app, "Second", f"127.0.0.1:{two}")
@@ -251,7 +251,7 @@ async def test_another_server_can_be_chosen_while_the_terminal_runs() -> None:
 async def test_ipv6_addresses(written: str) -> None:
     async with serving(Box("Six"), host="::1") as port, terminal(None) as (app, pilot):
         await on_screen(app, "no server: c connects")
-        await pilot.press("c", "ctrl+u", *written.format(port=port), "enter")
+        await choose_server(app, pilot, written.format(port=port))
         await on_screen(app, f"[::1]:{port}", "Six")
 
 
@@ -299,9 +299,7 @@ async def test_the_first_screen_says_what_to_do_where_no_server_answers() -> Non
 async def test_the_first_screen_says_what_to_do_without_a_server_and_without_devices() -> None:
     async with serving() as port, terminal(None) as (app, pilot):
         await on_screen(app, "No server is connected", "c  choose a server", "?  show all keys", "q  quit")
-        await pilot.press("c")
-        await until(lambda: app.screen.query("#disconnect"))
-        await pilot.press("ctrl+u", *f"127.0.0.1:{port}", "enter")
+        await choose_server(app, pilot, f"127.0.0.1:{port}")
         await on_screen(app, "The server has no devices yet", "c  choose another server")
         await off_screen(app, "No server is connected")
         await pilot.press("c")

@@ -14,6 +14,7 @@ import pytest
 from indifast.cli import COMMANDS
 from indifast.cli.tools.completion import candidates, split_line
 from tests.support.blackbox import LIMIT, free_port, python_environment
+from tests.support.terminals import end
 from tests.tools.support import CAMERA, MOUNT, tool
 
 
@@ -97,7 +98,7 @@ def bash(environment: dict[str, str]) -> Iterator[pexpect.spawn]:
     shell.sendline("source <(indifast completion bash); bind 'set bell-style none'; echo rea''dy")
     shell.expect("ready\r\n")
     yield shell
-    shell.close(force=True)
+    end(shell)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.blackbox import PYTHON, Channel, Child, free_port, python_environment, until
+from tests.support.blackbox import PYTHON, SLOWNESS, Channel, Child, free_port, python_environment, until
 
 PROGRAMS = Path(__file__).parent / "programs"
 FIXED = "2024-01-02T03:04:05"
-ANSWER = 20.0
+ANSWER = 20.0 * SLOWNESS
 """Seconds after which a program that runs but does not answer is considered silent."""
 
 SETTLING = 3
