@@ -14,7 +14,7 @@ import pytest
 from astropy.io import fits
 from PIL import Image
 
-from indifast.terminal.picture import BACKGROUND, NoPreview, Picture, picture, stretched
+from indifast.picture import BACKGROUND, NoPreview, Picture, picture, stretched
 
 
 def fits_bytes(data: Any, unit: Any = fits.PrimaryHDU, **cards: Any) -> bytes:

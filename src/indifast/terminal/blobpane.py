@@ -25,11 +25,11 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Button, Static
 
+from indifast.picture import NoPreview, picture
 from indifast.terminal import clock
 from indifast.terminal.celltext import visible
 from indifast.terminal.files import SaveDialog, SendDialog, free_path, suggested_name
 from indifast.terminal.meter import Meter
-from indifast.terminal.picture import NoPreview, picture
 from indifast.terminal.preview import Drawn, Preview
 
 NOTHING_YET = "nothing received yet"

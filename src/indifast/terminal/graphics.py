@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from textual.strip import Strip
 
-    from indifast.terminal.picture import Picture
+    from indifast.picture import Picture
 
 
 class Method(Enum):

@@ -12,10 +12,10 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
+from indifast.picture import Picture
 from indifast.terminal import graphics
 from indifast.terminal.blocks import rendered
 from indifast.terminal.graphics import Method
-from indifast.terminal.picture import Picture
 
 _NO_WIDTH = [(ControlType.CURSOR_FORWARD, 0)]
 """Marks a segment as one that takes up no room."""

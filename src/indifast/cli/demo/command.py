@@ -231,7 +231,7 @@ def _save_png(frame: bytes | memoryview, path: Path) -> bool:
     except ImportError:
         return False
     from indifast.fits import read_image
-    from indifast.terminal.picture import picture
+    from indifast.picture import picture
 
     side = min(PNG_SIDE, max(read_image(frame).stored.shape))
     PIL.Image.fromarray(picture(frame, ".fits", columns=side, rows=side).pixels).save(path)
