@@ -53,6 +53,26 @@ def peer_port(port: object) -> int:
     return port
 
 
+def parse_place(text: str, example: int) -> tuple[str, int]:
+    """Parse `[host:]port`, with an IPv6 address in brackets. Without a host it is 127.0.0.1.
+
+    Args:
+        text: Where to listen, as people write it.
+        example: A port for the text of errors.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"an IPv6 address must be in brackets, as in [::1]:{example}, not {text!r}")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535) or (colon and not host):
+        raise ValueError(f"[HOST:]PORT is required, as in {example} or 0.0.0.0:{example}, not {text!r}")
+    return host or "127.0.0.1", int(port)
+
+
 def addresses_of(host: str | Sequence[str] | None) -> list[Address]:
     """Return every address of `host`, IPv4 and IPv6. This may have to ask a name server.
 

@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 
 from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
+from indifast.transport.sockets import parse_place
 
 TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
 if TYPE_CHECKING:
     from typing import Any
+
+METRICS_PORT = 9624
+"""A port for counters, as an example."""
 
 USAGE = """\
 Usage: {program} [options] driver [driver ...]
@@ -277,7 +281,7 @@ def _set(options: Options, name: str, value: str) -> None:
                 options.stats_interval = _seconds(value)
         case "metrics":
             try:
-                options.metrics = parse_place(value)
+                options.metrics = parse_place(value, METRICS_PORT)
             except ValueError as exc:
                 raise UsageError(f"--metrics: {exc}") from None
         case "pipes":
@@ -321,22 +325,6 @@ def _seconds(value: str) -> float:
 
 def _is_interval(seconds: float) -> bool:
     return 0.1 <= seconds <= 1e6
-
-
-def parse_place(text: str) -> tuple[str, int]:
-    """Parse `[host:]port`, with an IPv6 address in brackets. Without a host it is 127.0.0.1.
-
-    Raises:
-        ValueError: The text does not have this form.
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"an IPv6 address must be in brackets, as in [::1]:9624, not {text!r}")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535) or (colon and not host):
-        raise ValueError(f"[HOST:]PORT is required, as in 9624 or 0.0.0.0:9624, not {text!r}")
-    return host or "127.0.0.1", int(port)
 
 
 # -- Configuration file
@@ -417,7 +405,7 @@ def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:
         raise ConfigError(f"configuration file {path}: stats must be {wanted}, not {stats!r}")
     if metrics is not None:
         try:
-            options.metrics = parse_place(str(metrics))
+            options.metrics = parse_place(str(metrics), METRICS_PORT)
         except ValueError as exc:
             raise ConfigError(f"configuration file {path}: metrics: {exc}") from None
 

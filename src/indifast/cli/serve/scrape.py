@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
-import re
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
 from indifast.protocol.complaints import Complaints
+from indifast.transport.hostnames import OwnNames
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +48,7 @@ class Scrape:
     def __init__(self, sockets: Sequence[socket.socket], page: Callable[[], str], names: Iterable[str] = ()) -> None:
         self._sockets = sockets
         self._page = page
-        own = socket.gethostname()
-        self._names = {_plain(name) for name in ("localhost", own, f"{own}.local", *names)}
+        self._names = OwnNames(names)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching = False
@@ -139,23 +137,13 @@ class Scrape:
             return _response("400 Bad Request", b"this is not a request by HTTP/1\n")
         method, target, _ = words
         for host in _hosts(request):
-            if not self._is_ours(host):
+            if not self._names.has(host):
                 return _response("403 Forbidden", _NOT_OURS.encode())
         if target.partition(b"?")[0] != PATH.encode():
             return _response("404 Not Found", f"the counters are at {PATH}\n".encode())
         if method != b"GET":
             return _response("405 Method Not Allowed", b"only GET is possible\n", "Allow: GET")
         return _response("200 OK", self._fresh())
-
-    def _is_ours(self, host: str) -> bool:
-        """Return whether a request may name this host.
-
-        A web page whose name its owner lets point here could have a browser read the counters for it.
-        """
-        name = re.sub(r":\d*$", "", host)
-        if name.startswith("[") and name.endswith("]"):
-            name = name[1:-1]
-        return _plain(name) in self._names or _is_address(name)
 
     def _fresh(self) -> bytes:
         now = self._loop.time()
@@ -168,18 +156,6 @@ class Scrape:
 def _hosts(request: bytes) -> list[str]:
     lines = (line.partition(b":") for line in request.splitlines()[1:])
     return [value.strip().decode("latin-1") for name, _, value in lines if name.strip().lower() == b"host"]
-
-
-def _plain(name: str) -> str:
-    return name.lower().rstrip(".")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _response(status: str, body: bytes, *headers: str) -> bytes:
