@@ -109,7 +109,7 @@ def test_a_wheel_holds_what_is_needed_to_run(tmp_path: Path) -> None:
     wanted = {
         str(path.relative_to(here / "src"))
         for path in (here / "src" / "indifast").rglob("*")
-        if path.suffix in (".py", ".pyi", ".tcss") or path.name == "py.typed"
+        if path.suffix in (".py", ".pyi", ".tcss", ".json", ".html", ".js", ".css", ".svg") or path.name == "py.typed"
     }
     assert {name for name in packed if name.startswith("indifast/")} == wanted
     others = {re.sub(r"^indifast-[^/]*\.(dist-info|data)/", r"\1/", name) for name in packed - wanted}

@@ -1,4 +1,4 @@
-"""Makes the pictures of the terminal client: the real program in front of real drivers, typed at by this script.
+"""Makes the pictures of the terminal client and of the page: the real programs in front of real drivers.
 
 `make pictures`, or `python docs/pictures/make.py [NAME…]`. It needs what the tests need, and the font DejaVu Sans Mono
 (Debian: fonts-dejavu-core).
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from selenium.webdriver.common.by import By
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -19,7 +22,10 @@ sys.path[:0] = [str(HERE), str(ROOT)]
 from screen import saved  # noqa: E402
 
 from indifast.cli.demo.drivers import CameraDriver, ThermostatDriver  # noqa: E402
+from tests.support.blackbox import until  # noqa: E402
 from tests.terminal.pty_support import Terminal, served  # noqa: E402
+from tests.web.chromium import chromium  # noqa: E402
+from tests.web.support import site  # noqa: E402
 
 PROGRAMS = ("indi_simulator_ccd", "indi_simulator_telescope")
 LARGEST = 300 << 10
@@ -96,9 +102,35 @@ SCENES: dict[str, tuple[Callable[[Terminal, int], None], int, int, dict[str, str
 }
 
 
+PAGE = "web-camera"
+"""The picture of the page."""
+
+
+def page() -> int:
+    """Make the picture of the page: a camera that streams. Gives its size."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(CameraDriver(1280, 1024), ThermostatDriver()) as port,
+        site(Path(folder), f"127.0.0.1:{port}") as web,
+        chromium(Path(folder), 1000, 860) as browser,
+    ):
+        commanded(port, "Demo Camera.RATE.FPS=1", "Demo Camera.STREAM.ON=On")
+        browser.get(f"http://127.0.0.1:{web.port}/")
+        shows = "//button[starts-with(., 'Show')]"
+        until(lambda: browser.find_elements(By.XPATH, shows))
+        browser.find_element(By.XPATH, shows).click()
+        until(lambda: "median" in browser.find_element(By.ID, "properties").text)
+        picture = HERE / f"{PAGE}.png"
+        browser.save_screenshot(str(picture))
+    return picture.stat().st_size
+
+
 def main(names: list[str]) -> int:
     """Make the pictures of these names, or all of them; gives the exit status."""
-    for name in names or SCENES:
+    for name in names or [*SCENES, PAGE]:
+        if name == PAGE:
+            print(f"{name}.png: {page()} bytes")
+            continue
         scene, columns, lines, environment, options = SCENES[name]
         with served(CameraDriver(1280, 1024), ThermostatDriver(), *PROGRAMS) as port:
             commanded(port, "Telescope Simulator.CONNECTION.CONNECT=On", "CCD Simulator.CONNECTION.CONNECT=On")

@@ -1,4 +1,4 @@
-"""Checks JSON against the schema in the documentation."""
+"""Checks JSON against the schema of the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import fastjsonschema  # type: ignore[import-untyped]
 
-SCHEMA = Path(__file__).resolve().parents[2] / "docs/reference/json.schema.json"
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = ROOT / "src/indifast/protocol/json.schema.json"
 
 
 def valid(name: str, text: str) -> Any:

@@ -1,4 +1,4 @@
-"""JSON of all commands: valid against the schema of the documentation, for real servers and drivers."""
+"""JSON of all commands: valid against the schema, for real servers and drivers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from indifast.protocol import jsonform
 from tests.support import commands
-from tests.support.jsonschema import SCHEMA, valid
+from tests.support.jsonschema import ROOT, SCHEMA, valid
 from tests.support.libindi import libindi
 from tests.tools.support import CAMERA, MOUNT, PATIENT, answering, line_with, tool
 
@@ -151,8 +151,8 @@ def test_kinds_by_tags_and_types(name: str, kind: str) -> None:
     assert jsonform.kind_of(name) == kind
 
 
-def test_the_page_names_every_key() -> None:
-    page = SCHEMA.with_name("json.md").read_text()
+def test_the_pages_name_every_key() -> None:
+    page = "".join((ROOT / "docs/reference" / name).read_text() for name in ("json.md", "web.md"))
     keys: set[str] = set()
 
     def collect(schema: Any) -> None:

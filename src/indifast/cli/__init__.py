@@ -37,6 +37,7 @@ COMMANDS = {
         "watch and control the devices of a server in the terminal (needs indifast[term])",
     ),
     "watch": ("tools.watch", "print changes of properties as they arrive"),
+    "web": ("tools.web", "watch and control the devices of a server in the browser (needs indifast[web])"),
 }
 """Sub-commands: the module in this package that runs each, and a line of help."""
 

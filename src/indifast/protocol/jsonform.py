@@ -1,7 +1,7 @@
 """Properties, changes and messages as JSON: the one definition, for all commands and programs that write JSON.
 
-`docs/reference/json.md` describes it, and `docs/reference/json.schema.json` beside it says it to programs. Whoever
-changes what stands here changes those, and `VERSION` if programs that read the former would misread the new.
+`docs/reference/json.md` describes it, and `json.schema.json` beside this module says it to programs. Whoever changes
+what stands here changes those, and `VERSION` if programs that read the former would misread the new.
 
 The functions take the objects of the client's model or of its snapshots, and return plain data; `text` writes it.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from indifast.protocol.escape import json_escaped
 from indifast.protocol.kinds import kinds_of
@@ -22,6 +22,14 @@ VERSION = 1
 """Version of the definition, which each document and each line carries."""
 
 Plain = dict[str, Any]
+
+Secrets: TypeAlias = "Callable[[Any], Container[str]]"
+"""Returns the members of a property whose values are not to be told."""
+
+
+def no_secrets(vector: Any) -> Container[str]:
+    """Return no members: everything is told."""
+    return ()
 
 
 def text(content: Mapping[str, Any], *, indent: int | None = 2) -> str:
@@ -88,14 +96,16 @@ def blob(size: int, form: str) -> Plain:
     return {"size": size, "format": form}
 
 
-def of_vector(vector: Any, names: Iterable[str] | None = None) -> Plain:
+def of_vector(vector: Any, names: Iterable[str] | None = None, secrets: Secrets = no_secrets) -> Plain:
     """Return a property with all that is known about it.
 
     Args:
         vector: The property.
         names: Its members that are wanted, by default all.
+        secrets: Which of them have secret values.
     """
     kind = kind_of(vector.vectortype)
+    secret = secrets(vector)
     plain: Plain = {
         "device": vector.devicename,
         "property": vector.name,
@@ -112,13 +122,20 @@ def of_vector(vector: Any, names: Iterable[str] | None = None) -> Plain:
         "time": moment(vector.timestamp),
         "received": moment(vector.arrived),
         "message": vector.message or None,
-        "members": {name: _member(kind, vector.member(name)) for name in (vector if names is None else names)},
+        "members": {
+            name: _member(kind, vector.member(name), name in secret) for name in (vector if names is None else names)
+        },
     }
     return plain
 
 
-def _member(kind: str, member: Any) -> Plain:
+def _member(kind: str, member: Any, secret: bool) -> Plain:
     plain: Plain = {"label": member.label}
+    if secret:
+        plain |= {"secret": True, "value": None}
+        if kind == "number":
+            plain |= {"shown": "", "text": "", "format": member.format, "min": None, "max": None, "step": None}
+        return plain
     if kind == "number":
         plain |= {
             "value": number(member.getfloatvalue()),
@@ -151,11 +168,11 @@ def of_device(device: Any) -> Plain:
     }
 
 
-def of_whole_device(device: Any) -> Plain:
+def of_whole_device(device: Any, secrets: Secrets = no_secrets) -> Plain:
     """Return all that is known of a device: what it says about itself, its messages and its properties."""
     return of_device(device) | {
-        "messages": _messages(device),
-        "properties": {vector.name: of_vector(vector) for vector in device.values() if vector.enable},
+        "messages": of_messages(device),
+        "properties": {vector.name: of_vector(vector, secrets=secrets) for vector in device.values() if vector.enable},
     }
 
 
@@ -164,12 +181,13 @@ def of_server(client: Any, names: Iterable[str]) -> Plain:
     return {
         "host": client.indihost,
         "port": client.indiport,
-        "messages": _messages(client),
+        "messages": of_messages(client),
         "devices": {name: of_whole_device(client[name]) for name in names},
     }
 
 
-def _messages(source: Any) -> list[Plain]:
+def of_messages(source: Any) -> list[Plain]:
+    """Return the messages of a device, or those of a client that name none; the newest first."""
     return [{"time": moment(timestamp), "message": said} for timestamp, said in source.messages]
 
 
@@ -207,6 +225,38 @@ def of_deletion(device: str, name: str | None, timestamp: datetime, received: da
 def of_message(event: Any) -> Plain:
     """Return a message; `device` is None if it names none."""
     return _event("message", event.devicename, event.timestamp, event.arrived) | {"message": event.message}
+
+
+def of_failure(code: str, message: str, similar: Sequence[str] = ()) -> Plain:
+    """Return why something that a program has asked for was not done.
+
+    Args:
+        code: A word for programs.
+        message: A sentence for people.
+        similar: Names like the one that does not exist.
+    """
+    return {"error": {"code": code, "message": message, "similar": list(similar)}}
+
+
+def of_frame(frame: Any, number: int, received: datetime) -> Plain:
+    """Return what is known of a frame without looking at its content.
+
+    Args:
+        frame: The frame, as the client has it.
+        number: Its number among those received.
+        received: When it was received.
+    """
+    return {
+        "device": frame.devicename,
+        "property": frame.vectorname,
+        "member": frame.membername,
+        "number": number,
+        "size": len(frame.data),
+        "format": frame.format,
+        "state": frame.state,
+        "time": moment(frame.timestamp),
+        "received": moment(received),
+    }
 
 
 def _event(event: str, device: str | None, timestamp: datetime, received: datetime) -> Plain:

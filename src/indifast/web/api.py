@@ -1,0 +1,293 @@
+"""The interface for programs: what answers the requests that `endpoints` lists."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from http.cookies import SimpleCookie
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from indifast.client import INDIAlert, INDICheckError, INDIDeleted
+from indifast.client.commandchecks import INDIUnknown
+from indifast.client.formats import dotted
+from indifast.picture import NoPreview
+from indifast.protocol import jsonform
+from indifast.protocol.jsonform import Plain
+from indifast.web.access import Access, Role
+from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
+from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint
+from indifast.web.frames import Frames, Kept
+from indifast.web.guard import COOKIE, Refused, json_response, role_of, session_of
+from indifast.web.hub import Busy, Hub
+from indifast.web.openapi import description
+
+logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+
+class Api:
+    """Answers requests about one server.
+
+    Args:
+        hub: The server.
+        frames: The frames of its cameras.
+        access: Who may do what.
+        version: The version of the program.
+    """
+
+    def __init__(self, hub: Hub, frames: Frames, access: Access, version: str) -> None:
+        self._version = version
+        self._hub = hub
+        self._frames = frames
+        self._access = access
+
+    def routes(self) -> list[Route]:
+        """Return what is to be routed here."""
+        return [
+            Route(each.path, self._answering(getattr(self, f"_{each.handler}"), each), methods=[each.method])
+            for each in ENDPOINTS
+        ]
+
+    def _answering(
+        self, handler: Callable[..., Awaitable[Response]], endpoint: Endpoint
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler, which answers failures, too, and is given its parameters."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                given = {each.name: _parameter(request, each.name, each.default, each.most)
+                         for each in endpoint.parameters}  # fmt: skip
+                return await handler(request, **given)
+            except Refused as refused:
+                return refused.response()
+            except ClientDisconnect:
+                return Response(status_code=400)
+            except Exception as error:
+                return self._failure(request, error)
+
+        return answer
+
+    def _failure(self, request: Request, error: Exception) -> Response:
+        names = [unquote(name) for name in request.path_params.values()]
+        similar: list[str] = []
+        match error:
+            case INDIUnknown():
+                status, code = 404, "unknown"
+                device, name, *others = [*names, None]
+                similar = self._hub.near(str(device), name, getattr(request.state, "members", filter(None, others)))
+            case INDICheckError():
+                status, code = 400, "invalid"
+            case INDIAlert():
+                status, code = 409, "alert"
+            case INDIDeleted():
+                status, code = 410, "deleted"
+            case TimeoutError():
+                status, code = 504, "timeout"
+            case Busy() | ConnectionError():
+                status, code = 503, "unavailable"
+            case NoPreview():
+                status, code = 415, "unreadable"
+            case _:
+                logger.exception("a request was not answered", exc_info=error)
+                return json_response(jsonform.of_failure("fault", "a fault of this program; its log says more"), 500)
+        plain = jsonform.of_failure(code, error.message if isinstance(error, INDIAlert) else str(error), similar)
+        if code in ("alert", "timeout") and len(names) == 2:
+            plain["property"] = self._hub.plain(self._hub.client[names[0]][names[1]])
+        return json_response(plain, status)
+
+    # -- What is known
+
+    async def _description(self, request: Request) -> Response:
+        return Response(json.dumps(description(self._version)), media_type="application/json")
+
+    async def _site(self, request: Request) -> Response:
+        return json_response(self._about(role_of(request)))
+
+    def _about(self, role: Role | None) -> Plain:
+        return {
+            "program": f"indifast {self._version}",
+            "server": str(self._hub.server),
+            "connected": self._hub.connected,
+            "connection": self._hub.connection,
+            "read_only": self._access.read_only,
+            "role": (role or Role.VIEWER).value,
+            "device_count": len(self._hub.names()),
+        }
+
+    async def _devices(self, request: Request) -> Response:
+        return json_response(
+            {"devices": {name: jsonform.of_device(self._hub.device(name)) for name in self._hub.names()}}
+        )
+
+    async def _device(self, request: Request) -> Response:
+        (device,) = _names(request)
+        return json_response(self._hub.plain_device(device))
+
+    async def _messages(self, request: Request) -> Response:
+        devices = {name: jsonform.of_messages(self._hub.device(name)) for name in self._hub.names()}
+        return json_response({"messages": jsonform.of_messages(self._hub.client), "devices": devices})
+
+    async def _property(self, request: Request) -> Response:
+        return json_response({"property": self._hub.plain(self._hub.vector(*_names(request)))})
+
+    # -- Commands
+
+    async def _command(self, request: Request) -> Response:
+        device, name = _names(request)
+        body = await _body(request)
+        members, wait, complete = body.pop("members", None), body.pop("wait", True), body.pop("complete", True)
+        timeout = body.pop("timeout", COMMAND_TIME)
+        if not isinstance(members, dict) or not members:
+            raise INDICheckError(
+                '`members` must be an object of at least one member and its value, as in {"CONNECT": true}'
+            )
+        for member, value in members.items():
+            if not isinstance(value, str | int | float):
+                raise INDICheckError(f"{member!r} must be a text, a number, true or false")
+        if not isinstance(wait, bool) or not isinstance(complete, bool):
+            raise INDICheckError("`wait` and `complete` are true or false")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= LONGEST_COMMAND:
+            raise INDICheckError(f"`timeout` must be a number of seconds up to {LONGEST_COMMAND:g}")
+        if body:
+            raise INDICheckError(f"unknown: {', '.join(sorted(body))}; use members, wait, timeout and complete")
+        request.state.members = list(members)
+        sending = self._hub.command(device, name, members, wait=wait, seconds=timeout, complete=complete)
+        message = await _unless_gone(request, sending)
+        vector = self._hub.vector(device, name)
+        return json_response({"done": wait, "message": message, "property": self._hub.plain(vector)})
+
+    # -- Frames
+
+    async def _kept(self, request: Request, after: float, wait: float) -> Kept | None:
+        device, name, member = _names(request)
+        self._hub.blob(device, name, member)
+        source = self._frames.of(device, name)
+        return await _unless_gone(request, source.newer(member, int(after), wait))
+
+    async def _frame(self, request: Request, after: float, wait: float) -> Response:
+        kept = await self._kept(request, after, wait)
+        if kept is None:
+            return Response(status_code=204)
+        name = f"{kept.frame.devicename}_{kept.frame.membername}_{kept.number}{dotted(kept.frame.format)}"
+        headers = _number_of(kept) | {
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+            "Content-Length": str(len(kept.frame.data)),
+        }
+        return StreamingResponse(_pieces(kept.frame.data), 200, headers, "application/octet-stream")
+
+    async def _measures(self, request: Request, after: float, wait: float) -> Response:
+        kept = await self._kept(request, after, wait)
+        if kept is None:
+            return Response(status_code=204)
+        return json_response({"frame": kept.about, **await kept.measures()}, headers=_number_of(kept))
+
+    async def _preview(self, request: Request, after: float, wait: float, size: float) -> Response:
+        kept = await self._kept(request, after, wait)
+        if kept is None:
+            return Response(status_code=204)
+        return Response(await kept.preview(int(size)), 200, _number_of(kept), "image/jpeg")
+
+    # -- Logins
+
+    async def _login(self, request: Request) -> Response:
+        body = await _body(request)
+        token = body.get("token")
+        if not isinstance(token, str) or list(body) != ["token"]:
+            raise INDICheckError("send an object with the text `token`")
+        session = self._access.login(token)
+        if session is None:
+            raise Refused(401, "token", "there is no such token" if self._access.needs_token else "no token is needed")
+        answer = json_response(self._about(self._access.of_session(session)))
+        answer.headers.append("Set-Cookie", _cookie(request, session, int(SESSION_TIME)))
+        return answer
+
+    async def _logout(self, request: Request) -> Response:
+        self._access.logout(session_of(request.headers) or "")
+        return Response(status_code=204, headers={"Set-Cookie": _cookie(request, "", 0)})
+
+
+def _cookie(request: Request, session: str, seconds: int) -> str:
+    """Return a cookie that no script can read and that no request for another page carries."""
+    cookie: SimpleCookie = SimpleCookie({COOKIE: session})
+    morsel = cookie[COOKIE]
+    morsel["path"], morsel["httponly"], morsel["samesite"], morsel["max-age"] = BASE, True, "Strict", seconds
+    morsel["secure"] = request.headers.get("origin", "").lower().startswith("https:")
+    return cookie.output(header="").strip()
+
+
+def _number_of(kept: Kept) -> dict[str, str]:
+    return {"Indifast-Frame": str(kept.number)}
+
+
+async def _pieces(content: memoryview) -> AsyncIterator[bytes]:
+    for at in range(0, len(content), PIECE):
+        yield bytes(content[at : at + PIECE])
+
+
+def _names(request: Request) -> list[str]:
+    """Return the names in the path."""
+    return [unquote(name) for name in request.path_params.values()]
+
+
+def _parameter(request: Request, name: str, default: float | None, most: float | None) -> float:
+    text = request.query_params.get(name)
+    if text is None:
+        return default or 0
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1e15:
+        raise INDICheckError(f"`{name}` must be a number, not {text[:40]!r}")
+    return min(value, most) if most is not None else value
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """Return the body, a JSON object.
+
+    Raises:
+        INDICheckError: It is something else.
+    """
+
+    def refused(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        body = json.loads(await request.body(), parse_constant=refused)
+    except (ValueError, RecursionError) as error:
+        raise INDICheckError(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise INDICheckError("the body must be a JSON object")
+    return body
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Return the result of `work`, which is cancelled if whoever asked has gone.
+
+    Raises:
+        ClientDisconnect: They have.
+    """
+    doing = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        doing.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,66 @@
+"""Bounds on everything that a browser, or a program in its place, can make grow or last."""
+
+from __future__ import annotations
+
+CONNECTIONS = 128
+"""Connections at once; further ones are closed."""
+
+REQUEST_TIME = 10.0
+"""Seconds within which a request must arrive as a whole."""
+
+UNREAD_TIME = 20.0
+"""Seconds after which a connection ends whose peer reads nothing."""
+
+UNREAD_BYTES = 16 << 20
+"""Bytes that may wait for a WebSocket whose peer goes on sending."""
+
+HEAD = 16 << 10
+"""Bytes of the head of a request."""
+
+BODY = 64 << 10
+"""Bytes of the body of a request, and of a message of a WebSocket."""
+
+VIEWERS = 64
+"""WebSockets at once."""
+
+SUBSCRIPTIONS = 100
+"""Subscriptions of a WebSocket."""
+
+MESSAGES = 100
+"""Messages from drivers that wait for a WebSocket; beyond that, the oldest are dropped."""
+
+COMMANDS = 32
+"""Commands that wait for their answers at once."""
+
+COMMAND_TIME = 30.0
+"""Seconds that a command waits for its answer, unless it says otherwise."""
+
+LONGEST_COMMAND = 3600.0
+"""Most seconds that a command may wait."""
+
+FRAME_SOURCES = 16
+"""Properties whose frames are kept, one frame for each member."""
+
+FRAME_WAIT = 25.0
+"""Most seconds that a request may wait for a newer frame."""
+
+FRAME_REST = 60.0
+"""Seconds without a request after which the frames of a property are no longer asked for."""
+
+PIECE = 256 << 10
+"""Bytes of a frame that are sent at once: of a frame that nobody reads, no more than this waits."""
+
+PREVIEW_SIZES = (160, 320, 640, 960, 1280, 1920)
+"""Sizes of previews, in pixels. Those between are rounded up, so that viewers share them."""
+
+PIXELS_MEASURED = 4_000_000
+"""Pixels of a frame of which statistics are made."""
+
+BINS = 256
+"""Parts of a histogram."""
+
+SESSIONS = 100
+"""Logins at once; the oldest ends for a new one."""
+
+SESSION_TIME = 12 * 3600.0
+"""Seconds after which a login ends."""

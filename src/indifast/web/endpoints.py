@@ -1,0 +1,105 @@
+"""The interface for programs as a table: the application takes its routes from it, and OpenAPI its description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from indifast.web.bounds import COMMAND_TIME, FRAME_WAIT, LONGEST_COMMAND, PREVIEW_SIZES
+
+BASE = "/api/v1"
+"""What the paths begin with; the number changes when programs that know the former would fail."""
+
+_DEVICE = f"{BASE}/devices/{{device}}"
+_PROPERTY = f"{_DEVICE}/properties/{{property}}"
+_FRAME = f"{_PROPERTY}/frames/{{member}}"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A word after the question mark."""
+
+    name: str
+    about: str
+    kind: str = "integer"
+    default: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One method of one path.
+
+    Attributes:
+        handler: The name of the function in `api.py` that answers.
+        method: GET, POST or DELETE.
+        path: The path; names in braces are single words, with `/` written as %2F.
+        about: What it does, in one sentence.
+        answers: The definition in the schema of the JSON that comes with status 200, or the type of something else.
+        body: The definition of what is sent.
+        parameters: Words after the question mark.
+        open: Whether it needs no token.
+        failures: Statuses of failures that are peculiar to it, with their codes.
+    """
+
+    handler: str
+    method: str
+    path: str
+    about: str
+    answers: str | None
+    body: str | None = None
+    parameters: tuple[Parameter, ...] = ()
+    open: bool = False
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def commands(self) -> bool:
+        """Whether only operators may use it."""
+        return self.method != "GET" and not self.open
+
+
+_AFTER = Parameter("after", "only a frame with a higher number than this", default=0)
+_WAIT = Parameter("wait", "seconds to wait for such a frame", "number", 0, FRAME_WAIT)
+_NO_FRAME = {204: "there is no such frame (yet)"}
+
+ENDPOINTS = (
+    Endpoint("description", "GET", f"{BASE}/openapi.json", "This description.", "application/json", open=True),
+    Endpoint("site", "GET", BASE, "What is served: the server, and whether there is a connection to it.", "web_site"),
+    Endpoint("devices", "GET", f"{BASE}/devices", "All devices.", "devices"),
+    Endpoint("device", "GET", _DEVICE, "A device with all its properties and messages.", "web_device"),
+    Endpoint("messages", "GET", f"{BASE}/messages", "The newest messages of the server and its devices.",
+             "web_messages"),
+    Endpoint("property", "GET", _PROPERTY, "A property: its definition, values and state.", "web_property"),
+    Endpoint("command", "POST", _PROPERTY,
+             f"Set members of a property, and answer when it is Ok or Idle (`wait`, by default true), within `timeout` "
+             f"seconds (by default {COMMAND_TIME:g}, at most {LONGEST_COMMAND:g}).",
+             "web_answer", "web_command",
+             failures={400: "invalid", 409: "alert", 410: "deleted", 504: "timeout"}),
+    Endpoint("frame", "GET", _FRAME, "The newest frame, as received; the first request asks the server for frames.",
+             "application/octet-stream", parameters=(_AFTER, _WAIT), failures=_NO_FRAME),
+    Endpoint("measures", "GET", f"{_FRAME}/info", "What is in the newest frame: FITS header, statistics, histogram.",
+             "web_frame", parameters=(_AFTER, _WAIT), failures=_NO_FRAME),
+    Endpoint("preview", "GET", f"{_FRAME}/preview", "The newest frame as a small picture, stretched for the eye.",
+             "image/jpeg",
+             parameters=(_AFTER, _WAIT, Parameter("size", "pixels of the longer side, about", default=640,
+                                                  most=PREVIEW_SIZES[-1])),
+             failures=_NO_FRAME | {415: "unreadable"}),
+    Endpoint("login", "POST", f"{BASE}/session", "Show a token, and get a cookie for it: for browsers.", "web_site",
+             "web_login", open=True),
+    Endpoint("logout", "DELETE", f"{BASE}/session", "Give the cookie back.", None, open=True),
+)  # fmt: skip
+
+EVENTS = f"{BASE}/events"
+"""The path of the WebSocket."""
+
+FAILURES = {
+    400: "invalid",
+    401: "token",
+    403: "refused",
+    404: "unknown",
+    413: "large",
+    415: "type",
+    500: "fault",
+    503: "unavailable",
+}
+"""Statuses that any request may be answered with, and their codes."""

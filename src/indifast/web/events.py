@@ -1,0 +1,95 @@
+"""The WebSocket: who opens it subscribes to properties, and is told of what happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from indifast.protocol import jsonform
+from indifast.protocol.jsonform import Plain
+from indifast.web.guard import Refused
+from indifast.web.hub import Busy, Hub
+from indifast.web.viewer import Subscription, TooManySubscriptions, Viewer
+
+
+class Invalid(ValueError):
+    """A request was not understood; the message is one sentence."""
+
+
+class Events:
+    """The endpoint of WebSockets about one server."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def answer(self, socket: WebSocket) -> None:
+        """Serve one WebSocket until it ends."""
+        try:
+            with self._hub.viewing() as viewer:
+                await socket.accept()
+                await self._serve(socket, viewer)
+        except Busy as busy:
+            raise Refused(503, "unavailable", str(busy)) from None
+
+    async def _serve(self, socket: WebSocket, viewer: Viewer) -> None:
+        viewer.relinked()  # the first that it is told
+        tasks = [asyncio.ensure_future(each) for each in (self._hear(socket, viewer), self._tell(socket, viewer))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
+                    raise ended
+
+    async def _tell(self, socket: WebSocket, viewer: Viewer) -> None:
+        while True:
+            await socket.send_text(self._hub.text(await viewer.next()))
+
+    async def _hear(self, socket: WebSocket, viewer: Viewer) -> None:
+        while True:
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            for answer in self._answers(message.get("text") or "", viewer):
+                await socket.send_text(jsonform.text(answer, indent=None))
+
+    def _answers(self, text: str, viewer: Viewer) -> list[Plain]:
+        try:
+            request = _request(text)
+            for device, name in request["unsubscribe"]:
+                viewer.unsubscribe((device, name))
+            return [
+                {"event": "subscribed", "device": device, "property": name,
+                 "note": self._hub.subscribe(viewer, device, name)}
+                for device, name in request["subscribe"]
+            ]  # fmt: skip
+        except (Invalid, TooManySubscriptions) as error:
+            return [{"event": "error", **jsonform.of_failure("invalid", str(error))}]
+
+
+def _request(text: str) -> dict[str, list[Subscription]]:
+    try:
+        request: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"this is not JSON: {error}") from None
+    if not isinstance(request, dict) or not request or set(request) - {"subscribe", "unsubscribe"}:
+        raise Invalid('send an object, as in {"subscribe": [{"device": "CCD Simulator"}]}')
+    return {key: _subscriptions(key, request.get(key, [])) for key in ("subscribe", "unsubscribe")}
+
+
+def _subscriptions(key: str, given: Any) -> list[Subscription]:
+    if not isinstance(given, list) or len(given) > 1000:
+        raise Invalid(f"`{key}` must be a list")
+    found: list[Subscription] = []
+    for each in given:
+        if not isinstance(each, dict) or set(each) - {"device", "property"}:
+            raise Invalid(f"`{key}` must be a list of objects with `device` and `property`, or one of them, or none")
+        if not all(isinstance(name, str) for name in each.values()):
+            raise Invalid("the names of devices and properties are texts")
+        found.append((each.get("device"), each.get("property")))
+    return found

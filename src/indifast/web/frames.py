@@ -1,0 +1,163 @@
+"""The newest frame of each BLOB that somebody looks at, and what is made of it: once, for all viewers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import PIL.Image
+
+from indifast.client import IPyClient, frame_sizes
+from indifast.client.frames import Frame
+from indifast.picture import picture
+from indifast.protocol import jsonform
+from indifast.protocol.jsonform import Plain
+from indifast.web.bounds import FRAME_REST, FRAME_SOURCES, PREVIEW_SIZES
+from indifast.web.hub import Busy
+from indifast.web.measures import measured
+
+_Made = TypeVar("_Made")
+
+JPEG_QUALITY = 85
+
+
+class Kept:
+    """A frame, and what was made of it."""
+
+    def __init__(self, frame: Frame, number: int, sizes: list[tuple[int, int]], threads: ThreadPoolExecutor) -> None:
+        self.frame = frame
+        self.number = number
+        self.received = datetime.now(UTC)
+        self._sizes = sizes
+        self._threads = threads
+        self._made: dict[Any, asyncio.Future[Any]] = {}
+
+    @property
+    def about(self) -> Plain:
+        """What is known of it without looking at its content."""
+        return jsonform.of_frame(self.frame, self.number, self.received)
+
+    async def preview(self, size: int) -> bytes:
+        """Return a JPEG in which neither side has more than about `size` pixels.
+
+        Raises:
+            NoPreview: There is no picture of the content.
+        """
+        size = next((each for each in PREVIEW_SIZES if each >= size), PREVIEW_SIZES[-1])
+        return await self._once(size, lambda: self._jpeg(size))
+
+    async def measures(self) -> Plain:
+        """Return header, statistics and histogram."""
+        return await self._once(None, lambda: measured(self.frame))
+
+    def _jpeg(self, size: int) -> bytes:
+        frame = self.frame
+        made = picture(frame.data, frame.format, size=frame.size, sizes=self._sizes, columns=size, rows=size)
+        file = io.BytesIO()
+        PIL.Image.fromarray(made.pixels).save(file, "JPEG", quality=JPEG_QUALITY)
+        return file.getvalue()
+
+    async def _once(self, key: Any, make: Callable[[], _Made]) -> _Made:
+        if key not in self._made:
+            self._made[key] = asyncio.get_running_loop().run_in_executor(self._threads, make)
+        result: _Made = await asyncio.shield(self._made[key])  # one viewer that leaves does not end it for others
+        return result
+
+
+class Source:
+    """The frames of one property, while anybody asks for them."""
+
+    def __init__(self, client: IPyClient, device: str, name: str, threads: ThreadPoolExecutor) -> None:
+        self._client, self._device, self._name, self._threads = client, device, name, threads
+        self.asked = asyncio.get_running_loop().time()
+        self.kept: dict[str, Kept] = {}
+        self._arrived = asyncio.Event()
+        self._count = 0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether frames are asked for."""
+        return self._task is not None and not self._task.done()
+
+    def ask(self) -> None:
+        """Ask for frames, for a while from now on."""
+        self.asked = asyncio.get_running_loop().time()
+        if not self.active:
+            self._task = asyncio.create_task(self._take(), name=f"frames of {self._device}")
+
+    async def newer(self, member: str, after: int, wait: float) -> Kept | None:
+        """Return the newest frame of a member if its number is above `after`; else wait for one, for a time."""
+        try:
+            async with asyncio.timeout(wait):
+                while (kept := self.kept.get(member)) is None or kept.number <= after:
+                    await self._arrived.wait()
+                return kept
+        except TimeoutError:
+            return None
+
+    async def _take(self) -> None:
+        stream = self._client.frames(self._device, self._name, newest=True)
+        loop = asyncio.get_running_loop()
+        rest = loop.call_later(FRAME_REST, self._rest_maybe, stream)
+        try:
+            async for frame in stream:
+                self._count += 1
+                sizes = frame_sizes(self._client.get(self._device))
+                self.kept[frame.membername] = Kept(frame, self._count, sizes, self._threads)
+                arrived, self._arrived = self._arrived, asyncio.Event()
+                arrived.set()
+        finally:
+            rest.cancel()
+            stream.close()
+        await self._client.send_enableBLOB("Never", self._device, self._name)
+
+    def _rest_maybe(self, stream: Any) -> None:
+        loop = asyncio.get_running_loop()
+        left = self.asked + FRAME_REST - loop.time()
+        if left <= 0:
+            stream.close()
+        else:
+            loop.call_later(left, self._rest_maybe, stream)
+
+    def close(self) -> None:
+        """Ask for no more frames."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Frames:
+    """The sources of frames that were asked for."""
+
+    def __init__(self, client: IPyClient) -> None:
+        self._client = client
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="previews")
+        self._sources: dict[tuple[str, str], Source] = {}
+
+    def of(self, device: str, name: str) -> Source:
+        """Return the source of a property's frames, and ask for them.
+
+        Raises:
+            Busy: The frames of too many properties are asked for.
+        """
+        key = device, name
+        if key not in self._sources:
+            if len(self._sources) >= FRAME_SOURCES:
+                rested = [each for each, source in self._sources.items() if not source.active]
+                if not rested:
+                    raise Busy(f"the frames of {FRAME_SOURCES} properties are looked at already")
+                del self._sources[rested[0]]
+            self._sources[key] = Source(self._client, device, name, self._threads)
+        source = self._sources[key]
+        source.ask()
+        return source
+
+    def close(self) -> None:
+        """Ask for nothing any more, and make nothing more of what there is."""
+        for source in self._sources.values():
+            source.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,192 @@
+"""Lets in only what may be asked: everything here happens before anything else looks at a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from indifast.protocol import jsonform
+from indifast.protocol.complaints import Complaints
+from indifast.transport.hostnames import OwnNames
+from indifast.web.access import Access, Role
+from indifast.web.bounds import BODY
+from indifast.web.endpoints import ENDPOINTS, EVENTS
+
+logger = logging.getLogger(__name__)
+
+COOKIE = "indifast"
+"""The name of the cookie of a login."""
+
+_READING = ("GET", "HEAD")
+_OPEN = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.open}
+_API = EVENTS.partition("/v1")[0]
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+"""Headers of all answers."""
+
+
+class Refused(Exception):
+    """A request is not answered; status, code and sentence say why."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+    def response(self) -> Response:
+        """Return what is answered instead."""
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
+        return json_response(jsonform.of_failure(self.code, self.message), self.status, headers)
+
+
+def json_response(content: jsonform.Plain, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer in JSON."""
+    return Response(jsonform.text(content, indent=None), status, headers, "application/json")
+
+
+class Guard:
+    """Middleware around the application.
+
+    * Requests must name this machine, so that no web page whose name leads here can have a browser ask for it.
+    * What a browser sends for a page of another origin is refused, WebSockets included.
+    * What changes something must be JSON, which no page can send elsewhere without asking before.
+    * With tokens, only those who show one are let in, and only operators may change anything.
+    * Bodies are limited.
+    """
+
+    def __init__(self, app: ASGIApp, names: OwnNames, access: Access) -> None:
+        self._app = app
+        self._names = names
+        self._access = access
+        self._complaints = Complaints(logger)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        scope["path"] = scope["raw_path"].decode("ascii", "replace")  # %2F in a name does not end it
+
+        async def answer(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        try:
+            scope.setdefault("state", {})["role"] = self._check(scope, Headers(scope=scope))
+            await self._app(scope, _limited(receive) if scope["type"] == "http" else receive, answer)
+        except Refused as refused:
+            if scope["type"] == "http":
+                await refused.response()(scope, receive, answer)
+            else:
+                await WebSocket(scope, receive, answer).send_denial_response(refused.response())
+
+    def _check(self, scope: Scope, headers: Headers) -> Role | None:
+        """Return the role of whoever asks, None if there is none and none is needed.
+
+        Raises:
+            Refused: The request is not answered.
+        """
+        socket = scope["type"] == "websocket"
+        method, path = "GET" if socket else scope["method"], scope["path"]
+        api = path.startswith(_API)
+        host = self._host(headers)
+        self._check_origin(headers, host, strict=api)
+        if method not in _READING:
+            self._check_body(method, headers)
+        role = self._role(headers)
+        if role is None and api and (method, path) not in _OPEN:
+            raise Refused(401, "token", "show a token: `Authorization: Bearer TOKEN`, or log in on the page")
+        if method not in _READING and role is not Role.OPERATOR and (method, path) not in _OPEN:
+            why = "everything here is read-only" if self._access.read_only else "viewers may only look"
+            raise Refused(403, "refused", why)
+        return role
+
+    def _host(self, headers: Headers) -> str:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not self._names.has(hosts[0]):
+            raise Refused(403, "refused", "ask by an address of this machine, or by a name that was given: --name NAME")
+        return hosts[0].lower()
+
+    def _check_origin(self, headers: Headers, host: str, strict: bool) -> None:
+        for origin in headers.getlist("origin"):
+            if re.sub(r"^https?://", "", origin.lower()) != host:
+                raise Refused(403, "refused", "this is not for other web pages")
+        site = headers.get("sec-fetch-site", "none")
+        if strict and site not in ("same-origin", "none"):
+            raise Refused(403, "refused", "this is not for other web pages")
+
+    @staticmethod
+    def _check_body(method: str, headers: Headers) -> None:
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Refused(415, "type", f"{method} needs `Content-Type: application/json`")
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > BODY:
+            raise _too_large()
+
+    def _role(self, headers: Headers) -> Role | None:
+        role = self._access.anybody()
+        if role is not None:
+            return role
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            role = self._access.of_token(token.strip())
+            if role is None:
+                now = asyncio.get_running_loop().time()
+                self._complaints.say(logging.WARNING, now, "a request with a wrong token was refused")
+            return role
+        return self._access.of_session(session_of(headers) or "")
+
+
+def session_of(headers: Headers) -> str | None:
+    """Return the name of the session that a browser's cookie gives."""
+    try:
+        cookies: SimpleCookie = SimpleCookie(headers.get("cookie", "")[:4096])
+    except CookieError:
+        return None
+    return cookies[COOKIE].value if COOKIE in cookies else None
+
+
+def _limited(receive: Receive) -> Receive:
+    """Return the same, which refuses a body that is too long, whatever was announced."""
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > BODY:
+            raise _too_large()
+        return message
+
+    return limited
+
+
+def _too_large() -> Refused:
+    return Refused(413, "large", f"a body may have {BODY} bytes")
+
+
+def role_of(request: Request | WebSocket) -> Role | None:
+    """Return the role of whoever asks."""
+    role: Any = request.scope["state"]["role"]
+    return role if isinstance(role, Role) else None

@@ -1,0 +1,283 @@
+"""The client behind the pages: what it knows, who is told of it, and what it is asked to send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from indifast.client import ConnectionLost, ConnectionMade, INDICheckError, IPyClient
+from indifast.client import Message as Said
+from indifast.client.commandchecks import INDIUnknown, switch_state, unknown_member, why_unknown
+from indifast.client.events import defVector, delProperty, setVector
+from indifast.protocol import jsonform, similar
+from indifast.protocol.jsonform import Plain
+from indifast.web import viewer
+from indifast.web.bounds import COMMANDS, VIEWERS
+from indifast.web.concealed import secret_members
+from indifast.web.viewer import Viewer
+
+_TURN = 100
+"""Events handled before everything else gets its turn."""
+
+
+class Server(Protocol):
+    """The address of a server, whose `str` is for users; creates clients of the server."""
+
+    def client(self, kind: type[IPyClient] | None = None) -> IPyClient:
+        """Return a client that is not running yet."""
+
+
+class Busy(Exception):
+    """There is as much of something at once as there may be; the message is one sentence."""
+
+
+class SiteClient(IPyClient):
+    """A client that passes everything it receives to a function."""
+
+    retry_max = 10.0
+    vector_timeout_max = 3600.0
+    hear: Callable[[Any], None]
+    _turn = 0
+
+    async def rxevent(self, event: Any) -> None:
+        """Only note the event; in a flood, give the viewers their turn now and then."""
+        self.hear(event)
+        self._turn += 1
+        if self._turn >= _TURN:
+            self._turn = 0
+            await asyncio.sleep(0)
+
+
+class Answers:
+    """The messages that come while a command waits for its answer: the last one about its property counts most."""
+
+    def __init__(self, device: str, name: str) -> None:
+        self.device, self.name = device, name
+        self._about_it = self._from_device = ""
+
+    def hear(self, event: Any) -> None:
+        """Note what an event says, if it is about the device."""
+        if event.devicename != self.device or not getattr(event, "message", ""):
+            return
+        if event.vectorname == self.name:
+            self._about_it = event.message
+        elif event.vectorname is None:
+            self._from_device = event.message
+
+    @property
+    def message(self) -> str | None:
+        """The driver's message, if there was one."""
+        return self._about_it or self._from_device or None
+
+
+class Hub:
+    """Everything that is known of one server, for any number of viewers."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        client = server.client(SiteClient)
+        assert isinstance(client, SiteClient)
+        self.client = client
+        client.hear = self._hear
+        self.connected = False
+        """Whether there is a connection to the server, as far as the viewers are told."""
+        self._viewers: set[Viewer] = set()
+        self._answers: set[Answers] = set()
+        self._events: dict[tuple[str, str], str] = {}
+
+    # -- What the server says
+
+    def _hear(self, event: Any) -> None:
+        for answers in self._answers:
+            answers.hear(event)
+        match event:
+            case ConnectionMade() | ConnectionLost():
+                self.connected = isinstance(event, ConnectionMade)
+                self._events.clear()
+                for each in self._viewers:
+                    each.relinked()
+            case defVector() | setVector():
+                self._changed(event.devicename, (event.vectorname,))
+            case delProperty(devicename=str(device), vectorname=name) if device in self.client:
+                self._changed(device, list(self.client[device]) if name is None else (name,))
+            case Said():
+                message = jsonform.of_message(event)
+                for each in self._viewers:
+                    each.said(message)
+
+    def _changed(self, device: Any, names: Iterable[Any]) -> None:
+        for name in names:
+            self._events.pop((device, name), None)
+            for each in self._viewers:
+                each.changed(device, name)
+
+    # -- Viewers
+
+    @contextmanager
+    def viewing(self) -> Iterator[Viewer]:
+        """Add a viewer for the duration of a block, which gets it.
+
+        Raises:
+            Busy: There are too many.
+        """
+        if len(self._viewers) >= VIEWERS:
+            raise Busy(f"there are {VIEWERS} viewers already")
+        new = Viewer()
+        self._viewers.add(new)
+        try:
+            yield new
+        finally:
+            self._viewers.discard(new)
+
+    def subscribe(self, to: Viewer, device: str | None, name: str | None) -> str | None:
+        """Subscribe a viewer, and have it told of everything that there is.
+
+        Returns:
+            Why there is nothing to tell yet, if that is the case.
+        """
+        to.subscribe((device, name))
+        for each in self.client.values() if device is None else filter(None, [self.client.get(device)]):
+            for vector in each.values():
+                if vector.enable and name in (None, vector.name):
+                    to.changed(each.devicename, vector.name)
+        try:
+            if name is not None and device is not None:
+                self.vector(device, name)
+            elif device is not None:
+                self.device(device)
+        except INDIUnknown as error:
+            return str(error)
+        return None
+
+    def text(self, item: viewer.Property | viewer.Message | viewer.Link) -> str:
+        """Return an item of a viewer's queue as JSON."""
+        match item:
+            case viewer.Link():
+                return jsonform.text(
+                    {"event": "link", "connected": self.connected, "connection": self.connection}, indent=None
+                )
+            case viewer.Message(content, missed):
+                return jsonform.text(content | {"missed": missed}, indent=None)
+            case viewer.Property(device, name, missed):
+                if missed:
+                    return jsonform.text(self._event(device, name, missed), indent=None)
+                key = device, name
+                if key not in self._events:
+                    self._events[key] = jsonform.text(self._event(device, name, 0), indent=None)
+                return self._events[key]
+
+    def _event(self, device: str, name: str, missed: int) -> Plain:
+        about: Plain = {"device": device, "property": name, "missed": missed}
+        try:
+            vector = self.vector(device, name)
+        except INDIUnknown:
+            return {"event": "delete"} | about
+        return {"event": "property"} | about | {"content": self.plain(vector)}
+
+    # -- What is known
+
+    @property
+    def connection(self) -> int:
+        """How often the client has connected."""
+        return self.client.stats()["connections"]
+
+    def plain(self, vector: Any) -> Plain:
+        """Return a property as JSON shows it, without what is secret."""
+        return jsonform.of_vector(vector, secrets=secret_members)
+
+    def plain_device(self, name: str) -> Plain:
+        """Return a device with all its properties, without what is secret.
+
+        Raises:
+            INDIUnknown: There is none of that name.
+        """
+        return jsonform.of_whole_device(self.device(name), secret_members)
+
+    def names(self) -> list[str]:
+        """Return the names of the devices."""
+        return [name for name, device in self.client.items() if device.enable]
+
+    def device(self, name: str) -> Any:
+        """Return a device.
+
+        Raises:
+            INDIUnknown: There is none of that name.
+        """
+        if name not in self.client or not self.client[name].enable:
+            raise INDIUnknown(why_unknown(self.client, name))
+        return self.client[name]
+
+    def vector(self, device: str, name: str) -> Any:
+        """Return a property.
+
+        Raises:
+            INDIUnknown: There is none of that name.
+        """
+        vector = self.client[device].get(name) if device in self.client else None
+        if vector is None or not vector.enable:
+            raise INDIUnknown(why_unknown(self.client, device, name))
+        return vector
+
+    def blob(self, device: str, name: str, member: str) -> Any:
+        """Return a property whose member is a BLOB that can be read.
+
+        Raises:
+            INDICheckError: There is none of that name, or it is something else.
+        """
+        vector = self.vector(device, name)
+        if member not in vector.data:
+            raise unknown_member(vector, member)
+        if vector.vectortype != "BLOBVector" or vector.perm == "wo":
+            raise INDICheckError(f"{device}.{name} has no frames")
+        return vector
+
+    def near(self, device: str, name: str | None, members: Iterable[str]) -> list[str]:
+        """Return names like the first of these that does not exist."""
+        if device not in self.names():
+            return similar.similar(device, self.names())
+        known = [vector.name for vector in self.client[device].values() if vector.enable]
+        if name is None or name not in known:
+            return [] if name is None else similar.similar(name, known)
+        data = self.client[device][name].data
+        return [near for member in members if member not in data for near in similar.similar(member, data)]
+
+    # -- Commands
+
+    async def command(
+        self, device: str, name: str, members: Mapping[str, Any], *, wait: bool, seconds: float, complete: bool
+    ) -> str | None:
+        """Send a command, and wait for its answer if asked to.
+
+        Returns:
+            The driver's message, if there was one.
+
+        Raises:
+            Busy: Too many commands wait.
+            INDICheckError: The property cannot accept the command.
+            Exception: What `IPyClient.send_newVector` raises.
+        """
+        if not self.client.connected:
+            raise ConnectionError(f"there is no connection to {self.server}")
+        vector = self.vector(device, name)
+        if vector.vectortype == "BLOBVector":
+            raise INDICheckError(f"{device}.{name} takes BLOBs, which cannot be sent from here")
+        if vector.vectortype == "SwitchVector":
+            members = {key: switch_state(value) for key, value in members.items()}
+        if len(self._answers) >= COMMANDS:
+            raise Busy(f"{COMMANDS} commands wait for their answers already")
+        answers = Answers(device, name)
+        self._answers.add(answers)
+        try:
+            await self.client.send_newVector(
+                device, name, members=members, wait=wait, timeout=seconds if wait else None, check=True,
+                complete=complete,
+            )  # fmt: skip
+        except INDICheckError as error:
+            if hidden := [key for key in secret_members(vector) - members.keys() if f" {key}: " in str(error)]:
+                raise INDICheckError(f"give {', '.join(hidden)}, too: its value cannot be sent along") from None
+            raise
+        finally:
+            self._answers.discard(answers)
+        return answers.message

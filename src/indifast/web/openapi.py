@@ -1,0 +1,92 @@
+"""The description of the interface as OpenAPI 3.1, made from the table of endpoints and the schema of the JSON."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from importlib import resources
+from typing import Any
+
+from indifast.protocol.jsonform import Plain
+from indifast.web.endpoints import ENDPOINTS, EVENTS, FAILURES, Endpoint
+
+_PREFIX = "#/components/schemas/"
+
+
+@functools.cache
+def description(version: str) -> Plain:
+    """Return the description, for a version of the program."""
+    paths: dict[str, Plain] = {}
+    for endpoint in ENDPOINTS:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    paths[EVENTS] = {
+        "get": {
+            "summary": "A WebSocket: send `web_request`, and receive `web_event`.",
+            "operationId": "events",
+            "responses": {
+                "101": {"description": "The connection is a WebSocket now."},
+                "503": _failed("unavailable"),
+            },
+        }
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "indifast web", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _operation(endpoint: Endpoint) -> Plain:
+    names = re.findall(r"\{(\w+)\}", endpoint.path)
+    parameters: list[Plain] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+    ]
+    for each in endpoint.parameters:
+        schema: Plain = {"type": each.kind, "default": each.default, "minimum": 0}
+        if each.most is not None:
+            schema["maximum"] = each.most
+        parameters.append({"name": each.name, "in": "query", "description": each.about, "schema": schema})
+    operation: Plain = {"summary": endpoint.about, "operationId": endpoint.handler, "parameters": parameters}
+    if endpoint.body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": _PREFIX + endpoint.body}}},
+        }
+    responses: Plain = {"200": _succeeded(endpoint.answers)} if endpoint.answers else {"204": {"description": "Done."}}
+    for status, code in sorted({**FAILURES, **endpoint.failures}.items()):
+        responses[str(status)] = {"description": code} if status < 300 else _failed(code)
+    operation["responses"] = responses
+    return operation
+
+
+def _succeeded(answers: str) -> Plain:
+    if "/" in answers:
+        return {"description": "Done.", "content": {answers: {}}}
+    return {"description": "Done.", "content": {"application/json": {"schema": {"$ref": _PREFIX + answers}}}}
+
+
+def _failed(code: str) -> Plain:
+    return {
+        "description": code,
+        "content": {"application/json": {"schema": {"$ref": f"{_PREFIX}web_failure"}}},
+    }
+
+
+def _schemas() -> Plain:
+    text = resources.files("indifast.protocol").joinpath("json.schema.json").read_text("utf-8")
+    schemas: Plain = json.loads(text.replace('"#/definitions/', f'"{_PREFIX}'))["definitions"]
+    used: set[str] = {"web_event", "web_request", "web_failure"}
+    used |= {each for endpoint in ENDPOINTS for each in (endpoint.answers, endpoint.body) if each in schemas}
+    while more := {name for each in used for name in _named(schemas[each])} - used:
+        used |= more
+    return {name: schema for name, schema in schemas.items() if name in used}
+
+
+def _named(schema: Any) -> set[str]:
+    return set(re.findall(f'"{re.escape(_PREFIX)}(\\w+)"', json.dumps(schema)))

@@ -1,0 +1,124 @@
+"""Runs the application on sockets that already listen, within the bounds of `bounds`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from indifast.web.bounds import BODY, CONNECTIONS, HEAD, REQUEST_TIME, UNREAD_BYTES, UNREAD_TIME
+
+_END = 2
+"""Seconds that connections have to end when the program ends."""
+
+
+class _Unread:
+    """Part of a protocol: ends the connection of a peer that reads nothing."""
+
+    transport: Any
+    _unread: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()  # type: ignore[misc]
+        if self._unread is None:
+            self._unread = asyncio.get_running_loop().call_later(UNREAD_TIME, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()  # type: ignore[misc]
+        self._written()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._written()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def _written(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+class _WebSocket(_Unread, WebSocketsSansIOProtocol):
+    """A WebSocket within the bounds: answers to pings do not pile up, either."""
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.get_write_buffer_size() > UNREAD_BYTES:
+            self.transport.abort()
+            return
+        super().data_received(data)
+
+
+class _Http(_Unread, H11Protocol):
+    """A connection within the bounds: there are not too many, and a request must arrive in time."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+            return
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """End the connection later, unless all of the request has arrived by then, or it has become a WebSocket."""
+        waiting = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if not waiting or self.transport.get_protocol() not in (self, None):
+            self._stop_watch()
+        elif self._late is None:
+            self._late = asyncio.get_running_loop().call_later(REQUEST_TIME, self.transport.abort)
+
+    def _stop_watch(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class Serving(uvicorn.Server):
+    """The web server. Whoever runs it handles signals, and ends it by `stop`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_Http,
+            ws=_WebSocket,
+            ws_max_size=BODY,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=HEAD,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=_END,
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def run_on(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve until `stop` is called. The sockets are closed then."""
+        await self.serve(list(sockets))
+
+    def stop(self) -> None:
+        """End all connections, and return from `run_on`."""
+        self.should_exit = True

@@ -1,0 +1,68 @@
+"""The application: the page, the interface for programs and the WebSocket, behind the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from indifast.protocol import jsonform
+from indifast.transport.hostnames import OwnNames
+from indifast.web.access import Access
+from indifast.web.api import Api
+from indifast.web.endpoints import BASE, EVENTS
+from indifast.web.events import Events
+from indifast.web.frames import Frames
+from indifast.web.guard import Guard, json_response
+from indifast.web.hub import Hub
+
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+def application(hub: Hub, frames: Frames, access: Access, version: str, names: Iterable[str] = ()) -> ASGIApp:
+    """Return the ASGI application.
+
+    Args:
+        hub: The server that is shown.
+        frames: The frames of its cameras.
+        access: Who may do what.
+        version: The version of the program.
+        names: Names by which the application is asked, besides those of this machine and its addresses.
+    """
+    routes: list[BaseRoute] = [
+        *_pages(),
+        *Api(hub, frames, access, version).routes(),
+        WebSocketRoute(EVENTS, Events(hub).answer),
+    ]
+    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
+
+
+def _pages() -> list[Route]:
+    """Return the routes of the page and its parts, which are read once."""
+    routes = []
+    for file in resources.files("indifast.web").joinpath("static").iterdir():
+        kind = _TYPES.get(file.name.rpartition(".")[2])
+        if kind is not None:
+            path = "/" if file.name == "index.html" else f"/{file.name}"
+            routes.append(Route(path, _page(file.read_bytes(), kind)))
+    return routes
+
+
+def _page(content: bytes, kind: str) -> ASGIApp:
+    async def answer(request: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return answer  # type: ignore[return-value] # a function of a request, which Route takes, too
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    plain = jsonform.of_failure("unknown", f"there is nothing here; {BASE}/openapi.json describes what there is")
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(json_response(plain, 404))
+    else:
+        await json_response(plain, 404)(scope, receive, send)

@@ -1,0 +1,151 @@
+// Properties as cards. All text from devices is set as text, never as HTML.
+
+import { post, pathOf } from "./interface.js";
+import { element } from "./elements.js";
+import { FrameView } from "./frames.js";
+
+// What must be the same for a card to be updated in place.
+function shapeOf(property) {
+  const members = Object.entries(property.members).map(([name, each]) => [name, each.label, each.secret, each.min, each.max]);
+  return JSON.stringify([property.type, property.label, property.perm, property.rule, members]);
+}
+
+export class Card {
+  constructor(property, mayCommand) {
+    this.mayCommand = mayCommand;
+    this.element = element("form", { class: "card", autocomplete: "off" });
+    this.element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.sendInputs();
+    });
+    this.update(property);
+  }
+
+  update(property) {
+    this.property = property;
+    const shape = shapeOf(property);
+    if (shape !== this.shape) {
+      this.shape = shape;
+      this.close();
+      this.build();
+    }
+    this.state.textContent = property.state;
+    this.state.className = `state ${property.state}`;
+    for (const [name, member] of Object.entries(property.members)) this.rows.get(name)(member);
+  }
+
+  close() {
+    for (const view of this.views ?? []) view.close();
+    this.views = [];
+  }
+
+  build() {
+    const { property } = this;
+    this.rows = new Map();
+    this.inputs = new Map();
+    this.state = element("span");
+    this.note = element("p", { class: "note", role: "status", hidden: true });
+    const title = element("h3", { text: property.label || property.property, title: property.property });
+    const parts = [element("div", { class: "top" }, title, this.state)];
+    const writable = this.mayCommand && property.perm !== "ro";
+    const build = { number: this.number, text: this.text, switch: this.switch, light: this.light, blob: this.blob }[property.type];
+    const buttons = element("div", { class: "buttons", role: "group", "aria-label": property.label });
+    for (const [name, member] of Object.entries(property.members)) {
+      const row = build.call(this, name, member, writable);
+      (property.type === "switch" ? buttons : { append: (row) => parts.push(row) }).append(row);
+    }
+    if (property.type === "switch") parts.push(buttons);
+    if (this.inputs.size) parts.push(element("div", { class: "buttons" }, element("button", { text: "Set" })));
+    this.element.replaceChildren(...parts, this.note);
+  }
+
+  // -- One function for each kind of member: returns its row, and stores how to update it
+
+  number(name, member, writable) {
+    const value = element("output", { class: "value" });
+    const row = element("div", { class: "row" }, element("span", { class: "label", text: member.label || name }), value);
+    const range = member.min !== null && member.max > member.min ? `${member.min} … ${member.max}` : "";
+    if (writable) row.append(this.input(name, member, { inputmode: "text", title: range, placeholder: range }));
+    this.rows.set(name, (now) => { value.textContent = now.secret ? "not shown" : now.shown; });
+    return row;
+  }
+
+  text(name, member, writable) {
+    const value = element("output", { class: "value" });
+    const row = element("div", { class: "row" }, element("span", { class: "label", text: member.label || name }), value);
+    if (writable) row.append(this.input(name, member, { placeholder: "new text" }));
+    this.rows.set(name, (now) => { value.textContent = now.secret ? "not shown" : now.value; });
+    return row;
+  }
+
+  input(name, member, attributes) {
+    const hidden = member.secret ? { type: "password", autocomplete: "new-password" } : { type: "text" };
+    const input = element("input", { ...attributes, ...hidden, "aria-label": `${member.label || name}: new value`, spellcheck: "false" });
+    input.addEventListener("input", () => input.classList.toggle("changed", input.value !== ""));
+    this.inputs.set(name, input);
+    return input;
+  }
+
+  switch(name, member, writable) {
+    const button = element("button", { type: "button", text: member.label || name, disabled: !writable });
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") === "true";
+      this.send({ [name]: this.property.rule === "OneOfMany" ? true : !on });
+    });
+    this.rows.set(name, (now) => button.setAttribute("aria-pressed", String(now.value === true)));
+    return button;
+  }
+
+  light(name, member) {
+    const value = element("output", { class: "value" });
+    this.rows.set(name, (now) => {
+      value.textContent = now.value;
+      value.className = `value lamp ${now.value}`;
+    });
+    return element("div", { class: "row" }, element("span", { class: "label", text: member.label || name }), value);
+  }
+
+  blob(name, member) {
+    const { device, property, perm } = this.property;
+    if (perm === "wo") {
+      this.rows.set(name, () => {});
+      return element("p", { class: "note", text: `${member.label || name}: only for sending` });
+    }
+    const view = new FrameView(device, property, name, member.label || name);
+    this.views.push(view);
+    this.rows.set(name, () => {});
+    return view.element;
+  }
+
+  // -- Commands
+
+  async sendInputs() {
+    const changed = [...this.inputs].filter(([, input]) => input.value !== "");
+    if (!changed.length) return;
+    if (await this.send(Object.fromEntries(changed.map(([name, input]) => [name, input.value])))) {
+      for (const [, input] of changed) {
+        input.value = "";
+        input.classList.remove("changed");
+      }
+    }
+  }
+
+  async send(members) {
+    const { device, property } = this.property;
+    this.say("sent …");
+    try {
+      const answer = await post(pathOf(device, property), { members, timeout: 600 });
+      this.say(answer.message ?? "");
+      return true;
+    } catch (failure) {
+      this.say(failure.message, true);
+      return false;
+    }
+  }
+
+  say(text, failed = false) {
+    this.note.textContent = text;
+    this.note.hidden = text === "";
+    this.note.classList.toggle("failed", failed);
+  }
+}

@@ -1,0 +1,125 @@
+"""What one WebSocket has subscribed to, and what it is still to be told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+from indifast.protocol.jsonform import Plain
+from indifast.web.bounds import MESSAGES, SUBSCRIPTIONS
+
+Subscription = tuple[str | None, str | None]
+"""Device and property; None stands for all."""
+
+
+class Property(NamedTuple):
+    """The state of a property is to be told, or that it is gone."""
+
+    device: str
+    name: str
+    missed: int
+    """How many states it has replaced that were not told."""
+
+
+class Message(NamedTuple):
+    """A message is to be told."""
+
+    content: Plain
+    missed: int
+    """How many messages before it were dropped."""
+
+
+class Link(NamedTuple):
+    """It is to be told whether there is a connection to the server."""
+
+
+class TooManySubscriptions(ValueError):
+    """A viewer has as many subscriptions as it may have."""
+
+
+class Viewer:
+    """A queue that cannot grow: of each property only the newest state waits, and of messages only the newest ones."""
+
+    def __init__(self) -> None:
+        self._subscriptions: set[Subscription] = set()
+        self._link = False
+        self._properties: dict[tuple[str, str], int] = {}
+        self._messages: deque[Plain] = deque()
+        self._dropped = 0
+        self._new = asyncio.Event()
+
+    # -- Subscriptions
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Add a subscription.
+
+        Raises:
+            TooManySubscriptions: There are too many.
+        """
+        if subscription not in self._subscriptions and len(self._subscriptions) >= SUBSCRIPTIONS:
+            raise TooManySubscriptions(f"a connection may have {SUBSCRIPTIONS} subscriptions")
+        self._subscriptions.add(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Remove a subscription, and what waits only because of it."""
+        self._subscriptions.discard(subscription)
+        self._properties = {key: missed for key, missed in self._properties.items() if self.wants(*key)}
+
+    def wants(self, device: str, name: str) -> bool:
+        """Return whether the viewer has subscribed to a property."""
+        wanted = self._subscriptions
+        return bool(wanted) and not wanted.isdisjoint(((device, name), (device, None), (None, name), (None, None)))
+
+    def hears(self, device: str | None) -> bool:
+        """Return whether the viewer has subscribed to anything of a device; all hear those that name none."""
+        wanted = self._subscriptions
+        return bool(wanted) and (device is None or any(each in (None, device) for each, _ in wanted))
+
+    # -- What is new
+
+    def changed(self, device: str, name: str) -> None:
+        """Note that a property has changed or is gone, if the viewer has subscribed to it."""
+        if self.wants(device, name):
+            key = device, name
+            waits = self._properties.get(key)
+            self._properties[key] = 0 if waits is None else waits + 1
+            self._new.set()
+
+    def said(self, message: Plain) -> None:
+        """Note a message, if the viewer has subscribed to anything of its device."""
+        if not self.hears(message["device"]):
+            return
+        if len(self._messages) >= MESSAGES:
+            self._messages.popleft()
+            self._dropped += 1
+        self._messages.append(message)
+        self._new.set()
+
+    def relinked(self) -> None:
+        """Note that the connection to the server was made or lost: what waits about properties is void."""
+        self._properties.clear()
+        self._link = True
+        self._new.set()
+
+    # -- What is told
+
+    def take(self) -> Property | Message | Link | None:
+        """Return what is to be told next, if anything: the connection first, then properties, then messages."""
+        if self._link:
+            self._link = False
+            return Link()
+        if self._properties:
+            key = next(iter(self._properties))
+            return Property(*key, self._properties.pop(key))
+        if self._messages:
+            dropped, self._dropped = self._dropped, 0
+            return Message(self._messages.popleft(), dropped)
+        return None
+
+    async def next(self) -> Property | Message | Link:
+        """Wait for something to tell, and return it."""
+        while (item := self.take()) is None:
+            self._new.clear()
+            await self._new.wait()
+        return item

@@ -1,0 +1,44 @@
+"""A server with simulators and strange drivers, and the web application in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.blackbox import Child, free_port, python_environment
+from tests.support.commands import INDIFAST
+from tests.web.support import Site, site
+
+PROGRAMS = Path(__file__).with_name("programs")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server with libindi's camera and the drivers of `strange.py`."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [*INDIFAST, "serve", "-p", str(port), "--no-abstract", "indi_simulator_ccd", "strange:make"]
+    environment = python_environment(HOME=str(folder))
+    environment["PYTHONPATH"] += f":{PROGRAMS}"
+    with Child(command, folder, env=environment, cwd=PROGRAMS) as running:
+        running.until_stderr("listening on")
+        yield port
+
+
+@pytest.fixture(scope="session")
+def web(server: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The application, which anybody on this machine may use."""
+    with site(tmp_path_factory.mktemp("web"), f"localhost:{server}") as running:
+        for device, name in (("CCD Simulator", "CONNECTION"), ("Strange", "HEALTH")):
+            running.wait_for(device, name)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def camera(web: Site) -> Site:
+    """The same, with the camera connected."""
+    answer = web.set("CCD Simulator", "CONNECTION", {"CONNECT": True}, timeout=60)
+    assert answer.status == 200, answer.body
+    web.wait_for("CCD Simulator", "CCD1")
+    return web

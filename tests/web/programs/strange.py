@@ -1,0 +1,91 @@
+"""Drivers for the tests of the web application: one that answers in all ways, and one with hostile names."""
+
+from __future__ import annotations
+
+import asyncio
+
+from indifast import (
+    Device,
+    IPyDriver,
+    LightMember,
+    LightVector,
+    NumberMember,
+    NumberVector,
+    SwitchMember,
+    SwitchVector,
+    TextMember,
+    TextVector,
+)
+from indifast.protocol.numbers import read_number
+
+NASTY = "<img src=x onerror=document.title='HTML'> & A/B?%2F#"
+SECRET = "correct horse"
+
+
+class Strange(IPyDriver):
+    async def rxevent(self, event):
+        vector = event.vector
+        match event.vectorname:
+            case "ANSWER":
+                value = read_number(event["VALUE"])
+                vector["VALUE"] = value
+                if value == 13:
+                    await vector.send_setVector(state="Alert", message="thirteen is <b>unlucky</b>")
+                elif value == 7:
+                    await vector.send_setVector(state="Busy")
+                elif value == 5:
+                    await vector.send_setVector(state="Busy")
+                    await asyncio.sleep(0.1)
+                    await vector.send_setVector(state="Ok", message="five after all")
+                elif value == 9:
+                    await vector.send_setVector(state="Ok")
+                    await vector.send_delVector()
+                else:
+                    await vector.send_setVector(state="Ok")
+            case "LOGIN" | "WIFI":
+                said = self["Strange"]["SAID"]
+                said["LAST"] = f"{event.vectorname} {'right' if SECRET in event.values() else 'wrong'}"
+                await said.send_setVector(state="Ok")
+                for name, value in event.items():
+                    vector[name] = value
+                await vector.send_setVector(state="Ok")
+            case "MODE" | "PARTS":
+                for name, value in event.items():
+                    vector[name] = value
+                await vector.send_setVector(state="Ok")
+            case "COUNT":
+                for number in range(int(float(event["TO"]))):
+                    vector["TO"] = number
+                    await vector.send_setVector(state="Busy")
+                vector["TO"] = event["TO"]
+                await vector.send_setVector(state="Ok")
+
+
+def make():
+    def number(name, label="Number", **more):
+        return [NumberMember(name, label, "%.3f", 0, 1e6, 0, 1)]
+
+    first = Device(
+        "Strange",
+        [
+            NumberVector("ANSWER", "Answer", "Main", "rw", "Idle", number("VALUE")),
+            NumberVector("COUNT", "Count", "Main", "rw", "Idle", number("TO")),
+            TextVector("LOGIN", "Log in", "Main", "wo", "Idle", [TextMember("WORD", "Word", SECRET)]),
+            TextVector(
+                "WIFI", "Network", "Main", "rw", "Idle",
+                [TextMember("SSID", "Network", "dome"), TextMember("KEY", "Password", SECRET)],
+            ),
+            NumberVector(
+                "DOOR", "Door", "Main", "rw", "Ok",
+                [NumberMember("LEVEL", "Level", "%g", 0, 9, 0, 1), NumberMember("CODE", "Passcode", "%g", 0, 9, 0, 99)],
+            ),
+            TextVector("SAID", "Said", "Main", "ro", "Idle", [TextMember("LAST", "Last", "nothing")]),
+            SwitchVector(
+                "MODE", "Mode", "Main", "rw", "OneOfMany", "Ok",
+                [SwitchMember("A", "Fast", "On"), SwitchMember("B", "Slow", "Off")],
+            ),
+            LightVector("HEALTH", "Health", "Main", "Ok", [LightMember("FAN", "Fan", "Busy")]),
+        ],
+    )  # fmt: skip
+    nasty = Device(NASTY, [TextVector(NASTY, NASTY, NASTY, "rw", "Ok", [TextMember(NASTY, NASTY, NASTY)])])
+    return Strange(first, nasty)

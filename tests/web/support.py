@@ -1,0 +1,110 @@
+"""Runs the web application as a program, and asks it as browsers and programs do."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from websockets.sync.client import ClientConnection, connect
+
+from tests.support import commands
+from tests.support.blackbox import LIMIT, Child, until
+from tests.support.jsonschema import valid
+
+CAMERA = "CCD Simulator"
+API = "/api/v1"
+
+
+def path(device: str | None = None, name: str | None = None, member: str | None = None) -> str:
+    """Return the path of a device, a property or a frame."""
+    words = [API]
+    for kind, word in (("devices", device), ("properties", name), ("frames", member)):
+        words += [] if word is None else [kind, quote(word, safe="")]
+    return "/".join(words)
+
+
+class Answer:
+    """What a request was answered with."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = response.read()
+
+    def json(self, name: str) -> Any:
+        """Return the JSON, which must be what the schema calls `name`."""
+        return valid(name, self.body.decode())
+
+
+class Site:
+    """A running `indifast web`."""
+
+    def __init__(self, process: Child, port: int) -> None:
+        self.process, self.port = process, port
+
+    def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
+        """Send a request, and return the answer. A body that is not bytes is sent as JSON."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+            given.setdefault("Content-Type", "application/json")
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * LIMIT)) as connection:
+            connection.request(method, target, body, given)
+            return Answer(connection.getresponse())
+
+    def get(self, target: str, name: str) -> Any:
+        """Return the JSON at a path."""
+        answer = self.ask("GET", target)
+        assert answer.status == 200, answer.body
+        return answer.json(name)
+
+    def set(self, device: str, name: str, members: dict[str, Any], **more: Any) -> Answer:
+        """Send a command."""
+        return self.ask("POST", path(device, name), {"members": members, **more})
+
+    def raw(self, data: bytes) -> bytes:
+        """Send bytes, and return all that is answered until the end of the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), LIMIT) as sock:
+            sock.settimeout(LIMIT)
+            answered = b""
+            with contextlib.suppress(ConnectionError):
+                sock.sendall(data)
+                while part := sock.recv(1 << 16):
+                    answered += part
+            return answered
+
+    def events(self, **headers: str) -> ClientConnection:
+        """Open a WebSocket."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        return connect(
+            f"ws://127.0.0.1:{self.port}{API}/events", additional_headers=given, open_timeout=LIMIT, proxy=None,
+            compression=None,
+        )  # fmt: skip
+
+    def wait_for(self, device: str, name: str) -> None:
+        """Wait until a property is defined."""
+        until(lambda: self.ask("GET", path(device, name)).status == 200, what=f"{device}.{name}")
+
+
+def event(socket: ClientConnection, kind: str, **wanted: Any) -> Any:
+    """Return the next event of a kind with these contents; those before it are only checked."""
+    while True:
+        found = valid("web_event", str(socket.recv(LIMIT)))
+        if found["event"] == kind and all(found.get(key) == value for key, value in wanted.items()):
+            return found
+
+
+@contextlib.contextmanager
+def site(folder: Path, *words: object) -> Iterator[Site]:
+    """`indifast web` with these words, on a free port."""
+    with commands.start(folder, "web", "--listen", "0", *words) as process:
+        process.until_stderr("(Ctrl-C ends)")
+        port = int(process.stderr.partition("open http://")[2].partition("/")[0].rpartition(":")[2])
+        yield Site(process, port)
+        assert "Traceback" not in process.stderr, process.stderr
