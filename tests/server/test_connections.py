@@ -818,14 +818,22 @@ def test_the_end_of_a_connection_is_noticed_at_once() -> None:
 
 def test_the_keepalive_is_the_only_timer_of_an_idle_server() -> None:
     async def run() -> None:
+        loop: Any = asyncio.get_running_loop()
+        before = set(loop._scheduled)
         async with IPyServer(Echo(), port=0) as server:
             clients = [await Client.to(server) for _ in range(3)]
             for client in clients:
                 await client.settle()
             hub = server._hub
-            assert hub is not None
-            hub._check_all()
-            assert hub._check is None and not hub._flush_due
+            assert hub is not None and hub.router.peers.clients
+
+            def timers() -> list[Any]:
+                live = [timer for timer in set(loop._scheduled) - before if not timer.cancelled()]
+                return [timer for timer in live if timer._callback.__module__.startswith("indifast.")]
+
+            await eventually(lambda: not hub._flush_due and hub._held is None)
+            assert hub._check is None
+            await eventually(lambda: timers() == [server._keepalive_timer])  # once all that was sent is acknowledged
             for client in clients:
                 await client.close()
 

@@ -219,11 +219,11 @@ class Hub(RouterListener):
                 except MemoryError:  # that of a driver in this process
                     self.router.mark_dirty(peer)
                     self.on_dirty()
+                if peer.outbox.queued and self._check is None and peer in self.connections:
+                    self.watch()
         for connection in self._read_from:
             connection.keep_pace()
         self._read_from.clear()
-        if self._check is None and not self._closed:
-            self._schedule_check()
 
     def on_dirty(self) -> None:
         """Schedule a `flush` for the end of this iteration of the loop."""
