@@ -19,6 +19,25 @@ def test_the_default_is_now() -> None:
     assert abs(datetime.now(UTC) - sent) < timedelta(minutes=1)
 
 
+def test_the_present_time_is_exact_in_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = [
+        datetime(2024, 12, 31, 23, 59, 59, 999999, UTC),
+        datetime(2024, 12, 31, 23, 59, 59, 20, UTC),
+        datetime(2025, 1, 1, 0, 0, 0, 0, UTC),
+        datetime(2025, 1, 1, 0, 0, 0, 1, UTC),
+        datetime(2024, 12, 31, 23, 59, 59, 0, UTC),  # the clock was set back
+    ]
+    expected = [timestamp_text(moment) for moment in moments]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return moments.pop(0)
+
+    monkeypatch.setattr("indifast.protocol.timestamps.datetime", Clock)
+    assert [timestamp_text() for _ in expected] == expected
+
+
 def test_other_zones_and_types_are_refused() -> None:
     with pytest.raises(ValueError):
         timestamp_text(datetime(2024, 1, 2, tzinfo=timezone(timedelta(hours=1))))

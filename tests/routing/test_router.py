@@ -34,6 +34,23 @@ def world() -> World:
     return world
 
 
+def test_each_of_the_definitions_that_come_in_a_row_reaches_those_who_want_it(world: World) -> None:
+    def heard(*definitions: str) -> dict[str, list[str]]:
+        world.forget()
+        world.say("driver", "".join(definitions))
+        return {label: names for label in world.peers if (names := world.heard(label))}
+
+    d1, d, e, d2 = ("defNumberVector " + what for what in ("D P1", "D P", "E P", "D P2"))
+    in_a_row = define("D", "P1"), define("D"), define("E"), define("D", "P2")
+    assert heard(*in_a_row) == {"all": [d1, d, e, d2], "only E": [e], "only D.P": [d]}
+    world.say("only D.P", "<getProperties version='1.7' device='D'/>")
+    assert heard(*in_a_row) == {"all": [d1, d, e, d2], "only E": [e], "only D.P": [d1, d, d2]}
+    world.client("late")
+    assert heard(define("D"), define("D", "P2"))["late"] == [d, d2]
+    world.router.detach(world.peers.pop("only D.P"), world.now)
+    assert heard(define("D", "P2"), define("D", "P1")) == {"all": [d2, d1], "late": [d2, d1]}
+
+
 # Text in, text out
 
 

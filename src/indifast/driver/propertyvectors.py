@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections import UserDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -369,8 +369,8 @@ class PropertyVector(UserDict[str, Any]):
     def _in_order(self, members: Iterable[PropertyMember]) -> Iterable[PropertyMember]:
         return members
 
-    async def _transmit(self, message: Wire) -> None:
-        await self._vectorport().transmit(message)
+    def _transmit(self, message: Wire) -> Awaitable[None]:
+        return self._vectorport().transmit(message)
 
     def _vectorport(self) -> VectorPort:
         if self.driver is None:

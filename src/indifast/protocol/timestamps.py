@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _utc = UTC
 _fromisoformat = datetime.fromisoformat
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_second = (_EPOCH, _EPOCH, "")  # the second of the last message: its begin, its end, and how it is sent
 
 
 def timestamp_text(timestamp: datetime | None = None) -> str:
@@ -19,7 +21,7 @@ def timestamp_text(timestamp: datetime | None = None) -> str:
         ValueError: Its time zone is not UTC.
     """
     if timestamp is None:
-        return datetime.now(UTC).isoformat()[: -len("+00:00")]
+        return _now_text()
     if not isinstance(timestamp, datetime):
         raise TypeError(f"a timestamp must be a datetime.datetime, not {timestamp!r}")
     if timestamp.tzinfo is not None:
@@ -27,6 +29,19 @@ def timestamp_text(timestamp: datetime | None = None) -> str:
             raise ValueError(f"a timestamp must be in UTC or without a time zone, not {timestamp!r}")
         timestamp = timestamp.replace(tzinfo=None)
     return timestamp.isoformat()
+
+
+def _now_text() -> str:
+    """Return the present time as it is sent. Its second is converted once, as most messages share it with others."""
+    global _second
+    moment = datetime.now(UTC)
+    begin, end, text = _second
+    if not begin <= moment < end:
+        begin = moment.replace(microsecond=0)
+        text = begin.replace(tzinfo=None).isoformat()
+        _second = (begin, begin + timedelta(seconds=1), text)
+    microsecond = moment.microsecond
+    return f"{text}.{microsecond:06}" if microsecond else text
 
 
 def parse_timestamp(text: str | None) -> datetime | None:

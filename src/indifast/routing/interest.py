@@ -54,6 +54,10 @@ class Interests:
         """Return whether the device or any of its properties is of interest."""
         return self.everything or device in self._devices or device in self._properties
 
+    def only_parts(self, device: str) -> bool:
+        """Return whether some properties of the device are of interest, but not the device as a whole."""
+        return device in self._properties and not self.everything
+
     def exactly(self, device: str, name: str | None) -> bool:
         """Return whether this very device or property was named."""
         return device in self._devices or (name is not None and name in self._properties.get(device, ()))

@@ -170,8 +170,12 @@ class Peer:
 
     def note(self, key: Property, count: int = 1) -> None:
         """Count messages to the peer about a property."""
-        if key in self.told or len(self.told) < _MAX_TOLD:
-            self.told[key] += count
+        told = self.told
+        before = told.get(key)
+        if before is not None:
+            told[key] = before + count
+        elif len(told) < _MAX_TOLD:
+            told[key] = count
 
     def counts(self, message: Routable) -> bool:
         """Return whether `told` counts a message that is put into the outbox."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from indifast.protocol import wire
 from indifast.protocol.complaints import Complaints
@@ -35,6 +36,15 @@ from indifast.routing.routes import Routes
 from indifast.routing.tap import Tap, TapFunction
 
 logger = logging.getLogger(__name__)
+
+
+class _Hearers(NamedTuple):
+    """Who gets the definitions of a device from a peer, as long as `Peers.version` stays the same."""
+
+    peer: Peer
+    device: str
+    version: int
+    receivers: Sequence[tuple[Peer, Append]]
 
 
 class Router:
@@ -68,6 +78,7 @@ class Router:
         self.room = Room(self.listener)
         """Peers that wait for drivers."""
         self._routes = Routes(self.peers)
+        self._last_hearers: _Hearers | None = None
         self._dirty: dict[Peer, None] = {}
         self._unasked: dict[Peer, None] = {}  # new drivers, as long as no peer has asked for anything
         self._handlers: dict[str, Callable[[Peer, Routable, float], None]] = {
@@ -123,6 +134,7 @@ class Router:
         self.asking.forget(peer)
         self._unasked.pop(peer, None)
         self._routes.forget(peer)
+        self._last_hearers = None
         self._rings.forget(peer)
         peer.last_route = peer.pace = peer.pace_before = None
         self.room.forget(peer)
@@ -509,7 +521,7 @@ class Router:
         about = (message.device, message.name)
         plain = with_via(message, ()) if via else message
         onward: Routable | None = None
-        for other, append in self._receivers(peer, message):
+        for other, append in self._hearers(peer, message):
             if other.link or other.knows_via:
                 if onward is None:
                     onward = with_via(message, (*via, self._id))
@@ -517,6 +529,18 @@ class Router:
             else:
                 append(plain, now)
             other.note(about)
+
+    def _hearers(self, peer: Peer, message: Routable) -> Sequence[tuple[Peer, Append]]:
+        """Return the receivers of a definition. They are remembered, as it usually comes with others of its device."""
+        device, version = message.device, self.peers.version
+        assert device is not None
+        last = self._last_hearers
+        if last is not None and last.peer is peer and last.device == device and last.version == version:
+            return last.receivers
+        receivers = list(self._receivers(peer, message))
+        by_name = any(other.interests.only_parts(device) for other in self.peers)
+        self._last_hearers = None if by_name else _Hearers(peer, device, version, receivers)
+        return receivers
 
     # -- Refusals
 
