@@ -268,8 +268,9 @@ class BlobMessage:
         self.name = name
         self.formats = formats
         self.carried = carried
-        self.size = 256 + sum(100 + encoded_length(content.length) for content in contents)
-        self._length = sum(content.length for content in contents)
+        lengths = [content.length for content in contents]
+        self.size = 256 + sum([100 + encoded_length(length) for length in lengths])
+        self._length = sum(lengths)
         self._contents: Sequence[_Content] = contents
         self._envelope = envelope
         self.growing = False

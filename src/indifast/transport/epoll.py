@@ -14,7 +14,6 @@ import select
 import selectors
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
@@ -242,11 +241,11 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     def _guarded(self, callback: Callable[[*Ts], Any], args: tuple[*Ts]) -> Callable[[], object]:
         """Wrap a callback so that it runs in the current context, and its exceptions do not end the loop."""
-        run = partial(contextvars.copy_context().run, partial(callback, *args))
+        run = contextvars.copy_context().run
 
         def call() -> None:
             try:
-                run()
+                run(callback, *args)
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as exc:

@@ -259,7 +259,7 @@ class DescriptorQueue:
         announced them all. So all descriptors are closed unless they are exactly those of the complete elements. If
         some of these may have belonged to a skipped message, `take` fails for the complete elements.
         """
-        waiting, with_empty = len(self._waiting), sum(element.descriptors for element in elements)
+        waiting, with_empty = len(self._waiting), sum([element.descriptors for element in elements])
         if waiting:
             self._empty_bring = waiting >= with_empty
         skipped_bytes = self._tokenizer.skipped_bytes

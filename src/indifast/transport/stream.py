@@ -113,7 +113,7 @@ class _ReadBuffer(threading.local):
         self._pool = BlockPool(keep=_MOST_SPARE)
         self._trimming: asyncio.AbstractEventLoop | None = None  # the loop on which the next trim is scheduled
         self._block: Any = None
-        self._view: memoryview | None = None
+        self._view: memoryview | None = None  # the free part of the block
         self._complaints = Complaints(logger)
         self.start = 0
         self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
@@ -141,14 +141,17 @@ class _ReadBuffer(threading.local):
                 self._trim_later()
             self._view = memoryview(self._block).cast("B")
             self.start = 0
-        return self._block, self._view[self.start :]
+        return self._block, self._view
 
     def fill(self, nbytes: int) -> int:
         """Mark the first `nbytes` of the free part as used. Return the offset of their end."""
         end = self.start + nbytes
         assert self._view is not None
-        if len(self._view) - end < _MIN_ROOM:
+        left = self._view[nbytes:]
+        if len(left) < _MIN_ROOM:
             self._view = self._block = None
+        else:
+            self._view = left
         self.start = end
         return end
 
@@ -590,8 +593,9 @@ class SocketStream(Stream):
         ancillary: list[tuple[int, int, bytes]] = []
         fds: list[int] | None = None
         try:
+            whole = len(room) <= self.read_limit
             nbytes, ancillary, flags, _ = self.socket.recvmsg_into(
-                [room[: self.read_limit]], _ANCILLARY, _RECVMSG_FLAGS
+                [room if whole else room[: self.read_limit]], _ANCILLARY, _RECVMSG_FLAGS
             )
             end = self._buffer.fill(nbytes) if nbytes else start
             fds = _descriptors(ancillary) if ancillary else []
