@@ -5,7 +5,8 @@
 * Large frames: an executable driver sends inline frames of 64 MiB raw, as fast as they are taken, to 10 TCP clients
   that read as fast as they can. The figure is the most memory that the server used above idle, in encoded frames.
 * Idle clients: 1000 clients have asked for all properties and say nothing more. The figures are the server's memory for
-  each of them and its processor time per second.
+  each of them and its processor time per second: none, as no timer runs while nothing happens, except for a message to
+  each client every 30 s that reveals dead connections (`keepalive`).
 
 indipyserver accepts at most 10 clients.
 """
@@ -145,7 +146,7 @@ PROGRAM = Program(
     goals=(
         Goal(HELD, "<=", (Bound(4),)),
         Goal(EACH, "<=", (Bound(40),)),
-        Goal(CPU, "<=", (Bound(0.1),)),
+        Goal(CPU, "<=", (Bound(0),)),
     ),
 )
 

@@ -220,6 +220,15 @@ def serving_python(
         yield port, child.pid
 
 
+@contextmanager
+def passing(
+    driver: str, *, environment: Mapping[str, str] | None = None, unix: str = "", at: Place = HOME
+) -> Iterator[tuple[int, int]]:
+    """Run `csrc/pass.c`, which passes on what one driver and one client say; yield its port and process ID."""
+    with process([str(compile_c("pass")), unix, driver], environment, at=at) as child:
+        yield first_number(child), child.pid
+
+
 Server = Callable[..., AbstractContextManager[tuple[int, int]]]
 """Called with executable drivers and `environment`; yields port and process ID."""
 

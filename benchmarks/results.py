@@ -19,6 +19,8 @@ CPP = "indiserver (C++)"
 PYTHON_PEER = "indipyserver"
 KERNEL = "no server"
 """A C program that only sends: the limit set by the kernel."""
+PASSING = "passing on (C)"
+"""A C program that passes on what it reads without looking at it: the floor for servers between two processes."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,9 @@ class Result:
     def contenders(self) -> list[str]:
         """All contenders that were measured: ours, the peers, the kernel."""
         found = list(dict.fromkeys(name for row in self.rows for name in (*row.figures, *row.failures)))
-        order = (OURS, OURS_UVLOOP, CPP, PYTHON_PEER)
-        return sorted(found, key=lambda name: order.index(name) if name in order else len(order) + (name == KERNEL))
+        first, last = (OURS, OURS_UVLOOP, CPP, PYTHON_PEER), (PASSING, KERNEL)
+        others = [name for name in found if name not in first and name not in last]
+        return [name for name in (*first, *others, *last) if name in found]
 
     @property
     def compared(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import page, report
+from benchmarks import attached, chain, latency, page, peers, report
 from benchmarks.catalogue import NAMES, load
 from benchmarks.program import Failed, Program, Settings
 from benchmarks.results import CPP, KERNEL, OURS, Bound, Goal, Result, Row
@@ -40,6 +40,12 @@ def test_results_are_stored_and_shown_on_the_page(tmp_path: Path) -> None:
     assert (tmp_path / "results.md").read_text() in output
     quick("benchmarks.page", "--results", str(tmp_path), "--page", str(tmp_path / "page.md"))
     assert "| with enclen | MB/s |" in (tmp_path / "page.md").read_text()
+
+
+def test_the_floor_passes_on_text_and_descriptors() -> None:
+    assert latency.measure_one(peers.passing, "2", 0.1)["p50"] > 0
+    assert attached.measure_one(peers.passing, True, 1 << 20, 0.1)["frames"] >= 3
+    assert chain.passed(0.3)["1"] > 0
 
 
 def test_every_goal_is_well_formed() -> None:
