@@ -75,10 +75,11 @@ class Outbox(LossyQueue):
         else:
             if self.small > _COMPACT:
                 message = compact(message)
+            size = message.size
             self._items.append(message)
-            self.queued += message.size
+            self.queued += size
             self.messages += 1
-            self.small += message.size
+            self.small += size
             if self._replacements.known and message.tag in EPOCH_ENDS:
                 self._replacements.end_epoch(message)
             if self.small > self._limits.small_queue:
