@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -31,10 +34,33 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return f"{argname}-of-{len(val)}" if isinstance(val, bytes | str) and len(val) > 60 else None
 
 
+def rewrite(path: Path) -> None:
+    """Let pytest rewrite the assertions of a test module, and store the result."""
+    with contextlib.suppress(Exception, pytest.skip.Exception):  # whatever it is, pytest says it when it collects
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Rewrite new tests before parallel workers start: each of them would rewrite all."""
+    if not getattr(session.config.option, "numprocesses", None):
+        return
+    tests = ROOT / "tests"
+    stored = {
+        path.parent.parent / f"{path.name.partition('.')[0]}.py": path.stat().st_mtime
+        for path in tests.rglob("__pycache__/test_*-pytest-*.pyc")
+    }
+    new = [path for path in tests.rglob("test_*.py") if stored.get(path, 0) < path.stat().st_mtime]
+    if len(new) > 20:  # a few are rewritten sooner than other processes start
+        with multiprocessing.get_context("fork").Pool() as pool:
+            pool.map(rewrite, new, chunksize=1)
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector ignore the modules and tests that are there now: hundreds of tests call it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -282,7 +282,7 @@ def python_environment(**extra: str) -> dict[str, str]:
     assert found is not None and found.origin is not None
     home = Path(found.origin).resolve().parents[1]
     paths = [str(home), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1", **extra}
+    return {"PYTHONPATH": os.pathsep.join(paths), **extra}
 
 
 def until(condition: Callable[[], object], limit: float = LIMIT, what: str = "the condition") -> None:
