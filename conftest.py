@@ -1,4 +1,4 @@
-"""Plugin for `pytest --benchmark`, and what makes every run of pytest faster. Shared fixtures are in tests/conftest.py."""
+"""Plugin for `pytest --benchmark`, and what makes all runs faster. Fixtures are in tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -13,4 +13,8 @@ pytest_plugins = ("benchmarks.plugin",)
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-gc.disable()  # nothing that collecting tests makes is garbage; tests/conftest.py enables it for the tests
+gc.disable()  # nothing that is made while tests are collected is garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()

@@ -60,7 +60,6 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector ignore the modules and tests that are there now: hundreds of tests call it."""
     gc.collect()
     gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(autouse=True)
