@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("d31", "d22", "d12")
+_setups = itertools.count(1)
 
 for _number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python itself ignores these two
     if signal.getsignal(_number) is signal.SIG_IGN:  # pytest runs under nohup, or in the background of a script
@@ -56,10 +58,22 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             pool.map(rewrite, new, chunksize=1)
 
 
-def pytest_collection_finish() -> None:
-    """Let the garbage collector ignore the modules and tests that are there now: hundreds of tests call it."""
+def ignore_what_is_there() -> None:
+    """Let the garbage collector ignore all objects that are there now."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector ignore modules and tests: hundreds of tests call it."""
+    ignore_what_is_there()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let it also ignore, from time to time, what the tests so far have imported and cached, which stays."""
+    if next(_setups) % 20 == 0:
+        ignore_what_is_there()
 
 
 @pytest.fixture(autouse=True)
