@@ -33,6 +33,7 @@ class Poll:
         self.ready_callbacks: Callable[[], int] = lambda: 0
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._ready: dict[int, int] = {}
+        self._wanted: set[int] = set()  # those that are ready for what is waited for: mostly none
 
     def set_ready(self, fd: int, event: int, ready: bool) -> None:
         """Say whether a descriptor can be read, or written."""
@@ -42,14 +43,23 @@ class Poll:
             self._ready[fd] = mask
         else:
             self._ready.pop(fd, None)
+        self._compare(fd)
+
+    def _compare(self, fd: int) -> None:
+        key = self._keys.get(fd)
+        if key is not None and self._ready.get(fd, 0) & key.events:
+            self._wanted.add(fd)
+        else:
+            self._wanted.discard(fd)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = []
-        keys = self._keys
-        for fd, mask in self._ready.items():
-            key = keys.get(fd)
-            if key is not None and mask & key.events:
-                found.append((key, mask & key.events))
+        if self._wanted:
+            keys = self._keys
+            for fd, mask in self._ready.items():  # in the order in which they became ready
+                if fd in self._wanted:
+                    key = keys[fd]
+                    found.append((key, mask & key.events))
         self.events += self.ready_callbacks() + len(found)
         if not found and timeout != 0:
             if timeout is None:
@@ -61,12 +71,15 @@ class Poll:
 
     def register(self, fileobj: int, events: int, data: Any = None) -> selectors.SelectorKey:
         key = self._keys[fileobj] = selectors.SelectorKey(fileobj, fileobj, events, data)
+        self._compare(fileobj)
         return key
 
     modify = register
 
     def unregister(self, fileobj: int) -> selectors.SelectorKey:
-        return self._keys.pop(fileobj)
+        key = self._keys.pop(fileobj)
+        self._compare(fileobj)
+        return key
 
     def get_key(self, fileobj: int) -> selectors.SelectorKey:
         return self._keys[fileobj]
@@ -77,6 +90,7 @@ class Poll:
     def close(self) -> None:
         self._keys.clear()
         self._ready.clear()
+        self._wanted.clear()
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
