@@ -20,7 +20,7 @@ from tests.serve.front_support import HOME
 from tests.serve.support import Client, connect
 from tests.support.blackbox import LIMIT, free_port
 
-INSTALL = ["install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+INSTALL = ["install", "--quiet", "--no-compile", "--no-deps", "--no-index", "--disable-pip-version-check"]
 NATIVE = sys.platform == "linux"
 
 
