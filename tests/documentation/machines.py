@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
-import pytest
 
+from tests.support import native
 from tests.support.blackbox import LIMIT, python_environment
 from tests.support.terminals import end
 
@@ -53,13 +53,7 @@ QUIET = 0.5
 
 def library(folder: Path) -> Path:
     """Compile the library that is preloaded."""
-    if shutil.which("gcc") is None:
-        pytest.fail("gcc is not installed; on Debian: apt install build-essential")
-    made = folder / "machines.so"
-    if not made.exists():
-        flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-        subprocess.run(["gcc", *flags, str(SOURCE), "-o", str(made), "-ldl"], check=True)
-    return made
+    return native.compile_c(SOURCE, folder / "machines.so", "-O1", "-shared", "-fPIC", "-ldl", counted=False)
 
 
 def shims(folder: Path) -> Path:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support import native
 from tests.support.signals import in_mask
 
 HOME = Path(__file__).resolve().parents[2]
@@ -103,7 +104,7 @@ def compile_c(program: Path, text: str) -> None:
     """Compile a program in C."""
     source = program.with_suffix(".c")
     source.write_text(text)
-    subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=True)
+    native.compile_c(source, program, "-O2", counted=False)
 
 
 class Report:

@@ -33,7 +33,7 @@ LISTENER = """
 #include <unistd.h>
 int main(int argc, char **argv) /* -p PORT */
 {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[2]))};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[argc > 2 ? 2 : 0]))};
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     return bind(fd, (void *)&address, sizeof address) || listen(fd, 5) || pause();

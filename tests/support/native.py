@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -11,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-CSRC = Path(__file__).resolve().parents[2] / "src" / "indifast" / "csrc"
+ROOT = Path(__file__).resolve().parents[2]
+CSRC = ROOT / "src" / "indifast" / "csrc"
+KEPT = ROOT / "build" / "tests"
+"""What has been compiled, by a hash of what it was compiled from."""
 AARCH64 = "aarch64-linux-gnu-gcc"
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
@@ -19,14 +24,29 @@ _CROSS = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 _PACKAGES = {"gcc": "build-essential", AARCH64: _CROSS}
 
 
-def compile_c(source: Path, out: Path, *flags: str, compiler: str = "gcc") -> Path:
-    """Compile a C file to `out` with all warnings as errors. A missing compiler fails the test."""
-    if shutil.which(compiler) is None:
+def compile_c(source: Path, out: Path, *flags: str, compiler: str = "gcc", counted: bool = True) -> Path:
+    """Compile a C file to `out` with all warnings as errors. A missing compiler fails the test.
+
+    The result is also kept in build/, for other tests that need the same. `counted` says whether `make coverage` counts
+    the lines that are reached.
+    """
+    path = shutil.which(compiler)
+    if path is None:
         pytest.fail(f"{compiler} is not installed; on Debian: apt install {_PACKAGES[compiler]}")
     command = [compiler, "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", f"-I{CSRC}"]
-    if counts := os.environ.get("INDIFAST_GCOV"):  # `make coverage` counts the lines that are reached
-        flags = (*flags, "--coverage", "-dumpdir", f"{counts}/{uuid.uuid4()}-")
-    run([*command, str(source), "-o", str(out), *flags])
+    if counted and (counts := os.environ.get("INDIFAST_GCOV")):
+        run([*command, str(source), "-o", str(out), *flags, "--coverage", "-dumpdir", f"{counts}/{uuid.uuid4()}-"])
+        return out
+    headers = sorted({*CSRC.glob("*.h"), *source.parent.glob("*.h")})
+    made_of = command, flags, os.stat(path).st_mtime_ns, [file.read_bytes() for file in (source, *headers)]
+    kept = KEPT / hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            run([*command, str(source), "-o", str(kept.with_suffix(".new")), *flags])
+            kept.with_suffix(".new").rename(kept)
+    run(["cp", kept, out])  # a copy made by this process could not be executed while another thread starts a program
     return out
 
 
