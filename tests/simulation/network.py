@@ -357,6 +357,10 @@ class SimulatedSocket:
     def setsockopt(self, *args: object) -> None:
         """Take any option."""
 
+    def getsockopt(self, *args: object) -> bytes:
+        """Know nothing of acknowledgements: a far side that vanishes without a word is not simulated."""
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
     def shutdown(self, how: int) -> None:
         if self._fd >= 0:
             self.outgoing.finish()
