@@ -49,7 +49,7 @@ lint: build tools
 	$(BIN)/lint-imports --no-logo --no-cache pyproject.toml .importlinter-external.toml
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --concise --allowlist tests/typing/stubtest-allowlist.txt --ignore-unused-allowlist \
-	    indifast._base64 indifast._parser
+	    indifast._base64 indifast._parser indifast._senders
 	$(BIN)/basedpyright
 
 # The documentation as a site, in build/docs: open build/docs/index.html. Every warning is an error.
@@ -67,7 +67,8 @@ INSTRUMENTED = $(BIN)/python -m instrumented $(if $(ADD),--add) $@ -- --numproce
 sanitize: build tools peers
 	$(INSTRUMENTED)
 
-THREADED := tests/codec tests/parser tests/recording tests/driver tests/transport tests/flows
+THREADED := tests/codec tests/parser tests/recording tests/driver tests/transport tests/flows \
+    tests/server/test_sender_threads.py
 tsan: build tools peers
 	$(INSTRUMENTED) $(if $(PYTEST_ARGS),,$(THREADED))
 

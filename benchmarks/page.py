@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import peers, report
 from benchmarks.catalogue import load, results_in
 from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER, Plot, Result
+from indifast.transport.senders import MOST, SMALLEST
 
 ROOT = peers.HERE.parent
 RESULTS = peers.HERE / "results"
@@ -47,6 +48,25 @@ How to read the tables:
 """
 
 
+CORES = """\
+What limits a server that sends frames to many clients is the copy of each frame into the kernel, once per client. One
+thread makes one copy at a time. So threads write what is large (at least {smallest} KiB at once), and the event loop
+reads, scans and routes the next frame meanwhile. The threads run no Python code. `--senders N` of `indifast serve` and
+`senders=N` of `IPyServer` say how many there may be. By default, there are as many as cores that the process may use,
+at most {most}; with a single core, the loop writes everything.
+
+Where this ends:
+
+* A client's frames are written by one thread at a time, in order. With one client, only reading and writing overlap.
+* One thread, that of the event loop, reads and scans. It does so once per frame, however many clients there are.
+* Clients on the same machine need cores, too: those that look at what they receive need more of them than the server.
+* Memory has a limit of its own, which a few cores reach.
+* Small messages, BLOBs as descriptors, connections with TLS and pipes are written by the loop.
+
+`python -m benchmarks.scaling` measures by the number of cores, with clients that cost nearly nothing.
+"""
+
+
 def tables(results: Sequence[Result]) -> str:
     """Return all tables, for `results.md`."""
     return "\n".join(report.section(result) for result in results)
@@ -65,6 +85,8 @@ def whole(results: Sequence[Result], plots: dict[str, Sequence[Plot]]) -> str:
         _machine(results),
         "## The goals",
         _summary(results),
+        "## Several cores",
+        CORES.format(smallest=SMALLEST >> 10, most=MOST),
     ]
     for result in results:
         parts.append(report.section(result).rstrip())

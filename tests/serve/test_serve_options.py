@@ -50,6 +50,14 @@ def test_an_at_sign_may_belong_to_a_device_or_to_a_path():
     assert options.programs == [Program("/home/user@corp/drv"), Program("./my@drv"), Program("lib@2/drv")]
 
 
+def test_the_number_of_sending_threads(tmp_path):
+    assert parse_arguments(["indi_a"]).senders is None
+    assert parse_arguments(["--senders", "0", "indi_a"]).senders == 0
+    (tmp_path / "file.toml").write_text("senders = 3")
+    assert parse_arguments(["--config", str(tmp_path / "file.toml"), "indi_a"]).senders == 3
+    assert parse_arguments(["--senders=2", "--config", str(tmp_path / "file.toml"), "indi_a"]).senders == 2
+
+
 def test_programs_with_pipes():
     options = parse_arguments(["--pipes", "./a.py", "-v", "--pipes=indi_b", "indi_c"])
     assert options.programs == [Program("./a.py", pipes=True), Program("indi_b", pipes=True), Program("indi_c")]
@@ -139,6 +147,10 @@ def test_more_memory_than_fits_into_32_bits():
         ["--socket", "/run/a,660,", "indi_a"],
         ["--socket", "/run/a,660,astro,more", "indi_a"],
         ["--no-abstract=x", "indi_a"],
+        ["--senders"],
+        ["--senders", "two", "indi_a"],
+        ["--senders", "-1", "indi_a"],
+        ["--senders", "65", "indi_a"],
         ["--pipes"],
         ["--pipes", "CCD@far"],
         ["--pipes", "observatory.dome:make"],
@@ -233,6 +245,9 @@ def test_configuration_file(tmp_path):
         "stats = nan",
         "stats = [1]",
         "metrics = true",
+        "senders = -1",
+        "senders = 65",
+        "senders = true",
         "metrics = 70000",
         "metrics = ':9624'",
         "[[remotes]]\nport = 5",

@@ -195,6 +195,7 @@ class Node:
             newest_wins=settings.newest_wins,
             read_timeout=settings.read_timeout,
             command_timeout=settings.command_timeout,
+            senders=0,  # streams have `ModelledSenders`
         )
         server.node = self
         server.keepalive = settings.keepalive

@@ -1,55 +1,63 @@
-"""The streams of a simulated site: the real one over a modelled socket, and one whose writes take time."""
+"""Threads that write for the streams of a simulated site."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import random
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, READY, SocketStream
-
-_CHUNK = 4 << 10
-_MOST_PARTS = 64
+from indifast.protocol.message import Buffer
+from tests.simulation.network import SimulatedSocket
 
 
-class ThreadStream(SocketStream):
-    """Stream that writes as a thread does: for a while, nobody knows how much of what was taken is written."""
+class ModelledJob:
+    """What a modelled thread is writing."""
 
-    rng: random.Random
+    def __init__(self, data: bytes, callback: Callable[[int, int], object]) -> None:
+        self.data = data
+        self.callback = callback
+        self.written = 0
+        self.withdrawn = False
 
-    def _write(self) -> None:
-        outbox = self._outbox
-        assert outbox is not None
-        if outbox.pending:
-            parts, fds = outbox.take(_CHUNK, _MOST_PARTS)
-            if parts:
-                self._output = BLOCKED
-                self._loop.call_later(self.rng.choice((0.0, 0.001, 0.01)), self._go_on, list(parts), fds, 0)
-                return
-            outbox.sent(0, self._loop.time())
-        if self._life is CLOSING:
-            self._finish_if_flushed()
 
-    def _go_on(self, parts: list[Any], fds: Sequence[int], written: int) -> None:
-        if self._life is CLOSED:
+class ModelledSenders:
+    """Threads as those of `Senders`, in virtual time: for a while, nobody knows how much of a job is written."""
+
+    smallest = 0
+
+    def __init__(self, sock: SimulatedSocket, rng: random.Random) -> None:
+        self._socket = sock
+        self._rng = rng
+        self._loop = asyncio.get_running_loop()
+
+    def send(self, fd: int, parts: Sequence[Buffer], callback: Callable[[int, int], object]) -> ModelledJob:
+        assert fd == self._socket.fileno()
+        job = ModelledJob(b"".join(parts), callback)
+        self._loop.call_later(self._rng.choice((0.0, 0.001, 0.01)), self._go_on, job)
+        return job
+
+    def withdraw(self, job: ModelledJob) -> None:
+        job.withdrawn = True
+
+    def _go_on(self, job: ModelledJob) -> None:
+        if job.withdrawn:
             return
-        assert self._outbox is not None
+        left = job.data[job.written :]
+        wanted = left if job.written else left[: self._rng.choice((100, 1000, len(left)))]
         try:
-            nbytes, _ = self._send(parts, fds)
+            nbytes = self._socket.send(wanted)
         except BlockingIOError:
-            self._loop.call_later(0.005, self._go_on, parts, fds, written)
+            job.callback(job.written, errno.EAGAIN)
             return
         except OSError as error:
-            self._outbox.sent(0, self._loop.time())
-            self._end(error)
+            assert error.errno is not None
+            job.callback(job.written, error.errno)
             return
-        left = b"".join(parts)[nbytes:]
-        if left:
-            self._loop.call_later(0.001, self._go_on, [left], (), written + nbytes)
-            return
-        self._output = READY
-        self._outbox.sent(written + nbytes, self._loop.time())
-        self._write()
-
-    def _writable(self) -> None:
-        """Do nothing: nobody waits for this."""
+        job.written += nbytes
+        if nbytes < len(wanted):
+            job.callback(job.written, errno.EAGAIN)
+        elif job.written == len(job.data):
+            job.callback(job.written, 0)
+        else:
+            self._loop.call_later(0.001, self._go_on, job)

@@ -120,7 +120,7 @@ class World:
 
     def _serve(self, name: str, port: int, devices: tuple[str, ...], *drivers: str) -> None:
         local = f"indifast-soak-{self._mark}-{name}"
-        lines = [f"port = {port}", f'local_socket = "{local}"', "restarts = 1000000", "verbose = 1"]
+        lines = [f"port = {port}", f'local_socket = "{local}"', "restarts = 1000000", "verbose = 1", "senders = 2"]
         if name == "a":
             lines += [f'record = "{self.disk}/traffic.indi"', "record_blobs = true", f'message_log = "{self.disk}"']
         lines += ["[limits]", f"queue = {_QUEUE}", f"stream = {_STREAM}", f"stall = {_STALL}", *drivers]

@@ -8,6 +8,9 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 
+MOST_SENDERS = 64
+"""Threads for sending that a server may be asked to have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

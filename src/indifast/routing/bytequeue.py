@@ -144,7 +144,8 @@ class ByteQueue:
     def take(self, max_bytes: int, max_parts: int) -> tuple[list[Buffer], Sequence[int]]:
         """Return what to write next. Nothing is removed.
 
-        Call `sent` with the number of bytes that were written, even if 0, before the next `take`.
+        Call `sent` with the number of bytes that were written, even if 0, before the next `take`. Until then, all that
+        this returned counts as started, as a thread may be writing it: it stays, whatever is put into the queue.
 
         Args:
             max_bytes: About how many bytes to return at most. Pieces are not cut.

@@ -17,8 +17,8 @@ _MAX_COPIED = 256 << 10  # bytes copied per offer: what the kernel does not acce
 class Offer:
     """The messages that `ByteQueue.take` returned, in order, until `sent` says how much of them was written.
 
-    Some of it may have been written in the meantime, by a thread for example. So messages on offer are neither dropped
-    nor replaced: frames are marked, and a search for a frame to drop sets marked ones aside.
+    Some of it may have been written in the meantime, by a thread for example, so it counts as started. Messages on
+    offer are neither dropped nor replaced: frames are marked, and a search for a frame to drop sets marked ones aside.
     """
 
     __slots__ = ("_aside", "alone", "frames", "messages", "sizes", "total", "urgent", "whole")

@@ -24,6 +24,7 @@ from indifast.server.connections import Connection
 from indifast.server.metrics import Labels, Traffic
 from indifast.transport.incoming import most_unfinished
 from indifast.transport.loop import end_of_turn
+from indifast.transport.senders import make_senders
 from indifast.transport.stream import Stream, read_buffer
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Hub(RouterListener):
         newest_wins: bool = False,
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
+        senders: int | None = None,
         tap: TapFunction | None = None,
     ) -> None:
         self.limits = limits
@@ -64,6 +66,8 @@ class Hub(RouterListener):
         self.read_timeout = read_timeout
         self.command_timeout = command_timeout
         self.loop = asyncio.get_running_loop()
+        self.senders = make_senders(senders)
+        """The threads that write frames."""
         self._at_end_of_turn = end_of_turn(self.loop)
         self.router = Router(self, accept_links=accept_links, tap=tap)
         self._tap = tap
@@ -101,6 +105,8 @@ class Hub(RouterListener):
         """
         connection = Connection(self, peer, stream, on_lost, forgiving=forgiving)
         self.connections[peer] = connection
+        if self.senders is not None:
+            stream.senders = self.senders
         self.attach(peer, stream.wake)
         if peer.kind is not Kind.CLIENT:
             self.router.start(peer, time.monotonic())
@@ -302,12 +308,14 @@ class Hub(RouterListener):
             connection.resume("command")
 
     def close(self) -> None:
-        """Cancel the timers and free the unused receive buffers."""
+        """Cancel the timers, end the sending threads, and free the unused receive buffers."""
         self._closed = True
         for timer in (self._check, self._held):
             if timer is not None:
                 timer.cancel()
         self._check = self._held = None
+        if self.senders is not None:
+            self.senders.close()
         read_buffer().give_back()
 
 

@@ -26,6 +26,7 @@ from indifast.server.metrics import Labels, Page, Traffic
 from indifast.server.remote import RemoteConnection
 from indifast.transport.connect import listen_tcp, listen_unix
 from indifast.transport.listener import Listener
+from indifast.transport.senders import check_count
 from indifast.transport.sockets import check_port, unix_path
 from indifast.transport.stream import Stream
 
@@ -67,12 +68,16 @@ class IPyServer:
         read_timeout: Seconds after which a client that reads nothing of what is queued for it is disconnected.
         command_timeout: Seconds for which a client is kept waiting if a driver accepts no more commands.
         grace: Seconds that drivers and connections have to end after `shutdown`.
+        senders: The maximum number of threads that write frames, so that several cores do; 0 for none: the event loop
+            writes everything. None means as many as pay off on the cores that the process may use. Connections with TLS
+            don't use them, and they exist on Linux only.
         limits: The limits on what peers may send and on what is queued for them.
         **more_limits: Single fields of `Limits`, as in IPyServer(blob=64 << 20).
 
     Raises:
         TypeError: A driver, the port or a keyword is not valid.
-        ValueError: Two drivers have a device with the same name, or `maxconnections` or `port` is out of range.
+        ValueError: Two drivers have a device with the same name, or `maxconnections`, `port` or `senders` is out of
+            range.
         RuntimeError: A driver already belongs to a server, or listens itself.
     """
 
@@ -92,12 +97,15 @@ class IPyServer:
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
         grace: float = GRACE,
+        senders: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
         **more_limits: Unpack[LimitOptions],
     ) -> None:
         _check_connections(maxconnections)
         if port is not None:
             check_port(port)
+        if senders is not None:
+            check_count(senders)
         self.limits = replace(limits, connections=maxconnections, **more_limits)
         self.host = host
         self.port = port
@@ -120,6 +128,7 @@ class IPyServer:
         self._read_timeout = read_timeout
         self._command_timeout = command_timeout
         self._grace = grace
+        self._senders = senders
         self._stop = False
         self._shutdown: asyncio.Event | None = None
         self._ready = False
@@ -359,6 +368,7 @@ class IPyServer:
             try:
                 await self._close(hub)
             finally:
+                hub.close()
                 self._hub = None
                 self.stopped.set()
 
@@ -441,6 +451,7 @@ class IPyServer:
             newest_wins=self.newest_wins is True,
             read_timeout=self._read_timeout,
             command_timeout=self._command_timeout,
+            senders=self._senders,
             tap=self._tap(),
         )
         if not (isinstance(self.newest_wins, bool) or callable(self.newest_wins)):
@@ -522,7 +533,6 @@ class IPyServer:
         if streams:
             await asyncio.wait([asyncio.ensure_future(stream.wait_closed()) for stream in streams])
             await asyncio.sleep(0)  # the streams report their end from the loop
-        hub.close()
         self._sent_before.clear()
 
     # -- Clients

@@ -21,11 +21,15 @@ import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.message import Buffer
 from indifast.transport.alive import Guard, tune_tcp
+
+if TYPE_CHECKING:
+    from indifast._senders import Job
+    from indifast.transport.senders import Senders
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +46,7 @@ _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * array("i").itemsize)
 IOV_MAX = min(os.sysconf("SC_IOV_MAX"), 1024)
 """Pieces that one system call writes at most."""
 
-_WRITE_CHUNK = 1 << 20  # bytes per system call: more would gain nothing and hold up the loop
+_WRITE_CHUNK = 1 << 20  # bytes taken from the outbox at once: with more, nothing would be gained, and others would wait
 _WRITE_BUDGET = 4 << 20  # bytes per iteration of the loop for one stream, so that the others get their turn
 _DISCARDS = 64  # maximum reads of input that is no longer wanted
 _MIN_ROOM = 128 << 10  # a receive buffer with less room than this is given back
@@ -56,6 +60,7 @@ _RECV_FLAGS = socket.MSG_DONTWAIT
 _RECVMSG_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 _NO_MEMORY = MemoryError("not enough memory")  # made in advance
 _TRUNCATED = int(socket.MSG_CTRUNC)  # a plain number: `&` with an enum calls three Python functions for each read
+_ALL_SENT = frozenset({0, errno.ECANCELED})  # ECANCELED: the threads have ended, and the loop writes the rest
 _PEER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN})
 
 
@@ -78,7 +83,12 @@ class Receiver(Protocol):
 
 
 class Queue(Protocol):
-    """What a stream needs from an outbox."""
+    """What a stream needs from an outbox.
+
+    After `take`, the stream writes what it was given, perhaps in a thread. `sent` follows before the next `take`, at
+    once or much later, or never if the stream ends. Meanwhile, more may be put into the outbox, but what it has given
+    out stays.
+    """
 
     @property
     def pending(self) -> bool:
@@ -95,7 +105,7 @@ class Queue(Protocol):
         ...
 
     def sent(self, nbytes: int, now: float, /) -> None:
-        """Note that `nbytes` of what `take` returned were written. Called once after each `take`, even with 0."""
+        """Note that `nbytes` of what `take` returned were written, perhaps 0."""
         ...
 
 
@@ -244,13 +254,14 @@ class Output(Enum):
 
     READY = "ready"
     DUE = "due"  # will write at the end of this iteration of the loop
+    SENDING = "sending"  # a thread writes what was taken from the outbox
     BLOCKED = "blocked"  # an event will report when more can be written
     FAILED = "failed"  # nothing more can be written, but the last data from the peer is still read
 
 
 OPEN, CLOSING, CLOSED = Life
 IDLE, WATCHED, PAUSED, OVER = Input
-READY, DUE, BLOCKED, FAILED = Output
+READY, DUE, SENDING, BLOCKED, FAILED = Output
 
 
 class Stream:
@@ -262,8 +273,8 @@ class Stream:
       written while closing);
     * input: idle until the stream is started, and while there is no memory; then watched until `pause_reading` (which
       `resume_reading` undoes) or closing; over for good after the end of file;
-    * output: ready, due (after `wake_soon`, until the end of the iteration), or blocked (until the kernel takes more);
-      failed for good if the peer turns out to be gone.
+    * output: ready, due (after `wake_soon`, until the end of the iteration), sending (until a thread has written what
+      it was given), or blocked (until the kernel takes more); failed for good if the peer turns out to be gone.
 
     Attributes:
         peername: The name of the peer, for logs.
@@ -275,6 +286,8 @@ class Stream:
         self.local = local
         self.read_limit = 1 << 30
         """Maximum number of bytes per read, set by the owner. Everything from one read is handled at once."""
+        self.senders: Senders | None = None
+        """The threads that write what is large, set by the owner. Only a `SocketStream` uses them."""
         self._loop = asyncio.get_running_loop()
         self._buffer = read_buffer()
         self._receiver: Receiver | None = None
@@ -526,6 +539,9 @@ class SocketStream(Stream):
     """A stream over a connected TCP or AF_UNIX stream socket, which it owns.
 
     Every call passes MSG_DONTWAIT, so the flags of a file description shared with other processes do not change.
+
+    What is large is written by `senders`, if there are any. Until they are done with it, nothing else is written, and
+    the socket is not closed: another connection might get its number, and what was meant for this peer.
     """
 
     def __init__(self, sock: socket.socket, peername: str = "") -> None:
@@ -535,6 +551,7 @@ class SocketStream(Stream):
         self._fd = sock.fileno()
         self._blocking = os.get_blocking(self._fd)
         self._more_fds: Sequence[int] = ()
+        self._job: Job | None = None  # what `senders` are writing
         self._watching_output = False
         self._readable = self._reading(self._fd, self._read_unix if local else self._read_tcp)
         self._guard: Guard | None = None
@@ -630,6 +647,8 @@ class SocketStream(Stream):
                 parts, fds = outbox.take(_WRITE_CHUNK, IOV_MAX)
                 if not parts:
                     break
+                if self.senders is not None and not fds and self._hand_over(self.senders, parts):
+                    return
                 nbytes, asked = self._send(parts, fds)
             except (BlockingIOError, InterruptedError):
                 outbox.sent(0, time.monotonic())
@@ -663,6 +682,42 @@ class SocketStream(Stream):
         self._more_fds = later
         return nbytes, sum(map(len, parts))
 
+    def _hand_over(self, senders: Senders, parts: Sequence[Buffer]) -> bool:
+        """Have the threads write these parts. Return False if the loop is to write them, because they are few bytes."""
+        if (len(parts) == 1 and len(parts[0]) < senders.smallest) or self._more_fds:
+            return False
+        job = self._job = senders.send(self._fd, parts, self._handed_back)
+        if job is None:
+            return False
+        self._output = SENDING
+        return True
+
+    def _handed_back(self, nbytes: int, error: int) -> None:
+        """Go on after the threads have written `nbytes`. Nothing is raised here: others wait for their turn."""
+        self._job = None
+        self._output = READY
+        try:
+            assert self._outbox is not None
+            self._outbox.sent(nbytes, time.monotonic())
+            if self._life is CLOSED:
+                return
+            if self._guard is not None and not self._guard.watching:
+                self._guard.watch()
+            if error == errno.EAGAIN:
+                self._await_writable()
+            elif error in _ALL_SENT:
+                self._write()
+            else:
+                self._write_failed(OSError(error, os.strerror(error)))
+        except MemoryError:
+            self._no_memory("write to it")
+        except Exception as exc:
+            self._buffer.complain("%s: closed after an internal error", self.peername, exc)
+            self._end(exc)
+
+    def _flushed(self) -> bool:
+        return self._output is not SENDING and super()._flushed()
+
     def _await_writable(self) -> None:
         self._output = BLOCKED
         if not self._watching_output:
@@ -694,6 +749,9 @@ class SocketStream(Stream):
         except (OSError, MemoryError):
             pass
         finally:
+            if self._job is not None and self.senders is not None:
+                self.senders.withdraw(self._job)  # waits for no more than a system call, which `shutdown` has ended
+                self._job = None
             self.socket.close()
 
 

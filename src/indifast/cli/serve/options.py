@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, split_remote
-from indifast.protocol.limits import DEFAULT_LIMITS, MIB, Limits
+from indifast.protocol.limits import DEFAULT_LIMITS, MIB, MOST_SENDERS, Limits
 from indifast.transport.sockets import parse_place
 
 TYPE_CHECKING = False  # as in `typing`, which must not be imported before the server listens
@@ -43,6 +43,7 @@ Options, which may be bundled (-vvp PORT):
  --record-blobs   : include the content of BLOBs in the recording
  --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
  --metrics [H:]P  : serve counters for Prometheus at http://H:P/metrics, default H 127.0.0.1
+ --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : show this text
  --version        : show the version
@@ -62,7 +63,7 @@ RESTARTS = 10
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
-LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics")
+LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders")
 """Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "help", "version")
 """Options without a value; "stats" may have one after "="."""
@@ -131,6 +132,7 @@ class Options:
     socket: LocalSocket | None = None
     message_log: str | None = None
     restarts: int = RESTARTS
+    senders: int | None = None
     fifo: str | None = None
     verbose: int = 0
     tls_cert: str | None = None
@@ -284,6 +286,8 @@ def _set(options: Options, name: str, value: str) -> None:
                 options.metrics = parse_place(value, METRICS_PORT)
             except ValueError as exc:
                 raise UsageError(f"--metrics: {exc}") from None
+        case "senders":
+            options.senders = _integer(f"-{name}", value, 0, MOST_SENDERS)
         case "pipes":
             if not is_program(value) or re.fullmatch(_PYTHON, value):
                 raise UsageError(f"--pipes requires a program, not {value!r}")
@@ -337,6 +341,7 @@ _TOP: dict[str, type | tuple[type, ...]] = {
     "socket": str,
     "message_log": str,
     "restarts": int,
+    "senders": int,
     "fifo": str,
     "verbose": int,
     "record": str,
@@ -371,6 +376,8 @@ def _read_config(options: Options, path: str) -> None:
             setattr(options, key, parse_socket(value) if key == "socket" else value)
         except ValueError as exc:
             raise ConfigError(f"configuration file {path}: socket: {exc}") from None
+    if options.senders is not None and not 0 <= options.senders <= MOST_SENDERS:
+        raise ConfigError(f"configuration file {path}: senders must be from 0 to {MOST_SENDERS}")
     for key, value in _checked(path, "tls.", tls, _TLS).items():
         setattr(options, f"tls_{key}", value)
     for key, value in _checked(path, "limits.", limits, _LIMITS).items():

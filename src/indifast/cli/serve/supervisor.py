@@ -158,6 +158,7 @@ class _Supervisor:
             maxconnections=None,
             ssl=_server_tls(options),
             unix_socket=options.unix_socket if any(each.family == socket.AF_UNIX for each in self.sockets) else None,
+            senders=options.senders,
             limits=options.limits,
         )
         server.sockets = self.sockets
