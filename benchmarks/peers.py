@@ -66,7 +66,16 @@ def compile_c(name: str, *, tls: bool = False) -> Path:
     if not target.exists() or target.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         with made_anew(target) as new:
-            command = [os.environ.get("CC", "cc"), "-O2", *openssl[0], "-o", str(new), str(source), *openssl[1]]
+            command = [
+                os.environ.get("CC", "cc"),
+                "-O2",
+                "-pthread",
+                *openssl[0],
+                "-o",
+                str(new),
+                str(source),
+                *openssl[1],
+            ]
             subprocess.run(command, check=True)
     return target
 
@@ -151,6 +160,20 @@ def nothing_to_many(driver: Path, environment: Mapping[str, str]) -> Iterator[in
     """Let the driver listen itself, for any number of clients."""
     with process([str(driver), "serve"], environment) as child:
         yield first_number(child)
+
+
+@contextmanager
+def relaying(
+    driver: str, *, environment: Mapping[str, str] | None = None, threads: int | None = None
+) -> Iterator[tuple[int, int]]:
+    """Run the least that a server in C has to do, with a thread for each core that may be used; see `csrc/relay.c`.
+
+    Yields:
+        The port and the process ID of the server.
+    """
+    words = [str(compile_c("relay")), str(threads or len(os.sched_getaffinity(0))), driver]
+    with process(words, environment) as child:
+        yield first_number(child), child.pid
 
 
 @contextmanager

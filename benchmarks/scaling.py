@@ -9,6 +9,9 @@ delivered.
 * By frame size: to one client that compares every byte.
 * By number of clients: frames of 256 KiB, with all clients in one process that counts bytes.
 * By number of servers in a row: frames of 4 MiB; processor time, and the time that a small update takes (p50).
+* By number of cores: frames of 4 MiB to 10 clients and to 50, which throw them away inside the kernel. Everything runs
+  on these cores, the driver and the clients, too. “{relay}” reads from the driver, looks for the end of each frame, and
+  sends by as many threads; it is the least that a server has to do.
 * By number of properties of a device: the time per property to define all of them to a client, and to deliver an update
   of each.
 
@@ -18,10 +21,13 @@ it in time.
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,13 +37,15 @@ from benchmarks.curves import draw_curves
 from benchmarks.memory import allow_many_files, crowd, go
 from benchmarks.processes import cpu_seconds, wait_until_quiet
 from benchmarks.program import Failed, Program, Run, Settings, main
-from benchmarks.results import OURS_UVLOOP, Plot, Result, Row
+from benchmarks.results import OURS_ALONE, OURS_UVLOOP, PYTHON_PEER, RELAY, Plot, Result, Row
 
 SECONDS = 1.0
 SIZES = tuple(1 << shift for shift in range(16, 30, 2))
 """64 KiB to 256 MiB."""
 CLIENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 HOPS = (1, 2, 3, 4)
+CORES = (1, 2, 4, 8, 16)
+DISCARDERS = (10, 50)
 PROPERTIES = (10, 100, 1000, 10_000)
 
 SMALL_FRAME = 256 << 10
@@ -53,6 +61,7 @@ CLIENT_TIME = "time by clients"
 CLIENT_CPU = "server's processor time by clients"
 HOP_CPU = "servers' processor time by servers"
 HOP_UPDATE = "a small update by servers"
+CORE_TIME = {count: f"time by cores, {count} clients" for count in DISCARDERS}
 DEFINE = "definition by properties"
 UPDATE = "update by properties"
 
@@ -63,6 +72,7 @@ CURVES = {
     CLIENT_CPU: ("client-cpu", "µs/MB", "clients"),
     HOP_CPU: ("hop-cpu", "µs/MB", "servers in a row"),
     HOP_UPDATE: ("hop-update", "µs", "servers in a row"),
+    **{title: (f"core-time-{count}", "µs/MB", "cores") for count, title in CORE_TIME.items()},
     DEFINE: ("property-definition", "µs", "properties"),
     UPDATE: ("property-update", "µs", "properties"),
 }
@@ -99,6 +109,41 @@ def one_chain(server: peers.Server, hops: int, seconds: float) -> dict[str, floa
 def one_update(server: peers.Server, hops: int, seconds: float) -> dict[str, float]:
     """Measure the microseconds that an update takes."""
     return {HOP_UPDATE: chain.latency(server, hops, seconds)}
+
+
+@contextmanager
+def only_cores(count: int) -> Iterator[None]:
+    """Let this process, and those that it starts, use only some of the cores."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def discarded(port: int, clients: int, seconds: float, environment: Mapping[str, str]) -> dict[str, float]:
+    """Have clients throw frames away; return the rate to all together, and that of the slowest by the fastest's.
+
+    Raises:
+        Failed: A connection was lost, or frames stopped coming.
+    """
+    command = [str(peers.compile_c("wire")), "discard", str(port), str(seconds), str(clients)]
+    with subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
+        result = peers.told_by(child, seconds)
+    if child.returncode or not result:
+        raise Failed("a connection was lost, or frames stopped coming")
+    return {"rate": result["wire_bytes"] / result["seconds"] / 1e6, "fairness": result["least"] / result["most"]}
+
+
+def one_core_count(clients: int, server: peers.Server, cores: int, seconds: float) -> dict[str, float]:
+    """Measure the microseconds per MB delivered to any of the clients."""
+    environment = chain.frames_environment(FRAME)
+    with only_cores(cores), server(str(peers.compile_c("wire")), environment=environment) as (port, pid):
+        wait_until_quiet([pid])
+        return {CORE_TIME[clients]: 1e6 / discarded(port, clients, seconds, environment)["rate"]}
 
 
 def one_device(server: peers.Server, count: int, seconds: float) -> dict[str, float]:
@@ -147,11 +192,14 @@ def measure(settings: Settings) -> Iterable[Row]:
     lost: set[tuple[object, str]] = set()
 
     def points(
-        one: Callable[[peers.Server, int, float], Mapping[str, float]], places: Sequence[int], titles: Sequence[str]
+        one: Callable[[peers.Server, int, float], Mapping[str, float]],
+        places: Sequence[int],
+        titles: Sequence[str],
+        contenders: Mapping[str, peers.Server] = servers,
     ) -> Iterable[Row]:
         for place in places:
             runs: dict[str, Run] = {
-                name: partial(one, server, place) for name, server in servers.items() if (one, name) not in lost
+                name: partial(one, server, place) for name, server in contenders.items() if (one, name) not in lost
             }
             turns = short.turns(f"{titles[0]}: {place}", runs)
             lost.update((one, name) for name, whys in turns.failures.items() if whys)  # larger numbers would fail, too
@@ -162,6 +210,11 @@ def measure(settings: Settings) -> Iterable[Row]:
     yield from points(one_crowd, CLIENTS, (CLIENT_TIME, CLIENT_CPU))
     yield from points(one_chain, HOPS, (HOP_CPU,))
     yield from points(one_update, HOPS, (HOP_UPDATE,))
+    on_cores: dict[str, peers.Server] = {name: server for name, server in servers.items() if name != PYTHON_PEER}
+    on_cores |= {OURS_ALONE: partial(peers.serving, options=("--senders", "0")), RELAY: peers.relaying}
+    cores = [count for count in CORES if count <= len(os.sched_getaffinity(0))]
+    for clients in DISCARDERS:
+        yield from points(partial(one_core_count, clients), cores, (CORE_TIME[clients],), on_cores)
     yield from points(one_device, PROPERTIES, (DEFINE, UPDATE))
 
 
@@ -170,7 +223,9 @@ def draw(result: Result, folder: Path) -> list[Plot]:
     plots = []
     for title, (name, unit, axis) in CURVES.items():
         rows = [row for row in result.rows if row.title.startswith(f"{title}:") and row.x is not None]
-        base = None if axis == "servers in a row" else 2 if "bytes" in axis else 10
+        if not rows:
+            continue  # measured before there was this curve
+        base = None if axis == "servers in a row" else 2 if axis in ("bytes of a frame", "cores") else 10
         file = f"scaling-{name}.png"
         draw_curves(folder / file, result, rows, title=title, axis=axis, unit=unit, base=base)
         plots.append(Plot(file, f"{title}, {unit}"))
@@ -180,9 +235,9 @@ def draw(result: Result, folder: Path) -> list[Plot]:
 PROGRAM = Program(
     "scaling",
     "Scaling",
-    __doc__ or "",
+    (__doc__ or "").format(relay=RELAY),
     measure,
-    timed=8,
+    timed=10,
     draw=draw,
 )
 

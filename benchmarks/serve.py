@@ -1,10 +1,11 @@
 """An IPyServer with executable drivers, for the measurements; prints its port.
 
-    python -m benchmarks.serve [--uvloop] [--unix NAME] [--host ADDRESS] [--certificate FILE] [--trust FILE] DRIVER ...
+    python -m benchmarks.serve [--uvloop] [--unix NAME] [--host ADDRESS] [--certificate FILE] [--trust FILE]
+        [--senders N] DRIVER ...
 
 A DRIVER is a program, or `[device]@host:port` of another server. The event loop is that of `indifast serve`, or with
 `--uvloop` that of uvloop. `--certificate` turns TLS on for clients: a file with a certificate and its key. `--trust`
-turns TLS on for other servers: the certificate that they must have.
+turns TLS on for other servers: the certificate that they must have. `--senders` is that of `indifast serve`.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from collections.abc import Callable
 from indifast import IPyServer, new_event_loop
 
 
-async def serve(drivers: list[str], unix: str | None, host: str, certificate: str | None, trust: str | None) -> None:
+async def serve(
+    drivers: list[str], unix: str | None, host: str, certificate: str | None, trust: str | None, senders: int | None
+) -> None:
     served = trusted = None
     if certificate is not None:
         served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         served.load_cert_chain(certificate)
     if trust is not None:
         trusted = ssl.create_default_context(cafile=trust)
-    server = IPyServer(host=host, port=0, maxconnections=None, unix_socket=unix, ssl=served)
+    server = IPyServer(host=host, port=0, maxconnections=None, unix_socket=unix, ssl=served, senders=senders)
     for program in drivers:
         device, at, address = program.rpartition("@")
         if at:
@@ -45,6 +48,7 @@ def main() -> None:
     parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1")
     parser.add_argument("--certificate", metavar="FILE")
     parser.add_argument("--trust", metavar="FILE")
+    parser.add_argument("--senders", type=int, metavar="N")
     parser.add_argument("drivers", nargs="*")
     given = parser.parse_args()
     factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
@@ -53,7 +57,7 @@ def main() -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(given.drivers, given.unix, given.host, given.certificate, given.trust))
+        runner.run(serve(given.drivers, given.unix, given.host, given.certificate, given.trust, given.senders))
 
 
 if __name__ == "__main__":

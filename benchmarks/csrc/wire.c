@@ -6,6 +6,7 @@
  *   wire serve                  a port for many clients; frames for all of them once one sends a newSwitchVector
  *   wire receive PORT SECONDS   a client: starts the frames, checks them, prints one line of JSON
  *   wire upload PORT SECONDS    a client: sends frames to a driver that takes them, prints one line of JSON
+ *   wire discard PORT SECONDS COUNT  many clients that throw everything away within the kernel, which costs nearly nothing
  *   wire print                  the base64 of the frames, for drivers that are not written in C
  *
  * Environment variables define the frames, identically for both ends, because a server gives a driver no arguments:
@@ -552,6 +553,77 @@ static void receive(const char *port, double seconds)
     printf("}\n");
 }
 
+/* ---- Clients that throw everything away, so that what is measured is the sender ---- */
+
+struct discarder {
+    int fd;
+    unsigned long long bytes;
+};
+
+/* Throws away what has arrived, without copying it; returns the number of bytes. */
+static ssize_t discard_some(struct discarder *d)
+{
+    ssize_t got = recv(d->fd, NULL, 1 << 30, MSG_TRUNC | MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (got <= 0) {
+        fprintf(stderr, "wire: a connection was lost\n");
+        exit(1);
+    }
+    d->bytes += got;
+    return got;
+}
+
+static void discard(const char *port, double seconds, int count)
+{
+    struct discarder *all = calloc(count, sizeof *all);
+    struct epoll_event events[64], event = {.events = EPOLLIN};
+    int poller = epoll_create1(0), going = 0;
+    double start = 0, deadline = now() + seconds + 60;
+    for (int i = 0; i < count; i++) {
+        int fd = all[i].fd = connect_to_server(port);
+        write_text(fd, "<getProperties version='1.7'/>");
+        wait_for(fd, "</defBLOBVector>", NULL);
+        write_text(fd, "<enableBLOB device='Wire'>Also</enableBLOB>"
+                       "<enableBLOB device='Wire' name='FRAME'>Also</enableBLOB>");
+        write_text(fd, "<pingRequest uid='ready'/>");
+        if (wait_to_take(fd, 1000) == 1)
+            wait_for(fd, "pingReply", "</defBLOBVector>");
+        event.data.ptr = &all[i];
+        epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event);
+    }
+    write_text(all[0].fd, "<newSwitchVector device='Wire' name='GO'><oneSwitch name='GO'>On</oneSwitch></newSwitchVector>");
+    for (;;) {
+        int ready = epoll_wait(poller, events, 64, 10000);
+        double t = now();
+        if (t > deadline || ready == 0) {
+            fprintf(stderr, "wire: frames stopped coming\n");
+            exit(1);
+        }
+        if (start && t - start >= seconds)
+            break;
+        for (int i = 0; i < ready; i++) {
+            struct discarder *d = events[i].data.ptr;
+            unsigned long long before = d->bytes;
+            ssize_t got = discard_some(d);
+            /* The first frame only warms up: time runs once each client has received as many bytes. */
+            if (!start && before < text_length && before + got >= text_length && ++going == count) {
+                start = now();
+                for (int j = 0; j < count; j++)
+                    all[j].bytes = 0;
+            }
+        }
+    }
+    double elapsed = now() - start;
+    unsigned long long total = 0, least = ~0ull, most = 0;
+    for (int i = 0; i < count; i++) {
+        total += all[i].bytes;
+        least = all[i].bytes < least ? all[i].bytes : least;
+        most = all[i].bytes > most ? all[i].bytes : most;
+    }
+    printf("{\"seconds\": %.6f, \"wire_bytes\": %llu, \"least\": %llu, \"most\": %llu}\n", elapsed, total, least, most);
+}
+
 /* ---- Uploads ---- */
 
 enum { AHEAD = 3 }; /* frames in flight */
@@ -702,13 +774,16 @@ int main(int argc, char **argv)
         serve();
     else if (argc == 4 && !strcmp(argv[1], "receive"))
         receive(argv[2], atof(argv[3]));
+    else if (argc == 5 && !strcmp(argv[1], "discard"))
+        discard(argv[2], atof(argv[3]), atoi(argv[4]));
     else if (argc == 4 && !strcmp(argv[1], "upload"))
         upload(argv[2], atof(argv[3]));
     else if (argc == 2 && !strcmp(argv[1], "print"))
         for (int which = 0; which < DISTINCT; which++)
             fwrite(texts[which], 1, text_length, stdout);
     else {
-        fprintf(stderr, "usage: wire [listen | serve | print | receive PORT SECONDS | upload PORT SECONDS]\n");
+        fprintf(stderr, "usage: wire [listen | serve | print | receive PORT SECONDS | upload PORT SECONDS |"
+                        " discard PORT SECONDS COUNT]\n");
         return 2;
     }
     return 0;
