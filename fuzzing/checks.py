@@ -6,6 +6,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from indifast._parser import Element, Tokenizer
+from indifast.protocol.message import RAW
+from indifast.transport.blobs import END_MARK
 
 SPACE = " \t\r\n"
 NOT_WRITTEN = frozenset("-:.")
@@ -81,15 +83,41 @@ def check_output(data: bytes) -> list[Element]:
     Returns:
         The messages.
     """
-    tokenizer = Tokenizer(relay=True)
-    elements = tokenizer.feed(data)
-    assert tokenizer.skipped == {} and tokenizer.held == 0, f"written, but not readable: {tokenizer.skipped}"
+    elements, xml, tokenizer = read_output(data)
+    assert tokenizer.held == 0 and xml is not None, "something is unfinished"
     assert tokenizer.replaced == 0, "a character that XML forbids has left"
-    roots = ElementTree.fromstring(b"<all>" + data + b"</all>")
+    roots = ElementTree.fromstring(b"<all>" + xml + b"</all>")
     assert [root.tag for root in roots] == [element.tag for element in elements]
     for root, element in zip(roots, elements, strict=True):
         assert root.attrib == element.attrs
     return elements
+
+
+def read_output(data: bytes) -> tuple[list[Element], bytes | None, Tokenizer]:
+    """Read what leaves, of which the last message may be cut.
+
+    Returns:
+        The messages, the data without what follows raw frames (None if such a frame is cut), and the tokenizer.
+    """
+    tokenizer = Tokenizer(relay=True)
+    tokenizer.raw = True
+    elements: list[Element] = []
+    xml = b""
+    at = 0
+    while at < len(data):
+        found = tokenizer.feed(data, at)
+        assert tokenizer.skipped == {}, f"written, but not readable: {tokenizer.skipped}"
+        elements += found
+        xml += data[at : tokenizer.stopped]
+        at = tokenizer.stopped
+        if found and found[-1].raws:
+            at += sum(member.blob_length or 0 for member in found[-1].blobs)
+            mark = data[at : at + len(END_MARK)]
+            assert END_MARK.startswith(mark), "a raw frame without its end mark"
+            if mark != END_MARK:
+                return elements, None, tokenizer
+            at += len(END_MARK)
+    return elements, xml, tokenizer
 
 
 def check_relayed(element: Element) -> None:
@@ -105,6 +133,13 @@ def check_relayed(element: Element) -> None:
     assert len(around) == 1
     (announced,) = check_output(around[0])
     assert announced.attached == len(element.blobs), "the attached form does not announce each BLOB"
+    (raw,), _, _ = read_output(element.envelope(RAW)[0].rstrip() + b"x" * raw_length(element) + END_MARK)
+    assert raw.raws == raw.attached == len(element.blobs), "the raw form does not announce each BLOB"
+
+
+def raw_length(element: Element) -> int:
+    """Return how many bytes follow the raw form of an element."""
+    return sum(len(member.data or b"") or member.blob_length or 0 for member in element.blobs)
 
 
 def _as_relayed(element: Seen) -> object:

@@ -138,13 +138,14 @@ cdef class Content:
 cdef class Element:
     # One complete root element. It does not change once the tokenizer has created it, except for cached values.
 
-    # What every user needs. `attached` and `descriptors`: the number of oneBLOBs that announce content in a descriptor,
-    # and of those that come with a descriptor.
+    # What every user needs. `attached`, `descriptors` and `raws`: the number of oneBLOBs that announce content beside the
+    # message, of those that come with a descriptor, and of those whose content follows as raw bytes.
     cdef readonly str tag
     cdef readonly str device
     cdef readonly str name
     cdef readonly int attached
     cdef readonly int descriptors
+    cdef readonly int raws
 
     # Its bytes raw[:length], followed by TZ_SLACK more readable bytes, and its tokens tok[:ntok], whose offsets
     # count from `raw`. Both are in one piece of memory that begins at `tok`, see `take_memory`.
@@ -202,10 +203,20 @@ cdef class Tokenizer:
     cdef uint64_t limit_junk
     cdef object on_skip
 
+    # May be set between two calls of `feed`, and by what `on_instruction` calls.
+    cdef public object on_instruction
+    cdef public bint raw
+
     # The chunk that is being fed, processed up to `pos`; valid while `busy`.
     cdef bint busy
     cdef const uint8_t *chunk
     cdef size_t pos
+
+    # Where the last `feed` stopped, counted from the beginning of its buffer: before raw bytes, or at its end.
+    cdef readonly Py_ssize_t stopped
+
+    # Raw bytes may follow that nobody can tell from elements: everything from here on is ignored.
+    cdef readonly bint broken
 
     # The unfinished root, or what may become one: either only in the chunk, from `pos` on (`direct`), or in
     # buf[off:off + held_n], whose last `fresh` bytes are also in the chunk, right before `pos`. The text of BLOBs is
@@ -258,4 +269,5 @@ cdef class Tokenizer:
     cdef void call_on_skip(self, str word, uint64_t nbytes, bytes excerpt) noexcept
     cdef void junk(self, const uint8_t *b, size_t n) noexcept
     cdef void end_junk(self) noexcept
+    cdef void instruction(self, const uint8_t *b, size_t n) noexcept
     cdef int drop(self, tz_reason reason) except -1

@@ -45,7 +45,7 @@ cdef extern from "tokens.h" nogil:
         uint32_t ntok, captok
         uint8_t root, elem_flags
         uint8_t reason           # tz_reason
-        uint32_t depth, attached, descriptors, last_attached
+        uint32_t depth, attached, descriptors, raws, last_attached
         size_t mark, resume
         uint32_t *stack          # tokens of the open elements, root first
         const uint8_t *old
@@ -62,6 +62,7 @@ cdef extern from "tokens.h" nogil:
     int64_t tz_integer(const uint8_t *, size_t)
     bint tz_attached(const tz_token *, uint32_t, const uint8_t *)
     bint tz_descriptor(const tz_token *, uint32_t, const uint8_t *)
+    bint tz_raw(const tz_token *, uint32_t, const uint8_t *)
 
 
 cdef extern from "rewrite.h" nogil:
@@ -86,7 +87,8 @@ cdef extern from "rewrite.h" nogil:
         const tz_blob_info *blobs
         size_t *cuts
         uint32_t ncuts
-        bint attached, vector, blob_root
+        int attached
+        bint vector, blob_root
         tz_out *out
         tz_out *tmp
         tz_out *tmp2

@@ -220,7 +220,9 @@ def test_the_buffer_may_be_overwritten_when_send_returns(size: int) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("work", ["indifast.transport.blobs._encode_block", "indifast.driver.blobsender.zlib.compress"])
+@pytest.mark.parametrize(
+    "work", ["indifast.transport.contents.encode_block", "indifast.driver.blobsender.zlib.compress"]
+)
 def test_the_buffer_may_be_overwritten_after_a_cancelled_send(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_work = threading.Event()
     released = threading.Event()

@@ -28,7 +28,7 @@ from indifast.driver.snooping import FIRST_ANSWER, TICK
 from indifast.protocol import complaints
 from indifast.protocol.limits import Limits
 from indifast.routing.interest import MAX_ENTRIES
-from indifast.transport import blobs
+from indifast.transport import contents
 from tests.driver.support import WireClient, connected, fence_device, full_driver, listen, listening, served
 from tests.support.blackbox import LIMIT
 from tests.support.waiting import Clock, eventually, turns
@@ -681,13 +681,13 @@ def test_messages_beyond_the_limits_for_peers_reach_snooping_drivers() -> None:
 
 def test_a_frame_is_encoded_once_for_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = []
-    real = blobs._encode_block
+    real = contents.encode_block
 
     def counting(data: memoryview) -> Any:
         encoded.append(len(data))
         return real(data)
 
-    monkeypatch.setattr(blobs, "_encode_block", counting)
+    monkeypatch.setattr(contents, "encode_block", counting)
 
     async def run() -> None:
         vector = BLOBVector("ccd", "", "", "ro", "Ok", [BLOBMember("a")])

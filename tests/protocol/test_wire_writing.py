@@ -97,7 +97,7 @@ def test_blobs_are_written_in_all_forms() -> None:
         b'</oneBLOB><oneBLOB name="b" size="0" /><oneBLOB name="c" format="" size="2">',
         b"</oneBLOB></setBLOBVector>",
     ]
-    assert wire.attached_blobs("setBLOBVector", VECTOR, MEMBERS) == (
+    assert wire.blobs_beside("setBLOBVector", VECTOR, MEMBERS, "true") == (
         b'<setBLOBVector device="D" name="v"><oneBLOB name="a" format=".fits" size="7" len="3" attached="true" />'
         b'<oneBLOB name="b" size="0" /><oneBLOB name="c" format="" size="2" len="2" attached="true" /></setBLOBVector>'
     )

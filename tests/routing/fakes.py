@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from indifast.protocol.message import Routable
+from indifast.protocol.message import Form, Routable
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import Loss, QueueListener
 
@@ -71,7 +71,7 @@ class Fake:
     def __repr__(self) -> str:
         return f"<{self.tag} {self.device}.{self.name} {self.size} bytes>"
 
-    def parts(self, attached: bool) -> Sequence[bytes] | None:
+    def parts(self, form: Form) -> Sequence[bytes] | None:
         if not self.ready:
             return None
         step = max(1, -(-len(self.data) // self.pieces))
@@ -89,7 +89,7 @@ class Fake:
     def fds(self) -> Sequence[int]:
         return self._fds
 
-    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+    def when_ready(self, form: Form, callback: Callable[[], None]) -> None:
         assert not self.ready or self.growing
         self.asked += 1
         self._callbacks.append(callback)

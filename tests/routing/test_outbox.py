@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from indifast.protocol.limits import DEFAULT_LIMITS
+from indifast.protocol.message import INLINE, RAW, Form
 from indifast.protocol.wire import get_properties
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
@@ -649,16 +650,16 @@ class Appearing(Fake):
         self.calls = calls
         self.then_shown = shown
 
-    def parts(self, attached: bool) -> Sequence[bytes] | None:
+    def parts(self, form: Form) -> Sequence[bytes] | None:
         if not self.ready:
             if self.calls:
                 self.calls -= 1
             else:
                 self.ready = True
                 self.shown = self.then_shown
-        return super().parts(attached)
+        return super().parts(form)
 
-    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+    def when_ready(self, form: Form, callback: Callable[[], None]) -> None:
         """Accept a callback even for a form that is ready: a thread may have just finished it."""
         self.asked += 1
         self._callbacks.append(callback)
@@ -718,3 +719,35 @@ def test_nothing_of_what_waited_outlives_the_queue(sent: int) -> None:
         assert [message() for message in left] == [None] * 6
     finally:
         gc.enable()
+
+
+def test_a_frame_keeps_the_form_that_held_when_it_was_queued() -> None:
+    """The peer may agree on another form while a frame waits, or is being written."""
+    asked: list[tuple[str, Form]] = []
+
+    class Named(Fake):
+        def parts(self, form: Form) -> Sequence[bytes] | None:
+            asked.append((self.data.decode(), form))
+            return super().parts(form)
+
+    def named(text: bytes) -> Fake:
+        return Named("setBLOBVector", "D", "B", text, formats=(".f",), carried=frozenset("m"))
+
+    box = Outbox(LIMITS)
+    for text in (b"first", b"second"):
+        box.append(named(text), 0.0)
+    parts, _ = box.take(1, 10)
+    box.sent(2, 0.0)
+    box.form = RAW
+    box.append(named(b"third"), 0.0)
+    assert drain(box) == b"rstsecondthird"
+    assert {*asked} == {("first", INLINE), ("second", INLINE), ("third", RAW)}
+    assert parts
+
+
+def test_an_instruction_goes_ahead_and_is_not_counted() -> None:
+    box = Outbox(LIMITS)
+    box.append(small(data=b"message"), 0.0)
+    box.instruct(small(data=b"instruction"), 0.0)
+    assert drain(box) == b"instructionmessage"
+    assert box.sent_messages == 1 and box.messages == box.queued == box.small == 0

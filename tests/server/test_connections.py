@@ -34,7 +34,7 @@ from indifast.routing.peer import Kind, Peer
 from indifast.server import IPyServer, connections, locallink
 from indifast.server.connections import Connection
 from indifast.server.hub import Hub
-from indifast.transport import blobs, shm
+from indifast.transport import blobs, contents, shm
 from indifast.transport.connect import listen_on
 from indifast.transport.stream import SocketStream, Stream
 from tests.routing.talk import World, blob
@@ -359,7 +359,7 @@ def test_a_driver_in_the_server_reads_attached_blobs_from_their_files(
         return read_all(fd, length)
 
     monkeypatch.setattr(shm, "read_all", read)
-    monkeypatch.setattr(blobs, "_encode_block", None)
+    monkeypatch.setattr(contents, "encode_block", None)
     monkeypatch.setattr(blobs, "Tokenizer", None)
 
     def message(tag: str, device: str) -> bytes:
@@ -656,7 +656,10 @@ def test_a_frame_that_nobody_begins_is_waited_for_once() -> None:
         return SimpleNamespace(cancel=lambda: None)
 
     host: Any = SimpleNamespace(
-        limits=Limits(), loop=SimpleNamespace(call_later=call_later), outrun=world.router.outrun
+        limits=Limits(),
+        loop=SimpleNamespace(call_later=call_later),
+        outrun=world.router.outrun,
+        raw_frames=False,
     )
     stream: Any = SimpleNamespace(pause_reading=lambda: None, resume_reading=lambda: None)
     connection = Connection(host, driver, stream, lambda exc: None, forgiving=False)
@@ -670,6 +673,8 @@ def test_a_frame_that_nobody_begins_is_waited_for_once() -> None:
 
 class Host:
     """What a connection needs from its server. Keeps what it is told."""
+
+    raw_frames = False
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = Limits() if limits is None else limits

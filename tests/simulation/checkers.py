@@ -22,7 +22,7 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from indifast.protocol.message import Routable, opened
+from indifast.protocol.message import FORMS, Routable, opened
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.link import Demand
@@ -313,9 +313,7 @@ class OnlyWhoAsked(Checker):
         rules = driver.node.rules
         owner = rules.owners.get(vector.device)
         readers = list(rules.wanted(vector.device, vector.name, owner))
-        expected = Demand(
-            any(not peer.outbox.attached for peer in readers), any(peer.outbox.attached for peer in readers)
-        )
+        expected = Demand(*(any(peer.outbox.form == form for peer in readers) for form in FORMS))
         if demand != expected:
             self.fail(f"{driver} is told {demand} of {vector.name}, while {readers} want it")
 

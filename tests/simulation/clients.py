@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from indifast.protocol import wire
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
+from indifast.transport.rawframes import ACCEPTED, OFFER
 from indifast.transport.stream import SocketStream
 from tests.simulation.journal import Journal
 from tests.simulation.knowledge import Knowledge
@@ -49,6 +50,9 @@ class _Listener:
     def missing(self, what: str, /) -> None:
         self._fail(f"content is missing: {what}")
 
+    def violated(self, why: str, /) -> None:
+        self._fail(f"the server {why}")
+
 
 class Session(QueueListener):
     """One connection of a client."""
@@ -68,7 +72,13 @@ class Session(QueueListener):
         self.began = client.site.now
 
     def start(self) -> None:
+        if self.client.raw:
+            self.reader.expect_raw(ACCEPTED, self._raw_agreed)
+            self.queue.instruct(OFFER, self.began)
         self.stream.start(self, self.queue)
+
+    def _raw_agreed(self) -> None:
+        self.queue.form = RAW
 
     def send(self, message: Routable) -> None:
         if self.over:
@@ -102,11 +112,13 @@ class Client:
 
     Attributes:
         local: Whether it is on the server's machine, so that BLOBs come as descriptors.
+        raw: Whether it offers raw frames: every second one of the others does.
         excused: Why the server may end its connection, if it may.
     """
 
     def __init__(self, site: Site, node: Node, name: str, *, local: bool) -> None:
         self.site, self.node, self.name, self.local = site, node, name, local
+        self.raw = not local and sum(name.encode()) % 2 == 0
         self.session: Session | None = None
         self.wanted = False
         self.excused: str | None = None

@@ -116,6 +116,7 @@ class ReaderLog:
         self.outgrowths: list[tuple[int, int]] = []
         self.stalls: list[int] = []
         self.faults: list[str] = []
+        self.violations: list[str] = []
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         self.timers.append(Timer(delay, callback))
@@ -138,3 +139,6 @@ class ReaderLog:
 
     def missing(self, what: str, /) -> None:
         self.faults.append(what)
+
+    def violated(self, why: str, /) -> None:
+        self.violations.append(why)

@@ -24,6 +24,7 @@ from indifast.protocol.complaints import BURST, Complaints
 from indifast.protocol.etree import to_tree
 from indifast.protocol.message import opened
 from indifast.transport import blobs, shm
+from indifast.transport import contents as contents_module
 from indifast.transport.blobs import LARGE, BlobContent, BlobMessage, routable
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 from tests.support.blackbox import LIMIT
@@ -279,8 +280,8 @@ def test_an_attached_message_is_encoded_once_for_all_inline_receivers(data, monk
                 encoded.append(len(data))
                 return encode_block(data)
 
-            encode_block = blobs._encode_block
-            monkeypatch.setattr(blobs, "_encode_block", count)
+            encode_block = contents_module.encode_block
+            monkeypatch.setattr(contents_module, "encode_block", count)
             ready: list[int] = []
             if message.parts(False) is None:
                 for number in range(5):
@@ -408,8 +409,8 @@ def test_release_waits_for_a_form_that_is_no_longer_wanted(monkeypatch):
         before = bytes(buffer)
         message = one_blob(buffer, "")
         began, go_on = threading.Event(), threading.Event()
-        message._locks = (WatchedLock(go_on), message._locks[True])
-        encode_block = blobs._encode_block
+        message._locks = (WatchedLock(go_on), *message._locks[1:])
+        encode_block = contents_module.encode_block
 
         def first_block_late(block: memoryview):
             if not began.is_set():
@@ -417,7 +418,7 @@ def test_release_waits_for_a_form_that_is_no_longer_wanted(monkeypatch):
                 assert go_on.wait(LIMIT)
             return encode_block(block)
 
-        monkeypatch.setattr(blobs, "_encode_block", first_block_late)
+        monkeypatch.setattr(contents_module, "encode_block", first_block_late)
         message.when_ready(False, lambda: None)
         await eventually(began.is_set)
         await form(message, True)
@@ -597,7 +598,7 @@ def test_blobs_read_from_files_are_like_those_that_arrive_inline(pieces, monkeyp
     text = odd + one % (b"a", len(BIG), len(BIG)) + inline + one % (b"z", 10**7, 9) + b"</setBLOBVector>"
     message = received(text, shared_file(BIG), shared_file(b"zipped up"))
     with monkeypatch.context() as patched:
-        patched.setattr(blobs, "_encode_block", None)
+        patched.setattr(contents_module, "encode_block", None)
         patched.setattr(blobs, "Tokenizer", None)
         read = opened(message)
     assert [member.data for member in read.members] == [None, BIG, b"ABC", b"zipped up"]
@@ -675,7 +676,7 @@ def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
             data = os.urandom(5 << 20)
             message = received(attached_vector(f"name='a' size='{len(data)}' format=''"), shared_file(data))
             go_on = threading.Event()
-            encode_block = blobs._encode_block
+            encode_block = contents_module.encode_block
             blocks: list[int] = []
 
             def hold_back(data: memoryview):
@@ -684,7 +685,7 @@ def test_a_large_form_can_be_sent_while_it_grows(monkeypatch):
                     assert go_on.wait(LIMIT)
                 return encode_block(data)
 
-            monkeypatch.setattr(blobs, "_encode_block", hold_back)
+            monkeypatch.setattr(contents_module, "encode_block", hold_back)
             ready: list[bool] = []
             assert message.parts(False) is None
             message.when_ready(False, partial(ready.append, True))
@@ -714,18 +715,18 @@ def test_a_file_truncated_while_it_is_sent_is_padded_and_reported(monkeypatch, c
             faults: list[str] = []
             text = attached_vector(f"name='a' size='{len(data)}' format=''")
             message = received(text, os.dup(ours), on_fault=faults.append)
-            encode_block = blobs._encode_block
+            encode_block = contents_module.encode_block
             kept = (3 << 20) + 1
 
             def truncate(block: memoryview):
                 os.ftruncate(ours, kept)
                 return encode_block(block)
 
-            monkeypatch.setattr(blobs, "_encode_block", truncate)
+            monkeypatch.setattr(contents_module, "encode_block", truncate)
             whole = await form(message, False)
             got = contents(whole)["a"]
             assert len(got) == len(data)
-            whole_blocks = kept // blobs._BLOCK * blobs._BLOCK
+            whole_blocks = kept // contents_module.BLOCK * contents_module.BLOCK
             assert got[:whole_blocks] == data[:whole_blocks]
             assert not any(got[whole_blocks:])
             assert faults == ["BLOB filled up"]

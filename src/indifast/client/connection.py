@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from indifast.protocol.drivernames import LOCAL_SOCKET
 from indifast.protocol.escape import for_log
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport import connect
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.incoming import MessageReader
+from indifast.transport.rawframes import ACCEPTED, OFFER
 from indifast.transport.sockets import peer_port
 from indifast.transport.tlsfaults import is_tls
 
@@ -91,6 +92,8 @@ class Connection(QueueListener):
         on_receive: Callable[[], None],
         on_skip: Callable[[str, int, bytes], None],
         on_refuse: Callable[[str], None],
+        *,
+        raw_frames: bool = False,
     ) -> None:
         self.stream = stream
         self.messages: deque[Routable] = deque()
@@ -107,10 +110,15 @@ class Connection(QueueListener):
         self._on_skip = on_skip
         self._on_refuse = on_refuse
         self._stall = limits.stall
+        self._fault: str | None = None  # the fault of the server that was found in what is being read
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._closed = False
         self._room: list[asyncio.Future[None]] = []
+
+        if raw_frames and not stream.local:
+            self._reader.expect_raw(ACCEPTED, self._raw_agreed)
+            self.queue.instruct(OFFER, time.monotonic())
 
     def start(self) -> None:
         """Start reading and writing."""
@@ -131,6 +139,8 @@ class Connection(QueueListener):
             self.messages.extend(messages)
             if not self.wake():
                 self._pause()
+        if self._fault is not None and not self.lost:
+            self.fail(self._fault)
 
     @property
     def held(self) -> int:
@@ -164,6 +174,13 @@ class Connection(QueueListener):
 
     def missing(self, what: str, /) -> None:
         """Do nothing: this concerns only users of the message, and the client does not send received messages on."""
+
+    def violated(self, why: str, /) -> None:
+        self._fault = f"the server {why}"
+
+    def _raw_agreed(self) -> None:
+        """Send raw frames from now on."""
+        self.queue.form = RAW
 
     def _given_up(self, held: int, why: str) -> None:
         self._on_refuse(f"an unfinished message of {held} bytes was dropped: {why}")

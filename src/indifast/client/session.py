@@ -124,7 +124,10 @@ class Session:
     async def _serve(self, stream: Stream, where: str) -> tuple[str, Exception | None]:
         """Serve one connection from its beginning to its end. Return why it ended, and the error if there was one."""
         link, receiver, counts = self._link, self._receiver, self._counts
-        connection = Connection(stream, self._settings.limits, link.heard, receiver.skipped, receiver.refused)
+        settings = self._settings
+        connection = Connection(
+            stream, settings.limits, link.heard, receiver.skipped, receiver.refused, raw_frames=settings.raw_frames
+        )
         self._model.clear()
         link.connection = connection
         link.connected = True

@@ -29,6 +29,8 @@ class Settings:
 
     A program that works with large arrays itself may be faster without.
     """
+    raw_frames: bool = True
+    """Whether BLOBs come and go as raw bytes instead of base64, if the server is one of indifast that allows it."""
     connect_timeout: float = 10.0
     """Seconds within which the server must accept the connection."""
     retry_min: float = 1.0

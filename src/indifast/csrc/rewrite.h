@@ -178,7 +178,7 @@ typedef struct {
     const tz_blob_info *blobs;
     size_t *cuts;         /* offsets in `out` where the text of each BLOB with content belongs */
     uint32_t ncuts;
-    int attached;         /* write the form in which BLOBs are descriptors */
+    int attached;         /* 1: write the form in which BLOBs are descriptors; 2: that in which raw bytes follow */
     int vector, blob_root; /* kind of the root */
     tz_out *out, *tmp, *tmp2;
 } tz_writer;
@@ -223,11 +223,13 @@ static inline int tz_good_enclen(const tz_blob_info *info, int64_t count) {
  * enclen    is only written where it is right and needed.
  * attached  depends on the form.
  * len       stays as received, unless inline content is sent as a descriptor.  Then it is the length of the content,
- *           and is added if `size` is larger, or is the length after decompression. */
+ *           and is added if `size` is larger, or is the length after decompression.  It is always there, and a number,
+ *           if raw bytes follow. */
 static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *info) {
     const tz_token *t = &w->tok[i], *a;
-    int from_fd = !info && tz_attached(w->tok, i, w->b);
-    int attach = w->attached && (info || from_fd);
+    int beside = !info && tz_attached(w->tok, i, w->b);
+    int attach = w->attached && (info || beside);
+    int raw = attach && w->attached == 2;
     int size_done = 0, len_done = 0, compressed = 0;
     int64_t size = -1;
     for (uint32_t k = 1; k <= t->vlen; k++) {
@@ -243,9 +245,11 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
                 tz_write_number(w->out, "size", info ? info->decoded : 0);
                 continue;
             }
-        } else if (attach && info && tz_is(w->b, a->a, a->alen, "len", 3)) {
+        } else if (attach && (info || raw) && tz_is(w->b, a->a, a->alen, "len", 3)) {
+            int64_t len = info ? (int64_t)info->decoded : tz_integer(w->b + a->v, a->vlen);
+            if (len < 0) continue;  /* that is `size`, then */
             len_done = 1;
-            tz_write_number(w->out, "len", info->decoded);
+            tz_write_number(w->out, "len", (uint64_t)len);
             continue;
         } else if (tz_is(w->b, a->a, a->alen, "format", 6)) {
             compressed = a->vlen && (w->b[a->v + a->vlen - 1] | 32) == 'z'; /* .z .fz .gz */
@@ -253,9 +257,11 @@ static void tz_write_blob_attrs(tz_writer *w, uint32_t i, const tz_blob_info *in
         tz_write_attr(w, a);
     }
     if (!size_done) tz_write_number(w->out, "size", info ? info->decoded : 0);
-    if (attach && info && !len_done && (size > (int64_t)info->decoded || (compressed && size > 0 && size < (int64_t)info->decoded)))
+    if (attach && info && !len_done && (raw || size > (int64_t)info->decoded || (compressed && size > 0 && size < (int64_t)info->decoded)))
         tz_write_number(w->out, "len", info->decoded);
-    if (attach) TZ_PUTS(w->out, " attached=\"true\"");
+    if (raw && !info && !len_done) tz_write_number(w->out, "len", (uint64_t)size);
+    if (raw) TZ_PUTS(w->out, " attached=\"raw\"");
+    else if (attach) TZ_PUTS(w->out, " attached=\"true\"");
 }
 
 static void tz_read_text(tz_out *o, const uint8_t *b, const tz_token *t) {

@@ -97,7 +97,7 @@ typedef struct {
     uint8_t reason;        /* enum tz_reason, of the last TZ_REFUSE */
     uint8_t twice;         /* two attributes of this tag may have the same name */
     uint32_t depth, members, nblobs, attached;
-    uint32_t last_attached; /* the open oneBLOB announces content in a descriptor */
+    uint32_t last_attached; /* the open oneBLOB announces content beside the message */
     uint64_t seen;         /* a bit for each attribute name in this tag; names that INDI defines never share one */
     /* The last root: its bytes (TZ_SLACK more are readable), and its tokens in tok[] until they are overwritten */
     const uint8_t *old;
@@ -109,6 +109,7 @@ typedef struct {
     /* Positions in the stream before which no "-->" and no "]]>" ends */
     uint64_t base, no_comment_end, no_cdata_end;
     uint32_t descriptors;  /* descriptors that belong to the root */
+    uint32_t raws;         /* oneBLOBs of the root whose content follows it as raw bytes */
 } tz_scan_state;
 
 static const char *const tz_roots[] = {
@@ -303,7 +304,7 @@ static inline void tz_begin(tz_scan_state *s) {
     s->ntok = 0;
     s->state = S_LT;
     s->root = s->in_blob = s->elem_flags = 0;
-    s->depth = s->members = s->nblobs = s->attached = s->descriptors = s->last_attached = 0;
+    s->depth = s->members = s->nblobs = s->attached = s->descriptors = s->raws = s->last_attached = 0;
     s->lt = 0;
 }
 
@@ -375,10 +376,16 @@ static __attribute__((noinline)) int tz_descriptor(const tz_token *tok, uint32_t
     return t && tz_is(b, t->v, t->vlen, "true", 4);
 }
 
-/* Returns whether this oneBLOB announces content in a descriptor. */
+/* Returns whether the content of this oneBLOB follows its vector as raw bytes. */
+static __attribute__((noinline)) int tz_raw(const tz_token *tok, uint32_t i, const uint8_t *b) {
+    const tz_token *t = tz_attr(tok, i, b, "attached", 8);
+    return t && tz_is(b, t->v, t->vlen, "raw", 3);
+}
+
+/* Returns whether this oneBLOB announces content beside the message, in a descriptor or as raw bytes. */
 static int tz_attached(const tz_token *tok, uint32_t i, const uint8_t *b) {
     const tz_token *size;
-    if (!tz_descriptor(tok, i, b)) return 0;
+    if (!tz_descriptor(tok, i, b) && !tz_raw(tok, i, b)) return 0;
     size = tz_attr(tok, i, b, "size", 4);
     return size && tz_integer(b + size->v, size->vlen) > 0;
 }
@@ -716,12 +723,10 @@ opened:
         s->state = S_TEXT;
         flags = 0;
         if (s->depth == 2 && (s->root == TZ_SET_BLOB || s->root == TZ_NEW_BLOB) && tz_is(b, t->a, t->alen, "oneBLOB", 7)) {
-            s->last_attached = 0;
-            if (tz_descriptor(s->tok, i, b)) {
-                s->descriptors++;
-                s->last_attached = (uint32_t)tz_attached(s->tok, i, b);
-                s->attached += s->last_attached;
-            }
+            s->last_attached = (uint32_t)tz_attached(s->tok, i, b);
+            s->attached += s->last_attached;
+            s->descriptors += (uint32_t)tz_descriptor(s->tok, i, b);
+            s->raws += (uint32_t)tz_raw(s->tok, i, b);
             if (!empty) {
                 s->in_blob = 1;
                 TZ_RETURN(TZ_BLOB);

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from indifast.driver.propertymembers import BLOBMember, buffer_of, read_content
 from indifast.protocol import wire
+from indifast.protocol.message import FORMS, Form
 
 if TYPE_CHECKING:
     from indifast.driver.port import Port
@@ -97,16 +98,15 @@ async def _make_wanted_forms(message: BlobMessage, link: Link, device: str, name
     """
     while True:
         demand = link.demand(device, name)
-        wanted = [attached for attached in (False, True) if (demand.attached if attached else demand.inline)]
-        missing = [attached for attached in wanted if not message.whole(attached)]
+        missing = [form for form in FORMS if demand[form] and not message.whole(form)]
         if not missing:
             return
         await _make_form(message, missing[0])
 
 
-async def _make_form(message: BlobMessage, attached: bool) -> None:
+async def _make_form(message: BlobMessage, form: Form) -> None:
     made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    message.when_ready(attached, partial(_resolve, made))
+    message.when_ready(form, partial(_resolve, made))
     await _until_done(made)
 
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
+from indifast.protocol.message import FORMS, RAW
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import Demand, Link
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
+from indifast.transport.rawframes import ACCEPTANCE, OFFERED
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -74,8 +76,8 @@ class _LinkOutbox(Outbox):
 class StreamLink(Link, QueueListener):
     """`Link` to the one peer of a stream.
 
-    The peer is assumed to want everything; on a Unix socket, BLOBs are sent as descriptors. Messages for a slow peer
-    wait within the limits of an `Outbox`. Pings are answered here.
+    The peer is assumed to want everything. BLOBs are sent as descriptors on a Unix socket, and as raw bytes to a client
+    that offers that. Messages for a slow peer wait within the limits of an `Outbox`. Pings are answered here.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class StreamLink(Link, QueueListener):
         self._stall = limits.stall
         self._small_queue = limits.small_queue
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator, listener=self)
+        if not (patient or stream.local):
+            self._reader.expect_raw(OFFERED, self._raw_agreed)
 
     def start(self, on_lost: Callable[[], None] | None = None) -> None:
         """Start the stream; `on_lost` is called when it is over."""
@@ -116,7 +120,7 @@ class StreamLink(Link, QueueListener):
 
     def demand(self, device: str, name: str) -> Demand:
         """Return the form that suits the peer, which takes everything."""
-        return Demand(inline=not self._stream.local, attached=self._stream.local)
+        return Demand(*(form == self._outbox.form for form in FORMS))
 
     def send(self, message: Routable) -> None:
         """Queue a message for the peer. See `Link.send`."""
@@ -244,6 +248,15 @@ class StreamLink(Link, QueueListener):
 
     def missing(self, what: str, /) -> None:
         """Do nothing: a driver does not pass on what it has received."""
+
+    def violated(self, why: str, /) -> None:
+        self._refuse("raw", "%s %s: disconnected", self.peername, why)
+        self._stream.abort()
+
+    def _raw_agreed(self) -> None:
+        """Send raw frames from now on; those that wait already are sent as base64."""
+        self._outbox.instruct(ACCEPTANCE, time.monotonic())
+        self._outbox.form = RAW
 
     def _given_up(self, kind: str, held: int, why: str) -> None:
         text = "an unfinished message of %d bytes from %s was given up: %s"

@@ -129,16 +129,18 @@ cdef class Element:
             names.append(member.name)
         return frozenset(names)
 
-    def envelope(self, bint attached, /) -> tuple[bytes, ...]:
+    def envelope(self, int form, /) -> tuple[bytes, ...]:
         """Return the clean form without the content of BLOBs.
 
         Args:
-            attached: Whether the BLOBs are sent as descriptors (attached form) or as base64 (inline form).
+            form: How the BLOBs are sent: as base64 (0, inline form), as descriptors (1, attached form), or as raw bytes
+                (2, raw form).
 
         Returns:
             Inline form: the pieces that surround the base64 of the members in `blobs`, one more than there are members.
-            A member with an announced descriptor (`attached='true'`) is one of them. Attached form: one piece, in which
-            each of these members announces a descriptor.
+            A member whose content came beside the message (`attached='true'` or `attached='raw'`) is one of them.
+            Attached and raw form: one piece, in which each of these members announces a descriptor, or how many raw
+            bytes follow.
         """
         cdef tz_writer w
         cdef tz_out out
@@ -153,7 +155,7 @@ cdef class Element:
         w.tmp = &shared.value
         w.tmp2 = &shared.run
         w.ncuts = 0
-        w.attached = attached
+        w.attached = form
         w.vector = self.root >= TZ_FIRST_VECTOR
         w.blob_root = self.root == TZ_SET_BLOB or self.root == TZ_NEW_BLOB
         n = 0 if self.contents is None else <uint32_t>len(self.contents)
@@ -242,9 +244,9 @@ cdef class Element:
             self._pieces = tuple(pieces)
         return self._pieces
 
-    def parts(self, bint attached) -> tuple[bytes | memoryview, ...] | None:
+    def parts(self, int form) -> tuple[bytes | memoryview, ...] | None:
         """Return the clean form in pieces, or None if `BlobMessage` has to make that form because of BLOBs."""
-        if attached and (self.contents is not None or self.attached) and self.blob:
+        if form and (self.contents is not None or self.attached) and self.blob:
             return None
         return self._inline()
 
@@ -252,7 +254,7 @@ cdef class Element:
         """Return the descriptors of the attached form: none, because a bare element has no such form."""
         return ()
 
-    def when_ready(self, bint attached, callback) -> None:
+    def when_ready(self, int form, callback) -> None:
         """Raise RuntimeError: a bare element does not make forms, only `BlobMessage` does."""
         raise RuntimeError("an element with BLOBs must be sent as a BlobMessage, which makes its other form")
 
@@ -319,7 +321,10 @@ cdef class Member:
 
     @property
     def attached(self) -> bool:
-        """True if the member announces content in a descriptor: attached='true' and a size above 0."""
+        """True if the member announces content beside the message, in a descriptor or as raw bytes.
+
+        That is attached='true' or attached='raw', and a size above 0.
+        """
         return bool(self.element.attached and self.tag == "oneBLOB"
                     and tz_attached(self.element.tok, self.at, self.element.raw))
 
@@ -328,6 +333,12 @@ cdef class Member:
         """True if a descriptor belongs to the member: attached='true', regardless of the size."""
         return bool(self.element.descriptors and self.tag == "oneBLOB"
                     and tz_descriptor(self.element.tok, self.at, self.element.raw))
+
+    @property
+    def raw(self) -> bool:
+        """True if the content of the member follows the message as raw bytes: attached='raw'."""
+        return bool(self.element.raws and self.tag == "oneBLOB"
+                    and tz_raw(self.element.tok, self.at, self.element.raw))
 
     cdef Py_ssize_t content_size(self):
         cdef Content content = self.element.content(self.at)

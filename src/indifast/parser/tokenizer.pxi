@@ -21,6 +21,14 @@ cdef class Tokenizer:
         members: Largest number of elements inside a root.
         junk: A run of bytes between elements is reported each time it has grown by this many bytes.
         on_skip: Called for each skip with the reason, the number of bytes skipped, and an excerpt.
+
+    Attributes:
+        on_instruction: Called for each processing instruction between elements whose name begins with "indi-", with the
+            text between "<?" and "?>".
+        raw: Whether raw bytes may follow a BLOB vector. If so, `feed` stops after each vector that announces some, and
+            `stopped` says where.
+        broken: Set when raw bytes follow although they may not, or may follow a vector that is damaged. Everything from
+            there on is ignored.
     """
 
     def __cinit__(self, *, bint relay=False, Py_ssize_t attribute=64 << 10, Py_ssize_t element=16 << 20,
@@ -76,7 +84,7 @@ cdef class Tokenizer:
                 raise RuntimeError("the tokenizer is already being fed")
             self.busy = True
             self.chunk = <const uint8_t *>view.buf
-            self.pos = start
+            self.pos = self.stopped = start
             self.fresh = 0
             try:
                 while True:
@@ -87,6 +95,7 @@ cdef class Tokenizer:
                         self.give_up(TZ_R_MEMORY, self.p)
             finally:
                 self.busy = False
+                self.stopped = self.pos
         finally:
             PyBuffer_Release(&view)
         return found
@@ -107,7 +116,11 @@ cdef class Tokenizer:
         cdef size_t take, used
         cdef tz_event event
         cdef tz_reason reason
+        cdef Element element
         while True:
+            if self.broken:
+                self.pos = n
+                return 0
             if self.where == AT_ROOT:
                 if self.direct:
                     event = tz_scan(&self.s, self.chunk + self.pos, &self.p, n - self.pos)
@@ -129,8 +142,14 @@ cdef class Tokenizer:
                     if self.junk_run:
                         self.end_junk()
                     self.after_damage = False
-                    found.append(self.make(self.root()))
+                    element = self.make(self.root())
+                    found.append(element)
                     self.advance(self.p)
+                    if element.raws:
+                        if self.raw and not self.held_n:
+                            return 0
+                        self.broken = True  # what follows was not agreed on; or is not in the chunk, after damage
+                        found.pop()
                 elif event == TZ_BLOB:
                     if self.direct:
                         self.hold(self.p)
@@ -154,6 +173,8 @@ cdef class Tokenizer:
                 else:
                     if event == TZ_JUNK:
                         self.junk(self.root(), self.s.resume)
+                    elif self.on_instruction is not None:
+                        self.instruction(self.root(), self.s.resume)
                     self.advance(self.s.resume)
             elif self.where == AT_BLOB:
                 if self.held_n > self.p:  # bytes of earlier chunks, rescanned after an abandoned comment
@@ -315,6 +336,7 @@ cdef class Tokenizer:
         element.tag = <str>ROOT_NAMES[self.s.root]
         element.attached = self.s.attached
         element.descriptors = self.s.descriptors
+        element.raws = self.s.raws
         element.contents = self.contents
         for k in range(1, 1 + element.tok[0].vlen):
             t = &element.tok[k]
@@ -343,6 +365,8 @@ cdef class Tokenizer:
         memcpy(excerpt, self.root(), shown)
         self.lost_attached += self.s.descriptors
         self.s.descriptors = 0
+        if self.raw and self.contents is None and self.s.root in (0, TZ_SET_BLOB, TZ_NEW_BLOB):
+            self.broken = True
         self.skipped_bytes += nbytes
         self.advance(by)
         if self.junk_run:
@@ -390,6 +414,14 @@ cdef class Tokenizer:
         self.junk_shown = 0
         if n and not self.after_damage:
             self.tell(TZ_R_JUNK, n, self.junk_excerpt, shown)
+
+    cdef void instruction(self, const uint8_t *b, size_t n) noexcept:
+        """Tell what a processing instruction says, if it is one for us."""
+        if n >= 9 and memcmp(b, b"<?indi-", 7) == 0:
+            try:
+                self.on_instruction(PyBytes_FromStringAndSize(<const char *>b + 2, n - 4))
+            except MemoryError:
+                pass
 
     def abandon(self) -> None:
         """Refuse the unfinished element, release everything kept for it, and continue with the next root."""

@@ -12,11 +12,25 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 """A piece of an outgoing message. It never changes once it has been handed on."""
 
 
-class Routable(Protocol):
-    """A complete message with its envelope and one or two wire forms.
+Form: TypeAlias = int
+"""How the content of BLOBs travels: one of the following. Messages without content are the same in all forms."""
 
-    The inline form is XML with base64 inside. In the attached form, file descriptors that travel beside the XML on a
-    Unix socket replace the base64. A form may have to be made first: see `when_ready`.
+INLINE: Form = 0
+"""As base64 within the XML."""
+
+ATTACHED: Form = 1
+"""As file descriptors beside the XML, on a Unix socket."""
+
+RAW: Form = 2
+"""As raw bytes after the XML, between two indifast programs that have agreed on it."""
+
+FORMS = (INLINE, ATTACHED, RAW)
+
+
+class Routable(Protocol):
+    """A complete message with its envelope and up to three wire forms. See `Form`.
+
+    A form may have to be made first: see `when_ready`.
     """
 
     @property
@@ -50,17 +64,17 @@ class Routable(Protocol):
 
     @property
     def growing(self) -> bool:
-        """Whether the list that `parts(False)` returned is only the beginning so far.
+        """Whether the list that `parts(INLINE)` returned is only the beginning so far.
 
         Check this after calling `parts`, before iterating over its list: if this is False, the list is complete.
         """
         ...
 
-    def parts(self, attached: bool) -> Sequence[Buffer] | None:
+    def parts(self, form: Form) -> Sequence[Buffer] | None:
         """Return the pieces of one form.
 
         Args:
-            attached: Whether to return the attached form instead of the inline one.
+            form: The form.
 
         Returns:
             The pieces, or None if the form is not ready. While the message is `growing`, later calls return more.
@@ -71,10 +85,10 @@ class Routable(Protocol):
         """Return the descriptors of the attached form, in document order. They belong to the message."""
         ...
 
-    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+    def when_ready(self, form: Form, callback: Callable[[], None]) -> None:
         """Ask for a form, or for more of it, and have `callback` called once when it is there.
 
-        The callback runs later, on the event loop's thread. Call this only after `parts(attached)` returned None or
+        The callback runs later, on the event loop's thread. Call this only after `parts(form)` returned None or
         while the message is `growing`, in the same turn of the loop: a thread may have made the form in the meantime,
         but can't have said so yet.
         """
@@ -200,16 +214,16 @@ class Wire:
     def __repr__(self) -> str:
         return f"<Wire {self.data[:80]!r}>"
 
-    def parts(self, attached: bool) -> Sequence[Buffer]:
-        """Return the message in one piece, which is the same in both forms."""
+    def parts(self, form: Form) -> Sequence[Buffer]:
+        """Return the message in one piece, which is the same in all forms."""
         return (self.data,)
 
     def fds(self) -> Sequence[int]:
         """Return no descriptors."""
         return ()
 
-    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
-        """Raise RuntimeError: both forms exist from the start."""
+    def when_ready(self, form: Form, callback: Callable[[], None]) -> None:
+        """Raise RuntimeError: all forms exist from the start."""
         raise RuntimeError("this message is always ready")
 
     def element(self) -> Element:

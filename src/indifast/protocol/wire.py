@@ -241,10 +241,10 @@ def around_blobs(tag: str, attributes: Mapping[str, str | None], blobs: Iterable
     return pieces
 
 
-def attached_blobs(tag: str, attributes: Mapping[str, str | None], blobs: Iterable[BlobHead]) -> bytes:
-    """Return a vector whose BLOBs travel as descriptors beside it."""
+def blobs_beside(tag: str, attributes: Mapping[str, str | None], blobs: Iterable[BlobHead], how: str) -> bytes:
+    """Return a vector whose BLOBs travel beside it: as descriptors ("true"), or as raw bytes ("raw")."""
     members = [
-        f'{_blob_start(blob)} len="{blob.length}" attached="true" />' if blob.length else f"{_blob_start(blob)} />"
+        f'{_blob_start(blob)} len="{blob.length}" attached="{how}" />' if blob.length else f"{_blob_start(blob)} />"
         for blob in blobs
     ]
     return f"{start_tag(tag, attributes)}{''.join(members)}</{tag}>".encode()

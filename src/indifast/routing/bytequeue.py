@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import ATTACHED, INLINE, Buffer, Form, Routable
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame, Order
 from indifast.routing.offer import JOIN, Offer, Pieces
@@ -37,7 +37,8 @@ class ByteQueue:
     ) -> None:
         self.listener = listener
         """Receives the events of the queue."""
-        self.attached = attached
+        self.form: Form = ATTACHED if attached else INLINE
+        """The form in which further BLOBs are written. Those that wait already keep theirs."""
         self.queued = 0
         """Bytes of all messages that are not completely written."""
         self.messages = 0
@@ -66,7 +67,7 @@ class ByteQueue:
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
         """Queue a message after the others. `begun` is called when the first byte of a BLOB message is written."""
         if message.blob:
-            frame = Frame(message, begun)
+            frame = Frame(message, self.form, begun)
             self._items.append(frame)
             self._enlist(frame, self._frames)
         else:
@@ -89,6 +90,11 @@ class ByteQueue:
             self._notified = False
             self._notify(now, urgent=True)
 
+    def instruct(self, instruction: Routable, now: float) -> None:
+        """Queue something for the peer's reader that is no message, and not counted as one, as `expedite` does."""
+        self.sent_messages -= 1
+        self.expedite(instruction, now)
+
     def _enlist(self, frame: Frame, order: Order) -> None:
         """Count a waiting frame. The first two are encoded in advance, so that the peer never waits for the encoder."""
         self.queued += frame.size
@@ -100,9 +106,9 @@ class ByteQueue:
     def _ask(self, frame: Frame) -> None:
         """Have the form of a frame made, if it is not ready."""
         message = frame.message
-        if message is not None and message.blob and not frame.asked and message.parts(self.attached) is None:
+        if message is not None and message.blob and not frame.asked and message.parts(frame.form) is None:
             frame.asked = True
-            message.when_ready(self.attached, self._made_ready)
+            message.when_ready(frame.form, self._made_ready)
 
     def _made_ready(self) -> None:
         if self._blocked:
@@ -185,7 +191,7 @@ class ByteQueue:
 
     def _offer_only(self, message: Routable) -> list[Buffer]:
         """Offer a small message that is alone in the queue. This shortcut suits most commands and their answers."""
-        parts = message.parts(self.attached)
+        parts = message.parts(self.form)
         assert parts is not None
         piece = parts[0] if len(parts) == 1 and not self._terminator else b"".join((*parts, self._terminator))
         self._offer.alone = message
@@ -199,12 +205,12 @@ class ByteQueue:
             The frame; None if there are no more messages, or there is no room for more.
         """
         offer = self._offer
-        attached, terminator = self.attached, self._terminator
+        form, terminator = self.form, self._terminator
         run, room = pieces.run, pieces.room
         for message in waiting:
             if isinstance(message, Frame):
                 return message
-            parts = message.parts(attached)
+            parts = message.parts(form)
             assert parts is not None
             if len(parts) == 1 and (size := len(parts[0])) <= JOIN:  # the usual case, without another method call
                 run.append(parts[0])
@@ -233,12 +239,12 @@ class ByteQueue:
 
     def _offer_frame(self, frame: Frame, pieces: Pieces) -> bool:
         """Offer a message that has a frame; return False if nothing after it can be written together with it."""
-        parts = frame.parts(self.attached)
-        growing = frame.growing(self.attached)
+        parts = frame.parts()
+        growing = frame.growing()
         if parts is None:
             self._wait_for(frame, first=pieces.empty)
             return False
-        fds = frame.fds() if self.attached else ()
+        fds = frame.fds()
         if fds:
             if not pieces.empty:
                 return False  # descriptors travel with the first byte of what is written
@@ -273,7 +279,7 @@ class ByteQueue:
                 items.popleft()
                 self._gaps -= 1
                 continue
-            parts = frame.parts(self.attached)
+            parts = frame.parts()
             if parts is None or len(parts):
                 return
             items.popleft()
@@ -287,15 +293,15 @@ class ByteQueue:
         assert frame.message is not None
         if not frame.asked:  # even if it became ready after `take` checked: its callbacks have yet to run
             frame.asked = True
-            frame.message.when_ready(self.attached, self._made_ready)
+            frame.message.when_ready(frame.form, self._made_ready)
         self._blocked = True
         if first:
             self._notified = False
 
     def _grow(self, frame: Frame) -> None:
         """Take over the pieces that the message being written has gained."""
-        parts = frame.parts(self.attached)
-        growing = frame.growing(self.attached)
+        parts = frame.parts()
+        growing = frame.growing()
         assert parts is not None
         known, self._grown = self._grown, len(parts)
         self._remaining.extend(islice(parts, known, self._grown))
@@ -304,7 +310,7 @@ class ByteQueue:
                 assert frame.message is not None
                 self._blocked = True
                 self._notified = False
-                frame.message.when_ready(self.attached, self._made_ready)
+                frame.message.when_ready(frame.form, self._made_ready)
             return
         self._growing = None
         if self._terminator:
@@ -370,8 +376,8 @@ class ByteQueue:
         for message, size in zip(self._offer.messages, self._offer.sizes, strict=True):
             if not nbytes and size:
                 return
-            parts = message.parts(self.attached)
-            growing = isinstance(message, Frame) and message.growing(self.attached)
+            parts = message.parts() if isinstance(message, Frame) else message.parts(self.form)
+            growing = isinstance(message, Frame) and message.growing()
             assert parts is not None
             self._remove_first()
             self._begin(message)

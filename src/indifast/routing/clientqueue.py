@@ -104,14 +104,14 @@ class Outbox(LossyQueue):
     def _append_blob(self, message: Routable, begun: Callable[[], None] | None) -> None:
         self.messages += 1
         if message.tag != "setBLOBVector":  # a command to a link is never dropped: its sender waits instead
-            frame = Frame(message, begun)
+            frame = Frame(message, self.form, begun)
             self._items.append(frame)
             self._enlist(frame, self._frames)
             return
         current = self._replacements.of(message)
         place, replaced_older = (None, False) if current is None else self._replace_older(current, message)
         if place is None:
-            frame = Frame(message, begun)
+            frame = Frame(message, self.form, begun)
             self._items.append(frame)
             if current is not None:
                 current.follow()

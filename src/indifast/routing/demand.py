@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from indifast.protocol import wire
+from indifast.protocol.message import FORMS
 from indifast.protocol.vocabulary import ALSO, NEVER
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind, Peer, Peers
@@ -36,13 +37,12 @@ class Demands:
         if demand is None:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            inline = attached = False
+            forms = set()
             owner = self._owners.get(device)
             for peer in self._peers:
                 if peer is not owner and owner not in peer.ring_links and peer.wants_content(device, name):
-                    attached = attached or peer.outbox.attached
-                    inline = inline or not peer.outbox.attached
-            demand = self._known[key] = Demand(inline, attached)
+                    forms.add(peer.outbox.form)
+            demand = self._known[key] = Demand(*(form in forms for form in FORMS))
         return demand
 
     # -- Links

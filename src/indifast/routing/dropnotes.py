@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from indifast.protocol import wire
-from indifast.protocol.message import Buffer
+from indifast.protocol.message import Buffer, Form
 from indifast.routing.frames import Property
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class DropNote:
         """Let the note count again, because none of it was written after all."""
         self._data = None
 
-    def parts(self, attached: bool) -> Sequence[Buffer]:
+    def parts(self, form: Form) -> Sequence[Buffer]:
         """Return the note. It is written when its turn comes, to stand for everything dropped until then."""
         if self._data is None:
             what = "1 BLOB" if self.count == 1 else f"{self.count} BLOBs"
@@ -57,7 +57,7 @@ class DropNote:
         """Return no descriptors."""
         return ()
 
-    def when_ready(self, attached: bool, callback: Callable[[], None]) -> None:
+    def when_ready(self, form: Form, callback: Callable[[], None]) -> None:
         """Raise RuntimeError: a note is ready from the start."""
         raise RuntimeError("this message is always ready")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from sys import intern
 from typing import Protocol, TypeAlias
 
-from indifast.protocol.message import Buffer, Routable, Wire
+from indifast.protocol.message import ATTACHED, INLINE, Buffer, Form, Routable, Wire
 
 Property: TypeAlias = tuple[str | None, str | None]
 """Device and name."""
@@ -31,8 +31,8 @@ class Frame:
     """
 
     __slots__ = (
-        "age", "alike", "asked", "begun", "epoch", "message", "offered", "order", "replaceable", "replaced_older",
-        "size", "started",
+        "age", "alike", "asked", "begun", "epoch", "form", "message", "offered", "order", "replaceable",
+        "replaced_older", "size", "started",
     )  # fmt: skip
 
     # Set by the queue:
@@ -42,8 +42,9 @@ class Frame:
     alike: Order  # the frames of its property with content for the same members
     epoch: int  # the epoch of its property when it arrived
 
-    def __init__(self, message: Routable, begun: Callable[[], None] | None = None) -> None:
+    def __init__(self, message: Routable, form: Form, begun: Callable[[], None] | None = None) -> None:
         self.message: Routable | None = message
+        self.form = form  # fixed here: the peer may agree on another form while the message waits, or is written
         self.size = message.size  # fixed here: the size of the message is an estimate until it is encoded
         self.begun = begun
         self.asked = False  # its form is being made
@@ -61,24 +62,24 @@ class Frame:
         self.message = self.begun = None
         self.size = 0
 
-    def growing(self, attached: bool) -> bool:
+    def growing(self) -> bool:
         """Return whether there are more pieces to come. Call `parts` first, as the encoder works in the meantime."""
-        return not attached and self.message is not None and self.message.growing
+        return self.form == INLINE and self.message is not None and self.message.growing
 
-    def parts(self, attached: bool) -> Sequence[Buffer] | None:
+    def parts(self) -> Sequence[Buffer] | None:
         """Return the pieces to write; none if the message was given up."""
-        return () if self.message is None else self.message.parts(attached)
+        return () if self.message is None else self.message.parts(self.form)
 
     def fds(self) -> Sequence[int]:
         """Return the descriptors that go with the first byte."""
-        return () if self.message is None else self.message.fds()
+        return () if self.message is None or self.form != ATTACHED else self.message.fds()
 
 
 def compact(message: Routable) -> Routable:
     """Return a message without content as bytes, for a long wait: a parsed element takes five times as much memory."""
     if isinstance(message, Wire):
         return message
-    parts = message.parts(False)
+    parts = message.parts(INLINE)
     if parts is None:
         return message
     data = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 
 class Demand(NamedTuple):
-    """Which forms of a BLOB are wanted at the moment."""
+    """Which forms of a BLOB are wanted at the moment, by `Form`."""
 
     inline: bool
     attached: bool
+    raw: bool = False
 
 
 class Link(Protocol):

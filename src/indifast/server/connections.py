@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from indifast.protocol.escape import for_log
-from indifast.protocol.message import Buffer, Routable
+from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Kind, Pace, Peer
 from indifast.transport.incoming import MessageReader
+from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFERED
 from indifast.transport.shm import BlobTooLarge, DescriptorError
 from indifast.transport.stream import Stream
 from indifast.transport.tlsfaults import is_tls
@@ -41,6 +43,15 @@ class ConnectionHost(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop of all connections."""
+        ...
+
+    @property
+    def raw_frames(self) -> bool:
+        """Whether to agree on raw frames with clients and links."""
+        ...
+
+    def forms_changed(self) -> None:
+        """Note that a peer is sent BLOBs in another form from now on."""
         ...
 
     def receive(self, peer: Peer, messages: Sequence[Routable], connection: Connection) -> None:
@@ -110,6 +121,8 @@ class Connection:
         self._first = True
         self._fault: str | None = None  # the fault of the peer that was found in what is being read
         self._lost = False
+        if host.raw_frames and not stream.local and peer.kind is not Kind.DRIVER:
+            self.reader.expect_raw(ACCEPTED if peer.kind is Kind.REMOTE else OFFERED, self._raw_agreed)
 
     # -- The stream
 
@@ -200,6 +213,18 @@ class Connection:
 
     def missing(self, what: str, /) -> None:
         self._host.count_refused(self.peer, what)
+
+    def violated(self, why: str, /) -> None:
+        if self._fault is None:
+            self._fault = why
+
+    def _raw_agreed(self) -> None:
+        """Send raw frames from now on; those that wait already are sent as base64."""
+        outbox = self.peer.outbox
+        if self.peer.kind is Kind.CLIENT:
+            outbox.instruct(ACCEPTANCE, time.monotonic())
+        outbox.form = RAW
+        self._host.forms_changed()
 
     def _refuse(self, kind: str, device: str | None, text: str) -> None:
         self._host.refuse(self.peer, kind, device, text)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.escape import for_log
 from indifast.protocol.limits import Limits
-from indifast.protocol.message import Routable
+from indifast.protocol.message import INLINE, Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.frames import Property
 from indifast.routing.peer import Kind, Peer
@@ -24,6 +24,7 @@ from indifast.server.connections import Connection
 from indifast.server.metrics import Labels, Traffic
 from indifast.transport.incoming import most_unfinished
 from indifast.transport.loop import end_of_turn
+from indifast.transport.rawframes import OFFER
 from indifast.transport.senders import make_senders
 from indifast.transport.stream import Stream, read_buffer
 
@@ -58,6 +59,7 @@ class Hub(RouterListener):
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
         senders: int | None = None,
+        raw_frames: bool = True,
         tap: TapFunction | None = None,
     ) -> None:
         self.limits = limits
@@ -65,6 +67,7 @@ class Hub(RouterListener):
         self.newest_wins_of: frozenset[Property] = frozenset()
         self.read_timeout = read_timeout
         self.command_timeout = command_timeout
+        self.raw_frames = raw_frames
         self.loop = asyncio.get_running_loop()
         self.senders = make_senders(senders)
         """The threads that write frames."""
@@ -108,6 +111,11 @@ class Hub(RouterListener):
         if self.senders is not None:
             stream.senders = self.senders
         self.attach(peer, stream.wake)
+        if peer.kind is Kind.REMOTE and not stream.local:
+            peer.outbox.form = INLINE  # a new connection begins anew
+            self.forms_changed()
+            if self.raw_frames:
+                peer.outbox.instruct(OFFER, time.monotonic())
         if peer.kind is not Kind.CLIENT:
             self.router.start(peer, time.monotonic())
         stream.start(connection, peer.outbox)
@@ -117,6 +125,10 @@ class Hub(RouterListener):
         self._wakes[peer] = wake
         if peer not in self.router.peers:
             self.router.attach(peer)
+
+    def forms_changed(self) -> None:
+        """Note that a peer is sent BLOBs in another form from now on."""
+        self.router.peers.changed()
 
     def lose(self, peer: Peer) -> None:
         """Note that a driver or link is gone but may return: delete its devices, but remember what it snoops on."""

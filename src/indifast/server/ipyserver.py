@@ -67,6 +67,8 @@ class IPyServer:
             function that takes a client's address and returns whether this applies to the connection.
         read_timeout: Seconds after which a client that reads nothing of what is queued for it is disconnected.
         command_timeout: Seconds for which a client is kept waiting if a driver accepts no more commands.
+        raw_frames: Whether to send BLOBs as raw bytes, instead of base64, to indifast clients and servers that do the
+            same.
         grace: Seconds that drivers and connections have to end after `shutdown`.
         senders: The maximum number of threads that write frames, so that several cores do; 0 for none: the event loop
             writes everything. None means as many as pay off on the cores that the process may use. Connections with TLS
@@ -96,6 +98,7 @@ class IPyServer:
         newest_wins: bool | Iterable[tuple[str, str]] | Callable[[str], bool] = False,
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
+        raw_frames: bool = True,
         grace: float = GRACE,
         senders: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -127,6 +130,7 @@ class IPyServer:
         self._keepalive: float | None = 30.0
         self._read_timeout = read_timeout
         self._command_timeout = command_timeout
+        self._raw_frames = raw_frames
         self._grace = grace
         self._senders = senders
         self._stop = False
@@ -452,6 +456,7 @@ class IPyServer:
             read_timeout=self._read_timeout,
             command_timeout=self._command_timeout,
             senders=self._senders,
+            raw_frames=self._raw_frames,
             tap=self._tap(),
         )
         if not (isinstance(self.newest_wins, bool) or callable(self.newest_wins)):

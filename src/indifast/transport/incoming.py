@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from indifast._parser import Tokenizer
-from indifast.transport.blobs import routable
+from indifast.transport.blobs import BlobMessage, routable
+from indifast.transport.rawframes import NOT_AGREED, RawFrames, means_raw
 from indifast.transport.shm import DescriptorError, DescriptorQueue, close_all
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ class Listener(Protocol):
         """
         ...
 
+    def violated(self, why: str, /) -> None:
+        """Called when nothing more can be read from the peer. The owner ends the connection, but after `read`.
+
+        `why` completes a sentence that begins with the name of the peer.
+        """
+        ...
+
 
 class Timer(Protocol):
     """What the `call_later` of an event loop returns."""
@@ -98,6 +106,8 @@ class MessageReader:
         self._stall = limits.stall
         self._call_later = call_later
         self._descriptors: DescriptorQueue | None = None  # made when the first descriptors arrive
+        self._raw: RawFrames | None = None  # made when raw frames are agreed on
+        self._violated = False
         self._last_read = 0.0
         self._paused = False
         self._watch: Timer | None = None  # set by the first read that leaves something unfinished
@@ -108,10 +118,22 @@ class MessageReader:
         if fds:
             self._put(fds)
         tokenizer = self.tokenizer
-        elements = tokenizer.feed(data, start, end)
-        if self._descriptors is not None:
-            self._descriptors.settle(elements)
+        elements: Sequence[Element | BlobMessage]
+        if self._raw is None:
+            elements = found = tokenizer.feed(data, start, end)
+            if self._descriptors is not None:
+                self._descriptors.settle(found)
+            if self._raw is not None:  # agreed on by what was fed
+                elements = self._raw.read_rest(found, data, end)
+            elif tokenizer.broken:
+                self._violate(NOT_AGREED)
+        else:
+            elements = self._raw.read(data, start, end)
         held = tokenizer.held
+        if self._raw is not None:
+            held += self._raw.held
+            if self._raw.fault is not None:
+                self._violate(self._raw.fault)
         if held:
             if held > self._most or self._watch is None:
                 self._hold(held)
@@ -138,11 +160,29 @@ class MessageReader:
         except DescriptorError as error:
             self._listener.flooded(error)
 
-    def _with_content(self, elements: Sequence[Element]) -> list[Routable]:
+    def expect_raw(self, instruction: bytes, on_agreed: Callable[[], None]) -> None:
+        """Read raw frames as soon as the peer has sent an instruction: `OFFERED` or `ACCEPTED` of `rawframes`.
+
+        `on_agreed` is called then, within `read`.
+        """
+
+        def on_instruction(text: bytes) -> None:
+            if self._raw is None and means_raw(text, instruction):
+                self._raw = RawFrames(self.tokenizer, self._blob, self._listener.refused)
+                on_agreed()
+
+        self.tokenizer.on_instruction = on_instruction
+
+    def _violate(self, why: str) -> None:
+        if not self._violated:
+            self._violated = True
+            self._listener.violated(why)
+
+    def _with_content(self, elements: Sequence[Element | BlobMessage]) -> list[Routable]:
         """Return the messages of a read in which some carry BLOBs or came with descriptors."""
         messages: list[Routable] = []
         for element in elements:
-            if not (element.descriptors or (self._relay and element.blob)):
+            if isinstance(element, BlobMessage) or not (element.descriptors or (self._relay and element.blob)):
                 messages.append(element)
                 continue
             try:
@@ -194,7 +234,10 @@ class MessageReader:
             The size of the unfinished message in bytes.
         """
         held = self.held
-        self.tokenizer.abandon()
+        if self._raw is not None and self._raw.abandon():
+            self._skip_raw("abandoned", held)
+        else:
+            self.tokenizer.abandon()
         self.held = 0
         if self._descriptors is not None:
             self._descriptors.settle(())
@@ -208,8 +251,17 @@ class MessageReader:
             self._watch = None
         if self._descriptors is not None:
             self._descriptors.close()
+        self.tokenizer.on_instruction = None
+        if self._raw is not None and self._raw.abandon():
+            self._skip_raw("truncated", self.held)
         self.tokenizer.close()
         self.held = 0
+
+    def _skip_raw(self, reason: str, nbytes: int) -> None:
+        """Count a raw frame that is skipped, as the tokenizer does with elements."""
+        skipped = self.tokenizer.skipped
+        skipped[reason] = skipped.get(reason, 0) + 1
+        self._listener.skipped(reason, nbytes, b"")
 
 
 def most_unfinished(limits: Limits) -> int:

@@ -145,6 +145,19 @@ def check(fd: int, length: int) -> int:
     return size
 
 
+def is_frozen(fd: int, length: int) -> bool:
+    """Return whether the first `length` bytes of a file can be neither cut off nor changed, and are in memory.
+
+    If they are, a mapping of them is safe: its pages exist, and stay.
+    """
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:  # not a file in memory
+        return False
+    unwritable = seals & (fcntl.F_SEAL_WRITE | _F_SEAL_FUTURE_WRITE)
+    return bool(seals & fcntl.F_SEAL_SHRINK and unwritable) and os.fstat(fd).st_blocks * 512 >= length
+
+
 def read_blocks(fd: int, end: int, block: int = 3 << 18, start: int = 0) -> Iterable[memoryview]:
     """Yield the bytes from `start` to `end` in pieces of `block` bytes. Each piece overwrites the previous one.
 

@@ -39,6 +39,7 @@ Options, which may be bundled (-vvp PORT):
  --tls-cert FILE  : use TLS with this certificate (PEM); clients without TLS are then refused
  --tls-key FILE   : key of the certificate, if it is not in the same file
  --tls-ca FILE    : accept only clients with a certificate from this authority
+ --no-raw         : send BLOBs as base64 to indifast clients and servers, too, instead of raw bytes
  --record FILE    : record all traffic, with times, in a new file for `indifast replay`
  --record-blobs   : include the content of BLOBs in the recording
  --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
@@ -65,7 +66,7 @@ SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders")
 """Options with a value, in the next word or after "="."""
-LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "help", "version")
+LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
 _EMPTY = "{} requires a value, and was given an empty one"  # as "--host=$HOST" does where HOST is not set
@@ -138,6 +139,7 @@ class Options:
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_ca: str | None = None
+    raw_frames: bool = True
     record: str | None = None
     record_blobs: bool = False
     stats: bool = False
@@ -296,6 +298,8 @@ def _set(options: Options, name: str, value: str) -> None:
             options.record_blobs = True
         case "no-abstract":
             options.abstract = False
+        case "no-raw":
+            options.raw_frames = False
         case "socket":
             try:
                 options.socket = parse_socket(value)
@@ -346,6 +350,7 @@ _TOP: dict[str, type | tuple[type, ...]] = {
     "verbose": int,
     "record": str,
     "record_blobs": bool,
+    "raw_frames": bool,
 }
 _ENVIRONMENT = {"device": "INDIDEV", "config": "INDICONFIG", "skeleton": "INDISKEL", "prefix": "INDIPREFIX"}
 _PROGRAM = {"program": str, "args": list, "pipes": bool, "forgiving": bool} | dict.fromkeys(_ENVIRONMENT, str)

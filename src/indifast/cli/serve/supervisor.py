@@ -159,6 +159,7 @@ class _Supervisor:
             ssl=_server_tls(options),
             unix_socket=options.unix_socket if any(each.family == socket.AF_UNIX for each in self.sockets) else None,
             senders=options.senders,
+            raw_frames=options.raw_frames,
             limits=options.limits,
         )
         server.sockets = self.sockets

@@ -1,0 +1,411 @@
+"""Raw frames: how they are agreed on, written and read. Nothing but a complete frame is ever taken for a message."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import random
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indifast._parser import BlockPool, Element, Tokenizer
+from indifast.protocol.limits import Limits
+from indifast.protocol.message import ATTACHED, INLINE, RAW, Routable, opened
+from indifast.transport import incoming, shm
+from indifast.transport.blobs import END_MARK, BlobContent, BlobMessage
+from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFER, OFFERED
+from tests.support.waiting import eventually
+from tests.transport.support import ReaderLog, memory_file
+
+SMALL = b"<setTextVector device='Cam' name='%b' state='Ok'><oneText name='m'>x</oneText></setTextVector>"
+COMMAND = b"<newSwitchVector device='Roof' name='OPEN'><oneSwitch name='ON'>On</oneSwitch></newSwitchVector>"
+DATA = os.urandom(300_000)
+VECTOR = {"device": "Cam", "name": "B", "state": "Ok"}
+
+
+def frame(*contents: bytes, name: bytes = b"B", mark: bytes = END_MARK, tag: bytes = b"setBLOBVector") -> bytes:
+    members = b"".join(
+        b'<oneBLOB name="m%d" size="%d" format=".x" len="%d" attached="raw"/>' % (n, len(data), len(data))
+        for n, data in enumerate(contents)
+    )
+    return b'<%b device="Cam" name="%b">%b</%b>%b%b' % (tag, name, members, tag, b"".join(contents), mark)
+
+
+def agreed(limits: Limits | None = None, *, relay: bool = True) -> ReaderLog:
+    """Return a reader of a side that has accepted raw frames."""
+    log = ReaderLog(limits or Limits(), relay=relay)
+    log.reader.expect_raw(OFFERED, lambda: None)
+    assert read(log, OFFER.data) == []
+    return log
+
+
+def read(log: ReaderLog, text: bytes, cuts: Sequence[int] = ()) -> list[Routable]:
+    """Read a text that arrives in chunks which end at `cuts`."""
+    messages: list[Routable] = []
+    at = 0
+    for cut in (*cuts, len(text)):
+        messages += log.reader.read(text[at:cut], 0, cut - at, [])
+        at = cut
+    return messages
+
+
+def contents(message: Routable) -> list[bytes | None]:
+    return [member.data for member in opened(message).members]
+
+
+relays = pytest.mark.parametrize("relay", [False, True], ids=["reads", "relays"])
+
+
+# -- Reading
+
+
+@relays
+@given(data=st.data())
+def test_frames_are_read_whatever_the_chunks_and_the_content(relay: bool, data: st.DataObject) -> None:
+    """Content that looks like a message, an end mark or an instruction is content."""
+    piece = st.sampled_from([b"<", b"?>", END_MARK, COMMAND, OFFER.data, b"]]>", b"\0\xff", b"x" * 70_000, b""])
+    content = st.lists(piece | st.binary(max_size=50), max_size=4).map(b"".join)
+    sent = data.draw(st.lists(st.lists(content.filter(bool), min_size=1, max_size=3), min_size=1, max_size=3))
+    text = b"".join(SMALL % b"before" + frame(*one) + SMALL % b"after" for one in sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    log = agreed(relay=relay)
+    messages = read(log, text, cuts)
+    assert [message.name for message in messages] == ["before", "B", "after"] * len(sent)
+    assert [contents(message) for message in messages[1::3]] == sent
+    assert log.skips == log.violations == [] and log.reader.held == 0
+
+
+def test_frames_in_single_bytes() -> None:
+    log = agreed()
+    text = SMALL % b"a" + frame(b"12345", b"6", name=b"b") + SMALL % b"c"
+    messages = read(log, text, range(1, len(text)))
+    assert [message.name for message in messages] == ["a", "b", "c"] and contents(messages[1]) == [b"12345", b"6"]
+
+
+def test_frames_are_kept_without_a_copy_and_small_pieces_together() -> None:
+    block = BlockPool(256 << 10).get()
+    log = agreed()
+    text = frame(DATA)
+    whole = memoryview(block).cast("B")
+    whole[:] = text[: 256 << 10]
+    assert list(log.reader.read(block, 0, 256 << 10, [])) == []
+    (message,) = read(log, text[256 << 10 :], range(500, len(text) - (256 << 10), 500))
+    parts = message.parts(RAW)
+    assert parts is not None and b"".join(parts)[-len(DATA) - len(END_MARK) :] == DATA + END_MARK
+    slices = [part for part in parts if isinstance(part, memoryview)]
+    assert [slice.obj for slice in slices] == [block], "a long piece stays where it is"
+    assert len(parts) == 4, "envelope, long piece, the short ones as one, end mark"
+
+
+@relays
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (frame(b"1234", mark=b"<?END?>"), "without its end mark"),
+        (frame(b"1234", mark=b"\n" + END_MARK), "without its end mark"),
+        (frame(b"x" * 1001), "1001 bytes, more than 1000"),
+        (frame(b"1234").replace(b"len=", b"lend=").replace(b"size=", b"sized="), "without a size"),
+        (frame(b"1234").replace(b"len=", b"lend=").replace(b'size="4"', b'size="0"'), "without a size"),
+        (frame(b"1234").replace(b'len="4"', b'len="-4"'), "without a length"),
+        (frame(b"1234").replace(b"/>", b"/><oneBLOB name='i' size='3' format=''>QUJD</oneBLOB>", 1), "another form"),
+        (frame(b"1234").replace(b"/>", b"/><oneBLOB name='i' size='3' format='' attached='true'/>", 1), "another form"),
+        (b"<setBLOBVector device='Cam' name='x'><oneBLOB name=/>", "damaged"),
+        (b"<setBLOBVector device='Cam' name='x'>" + SMALL, "damaged"),
+        (b"<newBLOBVector device='Cam' name='x' a='1' a='2'/>", "damaged"),
+    ],
+)
+def test_who_may_have_lost_count_is_not_heard_any_more(relay: bool, fault: bytes, why: str) -> None:
+    """What was complete before counts. What looks like a message afterwards may be part of a frame."""
+    for cuts in ((), range(1, 5000)):
+        log = agreed(Limits(blob=1000), relay=relay)
+        text = SMALL % b"a" + frame(b"12", name=b"b") + fault + COMMAND
+        messages = read(log, text, [cut for cut in cuts if cut < len(text)])
+        assert [message.name for message in messages] == ["a", "b"]
+        assert len(log.violations) == 1 and why in log.violations[0]
+        assert read(log, COMMAND) == []
+
+
+@relays
+def test_other_damage_costs_only_its_message(relay: bool) -> None:
+    log = agreed(Limits(blob=1000), relay=relay)
+    inline = b"<setBLOBVector device='Cam' name='i'><oneBLOB name='m' size='3' format=''>%b</oneBLOB></setBLOBVector>"
+    text = b"<setTextVector device='Cam' name='t' x=/>" + inline % b"Q*JD" + inline % (b"QUJD" * 1000) + b"junk"
+    text += inline % b"QUJD" + frame(b"12") + SMALL % b"c"
+    assert [message.name for message in read(log, text)] == ["i", "B", "c"]
+    assert log.violations == [] and "base64" in log.skips
+
+
+@relays
+def test_a_frame_that_was_not_agreed_on_ends_the_connection(relay: bool) -> None:
+    for prepare in (lambda log: None, lambda log: log.reader.expect_raw(ACCEPTED, lambda: None)):
+        for cuts in ((), range(1, 300)):
+            log = ReaderLog(relay=relay)
+            prepare(log)
+            assert [message.name for message in read(log, SMALL % b"a" + frame(COMMAND) + COMMAND, cuts)] == ["a"]
+            assert log.violations == ["sent a raw frame, which was not agreed on"]
+            assert read(log, SMALL % b"b") == []
+
+
+@relays
+def test_a_frame_that_is_too_much_is_skipped(relay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "most_unfinished", lambda limits: 100_000)
+    log = agreed(relay=relay)
+    text = frame(COMMAND * 1000, DATA) + SMALL % b"a" + frame(b"fits", name=b"b")
+    messages = read(log, text, range(10_000, len(text), 10_000))
+    assert [message.name for message in messages] == ["a", "b"] and contents(messages[1]) == [b"fits"]
+    assert len(log.outgrowths) == 1 and log.skips == ["abandoned"] and log.violations == []
+    assert log.reader.tokenizer.skipped == {"abandoned": 1}
+
+
+def test_an_unfinished_frame_is_held_watched_and_counted_at_the_end() -> None:
+    log = agreed(Limits(stall=60.0))
+    assert read(log, frame(DATA)[:-100_000]) == []
+    assert 190_000 < log.reader.held < 210_000
+    assert [timer.delay for timer in log.timers] == [60.0]
+    log.reader.close()
+    assert log.skips == ["truncated"] and log.reader.held == 0
+
+
+# -- Agreement
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_both_sides_agree_and_a_frame_may_follow_at_once(chunked: bool) -> None:
+    for expected, said in ((OFFERED, OFFER), (ACCEPTED, ACCEPTANCE)):
+        log = ReaderLog()
+        agreements: list[bool] = []
+        log.reader.expect_raw(expected, partial(agreements.append, True))
+        text = SMALL % b"a" + said.data + SMALL % b"b" + frame(DATA, name=b"c") + said.data + SMALL % b"d"
+        messages = read(log, text, range(1, 500) if chunked else ())
+        assert [message.name for message in messages] == list("abcd") and contents(messages[2]) == [DATA]
+        assert agreements == [True], "saying it again changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        (ACCEPTED, OFFER.data),  # an echo
+        (OFFERED, ACCEPTANCE.data),
+        (OFFERED, b"<?indi-offer?>"),
+        (OFFERED, b"<?indi-offer rawer?>"),
+        (OFFERED, b"<?indi-offers raw?>"),
+        (OFFERED, b"<!--<?indi-offer raw?>-->"),
+        (OFFERED, b"<message message='<?indi-offer raw?>'/>"),
+        (OFFERED, b"<setTextVector device='Cam' name='t'><?indi-offer raw?></setTextVector>"),
+    ],
+)
+def test_nothing_else_is_an_agreement(expected: bytes, said: bytes) -> None:
+    log = ReaderLog()
+    log.reader.expect_raw(expected, lambda: pytest.fail("agreed"))
+    read(log, said + SMALL % b"a")
+    assert log.violations == []
+
+
+def test_words_of_the_future_do_no_harm() -> None:
+    log = ReaderLog()
+    agreements: list[bool] = []
+    log.reader.expect_raw(OFFERED, partial(agreements.append, True))
+    assert len(read(log, b"<?indi-offer  pieces raw\tlz4 ?>" + frame(b"1"))) == 1
+    assert agreements == [True]
+
+
+# -- Writing
+
+
+def one_blob(data: bytes | bytearray, size: int | None = None) -> BlobMessage:
+    return BlobMessage.from_members("setBLOBVector", VECTOR, [BlobContent("m", ".x", data, size)])
+
+
+async def made(message: Routable, form: int) -> bytes:
+    """Return the bytes of a form, after waiting for it as an outbox does."""
+    while message.parts(form) is None or (form == INLINE and message.growing):
+        ready: list[bool] = []
+        message.when_ready(form, partial(ready.append, True))
+        await eventually(ready.__len__)
+    return b"".join(message.parts(form) or ())
+
+
+def driven(data: bytes) -> BlobMessage:
+    return one_blob(data)
+
+
+def driven_from_a_buffer(data: bytes) -> BlobMessage:
+    return one_blob(bytearray(data))
+
+
+def inline(data: bytes) -> BlobMessage:
+    text = b"<setBLOBVector device='Cam' name='B' state='Ok'><oneBLOB name='m' size='%d' format='.x'>\n%b\n</oneBLOB>"
+    (element,) = Tokenizer(relay=True).feed(text % (len(data), b64encode(data)) + b"</setBLOBVector>")
+    return BlobMessage.of(element, [])
+
+
+def decoded(data: bytes) -> BlobMessage:
+    text = b"<setBLOBVector device='Cam' name='B'><oneBLOB name='m' size='%d' format='.x' enclen='9'>%b</oneBLOB>"
+    (element,) = Tokenizer().feed(text % (len(data), b64encode(data)) + b"</setBLOBVector>")
+    return BlobMessage.of(element, [])
+
+
+def attached(data: bytes, fd: int | None = None, more: bytes = b"") -> BlobMessage:
+    text = b"<setBLOBVector device='Cam' name='B'><oneBLOB name='m' size='%d' format='.x' attached='true'%b/>"
+    (element,) = Tokenizer(relay=True).feed(text % (len(data), more) + b"</setBLOBVector>")
+    return BlobMessage.of(element, [memory_file(data) if fd is None else fd])
+
+
+def attached_with_an_empty_length(data: bytes) -> BlobMessage:
+    return attached(data, more=b" len=''")
+
+
+def attached_and_sealed(data: bytes) -> BlobMessage:
+    return attached(data, shm.share(data))
+
+
+def raw(data: bytes) -> BlobMessage:
+    (message,) = read(agreed(), frame(data))
+    assert isinstance(message, BlobMessage)
+    return message
+
+
+SOURCES = [
+    driven, driven_from_a_buffer, inline, decoded, attached, attached_with_an_empty_length, attached_and_sealed, raw,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 70_000, 2_000_001])
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_message_has_a_raw_form_which_is_read_as_what_was_sent(
+    source: Callable[[bytes], BlobMessage], size: int
+) -> None:
+    async def scenario() -> None:
+        data = os.urandom(size)
+        message = source(data)
+        text = await made(message, RAW)
+        assert text.endswith(b">" + data + END_MARK)
+        (again,) = read(agreed(), text)
+        assert contents(again) == [data]
+        assert again.tag == "setBLOBVector" and (again.device, again.name) == ("Cam", "B")
+        (member,) = again.element().members
+        assert (member.attrs["format"], member.blob_size, member.blob_length) == (".x", size, size)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [1, 70_000, 2_000_001])
+@pytest.mark.parametrize("first", [[RAW], [INLINE], [ATTACHED], [RAW, INLINE], []], ids=str)
+@pytest.mark.parametrize("source", [driven_from_a_buffer, raw])
+def test_any_form_can_be_made_from_any_other(
+    source: Callable[[bytes], BlobMessage], first: list[int], size: int
+) -> None:
+    async def scenario() -> None:
+        data = os.urandom(size)
+        message = source(data)
+        for form in first:
+            await made(message, form)
+        message.release()
+        held = message.raw()
+        assert held is not None
+        assert b"".join(bytes(block) for block in held.contents[0].blocks(3 << 10)) == data
+        (plain,) = Tokenizer().feed(await made(message, INLINE))
+        assert plain.members[0].data == data
+        (again,) = read(agreed(), await made(message, RAW))
+        assert contents(again) == [data]
+        await made(message, ATTACHED)
+        assert os.pread(message.fds()[0], size, 0) == data
+        assert contents(message) == [data]
+
+    asyncio.run(scenario())
+
+
+def test_a_drivers_buffer_may_change_after_the_release() -> None:
+    async def scenario() -> None:
+        buffer = bytearray(os.urandom(200_000))
+        data = bytes(buffer)
+        message = one_blob(buffer)
+        text = message.when_ready(RAW, lambda: None)
+        message.release()  # waits for the thread
+        buffer[:] = bytes(len(buffer))
+        text = await made(message, RAW)
+        assert text.endswith(data + END_MARK)
+
+    asyncio.run(scenario())
+
+
+def test_several_members_of_which_one_has_no_content() -> None:
+    contents_ = [BlobContent("a", ".1", DATA), BlobContent("none", ".2", b""), BlobContent("b", ".z", b"zipped", 1000)]
+    message = BlobMessage.from_members("newBLOBVector", VECTOR, contents_)
+    (again,) = read(agreed(), asyncio.run(made(message, RAW)))
+    assert contents(again) == [DATA, None, b"zipped"]
+    assert [member.blob_size for member in again.element().members] == [len(DATA), 0, 1000]
+    (plain,) = Tokenizer().feed(asyncio.run(made(again, INLINE)))
+    assert [member.data for member in plain.members] == [DATA, None, b"zipped"]
+    assert [member.blob_size for member in plain.members] == [len(DATA), 0, 1000]
+
+
+def test_a_mapping_is_sent_only_of_a_file_that_nobody_can_cut() -> None:
+    async def pieces(message: BlobMessage) -> list[object]:
+        await made(message, RAW)
+        parts = message.parts(RAW)
+        assert parts is not None
+        return [type(memoryview(part).obj).__name__ for part in parts[1:-1]]
+
+    async def scenario() -> None:
+        assert await pieces(attached_and_sealed(DATA)) == ["mmap"]
+        assert "mmap" not in await pieces(attached(DATA)), "not sealed"
+        fd = os.memfd_create("sparse", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, len(DATA))
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE)
+        assert "mmap" not in await pieces(attached(bytes(len(DATA)), fd)), "its pages do not exist"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_a_file_that_was_cut_before_its_length_is_announced_costs_the_message(size: int) -> None:
+    async def scenario() -> None:
+        fd = memory_file(bytes(size))
+        faults: list[str] = []
+        message = attached(bytes(size), os.dup(fd))
+        message.on_fault = faults.append
+        os.ftruncate(fd, size - 1)
+        assert await made(message, RAW) == b"\n"
+        assert faults == ["BLOB lost"]
+        os.close(fd)
+
+    asyncio.run(scenario())
+
+
+def test_random_streams() -> None:
+    """Messages of all kinds, in chunks of all sizes, through one reader that relays to another."""
+    draw = random.Random(1)
+    near, far = agreed(), agreed(relay=False)
+    sent: list[tuple[str, list[bytes | None]]] = []
+    text = b""
+    for number in range(300):
+        name = f"n{number}"
+        if draw.random() < 0.5:
+            sizes = draw.choices([1, 100, 5000, 90_000], k=draw.choice([1, 2]))
+            content = [draw.randbytes(size) for size in sizes]
+            text += frame(*content, name=name.encode())
+            sent.append((name, [*content]))
+        else:
+            text += SMALL % name.encode()
+            sent.append((name, [None]))
+    got: list[tuple[str | None, list[bytes | None]]] = []
+    at = 0
+    while at < len(text):
+        step = draw.choice([1, 10, 1000, 65_536, 262_144])
+        for message in near.reader.read(text[at : at + step], 0, min(step, len(text) - at), []):
+            if isinstance(message, BlobMessage):
+                out = asyncio.run(made(message, RAW))
+            else:
+                assert isinstance(message, Element)
+                out = b"".join(message.parts(RAW) or ())
+            for again in read(far, out, [draw.randrange(len(out))]):
+                got.append((again.name, contents(again)))
+        at += step
+    assert got == sent
