@@ -203,6 +203,22 @@ def test_a_browser_logs_in_and_out(guarded: Site) -> None:
         assert guarded.ask("POST", f"{API}/session", body).status == 400
 
 
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "x@y=1", "x", "a=b c", "long=" + "x" * 5000])
+def test_cookies_of_other_programs_do_not_end_a_login(guarded: Site, other: str) -> None:
+    cookie = guarded.ask("POST", f"{API}/session", {"token": VIEWER}).headers["Set-Cookie"].partition(";")[0]
+    assert guarded.ask("GET", API, Cookie=f"{other}; {cookie}").status == 200
+    assert guarded.ask("GET", API, Cookie=other).status == 401
+
+
+def test_a_login_at_another_port_of_this_machine_is_another_one(guarded: Site) -> None:
+    """Browsers send cookies to all ports of a machine, so two of these programs must not use the same."""
+    names = set()
+    for host in ("localhost", "localhost:1", "localhost:2"):
+        answer = guarded.ask("POST", f"{API}/session", {"token": VIEWER}, Host=host)
+        names.add(answer.headers["Set-Cookie"].partition("=")[0])
+    assert len(names) == 3
+
+
 def test_read_only_is_for_everybody(server: int, tmp_path: Path) -> None:
     with site(tmp_path, f"localhost:{server}", "--read-only") as running:
         about = running.get(API, "web_site")

@@ -25,7 +25,7 @@ from indifast.web.access import Access, Role
 from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
 from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint
 from indifast.web.frames import Frames, Kept
-from indifast.web.guard import COOKIE, Refused, json_response, role_of, session_of
+from indifast.web.guard import Refused, cookie_of, json_response, role_of, session_of
 from indifast.web.hub import Busy, Hub
 from indifast.web.openapi import description
 
@@ -217,8 +217,9 @@ class Api:
 
 def _cookie(request: Request, session: str, seconds: int) -> str:
     """Return a cookie that no script can read and that no request for another page carries."""
-    cookie: SimpleCookie = SimpleCookie({COOKIE: session})
-    morsel = cookie[COOKIE]
+    name = cookie_of(request.headers)
+    cookie: SimpleCookie = SimpleCookie({name: session})
+    morsel = cookie[name]
     morsel["path"], morsel["httponly"], morsel["samesite"], morsel["max-age"] = BASE, True, "Strict", seconds
     morsel["secure"] = request.headers.get("origin", "").lower().startswith("https:")
     return cookie.output(header="").strip()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,9 +21,6 @@ from indifast.web.bounds import BODY
 from indifast.web.endpoints import ENDPOINTS, EVENTS
 
 logger = logging.getLogger(__name__)
-
-COOKIE = "indifast"
-"""The name of the cookie of a login."""
 
 _READING = ("GET", "HEAD")
 _OPEN = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.open}
@@ -159,12 +155,23 @@ class Guard:
 
 
 def session_of(headers: Headers) -> str | None:
-    """Return the name of the session that a browser's cookie gives."""
-    try:
-        cookies: SimpleCookie = SimpleCookie(headers.get("cookie", "")[:4096])
-    except CookieError:
-        return None
-    return cookies[COOKIE].value if COOKIE in cookies else None
+    """Return the name of the session that a browser's cookie gives.
+
+    Other programs on this machine set cookies, too, and browsers send all of them. `http.cookies` gives up at the first
+    one that it cannot read.
+    """
+    wanted = cookie_of(headers)
+    for cookie in headers.get("cookie", "").split(";"):
+        name, _, value = cookie.strip().partition("=")
+        if name == wanted:
+            return value
+    return None
+
+
+def cookie_of(headers: Headers) -> str:
+    """Return the name of the cookie of a login: one for each port, because browsers do not tell ports apart."""
+    port = re.search(r":(\d+)$", headers.get("host", ""))
+    return f"indifast-{port[1]}" if port else "indifast"
 
 
 def _limited(receive: Receive) -> Receive:
