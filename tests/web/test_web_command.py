@@ -70,6 +70,8 @@ def tokens(folder: Path, text: str) -> Path:
 def test_a_file_with_tokens(tmp_path: Path) -> None:
     file = tokens(tmp_path, f"# comment\n viewer  {TOKEN}1 # for the wall\n\noperator {TOKEN}2\n")
     assert read_tokens(file) == [(f"{TOKEN}1", Role.VIEWER), (f"{TOKEN}2", Role.OPERATOR)]
+    file = tokens(tmp_path, f"operator {TOKEN}#{TOKEN} #me")
+    assert read_tokens(file) == [(f"{TOKEN}#{TOKEN}", Role.OPERATOR)], "no token is cut"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,7 @@ def test_a_file_with_tokens(tmp_path: Path) -> None:
         (f"operator{TOKEN}", "line 1: write a role and a token"),
         (f"viewer {TOKEN}\noperator {TOKEN} me", "line 2: write a role and a token"),
         (f"operater {TOKEN}", "line 1: 'operater' is not a role: use viewer or operator; did you mean 'operator'?"),
+        (f"{TOKEN} operator", "line 1: the first word is not a role: use viewer or operator"),
         ("operator short", "line 1: a token has at least 16 characters"),
     ],
 )

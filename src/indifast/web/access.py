@@ -8,8 +8,10 @@ import os
 import secrets
 import stat
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import takewhile
 from pathlib import Path
 
 from indifast.protocol import similar
@@ -96,7 +98,7 @@ class Access:
 def read_tokens(path: Path) -> list[tuple[str, Role]]:
     """Return the tokens in a file, with their roles.
 
-    Each line is a role and a token; what begins with `#` is a comment.
+    Each line is a role and a token; from a word that begins with `#`, it is a comment.
 
     Raises:
         TokenFileError: The file can't be read, others may read it, or it contains something else or nothing.
@@ -112,14 +114,17 @@ def read_tokens(path: Path) -> list[tuple[str, Role]]:
         raise TokenFileError(f"{path} holds secrets, but others may use it: chmod 600 {path}")
     found = []
     for number, line in enumerate(lines, 1):
-        words = line.partition("#")[0].split()
+        words = list(takewhile(lambda word: not word.startswith("#"), line.split()))
         if not words:
             continue
         if len(words) != 2:
             raise TokenFileError(f"{path}, line {number}: write a role and a token, as in `operator {'x' * SHORTEST}`")
         known = [role.value for role in Role]
         if words[0] not in known:
-            raise TokenFileError(f"{path}, line {number}: {similar.not_a('role', words[0], known)}")
+            why = similar.not_a("role", words[0], known)
+            if len(words[0]) >= SHORTEST:  # perhaps the token, which must not be shown
+                why = f"the first word is not a role: use {' or '.join(known)}"
+            raise TokenFileError(f"{path}, line {number}: {why}")
         if len(words[1]) < SHORTEST:
             raise TokenFileError(f"{path}, line {number}: a token has at least {SHORTEST} characters")
         found.append((words[1], Role(words[0])))
