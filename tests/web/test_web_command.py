@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from indifast.transport.hostnames import OwnNames
 from indifast.web.access import SHORTEST, Access, Role, TokenFileError, read_tokens
 from indifast.web.bounds import SESSION_TIME, SESSIONS
 from tests.support import commands
@@ -113,6 +114,20 @@ def test_logins_end_and_are_limited() -> None:
     assert access.of_session(names[1]) is access.of_session(names[-1]) is Role.OPERATOR
     access.logout(names[1])
     assert access.of_session(names[1]) is None
+
+
+def test_the_holder_of_one_token_does_not_end_the_logins_of_others() -> None:
+    access = Access([(TOKEN, Role.OPERATOR), (f"{TOKEN}2", Role.VIEWER)])
+    operator = access.login(TOKEN) or ""
+    for _ in range(SESSIONS + 1):
+        access.login(f"{TOKEN}2")
+    assert access.of_session(operator) is Role.OPERATOR
+
+
+def test_names_are_given_with_and_without_a_port() -> None:
+    names = OwnNames(["Telescope.example:8443", "dome.example."])
+    assert names.has("telescope.example:8443") and names.has("telescope.example") and names.has("dome.example:1")
+    assert not names.has("example:8443")
 
 
 def test_read_only_makes_viewers_of_operators() -> None:

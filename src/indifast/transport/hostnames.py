@@ -22,14 +22,18 @@ class OwnNames:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         own = socket.gethostname()
-        self._names = {_plain(name) for name in ("localhost", own, f"{own}.local", *names)}
+        self._names = {_plain(_without_port(name)) for name in ("localhost", own, f"{own}.local", *names)}
 
     def has(self, host: str) -> bool:
         """Return whether a request may name this host, which may end in a port."""
-        name = re.sub(r":\d*$", "", host)
+        name = _without_port(host)
         if name.startswith("[") and name.endswith("]"):
             name = name[1:-1]
         return _plain(name) in self._names or _is_address(name)
+
+
+def _without_port(host: str) -> str:
+    return re.sub(r":\d*$", "", host)
 
 
 def _plain(name: str) -> str:

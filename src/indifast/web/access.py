@@ -53,6 +53,7 @@ class Access:
         self.read_only = read_only
         self._clock = clock
         self._sessions: dict[bytes, tuple[Role, float]] = {}
+        self._named: dict[bytes, deque[bytes]] = {}  # sessions by token, so that no holder of one ends those of others
 
     @property
     def needs_token(self) -> bool:
@@ -76,10 +77,12 @@ class Access:
         role = self.of_token(token)
         if role is None:
             return None
-        while len(self._sessions) >= SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
         session = secrets.token_urlsafe(24)
-        self._sessions[_digest(session)] = role, self._clock() + SESSION_TIME
+        named = self._named.setdefault(_digest(token), deque())
+        if len(named) >= SESSIONS:
+            self._sessions.pop(named.popleft(), None)
+        named.append(_digest(session))
+        self._sessions[named[-1]] = role, self._clock() + SESSION_TIME
         return session
 
     def logout(self, session: str) -> None:

@@ -60,7 +60,7 @@ BINS = 256
 """Parts of a histogram."""
 
 SESSIONS = 100
-"""Logins at once; the oldest ends for a new one."""
+"""Logins at once with one token; the oldest ends for a new one."""
 
 SESSION_TIME = 12 * 3600.0
 """Seconds after which a login ends."""
