@@ -153,6 +153,7 @@ def test_frames(camera: Site) -> None:
     number = about["frame"]["number"]
     assert camera.ask("GET", f"{frame}/preview?after={number}").status == 204
     assert camera.ask("GET", f"{frame}?after={number}&wait=0.05").status == 204
+    assert camera.ask("GET", f"{frame}?after={number + 1}").status == 200, "a number of another run of the program"
 
 
 @pytest.mark.parametrize(

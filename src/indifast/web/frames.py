@@ -91,7 +91,12 @@ class Source:
             self._task = asyncio.create_task(self._take(), name=f"frames of {self._device}")
 
     async def newer(self, member: str, after: int, wait: float) -> Kept | None:
-        """Return the newest frame of a member if its number is above `after`; else wait for one, for a time."""
+        """Return the newest frame of a member if its number is above `after`; else wait for one, for a time.
+
+        A number that no frame has had yet is one of another run of the program, and excludes none.
+        """
+        if after > self._count:
+            after = 0
         try:
             async with asyncio.timeout(wait):
                 while (kept := self.kept.get(member)) is None or kept.number <= after:
