@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from indifast.cli.toolkit.address import Address
+from indifast.protocol.complaints import BURST
 from indifast.transport.sockets import tcp_sockets
 from indifast.web import serving
 from indifast.web.access import SHORTEST, Access
@@ -23,7 +24,7 @@ from indifast.web.frames import Frames
 from indifast.web.hub import Hub
 from indifast.web.serving import Serving
 from indifast.web.site import application
-from tests.support.blackbox import LIMIT, free_port
+from tests.support.blackbox import LIMIT, free_port, until
 from tests.support.waiting import eventually
 from tests.web.support import API, Site, path, site
 
@@ -118,6 +119,14 @@ def test_heads_are_limited(web: Site) -> None:
 )  # fmt: skip
 def test_requests_that_are_none(web: Site, request_: bytes, status: bytes) -> None:
     assert web.raw(request_).startswith(b"HTTP/1.1 " + status)
+
+
+def test_the_log_of_wrong_requests_is_limited(web: Site) -> None:
+    said = "Invalid HTTP request received"
+    for _ in range(2 * BURST):
+        web.raw(b"\r\n\r\n\r\n")
+    until(lambda: web.process.stderr.count(said) >= BURST // 2, what="what is logged")
+    assert web.process.stderr.count(said) < 1.5 * BURST
 
 
 def test_a_message_to_a_socket_is_limited(web: Site) -> None:

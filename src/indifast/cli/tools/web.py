@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from indifast.cli.arguments import Parser
 from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.session import run, say
+from indifast.protocol.complaints import BURST, PER_SECOND, RateLimits
 from indifast.transport.sockets import addresses_of, parse_place, tcp_sockets
 
 if TYPE_CHECKING:
@@ -174,6 +176,8 @@ def _show_warnings() -> None:
     """Show what the web application has to say, which the tools leave out."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("indifast web: %(message)s"))
+    limits = RateLimits(BURST, PER_SECOND)  # whoever connects can cause warnings
+    handler.addFilter(lambda record: limits.permit(record.msg, time.monotonic()) is not None)
     for name in ("indifast.web", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
