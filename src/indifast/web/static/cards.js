@@ -4,6 +4,11 @@ import { post, pathOf } from "./interface.js";
 import { element } from "./elements.js";
 import { FrameView } from "./frames.js";
 
+// A browser opens six connections to a host. Commands that wait for their answers must leave some for more urgent ones,
+// such as an abort: further ones are only sent, and the card shows the state.
+const MOST_WAITING = 3;
+let waiting = 0;
+
 // What must be the same for a card to be updated in place.
 function shapeOf(property) {
   const members = Object.entries(property.members).map(([name, each]) => [name, each.label, each.secret, each.min, each.max]);
@@ -133,13 +138,17 @@ export class Card {
   async send(members) {
     const { device, property } = this.property;
     this.say("sent …");
+    const wait = waiting < MOST_WAITING;
+    waiting += wait;
     try {
-      const answer = await post(pathOf(device, property), { members, timeout: 600 });
+      const answer = await post(pathOf(device, property), { members, wait, timeout: 600 });
       this.say(answer.message ?? "");
       return true;
     } catch (failure) {
       this.say(failure.message, true);
       return false;
+    } finally {
+      waiting -= wait;
     }
   }
 

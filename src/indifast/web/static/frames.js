@@ -5,6 +5,23 @@ import { element } from "./elements.js";
 
 const WAIT = 25; // seconds
 
+// Requests that wait for frames take few of the six connections that a browser opens to a host.
+const MOST_WAITING = 2;
+let running = 0;
+let waiting = 0;
+const next = []; // views whose turn comes
+
+async function inTurn(work) {
+  if (waiting < MOST_WAITING) waiting += 1;
+  else await new Promise((resolve) => next.push(resolve));
+  try {
+    return await work();
+  } finally {
+    if (next.length) next.shift()();
+    else waiting -= 1;
+  }
+}
+
 export class FrameView {
   constructor(device, property, member, label) {
     this.path = pathOf(device, property, member);
@@ -32,6 +49,15 @@ export class FrameView {
   }
 
   async run() {
+    running += 1;
+    try {
+      await this.follow();
+    } finally {
+      running -= 1;
+    }
+  }
+
+  async follow() {
     this.stopping = new AbortController();
     const { signal } = this.stopping;
     let number = 0;
@@ -39,7 +65,10 @@ export class FrameView {
     while (!signal.aborted) {
       try {
         const size = Math.ceil((this.element.clientWidth || 320) * Math.min(window.devicePixelRatio, 2));
-        const response = await request(`${this.path}/preview?after=${number}&wait=${WAIT}&size=${size}`, { signal });
+        const response = await inTurn(() => {
+          const wait = running > MOST_WAITING ? 1 : WAIT;
+          return request(`${this.path}/preview?after=${number}&wait=${wait}&size=${size}`, { signal });
+        });
         if (response.status === 204) continue;
         number = Number(response.headers.get("Indifast-Frame"));
         await this.show(await response.blob());
