@@ -45,12 +45,11 @@ def card(browser: Any, name: str) -> Any:
 
 def choose(browser: Any, device: str) -> None:
     """Choose a device."""
-    shows(browser, device, "#devices")
-    for button in browser.find_elements(By.CSS_SELECTOR, "#devices button"):
-        if button.text == device:
-            button.click()
-            return
-    raise AssertionError(f"no button for {device}")
+    script = (
+        "const found = [...document.querySelectorAll('#devices button')].find(e => e.textContent === arguments[0]);"
+        "found?.click(); return found !== undefined"
+    )
+    until(lambda: browser.execute_script(script, device), what=f"a button for {device}")
 
 
 def state(browser: Any, name: str) -> str:
@@ -139,3 +138,59 @@ def test_a_server_that_goes_and_comes_back(browser: Any, tmp_path: Path) -> None
         with start(tmp_path, *words):
             shows(browser, "connected to", "#link")
             until(lambda: state(browser, "TEMPERATURE") == "Ok", what="the newest state")
+
+
+def test_commands_that_wait_delay_no_other(web: Site, browser: Any) -> None:
+    """Browsers open few connections, and an abort must not queue behind what it is to end."""
+    browser.get(f"http://127.0.0.1:{web.port}/")
+    choose(browser, "Strange")
+    field = card(browser, "ANSWER").find_element(By.TAG_NAME, "input")
+    for _ in range(8):
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys("7", Keys.ENTER)
+    until(lambda: state(browser, "ANSWER") == "Busy", what="commands wait")
+    slow, fast = card(browser, "MODE").find_elements(By.CSS_SELECTOR, ".buttons button")
+    for button in (fast, slow):
+        button.click()
+        until(lambda button=button: button.get_attribute("aria-pressed") == "true", what="another command is obeyed")
+    web.set("Strange", "ANSWER", {"VALUE": 1})
+
+
+def test_the_device_that_is_shown_stays_when_the_server_comes_back_without_it(browser: Any, tmp_path: Path) -> None:
+    """Nobody presses a button of another device because the page has changed under the finger."""
+    port, drivers = free_port(), "indifast.cli.demo.drivers:"
+    words = ("serve", "-p", port, "--no-abstract", f"{drivers}ThermostatDriver")
+    current = "#devices button[aria-current=true]"
+    with site(tmp_path, f"localhost:{port}") as late:
+        with start(tmp_path, *words, "indi_simulator_ccd"):
+            browser.get(f"http://127.0.0.1:{late.port}/")
+            choose(browser, "Demo Thermostat")
+            card(browser, "TEMPERATURE")
+            choose(browser, CAMERA)
+            card(browser, "CONNECTION")
+        shows(browser, "no connection to", "#link")
+        with start(tmp_path, *words):
+            shows(browser, f"{CAMERA} is not there", "#properties")
+            shows(browser, "Demo Thermostat", "#devices")
+            assert text(browser, current) == ""
+            choose(browser, "Demo Thermostat")
+            card(browser, "TEMPERATURE")
+
+
+def test_a_login_that_has_ended_is_asked_for_again(web: Site, server: int, browser: Any, tmp_path: Path) -> None:
+    """Logins end with the program: who has the page open must not wait forever when it is started again."""
+    tokens, port = tmp_path / "tokens", free_port()
+    tokens.touch(0o600)
+    tokens.write_text("operator 0123456789abcdef\n")
+    words = (f"localhost:{server}", "--listen", port, "--token-file", tokens)
+    for opened in (True, False):
+        with site(tmp_path, *words):
+            if opened:
+                browser.get(f"http://127.0.0.1:{port}/")
+            field = browser.find_element(By.NAME, "token")
+            until(field.is_displayed, what="the page asks for a token")
+            field.send_keys("0123456789abcdef", Keys.ENTER)
+            shows(browser, "connected to localhost", "#link")
+            shows(browser, "Strange", "#devices")
+            assert not field.is_displayed()
+        shows(browser, "trying again", "#link")

@@ -1,6 +1,6 @@
 // The page: devices on the left, the properties of one of them, messages below.
 
-import { Failure, get, listen, post } from "./interface.js";
+import { get, listen, post } from "./interface.js";
 import { Card } from "./cards.js";
 import { element } from "./elements.js";
 
@@ -14,6 +14,7 @@ const changed = new Set(); // names of properties of that device that are to be 
 let shown = null; // name of the device
 let site = null;
 let connection = null;
+let stopListening = null;
 let drawing = false;
 let anew = false; // the list of devices or of cards is to be drawn
 
@@ -75,7 +76,8 @@ function draw() {
 function drawAll() {
   anew = false;
   const names = [...devices.keys()].sort((one, other) => one.localeCompare(other));
-  if (!devices.has(shown)) show(names[0] ?? null);
+  // A device that is gone is still the one that is shown: nobody must press a button of another one by mistake.
+  if (shown === null) show(names[0] ?? null);
   at("devices").replaceChildren(...names.map((name) =>
     element("button", { type: "button", text: name, "aria-current": String(name === shown), onclick: () => choose(name) })));
   drawCards();
@@ -119,8 +121,13 @@ function drawCards() {
   keepFocus(() => {
     at("properties").replaceChildren(...[...groups].map(([group, elements]) =>
       element("section", {}, element("h2", { text: group }), element("div", { class: "cards" }, ...elements))));
-    if (!groups.size) at("properties").append(element("p", { text: devices.size ? "nothing matches" : "no devices yet" }));
+    if (!groups.size) at("properties").append(element("p", { text: nothing() }));
   });
+}
+
+function nothing() {
+  if (devices.has(shown)) return "nothing matches";
+  return shown === null ? "no devices yet" : `${shown} is not there`;
 }
 
 // Elements that are moved lose the focus: somebody may be typing in one of them.
@@ -154,6 +161,7 @@ at("login").addEventListener("submit", async (event) => {
   try {
     await post("/session", { token: field.value });
     at("login").hidden = true;
+    at("login").querySelector("output").textContent = "";
     await start();
   } catch (failure) {
     at("login").querySelector("output").textContent = failure.message;
@@ -161,31 +169,35 @@ at("login").addEventListener("submit", async (event) => {
   field.value = "";
 });
 
+document.addEventListener("token", () => { at("login").hidden = false; });
+
+// Begins anew whenever the connection is lost: logins, and what may be done, may have ended with it.
 async function start() {
+  stopListening?.();
+  const role = site?.role;
+  let said;
   try {
     site = await get("");
+    said = await get("/messages");
   } catch (failure) {
-    if (failure instanceof Failure && failure.status === 401) {
-      at("login").hidden = false;
-      at("link").textContent = "log in to see the devices";
-      return;
-    }
-    at("link").textContent = "no answer; trying again";
-    setTimeout(start, 2000);
+    if (failure.status === 401) at("link").textContent = "log in to see the devices";
+    else lost("no answer; trying again");
     return;
   }
+  if (role !== undefined && role !== site.role) show(shown);
   document.title = `${site.server} – indifast`;
-  const said = await get("/messages");
+  at("messages").replaceChildren();
   const all = [[null, said.messages], ...Object.entries(said.devices)].flatMap(([device, list]) => list.map((each) => [each.time, device, each.message]));
   for (const each of all.sort((one, other) => one[0].localeCompare(other[0]))) addMessage(...each);
-  listen(told, (open) => {
-    if (!open) {
-      at("link").textContent = "lost the connection to indifast web; trying again";
-      at("link").classList.add("lost");
-      at("properties").classList.add("stale");
-      connection = null;
-    }
-  });
+  stopListening = listen(told, () => lost("lost the connection to indifast web; trying again"));
+}
+
+function lost(why) {
+  at("link").textContent = why;
+  at("link").classList.add("lost");
+  at("properties").classList.add("stale");
+  connection = null;
+  setTimeout(start, 2000);
 }
 
 const theme = localStorage.getItem("theme");

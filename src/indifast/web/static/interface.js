@@ -28,6 +28,7 @@ export async function request(path, options = {}) {
   try {
     error = (await response.json()).error;
   } catch { /* not from the application */ }
+  if (response.status === 401) document.dispatchEvent(new Event("token"));
   throw new Failure(response.status, error);
 }
 
@@ -40,22 +41,14 @@ export async function post(path, content) {
   return (await request(path, { method: "POST", headers, body: JSON.stringify(content) })).json();
 }
 
-// Calls `told` with each event, and `open` with true or false when the WebSocket opens or closes; opens it again.
-export function listen(told, open) {
-  let pause = 1000;
-  const connect = () => {
-    const socket = new WebSocket(location.origin.replace(/^http/, "ws") + BASE + "/events");
-    socket.onopen = () => {
-      pause = 1000;
-      socket.send(JSON.stringify({ subscribe: [{}] }));
-      open(true);
-    };
-    socket.onmessage = (message) => told(JSON.parse(message.data));
-    socket.onclose = () => {
-      open(false);
-      setTimeout(connect, pause);
-      pause = Math.min(2 * pause, 10000);
-    };
+// Opens the WebSocket. Calls `told` with each event, and `closed` when it ends, unless what is returned has closed it.
+export function listen(told, closed) {
+  const socket = new WebSocket(location.origin.replace(/^http/, "ws") + BASE + "/events");
+  socket.onopen = () => socket.send(JSON.stringify({ subscribe: [{}] }));
+  socket.onmessage = (message) => told(JSON.parse(message.data));
+  socket.onclose = closed;
+  return () => {
+    socket.onmessage = socket.onclose = null;
+    socket.close();
   };
-  connect();
 }
