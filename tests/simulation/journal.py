@@ -29,8 +29,6 @@ class Entry:
     size: int
     carried: frozenset[str] = frozenset()
     formats: tuple[str, ...] = ()
-    lost: str = ""
-    """How it was lost, if it was."""
     arrived: bool = False
     counted: bool = False
     """Whether the server counts it by property."""
@@ -89,6 +87,7 @@ class Journal:
         self._snooped: dict[Key, deque[Entry]] = {}
         self._requests: deque[Entry] = deque()
         self._behind: dict[str | None, dict[str | None, int]] = {}  # by device and name, what has arrived last
+        self._perhaps_lost: Counter[Mark] = Counter()  # how many of those that are alike will not arrive
         self.newest: Entry | None = None
         """What was told last."""
 
@@ -130,16 +129,26 @@ class Journal:
     def lose(self, mark: Mark, how: str) -> Entry:
         """Note that the queue reports a message as lost.
 
+        Several that are alike may not have arrived, as a server makes the same deletion each time a device goes. A
+        newer message replaces the last one of its kind. The oldest one that waits is dropped, but others may be on
+        their way already: which one it was, shows when they arrive.
+
         Raises:
             Mismatch: It does not wait there.
         """
         for place in self._places(mark):
-            for entry in place:
-                if entry.mark == mark and not entry.lost:
-                    entry.lost = how
-                    place.remove(entry)
-                    self.lost[(mark.device, mark.name, how)] += 1
-                    return entry
+            alike = [entry for entry in place if entry.mark == mark]
+            if how == "replaced" and len(alike) > 1 and alike[-1] is self.newest:
+                del alike[-1]
+            if len(alike) <= self._perhaps_lost[mark]:
+                continue
+            entry = alike[-1] if how == "replaced" else alike[0]
+            if how == "replaced" or len(alike) == 1:
+                place.remove(entry)
+            else:
+                self._perhaps_lost[mark] += 1
+            self.lost[(mark.device, mark.name, how)] += 1
+            return entry
         raise Mismatch("Counted", f"{self.title}: {how} is {show(mark)}, which does not wait")
 
     def _places(self, mark: Mark) -> list[deque[Entry]]:
@@ -188,7 +197,7 @@ class Journal:
         return self._pop(self._control, mark)
 
     def _pop(self, place: deque[Entry], mark: Mark) -> Entry:
-        while place and self.damaged and place[0].frame and place[0].mark != mark:
+        while place and self._passed_over(place[0], mark):
             place.popleft()
         if not place:
             text = f"{self.title}: {show(mark)} has arrived, which was not told, or was lost, or has arrived before"
@@ -197,6 +206,15 @@ class Journal:
             text = f"{self.title}: {show(mark)} has arrived where {show(place[0].mark)} is next"
             raise Mismatch("NothingLost", text)
         return place.popleft()
+
+    def _passed_over(self, entry: Entry, mark: Mark) -> bool:
+        """Return whether the first message that has not arrived never will, as this one arrives instead."""
+        if entry.mark == mark and self._latest(mark) <= entry.index:
+            return False
+        if self._perhaps_lost[entry.mark]:
+            self._perhaps_lost[entry.mark] -= 1
+            return True
+        return self.damaged and entry.frame and entry.mark != mark
 
     def _answer_requests(self, mark: Mark) -> Entry:
         """One request may stand for several."""
@@ -217,24 +235,34 @@ class Journal:
         mark = entry.mark
         if mark.tag in ("getProperties", "enableBLOB") or mark.tag.startswith("new"):
             return
+        if self._latest(mark) > entry.index:
+            raise Mismatch("InOrder", f"{self.title}: {show(mark)} has arrived behind what was told after it")
         names = self._behind.setdefault(mark.device, {})
         if mark.tag == "delProperty" and mark.name is None:
-            latest = max(names.values(), default=0)
             names.clear()
+            names["*"] = entry.index
         else:
-            latest = max(names.get(mark.name, 0), names.get("*", 0))
-        if latest > entry.index:
-            raise Mismatch("InOrder", f"{self.title}: {show(mark)} has arrived behind what was told after it")
-        names["*" if mark.tag == "delProperty" and mark.name is None else mark.name] = entry.index
+            names[mark.name] = entry.index
+
+    def _latest(self, mark: Mark) -> int:
+        """Return the index of the last message that has arrived and must not be told after this one."""
+        names = self._behind.get(mark.device, {})
+        if mark.tag == "delProperty" and mark.name is None:
+            return max(names.values(), default=0)
+        return max(names.get(mark.name, 0), names.get("*", 0))
 
     # What is left
 
     def missing(self) -> list[Entry]:
         """Return what was told, was not lost, and has not arrived."""
         places = [self._control, self._replies, self._requests, *self._frames.values(), *self._snooped.values()]
-        return [
-            entry for place in places for entry in place if not (self.damaged and (entry.frame or self.replaceable))
-        ]
+        missing, lost = [], self._perhaps_lost.copy()
+        for entry in (entry for place in places for entry in place):
+            if lost[entry.mark]:
+                lost[entry.mark] -= 1
+            elif not (self.damaged and (entry.frame or self.replaceable)):
+                missing.append(entry)
+        return missing
 
     def waiting(self, *keep: Callable[[Entry], bool]) -> list[Entry]:
         """Return what has not arrived and satisfies all conditions."""
