@@ -372,7 +372,7 @@ class Driver:
         """Speak for a device of somebody else's."""
         if self.link is None or any(device == own for own, _ in self.vectors):
             return
-        if device not in self.node.rules.owners:
+        if self.node.hub is None or device not in self.node.rules.owners:
             return
         tag = "delProperty" if verb == "del" else f"{verb}NumberVector"
         said = self.site.ledger.say(self.site.now, self.speaker, tag, device, name, ("m0",), forged=True)

@@ -7,9 +7,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from indifast.routing.link import Link
 from tests.simulation import faults
 from tests.simulation.checkers import Checker
 from tests.simulation.report import Failure, find, run_seed
@@ -84,6 +86,15 @@ def test_an_error_in_a_checker_leaves_nothing_behind() -> None:
         site.run()
     assert site.loop.is_closed()
     assert site._left(descriptors) is None
+
+
+def test_a_driver_whose_server_is_gone_forges_nothing() -> None:
+    site = Site(make(7))
+    driver = next(iter(site.drivers.values()))
+    driver.link = mock.create_autospec(Link, instance=True)  # it has not noticed yet
+    driver.do_forge("Nobody", "B0", "def")
+    assert not driver.link.mock_calls
+    site._clean_up(orderly=True)
 
 
 def test_shrinking_finds_the_steps_that_matter() -> None:
