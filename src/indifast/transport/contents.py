@@ -63,22 +63,25 @@ class Content(Protocol):
         ...
 
 
-class Memory:
-    """Content in a buffer that belongs to the user."""
+class _InMemory:
+    """What all contents in memory have in common."""
 
     shared = False
+
+    def check(self) -> None:
+        """Do nothing: content in memory is never missing."""
+
+
+class Memory(_InMemory):
+    """Content in a buffer that belongs to the user."""
 
     def __init__(self, data: memoryview, size: int) -> None:
         self.data = data
         self.length = len(data)
         self.size = size
 
-    def check(self) -> None:
-        """Do nothing: content in memory is never missing."""
-
     def text(self) -> Iterator[Buffer]:
-        for start in range(0, self.length, BLOCK):
-            yield encode_block(self.data[start : start + BLOCK])
+        return map(encode_block, self.blocks(BLOCK))
 
     def file(self) -> int:
         return shm.share(self.data, self.size)
@@ -126,8 +129,7 @@ class File:
         shm.check(self.fd, self.length)
 
     def text(self) -> Iterator[Buffer]:
-        for block in shm.read_blocks(self.fd, self.length, BLOCK):
-            yield encode_block(block)
+        return map(encode_block, self.blocks(BLOCK))
 
     def file(self) -> int:
         if self.shared:
@@ -155,18 +157,13 @@ class File:
             os.close(self.fd)  # nothing else: there may be no memory for it
 
 
-class Encoded:
+class Encoded(_InMemory):
     """Content in base64 that we made ourselves, so that each piece can be decoded separately."""
-
-    shared = False
 
     def __init__(self, pieces: list[Buffer], length: int, size: int) -> None:
         self.pieces = pieces
         self.length = length
         self.size = size
-
-    def check(self) -> None:
-        """Do nothing: content in memory is never missing."""
 
     def text(self) -> Iterable[Buffer]:
         return self.pieces
@@ -186,18 +183,13 @@ class Encoded:
         return slices(memoryview(self.read()), size)
 
 
-class Text:
+class Text(_InMemory):
     """Content in base64 as received, within an element."""
-
-    shared = False
 
     def __init__(self, member: Member) -> None:
         self._member = member
         self.length = sum(map(len, member.slices)) // 4 * 3
         self.size = member.blob_size or 0
-
-    def check(self) -> None:
-        """Do nothing: content in memory is never missing."""
 
     def text(self) -> Iterable[Buffer]:
         return self._member.slices
@@ -225,18 +217,13 @@ class Text:
         return decoder.finish()
 
 
-class Pieces:
+class Pieces(_InMemory):
     """Content in memory that lasts, in pieces of any length: raw bytes as received, or as they were sent."""
-
-    shared = False
 
     def __init__(self, pieces: Sequence[Buffer], size: int) -> None:
         self.pieces = pieces
         self.length = sum(map(len, pieces))
         self.size = size
-
-    def check(self) -> None:
-        """Do nothing: content in memory is never missing."""
 
     def text(self) -> Iterator[Buffer]:
         return map(encode_block, self.blocks(BLOCK))
