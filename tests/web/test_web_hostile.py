@@ -325,15 +325,21 @@ def test_connections_are_limited() -> None:
     asyncio.run(many())
 
 
+def unread(port: int) -> socket.socket:
+    """Return a connection that takes little before it is read."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", port))
+    sock.setblocking(False)
+    return sock
+
+
 def test_one_who_reads_no_pongs_ends() -> None:
     """Pings are answered before the application knows of them."""
 
     async def flood() -> None:
         async with running(UNREAD_BYTES=100_000) as port:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.connect(("127.0.0.1", port))
-            sock.setblocking(False)
+            sock = unread(port)
             loop = asyncio.get_running_loop()
             head = f"GET {API}/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -354,10 +360,7 @@ def test_one_who_reads_no_answers_is_sent_no_more_and_ends() -> None:
 
     async def flood() -> None:
         async with running(UNREAD_TIME=0.5) as port:
-            sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.connect(("127.0.0.1", port))
-            sock.setblocking(False)
+            sock = unread(port)
             ask = b"GET /app.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
             loop = asyncio.get_running_loop()
             with contextlib.suppress(ConnectionError):
