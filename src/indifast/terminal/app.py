@@ -19,6 +19,7 @@ from textual.message import Message
 from textual.widgets import Footer, Input, Static, Tree
 
 from indifast.client import INDICheckError
+from indifast.client.display import Server
 from indifast.terminal import clock
 from indifast.terminal.blobbox import BlobBox
 from indifast.terminal.board import Board, Property
@@ -29,7 +30,7 @@ from indifast.terminal.messagelog import MessageLog
 from indifast.terminal.pane import Pane
 from indifast.terminal.panes import PaneList
 from indifast.terminal.screens import ConnectScreen, HelpScreen
-from indifast.terminal.session import Server, Session
+from indifast.terminal.session import Session
 from indifast.terminal.stopping import TerminalDriver
 from indifast.terminal.tree import Place, PropertyTree
 

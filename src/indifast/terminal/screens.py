@@ -15,7 +15,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
 if TYPE_CHECKING:
-    from indifast.terminal.session import Server, Session
+    from indifast.client.display import Server
+    from indifast.terminal.session import Session
 
 KEYS = (
     ("Everywhere", ""),

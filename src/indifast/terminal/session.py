@@ -4,45 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from indifast.client import IPyClient
+from indifast.client.display import DisplayClient, Server
 from indifast.terminal.board import Board, Key
 
 logger = logging.getLogger(__name__)
-
-
-TURN = 100
-"""Events, of about 15 µs each, handled before everything else gets its turn; a key takes several turns."""
-
-
-class Server(Protocol):
-    """The address of a server, whose `str` is for users; creates clients of the server."""
-
-    def client(self, kind: type[IPyClient] | None = None) -> IPyClient:
-        """Return a client that is not running yet.
-
-        Raises:
-            ValueError: The address cannot be used, because of a missing TLS file for example.
-        """
-
-
-class Client(IPyClient):
-    """A client that passes everything it receives to a function."""
-
-    vector_timeout_max = 3600.0
-    receive_event: Callable[[Any], None]
-    _turn = 0
-
-    async def rxevent(self, event: Any) -> None:
-        """Only record the event, as the screen is refreshed later; in a flood, give keys their turn now and then."""
-        self.receive_event(event)
-        self._turn += 1
-        if self._turn >= TURN:
-            self._turn = 0
-            await asyncio.sleep(0)
 
 
 class Session:
@@ -51,7 +20,7 @@ class Session:
     def __init__(self, board: Board) -> None:
         self.board = board
         self.server: Server | None = None
-        self.client: Client | None = None
+        self.client: DisplayClient | None = None
         self.folder: Path | None = None
         self.wanted_blobs: set[tuple[str, str | None]] = set()
         """Devices (with None) and vectors whose BLOBs were requested."""
@@ -70,8 +39,7 @@ class Session:
         Raises:
             ValueError: The server's address cannot be used; see `Server.client`.
         """
-        made = server.client(Client)
-        assert isinstance(made, Client)
+        made = DisplayClient.of(server, self.board.receive)
         async with self._changing:
             await self._end()
             if str(server) != str(self.server):
@@ -79,12 +47,11 @@ class Session:
             self.wanted_blobs.clear()
             self.server = server
             self.client = client = made
-            client.receive_event = self.board.receive
             self._restore_folder(client)
             self.board.trying = True
             self._task = asyncio.create_task(self._run(client), name="terminal client")
 
-    def _restore_folder(self, client: Client) -> None:
+    def _restore_folder(self, client: DisplayClient) -> None:
         """Have a new client save BLOBs where the last one did."""
         try:
             client.BLOBfolder = self.folder
@@ -92,7 +59,7 @@ class Session:
             self.board.note(f"BLOBs are no longer saved: the folder {self.folder} does not exist any more")
             self.folder = None
 
-    async def _run(self, client: Client) -> None:
+    async def _run(self, client: DisplayClient) -> None:
         try:
             await client.asyncrun()
         except Exception as error:  # a bug here: the screen stays, and reports it
@@ -122,7 +89,7 @@ class Session:
         await client.send_newVector(device, vector, members=members, check=True)
         self.board.touch((device, vector))
 
-    def _connected(self) -> Client:
+    def _connected(self) -> DisplayClient:
         if self.client is None or not self.client.connected:
             raise ConnectionError("there is no connection to the server")
         return self.client

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
-from indifast.client import ConnectionLost, ConnectionMade, INDICheckError, IPyClient
+from indifast.client import ConnectionLost, ConnectionMade, INDICheckError
 from indifast.client import Message as Said
 from indifast.client.commandchecks import INDIUnknown, switch_state, unknown_member, why_unknown
+from indifast.client.display import DisplayClient, Server
 from indifast.client.events import defVector, delProperty, setVector
 from indifast.protocol import jsonform, similar
 from indifast.protocol.jsonform import Plain
@@ -18,36 +18,9 @@ from indifast.web.bounds import COMMANDS, VIEWERS
 from indifast.web.concealed import secret_members
 from indifast.web.viewer import Viewer
 
-_TURN = 100
-"""Events handled before everything else gets its turn."""
-
-
-class Server(Protocol):
-    """The address of a server, whose `str` is for users; creates clients of the server."""
-
-    def client(self, kind: type[IPyClient] | None = None) -> IPyClient:
-        """Return a client that is not running yet."""
-
 
 class Busy(Exception):
     """There is as much of something at once as there may be; the message is one sentence."""
-
-
-class SiteClient(IPyClient):
-    """A client that passes everything it receives to a function."""
-
-    retry_max = 10.0
-    vector_timeout_max = 3600.0
-    hear: Callable[[Any], None]
-    _turn = 0
-
-    async def rxevent(self, event: Any) -> None:
-        """Only note the event; in a flood, give the viewers their turn now and then."""
-        self.hear(event)
-        self._turn += 1
-        if self._turn >= _TURN:
-            self._turn = 0
-            await asyncio.sleep(0)
 
 
 class Answers:
@@ -77,10 +50,8 @@ class Hub:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        client = server.client(SiteClient)
-        assert isinstance(client, SiteClient)
-        self.client = client
-        client.hear = self._hear
+        self.client = DisplayClient.of(server, self._hear)
+        self.client.retry_max = 10.0
         self.connected = False
         """Whether there is a connection to the server, as far as the viewers are told."""
         self._viewers: set[Viewer] = set()
