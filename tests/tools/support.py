@@ -85,13 +85,29 @@ class Answering:
 
     def _serve(self, peer: socket.socket) -> None:
         peer.settimeout(LIMIT)
-        with suppress(OSError), peer if self._context is None else self._context.wrap_socket(peer, True) as client:
+        with suppress(OSError), self._client(peer) as client:
             self.heard += client.recv(1000)
             client.sendall(self._answer)
             if self._close:
                 client.shutdown(socket.SHUT_RDWR)
             while data := client.recv(1 << 16):
                 self.heard += data
+
+    def _client(self, peer: socket.socket) -> socket.socket:
+        if self._context is None:
+            return peer
+        client = self._context.wrap_socket(peer, True, do_handshake_on_connect=False)
+        try:
+            client.do_handshake()
+        except OSError:
+            # To close now would reset the connection, and the client might lose the reason why it was refused.
+            with suppress(OSError), socket.socket(fileno=client.detach()) as plain:
+                plain.settimeout(LIMIT)
+                plain.shutdown(socket.SHUT_WR)
+                while plain.recv(1 << 16):
+                    pass
+            raise
+        return client
 
     def members(self) -> list[tuple[str, str]]:
         """Return the names and values in the commands that were received."""
