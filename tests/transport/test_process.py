@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -319,14 +320,6 @@ def test_a_system_out_of_descriptors_causes_an_error_and_leaves_nothing_behind(p
     assert {False, True} == set(outcomes)
 
 
-@pytest.fixture
-def unknown_setpriv():
-    """Let the program find out about setpriv in this test, and again after it."""
-    process._killed_with_us.cache_clear()
-    yield
-    process._killed_with_us.cache_clear()
-
-
 async def starts_and_ends(child: Child) -> None:
     got = recorded(child)
     await eventually(lambda: got.data == b"up")
@@ -336,7 +329,6 @@ async def starts_and_ends(child: Child) -> None:
 @pytest.mark.parametrize(
     "answer", ["echo unrecognized option >&2; exit 1", "echo '-d, --dump  --nnp'", "echo --nnp >&2"]
 )
-@pytest.mark.usefixtures("unknown_setpriv")
 def test_a_setpriv_without_the_option_is_not_used(run, tmp_path, monkeypatch, answer):
     executable(tmp_path / "setpriv", f"#!/bin/sh\n[ $# -eq 1 ] || exit 1\n{answer}\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -347,7 +339,6 @@ def test_a_setpriv_without_the_option_is_not_used(run, tmp_path, monkeypatch, an
     run(scenario())
 
 
-@pytest.mark.usefixtures("unknown_setpriv")
 def test_without_setpriv_a_child_is_started_directly(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -357,6 +348,26 @@ def test_without_setpriv_a_child_is_started_directly(run, tmp_path, monkeypatch)
         await starts_and_ends(child)
 
     run(scenario())
+
+
+def test_a_setpriv_that_does_not_answer_is_asked_again_for_the_next_child(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "_USAGE_TIMEOUT", 0.1)
+    asked, real = tmp_path / "asked", shutil.which("setpriv")
+    hangs = f"[ -e {asked} ] || {{ touch {asked}; exec sleep 100; }}"
+    executable(tmp_path / "setpriv", f"#!/bin/sh\n{hangs}\nexec {real} \"$@\"\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    async def scenario():
+        child = python("import os; os.write(1, b'up')")
+        assert child.process.args[0] == sys.executable
+        await starts_and_ends(child)
+        monkeypatch.setattr(process, "_USAGE_TIMEOUT", LIMIT)
+        child = python("import os; os.write(1, b'up')")
+        assert child.process.args[0] == str(tmp_path / "setpriv")
+        await starts_and_ends(child)
+
+    run(scenario())
+    assert asked.exists()
 
 
 def test_without_descriptors_of_processes_a_thread_waits_for_the_child(run, monkeypatch):

@@ -30,6 +30,8 @@ LAST_WORDS = 20
 
 _READ = 64 << 10
 
+_USAGE_TIMEOUT = 5.0  # seconds that a program has to say what options it has
+
 
 class Child:
     """A running child process, made by `spawn`. Its `stream` is connected to the child's standard input and output.
@@ -269,7 +271,6 @@ def spawn(
     return Child(process, stream, lines)
 
 
-@functools.cache
 def _killed_with_us() -> tuple[str, ...]:
     """Return the prefix for a command that makes the system kill it when we die; empty if unsupported.
 
@@ -277,13 +278,23 @@ def _killed_with_us() -> tuple[str, ...]:
     after the fork.
     """
     setpriv = _find("setpriv")
-    if setpriv is None:
-        return ()
-    try:  # the setpriv of BusyBox has no such option
-        usage = subprocess.run([setpriv, "--help"], capture_output=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return (setpriv, "--pdeathsig", "KILL", "--") if b"--pdeathsig" in usage.stdout else ()
+    try:
+        supported = setpriv is not None and _can_kill(setpriv)
+    except (OSError, subprocess.TimeoutExpired):  # the system is short of something: ask again for the next child
+        supported = False
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv is not None and supported else ()
+
+
+@functools.cache
+def _can_kill(setpriv: str) -> bool:
+    """Return whether a `setpriv` has the option that we need: BusyBox's has not.
+
+    Raises:
+        OSError: It could not be asked.
+        TimeoutExpired: It has not answered.
+    """
+    usage = subprocess.run([setpriv, "--help"], capture_output=True, timeout=_USAGE_TIMEOUT)
+    return usage.returncode == 0 and b"--pdeathsig" in usage.stdout
 
 
 def _find(program: str, env: Mapping[str, str] | None = None) -> str | None:
