@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -35,6 +34,7 @@ from indifast.client.commands import sent as sent_members
 from indifast.client.events import defVector, setVector
 from indifast.client.waiting import fulfilled
 from indifast.protocol.escape import for_terminal
+from indifast.protocol.timestamps import timestamp_text
 
 DESCRIPTION = """\
 Send commands to properties of devices.
@@ -272,8 +272,7 @@ def _blobs(values: dict[str, str]) -> dict[str, Any]:
 def _command(assignment: Assignment) -> ElementTree.Element:
     """Return the message of a command whose property was not looked up."""
     device, name, _ = assignment.names[0]
-    stamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
-    attributes = {"device": device, "name": name, "timestamp": stamp}
+    attributes = {"device": device, "name": name, "timestamp": timestamp_text()}
     root = ElementTree.Element(f"new{assignment.kind}Vector", attributes)
     for member, value in assignment.values.items():
         ElementTree.SubElement(root, f"one{assignment.kind}", {"name": member}).text = value
