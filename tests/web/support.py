@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,4 +108,7 @@ def site(folder: Path, *words: object) -> Iterator[Site]:
         process.until_stderr("(Ctrl-C ends)")
         port = int(process.stderr.partition("open http://")[2].partition("/")[0].rpartition(":")[2])
         yield Site(process, port)
+        if process.running():
+            process.process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
         assert "Traceback" not in process.stderr, process.stderr
