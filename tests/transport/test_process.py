@@ -354,7 +354,7 @@ def test_a_setpriv_that_does_not_answer_is_asked_again_for_the_next_child(run, t
     monkeypatch.setattr(process, "_USAGE_TIMEOUT", 0.1)
     asked, real = tmp_path / "asked", shutil.which("setpriv")
     hangs = f"[ -e {asked} ] || {{ touch {asked}; exec sleep 100; }}"
-    executable(tmp_path / "setpriv", f"#!/bin/sh\n{hangs}\nexec {real} \"$@\"\n")
+    executable(tmp_path / "setpriv", f'#!/bin/sh\n{hangs}\nexec {real} "$@"\n')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
     async def scenario():

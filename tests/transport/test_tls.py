@@ -17,6 +17,7 @@ from indifast.transport import tls
 from indifast.transport.connect import listen_tcp, open_tcp
 from indifast.transport.listener import Listener
 from indifast.transport.stream import Stream
+from indifast.transport.tlsfaults import OPTIONS
 from tests.routing.fakes import frame
 from tests.support.blackbox import LIMIT
 from tests.support.descriptors import no_fd_leak
@@ -98,6 +99,10 @@ def test_bytes_travel_both_ways(run, authority, mutual):
             listener.close()
 
     run(scenario())
+
+
+def uses_uvloop() -> bool:
+    return type(asyncio.get_running_loop()).__module__.startswith("uvloop")
 
 
 def says_early(address: tuple[str, int], context: ssl.SSLContext) -> socket.socket:
@@ -230,6 +235,28 @@ def test_an_untrusted_client_gets_no_stream(run, authority, caplog):
         with pytest.raises(OSError, match=f"TLS with localhost:{listener.port} failed"):
             await open_tcp("localhost", listener.port, ssl=ssl.create_default_context())
         listener.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("late", [0, 1, 2, 3, 20])
+def test_a_refused_client_learns_why_even_if_it_reads_late(run, authority, caplog, late):
+    """The end of the stream arrives together with the reason."""
+
+    async def scenario():
+        async with no_fd_leak():
+            listener = await listen_tcp("localhost", 0, print, ssl=server_context(authority, mutual=True))
+            stream = await open_tcp("localhost", listener.port, ssl=client_context(authority))
+            await eventually(lambda: "TLS with" in caplog.text)
+            await turns(late)
+            got = Recorder()
+            stream.start(got, Pieces())
+            await eventually(lambda: got.lost)
+            (error,) = got.lost
+            listener.close()
+            if not uses_uvloop():  # which loses the reason itself
+                assert isinstance(error, tls.TLSError)
+                assert "requires a certificate" in error.why(OPTIONS)
 
     run(scenario())
 

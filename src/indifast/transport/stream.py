@@ -463,6 +463,8 @@ class Stream:
             self._end(exc, at_once=True)
 
     def _end_of_input(self) -> None:
+        if self._life is CLOSED:
+            return
         self._unwatch_input()
         self._input = OVER
         eof_received = getattr(self._receiver, "eof_received", None)

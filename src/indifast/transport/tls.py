@@ -63,8 +63,10 @@ class _Protocol(asyncio.BufferedProtocol):
             self.stream._received(nbytes)
 
     def eof_received(self) -> None:
+        # If TLS has failed, asyncio calls `connection_lost`, which knows why, two passes of the loop after this.
         if self.stream is not None:
-            self.stream._end_of_input()
+            loop = self.stream._loop
+            loop.call_soon(loop.call_soon, loop.call_soon, self.stream._end_of_input)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.stream is not None:
