@@ -42,16 +42,19 @@ def relay(connection: socket.socket, driver: str, how: str) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         threading.Thread(target=forward, args=(connection, child), daemon=True).start()
-        waiting, number = b"", 0
+        waiting, number = bytearray(), 0
         try:
             while data := child.stdout.read(1 << 20):
+                searched = max(0, len(waiting) - len(END))
                 waiting += data
                 if b"<setBLOBVector" not in waiting:
                     connection.sendall(waiting)
-                    waiting = b""
-                while (at := waiting.find(END)) >= 0:
+                    waiting.clear()
+                while (at := waiting.find(END, searched)) >= 0:
                     at += len(END)
-                    frame, waiting = waiting[:at], waiting[at:]
+                    frame = bytes(waiting[:at])
+                    del waiting[:at]
+                    searched = 0
                     if how == "close" and number == 1:
                         connection.sendall(frame[: len(frame) // 2])
                         connection.shutdown(socket.SHUT_RDWR)
