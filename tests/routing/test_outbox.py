@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from indifast.protocol.limits import DEFAULT_LIMITS
-from indifast.protocol.message import INLINE, RAW, Form
+from indifast.protocol.message import INLINE, RAW, Form, Instruction
 from indifast.protocol.wire import get_properties
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
@@ -745,9 +745,30 @@ def test_a_frame_keeps_the_form_that_held_when_it_was_queued() -> None:
     assert parts
 
 
-def test_an_instruction_goes_ahead_and_is_not_counted() -> None:
+@pytest.mark.parametrize("make", [lambda: Outbox(LIMITS), ByteQueue], ids=["Outbox", "ByteQueue"])
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+@pytest.mark.parametrize("content", [False, True])
+def test_an_instruction_goes_ahead_and_is_not_counted(make: Callable[[], ByteQueue], chunk: int, content: bool) -> None:
+    box = make()
+    message = frame(size=7) if content else small(data=b"message")
+    box.append(message, 0.0)
+    box.instruct(Instruction(b"instruction"), 0.0)
+    assert box.sent_messages == 0 and list(box.waiting()) == [message]
+    assert drain(box, chunk) == b"instruction" + message.data
+    assert box.sent_messages == 1 and box.messages == box.queued == 0
+
+
+def test_an_instruction_that_is_not_written_takes_nothing_off_what_was_sent() -> None:
     box = Outbox(LIMITS)
     box.append(small(data=b"message"), 0.0)
-    box.instruct(small(data=b"instruction"), 0.0)
-    assert drain(box) == b"instructionmessage"
-    assert box.sent_messages == 1 and box.messages == box.queued == box.small == 0
+    drain(box)
+    box.instruct(Instruction(b"instruction"), 0.0)
+    assert sent_in_part(box, 3) == b"ins"
+    assert box.sent_messages == 1
+
+
+def test_an_instruction_for_a_reader_in_this_process_is_not_counted() -> None:
+    box = ByteQueue()
+    instruction = Instruction(b"instruction")
+    box.instruct(instruction, 0.0)
+    assert box.pop() is instruction and box.sent_messages == 0

@@ -234,3 +234,12 @@ class Wire:
 
             (self._element,) = Tokenizer(relay=True, on_skip=None, **unbounded(self.size)).feed(self.data)
         return self._element
+
+
+class Instruction(Wire):
+    """Something for the program that reads at the other end. It is no message, and queues do not count it as one."""
+
+    __slots__ = ()
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("", None, None, data)

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
-from indifast.protocol.message import ATTACHED, INLINE, Buffer, Form, Routable
+from indifast.protocol.message import ATTACHED, INLINE, Buffer, Form, Instruction, Routable
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame, Order
 from indifast.routing.offer import JOIN, Offer, Pieces
@@ -90,9 +90,8 @@ class ByteQueue:
             self._notified = False
             self._notify(now, urgent=True)
 
-    def instruct(self, instruction: Routable, now: float) -> None:
-        """Queue something for the peer's reader that is no message, and not counted as one, as `expedite` does."""
-        self.sent_messages -= 1
+    def instruct(self, instruction: Instruction, now: float) -> None:
+        """Do the same with an instruction, which does not count as sent message."""
         self.expedite(instruction, now)
 
     def _enlist(self, frame: Frame, order: Order) -> None:
@@ -359,7 +358,8 @@ class ByteQueue:
             return
         # none of the messages had content: a flood of many small ones
         for _ in range(offer.urgent):
-            self._urgent.popleft()
+            if isinstance(self._urgent.popleft(), Instruction):
+                self.sent_messages -= 1  # it is among those that are added below
         popleft = self._items.popleft
         for _ in range(len(offer.messages) - offer.urgent):
             popleft()
@@ -454,7 +454,8 @@ class ByteQueue:
         """Count a message that is completely written."""
         self.queued -= message.size
         self.messages -= 1
-        self.sent_messages += 1
+        if not isinstance(message, Instruction):
+            self.sent_messages += 1
 
     def _finish_small(self, count: int, size: int) -> None:
         """Count `count` messages without content, `size` bytes in all, that are completely written."""
@@ -482,7 +483,7 @@ class ByteQueue:
         """Yield all messages that have not been started, in order, for statistics."""
         for item in chain(self._urgent, self._items):
             message = item.message if isinstance(item, Frame) else item
-            if message is not None:
+            if message is not None and not isinstance(message, Instruction):
                 yield message
 
     def clear(self) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from indifast.protocol.message import Buffer, Wire
+from indifast.protocol.message import Buffer, Instruction
 from indifast.transport.blobs import END_MARK, BlobMessage
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ OFFERED = b"indi-offer"
 ACCEPTED = b"indi-accept"
 """The instruction that accepts it. Only the side that was connected to sends it."""
 
-OFFER = Wire("offer", None, None, b"<?%b raw?>" % OFFERED)
-ACCEPTANCE = Wire("accept", None, None, b"<?%b raw?>" % ACCEPTED)
+OFFER = Instruction(b"<?%b raw?>" % OFFERED)
+ACCEPTANCE = Instruction(b"<?%b raw?>" % ACCEPTED)
 
 _LONG = 64 << 10  # bytes of a slice that is worth keeping the buffer that it is in
 _GATHERED = 256 << 10  # bytes up to which shorter slices are copied together
