@@ -51,7 +51,6 @@ class Hub:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.client = DisplayClient.of(server, self._hear)
-        self.client.retry_max = 10.0
         self.connected = False
         """Whether there is a connection to the server, as far as the viewers are told."""
         self._viewers: set[Viewer] = set()
