@@ -241,7 +241,7 @@ async def test_another_server_can_be_chosen_while_the_terminal_runs() -> None:
     async with serving(Box("First")) as one, serving(Box("Second")) as two, terminal(one) as (app, pilot):
         await on_screen(app, "First", "connected")
         await choose_server(app, pilot, "nonsense:port")
-        await on_screen(app, "is not a port")
+        await on_screen(app, "the port must be a number")
         await pilot.press("ctrl+u", *f"127.0.0.1:{two}", "enter")
         await on_screen(app, "Second", f"127.0.0.1:{two}")
         await off_screen(app, "First")

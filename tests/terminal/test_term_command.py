@@ -38,7 +38,7 @@ def run(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["host:port"], "is not a port"),
+        (["host:port"], "the port must be a number"),
         (["--unix", "/a", "host"], "--unix names the whole server"),
         (["--blobs", "/nowhere"], "/nowhere is not an existing folder"),
         (["--tls-ca", "/nowhere"], "--tls-ca FILE: /nowhere: no such file"),

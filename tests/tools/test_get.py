@@ -137,7 +137,7 @@ def test_blobs_are_saved_while_monitoring(server: int, tmp_path: Path) -> None:
         ([".."], "'..' is not a device.property.member"),
         (["-t", "x", "a.b.c"], "'x' is not a number"),
         (["--wait", "Fine", "a.b.c"], "'Fine' is not a state: use Idle, Ok, Busy, Alert"),
-        (["-p", "x"], "'x' is not a port"),
+        (["-p", "x"], "the port must be a number from 1 to 65535, not 'x'"),
         (["-h", "a b"], "is not a server"),
         (["--frobnicate"], "--frobnicate"),
         (["-d", "3"], "-d"),

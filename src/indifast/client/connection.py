@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indifast.protocol.drivernames import LOCAL_SOCKET
+from indifast.protocol.drivernames import LOCAL_SOCKET, peer_port
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.bytequeue import ByteQueue
@@ -20,7 +20,6 @@ from indifast.transport import connect
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.incoming import MessageReader
 from indifast.transport.rawframes import ACCEPTED, OFFER
-from indifast.transport.sockets import peer_port
 from indifast.transport.tlsfaults import is_tls
 
 if TYPE_CHECKING:

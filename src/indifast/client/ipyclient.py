@@ -37,10 +37,9 @@ from indifast.client.trace import Trace
 from indifast.client.waiting import Until, Waits
 from indifast.client.watchers import Watchers
 from indifast.protocol import wire
-from indifast.protocol.drivernames import PORT
+from indifast.protocol.drivernames import PORT, peer_port
 from indifast.protocol.message import Wire
 from indifast.protocol.vocabulary import BLOB_POLICIES
-from indifast.transport.sockets import peer_port
 
 __all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
 

@@ -1,4 +1,4 @@
-"""Names of drivers as users write them, and where servers listen by default.
+"""Names of drivers and servers as users write them, and where servers listen by default.
 
 A name is a program, or `[device]@host[:port]` for a server elsewhere or one device of it.
 """
@@ -18,6 +18,24 @@ _REMOTE = rf"(?P<device>.*)@{_HOST}"
 _PATHS = ("/", "./", "../")
 
 
+def peer_port(port: object) -> int:
+    """Return the number of a port to connect to, which may be written as text.
+
+    The system would take the remainder modulo 65536 of a number that is too large, and connect to another port.
+
+    Raises:
+        TypeError: It is neither an int nor text.
+        ValueError: It is not in the range from 1 to 65535.
+    """
+    if not isinstance(port, int | str) or isinstance(port, bool):
+        raise TypeError(f"the port must be a number from 1 to 65535, not {port!r}")
+    if isinstance(port, str) and port.isascii() and port.isdigit() and len(port) <= 5:
+        port = int(port)
+    if isinstance(port, str) or not 0 < port <= 65535:
+        raise ValueError(f"the port must be a number from 1 to 65535, not {port!r}")
+    return port
+
+
 def is_program(word: str) -> bool:
     """Return whether a word names a program and not a server elsewhere: it has no `@`, or is a path.
 
@@ -35,6 +53,10 @@ def split_remote(word: str) -> tuple[str | None, str, int] | None:
         The device (None for all devices), the host and the port; None if the word has another form.
     """
     match = re.fullmatch(_REMOTE, word, re.DOTALL)
-    if match is None or not 0 < (port := int(match["port"] or PORT)) < 65536:
+    if match is None:
+        return None
+    try:
+        port = peer_port(match["port"] or PORT)
+    except ValueError:
         return None
     return match["device"] or None, match["host"].strip("[]"), port

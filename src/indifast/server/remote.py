@@ -11,10 +11,10 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING
 
 from indifast.protocol.backoff import pause_after, varied
+from indifast.protocol.drivernames import peer_port
 from indifast.protocol.loglevels import NOTICE
 from indifast.routing.peer import Kind, Peer
 from indifast.transport.connect import open_tcp
-from indifast.transport.sockets import peer_port
 from indifast.transport.stream import Stream
 from indifast.transport.tlsfaults import LINK, TLSError
 

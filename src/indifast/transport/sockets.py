@@ -35,24 +35,6 @@ def check_port(port: object) -> None:
         raise ValueError(f"the port must be a number from 0 (any free port) to 65535, not {port}")
 
 
-def peer_port(port: object) -> int:
-    """Return the number of a port to connect to, which may be written as text.
-
-    The system would take the remainder modulo 65536 of a number that is too large, and connect to another port.
-
-    Raises:
-        TypeError: It is neither an int nor text.
-        ValueError: It is not in the range from 1 to 65535.
-    """
-    if not isinstance(port, int | str) or isinstance(port, bool):
-        raise TypeError(f"the port must be a number from 1 to 65535, not {port!r}")
-    if isinstance(port, str) and port.isascii() and port.isdigit() and len(port) <= 5:
-        port = int(port)
-    if isinstance(port, str) or not 0 < port <= 65535:
-        raise ValueError(f"the port must be a number from 1 to 65535, not {port!r}")
-    return port
-
-
 def parse_place(text: str, example: int) -> tuple[str, int]:
     """Parse `[host:]port`, with an IPv6 address in brackets. Without a host it is 127.0.0.1.
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, split_remote
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, peer_port, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, MOST_SENDERS, Limits
 from indifast.transport.sockets import parse_place
 
@@ -401,9 +401,12 @@ def _read_config(options: Options, path: str) -> None:
         values = _checked(path, "remotes.", table, _REMOTE_KEYS)
         if "host" not in values:
             raise ConfigError(f"configuration file {path}: a remote server needs a host")
-        if not 0 < values.get("port", PORT) <= 65535:
-            raise ConfigError(f"configuration file {path}: remotes.port can't be {values['port']}")
-        options.remotes.append(Remote(**values))
+        remote = Remote(**values)
+        try:
+            peer_port(remote.port)
+        except ValueError as exc:
+            raise ConfigError(f"configuration file {path}: remotes: {exc}") from None
+        options.remotes.append(remote)
 
 
 def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from indifast.protocol.drivernames import LOCAL_SOCKET, PORT
+from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, peer_port
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -112,9 +112,10 @@ def parse_port(text: str) -> int:
     Raises:
         AddressError: It is not a port.
     """
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise AddressError(f"{text!r} is not a port: give a number from 1 to 65535 ({PORT} is usual)")
-    return int(text)
+    try:
+        return peer_port(text)
+    except ValueError as error:
+        raise AddressError(f"{error} ({PORT} is usual)") from None
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, word: bool = False) -> None:
