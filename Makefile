@@ -25,7 +25,7 @@ TEST_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --edita
 DOCS_PACKAGES := --upgrade --upgrade-strategy eager --no-build-isolation --editable ".[docs]"
 endif
 
-.PHONY: demo docs test bench performance bench-peers peers lint sanitize tsan coverage fuzz simulation soak pictures build lock clean
+.PHONY: demo docs test bench performance performance-links bench-peers peers lint sanitize tsan coverage fuzz simulation soak pictures build lock clean
 
 demo: build
 	$(BIN)/indifast demo $(DEMO_ARGS)
@@ -36,9 +36,14 @@ test: build tools peers
 bench: build tools
 	$(BIN)/python -m pytest --benchmark $(PYTEST_ARGS)
 
-# Compares everything with the peers, about half an hour on an idle machine, and updates docs/explanation/performance.md.
+# Compares everything but links with the peers, half an hour on an idle machine, and updates docs/explanation/performance.md.
 performance: build tools peers
-	$(BIN)/python -m benchmarks.everything --results benchmarks/results
+	$(BIN)/python -m benchmarks.everything --runs 3 --seconds 2 --results benchmarks/results $(PERFORMANCE_ARGS)
+	$(BIN)/python -m benchmarks.page
+
+# The same for links with a rate and a delay, which takes 25 minutes, and root or namespaces for users.
+performance-links: build tools peers
+	$(BIN)/python -m benchmarks.links --runs 2 --results benchmarks/results $(PERFORMANCE_ARGS)
 	$(BIN)/python -m benchmarks.page
 
 # The programs that the benchmarks compare indifast with and that the tests connect to, each in a separate environment.

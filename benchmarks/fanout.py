@@ -2,7 +2,8 @@
 
 Every client is a `csrc/wire.c` process that compares every byte of every frame (4 MiB, lines of 72 characters, with
 `enclen`). The clock of all clients starts when the last one has its first frame. A contender that disconnects a client
-or damages a byte has failed.
+or damages a byte has failed. On a machine with eight cores or more, “{relay}” reads, looks for the ends of frames and
+sends by four threads.
 
 “no server” is one C process that does nothing but send the same frames to all clients. It uses epoll and writes 256 KiB
 at a time, and every client gets a frame before the next frame begins, so it is as fair as a server has to be. An unfair
@@ -17,10 +18,11 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.program import Failed, Program, Run, Settings, main
-from benchmarks.results import KERNEL, PYTHON_PEER, Bound, Goal, Row
+from benchmarks.results import CPP, KERNEL, PYTHON_PEER, RELAY, Bound, Goal, Row
 from benchmarks.serve_indipyserver import MOST_CONNECTIONS
 
 CLIENTS = (10, 50)
@@ -97,9 +99,32 @@ def collect(children: Sequence[subprocess.Popen[str]], seconds: float) -> dict[s
     return {"total": sum(rates), "missed": missed, "fairness": min(rates) / max(rates), "frames": frames}
 
 
-def contenders() -> dict[str, peers.Contender]:
+@contextmanager
+def relay(driver: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    """Run the relay in C with four threads."""
+    with peers.relaying(str(driver), environment=environment, threads=4) as (port, _):
+        yield port
+
+
+def contenders(many_cores: bool = peers.MANY_CORES) -> dict[str, peers.Contender]:
     """Return the contenders, with the C++ server as it is started by default: a client may be 128 MB behind."""
-    return {**peers.installed(queue=None), KERNEL: peers.nothing_to_many}
+    found = {**peers.installed(queue=None), KERNEL: peers.nothing_to_many}
+    return {**found, RELAY: relay} if many_cores else found
+
+
+def goals(many_cores: bool = peers.MANY_CORES) -> tuple[Goal, ...]:
+    """Return the goals. Where readers that compare leave cores to the server, it has to use them."""
+    each = (
+        goal
+        for clients in CLIENTS
+        for goal in (
+            Goal(f"{clients} clients, all together", ">=", (Bound(0.9, KERNEL),)),
+            Goal(f"{clients} clients, slowest by fastest", ">=", (Bound(0.9),)),
+        )
+    )
+    most = f"{max(CLIENTS)} clients, all together"
+    more = (Goal(most, ">=", (Bound(3, CPP),)), Goal(most, ">=", (Bound(0.6, RELAY),)))
+    return (*each, *(more if many_cores else (Goal(most, ">=", (Bound(1, CPP),)),)))
 
 
 def measure(settings: Settings) -> Iterable[Row]:
@@ -119,19 +144,12 @@ def measure(settings: Settings) -> Iterable[Row]:
 PROGRAM = Program(
     "fanout",
     "Fan-out: one driver, many clients",
-    __doc__ or "",
+    (__doc__ or "").format(relay=RELAY),
     measure,
     timed=10,
     overhead=1.5,
     options={"size": 4 << 20},
-    goals=tuple(
-        goal
-        for clients in CLIENTS
-        for goal in (
-            Goal(f"{clients} clients, all together", ">=", (Bound(0.9, KERNEL),)),
-            Goal(f"{clients} clients, slowest by fastest", ">=", (Bound(0.9),)),
-        )
-    ),
+    goals=goals(),
 )
 
 if __name__ == "__main__":

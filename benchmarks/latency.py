@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.program import Program, Settings, main
-from benchmarks.results import CPP, PASSING, Bound, Goal, Row
+from benchmarks.results import CPP, OURS_ALONE, PASSING, Bound, Goal, Row
 
 ROWS = {"command, Ok": "1", "command, Busy, Ok": "2"}
 
@@ -50,7 +50,7 @@ def measure_one(server: peers.Server, answers: str, seconds: float) -> dict[str,
 
 
 def measure(settings: Settings) -> Iterable[Row]:
-    servers = {**peers.servers(), PASSING: peers.passing}
+    servers: dict[str, peers.Server] = {**peers.servers(), OURS_ALONE: peers.serving_alone, PASSING: peers.passing}
     for title, answers in ROWS.items():
         runs = {name: partial(measure_one, server, answers) for name, server in servers.items()}
         turns = settings.turns(title, runs)
@@ -63,9 +63,12 @@ PROGRAM = Program(
     "Latency: a command and its answer",
     __doc__ or "",
     measure,
-    timed=8,
+    timed=12,
+    overhead=0.3,
     goals=(
-        Goal("command, Ok, median", "<=", (Bound(1.1, CPP),)),
+        Goal("command, Ok, median", "<=", (Bound(0.95, CPP),)),
+        Goal("command, Ok, median", "<=", (Bound(1.05, OURS_ALONE),)),
+        Goal("command, Ok, 99 %", "<=", (Bound(1, CPP),)),
         Goal("command, Busy, Ok, median", "<=", (Bound(300),)),
     ),
 )

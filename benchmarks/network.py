@@ -6,7 +6,7 @@
 The places are network namespaces, so that TCP runs from end to end: its windows, its acknowledgements and its losses
 are real. Without a delay, a pair of veth devices joins them; with one, `csrc/delay.c` holds packets back between two
 TUN devices. The rate is that of a token bucket (`tc tbf`) with a queue of 20 ms at each end. TCP is set as Linux does
-by default, whatever this machine prefers: cubic, and at most 6 MiB to receive.
+by default, whatever this machine prefers: cubic if the kernel gives it to namespaces, and at most 6 MiB to receive.
 
 A namespace has no name. It lives as long as the processes in it: a holder, which ends with this program, and what is
 started there. So nothing is left behind, and programs that run at the same time do not meet.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +32,16 @@ QUEUE = 20
 BURST = 2e-3
 """Seconds of the rate that may pass at once: the accuracy of the token bucket."""
 SMALLEST_BURST = 8000
-TCP = {
-    "tcp_congestion_control": "cubic",
+TCP: Mapping[str, str] = {
     "tcp_rmem": "4096 131072 6291456",
     "tcp_wmem": "4096 16384 4194304",
 }
+
+
+def congestion_control() -> str:
+    """Return TCP's congestion control on links: cubic, or that of this machine if the kernel keeps cubic to itself."""
+    own, allowed = (Path(f"/proc/sys/net/ipv4/tcp_{what}congestion_control") for what in ("", "allowed_"))
+    return "cubic" if "cubic" in allowed.read_text().split() else own.read_text().strip()
 
 
 _HOLDER = ("sh", "-c", "echo ready; exec cat")
@@ -83,7 +88,7 @@ def link(speed: Speed) -> Iterator[tuple[Place, Place]]:
             do([*place.enter, "ip", "address", "add", f"{place.host}/30", "dev", DEVICE])
             for device in ("lo", DEVICE):
                 do([*place.enter, "ip", "link", "set", device, "up"])
-            for name, value in TCP.items():
+            for name, value in {**TCP, "tcp_congestion_control": congestion_control()}.items():
                 do([*place.enter, "sh", "-c", f"echo {value} >/proc/sys/net/ipv4/{name} || true"])
             if speed.rate:
                 do([*place.enter, "tc", "qdisc", "add", "dev", DEVICE, "root", "tbf", *_bucket(speed.rate)])

@@ -31,7 +31,8 @@ A program writes this page from the figures stored in `benchmarks/results`. To m
 make performance
 ```
 
-This runs `python -m benchmarks.everything` and `python -m benchmarks.page`.
+This runs `python -m benchmarks.everything` and `python -m benchmarks.page`. Links take as long again, and
+have a command of their own: `make performance-links`.
 
 How to read the tables:
 
@@ -84,7 +85,7 @@ def whole(results: Sequence[Result], plots: dict[str, Sequence[Plot]]) -> str:
         "## The machine",
         _machine(results),
         "## The goals",
-        _summary(results),
+        summary(results),
         "## Several cores",
         CORES.format(smallest=SMALLEST >> 10, most=MOST),
     ]
@@ -109,7 +110,8 @@ def _machine(results: Sequence[Result]) -> str:
     return report.machine_table(facts)
 
 
-def _summary(results: Sequence[Result]) -> str:
+def summary(results: Sequence[Result]) -> str:
+    """Return how many goals are met, and a table of those that are not."""
     goals = [goal for result in results for goal in result.goals]
     missed = [goal for goal in goals if goal.met is False]
     text = f"{sum(goal.met is True for goal in goals)} of {len(goals)} goals are met."

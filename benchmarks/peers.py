@@ -29,6 +29,8 @@ from benchmarks.results import CPP, KERNEL, OURS, OURS_UVLOOP, PYTHON_PEER
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "benchmarks"
+MANY_CORES = len(os.sched_getaffinity(0)) >= 8
+"""Whether clients that look at what they receive leave enough cores to a server that uses several."""
 PATIENCE = 20.0
 """Seconds that a process may take to start."""
 
@@ -201,6 +203,20 @@ def serving(
     words = [*(["--uvloop"] if uvloop else []), *(["--unix", f"@{unix}"] if unix else []), "--host", at.host, *options]
     with process([sys.executable, "-m", "benchmarks.serve", *words, *drivers], environment, at=at) as child:
         yield first_number(child), child.pid
+
+
+def serving_alone(
+    *drivers: str, environment: Mapping[str, str] | None = None
+) -> AbstractContextManager[tuple[int, int]]:
+    """Run indifast's IPyServer without threads that send."""
+    return serving(*drivers, environment=environment, options=("--senders", "0"))
+
+
+def serving_base64(
+    *drivers: str, environment: Mapping[str, str] | None = None, at: Place = HOME
+) -> AbstractContextManager[tuple[int, int]]:
+    """Run indifast's IPyServer without raw frames."""
+    return serving(*drivers, environment=environment, at=at, options=("--no-raw",))
 
 
 @contextmanager

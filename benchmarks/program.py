@@ -128,6 +128,8 @@ class Program:
     options: Mapping[str, Any] = field(default_factory=dict)
     draw: Callable[[Result, Path], Sequence[Plot]] | None = None
     """Draws plots of a stored result in a directory."""
+    apart: bool = False
+    """Whether it takes so long that it runs only if it is named."""
 
     def estimate(self, settings: Settings) -> float:
         """Estimate the duration in seconds."""

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 
-from benchmarks import peers
+from benchmarks import network, peers
 from benchmarks.baseline import machine_key
 from benchmarks.results import Judgement, Result
 
@@ -79,6 +79,7 @@ def machine() -> dict[str, str]:
     found = {
         "machine": machine_key(),
         "kernel": f"{platform.system()} {platform.release()}",
+        "TCP on links": network.congestion_control(),
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
     }
     for package in ("indifast", "numpy", "uvloop", "pybase64"):

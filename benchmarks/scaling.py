@@ -2,9 +2,9 @@
 
 `python -m benchmarks.scaling [--runs 5] [--seconds 5]`
 
-Each point is one short run. Frames are inline, in lines of 72 characters with `enclen`, from an executable driver that
-sends as fast as they are taken. Processor time is that of the server, or of all servers in a row, per megabyte
-delivered.
+Each point is one short run, and several of them for the points by cores. Frames are inline, in lines of 72 characters
+with `enclen`, from an executable driver that sends as fast as they are taken. Processor time is that of the server, or
+of all servers in a row, per megabyte delivered.
 
 * By frame size: to one client that compares every byte.
 * By number of clients: frames of 256 KiB, with all clients in one process that counts bytes.
@@ -37,7 +37,7 @@ from benchmarks.curves import draw_curves
 from benchmarks.memory import allow_many_files, crowd, go
 from benchmarks.processes import cpu_seconds, wait_until_quiet
 from benchmarks.program import Failed, Program, Run, Settings, main
-from benchmarks.results import OURS_ALONE, OURS_UVLOOP, PYTHON_PEER, RELAY, Plot, Result, Row
+from benchmarks.results import CPP, OURS_ALONE, OURS_UVLOOP, PYTHON_PEER, RELAY, Bound, Goal, Plot, Result, Row
 
 SECONDS = 1.0
 SIZES = tuple(1 << shift for shift in range(16, 30, 2))
@@ -45,7 +45,11 @@ SIZES = tuple(1 << shift for shift in range(16, 30, 2))
 CLIENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 HOPS = (1, 2, 3, 4)
 CORES = (1, 2, 4, 8, 16)
-DISCARDERS = (10, 50)
+LEAD = {10: 1.4, 50: 1.5}
+"""By the number of clients, how many times as fast as the C++ server the frames are to go on two cores."""
+OF_RELAY = 0.8
+"""The same, as part of what the relay in C does."""
+DISCARDERS = tuple(LEAD)
 PROPERTIES = (10, 100, 1000, 10_000)
 
 SMALL_FRAME = 256 << 10
@@ -196,12 +200,13 @@ def measure(settings: Settings) -> Iterable[Row]:
         places: Sequence[int],
         titles: Sequence[str],
         contenders: Mapping[str, peers.Server] = servers,
+        how: Settings = short,
     ) -> Iterable[Row]:
         for place in places:
             runs: dict[str, Run] = {
                 name: partial(one, server, place) for name, server in contenders.items() if (one, name) not in lost
             }
-            turns = short.turns(f"{titles[0]}: {place}", runs)
+            turns = how.turns(f"{titles[0]}: {place}", runs)
             lost.update((one, name) for name, whys in turns.failures.items() if whys)  # larger numbers would fail, too
             for title in titles:
                 yield replace(turns.row(title, f"{title}: {place}", CURVES[title][1], digits=1, x=place), failures={})
@@ -211,10 +216,11 @@ def measure(settings: Settings) -> Iterable[Row]:
     yield from points(one_chain, HOPS, (HOP_CPU,))
     yield from points(one_update, HOPS, (HOP_UPDATE,))
     on_cores: dict[str, peers.Server] = {name: server for name, server in servers.items() if name != PYTHON_PEER}
-    on_cores |= {OURS_ALONE: partial(peers.serving, options=("--senders", "0")), RELAY: peers.relaying}
+    on_cores |= {OURS_ALONE: peers.serving_alone, RELAY: peers.relaying}
     cores = [count for count in CORES if count <= len(os.sched_getaffinity(0))]
     for clients in DISCARDERS:
-        yield from points(partial(one_core_count, clients), cores, (CORE_TIME[clients],), on_cores)
+        one = partial(one_core_count, clients)
+        yield from points(one, cores, (CORE_TIME[clients],), on_cores, replace(short, runs=settings.runs))
     yield from points(one_device, PROPERTIES, (DEFINE, UPDATE))
 
 
@@ -237,8 +243,25 @@ PROGRAM = Program(
     "Scaling",
     (__doc__ or "").format(relay=RELAY),
     measure,
-    timed=10,
+    timed=20,
+    overhead=2.5,
     draw=draw,
+    goals=(
+        Goal(f"{FRAME_TIME}: {FRAME}", "<=", (Bound(1, CPP),)),
+        Goal(f"{FRAME_CPU}: {FRAME}", "<=", (Bound(0.9, CPP),)),
+        Goal(f"{CLIENT_CPU}: {CLIENTS[-1]}", "<=", (Bound(1, CPP),)),
+        Goal(f"{HOP_UPDATE}: {HOPS[-1]}", "<=", (Bound(1, CPP),)),
+        Goal(f"{DEFINE}: {PROPERTIES[0]}", "<=", (Bound(1, CPP),)),
+        *(
+            goal
+            for clients, lead in LEAD.items()
+            for goal in (
+                Goal(f"{CORE_TIME[clients]}: 2", "<=", (Bound(round(1 / lead, 3), CPP),)),
+                Goal(f"{CORE_TIME[clients]}: 2", "<=", (Bound(round(1 / OF_RELAY, 3), RELAY),)),
+                Goal(f"{CORE_TIME[clients]}: 2", "<=", (Bound(1, CPP),), contender=OURS_ALONE),
+            )
+        ),
+    ),
 )
 
 if __name__ == "__main__":

@@ -19,7 +19,13 @@ from indifast import IPyServer, new_event_loop
 
 
 async def serve(
-    drivers: list[str], unix: str | None, host: str, certificate: str | None, trust: str | None, senders: int | None
+    drivers: list[str],
+    unix: str | None,
+    host: str,
+    certificate: str | None,
+    trust: str | None,
+    senders: int | None,
+    raw_frames: bool,
 ) -> None:
     served = trusted = None
     if certificate is not None:
@@ -27,7 +33,15 @@ async def serve(
         served.load_cert_chain(certificate)
     if trust is not None:
         trusted = ssl.create_default_context(cafile=trust)
-    server = IPyServer(host=host, port=0, maxconnections=None, unix_socket=unix, ssl=served, senders=senders)
+    server = IPyServer(
+        host=host,
+        port=0,
+        maxconnections=None,
+        unix_socket=unix,
+        ssl=served,
+        senders=senders,
+        raw_frames=raw_frames,
+    )
     for program in drivers:
         device, at, address = program.rpartition("@")
         if at:
@@ -49,6 +63,7 @@ def main() -> None:
     parser.add_argument("--certificate", metavar="FILE")
     parser.add_argument("--trust", metavar="FILE")
     parser.add_argument("--senders", type=int, metavar="N")
+    parser.add_argument("--no-raw", dest="raw_frames", action="store_false")
     parser.add_argument("drivers", nargs="*")
     given = parser.parse_args()
     factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
@@ -57,7 +72,8 @@ def main() -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(given.drivers, given.unix, given.host, given.certificate, given.trust, given.senders))
+        words = (given.drivers, given.unix, given.host, given.certificate, given.trust, given.senders)
+        runner.run(serve(*words, given.raw_frames))
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ PROGRAM = Program(
     timed=14,
     options={"size": 4 << 20, "unix_size": 32 << 20},
     goals=(
-        Goal(TCP, ">=", (Bound(500), Bound(6, PYTHON_PEER))),
+        Goal(TCP, ">=", (Bound(1290), Bound(6, PYTHON_PEER))),
         Goal(UNIX, ">=", (Bound(1500),)),
         Goal(UNIX_MANY, ">=", (Bound(8, OURS, UNIX),)),
     ),

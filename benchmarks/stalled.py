@@ -12,18 +12,23 @@ import socket
 import sys
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from benchmarks import peers
+from benchmarks.chain import encoded_length, frames_environment
 from benchmarks.fanout import collect, readers, start
 from benchmarks.program import Failed, Program, Settings, main
 from benchmarks.results import CPP, OURS, Bound, Goal, Row
+from indifast.protocol.limits import DEFAULT_LIMITS
 
 READERS = 9
-ENVIRONMENT = {"WIRE_BYTES": str(4 << 20), "WIRE_WRAP": "72", "WIRE_ENCLEN": "1"}
+FRAME = 4 << 20
+ENVIRONMENT = frames_environment(FRAME)
 STALL = b"<getProperties version='1.7'/><enableBLOB device='Wire'>Also</enableBLOB>"
 ALONE, BESIDE = "9 readers alone", "9 readers beside a stalled client"
+MORE = "memory for the stalled client"
 
 
 def resident(pid: int) -> float:
@@ -67,12 +72,26 @@ def measure_one(server: peers.Server, stalled: bool, seconds: float) -> dict[str
 
 
 def measure(settings: Settings) -> Iterable[Row]:
+    memory: dict[str, Row] = {}
     servers = {name: one for name, one in peers.servers().items() if name in (OURS, CPP)}
     for title, stalled in ((ALONE, False), (BESIDE, True)):
         runs = {name: partial(measure_one, one, stalled) for name, one in servers.items()}
         turns = settings.turns(title, runs)
         yield turns.row("total", f"{title}, all together", "MB/s")
-        yield turns.row("memory", f"{title}, server's memory", "MB")
+        memory[title] = turns.row("memory", f"{title}, server's memory", "MB")
+        yield memory[title]
+    yield difference(memory[BESIDE], memory[ALONE])
+
+
+def difference(beside: Row, alone: Row) -> Row:
+    """Return how much more memory a server has beside a stalled client: each run less the median without."""
+    medians = {name: alone.median(name) for name in beside.figures}
+    figures = {
+        name: [figure - median for figure in beside.figures[name]]
+        for name, median in medians.items()
+        if median is not None
+    }
+    return replace(beside, title=MORE, figures=figures)
 
 
 PROGRAM = Program(
@@ -81,7 +100,10 @@ PROGRAM = Program(
     __doc__ or "",
     measure,
     timed=4,
-    goals=(Goal(f"{BESIDE}, all together", ">=", (Bound(0.9, OURS, f"{ALONE}, all together"),)),),
+    goals=(
+        Goal(f"{BESIDE}, all together", ">=", (Bound(0.9, OURS, f"{ALONE}, all together"),)),
+        Goal(MORE, "<=", (Bound(round((DEFAULT_LIMITS.queue + encoded_length(FRAME)) / 1e6)),)),
+    ),
 )
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import links, network, peers
+from benchmarks import everything, links, network, peers
 from benchmarks.links import Case
 from benchmarks.network import Speed
 from benchmarks.peers import Place
 from benchmarks.program import Settings
-from benchmarks.results import CPP, KERNEL, OURS, Result, Row
+from benchmarks.results import CPP, KERNEL, OURS, OURS_BASE64, Result, Row
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -193,10 +193,12 @@ def test_frames_and_commands_pass_a_link(topology: str, tls: str) -> None:
     wanted = {OURS} if tls == "1" else {OURS, CPP}
     if topology == "direct":
         wanted |= {KERNEL}
+    if topology == "chain" and tls == "0":
+        wanted |= {OURS_BASE64}
     assert not rows[links.FRAMES].failures
     assert rows[links.FRAMES].figures.keys() >= wanted - {CPP}
     assert rows[links.AGE].figures[OURS][0] >= 3
-    for command in (links.SAME, links.OTHER):
+    for command in (links.SAME, links.OTHER, links.OTHER_SLOW):
         assert rows[command].figures[OURS][0] >= 6
 
 
@@ -212,6 +214,16 @@ def test_the_options_choose_the_cases() -> None:
             links.cases(wrong, quick=False)
     with pytest.raises(SystemExit, match="no contender"):
         links.contenders(Case(Speed()), "nobody", quick=False)
+
+
+def test_goals_are_about_rows_of_the_choice() -> None:
+    rows = {f"{case}: {figure}" for case in links.CHOICE for figure in links.FIGURES}
+    assert {goal.row for goal in links.PROGRAM.goals} <= rows
+
+
+def test_links_run_only_if_they_are_named() -> None:
+    assert "links" not in everything.wanted(None) and "relay" in everything.wanted(None)
+    assert everything.wanted(["relay", "links"]) == ["relay", "links"]
 
 
 def test_curves_are_drawn(tmp_path: Path) -> None:
