@@ -20,7 +20,7 @@ from benchmarks.links import Case
 from benchmarks.network import Speed
 from benchmarks.peers import Place
 from benchmarks.program import Settings
-from benchmarks.results import CPP, KERNEL, OURS, OURS_BASE64, Result, Row
+from benchmarks.results import CPP, KERNEL, OURS, OURS_BASE64, PYTHON_PEER, Result, Row
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -219,6 +219,19 @@ def test_the_options_choose_the_cases() -> None:
 def test_goals_are_about_rows_of_the_choice() -> None:
     rows = {f"{case}: {figure}" for case in links.CHOICE for figure in links.FIGURES}
     assert {goal.row for goal in links.PROGRAM.goals} <= rows
+
+
+def test_the_choice_has_every_contender_somewhere() -> None:
+    everywhere: set[str] = {OURS, CPP, OURS_BASE64, KERNEL, PYTHON_PEER}
+    found = {
+        name
+        for case in links.CHOICE
+        for name in links.contenders(case, "", quick=False)
+        if name not in links.left_out_of_choice(case)
+    }
+    assert found == everywhere
+    assert links.left_out_of_choice(Case(Speed(100))) == set()
+    assert links.left_out_of_choice(Case(Speed(100, 20), chain=True)) == {PYTHON_PEER}
 
 
 def test_links_run_only_if_they_are_named() -> None:
