@@ -9,8 +9,11 @@ from pathlib import Path
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time of all living threads of a process, with nanosecond resolution."""
-    tasks = Path(f"/proc/{pid}/task")
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread may have just ended
+            total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
 def memory(pid: int, what: str = "VmRSS") -> int:

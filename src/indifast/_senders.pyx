@@ -100,7 +100,7 @@ cdef class Pool:
     cdef senders c
     cdef bint opened
 
-    def __cinit__(self, int threads, size_t slice = 256 << 10):
+    def __cinit__(self, int threads, size_t slice = 512 << 10):
         cdef int error
         if threads < 1 or slice < 1:
             raise ValueError("a pool needs at least one thread, and slices of at least one byte")
