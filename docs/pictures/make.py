@@ -119,7 +119,7 @@ def page() -> int:
         shows = "//button[starts-with(., 'Show')]"
         until(lambda: browser.find_elements(By.XPATH, shows))
         browser.find_element(By.XPATH, shows).click()
-        until(lambda: "median" in browser.find_element(By.ID, "properties").text)
+        until(lambda: "age" in browser.find_element(By.ID, "properties").text)
         picture = HERE / f"{PAGE}.png"
         browser.save_screenshot(str(picture))
     return picture.stat().st_size

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.blackbox import Child, free_port, python_environment
 from tests.support.commands import INDIFAST
+from tests.web.chromium import chromium
 from tests.web.support import Site, site
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -30,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def web(server: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The application, which anybody on this machine may use."""
     with site(tmp_path_factory.mktemp("web"), f"localhost:{server}") as running:
-        for device, name in (("CCD Simulator", "CONNECTION"), ("Strange", "HEALTH")):
+        for device, name in (("CCD Simulator", "CONNECTION"), ("Strange", "HEALTH"), ("Eye", "PICTURE")):
             running.wait_for(device, name)
         yield running
 
@@ -42,3 +44,21 @@ def camera(web: Site) -> Site:
     assert answer.status == 200, answer.body
     web.wait_for("CCD Simulator", "CCD1")
     return web
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium."""
+    with chromium(tmp_path_factory.mktemp("chromium"), 1100, 900) as running:
+        yield running
+
+
+@pytest.fixture
+def phone(browser: Any) -> Iterator[Any]:
+    """The same, with the window of a phone."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    )
+    yield browser
+    browser.execute_script("localStorage.clear()")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

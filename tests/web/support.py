@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import PIL.Image
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support import commands
@@ -81,12 +83,19 @@ class Site:
             return answered
 
     def events(self, **headers: str) -> ClientConnection:
-        """Open a WebSocket."""
+        """Open the WebSocket with changes."""
+        return self._socket(f"{API}/events", headers)
+
+    def _socket(self, target: str, headers: dict[str, str]) -> ClientConnection:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return connect(
-            f"ws://127.0.0.1:{self.port}{API}/events", additional_headers=given, open_timeout=LIMIT, proxy=None,
+            f"ws://127.0.0.1:{self.port}{target}", additional_headers=given, open_timeout=LIMIT, proxy=None,
             compression=None,
         )  # fmt: skip
+
+    def live(self, device: str, name: str, member: str, **headers: str) -> ClientConnection:
+        """Open a WebSocket with live frames."""
+        return self._socket(f"{path(device, name, member)}/live", headers)
 
     def wait_for(self, device: str, name: str) -> None:
         """Wait until a property is defined."""
@@ -99,6 +108,14 @@ def event(socket: ClientConnection, kind: str, **wanted: Any) -> Any:
         found = valid("web_event", str(socket.recv(LIMIT)))
         if found["event"] == kind and all(found.get(key) == value for key, value in wanted.items()):
             return found
+
+
+def frame(socket: ClientConnection) -> tuple[Any, PIL.Image.Image]:
+    """Return the next live frame: what is said about it, and its picture."""
+    message = socket.recv(LIMIT)
+    assert isinstance(message, bytes), message
+    end = 4 + int.from_bytes(message[:4], "big")
+    return valid("web_live", message[4:end].decode()), PIL.Image.open(io.BytesIO(message[end:]))
 
 
 @contextlib.contextmanager

@@ -11,8 +11,11 @@ import PIL.Image
 import pytest
 
 from indifast.fits import read_image
+from tests.support.jsonschema import ROOT
 from tests.web.programs.strange import NASTY, SECRET
 from tests.web.support import API, CAMERA, Site, path
+
+PARTS = [each.name for each in (ROOT / "src/indifast/web/static").iterdir() if not each.name.endswith("html")]
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -25,7 +28,7 @@ def test_what_is_known(web: Site) -> None:
     about = web.get(API, "web_site")
     assert (about["connected"], about["read_only"], about["role"]) == (True, False, "operator")
     devices = web.get(f"{API}/devices", "devices")["devices"]
-    assert set(devices) == {CAMERA, "Strange", NASTY}
+    assert set(devices) == {CAMERA, "Strange", NASTY, "Eye"}
     assert devices[CAMERA]["driver"] == "indi_simulator_ccd"
     for name in devices:
         device = web.get(path(name), "web_device")
@@ -150,6 +153,9 @@ def test_frames(camera: Site) -> None:
     assert sum(about["histogram"]["counts"]) == pixels.size
     preview = camera.ask("GET", f"{frame}/preview?size=300")
     assert PIL.Image.open(io.BytesIO(preview.body)).size == (320, 256)
+    part = camera.ask("GET", f"{frame}/preview?region=100,50,30,20&stretch=0,500,1000", Accept="image/webp")
+    picture = PIL.Image.open(io.BytesIO(part.body))
+    assert (part.headers["Content-Type"], picture.format, picture.size) == ("image/webp", "WEBP", (30, 20))
     number = about["frame"]["number"]
     assert camera.ask("GET", f"{frame}/preview?after={number}").status == 204
     assert camera.ask("GET", f"{frame}?after={number}&wait=0.05").status == 204
@@ -164,6 +170,9 @@ def test_frames(camera: Site) -> None:
         (path(CAMERA, "CCD1", "CCD1") + "?wait=soon", 400),
         (path(CAMERA, "CCD1", "CCD1") + "?after=-1", 400),
         (path(CAMERA, "CCD1", "CCD1") + "/preview?size=inf", 400),
+        (path(CAMERA, "CCD1", "CCD1") + "/preview?stretch=5,4,3", 400),
+        (path(CAMERA, "CCD1", "CCD1") + "/preview?region=0,0,x,4", 400),
+        (path(CAMERA, "CCD1", "CCD1") + "/preview?bayer=RGB", 400),
         (f"{API}/nonsense", 404),
         ("/style.css/../app.js", 404),
         ("/%2e%2e/pyproject.toml", 404),
@@ -178,7 +187,7 @@ def test_the_page_and_its_parts(web: Site) -> None:
     page = web.ask("GET", "/")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
-    for name in ("app.js", "cards.js", "elements.js", "frames.js", "interface.js", "style.css", "icon.svg"):
+    for name in PARTS:
         part = web.ask("GET", f"/{name}")
         assert part.status == 200
         assert b"innerHTML" not in part.body and b"https://" not in part.body

@@ -23,11 +23,12 @@ from indifast.protocol import jsonform
 from indifast.protocol.jsonform import Plain
 from indifast.web.access import Access, Role
 from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
-from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint
+from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter
 from indifast.web.frames import Frames, Kept
 from indifast.web.guard import Refused, cookie_of, json_response, role_of, session_of
 from indifast.web.hub import Busy, Hub
 from indifast.web.openapi import description
+from indifast.web.views import JPEG, WEBP, NoView, view_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,7 @@ class Api:
 
         async def answer(request: Request) -> Response:
             try:
-                given = {each.name: _parameter(request, each.name, each.default, each.most)
-                         for each in endpoint.parameters}  # fmt: skip
+                given = {each.name: _parameter(request, each) for each in endpoint.parameters}
                 return await handler(request, **given)
             except Refused as refused:
                 return refused.response()
@@ -84,7 +84,7 @@ class Api:
                 status, code = 404, "unknown"
                 device, name, *others = [*names, None]
                 similar = self._hub.near(str(device), name, getattr(request.state, "members", filter(None, others)))
-            case INDICheckError():
+            case INDICheckError() | NoView():
                 status, code = 400, "invalid"
             case INDIAlert():
                 status, code = 409, "alert"
@@ -190,11 +190,15 @@ class Api:
             return Response(status_code=204)
         return json_response({"frame": kept.about, **await kept.measures()}, headers=_number_of(kept))
 
-    async def _preview(self, request: Request, after: float, wait: float, size: float) -> Response:
+    async def _preview(
+        self, request: Request, after: float, wait: float, size: float, region: str, stretch: str, bayer: str
+    ) -> Response:
+        view = view_of({"size": size, "region": _list(region), "stretch": _list(stretch), "bayer": bayer,
+                        "types": [_type_for(request)]})  # fmt: skip
         kept = await self._kept(request, after, wait)
         if kept is None:
             return Response(status_code=204)
-        return Response(await kept.preview(int(size)), 200, _number_of(kept), "image/jpeg")
+        return Response((await kept.picture(view)).image, 200, _number_of(kept), view.type)
 
     # -- Logins
 
@@ -239,10 +243,31 @@ def _names(request: Request) -> list[str]:
     return [unquote(name) for name in request.path_params.values()]
 
 
-def _parameter(request: Request, name: str, default: float | None, most: float | None) -> float:
+def _list(text: str) -> list[Any] | None:
+    """Return the numbers in a parameter; what is none stays a text, which nobody takes for a number."""
+    return [_read(each) for each in text.split(",")] if text else None
+
+
+def _read(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _type_for(request: Request) -> str:
+    """Return the type of a picture that whoever asks accepts: `*/*`, which all browsers send, stands for a JPEG."""
+    accepted = request.headers.get("accept", "*/*")
+    return WEBP if WEBP in accepted and JPEG not in accepted and "*" not in accepted else JPEG
+
+
+def _parameter(request: Request, parameter: Parameter) -> Any:
+    name, default, most = parameter.name, parameter.default, parameter.most
     text = request.query_params.get(name)
     if text is None:
-        return default or 0
+        return default or (0 if parameter.kind != "string" else "")
+    if parameter.kind == "string":
+        return text
     try:
         value = float(text)
     except ValueError:

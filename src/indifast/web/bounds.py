@@ -23,6 +23,15 @@ BODY = 64 << 10
 VIEWERS = 64
 """WebSockets at once."""
 
+LIVE_VIEWERS = 64
+"""WebSockets with live frames at once."""
+
+LIVE_AHEAD = 4
+"""Frames that a viewer may ask for before it has received them."""
+
+PICTURES = 64
+"""Pictures of one frame that are kept: for so many viewers that want different ones, each is made once."""
+
 SUBSCRIPTIONS = 100
 """Subscriptions of a WebSocket."""
 

@@ -22,7 +22,7 @@ class Parameter:
     name: str
     about: str
     kind: str = "integer"
-    default: float | None = None
+    default: float | str | None = None
     most: float | None = None
 
 
@@ -35,7 +35,7 @@ class Endpoint:
         method: GET, POST or DELETE.
         path: The path; names in braces are single words, with `/` written as %2F.
         about: What it does, in one sentence.
-        answers: The definition in the schema of the JSON that comes with status 200, or the type of something else.
+        answers: The definition in the schema of the JSON that comes with status 200, or types of something else.
         body: The definition of what is sent.
         parameters: Words after the question mark.
         open: Whether it needs no token.
@@ -60,6 +60,14 @@ class Endpoint:
 
 _AFTER = Parameter("after", "only a frame with a higher number than this", default=0)
 _WAIT = Parameter("wait", "seconds to wait for such a frame", "number", 0, FRAME_WAIT)
+_VIEW = (
+    Parameter("size", "pixels of the longer side, about", default=640, most=PREVIEW_SIZES[-1]),
+    Parameter("region", "left,top,width,height in pixels of the frame; empty: all of it", "string", ""),
+    Parameter("stretch", "black,middle,white: values of pixels; empty: automatic", "string", ""),
+    Parameter(
+        "bayer", "the mosaic of colors: auto (by the FITS header), off, or a pattern such as RGGB", "string", "auto"
+    ),
+)
 _NO_FRAME = {204: "there is no such frame (yet)"}
 
 ENDPOINTS = (
@@ -80,9 +88,8 @@ ENDPOINTS = (
     Endpoint("measures", "GET", f"{_FRAME}/info", "What is in the newest frame: FITS header, statistics, histogram.",
              "web_frame", parameters=(_AFTER, _WAIT), failures=_NO_FRAME),
     Endpoint("preview", "GET", f"{_FRAME}/preview", "The newest frame as a small picture, stretched for the eye.",
-             "image/jpeg",
-             parameters=(_AFTER, _WAIT, Parameter("size", "pixels of the longer side, about", default=640,
-                                                  most=PREVIEW_SIZES[-1])),
+             "image/jpeg, image/webp",
+             parameters=(_AFTER, _WAIT, *_VIEW),
              failures=_NO_FRAME | {415: "unreadable"}),
     Endpoint("login", "POST", f"{BASE}/session", "Show a token, and get a cookie for it: for browsers.", "web_site",
              "web_login", open=True),
@@ -90,7 +97,10 @@ ENDPOINTS = (
 )  # fmt: skip
 
 EVENTS = f"{BASE}/events"
-"""The path of the WebSocket."""
+"""The path of the WebSocket that tells of changes."""
+
+LIVE = f"{_FRAME}/live"
+"""The path of the WebSocket with live frames."""
 
 FAILURES = {
     400: "invalid",

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import PIL.Image
-
 from indifast.client import IPyClient, frame_sizes
 from indifast.client.frames import Frame
-from indifast.picture import picture
+from indifast.picture import opened, reading
 from indifast.protocol import jsonform
 from indifast.protocol.jsonform import Plain
-from indifast.web.bounds import FRAME_REST, FRAME_SOURCES, PREVIEW_SIZES
+from indifast.web.bounds import FRAME_REST, FRAME_SOURCES, PICTURES
 from indifast.web.hub import Busy
 from indifast.web.measures import measured
+from indifast.web.pictures import Negative, Picture
+from indifast.web.views import View
 
 _Made = TypeVar("_Made")
 
-JPEG_QUALITY = 85
+RATE_FRAMES = 20
+"""Frames of whose times the rate is made."""
 
 
 class Kept:
@@ -32,6 +34,7 @@ class Kept:
         self.frame = frame
         self.number = number
         self.received = datetime.now(UTC)
+        self.arrived = asyncio.get_running_loop().time()
         self._sizes = sizes
         self._threads = threads
         self._made: dict[Any, asyncio.Future[Any]] = {}
@@ -41,28 +44,34 @@ class Kept:
         """What is known of it without looking at its content."""
         return jsonform.of_frame(self.frame, self.number, self.received)
 
-    async def preview(self, size: int) -> bytes:
-        """Return a JPEG in which neither side has more than about `size` pixels.
+    async def picture(self, view: View) -> Picture:
+        """Return a picture of the frame.
 
         Raises:
             NoPreview: There is no picture of the content.
         """
-        size = next((each for each in PREVIEW_SIZES if each >= size), PREVIEW_SIZES[-1])
-        return await self._once(size, lambda: self._jpeg(size))
+        negative = await self._once("negative", self._negative)
+
+        def make() -> Picture:
+            with reading(self.frame.format):
+                return negative.picture(view)
+
+        made: Picture = await self._once(view, make)
+        return made
 
     async def measures(self) -> Plain:
         """Return header, statistics and histogram."""
-        return await self._once(None, lambda: measured(self.frame))
+        return await self._once("measures", lambda: measured(self.frame))
 
-    def _jpeg(self, size: int) -> bytes:
+    def _negative(self) -> Negative:
         frame = self.frame
-        made = picture(frame.data, frame.format, size=frame.size, sizes=self._sizes, columns=size, rows=size)
-        file = io.BytesIO()
-        PIL.Image.fromarray(made.pixels).save(file, "JPEG", quality=JPEG_QUALITY)
-        return file.getvalue()
+        return Negative(opened(frame.data, frame.format, size=frame.size, sizes=self._sizes))
 
     async def _once(self, key: Any, make: Callable[[], _Made]) -> _Made:
         if key not in self._made:
+            done = (each for each, future in self._made.items() if isinstance(each, View) and future.done())
+            if len(self._made) >= PICTURES and (oldest := next(done, None)) is not None:
+                del self._made[oldest]
             self._made[key] = asyncio.get_running_loop().run_in_executor(self._threads, make)
         result: _Made = await asyncio.shield(self._made[key])  # one viewer that leaves does not end it for others
         return result
@@ -75,19 +84,25 @@ class Source:
         self._client, self._device, self._name, self._threads = client, device, name, threads
         self.asked = asyncio.get_running_loop().time()
         self.kept: dict[str, Kept] = {}
-        self._arrived = asyncio.Event()
+        self.rate = 0.0
+        """Frames that arrive in a second, of all members."""
+        self._listeners: set[asyncio.Event] = set()
         self._count = 0
         self._task: asyncio.Task[None] | None = None
 
     @property
     def active(self) -> bool:
-        """Whether frames are asked for."""
+        """Whether frames are asked for, or waited for."""
+        return bool(self._listeners) or self._asking
+
+    @property
+    def _asking(self) -> bool:
         return self._task is not None and not self._task.done()
 
     def ask(self) -> None:
         """Ask for frames, for a while from now on."""
         self.asked = asyncio.get_running_loop().time()
-        if not self.active:
+        if not self._asking:
             self._task = asyncio.create_task(self._take(), name=f"frames of {self._device}")
 
     async def newer(self, member: str, after: int, wait: float) -> Kept | None:
@@ -99,23 +114,38 @@ class Source:
             after = 0
         try:
             async with asyncio.timeout(wait):
-                while (kept := self.kept.get(member)) is None or kept.number <= after:
-                    await self._arrived.wait()
-                return kept
+                with self.listening() as arrived:
+                    while (kept := self.kept.get(member)) is None or kept.number <= after:
+                        arrived.clear()
+                        await arrived.wait()
+                    return kept
         except TimeoutError:
             return None
+
+    @contextmanager
+    def listening(self) -> Iterator[asyncio.Event]:
+        """Within a block, have an event set whenever a frame arrives."""
+        event = asyncio.Event()
+        self._listeners.add(event)
+        try:
+            yield event
+        finally:
+            self._listeners.discard(event)
 
     async def _take(self) -> None:
         stream = self._client.frames(self._device, self._name, newest=True)
         loop = asyncio.get_running_loop()
+        times: deque[float] = deque(maxlen=RATE_FRAMES)
         rest = loop.call_later(FRAME_REST, self._rest_maybe, stream)
         try:
             async for frame in stream:
                 self._count += 1
                 sizes = frame_sizes(self._client.get(self._device))
-                self.kept[frame.membername] = Kept(frame, self._count, sizes, self._threads)
-                arrived, self._arrived = self._arrived, asyncio.Event()
-                arrived.set()
+                self.kept[frame.membername] = kept = Kept(frame, self._count, sizes, self._threads)
+                times.append(kept.arrived)
+                self.rate = (len(times) - 1) / ((times[-1] - times[0]) or 1)
+                for event in self._listeners:
+                    event.set()
         finally:
             rest.cancel()
             stream.close()

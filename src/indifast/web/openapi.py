@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from indifast.protocol.jsonform import Plain
-from indifast.web.endpoints import ENDPOINTS, EVENTS, FAILURES, Endpoint
+from indifast.web.endpoints import ENDPOINTS, EVENTS, FAILURES, LIVE, Endpoint, Parameter
 
 _PREFIX = "#/components/schemas/"
 
@@ -20,16 +20,14 @@ def description(version: str) -> Plain:
     paths: dict[str, Plain] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
-    paths[EVENTS] = {
-        "get": {
-            "summary": "A WebSocket: send `web_request`, and receive `web_event`.",
-            "operationId": "events",
-            "responses": {
-                "101": {"description": "The connection is a WebSocket now."},
-                "503": _failed("unavailable"),
-            },
-        }
-    }
+    paths[EVENTS] = _socket("events", EVENTS, "A WebSocket: send `web_request`, and receive `web_event`.")
+    paths[LIVE] = _socket(
+        "live",
+        LIVE,
+        "A WebSocket: send `web_look`, and receive live frames. Each is a binary message: the length of the JSON "
+        "`web_live` (4 bytes, big-endian), this JSON, and a picture.",
+        404,
+    )
     return {
         "openapi": "3.1.0",
         "info": {"title": "indifast web", "version": version},
@@ -42,16 +40,29 @@ def description(version: str) -> Plain:
     }
 
 
+def _socket(name: str, path: str, about: str, *failures: int) -> Plain:
+    responses: Plain = {"101": {"description": "The connection is a WebSocket now."}}
+    for status in sorted((*failures, 503)):
+        responses[str(status)] = _failed(FAILURES[status])
+    return {"get": {"summary": about, "operationId": name, "parameters": _names(path), "responses": responses}}
+
+
+def _names(path: str) -> list[Plain]:
+    names = re.findall(r"\{(\w+)\}", path)
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
+def _parameter(each: Parameter) -> Plain:
+    schema: Plain = {"type": each.kind, "default": each.default}
+    if each.kind != "string":
+        schema["minimum"] = 0
+    if each.most is not None:
+        schema["maximum"] = each.most
+    return {"name": each.name, "in": "query", "description": each.about, "schema": schema}
+
+
 def _operation(endpoint: Endpoint) -> Plain:
-    names = re.findall(r"\{(\w+)\}", endpoint.path)
-    parameters: list[Plain] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-    ]
-    for each in endpoint.parameters:
-        schema: Plain = {"type": each.kind, "default": each.default, "minimum": 0}
-        if each.most is not None:
-            schema["maximum"] = each.most
-        parameters.append({"name": each.name, "in": "query", "description": each.about, "schema": schema})
+    parameters = _names(endpoint.path) + [_parameter(each) for each in endpoint.parameters]
     operation: Plain = {"summary": endpoint.about, "operationId": endpoint.handler, "parameters": parameters}
     if endpoint.body is not None:
         operation["requestBody"] = {
@@ -67,7 +78,7 @@ def _operation(endpoint: Endpoint) -> Plain:
 
 def _succeeded(answers: str) -> Plain:
     if "/" in answers:
-        return {"description": "Done.", "content": {answers: {}}}
+        return {"description": "Done.", "content": {kind: {} for kind in answers.split(", ")}}
     return {"description": "Done.", "content": {"application/json": {"schema": {"$ref": _PREFIX + answers}}}}
 
 
@@ -81,7 +92,7 @@ def _failed(code: str) -> Plain:
 def _schemas() -> Plain:
     text = resources.files("indifast.protocol").joinpath("json.schema.json").read_text("utf-8")
     schemas: Plain = json.loads(text.replace('"#/definitions/', f'"{_PREFIX}'))["definitions"]
-    used: set[str] = {"web_event", "web_request", "web_failure"}
+    used: set[str] = {"web_event", "web_request", "web_live", "web_look", "web_failure"}
     used |= {each for endpoint in ENDPOINTS for each in (endpoint.answers, endpoint.body) if each in schemas}
     while more := {name for each in used for name in _named(schemas[each])} - used:
         used |= more

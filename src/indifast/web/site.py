@@ -15,11 +15,12 @@ from indifast.protocol import jsonform
 from indifast.transport.hostnames import OwnNames
 from indifast.web.access import Access
 from indifast.web.api import Api
-from indifast.web.endpoints import BASE, EVENTS
+from indifast.web.endpoints import BASE, EVENTS, LIVE
 from indifast.web.events import Events
 from indifast.web.frames import Frames
 from indifast.web.guard import Guard, json_response
 from indifast.web.hub import Hub
+from indifast.web.live import Live
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
@@ -38,6 +39,7 @@ def application(hub: Hub, frames: Frames, access: Access, version: str, names: I
         *_pages(),
         *Api(hub, frames, access, version).routes(),
         WebSocketRoute(EVENTS, Events(hub).answer),
+        WebSocketRoute(LIVE, Live(hub, frames).answer),
     ]
     return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
 

@@ -1,10 +1,12 @@
-"""Drivers for the tests of the web application: one that answers in all ways, and one with hostile names."""
+"""Drivers for the tests of the web application: one that answers in all ways, one with hostile names, and a camera."""
 
 from __future__ import annotations
 
 import asyncio
 
 from indifast import (
+    BLOBMember,
+    BLOBVector,
     Device,
     IPyDriver,
     LightMember,
@@ -20,9 +22,23 @@ from indifast.protocol.numbers import read_number
 
 NASTY = "<img src=x onerror=document.title='HTML'> & A/B?%2F#"
 SECRET = "correct horse"
+WIDTH, HEIGHT = 64, 48
+
+
+def fits(number):
+    """A dark picture of 16 bits with a mosaic and one bright pixel: all of it changes with the number."""
+    cards = {"SIMPLE": "T", "BITPIX": 16, "NAXIS": 2, "NAXIS1": WIDTH, "NAXIS2": HEIGHT, "BZERO": 32768,
+             "BAYERPAT": "'RGGB    '"}  # fmt: skip
+    header = "".join(f"{key:8}= {value:>20}".ljust(80) for key, value in cards.items()) + "END".ljust(80)
+    values = [1000 + (number * 3 + at * 7 + at // WIDTH * 13) % 50 for at in range(WIDTH * HEIGHT)]
+    values[number % len(values)] = 60_000
+    pixels = b"".join((value - 32768).to_bytes(2, "big", signed=True) for value in values)
+    return header.encode().ljust(2880) + pixels.ljust(-len(pixels) % 2880 + len(pixels), b"\0")
 
 
 class Strange(IPyDriver):
+    taken = 0
+
     async def rxevent(self, event):
         vector = event.vector
         match event.vectorname:
@@ -52,6 +68,14 @@ class Strange(IPyDriver):
             case "MODE" | "PARTS":
                 for name, value in event.items():
                     vector[name] = value
+                await vector.send_setVector(state="Ok")
+            case "TAKE":
+                picture = self["Eye"]["PICTURE"]
+                for _ in range(int(float(event["FRAMES"]))):
+                    self.taken += 1
+                    picture["LEFT"] = fits(self.taken) if float(event["DAMAGED"]) == 0 else b"SIMPLE  = nonsense"
+                    await picture.send_setVectorMembers(state="Ok", members=["LEFT"])
+                vector["FRAMES"] = self.taken
                 await vector.send_setVector(state="Ok")
             case "COUNT":
                 for number in range(int(float(event["TO"]))):
@@ -88,4 +112,12 @@ def make():
         ],
     )  # fmt: skip
     nasty = Device(NASTY, [TextVector(NASTY, NASTY, NASTY, "rw", "Ok", [TextMember(NASTY, NASTY, NASTY)])])
-    return Strange(first, nasty)
+    numbers = [*number("FRAMES"), *number("DAMAGED")]
+    eye = Device(
+        "Eye",
+        [
+            NumberVector("TAKE", "Take", "Main", "rw", "Idle", numbers),
+            BLOBVector("PICTURE", "Picture", "Main", "ro", "Ok", [BLOBMember("LEFT", "Left", blobformat=".fits")]),
+        ],
+    )
+    return Strange(first, nasty, eye)

@@ -1,0 +1,139 @@
+"""The WebSocket with live frames: always the newest one, never a queue, at the pace of each viewer.
+
+A viewer says how many frames it can take (`more`) and how it wants to see them (`view`). For each that it has asked
+for it is sent one: the newest, as soon as there is one that it has not seen, or not in this way. So one who reads
+slowly, or not at all, is sent few frames or none, and what is made for others does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from indifast.client import INDICheckError
+from indifast.client.commandchecks import INDIUnknown
+from indifast.picture import NoPreview
+from indifast.protocol import jsonform
+from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_VIEWERS
+from indifast.web.frames import Frames, Kept, Source
+from indifast.web.guard import Refused
+from indifast.web.hub import Busy, Hub
+from indifast.web.views import NoView, View, view_of
+
+
+class Live:
+    """The endpoint of WebSockets with the frames of one server."""
+
+    def __init__(self, hub: Hub, frames: Frames) -> None:
+        self._hub = hub
+        self._frames = frames
+        self._viewers = 0
+
+    async def answer(self, socket: WebSocket) -> None:
+        """Serve one WebSocket until it ends."""
+        device, name, member = (unquote(word) for word in socket.path_params.values())
+        try:
+            self._hub.blob(device, name, member)
+            if self._viewers >= LIVE_VIEWERS:
+                raise Busy(f"there are {LIVE_VIEWERS} viewers of frames already")
+            source = self._frames.of(device, name)
+        except INDIUnknown as unknown:
+            raise Refused(404, "unknown", str(unknown)) from None
+        except INDICheckError as wrong:
+            raise Refused(400, "invalid", str(wrong)) from None
+        except Busy as busy:
+            raise Refused(503, "unavailable", str(busy)) from None
+        self._viewers += 1
+        try:
+            with source.listening() as news:
+                await socket.accept()
+                await _Showing(socket, source, member, news).run()
+        finally:
+            self._viewers -= 1
+
+
+class _Showing:
+    """What one viewer wants to see, and has seen."""
+
+    def __init__(self, socket: WebSocket, source: Source, member: str, news: asyncio.Event) -> None:
+        self._socket, self._source, self._member, self._news = socket, source, member, news
+        self._view = View()
+        self._wanted = 0
+        self._shown: tuple[int, View] | None = None
+
+    async def run(self) -> None:
+        tasks = [asyncio.ensure_future(each) for each in (self._hear(), self._show())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
+                    raise ended
+
+    async def _hear(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            try:
+                self._take(message.get("text") or "")
+            except NoView as error:
+                await self._fail("invalid", str(error))
+
+    def _take(self, text: str) -> None:
+        try:
+            given: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise NoView(f"this is not JSON: {error}") from None
+        if not isinstance(given, dict) or not given or set(given) - {"more", "view"}:
+            raise NoView('send an object, as in {"more": 1, "view": {"size": 640}}')
+        more, view = given.get("more", 0), given.get("view")
+        if isinstance(more, bool) or not isinstance(more, int) or not 0 <= more <= LIVE_AHEAD:
+            raise NoView(f"`more` must be a number of frames up to {LIVE_AHEAD}")
+        if view is not None:
+            if not isinstance(view, dict):
+                raise NoView("`view` must be an object")
+            self._view = view_of(view)
+        self._wanted = min(self._wanted + more, LIVE_AHEAD)
+        self._news.set()
+
+    async def _show(self) -> None:
+        while True:
+            self._news.clear()
+            self._source.ask()
+            kept = self._source.kept.get(self._member)
+            if self._wanted and kept is not None and self._shown != (kept.number, self._view):
+                self._wanted -= 1
+                await self._send(kept, self._view)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(FRAME_WAIT):
+                        await self._news.wait()
+
+    async def _send(self, kept: Kept, view: View) -> None:
+        self._shown = kept.number, view
+        try:
+            picture = await kept.picture(view)
+        except NoPreview as error:
+            await self._fail("unreadable", str(error))
+            return
+        loop = asyncio.get_running_loop()
+        about = {
+            "frame": kept.about,
+            "age": round(loop.time() - kept.arrived, 4),
+            "rate": round(self._source.rate, 2),
+            "picture": picture.about,
+        }
+        head = jsonform.text(about, indent=None).encode()
+        await self._socket.send_bytes(b"".join((len(head).to_bytes(4, "big"), head, picture.image)))
+
+    async def _fail(self, code: str, message: str) -> None:
+        failure = {"event": "error", **jsonform.of_failure(code, message)}
+        await self._socket.send_text(jsonform.text(failure, indent=None))
