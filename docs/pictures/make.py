@@ -125,11 +125,33 @@ def page() -> int:
     return picture.stat().st_size
 
 
+WALL = "web-wall"
+"""The picture of the page for the wall."""
+
+
+def wall() -> int:
+    """Make the picture of the page for the wall: a camera that exposes. Gives its size."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(ThermostatDriver(), *PROGRAMS) as port,
+        site(Path(folder), f"127.0.0.1:{port}") as web,
+        chromium(Path(folder), 1000, 560) as browser,
+    ):
+        commanded(port, "CCD Simulator.CONNECTION.CONNECT=On")
+        commanded(port, "CCD Simulator.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=60")
+        browser.get(f"http://127.0.0.1:{web.port}/wall#red")
+        until(lambda: browser.find_elements(By.TAG_NAME, "progress"))
+        picture = HERE / f"{WALL}.png"
+        browser.save_screenshot(str(picture))
+    return picture.stat().st_size
+
+
 def main(names: list[str]) -> int:
     """Make the pictures of these names, or all of them; gives the exit status."""
-    for name in names or [*SCENES, PAGE]:
-        if name == PAGE:
-            print(f"{name}.png: {page()} bytes")
+    pages = {PAGE: page, WALL: wall}
+    for name in names or [*SCENES, *pages]:
+        if name in pages:
+            print(f"{name}.png: {pages[name]()} bytes")
             continue
         scene, columns, lines, environment, options = SCENES[name]
         with served(CameraDriver(1280, 1024), ThermostatDriver(), *PROGRAMS) as port:

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -151,7 +152,10 @@ def test_viewers_are_limited(web: Site) -> None:
 
 def test_a_picture_is_made_once_and_few_are_kept() -> None:
     content = fits(1)
-    given: Any = SimpleNamespace(data=memoryview(content), format=".fits", size=len(content))
+    given: Any = SimpleNamespace(
+        data=memoryview(content), format=".fits", size=len(content), state="Ok", timestamp=datetime.now(UTC),
+        devicename="D", vectorname="P", membername="M",
+    )  # fmt: skip
 
     async def look() -> None:
         with ThreadPoolExecutor(2) as threads:

@@ -165,6 +165,14 @@ class Api:
         vector = self._hub.vector(device, name)
         return json_response({"done": wait, "message": message, "property": self._hub.plain(vector)})
 
+    # -- What was
+
+    async def _curves(self, request: Request, seconds: float) -> Response:
+        vector = self._hub.vector(*_names(request))
+        if vector.vectortype != "NumberVector":
+            raise INDICheckError(f"{vector.devicename}.{vector.name} has no numbers")
+        return json_response(self._hub.curves.plain(vector, seconds))
+
     # -- Frames
 
     async def _kept(self, request: Request, after: float, wait: float) -> Kept | None:

@@ -29,6 +29,15 @@ LIVE_VIEWERS = 64
 LIVE_AHEAD = 4
 """Frames that a viewer may ask for before it has received them."""
 
+CURVES = 1000
+"""Numbers that are recorded as curves; beyond that, the one that has not changed for longest is forgotten."""
+
+CURVE_PARTS = 720
+"""Parts of a curve, each with its lowest and highest value."""
+
+CURVE_TIME = 6 * 3600.0
+"""Seconds that a curve covers."""
+
 PICTURES = 64
 """Pictures of one frame that are kept: for so many viewers that want different ones, each is made once."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from indifast.web.bounds import COMMAND_TIME, FRAME_WAIT, LONGEST_COMMAND, PREVIEW_SIZES
+from indifast.web.bounds import COMMAND_TIME, CURVE_TIME, FRAME_WAIT, LONGEST_COMMAND, PREVIEW_SIZES
 
 BASE = "/api/v1"
 """What the paths begin with; the number changes when programs that know the former would fail."""
@@ -83,6 +83,9 @@ ENDPOINTS = (
              f"seconds (by default {COMMAND_TIME:g}, at most {LONGEST_COMMAND:g}).",
              "web_answer", "web_command",
              failures={400: "invalid", 409: "alert", 410: "deleted", 504: "timeout"}),
+    Endpoint("curves", "GET", f"{_PROPERTY}/curves", "Numbers over the last hours: what was recorded of each.",
+             "web_curves",
+             parameters=(Parameter("seconds", "how far back", "number", CURVE_TIME, CURVE_TIME),)),
     Endpoint("frame", "GET", _FRAME, "The newest frame, as received; the first request asks the server for frames.",
              "application/octet-stream", parameters=(_AFTER, _WAIT), failures=_NO_FRAME),
     Endpoint("measures", "GET", f"{_FRAME}/info", "What is in the newest frame: FITS header, statistics, histogram.",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from indifast.client import IPyClient, frame_sizes
 from indifast.client.frames import Frame
@@ -18,13 +18,21 @@ from indifast.protocol.jsonform import Plain
 from indifast.web.bounds import FRAME_REST, FRAME_SOURCES, PICTURES
 from indifast.web.hub import Busy
 from indifast.web.measures import measured
-from indifast.web.pictures import Negative, Picture
+from indifast.web.pictures import Negative
 from indifast.web.views import View
 
 _Made = TypeVar("_Made")
 
 RATE_FRAMES = 20
 """Frames of whose times the rate is made."""
+
+
+class Shown(NamedTuple):
+    """A picture of a frame, and what is said about both."""
+
+    image: bytes
+    text: str
+    """An object as JSON, to which more is added for each viewer."""
 
 
 class Kept:
@@ -44,7 +52,7 @@ class Kept:
         """What is known of it without looking at its content."""
         return jsonform.of_frame(self.frame, self.number, self.received)
 
-    async def picture(self, view: View) -> Picture:
+    async def picture(self, view: View) -> Shown:
         """Return a picture of the frame.
 
         Raises:
@@ -52,11 +60,12 @@ class Kept:
         """
         negative = await self._once("negative", self._negative)
 
-        def make() -> Picture:
+        def make() -> Shown:
             with reading(self.frame.format):
-                return negative.picture(view)
+                picture = negative.picture(view)
+            return Shown(picture.image, jsonform.text({"frame": self.about, "picture": picture.about}, indent=None))
 
-        made: Picture = await self._once(view, make)
+        made: Shown = await self._once(view, make)
         return made
 
     async def measures(self) -> Plain:

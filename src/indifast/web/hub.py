@@ -16,6 +16,7 @@ from indifast.protocol.jsonform import Plain
 from indifast.web import viewer
 from indifast.web.bounds import COMMANDS, VIEWERS
 from indifast.web.concealed import secret_members
+from indifast.web.curves import Curves
 from indifast.web.viewer import Viewer
 
 
@@ -53,6 +54,7 @@ class Hub:
         self.client = DisplayClient.of(server, self._hear)
         self.connected = False
         """Whether there is a connection to the server, as far as the viewers are told."""
+        self.curves = Curves(self._known)
         self._viewers: set[Viewer] = set()
         self._answers: set[Answers] = set()
         self._events: dict[tuple[str, str], str] = {}
@@ -69,6 +71,7 @@ class Hub:
                 for each in self._viewers:
                     each.relinked()
             case defVector() | setVector():
+                self.curves.mark(event.devicename, event.vectorname)
                 self._changed(event.devicename, (event.vectorname,))
             case delProperty(devicename=str(device), vectorname=name) if device in self.client:
                 self._changed(device, list(self.client[device]) if name is None else (name,))
@@ -185,10 +188,14 @@ class Hub:
         Raises:
             INDIUnknown: There is none of that name.
         """
-        vector = self.client[device].get(name) if device in self.client else None
-        if vector is None or not vector.enable:
+        vector = self._known(device, name)
+        if vector is None:
             raise INDIUnknown(why_unknown(self.client, device, name))
         return vector
+
+    def _known(self, device: str, name: str) -> Any:
+        vector = self.client[device].get(name) if device in self.client else None
+        return vector if vector is not None and vector.enable else None
 
     def blob(self, device: str, name: str, member: str) -> Any:
         """Return a property whose member is a BLOB that can be read.

@@ -124,14 +124,8 @@ class _Showing:
         except NoPreview as error:
             await self._fail("unreadable", str(error))
             return
-        loop = asyncio.get_running_loop()
-        about = {
-            "frame": kept.about,
-            "age": round(loop.time() - kept.arrived, 4),
-            "rate": round(self._source.rate, 2),
-            "picture": picture.about,
-        }
-        head = jsonform.text(about, indent=None).encode()
+        age = asyncio.get_running_loop().time() - kept.arrived
+        head = f'{picture.text[:-1]}, "age": {age:.4f}, "rate": {self._source.rate:.2f}}}'.encode()
         await self._socket.send_bytes(b"".join((len(head).to_bytes(4, "big"), head, picture.image)))
 
     async def _fail(self, code: str, message: str) -> None:

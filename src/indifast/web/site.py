@@ -22,6 +22,7 @@ from indifast.web.guard import Guard, json_response
 from indifast.web.hub import Hub
 from indifast.web.live import Live
 
+_PAGES = {"index.html": "/", "wall.html": "/wall"}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
@@ -50,7 +51,7 @@ def _pages() -> list[Route]:
     for file in resources.files("indifast.web").joinpath("static").iterdir():
         kind = _TYPES.get(file.name.rpartition(".")[2])
         if kind is not None:
-            path = "/" if file.name == "index.html" else f"/{file.name}"
+            path = _PAGES.get(file.name, f"/{file.name}")
             routes.append(Route(path, _page(file.read_bytes(), kind)))
     return routes
 

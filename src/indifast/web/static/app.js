@@ -2,6 +2,7 @@
 
 import { get, listen, post } from "./interface.js";
 import { Card } from "./cards.js";
+import { store } from "./devices.js";
 import { element } from "./elements.js";
 
 const MOST_MESSAGES = 200;
@@ -21,20 +22,9 @@ let anew = false; // the list of devices or of cards is to be drawn
 // -- What the server says
 
 function told(event) {
-  if (event.event === "property") {
-    if (!devices.has(event.device)) {
-      devices.set(event.device, new Map());
-      anew = true;
-    }
-    const properties = devices.get(event.device);
-    anew ||= !properties.has(event.property) || properties.get(event.property).group !== event.content.group;
-    properties.set(event.property, event.content);
-    if (event.device === shown) changed.add(event.property);
-  } else if (event.event === "delete") {
-    const properties = devices.get(event.device);
-    properties?.delete(event.property);
-    if (!properties?.size) devices.delete(event.device);
-    anew = true;
+  if (event.event === "property" || event.event === "delete") {
+    if (store(devices, event)) anew = true;
+    if (event.event === "property" && event.device === shown) changed.add(event.property);
   } else if (event.event === "message") {
     addMessage(event.received, event.device, event.message);
   } else if (event.event === "link") {

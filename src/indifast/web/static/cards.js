@@ -2,6 +2,7 @@
 
 import { post, pathOf } from "./interface.js";
 import { element } from "./elements.js";
+import { Curves } from "./curves.js";
 import { FrameView } from "./frames.js";
 
 // A browser opens six connections to a host. Commands that wait for their answers must leave some for more urgent ones,
@@ -36,12 +37,17 @@ export class Card {
     }
     this.state.textContent = property.state;
     this.state.className = `state ${property.state}`;
-    for (const [name, member] of Object.entries(property.members)) this.rows.get(name)(member);
+    for (const [name, member] of Object.entries(property.members)) {
+      this.rows.get(name)(member);
+      this.curves?.add(name, member.value);
+    }
   }
 
   close() {
     for (const view of this.views ?? []) view.close();
     this.views = [];
+    this.curves?.close();
+    this.curves = null;
   }
 
   build() {
@@ -60,7 +66,10 @@ export class Card {
       (property.type === "switch" ? buttons : { append: (row) => parts.push(row) }).append(row);
     }
     if (property.type === "switch") parts.push(buttons);
-    if (this.inputs.size) parts.push(element("div", { class: "buttons" }, element("button", { text: "Set" })));
+    const more = [];
+    if (this.inputs.size) more.push(element("button", { text: "Set" }));
+    if (property.type === "number" && property.perm !== "wo") more.push(this.curvesButton());
+    if (more.length) parts.push(element("div", { class: "buttons" }, ...more));
     this.element.replaceChildren(...parts, this.note);
   }
 
@@ -98,6 +107,22 @@ export class Card {
       this.send({ [name]: this.property.rule === "OneOfMany" ? true : !on });
     });
     this.rows.set(name, (now) => button.setAttribute("aria-pressed", String(now.value === true)));
+    return button;
+  }
+
+  curvesButton() {
+    const button = element("button", { type: "button", text: "Curves", "aria-pressed": "false" });
+    button.addEventListener("click", () => {
+      const { device, property, members } = this.property;
+      if (this.curves === null) {
+        this.curves = new Curves(device, property, members);
+        this.note.before(this.curves.element);
+      } else {
+        this.curves.close();
+        this.curves = null;
+      }
+      button.setAttribute("aria-pressed", String(this.curves !== null));
+    });
     return button;
   }
 

@@ -1,0 +1,74 @@
+"""Curves and the page for the wall, in a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from tests.support.blackbox import until
+from tests.web.pages import card, choose, errors, fits_a_phone, pixels, shows
+from tests.web.support import CAMERA, Site
+
+pytestmark = pytest.mark.xdist_group("web")
+
+
+def button(element: Any, words: str) -> Any:
+    return element.find_element(By.XPATH, f".//button[text()={words!r}]")
+
+
+def test_curves_of_a_property(web: Site, browser: Any) -> None:
+    errors(browser)
+    for value in (21, 27):
+        assert web.set("Strange", "ANSWER", {"VALUE": value}).status == 200
+    browser.get(f"http://127.0.0.1:{web.port}/")
+    choose(browser, "Strange")
+    numbers = card(browser, "ANSWER")
+    button(numbers, "Curves").click()
+    shows(browser, "27", "figcaption output")
+    assert web.set("Strange", "ANSWER", {"VALUE": 900}).status == 200
+    until(lambda: numbers.find_element(By.CSS_SELECTOR, "figcaption output").text.endswith("900"),
+          what="a value that has just arrived")  # fmt: skip
+    until(lambda: len(set(pixels(browser, ".curves canvas"))) > 1, what="a line")
+    button(numbers, "6 h").click()
+    until(lambda: button(numbers, "6 h").get_attribute("aria-pressed") == "true", what="six hours")
+    shows(browser, "900", "figcaption output")
+    button(numbers, "Curves").click()
+    assert browser.find_elements(By.TAG_NAME, "canvas") == []
+    labels = [each.text for each in card(browser, "DOOR").find_elements(By.CSS_SELECTOR, ".label")]
+    assert labels == ["Level", "Passcode"]
+    button(card(browser, "DOOR"), "Curves").click()
+    shows(browser, "Level", "figcaption")
+    assert len(browser.find_elements(By.TAG_NAME, "figure")) == 1, "none of what is secret"
+    assert errors(browser) == []
+
+
+def test_the_wall(camera: Site, browser: Any) -> None:
+    errors(browser)
+    assert camera.set("Strange", "ANSWER", {"VALUE": 13}).status == 409
+    assert camera.set(CAMERA, "CCD_EXPOSURE", {"CCD_EXPOSURE_VALUE": 30}, wait=False).status == 200
+    browser.get(f"http://127.0.0.1:{camera.port}/wall#red")
+    shows(browser, "Temperature (C)", "#wall")
+    shows(browser, "thirteen is <b>unlucky</b>", "#wall")
+    shows(browser, "FanBusy", "#wall")
+    until(lambda: browser.find_elements(By.TAG_NAME, "progress"), what="an exposure")
+    progress = browser.find_element(By.TAG_NAME, "progress").get_attribute
+    assert 0 <= float(progress("value")) < float(progress("max")) <= 30
+    until(lambda: browser.execute_script("return document.querySelector('progress').value") > 0, what="progress")
+    assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(0, 0, 0)"
+    assert browser.find_elements(By.CSS_SELECTOR, "button, input, select") == []
+    assert camera.set(CAMERA, "CCD_ABORT_EXPOSURE", {"ABORT": True}, wait=False).status == 200
+    until(lambda: not browser.find_elements(By.TAG_NAME, "progress"), what="the exposure has ended")
+    assert errors(browser) == []
+
+
+def test_both_on_a_phone(web: Site, phone: Any) -> None:
+    phone.get(f"http://127.0.0.1:{web.port}/")
+    choose(phone, "Strange")
+    button(card(phone, "ANSWER"), "Curves").click()
+    until(lambda: phone.find_elements(By.TAG_NAME, "figure"), what="a curve")
+    fits_a_phone(phone)
+    phone.get(f"http://127.0.0.1:{web.port}/wall")
+    shows(phone, "Strange", "#wall")
+    fits_a_phone(phone)
