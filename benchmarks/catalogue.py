@@ -28,6 +28,7 @@ NAMES = (
     "codec",
     "tokenizer",
     "recording",
+    "web",
 )
 """The programs in the order in which they run and appear on the page."""
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from indifast.client import IPyClient, frame_sizes
 from indifast.client.frames import Frame
+from indifast.client.malloc import keep_blocks
 from indifast.picture import opened, reading
 from indifast.protocol import jsonform
 from indifast.protocol.jsonform import Plain
@@ -178,6 +179,7 @@ class Frames:
     """The sources of frames that were asked for."""
 
     def __init__(self, client: IPyClient) -> None:
+        keep_blocks()
         self._client = client
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="previews")
         self._sources: dict[tuple[str, str], Source] = {}

@@ -52,6 +52,7 @@ class Hub:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.client = DisplayClient.of(server, self._hear)
+        self.client.give_back_memory = False  # the next frame needs it
         self.connected = False
         """Whether there is a connection to the server, as far as the viewers are told."""
         self.curves = Curves(self._known)
