@@ -83,7 +83,7 @@ def exposure(terminal: Terminal, port: int) -> None:
     """A camera while it exposes."""
     found(terminal, "ccd main control")
     typed(terminal, "\x1b", "\x1b[D")
-    commanded(port, "CCD Simulator.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=60")
+    commanded(port, "CCD Simulator.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=15")
     settled(terminal, 4.0)
 
 
@@ -112,14 +112,15 @@ def page() -> int:
         tempfile.TemporaryDirectory() as folder,
         served(CameraDriver(1280, 1024), ThermostatDriver()) as port,
         site(Path(folder), f"127.0.0.1:{port}") as web,
-        chromium(Path(folder), 1000, 860) as browser,
+        chromium(Path(folder), 1000, 1160) as browser,
     ):
         commanded(port, "Demo Camera.RATE.FPS=1", "Demo Camera.STREAM.ON=On")
         browser.get(f"http://127.0.0.1:{web.port}/")
         shows = "//button[starts-with(., 'Show')]"
         until(lambda: browser.find_elements(By.XPATH, shows))
         browser.find_element(By.XPATH, shows).click()
-        until(lambda: "age" in browser.find_element(By.ID, "properties").text)
+        until(lambda: "frames/s" in browser.find_element(By.CSS_SELECTOR, ".facts").text)
+        browser.execute_script("document.querySelector('.wide').scrollIntoView()")
         picture = HERE / f"{PAGE}.png"
         browser.save_screenshot(str(picture))
     return picture.stat().st_size
@@ -140,7 +141,7 @@ def wall() -> int:
         commanded(port, "CCD Simulator.CONNECTION.CONNECT=On")
         commanded(port, "CCD Simulator.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=60")
         browser.get(f"http://127.0.0.1:{web.port}/wall#red")
-        until(lambda: browser.find_elements(By.TAG_NAME, "progress"))
+        until(lambda: browser.execute_script("return document.querySelector('progress')?.value ?? 0") > 5)
         picture = HERE / f"{WALL}.png"
         browser.save_screenshot(str(picture))
     return picture.stat().st_size

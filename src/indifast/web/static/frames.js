@@ -78,8 +78,8 @@ export class FrameView {
   took(about, picture, arrived) {
     this.last?.picture.close();
     const first = this.last === null;
+    if (about.frame.number !== this.last?.about.frame.number) this.times.push(arrived);
     this.last = { about, picture, arrived };
-    this.times.push(arrived);
     while (this.times[0] < arrived - SHOWN) this.times.shift();
     const { width, height } = about.picture;
     const { frame } = this.viewport;

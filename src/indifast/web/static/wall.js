@@ -7,6 +7,7 @@ import { get, listen } from "./interface.js";
 const TEMPERATURE = /temp/i;
 const SETTING = /ramp|setting|offset|coef|slope|step/i; // of temperatures, which are none
 const EXPOSURE = /EXPOSURE$/;
+const THEMES = ["dark", "red", "light"];
 const MOST = 8; // temperatures of a device
 
 const at = (id) => document.getElementById(id);
@@ -133,9 +134,13 @@ function tick() {
   at("clock").textContent = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
-const themes = ["dark", "red", "light"];
-const wanted = [location.hash.slice(1), localStorage.getItem("theme")].find((each) => themes.includes(each));
-document.documentElement.dataset.theme = wanted ?? themes[0];
+function paint() {
+  const wanted = [location.hash.slice(1), localStorage.getItem("theme")].find((each) => THEMES.includes(each));
+  document.documentElement.dataset.theme = wanted ?? THEMES[0];
+}
+
+window.addEventListener("hashchange", paint);
+paint();
 tick();
 setInterval(tick, 1000);
 start();
