@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from selenium.webdriver.common.by import By
 
 HERE = Path(__file__).resolve().parent
@@ -121,8 +124,16 @@ def page() -> int:
         browser.find_element(By.XPATH, shows).click()
         until(lambda: "frames/s" in browser.find_element(By.CSS_SELECTOR, ".facts").text)
         browser.execute_script("document.querySelector('.wide').scrollIntoView()")
-        picture = HERE / f"{PAGE}.png"
-        browser.save_screenshot(str(picture))
+        return photograph(browser, PAGE)
+
+
+def photograph(browser: Any, name: str) -> int:
+    """Write a picture of what is in a browser. Gives its size."""
+    picture = HERE / f"{name}.png"
+    with Image.open(io.BytesIO(browser.get_screenshot_as_png())) as seen:
+        seen.convert("RGB").quantize(48, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            picture, optimize=True
+        )
     return picture.stat().st_size
 
 
@@ -142,9 +153,7 @@ def wall() -> int:
         commanded(port, "CCD Simulator.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=60")
         browser.get(f"http://127.0.0.1:{web.port}/wall#red")
         until(lambda: browser.execute_script("return document.querySelector('progress')?.value ?? 0") > 5)
-        picture = HERE / f"{WALL}.png"
-        browser.save_screenshot(str(picture))
-    return picture.stat().st_size
+        return photograph(browser, WALL)
 
 
 def main(names: list[str]) -> int:
