@@ -17,7 +17,7 @@ from indifast.client.problems import Problems
 from indifast.client.propertymembers import ParseException
 from indifast.client.sender import Expected
 from indifast.client.settings import Settings
-from indifast.protocol.message import Wire
+from indifast.protocol.message import Routable
 from tests.client.support import BLOBS, NUMBERS, SWITCHES, TEXTS, Recorder, blob, session
 
 
@@ -41,12 +41,13 @@ class Server:
     """Keeps what is sent; every answer is due at once."""
 
     can_send = True
+    raw = False
 
     def __init__(self) -> None:
         self.sent: list[str] = []
         self.expected: list[Expected] = []
 
-    async def transmit(self, message: Wire) -> None:
+    async def transmit(self, message: Routable) -> None:
         self.sent.append(message.tag)
 
     def expect(self, vector: Any) -> Expected:

@@ -234,6 +234,21 @@ def test_a_new_connection_begins_anew() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))], ids=["bytearray", "view"])
+def test_an_upload_has_what_the_buffer_held_when_it_was_sent(kind: Callable[[bytes], bytearray | memoryview]) -> None:
+    async def run() -> None:
+        camera = Camera()
+        async with ipd.IPyServer(camera, port=0) as server, watching(server.port) as client:
+            await eventually(lambda: client.form() == RAW)
+            buffer = kind(FRAME)
+            await client.send_newVector("Cam", "frames", members={"a": (buffer, 0, "")})
+            buffer[:] = bytes(len(FRAME))
+            await eventually(lambda: camera.uploads)
+            assert camera.uploads == [{"a": FRAME}]
+
+    asyncio.run(run())
+
+
 # -- Faults of the other side
 
 

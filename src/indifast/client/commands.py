@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from indifast.client.propertymembers import SWITCH_VALUES, BLOBMember, suffixes
 from indifast.client.snapvectors import Vector
 from indifast.protocol import wire
-from indifast.protocol.message import Wire
+from indifast.protocol.message import Routable, Wire
 from indifast.protocol.timestamps import timestamp_text
+from indifast.transport.blobs import BlobContent, BlobMessage
 
 logger = logging.getLogger("indifast.client.ipyclient")
 
@@ -94,19 +95,32 @@ async def send_command(
         raise
 
 
-async def new_blobs(vector: Vector, stamp: str, members: Mapping[str, Any]) -> Wire:
-    """Return a newBLOBVector message; a thread reads files and encodes the content."""
+async def new_blobs(vector: Vector, stamp: str, members: Mapping[str, Any], *, raw: bool) -> Routable:
+    """Return a newBLOBVector message. A thread reads files and, unless BLOBs are sent `raw`, encodes the content."""
     given = [(vector.data[name], value) for name, value in members.items() if name in vector.data]
     attributes: dict[str, str | None] = {"device": vector.devicename, "name": vector.name, "timestamp": stamp}
     loop = asyncio.get_running_loop()
+    if raw:
+        contents = await loop.run_in_executor(None, _kept_blobs, given)
+        return BlobMessage.from_members("newBLOBVector", attributes, contents)
     data = await loop.run_in_executor(None, _encode_blobs, attributes, given)
     return Wire("newBLOBVector", vector.devicename, vector.name, data)  # type: ignore[arg-type] # any buffer will do
 
 
+def _kept_blobs(given: list[tuple[BLOBMember, Any]]) -> list[BlobContent]:
+    """Return the BLOBs with contents that do not change if the program fills its buffers again."""
+    return [blob._replace(data=bytes(blob.data)) for blob in _blobs(given)]
+
+
 def _encode_blobs(attributes: dict[str, str | None], given: list[tuple[BLOBMember, Any]]) -> bytearray | bytes:
-    blobs = []
-    for member, (content, size, form) in given:
-        data = BLOBMember.getbytes(content)
-        written_format = form or suffixes(content) or member.blobformat or None
-        blobs.append((wire.BlobHead(member.name, written_format, size or len(data), len(data)), data))
+    blobs = [
+        (wire.BlobHead(blob.name, blob.format, blob.size or len(blob.data), len(blob.data)), blob.data)
+        for blob in _blobs(given)
+    ]
     return wire.inline_blobs("newBLOBVector", attributes, blobs)
+
+
+def _blobs(given: list[tuple[BLOBMember, Any]]) -> Iterator[BlobContent]:
+    for member, (content, size, form) in given:
+        written_format = form or suffixes(content) or member.blobformat or None
+        yield BlobContent(member.name, written_format, BLOBMember.getbytes(content), size)

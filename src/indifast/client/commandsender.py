@@ -8,7 +8,7 @@ from indifast.client.link import Link
 from indifast.client.notifier import Notifier
 from indifast.client.sender import Expected, Sender
 from indifast.client.timeouts import Timeouts
-from indifast.protocol.message import Wire
+from indifast.protocol.message import Routable
 
 
 class CommandSender(Sender):
@@ -24,7 +24,12 @@ class CommandSender(Sender):
         """Whether the client is connected and not stopping."""
         return self._link.can_send
 
-    async def transmit(self, message: Wire) -> None:
+    @property
+    def raw(self) -> bool:
+        """Whether BLOBs are sent as raw bytes."""
+        return self._link.raw
+
+    async def transmit(self, message: Routable) -> None:
         """Queue a message for the server, and wait while the server is far behind in reading."""
         await self._link.transmit(message)
 

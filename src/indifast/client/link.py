@@ -10,7 +10,7 @@ from indifast._parser import Element
 from indifast.client.connection import Connection
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.trace import Trace
-from indifast.protocol.message import Wire
+from indifast.protocol.message import RAW, Routable, Wire
 
 
 class Link:
@@ -55,7 +55,7 @@ class Link:
         """Return the messages about a property that were received but not yet handled."""
         return [] if self.connection is None else self.connection.unread(device, name)
 
-    def send_now(self, message: Wire) -> None:
+    def send_now(self, message: Routable) -> None:
         """Queue a message, or drop it if the client is not connected or is stopping."""
         connection = self.connection
         if connection is None or not self.can_send:
@@ -68,10 +68,15 @@ class Link:
             self.unanswered_since = self.last_traffic
             if self.on_question is not None:
                 self.on_question()
-        if self._trace.on:
+        if self._trace.on and isinstance(message, Wire):  # the other kind is not sent while the trace is on
             self._trace.sent(message)
 
-    async def transmit(self, message: Wire) -> None:
+    @property
+    def raw(self) -> bool:
+        """Whether BLOBs are sent as raw bytes. Not while traffic is logged: the log shows what is written."""
+        return self.connection is not None and self.connection.queue.form == RAW and not self._trace.on
+
+    async def transmit(self, message: Routable) -> None:
         """Queue a message, and wait while the server is far behind in reading."""
         self.send_now(message)
         if self.connection is not None:

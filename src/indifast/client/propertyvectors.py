@@ -385,7 +385,7 @@ class BLOBVector(PropertyVector):
         stamp = commands.stamp_text(timestamp, self.name)
         if stamp is None:
             return
-        message = await commands.new_blobs(self, stamp, members or {})
+        message = await commands.new_blobs(self, stamp, members or {}, raw=self._sender.raw)
         if self._ready_to_send():
             self._sending()
             await self._sender.transmit(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from indifast.protocol.message import Wire
+from indifast.protocol.message import Routable
 
 
 class Expected:
@@ -31,7 +31,11 @@ class Sender(Protocol):
     def can_send(self) -> bool:
         """Whether the client is connected and not stopping."""
 
-    async def transmit(self, message: Wire) -> None:
+    @property
+    def raw(self) -> bool:
+        """Whether BLOBs are sent as raw bytes."""
+
+    async def transmit(self, message: Routable) -> None:
         """Queue a message for the server, and wait while the server is far behind."""
 
     def expect(self, vector: Any) -> Expected:

@@ -39,7 +39,8 @@ class BlobContent(NamedTuple):
     """One member of an outgoing BLOB vector."""
 
     name: str
-    format: str
+    format: str | None
+    """The `format` attribute; None to leave it out."""
     data: Buffer
     """Any contiguous bytes; if empty, the member is written without content."""
     size: int | None = None
