@@ -13,6 +13,7 @@ from typing import Any
 
 from indifast.protocol.escape import UNSAFE
 from indifast.protocol.message import Buffer
+from indifast.routing.bytequeue import ByteQueue
 from indifast.transport.stream import Queue, Receiver
 
 BEGINNING = 1000.0
@@ -184,6 +185,10 @@ class MemoryStream:
         self._due = False
 
     # -- for the owner, see `indifast.transport.stream.Stream`
+
+    def pace(self, queue: ByteQueue) -> None:
+        """Cut the frames in the queue into small pieces."""
+        queue.cut_frames(1000, 3000)
 
     def start(self, receiver: Receiver, outbox: Queue) -> None:
         """Begin to read and write."""

@@ -206,13 +206,15 @@ cdef class Tokenizer:
     # May be set between two calls of `feed`, and by what `on_instruction` calls.
     cdef public object on_instruction
     cdef public bint raw
+    cdef public bint halt
 
     # The chunk that is being fed, processed up to `pos`; valid while `busy`.
     cdef bint busy
     cdef const uint8_t *chunk
     cdef size_t pos
 
-    # Where the last `feed` stopped, counted from the beginning of its buffer: before raw bytes, or at its end.
+    # Where the last `feed` stopped, counted from the beginning of its buffer: before raw bytes, after an
+    # instruction that asked for it, or at its end.
     cdef readonly Py_ssize_t stopped
 
     # Raw bytes may follow that nobody can tell from elements: everything from here on is ignored.

@@ -15,6 +15,7 @@ class Tokenizer:
     lost_attached: int
     on_instruction: Callable[[bytes], None] | None
     raw: bool
+    halt: bool
     @property
     def stopped(self) -> int: ...
     @property

@@ -353,7 +353,7 @@ def test_an_old_server_is_sent_base64() -> None:
             assert client.frames[0][1] == {"b": bytes(range(6))}
             await client.send_newVector("Cam", "frames", members={"b": (b"upload", 6, ".x")})
             await eventually(lambda: b"</newBLOBVector>" in heard)
-            assert heard.startswith(b"<?indi-offer raw?><getProperties ") and b"dXBsb2Fk" in heard
+            assert heard.startswith(b"<?indi-offer raw pieces?><getProperties ") and b"dXBsb2Fk" in heard
             assert b"attached" not in heard and client.form() == INLINE
 
     asyncio.run(run())

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING
 
 from indifast.protocol.message import FORMS, Routable, opened
 from indifast.routing.clientqueue import Outbox
+from indifast.routing.cutting import Piece
 from indifast.routing.dropnotes import DropNote
+from indifast.routing.frames import Frame
 from indifast.routing.link import Demand
 from indifast.routing.losses import LossyQueue
 from indifast.routing.peer import Kind, Pace, Peer
@@ -178,7 +180,10 @@ class NothingLost(Checker):
             total = waiting + newest.made_room
             streamed = node.settings.newest_wins or all("stream" in form for form in entry.formats)
             covered = newest.frame and newest.mark[1:3] == entry.mark[1:3] and entry.carried <= newest.carried
-            if not streamed or not covered or total + newest.size <= limits.stream:
+            most = limits.stream
+            if outbox.piece and node.settings.newest_wins:  # to a slow link, only the newest one
+                most = min(most, outbox.whole)
+            if not streamed or not covered or total + newest.size <= most:
                 self.fail(
                     f"{node} replaces {show(entry.mark)} {entry.formats} by {show(newest.mark)} to {peer}"
                     f" while {total} bytes wait"
@@ -421,12 +426,15 @@ class Bounded(Checker):
     def _wrong(self, node: Node, peer: Peer) -> str | None:
         outbox, settings = peer.outbox, node.settings
         waiting = list(outbox.waiting())
-        started = outbox._started
-        begun = 0 if started is None else started.size
-        total = sum(message.size for message in waiting) + begun
+        started = [outbox._started] if outbox._started is not None else []
+        if outbox._cut is not None:
+            started.append(outbox._cut.frame)
+        begun = [message.cut.frame if isinstance(message, Piece) else message for message in started]
+        begun = list(dict.fromkeys(begun))  # a piece of the frame that is cut
+        total = sum(message.size for message in (*waiting, *begun))
         if outbox.queued != total:
             return f"{outbox.queued} bytes are counted, {total} wait"
-        count = len(waiting) + (started is not None)
+        count = len(waiting) + len(begun)
         if outbox.messages != count:
             return f"{outbox.messages} messages are counted, {count} wait"
         if isinstance(outbox, Outbox):
@@ -437,8 +445,7 @@ class Bounded(Checker):
             if blobs > settings.limits.queue and len(frames) > 1 and not outbox._offer.frames:
                 return f"{len(frames)} BLOBs of {blobs} bytes wait"
             small = sum(message.size for message in waiting if not message.blob and not isinstance(message, DropNote))
-            if started is not None and not hasattr(started, "message"):
-                small += started.size
+            small += sum(message.size for message in begun if not isinstance(message, Frame))
             if outbox.small != small:
                 return f"{outbox.small} bytes without BLOBs are counted, {small} wait"
             connection = None if node.hub is None else node.hub.connections.get(peer)

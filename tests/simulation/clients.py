@@ -9,14 +9,14 @@ from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
-from indifast.transport.rawframes import ACCEPTED, OFFER
-from indifast.transport.stream import SocketStream
+from indifast.transport.rawframes import ACCEPTED, OFFER, Agreement
 from tests.simulation.journal import Journal
 from tests.simulation.knowledge import Knowledge
 from tests.simulation.ledger import BlobMember, mark_of, write
 from tests.simulation.network import Connection
 from tests.simulation.nodes import Node, is_frame
 from tests.simulation.rules import Wish, Wishes
+from tests.simulation.streams import JournalledStream
 
 if TYPE_CHECKING:
     from tests.simulation.site import Site
@@ -60,7 +60,7 @@ class Session(QueueListener):
     def __init__(self, client: Client, connection: Connection) -> None:
         self.client = client
         self.connection = connection
-        self.stream = SocketStream(connection.sockets[0], client.name)  # type: ignore[arg-type]
+        self.stream = JournalledStream(connection.sockets[0], client.name, connection.journals[0])
         self.reader = MessageReader(
             _Listener(client), client.node.settings.limits, client.site.loop.call_later, relay=False
         )
@@ -77,8 +77,10 @@ class Session(QueueListener):
             self.queue.instruct(OFFER, self.began)
         self.stream.start(self, self.queue)
 
-    def _raw_agreed(self) -> None:
+    def _raw_agreed(self, agreed: Agreement) -> None:
         self.queue.form = RAW
+        if agreed.pieces:
+            self.stream.pace(self.queue)
 
     def send(self, message: Routable) -> None:
         if self.over:

@@ -81,7 +81,8 @@ class Journal:
     def __post_init__(self) -> None:
         self._next = 0
         self._requests_told = 0
-        self._control: deque[Entry] = deque()
+        self._control: dict[str | None, deque[Entry]] = {}  # by device if frames come in pieces, all together if not
+        self._pieces = False
         self._replies: deque[Entry] = deque()
         self._frames: dict[Key, deque[Entry]] = {}
         self._snooped: dict[Key, deque[Entry]] = {}
@@ -124,7 +125,18 @@ class Journal:
                 return self._snooped.setdefault((mark.device, mark.name), deque())
         if entry.frame:
             return self._frames.setdefault((mark.device, mark.name), deque())
-        return self._control
+        return self._controls(mark)
+
+    def _controls(self, mark: Mark) -> deque[Entry]:
+        return self._control.setdefault(mark.device if self._pieces else None, deque())
+
+    def cut(self) -> None:
+        """Note that frames come in pieces from now on, and that messages about other devices may pass them."""
+        told = sorted((entry for place in self._control.values() for entry in place), key=lambda entry: entry.index)
+        self._pieces = True
+        self._control = {}
+        for entry in told:
+            self._controls(entry.mark).append(entry)
 
     def lose(self, mark: Mark, how: str) -> Entry:
         """Note that the queue reports a message as lost.
@@ -167,7 +179,7 @@ class Journal:
         frame = frame and not self.plain
         key = (mark.device, mark.name)
         if mark.tag == "message" and (note := _NOTE.fullmatch(mark.what)):
-            place = self._snooped.get(key) if self.replaceable else self._control
+            place = self._snooped.get(key) if self.replaceable else self._controls(mark)
             if not (place and place[0].mark == mark):
                 self.noted += int(note[1] or 1)
                 return None
@@ -194,7 +206,19 @@ class Journal:
                 return self._pop(self._snooped.get(key, deque()), mark)
         if frame:
             return self._pop(self._frames.get(key, deque()), mark)
-        return self._pop(self._control, mark)
+        return self._behind_frames(self._pop(self._controls(mark), mark))
+
+    def _behind_frames(self, entry: Entry) -> Entry:
+        """Check that a message has not overtaken a frame of its device, however many others it has passed."""
+        if _NOTE.fullmatch(entry.mark.what):  # perhaps not this one, but one like it, which is in the place of a frame
+            return entry
+        for (device, _), frames in self._frames.items():
+            if device == entry.mark.device and device is not None:
+                for frame in frames:
+                    if frame.index < entry.index and not self._perhaps_lost[frame.mark] and not self.damaged:
+                        text = f"{self.title}: {show(entry.mark)} has passed {show(frame.mark)}"
+                        raise Mismatch("InOrder", text)
+        return entry
 
     def _pop(self, place: deque[Entry], mark: Mark) -> Entry:
         while place and self._passed_over(place[0], mark):
@@ -255,7 +279,8 @@ class Journal:
 
     def missing(self) -> list[Entry]:
         """Return what was told, was not lost, and has not arrived."""
-        places = [self._control, self._replies, self._requests, *self._frames.values(), *self._snooped.values()]
+        places = [*self._control.values(), self._replies, self._requests]
+        places += [*self._frames.values(), *self._snooped.values()]
         missing, lost = [], self._perhaps_lost.copy()
         for entry in (entry for place in places for entry in place):
             if lost[entry.mark]:

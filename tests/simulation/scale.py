@@ -18,7 +18,7 @@ from indifast._parser import BlockPool
 KIB = 1 << 10
 
 SIZES: dict[str, dict[str, Any]] = {
-    "indifast.routing.bytequeue": {"JOIN": 256},
+    "indifast.routing.bytequeue": {"JOIN": 256, "LARGEST_PIECE": 600, "TURN": 300},
     "indifast.routing.offer": {"JOIN": 256, "_MAX_COPIED": 4 * KIB},
     "indifast.routing.clientqueue": {"_LOW": KIB, "_COMPACT": 2 * KIB},
     "indifast.routing.driverqueue": {"_COMPACT": KIB},
@@ -28,7 +28,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "indifast.transport.stream": {"_WRITE_CHUNK": 4 * KIB, "_WRITE_BUDGET": 16 * KIB},
     "indifast.transport.blobs": {"LARGE": 2 * KIB, "BLOCK": 3 << 8},
     "indifast.transport.contents": {"BLOCK": 3 << 8, "_pool": BlockPool(KIB, 48)},
-    "indifast.transport.rawframes": {"_LONG": 256, "_GATHERED": KIB},
+    "indifast.transport.drain": {"SMALLEST_PIECE": 64, "FIRST_PIECE": 300, "LARGEST_PIECE": 600, "_WORTH_A_THREAD": 0},
+    "indifast.transport.rawframes": {"LARGEST_PIECE": 600, "_LONG": 256, "_GATHERED": KIB},
     "indifast.server.locallink": {"_TURN": 8},
     "indifast.server.connections": {"_MANY": 20, "_FEW": 4, "_SHORT_READ": 2 * KIB},
     "indifast.driver.streamlink": {"_INBOX": 16, "_INBOX_BYTES": 8 * KIB},

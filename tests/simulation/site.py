@@ -34,7 +34,7 @@ from tests.simulation.ledger import Ledger, Mark, mark_of
 from tests.simulation.network import Conditions, Connection, Network
 from tests.simulation.nodes import Node, ObservedHub, Routing, SmallExDriver
 from tests.simulation.script import STYLES, THEMES, LinkPlan, Script, Step
-from tests.simulation.streams import ModelledSenders
+from tests.simulation.streams import JournalledStream, ModelledSenders
 
 HEALING = 50.0
 """Seconds after which everybody has noticed that the faults are over."""
@@ -394,7 +394,7 @@ class Site:
     def stream(self, connection: Connection, side: int, name: str) -> SocketStream:
         """Return a server's stream over one end of a connection."""
         sock = connection.sockets[side]
-        stream = SocketStream(sock, name)  # type: ignore[arg-type]
+        stream = JournalledStream(sock, name, connection.journals[side])
         if connection.rng.random() < THEMES[self.script.theme].threads:
             stream.senders = ModelledSenders(sock, connection.rng)  # type: ignore[assignment]
         return stream

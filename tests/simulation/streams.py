@@ -8,7 +8,22 @@ import random
 from collections.abc import Callable, Sequence
 
 from indifast.protocol.message import Buffer
+from indifast.routing.bytequeue import ByteQueue
+from indifast.transport.stream import SocketStream
+from tests.simulation.journal import Journal
 from tests.simulation.network import SimulatedSocket
+
+
+class JournalledStream(SocketStream):
+    """A stream whose journal knows whether frames go in pieces."""
+
+    def __init__(self, sock: SimulatedSocket, name: str, journal: Journal) -> None:
+        super().__init__(sock, name)  # type: ignore[arg-type]
+        self._journal = journal
+
+    def pace(self, queue: ByteQueue) -> None:
+        super().pace(queue)
+        self._journal.cut()
 
 
 class ModelledJob:

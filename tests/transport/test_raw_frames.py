@@ -19,7 +19,7 @@ from indifast.protocol.limits import Limits
 from indifast.protocol.message import ATTACHED, INLINE, RAW, Routable, opened
 from indifast.transport import incoming, shm
 from indifast.transport.blobs import END_MARK, BlobContent, BlobMessage
-from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFER, OFFERED
+from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFER, OFFERED, Agreement
 from tests.support.waiting import eventually
 from tests.transport.support import ReaderLog, memory_file
 
@@ -40,7 +40,7 @@ def frame(*contents: bytes, name: bytes = b"B", mark: bytes = END_MARK, tag: byt
 def agreed(limits: Limits | None = None, *, relay: bool = True) -> ReaderLog:
     """Return a reader of a side that has accepted raw frames."""
     log = ReaderLog(limits or Limits(), relay=relay)
-    log.reader.expect_raw(OFFERED, lambda: None)
+    log.reader.expect_raw(OFFERED, lambda agreed: None)
     assert read(log, OFFER.data) == []
     return log
 
@@ -143,7 +143,7 @@ def test_other_damage_costs_only_its_message(relay: bool) -> None:
 
 @relays
 def test_a_frame_that_was_not_agreed_on_ends_the_connection(relay: bool) -> None:
-    for prepare in (lambda log: None, lambda log: log.reader.expect_raw(ACCEPTED, lambda: None)):
+    for prepare in (lambda log: None, lambda log: log.reader.expect_raw(ACCEPTED, lambda agreed: None)):
         for cuts in ((), range(1, 300)):
             log = ReaderLog(relay=relay)
             prepare(log)
@@ -172,6 +172,112 @@ def test_an_unfinished_frame_is_held_watched_and_counted_at_the_end() -> None:
     assert log.skips == ["truncated"] and log.reader.held == 0
 
 
+# -- Pieces
+
+
+def in_pieces(*contents: bytes, sizes: Sequence[int], between: bytes = b"", name: bytes = b"B") -> bytes:
+    """Return a frame in pieces of these sizes, the last of which is repeated, with something between them."""
+    whole = frame(*contents, name=name)
+    content = b"".join(contents)
+    text = b"<?indi-pieces?>" + whole[: -len(content + END_MARK)]
+    at = number = 0
+    while at < len(content):
+        piece = content[at : at + sizes[min(number, len(sizes) - 1)]]
+        at, number = at + len(piece), number + 1
+        text += between + b"<?indi-piece %d %d?>" % (number, len(piece)) + piece
+    return text + END_MARK
+
+
+@relays
+@given(data=st.data())
+def test_frames_in_pieces_are_read_whatever_the_chunks_and_what_is_between(relay: bool, data: st.DataObject) -> None:
+    piece = st.sampled_from([b"<?indi-piece 1 5?>", b"?>", END_MARK, COMMAND, b"\0\xff", b"x" * 70_000, b""])
+    content = st.lists(piece | st.binary(max_size=50), max_size=4).map(b"".join).filter(bool)
+    sent = data.draw(st.lists(st.lists(content, min_size=1, max_size=3), min_size=1, max_size=3))
+    sizes = data.draw(st.lists(st.sampled_from([1, 7, 100, 30_000, 256 << 10]), min_size=1, max_size=4))
+    sizes.append(256 << 10)
+    between = data.draw(st.sampled_from([b"", b"\n", SMALL % b"between"]))
+    text = b""
+    count = 0
+    for one in sent:
+        part = in_pieces(*one, sizes=sizes, between=between)
+        count += part.count(b"name='between'")
+        text += SMALL % b"before" + part + SMALL % b"after" + frame(*one, name=b"whole")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    log = agreed(relay=relay)
+    messages = read(log, text, cuts)
+    names = [message.name for message in messages]
+    assert [name for name in names if name != "between"] == ["before", "B", "after", "whole"] * len(sent)
+    assert names.count("between") == count
+    assert [contents(message) for message in messages if message.name == "B"] == sent
+    assert log.skips == log.violations == [] and log.reader.held == 0
+
+
+def test_what_is_between_two_pieces_arrives_before_the_frame() -> None:
+    log = agreed()
+    text = in_pieces(b"12345678", sizes=[4], between=SMALL % b"a")
+    first = text.index(b"<?indi-piece 2")
+    assert [message.name for message in read(log, text[:first], range(1, first))] == ["a", "a"]
+    assert log.reader.held == 4
+    (message,) = read(log, text[first:], range(1, len(text) - first))
+    assert message.name == "B" and contents(message) == [b"12345678"]
+
+
+PIECES = b"<?indi-pieces?>"
+ENVELOPE = frame(b"12345678").partition(b"12345678")[0]
+
+
+@relays
+@pytest.mark.parametrize(
+    "fault",
+    [
+        b"<?indi-piece 1 4?>1234",  # of no frame
+        frame(b"12") + b"<?indi-piece 1 4?>1234",
+        PIECES + ENVELOPE + b"<?indi-piece 2 4?>1234",
+        PIECES + ENVELOPE + b"<?indi-piece 1 4?>1234<?indi-piece 1 4?>5678" + END_MARK,
+        PIECES + ENVELOPE + b"<?indi-piece 1 9?>123456789",
+        PIECES + ENVELOPE + b"<?indi-piece 1 0?>",
+        PIECES + ENVELOPE + b"<?indi-piece 1 -1?>",
+        PIECES + ENVELOPE + b"<?indi-piece 1?>",
+        PIECES + ENVELOPE + b"<?indi-piece?>",
+        PIECES + ENVELOPE + b"<?indi-piece 1 4 5?>1234",
+        PIECES + ENVELOPE + b"<?indi-piece 1 9999999999?>",
+        PIECES + ENVELOPE + b"<?indi-piece 1 8?>12345678<?END?>",
+        PIECES + ENVELOPE + b"<?indi-piece 1 4?>1234" + frame(b"12"),
+        PIECES + ENVELOPE + b"<?indi-piece 1 4?>1234" + PIECES,
+        PIECES + frame(b"x" * 300_000).replace(b"x" * 300_000 + END_MARK, b"<?indi-piece 1 262145?>" + b"x" * 262_145),
+        PIECES + frame(b"x" * (1 << 20)),  # more than the limit
+    ],
+)
+def test_pieces_that_are_not_the_next_ones_end_the_connection(relay: bool, fault: bytes) -> None:
+    for cuts in ((), range(1, 400)):
+        log = agreed(Limits(blob=1_000_000), relay=relay)
+        text = SMALL % b"a" + in_pieces(b"12", sizes=[1], name=b"b") + fault + COMMAND
+        messages = read(log, text, [cut for cut in cuts if cut < len(text)])
+        assert [message.name for message in messages if message.name != "B"] == ["a", "b"]
+        assert len(log.violations) == 1
+        assert read(log, COMMAND) == []
+
+
+@relays
+def test_pieces_that_were_not_agreed_on_end_the_connection(relay: bool) -> None:
+    log = ReaderLog(relay=relay)
+    log.reader.expect_raw(OFFERED, lambda agreed: None)
+    read(log, b"<?indi-offer raw?>")
+    assert read(log, in_pieces(b"1234", sizes=[2], between=COMMAND) + COMMAND) == []
+    assert log.violations == ["sent a raw frame without its end mark"]
+
+
+@relays
+def test_a_frame_in_pieces_that_is_too_much_is_skipped(relay: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "most_unfinished", lambda limits: 100_000)
+    log = agreed(relay=relay)
+    text = in_pieces(COMMAND * 1000, DATA, sizes=[20_000], between=SMALL % b"a") + frame(b"fits", name=b"b")
+    messages = read(log, text, range(10_000, len(text), 10_000))
+    assert {message.name for message in messages[:-1]} == {"a"} and contents(messages[-1]) == [b"fits"]
+    assert len(log.outgrowths) == 1 and log.skips == ["abandoned"] and log.violations == []
+
+
 # -- Agreement
 
 
@@ -179,12 +285,12 @@ def test_an_unfinished_frame_is_held_watched_and_counted_at_the_end() -> None:
 def test_both_sides_agree_and_a_frame_may_follow_at_once(chunked: bool) -> None:
     for expected, said in ((OFFERED, OFFER), (ACCEPTED, ACCEPTANCE)):
         log = ReaderLog()
-        agreements: list[bool] = []
-        log.reader.expect_raw(expected, partial(agreements.append, True))
+        agreements: list[Agreement] = []
+        log.reader.expect_raw(expected, agreements.append)
         text = SMALL % b"a" + said.data + SMALL % b"b" + frame(DATA, name=b"c") + said.data + SMALL % b"d"
         messages = read(log, text, range(1, 500) if chunked else ())
         assert [message.name for message in messages] == list("abcd") and contents(messages[2]) == [DATA]
-        assert agreements == [True], "saying it again changes nothing"
+        assert agreements == [Agreement(pieces=True)], "saying it again changes nothing"
 
 
 @pytest.mark.parametrize(
@@ -202,17 +308,17 @@ def test_both_sides_agree_and_a_frame_may_follow_at_once(chunked: bool) -> None:
 )
 def test_nothing_else_is_an_agreement(expected: bytes, said: bytes) -> None:
     log = ReaderLog()
-    log.reader.expect_raw(expected, lambda: pytest.fail("agreed"))
+    log.reader.expect_raw(expected, lambda agreed: pytest.fail("agreed"))
     read(log, said + SMALL % b"a")
     assert log.violations == []
 
 
 def test_words_of_the_future_do_no_harm() -> None:
     log = ReaderLog()
-    agreements: list[bool] = []
-    log.reader.expect_raw(OFFERED, partial(agreements.append, True))
+    agreements: list[Agreement] = []
+    log.reader.expect_raw(OFFERED, agreements.append)
     assert len(read(log, b"<?indi-offer  pieces raw\tlz4 ?>" + frame(b"1"))) == 1
-    assert agreements == [True]
+    assert agreements == [Agreement(pieces=True)]
 
 
 # -- Writing
@@ -326,7 +432,7 @@ def test_a_drivers_buffer_may_change_after_the_release() -> None:
         buffer = bytearray(os.urandom(200_000))
         data = bytes(buffer)
         message = one_blob(buffer)
-        text = message.when_ready(RAW, lambda: None)
+        text = message.when_ready(RAW, lambda agreed: None)
         message.release()  # waits for the thread
         buffer[:] = bytes(len(buffer))
         text = await made(message, RAW)

@@ -19,7 +19,7 @@ from indifast.routing.queuelistener import QueueListener
 from indifast.transport import connect
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.incoming import MessageReader
-from indifast.transport.rawframes import ACCEPTED, OFFER
+from indifast.transport.rawframes import ACCEPTED, OFFER, Agreement
 from indifast.transport.tlsfaults import is_tls
 
 if TYPE_CHECKING:
@@ -177,9 +177,11 @@ class Connection(QueueListener):
     def violated(self, why: str, /) -> None:
         self._fault = f"the server {why}"
 
-    def _raw_agreed(self) -> None:
+    def _raw_agreed(self, agreed: Agreement) -> None:
         """Send raw frames from now on."""
         self.queue.form = RAW
+        if agreed.pieces:
+            self.stream.pace(self.queue)
 
     def _given_up(self, held: int, why: str) -> None:
         self._on_refuse(f"an unfinished message of {held} bytes was dropped: {why}")

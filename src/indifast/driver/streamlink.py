@@ -16,7 +16,7 @@ from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import Demand, Link
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
-from indifast.transport.rawframes import ACCEPTANCE, OFFERED
+from indifast.transport.rawframes import OFFERED, Agreement
 
 if TYPE_CHECKING:
     from indifast._parser import Element
@@ -253,10 +253,12 @@ class StreamLink(Link, QueueListener):
         self._refuse("raw", "%s %s: disconnected", self.peername, why)
         self._stream.abort()
 
-    def _raw_agreed(self) -> None:
+    def _raw_agreed(self, agreed: Agreement) -> None:
         """Send raw frames from now on; those that wait already are sent as base64."""
-        self._outbox.instruct(ACCEPTANCE, time.monotonic())
+        self._outbox.instruct(agreed.acceptance, time.monotonic())
         self._outbox.form = RAW
+        if agreed.pieces:
+            self._stream.pace(self._outbox)
 
     def _given_up(self, kind: str, held: int, why: str) -> None:
         text = "an unfinished message of %d bytes from %s was given up: %s"

@@ -25,6 +25,7 @@ cdef class Tokenizer:
     Attributes:
         on_instruction: Called for each processing instruction between elements whose name begins with "indi-", with the
             text between "<?" and "?>".
+        halt: Set by what `on_instruction` calls: `feed` stops after this instruction, and `stopped` says where.
         raw: Whether raw bytes may follow a BLOB vector. If so, `feed` stops after each vector that announces some, and
             `stopped` says where.
         broken: Set when raw bytes follow although they may not, or may follow a vector that is damaged. Everything from
@@ -176,6 +177,11 @@ cdef class Tokenizer:
                     elif self.on_instruction is not None:
                         self.instruction(self.root(), self.s.resume)
                     self.advance(self.s.resume)
+                    if self.halt:
+                        self.halt = False
+                        if not self.held_n:
+                            return 0
+                        self.broken = True  # what follows is not in the chunk, after damage
             elif self.where == AT_BLOB:
                 if self.held_n > self.p:  # bytes of earlier chunks, rescanned after an abandoned comment
                     take = self.held_n - self.p

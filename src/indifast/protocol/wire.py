@@ -73,6 +73,17 @@ def tree(source: TreeElement) -> str:
     return element(source.tag, source.attrib, escape_text(source.text or "") + "".join(map(tree, source)))
 
 
+# -- Instructions
+
+PIECES_FOLLOW = b"<?indi-pieces?>"
+"""Stands before a raw frame that comes in pieces."""
+
+
+def piece_head(number: int, length: int) -> bytes:
+    """Return what stands before a piece of a raw frame: its number, from 1, and how many bytes follow."""
+    return b"<?indi-piece %d %d?>" % (number, length)
+
+
 # -- Messages without members
 
 

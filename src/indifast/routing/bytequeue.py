@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
+from typing import cast
 
-from indifast.protocol.message import ATTACHED, INLINE, Buffer, Form, Instruction, Routable
+from indifast.protocol.message import ATTACHED, INLINE, RAW, Buffer, Form, Instruction, Routable
+from indifast.routing.cutting import LARGEST_PIECE, TURN, Bypass, Cut, Piece
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame, Order
 from indifast.routing.offer import JOIN, Offer, Pieces
@@ -45,6 +47,10 @@ class ByteQueue:
         """Messages that are not completely written."""
         self.sent_messages = 0
         self.sent_bytes = 0
+        self.piece = 0
+        """Bytes of content in one piece of a raw frame; 0 if frames are not cut. See `cut_frames`."""
+        self.whole = 0
+        """Bytes up to which a raw frame is written in one piece all the same."""
         self.progress = 0.0
         """When the peer last took a byte, or when the queue last started to fill."""
         self._terminator = terminator
@@ -53,7 +59,9 @@ class ByteQueue:
         self._items: deque[Routable | Frame] = deque()
         self._urgent: deque[Routable] = deque()
         self._remaining: deque[Buffer] = deque()  # what is left of the started message
-        self._started: Routable | Frame | None = None
+        self._started: Routable | Frame | Piece | None = None
+        self._cut: Cut | None = None  # the frame of which some pieces are begun, and others are not
+        self._bypass = Bypass()
         self._growing: Frame | None = None  # the started message, while more of its pieces are to come
         self._grown = 0  # how many of its pieces were taken over
         self._frames: Order = OrderedDict()  # the unstarted frames among the items that must not be dropped
@@ -70,12 +78,30 @@ class ByteQueue:
             frame = Frame(message, self.form, begun)
             self._items.append(frame)
             self._enlist(frame, self._frames)
+            if self.piece:
+                self._bypass.keep_behind(message.device, len(self._items) - 1)
         else:
-            self._items.append(message)
+            if self._bypass.guarded:
+                self._append_small(message, now)
+            else:
+                self._items.append(message)
             self.queued += message.size
         self.messages += 1
         if not self._notified:
             self._notify(now)
+
+    def _append_small(self, message: Routable, now: float) -> None:
+        """Put a message without content before or behind the frames."""
+        items, bypass, cut = self._items, self._bypass, self._cut
+        device = message.device
+        if cut is not None and cut.frame.message is not None and cut.frame.message.device == device:
+            bypass.keep_behind(device, len(items))
+            items.append(message)
+        elif bypass.passes(device, len(items)):
+            bypass.messages.append(message)
+            self._notify_urgent(now)
+        else:
+            items.append(message)
 
     def append_replaceable(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
         """Queue a message that a newer one may replace. This queue keeps it all the same."""
@@ -86,13 +112,24 @@ class ByteQueue:
         self._urgent.append(message)
         self.queued += message.size
         self.messages += 1
-        if not self._notified or (self._blocked and self._growing is None):
-            self._notified = False
-            self._notify(now, urgent=True)
+        self._notify_urgent(now)
 
     def instruct(self, instruction: Instruction, now: float) -> None:
         """Do the same with an instruction, which does not count as sent message."""
         self.expedite(instruction, now)
+
+    def cut_frames(self, piece: int, whole: int) -> None:
+        """Write raw frames in pieces, between which messages about other devices go.
+
+        Call this only if the peer reads pieces. A frame that is begun already stays as it is.
+
+        Args:
+            piece: Bytes of content in one piece, at most `LARGEST_PIECE`. With 0, frames are written as a whole.
+            whole: Frames up to this many bytes are written as a whole all the same, because the peer is so fast.
+        """
+        if piece and not self.piece:
+            self._bypass.look_over(self._items)
+        self.piece, self.whole = min(piece, LARGEST_PIECE), whole
 
     def _enlist(self, frame: Frame, order: Order) -> None:
         """Count a waiting frame. The first two are encoded in advance, so that the peer never waits for the encoder."""
@@ -115,6 +152,12 @@ class ByteQueue:
             if (self._items or self._growing is not None) and not self._notified:
                 self._tell_listener()
 
+    def _notify_urgent(self, now: float) -> None:
+        """Notify the listener of something that need not wait for the first item."""
+        if not self._notified or (self._blocked and self._growing is None):
+            self._notified = False
+            self._notify(now, urgent=True)
+
     def _notify(self, now: float, urgent: bool = False) -> None:
         if self._blocked and not (urgent and self._growing is None):
             return
@@ -136,7 +179,9 @@ class ByteQueue:
         """Whether something could be written now."""
         if self._growing is not None:
             return bool(self._remaining) or not self._blocked
-        return bool(self._remaining or self._urgent or (self._items and not self._blocked))
+        if self._remaining or self._urgent or self._bypass.messages or self._cut is not None:
+            return True
+        return bool(self._items and not self._blocked)
 
     @property
     def full(self) -> bool:
@@ -164,29 +209,94 @@ class ByteQueue:
         if self._growing is not None:
             self._grow(self._growing)
         if not self._remaining and self._growing is None:
-            if len(self._items) == 1 and not self._urgent:
+            if len(self._items) == 1 and not (self._urgent or self._bypass.messages or self._cut is not None):
                 only = self._items[0]
                 if not isinstance(only, Frame) and only.size <= JOIN:
                     return self._offer_only(only), ()
-            self._skip_empty()
+            if self._cut is None:
+                self._skip_empty()
         out: list[Buffer] = list(islice(self._remaining, max_parts))
         offer.total = sum(map(len, out))
         if offer.total >= max_bytes or len(out) >= max_parts or self._growing is not None:
             offer.whole = len(out) == len(self._remaining) and self._growing is None
             return out, ()
         pieces = Pieces(out, offer.total, max_bytes, max_parts)
-        waiting = chain(self._urgent, self._items)
+        gaps = self._offer_items(pieces) if self._cut is None else self._offer_between(self._cut, pieces)
+        offer.total = pieces.total
+        if gaps:
+            self._close_gaps(gaps)
+        return pieces.finish(), pieces.fds
+
+    def _offer_items(self, pieces: Pieces) -> int:
+        """Offer what waits, in order; return how many empty slots were passed."""
+        offer, items, bypass = self._offer, self._items, self._bypass
+        if not bypass.messages:
+            gaps = self._offer_in_order(chain(self._urgent, items), pieces)
+            offer.urgent = min(len(self._urgent), len(offer.messages))
+            return gaps
+        front = bypass.front
+        self._offer_in_order(chain(self._urgent, islice(items, front)), pieces)
+        offer.urgent = min(len(self._urgent), len(offer.messages))
+        if not self._has_room(len(self._urgent) + front, pieces):
+            return 0
+        if bypass.passed >= TURN and front < len(items):
+            first = items[front]
+            if isinstance(first, Frame) and first.message is not None and first.parts() is not None:
+                self._offer_frame(first, pieces)
+                return 0
+        self._offer_passing(pieces)
+        if not self._has_room(len(self._urgent) + front + len(bypass.messages), pieces):
+            return 0
+        return self._offer_in_order(islice(items, front, None), pieces)
+
+    def _has_room(self, offered: int, pieces: Pieces) -> bool:
+        """Return whether so many messages are on offer, all of them, and there is room for more."""
+        return len(self._offer.messages) == offered and self._offer.whole and pieces.room > 0
+
+    def _offer_in_order(self, waiting: Iterator[Routable | Frame], pieces: Pieces) -> int:
+        """Offer messages and frames; return how many empty slots were passed."""
         gaps = 0
         while (frame := self._offer_small(waiting, pieces)) is not None:
             if frame.message is None:
                 gaps += 1
             elif not self._offer_frame(frame, pieces):
                 break
-        offer.urgent = min(len(self._urgent), len(offer.messages))
-        offer.total = pieces.total
-        if gaps:
-            self._close_gaps(gaps)
-        return pieces.finish(), pieces.fds
+        return gaps
+
+    def _offer_passing(self, pieces: Pieces) -> None:
+        """Offer the messages that pass frames."""
+        offer = self._offer
+        before = len(offer.messages)
+        self._offer_small(iter(self._bypass.messages), pieces)
+        offer.passing = len(offer.messages) - before
+        offer.before = max(0, before - len(self._urgent))
+
+    def _offer_between(self, cut: Cut, pieces: Pieces) -> int:
+        """Offer the next pieces of the frame that is begun, and before them what may go between two pieces."""
+        offer = self._offer
+        self._offer_small(iter(self._urgent), pieces)
+        offer.urgent = len(offer.messages)
+        if self._bypass.messages and self._bypass.passed < TURN and offer.whole and pieces.room > 0:
+            self._offer_passing(pieces)
+        if offer.whole and pieces.room > 0:
+            self._offer_pieces(cut, pieces)
+        return 0
+
+    def _offer_pieces(self, cut: Cut, pieces: Pieces) -> None:
+        offer = self._offer
+        piece = None
+        while piece is None or not piece.last:
+            piece = cut.next(self.piece or LARGEST_PIECE, piece)
+            size, whole = pieces.add(piece.parts)
+            if not (whole or size):
+                return
+            offer.messages.append(piece)
+            offer.sizes.append(size)
+            offer.frames = cut.frame.offered = True
+            if not whole:
+                offer.whole = False
+            if not whole or pieces.room <= 0:
+                return
 
     def _offer_only(self, message: Routable) -> list[Buffer]:
         """Offer a small message that is alone in the queue. This shortcut suits most commands and their answers."""
@@ -248,6 +358,9 @@ class ByteQueue:
             if not pieces.empty:
                 return False  # descriptors travel with the first byte of what is written
             pieces.fds = pieces.fds or fds
+        elif self.piece and frame.form == RAW and len(parts) > 2 and sum(map(len, parts)) > max(self.piece, self.whole):
+            self._offer_pieces(Cut(frame, parts, self._terminator), pieces)
+            return False
         size, whole = pieces.add(parts)
         if not (whole or size):
             return False
@@ -264,7 +377,16 @@ class ByteQueue:
 
     def _close_gaps(self, gaps: int) -> None:
         """Remove the empty slots among the items on offer, so that they need not be passed a second time."""
-        offered = self._offer.messages[self._offer.urgent :]
+        offer = self._offer
+        offered: list[Routable | Frame] = []
+        for message in chain(
+            islice(offer.messages, offer.urgent, offer.urgent + offer.before),
+            islice(offer.messages, offer.urgent + offer.before + offer.passing, None),
+        ):
+            if not isinstance(message, Piece):
+                offered.append(message)
+            elif message.first:
+                offered.append(message.cut.frame)
         for _ in range(len(offered) + gaps):
             self._items.popleft()
         self._items.extendleft(reversed(offered))
@@ -276,12 +398,14 @@ class ByteQueue:
         while items and isinstance(frame := items[0], Frame) and not isinstance(frame.message, DropNote):
             if frame.message is None:
                 items.popleft()
+                self._bypass.gone += 1
                 self._gaps -= 1
                 continue
             parts = frame.parts()
             if parts is None or len(parts):
                 return
             items.popleft()
+            self._bypass.gone += 1
             self._begin(frame)
             self._finish(frame)
         if not self.pending:
@@ -331,6 +455,7 @@ class ByteQueue:
             if alone is not None:
                 if nbytes == offer.total:
                     self._items.popleft()
+                    self._bypass.gone += 1
                     self._finish_small(1, alone.size)
                 else:
                     offer.messages.append(alone)
@@ -348,22 +473,26 @@ class ByteQueue:
         offer = self._offer
         if self._started is not None:
             self._remaining.clear()
-            self._finish(self._started)
+            self._end_started(self._started)
             self._started = None
         if offer.frames:
             for message in offer.messages:
-                self._remove_first()
-                self._begin(message)
-                self._finish(message)
+                self._start_first(message)
+                self._end_started(message)
             return
         # none of the messages had content: a flood of many small ones
         for _ in range(offer.urgent):
             if isinstance(self._urgent.popleft(), Instruction):
                 self.sent_messages -= 1  # it is among those that are added below
+        if offer.passing:
+            self._bypass.passed += sum([self._bypass.messages.popleft().size for _ in range(offer.passing)])
+        items = len(offer.messages) - offer.urgent - offer.passing
+        self._bypass.gone += items
         popleft = self._items.popleft
-        for _ in range(len(offer.messages) - offer.urgent):
+        for _ in range(items):
             popleft()
-        self._finish_small(len(offer.messages), sum([message.size for message in offer.messages]))
+        messages = cast("list[Routable]", offer.messages)
+        self._finish_small(len(messages), sum([message.size for message in messages]))
 
     def _sent_some(self, nbytes: int) -> None:
         """Remove messages on offer, up to the last byte that was written."""
@@ -371,28 +500,32 @@ class ByteQueue:
             nbytes = self._remove_written(nbytes)
             if self._remaining or self._growing is not None:
                 return
-            self._finish(self._started)
+            self._end_started(self._started)
             self._started = None
         for message, size in zip(self._offer.messages, self._offer.sizes, strict=True):
             if not nbytes and size:
                 return
-            parts = message.parts() if isinstance(message, Frame) else message.parts(self.form)
-            growing = isinstance(message, Frame) and message.growing()
+            growing = False
+            parts: Sequence[Buffer] | None
+            if isinstance(message, Frame):
+                parts = message.parts()
+                growing = message.growing()
+            else:
+                parts = message.parts if isinstance(message, Piece) else message.parts(self.form)
             assert parts is not None
-            self._remove_first()
-            self._begin(message)
+            self._start_first(message)
             self._grown = len(parts)
             self._remaining.extend(islice(parts, self._grown))
             if growing:
                 assert isinstance(message, Frame)
                 self._growing = message
-            elif self._terminator and parts:
+            elif self._terminator and parts and not isinstance(message, Piece):
                 self._remaining.append(self._terminator)
             nbytes = self._remove_written(nbytes)
             if self._remaining or growing:
                 self._started = message
                 return
-            self._finish(message)
+            self._end_started(message)
 
     def _remove_written(self, nbytes: int) -> int:
         """Remove written bytes from the started message, and return how many of them belong to later messages."""
@@ -404,18 +537,47 @@ class ByteQueue:
             return 0
         return nbytes
 
-    def _remove_first(self) -> None:
-        """Remove the next message from its queue: an urgent one first, as long as the offer has any."""
-        if self._offer.urgent:
-            self._offer.urgent -= 1
+    def _start_first(self, message: Routable | Frame | Piece) -> None:
+        """Note that the next message on offer is started, and remove it from the place where it has waited."""
+        offer = self._offer
+        if isinstance(message, Piece):
+            self._start_piece(message)
+            return
+        if offer.urgent:
+            offer.urgent -= 1
             self._urgent.popleft()
+        elif offer.passing and not offer.before:
+            offer.passing -= 1
+            self._bypass.passed += self._bypass.messages.popleft().size
         else:
+            if offer.before:
+                offer.before -= 1
             self._items.popleft()
+            self._bypass.gone += 1
+        self._begin(message)
+
+    def _start_piece(self, piece: Piece) -> None:
+        cut = piece.cut
+        if piece.first:
+            self._items.popleft()
+            self._bypass.gone += 1
+            self._begin(cut.frame)
+        cut.begun(piece)
+        self._cut = None if piece.last else cut
+        self._bypass.passed = 0
+
+    def _end_started(self, message: Routable | Frame | Piece) -> None:
+        """Note that a started message, or piece, is completely written."""
+        if not isinstance(message, Piece):
+            self._finish(message)
+        elif message.last:
+            self._finish(message.cut.frame)
 
     def pop(self) -> Routable | None:
         """Remove and return the next whole message, for a reader in this process; None if there is none."""
         while self._urgent or self._items:
             item = self._urgent.popleft() if self._urgent else self._items.popleft()
+            self._bypass.gone += 1
             message = item.message if isinstance(item, Frame) else item
             if message is None:
                 self._gaps -= 1
@@ -434,6 +596,7 @@ class ByteQueue:
         if not isinstance(message, Frame):
             return
         message.started = True
+        self._bypass.passed = 0
         inner = message.message
         if isinstance(inner, DropNote):
             return
@@ -467,6 +630,8 @@ class ByteQueue:
         """Update the state after messages may have been written or forgotten."""
         if not self.pending:
             self._notified = False
+            if not self._items and self._bypass.guarded:
+                self._bypass.forget_frames()
         if self._was_full and self._full_at is not None and self.queued <= self._full_at // 2:
             self._was_full = False
             self.listener.on_room()
@@ -481,13 +646,13 @@ class ByteQueue:
 
     def waiting(self) -> Iterator[Routable]:
         """Yield all messages that have not been started, in order, for statistics."""
-        for item in chain(self._urgent, self._items):
+        for item in chain(self._urgent, self._bypass.messages, self._items):
             message = item.message if isinstance(item, Frame) else item
             if message is not None and not isinstance(message, Instruction):
                 yield message
 
     def clear(self) -> None:
-        """Forget everything, because the peer is gone."""
+        """Forget everything, because the peer is gone. Whether frames are cut is agreed on anew with the next one."""
         self._offer.withdraw()  # first, because this puts back what was set aside
         self._forget_all()
         self._after_removal()
@@ -496,5 +661,7 @@ class ByteQueue:
         """Empty the queue and everything that keeps track of it."""
         for queue in (self._items, self._urgent, self._remaining, self._frames):
             queue.clear()
-        self._started = self._growing = None
+        self._bypass.clear()
+        self.piece = self.whole = 0
+        self._started = self._growing = self._cut = None
         self.queued = self.messages = self._gaps = 0

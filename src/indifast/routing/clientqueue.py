@@ -21,7 +21,8 @@ class Outbox(LossyQueue):
     """Messages to a client or a link, with the rules for one that reads slowly.
 
     * Everything keeps its order.
-    * While more than `limits.stream` bytes of BLOBs wait, a waiting set with streamed content (`format` contains
+    * While more than `limits.stream` bytes of BLOBs wait (with `newest_wins` and frames in pieces: more than the peer
+      takes at once), a waiting set with streamed content (`format` contains
       "stream"; with `newest_wins`, any format) is replaced by a newer one that has content for every member the older
       one has. The newer set goes to the end of the queue. If that is replaced in turn before any of it was sent, its
       replacement takes its place, so that a property can't be put off forever. If something else about the property
@@ -76,7 +77,10 @@ class Outbox(LossyQueue):
             if self.small > _COMPACT:
                 message = compact(message)
             size = message.size
-            self._items.append(message)
+            if self._bypass.guarded:
+                self._append_small(message, now)
+            else:
+                self._items.append(message)
             self.queued += size
             self.messages += 1
             self.small += size
@@ -107,12 +111,16 @@ class Outbox(LossyQueue):
             frame = Frame(message, self.form, begun)
             self._items.append(frame)
             self._enlist(frame, self._frames)
+            if self.piece:
+                self._bypass.keep_behind(message.device, len(self._items) - 1)
             return
         current = self._replacements.of(message)
         place, replaced_older = (None, False) if current is None else self._replace_older(current, message)
         if place is None:
             frame = Frame(message, self.form, begun)
             self._items.append(frame)
+            if self.piece:
+                self._bypass.keep_behind(message.device, len(self._items) - 1)
             if current is not None:
                 current.follow()
         else:  # into the slot of the older frame
@@ -132,12 +140,18 @@ class Outbox(LossyQueue):
         """Return whether newer frames of the property may replace this one."""
         if not self._limits.stream:
             return False
-        if self.newest_wins or (self.newest_wins_of and (message.device, message.name) in self.newest_wins_of):
+        if self._newest_alone(message):
             return True
         formats = message.formats
         if len(formats) == 1:  # the usual case
             return "stream" in formats[0]
         return bool(formats) and all("stream" in format for format in formats)
+
+    def _newest_alone(self, message: Routable) -> bool:
+        """Return whether only the newest frame of a property matters, whatever its format."""
+        if self.newest_wins:
+            return True
+        return bool(self.newest_wins_of) and (message.device, message.name) in self.newest_wins_of
 
     def _replace_older(self, current: Replaceable, newer: Routable) -> tuple[Frame | None, bool]:
         """Give up the waiting frames that a newer message replaces.
@@ -145,7 +159,12 @@ class Outbox(LossyQueue):
         Returns:
             The slot for the newer message (None for the end of the queue), and whether it replaced any frame.
         """
-        if self.blobs + newer.size <= self._limits.stream:
+        most = self._limits.stream
+        if self.piece and self._newest_alone(newer):
+            most = min(
+                most, self.whole
+            )  # what a slow link takes at once: so only one frame waits, and it is the newest
+        if self.blobs + newer.size <= most:
             return None, False
         place: Frame | None = None
         replaced_older = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from indifast.protocol.message import Buffer, Routable
+from indifast.routing.cutting import Piece
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame, Order
 
@@ -21,15 +22,19 @@ class Offer:
     offer are neither dropped nor replaced: frames are marked, and a search for a frame to drop sets marked ones aside.
     """
 
-    __slots__ = ("_aside", "alone", "frames", "messages", "sizes", "total", "urgent", "whole")
+    __slots__ = ("_aside", "alone", "before", "frames", "messages", "passing", "sizes", "total", "urgent", "whole")
 
     def __init__(self) -> None:
-        self.messages: list[Routable | Frame] = []
-        """The messages, without one that was started before: what is left of that comes first."""
+        self.messages: list[Routable | Frame | Piece] = []
+        """The messages, and pieces of frames, without one that was started before: what is left of that comes first."""
         self.sizes: list[int] = []
         """Bytes on offer of each message."""
         self.urgent = 0
-        """How many of the messages are urgent ones."""
+        """How many of the messages are urgent ones. They come first."""
+        self.before = 0
+        """If some are `passing`: how many come before those, after the urgent ones."""
+        self.passing = 0
+        """How many of the messages pass frames that wait, or go between two pieces of a frame."""
         self.total = 0
         """Bytes on offer, including those of the message that was started before."""
         self.whole = True
@@ -55,12 +60,13 @@ class Offer:
             self._release_frames()
         self.messages.clear()
         self.sizes.clear()
-        self.urgent = 0
+        self.urgent = self.before = self.passing = 0
         self.whole = True
         self.frames = False
 
     def _release_frames(self) -> None:
-        for message in self.messages:
+        for offered in self.messages:
+            message = offered.cut.frame if isinstance(offered, Piece) else offered
             if isinstance(message, Frame):
                 message.offered = False
                 if not message.started and isinstance(message.message, DropNote):

@@ -13,7 +13,7 @@ from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.peer import Kind, Pace, Peer
 from indifast.transport.incoming import MessageReader
-from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFERED
+from indifast.transport.rawframes import ACCEPTED, OFFERED, Agreement
 from indifast.transport.shm import BlobTooLarge, DescriptorError
 from indifast.transport.stream import Stream
 from indifast.transport.tlsfaults import is_tls
@@ -218,12 +218,14 @@ class Connection:
         if self._fault is None:
             self._fault = why
 
-    def _raw_agreed(self) -> None:
+    def _raw_agreed(self, agreed: Agreement) -> None:
         """Send raw frames from now on; those that wait already are sent as base64."""
         outbox = self.peer.outbox
         if self.peer.kind is Kind.CLIENT:
-            outbox.instruct(ACCEPTANCE, time.monotonic())
+            outbox.instruct(agreed.acceptance, time.monotonic())
         outbox.form = RAW
+        if agreed.pieces:
+            self.stream.pace(outbox)
         self._host.forms_changed()
 
     def _refuse(self, kind: str, device: str | None, text: str) -> None:

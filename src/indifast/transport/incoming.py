@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from indifast._parser import Tokenizer
 from indifast.transport.blobs import BlobMessage, routable
-from indifast.transport.rawframes import NOT_AGREED, RawFrames, means_raw
+from indifast.transport.rawframes import NOT_AGREED, Agreement, RawFrames, agreement
 from indifast.transport.shm import DescriptorError, DescriptorQueue, close_all
 
 if TYPE_CHECKING:
@@ -160,16 +160,17 @@ class MessageReader:
         except DescriptorError as error:
             self._listener.flooded(error)
 
-    def expect_raw(self, instruction: bytes, on_agreed: Callable[[], None]) -> None:
+    def expect_raw(self, instruction: bytes, on_agreed: Callable[[Agreement], None]) -> None:
         """Read raw frames as soon as the peer has sent an instruction: `OFFERED` or `ACCEPTED` of `rawframes`.
 
         `on_agreed` is called then, within `read`.
         """
 
         def on_instruction(text: bytes) -> None:
-            if self._raw is None and means_raw(text, instruction):
-                self._raw = RawFrames(self.tokenizer, self._blob, self._listener.refused)
-                on_agreed()
+            agreed = agreement(text, instruction)
+            if agreed is not None:
+                self._raw = RawFrames(self.tokenizer, self._blob, self._listener.refused, pieces=agreed.pieces)
+                on_agreed(agreed)
 
         self.tokenizer.on_instruction = on_instruction
 

@@ -7,14 +7,18 @@ the connection ends.
 
 A raw frame is a BLOB vector whose members have attached="raw" and `len`, then their bytes, then `END_MARK`. Nothing can
 tell raw bytes from elements, so whoever has lost count ends the connection.
+
+If both sides want that as well, the bytes may come in numbered pieces, with elements between them. An instruction
+before the vector says so, and one before each piece says how long it is. `indifast.routing.cutting` writes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from indifast.protocol.message import Buffer, Instruction
+from indifast.routing.cutting import LARGEST_PIECE
 from indifast.transport.blobs import END_MARK, BlobMessage
 
 if TYPE_CHECKING:
@@ -26,20 +30,45 @@ OFFERED = b"indi-offer"
 ACCEPTED = b"indi-accept"
 """The instruction that accepts it. Only the side that was connected to sends it."""
 
-OFFER = Instruction(b"<?%b raw?>" % OFFERED)
-ACCEPTANCE = Instruction(b"<?%b raw?>" % ACCEPTED)
+RAW_WORD, PIECES_WORD = b"raw", b"pieces"
+"""What is offered and accepted: raw frames; raw frames in pieces."""
+
+OFFER = Instruction(b"<?%b %b %b?>" % (OFFERED, RAW_WORD, PIECES_WORD))
+
+_PIECES_FOLLOW, _PIECE = b"indi-pieces", b"indi-piece"
 
 _LONG = 64 << 10  # bytes of a slice that is worth keeping the buffer that it is in
 _GATHERED = 256 << 10  # bytes up to which shorter slices are copied together
 
 NOT_AGREED = "sent a raw frame, which was not agreed on"
 _LOST_COUNT = "sent a damaged BLOB vector, which raw bytes may follow"
+_UNFINISHED = "sent a raw frame before it had finished another one"
+_NO_PIECE = "sent a piece of a raw frame that is not the next one"
 
 
-def means_raw(instruction: bytes, name: bytes) -> bool:
-    """Return whether an instruction has this name, and "raw" among its words. Others may be added in the future."""
+class Agreement(NamedTuple):
+    """What the two sides of a connection have agreed on."""
+
+    pieces: bool
+    """Whether raw frames may come in pieces."""
+
+    @property
+    def acceptance(self) -> Instruction:
+        """The instruction by which an offer is accepted."""
+        words = [ACCEPTED, RAW_WORD] + [PIECES_WORD] * self.pieces
+        return Instruction(b"<?%b?>" % b" ".join(words))
+
+
+ACCEPTANCE = Agreement(pieces=True).acceptance
+
+
+def agreement(instruction: bytes, name: bytes) -> Agreement | None:
+    """Return what is agreed on by an instruction with this name; None if it does not mean raw frames.
+
+    Words that are not known may be added in the future.
+    """
     first, *words = instruction.split()
-    return first == name and b"raw" in words
+    return Agreement(PIECES_WORD in words) if first == name and RAW_WORD in words else None
 
 
 class RawFrames:
@@ -49,10 +78,19 @@ class RawFrames:
         tokenizer: The tokenizer of the stream. Its `raw` is set.
         limit: The maximum size of one BLOB in bytes.
         on_refuse: Called with the element of a frame that is dropped for lack of memory, and the error.
+        pieces: Whether frames may come in pieces. If so, `on_instruction` of the tokenizer is set.
     """
 
-    def __init__(self, tokenizer: Tokenizer, limit: int, on_refuse: Callable[[Element, MemoryError], None]) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        limit: int,
+        on_refuse: Callable[[Element, MemoryError], None],
+        *,
+        pieces: bool = False,
+    ) -> None:
         tokenizer.raw = True
+        tokenizer.on_instruction = self._instructed if pieces else None
         self.held = 0
         """Bytes of the unfinished frame."""
         self.fault: str | None = None
@@ -61,16 +99,53 @@ class RawFrames:
         self._limit = limit
         self._on_refuse = on_refuse
         self._frame: _Frame | None = None
+        self._in_pieces = False  # the next frame comes in pieces, or the unfinished one does
+        self._piece = 0  # the number of the newest piece of the unfinished frame
+        self._left = 0  # bytes of that piece which are still to come
 
     def read(self, data: Buffer, start: int, end: int) -> list[Element | BlobMessage]:
         """Take over `data[start:end]`, which must not change afterwards. Return what is complete now."""
         found: list[Element | BlobMessage] = []
-        if self._frame is not None and self.fault is None:
+        if self._within and self.fault is None:
             start = self._go_on(data, start, end, found)
         while start < end and self.fault is None:
             elements = self._tokenizer.feed(data, start, end)
             start = self._found(elements, data, self._tokenizer.stopped, end, found)
         return found
+
+    @property
+    def _within(self) -> bool:
+        """Whether bytes of a frame come next, or its end mark."""
+        frame = self._frame
+        return frame is not None and (not self._in_pieces or self._left > 0 or frame.filled)
+
+    def _instructed(self, instruction: bytes) -> None:
+        """Read an instruction between two elements."""
+        name, *words = instruction.split()
+        if self.fault is not None:
+            return
+        if name == _PIECES_FOLLOW:
+            if self._frame is not None:
+                self.fault = _UNFINISHED
+                self._tokenizer.halt = True
+            self._in_pieces = True
+        elif name == _PIECE:
+            self._tokenizer.halt = True
+            length = self._length_of(words)
+            if length is None:
+                self.fault = _NO_PIECE
+            else:
+                self._piece += 1
+                self._left = length
+
+    def _length_of(self, words: Sequence[bytes]) -> int | None:
+        """Return the length of the next piece, from the words that stand before it; None if they are at fault."""
+        if self._frame is None or len(words) != 2 or not all(word.isdigit() and len(word) < 10 for word in words):
+            return None
+        number, length = map(int, words)
+        if number != self._piece + 1 or not 0 < length <= min(LARGEST_PIECE, self._frame.missing):
+            return None
+        return length
 
     def read_rest(self, elements: list[Element], data: Buffer, end: int) -> list[Element | BlobMessage]:
         """Do the same after the tokenizer has been fed, and raw frames were agreed on meanwhile."""
@@ -84,12 +159,16 @@ class RawFrames:
         """Add what the tokenizer has found. Return where it is to go on: after a raw frame, if one was begun."""
         frame = elements.pop() if elements and elements[-1].raws else None
         found += elements
+        if self.fault is not None:
+            return start
         if self._tokenizer.broken:
             self.fault = _LOST_COUNT
+        elif frame is not None and self._frame is not None:
+            self.fault = _UNFINISHED
         elif frame is not None:
             self._frame = self._begun(frame)
-            if self._frame is not None:
-                return self._go_on(data, start, end, found)
+        if self._within:
+            return self._go_on(data, start, end, found)
         return start
 
     def _begun(self, element: Element) -> _Frame | None:
@@ -112,13 +191,21 @@ class RawFrames:
         """Take the next bytes of the frame. Return where it ends, or else `end`."""
         frame = self._frame
         assert frame is not None
-        start = frame.take(data, start, end)
+        if not self._in_pieces:
+            start = frame.take(data, start, end)
+        elif not frame.filled:
+            begin, start = start, frame.take(data, start, min(end, start + self._left))
+            self._left -= start - begin
         self.held = frame.kept
+        if not frame.filled:
+            return start
+        start = frame.finish(data, start, end)
         if frame.mark is None:
             self.abandon()
             self.fault = "sent a raw frame without its end mark"
         elif not frame.mark:
             self._frame, self.held = None, 0
+            self._in_pieces, self._piece = False, 0
             if frame.pieces is not None:
                 try:
                     found.append(BlobMessage.of(frame.element, [], frame.contents()))
@@ -149,8 +236,18 @@ class _Frame:
         self._at = 0
         self._gathered = bytearray()
 
+    @property
+    def filled(self) -> bool:
+        """Whether nothing but the end mark is missing."""
+        return self._at == len(self._missing)
+
+    @property
+    def missing(self) -> int:
+        """Bytes of content that are still to come."""
+        return sum(self._missing)
+
     def take(self, data: Buffer, start: int, end: int) -> int:
-        """Take bytes up to the end of the frame, and return where that is, or else `end`."""
+        """Take bytes up to the end of the content, and return where that is, or else `end`."""
         while self._at < len(self._missing):
             if start == end and self._missing[self._at]:
                 return end
@@ -162,6 +259,10 @@ class _Frame:
             if not self._missing[self._at]:
                 self._flush()
                 self._at += 1
+        return start
+
+    def finish(self, data: Buffer, start: int, end: int) -> int:
+        """Take the end mark as far as it is there, and return where that is."""
         assert self.mark is not None
         here = bytes(memoryview(data)[start : min(end, start + len(self.mark))])
         self.mark = self.mark[len(here) :] if self.mark.startswith(here) else None

@@ -29,6 +29,8 @@ from indifast.transport.alive import Guard, tune_tcp
 
 if TYPE_CHECKING:
     from indifast._senders import Job
+    from indifast.routing.bytequeue import ByteQueue
+    from indifast.transport.drain import Drain
     from indifast.transport.senders import Senders
 
 logger = logging.getLogger(__name__)
@@ -288,6 +290,7 @@ class Stream:
         """Maximum number of bytes per read, set by the owner. Everything from one read is handled at once."""
         self.senders: Senders | None = None
         """The threads that write what is large, set by the owner. Only a `SocketStream` uses them."""
+        self._drain: Drain | None = None  # if the queue is adapted to the rate of the peer
         self._loop = asyncio.get_running_loop()
         self._buffer = read_buffer()
         self._receiver: Receiver | None = None
@@ -339,6 +342,9 @@ class Stream:
         if self._input is PAUSED:
             self._input = IDLE
             self._watch_input()
+
+    def pace(self, queue: ByteQueue) -> None:
+        """Cut the frames of the outbox, which is `queue`, into pieces that suit the rate of the peer. See `Drain`."""
 
     def close(self, grace: float = CLOSE_GRACE) -> None:
         """Stop reading, write what is queued for at most `grace` seconds, then close."""
@@ -561,6 +567,12 @@ class SocketStream(Stream):
             tune_tcp(sock)
             self._guard = Guard(self._loop, sock, self._end)
 
+    def pace(self, queue: ByteQueue) -> None:
+        """See `Stream.pace`."""
+        from indifast.transport.drain import Drain  # not before it is needed: most connections never do
+
+        self._drain = Drain(queue, self.socket)
+
     def _open_input(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
         self._keep_flags()
@@ -642,14 +654,15 @@ class SocketStream(Stream):
     def _write(self) -> None:
         outbox = self._outbox
         assert outbox is not None
-        guard = self._guard
+        guard, drain = self._guard, self._drain
+        senders = self.senders if drain is None or not drain.slow else None
         budget = _WRITE_BUDGET
         while outbox.pending:
             try:
                 parts, fds = outbox.take(_WRITE_CHUNK, IOV_MAX)
                 if not parts:
                     break
-                if self.senders is not None and not fds and self._hand_over(self.senders, parts):
+                if senders is not None and not fds and self._hand_over(senders, parts):
                     return
                 nbytes, asked = self._send(parts, fds)
             except (BlockingIOError, InterruptedError):
@@ -659,7 +672,10 @@ class SocketStream(Stream):
             except OSError as exc:
                 self._write_failed(exc)
                 return
-            outbox.sent(nbytes, time.monotonic())
+            now = time.monotonic()
+            outbox.sent(nbytes, now)
+            if drain is not None:
+                drain.took(nbytes, now)
             if guard is not None and not guard.watching:
                 guard.watch()
             budget -= nbytes
@@ -700,9 +716,12 @@ class SocketStream(Stream):
         self._output = READY
         try:
             assert self._outbox is not None
-            self._outbox.sent(nbytes, time.monotonic())
+            now = time.monotonic()
+            self._outbox.sent(nbytes, now)
             if self._life is CLOSED:
                 return
+            if self._drain is not None:
+                self._drain.took(nbytes, now)
             if self._guard is not None and not self._guard.watching:
                 self._guard.watch()
             if error == errno.EAGAIN:

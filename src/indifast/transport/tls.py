@@ -10,12 +10,15 @@ import ssl
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from indifast.protocol.complaints import Complaints
 from indifast.transport.alive import Guard, tune_tcp
 from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, peer_name
 from indifast.transport.tlsfaults import OPTIONS, TLSError, named, speaks_no_tls, why_refused
+
+if TYPE_CHECKING:
+    from indifast.routing.bytequeue import ByteQueue
 
 logger = logging.getLogger(__name__)
 
@@ -91,14 +94,22 @@ class TLSStream(Stream):
         super().__init__(peername, False)
         self._serving = serving
         self._transport = transport
+        self._socket = sock
         self._guard = Guard(self._loop, sock, self._end)
         self._block: Any = None
         self._start = 0
         self._protocol = protocol
         self._held = False  # whether the transport is paused
+        self._high = _HIGH_WATER
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         protocol.stream = self
         self._loop.call_soon(self._pause_unless_started)
+
+    def pace(self, queue: ByteQueue) -> None:
+        """See `Stream.pace`."""
+        from indifast.transport.drain import Drain
+
+        self._drain = Drain(queue, self._socket)
 
     def peer_certificate(self) -> dict[str, Any] | None:
         """Return the peer's verified certificate, as `ssl.SSLSocket.getpeercert` does; None if there is none."""
@@ -146,9 +157,10 @@ class TLSStream(Stream):
     def _write(self) -> None:
         outbox = self._outbox
         assert outbox is not None
+        drain = self._drain
         while outbox.pending and self._output is not BLOCKED and self._life is not CLOSED:
             try:
-                parts, _ = outbox.take(_CHUNK, _IOV_MAX)
+                parts, _ = outbox.take(_CHUNK if drain is None else min(_CHUNK, drain.unsent // 2), _IOV_MAX)
                 total = sum(map(len, parts))
                 if total:
                     # The transport buffers what it can't write at once; `pause_writing` is called if that is too much.
@@ -156,13 +168,24 @@ class TLSStream(Stream):
             except MemoryError:
                 self._no_memory("write to it")
                 return
-            outbox.sent(total, time.monotonic())
+            now = time.monotonic()
+            outbox.sent(total, now)
+            if drain is not None:
+                drain.took(total, now)
+                self._bound(drain.unsent)
             if not total:
                 break
             if not self._guard.watching:
                 self._guard.watch()
         if self._life is CLOSING:
             self._finish_if_flushed()
+
+    def _bound(self, unsent: int) -> None:
+        """Let the transport hold about as much as the kernel."""
+        high = min(unsent, _HIGH_WATER)
+        if high != self._high:
+            self._high = high
+            self._transport.set_write_buffer_limits(high=high)
 
     def _lost(self, exc: Exception | None) -> None:
         if isinstance(exc, ssl.SSLError):  # with TLS 1.3, a client learns only now that its certificate is refused

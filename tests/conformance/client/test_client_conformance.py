@@ -270,7 +270,7 @@ WITH_UPDATES = [updates, time_outs, faults_in_rxevent]
 
 
 # The offer of raw frames, which every parser of INDI skips, is the only thing that is sent beside what the peer sends.
-OFFER = "<?indi-offer raw?>"
+OFFER = "<?indi-offer raw pieces?>"
 
 
 def mend_timeouts(theirs: Any, ours: Any) -> Any:

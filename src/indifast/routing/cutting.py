@@ -1,0 +1,164 @@
+"""Frames that are written in pieces, and the messages about other devices that go between these.
+
+A frame of a few megabytes occupies a slow link for seconds. In pieces, it lets small messages pass, unless they belong
+to a device whose frames wait before them: a picture and what is said about it later keep their order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from indifast.protocol import wire
+from indifast.protocol.message import Buffer, Routable
+from indifast.routing.frames import Frame
+
+LARGEST_PIECE = 256 << 10
+"""Bytes of the largest piece. Receivers accept no larger ones."""
+
+TURN = 64 << 10
+"""Bytes of messages that pass a frame before its next piece has its turn."""
+
+_MIN_KEPT = 64  # devices that stay known although their frames may have left
+
+
+class _Place(NamedTuple):
+    """A place in the content of a frame."""
+
+    part: int
+    offset: int
+
+
+class Piece:
+    """One piece of a frame: what is written at once, from the first byte to the last."""
+
+    __slots__ = ("cut", "first", "last", "next", "number", "parts")
+
+    def __init__(self, cut: Cut, number: int, parts: Sequence[Buffer], following: _Place, *, last: bool) -> None:
+        self.cut = cut
+        self.number = number
+        self.parts = parts
+        self.next = following
+        """Where the next piece begins."""
+        self.first = number == 1
+        self.last = last
+
+
+class Cut:
+    """A frame that is written in pieces, from some place on.
+
+    Args:
+        frame: The frame.
+        parts: The frame as it would be written as a whole: the XML, the content, and the end mark.
+        terminator: What follows the frame.
+    """
+
+    __slots__ = ("_end", "_envelope", "_number", "_parts", "_place", "frame")
+
+    def __init__(self, frame: Frame, parts: Sequence[Buffer], terminator: bytes) -> None:
+        self.frame = frame
+        self._envelope = parts[0]
+        self._parts = parts[1:-1]
+        self._end = (parts[-1], terminator) if terminator else (parts[-1],)
+        self._place = _Place(0, 0)
+        self._number = 0
+
+    def begun(self, piece: Piece) -> None:
+        """Note that a byte of a piece was written: it will be finished, and the next piece follows it."""
+        self._place = piece.next
+        self._number = piece.number
+
+    def next(self, size: int, before: Piece | None = None) -> Piece:
+        """Return the next piece.
+
+        Args:
+            size: Bytes of content in it at most.
+            before: The piece after which it comes; None for the last one that was begun.
+        """
+        number, (part, offset) = (self._number, self._place) if before is None else (before.number, before.next)
+        number += 1
+        content: list[Buffer] = []
+        left = size
+        while left and part < len(self._parts):
+            source = self._parts[part]
+            taken = min(left, len(source) - offset)
+            content.append(source if taken == len(source) else memoryview(source)[offset : offset + taken])
+            left -= taken
+            offset += taken
+            if offset == len(source):
+                part, offset = part + 1, 0
+        last = part == len(self._parts)
+        head = wire.piece_head(number, size - left)
+        parts = [b"".join((wire.PIECES_FOLLOW, self._envelope, head)) if number == 1 else head, *content]
+        if last:
+            parts += self._end
+        return Piece(self, number, parts, _Place(part, offset), last=last)
+
+
+class Bypass:
+    """The messages that may pass the frames of a queue.
+
+    A message passes only if nothing about its device is in the queue at or behind a frame. For each device with frames,
+    the place of its last item is known. Places count from the first item that the queue ever had. A message without a
+    device, such as a request for all definitions, passes nothing, and nothing passes it.
+    """
+
+    __slots__ = ("_first", "_kept", "_last", "gone", "messages", "passed")
+
+    def __init__(self) -> None:
+        self.messages: deque[Routable] = deque()
+        """The messages, in order."""
+        self.passed = 0
+        """Bytes of messages that were written since a frame, or a piece, was begun."""
+        self.gone = 0
+        """Items that have left the queue."""
+        self._first = 0  # the place of the first frame
+        self._last: dict[str | None, int] = {}
+        self._kept = _MIN_KEPT
+
+    @property
+    def guarded(self) -> bool:
+        """Whether frames may be in the queue."""
+        return bool(self._last)
+
+    @property
+    def front(self) -> int:
+        """How many items were in the queue before the first frame: these come before the messages."""
+        return max(0, self._first - self.gone)
+
+    def keep_behind(self, device: str | None, index: int) -> None:
+        """Let no message of a device pass the item at this index, which is a frame."""
+        if not self._last:
+            self._first = self.gone + index
+        self._last[device] = self.gone + index
+        if len(self._last) > self._kept:
+            self._last = {device: place for device, place in self._last.items() if place >= self.gone}
+            self._kept = _MIN_KEPT + 2 * len(self._last)
+
+    def passes(self, device: str | None, index: int) -> bool:
+        """Return whether a message may pass. If not, it becomes the item at this index."""
+        if device is not None and max(self._last.get(device, -1), self._last.get(None, -1)) < self.gone:
+            return True
+        self._last[device] = self.gone + index
+        return False
+
+    def look_over(self, items: Iterable[Routable | Frame]) -> None:
+        """Take note of the items of a queue."""
+        for index, item in enumerate(items):
+            if not isinstance(item, Frame):
+                if self.guarded:
+                    self.passes(item.device, index)
+            elif item.message is not None:
+                self.keep_behind(item.message.device, index)
+
+    def forget_frames(self) -> None:
+        """Note that there are neither frames nor other messages in the queue."""
+        self._last.clear()
+        self._kept = _MIN_KEPT
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.messages.clear()
+        self.passed = 0
+        self.forget_frames()
