@@ -20,6 +20,7 @@ NAMES = (
     "stack",
     "chain",
     "links",
+    "beside",
     "memory",
     "start",
     "scaling",
