@@ -22,7 +22,7 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from indifast.protocol.message import FORMS, Routable, opened
+from indifast.protocol.message import FORMS, Instruction, Routable, opened
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.cutting import Piece
 from indifast.routing.dropnotes import DropNote
@@ -425,7 +425,7 @@ class Bounded(Checker):
 
     def _wrong(self, node: Node, peer: Peer) -> str | None:
         outbox, settings = peer.outbox, node.settings
-        waiting = list(outbox.waiting())
+        waiting = [*outbox.waiting(), *(each for each in outbox._urgent if isinstance(each, Instruction))]
         started = [outbox._started] if outbox._started is not None else []
         if outbox._cut is not None:
             started.append(outbox._cut.frame)
