@@ -48,17 +48,17 @@ def camera(web: Site) -> Site:
 
 @pytest.fixture(scope="session")
 def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium, with the page that a test before has left there."""
+    """Chromium."""
     with chromium(tmp_path_factory.mktemp("chromium"), 1100, 900) as running:
         yield running
 
 
 @pytest.fixture
-def browser(window: Any) -> Any:
-    """Chromium with an empty page, and no complaints about an application that has ended."""
+def browser(window: Any) -> Iterator[Any]:
+    """Chromium with an empty page, which is no viewer any more after the test."""
+    yield window
     window.get("about:blank")
     window.get_log("browser")
-    return window
 
 
 @pytest.fixture
