@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indifast._parser import BlockPool, Element, Tokenizer
@@ -91,12 +92,14 @@ def test_relayed_output_is_xml_that_relaying_does_not_change(
 
 
 @given(st.sampled_from(["message", "enableBLOB"]), streams.MIXED)
+@example("message", b"<y name='n'/>&#x20;")
 @settings(max_examples=200)
 def test_relaying_keeps_the_mixed_content_of_a_root(tag: str, inside: bytes) -> None:
+    """White space alone between its elements means nothing, and only the first hop sees that it was a reference."""
     (once,) = Tokenizer().feed(b"<%s>%s</%s>" % (tag.encode(), inside, tag.encode()))
     (twice,) = Tokenizer().feed(written(once))
     assert (twice.text, twice.values()) == (once.text, once.values())
-    assert written(twice) == written(once)
+    assert re.sub(rb">\s+<", b"><", written(twice)) == re.sub(rb">\s+<", b"><", written(once))
 
 
 @given(st.sampled_from(["oneText", "oneNumber", "defSwitch", "oneBLOB"]), streams.MIXED, streams.MIXED)

@@ -325,7 +325,7 @@ def test_messages_about_wrong_arguments_are_one_line(tmp_path: Path) -> None:
     for arguments, message in [
         ((f"localhost:{port}", "-o", tmp_path / "new"), "no INDI server"),
         ((f"localhost:{port}", "-o", tmp_path / "there"), "--force"),
-        (("localhost:0", "-o", tmp_path / "new"), "not a port"),
+        (("localhost:0", "-o", tmp_path / "new"), "the port must be a number from 1 to 65535, not 0"),
         (("localhost",), "--output"),
     ]:
         done = command(tmp_path, "record", *arguments)
