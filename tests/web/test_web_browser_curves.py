@@ -52,10 +52,17 @@ def test_the_wall(camera: Site, browser: Any) -> None:
     shows(browser, "Temperature (C)", "#wall")
     shows(browser, "thirteen is <b>unlucky</b>", "#wall")
     shows(browser, "FanBusy", "#wall")
-    until(lambda: browser.find_elements(By.TAG_NAME, "progress"), what="an exposure")
-    progress = browser.find_element(By.TAG_NAME, "progress").get_attribute
-    assert 0 <= float(progress("value")) < float(progress("max")) <= 30
-    until(lambda: browser.execute_script("return document.querySelector('progress').value") > 0, what="progress")
+
+    def progress() -> tuple[float, float]:
+        """Return the value and the maximum; the element may be another one each time."""
+        value, most = browser.execute_script(
+            "const bar = document.querySelector('progress'); return bar ? [bar.value, bar.max] : [0, 1]"
+        )
+        return value, most
+
+    until(lambda: progress()[0] > 0, what="progress of an exposure")
+    value, most = progress()
+    assert 0 < value < most <= 30
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(0, 0, 0)"
     assert browser.find_elements(By.CSS_SELECTOR, "button, input, select") == []
     assert camera.set(CAMERA, "CCD_ABORT_EXPOSURE", {"ABORT": True}, wait=False).status == 200
