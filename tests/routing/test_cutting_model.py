@@ -14,6 +14,7 @@ from indifast.protocol.message import RAW
 from indifast.routing import bytequeue
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
+from indifast.routing.cutting import Bypass
 from tests.routing.fakes import Fake, drain, frame, small
 
 PIECE, WHOLE, TURN = 10, 25, 40
@@ -206,6 +207,29 @@ def check(box: ByteQueue, actions: list[tuple]) -> None:  # type: ignore[type-ar
         finish()
     assert not model.waiting and not model.between and not model.rest
     assert box.queued == box.messages == 0 and not list(box.waiting())
+
+
+def test_what_waits_already_when_pieces_are_agreed_on_keeps_its_place() -> None:
+    box = ByteQueue()
+    box.form = RAW
+    for message in (frame("B", 60, pieces=4, device="camera"), small("P", b"<early/>", device="mount")):
+        box.append(message, 0.0)
+    box.cut_frames(PIECE, WHOLE)
+    for device in ("mount", "camera", "dome"):
+        box.append(small("P", b"<%s/>" % device.encode(), device=device), 0.0)
+    written = drain(box)
+    places = [written.index(text) for text in (b"<dome/>", b"<?indi-pieces?>", b"<early/>", b"<mount/>", b"<camera/>")]
+    assert places == sorted(places)
+
+
+def test_devices_whose_frames_have_left_are_forgotten() -> None:
+    bypass = Bypass()
+    for number in range(10_000):
+        bypass.keep_behind(f"device {number}", 0)
+        bypass.gone += 1
+    assert len(bypass._last) < 1000
+    bypass.keep_behind("camera", 0)
+    assert not bypass.passes("camera", 1) and bypass.passes("device 9999", 1)
 
 
 # With losses: what does arrive is whole and, of each device, in order.
