@@ -144,11 +144,11 @@ class Bypass:
         return False
 
     def look_over(self, items: Iterable[Routable | Frame]) -> None:
-        """Take note of the items of a queue."""
+        """Take note of the items of a queue, which keep their places."""
         for index, item in enumerate(items):
             if not isinstance(item, Frame):
                 if self.guarded:
-                    self.passes(item.device, index)
+                    self._last[item.device] = self.gone + index
             elif item.message is not None:
                 self.keep_behind(item.message.device, index)
 
