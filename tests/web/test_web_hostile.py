@@ -7,25 +7,17 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from indifast.cli.toolkit.address import Address
 from indifast.protocol.complaints import BURST
-from indifast.transport.sockets import tcp_sockets
-from indifast.web import serving
-from indifast.web.access import SHORTEST, Access
+from indifast.web.access import SHORTEST
 from indifast.web.bounds import BODY, HEAD, VIEWERS
-from indifast.web.frames import Frames
-from indifast.web.hub import Hub
-from indifast.web.serving import Serving
-from indifast.web.site import application
-from tests.support.blackbox import LIMIT, free_port, until
-from tests.support.waiting import eventually
+from tests.support.blackbox import LIMIT, until
+from tests.web.inside import running, upgraded
 from tests.web.support import API, Site, path, site
 
 pytestmark = pytest.mark.xdist_group("web")
@@ -239,27 +231,6 @@ def test_read_only_is_for_everybody(server: int, tmp_path: Path) -> None:
 # -- Slow and silent peers, in this process: with bounds that need no patience
 
 
-@contextlib.asynccontextmanager
-async def running(**bounds: Any) -> AsyncIterator[int]:
-    """The application for a server that is not there; yields its port."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in bounds.items():
-            patch.setattr(serving, name, value)
-        hub = Hub(Address("localhost", free_port()))
-        frames = Frames(hub.client)
-        server = Serving(application(hub, frames, Access(), "0"))
-        sockets = tcp_sockets([(socket.AF_INET, "127.0.0.1")], 0, None)
-        port = sockets[0].getsockname()[1]
-        task = asyncio.create_task(server.run_on(sockets))
-        await eventually(lambda: server.started or task.done())
-        try:
-            yield port
-        finally:
-            server.stop()
-            await task
-            frames.close()
-
-
 async def ended(reader: asyncio.StreamReader) -> bool:
     """Wait until a connection ends."""
     with contextlib.suppress(ConnectionError):
@@ -341,10 +312,7 @@ def test_one_who_reads_no_pongs_ends() -> None:
         async with running(UNREAD_BYTES=100_000) as port:
             sock = unread(port)
             loop = asyncio.get_running_loop()
-            head = f"GET {API}/events HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            await loop.sock_sendall(sock, (head + key).encode())
-            assert (await loop.sock_recv(sock, 12)).endswith(b"101")
+            await upgraded(port, sock=sock)
             ping = b"\x89\xfd\0\0\0\0" + b"x" * 125
             with pytest.raises(ConnectionError):
                 async with asyncio.timeout(LIMIT):

@@ -47,6 +47,14 @@ def test_only_the_newest_state_of_a_property_waits() -> None:
     assert told(viewer) == [Property("A", "X", 0)]
 
 
+def test_what_is_told_again_has_missed_nothing() -> None:
+    viewer = Viewer()
+    viewer.subscribe((None, None))
+    for _ in range(3):
+        viewer.untold("A", "X")
+    assert told(viewer) == [Property("A", "X", 0)]
+
+
 def test_messages_are_limited_and_counted() -> None:
     viewer = Viewer()
     viewer.subscribe(("A", "X"))

@@ -29,6 +29,9 @@ LIVE_VIEWERS = 64
 LIVE_AHEAD = 4
 """Frames that a viewer may ask for before it has received them."""
 
+LIVE_REQUESTS_PER_SECOND = 500.0
+"""Messages of a viewer of frames in a second; for further ones it waits."""
+
 CURVES = 1000
 """Numbers that are recorded as curves; beyond that, the one that has not changed for longest is forgotten."""
 
@@ -42,7 +45,13 @@ PICTURES = 64
 """Pictures of one frame that are kept: for so many viewers that want different ones, each is made once."""
 
 SUBSCRIPTIONS = 100
-"""Subscriptions of a WebSocket."""
+"""Subscriptions of a WebSocket, and entries of a message that changes them."""
+
+REQUESTS = 200
+"""Entries that a WebSocket may send at once; for further ones it waits."""
+
+REQUESTS_PER_SECOND = 50.0
+"""Entries in a second, after that."""
 
 MESSAGES = 100
 """Messages from drivers that wait for a WebSocket; beyond that, the oldest are dropped."""

@@ -10,6 +10,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from indifast.protocol import jsonform
 from indifast.protocol.jsonform import Plain
+from indifast.web.bounds import REQUESTS, REQUESTS_PER_SECOND, SUBSCRIPTIONS
+from indifast.web.conversing import Pace, tell
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
 from indifast.web.viewer import Subscription, TooManySubscriptions, Viewer
@@ -48,28 +50,33 @@ class Events:
 
     async def _tell(self, socket: WebSocket, viewer: Viewer) -> None:
         while True:
-            await socket.send_text(self._hub.text(await viewer.next()))
+            await tell(socket, self._hub.text(await viewer.next()))
 
     async def _hear(self, socket: WebSocket, viewer: Viewer) -> None:
+        pace = Pace(REQUESTS, REQUESTS_PER_SECOND)
         while True:
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            for answer in self._answers(message.get("text") or "", viewer):
-                await socket.send_text(jsonform.text(answer, indent=None))
+            await pace.spend(await self._obey(message.get("text") or "", socket, viewer))
 
-    def _answers(self, text: str, viewer: Viewer) -> list[Plain]:
+    async def _obey(self, text: str, socket: WebSocket, viewer: Viewer) -> int:
+        """Do what a message asks for. Returns how much that was."""
         try:
             request = _request(text)
-            for device, name in request["unsubscribe"]:
-                viewer.unsubscribe((device, name))
-            return [
-                {"event": "subscribed", "device": device, "property": name,
-                 "note": self._hub.subscribe(viewer, device, name)}
-                for device, name in request["subscribe"]
-            ]  # fmt: skip
+            viewer.unsubscribe(*request["unsubscribe"])
+            self._hub.subscribe(viewer, *request["subscribe"])
         except (Invalid, TooManySubscriptions) as error:
-            return [{"event": "error", **jsonform.of_failure("invalid", str(error))}]
+            await _answer(socket, {"event": "error", **jsonform.of_failure("invalid", str(error))})
+            return 1
+        for device, name in request["subscribe"]:
+            note = self._hub.why_nothing(device, name)
+            await _answer(socket, {"event": "subscribed", "device": device, "property": name, "note": note})
+        return max(1, sum(map(len, request.values())))
+
+
+async def _answer(socket: WebSocket, answer: Plain) -> None:
+    await tell(socket, jsonform.text(answer, indent=None))
 
 
 def _request(text: str) -> dict[str, list[Subscription]]:
@@ -83,13 +90,13 @@ def _request(text: str) -> dict[str, list[Subscription]]:
 
 
 def _subscriptions(key: str, given: Any) -> list[Subscription]:
-    if not isinstance(given, list) or len(given) > 1000:
-        raise Invalid(f"`{key}` must be a list")
-    found: list[Subscription] = []
+    if not isinstance(given, list) or len(given) > SUBSCRIPTIONS:
+        raise Invalid(f"`{key}` must be a list of at most {SUBSCRIPTIONS} objects")
+    found: dict[Subscription, None] = {}
     for each in given:
         if not isinstance(each, dict) or set(each) - {"device", "property"}:
             raise Invalid(f"`{key}` must be a list of objects with `device` and `property`, or one of them, or none")
         if not all(isinstance(name, str) for name in each.values()):
             raise Invalid("the names of devices and properties are texts")
-        found.append((each.get("device"), each.get("property")))
-    return found
+        found[each.get("device"), each.get("property")] = None
+    return list(found)

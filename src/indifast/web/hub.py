@@ -17,7 +17,7 @@ from indifast.web import viewer
 from indifast.web.bounds import COMMANDS, VIEWERS
 from indifast.web.concealed import secret_members
 from indifast.web.curves import Curves
-from indifast.web.viewer import Viewer
+from indifast.web.viewer import Subscription, Viewer, covers
 
 
 class Busy(Exception):
@@ -105,17 +105,23 @@ class Hub:
         finally:
             self._viewers.discard(new)
 
-    def subscribe(self, to: Viewer, device: str | None, name: str | None) -> str | None:
-        """Subscribe a viewer, and have it told of everything that there is.
+    def subscribe(self, to: Viewer, *subscriptions: Subscription) -> None:
+        """Subscribe a viewer, and have it told of everything that there is: in one pass, however much it asks for.
 
-        Returns:
-            Why there is nothing to tell yet, if that is the case.
+        Raises:
+            TooManySubscriptions: There would be too many; none is added.
         """
-        to.subscribe((device, name))
-        for each in self.client.values() if device is None else filter(None, [self.client.get(device)]):
-            for vector in each.values():
-                if vector.enable and name in (None, vector.name):
-                    to.changed(each.devicename, vector.name)
+        to.subscribe(*subscriptions)
+        new = frozenset(subscriptions)
+        devices = {device for device, _ in new}
+        for device in self.names() if new else ():
+            if device in devices or None in devices:
+                for vector in self.client[device].values():
+                    if vector.enable and covers(new, device, vector.name):
+                        to.untold(device, vector.name)
+
+    def why_nothing(self, device: str | None, name: str | None) -> str | None:
+        """Return why there is nothing yet that a subscription is about, if that is the case."""
         try:
             if name is not None and device is not None:
                 self.vector(device, name)

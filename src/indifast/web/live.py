@@ -19,7 +19,8 @@ from indifast.client import INDICheckError
 from indifast.client.commandchecks import INDIUnknown
 from indifast.picture import NoPreview
 from indifast.protocol import jsonform
-from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_VIEWERS
+from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_REQUESTS_PER_SECOND, LIVE_VIEWERS
+from indifast.web.conversing import Pace, tell
 from indifast.web.frames import Frames, Kept, Source
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
@@ -78,6 +79,7 @@ class _Showing:
                     raise ended
 
     async def _hear(self) -> None:
+        pace = Pace(LIVE_REQUESTS_PER_SECOND, LIVE_REQUESTS_PER_SECOND)
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
@@ -86,6 +88,7 @@ class _Showing:
                 self._take(message.get("text") or "")
             except NoView as error:
                 await self._fail("invalid", str(error))
+            await pace.spend()
 
     def _take(self, text: str) -> None:
         try:
@@ -126,8 +129,8 @@ class _Showing:
             return
         age = asyncio.get_running_loop().time() - kept.arrived
         head = f'{picture.text[:-1]}, "age": {age:.4f}, "rate": {self._source.rate:.2f}}}'.encode()
-        await self._socket.send_bytes(b"".join((len(head).to_bytes(4, "big"), head, picture.image)))
+        await tell(self._socket, b"".join((len(head).to_bytes(4, "big"), head, picture.image)))
 
     async def _fail(self, code: str, message: str) -> None:
         failure = {"event": "error", **jsonform.of_failure(code, message)}
-        await self._socket.send_text(jsonform.text(failure, indent=None))
+        await tell(self._socket, jsonform.text(failure, indent=None))

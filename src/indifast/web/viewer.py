@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Set
 from typing import NamedTuple
 
 from indifast.protocol.jsonform import Plain
@@ -11,6 +12,11 @@ from indifast.web.bounds import MESSAGES, SUBSCRIPTIONS
 
 Subscription = tuple[str | None, str | None]
 """Device and property; None stands for all."""
+
+
+def covers(subscriptions: Set[Subscription], device: str, name: str) -> bool:
+    """Return whether any of these subscriptions is about a property."""
+    return not subscriptions.isdisjoint(((device, name), (device, None), (None, name), (None, None)))
 
 
 class Property(NamedTuple):
@@ -51,25 +57,25 @@ class Viewer:
 
     # -- Subscriptions
 
-    def subscribe(self, subscription: Subscription) -> None:
-        """Add a subscription.
+    def subscribe(self, *subscriptions: Subscription) -> None:
+        """Add subscriptions.
 
         Raises:
-            TooManySubscriptions: There are too many.
+            TooManySubscriptions: There would be too many; none is added.
         """
-        if subscription not in self._subscriptions and len(self._subscriptions) >= SUBSCRIPTIONS:
+        wanted = self._subscriptions.union(subscriptions)
+        if len(wanted) > SUBSCRIPTIONS:
             raise TooManySubscriptions(f"a connection may have {SUBSCRIPTIONS} subscriptions")
-        self._subscriptions.add(subscription)
+        self._subscriptions = wanted
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Remove a subscription, and what waits only because of it."""
-        self._subscriptions.discard(subscription)
+    def unsubscribe(self, *subscriptions: Subscription) -> None:
+        """Remove subscriptions, and what waits only because of them."""
+        self._subscriptions.difference_update(subscriptions)
         self._properties = {key: missed for key, missed in self._properties.items() if self.wants(*key)}
 
     def wants(self, device: str, name: str) -> bool:
         """Return whether the viewer has subscribed to a property."""
-        wanted = self._subscriptions
-        return bool(wanted) and not wanted.isdisjoint(((device, name), (device, None), (None, name), (None, None)))
+        return bool(self._subscriptions) and covers(self._subscriptions, device, name)
 
     def hears(self, device: str | None) -> bool:
         """Return whether the viewer has subscribed to anything of a device; all hear those that name none."""
@@ -84,6 +90,12 @@ class Viewer:
             key = device, name
             waits = self._properties.get(key)
             self._properties[key] = 0 if waits is None else waits + 1
+            self._new.set()
+
+    def untold(self, device: str, name: str) -> None:
+        """Note that the viewer is to be told of a property that has not changed."""
+        if self.wants(device, name):
+            self._properties.setdefault((device, name), 0)
             self._new.set()
 
     def said(self, message: Plain) -> None:

@@ -45,6 +45,9 @@ Each line of a file with tokens is a role, viewer or operator, and a token of at
 
 exit status: 0 ended by Ctrl-C or SIGTERM; 2 the page cannot be served, or wrong arguments"""
 
+LOGGERS = ("indifast.web", "uvicorn.error", "asyncio")
+"""Loggers of the web application, and of what it runs on."""
+
 _NEEDED = ("starlette", "uvicorn", "websockets", "h11", "anyio", "PIL", "click")
 
 
@@ -178,7 +181,7 @@ def _show_warnings() -> None:
     handler.setFormatter(logging.Formatter("indifast web: %(message)s"))
     limits = RateLimits(BURST, PER_SECOND)  # whoever connects can cause warnings
     handler.addFilter(lambda record: limits.permit(record.msg, time.monotonic()) is not None)
-    for name in ("indifast.web", "uvicorn.error"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(logging.WARNING)
