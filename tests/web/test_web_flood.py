@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -12,12 +13,12 @@ import pytest
 
 from indifast.cli.toolkit.address import Address
 from indifast.cli.tools.web import LOGGERS
-from indifast.web import events
-from indifast.web.bounds import REQUESTS, SUBSCRIPTIONS
+from indifast.web import events, shares
+from indifast.web.bounds import COMMAND_SHARE, LIVE_SHARE, REQUESTS, SUBSCRIPTIONS, VIEWER_SHARE
 from indifast.web.hub import Hub
 from tests.support.waiting import eventually
 from tests.web.inside import Turns, full_server, message, running, status_of, upgraded
-from tests.web.support import path
+from tests.web.support import API, path
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -123,3 +124,108 @@ def test_one_who_asks_as_much_as_a_page_does_not_wait() -> None:
             sock.close()
 
     asyncio.run(ask())
+
+
+# -- Shares
+
+
+@pytest.mark.parametrize(
+    ("host", "whose"),
+    [
+        ("127.0.0.1", None), ("127.9.9.9", None), ("::1", None), ("::ffff:127.0.0.1", None), ("", None),
+        ("192.0.2.7", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("fe80::1%eth0", "fe80::/64"),
+    ],
+)  # fmt: skip
+def test_whose_share_it_is(host: str, whose: str | None) -> None:
+    assert shares.share_of({"client": (host, 1)}) == whose
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of this machine that counts as another one."""
+    address = "127.0.0.2"
+    real = shares.origin
+    monkeypatch.setattr(shares, "origin", lambda host: host if host == address else real(host))
+    return address
+
+
+def connected(port: int, address: str) -> socket.socket:
+    """Return a connection from an address."""
+    sock = socket.create_connection(("127.0.0.1", port), source_address=(address, 0))
+    sock.setblocking(False)
+    return sock
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_no_address_has_all_viewers(server: int, other: str, live: bool) -> None:
+    target = f"{path('Eye', 'PICTURE', 'LEFT')}/live" if live else f"{API}/events"
+    share = LIVE_SHARE if live else VIEWER_SHARE
+
+    async def take() -> None:
+        hub = Hub(Address("localhost", server))
+        async with running(hub) as port:
+            await eventually(lambda: "Eye" in hub.client and "PICTURE" in hub.client["Eye"])
+            found = [await upgraded(port, target, connected(port, other)) for _ in range(share)]
+            sock = connected(port, other)
+            with pytest.raises(AssertionError, match="503"):
+                await upgraded(port, target, sock)
+            sock.close()
+            found += [await upgraded(port, target, connected(port, "127.0.0.1")) for _ in range(share + 1)]
+            found.pop(0).close()
+            for _ in range(1000):
+                sock = connected(port, other)
+                try:
+                    found.append(await upgraded(port, target, sock))
+                    break
+                except AssertionError:
+                    sock.close()
+            else:
+                raise AssertionError("no place although one has gone")
+            for each in found:
+                each.close()
+
+    asyncio.run(take())
+
+
+def test_no_address_has_all_commands(other: str) -> None:
+    body = b'{"members": {"N": 1}, "timeout": 3600}'
+    head = f"POST {path('D0', 'P0')} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    async def take() -> None:
+        loop = asyncio.get_running_loop()
+        async with full_server(1, 1) as hub, running(hub) as port:
+            await eventually(lambda: "D0" in hub.client)
+            socks = []
+            for at, address in enumerate([other] * COMMAND_SHARE + ["127.0.0.1"] * (COMMAND_SHARE + 1), 1):
+                socks.append(connected(port, address))
+                await loop.sock_sendall(socks[-1], request)
+                await eventually(lambda at=at: len(hub._answers) == at)
+            socks.append(connected(port, other))
+            await loop.sock_sendall(socks[-1], request)
+            async with asyncio.timeout(20):
+                assert (await loop.sock_recv(socks[-1], 12)).endswith(b"503")
+            for sock in socks:
+                sock.close()
+            await eventually(lambda: not hub._answers)
+
+    asyncio.run(take())
+
+
+def test_no_address_has_all_connections(other: str) -> None:
+    async def take() -> None:
+        loop = asyncio.get_running_loop()
+        async with running(CONNECTION_SHARE=4) as port:
+            socks = [await upgraded(port, sock=connected(port, other)) for _ in range(2)]
+            socks += [connected(port, other) for _ in range(2)]
+            socks += [connected(port, "127.0.0.1") for _ in range(6)]
+            assert (await status_of(port)).endswith(b"200 OK")
+            socks.append(connected(port, other))
+            async with asyncio.timeout(5):
+                with contextlib.suppress(ConnectionError):
+                    assert await loop.sock_recv(socks[-1], 1) == b""
+            for sock in socks:
+                sock.close()
+
+    asyncio.run(take())

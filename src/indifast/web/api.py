@@ -28,6 +28,7 @@ from indifast.web.frames import Frames, Kept
 from indifast.web.guard import Refused, cookie_of, json_response, role_of, session_of
 from indifast.web.hub import Busy, Hub
 from indifast.web.openapi import description
+from indifast.web.shares import share_of
 from indifast.web.views import JPEG, WEBP, NoView, view_of
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,9 @@ class Api:
         if body:
             raise INDICheckError(f"unknown: {', '.join(sorted(body))}; use members, wait, timeout and complete")
         request.state.members = list(members)
-        sending = self._hub.command(device, name, members, wait=wait, seconds=timeout, complete=complete)
+        sending = self._hub.command(
+            device, name, members, wait=wait, seconds=timeout, complete=complete, whose=share_of(request.scope)
+        )
         message = await _unless_gone(request, sending)
         vector = self._hub.vector(device, name)
         return json_response({"done": wait, "message": message, "property": self._hub.plain(vector)})

@@ -5,6 +5,9 @@ from __future__ import annotations
 CONNECTIONS = 128
 """Connections at once; further ones are closed."""
 
+CONNECTION_SHARE = 48
+"""Of these, connections from one address."""
+
 REQUEST_TIME = 10.0
 """Seconds within which a request must arrive as a whole."""
 
@@ -23,8 +26,14 @@ BODY = 64 << 10
 VIEWERS = 64
 """WebSockets at once."""
 
+VIEWER_SHARE = 16
+"""Of these, WebSockets from one address."""
+
 LIVE_VIEWERS = 64
 """WebSockets with live frames at once."""
+
+LIVE_SHARE = 16
+"""Of these, WebSockets from one address."""
 
 LIVE_AHEAD = 4
 """Frames that a viewer may ask for before it has received them."""
@@ -58,6 +67,9 @@ MESSAGES = 100
 
 COMMANDS = 32
 """Commands that wait for their answers at once."""
+
+COMMAND_SHARE = 8
+"""Of these, commands from one address."""
 
 COMMAND_TIME = 30.0
 """Seconds that a command waits for its answer, unless it says otherwise."""

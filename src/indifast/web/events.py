@@ -14,6 +14,7 @@ from indifast.web.bounds import REQUESTS, REQUESTS_PER_SECOND, SUBSCRIPTIONS
 from indifast.web.conversing import Pace, tell
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
+from indifast.web.shares import share_of
 from indifast.web.viewer import Subscription, TooManySubscriptions, Viewer
 
 
@@ -30,7 +31,7 @@ class Events:
     async def answer(self, socket: WebSocket) -> None:
         """Serve one WebSocket until it ends."""
         try:
-            with self._hub.viewing() as viewer:
+            with self._hub.viewing(share_of(socket.scope)) as viewer:
                 await socket.accept()
                 await self._serve(socket, viewer)
         except Busy as busy:

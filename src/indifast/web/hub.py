@@ -14,14 +14,12 @@ from indifast.client.events import defVector, delProperty, setVector
 from indifast.protocol import jsonform, similar
 from indifast.protocol.jsonform import Plain
 from indifast.web import viewer
-from indifast.web.bounds import COMMANDS, VIEWERS
+from indifast.web.bounds import COMMAND_SHARE, COMMANDS, VIEWER_SHARE, VIEWERS
 from indifast.web.concealed import secret_members
 from indifast.web.curves import Curves
+from indifast.web.shares import Busy as Busy
+from indifast.web.shares import Shares
 from indifast.web.viewer import Subscription, Viewer, covers
-
-
-class Busy(Exception):
-    """There is as much of something at once as there may be; the message is one sentence."""
 
 
 class Answers:
@@ -57,6 +55,8 @@ class Hub:
         """Whether there is a connection to the server, as far as the viewers are told."""
         self.curves = Curves(self._known)
         self._viewers: set[Viewer] = set()
+        self._viewing = Shares(VIEWERS, VIEWER_SHARE, "viewers")
+        self._commanding = Shares(COMMANDS, COMMAND_SHARE, "commands that wait for their answers")
         self._answers: set[Answers] = set()
         self._events: dict[tuple[str, str], str] = {}
 
@@ -90,20 +90,22 @@ class Hub:
     # -- Viewers
 
     @contextmanager
-    def viewing(self) -> Iterator[Viewer]:
+    def viewing(self, whose: str | None = None) -> Iterator[Viewer]:
         """Add a viewer for the duration of a block, which gets it.
+
+        Args:
+            whose: Whose share it counts for; see `shares.share_of`.
 
         Raises:
             Busy: There are too many.
         """
-        if len(self._viewers) >= VIEWERS:
-            raise Busy(f"there are {VIEWERS} viewers already")
-        new = Viewer()
-        self._viewers.add(new)
-        try:
-            yield new
-        finally:
-            self._viewers.discard(new)
+        with self._viewing.taking(whose):
+            new = Viewer()
+            self._viewers.add(new)
+            try:
+                yield new
+            finally:
+                self._viewers.discard(new)
 
     def subscribe(self, to: Viewer, *subscriptions: Subscription) -> None:
         """Subscribe a viewer, and have it told of everything that there is: in one pass, however much it asks for.
@@ -230,9 +232,17 @@ class Hub:
     # -- Commands
 
     async def command(
-        self, device: str, name: str, members: Mapping[str, Any], *, wait: bool, seconds: float, complete: bool
+        self,
+        device: str,
+        name: str,
+        members: Mapping[str, Any],
+        *,
+        wait: bool,
+        seconds: float,
+        complete: bool,
+        whose: str | None = None,
     ) -> str | None:
-        """Send a command, and wait for its answer if asked to.
+        """Send a command, and wait for its answer if asked to. `whose` share it counts for, `shares.share_of` says.
 
         Returns:
             The driver's message, if there was one.
@@ -249,19 +259,18 @@ class Hub:
             raise INDICheckError(f"{device}.{name} takes BLOBs, which cannot be sent from here")
         if vector.vectortype == "SwitchVector":
             members = {key: switch_state(value) for key, value in members.items()}
-        if len(self._answers) >= COMMANDS:
-            raise Busy(f"{COMMANDS} commands wait for their answers already")
         answers = Answers(device, name)
-        self._answers.add(answers)
-        try:
-            await self.client.send_newVector(
-                device, name, members=members, wait=wait, timeout=seconds if wait else None, check=True,
-                complete=complete,
-            )  # fmt: skip
-        except INDICheckError as error:
-            if hidden := [key for key in secret_members(vector) - members.keys() if f" {key}: " in str(error)]:
-                raise INDICheckError(f"give {', '.join(hidden)}, too: its value cannot be sent along") from None
-            raise
-        finally:
-            self._answers.discard(answers)
+        with self._commanding.taking(whose):
+            self._answers.add(answers)
+            try:
+                await self.client.send_newVector(
+                    device, name, members=members, wait=wait, timeout=seconds if wait else None, check=True,
+                    complete=complete,
+                )  # fmt: skip
+            except INDICheckError as error:
+                if hidden := [key for key in secret_members(vector) - members.keys() if f" {key}: " in str(error)]:
+                    raise INDICheckError(f"give {', '.join(hidden)}, too: its value cannot be sent along") from None
+                raise
+            finally:
+                self._answers.discard(answers)
         return answers.message

@@ -19,11 +19,12 @@ from indifast.client import INDICheckError
 from indifast.client.commandchecks import INDIUnknown
 from indifast.picture import NoPreview
 from indifast.protocol import jsonform
-from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_REQUESTS_PER_SECOND, LIVE_VIEWERS
+from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_REQUESTS_PER_SECOND, LIVE_SHARE, LIVE_VIEWERS
 from indifast.web.conversing import Pace, tell
 from indifast.web.frames import Frames, Kept, Source
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
+from indifast.web.shares import Shares, share_of
 from indifast.web.views import NoView, View, view_of
 
 
@@ -33,29 +34,25 @@ class Live:
     def __init__(self, hub: Hub, frames: Frames) -> None:
         self._hub = hub
         self._frames = frames
-        self._viewers = 0
+        self._viewing = Shares(LIVE_VIEWERS, LIVE_SHARE, "viewers of frames")
 
     async def answer(self, socket: WebSocket) -> None:
         """Serve one WebSocket until it ends."""
         device, name, member = (unquote(word) for word in socket.path_params.values())
-        try:
-            self._hub.blob(device, name, member)
-            if self._viewers >= LIVE_VIEWERS:
-                raise Busy(f"there are {LIVE_VIEWERS} viewers of frames already")
-            source = self._frames.of(device, name)
-        except INDIUnknown as unknown:
-            raise Refused(404, "unknown", str(unknown)) from None
-        except INDICheckError as wrong:
-            raise Refused(400, "invalid", str(wrong)) from None
-        except Busy as busy:
-            raise Refused(503, "unavailable", str(busy)) from None
-        self._viewers += 1
-        try:
-            with source.listening() as news:
-                await socket.accept()
-                await _Showing(socket, source, member, news).run()
-        finally:
-            self._viewers -= 1
+        with contextlib.ExitStack() as taken:
+            try:
+                self._hub.blob(device, name, member)
+                taken.enter_context(self._viewing.taking(share_of(socket.scope)))
+                source = self._frames.of(device, name)
+            except INDIUnknown as unknown:
+                raise Refused(404, "unknown", str(unknown)) from None
+            except INDICheckError as wrong:
+                raise Refused(400, "invalid", str(wrong)) from None
+            except Busy as busy:
+                raise Refused(503, "unavailable", str(busy)) from None
+            news = taken.enter_context(source.listening())
+            await socket.accept()
+            await _Showing(socket, source, member, news).run()
 
 
 class _Showing:

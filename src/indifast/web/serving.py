@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from indifast.web.bounds import BODY, CONNECTIONS, HEAD, REQUEST_TIME, UNREAD_BYTES, UNREAD_TIME
+from indifast.web.bounds import BODY, CONNECTION_SHARE, CONNECTIONS, HEAD, REQUEST_TIME, UNREAD_BYTES, UNREAD_TIME
+from indifast.web.shares import share_of
 
 _END = 2
 """Seconds that connections have to end when the program ends."""
@@ -62,10 +63,18 @@ class _Http(_Unread, H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
+        if len(self.connections) > CONNECTIONS or self._has_too_many():
             transport.abort()
             return
         self._watch()
+
+    def _has_too_many(self) -> bool:
+        """Whether there are too many connections from this address, those that became WebSockets included."""
+        whose = share_of({"client": self.client})
+        if whose is None:
+            return False
+        others: set[Any] = self.connections
+        return sum(share_of({"client": each.client}) == whose for each in others) > CONNECTION_SHARE
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
