@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -16,6 +17,8 @@ from indifast.cli.tools.web import LOGGERS
 from indifast.web import events, shares
 from indifast.web.bounds import COMMAND_SHARE, LIVE_SHARE, REQUESTS, SUBSCRIPTIONS, VIEWER_SHARE
 from indifast.web.hub import Hub
+from indifast.web.pictures import Negative, Picture
+from indifast.web.views import View
 from tests.support.waiting import eventually
 from tests.web.inside import Turns, full_server, message, running, status_of, upgraded
 from tests.web.support import API, path
@@ -229,3 +232,45 @@ def test_no_address_has_all_connections(other: str) -> None:
                 sock.close()
 
     asyncio.run(take())
+
+
+# -- Pictures
+
+
+def test_no_picture_is_made_for_those_who_have_gone(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    views = []
+    make = Negative.picture
+
+    def picture(self: Negative, view: View) -> Picture:
+        views.append(view)
+        free.wait(60)
+        return make(self, view)
+
+    monkeypatch.setattr(Negative, "picture", picture)
+    eye = path("Eye", "PICTURE", "LEFT")
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        hub = Hub(Address("localhost", server))
+        async with running(hub) as port:
+            await eventually(lambda: "Eye" in hub.client and "PICTURE" in hub.client["Eye"])
+            sock = await upgraded(port, f"{eye}/live")
+            await hub.command("Eye", "TAKE", {"FRAMES": 1, "DAMAGED": 0}, wait=True, seconds=60, complete=True)
+            assert (await status_of(port, f"{eye}/info?wait=20")).endswith(b"200 OK")
+            socks = [sock]
+            for at in range(30):
+                socks.append(connected(port, "127.0.0.1"))
+                target = f"{eye}/preview?region={at},0,4,4"
+                await loop.sock_sendall(socks[-1], f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                await status_of(port)
+            await eventually(lambda: len(views) == 2)
+            for each in socks:
+                each.close()
+            for _ in range(10):
+                await status_of(port)
+            free.set()
+            assert (await status_of(port, f"{eye}/preview?size=160")).endswith(b"200 OK")
+
+    asyncio.run(go())
+    assert len(views) == 3

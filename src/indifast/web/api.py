@@ -209,7 +209,8 @@ class Api:
         kept = await self._kept(request, after, wait)
         if kept is None:
             return Response(status_code=204)
-        return Response((await kept.picture(view)).image, 200, _number_of(kept), view.type)
+        picture = await _unless_gone(request, kept.picture(view))
+        return Response(picture.image, 200, _number_of(kept), view.type)
 
     # -- Logins
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,6 +47,7 @@ class Kept:
         self._sizes = sizes
         self._threads = threads
         self._made: dict[Any, asyncio.Future[Any]] = {}
+        self._waiting: Counter[Any] = Counter()
 
     @property
     def about(self) -> Plain:
@@ -83,8 +84,18 @@ class Kept:
             if len(self._made) >= PICTURES and (oldest := next(done, None)) is not None:
                 del self._made[oldest]
             self._made[key] = asyncio.get_running_loop().run_in_executor(self._threads, make)
-        result: _Made = await asyncio.shield(self._made[key])  # one viewer that leaves does not end it for others
-        return result
+        making = self._made[key]
+        self._waiting[key] += 1
+        try:
+            result: _Made = await asyncio.shield(making)  # one viewer that leaves does not end it for others
+            return result
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+                if isinstance(key, View) and not making.done():  # else those who ask and leave would fill the queue
+                    making.cancel()
+                    del self._made[key]
 
 
 class Source:
