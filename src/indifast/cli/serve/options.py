@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 METRICS_PORT = 9624
 """A port for counters, as an example."""
 
+WEB_PORT = 8625
+"""A port for the page in the browser, as an example."""
+
 USAGE = """\
 Usage: {program} [options] driver [driver ...]
 Purpose: server for local and remote INDI drivers
@@ -44,6 +47,10 @@ Options, which may be bundled (-vvp PORT):
  --record-blobs   : include the content of BLOBs in the recording
  --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
  --metrics [H:]P  : serve counters for Prometheus at http://H:P/metrics, default H 127.0.0.1
+ --web [H:]P      : show the devices in the browser at http://H:P/, default H 127.0.0.1; needs indifast[web]
+ --web-token-file FILE : let in only those who show one of these tokens; needed for other machines
+ --web-read-only  : send no commands from the browser
+ --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : show this text
@@ -64,9 +71,12 @@ RESTARTS = 10
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
-LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders")
+LONG_VALUES = (
+    "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
+    "web-token-file", "web-name",
+)  # fmt: skip
 """Options with a value, in the next word or after "="."""
-LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "help", "version")
+LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
 _EMPTY = "{} requires a value, and was given an empty one"  # as "--host=$HOST" does where HOST is not set
@@ -123,6 +133,16 @@ class Remote:
 
 
 @dataclass
+class Web:
+    """The page in the browser: where it is served, and who may do what."""
+
+    listen: tuple[str, int] | None = None
+    token_file: str | None = None
+    read_only: bool = False
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Options:
     """All settings of the server."""
 
@@ -145,6 +165,7 @@ class Options:
     stats: bool = False
     stats_interval: float | None = None
     metrics: tuple[str, int] | None = None
+    web: Web = field(default_factory=Web)
     limits: Limits = DEFAULT_LIMITS
     programs: list[Program] = field(default_factory=list)
     remotes: list[Remote] = field(default_factory=list)
@@ -288,6 +309,17 @@ def _set(options: Options, name: str, value: str) -> None:
                 options.metrics = parse_place(value, METRICS_PORT)
             except ValueError as exc:
                 raise UsageError(f"--metrics: {exc}") from None
+        case "web":
+            try:
+                options.web.listen = parse_place(value, WEB_PORT)
+            except ValueError as exc:
+                raise UsageError(f"--web: {exc}") from None
+        case "web-token-file":
+            options.web.token_file = value
+        case "web-read-only":
+            options.web.read_only = True
+        case "web-name":
+            options.web.names.append(value)
         case "senders":
             options.senders = _integer(f"-{name}", value, 0, MOST_SENDERS)
         case "pipes":
@@ -359,6 +391,7 @@ _REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)),
     "blobs": bool,
     "tls": bool,
 }
+_WEB = {"listen": (str, int), "token_file": str, "read_only": bool, "names": list}
 _TLS = {"cert": str, "key": str, "ca": str}
 _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
 _MOST = 1 << 62  # what a limit can be, in the extension modules too
@@ -376,6 +409,7 @@ def _read_config(options: Options, path: str) -> None:
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
     _read_counters(options, path, found)
+    _read_web(options, path, found.pop("web", {}))
     for key, value in _checked(path, "", found, _TOP).items():
         try:
             setattr(options, key, parse_socket(value) if key == "socket" else value)
@@ -423,6 +457,16 @@ def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:
             options.metrics = parse_place(str(metrics), METRICS_PORT)
         except ValueError as exc:
             raise ConfigError(f"configuration file {path}: metrics: {exc}") from None
+
+
+def _read_web(options: Options, path: str, table: Any) -> None:
+    for key, value in _checked(path, "web.", table, _WEB).items():
+        try:
+            setattr(options.web, key, parse_place(str(value), WEB_PORT) if key == "listen" else value)
+        except ValueError as exc:
+            raise ConfigError(f"configuration file {path}: web.listen: {exc}") from None
+    if not all(isinstance(name, str) for name in options.web.names):
+        raise ConfigError(f"configuration file {path}: web.names must be texts")
 
 
 def _add_driver(options: Options, path: str, table: Any) -> None:

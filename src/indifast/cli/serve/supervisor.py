@@ -22,6 +22,7 @@ from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
     from indifast.cli.serve.systemd import Systemd
+    from indifast.cli.serve.website import Website
     from indifast.driver.ipydriver import IPyDriver
     from indifast.protocol.message import Routable
     from indifast.routing.peer import Peer
@@ -40,6 +41,7 @@ def supervise(
     stand_in: bool,
     systemd: Systemd,
     metrics: Sequence[socket.socket] = (),
+    web: Sequence[socket.socket] = (),
     lent: Collection[str] = (),
     fifo: int | None = None,
 ) -> int:
@@ -52,10 +54,11 @@ def supervise(
         stand_in: Whether the server stands in for indiserver.
         systemd: What systemd has passed, which hears how the server is.
         metrics: Listening sockets for Prometheus.
+        web: Listening sockets for browsers.
         lent: The roles in which sockets are systemd's.
         fifo: A descriptor of the FIFO if it is already open.
     """
-    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, lent, fifo)
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, web, lent, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(supervisor.run())
@@ -74,6 +77,7 @@ class _Supervisor:
         stand_in: bool,
         systemd: Systemd,
         metrics: Sequence[socket.socket],
+        web: Sequence[socket.socket],
         lent: Collection[str],
         fifo: int | None,
     ) -> None:
@@ -83,6 +87,7 @@ class _Supervisor:
         self.stand_in = stand_in
         self.systemd = systemd
         self.metrics = metrics
+        self.web = web
         self.lent = lent
         self.fifo = fifo
         self.server: TappedServer
@@ -92,6 +97,7 @@ class _Supervisor:
         self._listening = False
         self._where = ""
         self._ending = False
+        self._website: Website | None = None
         self._running: asyncio.Task[None] | None = None
         self._links: list[tuple[Remote, SSLContext | None]] = []
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
@@ -104,6 +110,10 @@ class _Supervisor:
             try:
                 self._open_records(stack)
                 self.server = self._make_server()
+                if self.web:
+                    from indifast.cli.serve.website import Website  # takes half a second, and few servers need it
+
+                    self._website = Website(self.server, options.web, self.web)
                 self._handle_signals()
                 if self.stopped:
                     return 0
@@ -118,10 +128,14 @@ class _Supervisor:
 
                     names = [] if options.metrics is None else [options.metrics[0]]
                     stack.callback(Scrape(self.metrics, self.server.metrics, names).close)
+                if self._website is not None and not self.server.stop:
+                    await self._website.start()
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():
                     self.server.shutdown()
                     await self._running
+                if self._website is not None:
+                    await self._website.end()
                 if self.recorder is not None:
                     self.recorder.discard()  # repeated attempts to start must not leave a pile of files
                 self.systemd.ends(sentence(exc))
@@ -130,7 +144,11 @@ class _Supervisor:
                 self._report_regularly()
                 self.systemd.ready(asyncio.get_running_loop(), f"listening on {self._where}")
             assert self._running is not None
-            await self._running
+            try:
+                await self._running
+            finally:
+                if self._website is not None:
+                    await self._website.end()
             return self.status if self.status == 0 else good_bye()
 
     # -- Start
@@ -224,6 +242,8 @@ class _Supervisor:
                 self._log_stats()  # now, while everything is still there
             self.systemd.ends(why)
             self.status = int(failed)
+            if self._website is not None:
+                self._website.stop()
         self.server.shutdown()
 
     # -- Drivers
