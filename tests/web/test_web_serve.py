@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("web")
 
 @pytest.fixture(scope="module")
 def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with serving(tmp_path_factory.mktemp("inside"), "-r", "0", "indi_simulator_ccd", "strange:make") as running:
+    with serving(tmp_path_factory.mktemp("inside"), "indi_simulator_ccd", "strange:make") as running:
         for device, name in (("Strange", "ANSWER"), (CAMERA, "CONNECTION")):
             running.wait_for(device, name)
         yield running
@@ -40,6 +40,7 @@ def test_devices_are_shown_and_commanded(inside: Site) -> None:
 
 
 def test_frames(inside: Site) -> None:
+    inside.wait_for(CAMERA, "CONNECTION")
     assert inside.set(CAMERA, "CONNECTION", {"CONNECT": True}, timeout=LIMIT).status == 200
     inside.wait_for(CAMERA, "CCD1")
     frame = path(CAMERA, "CCD1", "CCD1")
@@ -50,7 +51,7 @@ def test_frames(inside: Site) -> None:
 
 
 def test_a_driver_that_ends_takes_its_devices_from_the_page(inside: Site) -> None:
-    """The last one of this fixture."""
+    inside.wait_for(CAMERA, "CONNECTION")
     with inside.events() as viewer:
         viewer.send('{"subscribe": [{"device": "CCD Simulator", "property": "CONNECTION"}]}')
         assert event(viewer, "property")["device"] == CAMERA
@@ -116,9 +117,10 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 
 def test_the_configuration_file(tmp_path: Path) -> None:
     file = tmp_path / "serve.toml"
-    file.write_text('[web]\nlisten = 8625\ntoken_file = "tokens"\nread_only = true\nnames = ["dome"]\n')
+    text = 'listen = 8625\ntoken_file = "tokens"\nusers = "users"\nread_only = true\nnames = ["dome"]'
+    file.write_text(f"[web]\n{text}\n")
     options = parse_arguments(["--config", str(file), "--web-name", "hut", "--web", "[::1]:1", "camera"])
-    assert options.web == Web(("::1", 1), "tokens", True, ["dome", "hut"])
+    assert options.web == Web(("::1", 1), "tokens", "users", True, ["dome", "hut"])
     for text, said in (
         ("listen = 'x'", "web.listen: [HOST:]PORT is required"),
         ("names = [1]", "web.names must be texts"),

@@ -20,14 +20,18 @@ from indifast.client.commandchecks import INDIUnknown
 from indifast.client.formats import dotted
 from indifast.picture import NoPreview
 from indifast.protocol import jsonform
+from indifast.protocol.complaints import Complaints
+from indifast.protocol.escape import for_log
 from indifast.protocol.jsonform import Plain
-from indifast.web.access import Access, Role
+from indifast.web.access import Access, Asker, TooManyChecks
+from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
 from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter
 from indifast.web.frames import Frames, Kept
-from indifast.web.guard import Refused, cookie_of, json_response, role_of, session_of
+from indifast.web.guard import Refused, asker_of, cookie_of, json_response, session_of
 from indifast.web.hub import Busy, Hub
 from indifast.web.openapi import description
+from indifast.web.rights import RIGHTS
 from indifast.web.views import JPEG, WEBP, NoView, view_of
 
 logger = logging.getLogger(__name__)
@@ -50,6 +54,7 @@ class Api:
         self._hub = hub
         self._frames = frames
         self._access = access
+        self._complaints = Complaints(logger)
 
     def routes(self) -> list[Route]:
         """Return what is to be routed here."""
@@ -92,7 +97,7 @@ class Api:
                 status, code = 410, "deleted"
             case TimeoutError():
                 status, code = 504, "timeout"
-            case Busy() | ConnectionError():
+            case Busy() | ConnectionError() | TooManyChecks():
                 status, code = 503, "unavailable"
             case NoPreview():
                 status, code = 415, "unreadable"
@@ -110,16 +115,19 @@ class Api:
         return Response(json.dumps(description(self._version)), media_type="application/json")
 
     async def _site(self, request: Request) -> Response:
-        return json_response(self._about(role_of(request)))
+        return json_response(self._about(asker_of(request)))
 
-    def _about(self, role: Role | None) -> Plain:
+    def _about(self, asker: Asker | None) -> Plain:
+        rights = RIGHTS.get()
         return {
             "program": f"indifast {self._version}",
             "server": str(self._hub.server),
             "connected": self._hub.connected,
             "connection": self._hub.connection,
             "read_only": self._access.read_only,
-            "role": (role or Role.VIEWER).value,
+            "user": None if asker is None else asker.user,
+            "role": rights.role.value,
+            "operates": None if rights.operated is None else sorted(rights.operated),
             "device_count": len(self._hub.names()),
         }
 
@@ -133,8 +141,7 @@ class Api:
         return json_response(self._hub.plain_device(device))
 
     async def _messages(self, request: Request) -> Response:
-        devices = {name: jsonform.of_messages(self._hub.device(name)) for name in self._hub.names()}
-        return json_response({"messages": jsonform.of_messages(self._hub.client), "devices": devices})
+        return json_response(self._hub.messages())
 
     async def _property(self, request: Request) -> Response:
         return json_response({"property": self._hub.plain(self._hub.vector(*_names(request)))})
@@ -212,13 +219,34 @@ class Api:
 
     async def _login(self, request: Request) -> Response:
         body = await _body(request)
-        token = body.get("token")
-        if not isinstance(token, str) or list(body) != ["token"]:
-            raise INDICheckError("send an object with the text `token`")
-        session = self._access.login(token)
+        name: str | None = None
+        match body:
+            case {"token": str(given)} if len(body) == 1:
+                pass
+            case {"user": str(user), "password": str(given)} if len(body) == 2:
+                name = user
+            case _:
+                raise INDICheckError("send an object with the text `token`, or the texts `user` and `password`")
+        if not self._access.needs_login:
+            raise Refused(401, "token", "no login is needed")
+        address = request.client.host if request.client else ""
+        try:
+            if name is None:
+                session = self._access.login(given, address)
+            else:
+                session = await self._access.login_user(name, given, address)
+        except TooManyAttempts as error:
+            raise Refused(429, "limited", str(error), Retry_After=str(math.ceil(error.seconds))) from None
         if session is None:
-            raise Refused(401, "token", "there is no such token" if self._access.needs_token else "no token is needed")
-        answer = json_response(self._about(self._access.of_session(session)))
+            now = asyncio.get_running_loop().time()
+            who = "a token" if name is None else f"the user {for_log(name)!r}"
+            self._complaints.say(logging.WARNING, now, "a login with %s from %s was refused", who, address)
+            raise Refused(401, "token", "there is no such token" if name is None else "the name or password is wrong")
+        self._access.logout(session_of(request.headers) or "")  # the one that this browser had until now
+        begun = self._access.session(session)
+        assert begun is not None
+        RIGHTS.set(begun.rights)
+        answer = json_response(self._about(Asker(begun.rights, begun)))
         answer.headers.append("Set-Cookie", _cookie(request, session, int(SESSION_TIME)))
         return answer
 

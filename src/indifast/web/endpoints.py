@@ -94,8 +94,9 @@ ENDPOINTS = (
              "image/jpeg, image/webp",
              parameters=(_AFTER, _WAIT, *_VIEW),
              failures=_NO_FRAME | {415: "unreadable"}),
-    Endpoint("login", "POST", f"{BASE}/session", "Show a token, and get a cookie for it: for browsers.", "web_site",
-             "web_login", open=True),
+    Endpoint("login", "POST", f"{BASE}/session",
+             "Show a token, or give a user and password, and get a cookie for it: for browsers.", "web_site",
+             "web_login", open=True, failures={429: "limited"}),
     Endpoint("logout", "DELETE", f"{BASE}/session", "Give the cookie back.", None, open=True),
 )  # fmt: skip
 

@@ -49,6 +49,7 @@ Options, which may be bundled (-vvp PORT):
  --metrics [H:]P  : serve counters for Prometheus at http://H:P/metrics, default H 127.0.0.1
  --web [H:]P      : show the devices in the browser at http://H:P/, default H 127.0.0.1; needs indifast[web]
  --web-token-file FILE : let in only those who show one of these tokens; needed for other machines
+ --web-users FILE : let in these users, by name and password
  --web-read-only  : send no commands from the browser
  --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
@@ -73,7 +74,7 @@ SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = (
     "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
-    "web-token-file", "web-name",
+    "web-token-file", "web-users", "web-name",
 )  # fmt: skip
 """Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
@@ -138,6 +139,7 @@ class Web:
 
     listen: tuple[str, int] | None = None
     token_file: str | None = None
+    users: str | None = None
     read_only: bool = False
     names: list[str] = field(default_factory=list)
 
@@ -314,8 +316,8 @@ def _set(options: Options, name: str, value: str) -> None:
                 options.web.listen = parse_place(value, WEB_PORT)
             except ValueError as exc:
                 raise UsageError(f"--web: {exc}") from None
-        case "web-token-file":
-            options.web.token_file = value
+        case "web-token-file" | "web-users":
+            setattr(options.web, name.removeprefix("web-").replace("-", "_"), value)
         case "web-read-only":
             options.web.read_only = True
         case "web-name":
@@ -391,7 +393,7 @@ _REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)),
     "blobs": bool,
     "tls": bool,
 }
-_WEB = {"listen": (str, int), "token_file": str, "read_only": bool, "names": list}
+_WEB = {"listen": (str, int), "token_file": str, "users": str, "read_only": bool, "names": list}
 _TLS = {"cert": str, "key": str, "ca": str}
 _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
 _MOST = 1 << 62  # what a limit can be, in the extension modules too

@@ -51,7 +51,7 @@ class Website:
 
     def __init__(self, server: TappedServer, options: Web, sockets: Sequence[socket.socket]) -> None:
         self._sockets = sockets
-        rules = webpage.Rules(options.token_file, options.read_only, "--web-")
+        rules = webpage.Rules(options.token_file, options.users, options.read_only, "--web-")
         access = rules.access(sock.getsockname()[0] for sock in sockets)
         webpage.limit_warnings(logging.getLogger().handlers)
         names = [*options.names, *([options.listen[0]] if options.listen else [])]

@@ -37,11 +37,13 @@ class Rules:
 
     Attributes:
         token_file: A file with tokens.
+        users: A file with users.
         read_only: Whether nobody may send commands.
         prefix: What the options of the command begin with.
     """
 
     token_file: str | None = None
+    users: str | None = None
     read_only: bool = False
     prefix: str = "--"
 
@@ -52,20 +54,22 @@ class Rules:
             WebpageError: Others could connect, and need nothing for it; or a file cannot be used.
         """
         require()
-        from indifast.web.access import Access, TokenFileError, read_tokens
+        from indifast.web.access import Access, read_tokens
+        from indifast.web.users import SecretFileError, read_users
 
-        if self.token_file is None:
+        if self.token_file is None and self.users is None:
             for host in addresses:
                 if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
                     raise WebpageError(
                         f"others could use the devices by {host}: give {self.prefix}token-file FILE, with lines of a "
-                        "role (viewer, operator) and a token, or leave out the host"
+                        f"role (viewer, operator) and a token, or {self.prefix}users FILE, or leave out the host"
                     )
-            return Access(read_only=self.read_only)
         try:
-            return Access(read_tokens(Path(self.token_file).expanduser()), self.read_only)
-        except TokenFileError as error:
+            tokens = None if self.token_file is None else read_tokens(Path(self.token_file).expanduser())
+            users = None if self.users is None else read_users(Path(self.users).expanduser())
+        except SecretFileError as error:
             raise WebpageError(str(error)) from None
+        return Access(tokens, users, self.read_only)
 
 
 class Webpage:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import logging
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,8 @@ DESCRIPTION = """\
 Show the devices of an INDI server in the browser: watch and command everything, with the newest picture of each camera.
 Programs use the same by JSON over HTTP and WebSockets.
 
-Only this machine can connect, unless --listen says otherwise. Other machines need a token from --token-file."""
+Only this machine can connect, unless --listen says otherwise. Other machines need a token (--token-file), or a name and
+password (--users)."""
 
 EXAMPLES = """\
 examples:
@@ -34,6 +37,8 @@ examples:
 
 Each line of a file with tokens is a role, viewer or operator, and a token of at least 16 characters. To make one:
 `echo operator $(openssl rand -hex 16) > tokens; chmod 600 tokens`.
+
+The file with users is described in the documentation: In the browser, Who may do what.
 
 exit status: 0 ended by Ctrl-C or SIGTERM; 2 the page cannot be served, or wrong arguments"""
 
@@ -55,6 +60,16 @@ def parser() -> Parser:
     parser.add_argument(
         "--token-file", metavar="FILE", help="let in only those who show one of these tokens; needed for other machines"
     )
+    parser.add_argument(
+        "--users",
+        metavar="FILE",
+        help="let in only these users, who log in by name and password; for other machines, too",
+    )
+    parser.add_argument(
+        "--hash-password",
+        action="store_true",
+        help="ask for a password, print what stands for it in that file, and end",
+    )
     parser.add_argument("--read-only", action="store_true", help="send no commands, whoever asks")
     parser.add_argument(
         "--name", action="append", default=[], metavar="NAME",
@@ -65,12 +80,16 @@ def parser() -> Parser:
 
 
 async def _web(options: argparse.Namespace) -> int:
+    if options.hash_password:
+        return _hash_password()
     server = address_of(options)
     server.context()
     host, port = _place(options.listen)
     try:
         addresses = addresses_of(host)
-        access = webpage.Rules(options.token_file, options.read_only).access(address for _, address in addresses)
+        access = webpage.Rules(options.token_file, options.users, options.read_only).access(
+            address for _, address in addresses
+        )
         sockets = tcp_sockets(addresses, port, host)
     except webpage.WebpageError as error:
         raise ToolError(str(error)) from None
@@ -87,6 +106,26 @@ async def _web(options: argparse.Namespace) -> int:
     finally:
         signals.hold_back(signals.STOPPING)
         telling.cancel()
+    return Status.DONE
+
+
+def _hash_password() -> int:
+    """Read a password, from a terminal twice, and print what recognizes it."""
+    try:
+        webpage.require()
+    except webpage.WebpageError as error:
+        raise ToolError(str(error)) from None
+    from indifast.web.users import Password
+
+    if sys.stdin.isatty():
+        password = getpass.getpass()
+        if getpass.getpass("Again: ") != password:
+            raise ToolError("these are two different passwords")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise ToolError("a password is needed")
+    print(Password.of(password))
     return Status.DONE
 
 
