@@ -131,8 +131,9 @@ def serving(folder: Path, *words: object) -> Iterator[Site]:
     with Child(command, folder, env=environment, cwd=folder) as process:
         process.until_stderr("page in the browser: http://")
         yield Site(process, int(re.findall(r"page in the browser: http://[^ ]+:(\d+)/\n", process.stderr)[0]))
-        process.process.terminate()
-        assert process.wait() == 0, process.stderr
+        if process.running():
+            process.process.terminate()
+            assert process.wait() == 0, process.stderr
         assert "Traceback" not in process.stderr, process.stderr
 
 

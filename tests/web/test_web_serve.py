@@ -30,6 +30,12 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield running
 
 
+def child(site: Site, word: str) -> psutil.Process:
+    """Return the child process of a server whose command line has this word."""
+    (found,) = [each for each in psutil.Process(site.process.pid).children() if word in " ".join(each.cmdline())]
+    return found
+
+
 def test_devices_are_shown_and_commanded(inside: Site) -> None:
     about = inside.get(API, "web_site")
     assert (about["connected"], about["connection"]) == (True, 1)
@@ -55,9 +61,18 @@ def test_a_driver_that_ends_takes_its_devices_from_the_page(inside: Site) -> Non
     with inside.events() as viewer:
         viewer.send('{"subscribe": [{"device": "CCD Simulator", "property": "CONNECTION"}]}')
         assert event(viewer, "property")["device"] == CAMERA
-        (driver,) = psutil.Process(inside.process.pid).children()
+        driver = child(inside, "indi_simulator_ccd")
         driver.kill()
         event(viewer, "delete", device=CAMERA, property="CONNECTION")
+
+
+def test_a_page_that_ends_is_started_again(inside: Site) -> None:
+    former = child(inside, "pageprocess")
+    former.kill()
+    until(lambda: not former.is_running() or former.status() == psutil.STATUS_ZOMBIE, what="its end")
+    inside.wait_for("Strange", "ANSWER")
+    assert child(inside, "pageprocess").pid != former.pid
+    assert "the page in the browser has ended: starting it again" in inside.process.stderr
 
 
 def test_the_log_of_wrong_requests_is_limited(inside: Site) -> None:
@@ -74,6 +89,13 @@ def test_it_ends_although_viewers_are_connected(tmp_path: Path) -> None:
         web.process.process.send_signal(signal.SIGHUP)
         assert web.process.wait() == 0
         assert "the server ends: SIGHUP" in web.process.stderr
+
+
+def test_a_page_does_not_outlive_its_server(tmp_path: Path) -> None:
+    with serving(tmp_path, "strange:make") as web:
+        page = child(web, "pageprocess")
+        web.process.process.kill()
+        until(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE, what="the end of the page")
 
 
 def test_it_needs_no_certificate_of_its_own(tmp_path: Path) -> None:
@@ -120,7 +142,7 @@ def test_the_configuration_file(tmp_path: Path) -> None:
     text = 'listen = 8625\ntoken_file = "tokens"\nusers = "users"\nread_only = true\nnames = ["dome"]'
     file.write_text(f"[web]\n{text}\n")
     options = parse_arguments(["--config", str(file), "--web-name", "hut", "--web", "[::1]:1", "camera"])
-    assert options.web == Web(("::1", 1), "tokens", "users", True, ["dome", "hut"])
+    assert options.web == Web(("::1", 1), "tokens", "users", None, True, ["dome", "hut"])
     for text, said in (
         ("listen = 'x'", "web.listen: [HOST:]PORT is required"),
         ("names = [1]", "web.names must be texts"),

@@ -30,7 +30,7 @@ class DisplayClient(IPyClient):
     vector_timeout_max = 3600.0
     receive_event: Callable[[Any], None]
     inside: Callable[[], Stream] | None = None
-    """Connects to a server in this process, which logs by itself what there is to say about its messages."""
+    """Connects to a server that has started this process, and logs by itself what is to be said about messages."""
     _turn = 0
 
     @classmethod
@@ -54,12 +54,12 @@ class DisplayClient(IPyClient):
             await asyncio.sleep(0)
 
     async def report(self, message: str) -> None:
-        """Log a text at INFO and pass it on as a message, unless the server is in this process."""
+        """Log a text at INFO and pass it on as a message, unless the server does it by itself."""
         if self.inside is None:
             await super().report(message)
 
     async def warning(self, message: str) -> None:
-        """Log a text at WARNING and pass it on as a message, unless the server is in this process."""
+        """Log a text at WARNING and pass it on as a message, unless the server does it by itself."""
         if self.inside is None:
             await super().warning(message)
 

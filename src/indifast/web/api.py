@@ -26,6 +26,7 @@ from indifast.protocol.jsonform import Plain
 from indifast.web.access import Access, Asker, TooManyChecks
 from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
+from indifast.web.drivers import Driver, DriverFailed, Drivers, UnknownDriver
 from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter
 from indifast.web.frames import Frames, Kept
 from indifast.web.guard import Refused, asker_of, cookie_of, json_response, session_of
@@ -47,13 +48,15 @@ class Api:
         frames: The frames of its cameras.
         access: Who may do what.
         version: The version of the program.
+        drivers: Drivers that may be started and stopped; None if there are none.
     """
 
-    def __init__(self, hub: Hub, frames: Frames, access: Access, version: str) -> None:
+    def __init__(self, hub: Hub, frames: Frames, access: Access, version: str, drivers: Drivers | None = None) -> None:
         self._version = version
         self._hub = hub
         self._frames = frames
         self._access = access
+        self._drivers = drivers
         self._complaints = Complaints(logger)
 
     def routes(self) -> list[Route]:
@@ -89,6 +92,10 @@ class Api:
                 status, code = 404, "unknown"
                 device, name, *others = [*names, None]
                 similar = self._hub.near(str(device), name, getattr(request.state, "members", filter(None, others)))
+            case UnknownDriver():
+                status, code, similar = 404, "unknown", error.similar
+            case DriverFailed():
+                status, code = 409, "failed"
             case INDICheckError() | NoView():
                 status, code = 400, "invalid"
             case INDIAlert():
@@ -129,6 +136,7 @@ class Api:
             "role": rights.role.value,
             "operates": None if rights.operated is None else sorted(rights.operated),
             "device_count": len(self._hub.names()),
+            "drivers": self._drivers is not None and not rights.limited,
         }
 
     async def _devices(self, request: Request) -> Response:
@@ -179,6 +187,41 @@ class Api:
         if vector.vectortype != "NumberVector":
             raise INDICheckError(f"{vector.devicename}.{vector.name} has no numbers")
         return json_response(self._hub.curves.plain(vector, seconds))
+
+    # -- Drivers
+
+    def _listed(self) -> Drivers:
+        """Return the drivers that may be started and stopped, for somebody who may know of them.
+
+        Raises:
+            Refused: There are none, or they may not.
+        """
+        if self._drivers is None:
+            raise Refused(
+                404, "unknown", "no drivers can be started here: `indifast serve --web-drivers FILE` lists some"
+            )
+        if RIGHTS.get().limited:
+            raise Refused(403, "refused", "drivers are for those who may see all devices")
+        return self._drivers
+
+    async def _driver_list(self, request: Request) -> Response:
+        return json_response({"drivers": [self._plain_driver(each) for each in await self._listed().listed()]})
+
+    async def _driver_start(self, request: Request) -> Response:
+        return await self._driver_work(request, self._listed().start)
+
+    async def _driver_stop(self, request: Request) -> Response:
+        return await self._driver_work(request, self._listed().stop)
+
+    async def _driver_work(self, request: Request, work: Callable[[str], Awaitable[Driver]]) -> Response:
+        if await _body(request):
+            raise INDICheckError("the body must be {}: the list alone says how a driver is started")
+        (name,) = _names(request)
+        return json_response({"driver": self._plain_driver(await work(name))})
+
+    @staticmethod
+    def _plain_driver(driver: Driver) -> Plain:
+        return driver.plain(lines=RIGHTS.get().operates_everything)
 
     # -- Frames
 

@@ -15,6 +15,7 @@ from indifast.protocol import jsonform
 from indifast.transport.hostnames import OwnNames
 from indifast.web.access import Access
 from indifast.web.api import Api
+from indifast.web.drivers import Drivers
 from indifast.web.endpoints import BASE, EVENTS, LIVE
 from indifast.web.events import Events
 from indifast.web.frames import Frames
@@ -26,7 +27,14 @@ _PAGES = {"index.html": "/", "wall.html": "/wall"}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
-def application(hub: Hub, frames: Frames, access: Access, version: str, names: Iterable[str] = ()) -> ASGIApp:
+def application(
+    hub: Hub,
+    frames: Frames,
+    access: Access,
+    version: str,
+    names: Iterable[str] = (),
+    drivers: Drivers | None = None,
+) -> ASGIApp:
     """Return the ASGI application.
 
     Args:
@@ -35,10 +43,11 @@ def application(hub: Hub, frames: Frames, access: Access, version: str, names: I
         access: Who may do what.
         version: The version of the program.
         names: Names by which the application is asked, besides those of this machine and its addresses.
+        drivers: Drivers that may be started and stopped.
     """
     routes: list[BaseRoute] = [
         *_pages(),
-        *Api(hub, frames, access, version).routes(),
+        *Api(hub, frames, access, version, drivers).routes(),
         WebSocketRoute(EVENTS, Events(hub).answer),
         WebSocketRoute(LIVE, Live(hub, frames).answer),
     ]

@@ -50,6 +50,7 @@ Options, which may be bundled (-vvp PORT):
  --web [H:]P      : show the devices in the browser at http://H:P/, default H 127.0.0.1; needs indifast[web]
  --web-token-file FILE : let in only those who show one of these tokens; needed for other machines
  --web-users FILE : let in these users, by name and password
+ --web-drivers FILE : let operators start and stop the drivers in this list (TOML) from the browser
  --web-read-only  : send no commands from the browser
  --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
@@ -74,7 +75,7 @@ SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = (
     "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
-    "web-token-file", "web-users", "web-name",
+    "web-token-file", "web-users", "web-drivers", "web-name",
 )  # fmt: skip
 """Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
@@ -140,6 +141,7 @@ class Web:
     listen: tuple[str, int] | None = None
     token_file: str | None = None
     users: str | None = None
+    drivers: str | None = None
     read_only: bool = False
     names: list[str] = field(default_factory=list)
 
@@ -172,6 +174,11 @@ class Options:
     programs: list[Program] = field(default_factory=list)
     remotes: list[Remote] = field(default_factory=list)
     python: list[str] = field(default_factory=list)
+
+    @property
+    def starts_drivers(self) -> bool:
+        """Whether drivers may be started while the server runs."""
+        return self.fifo is not None or self.web.drivers is not None
 
     @property
     def unix_socket(self) -> str:
@@ -240,7 +247,7 @@ def parse_arguments(words: Sequence[str]) -> Options:
         _set(options, name, value)
     for word in drivers:
         options.add_driver(word)
-    if not (options.programs or options.remotes or options.python or options.fifo):
+    if not (options.programs or options.remotes or options.python or options.starts_drivers):
         raise UsageError("no drivers given, and no FIFO to start any")
     return options
 
@@ -316,7 +323,7 @@ def _set(options: Options, name: str, value: str) -> None:
                 options.web.listen = parse_place(value, WEB_PORT)
             except ValueError as exc:
                 raise UsageError(f"--web: {exc}") from None
-        case "web-token-file" | "web-users":
+        case "web-token-file" | "web-users" | "web-drivers":
             setattr(options.web, name.removeprefix("web-").replace("-", "_"), value)
         case "web-read-only":
             options.web.read_only = True
@@ -393,7 +400,7 @@ _REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)),
     "blobs": bool,
     "tls": bool,
 }
-_WEB = {"listen": (str, int), "token_file": str, "users": str, "read_only": bool, "names": list}
+_WEB = {"listen": (str, int), "token_file": str, "users": str, "drivers": str, "read_only": bool, "names": list}
 _TLS = {"cert": str, "key": str, "ca": str}
 _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
 _MOST = 1 << 62  # what a limit can be, in the extension modules too
@@ -412,16 +419,16 @@ def _read_config(options: Options, path: str) -> None:
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
     _read_counters(options, path, found)
     _read_web(options, path, found.pop("web", {}))
-    for key, value in _checked(path, "", found, _TOP).items():
+    for key, value in _checked(f"configuration file {path}", "", found, _TOP).items():
         try:
             setattr(options, key, parse_socket(value) if key == "socket" else value)
         except ValueError as exc:
             raise ConfigError(f"configuration file {path}: socket: {exc}") from None
     if options.senders is not None and not 0 <= options.senders <= MOST_SENDERS:
         raise ConfigError(f"configuration file {path}: senders must be from 0 to {MOST_SENDERS}")
-    for key, value in _checked(path, "tls.", tls, _TLS).items():
+    for key, value in _checked(f"configuration file {path}", "tls.", tls, _TLS).items():
         setattr(options, f"tls_{key}", value)
-    for key, value in _checked(path, "limits.", limits, _LIMITS).items():
+    for key, value in _checked(f"configuration file {path}", "limits.", limits, _LIMITS).items():
         if not (0 < value <= _MOST or (value == 0 and key == "stream")):
             raise ConfigError(
                 f"configuration file {path}: limits.{key} must be more than 0 and at most {_MOST}, not {value}"
@@ -434,7 +441,7 @@ def _read_config(options: Options, path: str) -> None:
     for table in drivers:
         _add_driver(options, path, table)
     for table in remotes:
-        values = _checked(path, "remotes.", table, _REMOTE_KEYS)
+        values = _checked(f"configuration file {path}", "remotes.", table, _REMOTE_KEYS)
         if "host" not in values:
             raise ConfigError(f"configuration file {path}: a remote server needs a host")
         remote = Remote(**values)
@@ -462,7 +469,7 @@ def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:
 
 
 def _read_web(options: Options, path: str, table: Any) -> None:
-    for key, value in _checked(path, "web.", table, _WEB).items():
+    for key, value in _checked(f"configuration file {path}", "web.", table, _WEB).items():
         try:
             setattr(options.web, key, parse_place(str(value), WEB_PORT) if key == "listen" else value)
         except ValueError as exc:
@@ -473,30 +480,39 @@ def _read_web(options: Options, path: str, table: Any) -> None:
 
 def _add_driver(options: Options, path: str, table: Any) -> None:
     if isinstance(table, dict) and "python" in table:
-        name = _checked(path, "drivers.", table, {"python": str})["python"]
+        name = _checked(f"configuration file {path}", "drivers.", table, {"python": str})["python"]
         if not re.fullmatch(_PYTHON, name):
             raise ConfigError(f"configuration file {path}: {name!r} is not module:callable")
         options.python.append(name)
         return
-    values = _checked(path, "drivers.", table, _PROGRAM)
+    options.programs.append(program_of(f"configuration file {path}", table, ", or python = 'module:callable'"))
+
+
+def program_of(file: str, table: Any, otherwise: str = "") -> Program:
+    """Return the driver that a table in a file describes; `otherwise` is what there may be instead of a program.
+
+    Raises:
+        ConfigError: It describes none. The sentence begins with `file`.
+    """
+    values = _checked(file, "drivers.", table, _PROGRAM)
     if not values.get("program"):
-        raise ConfigError(f"configuration file {path}: a driver needs a program, or python = 'module:callable'")
+        raise ConfigError(f"{file}: a driver needs a program{otherwise}")
     environment = {variable: values.pop(key) for key, variable in _ENVIRONMENT.items() if key in values}
     args = tuple(map(str, values.pop("args", ())))
-    options.programs.append(Program(values.pop("program"), args, environment, **values))
+    return Program(values.pop("program"), args, environment, **values)
 
 
-def _checked(path: str, where: str, table: Any, known: dict[str, Any]) -> dict[str, Any]:
+def _checked(file: str, where: str, table: Any, known: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of the table, which may hold only known keys with values of the right types."""
     if not isinstance(table, dict):
-        raise ConfigError(f"configuration file {path}: {where.rstrip('.')} is not a table")
+        raise ConfigError(f"{file}: {where.rstrip('.')} is not a table")
     for key, value in table.items():
         if key not in known:
-            raise ConfigError(f"configuration file {path}: unknown key {where}{key}; known are {', '.join(known)}")
+            raise ConfigError(f"{file}: unknown key {where}{key}; known are {', '.join(known)}")
         if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
-            raise ConfigError(f"configuration file {path}: {where}{key} has a value of the wrong type: {value!r}")
+            raise ConfigError(f"{file}: {where}{key} has a value of the wrong type: {value!r}")
         if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
-            raise ConfigError(f"configuration file {path}: {where}{key} has a NUL character")
+            raise ConfigError(f"{file}: {where}{key} has a NUL character")
         if value == "" and known is not _PROGRAM:  # variables of a driver may be empty
-            raise ConfigError(f"configuration file {path}: {where}{key} is empty: leave it out, or give it a value")
+            raise ConfigError(f"{file}: {where}{key} is empty: leave it out, or give it a value")
     return dict(table)

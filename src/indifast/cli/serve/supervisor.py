@@ -21,6 +21,7 @@ from indifast.protocol.loglevels import NOTICE
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
+    from indifast.cli.serve.listed import ListedDrivers
     from indifast.cli.serve.systemd import Systemd
     from indifast.cli.serve.website import Website
     from indifast.driver.ipydriver import IPyDriver
@@ -98,6 +99,7 @@ class _Supervisor:
         self._where = ""
         self._ending = False
         self._website: Website | None = None
+        self._listed: ListedDrivers | None = None
         self._running: asyncio.Task[None] | None = None
         self._links: list[tuple[Remote, SSLContext | None]] = []
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
@@ -111,9 +113,10 @@ class _Supervisor:
                 self._open_records(stack)
                 self.server = self._make_server()
                 if self.web:
-                    from indifast.cli.serve.website import Website  # takes half a second, and few servers need it
+                    from indifast.cli.serve.website import Website  # few servers need it
 
-                    self._website = Website(self.server, options.web, self.web)
+                    self._website = Website(self.server, options, self.web, self._add_program)
+                    self._listed = self._website.drivers
                 self._handle_signals()
                 if self.stopped:
                     return 0
@@ -249,42 +252,55 @@ class _Supervisor:
     # -- Drivers
 
     def _start_program(self, program: Program) -> bool:
-        environment: dict[str, str | None] = {}
-        if self.options.fifo is not None:  # a driver must not inherit the settings that the server was started with
-            environment = dict.fromkeys(("INDIDEV", "INDICONFIG", "INDISKEL"))
-        environment |= program.environment
         try:
-            exdriver = self.server.add_exdriver(
-                program.path,
-                *program.args,
-                name=program.name,
-                environment=environment,
-                max_restarts=self.options.restarts,
-                pipes=program.pipes,
-                forgiving=program.forgiving,
-            )
+            self._add_program(program)
         except OSError as exc:
             from indifast.server.exdriver import log_end  # already loaded by `add_exdriver`
 
             logger.error("Driver %s: %s", program.name, sentence(exc))
             log_end(program.name, 0)
             return False
-        exdriver.on_terminated = self._terminated
         return True
+
+    def _add_program(self, program: Program) -> ExDriver:
+        """Start a program.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        environment: dict[str, str | None] = {}
+        if self.options.starts_drivers:  # a driver must not inherit the settings that the server was started with
+            environment = dict.fromkeys(("INDIDEV", "INDICONFIG", "INDISKEL"))
+        environment |= program.environment
+        exdriver = self.server.add_exdriver(
+            program.path,
+            *program.args,
+            name=program.name,
+            environment=environment,
+            max_restarts=self.options.restarts,
+            pipes=program.pipes,
+            forgiving=program.forgiving,
+        )
+        exdriver.on_terminated = self._terminated
+        if self._listed is not None:
+            self._listed.started(program, exdriver)
+        return exdriver
 
     def _terminated(self, exdriver: ExDriver) -> None:
         with contextlib.suppress(ValueError):
             self.server.exdrivers.remove(exdriver)
+        if self._listed is not None:
+            self._listed.terminated(exdriver)
         self._go_on()
 
     def _go_on(self) -> bool:
-        """End the server unless there is something to serve, or a FIFO through which drivers may be started.
+        """End the server unless there is something to serve, or drivers may be started while it runs.
 
         Returns:
             False if the server ends.
         """
         server = self.server
-        if self.options.fifo or server.exdrivers or server.remotes or server.drivers:
+        if self.options.starts_drivers or server.exdrivers or server.remotes or server.drivers:
             return True
         self._end("no driver is left, and there is no FIFO to start one", failed=True)
         return False

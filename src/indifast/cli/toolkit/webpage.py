@@ -17,6 +17,7 @@ from indifast.protocol.complaints import BURST, PER_SECOND, RateLimits
 if TYPE_CHECKING:
     from indifast.client.display import Server
     from indifast.web.access import Access
+    from indifast.web.drivers import Drivers
 
 PORT = 8625
 """The port of the page, unless another one is given."""
@@ -79,12 +80,15 @@ class Webpage:
         server: The server that is shown.
         access: Who may do what.
         names: Names by which the page is asked, besides those of this machine.
+        drivers: Drivers that may be started and stopped.
 
     Attributes:
         hub: What is known of the server.
     """
 
-    def __init__(self, server: Server, access: Access, names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, server: Server, access: Access, names: Iterable[str] = (), drivers: Drivers | None = None
+    ) -> None:
         from indifast import version
         from indifast.web.frames import Frames
         from indifast.web.hub import Hub
@@ -93,7 +97,7 @@ class Webpage:
 
         self.hub = Hub(server)
         self._frames = Frames(self.hub.client)
-        self._serving = Serving(application(self.hub, self._frames, access, version, names))
+        self._serving = Serving(application(self.hub, self._frames, access, version, names, drivers))
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these sockets, which are closed in the end, until `stop` is called."""

@@ -182,6 +182,7 @@ async function start() {
     return;
   }
   if (operates && operates !== String(site.operates)) show(shown);
+  document.dispatchEvent(new CustomEvent("site", { detail: site }));
   document.title = `${site.server} – indifast`;
   at("messages").replaceChildren();
   const all = [[null, said.messages], ...Object.entries(said.devices)].flatMap(([device, list]) => list.map((each) => [each.time, device, each.message]));
