@@ -142,7 +142,7 @@ def test_the_configuration_file(tmp_path: Path) -> None:
     text = 'listen = 8625\ntoken_file = "tokens"\nusers = "users"\nread_only = true\nnames = ["dome"]'
     file.write_text(f"[web]\n{text}\n")
     options = parse_arguments(["--config", str(file), "--web-name", "hut", "--web", "[::1]:1", "camera"])
-    assert options.web == Web(("::1", 1), "tokens", "users", None, True, ["dome", "hut"])
+    assert options.web == Web(("::1", 1), "tokens", "users", None, False, True, ["dome", "hut"])
     for text, said in (
         ("listen = 'x'", "web.listen: [HOST:]PORT is required"),
         ("names = [1]", "web.names must be texts"),

@@ -28,6 +28,7 @@ class Driver:
     """A driver of the list."""
 
     name: str
+    program: str
     state: State
     devices: Sequence[str] = ()
     restarts: int = 0

@@ -16,11 +16,11 @@ from starlette.websockets import WebSocket
 
 from indifast.protocol import jsonform
 from indifast.protocol.complaints import Complaints
-from indifast.transport.hostnames import OwnNames
+from indifast.transport.hostnames import OwnNames, is_loopback
 from indifast.web.access import Access, Asker
 from indifast.web.bounds import BODY
 from indifast.web.endpoints import BASE, ENDPOINTS
-from indifast.web.rights import NOTHING, RIGHTS, Rights, Role
+from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ _READING = ("GET", "HEAD")
 _OPEN = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.open}
 _API = BASE.partition("/v1")[0]
 _DEVICE = re.compile(f"{re.escape(BASE)}/devices/([^/]*)")
+_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 _LOGIN_ENDED = 4401
 """Why a WebSocket was closed: its login has ended. Like the status of a request."""
 
@@ -75,10 +76,12 @@ class Guard:
     * A device that somebody may not see does not exist for them.
     * A WebSocket ends with the login with which it was opened.
     * Bodies are limited.
+    * Paths that need no token, because programs ask for them that know none, are for this machine only.
     """
 
-    def __init__(self, app: ASGIApp, names: OwnNames, access: Access) -> None:
+    def __init__(self, app: ASGIApp, names: OwnNames, access: Access, without_token: tuple[str, ...] = ()) -> None:
         self._app = app
+        self._without_token = without_token
         self._names = names
         self._access = access
         self._complaints = Complaints(logger)
@@ -139,6 +142,8 @@ class Guard:
         api = path.startswith(_API)
         host = self._host(headers)
         self._check_origin(headers, host, strict=api)
+        if self._without_token and path.startswith(self._without_token):
+            return self._local_asker(scope, headers, method, host)
         if method not in _READING:
             self._check_body(method, headers)
         asker = self._asker(headers)
@@ -154,6 +159,20 @@ class Guard:
         if method not in _READING and not (rights.operates_everything if device is None else rights.operates(device)):
             raise Refused(403, "refused", self._why_refused(rights))
         return asker
+
+    def _local_asker(self, scope: Scope, headers: Headers, method: str, host: str) -> Asker:
+        """Return somebody of this machine, who may do everything.
+
+        Raises:
+            Refused: It is not certain that they are: a web server in front of this one would ask from here, too.
+        """
+        client = scope.get("client") or ("",)
+        passed_on = any(name in headers for name in _PASSED_ON)
+        if passed_on or not is_loopback(client[0]) or not is_loopback(re.sub(r":\d*$", "", host).strip("[]")):
+            raise Refused(403, "refused", "this is for programs on this machine, by the name localhost")
+        if method not in _READING and self._access.read_only:
+            raise Refused(403, "refused", "everything here is read-only")
+        return Asker(EVERYTHING.looking() if self._access.read_only else EVERYTHING)
 
     def _why_refused(self, rights: Rights) -> str:
         if self._access.read_only:

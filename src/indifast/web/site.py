@@ -22,6 +22,7 @@ from indifast.web.frames import Frames
 from indifast.web.guard import Guard, json_response
 from indifast.web.hub import Hub
 from indifast.web.live import Live
+from indifast.web.manager import PATHS, Manager
 
 _PAGES = {"index.html": "/", "wall.html": "/wall"}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -34,6 +35,7 @@ def application(
     version: str,
     names: Iterable[str] = (),
     drivers: Drivers | None = None,
+    manages: int | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
 
@@ -44,6 +46,7 @@ def application(
         version: The version of the program.
         names: Names by which the application is asked, besides those of this machine and its addresses.
         drivers: Drivers that may be started and stopped.
+        manages: The port of the server, if the routes of INDI Web Manager are to be answered, too.
     """
     routes: list[BaseRoute] = [
         *_pages(),
@@ -51,7 +54,10 @@ def application(
         WebSocketRoute(EVENTS, Events(hub).answer),
         WebSocketRoute(LIVE, Live(hub, frames).answer),
     ]
-    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
+    if manages is not None and drivers is not None:
+        routes += Manager(hub, drivers, version, manages).routes()
+    without_token = () if manages is None else PATHS
+    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access, without_token)
 
 
 def _pages() -> list[Route]:

@@ -112,6 +112,7 @@ class ListedDrivers:
             state = State.FAILED if name in self._reasons else State.STOPPED
         return Driver(
             name,
+            self._programs[name].name,
             state,
             devices=() if running is None else tuple(running.peer.devices),
             restarts=0 if running is None else running.restarts,

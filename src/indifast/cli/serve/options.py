@@ -51,6 +51,7 @@ Options, which may be bundled (-vvp PORT):
  --web-token-file FILE : let in only those who show one of these tokens; needed for other machines
  --web-users FILE : let in these users, by name and password
  --web-drivers FILE : let operators start and stop the drivers in this list (TOML) from the browser
+ --web-manager    : answer the requests of INDI Web Manager for these drivers, too, from this machine only
  --web-read-only  : send no commands from the browser
  --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
@@ -78,7 +79,7 @@ LONG_VALUES = (
     "web-token-file", "web-users", "web-drivers", "web-name",
 )  # fmt: skip
 """Options with a value, in the next word or after "="."""
-LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
+LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "web-manager", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
 _EMPTY = "{} requires a value, and was given an empty one"  # as "--host=$HOST" does where HOST is not set
@@ -142,6 +143,7 @@ class Web:
     token_file: str | None = None
     users: str | None = None
     drivers: str | None = None
+    manager: bool = False
     read_only: bool = False
     names: list[str] = field(default_factory=list)
 
@@ -325,8 +327,8 @@ def _set(options: Options, name: str, value: str) -> None:
                 raise UsageError(f"--web: {exc}") from None
         case "web-token-file" | "web-users" | "web-drivers":
             setattr(options.web, name.removeprefix("web-").replace("-", "_"), value)
-        case "web-read-only":
-            options.web.read_only = True
+        case "web-read-only" | "web-manager":
+            setattr(options.web, name.removeprefix("web-").replace("-", "_"), True)
         case "web-name":
             options.web.names.append(value)
         case "senders":
@@ -400,7 +402,15 @@ _REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)),
     "blobs": bool,
     "tls": bool,
 }
-_WEB = {"listen": (str, int), "token_file": str, "users": str, "drivers": str, "read_only": bool, "names": list}
+_WEB = {
+    "listen": (str, int),
+    "token_file": str,
+    "users": str,
+    "drivers": str,
+    "manager": bool,
+    "read_only": bool,
+    "names": list,
+}
 _TLS = {"cert": str, "key": str, "ca": str}
 _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
 _MOST = 1 << 62  # what a limit can be, in the extension modules too

@@ -154,7 +154,7 @@ async def serve(sockets: Sequence[socket.socket], connection: socket.socket, lin
         rules = webpage.Rules(**options["rules"], prefix="--web-")
         access = rules.access(sock.getsockname()[0] for sock in sockets)
         drivers = RemoteDrivers(talk) if options["drivers"] else None
-        page = webpage.Webpage(server, access, options["names"], drivers)
+        page = webpage.Webpage(server, access, options["names"], drivers, options["manages"])
     except webpage.WebpageError as error:
         talk.tell(failed=str(error))
         return

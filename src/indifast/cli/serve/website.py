@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from indifast.cli.serve.options import ConfigError
 from indifast.protocol.backoff import pause_after
 from indifast.protocol.loglevels import NOTICE
+from indifast.transport.hostnames import is_loopback
 
 if TYPE_CHECKING:
     from indifast.cli.serve.listed import ListedDrivers
@@ -69,6 +70,13 @@ class Website:
             from indifast.cli.serve.listed import ListedDrivers, read_list
 
             self.drivers = ListedDrivers(read_list(options.web.drivers), server, start)
+        if options.web.manager:
+            if self.drivers is None:
+                raise ConfigError("--web-manager needs a list of drivers: --web-drivers FILE")
+            if not all(is_loopback(sock.getsockname()[0]) for sock in sockets):
+                raise ConfigError(
+                    "--web-manager is for this machine only, as its requests need no token: leave out the host"
+                )
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._work: set[asyncio.Task[None]] = set()
@@ -167,6 +175,7 @@ class Website:
             rules={"token_file": web.token_file, "users": web.users, "read_only": web.read_only},
             names=[*web.names, *([web.listen[0]] if web.listen else [])],
             drivers=self.drivers is not None,
+            manages=self._server.port if web.manager else None,
             verbose=self._options.verbose,
         )
         return page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indifast.protocol.complaints import BURST, PER_SECOND, RateLimits
+from indifast.transport.hostnames import is_loopback
 
 if TYPE_CHECKING:
     from indifast.client.display import Server
@@ -60,7 +60,7 @@ class Rules:
 
         if self.token_file is None and self.users is None:
             for host in addresses:
-                if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+                if not is_loopback(host):
                     raise WebpageError(
                         f"others could use the devices by {host}: give {self.prefix}token-file FILE, with lines of a "
                         f"role (viewer, operator) and a token, or {self.prefix}users FILE, or leave out the host"
@@ -81,13 +81,19 @@ class Webpage:
         access: Who may do what.
         names: Names by which the page is asked, besides those of this machine.
         drivers: Drivers that may be started and stopped.
+        manages: The port of the server, to answer the routes of INDI Web Manager, too.
 
     Attributes:
         hub: What is known of the server.
     """
 
     def __init__(
-        self, server: Server, access: Access, names: Iterable[str] = (), drivers: Drivers | None = None
+        self,
+        server: Server,
+        access: Access,
+        names: Iterable[str] = (),
+        drivers: Drivers | None = None,
+        manages: int | None = None,
     ) -> None:
         from indifast import version
         from indifast.web.frames import Frames
@@ -97,7 +103,7 @@ class Webpage:
 
         self.hub = Hub(server)
         self._frames = Frames(self.hub.client)
-        self._serving = Serving(application(self.hub, self._frames, access, version, names, drivers))
+        self._serving = Serving(application(self.hub, self._frames, access, version, names, drivers, manages))
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these sockets, which are closed in the end, until `stop` is called."""

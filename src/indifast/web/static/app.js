@@ -1,6 +1,6 @@
 // The page: devices on the left, the properties of one of them, messages below.
 
-import { get, listen, post } from "./interface.js";
+import { get, listen, post, request } from "./interface.js";
 import { Card } from "./cards.js";
 import { store } from "./devices.js";
 import { element } from "./elements.js";
@@ -159,6 +159,11 @@ at("login").addEventListener("submit", async (event) => {
   field.value = "";
 });
 
+at("logout").addEventListener("click", async () => {
+  await request("/session", { method: "DELETE", headers: { "Content-Type": "application/json" }, body: "{}" });
+  location.reload(); // nothing that was shown remains
+});
+
 document.addEventListener("token", () => {
   at("login").hidden = false;
   // Somebody else may log in now, who must not see what the former could.
@@ -182,6 +187,8 @@ async function start() {
     return;
   }
   if (operates && operates !== String(site.operates)) show(shown);
+  at("logout").hidden = site.user === null;
+  at("logout").title = site.user ?? "";
   document.dispatchEvent(new CustomEvent("site", { detail: site }));
   document.title = `${site.server} – indifast`;
   at("messages").replaceChildren();
