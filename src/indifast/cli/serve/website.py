@@ -8,7 +8,6 @@ can use.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import logging
@@ -127,13 +126,23 @@ class Website:
             if self._stopping.is_set():
                 return
             failures = 1 if time.monotonic() - began > _HEALTHY else failures + 1
+            started = await self._spawn_again(failures, stop)
+            if started is None:
+                return
+            page = started
+
+    async def _spawn_again(self, failures: int, stop: asyncio.Task[bool]) -> _Process | None:
+        """Start the process again after a while, as soon as that is possible; None if the page is stopped first."""
+        while True:
             pause = pause_after(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
             logger.warning("the page in the browser has ended: starting it again in %g s", pause)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await stop
-                return
-            page = self._spawn()
+            if (await asyncio.wait((stop,), timeout=pause))[0]:
+                return None
+            try:
+                return self._spawn()
+            except OSError as error:
+                logger.warning("the page in the browser cannot be started: %s", error)
+                failures += 1
 
     async def _serve(self, page: _Process) -> None:
         while (heard := await page.hear()) is not None:
