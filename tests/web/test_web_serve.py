@@ -98,6 +98,14 @@ def test_a_page_does_not_outlive_its_server(tmp_path: Path) -> None:
         until(lambda: not page.is_running() or page.status() == psutil.STATUS_ZOMBIE, what="the end of the page")
 
 
+def test_no_module_of_the_current_directory_is_run(tmp_path: Path) -> None:
+    for name in ("PIL", "starlette", "uvicorn"):
+        (tmp_path / f"{name}.py").write_text(f"open('{tmp_path}/was run', 'a').write(__name__)\n")
+    with serving(tmp_path, "strange:make") as web:
+        web.wait_for("Strange", "ANSWER")
+    assert not (tmp_path / "was run").exists()
+
+
 def test_it_needs_no_certificate_of_its_own(tmp_path: Path) -> None:
     make_certificates(tmp_path)
     words = ["--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-ca", "ca.pem"]

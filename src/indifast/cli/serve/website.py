@@ -197,7 +197,8 @@ class _Process:
         ours, theirs = socket.socketpair()
         with connection, theirs:
             passed = [sock.fileno() for sock in (*sockets, connection, theirs)]
-            words = [sys.executable, "-m", MODULE, *map(str, passed)]
+            # -P: no module comes from the current directory, where others may be able to write.
+            words = [sys.executable, "-P", "-m", MODULE, *map(str, passed)]
             try:  # in a session of its own: Ctrl-C is for the server, which ends it
                 self._child = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=passed, start_new_session=True)
             except BaseException:
