@@ -51,6 +51,8 @@ class Site:
 
     def __init__(self, process: Child, port: int) -> None:
         self.process, self.port = process, port
+        self.manager: Site = self
+        """What answers the requests of INDI Web Manager."""
 
     def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
         """Send a request, and return the answer. A body that is not bytes is sent as JSON."""
@@ -130,7 +132,11 @@ def serving(folder: Path, *words: object) -> Iterator[Site]:
     environment["PYTHONPATH"] += f":{PROGRAMS}"
     with Child(command, folder, env=environment, cwd=folder) as process:
         process.until_stderr("page in the browser: http://")
-        yield Site(process, int(re.findall(r"page in the browser: http://[^ ]+:(\d+)/\n", process.stderr)[0]))
+        running = Site(process, int(re.findall(r"page in the browser: http://[^ ]+:(\d+)/\n", process.stderr)[0]))
+        if "--web-manager" in words:
+            process.until_stderr("in place of INDI Web Manager: ")
+            running.manager = Site(process, int(re.findall(r"Web Manager: http://[^ ]+:(\d+)/\n", process.stderr)[0]))
+        yield running
         if process.running():
             process.process.terminate()
             assert process.wait() == 0, process.stderr

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from indifast.web.bounds import BODY
 from tests.serve.support import TOY
@@ -27,7 +28,7 @@ CONNECTED = TOY.replace(
 
 
 @pytest.fixture(scope="module")
-def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("managed")
     toy = python_program(folder / "toy", CONNECTED)
     listed = folder / "drivers.toml"
@@ -36,9 +37,14 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     tokens = folder / "tokens"
     tokens.touch(0o600)
     tokens.write_text(f"operator {'o' * 16}\n")
-    words = ("--web-token-file", tokens, "--web-name", "dome.example", "--web-drivers", listed, "--web-manager")
+    words = ("--web-token-file", tokens, "--web-name", "dome.example", "--web-drivers", listed, "--web-manager", "0")
     with serving(folder, *words) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def managed(whole: Site) -> Site:
+    return whole.manager
 
 
 def get(site: Site, target: str) -> Any:
@@ -143,10 +149,20 @@ def test_it_is_for_programs_of_this_machine(managed: Site, headers: dict[str, st
     assert status(managed) == [{"status": "False", "active_profile": ""}]
 
 
-def test_everything_else_still_needs_a_token(managed: Site) -> None:
-    for target in (API, f"{API}/drivers", "/api/nonsense", "/api/v1/../server/status"):
-        assert managed.ask("GET", target).status == 401
-    assert managed.ask("POST", f"{API}/drivers/The%20toy/start", {}).status == 401
+def test_everything_else_still_needs_a_token(whole: Site, managed: Site) -> None:
+    """What a web server in front of the page passes on, perhaps without a word about that, starts nothing."""
+    for target in (API, f"{API}/drivers", "/api/nonsense", "/api/v1/../server/status", "/api/server/status",
+                   "/api/drivers", "/api/devices"):  # fmt: skip
+        assert whole.ask("GET", target).status == 401
+    for target in (f"{API}/drivers/The%20toy/start", "/api/drivers/start/The%20toy", "/api/server/start/indifast"):
+        assert whole.ask("POST", target, {}).status == 401
+        assert whole.ask("POST", target, {}, Host="127.0.0.1").status == 401
+    for target in ("/", API, f"{API}/devices", f"{API}/drivers"):
+        assert managed.ask("GET", target).status == 404
+    assert managed.ask("POST", f"{API}/drivers/The%20toy/start", {}).status == 404
+    with pytest.raises(InvalidStatus), managed.events():
+        pass
+    assert status(managed) == [{"status": "False", "active_profile": ""}]
 
 
 def test_bodies_are_limited_and_not_read_as_commands(managed: Site) -> None:
@@ -166,12 +182,13 @@ def test_without_its_option_there_is_nothing(tmp_path: Path) -> None:
     with serving(tmp_path, "--web-drivers", listed) as web:
         assert web.ask("GET", "/api/server/status").status == 404
         assert web.ask("POST", "/api/drivers/start/cat", {}).status == 404
-    with serving(tmp_path, "--web-drivers", listed, "--web-manager", "--web-read-only") as web:
-        assert web.ask("POST", "/api/drivers/start/cat").status == 403
-        assert status(web) == [{"status": "False", "active_profile": ""}]
+    with serving(tmp_path, "--web-drivers", listed, "--web-manager", "0", "--web-read-only") as web:
+        assert web.manager.ask("POST", "/api/drivers/start/cat").status == 403
+        assert status(web.manager) == [{"status": "False", "active_profile": ""}]
     for words, said in (
-        (["--web", "0", "--web-manager", "cat"], "--web-manager needs a list of drivers"),
-        (["--web", "0.0.0.0:0", "--web-manager", "--web-drivers", listed], "--web-manager is for this machine only"),
+        (["--web", "0", "--web-manager", "0", "cat"], "--web-manager needs a list of drivers"),
+        (["--web-manager", "0", "--web-drivers", listed], "add --web PORT"),
+        (["--web", "0", "--web-manager", "0.0.0.0:0", "--web-drivers", listed], "is for this machine only"),
     ):
         done = commands.run("serve", "-p", "0", "--no-abstract", *words)
         assert done.returncode == 1 and said in done.stderr

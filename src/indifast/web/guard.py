@@ -76,12 +76,17 @@ class Guard:
     * A device that somebody may not see does not exist for them.
     * A WebSocket ends with the login with which it was opened.
     * Bodies are limited.
-    * Paths that need no token, because programs ask for them that know none, are for this machine only.
+
+    Args:
+        app: The application.
+        names: The names of this machine.
+        access: Who may do what.
+        local: Whether it is for programs of this machine, which need no token.
     """
 
-    def __init__(self, app: ASGIApp, names: OwnNames, access: Access, without_token: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, names: OwnNames, access: Access, local: bool = False) -> None:
         self._app = app
-        self._without_token = without_token
+        self._local = local
         self._names = names
         self._access = access
         self._complaints = Complaints(logger)
@@ -141,8 +146,8 @@ class Guard:
         method, path = "GET" if socket else scope["method"], scope["path"]
         api = path.startswith(_API)
         host = self._host(headers)
-        self._check_origin(headers, host, strict=api)
-        if self._without_token and path.startswith(self._without_token):
+        self._check_origin(headers, host, strict=api or self._local)
+        if self._local:
             return self._local_asker(scope, headers, method, host)
         if method not in _READING:
             self._check_body(method, headers)

@@ -1,7 +1,7 @@
 """The routes of INDI Web Manager, for programs that start and stop drivers by them and know no others.
 
 There is one profile: all drivers of the list. The server always runs; what these routes call so is whether any driver
-of the list does. Requests carry no token, so `guard` lets in only those of this machine.
+of the list does. Requests carry no token, so these routes have a socket of their own, for this machine.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 PROFILE = "indifast"
 """The name of the profile."""
-
-PATHS = ("/api/server/", "/api/profiles", "/api/drivers", "/api/devices", "/api/info/")
-"""What the paths begin with."""
 
 _FAMILY = "indifast"
 _RUNNING = (State.RUNNING, State.WAITING, State.STOPPING)

@@ -22,7 +22,7 @@ from indifast.web.frames import Frames
 from indifast.web.guard import Guard, json_response
 from indifast.web.hub import Hub
 from indifast.web.live import Live
-from indifast.web.manager import PATHS, Manager
+from indifast.web.manager import Manager
 
 _PAGES = {"index.html": "/", "wall.html": "/wall"}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -35,7 +35,6 @@ def application(
     version: str,
     names: Iterable[str] = (),
     drivers: Drivers | None = None,
-    manages: int | None = None,
 ) -> ASGIApp:
     """Return the ASGI application.
 
@@ -46,7 +45,6 @@ def application(
         version: The version of the program.
         names: Names by which the application is asked, besides those of this machine and its addresses.
         drivers: Drivers that may be started and stopped.
-        manages: The port of the server, if the routes of INDI Web Manager are to be answered, too.
     """
     routes: list[BaseRoute] = [
         *_pages(),
@@ -54,10 +52,21 @@ def application(
         WebSocketRoute(EVENTS, Events(hub).answer),
         WebSocketRoute(LIVE, Live(hub, frames).answer),
     ]
-    if manages is not None and drivers is not None:
-        routes += Manager(hub, drivers, version, manages).routes()
-    without_token = () if manages is None else PATHS
-    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access, without_token)
+    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
+
+
+def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int) -> ASGIApp:
+    """Return the ASGI application that answers the requests of INDI Web Manager.
+
+    Args:
+        hub: The server.
+        drivers: Drivers that may be started and stopped.
+        access: Whether everything is read-only; everybody of this machine may do the rest.
+        version: The version of the program.
+        port: The port of the server.
+    """
+    routes = Manager(hub, drivers, version, port).routes()
+    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(), access, local=True)
 
 
 def _pages() -> list[Route]:

@@ -93,6 +93,7 @@ def _serve(
                 stack.enter_context(sock)
             sockets = [stack.enter_context(sock) for sock in _listening(options, front, passed)]
             web = [stack.enter_context(sock) for sock in _for_web(options, passed)]
+            manager = [stack.enter_context(sock) for sock in _for_manager(options)]
             metrics = [stack.enter_context(sock) for sock in _for_metrics(options, passed)]
         except (OSError, ValueError, ConfigError) as exc:
             return _fail(exc, systemd)
@@ -107,6 +108,7 @@ def _serve(
             systemd=systemd,
             metrics=metrics,
             web=web,
+            manager=manager,
             lent=[role for role, lent in passed.items() if lent],
             fifo=front.fifo,
         )
@@ -155,6 +157,24 @@ def _for_web(options: Options, passed: Mapping[str, list[socket.socket]]) -> Ite
         yield from tcp_sockets(_addresses(host), port, host)
     elif options.web != Web():
         raise ConfigError("there is no page in the browser to which these options could apply: add --web PORT")
+
+
+def _for_manager(options: Options) -> Iterator[socket.socket]:
+    """Yield the sockets on which the requests of INDI Web Manager are answered.
+
+    They are not those of the page: a web server in front of the page passes on requests from anywhere, and nothing in
+    them need say so.
+    """
+    if options.web.manager is None:
+        return
+    if options.web.drivers is None:
+        raise ConfigError("--web-manager needs a list of drivers: --web-drivers FILE")
+    from indifast.transport.hostnames import is_loopback
+
+    host, port = options.web.manager
+    if not is_loopback(host):
+        raise ConfigError("--web-manager is for this machine only, as its requests need no token: leave out the host")
+    yield from tcp_sockets(_addresses(host), port, host)
 
 
 def _addresses(host: str | None) -> list[Address]:

@@ -21,6 +21,11 @@ METRICS_PORT = 9624
 WEB_PORT = 8625
 """A port for the page in the browser, as an example."""
 
+MANAGER_PORT = 8624
+"""The port of INDI Web Manager."""
+
+_WEB_PORTS = {"listen": WEB_PORT, "manager": MANAGER_PORT}
+
 USAGE = """\
 Usage: {program} [options] driver [driver ...]
 Purpose: server for local and remote INDI drivers
@@ -51,7 +56,7 @@ Options, which may be bundled (-vvp PORT):
  --web-token-file FILE : let in only those who show one of these tokens; needed for other machines
  --web-users FILE : let in these users, by name and password
  --web-drivers FILE : let operators start and stop the drivers in this list (TOML) from the browser
- --web-manager    : answer the requests of INDI Web Manager for these drivers, too, from this machine only
+ --web-manager [H:]P : answer the requests of INDI Web Manager for these drivers at http://H:P/, for this machine only
  --web-read-only  : send no commands from the browser
  --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
@@ -76,10 +81,10 @@ SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = (
     "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
-    "web-token-file", "web-users", "web-drivers", "web-name",
+    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name",
 )  # fmt: skip
 """Options with a value, in the next word or after "="."""
-LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "web-manager", "help", "version")
+LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
 _EMPTY = "{} requires a value, and was given an empty one"  # as "--host=$HOST" does where HOST is not set
@@ -143,7 +148,7 @@ class Web:
     token_file: str | None = None
     users: str | None = None
     drivers: str | None = None
-    manager: bool = False
+    manager: tuple[str, int] | None = None
     read_only: bool = False
     names: list[str] = field(default_factory=list)
 
@@ -320,15 +325,15 @@ def _set(options: Options, name: str, value: str) -> None:
                 options.metrics = parse_place(value, METRICS_PORT)
             except ValueError as exc:
                 raise UsageError(f"--metrics: {exc}") from None
-        case "web":
+        case "web" | "web-manager":
             try:
-                options.web.listen = parse_place(value, WEB_PORT)
+                setattr(options.web, *_web_place("listen" if name == "web" else "manager", value))
             except ValueError as exc:
-                raise UsageError(f"--web: {exc}") from None
+                raise UsageError(f"--{name}: {exc}") from None
         case "web-token-file" | "web-users" | "web-drivers":
             setattr(options.web, name.removeprefix("web-").replace("-", "_"), value)
-        case "web-read-only" | "web-manager":
-            setattr(options.web, name.removeprefix("web-").replace("-", "_"), True)
+        case "web-read-only":
+            options.web.read_only = True
         case "web-name":
             options.web.names.append(value)
         case "senders":
@@ -407,7 +412,7 @@ _WEB = {
     "token_file": str,
     "users": str,
     "drivers": str,
-    "manager": bool,
+    "manager": (str, int),
     "read_only": bool,
     "names": list,
 }
@@ -478,12 +483,21 @@ def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:
             raise ConfigError(f"configuration file {path}: metrics: {exc}") from None
 
 
+def _web_place(key: str, value: str) -> tuple[str, tuple[str, int]]:
+    """Return what to set in `Web`, and the host and port.
+
+    Raises:
+        ValueError: The value is something else.
+    """
+    return key, parse_place(value, _WEB_PORTS[key])
+
+
 def _read_web(options: Options, path: str, table: Any) -> None:
     for key, value in _checked(f"configuration file {path}", "web.", table, _WEB).items():
         try:
-            setattr(options.web, key, parse_place(str(value), WEB_PORT) if key == "listen" else value)
+            setattr(options.web, *(_web_place(key, str(value)) if key in _WEB_PORTS else (key, value)))
         except ValueError as exc:
-            raise ConfigError(f"configuration file {path}: web.listen: {exc}") from None
+            raise ConfigError(f"configuration file {path}: web.{key}: {exc}") from None
     if not all(isinstance(name, str) for name in options.web.names):
         raise ConfigError(f"configuration file {path}: web.names must be texts")
 

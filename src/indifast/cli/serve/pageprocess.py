@@ -1,8 +1,9 @@
 """The process of the page in the browser, started by the server that it shows; see `website`.
 
-Its arguments are descriptors: of the listening sockets, of a connection to the server, and of a socket on which both
-processes send lines of JSON. The first line comes from the server: how the page is to be served. The first answer says
-that it is, or why not. After that, this process asks for what happens to drivers. It ends with that socket.
+Its arguments are descriptors: of the listening sockets (last those for the requests of INDI Web Manager), of a
+connection to the server, and of a socket on which both processes send lines of JSON. The first line comes from the
+server: how the page is to be served. The first answer says that it is, or why not. After that, this process asks for
+what happens to drivers. It ends with that socket.
 """
 
 from __future__ import annotations
@@ -151,16 +152,18 @@ async def serve(sockets: Sequence[socket.socket], connection: socket.socket, lin
     set_verbosity(options["verbose"])
     server = GivenServer(options["server"], connection)
     try:
+        count = len(sockets) - options["manager_sockets"]
+        sockets, manager = sockets[:count], sockets[count:]
         rules = webpage.Rules(**options["rules"], prefix="--web-")
         access = rules.access(sock.getsockname()[0] for sock in sockets)
         drivers = RemoteDrivers(talk) if options["drivers"] else None
-        page = webpage.Webpage(server, access, options["names"], drivers, options["manages"])
+        page = webpage.Webpage(server, access, options["names"], drivers, options["manages"] if manager else None)
     except webpage.WebpageError as error:
         talk.tell(failed=str(error))
         return
     webpage.limit_warnings(logging.getLogger().handlers)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, page.stop)
-    running = asyncio.create_task(page.run(sockets))
+    running = asyncio.create_task(page.run(sockets, manager))
     await page.started()
     talk.tell(ready=True)
     ends = [asyncio.create_task(each) for each in (talk.answers(), server.gone.wait())]

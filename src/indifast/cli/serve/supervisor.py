@@ -43,6 +43,7 @@ def supervise(
     systemd: Systemd,
     metrics: Sequence[socket.socket] = (),
     web: Sequence[socket.socket] = (),
+    manager: Sequence[socket.socket] = (),
     lent: Collection[str] = (),
     fifo: int | None = None,
 ) -> int:
@@ -56,10 +57,11 @@ def supervise(
         systemd: What systemd has passed, which hears how the server is.
         metrics: Listening sockets for Prometheus.
         web: Listening sockets for browsers.
+        manager: Listening sockets for programs that know the requests of INDI Web Manager.
         lent: The roles in which sockets are systemd's.
         fifo: A descriptor of the FIFO if it is already open.
     """
-    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, web, lent, fifo)
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, web, manager, lent, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(supervisor.run())
@@ -79,6 +81,7 @@ class _Supervisor:
         systemd: Systemd,
         metrics: Sequence[socket.socket],
         web: Sequence[socket.socket],
+        manager: Sequence[socket.socket],
         lent: Collection[str],
         fifo: int | None,
     ) -> None:
@@ -89,6 +92,7 @@ class _Supervisor:
         self.systemd = systemd
         self.metrics = metrics
         self.web = web
+        self.manager = manager
         self.lent = lent
         self.fifo = fifo
         self.server: TappedServer
@@ -115,7 +119,7 @@ class _Supervisor:
                 if self.web:
                     from indifast.cli.serve.website import Website  # few servers need it
 
-                    self._website = Website(self.server, options, self.web, self._add_program)
+                    self._website = Website(self.server, options, self.web, self.manager, self._add_program)
                     self._listed = self._website.drivers
                 self._handle_signals()
                 if self.stopped:

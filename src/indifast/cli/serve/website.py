@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from indifast.cli.serve.options import ConfigError
 from indifast.protocol.backoff import pause_after
 from indifast.protocol.loglevels import NOTICE
-from indifast.transport.hostnames import is_loopback
 
 if TYPE_CHECKING:
     from indifast.cli.serve.listed import ListedDrivers
@@ -45,6 +44,7 @@ class Website:
         server: The server that is shown.
         options: Who may do what, among other things.
         sockets: The sockets.
+        manager: Those for the requests of INDI Web Manager.
         start: Starts a program as a driver of the server.
 
     Attributes:
@@ -59,23 +59,18 @@ class Website:
         server: TappedServer,
         options: Options,
         sockets: Sequence[socket.socket],
+        manager: Sequence[socket.socket],
         start: Callable[[Program], ExDriver],
     ) -> None:
         self._server = server
         self._options = options
         self._sockets = sockets
+        self._manager = manager
         self.drivers: ListedDrivers | None = None
         if options.web.drivers is not None:
             from indifast.cli.serve.listed import ListedDrivers, read_list
 
             self.drivers = ListedDrivers(read_list(options.web.drivers), server, start)
-        if options.web.manager:
-            if self.drivers is None:
-                raise ConfigError("--web-manager needs a list of drivers: --web-drivers FILE")
-            if not all(is_loopback(sock.getsockname()[0]) for sock in sockets):
-                raise ConfigError(
-                    "--web-manager is for this machine only, as its requests need no token: leave out the host"
-                )
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._work: set[asyncio.Task[None]] = set()
@@ -101,6 +96,8 @@ class Website:
         from indifast.cli.toolkit.webpage import address_of
 
         logger.log(NOTICE, "page in the browser: %s", address_of(self._sockets))
+        if self._manager:
+            logger.log(NOTICE, "in place of INDI Web Manager: %s", address_of(self._manager))
         self._task = asyncio.create_task(self._supervise(page))
 
     def stop(self) -> None:
@@ -178,13 +175,14 @@ class Website:
         Raises:
             OSError: That is not possible.
         """
-        web, page = self._options.web, _Process(self._sockets, self._server.connect_inside())
+        web, page = self._options.web, _Process([*self._sockets, *self._manager], self._server.connect_inside())
         page.tell(
             server=f"{socket.gethostname()}:{self._server.port}",
             rules={"token_file": web.token_file, "users": web.users, "read_only": web.read_only},
             names=[*web.names, *([web.listen[0]] if web.listen else [])],
             drivers=self.drivers is not None,
-            manages=self._server.port if web.manager else None,
+            manages=self._server.port,
+            manager_sockets=len(self._manager),
             verbose=self._options.verbose,
         )
         return page

@@ -81,7 +81,7 @@ class Webpage:
         access: Who may do what.
         names: Names by which the page is asked, besides those of this machine.
         drivers: Drivers that may be started and stopped.
-        manages: The port of the server, to answer the routes of INDI Web Manager, too.
+        manages: The port of the server, to answer the requests of INDI Web Manager, too.
 
     Attributes:
         hub: What is known of the server.
@@ -99,17 +99,28 @@ class Webpage:
         from indifast.web.frames import Frames
         from indifast.web.hub import Hub
         from indifast.web.serving import Serving
-        from indifast.web.site import application
+        from indifast.web.site import application, managing
 
         self.hub = Hub(server)
         self._frames = Frames(self.hub.client)
-        self._serving = Serving(application(self.hub, self._frames, access, version, names, drivers, manages))
+        self._serving = Serving(application(self.hub, self._frames, access, version, names, drivers))
+        self._managing: Serving | None = None
+        if manages is not None and drivers is not None:
+            self._managing = Serving(managing(self.hub, drivers, access, version, manages))
 
-    async def run(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on these sockets, which are closed in the end, until `stop` is called."""
+    async def run(self, sockets: Sequence[socket.socket], manager: Sequence[socket.socket] = ()) -> None:
+        """Serve on these sockets, which are closed in the end, until `stop` is called.
+
+        Args:
+            sockets: Those of the page.
+            manager: Those for the requests of INDI Web Manager.
+        """
         client = asyncio.create_task(self.hub.client.asyncrun())
+        serving = [self._serving.run_on(sockets)]
+        if self._managing is not None:
+            serving.append(self._managing.run_on(manager))
         try:
-            await self._serving.run_on(sockets)
+            await asyncio.gather(*serving)
         finally:
             self._frames.close()
             self.hub.client.shutdown()
@@ -118,10 +129,14 @@ class Webpage:
     async def started(self) -> None:
         """Wait until browsers can connect, or the page ends."""
         await self._serving.answering.wait()
+        if self._managing is not None:
+            await self._managing.answering.wait()
 
     def stop(self) -> None:
         """Let `run` end."""
         self._serving.stop()
+        if self._managing is not None:
+            self._managing.stop()
 
 
 def require() -> None:
