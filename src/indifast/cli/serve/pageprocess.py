@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from indifast.client import IPyClient
     from indifast.web.drivers import Driver
 
+logger = logging.getLogger(__name__)
+
+_ENDS = "the server ends"
+
 LONGEST_LINE = 16 << 20
 """Bytes of a line."""
 
@@ -94,6 +98,7 @@ class Line:
         self._reader, self._writer = reader, writer
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._count = 0
+        self._over = False
 
     def tell(self, **content: Any) -> None:
         """Send a line."""
@@ -116,9 +121,12 @@ class Line:
         Raises:
             UnknownDriver: It is not in the list.
             DriverFailed: It cannot be started.
+            ConnectionError: The server ends.
         """
         from indifast.web.drivers import DriverFailed, UnknownDriver
 
+        if self._over:
+            raise ConnectionError(_ENDS)
         self._count += 1
         self._asked[self._count] = future = asyncio.get_running_loop().create_future()
         self.tell(id=self._count, do=do, name=name)
@@ -131,12 +139,20 @@ class Line:
 
     async def answers(self) -> None:
         """Pass answers on, until the server ends."""
-        with contextlib.suppress(EOFError, ConnectionError):
-            while True:
-                answer = await self.hear()
-                future = self._asked.pop(answer["id"])
+        try:
+            with contextlib.suppress(EOFError, ConnectionError):
+                while True:
+                    answer = await self.hear()
+                    future = self._asked.pop(answer["id"])
+                    if not future.done():
+                        future.set_result(answer)
+        except ValueError as error:
+            logger.error("the server has said what cannot be read: %s", error)
+        finally:
+            self._over = True
+            for future in self._asked.values():
                 if not future.done():
-                    future.set_result(answer)
+                    future.set_exception(ConnectionError(_ENDS))
 
 
 def _driver(plain: dict[str, Any]) -> Driver:

@@ -33,8 +33,10 @@ logger = logging.getLogger(__name__)
 MODULE = "indifast.cli.serve.pageprocess"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0  # seconds until the process is started again
 _HEALTHY = 60.0  # seconds after which its former ends are forgotten
+_START = 60.0  # seconds that it has to start
 _END = 5.0  # seconds that it has to end
 _LINE = 1 << 20  # bytes
+_MOST_TOLD = 8 << 20  # bytes about drivers: the process reads longer lines, but not all that drivers can write
 
 
 class Website:
@@ -84,13 +86,15 @@ class Website:
         page = self._spawn()
         first = asyncio.create_task(page.hear())
         stop = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((first, stop), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((first, stop), timeout=_START, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         heard = first.result() if first.done() else {}
         if not heard or "failed" in heard:
             first.cancel()
             await page.end()
             if not self._stopping.is_set():
+                if heard is not None and not heard:
+                    raise ConfigError(f"the page in the browser has not started within {_START:g} s")
                 raise ConfigError((heard or {}).get("failed") or "the page in the browser could not be started")
             return
         from indifast.cli.toolkit.webpage import address_of
@@ -143,6 +147,8 @@ class Website:
 
     async def _serve(self, page: _Process) -> None:
         while (heard := await page.hear()) is not None:
+            if "failed" in heard:  # only the first process had to succeed
+                logger.error("the page in the browser cannot be served: %s", heard["failed"])
             if "do" in heard:
                 task = asyncio.create_task(self._answer(page, heard))
                 self._work.add(task)
@@ -166,7 +172,7 @@ class Website:
     async def _do(self, what: str, name: str) -> Any:
         assert self.drivers is not None
         if what == "list":
-            return [_plain(each) for each in await self.drivers.listed()]
+            return _bounded([_plain(each) for each in await self.drivers.listed()])
         return _plain(await (self.drivers.start if what == "start" else self.drivers.stop)(name))
 
     def _spawn(self) -> _Process:
@@ -217,7 +223,7 @@ class _Process:
         self._flush()
         try:
             line = await reader.readline()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: longer than any that this process sends
             return None
         return json.loads(line) if line.endswith(b"\n") else None
 
@@ -235,6 +241,15 @@ class _Process:
         if not done:
             self._child.kill()
             await waiting
+
+
+def _bounded(drivers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return drivers without what makes a line too long: what they have written, and if need be their devices."""
+    for key in ("lines", "devices"):
+        if len(json.dumps(drivers)) <= _MOST_TOLD:
+            break
+        drivers = [each | {key: ()} for each in drivers]
+    return drivers
 
 
 def _plain(driver: Any) -> dict[str, Any]:
