@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -17,7 +19,7 @@ from indifast.web.bounds import ADDRESS_FAILURES, CHECKS, FAILURE_KINDS, FAILURE
 from indifast.web.rights import EVERYTHING, Rights
 from indifast.web.users import Password, SecretFileError, User, read_users
 from tests.support import commands
-from tests.support.blackbox import LIMIT
+from tests.support.blackbox import LIMIT, until
 from tests.web.programs.strange import NASTY
 from tests.web.support import API, Answer, Site, event, frame, path, serving
 
@@ -198,6 +200,30 @@ def test_a_login_ends_with_its_sockets(shared: Site) -> None:
         assert shared.ask("GET", API, Cookie=session).status == 401
         stays.send('{"subscribe": [{"device": "Strange", "property": "ANSWER"}]}')
         event(stays, "property")
+
+
+def test_a_request_that_waits_ends_with_its_login(shared: Site) -> None:
+    anna, session = cookie(shared, "anna"), cookie(shared, "dora")
+    shared.ask("GET", path(*EYE), Cookie=anna)  # asks for frames
+    shared.ask("POST", path("Eye", "TAKE"), {"members": {"FRAMES": 1, "DAMAGED": 0}}, Cookie=anna)
+    number = shared.ask("GET", f"{path(*EYE)}?wait=25", Cookie=anna).headers["Indifast-Frame"]
+    with ThreadPoolExecutor() as threads:
+        waiting = [
+            threads.submit(shared.ask, "GET", f"{path(*EYE)}{kind}?after={number}&wait=25", Cookie=session)
+            for kind in ("", "/info")
+        ]
+        until(lambda: established(shared) >= len(waiting), what="the requests")
+        assert shared.ask("DELETE", f"{API}/session", {}, Cookie=session).status == 204
+        shared.ask("POST", path("Eye", "TAKE"), {"members": {"FRAMES": 1, "DAMAGED": 0}}, Cookie=anna)
+        for each in waiting:
+            assert failure(each.result()) == (401, "the login has ended")
+
+
+def established(site: Site) -> int:
+    """Return how many connections there are to a page."""
+    pages = [each for each in psutil.Process(site.process.pid).children() if "pageprocess" in " ".join(each.cmdline())]
+    connections = [one for page in pages for one in page.net_connections("tcp4")]
+    return sum(one.laddr.port == site.port and one.status == psutil.CONN_ESTABLISHED for one in connections)
 
 
 def test_nobody_chooses_the_name_of_a_login(shared: Site) -> None:

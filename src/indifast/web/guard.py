@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Awaitable
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from starlette.websockets import WebSocket
 from indifast.protocol import jsonform
 from indifast.protocol.complaints import Complaints
 from indifast.transport.hostnames import OwnNames, is_loopback
-from indifast.web.access import Access, Asker
+from indifast.web.access import Access, Asker, Session
 from indifast.web.bounds import BODY
 from indifast.web.endpoints import BASE, ENDPOINTS
 from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
@@ -74,7 +75,7 @@ class Guard:
     * What changes something must be JSON, which no page can send elsewhere without asking before.
     * With tokens or users, only those who show one or are logged in are let in, and only operators may change anything.
     * A device that somebody may not see does not exist for them.
-    * A WebSocket ends with the login with which it was opened.
+    * A request or a WebSocket ends with the login with which it was sent or opened.
     * Bodies are limited.
 
     Args:
@@ -90,6 +91,7 @@ class Guard:
         self._names = names
         self._access = access
         self._complaints = Complaints(logger)
+        self._stopping = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -108,7 +110,7 @@ class Guard:
             scope.setdefault("state", {})["asker"] = asker
             RIGHTS.set(NOTHING if asker is None else asker.rights)  # of this task, and of those that it starts
             if scope["type"] == "http":
-                await self._app(scope, _limited(receive), answer)
+                await self._serve_request(scope, _limited(receive), answer, asker)
             else:
                 await self._serve_socket(scope, receive, answer, asker)
         except Refused as refused:
@@ -117,24 +119,55 @@ class Guard:
             else:
                 await WebSocket(scope, receive, answer).send_denial_response(refused.response())
 
+    def stop(self) -> None:
+        """End all requests. What serves the application ends the WebSockets."""
+        self._stopping.set()
+
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send, asker: Asker | None) -> None:
+        """Answer a request, unless the login with which it was sent ends before.
+
+        Raises:
+            Refused: It has ended, or the program ends, and nothing has been answered yet.
+        """
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        opens = (scope["method"], scope["path"]) in _OPEN  # which end logins themselves
+        login = None if opens or asker is None else asker.session
+        ended = await self._until_it_ends(self._app(scope, receive, noting), login, stops=True)
+        if ended is not None and not begun:
+            raise ended
+
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send, asker: Asker | None) -> None:
         """Serve a WebSocket until it ends, or the login with which it was opened."""
-        if asker is None or asker.session is None:
-            await self._app(scope, receive, send)
-            return
-        serving = asyncio.ensure_future(self._app(scope, receive, send))
-        over = asyncio.ensure_future(asker.session.ended())
+        login = None if asker is None else asker.session
+        ended = await self._until_it_ends(self._app(scope, receive, send), login, stops=False)
+        if ended is not None:
+            await send({"type": "websocket.close", "code": _LOGIN_ENDED, "reason": ended.message})
+
+    async def _until_it_ends(self, work: Awaitable[None], login: Session | None, *, stops: bool) -> Refused | None:
+        """Do some work, but only until the login ends, or the program if `stops`; return why if it is not done."""
+        ends: dict[asyncio.Future[Any], Refused] = {}
+        if stops:
+            ends[asyncio.ensure_future(self._stopping.wait())] = Refused(503, "unavailable", "the page ends")
+        if login is not None:
+            ends[asyncio.ensure_future(login.ended())] = Refused(401, "token", "the login has ended")
+        serving = asyncio.ensure_future(work)
         try:
-            await asyncio.wait((serving, over), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((serving, *ends), return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
                 serving.result()
-                return
+                return None
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
-            await send({"type": "websocket.close", "code": _LOGIN_ENDED, "reason": "the login has ended"})
+            return next(why for end, why in ends.items() if end.done())
         finally:
-            serving.cancel()
-            over.cancel()
+            for each in (serving, *ends):
+                each.cancel()
 
     def _check(self, scope: Scope, headers: Headers) -> Asker | None:
         """Return whoever asks, None if that is not known and does not matter.

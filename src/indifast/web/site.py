@@ -35,7 +35,7 @@ def application(
     version: str,
     names: Iterable[str] = (),
     drivers: Drivers | None = None,
-) -> ASGIApp:
+) -> Guard:
     """Return the ASGI application.
 
     Args:
@@ -55,7 +55,7 @@ def application(
     return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
 
 
-def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int) -> ASGIApp:
+def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int) -> Guard:
     """Return the ASGI application that answers the requests of INDI Web Manager.
 
     Args:

@@ -103,10 +103,10 @@ class Webpage:
 
         self.hub = Hub(server)
         self._frames = Frames(self.hub.client)
-        self._serving = Serving(application(self.hub, self._frames, access, version, names, drivers))
-        self._managing: Serving | None = None
+        self._guards = [application(self.hub, self._frames, access, version, names, drivers)]
         if manages is not None and drivers is not None:
-            self._managing = Serving(managing(self.hub, drivers, access, version, manages))
+            self._guards.append(managing(self.hub, drivers, access, version, manages))
+        self._servings = [Serving(guard) for guard in self._guards]
 
     async def run(self, sockets: Sequence[socket.socket], manager: Sequence[socket.socket] = ()) -> None:
         """Serve on these sockets, which are closed in the end, until `stop` is called.
@@ -116,11 +116,9 @@ class Webpage:
             manager: Those for the requests of INDI Web Manager.
         """
         client = asyncio.create_task(self.hub.client.asyncrun())
-        serving = [self._serving.run_on(sockets)]
-        if self._managing is not None:
-            serving.append(self._managing.run_on(manager))
+        places = (sockets, manager) if len(self._servings) > 1 else (sockets,)
         try:
-            await asyncio.gather(*serving)
+            await asyncio.gather(*(each.run_on(place) for each, place in zip(self._servings, places, strict=True)))
         finally:
             self._frames.close()
             self.hub.client.shutdown()
@@ -128,15 +126,15 @@ class Webpage:
 
     async def started(self) -> None:
         """Wait until browsers can connect, or the page ends."""
-        await self._serving.answering.wait()
-        if self._managing is not None:
-            await self._managing.answering.wait()
+        for serving in self._servings:
+            await serving.answering.wait()
 
     def stop(self) -> None:
         """Let `run` end."""
-        self._serving.stop()
-        if self._managing is not None:
-            self._managing.stop()
+        for guard in self._guards:
+            guard.stop()
+        for serving in self._servings:
+            serving.stop()
 
 
 def require() -> None:
