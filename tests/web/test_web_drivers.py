@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -176,6 +178,36 @@ def test_a_driver_of_the_command_line_may_be_in_the_list(tmp_path: Path) -> None
         assert state(tell(web, "", "Bear", "stop")) == "stopped"
         assert web.get(API, "web_site")["device_count"] == 0, "the server goes on without a driver"
         assert state(tell(web, "", "Bear", "start")) == "running"
+
+
+def test_two_names_of_one_program_are_one_driver(tmp_path: Path) -> None:
+    """While it is stopped by one name, it is not started by the other."""
+    toy = python_program(
+        tmp_path / "toy",
+        f"import os, signal, time\nopen('{tmp_path}/starts', 'a').write('x')\n"
+        f"def late(*_): open('{tmp_path}/told', 'w'); time.sleep(1); os._exit(0)\n"
+        f"signal.signal(signal.SIGTERM, late)\n{TOY}",
+    )
+    file = write(tmp_path / "drivers.toml", [{"name": name, "program": str(toy)} for name in ("One", "Two")])
+    with serving(tmp_path, "--web-drivers", file) as web, ThreadPoolExecutor() as threads:
+        assert state(tell(web, "", "One", "start")) == "running"
+        until(lambda: (tmp_path / "starts").exists() and web.get(API, "web_site")["device_count"], what="its device")
+        stopped = threads.submit(tell, web, "", "One", "stop")
+        until(lambda: listed(web, "")["Two"]["state"] == "stopping", what="that it is being stopped")
+        started = threads.submit(tell, web, "", "Two", "start")
+        assert listed(web, "")["One"]["state"] == "stopping"
+        assert state(stopped.result()) == "stopped"
+        assert state(started.result()) == "running"
+        assert [each["state"] for each in listed(web, "").values()] == ["running", "running"]
+        assert len(children(web)) == 2, "the page, and one driver"
+
+
+def test_a_list_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "list", [{"program": "a"}])
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    os.chown(file, 1234, -1) if os.getuid() == 0 else None
+    with pytest.raises(ConfigError, match="belongs to somebody else"):
+        read_list(str(file))
 
 
 def test_read_only(tmp_path: Path) -> None:

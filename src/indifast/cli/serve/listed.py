@@ -34,7 +34,9 @@ class ListedDrivers:
         self._programs = dict(programs)
         self._server = server
         self._start = start
-        self._locks = {name: asyncio.Lock() for name in programs}
+        # Two names may stand for one program: while it is stopped by one name, it must not be started by the other.
+        self._first = {name: self._names(program)[0] for name, program in programs.items()}
+        self._locks = {first: asyncio.Lock() for first in self._first.values()}
         self._stopping: set[str] = set()
         self._reasons: dict[str, str] = {}
         self._last: dict[str, ExDriver] = {}
@@ -82,18 +84,19 @@ class ListedDrivers:
         async with self._lock(name):
             exdriver = self._running(name)
             if exdriver is not None:
-                self._stopping.add(name)
+                self._stopping.add(self._first[name])
                 try:
                     await self._server.remove_exdriver(exdriver)
                 finally:
-                    self._stopping.discard(name)
-            self._reasons.pop(name, None)
+                    self._stopping.discard(self._first[name])
+            for each in self._names(self._programs[name]):
+                self._reasons.pop(each, None)
             return self._about(name)
 
     def _lock(self, name: str) -> asyncio.Lock:
-        if name not in self._locks:
+        if name not in self._first:
             raise UnknownDriver(name, list(self._programs))
-        return self._locks[name]
+        return self._locks[self._first[name]]
 
     def _names(self, program: Program) -> list[str]:
         return [name for name, each in self._programs.items() if each == program]
@@ -104,7 +107,7 @@ class ListedDrivers:
 
     def _about(self, name: str) -> Driver:
         last, running = self._last.get(name), self._running(name)
-        if name in self._stopping:
+        if self._first[name] in self._stopping:
             state = State.STOPPING
         elif running is not None:
             state = State.WAITING if running.pid is None else State.RUNNING
@@ -129,11 +132,13 @@ def read_list(path: str) -> dict[str, Program]:
     """
     try:
         with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             found = tomllib.load(file)
     except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"list of drivers {path}: {getattr(exc, 'strerror', None) or exc}") from None
-    if mode & 0o022:
+    if status.st_uid not in (0, os.geteuid()):
+        raise ConfigError(f"list of drivers {path}: it belongs to somebody else, who could add commands to it")
+    if status.st_mode & 0o022:
         raise ConfigError(f"list of drivers {path}: others could add commands to it: chmod go-w {path}")
     tables = found.pop("drivers", None)
     if found or not isinstance(tables, list) or not tables:
