@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -348,6 +349,42 @@ def test_a_file_with_users_that_others_may_read(tmp_path: Path) -> None:
     file.chmod(0o640)
     with pytest.raises(SecretFileError, match="chmod 600"):
         read_users(file)
+
+
+def test_a_file_with_users_is_a_file_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path, table("anna", "operator = true"))
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with pytest.raises(SecretFileError, match="is not a file"):
+        read_users(tmp_path / "fifo")
+    for words in (
+        ["web", "--listen", "0", "--users"],
+        ["serve", "-p", "0", "--no-abstract", "--web", "0", "--web-users"],
+    ):
+        done = commands.run(*words, tmp_path / "fifo", *(["cat"] if words[0] == "serve" else []))
+        assert done.returncode and "is not a file" in done.stderr
+    if os.getuid() == 0:
+        os.chown(file, 1234, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    with pytest.raises(SecretFileError, match="belongs to somebody else"):
+        read_users(file)
+
+
+def test_a_file_with_users_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(SecretFileError, match="too long"):
+        read_users(write(tmp_path, table("anna", "operator = true") + "#" * (1 << 20)))
+    with pytest.raises(SecretFileError, match="may have 200 characters"):
+        read_users(write(tmp_path, table("a" * 201, "operator = true")))
+
+
+@pytest.mark.parametrize("cost", ["14:8:1000", "16:1:1", "1:1:99999999", "20:1:17", "-1:8:1", "14:8:-1"])
+def test_a_password_that_takes_too_long(cost: str) -> None:
+    with pytest.raises(ValueError):
+        Password.parse(f"scrypt:{cost}:QUFB:QUFBQUFBQUFBQUFBQUFBQUFB")
+
+
+@pytest.mark.parametrize("cost", ["15:1:1", "1:1:1000000", "1:65536:1", "4:8:100", "17:8:10"])
+def test_a_password_at_the_bounds_can_be_checked(cost: str) -> None:
+    assert not Password.parse(f"scrypt:{cost}:QUFB:QUFBQUFBQUFBQUFBQUFBQUFB").is_of("x")
 
 
 def test_a_password_is_hashed_by_the_command() -> None:

@@ -20,6 +20,11 @@ _KIND = "scrypt"
 _COST = (14, 8, 5)
 """The logarithm of the number of blocks, their size in units of 128 bytes, and how often: 16 MiB."""
 _MOST_MEMORY = 256 << 20
+_MOST_WORK = 1 << 24
+"""Blocks, times their size, times how often: 25 times as much as a password of ours takes."""
+_LONGEST_FILE = 1 << 20  # characters
+LONGEST_NAME = 200
+"""Characters of the name of a user."""
 _SALT = _KEY = 24  # bytes
 
 
@@ -31,16 +36,23 @@ def read_secrets(path: Path) -> str:
     """Return the text of a file that only its owner may read.
 
     Raises:
-        SecretFileError: It can't be read, or others may read it.
+        SecretFileError: It can't be read, it is too long, or others may read or have written it.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read(1 << 20)
+        # Whoever opens a FIFO waits for its writer, unless it says not to.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            text = file.read(_LONGEST_FILE + 1) if stat.S_ISREG(status.st_mode) else ""
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not text"
         raise SecretFileError(f"{path}: {reason}") from None
-    if mode & 0o077:
+    if not stat.S_ISREG(status.st_mode):
+        raise SecretFileError(f"{path} is not a file: it is read again, so it can be no pipe")
+    if len(text) > _LONGEST_FILE:
+        raise SecretFileError(f"{path} is too long: it may have {_LONGEST_FILE} characters")
+    if status.st_uid not in (0, os.geteuid()):
+        raise SecretFileError(f"{path} holds secrets, but belongs to somebody else: chown {os.geteuid()} {path}")
+    if status.st_mode & 0o077:
         raise SecretFileError(f"{path} holds secrets, but others may use it: chmod 600 {path}")
     return text
 
@@ -69,7 +81,9 @@ class Password:
         kind, *numbers, salt, key = text.split(":")
         blocks, size, times = map(int, numbers)
         cost = blocks, size, times
-        if kind != _KIND or not (0 < blocks < 25 and size > 0 and times > 0 and size << (blocks + 7) < _MOST_MEMORY):
+        if kind != _KIND or not (0 < blocks < min(25, 16 * size) and 0 < size < 1 << 20 and times > 0):
+            raise ValueError
+        if size << (blocks + 7) >= _MOST_MEMORY or (size << blocks) * times > _MOST_WORK:
             raise ValueError
         parsed = cls(cost, base64.b64decode(salt, validate=True), base64.b64decode(key, validate=True))
         if not parsed.salt or len(parsed.key) < 16:
@@ -118,6 +132,8 @@ def _user(path: Path, name: str, table: Any) -> User:
         raise SecretFileError(f"{path}: {name} is not a table: write [{name}], and below it `password = …`")
     if unknown := set(table) - {"password", "viewer", "operator"}:
         raise SecretFileError(f"{path}, user {name}: unknown key {min(unknown)}; known are password, viewer, operator")
+    if len(name) > LONGEST_NAME:
+        raise SecretFileError(f"{path}: the name of a user may have {LONGEST_NAME} characters, not {len(name)}")
     try:
         password = Password.parse(table["password"])
     except (KeyError, ValueError, AttributeError, binascii.Error):

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indifast.cli.serve.options import ConfigError
@@ -68,6 +69,9 @@ class Website:
         self._options = options
         self._sockets = sockets
         self._manager = manager
+        for file in filter(None, (options.web.token_file, options.web.users)):
+            if Path(file).is_fifo():  # of this process, perhaps: /dev/fd/63 is something else in that of the page
+                raise ConfigError(f"{file} is not a file: it is read again whenever the page is started")
         self.drivers: ListedDrivers | None = None
         if options.web.drivers is not None:
             from indifast.cli.serve.listed import ListedDrivers, read_list
