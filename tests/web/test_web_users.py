@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from indifast.web.access import Access, Session, TooManyChecks
 from indifast.web.attempts import Attempts, TooManyAttempts
-from indifast.web.bounds import ADDRESS_FAILURES, CHECKS, FAILURE_KINDS, FAILURES_PER_SECOND, USER_FAILURES
-from indifast.web.rights import EVERYTHING, Rights
+from indifast.web.bounds import ADDRESS_FAILURES, BODY, CHECKS, FAILURE_KINDS, FAILURES_PER_SECOND, USER_FAILURES
+from indifast.web.rights import EVERYTHING, Rights, Role
 from indifast.web.users import Password, SecretFileError, User, read_users
 from tests.support import commands
 from tests.support.blackbox import LIMIT, until
@@ -205,9 +205,7 @@ def test_a_login_ends_with_its_sockets(shared: Site) -> None:
 
 def test_a_request_that_waits_ends_with_its_login(shared: Site) -> None:
     anna, session = cookie(shared, "anna"), cookie(shared, "dora")
-    shared.ask("GET", path(*EYE), Cookie=anna)  # asks for frames
-    shared.ask("POST", path("Eye", "TAKE"), {"members": {"FRAMES": 1, "DAMAGED": 0}}, Cookie=anna)
-    number = shared.ask("GET", f"{path(*EYE)}?wait=25", Cookie=anna).headers["Indifast-Frame"]
+    number = newest(shared, anna)
     with ThreadPoolExecutor() as threads:
         waiting = [
             threads.submit(shared.ask, "GET", f"{path(*EYE)}{kind}?after={number}&wait=25", Cookie=session)
@@ -218,6 +216,13 @@ def test_a_request_that_waits_ends_with_its_login(shared: Site) -> None:
         shared.ask("POST", path("Eye", "TAKE"), {"members": {"FRAMES": 1, "DAMAGED": 0}}, Cookie=anna)
         for each in waiting:
             assert failure(each.result()) == (401, "the login has ended")
+
+
+def newest(site: Site, session: str) -> str:
+    """Take a frame, and return its number."""
+    site.ask("GET", path(*EYE), Cookie=session)  # asks for frames
+    site.ask("POST", path("Eye", "TAKE"), {"members": {"FRAMES": 1, "DAMAGED": 0}}, Cookie=session)
+    return str(site.ask("GET", f"{path(*EYE)}?wait=25", Cookie=session).headers["Indifast-Frame"])
 
 
 def established(site: Site) -> int:
@@ -274,8 +279,53 @@ def test_failures_are_counted_by_address_and_user_and_forgiven() -> None:
 def test_what_is_counted_is_limited() -> None:
     attempts = Attempts()
     for number in range(FAILURE_KINDS):
-        attempts.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "x", 0)
+        attempts.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "x" * 60_000, 0)
     assert len(attempts._failures) == FAILURE_KINDS
+    assert all(len(key) == 16 for key in attempts._failures)
+    for number in range(FAILURE_KINDS):
+        attempts.failed("192.0.2.1", "anna", 1e6 + number)
+    assert len(attempts._failures) <= 2, "the others are forgiven"
+
+
+def test_on_this_machine_nobody_locks_out_others() -> None:
+    """Whoever comes through a web server of this machine has its address, too."""
+    attempts = Attempts()
+    for number in range(10 * ADDRESS_FAILURES):
+        attempts.failed("127.0.0.1", f"invented {number}", 0)
+        attempts.failed("127.0.0.1", "", 0)
+    attempts.check("127.0.0.1", "anna", 0)
+    attempts.check("127.0.0.1", "", 0)
+    for address in ("127.0.0.1", "::1", "127.0.0.1", "::1", "127.0.0.1"):
+        attempts.check(address, "anna", 0)
+        attempts.failed(address, "anna", 0)
+    with pytest.raises(TooManyAttempts):
+        attempts.check("127.0.0.1", "anna", 0)
+
+
+def test_wrong_tokens_in_requests_are_limited() -> None:
+    access = Access([("o" * 16, Role.OPERATOR)], clock=lambda: 0.0)
+    for _ in range(USER_FAILURES):
+        assert access.of_bearer("wrong", "192.0.2.1") is None
+    for ask in (access.of_bearer, access.login):
+        with pytest.raises(TooManyAttempts):
+            ask("o" * 16, "192.0.2.1")
+        assert ask("o" * 16, "192.0.2.2")
+
+
+def test_what_is_no_name_is_not_logged(shared: Site) -> None:
+    assert failure(log_in(shared, "my-secret", "anna"))[0] == 401
+    assert failure(log_in(shared, "dora", "wrong"))[0] == 401
+    until(lambda: "the user 'dora' from 127.0.0.1 was refused" in shared.process.stderr, what="the log")
+    assert "an unknown user from 127.0.0.1 was refused" in shared.process.stderr
+    assert "my-secret" not in shared.process.stderr
+    assert failure(log_in(shared, "x" * 201)) == (400, "a name may have 200 characters")
+
+
+def test_a_body_that_is_too_long_is_refused_as_such(shared: Site) -> None:
+    anna, body = cookie(shared, "anna"), b"x" * (BODY + 1)
+    number = newest(shared, anna)
+    answer = shared.ask("GET", f"{path(*EYE)}/preview?after={number}&wait=25", body, Cookie=anna)
+    assert (answer.status, answer.json("web_failure")["error"]["code"]) == (413, "large")
 
 
 def test_passwords_that_wait_to_be_checked_are_limited() -> None:

@@ -112,10 +112,8 @@ class Access:
                 found = rights
         return None if found is None else self._bounded(found)
 
-    # -- Logins
-
-    def login(self, token: str, address: str) -> str | None:
-        """Return a name for a session of the holder of a token, for a cookie; None if there is no such token.
+    def of_bearer(self, token: str, address: str) -> Rights | None:
+        """Return the rights of the holder of a token who sends it with a request; None if there is no such token.
 
         Raises:
             TooManyAttempts: Whoever asks from this address was wrong too often.
@@ -124,6 +122,22 @@ class Access:
         rights = self.of_token(token)
         if rights is None:
             self._attempts.failed(address, "", self._clock())
+        return rights
+
+    def knows(self, name: str) -> bool:
+        """Return whether there is a user of this name."""
+        return name in self._users
+
+    # -- Logins
+
+    def login(self, token: str, address: str) -> str | None:
+        """Return a name for a session of the holder of a token, for a cookie; None if there is no such token.
+
+        Raises:
+            TooManyAttempts: Whoever asks from this address was wrong too often.
+        """
+        rights = self.of_bearer(token, address)
+        if rights is None:
             return None
         return self._begin(_digest(token), Session(rights, None, self._clock() + SESSION_TIME, self._clock))
 

@@ -29,10 +29,11 @@ from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TI
 from indifast.web.drivers import Driver, DriverFailed, Drivers, UnknownDriver
 from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter
 from indifast.web.frames import Frames, Kept
-from indifast.web.guard import Refused, asker_of, cookie_of, json_response, session_of
+from indifast.web.guard import Refused, asker_of, cookie_of, json_response, limited, session_of
 from indifast.web.hub import Busy, Hub
 from indifast.web.openapi import description
 from indifast.web.rights import RIGHTS
+from indifast.web.users import LONGEST_NAME
 from indifast.web.views import JPEG, WEBP, NoView, view_of
 
 logger = logging.getLogger(__name__)
@@ -268,6 +269,8 @@ class Api:
                 pass
             case {"user": str(user), "password": str(given)} if len(body) == 2:
                 name = user
+                if len(name) > LONGEST_NAME:
+                    raise INDICheckError(f"a name may have {LONGEST_NAME} characters")
             case _:
                 raise INDICheckError("send an object with the text `token`, or the texts `user` and `password`")
         if not self._access.needs_login:
@@ -279,10 +282,12 @@ class Api:
             else:
                 session = await self._access.login_user(name, given, address)
         except TooManyAttempts as error:
-            raise Refused(429, "limited", str(error), Retry_After=str(math.ceil(error.seconds))) from None
+            raise limited(error) from None
         if session is None:
             now = asyncio.get_running_loop().time()
-            who = "a token" if name is None else f"the user {for_log(name)!r}"
+            # People type their password where their name belongs: what is no name is not logged.
+            known = name is not None and self._access.knows(name)
+            who = "a token" if name is None else f"the user {for_log(name)!r}" if known else "an unknown user"
             self._complaints.say(logging.WARNING, now, "a login with %s from %s was refused", who, address)
             raise Refused(401, "token", "there is no such token" if name is None else "the name or password is wrong")
         self._access.logout(session_of(request.headers) or "")  # the one that this browser had until now
@@ -386,6 +391,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> 
     try:
         await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
+            gone.result()  # perhaps the body is too long
             raise ClientDisconnect
         return doing.result()
     finally:

@@ -102,7 +102,7 @@ ENDPOINTS = (
              "web_nothing"),
     Endpoint("login", "POST", f"{BASE}/session",
              "Show a token, or give a user and password, and get a cookie for it: for browsers.", "web_site",
-             "web_login", open=True, failures={429: "limited"}),
+             "web_login", open=True),
     Endpoint("logout", "DELETE", f"{BASE}/session", "Give the cookie back.", None, open=True),
 )  # fmt: skip
 
@@ -119,6 +119,7 @@ FAILURES = {
     404: "unknown",
     413: "large",
     415: "type",
+    429: "limited",
     500: "fault",
     503: "unavailable",
 }

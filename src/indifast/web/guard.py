@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 from collections.abc import Awaitable
 from typing import Any
@@ -19,6 +20,7 @@ from indifast.protocol import jsonform
 from indifast.protocol.complaints import Complaints
 from indifast.transport.hostnames import OwnNames, is_loopback
 from indifast.web.access import Access, Asker, Session
+from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import BODY
 from indifast.web.endpoints import BASE, ENDPOINTS
 from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
@@ -184,7 +186,7 @@ class Guard:
             return self._local_asker(scope, headers, method, host)
         if method not in _READING:
             self._check_body(method, headers)
-        asker = self._asker(headers)
+        asker = self._asker(headers, (scope.get("client") or ("",))[0])
         if (method, path) in _OPEN:
             return asker
         if asker is None and api:
@@ -240,13 +242,16 @@ class Guard:
         if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > BODY:
             raise _too_large()
 
-    def _asker(self, headers: Headers) -> Asker | None:
+    def _asker(self, headers: Headers, address: str) -> Asker | None:
         rights = self._access.anybody()
         if rights is not None:
             return Asker(rights)
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            rights = self._access.of_token(token.strip())
+            try:
+                rights = self._access.of_bearer(token.strip(), address)
+            except TooManyAttempts as error:
+                raise limited(error) from None
             if rights is None:
                 now = asyncio.get_running_loop().time()
                 self._complaints.say(logging.WARNING, now, "a request with a wrong token was refused")
@@ -274,6 +279,11 @@ def cookie_of(headers: Headers) -> str:
     """Return the name of the cookie of a login: one for each port, because browsers do not tell ports apart."""
     port = re.search(r":(\d+)$", headers.get("host", ""))
     return f"indifast-{port[1]}" if port else "indifast"
+
+
+def limited(error: TooManyAttempts) -> Refused:
+    """Return what somebody is answered who was wrong too often."""
+    return Refused(429, "limited", str(error), Retry_After=str(math.ceil(error.seconds)))
 
 
 def _limited(receive: Receive) -> Receive:
