@@ -98,6 +98,8 @@ def opened_by_python(words: list[str]) -> list[str]:
         return []
     if not all(re.fullmatch(r"[0-9]{1,5}", value) for name, value in pairs if name == "p"):
         return []
+    if not (options.programs or options.remotes or options.python or options.fifo):
+        return []  # drivers are started from a browser, which the front knows nothing of
     host = options.host or ""
     if host not in KNOWN_HOSTS and not is_address(host):
         return []

@@ -185,6 +185,18 @@ def test_drivers_inherit_nothing_of_it(systemd, tmp_path, monkeypatch, name):
         server.wait_for("inherited [] ['0', '1', '2', '3']")
 
 
+@BOTH
+def test_the_page_in_the_browser_is_there_when_it_is_ready(systemd, tmp_path, toy, name):
+    port = systemd.tcp("web")
+    systemd.listens()
+    with running(tmp_path, "-p", 0, toy, name=name, **systemd.starting()):
+        assert systemd.hears()[0] == "READY=1"
+        with socket.create_connection(("127.0.0.1", port), LIMIT) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert sock.recv(15) == b"HTTP/1.1 200 OK"
+    assert systemd.hears()[0] == "STOPPING=1"
+
+
 def test_sockets_for_another_process_are_left_alone(systemd, tmp_path, toy, monkeypatch):
     taken, port = systemd.tcp(), free_port()
     keywords = systemd.starting()

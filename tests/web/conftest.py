@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +10,7 @@ import pytest
 from tests.support.blackbox import Child, free_port, python_environment
 from tests.support.commands import INDIFAST
 from tests.web.chromium import chromium
-from tests.web.support import Site, site
-
-PROGRAMS = Path(__file__).with_name("programs")
+from tests.web.support import PROGRAMS, Site, site
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import PIL.Image
 from websockets.sync.client import ClientConnection, connect
 
 from tests.support import commands
-from tests.support.blackbox import LIMIT, Child, until
+from tests.support.blackbox import LIMIT, Child, python_environment, until
 from tests.support.jsonschema import valid
 
 CAMERA = "CCD Simulator"
@@ -50,6 +51,8 @@ class Site:
 
     def __init__(self, process: Child, port: int) -> None:
         self.process, self.port = process, port
+        self.manager: Site = self
+        """What answers the requests of INDI Web Manager."""
 
     def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
         """Send a request, and return the answer. A body that is not bytes is sent as JSON."""
@@ -116,6 +119,28 @@ def frame(socket: ClientConnection) -> tuple[Any, PIL.Image.Image]:
     assert isinstance(message, bytes), message
     end = 4 + int.from_bytes(message[:4], "big")
     return valid("web_live", message[4:end].decode()), PIL.Image.open(io.BytesIO(message[end:]))
+
+
+PROGRAMS = Path(__file__).with_name("programs")
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *words: object) -> Iterator[Site]:
+    """`indifast serve --web` with these words, on free ports. SIGTERM must end it."""
+    command = [*commands.INDIFAST, "serve", "-p", "0", "--no-abstract", "--web", "0", *map(str, words)]
+    environment = python_environment(HOME=str(folder))
+    environment["PYTHONPATH"] += f":{PROGRAMS}"
+    with Child(command, folder, env=environment, cwd=folder) as process:
+        process.until_stderr("page in the browser: http://")
+        running = Site(process, int(re.findall(r"page in the browser: http://[^ ]+:(\d+)/\n", process.stderr)[0]))
+        if "--web-manager" in words:
+            process.until_stderr("in place of INDI Web Manager: ")
+            running.manager = Site(process, int(re.findall(r"Web Manager: http://[^ ]+:(\d+)/\n", process.stderr)[0]))
+        yield running
+        if process.running():
+            process.process.terminate()
+            assert process.wait() == 0, process.stderr
+        assert "Traceback" not in process.stderr, process.stderr
 
 
 @contextlib.contextmanager

@@ -9,11 +9,14 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from indifast.web.users import Password
+from tests.serve.support import TOY
 from tests.support.blackbox import free_port, until
 from tests.support.commands import start
+from tests.support.programs import python_program
 from tests.web.pages import card, choose, errors, fits_a_phone, pixels, shows, state, text
 from tests.web.programs.strange import NASTY
-from tests.web.support import CAMERA, Site, site
+from tests.web.support import CAMERA, Site, serving, site
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -139,3 +142,49 @@ def test_a_login_that_has_ended_is_asked_for_again(web: Site, server: int, brows
             shows(browser, "Strange", "#devices")
             assert not field.is_displayed()
         shows(browser, "trying again", "#link")
+
+
+def test_a_user_starts_a_driver_and_commands_only_what_they_may(browser: Any, tmp_path: Path) -> None:
+    toy = python_program(tmp_path / "toy", f"import sys; print('here I am', file=sys.stderr)\n{TOY}")
+    listed, users = tmp_path / "drivers.toml", tmp_path / "users"
+    listed.write_text(f"[[drivers]]\nname = 'Bear'\nprogram = '{toy}'\n")
+    listed.chmod(0o644)
+    users.touch(0o600)
+    rights = {"anna": "operator = true", "bert": 'viewer = true\noperator = ["Toy"]'}
+    users.write_text("".join(f'[{name}]\npassword = "{Password.of(name, (4, 8, 1))}"\n{each}\n'
+                             for name, each in rights.items()))  # fmt: skip
+    with serving(tmp_path, "--web-users", users, "--web-drivers", listed, "strange:make") as web:
+
+        def log_in(name: str) -> None:
+            browser.get(f"http://127.0.0.1:{web.port}/")
+            field = browser.find_element(By.NAME, "user")
+            until(field.is_displayed, what="the page asks for a name")
+            field.send_keys(name)
+            browser.find_element(By.NAME, "token").send_keys(name, Keys.ENTER)
+            shows(browser, "Strange", "#devices")
+            until(lambda: browser.find_element(By.ID, "drivers").is_displayed(), what="the list of drivers")
+            browser.find_element(By.CSS_SELECTOR, "#drivers summary").click()
+            shows(browser, "Bear", "#drivers")
+
+        def log_out() -> None:
+            browser.find_element(By.ID, "logout").click()
+            until(lambda: text(browser, "#devices") == "", what="that nothing is shown")
+
+        log_in("anna")
+        browser.find_element(By.XPATH, "//div[@id='driver-list']//button[text()='Start']").click()
+        shows(browser, "here I am", "#drivers")
+        choose(browser, "Toy")
+        assert card(browser, "T").find_elements(By.TAG_NAME, "input")
+        log_out()
+        log_in("bert")
+        assert not browser.find_element(By.CSS_SELECTOR, "#driver-list button").is_displayed()
+        assert "here I am" not in text(browser, "#drivers")
+        choose(browser, "Toy")
+        assert card(browser, "T").find_elements(By.TAG_NAME, "input")
+        choose(browser, "Strange")
+        assert not card(browser, "ANSWER").find_elements(By.TAG_NAME, "input")
+        log_out()
+        log_in("anna")
+        browser.find_element(By.XPATH, "//div[@id='driver-list']//button[text()='Stop']").click()
+        shows(browser, "stopped", "#drivers")
+        assert errors(browser) == []

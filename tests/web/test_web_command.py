@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from indifast.transport.hostnames import OwnNames
-from indifast.web.access import SHORTEST, Access, Role, TokenFileError, read_tokens
+from indifast.web.access import SHORTEST, Access, read_tokens
 from indifast.web.bounds import SESSION_TIME, SESSIONS
+from indifast.web.rights import EVERYTHING, Rights, Role
+from indifast.web.users import SecretFileError
 from tests.support import commands
 from tests.support.blackbox import free_port, python_environment
 from tests.web.support import API, site
@@ -22,7 +24,7 @@ TOKEN = "t" * SHORTEST
 def test_other_machines_need_tokens(where: str) -> None:
     done = commands.run("web", "--listen", where)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "give --token-file FILE, with lines of a role (viewer, operator) and a token" in done.stderr
+    assert "give --token-file FILE, with lines of a role (viewer, operator) and a token, or --users FILE" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -32,6 +34,7 @@ def test_other_machines_need_tokens(where: str) -> None:
         (["--listen", "nonsense"], "[HOST:]PORT is required, as in 8625 or 0.0.0.0:8625"),
         (["--listen", "no.such.host.invalid:1"], "cannot listen on 'no.such.host.invalid'"),
         (["--token-file", "/nonexistent"], "/nonexistent: no such file or directory"),
+        (["--users", "/nonexistent"], "/nonexistent: no such file or directory"),
         (["a b"], "'a b' is not a server"),
     ],
 )
@@ -88,7 +91,7 @@ def test_a_file_with_tokens(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_file_with_tokens(text: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(TokenFileError, match=r".*") as refused:
+    with pytest.raises(SecretFileError, match=r".*") as refused:
         read_tokens(tokens(tmp_path, text))
     assert said in str(refused.value)
     assert TOKEN not in str(refused.value)
@@ -97,31 +100,36 @@ def test_a_wrong_file_with_tokens(text: str, said: str, tmp_path: Path) -> None:
 def test_a_file_with_tokens_that_others_may_read(tmp_path: Path) -> None:
     file = tokens(tmp_path, f"viewer {TOKEN}")
     file.chmod(stat.S_IRUSR | stat.S_IROTH)
-    with pytest.raises(TokenFileError, match="chmod 600"):
+    with pytest.raises(SecretFileError, match="chmod 600"):
         read_tokens(file)
+
+
+def rights(access: Access, session: str | None) -> Rights | None:
+    found = access.session(session or "")
+    return None if found is None else found.rights
 
 
 def test_logins_end_and_are_limited() -> None:
     now = 0.0
     access = Access([(TOKEN, Role.OPERATOR)], clock=lambda: now)
-    first = access.login(TOKEN)
-    assert first is not None and access.of_session(first) is Role.OPERATOR
-    assert access.login(f"{TOKEN}x") is None
+    first = access.login(TOKEN, "")
+    assert rights(access, first) == EVERYTHING
+    assert access.login(f"{TOKEN}x", "") is None
     now = SESSION_TIME
-    assert access.of_session(first) is None
-    names = [access.login(TOKEN) or "" for _ in range(SESSIONS + 1)]
-    assert access.of_session(names[0]) is None
-    assert access.of_session(names[1]) is access.of_session(names[-1]) is Role.OPERATOR
+    assert rights(access, first) is None
+    names = [access.login(TOKEN, "") or "" for _ in range(SESSIONS + 1)]
+    assert rights(access, names[0]) is None
+    assert rights(access, names[1]) == rights(access, names[-1]) == EVERYTHING
     access.logout(names[1])
-    assert access.of_session(names[1]) is None
+    assert rights(access, names[1]) is None
 
 
 def test_the_holder_of_one_token_does_not_end_the_logins_of_others() -> None:
     access = Access([(TOKEN, Role.OPERATOR), (f"{TOKEN}2", Role.VIEWER)])
-    operator = access.login(TOKEN) or ""
+    operator = access.login(TOKEN, "")
     for _ in range(SESSIONS + 1):
-        access.login(f"{TOKEN}2")
-    assert access.of_session(operator) is Role.OPERATOR
+        access.login(f"{TOKEN}2", "")
+    assert rights(access, operator) == EVERYTHING
 
 
 def test_names_are_given_with_and_without_a_port() -> None:
@@ -132,5 +140,4 @@ def test_names_are_given_with_and_without_a_port() -> None:
 
 def test_read_only_makes_viewers_of_operators() -> None:
     access = Access([(TOKEN, Role.OPERATOR)], read_only=True)
-    assert access.of_token(TOKEN) is Role.VIEWER
-    assert Access(read_only=True).anybody() is Role.VIEWER
+    assert access.of_token(TOKEN) == Access(read_only=True).anybody() == Rights.of(Role.VIEWER)

@@ -13,7 +13,7 @@ import threading
 import pytest
 
 from indifast.cli.toolkit.address import Address
-from indifast.cli.tools.web import LOGGERS
+from indifast.cli.toolkit.webpage import LOGGERS
 from indifast.web import events, shares
 from indifast.web.bounds import COMMAND_SHARE, LIVE_SHARE, REQUESTS, SUBSCRIPTIONS, VIEWER_SHARE
 from indifast.web.hub import Hub

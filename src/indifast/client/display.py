@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from indifast.client.ipyclient import IPyClient
+from indifast.transport.stream import Stream
 
 TURN = 100
 """Events, of about 15 µs each, handled before everything else gets its turn: keys, viewers."""
@@ -28,6 +29,8 @@ class DisplayClient(IPyClient):
 
     vector_timeout_max = 3600.0
     receive_event: Callable[[Any], None]
+    inside: Callable[[], Stream] | None = None
+    """Connects to a server that has started this process, and logs by itself what is to be said about messages."""
     _turn = 0
 
     @classmethod
@@ -49,3 +52,16 @@ class DisplayClient(IPyClient):
         if self._turn >= TURN:
             self._turn = 0
             await asyncio.sleep(0)
+
+    async def report(self, message: str) -> None:
+        """Log a text at INFO and pass it on as a message, unless the server does it by itself."""
+        if self.inside is None:
+            await super().report(message)
+
+    async def warning(self, message: str) -> None:
+        """Log a text at WARNING and pass it on as a message, unless the server does it by itself."""
+        if self.inside is None:
+            await super().warning(message)
+
+    async def _open_stream(self) -> Stream:
+        return await super()._open_stream() if self.inside is None else self.inside()

@@ -17,7 +17,7 @@ from indifast.client.blobrequests import BlobRequests
 from indifast.client.commandchecks import INDIUnknown, check_command, why_unknown
 from indifast.client.commands import send_command
 from indifast.client.commandsender import CommandSender
-from indifast.client.connection import unix_path
+from indifast.client.connection import open_stream, unix_path
 from indifast.client.device import Device
 from indifast.client.exposing import Exposing
 from indifast.client.frames import Frame, FrameStream
@@ -40,6 +40,7 @@ from indifast.protocol import wire
 from indifast.protocol.drivernames import PORT, peer_port
 from indifast.protocol.message import Wire
 from indifast.protocol.vocabulary import BLOB_POLICIES
+from indifast.transport.stream import Stream
 
 __all__ = ["DEFTAGS", "Device", "IPyClient", "Snap", "SnapDevice", "_ParentDevice"]
 
@@ -125,6 +126,9 @@ class IPyClient(Settings, UserDict[str, Device]):
 
     async def hardware(self) -> None:
         """Run a task of your own, started by `asyncrun`; override this method."""
+
+    async def _open_stream(self) -> Stream:
+        return await open_stream(self.indihost, self.indiport, self.connect_timeout, self.ssl)
 
     def create_itemid(self, devicename: str = "", vectorname: str = "", membername: str = "", **kwargs: Any) -> Any:
         """Return an identifier for a new device, vector or member; by default, 1, 2, 3 and so on."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from indifast.client import events
 from indifast.client.blobrequests import BlobRequests
-from indifast.client.connection import Connection, open_stream
+from indifast.client.connection import Connection
 from indifast.client.keepalive import KeepAlive
 from indifast.client.lifecycle import Lifecycle
 from indifast.client.link import Link
@@ -73,9 +73,7 @@ class Session:
             self._link.reset()
             await self._program.warning(f"Attempting to connect to {where}")
             try:
-                stream = await self._unless_stopped(
-                    open_stream(settings.indihost, settings.indiport, settings.connect_timeout, settings.ssl)
-                )
+                stream = await self._unless_stopped(self._program._open_stream())
             except OSError as error:
                 failure, reason = error, str(error)
             except Exception as error:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
+from indifast.transport.stream import Stream
 
 
 class Settings:
@@ -79,6 +80,9 @@ class Settings:
 
 class Program(Protocol):
     """The methods of a client that programs may override and that the client's parts call."""
+
+    async def _open_stream(self) -> Stream:
+        """Return a new connection to the server."""
 
     async def rxevent(self, event: Any) -> None:
         """Handle an event."""

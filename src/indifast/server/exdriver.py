@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypedDict
 
@@ -32,6 +33,12 @@ HEALTHY = 60.0
 
 STOP_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL."""
+
+LAST_LINES = 20
+"""Lines of a driver's standard error that are kept."""
+
+LONGEST_LINE = 500
+"""Characters that are kept of each."""
 
 _NEEDS_PIPES = (
     "Driver %s: it seems to make asyncio pipes of its standard input and output, which fails because both are the same"
@@ -96,6 +103,8 @@ class ExDriver:
         self.max_restarts = max_restarts
         self.restarts = 0
         """The number of restarts in a row."""
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        """The last lines that the program has written to standard error, each cut after `LONGEST_LINE` characters."""
         self.on_terminated: Callable[[ExDriver], None] | None = None
         """Called when the driver has died and is not restarted. Its devices are gone, its counters still there."""
         self.on_restart: Callable[[ExDriver], None] | None = None
@@ -151,6 +160,7 @@ class ExDriver:
         return child
 
     def _log_line(self, line: str) -> None:
+        self.last_lines.append(line[:LONGEST_LINE])
         # A warning, because in programs without a log of their own nothing below that is seen.
         logger.warning("Driver %s: %s", self.name, line, extra={"driver_line": self.name})
         if self._hints.observe(line):

@@ -46,3 +46,11 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address, without a port, is one of this machine that no other machine can mean."""
+    try:
+        return _plain(host) == "localhost" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

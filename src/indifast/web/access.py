@@ -1,44 +1,81 @@
-"""Who may do what: tokens, and the logins of browsers that have shown one."""
+"""Who may do what: tokens, users, and the logins of browsers that have shown one or the other."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-import os
 import secrets
-import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from enum import Enum
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from indifast.protocol import similar
-from indifast.web.bounds import SESSION_TIME, SESSIONS
+from indifast.web.attempts import Attempts
+from indifast.web.bounds import CHECKS, SESSION_TIME, SESSIONS
+from indifast.web.rights import Rights, Role
+from indifast.web.users import NOBODY, SecretFileError, User, read_secrets
 
 SHORTEST = 16
 """Least characters of a token: nobody guesses one of that length if it is random."""
 
 
-class Role(Enum):
-    """What somebody may do."""
-
-    VIEWER = "viewer"
-    """Look."""
-    OPERATOR = "operator"
-    """Look, and send commands."""
+class TooManyChecks(Exception):
+    """So many passwords wait to be checked that one more would wait for too long."""
 
 
-class TokenFileError(ValueError):
-    """A file with tokens cannot be used; the message is one sentence."""
+class Session:
+    """A login."""
+
+    def __init__(self, rights: Rights, user: str | None, until: float, clock: Callable[[], float]) -> None:
+        self.rights = rights
+        self.user = user
+        """The name of the user; None for a token."""
+        self._until = until
+        self._clock = clock
+        self._ended = asyncio.Event()
+
+    @property
+    def active(self) -> bool:
+        """Whether it has not ended."""
+        return not self._ended.is_set() and self._clock() < self._until
+
+    def end(self) -> None:
+        """End it."""
+        self._ended.set()
+
+    async def ended(self) -> None:
+        """Wait for its end."""
+        while self.active:
+            try:
+                async with asyncio.timeout(self._until - self._clock()):
+                    await self._ended.wait()
+            except TimeoutError:
+                pass
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Whoever asks: their rights, and their login if they have one."""
+
+    rights: Rights
+    session: Session | None = None
+
+    @property
+    def user(self) -> str | None:
+        """The name of the user, if there is one."""
+        return None if self.session is None else self.session.user
 
 
 class Access:
     """Decides what whoever asks may do.
 
     Args:
-        tokens: Roles by token. None: whoever can connect is an operator.
+        tokens: Roles by token. None without users: whoever can connect is an operator.
+        users: Who may log in by name and password.
         read_only: Nobody is more than a viewer.
         clock: Seconds, monotonic.
     """
@@ -46,56 +83,113 @@ class Access:
     def __init__(
         self,
         tokens: Iterable[tuple[str, Role]] | None = None,
+        users: Iterable[User] | None = None,
         read_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._roles = None if tokens is None else [(_digest(token), role) for token, role in tokens]
+        self.needs_login = tokens is not None or users is not None
+        """Whether only those may look who have a token, or are a user."""
         self.read_only = read_only
+        self._tokens = [(_digest(token), Rights.of(role)) for token, role in tokens or ()]
+        self._users = {user.name: user for user in users or ()}
         self._clock = clock
-        self._sessions: dict[bytes, tuple[Role, float]] = {}
-        self._named: dict[bytes, deque[bytes]] = {}  # sessions by token, so that no holder of one ends those of others
+        self._attempts = Attempts()
+        self._checking = asyncio.Lock()
+        self._checks = 0
+        self._sessions: dict[bytes, Session] = {}
+        # By token or user, so that nobody ends the logins of others.
+        self._named: dict[bytes | str, deque[bytes]] = {}
 
-    @property
-    def needs_token(self) -> bool:
-        """Whether only those may look who have a token."""
-        return self._roles is not None
+    def anybody(self) -> Rights | None:
+        """Return the rights of those who show nothing; None if that is not enough."""
+        return None if self.needs_login else self._bounded(Rights.of(Role.OPERATOR))
 
-    def anybody(self) -> Role | None:
-        """Return the role of those who show nothing; None if that is not enough."""
-        return None if self.needs_token else self._bounded(Role.OPERATOR)
-
-    def of_token(self, token: str) -> Role | None:
-        """Return the role of the holder of a token; None if there is no such token."""
+    def of_token(self, token: str) -> Rights | None:
+        """Return the rights of the holder of a token; None if there is no such token."""
         given, found = _digest(token), None
-        for digest, role in self._roles or ():  # all of them, so that the time taken says nothing
+        for digest, rights in self._tokens:  # all of them, so that the time taken says nothing
             if hmac.compare_digest(digest, given):
-                found = role
+                found = rights
         return None if found is None else self._bounded(found)
 
-    def login(self, token: str) -> str | None:
-        """Return a name for a session of the holder of a token, for a cookie; None if there is no such token."""
-        role = self.of_token(token)
-        if role is None:
+    def of_bearer(self, token: str, address: str) -> Rights | None:
+        """Return the rights of the holder of a token who sends it with a request; None if there is no such token.
+
+        Raises:
+            TooManyAttempts: Whoever asks from this address was wrong too often.
+        """
+        self._attempts.check(address, "", self._clock())
+        rights = self.of_token(token)
+        if rights is None:
+            self._attempts.failed(address, "", self._clock())
+        return rights
+
+    def knows(self, name: str) -> bool:
+        """Return whether there is a user of this name."""
+        return name in self._users
+
+    # -- Logins
+
+    def login(self, token: str, address: str) -> str | None:
+        """Return a name for a session of the holder of a token, for a cookie; None if there is no such token.
+
+        Raises:
+            TooManyAttempts: Whoever asks from this address was wrong too often.
+        """
+        rights = self.of_bearer(token, address)
+        if rights is None:
             return None
-        session = secrets.token_urlsafe(24)
-        named = self._named.setdefault(_digest(token), deque())
+        return self._begin(_digest(token), Session(rights, None, self._clock() + SESSION_TIME, self._clock))
+
+    async def login_user(self, name: str, password: str, address: str) -> str | None:
+        """Return a name for a session of a user, for a cookie; None if there is no such user, or the password is wrong.
+
+        Raises:
+            TooManyAttempts: Whoever asks from this address was wrong too often.
+            TooManyChecks: Too many log in at the moment.
+        """
+        self._attempts.check(address, name, self._clock())
+        if self._checks >= CHECKS:
+            raise TooManyChecks("too many log in at the moment: try again")
+        self._checks += 1
+        try:
+            async with self._checking:  # one at a time: each takes memory, and a processor
+                self._attempts.check(address, name, self._clock())  # those before may have failed
+                user = self._users.get(name)
+                known = NOBODY if user is None else user.password
+                if not await asyncio.to_thread(known.is_of, password) or user is None:
+                    self._attempts.failed(address, name, self._clock())
+                    return None
+        finally:
+            self._checks -= 1
+        rights = self._bounded(user.rights)
+        return self._begin(name, Session(rights, name, self._clock() + SESSION_TIME, self._clock))
+
+    def _begin(self, of: bytes | str, session: Session) -> str:
+        name = secrets.token_urlsafe(24)
+        named = self._named.setdefault(of, deque())
         if len(named) >= SESSIONS:
-            self._sessions.pop(named.popleft(), None)
-        named.append(_digest(session))
-        self._sessions[named[-1]] = role, self._clock() + SESSION_TIME
-        return session
+            self._end(named.popleft())
+        named.append(_digest(name))
+        self._sessions[named[-1]] = session
+        return name
 
-    def logout(self, session: str) -> None:
+    def logout(self, name: str) -> None:
         """End a session."""
-        self._sessions.pop(_digest(session), None)
+        self._end(_digest(name))
 
-    def of_session(self, session: str) -> Role | None:
-        """Return the role in a session; None if there is none of that name, or if it has ended."""
-        role, until = self._sessions.get(_digest(session), (None, 0.0))
-        return role if self._clock() < until else None
+    def _end(self, digest: bytes) -> None:
+        session = self._sessions.pop(digest, None)
+        if session is not None:
+            session.end()
 
-    def _bounded(self, role: Role) -> Role:
-        return Role.VIEWER if self.read_only else role
+    def session(self, name: str) -> Session | None:
+        """Return the session of a name; None if there is none, or if it has ended."""
+        session = self._sessions.get(_digest(name))
+        return session if session is not None and session.active else None
+
+    def _bounded(self, rights: Rights) -> Rights:
+        return rights.looking() if self.read_only else rights
 
 
 def read_tokens(path: Path) -> list[tuple[str, Role]]:
@@ -104,35 +198,26 @@ def read_tokens(path: Path) -> list[tuple[str, Role]]:
     Each line is a role and a token; from a word that begins with `#`, it is a comment.
 
     Raises:
-        TokenFileError: The file can't be read, others may read it, or it contains something else or nothing.
+        SecretFileError: The file can't be read, others may read it, or it contains something else or nothing.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            lines = file.read(1 << 20).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not text"
-        raise TokenFileError(f"{path}: {reason}") from None
-    if mode & 0o077:
-        raise TokenFileError(f"{path} holds secrets, but others may use it: chmod 600 {path}")
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_secrets(path).splitlines(), 1):
         words = list(takewhile(lambda word: not word.startswith("#"), line.split()))
         if not words:
             continue
         if len(words) != 2:
-            raise TokenFileError(f"{path}, line {number}: write a role and a token, as in `operator {'x' * SHORTEST}`")
+            raise SecretFileError(f"{path}, line {number}: write a role and a token, as in `operator {'x' * SHORTEST}`")
         known = [role.value for role in Role]
         if words[0] not in known:
             why = similar.not_a("role", words[0], known)
             if len(words[0]) >= SHORTEST:  # perhaps the token, which must not be shown
                 why = f"the first word is not a role: use {' or '.join(known)}"
-            raise TokenFileError(f"{path}, line {number}: {why}")
+            raise SecretFileError(f"{path}, line {number}: {why}")
         if len(words[1]) < SHORTEST:
-            raise TokenFileError(f"{path}, line {number}: a token has at least {SHORTEST} characters")
+            raise SecretFileError(f"{path}, line {number}: a token has at least {SHORTEST} characters")
         found.append((words[1], Role(words[0])))
     if not found:
-        raise TokenFileError(f"{path} has no token: write lines of a role (viewer, operator) and a token")
+        raise SecretFileError(f"{path} has no token: write lines of a role (viewer, operator) and a token")
     return found
 
 

@@ -20,15 +20,21 @@ from indifast.client.commandchecks import INDIUnknown
 from indifast.client.formats import dotted
 from indifast.picture import NoPreview
 from indifast.protocol import jsonform
+from indifast.protocol.complaints import Complaints
+from indifast.protocol.escape import for_log
 from indifast.protocol.jsonform import Plain
-from indifast.web.access import Access, Role
+from indifast.web.access import Access, Asker, TooManyChecks
+from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
+from indifast.web.drivers import Driver, DriverFailed, Drivers, UnknownDriver
 from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter
 from indifast.web.frames import Frames, Kept
-from indifast.web.guard import Refused, cookie_of, json_response, role_of, session_of
+from indifast.web.guard import Refused, asker_of, cookie_of, json_response, limited, session_of
 from indifast.web.hub import Busy, Hub
 from indifast.web.openapi import description
+from indifast.web.rights import RIGHTS
 from indifast.web.shares import share_of
+from indifast.web.users import LONGEST_NAME
 from indifast.web.views import JPEG, WEBP, NoView, view_of
 
 logger = logging.getLogger(__name__)
@@ -44,13 +50,16 @@ class Api:
         frames: The frames of its cameras.
         access: Who may do what.
         version: The version of the program.
+        drivers: Drivers that may be started and stopped; None if there are none.
     """
 
-    def __init__(self, hub: Hub, frames: Frames, access: Access, version: str) -> None:
+    def __init__(self, hub: Hub, frames: Frames, access: Access, version: str, drivers: Drivers | None = None) -> None:
         self._version = version
         self._hub = hub
         self._frames = frames
         self._access = access
+        self._drivers = drivers
+        self._complaints = Complaints(logger)
 
     def routes(self) -> list[Route]:
         """Return what is to be routed here."""
@@ -85,6 +94,10 @@ class Api:
                 status, code = 404, "unknown"
                 device, name, *others = [*names, None]
                 similar = self._hub.near(str(device), name, getattr(request.state, "members", filter(None, others)))
+            case UnknownDriver():
+                status, code, similar = 404, "unknown", error.similar
+            case DriverFailed():
+                status, code = 409, "failed"
             case INDICheckError() | NoView():
                 status, code = 400, "invalid"
             case INDIAlert():
@@ -93,7 +106,7 @@ class Api:
                 status, code = 410, "deleted"
             case TimeoutError():
                 status, code = 504, "timeout"
-            case Busy() | ConnectionError():
+            case Busy() | ConnectionError() | TooManyChecks():
                 status, code = 503, "unavailable"
             case NoPreview():
                 status, code = 415, "unreadable"
@@ -111,17 +124,21 @@ class Api:
         return Response(json.dumps(description(self._version)), media_type="application/json")
 
     async def _site(self, request: Request) -> Response:
-        return json_response(self._about(role_of(request)))
+        return json_response(self._about(asker_of(request)))
 
-    def _about(self, role: Role | None) -> Plain:
+    def _about(self, asker: Asker | None) -> Plain:
+        rights = RIGHTS.get()
         return {
             "program": f"indifast {self._version}",
             "server": str(self._hub.server),
             "connected": self._hub.connected,
             "connection": self._hub.connection,
             "read_only": self._access.read_only,
-            "role": (role or Role.VIEWER).value,
+            "user": None if asker is None else asker.user,
+            "role": rights.role.value,
+            "operates": None if rights.operated is None else sorted(rights.operated),
             "device_count": len(self._hub.names()),
+            "drivers": self._drivers is not None and not rights.limited,
         }
 
     async def _devices(self, request: Request) -> Response:
@@ -134,8 +151,7 @@ class Api:
         return json_response(self._hub.plain_device(device))
 
     async def _messages(self, request: Request) -> Response:
-        devices = {name: jsonform.of_messages(self._hub.device(name)) for name in self._hub.names()}
-        return json_response({"messages": jsonform.of_messages(self._hub.client), "devices": devices})
+        return json_response(self._hub.messages())
 
     async def _property(self, request: Request) -> Response:
         return json_response({"property": self._hub.plain(self._hub.vector(*_names(request)))})
@@ -175,6 +191,41 @@ class Api:
         if vector.vectortype != "NumberVector":
             raise INDICheckError(f"{vector.devicename}.{vector.name} has no numbers")
         return json_response(self._hub.curves.plain(vector, seconds))
+
+    # -- Drivers
+
+    def _listed(self) -> Drivers:
+        """Return the drivers that may be started and stopped, for somebody who may know of them.
+
+        Raises:
+            Refused: There are none, or they may not.
+        """
+        if self._drivers is None:
+            raise Refused(
+                404, "unknown", "no drivers can be started here: `indifast serve --web-drivers FILE` lists some"
+            )
+        if RIGHTS.get().limited:
+            raise Refused(403, "refused", "drivers are for those who may see all devices")
+        return self._drivers
+
+    async def _driver_list(self, request: Request) -> Response:
+        return json_response({"drivers": [self._plain_driver(each) for each in await self._listed().listed()]})
+
+    async def _driver_start(self, request: Request) -> Response:
+        return await self._driver_work(request, self._listed().start)
+
+    async def _driver_stop(self, request: Request) -> Response:
+        return await self._driver_work(request, self._listed().stop)
+
+    async def _driver_work(self, request: Request, work: Callable[[str], Awaitable[Driver]]) -> Response:
+        if await _body(request):
+            raise INDICheckError("the body must be {}: the list alone says how a driver is started")
+        (name,) = _names(request)
+        return json_response({"driver": self._plain_driver(await work(name))})
+
+    @staticmethod
+    def _plain_driver(driver: Driver) -> Plain:
+        return driver.plain(lines=RIGHTS.get().operates_everything)
 
     # -- Frames
 
@@ -216,13 +267,38 @@ class Api:
 
     async def _login(self, request: Request) -> Response:
         body = await _body(request)
-        token = body.get("token")
-        if not isinstance(token, str) or list(body) != ["token"]:
-            raise INDICheckError("send an object with the text `token`")
-        session = self._access.login(token)
+        name: str | None = None
+        match body:
+            case {"token": str(given)} if len(body) == 1:
+                pass
+            case {"user": str(user), "password": str(given)} if len(body) == 2:
+                name = user
+                if len(name) > LONGEST_NAME:
+                    raise INDICheckError(f"a name may have {LONGEST_NAME} characters")
+            case _:
+                raise INDICheckError("send an object with the text `token`, or the texts `user` and `password`")
+        if not self._access.needs_login:
+            raise Refused(401, "token", "no login is needed")
+        address = request.client.host if request.client else ""
+        try:
+            if name is None:
+                session = self._access.login(given, address)
+            else:
+                session = await self._access.login_user(name, given, address)
+        except TooManyAttempts as error:
+            raise limited(error) from None
         if session is None:
-            raise Refused(401, "token", "there is no such token" if self._access.needs_token else "no token is needed")
-        answer = json_response(self._about(self._access.of_session(session)))
+            now = asyncio.get_running_loop().time()
+            # People type their password where their name belongs: what is no name is not logged.
+            known = name is not None and self._access.knows(name)
+            who = "a token" if name is None else f"the user {for_log(name)!r}" if known else "an unknown user"
+            self._complaints.say(logging.WARNING, now, "a login with %s from %s was refused", who, address)
+            raise Refused(401, "token", "there is no such token" if name is None else "the name or password is wrong")
+        self._access.logout(session_of(request.headers) or "")  # the one that this browser had until now
+        begun = self._access.session(session)
+        assert begun is not None
+        RIGHTS.set(begun.rights)
+        answer = json_response(self._about(Asker(begun.rights, begun)))
         answer.headers.append("Set-Cookie", _cookie(request, session, int(SESSION_TIME)))
         return answer
 
@@ -319,6 +395,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, _Result]) -> 
     try:
         await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
+            gone.result()  # perhaps the body is too long
             raise ClientDisconnect
         return doing.result()
     finally:

@@ -99,7 +99,22 @@ BINS = 256
 """Parts of a histogram."""
 
 SESSIONS = 100
-"""Logins at once with one token; the oldest ends for a new one."""
+"""Logins at once with one token or of one user; the oldest ends for a new one."""
 
 SESSION_TIME = 12 * 3600.0
 """Seconds after which a login ends."""
+
+USER_FAILURES = 5
+"""Wrong passwords for one user, from one address, before each further one takes a while."""
+
+ADDRESS_FAILURES = 30
+"""Wrong passwords and tokens from one address, before each further one takes a while."""
+
+FAILURES_PER_SECOND = 1 / 12
+"""Failures that are forgiven in a second, after that."""
+
+FAILURE_KINDS = 10_000
+"""Addresses, and users from there, whose failures are counted; beyond that, the oldest are forgiven."""
+
+CHECKS = 8
+"""Passwords that wait to be checked, one after the other."""

@@ -12,6 +12,7 @@ BASE = "/api/v1"
 
 _DEVICE = f"{BASE}/devices/{{device}}"
 _PROPERTY = f"{_DEVICE}/properties/{{property}}"
+_DRIVER = f"{BASE}/drivers/{{driver}}"
 _FRAME = f"{_PROPERTY}/frames/{{member}}"
 
 
@@ -94,7 +95,13 @@ ENDPOINTS = (
              "image/jpeg, image/webp",
              parameters=(_AFTER, _WAIT, *_VIEW),
              failures=_NO_FRAME | {415: "unreadable"}),
-    Endpoint("login", "POST", f"{BASE}/session", "Show a token, and get a cookie for it: for browsers.", "web_site",
+    Endpoint("driver_list", "GET", f"{BASE}/drivers", "The drivers that may be started and stopped.", "web_drivers"),
+    Endpoint("driver_start", "POST", f"{_DRIVER}/start", "Start a driver, unless it runs.", "web_driver", "web_nothing",
+             failures={409: "failed"}),
+    Endpoint("driver_stop", "POST", f"{_DRIVER}/stop", "Stop a driver, and answer when it has ended.", "web_driver",
+             "web_nothing"),
+    Endpoint("login", "POST", f"{BASE}/session",
+             "Show a token, or give a user and password, and get a cookie for it: for browsers.", "web_site",
              "web_login", open=True),
     Endpoint("logout", "DELETE", f"{BASE}/session", "Give the cookie back.", None, open=True),
 )  # fmt: skip
@@ -112,6 +119,7 @@ FAILURES = {
     404: "unknown",
     413: "large",
     415: "type",
+    429: "limited",
     500: "fault",
     503: "unavailable",
 }

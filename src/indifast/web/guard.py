@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
+from collections.abc import Awaitable
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -15,16 +18,22 @@ from starlette.websockets import WebSocket
 
 from indifast.protocol import jsonform
 from indifast.protocol.complaints import Complaints
-from indifast.transport.hostnames import OwnNames
-from indifast.web.access import Access, Role
+from indifast.transport.hostnames import OwnNames, is_loopback
+from indifast.web.access import Access, Asker, Session
+from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import BODY
-from indifast.web.endpoints import ENDPOINTS, EVENTS
+from indifast.web.endpoints import BASE, ENDPOINTS
+from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
 
 logger = logging.getLogger(__name__)
 
 _READING = ("GET", "HEAD")
 _OPEN = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.open}
-_API = EVENTS.partition("/v1")[0]
+_API = BASE.partition("/v1")[0]
+_DEVICE = re.compile(f"{re.escape(BASE)}/devices/([^/]*)")
+_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+_LOGIN_ENDED = 4401
+"""Why a WebSocket was closed: its login has ended. Like the status of a request."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -44,14 +53,15 @@ HEADERS = {
 class Refused(Exception):
     """A request is not answered; status, code and sentence say why."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
     def response(self) -> Response:
         """Return what is answered instead."""
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
-        return json_response(jsonform.of_failure(self.code, self.message), self.status, headers)
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        return json_response(jsonform.of_failure(self.code, self.message), self.status, headers | self.headers)
 
 
 def json_response(content: jsonform.Plain, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -65,15 +75,25 @@ class Guard:
     * Requests must name this machine, so that no web page whose name leads here can have a browser ask for it.
     * What a browser sends for a page of another origin is refused, WebSockets included.
     * What changes something must be JSON, which no page can send elsewhere without asking before.
-    * With tokens, only those who show one are let in, and only operators may change anything.
+    * With tokens or users, only those who show one or are logged in are let in, and only operators may change anything.
+    * A device that somebody may not see does not exist for them.
+    * A request or a WebSocket ends with the login with which it was sent or opened.
     * Bodies are limited.
+
+    Args:
+        app: The application.
+        names: The names of this machine.
+        access: Who may do what.
+        local: Whether it is for programs of this machine, which need no token.
     """
 
-    def __init__(self, app: ASGIApp, names: OwnNames, access: Access) -> None:
+    def __init__(self, app: ASGIApp, names: OwnNames, access: Access, local: bool = False) -> None:
         self._app = app
+        self._local = local
         self._names = names
         self._access = access
         self._complaints = Complaints(logger)
+        self._stopping = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -88,16 +108,71 @@ class Guard:
             await send(message)
 
         try:
-            scope.setdefault("state", {})["role"] = self._check(scope, Headers(scope=scope))
-            await self._app(scope, _limited(receive) if scope["type"] == "http" else receive, answer)
+            asker = self._check(scope, Headers(scope=scope))
+            scope.setdefault("state", {})["asker"] = asker
+            RIGHTS.set(NOTHING if asker is None else asker.rights)  # of this task, and of those that it starts
+            if scope["type"] == "http":
+                await self._serve_request(scope, _limited(receive), answer, asker)
+            else:
+                await self._serve_socket(scope, receive, answer, asker)
         except Refused as refused:
             if scope["type"] == "http":
                 await refused.response()(scope, receive, answer)
             else:
                 await WebSocket(scope, receive, answer).send_denial_response(refused.response())
 
-    def _check(self, scope: Scope, headers: Headers) -> Role | None:
-        """Return the role of whoever asks, None if there is none and none is needed.
+    def stop(self) -> None:
+        """End all requests. What serves the application ends the WebSockets."""
+        self._stopping.set()
+
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send, asker: Asker | None) -> None:
+        """Answer a request, unless the login with which it was sent ends before.
+
+        Raises:
+            Refused: It has ended, or the program ends, and nothing has been answered yet.
+        """
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        opens = (scope["method"], scope["path"]) in _OPEN  # which end logins themselves
+        login = None if opens or asker is None else asker.session
+        ended = await self._until_it_ends(self._app(scope, receive, noting), login, stops=True)
+        if ended is not None and not begun:
+            raise ended
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send, asker: Asker | None) -> None:
+        """Serve a WebSocket until it ends, or the login with which it was opened."""
+        login = None if asker is None else asker.session
+        ended = await self._until_it_ends(self._app(scope, receive, send), login, stops=False)
+        if ended is not None:
+            await send({"type": "websocket.close", "code": _LOGIN_ENDED, "reason": ended.message})
+
+    async def _until_it_ends(self, work: Awaitable[None], login: Session | None, *, stops: bool) -> Refused | None:
+        """Do some work, but only until the login ends, or the program if `stops`; return why if it is not done."""
+        ends: dict[asyncio.Future[Any], Refused] = {}
+        if stops:
+            ends[asyncio.ensure_future(self._stopping.wait())] = Refused(503, "unavailable", "the page ends")
+        if login is not None:
+            ends[asyncio.ensure_future(login.ended())] = Refused(401, "token", "the login has ended")
+        serving = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait((serving, *ends), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                serving.result()
+                return None
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            return next(why for end, why in ends.items() if end.done())
+        finally:
+            for each in (serving, *ends):
+                each.cancel()
+
+    def _check(self, scope: Scope, headers: Headers) -> Asker | None:
+        """Return whoever asks, None if that is not known and does not matter.
 
         Raises:
             Refused: The request is not answered.
@@ -106,16 +181,43 @@ class Guard:
         method, path = "GET" if socket else scope["method"], scope["path"]
         api = path.startswith(_API)
         host = self._host(headers)
-        self._check_origin(headers, host, strict=api)
+        self._check_origin(headers, host, strict=api or self._local)
+        if self._local:
+            return self._local_asker(scope, headers, method, host)
         if method not in _READING:
             self._check_body(method, headers)
-        role = self._role(headers)
-        if role is None and api and (method, path) not in _OPEN:
-            raise Refused(401, "token", "show a token: `Authorization: Bearer TOKEN`, or log in on the page")
-        if method not in _READING and role is not Role.OPERATOR and (method, path) not in _OPEN:
-            why = "everything here is read-only" if self._access.read_only else "viewers may only look"
-            raise Refused(403, "refused", why)
-        return role
+        asker = self._asker(headers, (scope.get("client") or ("",))[0])
+        if (method, path) in _OPEN:
+            return asker
+        if asker is None and api:
+            raise Refused(401, "token", "log in on the page, or show a token: `Authorization: Bearer TOKEN`")
+        rights = NOTHING if asker is None else asker.rights
+        named = _DEVICE.match(path)
+        device = None if named is None else unquote(named[1])
+        if api and device is not None and not rights.sees(device):
+            raise Refused(404, "unknown", f"no device {device!r} on this server")
+        if method not in _READING and not (rights.operates_everything if device is None else rights.operates(device)):
+            raise Refused(403, "refused", self._why_refused(rights))
+        return asker
+
+    def _local_asker(self, scope: Scope, headers: Headers, method: str, host: str) -> Asker:
+        """Return somebody of this machine, who may do everything.
+
+        Raises:
+            Refused: It is not certain that they are: a web server in front of this one would ask from here, too.
+        """
+        client = scope.get("client") or ("",)
+        passed_on = any(name in headers for name in _PASSED_ON)
+        if passed_on or not is_loopback(client[0]) or not is_loopback(re.sub(r":\d*$", "", host).strip("[]")):
+            raise Refused(403, "refused", "this is for programs on this machine, by the name localhost")
+        if method not in _READING and self._access.read_only:
+            raise Refused(403, "refused", "everything here is read-only")
+        return Asker(EVERYTHING.looking() if self._access.read_only else EVERYTHING)
+
+    def _why_refused(self, rights: Rights) -> str:
+        if self._access.read_only:
+            return "everything here is read-only"
+        return "viewers may only look" if rights.role is Role.VIEWER else "you may only look at this"
 
     def _host(self, headers: Headers) -> str:
         hosts = headers.getlist("host")
@@ -140,18 +242,23 @@ class Guard:
         if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > BODY:
             raise _too_large()
 
-    def _role(self, headers: Headers) -> Role | None:
-        role = self._access.anybody()
-        if role is not None:
-            return role
+    def _asker(self, headers: Headers, address: str) -> Asker | None:
+        rights = self._access.anybody()
+        if rights is not None:
+            return Asker(rights)
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            role = self._access.of_token(token.strip())
-            if role is None:
+            try:
+                rights = self._access.of_bearer(token.strip(), address)
+            except TooManyAttempts as error:
+                raise limited(error) from None
+            if rights is None:
                 now = asyncio.get_running_loop().time()
                 self._complaints.say(logging.WARNING, now, "a request with a wrong token was refused")
-            return role
-        return self._access.of_session(session_of(headers) or "")
+                return None
+            return Asker(rights)
+        session = self._access.session(session_of(headers) or "")
+        return None if session is None else Asker(session.rights, session)
 
 
 def session_of(headers: Headers) -> str | None:
@@ -174,6 +281,11 @@ def cookie_of(headers: Headers) -> str:
     return f"indifast-{port[1]}" if port else "indifast"
 
 
+def limited(error: TooManyAttempts) -> Refused:
+    """Return what somebody is answered who was wrong too often."""
+    return Refused(429, "limited", str(error), Retry_After=str(math.ceil(error.seconds)))
+
+
 def _limited(receive: Receive) -> Receive:
     """Return the same, which refuses a body that is too long, whatever was announced."""
     size = 0
@@ -193,7 +305,7 @@ def _too_large() -> Refused:
     return Refused(413, "large", f"a body may have {BODY} bytes")
 
 
-def role_of(request: Request | WebSocket) -> Role | None:
-    """Return the role of whoever asks."""
-    role: Any = request.scope["state"]["role"]
-    return role if isinstance(role, Role) else None
+def asker_of(request: Request | WebSocket) -> Asker | None:
+    """Return whoever asks, if that is known."""
+    asker: Any = request.scope["state"]["asker"]
+    return asker if isinstance(asker, Asker) else None

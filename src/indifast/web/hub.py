@@ -17,6 +17,7 @@ from indifast.web import viewer
 from indifast.web.bounds import COMMAND_SHARE, COMMANDS, VIEWER_SHARE, VIEWERS
 from indifast.web.concealed import secret_members
 from indifast.web.curves import Curves
+from indifast.web.rights import RIGHTS
 from indifast.web.shares import Busy as Busy
 from indifast.web.shares import Shares
 from indifast.web.viewer import Subscription, Viewer, covers
@@ -45,7 +46,10 @@ class Answers:
 
 
 class Hub:
-    """Everything that is known of one server, for any number of viewers."""
+    """Everything that is known of one server, for any number of viewers.
+
+    What whoever asks must not see (`RIGHTS`) is not there for them.
+    """
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -100,7 +104,7 @@ class Hub:
             Busy: There are too many.
         """
         with self._viewing.taking(whose):
-            new = Viewer()
+            new = Viewer(RIGHTS.get())
             self._viewers.add(new)
             try:
                 yield new
@@ -179,7 +183,16 @@ class Hub:
 
     def names(self) -> list[str]:
         """Return the names of the devices."""
-        return [name for name, device in self.client.items() if device.enable]
+        sees = RIGHTS.get().sees
+        return [name for name, device in self.client.items() if device.enable and sees(name)]
+
+    def messages(self) -> Plain:
+        """Return the newest messages: those that name no device, and those of each device."""
+        general = [] if RIGHTS.get().limited else jsonform.of_messages(self.client)
+        return {
+            "messages": general,
+            "devices": {name: jsonform.of_messages(self.device(name)) for name in self.names()},
+        }
 
     def device(self, name: str) -> Any:
         """Return a device.
@@ -187,8 +200,8 @@ class Hub:
         Raises:
             INDIUnknown: There is none of that name.
         """
-        if name not in self.client or not self.client[name].enable:
-            raise INDIUnknown(why_unknown(self.client, name))
+        if name not in self.names():
+            raise INDIUnknown(self._why_unknown(name))
         return self.client[name]
 
     def vector(self, device: str, name: str) -> Any:
@@ -197,14 +210,19 @@ class Hub:
         Raises:
             INDIUnknown: There is none of that name.
         """
-        vector = self._known(device, name)
+        vector = self._known(device, name) if RIGHTS.get().sees(device) else None
         if vector is None:
-            raise INDIUnknown(why_unknown(self.client, device, name))
+            raise INDIUnknown(self._why_unknown(device, name))
         return vector
 
     def _known(self, device: str, name: str) -> Any:
         vector = self.client[device].get(name) if device in self.client else None
         return vector if vector is not None and vector.enable else None
+
+    def _why_unknown(self, device: str, name: str | None = None) -> str:
+        if RIGHTS.get().limited and device not in self.names():
+            return why_unknown({each: self.client[each] for each in self.names()}, device)
+        return why_unknown(self.client, device, name)
 
     def blob(self, device: str, name: str, member: str) -> Any:
         """Return a property whose member is a BLOB that can be read.

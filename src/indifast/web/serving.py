@@ -118,6 +118,8 @@ class Serving(uvicorn.Server):
             timeout_graceful_shutdown=_END,
         )
         super().__init__(config)
+        self.answering = asyncio.Event()
+        """Set when browsers can connect, and when that is over."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -126,7 +128,15 @@ class Serving(uvicorn.Server):
 
     async def run_on(self, sockets: Sequence[socket.socket]) -> None:
         """Serve until `stop` is called. The sockets are closed then."""
-        await self.serve(list(sockets))
+        try:
+            await self.serve(list(sockets))
+        finally:
+            self.answering.set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        self.answering.set()
 
     def stop(self) -> None:
         """End all connections, and return from `run_on`."""

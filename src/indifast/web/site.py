@@ -15,18 +15,27 @@ from indifast.protocol import jsonform
 from indifast.transport.hostnames import OwnNames
 from indifast.web.access import Access
 from indifast.web.api import Api
+from indifast.web.drivers import Drivers
 from indifast.web.endpoints import BASE, EVENTS, LIVE
 from indifast.web.events import Events
 from indifast.web.frames import Frames
 from indifast.web.guard import Guard, json_response
 from indifast.web.hub import Hub
 from indifast.web.live import Live
+from indifast.web.manager import Manager
 
 _PAGES = {"index.html": "/", "wall.html": "/wall"}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
-def application(hub: Hub, frames: Frames, access: Access, version: str, names: Iterable[str] = ()) -> ASGIApp:
+def application(
+    hub: Hub,
+    frames: Frames,
+    access: Access,
+    version: str,
+    names: Iterable[str] = (),
+    drivers: Drivers | None = None,
+) -> Guard:
     """Return the ASGI application.
 
     Args:
@@ -35,14 +44,29 @@ def application(hub: Hub, frames: Frames, access: Access, version: str, names: I
         access: Who may do what.
         version: The version of the program.
         names: Names by which the application is asked, besides those of this machine and its addresses.
+        drivers: Drivers that may be started and stopped.
     """
     routes: list[BaseRoute] = [
         *_pages(),
-        *Api(hub, frames, access, version).routes(),
+        *Api(hub, frames, access, version, drivers).routes(),
         WebSocketRoute(EVENTS, Events(hub).answer),
         WebSocketRoute(LIVE, Live(hub, frames).answer),
     ]
     return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
+
+
+def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int) -> Guard:
+    """Return the ASGI application that answers the requests of INDI Web Manager.
+
+    Args:
+        hub: The server.
+        drivers: Drivers that may be started and stopped.
+        access: Whether everything is read-only; everybody of this machine may do the rest.
+        version: The version of the program.
+        port: The port of the server.
+    """
+    routes = Manager(hub, drivers, version, port).routes()
+    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(), access, local=True)
 
 
 def _pages() -> list[Route]:

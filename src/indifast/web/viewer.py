@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from indifast.protocol.jsonform import Plain
 from indifast.web.bounds import MESSAGES, SUBSCRIPTIONS
+from indifast.web.rights import EVERYTHING, Rights
 
 Subscription = tuple[str | None, str | None]
 """Device and property; None stands for all."""
@@ -47,7 +48,8 @@ class TooManySubscriptions(ValueError):
 class Viewer:
     """A queue that cannot grow: of each property only the newest state waits, and of messages only the newest ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, rights: Rights = EVERYTHING) -> None:
+        self._rights = rights
         self._subscriptions: set[Subscription] = set()
         self._link = False
         self._properties: dict[tuple[str, str], int] = {}
@@ -74,12 +76,17 @@ class Viewer:
         self._properties = {key: missed for key, missed in self._properties.items() if self.wants(*key)}
 
     def wants(self, device: str, name: str) -> bool:
-        """Return whether the viewer has subscribed to a property."""
-        return bool(self._subscriptions) and covers(self._subscriptions, device, name)
+        """Return whether the viewer has subscribed to a property, and may see it."""
+        return bool(self._subscriptions) and self._rights.sees(device) and covers(self._subscriptions, device, name)
 
     def hears(self, device: str | None) -> bool:
-        """Return whether the viewer has subscribed to anything of a device; all hear those that name none."""
+        """Return whether the viewer has subscribed to anything of a device, and may see it.
+
+        All who may see everything hear messages that name no device: nobody knows what they are about.
+        """
         wanted = self._subscriptions
+        if self._rights.limited and (device is None or not self._rights.sees(device)):
+            return False
         return bool(wanted) and (device is None or any(each in (None, device) for each, _ in wanted))
 
     # -- What is new

@@ -15,7 +15,7 @@ from types import FrameType
 from indifast.cli.lossy import never_wait
 from indifast.cli.serve.front import Front
 from indifast.cli.serve.log import good_bye, log_to_stderr, log_why, sentence, set_verbosity
-from indifast.cli.serve.options import EXAMPLES, USAGE, ConfigError, Options, UsageError, parse_arguments
+from indifast.cli.serve.options import EXAMPLES, USAGE, ConfigError, Options, UsageError, Web, parse_arguments
 from indifast.cli.serve.systemd import Systemd, take
 from indifast.cli.signals import COUNTERS, STOPPING, handle, hold_back
 from indifast.protocol.loglevels import NOTICE
@@ -92,8 +92,10 @@ def _serve(
             for sock in chain.from_iterable(passed.values()):
                 stack.enter_context(sock)
             sockets = [stack.enter_context(sock) for sock in _listening(options, front, passed)]
+            web = [stack.enter_context(sock) for sock in _for_web(options, passed)]
+            manager = [stack.enter_context(sock) for sock in _for_manager(options)]
             metrics = [stack.enter_context(sock) for sock in _for_metrics(options, passed)]
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, ConfigError) as exc:
             return _fail(exc, systemd)
         # Clients can connect from here on: they wait in the kernel while asyncio and the server are imported.
         from indifast.cli.serve.supervisor import supervise
@@ -105,6 +107,8 @@ def _serve(
             stand_in=stand_in,
             systemd=systemd,
             metrics=metrics,
+            web=web,
+            manager=manager,
             lent=[role for role, lent in passed.items() if lent],
             fifo=front.fifo,
         )
@@ -142,6 +146,35 @@ def _for_metrics(options: Options, passed: Mapping[str, list[socket.socket]]) ->
     elif options.metrics is not None:
         host, port = options.metrics
         yield from tcp_sockets(_addresses(host), port, host)
+
+
+def _for_web(options: Options, passed: Mapping[str, list[socket.socket]]) -> Iterator[socket.socket]:
+    """Yield the sockets on which the page in the browser is served."""
+    if passed["web"]:
+        yield from passed["web"]
+    elif options.web.listen is not None:
+        host, port = options.web.listen
+        yield from tcp_sockets(_addresses(host), port, host)
+    elif options.web != Web():
+        raise ConfigError("there is no page in the browser to which these options could apply: add --web PORT")
+
+
+def _for_manager(options: Options) -> Iterator[socket.socket]:
+    """Yield the sockets on which the requests of INDI Web Manager are answered.
+
+    They are not those of the page: a web server in front of the page passes on requests from anywhere, and nothing in
+    them need say so.
+    """
+    if options.web.manager is None:
+        return
+    if options.web.drivers is None:
+        raise ConfigError("--web-manager needs a list of drivers: --web-drivers FILE")
+    from indifast.transport.hostnames import is_loopback
+
+    host, port = options.web.manager
+    if not is_loopback(host):
+        raise ConfigError("--web-manager is for this machine only, as its requests need no token: leave out the host")
+    yield from tcp_sockets(_addresses(host), port, host)
 
 
 def _addresses(host: str | None) -> list[Address]:

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 METRICS_PORT = 9624
 """A port for counters, as an example."""
 
+WEB_PORT = 8625
+"""A port for the page in the browser, as an example."""
+
+MANAGER_PORT = 8624
+"""The port of INDI Web Manager."""
+
+_WEB_PORTS = {"listen": WEB_PORT, "manager": MANAGER_PORT}
+
 USAGE = """\
 Usage: {program} [options] driver [driver ...]
 Purpose: server for local and remote INDI drivers
@@ -44,6 +52,13 @@ Options, which may be bundled (-vvp PORT):
  --record-blobs   : include the content of BLOBs in the recording
  --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
  --metrics [H:]P  : serve counters for Prometheus at http://H:P/metrics, default H 127.0.0.1
+ --web [H:]P      : show the devices in the browser at http://H:P/, default H 127.0.0.1; needs indifast[web]
+ --web-token-file FILE : let in only those who show one of these tokens; needed for other machines
+ --web-users FILE : let in these users, by name and password
+ --web-drivers FILE : let operators start and stop the drivers in this list (TOML) from the browser
+ --web-manager [H:]P : answer the requests of INDI Web Manager for these drivers at http://H:P/, for this machine only
+ --web-read-only  : send no commands from the browser
+ --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : show this text
@@ -64,9 +79,12 @@ RESTARTS = 10
 # The native front is compiled with these, and must find the same options (tests/serve/test_front_options.py).
 SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
-LONG_VALUES = ("host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders")
+LONG_VALUES = (
+    "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
+    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name",
+)  # fmt: skip
 """Options with a value, in the next word or after "="."""
-LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "help", "version")
+LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
 """Options without a value; "stats" may have one after "="."""
 
 _EMPTY = "{} requires a value, and was given an empty one"  # as "--host=$HOST" does where HOST is not set
@@ -123,6 +141,19 @@ class Remote:
 
 
 @dataclass
+class Web:
+    """The page in the browser: where it is served, and who may do what."""
+
+    listen: tuple[str, int] | None = None
+    token_file: str | None = None
+    users: str | None = None
+    drivers: str | None = None
+    manager: tuple[str, int] | None = None
+    read_only: bool = False
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Options:
     """All settings of the server."""
 
@@ -145,10 +176,16 @@ class Options:
     stats: bool = False
     stats_interval: float | None = None
     metrics: tuple[str, int] | None = None
+    web: Web = field(default_factory=Web)
     limits: Limits = DEFAULT_LIMITS
     programs: list[Program] = field(default_factory=list)
     remotes: list[Remote] = field(default_factory=list)
     python: list[str] = field(default_factory=list)
+
+    @property
+    def starts_drivers(self) -> bool:
+        """Whether drivers may be started while the server runs."""
+        return self.fifo is not None or self.web.drivers is not None
 
     @property
     def unix_socket(self) -> str:
@@ -217,7 +254,7 @@ def parse_arguments(words: Sequence[str]) -> Options:
         _set(options, name, value)
     for word in drivers:
         options.add_driver(word)
-    if not (options.programs or options.remotes or options.python or options.fifo):
+    if not (options.programs or options.remotes or options.python or options.starts_drivers):
         raise UsageError("no drivers given, and no FIFO to start any")
     return options
 
@@ -288,6 +325,17 @@ def _set(options: Options, name: str, value: str) -> None:
                 options.metrics = parse_place(value, METRICS_PORT)
             except ValueError as exc:
                 raise UsageError(f"--metrics: {exc}") from None
+        case "web" | "web-manager":
+            try:
+                setattr(options.web, *_web_place("listen" if name == "web" else "manager", value))
+            except ValueError as exc:
+                raise UsageError(f"--{name}: {exc}") from None
+        case "web-token-file" | "web-users" | "web-drivers":
+            setattr(options.web, name.removeprefix("web-").replace("-", "_"), value)
+        case "web-read-only":
+            options.web.read_only = True
+        case "web-name":
+            options.web.names.append(value)
         case "senders":
             options.senders = _integer(f"-{name}", value, 0, MOST_SENDERS)
         case "pipes":
@@ -359,6 +407,15 @@ _REMOTE_KEYS = dict.fromkeys((each.name for each in dataclasses.fields(Remote)),
     "blobs": bool,
     "tls": bool,
 }
+_WEB = {
+    "listen": (str, int),
+    "token_file": str,
+    "users": str,
+    "drivers": str,
+    "manager": (str, int),
+    "read_only": bool,
+    "names": list,
+}
 _TLS = {"cert": str, "key": str, "ca": str}
 _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}
 _MOST = 1 << 62  # what a limit can be, in the extension modules too
@@ -376,16 +433,17 @@ def _read_config(options: Options, path: str) -> None:
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
     _read_counters(options, path, found)
-    for key, value in _checked(path, "", found, _TOP).items():
+    _read_web(options, path, found.pop("web", {}))
+    for key, value in _checked(f"configuration file {path}", "", found, _TOP).items():
         try:
             setattr(options, key, parse_socket(value) if key == "socket" else value)
         except ValueError as exc:
             raise ConfigError(f"configuration file {path}: socket: {exc}") from None
     if options.senders is not None and not 0 <= options.senders <= MOST_SENDERS:
         raise ConfigError(f"configuration file {path}: senders must be from 0 to {MOST_SENDERS}")
-    for key, value in _checked(path, "tls.", tls, _TLS).items():
+    for key, value in _checked(f"configuration file {path}", "tls.", tls, _TLS).items():
         setattr(options, f"tls_{key}", value)
-    for key, value in _checked(path, "limits.", limits, _LIMITS).items():
+    for key, value in _checked(f"configuration file {path}", "limits.", limits, _LIMITS).items():
         if not (0 < value <= _MOST or (value == 0 and key == "stream")):
             raise ConfigError(
                 f"configuration file {path}: limits.{key} must be more than 0 and at most {_MOST}, not {value}"
@@ -398,7 +456,7 @@ def _read_config(options: Options, path: str) -> None:
     for table in drivers:
         _add_driver(options, path, table)
     for table in remotes:
-        values = _checked(path, "remotes.", table, _REMOTE_KEYS)
+        values = _checked(f"configuration file {path}", "remotes.", table, _REMOTE_KEYS)
         if "host" not in values:
             raise ConfigError(f"configuration file {path}: a remote server needs a host")
         remote = Remote(**values)
@@ -425,32 +483,60 @@ def _read_counters(options: Options, path: str, found: dict[str, Any]) -> None:
             raise ConfigError(f"configuration file {path}: metrics: {exc}") from None
 
 
+def _web_place(key: str, value: str) -> tuple[str, tuple[str, int]]:
+    """Return what to set in `Web`, and the host and port.
+
+    Raises:
+        ValueError: The value is something else.
+    """
+    return key, parse_place(value, _WEB_PORTS[key])
+
+
+def _read_web(options: Options, path: str, table: Any) -> None:
+    for key, value in _checked(f"configuration file {path}", "web.", table, _WEB).items():
+        try:
+            setattr(options.web, *(_web_place(key, str(value)) if key in _WEB_PORTS else (key, value)))
+        except ValueError as exc:
+            raise ConfigError(f"configuration file {path}: web.{key}: {exc}") from None
+    if not all(isinstance(name, str) for name in options.web.names):
+        raise ConfigError(f"configuration file {path}: web.names must be texts")
+
+
 def _add_driver(options: Options, path: str, table: Any) -> None:
     if isinstance(table, dict) and "python" in table:
-        name = _checked(path, "drivers.", table, {"python": str})["python"]
+        name = _checked(f"configuration file {path}", "drivers.", table, {"python": str})["python"]
         if not re.fullmatch(_PYTHON, name):
             raise ConfigError(f"configuration file {path}: {name!r} is not module:callable")
         options.python.append(name)
         return
-    values = _checked(path, "drivers.", table, _PROGRAM)
+    options.programs.append(program_of(f"configuration file {path}", table, ", or python = 'module:callable'"))
+
+
+def program_of(file: str, table: Any, otherwise: str = "") -> Program:
+    """Return the driver that a table in a file describes; `otherwise` is what there may be instead of a program.
+
+    Raises:
+        ConfigError: It describes none. The sentence begins with `file`.
+    """
+    values = _checked(file, "drivers.", table, _PROGRAM)
     if not values.get("program"):
-        raise ConfigError(f"configuration file {path}: a driver needs a program, or python = 'module:callable'")
+        raise ConfigError(f"{file}: a driver needs a program{otherwise}")
     environment = {variable: values.pop(key) for key, variable in _ENVIRONMENT.items() if key in values}
     args = tuple(map(str, values.pop("args", ())))
-    options.programs.append(Program(values.pop("program"), args, environment, **values))
+    return Program(values.pop("program"), args, environment, **values)
 
 
-def _checked(path: str, where: str, table: Any, known: dict[str, Any]) -> dict[str, Any]:
+def _checked(file: str, where: str, table: Any, known: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of the table, which may hold only known keys with values of the right types."""
     if not isinstance(table, dict):
-        raise ConfigError(f"configuration file {path}: {where.rstrip('.')} is not a table")
+        raise ConfigError(f"{file}: {where.rstrip('.')} is not a table")
     for key, value in table.items():
         if key not in known:
-            raise ConfigError(f"configuration file {path}: unknown key {where}{key}; known are {', '.join(known)}")
+            raise ConfigError(f"{file}: unknown key {where}{key}; known are {', '.join(known)}")
         if not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool):
-            raise ConfigError(f"configuration file {path}: {where}{key} has a value of the wrong type: {value!r}")
+            raise ConfigError(f"{file}: {where}{key} has a value of the wrong type: {value!r}")
         if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
-            raise ConfigError(f"configuration file {path}: {where}{key} has a NUL character")
+            raise ConfigError(f"{file}: {where}{key} has a NUL character")
         if value == "" and known is not _PROGRAM:  # variables of a driver may be empty
-            raise ConfigError(f"configuration file {path}: {where}{key} is empty: leave it out, or give it a value")
+            raise ConfigError(f"{file}: {where}{key} is empty: leave it out, or give it a value")
     return dict(table)

@@ -14,6 +14,7 @@ from indifast.server.ipyserver import IPyServer
 from indifast.server.metrics import Page
 from indifast.transport.connect import listen_on
 from indifast.transport.listener import Listener
+from indifast.transport.stream import SocketStream
 
 if TYPE_CHECKING:
     from indifast.server.trafficlog import TrafficRecorder
@@ -37,6 +38,19 @@ class TappedServer(IPyServer):
 
     async def _listen_unix(self, path: str) -> Listener:
         return listen_on([sock for sock in self.sockets if sock.family == socket.AF_UNIX], self._accept)
+
+    def connect_inside(self) -> socket.socket:
+        """Return the other end of a connection that nobody else can have.
+
+        Raises:
+            ConnectionError: The server has ended.
+        """
+        if self.stop or self._hub is None:
+            raise ConnectionError("the server has ended")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._accept(SocketStream(ours, "page in the browser"))
+        return theirs
 
     def _tap(self) -> TapFunction | None:
         if len(self.taps) > 1:

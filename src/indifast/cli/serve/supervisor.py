@@ -21,7 +21,9 @@ from indifast.protocol.loglevels import NOTICE
 from indifast.transport.loop import new_event_loop
 
 if TYPE_CHECKING:
+    from indifast.cli.serve.listed import ListedDrivers
     from indifast.cli.serve.systemd import Systemd
+    from indifast.cli.serve.website import Website
     from indifast.driver.ipydriver import IPyDriver
     from indifast.protocol.message import Routable
     from indifast.routing.peer import Peer
@@ -40,6 +42,8 @@ def supervise(
     stand_in: bool,
     systemd: Systemd,
     metrics: Sequence[socket.socket] = (),
+    web: Sequence[socket.socket] = (),
+    manager: Sequence[socket.socket] = (),
     lent: Collection[str] = (),
     fifo: int | None = None,
 ) -> int:
@@ -52,10 +56,12 @@ def supervise(
         stand_in: Whether the server stands in for indiserver.
         systemd: What systemd has passed, which hears how the server is.
         metrics: Listening sockets for Prometheus.
+        web: Listening sockets for browsers.
+        manager: Listening sockets for programs that know the requests of INDI Web Manager.
         lent: The roles in which sockets are systemd's.
         fifo: A descriptor of the FIFO if it is already open.
     """
-    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, lent, fifo)
+    supervisor = _Supervisor(options, sockets, stopped, stand_in, systemd, metrics, web, manager, lent, fifo)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(supervisor.run())
@@ -74,6 +80,8 @@ class _Supervisor:
         stand_in: bool,
         systemd: Systemd,
         metrics: Sequence[socket.socket],
+        web: Sequence[socket.socket],
+        manager: Sequence[socket.socket],
         lent: Collection[str],
         fifo: int | None,
     ) -> None:
@@ -83,6 +91,8 @@ class _Supervisor:
         self.stand_in = stand_in
         self.systemd = systemd
         self.metrics = metrics
+        self.web = web
+        self.manager = manager
         self.lent = lent
         self.fifo = fifo
         self.server: TappedServer
@@ -92,6 +102,8 @@ class _Supervisor:
         self._listening = False
         self._where = ""
         self._ending = False
+        self._website: Website | None = None
+        self._listed: ListedDrivers | None = None
         self._running: asyncio.Task[None] | None = None
         self._links: list[tuple[Remote, SSLContext | None]] = []
         self._remotes: list[tuple[Remote, RemoteConnection]] = []
@@ -104,6 +116,11 @@ class _Supervisor:
             try:
                 self._open_records(stack)
                 self.server = self._make_server()
+                if self.web:
+                    from indifast.cli.serve.website import Website  # few servers need it
+
+                    self._website = Website(self.server, options, self.web, self.manager, self._add_program)
+                    self._listed = self._website.drivers
                 self._handle_signals()
                 if self.stopped:
                     return 0
@@ -118,10 +135,14 @@ class _Supervisor:
 
                     names = [] if options.metrics is None else [options.metrics[0]]
                     stack.callback(Scrape(self.metrics, self.server.metrics, names).close)
+                if self._website is not None and not self.server.stop:
+                    await self._website.start()
             except (OSError, ConfigError, TypeError, ValueError) as exc:
                 if self._running is not None and not self._running.done():
                     self.server.shutdown()
                     await self._running
+                if self._website is not None:
+                    await self._website.end()
                 if self.recorder is not None:
                     self.recorder.discard()  # repeated attempts to start must not leave a pile of files
                 self.systemd.ends(sentence(exc))
@@ -130,7 +151,11 @@ class _Supervisor:
                 self._report_regularly()
                 self.systemd.ready(asyncio.get_running_loop(), f"listening on {self._where}")
             assert self._running is not None
-            await self._running
+            try:
+                await self._running
+            finally:
+                if self._website is not None:
+                    await self._website.end()
             return self.status if self.status == 0 else good_bye()
 
     # -- Start
@@ -224,47 +249,62 @@ class _Supervisor:
                 self._log_stats()  # now, while everything is still there
             self.systemd.ends(why)
             self.status = int(failed)
+            if self._website is not None:
+                self._website.stop()
         self.server.shutdown()
 
     # -- Drivers
 
     def _start_program(self, program: Program) -> bool:
-        environment: dict[str, str | None] = {}
-        if self.options.fifo is not None:  # a driver must not inherit the settings that the server was started with
-            environment = dict.fromkeys(("INDIDEV", "INDICONFIG", "INDISKEL"))
-        environment |= program.environment
         try:
-            exdriver = self.server.add_exdriver(
-                program.path,
-                *program.args,
-                name=program.name,
-                environment=environment,
-                max_restarts=self.options.restarts,
-                pipes=program.pipes,
-                forgiving=program.forgiving,
-            )
+            self._add_program(program)
         except OSError as exc:
             from indifast.server.exdriver import log_end  # already loaded by `add_exdriver`
 
             logger.error("Driver %s: %s", program.name, sentence(exc))
             log_end(program.name, 0)
             return False
-        exdriver.on_terminated = self._terminated
         return True
+
+    def _add_program(self, program: Program) -> ExDriver:
+        """Start a program.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        environment: dict[str, str | None] = {}
+        if self.options.starts_drivers:  # a driver must not inherit the settings that the server was started with
+            environment = dict.fromkeys(("INDIDEV", "INDICONFIG", "INDISKEL"))
+        environment |= program.environment
+        exdriver = self.server.add_exdriver(
+            program.path,
+            *program.args,
+            name=program.name,
+            environment=environment,
+            max_restarts=self.options.restarts,
+            pipes=program.pipes,
+            forgiving=program.forgiving,
+        )
+        exdriver.on_terminated = self._terminated
+        if self._listed is not None:
+            self._listed.started(program, exdriver)
+        return exdriver
 
     def _terminated(self, exdriver: ExDriver) -> None:
         with contextlib.suppress(ValueError):
             self.server.exdrivers.remove(exdriver)
+        if self._listed is not None:
+            self._listed.terminated(exdriver)
         self._go_on()
 
     def _go_on(self) -> bool:
-        """End the server unless there is something to serve, or a FIFO through which drivers may be started.
+        """End the server unless there is something to serve, or drivers may be started while it runs.
 
         Returns:
             False if the server ends.
         """
         server = self.server
-        if self.options.fifo or server.exdrivers or server.remotes or server.drivers:
+        if self.options.starts_drivers or server.exdrivers or server.remotes or server.drivers:
             return True
         self._end("no driver is left, and there is no FIFO to start one", failed=True)
         return False

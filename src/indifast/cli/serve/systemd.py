@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ROLES = ("tcp", "unix", "metrics")
+ROLES = ("tcp", "unix", "metrics", "web")
 """What a socket may be for: the names that `FileDescriptorName=` gives it."""
 
 _VARIABLES = (

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
+import getpass
 import logging
-import socket
-import time
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indifast import version
 from indifast.cli import signals
 from indifast.cli.arguments import Parser
+from indifast.cli.toolkit import webpage
 from indifast.cli.toolkit.address import Address, AddressError, add_server_options, address_of
 from indifast.cli.toolkit.failures import Status, ToolError
 from indifast.cli.toolkit.session import run, say
-from indifast.protocol.complaints import BURST, PER_SECOND, RateLimits
+from indifast.cli.toolkit.webpage import PORT
 from indifast.transport.sockets import addresses_of, parse_place, tcp_sockets
 
 if TYPE_CHECKING:
-    from indifast.web.access import Access
     from indifast.web.hub import Hub
-
-PORT = 8625
-"""The port of the page, unless another one is given."""
 
 DESCRIPTION = """\
 Show the devices of an INDI server in the browser: watch and command everything, with the newest picture of each camera.
 Programs use the same by JSON over HTTP and WebSockets.
 
-Only this machine can connect, unless --listen says otherwise. Other machines need a token from --token-file."""
+Only this machine can connect, unless --listen says otherwise. Other machines need a token (--token-file), or a name and
+password (--users)."""
 
 EXAMPLES = """\
 examples:
@@ -43,12 +38,9 @@ examples:
 Each line of a file with tokens is a role, viewer or operator, and a token of at least 16 characters. To make one:
 `echo operator $(openssl rand -hex 16) > tokens; chmod 600 tokens`.
 
+The file with users is described in the documentation: In the browser, Who may do what.
+
 exit status: 0 ended by Ctrl-C or SIGTERM; 2 the page cannot be served, or wrong arguments"""
-
-LOGGERS = ("indifast.web", "uvicorn.error", "asyncio")
-"""Loggers of the web application, and of what it runs on."""
-
-_NEEDED = ("starlette", "uvicorn", "websockets", "h11", "anyio", "PIL", "click")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,6 +60,16 @@ def parser() -> Parser:
     parser.add_argument(
         "--token-file", metavar="FILE", help="let in only those who show one of these tokens; needed for other machines"
     )
+    parser.add_argument(
+        "--users",
+        metavar="FILE",
+        help="let in only these users, who log in by name and password; for other machines, too",
+    )
+    parser.add_argument(
+        "--hash-password",
+        action="store_true",
+        help="ask for a password, print what stands for it in that file, and end",
+    )
     parser.add_argument("--read-only", action="store_true", help="send no commands, whoever asks")
     parser.add_argument(
         "--name", action="append", default=[], metavar="NAME",
@@ -78,38 +80,52 @@ def parser() -> Parser:
 
 
 async def _web(options: argparse.Namespace) -> int:
+    if options.hash_password:
+        return _hash_password()
     server = address_of(options)
     server.context()
     host, port = _place(options.listen)
     try:
-        from indifast.web.frames import Frames
-        from indifast.web.hub import Hub
-        from indifast.web.serving import Serving
-        from indifast.web.site import application
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _NEEDED:
-            raise
-        raise ToolError("Starlette, which serves the page, is not installed: pip install 'indifast[web]'") from None
-    access = _access(options, host)
-    sockets = _sockets(host, port)
-    hub = Hub(server)
-    frames = Frames(hub.client)
-    serving = Serving(application(hub, frames, access, version, options.name))
-    loop = asyncio.get_running_loop()
-    signals.handle_in(loop, signals.STOPPING, serving.stop)
+        addresses = addresses_of(host)
+        access = webpage.Rules(options.token_file, options.users, options.read_only).access(
+            address for _, address in addresses
+        )
+        sockets = tcp_sockets(addresses, port, host)
+    except webpage.WebpageError as error:
+        raise ToolError(str(error)) from None
+    except OSError as error:
+        raise ToolError(error.strerror or str(error)) from None
+    page = webpage.Webpage(server, access, options.name)
+    signals.handle_in(asyncio.get_running_loop(), signals.STOPPING, page.stop)
     if not options.debug:
         _show_warnings()
-    say(options.program, f"open {_address(sockets)} (Ctrl-C ends)")
-    client = asyncio.create_task(hub.client.asyncrun())
-    telling = asyncio.create_task(_tell_link(hub, server, options.program))
+    say(options.program, f"open {webpage.address_of(sockets)} (Ctrl-C ends)")
+    telling = asyncio.create_task(_tell_link(page.hub, server, options.program))
     try:
-        await serving.run_on(sockets)
+        await page.run(sockets)
     finally:
         signals.hold_back(signals.STOPPING)
         telling.cancel()
-        frames.close()
-        hub.client.shutdown()
-        await asyncio.wait((client,))
+    return Status.DONE
+
+
+def _hash_password() -> int:
+    """Read a password, from a terminal twice, and print what recognizes it."""
+    try:
+        webpage.require()
+    except webpage.WebpageError as error:
+        raise ToolError(str(error)) from None
+    from indifast.web.users import Password
+
+    if sys.stdin.isatty():
+        password = getpass.getpass()
+        if getpass.getpass("Again: ") != password:
+            raise ToolError("these are two different passwords")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    if not password:
+        raise ToolError("a password is needed")
+    print(Password.of(password))
     return Status.DONE
 
 
@@ -119,44 +135,6 @@ def _place(text: str) -> tuple[str, int]:
         return parse_place(text, PORT)
     except ValueError as error:
         raise AddressError(str(error)) from None
-
-
-def _access(options: argparse.Namespace, host: str) -> Access:
-    from indifast.web.access import Access, TokenFileError, read_tokens
-
-    if options.token_file is None:
-        if not _is_here(host):
-            raise ToolError(
-                f"others could use the devices by {host}: give --token-file FILE, with lines of a role (viewer, "
-                "operator) and a token, or leave out the host"
-            )
-        return Access(read_only=options.read_only)
-    try:
-        return Access(read_tokens(Path(options.token_file).expanduser()), options.read_only)
-    except TokenFileError as error:
-        raise ToolError(str(error)) from None
-
-
-def _is_here(host: str) -> bool:
-    """Return whether only this machine can connect to a host."""
-    try:
-        return all(ipaddress.ip_address(address).is_loopback for _, address in addresses_of(host))
-    except OSError as error:
-        raise ToolError(str(error)) from None
-
-
-def _sockets(host: str, port: int) -> list[socket.socket]:
-    try:
-        return tcp_sockets(addresses_of(host), port, host)
-    except OSError as error:
-        raise ToolError(error.strerror or str(error)) from None
-
-
-def _address(sockets: Sequence[socket.socket]) -> str:
-    """Return the address of the page, for browsers."""
-    host, port = sockets[0].getsockname()[:2]
-    name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
 
 async def _tell_link(hub: Hub, server: Address, program: str) -> None:
@@ -179,9 +157,8 @@ def _show_warnings() -> None:
     """Show what the web application has to say, which the tools leave out."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("indifast web: %(message)s"))
-    limits = RateLimits(BURST, PER_SECOND)  # whoever connects can cause warnings
-    handler.addFilter(lambda record: limits.permit(record.msg, time.monotonic()) is not None)
-    for name in LOGGERS:
+    webpage.limit_warnings([handler])
+    for name in webpage.LOGGERS:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(logging.WARNING)

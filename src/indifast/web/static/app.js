@@ -1,6 +1,6 @@
 // The page: devices on the left, the properties of one of them, messages below.
 
-import { get, listen, post } from "./interface.js";
+import { get, listen, post, request } from "./interface.js";
 import { Card } from "./cards.js";
 import { store } from "./devices.js";
 import { element } from "./elements.js";
@@ -101,7 +101,7 @@ function drawCards() {
   const groups = new Map();
   for (const [name, property] of properties) {
     if (cards.has(name)) cards.get(name).update(property);
-    else cards.set(name, new Card(property, site.role === "operator"));
+    else cards.set(name, new Card(property, site.operates?.includes(shown) ?? true));
     const text = `${name} ${property.label} ${property.group} ${Object.keys(property.members).join(" ")}`.toLowerCase();
     if (!words.every((word) => text.includes(word))) continue;
     const group = property.group || "Main";
@@ -147,9 +147,9 @@ document.addEventListener("keydown", (event) => {
 });
 at("login").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const field = at("login").elements.token;
+  const { user, token: field } = at("login").elements;
   try {
-    await post("/session", { token: field.value });
+    await post("/session", user.value ? { user: user.value, password: field.value } : { token: field.value });
     at("login").hidden = true;
     at("login").querySelector("output").textContent = "";
     await start();
@@ -159,12 +159,24 @@ at("login").addEventListener("submit", async (event) => {
   field.value = "";
 });
 
-document.addEventListener("token", () => { at("login").hidden = false; });
+at("logout").addEventListener("click", async () => {
+  await request("/session", { method: "DELETE", headers: { "Content-Type": "application/json" }, body: "{}" });
+  location.reload(); // nothing that was shown remains
+});
+
+document.addEventListener("token", () => {
+  at("login").hidden = false;
+  // Somebody else may log in now, who must not see what the former could.
+  devices.clear();
+  at("messages").replaceChildren();
+  anew = true;
+  draw();
+});
 
 // Begins anew whenever the connection is lost: logins, and what may be done, may have ended with it.
 async function start() {
   stopListening?.();
-  const role = site?.role;
+  const operates = site && String(site.operates);
   let said;
   try {
     site = await get("");
@@ -174,7 +186,10 @@ async function start() {
     else lost("no answer; trying again");
     return;
   }
-  if (role !== undefined && role !== site.role) show(shown);
+  if (operates && operates !== String(site.operates)) show(shown);
+  at("logout").hidden = site.user === null;
+  at("logout").title = site.user ?? "";
+  document.dispatchEvent(new CustomEvent("site", { detail: site }));
   document.title = `${site.server} – indifast`;
   at("messages").replaceChildren();
   const all = [[null, said.messages], ...Object.entries(said.devices)].flatMap(([device, list]) => list.map((each) => [each.time, device, each.message]));
