@@ -103,8 +103,8 @@ def longest_run(values: list[int]) -> int:
 
 def test_a_phone(web: Site, phone: Any) -> None:
     watch(web, phone)
-    phone.find_element(By.TAG_NAME, "summary").click()
-    until(lambda: phone.find_element(By.CSS_SELECTOR, "details canvas").is_displayed(), what="the histogram")
+    phone.find_element(By.CSS_SELECTOR, ".card summary").click()
+    until(lambda: phone.find_element(By.CSS_SELECTOR, ".card details canvas").is_displayed(), what="the histogram")
     fits_a_phone(phone)
     size = phone.find_element(By.CSS_SELECTOR, ".picture").size
     assert abs(size["width"] / size["height"] - WIDTH / HEIGHT) < 0.05
