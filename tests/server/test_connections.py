@@ -113,10 +113,15 @@ def test_a_driver_waits_while_its_only_reader_is_far_behind(
             sock = await stalled_client(server, GET + GET)
             sending = asyncio.create_task(by_driver(echo) if place == "in the server" else by_connection(driver))
             if patience > LIMIT:
-                await eventually(lambda: peers(server)[-1]["queued_bytes"] > MIB)
-                for _ in range(1000):
-                    await asyncio.sleep(0)
-                assert peers(server)[-1]["queued_bytes"] < MIB + 256 * 1024 and not sending.done()
+                states: list[int] = []
+
+                def halted() -> bool:
+                    states.append(peers(server)[-1]["queued_bytes"])
+                    assert states[-1] < MIB + 256 * 1024
+                    return states[-1] > 0 and len(states) > 100 and len(set(states[-100:])) == 1
+
+                await eventually(halted)
+                assert max(states) > 128 * 1024 and not sending.done()
             else:
                 await asyncio.wait_for(sending, LIMIT)
             reader = await reads_again(sock)
