@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from functools import partial
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from indifast.protocol import jsonform
 from indifast.protocol.jsonform import Plain
 from indifast.web.bounds import REQUESTS, REQUESTS_PER_SECOND, SUBSCRIPTIONS
-from indifast.web.conversing import Pace, tell
+from indifast.web.conversing import Pace, converse, hear, tell
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
 from indifast.web.shares import share_of
@@ -39,29 +39,14 @@ class Events:
 
     async def _serve(self, socket: WebSocket, viewer: Viewer) -> None:
         viewer.relinked()  # the first that it is told
-        tasks = [asyncio.ensure_future(each) for each in (self._hear(socket, viewer), self._tell(socket, viewer))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
-                    raise ended
+        obey = partial(self._obey, socket, viewer)
+        await converse(hear(socket, obey, Pace(REQUESTS, REQUESTS_PER_SECOND)), self._tell(socket, viewer))
 
     async def _tell(self, socket: WebSocket, viewer: Viewer) -> None:
         while True:
             await tell(socket, self._hub.text(await viewer.next()))
 
-    async def _hear(self, socket: WebSocket, viewer: Viewer) -> None:
-        pace = Pace(REQUESTS, REQUESTS_PER_SECOND)
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            await pace.spend(await self._obey(message.get("text") or "", socket, viewer))
-
-    async def _obey(self, text: str, socket: WebSocket, viewer: Viewer) -> int:
+    async def _obey(self, socket: WebSocket, viewer: Viewer, text: str) -> int:
         """Do what a message asks for. Returns how much that was."""
         try:
             request = _request(text)

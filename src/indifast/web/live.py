@@ -13,14 +13,14 @@ import json
 from typing import Any
 from urllib.parse import unquote
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from indifast.client import INDICheckError
 from indifast.client.commandchecks import INDIUnknown
 from indifast.picture import NoPreview
 from indifast.protocol import jsonform
 from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_REQUESTS_PER_SECOND, LIVE_SHARE, LIVE_VIEWERS
-from indifast.web.conversing import Pace, tell
+from indifast.web.conversing import Pace, converse, hear, tell
 from indifast.web.frames import Frames, Kept, Source
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
@@ -65,27 +65,15 @@ class _Showing:
         self._shown: tuple[int, View] | None = None
 
     async def run(self) -> None:
-        tasks = [asyncio.ensure_future(each) for each in (self._hear(), self._show())]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            for ended in await asyncio.gather(*tasks, return_exceptions=True):
-                if isinstance(ended, Exception) and not isinstance(ended, WebSocketDisconnect):
-                    raise ended
-
-    async def _hear(self) -> None:
         pace = Pace(LIVE_REQUESTS_PER_SECOND, LIVE_REQUESTS_PER_SECOND)
-        while True:
-            message = await self._socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            try:
-                self._take(message.get("text") or "")
-            except NoView as error:
-                await self._fail("invalid", str(error))
-            await pace.spend()
+        await converse(hear(self._socket, self._obey, pace), self._show())
+
+    async def _obey(self, text: str) -> int:
+        try:
+            self._take(text)
+        except NoView as error:
+            await self._fail("invalid", str(error))
+        return 1
 
     def _take(self, text: str) -> None:
         try:
