@@ -81,9 +81,8 @@ class Curves:
     def __init__(self, find: Callable[[str, str], Any], clock: Callable[[], float] = time.time) -> None:
         self._find = find
         self._clock = clock
-        self._curves: OrderedDict[tuple[str, str, str], Curve] = (
-            OrderedDict()
-        )  # the one that was added to last at the end
+        # The one that was added to last at the end.
+        self._curves: OrderedDict[tuple[str, str, str], Curve] = OrderedDict()
         self._marked: set[tuple[str, str]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._last = 0.0
