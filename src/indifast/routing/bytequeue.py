@@ -75,11 +75,7 @@ class ByteQueue:
     def append(self, message: Routable, now: float, begun: Callable[[], None] | None = None) -> None:
         """Queue a message after the others. `begun` is called when the first byte of a BLOB message is written."""
         if message.blob:
-            frame = Frame(message, self.form, begun)
-            self._items.append(frame)
-            self._enlist(frame, self._frames)
-            if self.piece:
-                self._bypass.keep_behind(message.device, len(self._items) - 1)
+            self._enlist(self._append_frame(message, begun), self._frames)
         else:
             if self._bypass.guarded:
                 self._append_small(message, now)
@@ -89,6 +85,14 @@ class ByteQueue:
         self.messages += 1
         if not self._notified:
             self._notify(now)
+
+    def _append_frame(self, message: Routable, begun: Callable[[], None] | None) -> Frame:
+        """Put a BLOB message at the end, and return it as a frame, which is not counted yet."""
+        frame = Frame(message, self.form, begun)
+        if self.piece:
+            self._bypass.keep_behind(message.device, len(self._items))
+        self._items.append(frame)
+        return frame
 
     def _append_small(self, message: Routable, now: float) -> None:
         """Put a message without content before or behind the frames."""

@@ -108,19 +108,12 @@ class Outbox(LossyQueue):
     def _append_blob(self, message: Routable, begun: Callable[[], None] | None) -> None:
         self.messages += 1
         if message.tag != "setBLOBVector":  # a command to a link is never dropped: its sender waits instead
-            frame = Frame(message, self.form, begun)
-            self._items.append(frame)
-            self._enlist(frame, self._frames)
-            if self.piece:
-                self._bypass.keep_behind(message.device, len(self._items) - 1)
+            self._enlist(self._append_frame(message, begun), self._frames)
             return
         current = self._replacements.of(message)
         place, replaced_older = (None, False) if current is None else self._replace_older(current, message)
         if place is None:
-            frame = Frame(message, self.form, begun)
-            self._items.append(frame)
-            if self.piece:
-                self._bypass.keep_behind(message.device, len(self._items) - 1)
+            frame = self._append_frame(message, begun)
             if current is not None:
                 current.follow()
         else:  # into the slot of the older frame
@@ -161,9 +154,8 @@ class Outbox(LossyQueue):
         """
         most = self._limits.stream
         if self.piece and self._newest_alone(newer):
-            most = min(
-                most, self.whole
-            )  # what a slow link takes at once: so only one frame waits, and it is the newest
+            # What a slow link takes at once: so only one frame waits, and it is the newest.
+            most = min(most, self.whole)
         if self.blobs + newer.size <= most:
             return None, False
         place: Frame | None = None
