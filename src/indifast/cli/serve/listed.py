@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from indifast.cli.serve.log import sentence
-from indifast.cli.serve.options import ConfigError, Program, program_of
+from indifast.cli.serve.options import ConfigError, Program, program_of, read_toml
 from indifast.web.drivers import Driver, DriverFailed, State, UnknownDriver
 
 if TYPE_CHECKING:
@@ -130,27 +129,21 @@ def read_list(path: str) -> dict[str, Program]:
     Raises:
         ConfigError: The file can't be read, others may change it, or it contains something else or nothing.
     """
-    try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            found = tomllib.load(file)
-    except (OSError, ValueError, RecursionError) as exc:
-        raise ConfigError(f"list of drivers {path}: {getattr(exc, 'strerror', None) or exc}") from None
+    what = f"list of drivers {path}"
+    found, status = read_toml(path, what)
     if status.st_uid not in (0, os.geteuid()):
-        raise ConfigError(f"list of drivers {path}: it belongs to somebody else, who could add commands to it")
+        raise ConfigError(f"{what}: it belongs to somebody else, who could add commands to it")
     if status.st_mode & 0o022:
-        raise ConfigError(f"list of drivers {path}: others could add commands to it: chmod go-w {path}")
+        raise ConfigError(f"{what}: others could add commands to it: chmod go-w {path}")
     tables = found.pop("drivers", None)
     if found or not isinstance(tables, list) or not tables:
-        raise ConfigError(
-            f"list of drivers {path}: write [[drivers]] for each, and below it `program = …`; nothing else"
-        )
+        raise ConfigError(f"{what}: write [[drivers]] for each, and below it `program = …`; nothing else")
     programs: dict[str, Program] = {}
     for table in tables:
         if isinstance(table, dict):
             name = table.pop("name", table.get("program"))
-        program = program_of(f"list of drivers {path}", table)
+        program = program_of(what, table)
         if not isinstance(name, str) or not name or len(name) > 200 or name in programs:
-            raise ConfigError(f"list of drivers {path}: `name` must be a text that no other driver has, not {name!r}")
+            raise ConfigError(f"{what}: `name` must be a text that no other driver has, not {name!r}")
         programs[name] = program
     return programs

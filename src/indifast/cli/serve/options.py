@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -421,15 +422,28 @@ _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in 
 _MOST = 1 << 62  # what a limit can be, in the extension modules too
 
 
-def _read_config(options: Options, path: str) -> None:
-    """Apply a configuration file."""
+def read_toml(path: str, what: str) -> tuple[dict[str, Any], os.stat_result]:
+    """Return what a file of TOML contains, and its owner and mode at that time.
+
+    Args:
+        path: The file.
+        what: What errors begin with.
+
+    Raises:
+        ConfigError: It can't be read.
+    """
     import tomllib  # imported only if there is such a file
 
     try:
         with open(path, "rb") as file:
-            found = tomllib.load(file)
+            return tomllib.load(file), os.fstat(file.fileno())
     except (OSError, ValueError, RecursionError) as exc:  # ValueError: no TOML, no UTF-8, a number of too many digits
-        raise ConfigError(f"configuration file {path}: {getattr(exc, 'strerror', None) or exc}") from None
+        raise ConfigError(f"{what}: {getattr(exc, 'strerror', None) or exc}") from None
+
+
+def _read_config(options: Options, path: str) -> None:
+    """Apply a configuration file."""
+    found, _ = read_toml(path, f"configuration file {path}")
     drivers, remotes = found.pop("drivers", []), found.pop("remotes", [])
     limits, tls = found.pop("limits", {}), found.pop("tls", {})
     _read_counters(options, path, found)
