@@ -92,14 +92,17 @@ class Website:
         stop = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((first, stop), timeout=_START, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
-        heard = first.result() if first.done() else {}
-        if not heard or "failed" in heard:
+        if not first.done():
+            problem: str | None = f"the page in the browser has not started within {_START:g} s"
+        elif (heard := first.result()) is None:  # the process has ended
+            problem = "the page in the browser could not be started"
+        else:
+            problem = heard.get("failed")
+        if problem is not None:
             first.cancel()
             await page.end()
             if not self._stopping.is_set():
-                if heard is not None and not heard:
-                    raise ConfigError(f"the page in the browser has not started within {_START:g} s")
-                raise ConfigError((heard or {}).get("failed") or "the page in the browser could not be started")
+                raise ConfigError(problem)
             return
         from indifast.cli.toolkit.webpage import address_of
 
