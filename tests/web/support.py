@@ -17,6 +17,7 @@ from urllib.parse import quote
 import PIL.Image
 from websockets.sync.client import ClientConnection, connect
 
+from indifast.protocol.complaints import BURST
 from tests.support import commands
 from tests.support.blackbox import LIMIT, Child, python_environment, until
 from tests.support.jsonschema import valid
@@ -103,6 +104,15 @@ class Site:
     def wait_for(self, device: str, name: str) -> None:
         """Wait until a property is defined."""
         until(lambda: self.ask("GET", path(device, name)).status == 200, what=f"{device}.{name}")
+
+
+def logs_few_wrong_requests(site: Site) -> None:
+    """Check that the log of a flood of requests that are none is limited, but not empty."""
+    said = "Invalid HTTP request received"
+    for _ in range(2 * BURST):
+        site.raw(b"\r\n\r\n\r\n")
+    until(lambda: site.process.stderr.count(said) >= BURST // 2, what="what is logged")
+    assert site.process.stderr.count(said) < 1.5 * BURST
 
 
 def event(socket: ClientConnection, kind: str, **wanted: Any) -> Any:

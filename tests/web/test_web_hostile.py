@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from indifast.protocol.complaints import BURST
 from indifast.web.access import SHORTEST
 from indifast.web.bounds import BODY, HEAD, VIEWERS
-from tests.support.blackbox import LIMIT, until
+from tests.support.blackbox import LIMIT
 from tests.web.inside import running, upgraded
-from tests.web.support import API, Site, path, site
+from tests.web.support import API, Site, logs_few_wrong_requests, path, site
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -114,11 +113,7 @@ def test_requests_that_are_none(web: Site, request_: bytes, status: bytes) -> No
 
 
 def test_the_log_of_wrong_requests_is_limited(web: Site) -> None:
-    said = "Invalid HTTP request received"
-    for _ in range(2 * BURST):
-        web.raw(b"\r\n\r\n\r\n")
-    until(lambda: web.process.stderr.count(said) >= BURST // 2, what="what is logged")
-    assert web.process.stderr.count(said) < 1.5 * BURST
+    logs_few_wrong_requests(web)
 
 
 def test_a_message_to_a_socket_is_limited(web: Site) -> None:

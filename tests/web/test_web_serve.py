@@ -12,12 +12,11 @@ import pytest
 
 from indifast.cli.serve.options import ConfigError, Web, parse_arguments
 from indifast.fits import read_image
-from indifast.protocol.complaints import BURST
 from indifast.web.access import SHORTEST
 from tests.support import commands
 from tests.support.blackbox import LIMIT, python_environment, until
 from tests.support.certificates import make_certificates
-from tests.web.support import API, CAMERA, PROGRAMS, Site, event, path, serving
+from tests.web.support import API, CAMERA, PROGRAMS, Site, event, logs_few_wrong_requests, path, serving
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -76,11 +75,7 @@ def test_a_page_that_ends_is_started_again(inside: Site) -> None:
 
 
 def test_the_log_of_wrong_requests_is_limited(inside: Site) -> None:
-    said = "Invalid HTTP request received"
-    for _ in range(2 * BURST):
-        inside.raw(b"\r\n\r\n\r\n")
-    until(lambda: inside.process.stderr.count(said) >= BURST // 2, what="what is logged")
-    assert inside.process.stderr.count(said) < 1.5 * BURST
+    logs_few_wrong_requests(inside)
 
 
 def test_it_ends_although_viewers_are_connected(tmp_path: Path) -> None:
