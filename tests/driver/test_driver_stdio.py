@@ -21,6 +21,7 @@ from tests.driver.child_driver import FRAME
 from tests.driver.support import CHILD, GET, PipedDriver, parsed, press
 from tests.support.blackbox import LIMIT, PYTHON, Channel, python_environment
 from tests.support.servers import getprop, indiserver, launcher
+from tests.support.threads import thread_statuses
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -227,8 +228,8 @@ def test_an_idle_driver_does_not_wake_up(tmp_path: Path) -> None:
 def _sleeps(pid: int) -> int:
     """How often the threads of a process have gone to sleep."""
     total = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        match = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status.read_text(), re.MULTILINE)
+    for status in thread_statuses(pid).values():
+        match = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)
         assert match
         total += int(match.group(1))
     return total

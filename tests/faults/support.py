@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.blackbox import LIMIT, PYTHON, Channel, Child, python_environment, until
+from tests.support.threads import thread_statuses
 
 PROGRAMS = Path(__file__).parent / "programs"
 GET = b'<getProperties version="1.7"/>'
@@ -151,7 +152,7 @@ def until_idle(pid: int) -> None:
 
     def activity() -> tuple[list[str], int]:
         """Return the states of all threads, and how often they have run."""
-        statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+        statuses = thread_statuses(pid).values()
         states = [found for status in statuses for found in re.findall(r"^State:\s+(\w)", status, re.MULTILINE)]
         switches = [found for status in statuses for found in re.findall(r"ctxt_switches:\s*(\d+)", status)]
         return states, sum(map(int, switches))

@@ -55,14 +55,14 @@ class Watcher(threading.Thread):
         self.faults: list[str] = []
         self._leaves_after = leaves_after
         self._pause = pause
-        self._port = port
+        self._socket = socket.create_connection(("127.0.0.1", port), LIMIT)
+        self._socket.sendall(WANTS.encode())
         self.start()
 
     def run(self) -> None:
         tokenizer = Tokenizer(on_skip=lambda reason, count, excerpt: self.faults.append(f"{reason}: {excerpt!r}"))
         taken = 0
-        with socket.create_connection(("127.0.0.1", self._port), LIMIT) as sock:
-            sock.sendall(WANTS.encode())
+        with self._socket as sock:
             while self._leaves_after is None or taken < self._leaves_after:
                 try:
                     data = sock.recv(MIB)

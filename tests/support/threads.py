@@ -1,9 +1,11 @@
-"""Running the same function in several threads at once."""
+"""Running the same function in several threads at once, and what /proc says about threads."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 
@@ -35,3 +37,12 @@ def fed_by_threads(feed: Callable[[], object]) -> int:
     in_threads(4, work)
     assert len(results) == 80
     return results.count("taken")
+
+
+def thread_statuses(pid: int | str = "self") -> dict[Path, str]:
+    """Return the entry of each thread of a process in /proc, and its `status`, except for threads that just end."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found[task] = (task / "status").read_text()
+    return found

@@ -24,6 +24,7 @@ from indifast.transport.stream import BLOCKED, SENDING, SocketStream
 from tests.support.blackbox import LIMIT
 from tests.support.descriptors import no_fd_leak
 from tests.support.sockets import reset, tcp_pair, unix_pair
+from tests.support.threads import thread_statuses
 from tests.support.waiting import eventually, turns
 from tests.transport.support import Pieces, Recorder, memory_file
 
@@ -429,8 +430,7 @@ def test_a_fault_in_a_callback_does_not_keep_the_others_from_being_called():
 def sender_threads() -> set[Path]:
     """Return the entries of this process's threads that block all signals: those that send, and those of sanitizers."""
     found = set()
-    for task in Path("/proc/self/task").iterdir():
-        status = (task / "status").read_text()
+    for task, status in thread_statuses().items():
         blocked = int(next(line for line in status.splitlines() if line.startswith("SigBlk:")).split()[1], 16)
         if blocked & 1 << 14:  # SIGTERM
             found.add(task)
