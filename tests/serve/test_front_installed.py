@@ -82,6 +82,7 @@ def installed(request: pytest.FixtureRequest, wheel: Path, tmp_path: Path) -> In
     if kind == "prefix":
         pip(base, *INSTALL, "--prefix", folder, "--ignore-installed", "--break-system-packages", wheel)
         (package,) = {path.parent for path in folder.rglob("indifast") if path.is_dir()}
+        (program,) = folder.rglob("indifast-server")  # Debian's pip puts everything in the folder "local" of the prefix
         return Installed(program, base, folder, {"PYTHONPATH": str(package)})
     python = folder / "bin" / "python"
     quietly(sys.executable, "-m", "venv", "--without-pip", folder)
