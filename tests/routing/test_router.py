@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from indifast.protocol.complaints import BURST
-from indifast.routing import demand, ownership, rings
+from indifast.routing import demand, link, ownership, rings
 from indifast.routing.asking import ASK_INTERVAL
 from indifast.routing.link import Demand
 from indifast.routing.peer import Kind
@@ -539,11 +539,28 @@ def test_a_frame_behind_one_that_a_reader_has_begun_was_waited_for(world: World)
     world.forget()
     for _ in range(3):
         world.say("driver", blob("D"))
-    first, last = driver.pace_before, driver.pace
+    first, last = driver.awaited, driver.pace
     assert first is not None and last is not None and not first.begun
     last.begin()
     assert first.begun and last.begun
     assert first.before is None and last.before is None, "no chain is kept"
+
+
+def test_a_large_frame_is_waited_for_before_the_next_one_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = world.peers["driver"]
+    world.say("all", "<enableBLOB device='D'>Also</enableBLOB>")
+    world.forget()
+    world.say("driver", blob("D"))
+    small = driver.pace
+    world.say("driver", blob("D"))
+    assert driver.awaited is small
+    monkeypatch.setattr(link, "PATIENT_RATE", 1)
+    world.say("driver", blob("D"))
+    assert driver.awaited is driver.pace
+    monkeypatch.undo()
+    large = driver.pace
+    world.say("driver", blob("D"))
+    assert driver.awaited is large
 
 
 def test_a_producer_outruns_its_readers_when_all_are_far_behind(world: World) -> None:

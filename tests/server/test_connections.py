@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +28,7 @@ from indifast.driver.propertymembers import BLOBMember
 from indifast.driver.propertyvectors import BLOBVector
 from indifast.protocol.complaints import BURST
 from indifast.protocol.limits import Limits
+from indifast.routing import link
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.peer import Kind, Peer
@@ -127,6 +128,48 @@ def test_a_driver_waits_while_its_only_reader_is_far_behind(
             reader = await reads_again(sock)
             values = [float((await reader.hears("setNumberVector")).members[0].text) for _ in range(count)]
             assert values == list(range(count))
+            await asyncio.wait_for(sending, LIMIT)
+            await reader.close()
+            await driver.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("place", ["in the server", "on a connection"])
+def test_a_large_frame_is_waited_for_as_long_as_it_takes_at_a_usual_rate(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """The queue has room for eight frames, but no frame is dropped while the only reader reads nothing."""
+    monkeypatch.setattr(link, "FRAME_PAUSE", 0.001)
+    monkeypatch.setattr(link, "PATIENT_RATE", MIB / (LIMIT * 10))
+    frames = [bytes([number]) * MIB for number in range(20)]
+
+    async def by_driver(camera: Camera) -> None:
+        for frame in frames:
+            await camera.shoot(frame)
+
+    async def by_connection(driver: Client) -> None:
+        for frame in frames:
+            member = f"<oneBLOB name='m' size='{MIB}' format='.fits'>{b64encode(frame).decode()}</oneBLOB>"
+            driver.say(f"<setBLOBVector device='Cam' name='B' state='Ok'>{member}</setBLOBVector>")
+            await driver.writer.drain()
+        await driver.settle()
+
+    async def run() -> None:
+        camera = Camera()
+        async with IPyServer(*[camera] if place == "in the server" else [], port=0, queue=12 * MIB) as server:
+            driver = await Client.to(server, asks=False)
+            if place == "on a connection":
+                driver.say(
+                    "<defBLOBVector device='Cam' name='B' state='Ok' perm='ro'><defBLOB name='m'/></defBLOBVector>"
+                )
+                await driver.settle()
+            sock = await stalled_client(server)
+            sending = asyncio.create_task(by_driver(camera) if place == "in the server" else by_connection(driver))
+            assert await asyncio.wait({sending}, timeout=0.5) == (set(), {sending})
+            reader = await reads_again(sock)
+            got = [(await reader.hears("setBLOBVector")).members[0].data for _ in frames]
+            assert got == frames
             await asyncio.wait_for(sending, LIMIT)
             await reader.close()
             await driver.close()

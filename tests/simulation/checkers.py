@@ -30,7 +30,6 @@ from indifast.routing.frames import Frame
 from indifast.routing.link import Demand
 from indifast.routing.losses import LossyQueue
 from indifast.routing.peer import Kind, Pace, Peer
-from indifast.server.connections import FRAME_PAUSE
 from indifast.server.ipyserver import property_text
 from tests.simulation.clients import Client
 from tests.simulation.drivers import Driver, Vector, holds
@@ -694,7 +693,7 @@ class Paced(Checker):
             waited, since = self._waited.setdefault(connection.peer, (pace, self.site.now))
             if waited is not pace:
                 self._waited[connection.peer] = (pace, self.site.now)
-            elif self.site.now - since > FRAME_PAUSE + 0.001:
+            elif self.site.now - since > pace.patience + 0.001:
                 self.fail(f"{node} does not read from {connection.peer} for {self.site.now - since:.3f} s for one BLOB")
 
     def left(self) -> None:

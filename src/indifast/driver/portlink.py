@@ -101,7 +101,7 @@ class PortLink(Link):
             self._client.send(message)
 
     async def paced(self, device: str, name: str) -> None:
-        """Wait for the client to take a BLOB, for at most 100 ms. See `Link.paced`."""
+        """Wait for the client to take a BLOB. See `Link.paced`."""
         if self._client is not None:
             await self._client.paced(device, name)
 

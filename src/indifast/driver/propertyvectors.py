@@ -550,9 +550,9 @@ class BLOBVector(PropertyVector):
         """Send the state and the content of the named members.
 
         When the call returns, the buffers among the values are no longer read and may be reused. The call waits until
-        files have been read and the content has been encoded (only in the forms that clients want), and at most 100 ms
-        for the fastest reader. Members without a value are left out; members that can't be read are logged and left
-        out.
+        files have been read and the content has been encoded (only in the forms that clients want), and a bounded time
+        for the fastest reader: 100 ms, or 10 ms per megabyte on the wire if that is more. Members without a value are
+        left out; members that can't be read are logged and left out.
 
         Args:
             message: A message for the users of clients.

@@ -13,7 +13,7 @@ from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import FORMS, RAW
 from indifast.routing.clientqueue import Outbox
-from indifast.routing.link import Demand, Link
+from indifast.routing.link import FRAME_PAUSE, Demand, Link, frame_pause
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
 from indifast.transport.rawframes import OFFERED, Agreement
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Buffer, Routable
     from indifast.transport.shm import DescriptorError
     from indifast.transport.stream import Stream
-
-PACE = 0.1
-"""Longest time in seconds that a sender waits for the reader of its frame."""
 
 _INBOX = 1024  # messages read ahead of the driver
 _INBOX_BYTES = 32 << 20
@@ -104,6 +101,7 @@ class StreamLink(Link, QueueListener):
         self._reading_paused = False
         self._eof = False
         self._frame: asyncio.Future[None] | None = None
+        self._patience = FRAME_PAUSE
         self._patient = patient
         self._stall = limits.stall
         self._small_queue = limits.small_queue
@@ -128,14 +126,15 @@ class StreamLink(Link, QueueListener):
             return
         if message.blob:
             self._frame = frame = asyncio.get_running_loop().create_future()
+            self._patience = frame_pause(message.size)
             self._outbox.append(message, time.monotonic(), partial(_resolve, frame))
         else:
             self._outbox.append(message, time.monotonic())
 
     async def paced(self, device: str, name: str) -> None:
-        """Wait until the frame sent last is being written, for at most 100 ms."""
+        """Wait until the frame sent last is being written. See `Link.paced`."""
         if self._frame is not None and not self.closed:
-            await asyncio.wait((self._frame,), timeout=PACE)
+            await asyncio.wait((self._frame,), timeout=self._patience)
 
     async def not_full(self) -> None:
         """Wait while the peer is very far behind with messages that must not be dropped."""

@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from indifast.protocol.message import Opened, Routable
 
 
+FRAME_PAUSE = 0.1
+"""Maximum seconds for which a producer waits per frame, while none of its readers has begun to take the frame."""
+
+PATIENT_RATE = 100_000_000
+"""Bytes per second, as on Gigabit Ethernet: a producer waits longer than `FRAME_PAUSE` if its frame takes longer so."""
+
+
+def frame_pause(nbytes: int) -> float:
+    """Return the seconds that the producer of a frame waits at most. `nbytes` is the size of the frame on the wire."""
+    return max(FRAME_PAUSE, nbytes / PATIENT_RATE)
+
+
 class Demand(NamedTuple):
     """Which forms of a BLOB are wanted at the moment, by `Form`."""
 
@@ -34,7 +46,7 @@ class Link(Protocol):
         ...
 
     async def paced(self, device: str, name: str) -> None:
-        """Wait until the fastest interested reader has taken this BLOB, but at most 100 ms."""
+        """Wait until the fastest interested reader has taken this BLOB, but no longer than `frame_pause` says."""
         ...
 
     async def not_full(self) -> None:

@@ -16,6 +16,7 @@ from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.frames import Property
 from indifast.routing.inlet import Inlet
 from indifast.routing.interest import BlobPolicies, Interests
+from indifast.routing.link import FRAME_PAUSE, frame_pause
 from indifast.routing.requests import Requests
 
 RouteKey: TypeAlias = tuple[str, str | None, str | None]
@@ -44,14 +45,22 @@ class Kind(Enum):
 
 
 class Pace:
-    """Whether any reader has started to take the newest frame of a producer, or a later one."""
+    """Whether any reader has started to take the newest frame of a producer, or a later one.
 
-    __slots__ = ("before", "begun", "on_begun")
+    Args:
+        nbytes: The size of the frame on the wire.
+        before: The pace of the producer's frame before this one.
+    """
 
-    def __init__(self, before: Pace | None = None) -> None:
-        """`before` is that of the producer's frame before this one."""
+    __slots__ = ("before", "begun", "large", "on_begun", "patience")
+
+    def __init__(self, nbytes: int, before: Pace | None = None) -> None:
         self.begun = False
         self.before = before
+        self.patience = frame_pause(nbytes)
+        """Seconds that the producer waits at most."""
+        self.large = self.patience > FRAME_PAUSE
+        """Whether memory matters more than having the next frame at hand early."""
         self.on_begun: Callable[[], None] | None = None
 
     def begin(self) -> None:
@@ -147,8 +156,8 @@ class Peer:
         self.last_route: Route | None = None
         self.pace: Pace | None = None
         """The pace of the newest frame from the peer that clients or links were to get."""
-        self.pace_before: Pace | None = None
-        """The pace of the frame before that one."""
+        self.awaited: Pace | None = None
+        """The pace of the frame that a reader has to begin before more is read from the peer."""
         self.waits_for: dict[Peer, None] = {}
         """Drivers that have no room for the peer's commands. The peer is not read in the meantime."""
         self.waiters: dict[Peer, None] = {}

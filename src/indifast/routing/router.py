@@ -136,7 +136,7 @@ class Router:
         self._routes.forget(peer)
         self._last_hearers = None
         self._rings.forget(peer)
-        peer.last_route = peer.pace = peer.pace_before = None
+        peer.last_route = peer.pace = peer.awaited = None
         self.room.forget(peer)
         if peer.kind is Kind.REMOTE:
             peer.interests.clear()
@@ -351,12 +351,12 @@ class Router:
                 reader.note((message.device, message.name))
                 continue
             if pace is None:
-                pace = Pace(peer.pace)
+                pace = Pace(message.size, peer.pace)
             reader.inlet.append(message, now, pace.begin)
         if pace is not None:
             if peer.pace is not None:
                 peer.pace.before = None  # two are enough
-            peer.pace_before, peer.pace = peer.pace, pace
+            peer.awaited, peer.pace = pace if pace.large else peer.pace, pace
 
     def _message(self, peer: Peer, message: Routable, now: float) -> None:
         device = speaker(message)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.clientqueue import Outbox
+from indifast.routing.link import FRAME_PAUSE
 from indifast.routing.peer import Kind, Pace, Peer
 from indifast.transport.incoming import MessageReader
 from indifast.transport.rawframes import ACCEPTED, OFFERED, Agreement
@@ -21,9 +22,6 @@ from indifast.transport.tlsfaults import is_tls
 if TYPE_CHECKING:
     from indifast._parser import Element
     from indifast.protocol.limits import Limits
-
-FRAME_PAUSE = 0.1
-"""Maximum seconds per frame for which a producer is not read, while none of its readers has begun to take the frame."""
 
 _MANY = 500  # messages in one read, above which reads are shortened so that other peers get their turn sooner
 _FEW = 50
@@ -255,12 +253,15 @@ class Connection:
         """Stop reading a producer for a limited time while all of its readers are behind.
 
         Call this after everything that was read has been routed and written, including answers to pings. One frame may
-        wait while the next one arrives, so that readers never have to wait for the producer.
+        wait while the next one arrives, so that readers never have to wait for the producer. While a large frame waits,
+        none arrives: it has arrived while the one before it was written.
         """
         if self._pace_timer is not None or self._lost:
             return
-        pace = self._pace = self.peer.pace_before
+        pace = self._pace = self.peer.awaited
+        patience = FRAME_PAUSE
         if pace is not None and not pace.begun:
+            patience = pace.patience
             pace.on_begun = self._end_pace
         elif self._host.outrun(self.peer):
             route = self.peer.last_route
@@ -271,7 +272,7 @@ class Connection:
         else:
             return
         self.pauses += 1
-        self._pace_timer = self._host.loop.call_later(FRAME_PAUSE, self._stop_waiting)
+        self._pace_timer = self._host.loop.call_later(patience, self._stop_waiting)
         self.pause("pace")
 
     def _stop_waiting(self) -> None:

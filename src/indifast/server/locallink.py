@@ -11,9 +11,8 @@ from typing import Protocol
 from indifast.protocol.message import Routable
 from indifast.routing.driverqueue import DriverOutbox
 from indifast.routing.frames import Frame
-from indifast.routing.link import Demand, Link
+from indifast.routing.link import FRAME_PAUSE, Demand, Link
 from indifast.routing.peer import Peer
-from indifast.server.connections import FRAME_PAUSE
 
 _TURN = 64  # messages that a driver may send before the others get their turn
 
@@ -70,12 +69,12 @@ class LocalLink(Link):
             self._host.route(self._peer, message, time.monotonic())
 
     async def paced(self, device: str, name: str) -> None:
-        """Wait, for at most 100 ms, until the fastest interested reader has begun to take the newest BLOB."""
+        """Wait until the fastest interested reader has begun to take the newest BLOB. See `Link.paced`."""
         pace = self._peer.pace
         if pace is not None and not pace.begun and not self.closed:
             begun = asyncio.Event()
             pace.on_begun = begun.set
-            await _in_time(begun)
+            await _in_time(begun, pace.patience)
 
     async def not_full(self) -> None:
         """Let other coroutines run now and then, and wait a moment if all readers are far behind."""
@@ -90,7 +89,7 @@ class LocalLink(Link):
             for outbox in readers:
                 outbox.when_low(low.set)
             try:
-                await _in_time(low)
+                await _in_time(low, FRAME_PAUSE)
             finally:
                 for outbox in readers:
                     outbox.not_when_low(low.set)
@@ -117,8 +116,8 @@ class LocalLink(Link):
             self._callback()
 
 
-async def _in_time(event: asyncio.Event) -> None:
-    """Wait for an event, for at most as long as any producer waits for its readers."""
+async def _in_time(event: asyncio.Event, patience: float) -> None:
+    """Wait for an event, for at most `patience` seconds."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FRAME_PAUSE):
+        async with asyncio.timeout(patience):
             await event.wait()
