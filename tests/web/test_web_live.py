@@ -33,9 +33,10 @@ def ask(socket: ClientConnection, more: int = 1, **view: Any) -> None:
     socket.send(json.dumps({"more": more} | ({"view": view} if view else {})))
 
 
-def take(web: Site, frames: int, damaged: bool = False) -> int:
-    """Have the camera take frames. Gives how many it has taken altogether."""
-    answer = web.set("Eye", "TAKE", {"FRAMES": frames, "DAMAGED": int(damaged)}, timeout=60).json("web_answer")
+def take(web: Site, frames: int, damaged: bool = False, plain: bool = False) -> int:
+    """Have the camera take frames, perhaps silent about their colors. Gives how many it has taken altogether."""
+    members = {"FRAMES": frames, "DAMAGED": int(damaged), "PLAIN": int(plain)}
+    answer = web.set("Eye", "TAKE", members, timeout=60).json("web_answer")
     return int(answer["property"]["members"]["FRAMES"]["value"])
 
 
@@ -91,6 +92,18 @@ def test_another_view_shows_the_same_frame_at_once(eye: ClientConnection) -> Non
     assert (picture.format, picture.size) == ("WEBP", (8, 6))
     ask(eye, size=320)
     assert frame(eye)[0]["picture"]["automatic"] is True
+
+
+def test_the_mosaic_is_that_of_the_camera_if_the_frame_says_nothing(web: Site, eye: ClientConnection) -> None:
+    ask(eye)
+    assert frame(eye)[0]["picture"]["bayer"] == "RGGB"
+    take(web, 1, plain=True)
+    ask(eye)
+    about, picture = frame(eye)
+    assert (about["picture"]["bayer"], picture.mode) == ("BGGR", "RGB")
+    take(web, 1)  # what others see first is a frame like all others
+    ask(eye)
+    assert frame(eye)[0]["picture"]["bayer"] == "RGGB"
 
 
 def test_a_frame_that_cannot_be_read_is_said_and_the_next_one_shown(web: Site, eye: ClientConnection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import PIL.Image
 import pytest
 
 from indifast.picture import Opened, Stretch
+from indifast.web.mosaics import of_camera
 from indifast.web.pictures import ROOT, Negative
 from indifast.web.views import PATTERNS, WEBP, View
 
@@ -98,6 +100,42 @@ def test_a_mosaic_becomes_colors(pattern: str, size: int) -> None:
 def test_where_a_mosaic_begins(header: dict[str, Any], upside_down: bool, rows: int, pattern: str | None) -> None:
     frame = Opened(ramp("u1", rows), "", header={"BAYERPAT": "RGGB"} | header, upside_down=upside_down)
     assert Negative(frame).picture(View()).about["bayer"] == pattern
+
+
+def camera(kind: str | None = "grbg ", across: str = "0", down: str = "0", binning: int = 1, **vectors: Any) -> Any:
+    """Return a camera that says this about its filters."""
+
+    def vector(vectortype: str, **values: Any) -> Any:
+        data = {name: SimpleNamespace(getfloatvalue=lambda each=each: each) for name, each in values.items()}
+        return SimpleNamespace(enable=True, vectortype=vectortype, get=values.get, data=data)
+
+    texts = {"CFA_OFFSET_X": across, "CFA_OFFSET_Y": down} | ({} if kind is None else {"CFA_TYPE": kind})
+    known = {
+        "CCD_CFA": vector("TextVector", **texts),
+        "CCD_BINNING": vector("NumberVector", HOR_BIN=1, VER_BIN=binning),
+    }
+    return SimpleNamespace(data={name: each for name, each in (known | vectors).items() if each is not None})
+
+
+@pytest.mark.parametrize(
+    ("device", "header", "upside_down", "pattern"),
+    [(camera(), {}, False, "GRBG"), (camera(across="1"), {}, False, "RGGB"), (camera(down=" 3 "), {}, False, "BGGR"),
+     (camera(across="x", down="2"), {}, False, "GRBG"), (camera(), {}, True, "BGGR"),
+     (camera(), {"BAYERPAT": "GBRG"}, False, "GBRG"), (camera(), {"BAYERPAT": "CYMG"}, False, None),
+     (camera("CYMG"), {}, False, None), (camera(None), {}, False, None), (camera(binning=2), {}, False, None),
+     (camera(CCD_BINNING=None), {}, False, "GRBG"), (camera(CCD_CFA=None), {}, False, None), (None, {}, False, None)],
+)  # fmt: skip
+def test_the_mosaic_of_a_camera_counts_if_the_header_says_nothing(
+    device: Any, header: dict[str, Any], upside_down: bool, pattern: str | None
+) -> None:
+    frame = Opened(ramp("u1", 20), "", header=header, upside_down=upside_down)
+    assert Negative(frame, of_camera(device, "CCD1")).picture(View()).about["bayer"] == pattern
+
+
+def test_frames_that_the_mosaic_of_a_camera_is_not_about() -> None:
+    assert of_camera(camera(), "CCD2") is None, "of the guide head"
+    seen = Opened(ramp("u1"), "8 bit", for_the_eye=True)
+    assert Negative(seen, of_camera(camera(), "CCD1")).picture(View()).about["bayer"] is None
 
 
 def test_interpolated_colors_are_the_means_of_those_around() -> None:

@@ -66,7 +66,7 @@ _VIEW = (
     Parameter("region", "left,top,width,height in pixels of the frame; empty: all of it", "string", ""),
     Parameter("stretch", "black,middle,white: values of pixels; empty: automatic", "string", ""),
     Parameter(
-        "bayer", "the mosaic of colors: auto (by the FITS header), off, or a pattern such as RGGB", "string", "auto"
+        "bayer", "the mosaic of colors: auto (as the camera says), off, or a pattern such as RGGB", "string", "auto"
     ),
 )
 _NO_FRAME = {204: "there is no such frame (yet)"}

@@ -19,6 +19,7 @@ from indifast.protocol.jsonform import Plain
 from indifast.web.bounds import FRAME_REST, FRAME_SOURCES, PICTURES
 from indifast.web.hub import Busy
 from indifast.web.measures import measured
+from indifast.web.mosaics import Mosaic, of_camera
 from indifast.web.pictures import Negative
 from indifast.web.views import View
 
@@ -39,12 +40,20 @@ class Shown(NamedTuple):
 class Kept:
     """A frame, and what was made of it."""
 
-    def __init__(self, frame: Frame, number: int, sizes: list[tuple[int, int]], threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        number: int,
+        sizes: list[tuple[int, int]],
+        threads: ThreadPoolExecutor,
+        mosaic: Mosaic | None = None,
+    ) -> None:
         self.frame = frame
         self.number = number
         self.received = datetime.now(UTC)
         self.arrived = asyncio.get_running_loop().time()
         self._sizes = sizes
+        self._mosaic = mosaic
         self._threads = threads
         self._made: dict[Any, asyncio.Future[Any]] = {}
         self._waiting: Counter[Any] = Counter()
@@ -76,7 +85,7 @@ class Kept:
 
     def _negative(self) -> Negative:
         frame = self.frame
-        return Negative(opened(frame.data, frame.format, size=frame.size, sizes=self._sizes))
+        return Negative(opened(frame.data, frame.format, size=frame.size, sizes=self._sizes), self._mosaic)
 
     async def _once(self, key: Any, make: Callable[[], _Made]) -> _Made:
         if key not in self._made:
@@ -161,8 +170,9 @@ class Source:
         try:
             async for frame in stream:
                 self._count += 1
-                sizes = frame_sizes(self._client.get(self._device))
-                self.kept[frame.membername] = kept = Kept(frame, self._count, sizes, self._threads)
+                camera = self._client.get(self._device)
+                sizes, mosaic = frame_sizes(camera), of_camera(camera, self._name)
+                self.kept[frame.membername] = kept = Kept(frame, self._count, sizes, self._threads, mosaic)
                 times.append(kept.arrived)
                 self.rate = (len(times) - 1) / ((times[-1] - times[0]) or 1)
                 for event in self._listeners:

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from indifast.picture import Opened, Stretch, automatic, full_scale
 from indifast.protocol.jsonform import Plain, number
+from indifast.web import mosaics
 from indifast.web.bounds import PIXELS_MEASURED
+from indifast.web.mosaics import Mosaic
 from indifast.web.views import JPEG, PATTERNS, WEBP, View
 
 SAMPLE = 1 << 15
@@ -47,10 +49,16 @@ class Picture(NamedTuple):
 
 
 class Negative:
-    """A frame that was read, of which pictures are made."""
+    """A frame that was read, of which pictures are made.
 
-    def __init__(self, frame: Opened) -> None:
+    Args:
+        frame: The frame.
+        mosaic: The mosaic of the camera, in case the frame does not tell its own.
+    """
+
+    def __init__(self, frame: Opened, mosaic: Mosaic | None = None) -> None:
         self._frame = frame
+        self._mosaic = mosaic
         self.height, self.width = frame.pixels.shape[:2]
         self._stretches: dict[str | None, list[Stretch]] = {}
 
@@ -98,15 +106,10 @@ class Negative:
             return None
         if bayer in PATTERNS:
             return bayer
-        pattern = str(frame.header.get("BAYERPAT", "")).strip().upper()
-        if pattern not in PATTERNS:
+        mosaic = mosaics.of_header(frame.header) if "BAYERPAT" in frame.header else self._mosaic
+        if mosaic is None or frame.for_the_eye:
             return None
-        rows = [pattern[:2], pattern[2:]]
-        if _odd(frame.header.get("YBAYROFF")) != (frame.upside_down and self.height % 2 == 0):
-            rows.reverse()
-        if _odd(frame.header.get("XBAYROFF")):
-            rows = [row[::-1] for row in rows]
-        return "".join(rows)
+        return mosaic.from_top(flipped=frame.upside_down and self.height % 2 == 0)
 
     def _colors(self, pixels: _Pixels, pattern: str, factor: int) -> list[_Pixels]:
         """Return red, green and blue."""
@@ -176,10 +179,6 @@ def _within(start: float, length: float, whole: int, step: int) -> tuple[int, in
     begin = int(min(start // step * step, last))
     end = min(ceil((start + length) / step) * step, last + step, whole)
     return begin, max(int(end) - begin, min(step, whole))
-
-
-def _odd(value: Any) -> bool:
-    return isinstance(value, int | float) and value % 2 == 1
 
 
 def _places(pattern: str, color: str) -> list[_Place]:

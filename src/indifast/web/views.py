@@ -34,7 +34,7 @@ class View(NamedTuple):
     stretch: Stretch | None = None
     """None: what is good for the frame."""
     bayer: str = "auto"
-    """The mosaic: that of the FITS header, none, or a pattern."""
+    """The mosaic: what the camera says, none, or a pattern."""
     type: str = JPEG
     """The type of the picture."""
 

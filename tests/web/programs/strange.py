@@ -25,10 +25,11 @@ SECRET = "correct horse"
 WIDTH, HEIGHT = 64, 48
 
 
-def fits(number):
-    """A dark picture of 16 bits with a mosaic and one bright pixel: all of it changes with the number."""
-    cards = {"SIMPLE": "T", "BITPIX": 16, "NAXIS": 2, "NAXIS1": WIDTH, "NAXIS2": HEIGHT, "BZERO": 32768,
-             "BAYERPAT": "'RGGB    '"}  # fmt: skip
+def fits(number, mosaic=True):
+    """A dark picture of 16 bits with one bright pixel, perhaps of a mosaic: all of it changes with the number."""
+    cards = {"SIMPLE": "T", "BITPIX": 16, "NAXIS": 2, "NAXIS1": WIDTH, "NAXIS2": HEIGHT, "BZERO": 32768}  # fmt: skip
+    if mosaic:
+        cards["BAYERPAT"] = "'RGGB    '"
     header = "".join(f"{key:8}= {value:>20}".ljust(80) for key, value in cards.items()) + "END".ljust(80)
     values = [1000 + (number * 3 + at * 7 + at // WIDTH * 13) % 50 for at in range(WIDTH * HEIGHT)]
     values[number % len(values)] = 60_000
@@ -73,7 +74,8 @@ class Strange(IPyDriver):
                 picture = self["Eye"]["PICTURE"]
                 for _ in range(int(float(event["FRAMES"]))):
                     self.taken += 1
-                    picture["LEFT"] = fits(self.taken) if float(event["DAMAGED"]) == 0 else b"SIMPLE  = nonsense"
+                    content = fits(self.taken, mosaic=float(event["PLAIN"]) == 0)
+                    picture["LEFT"] = content if float(event["DAMAGED"]) == 0 else b"SIMPLE  = nonsense"
                     await picture.send_setVectorMembers(state="Ok", members=["LEFT"])
                 vector["FRAMES"] = self.taken
                 await vector.send_setVector(state="Ok")
@@ -112,11 +114,17 @@ def make():
         ],
     )  # fmt: skip
     nasty = Device(NASTY, [TextVector(NASTY, NASTY, NASTY, "rw", "Ok", [TextMember(NASTY, NASTY, NASTY)])])
-    numbers = [*number("FRAMES"), *number("DAMAGED")]
+    numbers = [*number("FRAMES"), *number("DAMAGED"), *number("PLAIN")]
+    filters = [
+        TextMember("CFA_OFFSET_X", "X", "0"),
+        TextMember("CFA_OFFSET_Y", "Y", "1"),
+        TextMember("CFA_TYPE", "Type", "GRBG"),
+    ]
     eye = Device(
         "Eye",
         [
             NumberVector("TAKE", "Take", "Main", "rw", "Idle", numbers),
+            TextVector("CCD_CFA", "Filters", "Main", "ro", "Ok", filters),
             BLOBVector("PICTURE", "Picture", "Main", "ro", "Ok", [BLOBMember("LEFT", "Left", blobformat=".fits")]),
         ],
     )
