@@ -44,6 +44,21 @@ def test_curves_of_a_property(web: Site, browser: Any) -> None:
     assert errors(browser) == []
 
 
+def test_a_gap_is_no_line(web: Site, browser: Any) -> None:
+    """A minute: a value for 20 s, nothing for 20 s, and the same value again."""
+    browser.get(f"http://127.0.0.1:{web.port}/")
+    draw = (
+        "const [done] = arguments; const canvas = document.createElement('canvas'); canvas.className = 'drawn';"
+        "document.body.append(canvas); import('/curves.js').then(({ Curves }) => { Curves.prototype.drawOne.call("
+        "{ span: 60 }, canvas, canvas, [[0, 7, 7, 7], [20, null, null, null], [40, 7, 7, 7]], 0); done(); })"
+    )
+    browser.execute_async_script(draw)
+    line = [value > 0 for value in pixels(browser, ".drawn")]
+    third = len(line) // 3
+    assert all(line[: third - 2]) and all(line[2 * third + 2 :])
+    assert not any(line[third + 2 : 2 * third - 2])
+
+
 def test_the_wall(camera: Site, browser: Any) -> None:
     errors(browser)
     assert camera.set("Strange", "ANSWER", {"VALUE": 13}).status == 409

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from indifast.cli.toolkit.address import Address
 from indifast.web import curves
 from indifast.web.bounds import CURVE_PARTS, CURVE_TIME, CURVES
-from indifast.web.curves import Curve, Curves
+from indifast.web.curves import GAP, Curve, Curves
+from indifast.web.hub import Hub
 from tests.support.blackbox import until
+from tests.support.waiting import eventually
 from tests.web.support import API, Site, path
 
 pytestmark = pytest.mark.xdist_group("web")
@@ -55,6 +61,80 @@ def test_a_curve_neither_grows_nor_loses_extremes() -> None:
     assert abs(peak[0] - 20_005) < 2 * curve.length
     within = [value for at, value in values if at >= parts[0][0]]
     assert (min(each[1] for each in parts), parts[-1][3]) == (min(within), values[-1][1])
+
+
+def test_a_gap_is_a_part_without_a_value() -> None:
+    curve = Curve()
+    for at, value in ((0, 1), (1.5, GAP), (3, GAP), (4, 1), (4.2, 3), (4.4, GAP), (6, GAP), (7, GAP), (7.5, 2)):
+        curve.add(at, value)
+    assert known(curve) == [(0, 1, 1, 1), (1.5, None, None, None), (4, 1, 3, None), (7.5, 2, 2, 2)]
+    curve.add(7.6, GAP)
+    curve.add(7.8, 5)
+    assert known(curve)[-1] == (7.5, 2, 5, 5), "shorter than a part"
+
+
+def test_gaps_are_kept_in_long_parts_and_do_not_make_a_curve_grow() -> None:
+    """Nine hours in which the value is gone every other second, and once for a quarter of an hour."""
+    curve = Curve()
+    for second in range(9 * 3600):
+        curve.add(second, GAP if second % 2 or 20_000 <= second < 20_900 else second)
+        assert len(curve) <= CURVE_PARTS
+    parts = curve.parts()
+    assert curve.length <= 4 * CURVE_TIME / CURVE_PARTS
+    within = [part for part in parts if 20_000 + curve.length <= part[0] < 20_900 - curve.length]
+    assert all(math.isnan(value) for part in within for value in part[1:])
+    (before,) = [part for part, after in pairwise(parts) if part[0] <= 20_400 < after[0]]
+    assert math.isnan(before[3])
+    assert all(part[1] <= part[2] for part in parts if not math.isnan(part[1]))
+
+
+def known(curve: Curve) -> list[tuple[float | None, ...]]:
+    """Return the parts of a curve, with None for nan, which is not equal to itself."""
+    return [tuple(None if math.isnan(each) else each for each in part) for part in curve.parts()]
+
+
+DEFINED = (
+    '<defNumberVector device="D" name="P" state="Ok" perm="rw" timeout="0">'
+    '<defNumber name="N" format="%g" min="0" max="0" step="0">1</defNumber></defNumberVector>\n'
+)
+SET = '<setNumberVector device="D" name="P"><oneNumber name="N">{}</oneNumber></setNumberVector>\n'
+
+
+def test_a_curve_has_gaps_while_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The value is not finite, the property is deleted, the device is deleted, the server is gone."""
+    monkeypatch.setattr(curves, "TICK", 0.02)
+
+    async def look() -> list[bool]:
+        connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        async with await asyncio.start_server(lambda _, each: connected.put_nowait(each), "127.0.0.1", 0) as server:
+            hub = Hub(Address("127.0.0.1", server.sockets[0].getsockname()[1]))
+            client = asyncio.create_task(hub.client.asyncrun())
+
+            def ends(*, known: bool) -> bool:
+                curve = hub.curves._curves.get(("D", "P", "N"))
+                parts = [] if curve is None else curve.parts()
+                return bool(parts) and math.isnan(parts[-1][3]) != known and time.time() > parts[-1][0] + 0.02
+
+            writer = await connected.get()
+            for gone in (SET.format("nan"), '<delProperty device="D" name="P"/>\n', '<delProperty device="D"/>\n', ""):
+                writer.write(DEFINED.encode())
+                writer.write(SET.format("1").encode())
+                await eventually(lambda: ends(known=True), "a value")
+                if gone:
+                    writer.write(gone.encode())
+                else:
+                    writer.close()
+                await eventually(lambda: ends(known=False), f"a gap after {gone}")
+            writer = await connected.get()
+            writer.write(DEFINED.encode())
+            await eventually(lambda: ends(known=True), "a value after another connection")
+            found = hub.curves.plain(hub.vector("D", "P"), 600)["members"]["N"]["parts"]
+            hub.client.shutdown()
+            await client
+            writer.close()
+        return [part[3] is None for part in found]
+
+    assert asyncio.run(look()) == [False, True] * 4 + [False]
 
 
 def number(value: float, perm: str = "rw", name: str = "N", label: str = "") -> Any:

@@ -3,6 +3,9 @@
 What has changed is only marked, and looked at once a second: a property that changes a thousand times a second costs no
 more than one that changes once. Each curve has parts of equal length. When there are too many of them, what is too old
 is forgotten; if that is not enough, two parts become one, with the lowest and the highest value of both.
+
+While nothing is known of a number, because the server or the property is gone or the value is not finite, its curve has
+a gap. One that is shorter than a part is not seen.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from indifast.protocol import jsonform
 from indifast.protocol.jsonform import Plain
 from indifast.web.bounds import CURVE_PARTS, CURVE_TIME, CURVES
 from indifast.web.concealed import secret_members
@@ -22,9 +26,15 @@ from indifast.web.concealed import secret_members
 TICK = 1.0
 """Seconds between two looks, and the length of a part at first."""
 
+GAP = math.nan
+"""In place of a value: nothing is known from then on."""
+
 
 class Curve:
-    """The values of one number: of each part the time at which it began, the lowest, the highest and the last value."""
+    """The values of one number: of each part the time at which it began, the lowest, the highest and the last value.
+
+    If the last value is a gap, it lasts until the next part. A part that begins with a gap has no other values.
+    """
 
     def __init__(self) -> None:
         self.length = TICK
@@ -35,12 +45,12 @@ class Curve:
         return len(self._numbers) // 4
 
     def add(self, now: float, value: float) -> None:
-        """Add a value at a time, which is no earlier than those before."""
+        """Add a value, or a gap, at a time, which is no earlier than those before."""
         numbers = self._numbers
-        if numbers and value == numbers[-1]:  # a curve keeps its value until there is another one
-            return
+        if numbers and (value == numbers[-1] or (math.isnan(value) and math.isnan(numbers[-1]))):
+            return  # a curve keeps its value until there is another one
         if numbers and now - numbers[-4] < self.length:
-            numbers[-3:] = array("d", (min(numbers[-3], value), max(numbers[-2], value), value))
+            numbers[-3:] = array("d", (_extreme(min, numbers[-3], value), _extreme(max, numbers[-2], value), value))
             return
         numbers.extend((now, value, value, value))
         if len(self) > CURVE_PARTS:
@@ -70,6 +80,11 @@ class Curve:
         return list(zip(whole, whole, whole, whole, strict=True))
 
 
+def _extreme(choose: Callable[..., float], one: float, other: float) -> float:
+    """Return the lower or higher one of two values, of which gaps are none."""
+    return one if math.isnan(other) else other if math.isnan(one) else choose(one, other)
+
+
 class Curves:
     """The curves of the numbers of all devices.
 
@@ -88,7 +103,7 @@ class Curves:
         self._last = 0.0
 
     def mark(self, device: str | None, name: str | None) -> None:
-        """Note that a property has changed: it is looked at soon."""
+        """Note that a property has changed or is gone: it is looked at soon."""
         if device is not None and name is not None:
             self._marked.add((device, name))
         if self._timer is None:
@@ -100,19 +115,35 @@ class Curves:
             self._timer.cancel()
             self._timer = None
         self._last = now = max(self._clock(), self._last)
+        gone = set()
         for device, name in self._marked:
             vector = self._find(device, name)
+            if vector is None:
+                gone.add((device, name))
             if vector is None or vector.vectortype != "NumberVector":
                 continue
             secret = secret_members(vector)
             for member, number in vector.data.items():
-                if member not in secret and math.isfinite(value := number.getfloatvalue()):
-                    self._record((device, name, member), now, value)
+                if member not in secret:
+                    value = number.getfloatvalue()
+                    self._record((device, name, member), now, value if math.isfinite(value) else GAP)
         self._marked.clear()
+        if gone:
+            for (device, name, _), curve in self._curves.items():
+                if (device, name) in gone:
+                    curve.add(now, GAP)
+
+    def interrupt(self) -> None:
+        """Note that nothing is known of any number from now on, as when the server is gone."""
+        self.look()
+        for curve in self._curves.values():
+            curve.add(self._last, GAP)
 
     def _record(self, key: tuple[str, str, str], now: float, value: float) -> None:
         curve = self._curves.get(key)
         if curve is None:
+            if math.isnan(value):
+                return
             if len(self._curves) >= CURVES:
                 self._curves.popitem(last=False)
             curve = self._curves[key] = Curve()
@@ -131,6 +162,9 @@ class Curves:
             if curve is not None and member not in secret_members(vector):
                 members[member] = {
                     "length": curve.length,
-                    "parts": [[round(begin, 3), *values] for begin, *values in curve.parts(now - seconds)],
+                    "parts": [
+                        [round(begin, 3), *map(jsonform.number, values)]
+                        for begin, *values in curve.parts(now - seconds)
+                    ],
                 }
         return {"device": vector.devicename, "property": vector.name, "now": round(now, 3), "members": members}

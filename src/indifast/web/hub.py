@@ -72,11 +72,12 @@ class Hub:
         match event:
             case ConnectionMade() | ConnectionLost():
                 self.connected = isinstance(event, ConnectionMade)
+                if not self.connected:
+                    self.curves.interrupt()
                 self._events.clear()
                 for each in self._viewers:
                     each.relinked()
             case defVector() | setVector():
-                self.curves.mark(event.devicename, event.vectorname)
                 self._changed(event.devicename, (event.vectorname,))
             case delProperty(devicename=str(device), vectorname=name) if device in self.client:
                 self._changed(device, list(self.client[device]) if name is None else (name,))
@@ -87,6 +88,7 @@ class Hub:
 
     def _changed(self, device: Any, names: Iterable[Any]) -> None:
         for name in names:
+            self.curves.mark(device, name)
             self._events.pop((device, name), None)
             for each in self._viewers:
                 each.changed(device, name)

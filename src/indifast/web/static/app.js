@@ -42,6 +42,7 @@ function linked(connected) {
   at("link").textContent = connected ? `connected to ${site.server}` : `no connection to ${site.server}; trying again`;
   at("link").classList.toggle("lost", !connected);
   at("properties").classList.toggle("stale", !connected);
+  if (!connected) for (const card of cards.values()) card.curves?.interrupt();
 }
 
 function addMessage(time, device, text) {
@@ -201,6 +202,7 @@ function lost(why) {
   at("link").textContent = why;
   at("link").classList.add("lost");
   at("properties").classList.add("stale");
+  for (const card of cards.values()) card.curves?.interrupt();
   connection = null;
   setTimeout(start, 2000);
 }

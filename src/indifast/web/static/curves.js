@@ -1,4 +1,5 @@
 // Curves of the numbers of a property over the last hours. The server has recorded them; what comes later is added here.
+// While nothing is known of a number, its value is null, and its curve has a gap.
 
 import { get, pathOf } from "./interface.js";
 import { element } from "./elements.js";
@@ -68,14 +69,20 @@ export class Curves {
 
   // A value that has just arrived.
   add(name, value) {
-    if (this.behind === undefined || value === null) return;
+    if (this.behind === undefined) return;
     this.known[name] ??= [];
     const parts = this.known[name];
-    if (parts.length && parts[parts.length - 1][3] === value) return;
-    if (parts.length && this.now - parts[parts.length - 1][0] < 1) {
-      const last = parts[parts.length - 1];
-      last.splice(1, 3, Math.min(last[1], value), Math.max(last[2], value), value);
+    const last = parts[parts.length - 1] ?? [-Infinity, null, null, null];
+    if (last[3] === value) return;
+    if (this.now - last[0] < 1) {
+      const values = [last[1], last[2], value].filter((each) => each !== null);
+      last.splice(1, 3, Math.min(...values), Math.max(...values), value);
     } else parts.push([this.now, value, value, value]);
+  }
+
+  // Nothing is known from now on.
+  interrupt() {
+    for (const name of this.drawn.keys()) this.add(name, null);
   }
 
   draw() {
@@ -96,9 +103,10 @@ export class Curves {
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, width, height);
     range.textContent = "";
-    if (!parts.length) return;
-    const low = Math.min(...parts.map((part) => part[1]));
-    const high = Math.max(...parts.map((part) => part[2]));
+    const values = parts.flatMap((part) => [part[1], part[2]]).filter((each) => each !== null);
+    if (!values.length) return;
+    const low = Math.min(...values);
+    const high = Math.max(...values);
     range.textContent = low === high ? digits(low) : `${digits(low)} … ${digits(high)}`;
     const x = (time) => Math.max(0, ((time - begin) / this.span) * width);
     const y = (value) => (high === low ? height / 2 : height - 3 - ((value - low) / (high - low)) * (height - 6));
@@ -106,14 +114,15 @@ export class Curves {
     context.strokeStyle = context.fillStyle = color;
     context.lineWidth = 1.5 * ratio;
     context.beginPath();
-    parts.forEach((part, at) => {
-      const [time, lowest, highest, last] = part;
-      if (at) context.lineTo(x(time), y(parts[at - 1][3]));
-      if (lowest < highest) context.fillRect(x(time), y(highest), Math.max(1, ratio), y(lowest) - y(highest));
-      if (at) context.lineTo(x(time), y(last));
-      else context.moveTo(x(time), y(last));
-    });
-    context.lineTo(width, y(parts[parts.length - 1][3]));
+    let before = null;
+    for (const [time, lowest, highest, last] of parts) {
+      if (before !== null) context.lineTo(x(time), y(before));
+      if (lowest !== null) context.fillRect(x(time), y(highest), Math.max(1, ratio), Math.max(1, y(lowest) - y(highest)));
+      if (last !== null && before !== null) context.lineTo(x(time), y(last));
+      else if (last !== null) context.moveTo(x(time), y(last));
+      before = last;
+    }
+    if (before !== null) context.lineTo(width, y(before));
     context.stroke();
   }
 
