@@ -14,10 +14,22 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from indifast.web.access import Access, Session, TooManyChecks
+from indifast.web import users as web_users
+from indifast.web.access import Access, Session
 from indifast.web.attempts import Attempts, TooManyAttempts
-from indifast.web.bounds import ADDRESS_FAILURES, BODY, CHECKS, FAILURE_KINDS, FAILURES_PER_SECOND, USER_FAILURES
+from indifast.web.bounds import (
+    ADDRESS_FAILURES,
+    BODY,
+    CHECK_SHARE,
+    CHECKS,
+    FAILURE_KINDS,
+    FAILURES_PER_SECOND,
+    LOCAL_FAILURES,
+    LOCAL_FAILURES_PER_SECOND,
+    USER_FAILURES,
+)
 from indifast.web.rights import EVERYTHING, Rights, Role
+from indifast.web.shares import Busy
 from indifast.web.users import Password, SecretFileError, User, read_users
 from tests.support import commands
 from tests.support.blackbox import LIMIT, until
@@ -290,16 +302,33 @@ def test_what_is_counted_is_limited() -> None:
 def test_on_this_machine_nobody_locks_out_others() -> None:
     """Whoever comes through a web server of this machine has its address, too."""
     attempts = Attempts()
-    for number in range(10 * ADDRESS_FAILURES):
-        attempts.failed("127.0.0.1", f"invented {number}", 0)
-        attempts.failed("127.0.0.1", "", 0)
+    attempts.succeeded("127.0.0.1", "anna")
+    for number in range(LOCAL_FAILURES - 1):
+        attempts.failed("127.0.0.1", f"invented {number}" if number % 2 else "", 0)
+    for user in ("anna", "bert", ""):
+        attempts.check("127.0.0.1", user, 0)
+    attempts.failed("::1", "another", 0)
     attempts.check("127.0.0.1", "anna", 0)
-    attempts.check("127.0.0.1", "", 0)
     for address in ("127.0.0.1", "::1", "127.0.0.1", "::1", "127.0.0.1"):
         attempts.check(address, "anna", 0)
         attempts.failed(address, "anna", 0)
     with pytest.raises(TooManyAttempts):
         attempts.check("127.0.0.1", "anna", 0)
+
+
+def test_on_this_machine_all_that_is_wrong_is_limited_together() -> None:
+    """Nobody tries one name after the other, or tokens, for ever."""
+    attempts = Attempts()
+    attempts.succeeded("192.0.2.1", "bert")
+    for number in range(LOCAL_FAILURES):
+        attempts.check("127.0.0.1", f"invented {number}", 0)
+        attempts.failed("127.0.0.1", f"invented {number}", 0)
+    for user in ("", "new", "bert"):
+        with pytest.raises(TooManyAttempts) as refused:
+            attempts.check("127.0.0.1", user, 0)
+        assert refused.value.seconds == pytest.approx(1 / LOCAL_FAILURES_PER_SECOND)
+        attempts.check("127.0.0.1", user, refused.value.seconds + 0.01)
+    attempts.check("192.0.2.1", "anna", 0)
 
 
 def test_wrong_tokens_in_requests_are_limited() -> None:
@@ -310,6 +339,10 @@ def test_wrong_tokens_in_requests_are_limited() -> None:
         with pytest.raises(TooManyAttempts):
             ask("o" * 16, "192.0.2.1")
         assert ask("o" * 16, "192.0.2.2")
+    for _ in range(LOCAL_FAILURES):
+        assert access.of_bearer("wrong", "127.0.0.1") is None
+    with pytest.raises(TooManyAttempts):
+        access.of_bearer("o" * 16, "127.0.0.1")
 
 
 def test_what_is_no_name_is_not_logged(shared: Site) -> None:
@@ -329,15 +362,49 @@ def test_a_body_that_is_too_long_is_refused_as_such(shared: Site) -> None:
 
 
 def test_passwords_that_wait_to_be_checked_are_limited() -> None:
-    user = User("anna", Password.of("right", CHEAP), EVERYTHING)
+    everybody = [User(name, Password.of("right", CHEAP), EVERYTHING) for name in ("anna", "bert")]
 
-    async def many() -> list[Any]:
-        access = Access(users=[user])
-        tries = [access.login_user("anna", "right", f"192.0.2.{number}") for number in range(CHECKS + 2)]
-        return await asyncio.gather(*tries, return_exceptions=True)
+    async def many(*tries: tuple[str, str]) -> list[type]:
+        access = Access(users=everybody)
+        logins = [access.login_user(user, "right", address) for user, address in tries]
+        return [type(each) for each in await asyncio.gather(*logins, return_exceptions=True)]
 
-    results = asyncio.run(many())
-    assert [type(each) for each in results] == [*[str] * CHECKS, *[TooManyChecks] * 2]
+    results = asyncio.run(many(*(("anna", f"192.0.2.{number}") for number in range(CHECKS + 2))))
+    assert results == [*[str] * CHECKS, *[Busy] * 2]
+    results = asyncio.run(many(*[("anna", "192.0.2.1")] * (CHECK_SHARE + 1), ("anna", "192.0.2.2")))
+    assert results == [*[str] * CHECK_SHARE, Busy, str], "from one address"
+    results = asyncio.run(many(*[("anna", "127.0.0.1")] * (CHECK_SHARE + 1), ("bert", "127.0.0.1")))
+    assert results == [*[str] * CHECK_SHARE, Busy, str], "for one user from this machine"
+
+
+def test_how_long_a_login_takes_does_not_tell_whether_there_is_such_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is derived from a password takes the time; for unknown names it costs as much as for some user."""
+    costs: list[tuple[int, int, int]] = []
+    derived = web_users._derived
+
+    def noting(password: str, cost: tuple[int, int, int], salt: bytes, length: int) -> bytes:
+        costs.append(cost)
+        return derived(password, cost, salt, length)
+
+    monkeypatch.setattr(web_users, "_derived", noting)
+    cheap, dear = (5, 8, 1), (6, 8, 1)
+    everybody = [
+        User("anna", Password.of("right", cheap), EVERYTHING),
+        User("bert", Password.of("x", dear), EVERYTHING),
+    ]
+    costs.clear()
+
+    async def ask(access: Access, *names: str) -> None:
+        for number, name in enumerate(names):
+            assert await access.login_user(name, "wrong", f"192.0.2.{number}") is None
+
+    names = [f"name {number}" for number in range(40)]
+    asyncio.run(ask(Access(users=everybody), "anna", "bert", *names, *names))
+    assert costs[:2] == [cheap, dear]
+    assert set(costs[2:42]) == {cheap, dear}, "as that of one user or the other"
+    assert costs[2:42] == costs[42:], "and for one name always the same"
+    asyncio.run(ask(Access([("o" * 16, Role.OPERATOR)]), "anna"))
+    assert costs[-1] == Password.unknown().cost
 
 
 def test_a_session_ends_by_itself() -> None:

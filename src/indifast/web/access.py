@@ -15,16 +15,13 @@ from pathlib import Path
 
 from indifast.protocol import similar
 from indifast.web.attempts import Attempts
-from indifast.web.bounds import CHECKS, SESSION_TIME, SESSIONS
+from indifast.web.bounds import CHECK_SHARE, CHECKS, SESSION_TIME, SESSIONS
 from indifast.web.rights import Rights, Role
-from indifast.web.users import NOBODY, SecretFileError, User, read_secrets
+from indifast.web.shares import Shares, origin
+from indifast.web.users import Password, SecretFileError, User, read_secrets
 
 SHORTEST = 16
 """Least characters of a token: nobody guesses one of that length if it is random."""
-
-
-class TooManyChecks(Exception):
-    """So many passwords wait to be checked that one more would wait for too long."""
 
 
 class Session:
@@ -95,7 +92,8 @@ class Access:
         self._clock = clock
         self._attempts = Attempts()
         self._checking = asyncio.Lock()
-        self._checks = 0
+        self._waiting = Shares(CHECKS, CHECK_SHARE, "logins under way")
+        self._secret = secrets.token_bytes(32)
         self._sessions: dict[bytes, Session] = {}
         # By token or user, so that nobody ends the logins of others.
         self._named: dict[bytes | str, deque[bytes]] = {}
@@ -146,24 +144,33 @@ class Access:
 
         Raises:
             TooManyAttempts: Whoever asks from this address was wrong too often.
-            TooManyChecks: Too many log in at the moment.
+            Busy: Too many log in at the moment.
         """
         self._attempts.check(address, name, self._clock())
-        if self._checks >= CHECKS:
-            raise TooManyChecks("too many log in at the moment: try again")
-        self._checks += 1
-        try:
-            async with self._checking:  # one at a time: each takes memory, and a processor
+        # One at a time: each takes memory, and a processor.
+        with self._waiting.taking(origin(address) or name):
+            async with self._checking:
                 self._attempts.check(address, name, self._clock())  # those before may have failed
                 user = self._users.get(name)
-                known = NOBODY if user is None else user.password
+                known = self._nobody(name) if user is None else user.password
                 if not await asyncio.to_thread(known.is_of, password) or user is None:
                     self._attempts.failed(address, name, self._clock())
                     return None
-        finally:
-            self._checks -= 1
+        self._attempts.succeeded(address, name)
         rights = self._bounded(user.rights)
         return self._begin(name, Session(rights, name, self._clock() + SESSION_TIME, self._clock))
+
+    def _nobody(self, name: str) -> Password:
+        """Return a password for somebody who is no user.
+
+        It takes as long to check as that of a user, and for one name always as that of the same: the time tells nobody
+        whether there is a user of that name.
+        """
+        if not self._users:
+            return Password.unknown()
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=self._secret, digest_size=8).digest()
+        users = list(self._users.values())
+        return Password.unknown(users[int.from_bytes(digest) % len(users)].password.cost)
 
     def _begin(self, of: bytes | str, session: Session) -> str:
         name = secrets.token_urlsafe(24)

@@ -23,7 +23,7 @@ from indifast.protocol import jsonform
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.escape import for_log
 from indifast.protocol.jsonform import Plain
-from indifast.web.access import Access, Asker, TooManyChecks
+from indifast.web.access import Access, Asker
 from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
 from indifast.web.drivers import Driver, DriverFailed, Drivers, UnknownDriver
@@ -106,7 +106,7 @@ class Api:
                 status, code = 410, "deleted"
             case TimeoutError():
                 status, code = 504, "timeout"
-            case Busy() | ConnectionError() | TooManyChecks():
+            case Busy() | ConnectionError():
                 status, code = 503, "unavailable"
             case NoPreview():
                 status, code = 415, "unreadable"

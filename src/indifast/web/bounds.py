@@ -113,8 +113,17 @@ ADDRESS_FAILURES = 30
 FAILURES_PER_SECOND = 1 / 12
 """Failures that are forgiven in a second, after that."""
 
+LOCAL_FAILURES = 300
+"""Wrong passwords and tokens from this machine, for which a web server or a tunnel on it asks as well."""
+
+LOCAL_FAILURES_PER_SECOND = 1.0
+"""Failures from this machine that are forgiven in a second, after that."""
+
 FAILURE_KINDS = 10_000
 """Addresses, and users from there, whose failures are counted; beyond that, the oldest are forgiven."""
 
 CHECKS = 8
 """Passwords that wait to be checked, one after the other."""
+
+CHECK_SHARE = 2
+"""Of these, passwords from one address, or for one user from this machine."""

@@ -72,6 +72,11 @@ class Password:
         return cls(cost, salt, _derived(password, cost, salt, _KEY))
 
     @classmethod
+    def unknown(cls, cost: tuple[int, int, int] = _COST) -> Password:
+        """Return one that nobody knows, and that takes as long to check as another of this cost."""
+        return cls(cost, bytes(_SALT), bytes(_KEY))
+
+    @classmethod
     def parse(cls, text: str) -> Password:
         """Return what `str` has written.
 
@@ -97,10 +102,6 @@ class Password:
     def is_of(self, password: str) -> bool:
         """Return whether this is the password. Takes a while, and lets other threads run."""
         return hmac.compare_digest(_derived(password, self.cost, self.salt, len(self.key)), self.key)
-
-
-NOBODY = Password(_COST, bytes(_SALT), bytes(_KEY))
-"""The password of users who do not exist: it takes as long to find that out."""
 
 
 @dataclass(frozen=True)
