@@ -11,12 +11,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from starlette.types import ASGIApp
 
 from indifast.cli.toolkit.address import Address
+from indifast.transport.hostnames import OwnNames
 from indifast.transport.sockets import tcp_sockets
 from indifast.web import serving
 from indifast.web.access import Access
 from indifast.web.frames import Frames
+from indifast.web.guard import Guard
 from indifast.web.hub import Hub
 from indifast.web.serving import Serving
 from indifast.web.site import application
@@ -40,20 +43,36 @@ async def running(hub: Hub | None = None, module: ModuleType = serving, **bounds
         client = None if hub is None else asyncio.create_task(hub.client.asyncrun())
         hub = hub or Hub(Address("localhost", free_port()))
         frames = Frames(hub.client)
-        server = Serving(application(hub, frames, Access(), "0"))
-        sockets = tcp_sockets([(socket.AF_INET, "127.0.0.1")], 0, None)
-        port = sockets[0].getsockname()[1]
-        task = asyncio.create_task(server.run_on(sockets))
-        await eventually(lambda: server.started or task.done())
         try:
-            yield port
+            async with served(application(hub, frames, Access(), "0")) as port:
+                yield port
         finally:
-            server.stop()
-            await task
             frames.close()
             if client is not None:
                 hub.client.shutdown()
                 await client
+
+
+@contextlib.asynccontextmanager
+async def guarding(app: ASGIApp, access: Access | None = None) -> AsyncIterator[int]:
+    """Another application behind the guard. Yields its port."""
+    async with served(Guard(app, OwnNames(), access or Access())) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def served(app: Guard) -> AsyncIterator[int]:
+    """An application on a free port, which is yielded."""
+    server = Serving(app)
+    sockets = tcp_sockets([(socket.AF_INET, "127.0.0.1")], 0, None)
+    port = sockets[0].getsockname()[1]
+    task = asyncio.create_task(server.run_on(sockets))
+    await eventually(lambda: server.started or task.done())
+    try:
+        yield port
+    finally:
+        server.stop()
+        await task
 
 
 @contextlib.asynccontextmanager

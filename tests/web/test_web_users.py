@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+from starlette.types import Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from indifast.web import guard
 from indifast.web import users as web_users
 from indifast.web.access import Access, Session
 from indifast.web.attempts import Attempts, TooManyAttempts
@@ -33,6 +35,7 @@ from indifast.web.shares import Busy
 from indifast.web.users import Password, SecretFileError, User, read_users
 from tests.support import commands
 from tests.support.blackbox import LIMIT, until
+from tests.web.inside import guarding
 from tests.web.programs.strange import NASTY
 from tests.web.support import API, Answer, Site, event, frame, path, serving
 
@@ -228,6 +231,40 @@ def test_a_request_that_waits_ends_with_its_login(shared: Site) -> None:
         shared.ask("POST", path("Eye", "TAKE"), {"members": {"FRAMES": 1, "DAMAGED": 0}}, Cookie=anna)
         for each in waiting:
             assert failure(each.result()) == (401, "the login has ended")
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_an_answer_under_way_may_be_finished_after_its_login(finishes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it consists of was there before. If that takes too long, the connection ends before all of it has come."""
+    monkeypatch.setattr(guard, "ANSWER_TIME", LIMIT if finishes else 0.1)
+    token = "o" * 16
+    access = Access([(token, Role.OPERATOR)])
+
+    async def read() -> bytes:
+        rest = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+            await send({"type": "http.response.body", "body": b"ab", "more_body": True})
+            await rest.wait()
+            await send({"type": "http.response.body", "body": b"cd"})
+
+        async with guarding(app, access) as port:
+            session = access.login(token, "127.0.0.1")
+            assert session is not None
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = f"GET {API}/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: indifast={session}\r\n\r\n"
+            writer.write(head.encode())
+            async with asyncio.timeout(LIMIT):
+                await reader.readuntil(b"\r\n\r\nab")
+                access.logout(session)
+                if finishes:
+                    rest.set()
+                content = await reader.read()
+            writer.close()
+            return content
+
+    assert asyncio.run(read()) == (b"cd" if finishes else b"")
 
 
 def newest(site: Site, session: str) -> str:

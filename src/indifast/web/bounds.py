@@ -11,6 +11,9 @@ CONNECTION_SHARE = 48
 REQUEST_TIME = 10.0
 """Seconds within which a request must arrive as a whole."""
 
+ANSWER_TIME = 30.0
+"""Seconds that an answer may still take after its login has ended."""
+
 UNREAD_TIME = 20.0
 """Seconds after which a connection ends whose peer reads nothing."""
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,7 +21,7 @@ from indifast.protocol.complaints import Complaints
 from indifast.transport.hostnames import OwnNames, is_loopback
 from indifast.web.access import Access, Asker, Session
 from indifast.web.attempts import TooManyAttempts
-from indifast.web.bounds import BODY
+from indifast.web.bounds import ANSWER_TIME, BODY
 from indifast.web.endpoints import BASE, ENDPOINTS
 from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
 
@@ -77,7 +77,7 @@ class Guard:
     * What changes something must be JSON, which no page can send elsewhere without asking before.
     * With tokens or users, only those who show one or are logged in are let in, and only operators may change anything.
     * A device that somebody may not see does not exist for them.
-    * A request or a WebSocket ends with the login with which it was sent or opened.
+    * A request or a WebSocket ends with the login with which it was sent or opened, unless it is being answered.
     * Bodies are limited.
 
     Args:
@@ -128,6 +128,8 @@ class Guard:
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send, asker: Asker | None) -> None:
         """Answer a request, unless the login with which it was sent ends before.
 
+        What is being answered by then may be finished: whoever asked has been told how long it is.
+
         Raises:
             Refused: It has ended, or the program ends, and nothing has been answered yet.
         """
@@ -140,19 +142,24 @@ class Guard:
 
         opens = (scope["method"], scope["path"]) in _OPEN  # which end logins themselves
         login = None if opens or asker is None else asker.session
-        ended = await self._until_it_ends(self._app(scope, receive, noting), login, stops=True)
+        ended = await self._until_it_ends(self._app(scope, receive, noting), login, lambda: begun, stops=True)
         if ended is not None and not begun:
             raise ended
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send, asker: Asker | None) -> None:
         """Serve a WebSocket until it ends, or the login with which it was opened."""
         login = None if asker is None else asker.session
-        ended = await self._until_it_ends(self._app(scope, receive, send), login, stops=False)
+        ended = await self._until_it_ends(self._app(scope, receive, send), login, lambda: False, stops=False)
         if ended is not None:
             await send({"type": "websocket.close", "code": _LOGIN_ENDED, "reason": ended.message})
 
-    async def _until_it_ends(self, work: Awaitable[None], login: Session | None, *, stops: bool) -> Refused | None:
-        """Do some work, but only until the login ends, or the program if `stops`; return why if it is not done."""
+    async def _until_it_ends(
+        self, work: Awaitable[None], login: Session | None, begun: Callable[[], bool], *, stops: bool
+    ) -> Refused | None:
+        """Do some work, but only until the login ends, or the program if `stops`; return why if it is not done.
+
+        What was `begun` when the login ends has some more time.
+        """
         ends: dict[asyncio.Future[Any], Refused] = {}
         if stops:
             ends[asyncio.ensure_future(self._stopping.wait())] = Refused(503, "unavailable", "the page ends")
@@ -161,6 +168,9 @@ class Guard:
         serving = asyncio.ensure_future(work)
         try:
             await asyncio.wait((serving, *ends), return_when=asyncio.FIRST_COMPLETED)
+            if begun() and not serving.done() and not self._stopping.is_set():
+                others = [end for end in ends if not end.done()]
+                await asyncio.wait((serving, *others), timeout=ANSWER_TIME, return_when=asyncio.FIRST_COMPLETED)
             if serving.done():
                 serving.result()
                 return None
