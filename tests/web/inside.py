@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -76,12 +76,18 @@ async def served(app: Guard) -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def full_server(devices: int, properties: int) -> AsyncIterator[Hub]:
-    """A server with so many devices and properties in each. Yields a client for it, which knows them once it runs."""
+async def full_server(devices: int | Sequence[str], properties: int) -> AsyncIterator[Hub]:
+    """A server with so many devices and properties in each. Yields a client for it, which knows them once it runs.
+
+    Args:
+        devices: How many, or their names.
+        properties: How many in each.
+    """
+    names = [f"D{device}" for device in range(devices)] if isinstance(devices, int) else devices
     definitions = "".join(
-        f'<defNumberVector device="D{device}" name="P{name}" state="Ok" perm="rw" timeout="0">'
+        f'<defNumberVector device="{device}" name="P{name}" state="Ok" perm="rw" timeout="0">'
         '<defNumber name="N" format="%g" min="0" max="1" step="0">1</defNumber></defNumberVector>\n'
-        for device in range(devices)
+        for device in names
         for name in range(properties)
     ).encode()
 
@@ -142,9 +148,15 @@ def message(text: str) -> bytes:
 
 async def status_of(port: int, target: str = API) -> bytes:
     """Ask for something, and return the status of the answer."""
+    return (await answer_of(port, target))[0]
+
+
+async def answer_of(port: int, target: str) -> tuple[bytes, bytes]:
+    """Ask for something, and return the status and the content of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     try:
-        return (await reader.read()).partition(b"\r\n")[0]
+        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+        return head.partition(b"\r\n")[0], content
     finally:
         writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from indifast.fits import read_image
 from tests.support.jsonschema import ROOT
+from tests.support.waiting import eventually
+from tests.web.inside import answer_of, full_server, running
 from tests.web.programs.strange import NASTY, SECRET
 from tests.web.support import API, CAMERA, Site, path
 
@@ -109,6 +112,29 @@ def test_names_may_contain_anything(web: Site) -> None:
     device = web.get(path(NASTY), "web_device")
     assert device["properties"][NASTY]["members"][NASTY]["value"] == NASTY
     assert web.set(NASTY, NASTY, {NASTY: "x"}, wait=False).status == 200
+
+
+WORDS = {
+    ".": ["%252E", "%252e", "."], "..": ["%252E%252E", "%2E%2E"], "%2E": ["%25252E"], "%252e%2E": ["%2525252e%25252E"],
+    ".%2E": [".%252E"], "a/b": ["a%2Fb"], "a%2Fb": ["a%252Fb"], "...": ["..."], "%2E%2E%2E": ["%252E%252E%252E"],
+}  # fmt: skip
+
+
+def test_names_that_look_like_steps_in_a_path() -> None:
+    """What each device is called in paths: browsers and web servers leave the first word of each as it is."""
+
+    async def ask() -> None:
+        async with full_server(list(WORDS), 1) as hub, running(hub) as port:
+            await eventually(lambda: len(hub.names()) == len(WORDS), "the devices")
+            for name, words in WORDS.items():
+                for word in words:
+                    status, content = await answer_of(port, f"{API}/devices/{word}/properties/P0")
+                    assert status == b"HTTP/1.1 200 OK", word
+                    assert json.loads(content)["property"]["device"] == name
+            status, content = await answer_of(port, f"{API}/devices/%252E%252E%252F")
+            assert status.endswith(b"404 Not Found") and b"no device '%2E%2E%2F'" in content
+
+    asyncio.run(ask())
 
 
 def test_secrets_are_sent_but_never_shown(web: Site) -> None:

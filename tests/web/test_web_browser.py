@@ -50,6 +50,16 @@ def test_an_alert_is_shown_with_the_drivers_message(web: Site, browser: Any) -> 
     assert login.get_attribute("type") == "password"
 
 
+def test_the_page_reaches_devices_whose_names_look_like_steps_in_a_path(web: Site, browser: Any) -> None:
+    browser.get(f"http://127.0.0.1:{web.port}/")
+    script = (
+        "const [name, done] = arguments; import('/interface.js')"
+        ".then(({ get, pathOf }) => get(pathOf(name, 'P'))).catch((failure) => done(failure.message))"
+    )
+    for name in (".", "..", "%2E", "%252e%2E", "a/b", "a%2Fb"):
+        assert browser.execute_async_script(script, name).startswith(f"no device {name!r} on this server")
+
+
 def test_nothing_that_a_device_says_is_html(web: Site, browser: Any) -> None:
     errors(browser)
     browser.get(f"http://127.0.0.1:{web.port}/")

@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from http.cookies import SimpleCookie
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -27,7 +27,7 @@ from indifast.web.access import Access, Asker
 from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
 from indifast.web.drivers import Driver, DriverFailed, Drivers, UnknownDriver
-from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter
+from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter, name_in
 from indifast.web.frames import Frames, Kept
 from indifast.web.guard import Refused, asker_of, cookie_of, json_response, limited, session_of
 from indifast.web.hub import Busy, Hub
@@ -87,7 +87,7 @@ class Api:
         return answer
 
     def _failure(self, request: Request, error: Exception) -> Response:
-        names = [unquote(name) for name in request.path_params.values()]
+        names = [name_in(name) for name in request.path_params.values()]
         similar: list[str] = []
         match error:
             case INDIUnknown():
@@ -328,7 +328,7 @@ async def _pieces(content: memoryview) -> AsyncIterator[bytes]:
 
 def _names(request: Request) -> list[str]:
     """Return the names in the path."""
-    return [unquote(name) for name in request.path_params.values()]
+    return [name_in(name) for name in request.path_params.values()]
 
 
 def _list(text: str) -> list[Any] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from indifast.web.bounds import COMMAND_TIME, CURVE_TIME, FRAME_WAIT, LONGEST_COMMAND, PREVIEW_SIZES
 
@@ -34,7 +36,7 @@ class Endpoint:
     Attributes:
         handler: The name of the function in `api.py` that answers.
         method: GET, POST or DELETE.
-        path: The path; names in braces are single words, with `/` written as %2F.
+        path: The path; names in braces are single words, see `name_in`.
         about: What it does, in one sentence.
         answers: The definition in the schema of the JSON that comes with status 200, or types of something else.
         body: The definition of what is sent.
@@ -105,6 +107,19 @@ ENDPOINTS = (
              "web_login", open=True),
     Endpoint("logout", "DELETE", f"{BASE}/session", "Give the cookie back.", None, open=True),
 )  # fmt: skip
+
+_STEPS = re.compile("%(25)*2E(%(25)*2E)?", re.IGNORECASE)
+
+
+def name_in(word: str) -> str:
+    """Return the name that a word of a path stands for.
+
+    Browsers and web servers take `.` and `..` for steps in the path, even if they are percent-encoded. So these names,
+    and those that could be taken for them, are encoded once more.
+    """
+    name = unquote(word)
+    return unquote(name) if _STEPS.fullmatch(name) else name
+
 
 EVENTS = f"{BASE}/events"
 """The path of the WebSocket that tells of changes."""

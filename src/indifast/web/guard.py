@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -22,7 +21,7 @@ from indifast.transport.hostnames import OwnNames, is_loopback
 from indifast.web.access import Access, Asker, Session
 from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import ANSWER_TIME, BODY
-from indifast.web.endpoints import BASE, ENDPOINTS
+from indifast.web.endpoints import BASE, ENDPOINTS, name_in
 from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
 
 logger = logging.getLogger(__name__)
@@ -203,7 +202,7 @@ class Guard:
             raise Refused(401, "token", "log in on the page, or show a token: `Authorization: Bearer TOKEN`")
         rights = NOTHING if asker is None else asker.rights
         named = _DEVICE.match(path)
-        device = None if named is None else unquote(named[1])
+        device = None if named is None else name_in(named[1])
         if api and device is not None and not rights.sees(device):
             raise Refused(404, "unknown", f"no device {device!r} on this server")
         if method not in _READING and not (rights.operates_everything if device is None else rights.operates(device)):

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 from typing import Any
-from urllib.parse import unquote
 
 from starlette.websockets import WebSocket
 
@@ -21,6 +20,7 @@ from indifast.picture import NoPreview
 from indifast.protocol import jsonform
 from indifast.web.bounds import FRAME_WAIT, LIVE_AHEAD, LIVE_REQUESTS_PER_SECOND, LIVE_SHARE, LIVE_VIEWERS
 from indifast.web.conversing import Pace, converse, hear, tell
+from indifast.web.endpoints import name_in
 from indifast.web.frames import Frames, Kept, Source
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
@@ -38,7 +38,7 @@ class Live:
 
     async def answer(self, socket: WebSocket) -> None:
         """Serve one WebSocket until it ends."""
-        device, name, member = (unquote(word) for word in socket.path_params.values())
+        device, name, member = (name_in(word) for word in socket.path_params.values())
         with contextlib.ExitStack() as taken:
             try:
                 self._hub.blob(device, name, member)

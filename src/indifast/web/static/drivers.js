@@ -1,6 +1,6 @@
 // The drivers that may be started and stopped, if the server has a list of them. Asked for again and again while it is open.
 
-import { get, post } from "./interface.js";
+import { get, post, wordOf } from "./interface.js";
 import { element } from "./elements.js";
 
 const PAUSE = 2000; // milliseconds
@@ -42,7 +42,7 @@ class Row {
   async press() {
     this.button.disabled = true;
     try {
-      await post(`/drivers/${encodeURIComponent(this.name)}/${this.runs ? "stop" : "start"}`, {});
+      await post(`/drivers/${wordOf(this.name)}/${this.runs ? "stop" : "start"}`, {});
     } catch { /* the list says why */ }
     await look();
   }

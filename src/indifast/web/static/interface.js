@@ -10,11 +10,19 @@ export class Failure extends Error {
   }
 }
 
+const STEPS = /^%(25)*2E(%(25)*2E)?$/i;
+
+// A name as a word of a path. Browsers take `.` and `..` for steps, even if they are percent-encoded.
+export function wordOf(name) {
+  if (name === "." || name === "..") return name.replaceAll(".", "%252E");
+  return encodeURIComponent(STEPS.test(name) ? encodeURIComponent(name) : name);
+}
+
 export function pathOf(device, property, member) {
-  const words = ["devices", device];
-  if (property !== undefined) words.push("properties", property);
-  if (member !== undefined) words.push("frames", member);
-  return "/" + words.map(encodeURIComponent).join("/");
+  const words = ["devices", wordOf(device)];
+  if (property !== undefined) words.push("properties", wordOf(property));
+  if (member !== undefined) words.push("frames", wordOf(member));
+  return `/${words.join("/")}`;
 }
 
 export function addressOf(path) {
