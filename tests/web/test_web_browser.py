@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,22 @@ def test_an_alert_is_shown_with_the_drivers_message(web: Site, browser: Any) -> 
     assert state(browser, "ANSWER") == "Alert"
     login = card(browser, "LOGIN").find_element(By.TAG_NAME, "input")
     assert login.get_attribute("type") == "password"
+
+
+def test_a_file_is_sent(web: Site, browser: Any, tmp_path: Path) -> None:
+    browser.get(f"http://127.0.0.1:{web.port}/")
+    choose(browser, "Strange")
+    store = card(browser, "STORE")
+    field, button = store.find_element(By.TAG_NAME, "input"), store.find_element(By.XPATH, ".//button")
+    (tmp_path / "nameless").write_bytes(b"x")
+    field.send_keys(str(tmp_path / "nameless"))
+    button.click()
+    until(lambda: "must say what it is" in store.text, what="that a suffix is needed")
+    content = bytes(range(256)) * 300
+    (tmp_path / "M 31.2026.fits.fz").write_bytes(content)
+    field.send_keys(str(tmp_path / "M 31.2026.fits.fz"))
+    button.click()
+    until(lambda: f"{sha256(content).hexdigest()} {len(content)} .fits.fz" in store.text, what="the driver's answer")
 
 
 def test_the_page_reaches_devices_whose_names_look_like_steps_in_a_path(web: Site, browser: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from indifast.web.concealed import secret_members
-from indifast.web.endpoints import ENDPOINTS, EVENTS, FAILURES
+from indifast.web.endpoints import BYTES, ENDPOINTS, EVENTS, FAILURES
 from indifast.web.openapi import description
 from tests.support.jsonschema import ROOT
 
@@ -28,7 +28,7 @@ def test_the_page_names_every_path_parameter_and_failure() -> None:
 
 def test_the_page_names_no_path_that_does_not_exist() -> None:
     known = {f"{each.method} {each.path}" for each in ENDPOINTS}
-    assert set(re.findall(r"`((?:GET|POST|DELETE) [^`]+)`", PAGE)) <= known
+    assert set(re.findall(r"`((?:GET|POST|PUT|DELETE) [^`]+)`", PAGE)) <= known
 
 
 def test_all_that_it_refers_to_is_there() -> None:
@@ -39,6 +39,8 @@ def test_all_that_it_refers_to_is_there() -> None:
     assert "#/definitions/" not in text
     for endpoint in ENDPOINTS:
         operation: Any = described["paths"][endpoint.path][endpoint.method.lower()]
+        if endpoint.body == BYTES:
+            assert operation["requestBody"]["content"] == {BYTES: {}}
         assert [each["name"] for each in operation["parameters"] if each["in"] == "path"] == re.findall(
             r"\{(\w+)\}", endpoint.path
         )

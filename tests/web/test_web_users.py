@@ -110,6 +110,9 @@ def test_rights(shared: Site) -> None:
         assert set(said["devices"]) == devices
         assert shared.ask("GET", ONE, Cookie=session).status == seen
         assert shared.ask("POST", ONE, COMMAND, Cookie=session).status == commanded
+        target = f"{path('Strange', 'STORE')}/blobs/FILE?format=.bin"
+        sent = shared.ask("PUT", target, b"x", Cookie=session, Content_Type="application/octet-stream")
+        assert sent.status == commanded
 
 
 @pytest.mark.parametrize(

@@ -25,15 +25,23 @@ from indifast.protocol.escape import for_log
 from indifast.protocol.jsonform import Plain
 from indifast.web.access import Access, Asker
 from indifast.web.attempts import TooManyAttempts
-from indifast.web.bounds import COMMAND_TIME, LONGEST_COMMAND, PIECE, SESSION_TIME
+from indifast.web.bounds import (
+    COMMAND_TIME,
+    LONGEST_COMMAND,
+    LONGEST_FORMAT,
+    PIECE,
+    SESSION_TIME,
+    UPLOAD_SHARE,
+    UPLOADS,
+)
 from indifast.web.drivers import Driver, DriverFailed, Drivers, UnknownDriver
-from indifast.web.endpoints import BASE, ENDPOINTS, Endpoint, Parameter, name_in
+from indifast.web.endpoints import BASE, BYTES, ENDPOINTS, Endpoint, Parameter, name_in
 from indifast.web.frames import Frames, Kept
 from indifast.web.guard import Refused, asker_of, cookie_of, json_response, limited, session_of
-from indifast.web.hub import Busy, Hub
+from indifast.web.hub import Blob, Busy, Hub
 from indifast.web.openapi import description
 from indifast.web.rights import RIGHTS
-from indifast.web.shares import share_of
+from indifast.web.shares import Shares, share_of
 from indifast.web.users import LONGEST_NAME
 from indifast.web.views import JPEG, WEBP, NoView, view_of
 
@@ -60,6 +68,7 @@ class Api:
         self._access = access
         self._drivers = drivers
         self._complaints = Complaints(logger)
+        self._uploading = Shares(UPLOADS, UPLOAD_SHARE, "BLOBs under way")
 
     def routes(self) -> list[Route]:
         """Return what is to be routed here."""
@@ -114,7 +123,7 @@ class Api:
                 logger.exception("a request was not answered", exc_info=error)
                 return json_response(jsonform.of_failure("fault", "a fault of this program; its log says more"), 500)
         plain = jsonform.of_failure(code, error.message if isinstance(error, INDIAlert) else str(error), similar)
-        if code in ("alert", "timeout") and len(names) == 2:
+        if code in ("alert", "timeout") and len(names) >= 2:
             plain["property"] = self._hub.plain(self._hub.client[names[0]][names[1]])
         return json_response(plain, status)
 
@@ -180,7 +189,25 @@ class Api:
         sending = self._hub.command(
             device, name, members, wait=wait, seconds=timeout, complete=complete, whose=share_of(request.scope)
         )
-        message = await _unless_gone(request, sending)
+        return self._done(device, name, wait, await _unless_gone(request, sending))
+
+    async def _send_blob(self, request: Request, format: str, size: float, **waiting: Any) -> Response:
+        device, name, member = _names(request)
+        wait, seconds = waiting["wait"], waiting["timeout"]
+        self._hub.check_blob(device, name, member)
+        if not 0 < len(format) <= LONGEST_FORMAT:
+            raise INDICheckError("say what it is, as in `?format=.fits`")
+        whose = share_of(request.scope)
+        with self._uploading.taking(whose):
+            content = await request.body()
+            if not content:
+                raise INDICheckError("a BLOB has at least one byte")
+            blob = Blob(content, int(size), format)
+            sending = self._hub.send_blob(device, name, member, blob, wait=wait, seconds=seconds, whose=whose)
+            message = await _unless_gone(request, sending)
+        return self._done(device, name, wait, message)
+
+    def _done(self, device: str, name: str, wait: bool, message: str | None) -> Response:
         vector = self._hub.vector(device, name)
         return json_response({"done": wait, "message": message, "property": self._hub.plain(vector)})
 
@@ -244,7 +271,7 @@ class Api:
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
             "Content-Length": str(len(kept.frame.data)),
         }
-        return StreamingResponse(_pieces(kept.frame.data), 200, headers, "application/octet-stream")
+        return StreamingResponse(_pieces(kept.frame.data), 200, headers, BYTES)
 
     async def _measures(self, request: Request, after: float, wait: float) -> Response:
         kept = await self._kept(request, after, wait)
@@ -353,9 +380,13 @@ def _parameter(request: Request, parameter: Parameter) -> Any:
     name, default, most = parameter.name, parameter.default, parameter.most
     text = request.query_params.get(name)
     if text is None:
-        return default or (0 if parameter.kind != "string" else "")
+        return default if default is not None else 0
     if parameter.kind == "string":
         return text
+    if parameter.kind == "boolean":
+        if text not in ("true", "false"):
+            raise INDICheckError(f"`{name}` is true or false, not {text[:40]!r}")
+        return text == "true"
     try:
         value = float(text)
     except ValueError:

@@ -26,6 +26,21 @@ HEAD = 16 << 10
 BODY = 64 << 10
 """Bytes of the body of a request, and of a message of a WebSocket."""
 
+UPLOAD = 64 << 20
+"""Bytes of a BLOB that is sent to a driver."""
+
+UPLOAD_RATE = 64 << 10
+"""Bytes in a second with which a body may arrive for longer than `REQUEST_TIME`."""
+
+UPLOADS = 2
+"""BLOBs that arrive, or wait for their answers, at once."""
+
+UPLOAD_SHARE = 1
+"""Of these, BLOBs from one address."""
+
+LONGEST_FORMAT = 100
+"""Characters of the format of such a BLOB."""
+
 VIEWERS = 64
 """WebSockets at once."""
 

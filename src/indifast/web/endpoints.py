@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from indifast.web.bounds import COMMAND_TIME, CURVE_TIME, FRAME_WAIT, LONGEST_COMMAND, PREVIEW_SIZES
+from indifast.web.bounds import BODY, COMMAND_TIME, CURVE_TIME, FRAME_WAIT, LONGEST_COMMAND, PREVIEW_SIZES, UPLOAD
 
 BASE = "/api/v1"
 """What the paths begin with; the number changes when programs that know the former would fail."""
+
+BYTES = "application/octet-stream"
+"""The type of what is sent and received as it is."""
 
 _DEVICE = f"{BASE}/devices/{{device}}"
 _PROPERTY = f"{_DEVICE}/properties/{{property}}"
@@ -25,7 +28,7 @@ class Parameter:
     name: str
     about: str
     kind: str = "integer"
-    default: float | str | None = None
+    default: float | str | bool | None = None
     most: float | None = None
 
 
@@ -35,11 +38,12 @@ class Endpoint:
 
     Attributes:
         handler: The name of the function in `api.py` that answers.
-        method: GET, POST or DELETE.
+        method: GET, POST, PUT or DELETE.
         path: The path; names in braces are single words, see `name_in`.
         about: What it does, in one sentence.
         answers: The definition in the schema of the JSON that comes with status 200, or types of something else.
-        body: The definition of what is sent.
+        body: The definition of the JSON that is sent, or the type of something else.
+        largest: Bytes that may be sent.
         parameters: Words after the question mark.
         open: Whether it needs no token.
         failures: Statuses of failures that are peculiar to it, with their codes.
@@ -51,6 +55,7 @@ class Endpoint:
     about: str
     answers: str | None
     body: str | None = None
+    largest: int = BODY
     parameters: tuple[Parameter, ...] = ()
     open: bool = False
     failures: Mapping[int, str] = field(default_factory=dict)
@@ -72,6 +77,7 @@ _VIEW = (
     ),
 )
 _NO_FRAME = {204: "there is no such frame (yet)"}
+_COMMAND_FAILURES = {400: "invalid", 409: "alert", 410: "deleted", 504: "timeout"}
 
 ENDPOINTS = (
     Endpoint("description", "GET", f"{BASE}/openapi.json", "This description.", "application/json", open=True),
@@ -84,13 +90,20 @@ ENDPOINTS = (
     Endpoint("command", "POST", _PROPERTY,
              f"Set members of a property, and answer when it is Ok or Idle (`wait`, by default true), within `timeout` "
              f"seconds (by default {COMMAND_TIME:g}, at most {LONGEST_COMMAND:g}).",
-             "web_answer", "web_command",
-             failures={400: "invalid", 409: "alert", 410: "deleted", 504: "timeout"}),
+             "web_answer", "web_command", failures=_COMMAND_FAILURES),
+    Endpoint("send_blob", "PUT", f"{_PROPERTY}/blobs/{{member}}",
+             "Send a BLOB, and answer as to a command: `format` must be given.", "web_answer", BYTES, UPLOAD,
+             parameters=(
+                 Parameter("format", "the file suffix that tells what it is, as in .fits", "string", ""),
+                 Parameter("size", "bytes when it is inflated; 0: those that are sent", default=0),
+                 Parameter("wait", "false: answer when it is sent", "boolean", True),
+                 Parameter("timeout", "seconds to wait for the answer", "number", COMMAND_TIME, LONGEST_COMMAND)),
+             failures=_COMMAND_FAILURES),
     Endpoint("curves", "GET", f"{_PROPERTY}/curves", "Numbers over the last hours: what was recorded of each.",
              "web_curves",
              parameters=(Parameter("seconds", "how far back", "number", CURVE_TIME, CURVE_TIME),)),
     Endpoint("frame", "GET", _FRAME, "The newest frame, as received; the first request asks the server for frames.",
-             "application/octet-stream", parameters=(_AFTER, _WAIT), failures=_NO_FRAME),
+             BYTES, parameters=(_AFTER, _WAIT), failures=_NO_FRAME),
     Endpoint("measures", "GET", f"{_FRAME}/info", "What is in the newest frame: FITS header, statistics, histogram.",
              "web_frame", parameters=(_AFTER, _WAIT), failures=_NO_FRAME),
     Endpoint("preview", "GET", f"{_FRAME}/preview", "The newest frame as a small picture, stretched for the eye.",

@@ -21,13 +21,14 @@ from indifast.transport.hostnames import OwnNames, is_loopback
 from indifast.web.access import Access, Asker, Session
 from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import ANSWER_TIME, BODY
-from indifast.web.endpoints import BASE, ENDPOINTS, name_in
+from indifast.web.endpoints import BASE, BYTES, ENDPOINTS, name_in
 from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
 
 logger = logging.getLogger(__name__)
 
 _READING = ("GET", "HEAD")
 _OPEN = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.open}
+_UPLOADS = [(each, re.compile(re.sub(r"{\w+}", "[^/]*", each.path))) for each in ENDPOINTS if each.body == BYTES]
 _API = BASE.partition("/v1")[0]
 _DEVICE = re.compile(f"{re.escape(BASE)}/devices/([^/]*)")
 _PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
@@ -73,7 +74,7 @@ class Guard:
 
     * Requests must name this machine, so that no web page whose name leads here can have a browser ask for it.
     * What a browser sends for a page of another origin is refused, WebSockets included.
-    * What changes something must be JSON, which no page can send elsewhere without asking before.
+    * What changes something must be JSON or bytes, which no page can send elsewhere without asking before.
     * With tokens or users, only those who show one or are logged in are let in, and only operators may change anything.
     * A device that somebody may not see does not exist for them.
     * A request or a WebSocket ends with the login with which it was sent or opened, unless it is being answered.
@@ -111,7 +112,7 @@ class Guard:
             scope.setdefault("state", {})["asker"] = asker
             RIGHTS.set(NOTHING if asker is None else asker.rights)  # of this task, and of those that it starts
             if scope["type"] == "http":
-                await self._serve_request(scope, _limited(receive), answer, asker)
+                await self._serve_request(scope, _limited(receive, _body_of(scope)[1]), answer, asker)
             else:
                 await self._serve_socket(scope, receive, answer, asker)
         except Refused as refused:
@@ -194,7 +195,7 @@ class Guard:
         if self._local:
             return self._local_asker(scope, headers, method, host)
         if method not in _READING:
-            self._check_body(method, headers)
+            self._check_body(scope, headers)
         asker = self._asker(headers, (scope.get("client") or ("",))[0])
         if (method, path) in _OPEN:
             return asker
@@ -243,13 +244,14 @@ class Guard:
             raise Refused(403, "refused", "this is not for other web pages")
 
     @staticmethod
-    def _check_body(method: str, headers: Headers) -> None:
+    def _check_body(scope: Scope, headers: Headers) -> None:
+        needed, largest = _body_of(scope)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Refused(415, "type", f"{method} needs `Content-Type: application/json`")
+        if kind != needed:
+            raise Refused(415, "type", f"{scope['method']} needs `Content-Type: {needed}`")
         length = headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > BODY:
-            raise _too_large()
+        if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > largest:
+            raise _too_large(largest)
 
     def _asker(self, headers: Headers, address: str) -> Asker | None:
         rights = self._access.anybody()
@@ -295,7 +297,15 @@ def limited(error: TooManyAttempts) -> Refused:
     return Refused(429, "limited", str(error), Retry_After=str(math.ceil(error.seconds)))
 
 
-def _limited(receive: Receive) -> Receive:
+def _body_of(scope: Scope) -> tuple[str, int]:
+    """Return the type that the body of a request must have, and how many bytes it may have."""
+    for endpoint, path in _UPLOADS:
+        if scope.get("method") == endpoint.method and path.fullmatch(scope["path"]):
+            return BYTES, endpoint.largest
+    return "application/json", BODY
+
+
+def _limited(receive: Receive, largest: int) -> Receive:
     """Return the same, which refuses a body that is too long, whatever was announced."""
     size = 0
 
@@ -303,15 +313,15 @@ def _limited(receive: Receive) -> Receive:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > BODY:
-            raise _too_large()
+        if size > largest:
+            raise _too_large(largest)
         return message
 
     return limited
 
 
-def _too_large() -> Refused:
-    return Refused(413, "large", f"a body may have {BODY} bytes")
+def _too_large(largest: int) -> Refused:
+    return Refused(413, "large", f"a body may have {largest} bytes")
 
 
 def asker_of(request: Request | WebSocket) -> Asker | None:

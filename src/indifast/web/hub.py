@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from indifast.client import ConnectionLost, ConnectionMade, INDICheckError
 from indifast.client import Message as Said
-from indifast.client.commandchecks import INDIUnknown, switch_state, unknown_member, why_unknown
+from indifast.client.commandchecks import INDIUnknown, check_command, switch_state, unknown_member, why_unknown
 from indifast.client.display import DisplayClient, Server
 from indifast.client.events import defVector, delProperty, setVector
 from indifast.protocol import jsonform, similar
@@ -43,6 +43,15 @@ class Answers:
     def message(self) -> str | None:
         """The driver's message, if there was one."""
         return self._about_it or self._from_device or None
+
+
+class Blob(NamedTuple):
+    """A BLOB that is to be sent."""
+
+    content: bytes
+    size: int
+    """Bytes when it is inflated; 0: of the content."""
+    format: str
 
 
 class Hub:
@@ -272,13 +281,46 @@ class Hub:
             INDICheckError: The property cannot accept the command.
             Exception: What `IPyClient.send_newVector` raises.
         """
-        if not self.client.connected:
-            raise ConnectionError(f"there is no connection to {self.server}")
-        vector = self.vector(device, name)
+        vector = self._commanded(device, name)
         if vector.vectortype == "BLOBVector":
-            raise INDICheckError(f"{device}.{name} takes BLOBs, which cannot be sent from here")
+            raise INDICheckError(f"{device}.{name} takes BLOBs: PUT their bytes to its blobs/MEMBER")
         if vector.vectortype == "SwitchVector":
             members = {key: switch_state(value) for key, value in members.items()}
+        return await self._send(vector, members, wait, seconds, complete, whose)
+
+    def check_blob(self, device: str, name: str, member: str) -> None:
+        """Check that a BLOB can be sent to a member.
+
+        Raises:
+            INDICheckError: There is none of that name, or it takes none.
+        """
+        vector = self._commanded(device, name)
+        if vector.vectortype != "BLOBVector":
+            raise INDICheckError(f"{device}.{name} takes no BLOBs")
+        check_command(device, name, vector, {member: None})
+
+    async def send_blob(
+        self, device: str, name: str, member: str, blob: Blob, *, wait: bool, seconds: float, whose: str | None = None
+    ) -> str | None:
+        """Send a BLOB, as `command` sends other values.
+
+        Raises:
+            Busy: Too many commands wait.
+            INDICheckError: The property cannot accept it.
+            Exception: What `IPyClient.send_newVector` raises.
+        """
+        self.check_blob(device, name, member)
+        return await self._send(self.vector(device, name), {member: blob}, wait, seconds, True, whose)
+
+    def _commanded(self, device: str, name: str) -> Any:
+        if not self.client.connected:
+            raise ConnectionError(f"there is no connection to {self.server}")
+        return self.vector(device, name)
+
+    async def _send(
+        self, vector: Any, members: Mapping[str, Any], wait: bool, seconds: float, complete: bool, whose: str | None
+    ) -> str | None:
+        device, name = vector.devicename, vector.name
         answers = Answers(device, name)
         with self._commanding.taking(whose):
             self._answers.add(answers)

@@ -54,7 +54,7 @@ def _names(path: str) -> list[Plain]:
 
 def _parameter(each: Parameter) -> Plain:
     schema: Plain = {"type": each.kind, "default": each.default}
-    if each.kind != "string":
+    if each.kind not in ("string", "boolean"):
         schema["minimum"] = 0
     if each.most is not None:
         schema["maximum"] = each.most
@@ -67,7 +67,7 @@ def _operation(endpoint: Endpoint) -> Plain:
     if endpoint.body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": _PREFIX + endpoint.body}}},
+            "content": _content(endpoint.body),
         }
     responses: Plain = {"200": _succeeded(endpoint.answers)} if endpoint.answers else {"204": {"description": "Done."}}
     for status, code in sorted({**FAILURES, **endpoint.failures}.items()):
@@ -77,9 +77,14 @@ def _operation(endpoint: Endpoint) -> Plain:
 
 
 def _succeeded(answers: str) -> Plain:
-    if "/" in answers:
-        return {"description": "Done.", "content": {kind: {} for kind in answers.split(", ")}}
-    return {"description": "Done.", "content": {"application/json": {"schema": {"$ref": _PREFIX + answers}}}}
+    return {"description": "Done.", "content": _content(answers)}
+
+
+def _content(what: str) -> Plain:
+    """Return types of something else than JSON, or JSON by the name of its definition."""
+    if "/" in what:
+        return {kind: {} for kind in what.split(", ")}
+    return {"application/json": {"schema": {"$ref": _PREFIX + what}}}
 
 
 def _failed(code: str) -> Plain:

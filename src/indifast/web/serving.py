@@ -14,7 +14,16 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from indifast.web.bounds import BODY, CONNECTION_SHARE, CONNECTIONS, HEAD, REQUEST_TIME, UNREAD_BYTES, UNREAD_TIME
+from indifast.web.bounds import (
+    BODY,
+    CONNECTION_SHARE,
+    CONNECTIONS,
+    HEAD,
+    REQUEST_TIME,
+    UNREAD_BYTES,
+    UNREAD_TIME,
+    UPLOAD_RATE,
+)
 from indifast.web.shares import share_of
 
 _END = 2
@@ -60,6 +69,8 @@ class _Http(_Unread, H11Protocol):
     """A connection within the bounds: there are not too many, and a request must arrive in time."""
 
     _late: asyncio.TimerHandle | None = None
+    _since = 0.0
+    _received = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -77,6 +88,7 @@ class _Http(_Unread, H11Protocol):
         return sum(share_of({"client": each.client}) == whose for each in others) > CONNECTION_SHARE
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
         super().data_received(data)
         self._watch()
 
@@ -90,7 +102,19 @@ class _Http(_Unread, H11Protocol):
         if not waiting or self.transport.get_protocol() not in (self, None):
             self._stop_watch()
         elif self._late is None:
-            self._late = asyncio.get_running_loop().call_later(REQUEST_TIME, self.transport.abort)
+            loop = asyncio.get_running_loop()
+            self._since, self._received = loop.time(), 0
+            self._late = loop.call_later(REQUEST_TIME, self._end_if_late)
+
+    def _end_if_late(self) -> None:
+        """End the connection, unless somebody reads a body that arrives fast enough: it may be long."""
+        wanted = self.cycle is not None and not self.cycle.response_complete
+        loop = asyncio.get_running_loop()
+        left = self._since + REQUEST_TIME + self._received / UPLOAD_RATE - loop.time() if wanted else 0
+        if left > 0:
+            self._late = loop.call_later(left, self._end_if_late)
+        else:
+            self.transport.abort()
 
     def _stop_watch(self) -> None:
         if self._late is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from hashlib import sha256
 
 from indifast import (
     BLOBMember,
@@ -66,6 +67,11 @@ class Strange(IPyDriver):
                 for name, value in event.items():
                     vector[name] = value
                 await vector.send_setVector(state="Ok")
+            case "STORE":
+                content = event["FILE"]
+                state = "Alert" if content.startswith(b"bad") else "Ok"
+                size, form = event.sizeformat["FILE"]
+                await vector.send_setVectorMembers(state=state, message=f"{sha256(content).hexdigest()} {size} {form}")
             case "MODE" | "PARTS":
                 for name, value in event.items():
                     vector[name] = value
@@ -105,6 +111,7 @@ def make():
                 "DOOR", "Door", "Main", "rw", "Ok",
                 [NumberMember("LEVEL", "Level", "%g", 0, 9, 0, 1), NumberMember("CODE", "Passcode", "%g", 0, 9, 0, 99)],
             ),
+            BLOBVector("STORE", "Store", "Main", "wo", "Idle", [BLOBMember("FILE", "File")]),
             TextVector("SAID", "Said", "Main", "ro", "Idle", [TextMember("LAST", "Last", "nothing")]),
             SwitchVector(
                 "MODE", "Mode", "Main", "rw", "OneOfMany", "Ok",

@@ -1,6 +1,6 @@
 // Properties as cards. All text from devices is set as text, never as HTML.
 
-import { post, pathOf } from "./interface.js";
+import { post, pathOf, putBlob } from "./interface.js";
 import { element } from "./elements.js";
 import { Curves } from "./curves.js";
 import { FrameView } from "./frames.js";
@@ -9,6 +9,8 @@ import { FrameView } from "./frames.js";
 // such as an abort: further ones are only sent, and the card shows the state.
 const MOST_WAITING = 3;
 let waiting = 0;
+
+const FORMAT = /(\.\w+)?\.(z|fz|gz)$|\.\w+$/i;
 
 // What must be the same for a card to be updated in place.
 function shapeOf(property) {
@@ -135,16 +137,25 @@ export class Card {
     return element("div", { class: "row" }, element("span", { class: "label", text: member.label || name }), value);
   }
 
-  blob(name, member) {
+  blob(name, member, writable) {
     const { device, property, perm } = this.property;
-    if (perm === "wo") {
-      this.rows.set(name, () => {});
-      return element("p", { class: "note", text: `${member.label || name}: only for sending` });
+    const label = member.label || name;
+    const row = element("div", {});
+    if (perm !== "wo") {
+      const view = new FrameView(device, property, name, label);
+      this.views.push(view);
+      row.append(view.element);
     }
-    const view = new FrameView(device, property, name, member.label || name);
-    this.views.push(view);
+    if (writable) row.append(...this.file(name, label));
+    else if (perm === "wo") row.append(element("p", { class: "note", text: `${label}: only for sending` }));
     this.rows.set(name, () => {});
-    return view.element;
+    return row;
+  }
+
+  file(name, label) {
+    const input = element("input", { type: "file", "aria-label": `${label}: file` });
+    const button = element("button", { type: "button", text: `Send ${label}`, onclick: () => this.sendFile(name, input) });
+    return [element("div", { class: "row" }, input), element("div", { class: "buttons" }, button)];
   }
 
   // -- Commands
@@ -160,13 +171,30 @@ export class Card {
     }
   }
 
-  async send(members) {
+  send(members) {
     const { device, property } = this.property;
+    return this.command((wait) => post(pathOf(device, property), { members, wait, timeout: 600 }));
+  }
+
+  async sendFile(name, input) {
+    const [file] = input.files;
+    // Two suffixes if the last one says how it is packed.
+    const [format] = FORMAT.exec(file?.name ?? "") ?? [];
+    if (format === undefined) {
+      this.say(file === undefined ? "choose a file" : "the name of the file must say what it is, as .fits does", true);
+      return;
+    }
+    const { device, property } = this.property;
+    if (await this.command((wait) => putBlob(device, property, name, file, format, wait))) input.value = "";
+  }
+
+  // Asks for something that is answered late, unless too much of that is waited for already.
+  async command(ask) {
     this.say("sent …");
     const wait = waiting < MOST_WAITING;
     waiting += wait;
     try {
-      const answer = await post(pathOf(device, property), { members, wait, timeout: 600 });
+      const answer = await ask(wait);
       this.say(answer.message ?? "");
       return true;
     } catch (failure) {

@@ -49,6 +49,12 @@ export async function post(path, content) {
   return (await request(path, { method: "POST", headers, body: JSON.stringify(content) })).json();
 }
 
+export async function putBlob(device, property, member, file, format, wait) {
+  const path = `${pathOf(device, property)}/blobs/${wordOf(member)}?${new URLSearchParams({ format, wait, timeout: 600 })}`;
+  const headers = { "Content-Type": "application/octet-stream" };
+  return (await request(path, { method: "PUT", headers, body: file })).json();
+}
+
 // Opens the WebSocket. Calls `told` with each event, and `closed` when it ends, unless what is returned has closed it.
 export function listen(told, closed) {
   const socket = new WebSocket(location.origin.replace(/^http/, "ws") + BASE + "/events");
