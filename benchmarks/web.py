@@ -1,11 +1,11 @@
 """Live frames in browsers.
 
 A camera of 2 Mpixel with 16 bits (1920 by 1080, FITS, stars on noise) sends to `indifast web`, which makes previews of
-640 pixels. One viewer is a real browser, Chromium without a window: previews are counted when they are drawn. Ten
-viewers are one program with ten WebSockets. Ages are between the time that the driver has given a frame and the arrival
-of its preview. What a viewer costs that reads nothing is measured while the camera sends as fast as frames are taken;
-it asks for pictures of its own, of the largest size. Processor time is that of `indifast web`, for each preview that
-arrives.
+640 pixels. It sends 31 frames a second: of 30, a viewer who misses none may see one less within a run. One viewer is a
+real browser, Chromium without a window: previews are counted when they are drawn. Ten viewers are one program with ten
+WebSockets. Ages are between the time that the driver has given a frame and the arrival of its preview. What a viewer
+costs that reads nothing is measured while the camera sends as fast as frames are taken; it asks for pictures of its
+own, of the largest size. Processor time is that of `indifast web`, for each preview that arrives.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from benchmarks.program import Failed, Program, Settings, main
 from benchmarks.results import OURS, Bound, Goal, Row
 from benchmarks.web_viewers import PATH
 
-RATE = 30.0
+RATE = 31.0
+GOAL = 30.0
 VIEWERS = 10
 BROWSER = "one browser"
-TEN = "10 viewers at 30 frames/s"
+TEN = f"10 viewers of {RATE:g} frames/s"
 FASTEST = "10 viewers, as fast as it goes"
 BESIDE = "indifast, beside one that reads nothing"
 
@@ -173,7 +174,7 @@ PROGRAM = Program(
     overhead=5.0,
     goals=(
         Goal(BROWSER, ">=", (Bound(15),)),
-        Goal(f"{TEN}, the slowest one", ">=", (Bound(29),)),
+        Goal(f"{TEN}, the slowest one", ">=", (Bound(GOAL),)),
         Goal(f"{TEN}, age, 99 %", "<=", (Bound(100),)),
         Goal(FASTEST, ">=", (Bound(0.95, OURS),), BESIDE),
     ),
