@@ -109,6 +109,25 @@ def test_the_profile(managed: Site) -> None:
     assert isinstance(get(managed, "/api/info/arch"), str)
 
 
+def test_what_ekos_asks_for(managed: Site) -> None:
+    """It writes a profile first, which changes nothing here, and starts it all the same."""
+    before = get(managed, "/api/profiles")
+    json_ = {"Content_Type": "application/json"}
+    written = [
+        managed.ask("POST", "/api/profiles/indifast"),
+        managed.ask("PUT", "/api/profiles/indifast", b'{"port": 1, "autoconnect": 1}', **json_),
+        managed.ask("POST", "/api/profiles/indifast/drivers", b'[{"label": "/bin/sh"}]', **json_),
+        managed.ask("POST", "/api/profiles/custom/add", b'{"Label": "x", "Exec": "/bin/sh"}', **json_),
+        managed.ask("DELETE", "/api/profiles/indifast"),
+    ]
+    assert [each.status for each in written] == [405, 405, 404, 404, 405]
+    assert get(managed, "/api/profiles") == before
+    assert post(managed, "/api/server/start/indifast")[0] == 200
+    assert [each["label"] for each in get(managed, "/api/server/drivers")] == ["The toy"]
+    assert post(managed, "/api/drivers/restart/The%20toy")[0] == 200
+    assert post(managed, "/api/server/stop")[0] == 200
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
