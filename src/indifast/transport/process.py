@@ -26,7 +26,7 @@ LINE_RATE = 200
 """Maximum lines of standard error reported per second. Of any others, only the number is reported."""
 
 LAST_WORDS = 20
-"""How many of the most recent lines left out are reported when the child ends, since they may say why it did."""
+"""How many of the last lines are reported nevertheless, since they may say why the child ends soon afterwards."""
 
 _READ = 64 << 10
 
@@ -108,7 +108,10 @@ class Child:
 
 
 class _Lines:
-    """Reads lines of any bytes from a pipe and reports at most `LINE_RATE` of them per second."""
+    """Reads lines of any bytes from a pipe and reports at most `LINE_RATE` of them per second.
+
+    The last lines of a second are reported in any case, when it ends: the child may end a moment later because of them.
+    """
 
     def __init__(self, fd: int, on_line: Callable[[str], None]) -> None:
         os.set_blocking(fd, False)  # does not affect the child, which has the other end
@@ -188,17 +191,21 @@ class _Lines:
 
     def _begin_second(self) -> None:
         self._second_ends = self._loop.time() + 1
-        self._room = LINE_RATE
-        self._report_left_out(self._left_out)
+        self._room = LINE_RATE - len(self._last)
+        self._end_second()
 
-    def _report_left_out(self, count: int) -> None:
-        if count:
+    def _end_second(self) -> None:
+        """Report how many lines were left out, and the last of these."""
+        last = list(self._last)
+        if count := self._left_out - len(last):
             self._on_line(f"(lines left out in that second: {count})")
         self._left_out = 0
         self._last.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for line in last:
+            self._say(line)
 
     def _close(self) -> None:
         if self._fd < 0:
@@ -208,10 +215,7 @@ class _Lines:
         self._fd = -1
         if self._rest:
             self._report(self._rest)
-        last = list(self._last)
-        self._report_left_out(self._left_out - len(last))
-        for line in last:
-            self._say(line)
+        self._end_second()
 
 
 def spawn(
