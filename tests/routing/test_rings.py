@@ -107,28 +107,89 @@ def test_a_server_that_asks_for_what_we_have_from_it_has_lost_it() -> None:
     assert world.router.owners == {}
 
 
+ENDS = {
+    "it deletes its own": "<delProperty device='D'/>",
+    "it asks for ours": "<getProperties version='1.7' device='D' via='one'/>",
+    "it asks for a part": "<getProperties version='1.7' device='D' name='P'/>",
+    "it asks for everything": "<getProperties version='1.7'/>",
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_a_link_is_told_what_was_deleted_while_it_was_cut(end: str) -> None:
+    """What we said before may reach it after it has lost its own device, so that it takes the device from us."""
+    world = World()
+    world.driver("driver", "D", "E")
+    world.client("link")
+    for deleted, told in (("D", ["delProperty D"]), ("E", [])):
+        world.say("driver", define("D", "Q") + define("E", "Q"))
+        world.say("link", define("D"))
+        world.forget()
+        world.say("driver", f"<delProperty device='{deleted}' name='Q'/>")
+        assert "delProperty D Q" not in world.heard("link")
+        world.forget()
+        world.say("link", end)
+        assert world.heard("link") == told
+        assert not told or {"getProperties", "getProperties D"} & set(world.heard("driver")), "all of it is told anew"
+        world.say("link", end)
+        assert world.heard("link") == []
+
+
+def test_a_libindi_server_in_a_ring_is_not_told_what_was_deleted_while_it_was_cut() -> None:
+    """The deletion would come back by the link, as if from the owner."""
+    world = World()
+    world.remote("link")
+    world.client("server", asks=False)
+    world.say("server", "<getProperties device='*' version='1.7'/>")
+    world.say("link", define("D") + define("D", "Q"))
+    world.peers["server"].ring_links.add(world.peers["link"])
+    world.say("server", define("D"))
+    world.say("link", "<delProperty device='D' name='Q'/>")
+    world.forget()
+    world.say("server", "<delProperty device='D'/>")
+    assert world.heard("server") == []
+
+
+def many_requests(world: World, device: str) -> None:
+    """A crowd asks for a device until its owner gets no further requests for now."""
+    while not world.router.asking.interval:
+        world.say("c", f"<getProperties version='1.7' device='{device}'/>")
+
+
 def test_a_link_is_not_asked_for_what_has_a_new_owner_when_the_request_is_due() -> None:
     """It would take this server for one that has lost the device."""
+    world = World()
+    world.remote("link")
+    world.client("c")
+    world.say("link", define("D") + define("E"))
+    many_requests(world, "E")
+    world.say("c", "<getProperties version='1.7' device='D'/>")
+    world.say("link", "<delProperty device='D'/>")
+    world.driver("driver", "D")
+    world.forget()
+    world.router.asking.ask_held(world.now + 1000)
+    assert world.heard("link") == ["getProperties E"]
+
+
+def test_a_link_learns_at_once_that_this_server_has_lost_what_both_offered() -> None:
+    """When a held request is due, this server may have the device again."""
     world = World()
     world.remote("link")
     world.driver("driver", "D")
     world.client("c")
     world.say("link", define("D") + define("E"))
-    while not world.router.asking.interval:
-        world.say("c", "<getProperties version='1.7' device='E'/>")
-    world.router.lose(world.peers["driver"], world.now)
-    world.driver("another", "D")
+    many_requests(world, "E")
     world.forget()
-    world.router.asking.ask_held(world.now + 1000)
-    assert world.heard("link") == ["getProperties E"]
+    world.router.lose(world.peers["driver"], world.now)
+    assert world.heard("link") == ["getProperties D"]
 
 
 class Server(Talk):
     def __init__(self, name: str, site: Site) -> None:
         super().__init__()
         self.name, self.site = name, site
-        self.devices: set[str] = set()
-        self.known: set[str] = set()
+        self.devices: dict[str, set[str]] = {}  # the properties of each
+        self.known: dict[str, set[str]] = {}
         self.updates: list[str] = []
         self.join("client", Kind.CLIENT)
         self.driver = self.join("driver", Kind.DRIVER)
@@ -136,9 +197,21 @@ class Server(Talk):
 
     def drive(self, *devices: str) -> None:
         """The driver ends, and starts again with these devices."""
-        self.devices = set(devices)
+        self.devices = {device: {"P", "Q"} for device in devices}
         self.router.lose(self.driver, self.site.now)
         self.router.start(self.driver, self.site.now)
+
+    def define(self, device: str) -> None:
+        for name in sorted(self.devices[device]):
+            self.say("driver", define(device, name))
+
+    def change(self, device: str) -> None:
+        """One of two properties of a device comes or goes."""
+        self.devices[device] ^= {"Q"}
+        if "Q" in self.devices[device]:
+            self.say("driver", define(device, "Q"))
+        else:
+            self.say("driver", f"<delProperty device='{device}' name='Q'/>")
 
     def answer(self) -> None:
         """The driver reads its next message."""
@@ -146,18 +219,21 @@ class Server(Talk):
         if message is not None and message.tag == "getProperties":
             for device in sorted(self.devices):
                 if message.device in (None, device):
-                    self.say("driver", define(device))
+                    self.define(device)
 
     def read(self) -> None:
         """The client reads all that it is told, in no time."""
         for message in self.messages("client"):
             assert message.device is None or "via" not in message.element().attrs
+            device, name = message.device or "", message.name
             if message.tag.startswith("def"):
-                self.known.add(message.device or "")
+                self.known.setdefault(device, set()).add(name or "")
+            elif message.tag == "delProperty" and name is None:
+                self.known.pop(device, None)
             elif message.tag == "delProperty":
-                self.known.discard(message.device or "")
+                self.known[device].discard(name)
             elif message.tag.startswith("set"):
-                self.updates.append(message.device or "")
+                self.updates.append(device)
 
 
 class Connection:
@@ -270,7 +346,7 @@ class Site:
     def disturb(self) -> None:
         """Something happens that nobody has expected."""
         link, server = self.random.choice(self.links), self.random.choice(list(self.servers.values()))
-        match self.random.randrange(6):
+        match self.random.randrange(7):
             case 0 | 1 | 2:
                 if link.connection is None or link.connection.near_ended:
                     self.connect(link)
@@ -284,7 +360,9 @@ class Site:
             case 5 if server.devices:
                 device = self.random.choice(sorted(server.devices))
                 server.say("driver", f"<delProperty device='{device}'/>")
-                server.say("driver", define(device))
+                server.define(device)
+            case 6 if server.devices:
+                server.change(self.random.choice(sorted(server.devices)))
 
     def reached(self, server: Server) -> set[str]:
         """The names of the servers that are linked to one by now, itself included."""
@@ -301,15 +379,19 @@ class Site:
 
     def check(self) -> None:
         for server in self.servers.values():
-            expected = {device for name in self.reached(server) for device in self.servers[name].devices}
-            assert (server.name, set(server.router.owners)) == (server.name, expected)
-            assert (server.name, server.known) == (server.name, expected)
+            reached = [self.servers[name].devices for name in self.reached(server)]
+            devices = set().union(*reached)
+            assert (server.name, set(server.router.owners)) == (server.name, devices)
+            assert (server.name, set(server.known)) == (server.name, devices)
+            for device, known in server.known.items():
+                possible = [each[device] for each in reached if device in each]  # several only if it is shared
+                assert known in possible, (server.name, device)
         for server in self.servers.values():
-            for device in sorted(server.devices - {SHARED}):
+            for device in sorted(server.devices.keys() - {SHARED}):
                 server.say("driver", update(device))
         self.settle()
         for server in self.servers.values():
-            assert sorted(server.updates) == sorted(server.known - {SHARED}), "each update is heard once"
+            assert sorted(server.updates) == sorted(server.known.keys() - {SHARED}), "each update is heard once"
             server.updates.clear()
 
 

@@ -127,6 +127,9 @@ class NothingLost(Checker):
             self._everybody(node, routing, told)
         if any(count > 1 for count in told.values()):
             self.fail(f"{node} tells {dict(told)} of {show(mark)} more than once")
+        gone = [each.device for peer, each in routing.told if peer is routing.peer and _is_device_gone(each)]
+        if gone != routing.withdrawn:
+            self.fail(f"{node} tells {routing.peer} upon {show(mark)} that {gone} are gone, not {routing.withdrawn}")
 
     def _refused(self, node: Node, routing: Routing) -> None:
         """A command that reaches nobody is answered, if it is for a device that is not there."""
@@ -256,6 +259,10 @@ class PassedOn(Checker):
                 self.fail(f"{node} has not asked {peer} for {device or 'everything'}{f'.{name}' if name else ''}")
 
 
+def _is_device_gone(mark: Mark) -> bool:
+    return mark.tag == "delProperty" and mark.name is None
+
+
 def _covers(asked: tuple[str | None, str | None], wanted: tuple[str | None, str | None]) -> bool:
     """Return whether a request for definitions asks for at least as much as another one."""
     return asked[0] is None or (asked[0] == wanted[0] and asked[1] in (None, wanted[1]))
@@ -333,13 +340,14 @@ class OneOwner(Checker):
 
     def lost(self, node: Node, peer: Peer, message: Routable, entry: Entry, how: str) -> None:
         mark = entry.mark
-        if mark.tag == "delProperty" and mark.device is not None and mark.name is None:
+        if _is_device_gone(mark) and mark.device is not None:
             self._unnoticed.setdefault(node.outgoing[peer], set()).add(mark.device)
 
     def routed(self, node: Node, routing: Routing) -> None:
         verdict = routing.verdict
         if verdict is not None and not verdict.accepted:
-            told = [peer for peer, mark in routing.told if mark == routing.mark]
+            answered = routing.peer if routing.mark.device in routing.withdrawn else None
+            told = [peer for peer, mark in routing.told if mark == routing.mark and peer is not answered]
             if told:
                 self.fail(f"{node} tells {told} of {show(routing.mark)} from {routing.peer}, which may not say it")
 
@@ -347,7 +355,7 @@ class OneOwner(Checker):
         if not isinstance(reader, (Client, Driver)) or mark.device is None or self.going_round:
             return
         speakers = self._speakers.setdefault(journal, {})
-        if mark.tag == "delProperty" and mark.name is None:
+        if _is_device_gone(mark):
             speakers.pop(mark.device, None)
             return
         said = self.site.ledger.find(mark.what)
@@ -498,7 +506,7 @@ class NoCirculation(Checker):
         if self.going_round:
             return
         told = self._told.setdefault(node.outgoing[peer], {}).setdefault(mark.device, set())
-        if mark.tag == "delProperty" and mark.name is None:
+        if _is_device_gone(mark):
             told.clear()  # by another way the same may come again
         if mark.what.startswith("#"):
             if mark.what in told:

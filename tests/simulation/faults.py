@@ -112,6 +112,16 @@ FAULTS: tuple[Fault, ...] = (
         seed=138,
     ),
     Fault(
+        "a deletion is kept from a link for good",
+        "A property is deleted while a link is cut for its device. The linked server has taken the device from what we"
+        " said before, and is never told.",
+        (Edit("indifast.routing.ownership:Ownership.withhold", "True", "False"),),
+        past=True,
+        shape="a ring of three",
+        theme="brief devices",
+        seed=66,
+    ),
+    Fault(
         "updates circulate through a foreign server",
         "A ring through a server that does not know who owns what is noticed, but still used.",
         (Edit("indifast.routing.rings:Rings.arrived", "origin.ring_links.add(peer)", "pass"),),

@@ -58,6 +58,8 @@ class Routing:
     verdict: Verdict | None = None
     commanded: Peer | None = None
     """The owner of the device of a command."""
+    withdrawn: list[str] = field(default_factory=list)
+    """Devices that the peer is to be told are gone."""
     told: list[tuple[Peer, Mark]] = field(default_factory=list)
     lost: int = 0
     """Messages that were given up meanwhile."""
@@ -342,6 +344,7 @@ class Node:
             routing.commanded = self.rules.command(peer, message)
         else:
             routing.verdict = self.rules.hear(peer, message, frame)
+            routing.withdrawn = self.rules.withdrawn
         self.routing = routing
         try:
             with self.site.measured(self, routing):

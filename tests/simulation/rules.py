@@ -130,8 +130,13 @@ class Rules:
         self.accept_links = accept_links
         self.peers: dict[Peer, Wishes] = {}
         self.owners: dict[str, Peer] = {}
-        self.offers: dict[Peer, set[str]] = {}
-        """Devices that a peer has defined although another one owns them: nothing of them is told there."""
+        self.offers: dict[Peer, dict[str, bool]] = {}
+        """Devices that a peer has defined although another one owns them: nothing of them is told there.
+
+        The values are whether a property of the owner was deleted meanwhile.
+        """
+        self.withdrawn: list[str] = []
+        """Devices that the one who said the last message is to be told are gone, before it is told of them anew."""
         self.links: set[Peer] = set()
         """Peers that have shown to be servers."""
         self.refused: Counter[str] = Counter()
@@ -142,7 +147,7 @@ class Rules:
     def attach(self, peer: Peer) -> None:
         if peer not in self.peers:
             self.peers[peer] = Wishes(peer.kind is Kind.DRIVER, peer.blob_enable)
-            self.offers[peer] = set()
+            self.offers[peer] = {}
             if peer.kind is Kind.REMOTE:
                 self.links.add(peer)
 
@@ -173,12 +178,21 @@ class Rules:
     def _release(self, device: str) -> None:
         del self.owners[device]
         for offers in self.offers.values():
-            offers.discard(device)
+            offers.pop(device, None)
+
+    def _settle(self, peer: Peer, devices: Iterable[str]) -> None:
+        """A peer no longer offers devices; of what was deleted meanwhile, it has not been told."""
+        for device in devices:
+            outdated = self.offers[peer].pop(device, False)
+            hears = self.peers[peer].touches(device) and self.owners.get(device) not in peer.ring_links
+            if outdated and hears and peer.kind is not Kind.DRIVER:
+                self.withdrawn.append(device)
 
     # Messages
 
     def hear(self, peer: Peer, message: Routable, frame: bool) -> Verdict | None:
         """Take a message; return what becomes of it if it is one about a device by somebody who speaks for it."""
+        self.withdrawn = []
         tag, device, name = message.tag, message.device or None, message.name or None
         if tag == "getProperties":
             self._asked(peer, message, device, name)
@@ -213,12 +227,12 @@ class Rules:
             self.links.add(peer)
         self.peers[peer].add(Wish("getProperties", device, name if device is not None else None))
         if device is None:
-            self.offers[peer].clear()
+            self._settle(peer, list(self.offers[peer]))
             return
         if self.owners.get(device) is peer and peer.kind is not Kind.DRIVER and "via" in message.element().attrs:
             self._release(device)  # it has lost what we have from it
             return
-        self.offers[peer].discard(device)
+        self._settle(peer, [device])
 
     def _enabled(self, peer: Peer, device: str | None, name: str | None, policy: str) -> None:
         if device is None or policy not in ("Never", "Also", "Only"):
@@ -245,7 +259,7 @@ class Rules:
             if peer.kind is Kind.CLIENT:
                 self.links.add(peer)
         elif owner not in (None, peer) and defines and (peer.kind is not Kind.CLIENT or self.accept_links):
-            self.offers[peer].add(device)
+            self.offers[peer].setdefault(device, False)
             if peer.kind is not Kind.DRIVER:
                 self.links.add(peer)
         accepted = owner is peer and not (frame and peer in self.links and not peer.blob_enable)
@@ -275,7 +289,11 @@ class Rules:
             if owner is peer:
                 self._release(device)
             elif owner is not None:
-                self.offers[peer].discard(device)  # it is told of ours from now on
+                self._settle(peer, [device])  # it is told of ours from now on
+        elif owner is peer:
+            for offers in self.offers.values():
+                if device in offers:
+                    offers[device] = True
         return verdict
 
     def command(self, peer: Peer, message: Routable) -> Peer | None:

@@ -38,7 +38,7 @@ class Asking:
     def ask(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
         """Ask for definitions. After many requests in a short time, this one waits and is combined with equal ones."""
         if owner.requests.may_ask(now, self._interval(owner)):
-            self._ask_now(owner, device, name, now)
+            self.ask_at_once(owner, device, name, now)
             return
         owner.requests.hold(device, name, by_device=owner not in self._peers.drivers)
         first = not self._held
@@ -70,12 +70,13 @@ class Asking:
         for owner in list(self._held):
             requests = owner.requests
             while requests.held and requests.may_ask(now, self._interval(owner)):
-                self._ask_now(owner, *requests.next(), now)
+                self.ask_at_once(owner, *requests.next(), now)
             if not requests.held:
                 del self._held[owner]
         return bool(self._held)
 
-    def _ask_now(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
+    def ask_at_once(self, owner: Peer, device: str | None, name: str | None, now: float) -> None:
+        """Ask for definitions, however many requests there were before."""
         if owner.link and device is not None and self._owners.get(device, owner) is not owner:
             return  # it has another owner by now: the link would think that we have lost the device
         owner.requests.begin()

@@ -68,7 +68,7 @@ class Ownership:
         if device in peer.conflicts or (peer.kind is Kind.CLIENT and not self.accept_links):
             return False
         if len(peer.conflicts) < MAX_DEVICES:
-            peer.conflicts[device] = None
+            peer.conflicts[device] = False
         if peer.kind is not Kind.DRIVER:
             peer.link = True
             self._peers.changed()
@@ -77,18 +77,29 @@ class Ownership:
         peer.told_conflicts.add(device)
         return True
 
-    def settle(self, peer: Peer, device: str | None) -> None:
+    def withhold(self, device: str) -> None:
+        """Note the deletion of a property, of which the links that are cut for the device are not told."""
+        for other in self._peers:
+            if device in other.conflicts:
+                other.conflicts[device] = True
+
+    def settle(self, peer: Peer, device: str | None) -> list[str]:
         """End the conflict of a peer that asks for a device, or has lost it, so that it may hear of ours.
 
         Without `device`, the peer asks for everything, which ends all of its conflicts.
+
+        Returns:
+            Devices of which a property was deleted during the conflict. What the peer was told before the conflict may
+            have reached it only after it had lost its own device, so that it knows the property from us.
         """
         if device is None:
-            peer.conflicts.clear()
+            ended, peer.conflicts = peer.conflicts, {}
         elif device in peer.conflicts:
-            del peer.conflicts[device]
+            ended = {device: peer.conflicts.pop(device)}
         else:
-            return
+            return []
         self._peers.changed()
+        return [each for each, outdated in ended.items() if outdated]
 
     def release(self, peer: Peer, device: str) -> list[Peer]:
         """Take a device from its owner, and return the other peers that offered it: they are to be asked for it."""

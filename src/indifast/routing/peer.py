@@ -142,8 +142,11 @@ class Peer:
         """Links that lead back to this libindi server, which is told nothing about the devices that they own."""
         self.probed = -math.inf
         """When the peer was last checked for rings."""
-        self.conflicts: dict[str, None] = {}
-        """Devices that the peer offered although another one owns them. Nothing about them crosses this link."""
+        self.conflicts: dict[str, bool] = {}
+        """Devices that the peer offered although another one owns them. Nothing about them crosses this link.
+
+        The values are whether a property was deleted in the meantime, which the other side may still take from us.
+        """
         self.told_conflicts: set[str] = set()
         """Conflicts that clients were told about: once each, however often the peer offers the device."""
         self.blob_names: dict[str, dict[str, None]] = {}

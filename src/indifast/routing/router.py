@@ -247,7 +247,8 @@ class Router:
         if device is not None and owner is peer and peer.kind is not Kind.DRIVER and via_of(message):
             self._lost_by_owner(peer, device, now)
             return
-        self._ownership.settle(peer, device)
+        if self._settle(peer, device, now):
+            name = None
         if device is None:
             self._ask_everybody(peer, now)
             return
@@ -412,6 +413,7 @@ class Router:
         if message.name is None:
             self._release(peer, device, now)
         else:
+            self._ownership.withhold(device)
             self._demands.deleted(peer, device, message.name)
 
     def _ring_check(self, peer: Peer, message: Routable, now: float) -> None:
@@ -470,9 +472,30 @@ class Router:
         return False
 
     def _release(self, peer: Peer, device: str, now: float) -> None:
-        """Take a device from its owner, and ask the other peers that offered it."""
+        """Take a device from its owner, and ask the other peers that offered it.
+
+        The request tells a server that we have lost the device, so it must not wait until the device is here again.
+        """
         for other in self._ownership.release(peer, device):
-            self.asking.ask(other, device, None, now)
+            self.asking.ask_at_once(other, device, None, now)
+
+    def _settle(self, peer: Peer, device: str | None, now: float) -> bool:
+        """End conflicts, as `Ownership.settle` does.
+
+        Returns:
+            Whether the peer was told that devices are gone, because what it knows of them may be out of date. All that
+            is still there is to be defined anew.
+        """
+        gone = [each for each in self._ownership.settle(peer, device) if self._may_hear(peer, each)]
+        for each in gone:
+            peer.inlet.append(wire.del_property(each), now)
+            peer.note((each, None))
+        return bool(gone)
+
+    def _may_hear(self, peer: Peer, device: str) -> bool:
+        """Return whether a client or link is told of another peer's device, unless it is cut for the device."""
+        owner = self.owners.get(device)
+        return peer.kind is not Kind.DRIVER and owner not in peer.ring_links and peer.interests.touches(device)
 
     def _lost_by_owner(self, peer: Peer, device: str, now: float) -> None:
         """Remove a device that a server asks us for although we have it from that server.
@@ -489,8 +512,8 @@ class Router:
         The link may not know that we have the device, and then won't ask: if its own offer came first, we never made
         ours.
         """
-        self._ownership.settle(peer, device)
-        if peer.kind is not Kind.DRIVER and owner not in peer.ring_links and peer.interests.touches(device):
+        self._settle(peer, device, now)
+        if self._may_hear(peer, device):
             self.asking.ask(owner, device, None, now)
 
     # -- Receivers
