@@ -295,6 +295,7 @@ class Stream:
         self._buffer = read_buffer()
         self._receiver: Receiver | None = None
         self._outbox: Queue | None = None
+        self._lost_early: Exception | None = None  # why the stream has ended before its start
         self._life = OPEN
         self._input = IDLE
         self._output = READY
@@ -309,7 +310,7 @@ class Stream:
         self._receiver = receiver
         self._outbox = outbox
         if self._life is CLOSED:  # closed before the start
-            self._loop.call_soon(self._report_lost, None)
+            self._loop.call_soon(self._report_lost, self._lost_early)
             return
         self._buffer.streams.add(self)
         self._watch_input()
@@ -514,6 +515,7 @@ class Stream:
         receiver = self._receiver
         self._receiver = None  # a stream that ends before its start gets here twice
         if receiver is None:
+            self._lost_early = exc
             return
         try:
             receiver.connection_lost(exc)

@@ -49,6 +49,7 @@ class _Protocol(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self.stream: TLSStream | None = None
         self.early = b""  # data that arrived before it was wanted: with the handshake, or just before a pause
+        self.unread_alert: Callable[[], ssl.SSLError | None] = lambda: None
         self._buffer: memoryview | None = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -188,6 +189,8 @@ class TLSStream(Stream):
             self._transport.set_write_buffer_limits(high=high)
 
     def _lost(self, exc: Exception | None) -> None:
+        if exc is None and self._life is not CLOSED:
+            exc = self._protocol.unread_alert()
         if isinstance(exc, ssl.SSLError):  # with TLS 1.3, a client learns only now that its certificate is refused
             exc = TLSError("TLS failed", why_refused(exc, serving=self._serving))
         self._end(exc, at_once=True)
@@ -202,10 +205,14 @@ class TLSStream(Stream):
 
 
 class _Handshake:
-    """Stands for a context in one handshake. If the handshake fails, it tells the peer why, which asyncio does not."""
+    """Stands for a context in one handshake, and does what event loops do not.
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+    If the handshake fails, it tells the peer why. If the peer refuses us afterwards, it tells `protocol` why.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, protocol: _Protocol) -> None:
         self._context = context
+        self._protocol = protocol
         self._sock: socket.socket | None = None
         with contextlib.suppress(OSError):
             self._sock = sock.dup()  # asyncio closes the other one
@@ -228,6 +235,7 @@ class _Handshake:
                 raise
 
         made.do_handshake = do_handshake  # type: ignore[method-assign]
+        self._protocol.unread_alert = partial(_unread_alert, made, incoming)
         return made
 
     @property  # type: ignore[misc]
@@ -264,6 +272,20 @@ class _Handshake:
                         break
 
 
+def _unread_alert(made: ssl.SSLObject, incoming: ssl.MemoryBIO) -> ssl.SSLError | None:
+    """Return the alert in what was received and not read; None if there is none.
+
+    At the end of a connection that is not read, uvloop throws away what it holds of the input.
+    """
+    try:
+        while incoming.pending and made.read(_EARLY):
+            pass
+    except ssl.SSLError as exc:
+        if "ALERT" in (exc.reason or ""):
+            return exc
+    return None
+
+
 async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, peername: str, where: str) -> TLSStream:
     """Perform the TLS handshake of a client on a connected socket.
 
@@ -280,7 +302,7 @@ async def connect(sock: socket.socket, context: ssl.SSLContext, hostname: str, p
     tune_tcp(sock)
     protocol = _Protocol()
     loop = asyncio.get_running_loop()
-    with _Handshake(sock, context) as handshake:
+    with _Handshake(sock, context, protocol) as handshake:
         try:
             transport, _ = await loop.create_connection(
                 lambda: protocol, sock=sock, ssl=handshake.context, server_hostname=hostname,
@@ -335,7 +357,7 @@ class Acceptor:
         tune_tcp(sock)
         protocol = _Protocol()
         loop = asyncio.get_running_loop()
-        with _Handshake(sock, self._context) as handshake:
+        with _Handshake(sock, self._context, protocol) as handshake:
             try:
                 transport, _ = await loop.connect_accepted_socket(
                     lambda: protocol, sock, ssl=handshake.context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
