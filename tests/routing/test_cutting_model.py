@@ -16,6 +16,7 @@ from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.cutting import Bypass
 from tests.routing.fakes import Fake, drain, frame, small
+from tests.routing.sidebyside import SideBySide
 
 PIECE, WHOLE, TURN = 10, 25, 40
 HEAD = re.compile(rb"<\?indi-piece (\d+) (\d+)\?>")
@@ -164,33 +165,17 @@ def test_the_queue_does_what_the_model_does(lossy: bool, actions: list[tuple]) -
 
 def check(box: ByteQueue, actions: list[tuple]) -> None:  # type: ignore[type-arg]
     model = Model()
-    got = expected = b""
-    taken: tuple[bytes, int] | None = None
+    both = SideBySide(box, model)
 
     def take(nbytes: int, max_bytes: int, max_parts: int) -> None:
-        nonlocal taken
-        data = b"".join(map(bytes, box.take(max_bytes, max_parts)[0]))
-        assert bool(data) == box.pending, "what is pending can be had"
-        if data:
-            taken = data, min(nbytes, len(data))
-            model.offer(len(data))
-
-    def finish() -> None:
-        nonlocal got, expected, taken
-        if taken is not None:
-            data, nbytes = taken
-            taken = None
-            box.sent(nbytes, 0.0)
-            got += data[:nbytes]
-            expected += model.send(nbytes)
-            assert got == expected
+        assert both.take(nbytes, max_bytes, max_parts) == box.pending, "what is pending can be had"
 
     for number, (kind, *rest) in enumerate(actions):
         if kind in ("take", "send"):
-            finish()
+            both.finish()
             take(*rest)
             if kind == "send":
-                finish()
+                both.finish()
         elif kind == "ping":
             box.expedite(small(data=b"<pong%d/>" % number, tag="pingReply"), 0.0)
             model.urgent.append(Unit(b"<pong%d/>" % number, None))
@@ -201,10 +186,10 @@ def check(box: ByteQueue, actions: list[tuple]) -> None:  # type: ignore[type-ar
                 message = small("P", b"<small%d/>" % number, device=rest[0])
             box.append(message, 0.0)
             model.append(message)
-    finish()
+    both.finish()
     while box.pending:
         take(1000, 500, 10)
-        finish()
+        both.finish()
     assert not model.waiting and not model.between and not model.rest
     assert box.queued == box.messages == 0 and not list(box.waiting())
 

@@ -12,6 +12,7 @@ from indifast.protocol.limits import DEFAULT_LIMITS
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.dropnotes import DropNote
 from tests.routing.fakes import Fake, Observer, frame, small
+from tests.routing.sidebyside import SideBySide
 
 QUEUE, STREAM = 100, 30
 LIMITS = replace(DEFAULT_LIMITS, queue=QUEUE, stream=STREAM)
@@ -177,29 +178,13 @@ def others() -> st.SearchStrategy[tuple[object, ...]]:
 def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tuple]) -> None:  # type: ignore[type-arg]
     box = Outbox(LIMITS, newest_wins=newest_wins)
     model = Model(newest_wins)
-    got = expected = b""
+    both = SideBySide(box, model)
     growing: deque[Fake] = deque()
     observer = Observer(box)
 
-    taken: tuple[bytes, int] | None = None  # the offer, and how much of it will be written
-
-    def take(nbytes: int, max_bytes: int, max_parts: int) -> None:
-        nonlocal taken
-        data = b"".join(map(bytes, box.take(max_bytes, max_parts)[0]))
-        if data:
-            taken = data, min(nbytes, len(data))
-            model.offer(len(data))
-
     def finish() -> None:
-        nonlocal got, expected, taken
-        if taken is not None:
-            data, nbytes = taken
-            taken = None
+        if both.finish():
             observer.pending = 0
-            box.sent(nbytes, 0.0)
-            got += data[:nbytes]
-            expected += model.send(nbytes)
-            assert got == expected
 
     for number, (kind, *rest) in enumerate(actions):
         if kind == "blob":
@@ -213,10 +198,10 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
                 growing.append(message)
             box.append(message, 0.0)
             model.append(message)
-            assert box.blobs <= QUEUE or taken is not None or len(model.frames()) == 1
+            assert box.blobs <= QUEUE or both.on_offer or len(model.frames()) == 1
         elif kind in ("take", "send"):
             finish()
-            take(*rest)
+            both.take(*rest)
             if kind == "send":
                 finish()
         elif kind == "grow" and growing:
@@ -240,7 +225,7 @@ def test_the_outbox_does_what_the_model_does(newest_wins: bool, actions: list[tu
     for message in growing:
         message.grow(None)
     while box.pending:
-        take(1000, 500, 10)
+        both.take(1000, 500, 10)
         finish()
     assert not model.send(1) and not box.pending
     assert box.queued == box.messages == box.blobs == box.small == 0
