@@ -207,6 +207,24 @@ def test_what_waits_already_when_pieces_are_agreed_on_keeps_its_place() -> None:
     assert places == sorted(places)
 
 
+def test_what_is_read_whole_passes_frames_by_the_same_rules() -> None:
+    box = ByteQueue()
+    box.cut_frames(PIECE, WHOLE)
+    early = small("P", device="dome")
+    box.append(early, 0.0)
+    picture = frame("B", 60, pieces=4, device="camera")
+    box.append(picture, 0.0)
+    for _ in range(3):
+        pong = small(tag="pingReply")
+        box.expedite(pong, 0.0)
+        assert box.pop() is pong
+    after, passing = small("P", device="camera"), small("P", device="mount")
+    for message in (after, passing):
+        box.append(message, 0.0)
+    assert [box.pop() for _ in range(5)] == [early, passing, picture, after, None]
+    assert box.queued == box.messages == 0 and not box.pending
+
+
 def test_devices_whose_frames_have_left_are_forgotten() -> None:
     bypass = Bypass()
     for number in range(10_000):

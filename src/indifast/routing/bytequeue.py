@@ -579,9 +579,16 @@ class ByteQueue:
 
     def pop(self) -> Routable | None:
         """Remove and return the next whole message, for a reader in this process; None if there is none."""
-        while self._urgent or self._items:
-            item = self._urgent.popleft() if self._urgent else self._items.popleft()
-            self._bypass.gone += 1
+        urgent, items, bypass = self._urgent, self._items, self._bypass
+        while urgent or items or bypass.messages:
+            item: Routable | Frame
+            if urgent:
+                item = urgent.popleft()
+            elif bypass.messages and not (items and bypass.front):
+                item = bypass.messages.popleft()
+            else:
+                item = items.popleft()
+                bypass.gone += 1
             message = item.message if isinstance(item, Frame) else item
             if message is None:
                 self._gaps -= 1
