@@ -102,7 +102,7 @@ class ByteQueue:
             bypass.keep_behind(device, len(items))
             items.append(message)
         elif bypass.passes(device, len(items)):
-            bypass.messages.append(message)
+            bypass.add(message)
             self._notify_urgent(now)
         else:
             items.append(message)
@@ -245,13 +245,18 @@ class ByteQueue:
             return 0
         if bypass.passed >= TURN and front < len(items):
             first = items[front]
-            if isinstance(first, Frame) and first.message is not None and first.parts() is not None:
+            if isinstance(first, Frame) and self._may_go_first(first):
                 self._offer_frame(first, pieces)
                 return 0
         self._offer_passing(pieces)
         if not self._has_room(len(self._urgent) + front + len(bypass.messages), pieces):
             return 0
         return self._offer_in_order(islice(items, front, None), pieces)
+
+    def _may_go_first(self, frame: Frame) -> bool:
+        """Return whether the next frame could be written before the messages that pass frames."""
+        message = frame.message
+        return message is not None and not self._bypass.holds(message.device) and frame.parts() is not None
 
     def _has_room(self, offered: int, pieces: Pieces) -> bool:
         """Return whether so many messages are on offer, all of them, and there is room for more."""

@@ -104,7 +104,7 @@ class Bypass:
     device, such as a request for all definitions, passes nothing, and nothing passes it.
     """
 
-    __slots__ = ("_first", "_kept", "_last", "gone", "messages", "passed")
+    __slots__ = ("_added", "_first", "_kept", "_last", "_newest", "gone", "messages", "passed")
 
     def __init__(self) -> None:
         self.messages: deque[Routable] = deque()
@@ -113,6 +113,8 @@ class Bypass:
         """Bytes of messages that were written since a frame, or a piece, was begun."""
         self.gone = 0
         """Items that have left the queue."""
+        self._added = 0  # how many messages there ever were
+        self._newest: dict[str | None, int] = {}  # by device, which of these is the newest
         self._first = 0  # the place of the first frame
         self._last: dict[str | None, int] = {}
         self._kept = _MIN_KEPT
@@ -143,6 +145,20 @@ class Bypass:
         self._last[device] = self.gone + index
         return False
 
+    def add(self, message: Routable) -> None:
+        """Add a message that may pass."""
+        messages, newest = self.messages, self._newest
+        if len(newest) > _MIN_KEPT + 2 * len(messages):
+            left = self._added - len(messages)
+            self._newest = newest = {device: number for device, number in newest.items() if number > left}
+        messages.append(message)
+        self._added += 1
+        newest[message.device] = self._added
+
+    def holds(self, device: str | None) -> bool:
+        """Return whether a message of a device is among those that may pass: its next frame has to wait for that."""
+        return self._newest.get(device, 0) > self._added - len(self.messages)
+
     def look_over(self, items: Iterable[Routable | Frame]) -> None:
         """Take note of the items of a queue, which keep their places."""
         for index, item in enumerate(items):
@@ -155,6 +171,7 @@ class Bypass:
     def forget_frames(self) -> None:
         """Note that there are neither frames nor other messages in the queue."""
         self._last.clear()
+        self._newest.clear()
         self._kept = _MIN_KEPT
 
     def clear(self) -> None:
