@@ -506,7 +506,8 @@ class NoCirculation(Checker):
         if self.going_round:
             return
         told = self._told.setdefault(node.outgoing[peer], {}).setdefault(mark.device, set())
-        if _is_device_gone(mark):
+        lost = mark.tag == "getProperties" and mark.device not in node.rules.owners  # a link that was cut is told so
+        if _is_device_gone(mark) or lost:
             told.clear()  # by another way the same may come again
         if mark.what.startswith("#"):
             if mark.what in told:
