@@ -10,8 +10,12 @@ LZ4 and zstd are an extra, `indifast[compression]`: see `installed`. Python 3.14
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Sequence
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:  # otherwise imported when first needed: a server must start fast
@@ -26,6 +30,10 @@ PIECE = 1 << 20
 LZ4, ZSTD = "lz4", "zstd"
 METHODS = (LZ4, ZSTD)
 """The methods, fastest first."""
+
+AUTO, OFF = "auto", "off"
+CHOICES = (AUTO, OFF, *METHODS)
+"""How the frames on a connection are compressed: where that pays, not at all, or by a method."""
 
 WIDTHS = (1, 2, 4, 8)
 """The widths of pixels in bytes that the shuffle knows. 1 leaves the bytes in their order."""
@@ -53,6 +61,36 @@ def _is_installed(method: str) -> bool:
     except ImportError:
         return False
     return True
+
+
+def check_choice(choice: str) -> None:
+    """Check one of `CHOICES` that somebody asks for.
+
+    Raises:
+        TypeError: It is not a string.
+        ValueError: It is another string.
+        ImportError: It is a method that is not installed. The text says how to install it.
+    """
+    if not isinstance(choice, str):
+        raise TypeError(f"compress must be a string, not {choice!r}")
+    if choice not in CHOICES:
+        raise ValueError(f"compress must be {', '.join(CHOICES[:-1])} or {CHOICES[-1]}, not {choice!r}")
+    if choice in METHODS:
+        _load(choice)
+
+
+def usable(choice: str) -> tuple[str, ...]:
+    """Return the methods that one of `CHOICES` allows here, fastest first."""
+    if choice == OFF:
+        return ()
+    return installed() if choice == AUTO else tuple(method for method in installed() if method == choice)
+
+
+def prepare() -> None:
+    """Load NumPy in a thread, so that an event loop that inflates a first piece need not wait for that."""
+    if "numpy" not in sys.modules:
+        with contextlib.suppress(RuntimeError):  # no thread can be started: then it has to wait
+            threading.Thread(target=import_module, args=("numpy",), daemon=True).start()
 
 
 class Compressor:
@@ -151,9 +189,17 @@ def best_width(piece: Buffer) -> int:
     Raises:
         ImportError: No method is installed.
     """
-    samples = _samples(piece)
+    return best_width_of(_samples(piece))
+
+
+def best_width_of(samples: Sequence[Buffer]) -> int:
+    """Return the width with which some samples of a content compress best; each begins where a pixel does.
+
+    Raises:
+        ImportError: No method is installed.
+    """
     method = next(iter(installed()), LZ4)
-    sizes = {width: _compressed_size(samples, method, width) for width in WIDTHS}
+    sizes = {width: compressed_size(samples, method, width) for width in WIDTHS}
     enough = min(sizes.values()) * _TOLERANCE
     return next(width for width in WIDTHS if sizes[width] <= enough)
 
@@ -167,7 +213,12 @@ def _samples(piece: Buffer) -> list[memoryview]:
     return [view[step * at : step * at + _SAMPLE] for at in range(_SAMPLES)]
 
 
-def _compressed_size(samples: list[memoryview], method: str, width: int) -> int:
+def compressed_size(samples: Sequence[Buffer], method: str, width: int) -> int:
+    """Return the bytes that samples take when they are compressed.
+
+    Raises:
+        ImportError: The method is not installed.
+    """
     compressor = Compressor(method, width)
     return sum(len(compressor.compress(sample)) for sample in samples)
 

@@ -6,20 +6,23 @@ import asyncio
 import fcntl
 import os
 import random
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indifast._parser import BlockPool, Element, Tokenizer
+from indifast.compression import WIDTHS, Compressor, Decompressor
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import ATTACHED, INLINE, RAW, Routable, opened
-from indifast.transport import incoming, shm
+from indifast.routing.cutting import LARGEST_PIECE
+from indifast.transport import incoming, rawframes, shm
 from indifast.transport.blobs import END_MARK, BlobContent, BlobMessage
-from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFER, OFFERED, Agreement
+from indifast.transport.rawframes import ACCEPTANCE, ACCEPTED, OFFER, OFFERED, Agreement, offer
 from tests.support.waiting import eventually
 from tests.transport.support import ReaderLog, memory_file
 
@@ -278,6 +281,192 @@ def test_a_frame_in_pieces_that_is_too_much_is_skipped(relay: bool, monkeypatch:
     assert len(log.outgrowths) == 1 and log.skips == ["abandoned"] and log.violations == []
 
 
+# -- Compressed pieces
+
+METHODS = ("lz4", "zstd")
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def agreed_on_methods(
+    limits: Limits | None = None, *, relay: bool = True, methods: Sequence[str] = METHODS
+) -> ReaderLog:
+    log = ReaderLog(limits or Limits(), relay=relay)
+    log.reader.expect_raw(OFFERED, lambda agreed: None, lambda: methods)
+    assert read(log, offer(METHODS).data) == []
+    return log
+
+
+def packed(
+    *contents: bytes,
+    sizes: Sequence[int],
+    method: str,
+    width: int = 1,
+    most: int = LARGEST_PIECE,
+    between: bytes = b"",
+    name: bytes = b"B",
+) -> bytes:
+    """Return a frame in blocks of these sizes, the last of which is repeated, in pieces of at most `most` bytes."""
+    whole = frame(*contents, name=name)
+    content = b"".join(contents)
+    text = b"<?indi-pieces?>" + whole[: -len(content + END_MARK)]
+    at = number = blocks = 0
+    while at < len(content):
+        block = content[at : at + sizes[min(blocks, len(sizes) - 1)]]
+        at, blocks = at + len(block), blocks + 1
+        made = bytes(Compressor(method, width).compress(block))
+        for start in range(0, len(made), most):
+            part = made[start : start + most]
+            number += 1
+            if made == block:
+                head = b"<?indi-piece %d %d?>" % (number, len(part))
+            elif start + most < len(made):
+                head = b"<?indi-piece %d %d more?>" % (number, len(part))
+            else:
+                head = b"<?indi-piece %d %d %b %d %d?>" % (number, len(part), method.encode(), width, len(block))
+            text += between + head + part
+    return text + END_MARK
+
+
+@relays
+@settings(deadline=None)
+@given(data=st.data())
+def test_compressed_frames_are_read_whatever_the_chunks_and_the_blocks(relay: bool, data: st.DataObject) -> None:
+    piece = st.sampled_from([b"<?indi-piece 1 5?>", END_MARK, COMMAND, b"\0\1" * 40_000, b"x" * 70_000, DATA[:5000]])
+    content = st.lists(piece | st.binary(max_size=50), max_size=4).map(b"".join).filter(bool)
+    text = b""
+    sent = data.draw(st.lists(st.lists(content, min_size=1, max_size=3), min_size=1, max_size=3))
+    for one in sent:
+        text += packed(
+            *one,
+            sizes=[*data.draw(st.lists(st.sampled_from([1, 100, 30_000]), max_size=3)), 256 << 10],
+            method=data.draw(st.sampled_from(METHODS)),
+            width=data.draw(st.sampled_from(WIDTHS)),
+            most=data.draw(st.sampled_from([1000, 20_000, 256 << 10])),
+            between=data.draw(st.sampled_from([b"", SMALL % b"between"])),
+        )
+        text += SMALL % b"after" + frame(*one, name=b"whole")
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    log = agreed_on_methods(relay=relay)
+    messages = read(log, text, cuts)
+    assert [message.name for message in messages if message.name != "between"] == ["B", "after", "whole"] * len(sent)
+    assert [contents(message) for message in messages if message.name == "B"] == sent
+    assert log.skips == log.violations == [] and log.reader.held == 0
+
+
+@every_method
+def test_what_has_come_of_a_compressed_frame_is_held(method: str) -> None:
+    log = agreed_on_methods()
+    text = packed(b"x" * 500_000, sizes=[200_000], method=method, most=10)
+    first = text.index(b"<?indi-piece 2")
+    assert read(log, text[:first]) == [] and log.reader.held == 10, "a part of a block"
+    rest = text.index(END_MARK)
+    assert read(log, text[first:rest], range(1, rest - first)) == [] and log.reader.held == 500_000
+    (message,) = read(log, text[rest:])
+    assert contents(message) == [b"x" * 500_000]
+
+
+COMPRESSED = {method: bytes(Compressor(method, 2).compress(bytes(1000))) for method in METHODS}
+
+
+def head(*words: object) -> bytes:
+    return b"<?indi-piece %b?>" % " ".join(map(str, words)).encode()
+
+
+@relays
+@every_method
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda made, method: head(1, len(made), method, 2, 1001),  # of more than is missing
+        lambda made, method: head(1, len(made), method, 2, 999) + made,  # it inflates to more
+        lambda made, method: head(1, len(made), method, 2, 0) + made,
+        lambda made, method: head(1, len(made), method, 2, len(made)) + made,  # nothing is gained
+        lambda made, method: head(1, len(made), method, 3, 1000) + made,
+        lambda made, method: head(1, len(made), method, 1000) + made,
+        lambda made, method: head(1, len(made), method, 2, 1000, 1) + made,
+        lambda made, method: head(1, len(made), method, 2, "x") + made,
+        lambda made, method: head(1, len(made), "rot13", 2, 1000) + made,
+        lambda made, method: head(1, len(made), "\xff", 2, 1000) + made,
+        lambda made, method: head(1, 0, method, 2, 1000),
+        lambda made, method: head(2, len(made), method, 2, 1000) + made,
+        lambda made, method: head(1, len(made) - 1, method, 2, 1000) + made[:-1] + END_MARK,
+        lambda made, method: head(1, len(made), method, 2, 1000) + made[::-1] + END_MARK,
+        lambda made, method: head(1, len(made), method, 2, 1000) + bytes(len(made)) + END_MARK,
+        lambda made, method: head(1, len(made), method, 2, 1000) + made + COMMAND,  # no end mark
+        lambda made, method: head(1, 1000, "more"),  # as much as is missing
+        lambda made, method: head(1, 4, "more", 1) + made[:4],
+        lambda made, method: head(1, 4, "most") + made[:4],
+        lambda made, method: head(1, 4, "more") + made[:4] + head(2, 996) + bytes(996) + END_MARK,
+        lambda made, method: head(1, 990, "more") + bytes(990) + head(2, 10, method, 2, 1000) + bytes(10),
+    ],
+)  # fmt: skip
+def test_compressed_pieces_at_fault_end_the_connection(
+    relay: bool, method: str, fault: Callable[[bytes, str], bytes]
+) -> None:
+    envelope = frame(bytes(1000)).partition(bytes(1000))[0]
+    said = SMALL % b"a" + PIECES + envelope + fault(COMPRESSED[method], method) + COMMAND + END_MARK * 2
+    for cuts in ((), range(1, 400)):
+        log = agreed_on_methods(relay=relay)
+        messages = read(log, said, [cut for cut in cuts if cut < len(said)])
+        assert [message.name for message in messages if message.name != "OPEN"] == ["a"]
+        assert "B" not in [message.name for message in messages]
+        read(log, COMMAND + END_MARK)
+        assert len(log.violations) == 1, log.violations
+
+
+@relays
+def test_methods_that_were_not_agreed_on_end_the_connection(relay: bool) -> None:
+    for log, method in ((agreed_on_methods(relay=relay, methods=["zstd"]), "lz4"), (agreed(relay=relay), "zstd")):
+        assert read(log, packed(bytes(1000), sizes=[1000], method=method) + COMMAND) == []
+        assert log.violations == ["sent a piece of a raw frame that is not the next one"]
+    log = agreed(relay=relay)
+    assert read(log, packed(bytes(100_000), sizes=[100_000], method="zstd", most=10) + COMMAND) == []
+    assert len(log.violations) == 1
+
+
+@every_method
+@relays
+def test_a_bomb_is_skipped_before_it_takes_the_memory(
+    relay: bool, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it arrives in one read, and would take a thousand times as much memory."""
+    most = 2_000_000
+    monkeypatch.setattr(incoming, "most_unfinished", lambda limits: most)
+    log = agreed_on_methods(relay=relay)
+    text = SMALL % b"a" + packed(bytes(200 << 20), sizes=[256 << 10], method=method) + SMALL % b"c"
+    assert len(text) < 1 << 20
+    text += packed(b"fits" * 1000, sizes=[4000], method=method, name=b"b")
+    tracemalloc.start()
+    try:
+        messages = read(log, text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [message.name for message in messages] == ["a", "c", "b"] and contents(messages[2]) == [b"fits" * 1000]
+    assert len(log.outgrowths) == 1 and log.skips == ["abandoned"] and log.violations == [] and log.reader.held == 0
+    assert peak < 3 * most
+
+
+def test_a_frame_that_was_abandoned_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = agreed_on_methods()
+    text = packed(bytes(1 << 20), sizes=[100_000], method="lz4")
+    begin = text.index(b"<?indi-piece 5")
+    assert read(log, text[:begin]) == [] and log.reader.held == 400_000
+    log.reader.abandon()
+    assert log.reader.held == 0
+    monkeypatch.setattr(Decompressor, "decompress", lambda *words: pytest.fail("inflated"))
+    assert [message.name for message in read(log, text[begin:] + SMALL % b"a")] == ["a"]
+    assert log.violations == []
+
+
+def test_blocks_are_inflated_into_memory_that_is_used_again() -> None:
+    before = rawframes._pool.blocks
+    text = packed(bytes(10 << 20), sizes=[256 << 10], method="lz4", width=2)
+    for _ in range(3):
+        assert [contents(message) for message in read(agreed_on_methods(), text)] == [[bytes(10 << 20)]]
+    assert rawframes._pool.blocks - before <= 48
+
+
 # -- Agreement
 
 
@@ -311,6 +500,33 @@ def test_nothing_else_is_an_agreement(expected: bytes, said: bytes) -> None:
     log.reader.expect_raw(expected, lambda agreed: pytest.fail("agreed"))
     read(log, said + SMALL % b"a")
     assert log.violations == []
+
+
+@pytest.mark.parametrize(
+    ("said", "allowed", "methods"),
+    [
+        (b"<?indi-offer raw pieces zstd lz4?>", ("lz4", "zstd"), ("lz4", "zstd")),
+        (b"<?indi-offer lz4 raw pieces brotli?>", ("lz4", "zstd"), ("lz4",)),
+        (b"<?indi-offer raw pieces lz4 zstd?>", ("zstd",), ("zstd",)),
+        (b"<?indi-offer raw pieces lz4 zstd?>", (), ()),
+        (b"<?indi-offer raw lz4 zstd?>", ("lz4", "zstd"), ()),  # compressed frames come in pieces
+        (b"<?indi-offer raw pieces?>", None, ()),
+    ],
+)
+def test_methods_are_used_that_both_sides_name(
+    said: bytes, allowed: tuple[str, ...] | None, methods: tuple[str, ...]
+) -> None:
+    """What this side allows is not asked for, as that takes time, unless the other side names any."""
+    log = ReaderLog()
+    agreements: list[Agreement] = []
+    log.reader.expect_raw(OFFERED, agreements.append, lambda: pytest.fail("asked") if allowed is None else allowed)
+    read(log, said)
+    (agreement,) = agreements
+    assert agreement.methods == methods
+    words = agreement.acceptance.data.removesuffix(b"?>").split()
+    assert tuple(words[3:]) == tuple(method.encode() for method in methods)
+    if methods:
+        assert offer(methods).data == agreement.acceptance.data.replace(ACCEPTED, OFFERED)
 
 
 def test_words_of_the_future_do_no_harm() -> None:

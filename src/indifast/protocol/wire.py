@@ -79,9 +79,23 @@ PIECES_FOLLOW = b"<?indi-pieces?>"
 """Stands before a raw frame that comes in pieces."""
 
 
+MORE = b"more"
+"""Stands before a piece that does not complete a compressed block."""
+
+
 def piece_head(number: int, length: int) -> bytes:
     """Return what stands before a piece of a raw frame: its number, from 1, and how many bytes follow."""
     return b"<?indi-piece %d %d?>" % (number, length)
+
+
+def beginning_head(number: int, length: int) -> bytes:
+    """Return what stands before a piece with the first bytes of a compressed block, or further ones but the last."""
+    return b"<?indi-piece %d %d %b?>" % (number, length, MORE)
+
+
+def packed_head(number: int, length: int, method: str, width: int, size: int) -> bytes:
+    """Return what stands before a piece that completes a compressed block of `size` bytes."""
+    return b"<?indi-piece %d %d %b %d %d?>" % (number, length, method.encode(), width, size)
 
 
 # -- Messages without members

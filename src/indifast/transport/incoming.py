@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from indifast._parser import Tokenizer
@@ -160,19 +160,41 @@ class MessageReader:
         except DescriptorError as error:
             self._listener.flooded(error)
 
-    def expect_raw(self, instruction: bytes, on_agreed: Callable[[Agreement], None]) -> None:
-        """Read raw frames as soon as the peer has sent an instruction: `OFFERED` or `ACCEPTED` of `rawframes`.
+    def expect_raw(
+        self,
+        instruction: bytes,
+        on_agreed: Callable[[Agreement], None],
+        methods: Callable[[], Collection[str]] = tuple,
+    ) -> None:
+        """Read raw frames as soon as the peer has sent an instruction.
 
-        `on_agreed` is called then, within `read`.
+        Args:
+            instruction: `OFFERED` or `ACCEPTED` of `rawframes`.
+            on_agreed: Called then, within `read`.
+            methods: Returns the methods by which frames may be compressed. Called only if the peer names any.
         """
 
         def on_instruction(text: bytes) -> None:
-            agreed = agreement(text, instruction)
+            agreed = agreement(text, instruction, methods)
             if agreed is not None:
-                self._raw = RawFrames(self.tokenizer, self._blob, self._listener.refused, pieces=agreed.pieces)
+                self._raw = RawFrames(
+                    self.tokenizer,
+                    self._blob,
+                    self._listener.refused,
+                    pieces=agreed.pieces,
+                    methods=agreed.methods,
+                    most=self._most,
+                    on_outgrown=self._outgrown,
+                )
                 on_agreed(agreed)
 
         self.tokenizer.on_instruction = on_instruction
+
+    def _outgrown(self, held: int) -> None:
+        """Abandon the unfinished message, which has become too large."""
+        self.held = held
+        self.abandon()
+        self._listener.outgrown(held, self._most)
 
     def _violate(self, why: str) -> None:
         if not self._violated:
@@ -198,8 +220,7 @@ class MessageReader:
         self.held = held
         self._last_read = time.monotonic()
         if held > self._most:
-            self.abandon()
-            self._listener.outgrown(held, self._most)
+            self._outgrown(held)
         else:
             self._watch_for(self._stall)
 

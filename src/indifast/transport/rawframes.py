@@ -9,14 +9,18 @@ A raw frame is a BLOB vector whose members have attached="raw" and `len`, then t
 tell raw bytes from elements, so whoever has lost count ends the connection.
 
 If both sides want that as well, the bytes may come in numbered pieces, with elements between them. An instruction
-before the vector says so, and one before each piece says how long it is. `indifast.routing.cutting` writes them.
+before the vector says so, and one before each piece says how long it is. `indifast.routing.cutting` writes them. Pieces
+may be compressed, by methods that both sides have named. They come in blocks, each of which can be inflated by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from indifast._parser import BlockPool
+from indifast.compression import METHODS, WIDTHS, CompressionError, Decompressor, prepare
+from indifast.protocol import wire
 from indifast.protocol.message import Buffer, Instruction
 from indifast.routing.cutting import LARGEST_PIECE
 from indifast.transport.blobs import END_MARK, BlobMessage
@@ -33,7 +37,16 @@ ACCEPTED = b"indi-accept"
 RAW_WORD, PIECES_WORD = b"raw", b"pieces"
 """What is offered and accepted: raw frames; raw frames in pieces."""
 
-OFFER = Instruction(b"<?%b %b %b?>" % (OFFERED, RAW_WORD, PIECES_WORD))
+
+def offer(methods: Sequence[str] = ()) -> Instruction:
+    """Return the instruction that offers raw frames, in pieces, compressed by any of these methods."""
+    return _instruction(OFFERED, Agreement(pieces=True, methods=tuple(methods)))
+
+
+def _instruction(name: bytes, agreed: Agreement) -> Instruction:
+    words = [name, RAW_WORD] + [PIECES_WORD] * agreed.pieces + [method.encode() for method in agreed.methods]
+    return Instruction(b"<?%b?>" % b" ".join(words))
+
 
 _PIECES_FOLLOW, _PIECE = b"indi-pieces", b"indi-piece"
 
@@ -44,6 +57,9 @@ NOT_AGREED = "sent a raw frame, which was not agreed on"
 _LOST_COUNT = "sent a damaged BLOB vector, which raw bytes may follow"
 _UNFINISHED = "sent a raw frame before it had finished another one"
 _NO_PIECE = "sent a piece of a raw frame that is not the next one"
+_DAMAGED = "sent a piece of a raw frame that can't be inflated ({})"
+
+_pool = BlockPool(LARGEST_PIECE, 48)  # memory that blocks are inflated into
 
 
 class Agreement(NamedTuple):
@@ -51,24 +67,47 @@ class Agreement(NamedTuple):
 
     pieces: bool
     """Whether raw frames may come in pieces."""
+    methods: tuple[str, ...] = ()
+    """The methods by which pieces may be compressed, fastest first."""
 
     @property
     def acceptance(self) -> Instruction:
         """The instruction by which an offer is accepted."""
-        words = [ACCEPTED, RAW_WORD] + [PIECES_WORD] * self.pieces
-        return Instruction(b"<?%b?>" % b" ".join(words))
+        return _instruction(ACCEPTED, self)
 
 
-ACCEPTANCE = Agreement(pieces=True).acceptance
+OFFER, ACCEPTANCE = offer(), Agreement(pieces=True).acceptance
 
 
-def agreement(instruction: bytes, name: bytes) -> Agreement | None:
+def agreement(instruction: bytes, name: bytes, methods: Callable[[], Collection[str]] = tuple) -> Agreement | None:
     """Return what is agreed on by an instruction with this name; None if it does not mean raw frames.
 
     Words that are not known may be added in the future.
+
+    Args:
+        instruction: What the other side has said.
+        name: `OFFERED` or `ACCEPTED`.
+        methods: Returns the methods of compression that this side allows. Called only if the other side names any.
     """
     first, *words = instruction.split()
-    return Agreement(PIECES_WORD in words) if first == name and RAW_WORD in words else None
+    if first != name or RAW_WORD not in words:
+        return None
+    if PIECES_WORD not in words:
+        return Agreement(pieces=False)
+    named = [method for method in METHODS if method.encode() in words]
+    allowed = methods() if named else ()
+    return Agreement(pieces=True, methods=tuple(method for method in named if method in allowed))
+
+
+class _Head(NamedTuple):
+    """What stands before a piece."""
+
+    length: int
+    method: str = ""
+    """How the block is compressed that the piece completes; empty if it is not."""
+    width: int = 1
+    size: int = 0
+    """The content of the block; 0 if it is not complete with this piece."""
 
 
 class RawFrames:
@@ -79,6 +118,9 @@ class RawFrames:
         limit: The maximum size of one BLOB in bytes.
         on_refuse: Called with the element of a frame that is dropped for lack of memory, and the error.
         pieces: Whether frames may come in pieces. If so, `on_instruction` of the tokenizer is set.
+        methods: The methods by which pieces may be compressed.
+        most: The bytes that an unfinished frame may take in memory.
+        on_outgrown: Called when inflating the next block would exceed that. It has to `abandon` the frame.
     """
 
     def __init__(
@@ -88,6 +130,9 @@ class RawFrames:
         on_refuse: Callable[[Element, MemoryError], None],
         *,
         pieces: bool = False,
+        methods: Collection[str] = (),
+        most: int,
+        on_outgrown: Callable[[int], None],
     ) -> None:
         tokenizer.raw = True
         tokenizer.on_instruction = self._instructed if pieces else None
@@ -102,6 +147,14 @@ class RawFrames:
         self._in_pieces = False  # the next frame comes in pieces, or the unfinished one does
         self._piece = 0  # the number of the newest piece of the unfinished frame
         self._left = 0  # bytes of that piece which are still to come
+        self._head = _Head(0)  # of that piece
+        self._block = bytearray()  # the compressed block, as far as it has come
+        self._methods = methods
+        if methods:
+            prepare()
+        self._decompressors: dict[tuple[str, int], Decompressor] = {}
+        self._most = most
+        self._on_outgrown = on_outgrown
 
     def read(self, data: Buffer, start: int, end: int) -> list[Element | BlobMessage]:
         """Take over `data[start:end]`, which must not change afterwards. Return what is complete now."""
@@ -131,21 +184,34 @@ class RawFrames:
             self._in_pieces = True
         elif name == _PIECE:
             self._tokenizer.halt = True
-            length = self._length_of(words)
-            if length is None:
+            head = self._head_of(words)
+            if head is None:
                 self.fault = _NO_PIECE
             else:
                 self._piece += 1
-                self._left = length
+                self._head = head
+                self._left = head.length
 
-    def _length_of(self, words: Sequence[bytes]) -> int | None:
-        """Return the length of the next piece, from the words that stand before it; None if they are at fault."""
-        if self._frame is None or len(words) != 2 or not all(word.isdigit() and len(word) < 10 for word in words):
+    def _head_of(self, words: Sequence[bytes]) -> _Head | None:
+        """Return what the words before a piece say; None if they are at fault."""
+        frame = self._frame
+        if frame is None or len(words) < 2:
             return None
-        number, length = map(int, words)
-        if number != self._piece + 1 or not 0 < length <= min(LARGEST_PIECE, self._frame.missing):
+        number, length = map(_number, words[:2])
+        if number != self._piece + 1 or length < 1:
             return None
-        return length
+        most = min(LARGEST_PIECE, frame.missing)
+        come = len(self._block)
+        match words[2:]:
+            case []:
+                return _Head(length) if length <= most and not come else None
+            case [wire.MORE] if self._methods:
+                return _Head(length, "?") if come + length < most else None
+            case [method, width, size]:
+                head = _Head(length, method.decode("ascii", "replace"), _number(width), _number(size))
+                known = head.method in self._methods and head.width in WIDTHS
+                return head if known and come + length < head.size <= most else None
+        return None
 
     def read_rest(self, elements: list[Element], data: Buffer, end: int) -> list[Element | BlobMessage]:
         """Do the same after the tokenizer has been fed, and raw frames were agreed on meanwhile."""
@@ -194,9 +260,16 @@ class RawFrames:
         if not self._in_pieces:
             start = frame.take(data, start, end)
         elif not frame.filled:
-            begin, start = start, frame.take(data, start, min(end, start + self._left))
+            begin = start
+            if not self._head.method:
+                start = frame.take(data, start, min(end, start + self._left))
+            else:
+                start = min(end, start + self._left)
+                self._block += memoryview(data)[begin:start]
             self._left -= start - begin
-        self.held = frame.kept
+            if not self._left and self._head.size:
+                self._inflate(frame)
+        self.held = frame.kept + len(self._block)
         if not frame.filled:
             return start
         start = frame.finish(data, start, end)
@@ -213,6 +286,26 @@ class RawFrames:
                     self._on_refuse(frame.element, error)
         return start
 
+    def _inflate(self, frame: _Frame) -> None:
+        """Add the content of a complete block to the frame."""
+        _, method, width, size = self._head
+        compressed, self._block = self._block, bytearray()
+        if frame.pieces is not None and frame.kept + size > self._most:
+            self._on_outgrown(frame.kept + size)
+        if frame.pieces is None:
+            frame.take(b"", 0, size)
+            return
+        inflate = self._decompressors.get((method, width))
+        if inflate is None:
+            inflate = self._decompressors[method, width] = Decompressor(method, width)
+        try:
+            target = memoryview(_pool.get() if size >= _LONG else bytearray(size))[:size]
+            inflate.decompress(compressed, size, target)
+        except CompressionError as error:
+            self.fault = _DAMAGED.format(error)
+            return
+        frame.take(target, 0, size)
+
     def abandon(self) -> bool:
         """Drop the unfinished frame, whose further bytes are skipped. Return False if there is none."""
         if self._frame is None or self._frame.pieces is None:
@@ -220,6 +313,11 @@ class RawFrames:
         self._frame.drop()
         self.held = 0
         return True
+
+
+def _number(word: bytes) -> int:
+    """Return a number of few digits; -1 if it is something else."""
+    return int(word) if word.isdigit() and len(word) < 10 else -1
 
 
 class _Frame:
