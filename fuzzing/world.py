@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy  # noqa: F401  # otherwise a thread would load it, and have files open meanwhile, see `no_descriptor_left`
+
 from indifast.protocol.escape import UNSAFE
 from indifast.protocol.message import Buffer
 from indifast.routing.bytequeue import ByteQueue
@@ -186,7 +188,12 @@ class MemoryStream:
 
     # -- for the owner, see `indifast.transport.stream.Stream`
 
-    def pace(self, queue: ByteQueue) -> None:
+    @property
+    def nearby(self) -> bool:
+        """The peer seems to be far away, so that compression is agreed on."""
+        return self.local
+
+    def pace(self, queue: ByteQueue, method: Callable[[float], str] | None = None) -> None:
         """Cut the frames in the queue into small pieces."""
         queue.cut_frames(1000, 3000)
 

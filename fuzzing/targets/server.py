@@ -10,6 +10,7 @@ from fuzzing.checks import check_output, read_output
 from fuzzing.inputs import Input, chunks
 from fuzzing.world import MemoryStream, VirtualLoop, file_of, no_descriptor_left, running
 from indifast._parser import Element, Tokenizer
+from indifast.compression import METHODS
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import RAW, Routable
 from indifast.routing.driverqueue import DriverOutbox
@@ -17,7 +18,7 @@ from indifast.routing.peer import Kind, Peer
 from indifast.server.hub import Hub
 from indifast.server.ipyserver import IPyServer
 from indifast.transport.blobs import BlobMessage
-from indifast.transport.rawframes import ACCEPTANCE, OFFER
+from indifast.transport.rawframes import Agreement, offer
 from indifast.transport.shm import DescriptorError
 
 SEPARATOR = b"\xfe"
@@ -147,8 +148,8 @@ class World:
             End(self, "remote", Kind.REMOTE),
         ]
         if options & 64:
-            self.ends[0].say(OFFER.data, [])
-            self.ends[5].say(ACCEPTANCE.data, [])
+            self.ends[0].say(offer(METHODS).data, [])
+            self.ends[5].say(Agreement(pieces=True, methods=METHODS).acceptance.data, [])
         loop.settle()
 
     def _tell(self, direction: str, peer: Peer, message: Routable) -> None:

@@ -14,5 +14,5 @@ def test_every_documented_attribute_exists() -> None:
     client = indifast.client.IPyClient()
     rows = PAGE.split("| attribute | default | |")[1].split("\n\n")[0]
     names = [name for row in rows.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])]
-    assert len(names) == 15
+    assert len(names) == 16
     assert all(hasattr(client, name) for name in names)

@@ -20,7 +20,7 @@ from benchmarks.links import Case
 from benchmarks.network import Speed
 from benchmarks.peers import Place
 from benchmarks.program import Settings
-from benchmarks.results import CPP, KERNEL, OURS, OURS_BASE64, PYTHON_PEER, Result, Row
+from benchmarks.results import CPP, KERNEL, OURS, OURS_BASE64, OURS_PLAIN, PYTHON_PEER, Result, Row
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -194,7 +194,7 @@ def test_frames_and_commands_pass_a_link(topology: str, tls: str) -> None:
     if topology == "direct":
         wanted |= {KERNEL}
     if topology == "chain" and tls == "0":
-        wanted |= {OURS_BASE64}
+        wanted |= {OURS_BASE64, OURS_PLAIN}
     assert not rows[links.FRAMES].failures
     assert rows[links.FRAMES].figures.keys() >= wanted - {CPP}
     assert rows[links.AGE].figures[OURS][0] >= 3
@@ -222,7 +222,7 @@ def test_goals_are_about_rows_of_the_choice() -> None:
 
 
 def test_the_choice_has_every_contender_somewhere() -> None:
-    everywhere: set[str] = {OURS, CPP, OURS_BASE64, KERNEL, PYTHON_PEER}
+    everywhere: set[str] = {OURS, CPP, OURS_BASE64, OURS_PLAIN, KERNEL, PYTHON_PEER}
     found = {
         name
         for case in links.CHOICE

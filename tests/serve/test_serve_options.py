@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from indifast import compression
 from indifast.cli.serve.options import (
     LONG_VALUES,
     SHORT_VALUES,
@@ -16,6 +17,24 @@ from indifast.cli.serve.options import (
     UsageError,
     parse_arguments,
 )
+
+
+def test_how_frames_are_compressed(tmp_path, monkeypatch):
+    assert parse_arguments(["indi_a"]).compress == "auto"
+    assert parse_arguments(["--compress", "zstd", "indi_a"]).compress == "zstd"
+    path = tmp_path / "file.toml"
+    path.write_text("compress = 'off'\n[[remotes]]\nhost = 'a'\n[[remotes]]\nhost = 'b'\ncompress = 'lz4'")
+    options = parse_arguments(["--config", str(path)])
+    assert options.compress == "off" and [remote.compress for remote in options.remotes] == [None, "lz4"]
+    assert parse_arguments(["--config", str(path), "--compress=auto"]).compress == "auto"
+
+    def missing():
+        raise ImportError("no such library")
+
+    monkeypatch.setattr(compression, "_LOADERS", dict.fromkeys(compression.METHODS, missing))
+    for words in (["--compress", "lz4", "indi_a"], ["--config", str(path)]):
+        with pytest.raises(ConfigError, match=r"compress: lz4 is not installed: pip install indifast\[compression\]"):
+            parse_arguments(words)
 
 
 def test_flags_can_be_bundled_and_values_are_the_next_words():
@@ -151,6 +170,9 @@ def test_more_memory_than_fits_into_32_bits():
         ["--senders", "two", "indi_a"],
         ["--senders", "-1", "indi_a"],
         ["--senders", "65", "indi_a"],
+        ["--compress"],
+        ["--compress", "gzip", "indi_a"],
+        ["--compress=", "indi_a"],
         ["--pipes"],
         ["--pipes", "CCD@far"],
         ["--pipes", "observatory.dome:make"],
@@ -248,6 +270,9 @@ def test_configuration_file(tmp_path):
         "senders = -1",
         "senders = 65",
         "senders = true",
+        "compress = 'gzip'",
+        "compress = true",
+        "[[remotes]]\nhost = 'a'\ncompress = 'gzip'",
         "metrics = 70000",
         "metrics = ':9624'",
         "[[remotes]]\nport = 5",
@@ -293,7 +318,7 @@ def test_the_file_in_the_documentation_is_valid(tmp_path):
     path.write_text(page.read_text().partition("```toml file=observatory.toml\n")[2].split("```")[0])
     options = parse_arguments(["--config", str(path)])
     assert [program.name for program in options.programs] == ["indi_asi_ccd"]
-    assert options.remotes == [Remote("guider.local", device="Guide camera")]
+    assert options.remotes == [Remote("guider.local", device="Guide camera", compress="off")]
     assert options.python == ["observatory.dome:make"]
     assert options.limits.queue == 256 << 20
     assert options.tls_ca == "clients.pem"

@@ -9,7 +9,8 @@ from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
-from indifast.transport.rawframes import ACCEPTED, OFFER, Agreement
+from indifast.transport.packing import ByRate, wanted
+from indifast.transport.rawframes import ACCEPTED, Agreement, offer
 from tests.simulation.journal import Journal
 from tests.simulation.knowledge import Knowledge
 from tests.simulation.ledger import BlobMember, mark_of, write
@@ -73,14 +74,15 @@ class Session(QueueListener):
 
     def start(self) -> None:
         if self.client.raw:
-            self.reader.expect_raw(ACCEPTED, self._raw_agreed)
-            self.queue.instruct(OFFER, self.began)
+            methods = wanted(self.client.site.compress, self.stream)
+            self.reader.expect_raw(ACCEPTED, self._raw_agreed, methods)
+            self.queue.instruct(offer(methods()), self.began)
         self.stream.start(self, self.queue)
 
     def _raw_agreed(self, agreed: Agreement) -> None:
         self.queue.form = RAW
         if agreed.pieces:
-            self.stream.pace(self.queue)
+            self.stream.pace(self.queue, ByRate(self.client.site.compress, agreed.methods))
 
     def send(self, message: Routable) -> None:
         if self.over:

@@ -94,10 +94,16 @@ class ObservedHub(Hub):
     node: Node
 
     def carry(
-        self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool = False
+        self,
+        peer: Peer,
+        stream: Stream,
+        on_lost: Callable[[Exception | None], None],
+        *,
+        forgiving: bool = False,
+        compress: str | None = None,
     ) -> None:
         self.node.connected(peer, stream)
-        super().carry(peer, stream, on_lost, forgiving=forgiving)
+        super().carry(peer, stream, on_lost, forgiving=forgiving, compress=compress)
 
     def attach(self, peer: Peer, wake: Callable[[], None]) -> None:
         self.node.attached(peer)
@@ -198,6 +204,7 @@ class Node:
             read_timeout=settings.read_timeout,
             command_timeout=settings.command_timeout,
             senders=0,  # streams have `ModelledSenders`
+            compress=self.site.compress,
         )
         server.node = self
         server.keepalive = settings.keepalive

@@ -30,6 +30,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "indifast.transport.contents": {"BLOCK": 3 << 8, "_pool": BlockPool(KIB, 48)},
     "indifast.transport.drain": {"SMALLEST_PIECE": 64, "FIRST_PIECE": 300, "LARGEST_PIECE": 600, "_WORTH_A_THREAD": 0},
     "indifast.transport.rawframes": {"LARGEST_PIECE": 600, "_LONG": 256, "_GATHERED": KIB},
+    "indifast.transport.packing": {"BLOCK": 600, "SMALLEST": 256, "_SAMPLE": 64},
     "indifast.server.locallink": {"_TURN": 8},
     "indifast.server.connections": {"_MANY": 20, "_FEW": 4, "_SHORT_READ": 2 * KIB},
     "indifast.driver.streamlink": {"_INBOX": 16, "_INBOX_BYTES": 8 * KIB},

@@ -18,6 +18,7 @@ from functools import partial
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+from indifast.compression import METHODS, OFF
 from indifast.protocol.message import Opened, Routable
 from indifast.routing.peer import Peer
 from indifast.server.locallink import LocalOutbox
@@ -133,6 +134,8 @@ class Site:
         self.loop = VirtualLoop()
         self.rng = random.Random(f"{script.seed}/site")
         self.loop.job_time = lambda: self.rng.choice((0.0001, 0.002, 0.02))
+        self.compress = random.Random(f"{script.seed}/compress").choice((OFF, *METHODS))
+        """How frames are compressed between any two that agree on raw frames."""
         self.network = Network(self.loop, str(script.seed), self._conditions)
         self.ledger = Ledger()
         self.violation: Violation | None = None

@@ -21,8 +21,8 @@ class JournalledStream(SocketStream):
         super().__init__(sock, name)  # type: ignore[arg-type]
         self._journal = journal
 
-    def pace(self, queue: ByteQueue) -> None:
-        super().pace(queue)
+    def pace(self, queue: ByteQueue, method: Callable[[float], str] | None = None) -> None:
+        super().pace(queue, method)
         self._journal.cut()
 
 

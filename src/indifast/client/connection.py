@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from indifast.compression import OFF
 from indifast.protocol.drivernames import LOCAL_SOCKET, peer_port
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable
@@ -19,7 +20,8 @@ from indifast.routing.queuelistener import QueueListener
 from indifast.transport import connect
 from indifast.transport.blobs import BlobMessage
 from indifast.transport.incoming import MessageReader
-from indifast.transport.rawframes import ACCEPTED, OFFER, Agreement
+from indifast.transport.packing import ByRate, wanted
+from indifast.transport.rawframes import ACCEPTED, Agreement, offer
 from indifast.transport.tlsfaults import is_tls
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ class Connection(QueueListener):
         on_refuse: Callable[[str], None],
         *,
         raw_frames: bool = False,
+        compress: str = OFF,
     ) -> None:
         self.stream = stream
         self.messages: deque[Routable] = deque()
@@ -109,6 +112,7 @@ class Connection(QueueListener):
         self._on_skip = on_skip
         self._on_refuse = on_refuse
         self._stall = limits.stall
+        self._compress = compress
         self._fault: str | None = None  # the fault of the server that was found in what is being read
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
@@ -116,8 +120,9 @@ class Connection(QueueListener):
         self._room: list[asyncio.Future[None]] = []
 
         if raw_frames and not stream.local:
-            self._reader.expect_raw(ACCEPTED, self._raw_agreed)
-            self.queue.instruct(OFFER, time.monotonic())
+            methods = wanted(compress, stream)
+            self._reader.expect_raw(ACCEPTED, self._raw_agreed, methods)
+            self.queue.instruct(offer(methods()), time.monotonic())
 
     def start(self) -> None:
         """Start reading and writing."""
@@ -181,7 +186,7 @@ class Connection(QueueListener):
         """Send raw frames from now on."""
         self.queue.form = RAW
         if agreed.pieces:
-            self.stream.pace(self.queue)
+            self.stream.pace(self.queue, ByRate(self._compress, agreed.methods))
 
     def _given_up(self, held: int, why: str) -> None:
         self._on_refuse(f"an unfinished message of {held} bytes was dropped: {why}")

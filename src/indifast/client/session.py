@@ -22,6 +22,7 @@ from indifast.client.receiver import Receiver
 from indifast.client.settings import Program, Settings
 from indifast.client.timeouts import Timeouts
 from indifast.client.watchers import Watchers
+from indifast.compression import check_choice
 from indifast.protocol.backoff import pause_after, varied
 from indifast.transport.stream import Stream
 
@@ -65,8 +66,11 @@ class Session:
 
         Raises:
             OSError: An attempt failed or a connection ended, and the client is not to reconnect.
+            ValueError: `compress` is no word that it may be.
+            ImportError: `compress` is a method that is not installed.
         """
         settings, lifecycle = self._settings, self._lifecycle
+        check_choice(settings.compress)
         failures = 0
         while not lifecycle.stopping:
             where = f"{settings.indihost}:{settings.indiport}"
@@ -124,7 +128,13 @@ class Session:
         link, receiver, counts = self._link, self._receiver, self._counts
         settings = self._settings
         connection = Connection(
-            stream, settings.limits, link.heard, receiver.skipped, receiver.refused, raw_frames=settings.raw_frames
+            stream,
+            settings.limits,
+            link.heard,
+            receiver.skipped,
+            receiver.refused,
+            raw_frames=settings.raw_frames,
+            compress=settings.compress,
         )
         self._model.clear()
         link.connection = connection

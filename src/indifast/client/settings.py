@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from indifast.compression import AUTO
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
 from indifast.transport.stream import Stream
@@ -32,6 +33,11 @@ class Settings:
     """
     raw_frames: bool = True
     """Whether BLOBs come and go as raw bytes instead of base64, if the server is one of indifast that allows it."""
+    compress: str = AUTO
+    """How raw frames are compressed, if the server allows that.
+
+    "auto": where that makes a link faster, if `indifast[compression]` is installed; "off"; always: "lz4" or "zstd".
+    """
     connect_timeout: float = 10.0
     """Seconds within which the server must accept the connection."""
     retry_min: float = 1.0

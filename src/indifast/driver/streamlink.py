@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from indifast.compression import AUTO
 from indifast.protocol import wire
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import FORMS, RAW
@@ -16,6 +17,7 @@ from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import FRAME_PAUSE, Demand, Link, frame_pause
 from indifast.routing.queuelistener import QueueListener
 from indifast.transport.incoming import MessageReader
+from indifast.transport.packing import ByRate, wanted
 from indifast.transport.rawframes import OFFERED, Agreement
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class StreamLink(Link, QueueListener):
         self._small_queue = limits.small_queue
         self._outbox = _LinkOutbox(limits, attached=stream.local, terminator=terminator, listener=self)
         if not (patient or stream.local):
-            self._reader.expect_raw(OFFERED, self._raw_agreed)
+            self._reader.expect_raw(OFFERED, self._raw_agreed, wanted(AUTO, stream))
 
     def start(self, on_lost: Callable[[], None] | None = None) -> None:
         """Start the stream; `on_lost` is called when it is over."""
@@ -257,7 +259,7 @@ class StreamLink(Link, QueueListener):
         self._outbox.instruct(agreed.acceptance, time.monotonic())
         self._outbox.form = RAW
         if agreed.pieces:
-            self._stream.pace(self._outbox)
+            self._stream.pace(self._outbox, ByRate(AUTO, agreed.methods))
 
     def _given_up(self, kind: str, held: int, why: str) -> None:
         text = "an unfinished message of %d bytes from %s was given up: %s"

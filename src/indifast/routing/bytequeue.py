@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import cast
 
 from indifast.protocol.message import ATTACHED, INLINE, RAW, Buffer, Form, Instruction, Routable
-from indifast.routing.cutting import LARGEST_PIECE, TURN, Bypass, Cut, Piece
+from indifast.routing.cutting import LARGEST_PIECE, TURN, Bypass, Cut, PackedCut, Packing, Piece
 from indifast.routing.dropnotes import DropNote
 from indifast.routing.frames import Frame, Order
 from indifast.routing.offer import JOIN, Offer, Pieces
@@ -62,6 +62,7 @@ class ByteQueue:
         self._started: Routable | Frame | Piece | None = None
         self._cut: Cut | None = None  # the frame of which some pieces are begun, and others are not
         self._bypass = Bypass()
+        self._packing = Packing()
         self._growing: Frame | None = None  # the started message, while more of its pieces are to come
         self._grown = 0  # how many of its pieces were taken over
         self._frames: Order = OrderedDict()  # the unstarted frames among the items that must not be dropped
@@ -135,6 +136,13 @@ class ByteQueue:
             self._bypass.look_over(self._items)
         self.piece, self.whole = min(piece, LARGEST_PIECE), whole
 
+    def compress(self, method: str) -> None:
+        """Compress the frames that are begun from now on; not if `method` is empty.
+
+        Call this only if the peer inflates what this method compresses. Frames are compressed only if they are cut.
+        """
+        self._packing.method = method
+
     def _enlist(self, frame: Frame, order: Order) -> None:
         """Count a waiting frame. The first two are encoded in advance, so that the peer never waits for the encoder."""
         self.queued += frame.size
@@ -153,7 +161,7 @@ class ByteQueue:
     def _made_ready(self) -> None:
         if self._blocked:
             self._blocked = False
-            if (self._items or self._growing is not None) and not self._notified:
+            if (self._items or self._growing is not None or self._cut is not None) and not self._notified:
                 self._tell_listener()
 
     def _notify_urgent(self, now: float) -> None:
@@ -183,9 +191,9 @@ class ByteQueue:
         """Whether something could be written now."""
         if self._growing is not None:
             return bool(self._remaining) or not self._blocked
-        if self._remaining or self._urgent or self._bypass.messages or self._cut is not None:
+        if self._remaining or self._urgent or self._bypass.messages:
             return True
-        return bool(self._items and not self._blocked)
+        return bool((self._items or self._cut is not None) and not self._blocked)
 
     @property
     def full(self) -> bool:
@@ -285,7 +293,8 @@ class ByteQueue:
         offer = self._offer
         self._offer_small(iter(self._urgent), pieces)
         offer.urgent = len(offer.messages)
-        if self._bypass.messages and self._bypass.passed < TURN and offer.whole and pieces.room > 0:
+        bypass = self._bypass
+        if bypass.messages and (bypass.passed < TURN or not cut.ready) and offer.whole and pieces.room > 0:
             self._offer_passing(pieces)
         if offer.whole and pieces.room > 0:
             self._offer_pieces(cut, pieces)
@@ -295,7 +304,13 @@ class ByteQueue:
         offer = self._offer
         piece = None
         while piece is None or not piece.last:
-            piece = cut.next(self.piece or LARGEST_PIECE, piece)
+            following = cut.next(self.piece or LARGEST_PIECE, piece)
+            if following is None:
+                if piece is None:
+                    self._wait(cut.when_more, first=pieces.empty)
+                return
+            piece = following
+            self._blocked = False
             size, whole = pieces.add(piece.parts)
             if not (whole or size):
                 return
@@ -367,9 +382,18 @@ class ByteQueue:
             if not pieces.empty:
                 return False  # descriptors travel with the first byte of what is written
             pieces.fds = pieces.fds or fds
-        elif self.piece and frame.form == RAW and len(parts) > 2 and sum(map(len, parts)) > max(self.piece, self.whole):
-            self._offer_pieces(Cut(frame, parts, self._terminator), pieces)
-            return False
+        elif self.piece and frame.form == RAW and len(parts) > 2:
+            packed = self._packing.of(frame)
+            if packed is not None and packed.worth is None:
+                self._wait(packed.when_more, first=pieces.empty)
+                return False
+            if packed is not None or sum(map(len, parts)) > max(self.piece, self.whole):
+                terminator = self._terminator
+                cut = (
+                    PackedCut(frame, packed, parts, terminator) if packed is not None else Cut(frame, parts, terminator)
+                )
+                self._offer_pieces(cut, pieces)
+                return False
         size, whole = pieces.add(parts)
         if not (whole or size):
             return False
@@ -426,6 +450,14 @@ class ByteQueue:
         if not frame.asked:  # even if it became ready after `take` checked: its callbacks have yet to run
             frame.asked = True
             frame.message.when_ready(frame.form, self._made_ready)
+        self._block(first=first)
+
+    def _wait(self, when_more: Callable[[Callable[[], None]], None], *, first: bool) -> None:
+        """Do the same until there is more of what is compressed."""
+        when_more(self._made_ready)
+        self._block(first=first)
+
+    def _block(self, *, first: bool) -> None:
         self._blocked = True
         if first:
             self._notified = False
@@ -613,6 +645,7 @@ class ByteQueue:
             return
         message.started = True
         self._bypass.passed = 0
+        self._packing.begun(message)
         inner = message.message
         if isinstance(inner, DropNote):
             return
@@ -678,6 +711,7 @@ class ByteQueue:
         for queue in (self._items, self._urgent, self._remaining, self._frames):
             queue.clear()
         self._bypass.clear()
+        self._packing.clear()
         self.piece = self.whole = 0
         self._started = self._growing = self._cut = None
         self.queued = self.messages = self._gaps = 0

@@ -2,17 +2,20 @@
 
 A frame of a few megabytes occupies a slow link for seconds. In pieces, it lets small messages pass, unless they belong
 to a device whose frames wait before them: a picture and what is said about it later keep their order.
+
+Pieces may be compressed, if a slow link is worth the work. A thread does that, block by block, once for all receivers.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from indifast.protocol import wire
 from indifast.protocol.message import Buffer, Routable
-from indifast.routing.frames import Frame
+from indifast.routing.frames import Frame, Property
+from indifast.routing.packed import Packed
 
 LARGEST_PIECE = 256 << 10
 """Bytes of the largest piece. Receivers accept no larger ones."""
@@ -20,7 +23,49 @@ LARGEST_PIECE = 256 << 10
 TURN = 64 << 10
 """Bytes of messages that pass a frame before its next piece has its turn."""
 
+RETRY = 16
+"""Frames of a property after which it is tried again whether they shrink."""
+
 _MIN_KEPT = 64  # devices that stay known although their frames may have left
+
+
+class Packing:
+    """Which frames of a queue are compressed, and by which method."""
+
+    __slots__ = ("_reluctant", "method")
+
+    def __init__(self) -> None:
+        self.method = ""
+        """The method for frames that are begun from now on; empty if they are sent as they are."""
+        self._reluctant: dict[Property, int] = {}  # what does not shrink, and after how many frames to try again
+
+    def of(self, frame: Frame) -> Packed | None:
+        """Return a frame whose raw form is ready as it is compressed; None if it is to be sent as it is."""
+        message = frame.message
+        if not self.method or message is None or (message.device, message.name) in self._reluctant:
+            return None
+        packed = frame.packed(self.method)
+        if packed is not None and packed.worth is False:
+            if len(self._reluctant) >= _MIN_KEPT:
+                self._reluctant.clear()
+            self._reluctant[message.device, message.name] = RETRY
+            return None
+        return packed
+
+    def begun(self, frame: Frame) -> None:
+        """Count a frame that is begun."""
+        if self._reluctant and (message := frame.message) is not None:
+            key = (message.device, message.name)
+            left = self._reluctant.get(key, 0)
+            if left > 1:
+                self._reluctant[key] = left - 1
+            elif left:
+                del self._reluctant[key]
+
+    def clear(self) -> None:
+        """Forget everything: there will be another peer."""
+        self.method = ""
+        self._reluctant.clear()
 
 
 class _Place(NamedTuple):
@@ -64,16 +109,21 @@ class Cut:
         self._place = _Place(0, 0)
         self._number = 0
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a next piece, after those that were begun."""
+        return True
+
     def begun(self, piece: Piece) -> None:
         """Note that a byte of a piece was written: it will be finished, and the next piece follows it."""
         self._place = piece.next
         self._number = piece.number
 
-    def next(self, size: int, before: Piece | None = None) -> Piece:
-        """Return the next piece.
+    def next(self, size: int, before: Piece | None = None) -> Piece | None:
+        """Return the next piece; None if there is none yet.
 
         Args:
-            size: Bytes of content in it at most.
+            size: Bytes in it at most.
             before: The piece after which it comes; None for the last one that was begun.
         """
         number, (part, offset) = (self._number, self._place) if before is None else (before.number, before.next)
@@ -89,11 +139,63 @@ class Cut:
             if offset == len(source):
                 part, offset = part + 1, 0
         last = part == len(self._parts)
-        head = wire.piece_head(number, size - left)
+        return self._piece(number, wire.piece_head(number, size - left), content, _Place(part, offset), last=last)
+
+    def when_more(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once when there may be a next piece, after there was none."""
+
+    def _piece(self, number: int, head: bytes, content: Sequence[Buffer], following: _Place, *, last: bool) -> Piece:
         parts = [b"".join((wire.PIECES_FOLLOW, self._envelope, head)) if number == 1 else head, *content]
         if last:
             parts += self._end
-        return Piece(self, number, parts, _Place(part, offset), last=last)
+        return Piece(self, number, parts, following, last=last)
+
+
+class PackedCut(Cut):
+    """A frame that is compressed and written in pieces.
+
+    A block that is longer than a piece takes several of them.
+
+    Args:
+        frame: The frame.
+        packed: Its content.
+        parts: The frame as it would be written as a whole.
+        terminator: What follows the frame.
+    """
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, frame: Frame, packed: Packed, parts: Sequence[Buffer], terminator: bytes) -> None:
+        super().__init__(frame, parts, terminator)
+        self._packed = packed
+
+    @property
+    def ready(self) -> bool:
+        """See `Cut.ready`."""
+        return self._packed.block(self._place.part) is not None
+
+    def next(self, size: int, before: Piece | None = None) -> Piece | None:
+        """Return the next piece; None if it is still being compressed. See `Cut.next`."""
+        number, (at, offset) = (self._number, self._place) if before is None else (before.number, before.next)
+        block = self._packed.block(at)
+        if block is None:
+            return None
+        number += 1
+        end = min(offset + size, len(block.data))
+        complete = end == len(block.data)
+        if not block.method:
+            head = wire.piece_head(number, end - offset)
+        elif complete:
+            head = wire.packed_head(number, end - offset, block.method, block.width, block.size)
+        else:
+            head = wire.beginning_head(number, end - offset)
+        content = block.data if complete and not offset else memoryview(block.data)[offset:end]
+        following = _Place(at + 1, 0) if complete else _Place(at, end)
+        return self._piece(number, head, [content], following, last=following.part == self._packed.count)
+
+    def when_more(self, callback: Callable[[], None]) -> None:
+        """See `Cut.when_more`."""
+        self._packed.when_more(callback)
 
 
 class Bypass:

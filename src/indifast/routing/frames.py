@@ -8,6 +8,7 @@ from sys import intern
 from typing import Protocol, TypeAlias
 
 from indifast.protocol.message import ATTACHED, INLINE, Buffer, Form, Routable, Wire
+from indifast.routing.packed import Packed
 
 Property: TypeAlias = tuple[str | None, str | None]
 """Device and name."""
@@ -69,6 +70,12 @@ class Frame:
     def parts(self) -> Sequence[Buffer] | None:
         """Return the pieces to write; none if the message was given up."""
         return () if self.message is None else self.message.parts(self.form)
+
+    def packed(self, method: str) -> Packed | None:
+        """Return the content of a frame whose raw form is ready as it is compressed; None if it never is."""
+        pack = getattr(self.message, "packed", None)  # only the messages of `transport` can be compressed
+        found: Packed | None = None if pack is None else pack(method)
+        return found
 
     def fds(self) -> Sequence[int]:
         """Return the descriptors that go with the first byte."""

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from indifast.compression import OFF
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.clientqueue import Outbox
 from indifast.routing.link import FRAME_PAUSE
 from indifast.routing.peer import Kind, Pace, Peer
 from indifast.transport.incoming import MessageReader
+from indifast.transport.packing import ByRate, wanted
 from indifast.transport.rawframes import ACCEPTED, OFFERED, Agreement
 from indifast.transport.shm import BlobTooLarge, DescriptorError
 from indifast.transport.stream import Stream
@@ -90,6 +92,7 @@ class Connection:
         stream: The stream, which the caller starts.
         on_lost: Called when the stream has ended.
         forgiving: Whether a BLOB without its descriptor costs only that message, and not the connection.
+        compress: How frames are compressed, one of `compression.CHOICES`.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Connection:
         on_lost: Callable[[Exception | None], None],
         *,
         forgiving: bool,
+        compress: str = OFF,
     ) -> None:
         self._host = host
         self.peer = peer
@@ -119,8 +123,10 @@ class Connection:
         self._first = True
         self._fault: str | None = None  # the fault of the peer that was found in what is being read
         self._lost = False
+        self._compress = compress
         if host.raw_frames and not stream.local and peer.kind is not Kind.DRIVER:
-            self.reader.expect_raw(ACCEPTED if peer.kind is Kind.REMOTE else OFFERED, self._raw_agreed)
+            expected = ACCEPTED if peer.kind is Kind.REMOTE else OFFERED
+            self.reader.expect_raw(expected, self._raw_agreed, wanted(compress, stream))
 
     # -- The stream
 
@@ -223,7 +229,7 @@ class Connection:
             outbox.instruct(agreed.acceptance, time.monotonic())
         outbox.form = RAW
         if agreed.pieces:
-            self.stream.pace(outbox)
+            self.stream.pace(outbox, ByRate(self._compress, agreed.methods))
         self._host.forms_changed()
 
     def _refuse(self, kind: str, device: str | None, text: str) -> None:

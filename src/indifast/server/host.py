@@ -15,7 +15,13 @@ class Host(Protocol):
     """Attaches peers to the router as long as they have a stream."""
 
     def carry(
-        self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool = False
+        self,
+        peer: Peer,
+        stream: Stream,
+        on_lost: Callable[[Exception | None], None],
+        *,
+        forgiving: bool = False,
+        compress: str | None = None,
     ) -> None:
         """Attach the peer unless it is attached already, ask it for its devices, and connect it to the stream.
 
@@ -24,6 +30,7 @@ class Host(Protocol):
             stream: The stream that carries its messages.
             on_lost: Called once, when the stream has ended.
             forgiving: Whether a BLOB without its descriptor costs only that message, and not the connection.
+            compress: How frames are compressed; None for what holds for all connections.
         """
         ...
 

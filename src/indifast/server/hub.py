@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 
+from indifast.compression import AUTO
 from indifast.protocol.complaints import Complaints
 from indifast.protocol.escape import for_log
 from indifast.protocol.limits import Limits
@@ -24,7 +25,8 @@ from indifast.server.connections import Connection
 from indifast.server.metrics import Labels, Traffic
 from indifast.transport.incoming import most_unfinished
 from indifast.transport.loop import end_of_turn
-from indifast.transport.rawframes import OFFER
+from indifast.transport.packing import wanted
+from indifast.transport.rawframes import offer
 from indifast.transport.senders import make_senders
 from indifast.transport.stream import Stream, read_buffer
 
@@ -60,6 +62,7 @@ class Hub(RouterListener):
         command_timeout: float = COMMAND_TIMEOUT,
         senders: int | None = None,
         raw_frames: bool = True,
+        compress: str = AUTO,
         tap: TapFunction | None = None,
     ) -> None:
         self.limits = limits
@@ -68,6 +71,7 @@ class Hub(RouterListener):
         self.read_timeout = read_timeout
         self.command_timeout = command_timeout
         self.raw_frames = raw_frames
+        self.compress = compress
         self.loop = asyncio.get_running_loop()
         self.senders = make_senders(senders)
         """The threads that write frames."""
@@ -96,7 +100,13 @@ class Hub(RouterListener):
     # -- Peers
 
     def carry(
-        self, peer: Peer, stream: Stream, on_lost: Callable[[Exception | None], None], *, forgiving: bool = False
+        self,
+        peer: Peer,
+        stream: Stream,
+        on_lost: Callable[[Exception | None], None],
+        *,
+        forgiving: bool = False,
+        compress: str | None = None,
     ) -> None:
         """Attach the peer unless it is attached already, ask it for its devices, and connect it to the stream.
 
@@ -105,8 +115,10 @@ class Hub(RouterListener):
             stream: The stream that carries its messages.
             on_lost: Called once, when the stream has ended.
             forgiving: Whether a BLOB without its descriptor costs only that message, and not the connection.
+            compress: How frames are compressed; None for what holds for all connections.
         """
-        connection = Connection(self, peer, stream, on_lost, forgiving=forgiving)
+        compress = self.compress if compress is None else compress
+        connection = Connection(self, peer, stream, on_lost, forgiving=forgiving, compress=compress)
         self.connections[peer] = connection
         if self.senders is not None:
             stream.senders = self.senders
@@ -115,7 +127,7 @@ class Hub(RouterListener):
             peer.outbox.form = INLINE  # a new connection begins anew
             self.forms_changed()
             if self.raw_frames:
-                peer.outbox.instruct(OFFER, time.monotonic())
+                peer.outbox.instruct(offer(wanted(compress, stream)()), time.monotonic())
         if peer.kind is not Kind.CLIENT:
             self.router.start(peer, time.monotonic())
         stream.start(connection, peer.outbox)

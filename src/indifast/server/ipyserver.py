@@ -13,6 +13,7 @@ from dataclasses import replace
 from ssl import SSLContext
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack, cast
 
+from indifast.compression import AUTO, check_choice
 from indifast.protocol import wire
 from indifast.protocol.drivernames import PORT
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
@@ -69,6 +70,8 @@ class IPyServer:
         command_timeout: Seconds for which a client is kept waiting if a driver accepts no more commands.
         raw_frames: Whether to send BLOBs as raw bytes, instead of base64, to indifast clients and servers that do the
             same.
+        compress: How frames are compressed on connections with raw frames: "auto" (where that makes a link faster, if
+            `indifast[compression]` is installed), "off", or always by "lz4" or "zstd".
         grace: Seconds that drivers and connections have to end after `shutdown`.
         senders: The maximum number of threads that write frames, so that several cores do; 0 for none: the event loop
             writes everything. None means as many as pay off on the cores that the process may use. Connections with TLS
@@ -78,8 +81,9 @@ class IPyServer:
 
     Raises:
         TypeError: A driver, the port or a keyword is not valid.
-        ValueError: Two drivers have a device with the same name, or `maxconnections`, `port` or `senders` is out of
-            range.
+        ValueError: Two drivers have a device with the same name, `maxconnections`, `port` or `senders` is out of
+            range, or `compress` is another word.
+        ImportError: `compress` is a method that is not installed.
         RuntimeError: A driver already belongs to a server, or listens itself.
     """
 
@@ -99,6 +103,7 @@ class IPyServer:
         read_timeout: float = READ_TIMEOUT,
         command_timeout: float = COMMAND_TIMEOUT,
         raw_frames: bool = True,
+        compress: str = AUTO,
         grace: float = GRACE,
         senders: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
@@ -109,6 +114,7 @@ class IPyServer:
             check_port(port)
         if senders is not None:
             check_count(senders)
+        check_choice(compress)
         self.limits = replace(limits, connections=maxconnections, **more_limits)
         self.host = host
         self.port = port
@@ -131,6 +137,7 @@ class IPyServer:
         self._read_timeout = read_timeout
         self._command_timeout = command_timeout
         self._raw_frames = raw_frames
+        self._compress = compress
         self._grace = grace
         self._senders = senders
         self._stop = False
@@ -205,6 +212,7 @@ class IPyServer:
         *,
         device: str | None = None,
         ssl: SSLContext | None = None,
+        compress: str | None = None,
     ) -> RemoteConnection:
         """Link this server to another one. Each server shows the other's devices to its clients and drivers.
 
@@ -215,12 +223,14 @@ class IPyServer:
             debug_enable: Has no effect.
             device: Show only this device of the other server, and none of this server's devices there.
             ssl: The context for TLS, for clients; None for a plain connection.
+            compress: How frames are compressed on this link, if not as on all other connections; see `IPyServer`.
 
         Raises:
             TypeError: The port is neither an int nor a str.
-            ValueError: The port is not in the range from 1 to 65535.
+            ValueError: The port is not in the range from 1 to 65535, or `compress` is another word.
+            ImportError: `compress` is a method that is not installed.
         """
-        remote = RemoteConnection(host, port, blob_enable, debug_enable, device=device, ssl=ssl)
+        remote = RemoteConnection(host, port, blob_enable, debug_enable, device=device, ssl=ssl, compress=compress)
         self.remotes.append(remote)
         if self._hub is not None:
             remote.start(self._hub)
@@ -457,6 +467,7 @@ class IPyServer:
             command_timeout=self._command_timeout,
             senders=self._senders,
             raw_frames=self._raw_frames,
+            compress=self._compress,
             tap=self._tap(),
         )
         if not (isinstance(self.newest_wins, bool) or callable(self.newest_wins)):

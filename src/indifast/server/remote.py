@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
+from indifast.compression import check_choice
 from indifast.protocol.backoff import pause_after, varied
 from indifast.protocol.drivernames import peer_port
 from indifast.protocol.loglevels import NOTICE
@@ -46,6 +47,11 @@ class RemoteConnection:
         debug_enable: Has no effect; see the attribute.
         device: Restrict the link to this device.
         ssl: The context for TLS; None for a plain connection.
+        compress: How frames are compressed, one of `compression.CHOICES`; None for what holds for the server.
+
+    Raises:
+        ValueError: The port is out of range, or `compress` is something else.
+        ImportError: `compress` is a method that is not installed.
 
     Attributes:
         indihost: The name or address of the other server.
@@ -65,7 +71,10 @@ class RemoteConnection:
         *,
         device: str | None = None,
         ssl: SSLContext | None = None,
+        compress: str | None = None,
     ) -> None:
+        if compress is not None:
+            check_choice(compress)
         self.indihost = host
         self.indiport = peer_port(port)
         self.blob_enable = bool(blob_enable) and blob_enable != "Never"  # older releases took the values of enableBLOB
@@ -77,6 +86,7 @@ class RemoteConnection:
         self.peer: Peer | None = None
         self._device = device or None  # an empty name means no restriction
         self._ssl = ssl
+        self._compress = compress
         self._host: LinkHost | None = None
         self._task: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
@@ -158,7 +168,7 @@ class RemoteConnection:
             if not lost.done():
                 lost.set_result(exc)
 
-        self._host.carry(self.peer, self._stream, on_lost)
+        self._host.carry(self.peer, self._stream, on_lost, compress=self._compress)
         self.connected = True
         self._failure_reported = False
         self._tell("connected", NOTICE)

@@ -19,6 +19,7 @@ from indifast.protocol.limits import unbounded
 from indifast.protocol.message import ATTACHED, INLINE, RAW, Buffer, Form, Opened, Routable
 from indifast.transport import shm
 from indifast.transport.contents import BLOCK, Content, Encoded, File, Memory, Pieces, Text, decoded, slices
+from indifast.transport.packing import PackedContents, pack
 from indifast.transport.shm import DescriptorError, DescriptorQueue
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class BlobMessage:
         self._texts: Sequence[list[Buffer]] | None = None  # the contents within the inline form
         self._files: Sequence[File] = ()
         self._raws: Sequence[Sequence[Buffer]] | None = None  # the contents within the raw form
+        self._packed: dict[str, PackedContents | None] = {}  # by method
         self._waiting: tuple[list[Callable[[], None]], ...] = ([], [], [])
         self._started = [False, False, False]
         try:
@@ -220,6 +222,18 @@ class BlobMessage:
             notify = partial(loop.call_soon_threadsafe, self._notify, INLINE)
             job = loop.run_in_executor(None, self._make, form, notify)
             job.add_done_callback(lambda job: self._finished(form, job))
+
+    def packed(self, method: str) -> PackedContents | None:
+        """Return the contents as they are compressed for all receivers that want this method.
+
+        Call this once the raw form is ready, on the event loop's thread, which may be the first to ask for it.
+
+        Returns:
+            The contents, perhaps not yet ready; None if there is nothing to be gained, as their formats say.
+        """
+        if method not in self._packed:
+            self._packed[method] = None if self._raws is None else pack(self._raws, self.formats, method)
+        return self._packed[method]
 
     def head(self) -> bytes:
         """Return the XML without the contents, for logs."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 
 from indifast.routing.bytequeue import ByteQueue
 from indifast.routing.cutting import LARGEST_PIECE
@@ -43,15 +44,17 @@ class Drain:
     Args:
         queue: The queue of the connection.
         sock: Its socket.
+        method: Returns the method by which to compress frames at a rate; "" for none. See `packing.ByRate`.
     """
 
-    def __init__(self, queue: ByteQueue, sock: socket.socket) -> None:
+    def __init__(self, queue: ByteQueue, sock: socket.socket, method: Callable[[float], str] | None = None) -> None:
         self.rate = 0.0
         """Bytes per second; 0 if that is not known yet."""
         self.unsent = 0
         """Bytes that the kernel may hold unsent."""
         self._queue = queue
         self._sock = sock
+        self._method = method
         self._since: float | None = None  # when the measurement began; None while nothing waits
         self._taken = 0
         self._adapt()
@@ -84,6 +87,8 @@ class Drain:
         rate = self.rate or FIRST_PIECE / PIECE_SPAN
         piece = max(SMALLEST_PIECE, min(int(rate * PIECE_SPAN), LARGEST_PIECE))
         self._queue.cut_frames(piece, int(rate * SPAN))
+        if self._method is not None:
+            self._queue.compress(self._method(self.rate))
         unsent = max(2 * SMALLEST_PIECE, min(int(rate * SPAN), _MOST_UNSENT))
         # Each change is a system call, so small ones are left out.
         if not self.unsent or unsent == _MOST_UNSENT or not 0.75 < unsent / self.unsent < 1.5:

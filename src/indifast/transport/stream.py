@@ -344,7 +344,12 @@ class Stream:
             self._input = IDLE
             self._watch_input()
 
-    def pace(self, queue: ByteQueue) -> None:
+    @property
+    def nearby(self) -> bool:
+        """Whether the peer is known to be on this machine."""
+        return self.local
+
+    def pace(self, queue: ByteQueue, method: Callable[[float], str] | None = None) -> None:
         """Cut the frames of the outbox, which is `queue`, into pieces that suit the rate of the peer. See `Drain`."""
 
     def close(self, grace: float = CLOSE_GRACE) -> None:
@@ -569,11 +574,16 @@ class SocketStream(Stream):
             tune_tcp(sock)
             self._guard = Guard(self._loop, sock, self._end)
 
-    def pace(self, queue: ByteQueue) -> None:
+    @property
+    def nearby(self) -> bool:
+        """See `Stream.nearby`."""
+        return self.local or is_nearby(self.socket)
+
+    def pace(self, queue: ByteQueue, method: Callable[[float], str] | None = None) -> None:
         """See `Stream.pace`."""
         from indifast.transport.drain import Drain  # not before it is needed: most connections never do
 
-        self._drain = Drain(queue, self.socket)
+        self._drain = Drain(queue, self.socket, method)
 
     def _open_input(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
@@ -798,6 +808,15 @@ def peer_name(sock: socket.socket) -> str:
         return address_name(sock.getpeername())
     except OSError:
         return "unknown"
+
+
+def is_nearby(sock: socket.socket) -> bool:
+    """Return whether the peer of a TCP socket is known to be on this machine."""
+    try:
+        here, there = sock.getsockname()[0], sock.getpeername()[0]
+    except OSError:
+        return False
+    return bool(here == there or there.startswith("127."))
 
 
 def address_name(address: tuple[Any, ...]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from indifast.protocol.complaints import Complaints
 from indifast.transport.alive import Guard, tune_tcp
-from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, peer_name
+from indifast.transport.stream import BLOCKED, CLOSED, CLOSING, OPEN, READY, WATCHED, Stream, is_nearby, peer_name
 from indifast.transport.tlsfaults import OPTIONS, TLSError, named, speaks_no_tls, why_refused
 
 if TYPE_CHECKING:
@@ -106,11 +106,16 @@ class TLSStream(Stream):
         protocol.stream = self
         self._loop.call_soon(self._pause_unless_started)
 
-    def pace(self, queue: ByteQueue) -> None:
+    @property
+    def nearby(self) -> bool:
+        """See `Stream.nearby`."""
+        return is_nearby(self._socket)
+
+    def pace(self, queue: ByteQueue, method: Callable[[float], str] | None = None) -> None:
         """See `Stream.pace`."""
         from indifast.transport.drain import Drain
 
-        self._drain = Drain(queue, self._socket)
+        self._drain = Drain(queue, self._socket, method)
 
     def peer_certificate(self) -> dict[str, Any] | None:
         """Return the peer's verified certificate, as `ssl.SSLSocket.getpeercert` does; None if there is none."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from indifast.compression import AUTO, check_choice
 from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, peer_port, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, MOST_SENDERS, Limits
 from indifast.transport.sockets import parse_place
@@ -49,6 +50,7 @@ Options, which may be bundled (-vvp PORT):
  --tls-key FILE   : key of the certificate, if it is not in the same file
  --tls-ca FILE    : accept only clients with a certificate from this authority
  --no-raw         : send BLOBs as base64 to indifast clients and servers, too, instead of raw bytes
+ --compress HOW   : compress raw frames, auto: where a link gets faster; off, lz4 or zstd; needs indifast[compression]
  --record FILE    : record all traffic, with times, in a new file for `indifast replay`
  --record-blobs   : include the content of BLOBs in the recording
  --stats[=S]      : print counters (JSON) at the end, on SIGUSR1, and every S seconds
@@ -82,7 +84,7 @@ SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = (
     "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
-    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name",
+    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name", "compress",
 )  # fmt: skip
 """Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
@@ -139,6 +141,7 @@ class Remote:
     tls_ca: str | None = None
     tls_cert: str | None = None
     tls_key: str | None = None
+    compress: str | None = None
 
 
 @dataclass
@@ -172,6 +175,7 @@ class Options:
     tls_key: str | None = None
     tls_ca: str | None = None
     raw_frames: bool = True
+    compress: str = AUTO
     record: str | None = None
     record_blobs: bool = False
     stats: bool = False
@@ -349,6 +353,8 @@ def _set(options: Options, name: str, value: str) -> None:
             options.abstract = False
         case "no-raw":
             options.raw_frames = False
+        case "compress":
+            options.compress = _compress("--compress", value, UsageError)
         case "socket":
             try:
                 options.socket = parse_socket(value)
@@ -368,6 +374,26 @@ def _integer(name: str, value: str, low: int | None = None, high: int = 1 << 31)
     if number > high or (low is not None and number < low):
         raise UsageError(f"-{name}: {value} is out of range")
     return number
+
+
+def _compress(where: str, value: str, wrong: type[Exception]) -> str:
+    """Return a value that says how frames are compressed.
+
+    Args:
+        where: What an error begins with.
+        value: The value.
+        wrong: What is raised if it is another word.
+
+    Raises:
+        ConfigError: It is a method that is not installed.
+    """
+    try:
+        check_choice(value)
+    except ValueError as exc:
+        raise wrong(f"{where} {str(exc).removeprefix('compress ')}") from None
+    except ImportError as exc:
+        raise ConfigError(f"{where}: {exc}") from None
+    return value
 
 
 def _seconds(value: str) -> float:
@@ -400,6 +426,7 @@ _TOP: dict[str, type | tuple[type, ...]] = {
     "record": str,
     "record_blobs": bool,
     "raw_frames": bool,
+    "compress": str,
 }
 _ENVIRONMENT = {"device": "INDIDEV", "config": "INDICONFIG", "skeleton": "INDISKEL", "prefix": "INDIPREFIX"}
 _PROGRAM = {"program": str, "args": list, "pipes": bool, "forgiving": bool} | dict.fromkeys(_ENVIRONMENT, str)
@@ -453,6 +480,7 @@ def _read_config(options: Options, path: str) -> None:
             setattr(options, key, parse_socket(value) if key == "socket" else value)
         except ValueError as exc:
             raise ConfigError(f"configuration file {path}: socket: {exc}") from None
+    _compress(f"configuration file {path}: compress", options.compress, ConfigError)
     if options.senders is not None and not 0 <= options.senders <= MOST_SENDERS:
         raise ConfigError(f"configuration file {path}: senders must be from 0 to {MOST_SENDERS}")
     for key, value in _checked(f"configuration file {path}", "tls.", tls, _TLS).items():
@@ -474,6 +502,8 @@ def _read_config(options: Options, path: str) -> None:
         if "host" not in values:
             raise ConfigError(f"configuration file {path}: a remote server needs a host")
         remote = Remote(**values)
+        if remote.compress is not None:
+            _compress(f"configuration file {path}: remotes.compress", remote.compress, ConfigError)
         try:
             peer_port(remote.port)
         except ValueError as exc:

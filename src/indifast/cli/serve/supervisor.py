@@ -185,6 +185,7 @@ class _Supervisor:
             unix_socket=options.unix_socket if any(each.family == socket.AF_UNIX for each in self.sockets) else None,
             senders=options.senders,
             raw_frames=options.raw_frames,
+            compress=options.compress,
             limits=options.limits,
         )
         server.sockets = self.sockets
@@ -320,7 +321,9 @@ class _Supervisor:
         return False
 
     def _start_remote(self, remote: Remote, context: SSLContext | None = None) -> None:
-        connection = self.server.add_remote(remote.host, remote.port, remote.blobs, device=remote.device, ssl=context)
+        connection = self.server.add_remote(
+            remote.host, remote.port, remote.blobs, device=remote.device, ssl=context, compress=remote.compress
+        )
         self._remotes.append((remote, connection))
 
     def _stop_remote(self, wanted: Remote) -> bool:

@@ -1,0 +1,242 @@
+"""Frames that are compressed for slow links: by a thread, block by block, once for all receivers.
+
+A frame is compressed when it is the next one to be written, never in advance: it might be replaced by a newer one. Its
+first block leaves while the others are compressed. What does not become smaller is sent as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from indifast.compression import AUTO, LZ4, OFF, ZSTD, Compressor, best_width_of, compressed_size, usable
+from indifast.protocol.message import Buffer
+from indifast.routing.cutting import LARGEST_PIECE
+from indifast.routing.packed import Block
+
+if TYPE_CHECKING:
+    from indifast.transport.stream import Stream
+
+BLOCK = LARGEST_PIECE
+"""Bytes of the largest block: larger ones do not become smaller, and the first one would leave later."""
+
+SMALLEST = 16 << 10
+"""Bytes of content that are worth starting a thread."""
+
+LEAST_GAIN = 0.05
+"""The part by which a frame has to become smaller for all of this to be done."""
+
+COMPRESSED = (
+    ".z", ".gz", ".fz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", "jpg", "jpeg", ".jp2", ".jxl", ".png", ".gif",
+    ".webp", ".mp4", ".mkv",
+)  # fmt: skip
+"""How the formats of what is compressed already end."""
+
+UP_TO = {ZSTD: 25e6, LZ4: 200e6}
+"""Bytes per second of a link up to which a method is chosen, the best one first.
+
+Cameras' frames then take half the time. On faster links, the two programs have other things to do.
+"""
+
+_STAY = 1.25  # the method stays until the rate is this much higher
+_SAMPLES = 4
+_SAMPLE = 8 << 10  # bytes of each sample
+_PAUSE = 0.1  # seconds before a thread tries again what fails for lack of memory
+
+
+def wanted(choice: str, stream: Stream) -> Callable[[], tuple[str, ...]]:
+    """Return a function that says which methods one side of a connection allows.
+
+    To find out imports libraries, so it should not be done before the other side is known to have any.
+
+    Args:
+        choice: One of `compression.CHOICES`. What is on this machine is compressed only by a method that is named.
+        stream: The connection.
+    """
+    return lambda: usable(OFF if choice == AUTO and stream.nearby else choice)
+
+
+class ByRate:
+    """Chooses a method by the rate at which a peer takes what is written.
+
+    Args:
+        choice: One of `compression.CHOICES`. A method is used at any rate.
+        methods: What was agreed on.
+    """
+
+    def __init__(self, choice: str, methods: Sequence[str]) -> None:
+        self._choice = choice
+        self._methods = methods
+        self._method = ""
+
+    def __call__(self, rate: float) -> str:
+        """Return the method for a peer that takes `rate` bytes per second, 0 if that is unknown; "" for none."""
+        if self._choice != AUTO:
+            self._method = self._choice if self._choice in self._methods else ""
+        else:
+            self._method = next((method for method in UP_TO if self._suits(method, rate)), "")
+        return self._method
+
+    def _suits(self, method: str, rate: float) -> bool:
+        return method in self._methods and 0 < rate <= UP_TO[method] * (_STAY if method == self._method else 1)
+
+
+def pack(contents: Sequence[Sequence[Buffer]], formats: Sequence[str], method: str) -> PackedContents | None:
+    """Have the contents of a message compressed, except for those whose format says that they are compressed already.
+
+    Args:
+        contents: The contents, each in pieces that never change.
+        formats: Their formats.
+        method: The method, which is installed.
+
+    Returns:
+        What is being compressed; None if there is too little of it.
+    """
+    fresh = [not format.lower().endswith(COMPRESSED) for format in formats]
+    if sum(_length(content) for content, is_fresh in zip(contents, fresh, strict=True) if is_fresh) < SMALLEST:
+        return None
+    return PackedContents(contents, fresh, method)
+
+
+class PackedContents:
+    """The contents of a message, which are being compressed. See `indifast.routing.packed.Packed`.
+
+    Args:
+        contents: The contents, each in pieces that never change.
+        fresh: For each, whether to compress it.
+        method: The method.
+    """
+
+    def __init__(self, contents: Sequence[Sequence[Buffer]], fresh: Sequence[bool], method: str) -> None:
+        self.worth: bool | None = None
+        """Whether the contents become so much smaller that they are sent like this; None as long as nobody knows."""
+        self._contents = contents
+        self._fresh = fresh
+        self._method = method
+        # All blocks as they are. Compressed ones take their places, so nothing is missing if memory runs out.
+        self._blocks = [Block(part) for content in contents for part in _parts(content)]
+        self._ready = 0
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._loop.run_in_executor(None, self._work)
+        except RuntimeError:  # no thread can be started any more
+            self.worth = False
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are, ready or not."""
+        return len(self._blocks)
+
+    def block(self, at: int) -> Block | None:
+        """Return a block; None if it is not ready."""
+        return self._blocks[at] if at < self._ready else None
+
+    def when_more(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called once when more is known or there are more blocks."""
+        self._waiting[callback] = None
+
+    # -- In a thread
+
+    def _work(self) -> None:
+        try:
+            self._compress()
+        finally:  # whatever happens, nobody waits for ever
+            self.worth = bool(self.worth)
+            self._ready = len(self._blocks)
+            self._tell()
+
+    def _compress(self) -> None:
+        widths = self._widths()
+        self.worth = widths is not None
+        if widths is None:
+            return
+        at = 0
+        for content, width in zip(self._contents, widths, strict=True):
+            compressor = Compressor(self._method, width) if width else None
+            for part in _parts(content):
+                if compressor is not None:
+                    self._blocks[at] = self._compressed(part, compressor)
+                at += 1
+                self._ready = at
+                self._tell()
+
+    def _widths(self) -> Sequence[int] | None:
+        """Return the width by which to shuffle each content, 0 to leave it as it is; None if nothing is gained."""
+        widths = []
+        total = expected = 0.0
+        for content, fresh in zip(self._contents, self._fresh, strict=True):
+            length = _length(content)
+            width, ratio = _judged(content, length, self._method) if fresh else (0, 1.0)
+            widths.append(width if ratio <= 1 - LEAST_GAIN else 0)
+            total += length
+            expected += length * ratio
+        return widths if expected <= total * (1 - LEAST_GAIN) else None
+
+    def _compressed(self, part: memoryview, compressor: Compressor) -> Block:
+        try:
+            made = compressor.compress(part)
+        except MemoryError:
+            made = part
+        return Block(part) if made is part else Block(made, compressor.method, compressor.width, len(part))
+
+    def _tell(self) -> None:
+        """Have those called who wait: until this is done, nothing may come of a frame that is begun."""
+        while True:
+            try:
+                self._loop.call_soon_threadsafe(self._notify)
+            except MemoryError:
+                time.sleep(_PAUSE)
+            except RuntimeError:  # the loop is closed
+                return
+            else:
+                return
+
+    # -- On the event loop's thread
+
+    def _notify(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for callback in waiting:
+            callback()
+
+
+def _length(content: Sequence[Buffer]) -> int:
+    return sum(map(len, content))
+
+
+def _parts(content: Sequence[Buffer]) -> Iterator[memoryview]:
+    """Return a content in parts of at most `BLOCK` bytes. Each is of one piece only, so nothing is copied."""
+    for piece in content:
+        view = memoryview(piece).cast("B")
+        for start in range(0, len(view), BLOCK):
+            yield view[start : start + BLOCK]
+
+
+def _judged(content: Sequence[Buffer], length: int, method: str) -> tuple[int, float]:
+    """Return by which width to shuffle a content, and to which part of its size it then shrinks, by samples."""
+    samples = [_taken(content, start, _SAMPLE) for start in _places(length)]
+    width = best_width_of(samples)
+    return width, compressed_size(samples, method, width) / max(_length(samples), 1)
+
+
+def _places(length: int) -> Sequence[int]:
+    """Return where samples are taken: none where the header of a FITS file is, if there are several."""
+    if length <= _SAMPLE * _SAMPLES:
+        return range(0, length, _SAMPLE)
+    return [(2 * number + 1) * (length - _SAMPLE) // (2 * _SAMPLES) // 8 * 8 for number in range(_SAMPLES)]
+
+
+def _taken(content: Sequence[Buffer], start: int, size: int) -> bytes:
+    """Return `size` bytes of a content, or less at its end."""
+    found = []
+    for piece in content:
+        if start < len(piece):
+            found.append(bytes(memoryview(piece).cast("B")[start : start + size]))
+            size -= len(found[-1])
+            start = len(piece)
+        if not size:
+            break
+        start -= len(piece)
+    return b"".join(found)
