@@ -2,14 +2,14 @@
 
 `python -m benchmarks.links [--runs 5] [--seconds 5] [--rates 20,100,1000,unlimited] [--delays 0,20,100]
 [--content stars,noise,video] [--topology direct,chain] [--tls 0,1] [--only indifast,indiserver] [--side 2048]
-[--camera 2]`
+[--camera 3]`
 
 All other figures run over loopback, which hides what a link costs. Here, TCP runs from end to end between two network
 namespaces: over a token bucket with a queue of 20 ms, and, where a row has a delay, a program that holds packets back
 that long in each direction (`network.py`).
 
-* The driver (`csrc/wire.c`) writes frames twice as fast as the link takes them. With `--camera 0`, and to a link
-  without a rate, it writes them as fast as they are taken. Frames are FITS files of a star field (16 bit, 2048 x 2048),
+* The driver (`csrc/wire.c`) writes frames three times as fast as the link takes them as base64. With `--camera 0`, and
+  to a link without a rate, as fast as they are taken. Frames are FITS files of a star field (16 bit, 2048 x 2048),
   as much noise, or 8-bit video (1280 x 960). The client compares every byte. A run takes at least four frame times at
   the rate of its link, and does not go on until it has 100 frames.
 * “Frames left out”: of those that the driver wrote. A server may replace a frame that waits by a newer one, or let the
@@ -22,9 +22,10 @@ that long in each direction (`network.py`).
 * Memory is the peak of the server above idle, of the larger one if there are two.
 
 “2 servers” is server, link, server, client; otherwise the client is behind the link. indifast's servers agree on raw
-frames there, and “{base64}” is without. The C++ server (1.9.9) reads what comes from another server eight bytes at a
-time, a few MB per second. With TLS it is the link that is encrypted, by TLS 1.3 with AES-256-GCM in records of 16 KiB;
-“no server” is then a C program over OpenSSL that only sends. The peers have no TLS.
+frames there, and on compression, if its libraries are installed; “{base64}” is without, and “{plain}” has raw frames
+only. The C++ server (1.9.9) reads what comes from another server eight bytes at a time, a few MB per second. With TLS
+it is the link that is encrypted, by TLS 1.3 with AES-256-GCM in records of 16 KiB; “no server” is then a C program over
+OpenSSL that only sends. The peers have no TLS.
 
 Without an option, the program takes a choice of all combinations, without the slowest contenders in some; with any of
 `--rates`, `--delays`, `--content`, `--topology` and `--tls`, all combinations of what these options say. TCP's
@@ -59,7 +60,19 @@ from benchmarks.network import Speed
 from benchmarks.peers import Place
 from benchmarks.processes import Peaks, wait_until_quiet
 from benchmarks.program import Failed, Program, Run, Settings, main, tell
-from benchmarks.results import CPP, KERNEL, OURS_BASE64, OURS_UVLOOP, PYTHON_PEER, Bound, Goal, Plot, Result, Row
+from benchmarks.results import (
+    CPP,
+    KERNEL,
+    OURS_BASE64,
+    OURS_PLAIN,
+    OURS_UVLOOP,
+    PYTHON_PEER,
+    Bound,
+    Goal,
+    Plot,
+    Result,
+    Row,
+)
 from indifast.cli.demo.starfield import StarField
 
 STARS, NOISE, VIDEO = "stars", "noise", "video"
@@ -71,7 +84,7 @@ VIDEO_SHAPE = (960, 1280)
 DISTINCT = 4
 """Frames in a file for `csrc/wire.c`."""
 FRAME_TIMES = 4
-CAMERA = 2
+CAMERA = 3
 PAUSE = 10_000
 """Microseconds between an answer and the next command."""
 
@@ -394,13 +407,14 @@ def contenders(case: Case, only: str, quick: bool) -> dict[str, peers.Server | N
     found: dict[str, peers.Server | None] = {
         **peers.servers(queue=2000),
         OURS_BASE64: peers.serving_base64,
+        OURS_PLAIN: peers.serving_plain,
         KERNEL: None,
     }
     left_out = {PYTHON_PEER} if quick else set()
     if case.chain:
         left_out.add(KERNEL)
     if case.tls or not case.chain:
-        left_out.add(OURS_BASE64)
+        left_out |= {OURS_BASE64, OURS_PLAIN}
     if case.tls:
         left_out |= {CPP, PYTHON_PEER}
     words = [word.strip() for word in only.split(",")] if only else []
@@ -452,9 +466,9 @@ def draw(result: Result, folder: Path) -> list[Plot]:
 PROGRAM = Program(
     "links",
     "Links: rate and delay",
-    (__doc__ or "").format(base64=OURS_BASE64),
+    (__doc__ or "").format(base64=OURS_BASE64, plain=OURS_PLAIN),
     measure,
-    timed=52,
+    timed=57,
     overhead=8,
     options={
         "rates": "",
@@ -471,6 +485,7 @@ PROGRAM = Program(
         Goal(f"{Case(FAST, chain=True)}: {FRAMES}", ">=", (Bound(2.25, OURS_BASE64),)),
         Goal(f"{Case(FAST, NOISE, chain=True)}: {FRAMES}", ">=", (Bound(1.3, OURS_BASE64),)),
         Goal(f"{Case(Speed(20), chain=True)}: {OTHER_SLOW}", "<=", (Bound(150),)),
+        *(Goal(f"{case}: {AGE}", "<=", (Bound(1.05, OURS_PLAIN),)) for case in CHOICE if case.chain and not case.tls),
     ),
     apart=True,
 )

@@ -219,6 +219,13 @@ def serving_base64(
     return serving(*drivers, environment=environment, at=at, options=("--no-raw",))
 
 
+def serving_plain(
+    *drivers: str, environment: Mapping[str, str] | None = None, at: Place = HOME
+) -> AbstractContextManager[tuple[int, int]]:
+    """Run indifast's IPyServer without compression."""
+    return serving(*drivers, environment=environment, at=at, options=("--compress", "off"))
+
+
 @contextmanager
 def serving_cpp(
     *drivers: str,

@@ -1,11 +1,11 @@
 """An IPyServer with executable drivers, for the measurements; prints its port.
 
     python -m benchmarks.serve [--uvloop] [--unix NAME] [--host ADDRESS] [--certificate FILE] [--trust FILE]
-        [--senders N] DRIVER ...
+        [--senders N] [--no-raw] [--compress HOW] DRIVER ...
 
 A DRIVER is a program, or `[device]@host:port` of another server. The event loop is that of `indifast serve`, or with
 `--uvloop` that of uvloop. `--certificate` turns TLS on for clients: a file with a certificate and its key. `--trust`
-turns TLS on for other servers: the certificate that they must have. `--senders` is that of `indifast serve`.
+turns TLS on for other servers: the certificate that they must have. The others are those of `indifast serve`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ async def serve(
     trust: str | None,
     senders: int | None,
     raw_frames: bool,
+    compress: str,
 ) -> None:
     served = trusted = None
     if certificate is not None:
@@ -41,6 +42,7 @@ async def serve(
         ssl=served,
         senders=senders,
         raw_frames=raw_frames,
+        compress=compress,
     )
     for program in drivers:
         device, at, address = program.rpartition("@")
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--trust", metavar="FILE")
     parser.add_argument("--senders", type=int, metavar="N")
     parser.add_argument("--no-raw", dest="raw_frames", action="store_false")
+    parser.add_argument("--compress", metavar="HOW", default="auto")
     parser.add_argument("drivers", nargs="*")
     given = parser.parse_args()
     factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
@@ -73,7 +76,7 @@ def main() -> None:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         words = (given.drivers, given.unix, given.host, given.certificate, given.trust, given.senders)
-        runner.run(serve(*words, given.raw_frames))
+        runner.run(serve(*words, given.raw_frames, given.compress))
 
 
 if __name__ == "__main__":
