@@ -6,13 +6,13 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from http.cookies import SimpleCookie
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from indifast.client import INDIAlert, INDICheckError, INDIDeleted
@@ -27,23 +27,26 @@ from indifast.web.access import Access, Asker
 from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import (
     COMMAND_TIME,
+    DOWNLOAD_SHARE,
+    DOWNLOADS,
     LONGEST_COMMAND,
     LONGEST_FORMAT,
-    PIECE,
     SESSION_TIME,
     UPLOAD_SHARE,
     UPLOADS,
 )
+from indifast.web.contents import until, whole, whole_or_part
 from indifast.web.drivers import Driver, DriverFailed, Drivers, UnknownDriver
 from indifast.web.endpoints import BASE, BYTES, ENDPOINTS, Endpoint, Parameter, name_in
-from indifast.web.frames import Frames, Kept
+from indifast.web.frames import Frames, Kept, Shown
 from indifast.web.guard import Refused, asker_of, cookie_of, json_response, limited, session_of
 from indifast.web.hub import Blob, Busy, Hub
 from indifast.web.openapi import description
 from indifast.web.rights import RIGHTS
 from indifast.web.shares import Shares, share_of
+from indifast.web.shelf import Lapsed, Shelf, UnknownURL
 from indifast.web.users import LONGEST_NAME
-from indifast.web.views import JPEG, WEBP, NoView, view_of
+from indifast.web.views import JPEG, WEBP, NoView, View, view_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,15 +59,20 @@ class Api:
     Args:
         hub: The server.
         frames: The frames of its cameras.
+        shelf: Those that have URLs.
         access: Who may do what.
         version: The version of the program.
         drivers: Drivers that may be started and stopped; None if there are none.
     """
 
-    def __init__(self, hub: Hub, frames: Frames, access: Access, version: str, drivers: Drivers | None = None) -> None:
+    def __init__(
+        self, hub: Hub, frames: Frames, shelf: Shelf, access: Access, version: str, drivers: Drivers | None = None
+    ) -> None:
         self._version = version
         self._hub = hub
         self._frames = frames
+        self._shelf = shelf
+        self._sending = Shares(DOWNLOADS, DOWNLOAD_SHARE, "frames that are being sent")
         self._access = access
         self._drivers = drivers
         self._complaints = Complaints(logger)
@@ -103,6 +111,10 @@ class Api:
                 status, code = 404, "unknown"
                 device, name, *others = [*names, None]
                 similar = self._hub.near(str(device), name, getattr(request.state, "members", filter(None, others)))
+            case UnknownURL():
+                status, code = 404, "unknown"
+            case Lapsed():
+                status, code = 410, "lapsed"
             case UnknownDriver():
                 status, code, similar = 404, "unknown", error.similar
             case DriverFailed():
@@ -266,12 +278,7 @@ class Api:
         kept = await self._kept(request, after, wait)
         if kept is None:
             return Response(status_code=204)
-        name = f"{kept.frame.devicename}_{kept.frame.membername}_{kept.number}{dotted(kept.frame.format)}"
-        headers = _number_of(kept) | {
-            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
-            "Content-Length": str(len(kept.frame.data)),
-        }
-        return StreamingResponse(_pieces(kept.frame.data), 200, headers, BYTES)
+        return whole(request, kept.frame.data, BYTES, _number_of(kept) | _to_save(kept))
 
     async def _measures(self, request: Request, after: float, wait: float) -> Response:
         kept = await self._kept(request, after, wait)
@@ -282,13 +289,38 @@ class Api:
     async def _preview(
         self, request: Request, after: float, wait: float, size: float, region: str, stretch: str, bayer: str
     ) -> Response:
-        view = view_of({"size": size, "region": _list(region), "stretch": _list(stretch), "bayer": bayer,
-                        "types": [_type_for(request)]})  # fmt: skip
+        view = _view(request, size, region, stretch, bayer)
         kept = await self._kept(request, after, wait)
         if kept is None:
             return Response(status_code=204)
-        picture = await _unless_gone(request, kept.picture(view))
+        picture = await self._picture(request, kept, view)
         return Response(picture.image, 200, _number_of(kept), view.type)
+
+    async def _picture(self, request: Request, kept: Kept, view: View) -> Shown:
+        picture = await _unless_gone(request, kept.picture(view))
+        self._shelf.weigh(kept)
+        return picture
+
+    async def _url(
+        self, request: Request, after: float, wait: float, size: float, region: str, stretch: str, bayer: str
+    ) -> Response:
+        view = _view(request, size, region, stretch, bayer)
+        kept = await self._kept(request, after, wait)
+        if kept is None:
+            return Response(status_code=204)
+        return json_response(self._shelf.plain(kept, view), headers=_number_of(kept))
+
+    async def _shared(self, request: Request) -> Response:
+        if request.scope["query_string"]:  # others could have caches keep the same thing under many names
+            raise UnknownURL("the URL of a frame has no parameters")
+        digest, word = request.path_params.values()
+        kept, view, left = self._shelf.find(digest, word)
+        headers = _number_of(kept) | until(digest, left)
+        if view is None:
+            sending = self._sending.taking(share_of(request.scope))
+            return whole_or_part(request, kept.frame.data, BYTES, headers | _to_save(kept), sending)
+        picture = await self._picture(request, kept, view)
+        return whole_or_part(request, memoryview(picture.image), view.type, headers)
 
     # -- Logins
 
@@ -348,9 +380,16 @@ def _number_of(kept: Kept) -> dict[str, str]:
     return {"Indifast-Frame": str(kept.number)}
 
 
-async def _pieces(content: memoryview) -> AsyncIterator[bytes]:
-    for at in range(0, len(content), PIECE):
-        yield bytes(content[at : at + PIECE])
+def _to_save(kept: Kept) -> dict[str, str]:
+    """Return the header by which browsers save a frame, under a name that says what it is."""
+    name = f"{kept.frame.devicename}_{kept.frame.membername}_{kept.number}{dotted(kept.frame.format)}"
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
+
+
+def _view(request: Request, size: float, region: str, stretch: str, bayer: str) -> View:
+    """Return the view that parameters describe."""
+    return view_of({"size": size, "region": _list(region), "stretch": _list(stretch), "bayer": bayer,
+                    "types": [_type_for(request)]})  # fmt: skip
 
 
 def _names(request: Request) -> list[str]:

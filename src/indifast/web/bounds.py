@@ -104,6 +104,18 @@ FRAME_WAIT = 25.0
 FRAME_REST = 60.0
 """Seconds without a request after which the frames of a property are no longer asked for."""
 
+URL_LIFE = 300.0
+"""Seconds after which the URL of a frame lapses, at most. The frame is kept for so long."""
+
+URL_BYTES = 256 << 20
+"""Bytes of frames with URLs, and of what was made of them; beyond that, the oldest are not kept any more."""
+
+DOWNLOADS = 32
+"""Frames with URLs that are being sent at once."""
+
+DOWNLOAD_SHARE = 8
+"""Of these, frames to one address."""
+
 PIECE = 256 << 10
 """Bytes of a frame that are sent at once: of a frame that nobody reads, no more than this waits."""
 

@@ -15,6 +15,9 @@ BASE = "/api/v1"
 BYTES = "application/octet-stream"
 """The type of what is sent and received as it is."""
 
+SHARED = "/frames/"
+"""What the paths begin with for which no token is needed: nobody can guess them."""
+
 _DEVICE = f"{BASE}/devices/{{device}}"
 _PROPERTY = f"{_DEVICE}/properties/{{property}}"
 _DRIVER = f"{BASE}/drivers/{{driver}}"
@@ -110,6 +113,13 @@ ENDPOINTS = (
              "image/jpeg, image/webp",
              parameters=(_AFTER, _WAIT, *_VIEW),
              failures=_NO_FRAME | {415: "unreadable"}),
+    Endpoint("url", "GET", f"{_FRAME}/url", "The URLs of the newest frame, and of a picture of it.", "web_url",
+             parameters=(_AFTER, _WAIT, *_VIEW), failures=_NO_FRAME),
+    Endpoint("shared", "GET", f"{SHARED}{{digest}}/{{word}}",
+             "What the URL of a frame stands for: always the same bytes, which caches may keep until it lapses.",
+             "application/octet-stream, image/jpeg, image/webp", open=True,
+             failures={206: "the part that `Range` asks for", 304: "it is what `If-None-Match` names",
+                       410: "lapsed", 415: "unreadable", 416: "range"}),
     Endpoint("driver_list", "GET", f"{BASE}/drivers", "The drivers that may be started and stopped.", "web_drivers"),
     Endpoint("driver_start", "POST", f"{_DRIVER}/start", "Start a driver, unless it runs.", "web_driver", "web_nothing",
              failures={409: "failed"}),

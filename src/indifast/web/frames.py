@@ -25,6 +25,8 @@ from indifast.web.views import View
 
 _Made = TypeVar("_Made")
 
+_NEGATIVE = "negative"
+
 RATE_FRAMES = 20
 """Frames of whose times the rate is made."""
 
@@ -57,11 +59,25 @@ class Kept:
         self._threads = threads
         self._made: dict[Any, asyncio.Future[Any]] = {}
         self._waiting: Counter[Any] = Counter()
+        self._replaced = False
 
     @property
     def about(self) -> Plain:
         """What is known of it without looking at its content."""
         return jsonform.of_frame(self.frame, self.number, self.received)
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes, with what was made of it."""
+        ended = (each for each in self._made.values() if each.done() and not each.cancelled())
+        made = [each.result() for each in ended if each.exception() is None]
+        pictures = sum(len(each.image) for each in made if isinstance(each, Shown))
+        return len(self.frame.data) + pictures + sum(each.nbytes for each in made if isinstance(each, Negative))
+
+    def replace(self) -> None:
+        """Note that there is a newer frame: few pictures will be made of this one, so it is read for each of them."""
+        self._replaced = True
+        self._made.pop(_NEGATIVE, None)
 
     async def picture(self, view: View) -> Shown:
         """Return a picture of the frame.
@@ -69,14 +85,19 @@ class Kept:
         Raises:
             NoPreview: There is no picture of the content.
         """
-        negative = await self._once("negative", self._negative)
+        negative = None if view in self._made else await self._once(_NEGATIVE, self._negative)
 
         def make() -> Shown:
+            assert negative is not None
             with reading(self.frame.format):
                 picture = negative.picture(view)
             return Shown(picture.image, jsonform.text({"frame": self.about, "picture": picture.about}, indent=None))
 
-        made: Shown = await self._once(view, make)
+        try:
+            made: Shown = await self._once(view, make)
+        finally:
+            if self._replaced:
+                self._made.pop(_NEGATIVE, None)
         return made
 
     async def measures(self) -> Plain:
@@ -170,6 +191,8 @@ class Source:
         try:
             async for frame in stream:
                 self._count += 1
+                if (former := self.kept.get(frame.membername)) is not None:
+                    former.replace()
                 camera = self._client.get(self._device)
                 sizes, mosaic = frame_sizes(camera), of_camera(camera, self._name)
                 self.kept[frame.membername] = kept = Kept(frame, self._count, sizes, self._threads, mosaic)

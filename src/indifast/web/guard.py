@@ -21,7 +21,7 @@ from indifast.transport.hostnames import OwnNames, is_loopback
 from indifast.web.access import Access, Asker, Session
 from indifast.web.attempts import TooManyAttempts
 from indifast.web.bounds import ANSWER_TIME, BODY
-from indifast.web.endpoints import BASE, BYTES, ENDPOINTS, name_in
+from indifast.web.endpoints import BASE, BYTES, ENDPOINTS, SHARED, name_in
 from indifast.web.rights import EVERYTHING, NOTHING, RIGHTS, Rights, Role
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Guard:
     * What a browser sends for a page of another origin is refused, WebSockets included.
     * What changes something must be JSON or bytes, which no page can send elsewhere without asking before.
     * With tokens or users, only those who show one or are logged in are let in, and only operators may change anything.
+      What a URL of a frame stands for, however, is sent to whoever has the URL.
     * A device that somebody may not see does not exist for them.
     * A request or a WebSocket ends with the login with which it was sent or opened, unless it is being answered.
     * Bodies are limited.
@@ -104,7 +105,9 @@ class Guard:
 
         async def answer(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                kept = headers.get("Cache-Control")  # said only of what never changes
+                headers.update(HEADERS | ({} if kept is None else {"Cache-Control": kept}))
             await send(message)
 
         try:
@@ -194,6 +197,8 @@ class Guard:
         self._check_origin(headers, host, strict=api or self._local)
         if self._local:
             return self._local_asker(scope, headers, method, host)
+        if method in _READING and path.startswith(SHARED):
+            return None
         if method not in _READING:
             self._check_body(scope, headers)
         asker = self._asker(headers, (scope.get("client") or ("",))[0])

@@ -3,6 +3,8 @@
 A viewer says how many frames it can take (`more`) and how it wants to see them (`view`). For each that it has asked
 for it is sent one: the newest, as soon as there is one that it has not seen, or not in this way. So one who reads
 slowly, or not at all, is sent few frames or none, and what is made for others does not wait.
+
+With `tell`, it is told where to fetch the frame instead.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from indifast.web.frames import Frames, Kept, Source
 from indifast.web.guard import Refused
 from indifast.web.hub import Busy, Hub
 from indifast.web.shares import Shares, share_of
+from indifast.web.shelf import Shelf
 from indifast.web.views import NoView, View, view_of
 
 
 class Live:
     """The endpoint of WebSockets with the frames of one server."""
 
-    def __init__(self, hub: Hub, frames: Frames) -> None:
+    def __init__(self, hub: Hub, frames: Frames, shelf: Shelf) -> None:
         self._hub = hub
         self._frames = frames
+        self._shelf = shelf
         self._viewing = Shares(LIVE_VIEWERS, LIVE_SHARE, "viewers of frames")
 
     async def answer(self, socket: WebSocket) -> None:
@@ -52,17 +56,18 @@ class Live:
                 raise Refused(503, "unavailable", str(busy)) from None
             news = taken.enter_context(source.listening())
             await socket.accept()
-            await _Showing(socket, source, member, news).run()
+            await _Showing(socket, source, self._shelf, member, news).run()
 
 
 class _Showing:
     """What one viewer wants to see, and has seen."""
 
-    def __init__(self, socket: WebSocket, source: Source, member: str, news: asyncio.Event) -> None:
-        self._socket, self._source, self._member, self._news = socket, source, member, news
+    def __init__(self, socket: WebSocket, source: Source, shelf: Shelf, member: str, news: asyncio.Event) -> None:
+        self._socket, self._source, self._shelf, self._member, self._news = socket, source, shelf, member, news
         self._view = View()
+        self._tells = False
         self._wanted = 0
-        self._shown: tuple[int, View] | None = None
+        self._shown: tuple[int, View, bool] | None = None
 
     async def run(self) -> None:
         pace = Pace(LIVE_REQUESTS_PER_SECOND, LIVE_REQUESTS_PER_SECOND)
@@ -80,15 +85,18 @@ class _Showing:
             given: Any = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise NoView(f"this is not JSON: {error}") from None
-        if not isinstance(given, dict) or not given or set(given) - {"more", "view"}:
+        if not isinstance(given, dict) or not given or set(given) - {"more", "view", "tell"}:
             raise NoView('send an object, as in {"more": 1, "view": {"size": 640}}')
-        more, view = given.get("more", 0), given.get("view")
+        more, view, tells = given.get("more", 0), given.get("view"), given.get("tell", self._tells)
         if isinstance(more, bool) or not isinstance(more, int) or not 0 <= more <= LIVE_AHEAD:
             raise NoView(f"`more` must be a number of frames up to {LIVE_AHEAD}")
+        if not isinstance(tells, bool):
+            raise NoView("`tell` is true or false")
         if view is not None:
             if not isinstance(view, dict):
                 raise NoView("`view` must be an object")
             self._view = view_of(view)
+        self._tells = tells
         self._wanted = min(self._wanted + more, LIVE_AHEAD)
         self._news.set()
 
@@ -97,21 +105,25 @@ class _Showing:
             self._news.clear()
             self._source.ask()
             kept = self._source.kept.get(self._member)
-            if self._wanted and kept is not None and self._shown != (kept.number, self._view):
+            if self._wanted and kept is not None and self._shown != (kept.number, self._view, self._tells):
                 self._wanted -= 1
-                await self._send(kept, self._view)
+                self._shown = kept.number, self._view, self._tells
+                if self._tells:
+                    await tell(self._socket, self._shelf.notice(kept, self._view))
+                else:
+                    await self._send(kept, self._view)
             else:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(FRAME_WAIT):
                         await self._news.wait()
 
     async def _send(self, kept: Kept, view: View) -> None:
-        self._shown = kept.number, view
         try:
             picture = await kept.picture(view)
         except NoPreview as error:
             await self._fail("unreadable", str(error))
             return
+        self._shelf.weigh(kept)
         age = asyncio.get_running_loop().time() - kept.arrived
         head = f'{picture.text[:-1]}, "age": {age:.4f}, "rate": {self._source.rate:.2f}}}'.encode()
         await tell(self._socket, b"".join((len(head).to_bytes(4, "big"), head, picture.image)))

@@ -25,7 +25,7 @@ def description(version: str) -> Plain:
         "live",
         LIVE,
         "A WebSocket: send `web_look`, and receive live frames. Each is a binary message: the length of the JSON "
-        "`web_live` (4 bytes, big-endian), this JSON, and a picture.",
+        "`web_live` (4 bytes, big-endian), this JSON, and a picture; or, with `tell`, `web_event`.",
         404,
     )
     return {
@@ -71,7 +71,7 @@ def _operation(endpoint: Endpoint) -> Plain:
         }
     responses: Plain = {"200": _succeeded(endpoint.answers)} if endpoint.answers else {"204": {"description": "Done."}}
     for status, code in sorted({**FAILURES, **endpoint.failures}.items()):
-        responses[str(status)] = {"description": code} if status < 300 else _failed(code)
+        responses[str(status)] = {"description": code} if status < 400 else _failed(code)
     operation["responses"] = responses
     return operation
 

@@ -62,6 +62,11 @@ class Negative:
         self.height, self.width = frame.pixels.shape[:2]
         self._stretches: dict[str | None, list[Stretch]] = {}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels."""
+        return self._frame.pixels.nbytes
+
     def picture(self, view: View) -> Picture:
         """Return the picture of a view."""
         pattern = self._pattern(view.bayer)

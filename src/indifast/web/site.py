@@ -23,6 +23,7 @@ from indifast.web.guard import Guard, json_response
 from indifast.web.hub import Hub
 from indifast.web.live import Live
 from indifast.web.manager import Manager
+from indifast.web.shelf import Shelf
 
 _PAGES = {"index.html": "/", "wall.html": "/wall"}
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -46,11 +47,12 @@ def application(
         names: Names by which the application is asked, besides those of this machine and its addresses.
         drivers: Drivers that may be started and stopped.
     """
+    shelf = Shelf()
     routes: list[BaseRoute] = [
         *_pages(),
-        *Api(hub, frames, access, version, drivers).routes(),
+        *Api(hub, frames, shelf, access, version, drivers).routes(),
         WebSocketRoute(EVENTS, Events(hub).answer),
-        WebSocketRoute(LIVE, Live(hub, frames).answer),
+        WebSocketRoute(LIVE, Live(hub, frames, shelf).answer),
     ]
     return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
 

@@ -17,6 +17,9 @@ TYPES = (JPEG, WEBP)
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 """The colors of the first two pixels of the first two rows of a sensor with a mosaic of filters."""
 
+SUFFIXES = {JPEG: ".jpg", WEBP: ".webp"}
+"""The ends of their names."""
+
 BAYER = ("auto", "off", *PATTERNS)
 
 
@@ -37,6 +40,15 @@ class View(NamedTuple):
     """The mosaic: what the camera says, none, or a pattern."""
     type: str = JPEG
     """The type of the picture."""
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """The keys from which `view_of` makes the same view."""
+        changed = {key: value for key, value in self._asdict().items() if value != View._field_defaults[key]}
+        changed.pop("type", None)
+        if self.stretch is not None:
+            changed["stretch"] = [self.stretch.black, self.stretch.middle, self.stretch.white]
+        return changed | {"types": [self.type]}
 
 
 def view_of(given: Mapping[str, Any]) -> View:
