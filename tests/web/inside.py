@@ -29,12 +29,15 @@ from tests.web.support import API
 
 
 @contextlib.asynccontextmanager
-async def running(hub: Hub | None = None, module: ModuleType = serving, **bounds: Any) -> AsyncIterator[int]:
+async def running(
+    hub: Hub | None = None, module: ModuleType = serving, access: Access | None = None, **bounds: Any
+) -> AsyncIterator[int]:
     """The application, for a server that is not there unless a hub is given. Yields its port.
 
     Args:
         hub: The client behind it, which is run, too.
         module: The module whose bounds are replaced.
+        access: Who may do what; by default everybody everything.
         bounds: The bounds that take the place of its own.
     """
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +47,7 @@ async def running(hub: Hub | None = None, module: ModuleType = serving, **bounds
         hub = hub or Hub(Address("localhost", free_port()))
         frames = Frames(hub.client)
         try:
-            async with served(application(hub, frames, Access(), "0")) as port:
+            async with served(application(hub, frames, access or Access(), "0")) as port:
                 yield port
         finally:
             frames.close()

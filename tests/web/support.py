@@ -55,13 +55,17 @@ class Site:
         self.manager: Site = self
         """What answers the requests of INDI Web Manager."""
 
+    def connection(self) -> http.client.HTTPConnection:
+        """Return a connection for requests."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * LIMIT)
+
     def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Answer:
         """Send a request, and return the answer. A body that is not bytes is sent as JSON."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             given.setdefault("Content-Type", "application/json")
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=2 * LIMIT)) as connection:
+        with contextlib.closing(self.connection()) as connection:
             connection.request(method, target, body, given)
             return Answer(connection.getresponse())
 
@@ -88,9 +92,10 @@ class Site:
 
     def events(self, **headers: str) -> ClientConnection:
         """Open the WebSocket with changes."""
-        return self._socket(f"{API}/events", headers)
+        return self.socket(f"{API}/events", **headers)
 
-    def _socket(self, target: str, headers: dict[str, str]) -> ClientConnection:
+    def socket(self, target: str, **headers: str) -> ClientConnection:
+        """Open a WebSocket."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return connect(
             f"ws://127.0.0.1:{self.port}{target}", additional_headers=given, open_timeout=LIMIT, proxy=None,
@@ -99,7 +104,7 @@ class Site:
 
     def live(self, device: str, name: str, member: str, **headers: str) -> ClientConnection:
         """Open a WebSocket with live frames."""
-        return self._socket(f"{path(device, name, member)}/live", headers)
+        return self.socket(f"{path(device, name, member)}/live", **headers)
 
     def wait_for(self, device: str, name: str) -> None:
         """Wait until a property is defined."""

@@ -143,9 +143,11 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 def test_the_configuration_file(tmp_path: Path) -> None:
     file = tmp_path / "serve.toml"
     text = 'listen = 8625\ntoken_file = "tokens"\nusers = "users"\nread_only = true\nmanager = 8624\nnames = ["dome"]'
+    text += '\npublic = "a.example"'
     file.write_text(f"[web]\n{text}\n")
     options = parse_arguments(["--config", str(file), "--web-name", "hut", "--web", "[::1]:1", "camera"])
-    assert options.web == Web(("::1", 1), "tokens", "users", None, ("127.0.0.1", 8624), True, ["dome", "hut"])
+    manager, names = ("127.0.0.1", 8624), ["dome", "hut"]
+    assert options.web == Web(("::1", 1), "tokens", "users", None, manager, True, names, "a.example")
     for text, said in (
         ("listen = 'x'", "web.listen: [HOST:]PORT is required"),
         ("manager = true", "web.manager has a value of the wrong type"),

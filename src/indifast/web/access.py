@@ -71,9 +71,11 @@ class Access:
     """Decides what whoever asks may do.
 
     Args:
-        tokens: Roles by token. None without users: whoever can connect is an operator.
+        tokens: Roles by token. None without users, and not public: whoever can connect is an operator.
         users: Who may log in by name and password.
         read_only: Nobody is more than a viewer.
+        public: The name by which a web server in front of this one is asked, which passes requests on from anywhere;
+            None if there is none.
         clock: Seconds, monotonic.
     """
 
@@ -82,9 +84,11 @@ class Access:
         tokens: Iterable[tuple[str, Role]] | None = None,
         users: Iterable[User] | None = None,
         read_only: bool = False,
+        public: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.needs_login = tokens is not None or users is not None
+        self.public = public
+        self.needs_login = tokens is not None or users is not None or public is not None
         """Whether only those may look who have a token, or are a user."""
         self.read_only = read_only
         self._tokens = [(_digest(token), Rights.of(role)) for token, role in tokens or ()]

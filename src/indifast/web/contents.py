@@ -1,4 +1,8 @@
-"""Answers with the bytes of frames and pictures: as a whole, or the part that is asked for."""
+"""Answers with the bytes of frames and pictures: as a whole, or the part that is asked for.
+
+They are sent from memory. uvicorn cannot send files, and `sendfile` from a file in memory took as much processor time
+altogether: what it saves in this program, the system needs more.
+"""
 
 from __future__ import annotations
 

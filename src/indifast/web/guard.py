@@ -28,10 +28,13 @@ logger = logging.getLogger(__name__)
 
 _READING = ("GET", "HEAD")
 _OPEN = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.open}
+_OPEN_IN_PUBLIC = {(method, path) for method, path in _OPEN if method not in _READING}
+"""Without these, nobody could log in."""
 _UPLOADS = [(each, re.compile(re.sub(r"{\w+}", "[^/]*", each.path))) for each in ENDPOINTS if each.body == BYTES]
 _API = BASE.partition("/v1")[0]
 _DEVICE = re.compile(f"{re.escape(BASE)}/devices/([^/]*)")
-_PASSED_ON = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+_PASSED_ON = re.compile(r"forwarded|via|x-forwarded.*|(x-real|x-client|true-client)-ip|cf-connecting-ip")
+"""Headers by which web servers say that they pass a request on."""
 _LOGIN_ENDED = 4401
 """Why a WebSocket was closed: its login has ended. Like the status of a request."""
 
@@ -77,6 +80,8 @@ class Guard:
     * What changes something must be JSON or bytes, which no page can send elsewhere without asking before.
     * With tokens or users, only those who show one or are logged in are let in, and only operators may change anything.
       What a URL of a frame stands for, however, is sent to whoever has the URL.
+    * What another web server passes on is refused unless that was permitted: it comes from this machine, but that says
+      nothing about who asks.
     * A device that somebody may not see does not exist for them.
     * A request or a WebSocket ends with the login with which it was sent or opened, unless it is being answered.
     * Bodies are limited.
@@ -193,6 +198,8 @@ class Guard:
         socket = scope["type"] == "websocket"
         method, path = "GET" if socket else scope["method"], scope["path"]
         api = path.startswith(_API)
+        if self._access.public is None and not self._local and _is_passed_on(headers):
+            raise Refused(403, "refused", "a web server has passed this on: start this with --web-public HOSTNAME")
         host = self._host(headers)
         self._check_origin(headers, host, strict=api or self._local)
         if self._local:
@@ -202,7 +209,7 @@ class Guard:
         if method not in _READING:
             self._check_body(scope, headers)
         asker = self._asker(headers, (scope.get("client") or ("",))[0])
-        if (method, path) in _OPEN:
+        if (method, path) in (_OPEN if self._access.public is None else _OPEN_IN_PUBLIC):
             return asker
         if asker is None and api:
             raise Refused(401, "token", "log in on the page, or show a token: `Authorization: Bearer TOKEN`")
@@ -222,7 +229,7 @@ class Guard:
             Refused: It is not certain that they are: a web server in front of this one would ask from here, too.
         """
         client = scope.get("client") or ("",)
-        passed_on = any(name in headers for name in _PASSED_ON)
+        passed_on = _is_passed_on(headers)
         if passed_on or not is_loopback(client[0]) or not is_loopback(re.sub(r":\d*$", "", host).strip("[]")):
             raise Refused(403, "refused", "this is for programs on this machine, by the name localhost")
         if method not in _READING and self._access.read_only:
@@ -275,6 +282,10 @@ class Guard:
             return Asker(rights)
         session = self._access.session(session_of(headers) or "")
         return None if session is None else Asker(session.rights, session)
+
+
+def _is_passed_on(headers: Headers) -> bool:
+    return any(_PASSED_ON.fullmatch(name) for name in headers)
 
 
 def session_of(headers: Headers) -> str | None:

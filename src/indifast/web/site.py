@@ -54,7 +54,8 @@ def application(
         WebSocketRoute(EVENTS, Events(hub).answer),
         WebSocketRoute(LIVE, Live(hub, frames, shelf).answer),
     ]
-    return Guard(Router(routes, redirect_slashes=False, default=_nothing), OwnNames(names), access)
+    own = OwnNames((*names, *filter(None, (access.public,))))
+    return Guard(Router(routes, redirect_slashes=False, default=_nothing), own, access)
 
 
 def managing(hub: Hub, drivers: Drivers, access: Access, version: str, port: int) -> Guard:

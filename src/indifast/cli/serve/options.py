@@ -62,6 +62,7 @@ Options, which may be bundled (-vvp PORT):
  --web-manager [H:]P : answer the requests of INDI Web Manager for these drivers at http://H:P/, for this machine only
  --web-read-only  : send no commands from the browser
  --web-name NAME  : a name by which browsers ask for the page, besides those of this machine; may be repeated
+ --web-public NAME : a web server in front passes on requests to this name: all of them need a token or login
  --senders N      : threads that write frames, default as many as pay off, at most 4. 0 for none
  --config FILE    : read drivers, remote servers and limits from this file (TOML)
  --help           : show this text
@@ -84,7 +85,7 @@ SHORT_VALUES = "lmduprf"
 SHORT_FLAGS = "v"
 LONG_VALUES = (
     "host", "socket", "tls-cert", "tls-key", "tls-ca", "record", "config", "pipes", "metrics", "senders", "web",
-    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name", "compress",
+    "web-token-file", "web-users", "web-drivers", "web-manager", "web-name", "web-public", "compress",
 )  # fmt: skip
 """Options with a value, in the next word or after "="."""
 LONG_FLAGS = ("stats", "record-blobs", "no-abstract", "no-raw", "web-read-only", "help", "version")
@@ -155,6 +156,7 @@ class Web:
     manager: tuple[str, int] | None = None
     read_only: bool = False
     names: list[str] = field(default_factory=list)
+    public: str | None = None
 
 
 @dataclass
@@ -335,7 +337,7 @@ def _set(options: Options, name: str, value: str) -> None:
                 setattr(options.web, *_web_place("listen" if name == "web" else "manager", value))
             except ValueError as exc:
                 raise UsageError(f"--{name}: {exc}") from None
-        case "web-token-file" | "web-users" | "web-drivers":
+        case "web-token-file" | "web-users" | "web-drivers" | "web-public":
             setattr(options.web, name.removeprefix("web-").replace("-", "_"), value)
         case "web-read-only":
             options.web.read_only = True
@@ -443,6 +445,7 @@ _WEB = {
     "manager": (str, int),
     "read_only": bool,
     "names": list,
+    "public": str,
 }
 _TLS = {"cert": str, "key": str, "ca": str}
 _LIMITS = {each.name: (int, float) if each.type == "float" else int for each in dataclasses.fields(Limits)}

@@ -191,7 +191,7 @@ class Website:
         web, page = self._options.web, _Process([*self._sockets, *self._manager], self._server.connect_inside())
         page.tell(
             server=f"{socket.gethostname()}:{self._server.port}",
-            rules={"token_file": web.token_file, "users": web.users, "read_only": web.read_only},
+            rules={"token_file": web.token_file, "users": web.users, "read_only": web.read_only, "public": web.public},
             names=[*web.names, *([web.listen[0]] if web.listen else [])],
             drivers=self.drivers is not None,
             manages=self._server.port,

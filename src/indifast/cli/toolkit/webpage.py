@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,8 @@ PORT = 8625
 LOGGERS = ("indifast.web", "uvicorn.error", "asyncio")
 """Where the application says what has gone wrong."""
 
+_HOST = r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?"
+
 _NEEDED = ("starlette", "uvicorn", "websockets", "h11", "anyio", "PIL", "click")
 
 
@@ -40,37 +43,42 @@ class Rules:
         token_file: A file with tokens.
         users: A file with users.
         read_only: Whether nobody may send commands.
+        public: The name by which a web server in front is asked, which passes requests on.
         prefix: What the options of the command begin with.
     """
 
     token_file: str | None = None
     users: str | None = None
     read_only: bool = False
+    public: str | None = None
     prefix: str = "--"
 
     def access(self, addresses: Iterable[str]) -> Access:
         """Return who may do what, for those who can connect to these addresses.
 
         Raises:
-            WebpageError: Others could connect, and need nothing for it; or a file cannot be used.
+            WebpageError: Others could connect, and need nothing for it; or a file or name cannot be used.
         """
         require()
         from indifast.web.access import Access, read_tokens
         from indifast.web.users import SecretFileError, read_users
 
+        if self.public is not None and not re.fullmatch(_HOST, self.public):
+            raise WebpageError(f"{self.public!r} is not a name: --web-public takes one, as in observatory.example")
         if self.token_file is None and self.users is None:
-            for host in addresses:
-                if not is_loopback(host):
-                    raise WebpageError(
-                        f"others could use the devices by {host}: give {self.prefix}token-file FILE, with lines of a "
-                        f"role (viewer, operator) and a token, or {self.prefix}users FILE, or leave out the host"
-                    )
+            others = next((host for host in addresses if not is_loopback(host)), None)
+            if self.public is not None or others is not None:
+                raise WebpageError(
+                    f"others could use the devices by {self.public or others}: give {self.prefix}token-file FILE, with "
+                    f"lines of a role (viewer, operator) and a token, or {self.prefix}users FILE"
+                    f"{'' if self.public else ', or leave out the host'}"
+                )
         try:
             tokens = None if self.token_file is None else read_tokens(Path(self.token_file).expanduser())
             users = None if self.users is None else read_users(Path(self.users).expanduser())
         except SecretFileError as error:
             raise WebpageError(str(error)) from None
-        return Access(tokens, users, self.read_only)
+        return Access(tokens, users, self.read_only, self.public)
 
 
 class Webpage:

@@ -75,6 +75,10 @@ def parser() -> Parser:
         "--name", action="append", default=[], metavar="NAME",
         help="a name by which browsers ask for the page, besides those of this machine; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--web-public", metavar="HOSTNAME",
+        help="a web server in front passes on requests to this name, from anywhere: all of them need a token or login",
+    )  # fmt: skip
     add_server_options(parser, word=True)
     return parser
 
@@ -87,7 +91,7 @@ async def _web(options: argparse.Namespace) -> int:
     host, port = _place(options.listen)
     try:
         addresses = addresses_of(host)
-        access = webpage.Rules(options.token_file, options.users, options.read_only).access(
+        access = webpage.Rules(options.token_file, options.users, options.read_only, options.web_public).access(
             address for _, address in addresses
         )
         sockets = tcp_sockets(addresses, port, host)
