@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("web")
 
 def take(web: Site, frames: int) -> None:
     """Have the camera take frames."""
-    assert web.set("Eye", "TAKE", {"FRAMES": frames, "DAMAGED": 0}, timeout=60).status == 200
+    assert web.set("Eye", "TAKE", {"FRAMES": frames, "DAMAGED": 0, "PLAIN": 0}, timeout=60).status == 200
 
 
 def watch(web: Site, browser: Any) -> Any:
