@@ -9,7 +9,6 @@ import resource
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,22 +259,32 @@ def test_small_disks_are_seen_by_their_program_only(tmp_path: Path) -> None:
     assert not list(folder.iterdir())
 
 
+HUNGRY = """
+import os, socket, sys, threading
+print("ready", flush=True)
+sys.stdin.readline()
+kept = [open(os.devnull), socket.socket(), os.memfd_create("test")]
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+memory = os.urandom(1 << 20) * 32
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
 def test_what_a_process_uses_is_measured() -> None:
-    before = usage(os.getpid())
-    kept = [open(os.devnull), socket.socket(), os.memfd_create("test")]  # noqa: SIM115
-    ended = threading.Event()
-    thread = threading.Thread(target=ended.wait)
-    thread.start()
-    memory = bytearray(os.urandom(1 << 20) * 32)
-    now = usage(os.getpid())
+    with subprocess.Popen(
+        [sys.executable, "-c", HUNGRY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        before = usage(child.pid)
+        print(file=child.stdin, flush=True)
+        assert child.stdout.readline() == "ready\n"
+        now = usage(child.pid)
+        child.stdin.close()
     assert now.descriptors - before.descriptors == {os.devnull: 1, "socket": 1, "memfd": 1}
     assert now.threads == before.threads + 1
-    assert now.memory > before.memory + (len(memory) >> 1)
-    ended.set()
-    thread.join()
-    os.close(kept.pop())  # type: ignore[arg-type]
-    for file in kept:
-        file.close()  # type: ignore[union-attr]
+    assert now.memory > before.memory + (16 << 20)
 
 
 def test_a_program_that_ends_is_noticed_and_one_that_is_left_is_found(tmp_path: Path) -> None:
