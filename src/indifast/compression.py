@@ -18,6 +18,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from indifast.protocol.compress import AUTO, OFF
+
 if TYPE_CHECKING:  # otherwise imported when first needed: a server must start fast
     import numpy as np
     from numpy.typing import NDArray
@@ -31,7 +33,6 @@ LZ4, ZSTD = "lz4", "zstd"
 METHODS = (LZ4, ZSTD)
 """The methods, fastest first."""
 
-AUTO, OFF = "auto", "off"
 CHOICES = (AUTO, OFF, *METHODS)
 """How the frames on a connection are compressed: where that pays, not at all, or by a method."""
 

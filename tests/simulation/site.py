@@ -18,7 +18,8 @@ from functools import partial
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-from indifast.compression import METHODS, OFF
+from indifast.compression import METHODS
+from indifast.protocol.compress import OFF
 from indifast.protocol.message import Opened, Routable
 from indifast.routing.peer import Peer
 from indifast.server.locallink import LocalOutbox

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from indifast.compression import OFF
+from indifast.protocol.compress import OFF
 from indifast.protocol.drivernames import LOCAL_SOCKET, peer_port
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable

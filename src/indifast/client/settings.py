@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from indifast.compression import AUTO
+from indifast.protocol.compress import AUTO
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable
 from indifast.transport.stream import Stream

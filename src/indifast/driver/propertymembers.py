@@ -335,8 +335,9 @@ def _is_empty(value: Any) -> bool:
 
 def _as_array(value: Any) -> np.ndarray[Any, Any] | None:
     """Return the value if it is a NumPy array, otherwise None. Raises ValueError if it holds Python objects."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.ndarray):
+    # Where NumPy is not loaded there are no arrays; nor are there any while another thread is just loading it.
+    ndarray = getattr(sys.modules.get("numpy"), "ndarray", None)
+    if ndarray is None or not isinstance(value, ndarray):
         return None
     if value.dtype.hasobject:
         raise ValueError("an array of Python objects is not binary data")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from indifast.compression import AUTO
 from indifast.protocol import wire
+from indifast.protocol.compress import AUTO
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import FORMS, RAW
 from indifast.routing.clientqueue import Outbox

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from indifast.compression import OFF
+from indifast.protocol.compress import OFF
 from indifast.protocol.escape import for_log
 from indifast.protocol.message import RAW, Buffer, Routable
 from indifast.routing.clientqueue import Outbox

@@ -9,8 +9,8 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 
-from indifast.compression import AUTO
 from indifast.protocol.complaints import Complaints
+from indifast.protocol.compress import AUTO
 from indifast.protocol.escape import for_log
 from indifast.protocol.limits import Limits
 from indifast.protocol.message import INLINE, Routable

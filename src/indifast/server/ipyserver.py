@@ -13,8 +13,9 @@ from dataclasses import replace
 from ssl import SSLContext
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack, cast
 
-from indifast.compression import AUTO, check_choice
+from indifast.compression import check_choice
 from indifast.protocol import wire
+from indifast.protocol.compress import AUTO
 from indifast.protocol.drivernames import PORT
 from indifast.protocol.limits import DEFAULT_LIMITS, Limits
 from indifast.protocol.message import Routable

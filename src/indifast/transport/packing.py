@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from indifast.compression import AUTO, LZ4, OFF, ZSTD, Compressor, best_width_of, compressed_size, usable
+from indifast.compression import LZ4, ZSTD, Compressor, best_width_of, compressed_size, usable
+from indifast.protocol.compress import AUTO, OFF
 from indifast.protocol.message import Buffer
 from indifast.routing.cutting import LARGEST_PIECE
 from indifast.routing.packed import Block

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from indifast.compression import AUTO, check_choice
+from indifast.protocol.compress import AUTO
 from indifast.protocol.drivernames import LOCAL_SOCKET, PORT, is_program, peer_port, split_remote
 from indifast.protocol.limits import DEFAULT_LIMITS, MIB, MOST_SENDERS, Limits
 from indifast.transport.sockets import parse_place
@@ -389,6 +389,8 @@ def _compress(where: str, value: str, wrong: type[Exception]) -> str:
     Raises:
         ConfigError: It is a method that is not installed.
     """
+    from indifast.compression import check_choice  # only now: a server must listen soon
+
     try:
         check_choice(value)
     except ValueError as exc:
