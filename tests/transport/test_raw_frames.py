@@ -10,6 +10,7 @@ import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -465,6 +466,45 @@ def test_blocks_are_inflated_into_memory_that_is_used_again() -> None:
     for _ in range(3):
         assert [contents(message) for message in read(agreed_on_methods(), text)] == [[bytes(10 << 20)]]
     assert rawframes._pool.blocks - before <= 48
+
+
+@relays
+@pytest.mark.parametrize("size", [100_000, 256 << 10])
+def test_a_frame_without_memory_for_a_block_is_skipped(relay: bool, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its length is known, this costs neither the connection nor what follows."""
+    log = agreed_on_methods(relay=relay)
+    text = packed(bytes(1 << 20), sizes=[size], method="lz4")
+    inflate = Decompressor.decompress
+    calls: list[object] = []
+
+    def scarce(*words: Any) -> Any:
+        calls.append(words)
+        if len(calls) == 2:
+            raise MemoryError
+        return inflate(*words)
+
+    monkeypatch.setattr(Decompressor, "decompress", scarce)
+    messages = read(log, text + SMALL % b"after" + text)
+    assert [message.name for message in messages] == ["after", "B"]
+    assert contents(messages[1]) == [bytes(1 << 20)]
+    assert [type(error) for _, error in log.refusals] == [MemoryError]
+    assert log.violations == [] and log.reader.held == 0
+
+
+def test_a_block_takes_no_more_memory_than_its_content() -> None:
+    size = 70_000
+    text = packed(bytes(100 * size), sizes=[size], method="lz4")
+    log = agreed_on_methods()
+    read(log, text[:5000])
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0], rawframes._pool.blocks * LARGEST_PIECE
+        read(log, text[5000 : text.index(END_MARK)])
+        taken = tracemalloc.get_traced_memory()[0] + rawframes._pool.blocks * LARGEST_PIECE - sum(before)
+    finally:
+        tracemalloc.stop()
+    assert log.reader.held == 100 * size
+    assert taken < 1.5 * log.reader.held, taken
 
 
 # -- Agreement

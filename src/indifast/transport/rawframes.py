@@ -52,6 +52,7 @@ _PIECES_FOLLOW, _PIECE = b"indi-pieces", b"indi-piece"
 
 _LONG = 64 << 10  # bytes of a slice that is worth keeping the buffer that it is in
 _GATHERED = 256 << 10  # bytes up to which shorter slices are copied together
+_NEARLY_WHOLE = LARGEST_PIECE // 4 * 3  # bytes of a block that is worth memory for the largest one
 
 NOT_AGREED = "sent a raw frame, which was not agreed on"
 _LOST_COUNT = "sent a damaged BLOB vector, which raw bytes may follow"
@@ -299,10 +300,15 @@ class RawFrames:
         if inflate is None:
             inflate = self._decompressors[method, width] = Decompressor(method, width)
         try:
-            target = memoryview(_pool.get() if size >= _LONG else bytearray(size))[:size]
+            target = memoryview(_pool.get() if size >= _NEARLY_WHOLE else bytearray(size))[:size]
             inflate.decompress(compressed, size, target)
         except CompressionError as error:
             self.fault = _DAMAGED.format(error)
+            return
+        except MemoryError as error:
+            frame.drop()
+            frame.take(b"", 0, size)
+            self._on_refuse(frame.element, error)
             return
         frame.take(target, 0, size)
 
@@ -330,6 +336,8 @@ class _Frame:
         """What has arrived of each content; None if it is to be skipped."""
         self.mark: bytes | None = END_MARK
         """What is missing of the end mark; None if something else is in its place."""
+        self.missing = sum(lengths)
+        """Bytes of content that are still to come."""
         self._missing = list(lengths)
         self._at = 0
         self._gathered = bytearray()
@@ -338,11 +346,6 @@ class _Frame:
     def filled(self) -> bool:
         """Whether nothing but the end mark is missing."""
         return self._at == len(self._missing)
-
-    @property
-    def missing(self) -> int:
-        """Bytes of content that are still to come."""
-        return sum(self._missing)
 
     def take(self, data: Buffer, start: int, end: int) -> int:
         """Take bytes up to the end of the content, and return where that is, or else `end`."""
@@ -354,6 +357,7 @@ class _Frame:
                 self._keep(self.pieces[self._at], data, start, start + taken)
             start += taken
             self._missing[self._at] -= taken
+            self.missing -= taken
             if not self._missing[self._at]:
                 self._flush()
                 self._at += 1
