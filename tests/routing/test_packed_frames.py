@@ -195,6 +195,27 @@ def test_more_messages_than_may_pass_pass_a_frame_that_waits(monkeypatch: pytest
     assert restored(first + drain(box)) == message.data
 
 
+@pytest.mark.parametrize("worth", [None, True])
+def test_messages_pass_a_frame_that_has_its_turn_but_waits_for_its_thread(
+    worth: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bytequeue, "TURN", 10)
+    box = queue()
+    message = packable(b"<f>", [5, 5], worth=worth, ready=0)
+    box.append(message, 0.0)
+    assert drain(box) == b"" and not box.pending
+    passing = [b"<number %d/>" % number for number in range(5)]
+    written = b""
+    for data in passing:
+        box.append(small("P", data, device="Roof"), 0.0)
+        written += drain(box)
+        assert not box.pending
+    assert written == b"".join(passing)
+    while not message.contents.over:  # type: ignore[attr-defined]
+        message.contents.go_on()  # type: ignore[attr-defined]
+    assert restored(drain(box)) == message.data
+
+
 def test_a_frame_that_does_not_shrink_is_sent_as_it_is_and_the_next_ones_are_not_tried() -> None:
     box = queue()
     for number in range(RETRY + 2):

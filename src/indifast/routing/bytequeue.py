@@ -253,8 +253,10 @@ class ByteQueue:
             return 0
         if bypass.passed >= TURN and front < len(items):
             first = items[front]
+            offered = len(offer.messages)
             if isinstance(first, Frame) and self._may_go_first(first):
                 self._offer_frame(first, pieces)
+            if len(offer.messages) > offered:  # otherwise it waits for a thread
                 return 0
         self._offer_passing(pieces)
         if not self._has_room(len(self._urgent) + front + len(bypass.messages), pieces):
