@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+from weakref import ref
 
 import pytest
 from hypothesis import given, settings
@@ -195,6 +198,21 @@ class Failing:
         self.compress = compress
 
 
+class Jobs:
+    """What threads are to do, when a test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._jobs: list[Callable[[], object]] = []
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "run_in_executor", self._add)
+
+    def _add(self, executor: object, *job: Any) -> None:
+        self._jobs.append(partial(*job))
+
+    def do(self) -> None:
+        self._jobs.pop(0)()
+
+
 def test_without_threads_frames_are_sent_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -212,11 +230,11 @@ def test_without_threads_frames_are_sent_as_they_are(monkeypatch: pytest.MonkeyP
 def test_a_thread_ends_with_its_loop_and_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_PAUSE", 0.001)
 
-    async def run() -> PackedContents:
+    async def run() -> tuple[PackedContents, Jobs]:
         loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop, "run_in_executor", lambda *words: None)
-        packed = pack([[STARS]], [".fits"], "lz4")
-        assert packed is not None
+        jobs = Jobs(monkeypatch)
+        packed, later = (pack([[STARS]], [".fits"], "lz4") for _ in range(2))
+        assert packed is not None and later is not None
         told = loop.call_soon_threadsafe
         failures = [MemoryError] * 3
 
@@ -226,12 +244,51 @@ def test_a_thread_ends_with_its_loop_and_waits_for_memory(monkeypatch: pytest.Mo
             return told(*words)
 
         monkeypatch.setattr(loop, "call_soon_threadsafe", scarce)
-        packed._work()
+        jobs.do()
         assert not failures and packed.worth
-        return packed
+        return later, jobs
 
-    packed = asyncio.run(run())
-    packed._work()  # its loop is closed
+    compressed = packing._compressed
+    made: list[object] = []
+    later, jobs = asyncio.run(run())
+    monkeypatch.setattr(packing, "_compressed", lambda *words: made.append(words) or compressed(*words))
+    jobs.do()  # its loop is closed
+    assert not made and later.block(later.count - 1) is not None
+
+
+def test_a_thread_does_nothing_for_a_message_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames may be replaced faster than threads have time for them: their content must not wait for that."""
+    heard: list[str] = []
+    made: list[object] = []
+    compressed = packing._compressed
+    monkeypatch.setattr(packing, "_compressed", lambda *words: made.append(words) or compressed(*words))
+
+    def message() -> BlobMessage:
+        return BlobMessage.from_members(
+            "setBLOBVector", {"device": "Cam", "name": "B"}, [BlobContent("m", ".x", STARS)]
+        )
+
+    async def run() -> None:
+        jobs = Jobs(monkeypatch)
+        monkeypatch.setattr("indifast.transport.blobs.LARGE", 1 << 30)
+        replaced, kept = message(), message()
+        for one, name in ((replaced, "replaced"), (kept, "kept")):
+            assert one.parts(RAW) is not None
+            packed = one.packed("lz4")
+            assert packed is not None
+            packed.when_more(partial(heard.append, name))
+        gone = ref(packed := replaced.packed("lz4"))
+        del replaced, one, packed
+        gc.collect()
+        assert gone() is None, "a thread that has no time yet keeps nothing"
+        jobs.do()
+        assert not made
+        await eventually(lambda: heard == ["replaced"])  # its queue goes on with the next frame
+        jobs.do()
+        assert len(made) == -(-len(STARS) // BLOCK)
+        await eventually(lambda: heard == ["replaced", "kept"])
+
+    asyncio.run(run())
 
 
 # -- Which method

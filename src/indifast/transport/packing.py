@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from indifast.compression import LZ4, ZSTD, Compressor, best_width_of, compressed_size, usable
 from indifast.protocol.compress import AUTO, OFF
@@ -104,6 +106,8 @@ def pack(contents: Sequence[Sequence[Buffer]], formats: Sequence[str], method: s
 class PackedContents:
     """The contents of a message, which are being compressed. See `indifast.routing.packed.Packed`.
 
+    The thread stops once nobody refers to this any more: the frame was replaced, or its last receiver is gone.
+
     Args:
         contents: The contents, each in pieces that never change.
         fresh: For each, whether to compress it.
@@ -117,12 +121,14 @@ class PackedContents:
         self._fresh = fresh
         self._method = method
         # All blocks as they are. Compressed ones take their places, so nothing is missing if memory runs out.
-        self._blocks = [Block(part) for content in contents for part in _parts(content)]
+        blocks = [[Block(part) for part in _parts(content)] for content in contents]
+        self._counts = [len(some) for some in blocks]
+        self._blocks = list(chain.from_iterable(blocks))
+        self._compressors: Iterator[Compressor | None] = iter(())  # of the blocks that are not ready
         self._ready = 0
-        self._waiting: dict[Callable[[], None], None] = {}
-        self._loop = asyncio.get_running_loop()
+        self._news = _News()
         try:
-            self._loop.run_in_executor(None, self._work)
+            asyncio.get_running_loop().run_in_executor(None, _work, ref(self), self._news)
         except RuntimeError:  # no thread can be started any more
             self.worth = False
 
@@ -137,32 +143,33 @@ class PackedContents:
 
     def when_more(self, callback: Callable[[], None]) -> None:
         """Have `callback` called once when more is known or there are more blocks."""
-        self._waiting[callback] = None
+        self._news.waiting[callback] = None
 
     # -- In a thread
 
-    def _work(self) -> None:
-        try:
-            self._compress()
-        finally:  # whatever happens, nobody waits for ever
-            self.worth = bool(self.worth)
-            self._ready = len(self._blocks)
-            self._tell()
+    def go_on(self) -> bool:
+        """Do the next step of the work; return whether there are more."""
+        if self.worth is None:
+            self._judge()
+            return bool(self.worth)
+        at = self._ready
+        compressor = next(self._compressors)
+        if compressor is not None:
+            self._blocks[at] = _compressed(memoryview(self._blocks[at].data), compressor)
+        self._ready = at + 1
+        return self._ready < len(self._blocks)
 
-    def _compress(self) -> None:
+    def end(self) -> None:
+        """Leave what is not compressed as it is."""
+        self.worth = bool(self.worth)
+        self._ready = len(self._blocks)
+
+    def _judge(self) -> None:
         widths = self._widths()
+        if widths is not None:
+            compressors = [Compressor(self._method, width) if width else None for width in widths]
+            self._compressors = chain.from_iterable(map(repeat, compressors, self._counts))
         self.worth = widths is not None
-        if widths is None:
-            return
-        at = 0
-        for content, width in zip(self._contents, widths, strict=True):
-            compressor = Compressor(self._method, width) if width else None
-            for part in _parts(content):
-                if compressor is not None:
-                    self._blocks[at] = self._compressed(part, compressor)
-                at += 1
-                self._ready = at
-                self._tell()
 
     def _widths(self) -> Sequence[int] | None:
         """Return the width by which to shuffle each content, 0 to leave it as it is; None if nothing is gained."""
@@ -176,31 +183,56 @@ class PackedContents:
             expected += length * ratio
         return widths if expected <= total * (1 - LEAST_GAIN) else None
 
-    def _compressed(self, part: memoryview, compressor: Compressor) -> Block:
-        try:
-            made = compressor.compress(part)
-        except MemoryError:
-            made = part
-        return Block(part) if made is part else Block(made, compressor.method, compressor.width, len(part))
 
-    def _tell(self) -> None:
-        """Have those called who wait: until this is done, nothing may come of a frame that is begun."""
+class _News:
+    """Those who wait for more of what a thread compresses. It outlives the contents: who waits is always told."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[Callable[[], None], None] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def tell(self) -> bool:
+        """Have those called who wait: until this is done, nothing may come of a frame that is begun.
+
+        Returns:
+            False if the loop is closed.
+        """
         while True:
             try:
                 self._loop.call_soon_threadsafe(self._notify)
             except MemoryError:
                 time.sleep(_PAUSE)
-            except RuntimeError:  # the loop is closed
-                return
+            except RuntimeError:
+                return False
             else:
-                return
-
-    # -- On the event loop's thread
+                return True
 
     def _notify(self) -> None:
-        waiting, self._waiting = self._waiting, {}
+        waiting, self.waiting = self.waiting, {}
         for callback in waiting:
             callback()
+
+
+def _work(found: Callable[[], PackedContents | None], news: _News) -> None:
+    """Compress contents, in a thread, as long as somebody has them."""
+    try:
+        more = True
+        while more and (contents := found()) is not None:
+            more = contents.go_on()
+            del contents
+            more = news.tell() and more
+    finally:  # whatever happens, nobody waits for ever
+        if (contents := found()) is not None:
+            contents.end()
+        news.tell()
+
+
+def _compressed(part: memoryview, compressor: Compressor) -> Block:
+    try:
+        made = compressor.compress(part)
+    except MemoryError:
+        made = part
+    return Block(part) if made is part else Block(made, compressor.method, compressor.width, len(part))
 
 
 def _length(content: Sequence[Buffer]) -> int:
