@@ -18,7 +18,9 @@ import indifast as ipd
 from indifast import compression
 from indifast.client import IPyClient, setBLOBVector
 from indifast.compression import METHODS
+from indifast.protocol import wire
 from indifast.routing.bytequeue import ByteQueue
+from indifast.server import connections
 from indifast.transport import packing, stream, tls
 from indifast.transport.rawframes import ACCEPTED, offer
 from tests.server.support import GET
@@ -184,6 +186,51 @@ def test_each_side_has_its_say(at_server: str, at_client: str, raw: bool, used: 
             await frames_arrive(camera, client)
             connection = client._link.connection
             assert connection is not None and methods(*outboxes(server), connection.queue) == [used] * 2
+
+    asyncio.run(run())
+
+
+def test_others_get_their_turn_while_a_frame_is_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zstandard makes a few kilobytes of what takes the server a long time."""
+    monkeypatch.setattr(connections, "_INFLATED", 1 << 20)
+    turn = 0
+    turns: list[int] = []
+    inflate = compression.Decompressor.decompress
+
+    def counted(*words: Any) -> Any:
+        turns.append(turn)
+        return inflate(*words)
+
+    monkeypatch.setattr(compression.Decompressor, "decompress", counted)
+    block = bytes(256 << 10)
+    made = bytes(compression.Compressor("zstd").compress(block))
+    count = 64
+
+    def frame(value: str) -> bytes:
+        size = count * len(block)
+        vector = f'<newBLOBVector device="Cam" name="frames" timestamp="{value}">'
+        member = f'<oneBLOB name="a" size="{size}" format=".bin" len="{size}" attached="raw"/></newBLOBVector>'
+        pieces = b"".join(
+            wire.packed_head(number, len(made), "zstd", 1, len(block)) + made for number in range(1, count + 1)
+        )
+        return wire.PIECES_FOLLOW + (vector + member).encode() + pieces + b"<?end?>"
+
+    async def run() -> None:
+        nonlocal turn
+        camera = Camera()
+        async with ipd.IPyServer(camera, port=0, compress="zstd") as server:
+            reader, writer = await asyncio.open_connection("localhost", server.port)
+            writer.write(offer(["zstd"]).data + GET.encode())
+            await reader.readuntil(b"</defBLOBVector>")
+            writer.write(frame("1") + frame("2"))
+            async with asyncio.timeout(LIMIT):
+                while len(camera.uploads) < 2:
+                    turn += 1
+                    await asyncio.sleep(0)
+            assert camera.uploads == [{"a": block * count}] * 2
+            assert len(turns) == 2 * count
+            assert max(map(turns.count, turns)) <= 2 * 5, "the peer's turn, and perhaps the next one's"
+            writer.close()
 
     asyncio.run(run())
 

@@ -289,9 +289,13 @@ every_method = pytest.mark.parametrize("method", METHODS)
 
 
 def agreed_on_methods(
-    limits: Limits | None = None, *, relay: bool = True, methods: Sequence[str] = METHODS
+    limits: Limits | None = None,
+    *,
+    relay: bool = True,
+    methods: Sequence[str] = METHODS,
+    at_once: int | None = None,
 ) -> ReaderLog:
-    log = ReaderLog(limits or Limits(), relay=relay)
+    log = ReaderLog(limits or Limits(), relay=relay, at_once=at_once)
     log.reader.expect_raw(OFFERED, lambda agreed: None, lambda: methods)
     assert read(log, offer(METHODS).data) == []
     return log
@@ -489,6 +493,29 @@ def test_a_frame_without_memory_for_a_block_is_skipped(relay: bool, size: int, m
     assert contents(messages[1]) == [bytes(1 << 20)]
     assert [type(error) for _, error in log.refusals] == [MemoryError]
     assert log.violations == [] and log.reader.held == 0
+
+
+@relays
+def test_a_reader_leaves_what_takes_long_for_later(relay: bool) -> None:
+    log = agreed_on_methods(relay=relay, at_once=250_000)
+    size = 1_000_000
+    text = packed(bytes(size), sizes=[100_000], method="zstd", between=SMALL % b"between") + SMALL % b"after"
+    messages = read(log, text)
+    assert log.reader.unread and [message.name for message in messages] == ["between"] * 3
+    held = [log.reader.held]
+    while log.reader.unread:
+        messages += log.reader.read(b"", 0, 0, [])
+        held.append(log.reader.held)
+    assert held == [300_000, 600_000, 900_000, 0]
+    messages += read(log, text) + read(log, text + SMALL % b"last")  # more comes although something is left
+    while log.reader.unread:
+        messages += log.reader.read(b"", 0, 0, [])
+    assert [message.name for message in messages] == [*["between"] * 10, "B", "after"] * 3 + ["last"]
+    assert contents(messages[10]) == contents(messages[22]) == contents(messages[34]) == [bytes(size)]
+    read(log, text[: text.index(b"<?indi-piece 10")] + b"<?indi-piece 9?>")
+    while log.reader.unread:
+        log.reader.read(b"", 0, 0, [])
+    assert len(log.violations) == 1
 
 
 def test_a_block_takes_no_more_memory_than_its_content() -> None:

@@ -92,15 +92,26 @@ class MessageReader:
         call_later: The `call_later` of the event loop, used to watch over unfinished messages.
         relay: Whether to keep the base64 of BLOBs as received, in order to pass it on. Otherwise it is decoded as it
             arrives.
+        at_once: The bytes that one `read` inflates; some more than that are left for the next one, see `unread`. None
+            for any number: the owner has no other streams that would wait.
     """
 
-    def __init__(self, listener: Listener, limits: Limits, call_later: CallLater, *, relay: bool) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        limits: Limits,
+        call_later: CallLater,
+        *,
+        relay: bool,
+        at_once: int | None = None,
+    ) -> None:
         self.tokenizer = Tokenizer(relay=relay, on_skip=listener.skipped, **limits.tokenizer())
         """The tokenizer, public for its counters."""
         self.held = 0
         """Bytes of the unfinished message."""
         self._listener = listener
         self._relay = relay
+        self._at_once = at_once
         self._blob = limits.blob
         self._most = most_unfinished(limits)
         self._stall = limits.stall
@@ -148,6 +159,11 @@ class MessageReader:
                 return self._with_content(elements)
         return elements
 
+    @property
+    def unread(self) -> bool:
+        """Whether something of what was read is left, for lack of time. The next `read`, even of nothing, goes on."""
+        return self._raw is not None and self._raw.unread
+
     def _put(self, fds: Sequence[int]) -> None:
         if self._descriptors is None:
             try:
@@ -185,6 +201,7 @@ class MessageReader:
                     methods=agreed.methods,
                     most=self._most,
                     on_outgrown=self._outgrown,
+                    at_once=self._at_once,
                 )
                 on_agreed(agreed)
 

@@ -122,6 +122,7 @@ class RawFrames:
         methods: The methods by which pieces may be compressed.
         most: The bytes that an unfinished frame may take in memory.
         on_outgrown: Called when inflating the next block would exceed that. It has to `abandon` the frame.
+        at_once: The bytes after which `read` leaves what is compressed for the next call; None if it never does.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class RawFrames:
         methods: Collection[str] = (),
         most: int,
         on_outgrown: Callable[[int], None],
+        at_once: int | None = None,
     ) -> None:
         tokenizer.raw = True
         tokenizer.on_instruction = self._instructed if pieces else None
@@ -156,16 +158,36 @@ class RawFrames:
         self._decompressors: dict[tuple[str, int], Decompressor] = {}
         self._most = most
         self._on_outgrown = on_outgrown
+        self._at_once = at_once
+        self._inflated = 0  # bytes, by this call of `read`
+        self._unread: tuple[Buffer, int, int] | None = None
 
     def read(self, data: Buffer, start: int, end: int) -> list[Element | BlobMessage]:
         """Take over `data[start:end]`, which must not change afterwards. Return what is complete now."""
         found: list[Element | BlobMessage] = []
-        if self._within and self.fault is None:
+        self._inflated = 0
+        if self._unread is not None:
+            unread, self._unread = self._unread, None
+            self._read(*unread, found, None if start < end else self._at_once)
+        self._read(data, start, end, found, self._at_once)
+        return found
+
+    @property
+    def unread(self) -> bool:
+        """Whether something is left for the next call of `read`, which may be without data."""
+        return self._unread is not None and self.fault is None
+
+    def _read(
+        self, data: Buffer, start: int, end: int, found: list[Element | BlobMessage], at_once: int | None
+    ) -> None:
+        if self._within and self.fault is None and start < end:
             start = self._go_on(data, start, end, found)
         while start < end and self.fault is None:
+            if at_once is not None and self._inflated > at_once:
+                self._unread = data, start, end
+                return
             elements = self._tokenizer.feed(data, start, end)
             start = self._found(elements, data, self._tokenizer.stopped, end, found)
-        return found
 
     @property
     def _within(self) -> bool:
@@ -290,6 +312,7 @@ class RawFrames:
     def _inflate(self, frame: _Frame) -> None:
         """Add the content of a complete block to the frame."""
         _, method, width, size = self._head
+        self._inflated += size
         compressed, self._block = self._block, bytearray()
         if frame.pieces is not None and frame.kept + size > self._most:
             self._on_outgrown(frame.kept + size)

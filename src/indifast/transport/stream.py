@@ -332,6 +332,14 @@ class Stream:
             self._loop.call_soon(self._wake_now)
             self._output = DUE  # not before, as there may be no memory for the call
 
+    def deliver_nothing_soon(self) -> None:
+        """Call the receiver's `data_received` again, without data, after the others have had their turn."""
+        self._loop.call_soon(self._deliver_nothing)
+
+    def _deliver_nothing(self) -> None:
+        if self._life is OPEN:
+            self._deliver(b"", 0, 0, [])
+
     def pause_reading(self) -> None:
         """Stop reading, so that data stays in the kernel and the peer has to wait."""
         self._unwatch_input()
