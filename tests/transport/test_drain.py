@@ -17,7 +17,9 @@ from indifast.routing.cutting import LARGEST_PIECE
 from indifast.transport import drain
 from indifast.transport.drain import FIRST_PIECE, SMALLEST_PIECE, SPAN, Drain
 from indifast.transport.stream import SocketStream
+from tests.routing.fakes import drain as written
 from tests.routing.fakes import frame, small
+from tests.routing.test_packed_frames import METHOD, packable
 from tests.support.sockets import tcp_pair
 from tests.support.waiting import eventually
 from tests.transport.support import Recorder
@@ -188,3 +190,28 @@ def test_the_newest_frame_is_at_most_two_frames_old(
             seen = len(link.arrived)
     assert len(ages) >= 9, "the link is used"
     assert max(ages[2:]) < 2 * taken + 3 * SPAN
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_peer_that_is_faster_than_a_thread_compresses_is_found_to_be_fast(
+    measured: tuple[ByteQueue, Drain, socket.socket], named: bool
+) -> None:
+    """Nothing waits for such a peer, so its rate can't be measured, and would stay what it was at a slow start."""
+    _, _, sock = measured
+    box = ByteQueue()
+    box.form = RAW
+    drained = Drain(box, sock, lambda rate: METHOD if named or rate < 25 * MB else "")
+    busy(box, drained, 10 * MB, 1.0)
+    assert box._packing.method == METHOD
+    now = 10.0
+    for _ in range(3):
+        message = packable(b"<f>", [5000] * 150, ready=1)
+        box.append(message, now)
+        while box.queued:
+            drained.took(len(written(box)), now)
+            message.contents.go_on()  # type: ignore[attr-defined]
+            now += 0.006
+    assert box._packing.method == (METHOD if named else "")
+    assert 25 * MB < drained.rate < 2e9
+    busy(box, drained, 10 * MB, 1.0, now=now)
+    assert drained.rate == pytest.approx(10 * MB, rel=0.1) and box._packing.method == METHOD

@@ -196,6 +196,11 @@ class ByteQueue:
         return bool((self._items or self._cut is not None) and not self._blocked)
 
     @property
+    def starved(self) -> bool:
+        """Whether a frame is begun of which the peer has taken all that a thread has compressed so far."""
+        return self._cut is not None and not self._remaining and not self._cut.ready
+
+    @property
     def full(self) -> bool:
         """Whether senders that can wait should. The listener's `on_room` is called when there is room again."""
         if self._full_at is not None and self.queued > self._full_at:

@@ -31,6 +31,9 @@ FIRST_PIECE = 64 << 10
 
 _WINDOW = 0.05  # seconds for which the rate is measured at once
 _ENOUGH = 1 << 20  # bytes for which it is measured if they take less time
+_STARVED = 0.1  # seconds for which a thread compresses more slowly than the peer takes, before that is believed
+_FASTER = 1.5  # by how much the rate is then taken to be higher
+_FASTEST = 1e9  # bytes per second beyond which a higher rate changes nothing
 _MOST_UNSENT = 4 << 20  # bytes: as much as a socket holds if nobody limits it
 _WORTH_A_THREAD = 512 << 10  # bytes unsent from which on writing takes long enough to be done by a thread
 
@@ -39,7 +42,8 @@ class Drain:
     """Measures the rate of one connection, and adapts its queue and its socket to that.
 
     The rate counts only while the queue has something that waits: from the first write of such a time, of which the
-    kernel takes a part at once, to the last one.
+    kernel takes a part at once, to the last one. For a peer that takes faster than a thread compresses for it, nothing
+    waits. Its rate is then raised until the method is a faster one, or none, and the rate can be measured again.
 
     Args:
         queue: The queue of the connection.
@@ -57,6 +61,7 @@ class Drain:
         self._method = method
         self._since: float | None = None  # when the measurement began; None while nothing waits
         self._taken = 0
+        self._starved: float | None = None  # since when the queue has had nothing but what is being compressed
         self._adapt()
 
     @property
@@ -68,6 +73,7 @@ class Drain:
         """Note that `nbytes` were written."""
         since = self._since
         waiting = self._queue.pending
+        self._note_starved(now)
         if since is None:
             if waiting:
                 self._since, self._taken = now, 0
@@ -81,6 +87,16 @@ class Drain:
             self._since, self._taken = now, 0
         if not waiting:
             self._since = None
+
+    def _note_starved(self, now: float) -> None:
+        if not self._queue.starved:
+            self._starved = None
+        elif self._starved is None:
+            self._starved = now
+        elif 0 < self.rate < _FASTEST and now - self._starved >= _STARVED:
+            self.rate *= _FASTER
+            self._adapt()
+            self._starved = now
 
     def _adapt(self) -> None:
         """Set sizes for the present rate."""
