@@ -126,7 +126,7 @@ def _configuration(folder: Path, port: int, to: int) -> str:
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("    listen [::]:443 ssl http2;\n", ""),
         ("server 127.0.0.1:8625;", f"server 127.0.0.1:{to};"),
-        ("/var/cache/nginx/indifast", f"{folder}/cache"),
+        ("/var/cache/indifast", f"{folder}/cache"),
         ("/etc/ssl/observatory.pem", f"{folder}/server.pem"),
         ("/etc/ssl/private/observatory.key", f"{folder}/server.key"),
     ):

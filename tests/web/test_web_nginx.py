@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +25,9 @@ from indifast.web.endpoints import BYTES, ENDPOINTS, EVENTS, LIVE, SHARED
 from indifast.web.hub import Hub
 from indifast.web.rights import Role
 from tests.support import commands
+from tests.support.blackbox import until
 from tests.web.inside import running
-from tests.web.nginx import NAME, Front, nginx
+from tests.web.nginx import CONFIGURATION, NAME, Front, nginx
 from tests.web.support import API, Site, event, path, serving, site
 from tests.web.test_web_live import EYE
 from tests.web.test_web_urls import TOKEN, URL, newest, told, wait_for_camera
@@ -227,6 +229,46 @@ def test_what_is_no_url_is_not_kept(front: Front, change: str) -> None:
         answer = front.ask("GET", url)
         assert (answer.status, answer.headers["Cache-Control"]) == (404, "no-store")
     assert len(front.relay.fetched()) == before + 2
+
+
+def test_what_has_lapsed_is_asked_for_once(server: int, tmp_path: Path) -> None:
+    """What is not kept would be answered to one viewer after the other, each of whom waits half a second."""
+    access = Access([("o" * SHORTEST, Role.OPERATOR)], public=NAME)
+
+    def look(port: int) -> None:
+        with nginx(tmp_path, port) as there:
+            wait_for_camera(there)
+            url = newest(there, **TOKEN)["url"]
+            until(lambda: there.ask("GET", url).status == 410, what="the end of the URL")
+            before = len(there.relay.fetched())
+            with ThreadPoolExecutor(20) as threads:
+                answers = list(threads.map(lambda _: there.ask("GET", url), range(20)))
+            assert {(each.status, each.headers["Cache-Control"]) for each in answers} == {(410, "no-store")}
+            assert len(there.relay.fetched()) - before <= 1
+
+    async def see() -> None:
+        hub: Any = Hub(Address("localhost", server))
+        async with running(hub, shelf, access, URL_LIFE=2) as port:
+            await asyncio.to_thread(look, port)
+
+    asyncio.run(see())
+
+
+def test_a_picture_that_cannot_be_made_is_asked_for_once(front: Front) -> None:
+    command = {"members": {"FRAMES": 1, "DAMAGED": 1, "PLAIN": 0}, "timeout": 60}
+    after = newest(front, **TOKEN)["frame"]["number"]
+    assert front.ask("POST", path("Eye", "TAKE"), command, **TOKEN).status == 200
+    url = front.ask("GET", f"{URL}?after={after}&wait=25", **TOKEN).json("web_url")["preview"]
+    before = len(front.relay.fetched())
+    for _ in range(3):
+        answer = front.ask("GET", url)
+        assert (answer.status, answer.headers["Cache-Control"]) == (415, "no-store")
+    assert len(front.relay.fetched()) == before + 1
+
+
+def test_nginx_makes_the_folder_of_the_configuration() -> None:
+    folder = re.findall(r"^proxy_cache_path (\S+)", CONFIGURATION.read_text(), re.MULTILINE)[0]
+    assert Path(folder).parent.is_dir(), "nginx makes only the last folder"
 
 
 def test_nothing_is_kept_for_longer_than_its_url_is_good(server: int, tmp_path: Path) -> None:
