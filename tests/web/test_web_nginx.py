@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from indifast.cli.toolkit.address import Address
 from indifast.web import shelf
 from indifast.web.access import SHORTEST, Access
+from indifast.web.bounds import LOCAL_FAILURES
 from indifast.web.endpoints import BYTES, ENDPOINTS, EVENTS, LIVE, SHARED
 from indifast.web.hub import Hub
 from indifast.web.rights import Role
@@ -128,6 +129,17 @@ def test_guesses_of_passwords_are_slowed_down(origin: Site, tmp_path: Path) -> N
     with nginx(tmp_path, origin.port) as there:
         answers = [there.ask("POST", f"{API}/session", {"token": "x" * SHORTEST}).status for _ in range(30)]
         assert set(answers) == {401, 429}
+        assert there.ask("GET", API, **TOKEN).status == 200
+
+
+def test_nobody_keeps_others_out_by_wrong_tokens(server: int, tmp_path: Path) -> None:
+    """A token can be shown with any request, not only with logins, whose rate nginx limits."""
+    wrong = {"Authorization": f"Bearer {'x' * SHORTEST}"}
+    words = (f"localhost:{server}", "--token-file", tokens(tmp_path), "--web-public", NAME)
+    with site(tmp_path, *words) as web, nginx(tmp_path, web.port) as there:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda _: web.ask("GET", API, **wrong), range(LOCAL_FAILURES)))
+        until(lambda: there.ask("GET", API, **wrong).status == 429, what="the end of what is forgiven")
         assert there.ask("GET", API, **TOKEN).status == 200
 
 

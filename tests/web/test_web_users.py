@@ -344,9 +344,13 @@ def test_on_this_machine_nobody_locks_out_others() -> None:
     attempts = Attempts()
     attempts.succeeded("127.0.0.1", "anna")
     for number in range(LOCAL_FAILURES - 1):
-        attempts.failed("127.0.0.1", f"invented {number}" if number % 2 else "", 0)
-    for user in ("anna", "bert", ""):
+        attempts.failed("127.0.0.1", f"invented {number}", 0)
+    for _ in range(LOCAL_FAILURES + 1):
+        attempts.failed("127.0.0.1", "", 0)
+    for user in ("anna", "bert"):
         attempts.check("127.0.0.1", user, 0)
+    with pytest.raises(TooManyAttempts):
+        attempts.check("127.0.0.1", "", 0)
     attempts.failed("::1", "another", 0)
     attempts.check("127.0.0.1", "anna", 0)
     for address in ("127.0.0.1", "::1", "127.0.0.1", "::1", "127.0.0.1"):
@@ -363,6 +367,9 @@ def test_on_this_machine_all_that_is_wrong_is_limited_together() -> None:
     for number in range(LOCAL_FAILURES):
         attempts.check("127.0.0.1", f"invented {number}", 0)
         attempts.failed("127.0.0.1", f"invented {number}", 0)
+    attempts.check("127.0.0.1", "", 0)
+    for _ in range(LOCAL_FAILURES):
+        attempts.failed("127.0.0.1", "", 0)
     for user in ("", "new", "bert"):
         with pytest.raises(TooManyAttempts) as refused:
             attempts.check("127.0.0.1", user, 0)
@@ -381,8 +388,10 @@ def test_wrong_tokens_in_requests_are_limited() -> None:
         assert ask("o" * 16, "192.0.2.2")
     for _ in range(LOCAL_FAILURES):
         assert access.of_bearer("wrong", "127.0.0.1") is None
-    with pytest.raises(TooManyAttempts):
-        access.of_bearer("o" * 16, "127.0.0.1")
+    for ask in (access.of_bearer, access.login):
+        with pytest.raises(TooManyAttempts):
+            ask("wrong", "127.0.0.1")
+        assert ask("o" * 16, "127.0.0.1"), "whoever asks through the same web server"
 
 
 def test_what_is_no_name_is_not_logged(shared: Site) -> None:

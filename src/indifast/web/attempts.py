@@ -2,7 +2,7 @@
 
 Behind a web server or a tunnel of this machine, everybody has the same address. So a loopback address may be wrong more
 often than others, and those who have logged in from there before are not refused because of it: otherwise one who is
-wrong would lock out all others.
+wrong would lock out all others. Wrong tokens, which any request may show, are counted by themselves.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _kinds(address: str, user: str) -> list[_Kind]:
     """
     if is_loopback(address):
         users = [_Kind(_key("", user), USER_FAILURES, FAILURES_PER_SECOND)] if user else []
-        return [*users, _Kind(_LOCAL, LOCAL_FAILURES, LOCAL_FAILURES_PER_SECOND)]
+        return [*users, _Kind(_LOCAL if user else _LOCAL_TOKENS, LOCAL_FAILURES, LOCAL_FAILURES_PER_SECOND)]
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -118,5 +118,5 @@ def _key(*words: str) -> bytes:
     return hashlib.blake2b("\0".join(words).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-_LOCAL = _key("this machine")
-"""All addresses of this machine."""
+_LOCAL, _LOCAL_TOKENS = _key("this machine"), _key("tokens of this machine")
+"""Users, and tokens, of all addresses of this machine."""

@@ -144,7 +144,7 @@ FAILURES_PER_SECOND = 1 / 12
 """Failures that are forgiven in a second, after that."""
 
 LOCAL_FAILURES = 300
-"""Wrong passwords and tokens from this machine, for which a web server or a tunnel on it asks as well."""
+"""Wrong passwords from this machine, for which a web server or a tunnel on it asks as well; and as many tokens."""
 
 LOCAL_FAILURES_PER_SECOND = 1.0
 """Failures from this machine that are forgiven in a second, after that."""
