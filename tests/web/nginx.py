@@ -136,8 +136,13 @@ def _configuration(folder: Path, port: int, to: int) -> str:
 
 
 @contextmanager
-def nginx(folder: Path, to: int) -> Iterator[Front]:
+def nginx(folder: Path, to: int, location: str | None = None) -> Iterator[Front]:
     """nginx in front of the application on a port of this machine.
+
+    Args:
+        folder: Where its files are.
+        to: The port of the application.
+        location: All that is said of how requests are passed on, in place of what the documentation says.
 
     Raises:
         FileNotFoundError: It is not installed.
@@ -154,7 +159,10 @@ def nginx(folder: Path, to: int) -> Iterator[Front]:
     # nginx takes sockets over, as from the process that it replaces; so the kernel chooses the port.
     with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.closing(Relay(to)) as relay:
         port = listening.getsockname()[1]
-        (folder / "site.conf").write_text(_configuration(folder, port, relay.port))
+        text = _configuration(folder, port, relay.port)
+        if location is not None:
+            text = f"{text.partition('    proxy_http_version')[0]}    location / {{ {location} }}\n}}\n"
+        (folder / "site.conf").write_text(text)
         user = "user root;" if os.geteuid() == 0 else ""  # else workers may not use the folder
         (folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
         words = [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]

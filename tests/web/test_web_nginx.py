@@ -168,6 +168,17 @@ def test_nginx_in_front_of_a_page_without_tokens_is_refused(web: Site, tmp_path:
         assert refused.value.response.status_code == 403
 
 
+@pytest.mark.parametrize("said", ["", "proxy_set_header Host localhost;"])
+def test_nginx_that_says_nothing_of_passing_on_is_refused_too(web: Site, tmp_path: Path, said: str) -> None:
+    """The shortest configuration that people write."""
+    with nginx(tmp_path, web.port, f"proxy_pass http://127.0.0.1:{web.port}; {said}") as there:
+        for target in ("/", f"{API}/devices"):
+            answer = there.ask("GET", target)
+            assert answer.status == 403 and b"Eye" not in answer.body
+        command = {"members": {"VALUE": 5}, "timeout": 60}
+        assert there.ask("POST", path("Strange", "ANSWER"), command).status == 403
+
+
 def test_it_is_not_served_in_public_without_tokens_or_users() -> None:
     done = commands.run("web", "--listen", "0", "--web-public", NAME)
     assert done.returncode == 2

@@ -198,7 +198,7 @@ class Guard:
         socket = scope["type"] == "websocket"
         method, path = "GET" if socket else scope["method"], scope["path"]
         api = path.startswith(_API)
-        if self._access.public is None and not self._local and _is_passed_on(headers):
+        if self._access.public is None and not self._local and _is_passed_on(scope, headers):
             raise Refused(403, "refused", "a web server has passed this on: start this with --web-public HOSTNAME")
         host = self._host(headers)
         self._check_origin(headers, host, strict=api or self._local)
@@ -229,7 +229,7 @@ class Guard:
             Refused: It is not certain that they are: a web server in front of this one would ask from here, too.
         """
         client = scope.get("client") or ("",)
-        passed_on = _is_passed_on(headers)
+        passed_on = _is_passed_on(scope, headers)
         if passed_on or not is_loopback(client[0]) or not is_loopback(re.sub(r":\d*$", "", host).strip("[]")):
             raise Refused(403, "refused", "this is for programs on this machine, by the name localhost")
         if method not in _READING and self._access.read_only:
@@ -284,8 +284,12 @@ class Guard:
         return None if session is None else Asker(session.rights, session)
 
 
-def _is_passed_on(headers: Headers) -> bool:
-    return any(_PASSED_ON.fullmatch(name) for name in headers)
+def _is_passed_on(scope: Scope, headers: Headers) -> bool:
+    """Whether a web server passes a request on.
+
+    nginx says nothing of it unless it is told to, but asks by HTTP/1.0, which browsers have long ceased to do.
+    """
+    return scope["http_version"] == "1.0" or any(_PASSED_ON.fullmatch(name) for name in headers)
 
 
 def session_of(headers: Headers) -> str | None:
