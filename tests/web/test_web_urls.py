@@ -330,6 +330,25 @@ def test_it_lapses_and_says_what_to_do(server: int) -> None:
     asyncio.run(see())
 
 
+def test_a_picture_that_takes_long_to_make_is_kept_for_less(server: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Kept.picture
+
+    async def slowly(kept: Kept, view: View) -> Any:
+        await asyncio.sleep(3.5)
+        return await made(kept, view)
+
+    async def see() -> None:
+        async with inside(server, shelf, URL_LIFE=6) as call:
+            found = await call(newest)
+            monkeypatch.setattr(Kept, "picture", slowly)
+            answer: Answer = await call(Site.ask, "GET", found["preview"])
+            received = time.time()
+            seconds = int(answer.headers.get("Cache-Control").partition("max-age=")[2].partition(",")[0] or 0)
+            assert received + seconds <= datetime.fromisoformat(found["until"]).timestamp()
+
+    asyncio.run(see())
+
+
 def test_only_so_many_are_sent_at_once(server: int) -> None:
     async def see() -> None:
         async with inside(server, api, DOWNLOADS=0) as call:
