@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +21,12 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from indifast.cli.toolkit.address import Address
+from indifast.client.frames import Frame
 from indifast.picture import Stretch
+from indifast.transport import shm
 from indifast.web import api, shelf
 from indifast.web.access import SHORTEST
-from indifast.web.bounds import LIVE_AHEAD, URL_LIFE
+from indifast.web.bounds import LIVE_AHEAD, MAPPED, URL_BYTES, URL_LIFE
 from indifast.web.frames import Kept
 from indifast.web.hub import Hub
 from indifast.web.shelf import Lapsed, Shelf, UnknownURL
@@ -398,6 +401,38 @@ def test_no_more_bytes_are_kept_than_the_bound() -> None:
             large = kept.plain(make(1_000_000), View())["url"]
             assert not gone(kept, large), "the newest one is always kept"
             assert all(gone(kept, url) for url in urls)
+
+    asyncio.run(fill())
+
+
+def shared_frame(size: int) -> Kept:
+    """A frame as a server of this machine shares it."""
+    fd = shm.share(b"x" * size)
+    try:
+        content = shm.view(fd, size)
+    finally:
+        os.close(fd)
+    event: Any = SimpleNamespace(
+        devicename="D", vectorname="P", timestamp=datetime.now(UTC), vector=SimpleNamespace(state="Ok"),
+        sizeformat={"M": (size, ".fits")}, data={"M": content},
+    )  # fmt: skip
+    nothing: Any = None
+    return Kept(Frame(event, "M", []), 1, [], nothing)
+
+
+def test_descriptors_do_not_run_out() -> None:
+    """Frames that a server of this machine shares take one each."""
+
+    async def fill() -> None:
+        kept = Shelf()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(200):
+            digest, word = kept.plain(shared_frame(10_000), View())["url"].split("/")[-2:]
+            assert kept.find(digest, word).kept.frame.data == b"x" * 10_000
+        assert len(os.listdir("/proc/self/fd")) - before < 50
+        for _ in range(300):
+            kept.plain(shared_frame(MAPPED), View())
+        assert len(os.listdir("/proc/self/fd")) - before <= URL_BYTES // MAPPED + 50
 
     asyncio.run(fill())
 

@@ -73,6 +73,10 @@ class Frame:
         content = self._content if isinstance(self._content, bytes) else self.data
         return frame_array(content, self.format, size=self.size, sizes=self._sizes)
 
+    def _own(self) -> None:
+        """Hold the content in memory of its own. One that a server of this machine shares takes a descriptor."""
+        self._content = bytes(self.data)
+
     def release(self) -> None:
         """Let go of the content. Arrays and views made from it stay valid and keep it alive."""
         self._content = None

@@ -110,6 +110,9 @@ URL_LIFE = 300.0
 URL_BYTES = 256 << 20
 """Bytes of frames with URLs, and of what was made of them; beyond that, the oldest are not kept any more."""
 
+MAPPED = 1 << 20
+"""Bytes from which on a frame with a URL stays in memory that the server shares, which takes a descriptor."""
+
 DOWNLOADS = 32
 """Frames with URLs that are being sent at once."""
 

@@ -16,7 +16,7 @@ from indifast.client.malloc import keep_blocks
 from indifast.picture import opened, reading
 from indifast.protocol import jsonform
 from indifast.protocol.jsonform import Plain
-from indifast.web.bounds import FRAME_REST, FRAME_SOURCES, PICTURES
+from indifast.web.bounds import FRAME_REST, FRAME_SOURCES, MAPPED, PICTURES
 from indifast.web.hub import Busy
 from indifast.web.measures import measured
 from indifast.web.mosaics import Mosaic, of_camera
@@ -73,6 +73,12 @@ class Kept:
         made = [each.result() for each in ended if each.exception() is None]
         pictures = sum(len(each.image) for each in made if isinstance(each, Shown))
         return len(self.frame.data) + pictures + sum(each.nbytes for each in made if isinstance(each, Negative))
+
+    def own(self) -> None:
+        """Hold a small content in memory of its own: many may be kept, and there are few descriptors."""
+        data = self.frame.data
+        if len(data) < MAPPED and not isinstance(data.obj, bytes):
+            self.frame._own()
 
     def replace(self) -> None:
         """Note that there is a newer frame: few pictures will be made of this one, so it is read for each of them."""

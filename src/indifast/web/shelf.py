@@ -146,6 +146,7 @@ class Shelf:
         """Return the place of a frame whose URLs will not lapse soon; if there is none, put the frame there."""
         place = self._of.get(kept)
         if place is None or min(place.until - self._clock(), place.end - _now()) < URL_LIFE / 2:
+            kept.own()
             self._count += 1
             place = _Place(self._count, kept, int(self._clock() + URL_LIFE), _now() + URL_LIFE)
             self._places[place.number] = self._of[kept] = place
