@@ -259,11 +259,14 @@ def guarded(server: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 def test_whoever_has_a_url_needs_no_token_and_nobody_else_gets_one(guarded: Site) -> None:
     wait_for_camera(guarded)
-    assert guarded.ask("GET", URL).status == 401
+    refused = guarded.ask("GET", URL)
+    assert (refused.status, refused.headers["Cross-Origin-Resource-Policy"]) == (401, "same-origin")
     found = newest(guarded, **TOKEN)
     for key in ("url", "preview"):
         assert guarded.ask("GET", found[key]).status == 200
-        assert guarded.ask("GET", found[key], Sec_Fetch_Site="cross-site").status == 200, "a link"
+        answer = guarded.ask("GET", found[key], Sec_Fetch_Site="cross-site")
+        assert answer.status == 200, "a link, or the picture in a page"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
         assert guarded.ask("GET", found[key], Host="evil.example").status == 403
         assert guarded.ask("GET", found[key], Origin="http://evil.example").status == 403
         assert guarded.ask("POST", found[key], {}).status == 403
@@ -346,7 +349,7 @@ def test_a_picture_that_takes_long_to_make_is_kept_for_less(server: int, monkeyp
             monkeypatch.setattr(Kept, "picture", slowly)
             answer: Answer = await call(Site.ask, "GET", found["preview"])
             received = time.time()
-            seconds = int(answer.headers.get("Cache-Control").partition("max-age=")[2].partition(",")[0] or 0)
+            seconds = int(answer.headers["Cache-Control"].partition("max-age=")[2].partition(",")[0] or 0)
             assert received + seconds <= datetime.fromisoformat(found["until"]).timestamp()
 
     asyncio.run(see())

@@ -113,6 +113,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 kept = headers.get("Cache-Control")  # said only of what never changes
                 headers.update(HEADERS | ({} if kept is None else {"Cache-Control": kept}))
+                if scope["path"].startswith(SHARED):  # pages that were told the URL may show the picture
+                    headers["Cross-Origin-Resource-Policy"] = "cross-origin"
             await send(message)
 
         try:
