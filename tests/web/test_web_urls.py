@@ -359,8 +359,9 @@ def test_only_so_many_are_sent_at_once(server: int) -> None:
     async def see() -> None:
         async with inside(server, api, DOWNLOADS=0) as call:
             found = await call(newest)
-            assert (await call(Site.ask, "GET", found["url"])).status == 503
-            assert (await call(Site.ask, "HEAD", found["url"])).status == 200
+            for target in (found["url"], path(*EYE)):
+                assert (await call(Site.ask, "GET", target)).status == 503
+                assert (await call(Site.ask, "HEAD", target)).status == 200
             assert (await call(Site.ask, "GET", found["preview"])).status == 200
 
     asyncio.run(see())

@@ -278,7 +278,8 @@ class Api:
         kept = await self._kept(request, after, wait)
         if kept is None:
             return Response(status_code=204)
-        return whole(request, kept.frame.data, BYTES, _number_of(kept) | _to_save(kept))
+        sending = self._sending.taking(share_of(request.scope))
+        return whole(request, kept.frame.data, BYTES, _number_of(kept) | _to_save(kept), sending)
 
     async def _measures(self, request: Request, after: float, wait: float) -> Response:
         kept = await self._kept(request, after, wait)

@@ -114,7 +114,7 @@ MAPPED = 1 << 20
 """Bytes from which on a frame with a URL stays in memory that the server shares, which takes a descriptor."""
 
 DOWNLOADS = 32
-"""Frames with URLs that are being sent at once."""
+"""Frames that are being sent at once: each stays in memory for so long."""
 
 DOWNLOAD_SHARE = 8
 """Of these, frames to one address."""

@@ -41,9 +41,19 @@ def until(name: str, left: float) -> dict[str, str]:
     return headers
 
 
-def whole(request: Request, content: memoryview, kind: str, headers: dict[str, str]) -> Response:
-    """Return an answer with all of the content."""
-    return _answer(request, content, 200, kind, headers, contextlib.nullcontext())
+def whole(
+    request: Request,
+    content: memoryview,
+    kind: str,
+    headers: dict[str, str],
+    sending: contextlib.AbstractContextManager[None],
+) -> Response:
+    """Return an answer with all of the content, which is sent within `sending`.
+
+    Raises:
+        Exception: What entering `sending` raises.
+    """
+    return _answer(request, content, 200, kind, headers, sending)
 
 
 def whole_or_part(
