@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 from indifast.cli.toolkit.address import Address
 from indifast.web import shelf
 from indifast.web.access import SHORTEST, Access
-from indifast.web.bounds import LOCAL_FAILURES
+from indifast.web.bounds import LOCAL_FAILURES, UPLOAD
 from indifast.web.endpoints import BYTES, ENDPOINTS, EVENTS, LIVE, SHARED
 from indifast.web.hub import Hub
 from indifast.web.rights import Role
@@ -130,6 +130,18 @@ def test_guesses_of_passwords_are_slowed_down(origin: Site, tmp_path: Path) -> N
         answers = [there.ask("POST", f"{API}/session", {"token": "x" * SHORTEST}).status for _ in range(30)]
         assert set(answers) == {401, 429}
         assert there.ask("GET", API, **TOKEN).status == 200
+
+
+def test_nothing_is_stored_of_what_strangers_send(front: Front) -> None:
+    """They are refused before their bodies have come."""
+    blob = f"{path('Strange', 'STORE')}/blobs/FILE?format=.fits"
+    head = {"Host": NAME, "Content-Type": BYTES, "Content-Length": str(UPLOAD)}
+    with contextlib.closing(front.connection()) as connection:
+        connection.request("PUT", blob, headers=head)
+        with connection.getresponse() as response:
+            assert response.status == 401
+    answer = front.ask("PUT", f"{blob}&timeout=60", bytes(UPLOAD), Content_Type=BYTES, **TOKEN)
+    assert f" {UPLOAD} .fits" in answer.json("web_answer")["message"]
 
 
 def test_nobody_keeps_others_out_by_wrong_tokens(server: int, tmp_path: Path) -> None:
@@ -317,7 +329,7 @@ def test_nothing_is_kept_for_longer_than_its_url_is_good(server: int, tmp_path: 
 
     async def see() -> None:
         hub: Any = Hub(Address("localhost", server))
-        async with running(hub, shelf, access, URL_LIFE=6) as port:
+        async with running(hub, shelf, access, URL_LIFE=8) as port:
 
             def look() -> None:
                 with nginx(tmp_path, port) as there:
