@@ -22,7 +22,7 @@ from benchmarks.program import Failed, Program, Settings, main
 from benchmarks.relay import receive
 from benchmarks.results import Bound, Goal, Row
 
-NONE, IDLE, BESIDE, INSIDE = "no page", "nobody looks", "indifast web", "serve --web"
+NONE, IDLE, BESIDE, INSIDE = "indifast, no page", "indifast, nobody looks", "indifast web", "indifast serve --web"
 EXPOSER = peers.HERE / "drivers" / "exposer.py"
 INDIFAST = [sys.executable, "-m", "indifast"]
 

@@ -30,6 +30,7 @@ NAMES = (
     "tokenizer",
     "recording",
     "web",
+    "browser",
 )
 """The programs in the order in which they run and appear on the page."""
 
