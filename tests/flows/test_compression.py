@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ import trustme
 
 import indifast as ipd
 from indifast import compression
-from indifast.client import IPyClient, setBLOBVector
+from indifast.client import IPyClient
 from indifast.compression import METHODS
 from indifast.protocol import wire
 from indifast.routing.bytequeue import ByteQueue
 from indifast.server import connections
 from indifast.transport import packing, stream, tls
 from indifast.transport.rawframes import ACCEPTED, offer
+from tests.flows.support import Camera, Watcher, watching
 from tests.server.support import GET
 from tests.support.blackbox import LIMIT
 from tests.support.waiting import eventually
@@ -31,54 +32,6 @@ from tests.transport.support import ReaderLog
 SKY = np.random.default_rng(1).normal(1000, 12, 1_000_000).astype(">u2").tobytes()
 """16-bit pixels, which shrink to about a half."""
 NOISE = os.urandom(len(SKY))
-
-
-class Camera(ipd.IPyDriver):
-    """Sends frames of two members, and keeps what it is sent."""
-
-    def __init__(self) -> None:
-        members = [ipd.BLOBMember("a", blobformat=".fits"), ipd.BLOBMember("b", blobformat=".bin")]
-        super().__init__(ipd.Device("Cam", [ipd.BLOBVector("frames", "F", "G", "rw", "Ok", members)]))
-        self.uploads: list[dict[str, bytes]] = []
-
-    async def expose(self, content: bytes, number: int = 0) -> None:
-        vector = self["Cam"]["frames"]
-        vector["a"], vector["b"] = content, b"small"
-        await vector.send_setVectorMembers(members=["a", "b"], message=f"frame {number}")
-
-    async def rxevent(self, event: Any) -> None:
-        if isinstance(event, ipd.newBLOBVector):
-            self.uploads.append(dict(event))
-
-
-class Watcher(IPyClient):
-    """Keeps the frames that it receives."""
-
-    def __init__(self, *words: Any, **keywords: Any) -> None:
-        super().__init__(*words, **keywords)
-        self.frames: list[tuple[str | None, dict[str, bytes], list[str]]] = []
-
-    async def rxevent(self, event: Any) -> None:
-        if isinstance(event, setBLOBVector):
-            formats = [event.vector.member(name).blobformat for name in ("a", "b")]
-            self.frames.append((event.message, dict(event), formats))
-
-    @property
-    def received_bytes(self) -> int:
-        assert self._link.connection is not None
-        return self._link.connection.received_bytes
-
-
-@contextlib.asynccontextmanager
-async def watching(port: int, **settings: Any) -> AsyncIterator[Watcher]:
-    """Run a client that wants all frames of the camera."""
-    client = Watcher("localhost", port)
-    for name, value in settings.items():
-        setattr(client, name, value)
-    async with client:
-        await eventually(lambda: "Cam" in client and "frames" in client["Cam"], "the definition of the camera")
-        await client.send_enableBLOB("Also", "Cam", "frames")
-        yield client
 
 
 async def frames_arrive(camera: Camera, *clients: Watcher, content: bytes = SKY) -> None:
@@ -91,10 +44,11 @@ async def frames_arrive(camera: Camera, *clients: Watcher, content: bytes = SKY)
         await camera.expose(content, number)
     for client in clients:
         await eventually(lambda client=client: client.frames[-1][0] == "frame 2")
-        assert {message for message, _, _ in client.frames} == {f"frame {number}" for number in range(3)}
-        assert all(values == {"a": content, "b": b"small"} for _, values, _ in client.frames)
-        assert all(formats == [".fits", ".bin"] for _, _, formats in client.frames)
+        assert {message for message, _ in client.frames} == {f"frame {number}" for number in range(3)}
+        assert all(values == {"a": content, "b": b"small"} for _, values in client.frames)
+        assert all(formats == [".fits", ".bin"] for formats in client.formats)
         client.frames.clear()
+        client.formats.clear()
 
 
 async def bytes_of_a_frame(camera: Camera, client: Watcher, content: bytes = SKY) -> int:
@@ -132,7 +86,7 @@ def test_frames_and_uploads_cross_two_servers(
     method: str, secure: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         serving, trusting = contexts if secure else (None, None)
         async with ipd.IPyServer(camera, port=0, ssl=serving, compress=method) as first:
             middle = ipd.IPyServer(port=0)
@@ -154,7 +108,7 @@ def test_frames_and_uploads_cross_two_servers(
 @pytest.mark.parametrize("method", METHODS)
 def test_a_frame_takes_half_the_bytes(method: str) -> None:
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         async with (
             ipd.IPyServer(camera, port=0, compress=method) as server,
             watching(server.port, compress=method) as client,
@@ -178,7 +132,7 @@ def test_a_frame_takes_half_the_bytes(method: str) -> None:
 )
 def test_each_side_has_its_say(at_server: str, at_client: str, raw: bool, used: str) -> None:
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         async with (
             ipd.IPyServer(camera, port=0, compress=at_server) as server,
             watching(server.port, compress=at_client, raw_frames=raw) as client,
@@ -217,7 +171,7 @@ def test_others_get_their_turn_while_a_frame_is_inflated(monkeypatch: pytest.Mon
 
     async def run() -> None:
         nonlocal turn
-        camera = Camera()
+        camera = Camera(".fits")
         async with ipd.IPyServer(camera, port=0, compress="zstd") as server:
             reader, writer = await asyncio.open_connection("localhost", server.port)
             writer.write(offer(["zstd"]).data + GET.encode())
@@ -247,7 +201,7 @@ def test_many_receivers_cost_the_work_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(compression.Compressor, "compress", counted)
 
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         async with contextlib.AsyncExitStack() as stack:
             server = await stack.enter_async_context(ipd.IPyServer(camera, port=0, maxconnections=9, compress="lz4"))
             clients = [await stack.enter_async_context(watching(server.port, compress="lz4")) for _ in range(6)]
@@ -266,7 +220,7 @@ def test_a_driver_that_listens_compresses_for_far_clients(monkeypatch: pytest.Mo
     monkeypatch.setattr(packing, "UP_TO", {"zstd": float("inf")})
 
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         listening = socket.create_server(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         listening.close()
@@ -343,7 +297,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("content", [SKY, NOISE], ids=["sky", "noise"])
 def test_frames_are_compressed_as_soon_as_the_link_is_known_to_be_slow(far: None, content: bytes) -> None:
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         async with ipd.IPyServer(camera, port=0) as server:
             slow = Slow(server.port)
             try:
@@ -368,7 +322,7 @@ def test_who_names_no_method_is_sent_nothing_compressed(far: None, words: bytes)
     """Programs from before there was compression, for example; the last one shows that the test can fail."""
 
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         async with ipd.IPyServer(camera, port=0, compress="lz4") as server:
             slow = Slow(server.port)
             try:
@@ -390,7 +344,7 @@ def test_without_the_libraries_nothing_is_offered_or_accepted(far: None, monkeyp
     monkeypatch.setattr(packing, "usable", lambda choice: ())
 
     async def run() -> None:
-        camera = Camera()
+        camera = Camera(".fits")
         heard = bytearray()
         async with ipd.IPyServer(camera, port=0) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

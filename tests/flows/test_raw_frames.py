@@ -7,7 +7,7 @@ import contextlib
 import os
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import pytest
 import trustme
 
 import indifast as ipd
-from indifast.client import IPyClient, setBLOBVector
 from indifast.protocol.message import INLINE, RAW
 from indifast.recording import Direction, Party, Recorder, Recording
+from tests.flows.support import Camera, Watcher, watching
 from tests.server.support import Client
 from tests.support.blackbox import LIMIT, Child, free_port
 from tests.support.servers import await_listener, indiserver
@@ -27,58 +27,8 @@ from tests.support.waiting import eventually
 FRAME = os.urandom(1_000_003)
 
 
-class Camera(ipd.IPyDriver):
-    """Sends a frame of two members, and keeps what it is sent."""
-
-    def __init__(self) -> None:
-        members = [ipd.BLOBMember("a", blobformat=".bin"), ipd.BLOBMember("b", blobformat=".bin")]
-        super().__init__(ipd.Device("Cam", [ipd.BLOBVector("frames", "F", "G", "rw", "Ok", members)]))
-        self.uploads: list[dict[str, bytes]] = []
-
-    async def expose(self, number: int) -> None:
-        vector = self["Cam"]["frames"]
-        vector["a"], vector["b"] = content(number), b"small"
-        await vector.send_setVectorMembers(members=["a", "b"], message=f"frame {number}")
-
-    async def rxevent(self, event: Any) -> None:
-        if isinstance(event, ipd.newBLOBVector):
-            self.uploads.append(dict(event))
-
-
 def content(number: int) -> bytes:
     return number.to_bytes(8) + FRAME
-
-
-class Watcher(IPyClient):
-    """Keeps the frames that it receives."""
-
-    retry_min = 0.05
-
-    def __init__(self, *words: Any, **keywords: Any) -> None:
-        super().__init__(*words, **keywords)
-        self.frames: list[tuple[str | None, dict[str, bytes]]] = []
-
-    async def rxevent(self, event: Any) -> None:
-        if isinstance(event, setBLOBVector):
-            self.frames.append((event.message, dict(event)))
-
-    def form(self) -> int:
-        """Return the form in which it sends BLOBs."""
-        connection = self._link.connection
-        assert connection is not None
-        return connection.queue.form
-
-
-@contextlib.asynccontextmanager
-async def watching(port: int, **settings: Any) -> AsyncIterator[Watcher]:
-    """Run a client that wants all frames of the camera."""
-    client = Watcher("localhost", port)
-    for name, value in settings.items():
-        setattr(client, name, value)
-    async with client:
-        await eventually(lambda: "Cam" in client and "frames" in client["Cam"], "the definition of the camera")
-        await client.send_enableBLOB("Also", "Cam", "frames")
-        yield client
 
 
 def forms(server: ipd.IPyServer) -> list[int]:
@@ -91,10 +41,10 @@ async def frames_arrive(camera: Camera, *clients: Watcher, since: int = 0) -> No
     wanted = [(f"frame {number}", {"a": content(number), "b": b"small"}) for number in range(since, since + 3)]
     async with asyncio.timeout(LIMIT):
         while not all(client.frames for client in clients):
-            await camera.expose(since)
+            await camera.expose(content(since), since)
             await asyncio.sleep(0.05)
     for number in range(since + 1, since + 3):
-        await camera.expose(number)
+        await camera.expose(content(number), number)
     for client in clients:
         await eventually(lambda client=client: len(client.frames) >= 3 and client.frames[-1] == wanted[-1])
         got = [frame for index, frame in enumerate(client.frames) if not index or frame != client.frames[index - 1]]
@@ -130,7 +80,7 @@ def test_frames_cross_two_servers_raw_where_both_sides_of_a_hop_allow_it(
                 near = RAW if at_camera and at_middle else INLINE
                 far = RAW if at_middle and at_client else INLINE
                 assert forms(first) == [near] and remote.peer.outbox.form == near
-                assert forms(middle) == [far] and client.form() == far
+                assert forms(middle) == [far] and client.form == far
 
     asyncio.run(run())
 
@@ -148,12 +98,12 @@ def test_raw_frames_are_a_quarter_smaller_and_go_over_tls() -> None:
             for raw in (True, False):
                 async with watching(server.port, ssl=trusting, raw_frames=raw) as client:
                     await frames_arrive(camera, client)
-                    await camera.expose(9)
+                    await camera.expose(content(9), 9)
                     await eventually(lambda client=client: client.frames)
                     connection = client._link.connection
                     assert connection is not None
                     before = connection.received_bytes
-                    await camera.expose(10)
+                    await camera.expose(content(10), 10)
                     await eventually(lambda client=client: len(client.frames) == 2)
                     taken[raw] = connection.received_bytes - before
         assert len(FRAME) < taken[True] < 1.01 * len(FRAME) and taken[False] > 1.33 * len(FRAME)
@@ -185,7 +135,7 @@ def test_a_driver_that_listens_itself_sends_and_receives_raw_frames() -> None:
             async with watching(port, raw_frames=raw) as client:
                 await frames_arrive(camera, client)
                 await uploads_arrive(camera, client)
-                assert client.form() == (RAW if raw else INLINE)
+                assert client.form == (RAW if raw else INLINE)
             camera.shutdown()
             await running
 
@@ -199,9 +149,9 @@ def test_a_recording_has_the_frames_that_came_raw(tmp_path: Path) -> None:
             await frames_arrive(camera, client)
             recorder = Recorder(str(tmp_path / "night.indi"), source="camera", blobs=True)
             client.on_message = partial(recorder.put, Direction.FROM, Party.SERVER, "camera")
-            await camera.expose(5)
+            await camera.expose(content(5), 5)
             await eventually(lambda: client.frames)
-            assert client.form() == RAW
+            assert client.form == RAW
             recorder.close()
 
     asyncio.run(run())
@@ -239,7 +189,7 @@ def test_an_upload_has_what_the_buffer_held_when_it_was_sent(kind: Callable[[byt
     async def run() -> None:
         camera = Camera()
         async with ipd.IPyServer(camera, port=0) as server, watching(server.port) as client:
-            await eventually(lambda: client.form() == RAW)
+            await eventually(lambda: client.form == RAW)
             buffer = kind(FRAME)
             await client.send_newVector("Cam", "frames", members={"a": (buffer, 0, "")})
             buffer[:] = bytes(len(FRAME))
@@ -329,7 +279,7 @@ def test_an_old_client_is_sent_base64_and_no_instruction() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=4 << 20)
             writer.write(OLD_CLIENT)
             await eventually(lambda: camera.uploads == [{"b": b"upload"}])
-            await camera.expose(1)
+            await camera.expose(content(1), 1)
             said = await asyncio.wait_for(reader.readuntil(b"</setBLOBVector>"), LIMIT)
             assert b"<?" not in said and b'"raw"' not in said and b64encode(content(1)) in said
             writer.close()
@@ -354,7 +304,7 @@ def test_an_old_server_is_sent_base64() -> None:
             await client.send_newVector("Cam", "frames", members={"b": (b"upload", 6, ".x")})
             await eventually(lambda: b"</newBLOBVector>" in heard)
             assert heard.startswith(b"<?indi-offer raw pieces?><getProperties ") and b"dXBsb2Fk" in heard
-            assert b"attached" not in heard and client.form() == INLINE
+            assert b"attached" not in heard and client.form == INLINE
 
     asyncio.run(run())
 
@@ -399,7 +349,7 @@ def test_another_server_in_between_passes_base64_on_and_no_offer(
             last.add_remote("localhost", port, blob_enable=True)
             async with last, watching(port) as beside, watching(last.port) as behind:
                 await frames_arrive(camera, beside, behind)
-                assert forms(first) == [INLINE] and beside.form() == INLINE and behind.form() == RAW
+                assert forms(first) == [INLINE] and beside.form == INLINE and behind.form == RAW
                 await uploads_arrive(camera, behind)
 
     asyncio.run(run())
@@ -446,7 +396,7 @@ def test_every_package_serves_a_client_that_offers_raw_frames(
         async def run() -> None:
             async with watching(port) as client:  # tries until the program listens
                 await eventually(lambda: client.frames or not child.running())
-                assert client.frames[0][1] == {"a": bytes(range(256)) * 1000} and client.form() == INLINE
+                assert client.frames[0][1] == {"a": bytes(range(256)) * 1000} and client.form == INLINE
 
         asyncio.run(run())
 
@@ -456,6 +406,6 @@ def test_libindi_serves_a_client_that_offers_raw_frames(program: Callable[[str],
         with indiserver(program, "indi_simulator_telescope") as (port, _):
             async with Watcher("localhost", port) as client:
                 await eventually(lambda: "CONNECTION" in client.get("Telescope Simulator", {}))
-                assert client.form() == INLINE and client.stats()["skipped"] == 0
+                assert client.form == INLINE and client.stats()["skipped"] == 0
 
     asyncio.run(run())
