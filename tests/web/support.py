@@ -158,6 +158,19 @@ def serving(folder: Path, *words: object) -> Iterator[Site]:
         assert "Traceback" not in process.stderr, process.stderr
 
 
+def secret_file(folder: Path, name: str, text: str) -> Path:
+    """Write a file that only its owner may read, and return it."""
+    file = folder / name
+    file.touch(0o600)
+    file.write_text(text)
+    return file
+
+
+def token_file(folder: Path, text: str) -> Path:
+    """Write a file of tokens, and return it."""
+    return secret_file(folder, "tokens", text)
+
+
 @contextlib.contextmanager
 def site(folder: Path, *words: object) -> Iterator[Site]:
     """`indifast web` with these words, on a free port."""

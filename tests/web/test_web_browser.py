@@ -17,7 +17,7 @@ from tests.support.commands import start
 from tests.support.programs import python_program
 from tests.web.pages import card, choose, errors, fits_a_phone, pixels, shows, state, text
 from tests.web.programs.strange import NASTY
-from tests.web.support import CAMERA, Site, serving, site
+from tests.web.support import CAMERA, Site, secret_file, serving, site, token_file
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -154,9 +154,7 @@ def test_the_device_that_is_shown_stays_when_the_server_comes_back_without_it(br
 
 def test_a_login_that_has_ended_is_asked_for_again(web: Site, server: int, browser: Any, tmp_path: Path) -> None:
     """Logins end with the program: who has the page open must not wait forever when it is started again."""
-    tokens, port = tmp_path / "tokens", free_port()
-    tokens.touch(0o600)
-    tokens.write_text("operator 0123456789abcdef\n")
+    tokens, port = token_file(tmp_path, "operator 0123456789abcdef\n"), free_port()
     words = (f"localhost:{server}", "--listen", port, "--token-file", tokens)
     for opened in (True, False):
         with site(tmp_path, *words):
@@ -173,12 +171,11 @@ def test_a_login_that_has_ended_is_asked_for_again(web: Site, server: int, brows
 
 def test_a_user_starts_a_driver_and_commands_only_what_they_may(browser: Any, tmp_path: Path) -> None:
     toy = python_program(tmp_path / "toy", f"import sys; print('here I am', file=sys.stderr)\n{TOY}")
-    listed, users = tmp_path / "drivers.toml", tmp_path / "users"
+    listed = tmp_path / "drivers.toml"
     listed.write_text(f"[[drivers]]\nname = 'Bear'\nprogram = '{toy}'\n")
     listed.chmod(0o644)
-    users.touch(0o600)
     rights = {"anna": "operator = true", "bert": 'viewer = true\noperator = ["Toy"]'}
-    users.write_text("".join(f'[{name}]\npassword = "{Password.of(name, (4, 8, 1))}"\n{each}\n'
+    users = secret_file(tmp_path, "users", "".join(f'[{name}]\npassword = "{Password.of(name, (4, 8, 1))}"\n{each}\n'
                              for name, each in rights.items()))  # fmt: skip
     with serving(tmp_path, "--web-users", users, "--web-drivers", listed, "strange:make") as web:
 

@@ -15,7 +15,7 @@ from indifast.web.rights import EVERYTHING, Rights, Role
 from indifast.web.users import SecretFileError
 from tests.support import commands
 from tests.support.blackbox import free_port, python_environment
-from tests.web.support import API, site
+from tests.web.support import API, site, token_file
 
 TOKEN = "t" * SHORTEST
 
@@ -64,17 +64,10 @@ def test_it_ends_although_viewers_are_connected(number: signal.Signals, tmp_path
             assert running.process.wait() == 0
 
 
-def tokens(folder: Path, text: str) -> Path:
-    file = folder / "tokens"
-    file.touch(0o600)
-    file.write_text(text)
-    return file
-
-
 def test_a_file_with_tokens(tmp_path: Path) -> None:
-    file = tokens(tmp_path, f"# comment\n viewer  {TOKEN}1 # for the wall\n\noperator {TOKEN}2\n")
+    file = token_file(tmp_path, f"# comment\n viewer  {TOKEN}1 # for the wall\n\noperator {TOKEN}2\n")
     assert read_tokens(file) == [(f"{TOKEN}1", Role.VIEWER), (f"{TOKEN}2", Role.OPERATOR)]
-    file = tokens(tmp_path, f"operator {TOKEN}#{TOKEN} #me")
+    file = token_file(tmp_path, f"operator {TOKEN}#{TOKEN} #me")
     assert read_tokens(file) == [(f"{TOKEN}#{TOKEN}", Role.OPERATOR)], "no token is cut"
 
 
@@ -92,13 +85,13 @@ def test_a_file_with_tokens(tmp_path: Path) -> None:
 )
 def test_a_wrong_file_with_tokens(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(SecretFileError, match=r".*") as refused:
-        read_tokens(tokens(tmp_path, text))
+        read_tokens(token_file(tmp_path, text))
     assert said in str(refused.value)
     assert TOKEN not in str(refused.value)
 
 
 def test_a_file_with_tokens_that_others_may_read(tmp_path: Path) -> None:
-    file = tokens(tmp_path, f"viewer {TOKEN}")
+    file = token_file(tmp_path, f"viewer {TOKEN}")
     file.chmod(stat.S_IRUSR | stat.S_IROTH)
     with pytest.raises(SecretFileError, match="chmod 600"):
         read_tokens(file)

@@ -21,7 +21,7 @@ from indifast.web.users import Password
 from tests.serve.support import TOY
 from tests.support.blackbox import until
 from tests.support.programs import python_program
-from tests.web.support import API, Answer, Site, path, serving, site
+from tests.web.support import API, Answer, Site, path, secret_file, serving, site
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -47,10 +47,8 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         {"name": "Missing", "program": "/nonexistent/driver"},
         {"name": SLASH, "program": toy, "device": "Slash"},
     ])  # fmt: skip
-    users = folder / "users"
-    users.touch(0o600)
     rights = {"anna": "operator = true", "dora": "viewer = true", "carol": 'operator = ["Bear"]'}
-    users.write_text("".join(f'[{name}]\npassword = "{Password.of(name, (4, 8, 1))}"\n{each}\n'
+    users = secret_file(folder, "users", "".join(f'[{name}]\npassword = "{Password.of(name, (4, 8, 1))}"\n{each}\n'
                              for name, each in rights.items()))  # fmt: skip
     with serving(folder, "-r", "0", "--web-users", users, "--web-drivers", listed) as running:
         yield running

@@ -17,7 +17,7 @@ from indifast.web.access import SHORTEST
 from indifast.web.bounds import BODY, HEAD, VIEWERS
 from tests.support.blackbox import LIMIT
 from tests.web.inside import running, upgraded
-from tests.web.support import API, Site, logs_few_wrong_requests, path, site
+from tests.web.support import API, Site, logs_few_wrong_requests, path, site, token_file
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -143,9 +143,7 @@ VIEWER, OPERATOR = "v" * SHORTEST, "o" * SHORTEST
 def guarded(server: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The application, for those who have a token."""
     folder = tmp_path_factory.mktemp("guarded")
-    tokens = folder / "tokens"
-    tokens.touch(0o600)
-    tokens.write_text(f"# who may do what\nviewer {VIEWER}\n\noperator {OPERATOR}  # me\n")
+    tokens = token_file(folder, f"# who may do what\nviewer {VIEWER}\n\noperator {OPERATOR}  # me\n")
     with site(folder, f"localhost:{server}", "--token-file", tokens) as running:
         yield running
         assert VIEWER not in running.process.stderr and OPERATOR not in running.process.stderr

@@ -16,7 +16,7 @@ from tests.serve.support import TOY
 from tests.support import commands
 from tests.support.blackbox import until
 from tests.support.programs import python_program
-from tests.web.support import API, Site, serving
+from tests.web.support import API, Site, serving, token_file
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -34,9 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     listed = folder / "drivers.toml"
     listed.write_text(f"[[drivers]]\nname = 'The toy'\nprogram = '{toy}'\n[[drivers]]\nprogram = '/nonexistent'\n")
     listed.chmod(0o644)
-    tokens = folder / "tokens"
-    tokens.touch(0o600)
-    tokens.write_text(f"operator {'o' * 16}\n")
+    tokens = token_file(folder, f"operator {'o' * 16}\n")
     words = ("--web-token-file", tokens, "--web-name", "dome.example", "--web-drivers", listed, "--web-manager", "0")
     with serving(folder, *words) as running:
         yield running

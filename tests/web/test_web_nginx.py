@@ -29,7 +29,7 @@ from tests.support import commands
 from tests.support.blackbox import until
 from tests.web.inside import running
 from tests.web.nginx import CONFIGURATION, NAME, Front, nginx
-from tests.web.support import API, Site, event, path, serving, site
+from tests.web.support import API, Site, event, path, serving, site, token_file
 from tests.web.test_web_live import EYE
 from tests.web.test_web_urls import TOKEN, URL, newest, told, wait_for_camera
 
@@ -37,10 +37,7 @@ pytestmark = pytest.mark.xdist_group("web")
 
 
 def tokens(folder: Path) -> Path:
-    file = folder / "tokens"
-    file.touch(0o600)
-    file.write_text(f"operator {'o' * SHORTEST}\n")
-    return file
+    return token_file(folder, f"operator {'o' * SHORTEST}\n")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from indifast.cli.serve import pageprocess
 from indifast.cli.serve.pageprocess import Line
 from indifast.cli.serve.website import _bounded
 from tests.support.blackbox import LIMIT, until
-from tests.web.support import event, path, serving
+from tests.web.support import event, path, serving, token_file
 from tests.web.test_web_serve import child
 from tests.web.test_web_users import established
 
@@ -84,9 +84,7 @@ def test_it_ends_at_once_and_in_peace_although_requests_wait(tmp_path: Path) -> 
 
 
 def test_why_a_page_cannot_be_served_again_is_logged(tmp_path: Path) -> None:
-    tokens = tmp_path / "tokens"
-    tokens.touch(0o600)
-    tokens.write_text("operator " + "o" * 16)
+    tokens = token_file(tmp_path, "operator " + "o" * 16)
     with serving(tmp_path, "--web-token-file", tokens, "strange:make") as web:
         tokens.chmod(0o644)
         child(web, "pageprocess").kill()

@@ -16,7 +16,7 @@ from indifast.web.access import SHORTEST
 from tests.support import commands
 from tests.support.blackbox import LIMIT, python_environment, until
 from tests.support.certificates import make_certificates
-from tests.web.support import API, CAMERA, PROGRAMS, Site, event, logs_few_wrong_requests, path, serving
+from tests.web.support import API, CAMERA, PROGRAMS, Site, event, logs_few_wrong_requests, path, serving, token_file
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -104,9 +104,7 @@ def test_no_module_of_the_current_directory_is_run(tmp_path: Path) -> None:
 def test_it_needs_no_certificate_of_its_own(tmp_path: Path) -> None:
     make_certificates(tmp_path)
     words = ["--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-ca", "ca.pem"]
-    tokens = tmp_path / "tokens"
-    tokens.touch(0o600)
-    tokens.write_text(f"viewer {'v' * SHORTEST}\n")
+    tokens = token_file(tmp_path, f"viewer {'v' * SHORTEST}\n")
     words += ["--web-token-file", str(tokens), "--web-name", "dome.example"]
     with serving(tmp_path, *words, "strange:make") as web:
         assert web.ask("GET", API).status == 401

@@ -36,7 +36,7 @@ from tests.support.jsonschema import valid
 from tests.support.waiting import eventually
 from tests.web.inside import running
 from tests.web.programs.strange import HEIGHT, WIDTH, fits
-from tests.web.support import Answer, Site, path, site
+from tests.web.support import Answer, Site, path, site, token_file
 from tests.web.test_web_live import EYE, take
 
 pytestmark = pytest.mark.xdist_group("web")
@@ -250,9 +250,7 @@ def test_a_part_that_is_not_there(web: Site, range_: str) -> None:
 def guarded(server: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The application, for those who have a token."""
     folder = tmp_path_factory.mktemp("guarded")
-    tokens = folder / "tokens"
-    tokens.touch(0o600)
-    tokens.write_text(f"operator {'o' * SHORTEST}\n")
+    tokens = token_file(folder, f"operator {'o' * SHORTEST}\n")
     with site(folder, f"localhost:{server}", "--token-file", tokens) as running:
         yield running
 

@@ -37,7 +37,7 @@ from tests.support import commands
 from tests.support.blackbox import LIMIT, until
 from tests.web.inside import guarding
 from tests.web.programs.strange import NASTY
-from tests.web.support import API, Answer, Site, event, frame, path, serving
+from tests.web.support import API, Answer, Site, event, frame, path, secret_file, serving
 
 pytestmark = pytest.mark.xdist_group("web")
 
@@ -46,10 +46,7 @@ CHEAP = (4, 8, 1)
 
 
 def write(folder: Path, text: str) -> Path:
-    file = folder / "users.toml"
-    file.touch(0o600)
-    file.write_text(text)
-    return file
+    return secret_file(folder, "users.toml", text)
 
 
 def table(name: str, rights: str) -> str:
